@@ -1,0 +1,335 @@
+/**
+ * What core and transport say to each other over NATS, and the records both read from streams: shapes and codec.
+ *
+ * msgpack arrays with a version first (`useRecords: false`, so that any language can read them). 64-bit ids are
+ * bigint on both sides. A reader refuses a version it does not know; fields are only ever added at the end.
+ */
+import { Packr } from 'msgpackr'
+
+export const ENVELOPE_VERSION = 1
+
+const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
+
+export class EnvelopeError extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'EnvelopeError'
+  }
+}
+
+function pack(fields: unknown[]): Uint8Array {
+  return packr.pack([ENVELOPE_VERSION, ...fields])
+}
+
+function unpack(bytes: Uint8Array, what: string): unknown[] {
+  let value: unknown
+  try {
+    value = packr.unpack(bytes)
+  } catch {
+    throw new EnvelopeError(`${what}: not msgpack`)
+  }
+  if (!Array.isArray(value)) throw new EnvelopeError(`${what}: not an array`)
+  if (value[0] !== ENVELOPE_VERSION) throw new EnvelopeError(`${what}: version ${String(value[0])} is unknown`)
+  return value
+}
+
+// ---- the message itself -----------------------------------------------------------------------
+
+/** One target of one accepted message, as it stands in MESSAGES and inside a parked record. */
+export interface StoredMessage {
+  /** Id of this target; on the wire the id of the NOTIFY frame. */
+  id: bigint
+  /** Id under which the sender knows it: the same for `device`, the parent for `devices`. */
+  parent: bigint
+  project: string
+  application: string
+  device: string
+  /** Number of the registration on the device. */
+  registration: number
+  acceptedAtMs: number
+  /** Unix milliseconds; equal to acceptedAtMs where the message is only for a connected device (ttl 0s). */
+  expiresAtMs: number
+  /** Empty: none. Scoped to the registration. */
+  collapseKey: string
+  /** The whole NOTIFY frame (length, type, body), encoded once by accept. */
+  frame: Uint8Array
+}
+
+export function encodeStoredMessage(m: StoredMessage): Uint8Array {
+  return pack([
+    m.id,
+    m.parent,
+    m.project,
+    m.application,
+    m.device,
+    m.registration,
+    m.acceptedAtMs,
+    m.expiresAtMs,
+    m.collapseKey,
+    m.frame,
+  ])
+}
+
+export function decodeStoredMessage(bytes: Uint8Array): StoredMessage {
+  const f = unpack(bytes, 'stored message')
+  return {
+    id: f[1] as bigint,
+    parent: f[2] as bigint,
+    project: f[3] as string,
+    application: f[4] as string,
+    device: f[5] as string,
+    registration: f[6] as number,
+    acceptedAtMs: f[7] as number,
+    expiresAtMs: f[8] as number,
+    collapseKey: f[9] as string,
+    frame: f[10] as Uint8Array,
+  }
+}
+
+// ---- parked records ---------------------------------------------------------------------------
+
+/** One entry of a device's offline queue (stream PARKED). The queue is walked backwards by `previous`. */
+export interface ParkedRecord {
+  /** Stream sequence of the record before it in this queue; 0: it was the first. */
+  previous: number
+  /** Upper bound of the records in the queue, this one included (deletions do not lower it until the next walk). */
+  depth: number
+  /** Names this queue, from its first record until it is empty: the id of the first message in it. */
+  queue: bigint
+  /** How many messages this queue has dropped so far (only those whose `dropped` event was ours). */
+  dropped: number
+  /** Ids dropped together with this append: already counted in `dropped`, perhaps not yet deleted. */
+  victims: bigint[]
+  parkedAtMs: number
+  message: StoredMessage
+}
+
+export function encodeParkedRecord(r: ParkedRecord): Uint8Array {
+  return pack([r.previous, r.depth, r.queue, r.dropped, r.victims, r.parkedAtMs, encodeStoredMessage(r.message)])
+}
+
+export function decodeParkedRecord(bytes: Uint8Array): ParkedRecord {
+  const f = unpack(bytes, 'parked record')
+  return {
+    previous: f[1] as number,
+    depth: f[2] as number,
+    queue: f[3] as bigint,
+    dropped: f[4] as number,
+    victims: f[5] as bigint[],
+    parkedAtMs: f[6] as number,
+    message: decodeStoredMessage(f[7] as Uint8Array),
+  }
+}
+
+// ---- router to worker and back ----------------------------------------------------------------
+
+/** One frame for one device. */
+export interface TxItem {
+  id: bigint
+  device: string
+  expiresAtMs: number
+  /** The whole NOTIFY frame; the worker forwards it undecoded. */
+  frame: Uint8Array
+}
+
+export interface TxBatch {
+  /** Where outcomes go: the router of rx.<router>. */
+  router: string
+  items: TxItem[]
+}
+
+/** Flat: [version, router, id, device, expiresAtMs, frame, id, device, ...]. */
+export function encodeTxBatch(batch: TxBatch): Uint8Array {
+  const fields: unknown[] = [batch.router]
+  for (const item of batch.items) fields.push(item.id, item.device, item.expiresAtMs, item.frame)
+  return pack(fields)
+}
+
+export function decodeTxBatch(bytes: Uint8Array): TxBatch {
+  const f = unpack(bytes, 'tx batch')
+  const items: TxItem[] = []
+  for (let i = 2; i + 3 < f.length; i += 4) {
+    items.push({
+      id: f[i] as bigint,
+      device: f[i + 1] as string,
+      expiresAtMs: f[i + 2] as number,
+      frame: f[i + 3] as Uint8Array,
+    })
+  }
+  return { router: f[1] as string, items }
+}
+
+/** What a worker says of one item. */
+export const Outcome = {
+  /** The device acknowledged. */
+  ACKED: 0,
+  /** The device has no live session here: look it up again, or park. */
+  NOT_HERE: 1,
+  /** The device has its window full, or is being caught up and too much waits: park. */
+  WINDOW_FULL: 2,
+  /** The session ended before an acknowledgement: park. */
+  CLOSED: 3,
+  /** It expired before it was sent. */
+  EXPIRED: 4,
+} as const
+export type OutcomeCode = (typeof Outcome)[keyof typeof Outcome]
+
+export interface RxItem {
+  id: bigint
+  device: string
+  outcome: OutcomeCode
+  /** Worker's clock, Unix milliseconds. */
+  atMs: number
+}
+
+export interface RxBatch {
+  instance: string
+  worker: string
+  items: RxItem[]
+}
+
+export function encodeRxBatch(batch: RxBatch): Uint8Array {
+  const fields: unknown[] = [batch.instance, batch.worker]
+  for (const item of batch.items) fields.push(item.id, item.device, item.outcome, item.atMs)
+  return pack(fields)
+}
+
+export function decodeRxBatch(bytes: Uint8Array): RxBatch {
+  const f = unpack(bytes, 'rx batch')
+  const items: RxItem[] = []
+  for (let i = 3; i + 3 < f.length; i += 4) {
+    items.push({
+      id: f[i] as bigint,
+      device: f[i + 1] as string,
+      outcome: f[i + 2] as OutcomeCode,
+      atMs: f[i + 3] as number,
+    })
+  }
+  return { instance: f[1] as string, worker: f[2] as string, items }
+}
+
+// ---- worker to core: outcomes of parked messages ----------------------------------------------
+
+/** One parked record whose message the device acknowledged. Repeated until confirmed. */
+export interface SettleItem {
+  id: bigint
+  device: string
+  project: string
+  application: string
+  /** Its sequence in PARKED_<i>, to delete. */
+  parkedSequence: number
+  atMs: number
+}
+
+export interface SettleRequest {
+  instance: string
+  worker: string
+  items: SettleItem[]
+}
+
+export function encodeSettleRequest(r: SettleRequest): Uint8Array {
+  const fields: unknown[] = [r.instance, r.worker]
+  for (const i of r.items) fields.push(i.id, i.device, i.project, i.application, i.parkedSequence, i.atMs)
+  return pack(fields)
+}
+
+export function decodeSettleRequest(bytes: Uint8Array): SettleRequest {
+  const f = unpack(bytes, 'settle request')
+  const items: SettleItem[] = []
+  for (let i = 3; i + 5 < f.length; i += 6) {
+    items.push({
+      id: f[i] as bigint,
+      device: f[i + 1] as string,
+      project: f[i + 2] as string,
+      application: f[i + 3] as string,
+      parkedSequence: f[i + 4] as number,
+      atMs: f[i + 5] as number,
+    })
+  }
+  return { instance: f[1] as string, worker: f[2] as string, items }
+}
+
+/** Confirms the items (by parkedSequence) whose event is written and whose record is deleted. */
+export function encodeSettleReply(settled: number[]): Uint8Array {
+  return pack(settled)
+}
+
+export function decodeSettleReply(bytes: Uint8Array): number[] {
+  return unpack(bytes, 'settle reply').slice(1) as number[]
+}
+
+// ---- core to worker: control ------------------------------------------------------------------
+
+export type ControlRequest =
+  /** Read PARKED for this device (again). Confirmed once the worker has marked it, or has no such session. */
+  | { kind: 'catch_up'; device: string }
+  /** Its registrations or subscriptions changed: read the device record again. */
+  | { kind: 'refresh'; device: string }
+  /** Close it: a session with a greater connection number lives elsewhere, or the device is revoked. */
+  | { kind: 'close'; device: string; reason: 'replaced' | 'revoked'; belowConnection: number }
+
+export function encodeControlRequest(r: ControlRequest): Uint8Array {
+  return r.kind === 'close' ? pack([r.kind, r.device, r.reason, r.belowConnection]) : pack([r.kind, r.device])
+}
+
+export function decodeControlRequest(bytes: Uint8Array): ControlRequest {
+  const f = unpack(bytes, 'control request')
+  const kind = f[1] as ControlRequest['kind']
+  const device = f[2] as string
+  if (kind === 'close') {
+    return { kind, device, reason: f[3] as 'replaced' | 'revoked', belowConnection: f[4] as number }
+  }
+  return { kind, device }
+}
+
+/** `here`: the device is (or is being) connected at this worker and will read PARKED; `not_here`: it is not. */
+export type ControlReply = 'here' | 'not_here'
+
+export function encodeControlReply(reply: ControlReply): Uint8Array {
+  return pack([reply])
+}
+
+export function decodeControlReply(bytes: Uint8Array): ControlReply {
+  return unpack(bytes, 'control reply')[1] === 'here' ? 'here' : 'not_here'
+}
+
+// ---- worker to core: what a device asks -------------------------------------------------------
+
+export type DeviceRequest =
+  | { kind: 'register'; device: string; application: string; userToken: string }
+  | { kind: 'unregister'; device: string; registration: number }
+  | { kind: 'subscribe'; device: string; registration: number; topic: string }
+  | { kind: 'unsubscribe'; device: string; registration: number; topic: string }
+
+export type DeviceReply =
+  | { ok: true; registration: number; registrationId: string; subscriptions: number }
+  | { ok: false; code: string; detail: string; retryAfterMs: number }
+
+export function encodeDeviceRequest(r: DeviceRequest): Uint8Array {
+  return packr.pack({ v: ENVELOPE_VERSION, ...r })
+}
+
+export function decodeDeviceRequest(bytes: Uint8Array): DeviceRequest {
+  return unpackMap(bytes, 'device request') as unknown as DeviceRequest
+}
+
+export function encodeDeviceReply(r: DeviceReply): Uint8Array {
+  return packr.pack({ v: ENVELOPE_VERSION, ...r })
+}
+
+export function decodeDeviceReply(bytes: Uint8Array): DeviceReply {
+  return unpackMap(bytes, 'device reply') as unknown as DeviceReply
+}
+
+function unpackMap(bytes: Uint8Array, what: string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = packr.unpack(bytes)
+  } catch {
+    throw new EnvelopeError(`${what}: not msgpack`)
+  }
+  if (typeof value !== 'object' || value === null) throw new EnvelopeError(`${what}: not a map`)
+  const map = value as Record<string, unknown>
+  if (map.v !== ENVELOPE_VERSION) throw new EnvelopeError(`${what}: version ${String(map.v)} is unknown`)
+  return map
+}

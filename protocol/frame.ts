@@ -1,0 +1,44 @@
+/**
+ * The frame: `varint length | type | body`, as PROTOCOL.md section "Frames" has it.
+ *
+ * `length` counts the type byte and the body. One WebSocket message carries one or more whole frames.
+ */
+
+/** Version of this protocol, spoken in HELLO. */
+export const PROTOCOL_VERSION = 1
+
+/** WebSocket path and subprotocol of the device port. */
+export const DEVICE_PATH = '/v1/device'
+
+/** Longest frame (type and body) a server takes from a device, in bytes. */
+export const DEVICE_FRAME_BYTES_MAX = 16 * 1024
+
+/** Longest frame (type and body) a device must be able to take from a server, in bytes. */
+export const SERVER_FRAME_BYTES_MAX = 64 * 1024
+
+/** Longest length prefix, in bytes: 3 x 7 bits hold more than the longest frame. */
+export const LENGTH_PREFIX_BYTES_MAX = 3
+
+/** Frame types. Device to server has the high bit clear, server to device has it set. */
+export const FrameType = {
+  HELLO: 0x01,
+  ACK: 0x02,
+  REGISTER: 0x03,
+  UNREGISTER: 0x04,
+  SUBSCRIBE: 0x05,
+  UNSUBSCRIBE: 0x06,
+  PING: 0x07,
+  BYE: 0x08,
+  WELCOME: 0x81,
+  NOTIFY: 0x82,
+  NOTIFY_GROUP: 0x83,
+  CAUGHT_UP: 0x84,
+  REGISTERED: 0x85,
+  DONE: 0x86,
+  GAP: 0x87,
+  GOAWAY: 0x88,
+  ERROR: 0x89,
+  PONG: 0x8a,
+} as const
+
+export type FrameName = keyof typeof FrameType
