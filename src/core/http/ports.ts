@@ -1,0 +1,94 @@
+/**
+ * What the public face needs of the delivery core. src/core/steps implements these; tests put their own in place.
+ *
+ * Each rejects with FabricError or CodedError where it could not do its work; then nothing was promised.
+ */
+import type { GroupKind } from '../../../protocol/subjects.js'
+
+export type MessageType = 'device' | 'devices' | 'topic' | 'application' | 'user'
+export type MessagePriority = 'normal' | 'high' | 'low'
+
+/** One registration that a unicast message goes to. */
+export interface AcceptTarget {
+  application: string
+  device: string
+  /** Number of the registration on the device. */
+  registration: number
+  /** The registrationId as the sender gave it. */
+  registrationId: string
+}
+
+/** A validated and resolved message: every field is inside its limits, every target is one of the project. */
+export interface AcceptCommand {
+  project: string
+  type: MessageType
+  /** One for `device`, 1 to 1,000 for `devices`, none for groups. */
+  targets: AcceptTarget[]
+  /** What a group message goes to; null for `device` and `devices`. */
+  group: { kind: GroupKind; name: string } | null
+  /** 0: only for devices that are connected now. */
+  ttlMs: number
+  priority: MessagePriority
+  /** Empty: none. */
+  collapseKey: string
+  title: string
+  message: string
+  /** msgpack map of custom attributes; empty: none. */
+  data: Uint8Array
+  /**
+   * Two commands of one project with the same key are one message, inside the duplicate window of the streams: the
+   * second resolves with the first one's id. The ingress derives it from its record, so that a redelivery is harmless.
+   */
+  idempotencyKey?: string
+}
+
+export interface Accepted {
+  /** The id under which the sender knows the message: the parent's for `devices`. */
+  id: bigint
+  acceptedAtMs: number
+  expiresAtMs: number
+}
+
+/** Resolves once every target is stored. */
+export type AcceptMessage = (command: AcceptCommand) => Promise<Accepted>
+
+export interface TraceEntry {
+  atMs: number
+  /** What happened: `accepted`, `parked`, `delivered`, ... */
+  step: string
+  /** Why, where that is known. */
+  reason?: string
+  /** The registrationId or device it is about, where the message has several. */
+  target?: string
+}
+
+export interface MessageStatus {
+  id: bigint
+  /** The face shows a message only to its own project. */
+  project: string
+  status: string
+  type: MessageType
+  /** As the sender gave it. */
+  target: string | string[]
+  acceptedAtMs: number
+  expiresAtMs: number
+  /** Targets by state: accepted, pending, delivered, expired, dropped, collapsed, cancelled, failed; receipts of groups. */
+  counts: Record<string, number>
+  trace: TraceEntry[]
+}
+
+/** Null where there is no such message (any more). */
+export type ReadStatus = (id: bigint) => Promise<MessageStatus | null>
+
+/** `unknown`: no such message of this project. `already_final`: nothing was left to cancel. */
+export type CancelMessage = (project: string, id: bigint) => Promise<'cancelled' | 'already_final' | 'unknown'>
+
+export interface CounterRow {
+  application: string
+  /** UTC day, `2025-01-31`. */
+  day: string
+  /** Unicast targets by state; accepted = delivered + pending + expired + dropped + collapsed + cancelled + failed. */
+  counts: Record<string, number>
+}
+
+export type ReadCounters = (project: string) => Promise<CounterRow[]>

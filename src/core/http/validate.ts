@@ -1,0 +1,188 @@
+/**
+ * From the body of a message, as JSON or msgpack gave it, to a command whose every field is of its type and inside its
+ * limits. HTTP and NATS ingress both come through here.
+ *
+ * Fields that are unknown are ignored and listed in `warnings`, so that a newer client can talk to an older service.
+ */
+import { Packr } from 'msgpackr'
+import { CodedError } from '../../../protocol/errors.js'
+import type { MessagePriority, MessageType } from './ports.js'
+import type { MessageLimits } from './settings.js'
+import { parseTtl } from './ttl.js'
+
+export interface SendMessage {
+  type: MessageType
+  /** As given; one entry, except for `devices`. */
+  targets: string[]
+  ttlMs: number
+  priority: MessagePriority
+  collapseKey: string
+  title: string
+  message: string
+  /** msgpack map; empty: none. */
+  data: Uint8Array
+  /** Unknown fields, by path. */
+  warnings: string[]
+}
+
+const TYPES: readonly MessageType[] = ['device', 'devices', 'topic', 'application', 'user']
+const PRIORITIES: readonly MessagePriority[] = ['normal', 'high', 'low']
+
+const FIELDS = ['target', 'type', 'ttl', 'priority', 'collapseKey', 'notification']
+const NOTIFICATION_FIELDS = ['title', 'message', 'data']
+
+/** A target is a registrationId at most; nothing longer is worth a look. */
+const TARGET_CHARACTERS_MAX = 512
+/** Most unknown fields that are listed. */
+const WARNINGS_MAX = 16
+
+const packr = new Packr({ useRecords: false })
+const NOTHING = new Uint8Array(0)
+
+/** Throws CodedError `invalid_request` or `payload_too_large`, with `details.field`. */
+export function validateMessage(body: unknown, limits: MessageLimits): SendMessage {
+  const fields = objectAt(body, '')
+  const notification = fields.notification === undefined ? {} : objectAt(fields.notification, 'notification')
+  const type = choiceAt(fields.type, 'type', TYPES)
+  return {
+    type,
+    targets: targetsAt(fields.target, type, limits),
+    ttlMs: ttlAt(fields.ttl, limits),
+    priority: fields.priority === undefined ? 'normal' : choiceAt(fields.priority, 'priority', PRIORITIES),
+    collapseKey: textAt(fields.collapseKey, 'collapseKey', limits.collapseKeyCharactersMax),
+    title: textAt(notification.title, 'notification.title', limits.titleCharactersMax),
+    message: textAt(notification.message, 'notification.message', limits.messageCharactersMax),
+    data: dataAt(notification.data, limits),
+    warnings: [
+      ...unknownFields(fields, FIELDS, ''),
+      ...unknownFields(notification, NOTIFICATION_FIELDS, 'notification.'),
+    ].slice(0, WARNINGS_MAX),
+  }
+}
+
+function objectAt(value: unknown, field: string): Record<string, unknown> {
+  if (isMap(value)) return value
+  throw invalid(field, value === undefined ? 'is required' : 'must be an object')
+}
+
+function choiceAt<T extends string>(value: unknown, field: string, choices: readonly T[]): T {
+  const choice = choices.find((c) => c === value)
+  if (choice) return choice
+  throw invalid(field, value === undefined ? 'is required' : `must be one of ${choices.join(', ')}`)
+}
+
+/** Optional text: empty where absent. */
+function textAt(value: unknown, field: string, charactersMax: number): string {
+  if (value === undefined) return ''
+  if (typeof value !== 'string') throw invalid(field, 'must be a string')
+  // More code units than this cannot be few enough characters: nothing is counted.
+  if (value.length > 2 * charactersMax || characters(value) > charactersMax) {
+    throw invalid(field, `must have at most ${charactersMax} characters`)
+  }
+  return wellFormed(value, field)
+}
+
+function targetsAt(value: unknown, type: MessageType, limits: MessageLimits): string[] {
+  if (type !== 'devices') return [targetAt(value, 'target')]
+  if (!Array.isArray(value)) throw invalid('target', 'must be a list of registrationIds for type devices')
+  if (value.length === 0 || value.length > limits.devicesMax) {
+    throw invalid('target', `must have 1 to ${limits.devicesMax} entries`)
+  }
+  return value.map((entry, index) => targetAt(entry, `target[${index}]`))
+}
+
+function targetAt(value: unknown, field: string): string {
+  if (value === undefined) throw invalid(field, 'is required')
+  if (typeof value !== 'string' || value === '') throw invalid(field, 'must be a string that is not empty')
+  if (value.length > TARGET_CHARACTERS_MAX)
+    throw invalid(field, `must have at most ${TARGET_CHARACTERS_MAX} characters`)
+  return wellFormed(value, field)
+}
+
+function ttlAt(value: unknown, limits: MessageLimits): number {
+  if (value === undefined) throw invalid('ttl', 'is required')
+  const ttlMs = typeof value === 'string' ? parseTtl(value) : null
+  if (ttlMs === null) throw invalid('ttl', 'must be a time such as 5h30m, 90s or 0s')
+  if (ttlMs > limits.ttlMaxMs) throw invalid('ttl', `must be at most ${limits.ttlMaxMs / 3_600_000}h`)
+  return ttlMs
+}
+
+function dataAt(value: unknown, limits: MessageLimits): Uint8Array {
+  if (value === undefined) return NOTHING
+  const data = objectAt(value, 'notification.data')
+  // Before it is encoded: the encoder recurses, and would overflow the stack on deep nesting.
+  checkData(data, limits)
+  const bytes = packr.pack(data)
+  if (bytes.length > limits.dataBytesMax) {
+    throw new CodedError('payload_too_large', `notification.data must encode to at most ${limits.dataBytesMax} bytes`, {
+      field: 'notification.data',
+      bytes: bytes.length,
+      bytesMax: limits.dataBytesMax,
+    })
+  }
+  return bytes
+}
+
+/** Only what JSON can say, as ingress may carry any msgpack; not too deep, and no more values than could fit. */
+function checkData(root: Record<string, unknown>, limits: MessageLimits): void {
+  const field = 'notification.data'
+  const pending: { value: unknown; depth: number }[] = [{ value: root, depth: 1 }]
+  let seen = 0
+  for (let next = pending.pop(); next; next = pending.pop()) {
+    if (++seen > limits.dataBytesMax) {
+      throw new CodedError('payload_too_large', `${field} has too many values`, {
+        field,
+        bytesMax: limits.dataBytesMax,
+      })
+    }
+    const { value, depth } = next
+    if (typeof value === 'string') wellFormed(value, field)
+    if (value === null || ['string', 'number', 'boolean'].includes(typeof value)) continue
+    if (depth > limits.dataDepthMax) throw invalid(field, `must be nested at most ${limits.dataDepthMax} deep`)
+    if (Array.isArray(value)) {
+      // An array alone may hold more than is allowed in all: it is not copied first.
+      if (value.length > limits.dataBytesMax) {
+        throw new CodedError('payload_too_large', `${field} has too many values`, {
+          field,
+          bytesMax: limits.dataBytesMax,
+        })
+      }
+      for (const entry of value) pending.push({ value: entry, depth: depth + 1 })
+    } else if (isMap(value)) {
+      for (const [key, entry] of Object.entries(value)) {
+        wellFormed(key, field)
+        pending.push({ value: entry, depth: depth + 1 })
+      }
+    } else throw invalid(field, 'must hold nothing but strings, numbers, booleans, null, lists and objects')
+  }
+}
+
+function unknownFields(value: Record<string, unknown>, known: readonly string[], path: string): string[] {
+  return Object.keys(value)
+    .filter((field) => !known.includes(field))
+    .map((field) => `unknown field ${path}${field.slice(0, 64)}`)
+}
+
+/** Code points: what a reader would count, but for combining marks. */
+function characters(text: string): number {
+  let count = 0
+  for (const _ of text) count++
+  return count
+}
+
+const LONE_SURROGATE = /\p{Surrogate}/u
+
+function wellFormed(text: string, field: string): string {
+  if (LONE_SURROGATE.test(text)) throw invalid(field, 'must be well-formed Unicode')
+  return text
+}
+
+function isMap(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
+
+function invalid(field: string, problem: string): CodedError {
+  return new CodedError('invalid_request', `${field || 'the body'} ${problem}`, { field })
+}
