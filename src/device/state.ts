@@ -1,0 +1,259 @@
+/**
+ * What a device remembers, and the arithmetic on it: pure, no file and no clock.
+ *
+ * State only moves by changes. A change is applied in memory at once and made durable by a StateStore; whatever
+ * depends on it (HELLO, ACK, hand-over) waits until it is. A snapshot is the list of changes that rebuilds the state, so
+ * that file and journal share one form.
+ *
+ * Invariant I2 in terms of this file: a `message` change puts the id into `seen`, the message into `inbox` and moves the
+ * cursor, all in one; `done` takes it out of the inbox after the hand-over. What stands in the inbox when a state is
+ * loaded was perhaps handed over already: it is given again, marked as a possible duplicate.
+ */
+
+export interface Identity {
+  deviceId: string
+  /** Device token: a secret. */
+  token: string
+  /** Unix milliseconds; 0: unknown. */
+  expiresAtMs: number
+  /** Where the transport listens, as enrolment said; empty: not said. */
+  url: string
+}
+
+/** Where the device stands in the log of group messages (PROTOCOL.md, Cursor). */
+export interface Cursor {
+  incarnation: bigint
+  sequence: number
+  subscriptions: number
+}
+
+/** Names one state of one offline queue (PROTOCOL.md, GapMark). */
+export interface GapMark {
+  queue: bigint
+  count: number
+}
+
+export interface Registration {
+  number: number
+  application: string
+  /** User on the device as the user token names it; empty: none. */
+  user: string
+  registrationId: string
+}
+
+/** Of a registration by its application and user, since a server that lost its tables numbers anew. */
+export interface Topic {
+  application: string
+  user: string
+  topic: string
+}
+
+/** Whom a group message addresses: the one that is not empty. */
+export interface GroupTarget {
+  project: string
+  application: string
+  topic: string
+  user: string
+  sequence: number
+}
+
+/** A message as the device keeps it until it is handed over. */
+export interface StoredNotification {
+  id: bigint
+  /** Number of the registration; 0: a group message. */
+  registration: number
+  group: GroupTarget | null
+  /** Unix milliseconds; 0: does not expire once it has arrived. */
+  expiresAtMs: number
+  priority: 'normal' | 'high' | 'low'
+  collapseKey: string
+  title: string
+  message: string
+  /** msgpack map, not decoded; empty: none. */
+  data: Uint8Array
+}
+
+export type Change =
+  | { kind: 'identity'; identity: Identity }
+  | { kind: 'ticket'; ticket: Uint8Array | null }
+  | { kind: 'connection'; connection: number }
+  | { kind: 'message'; message: StoredNotification; forgetAtMs: number; cursorSequence: number }
+  /** A message that is acknowledged and not handed over: of a registration that has ended. */
+  | { kind: 'seen'; id: bigint; forgetAtMs: number }
+  | { kind: 'done'; id: bigint }
+  | { kind: 'cursor'; cursor: Cursor }
+  | { kind: 'gap'; mark: GapMark }
+  | { kind: 'registered'; registration: Registration }
+  | { kind: 'ended'; registration: number }
+  | { kind: 'topic'; topic: Topic; subscribed: boolean }
+  | { kind: 'subscriptions'; version: number }
+
+/** How many ended registrations are remembered. */
+const ENDED_MAX = 64
+
+export class DeviceState {
+  identity: Identity | null = null
+  ticket: Uint8Array | null = null
+  /** Number of the last connection that may have said HELLO. */
+  connection = 0
+  cursor: Cursor | null = null
+  gap: GapMark | null = null
+  /** Version of the subscriptions that this state agrees with; -1: none yet. */
+  subscriptions = -1
+  readonly registrations = new Map<number, Registration>()
+  readonly inbox = new Map<bigint, StoredNotification>()
+  private readonly topics = new Map<string, Topic>()
+  private readonly endedNumbers = new Set<number>()
+  /** Message id to the time when it may be forgotten, oldest first. */
+  private readonly seen = new Map<bigint, number>()
+
+  constructor(private readonly seenMax: number) {}
+
+  /** Whether this message came before. */
+  knows(id: bigint): boolean {
+    return this.seen.has(id) || this.inbox.has(id)
+  }
+
+  hasEnded(registration: number): boolean {
+    return this.endedNumbers.has(registration)
+  }
+
+  topicList(): Topic[] {
+    return [...this.topics.values()]
+  }
+
+  registrationOf(application: string, user: string): Registration | null {
+    for (const r of this.registrations.values()) if (r.application === application && r.user === user) return r
+    return null
+  }
+
+  get seenCount(): number {
+    return this.seen.size
+  }
+
+  apply(change: Change): void {
+    switch (change.kind) {
+      case 'identity':
+        this.identity = change.identity
+        return
+      case 'ticket':
+        this.ticket = change.ticket
+        return
+      case 'connection':
+        this.connection = change.connection
+        return
+      case 'message':
+        this.remember(change.message.id, change.forgetAtMs)
+        this.inbox.set(change.message.id, change.message)
+        if (this.cursor) this.cursor = advanceCursor(this.cursor, change.cursorSequence)
+        return
+      case 'seen':
+        this.remember(change.id, change.forgetAtMs)
+        return
+      case 'done':
+        this.inbox.delete(change.id)
+        return
+      case 'cursor':
+        this.cursor = change.cursor
+        return
+      case 'gap':
+        this.gap = change.mark
+        return
+      case 'registered':
+        this.endedNumbers.delete(change.registration.number)
+        this.register(change.registration)
+        return
+      case 'ended':
+        this.end(change.registration)
+        return
+      case 'topic':
+        if (change.subscribed) this.topics.set(topicKey(change.topic), change.topic)
+        else this.topics.delete(topicKey(change.topic))
+        return
+      case 'subscriptions':
+        this.subscriptions = change.version
+    }
+  }
+
+  /** The changes that make this state from an empty one. */
+  snapshot(): Change[] {
+    const changes: Change[] = []
+    if (this.identity) changes.push({ kind: 'identity', identity: this.identity })
+    if (this.ticket) changes.push({ kind: 'ticket', ticket: this.ticket })
+    if (this.connection > 0) changes.push({ kind: 'connection', connection: this.connection })
+    if (this.gap) changes.push({ kind: 'gap', mark: this.gap })
+    for (const registration of this.endedNumbers) changes.push({ kind: 'ended', registration })
+    for (const registration of this.registrations.values()) changes.push({ kind: 'registered', registration })
+    for (const topic of this.topics.values()) changes.push({ kind: 'topic', topic, subscribed: true })
+    if (this.subscriptions >= 0) changes.push({ kind: 'subscriptions', version: this.subscriptions })
+    for (const [id, forgetAtMs] of this.seen) {
+      if (!this.inbox.has(id)) changes.push({ kind: 'seen', id, forgetAtMs })
+    }
+    for (const message of this.inbox.values()) {
+      changes.push({ kind: 'message', message, forgetAtMs: this.seen.get(message.id) ?? 0, cursorSequence: 0 })
+    }
+    if (this.cursor) changes.push({ kind: 'cursor', cursor: this.cursor })
+    return changes
+  }
+
+  /** Forgets the ids whose time has come, wherever they stand. */
+  sweep(nowMs: number): void {
+    for (const [id, forgetAtMs] of this.seen) if (forgetAtMs <= nowMs) this.seen.delete(id)
+  }
+
+  private remember(id: bigint, forgetAtMs: number): void {
+    this.seen.set(id, forgetAtMs)
+    while (this.seen.size > this.seenMax) {
+      const oldest = this.seen.keys().next()
+      if (oldest.done) return
+      this.seen.delete(oldest.value)
+    }
+  }
+
+  private register(registration: Registration): void {
+    const before = this.registrationOf(registration.application, registration.user)
+    if (before) this.registrations.delete(before.number)
+    this.registrations.set(registration.number, registration)
+  }
+
+  private end(number: number): void {
+    const registration = this.registrations.get(number)
+    this.registrations.delete(number)
+    for (const topic of this.topicList()) {
+      if (topic.application !== registration?.application || topic.user !== registration.user) continue
+      this.topics.delete(topicKey(topic))
+    }
+    this.endedNumbers.add(number)
+    if (this.endedNumbers.size > ENDED_MAX) {
+      const oldest = this.endedNumbers.keys().next()
+      if (!oldest.done) this.endedNumbers.delete(oldest.value)
+    }
+  }
+}
+
+/**
+ * The cursor after a group message. It never moves back: a topic that is new to the cursor's version is caught up from
+ * its own beginning, below what the older topics have reached.
+ */
+export function advanceCursor(cursor: Cursor, sequence: number): Cursor {
+  return sequence > cursor.sequence ? { ...cursor, sequence } : cursor
+}
+
+/**
+ * The cursor after CAUGHT_UP. Of the same log and version the further one holds. Otherwise the server's word replaces
+ * ours as it is: "everything up to here, of these subscriptions" would be false of our sequence with their version.
+ */
+export function caughtUpCursor(ours: Cursor | null, theirs: Cursor): Cursor {
+  const same = ours && ours.incarnation === theirs.incarnation && ours.subscriptions === theirs.subscriptions
+  return same && ours.sequence > theirs.sequence ? ours : theirs
+}
+
+/** How many of a GAP's messages were not told before: its mark counts all drops of one queue since it began. */
+export function newInGap(known: GapMark | null, mark: GapMark): number {
+  const told = known && known.queue === mark.queue ? known.count : 0
+  return Math.max(mark.count - told, 0)
+}
+
+function topicKey(topic: Topic): string {
+  return `${topic.application}/${topic.topic}/${topic.user}`
+}
