@@ -1,0 +1,41 @@
+/**
+ * `npm test`: prepares, type checks (the build does), lints, then runs the tap suite. Arguments are compiled test files:
+ * `npm test -- dist/test/unit/config.test.js`.
+ */
+import { existsSync, readdirSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { prepare, root } from './prepare.mjs'
+import { fail, PrepareError, run, say } from './say.mjs'
+import { runTap } from './tap.mjs'
+
+async function main(asked) {
+  const startedAt = performance.now()
+  await prepare({ natsServer: 'always' })
+  say('types: ok')
+  await lint()
+  const files = asked.length > 0 ? asked.map((file) => relative(root, join(process.cwd(), file))) : allTests()
+  const missing = files.filter((file) => !existsSync(join(root, file)))
+  if (missing.length > 0) throw new PrepareError(`no such test: ${missing.join(', ')}`)
+  if (files.length === 0) throw new PrepareError('there are no tests: that cannot be right')
+  const failed = await runTap(root, files)
+  const seconds = Math.round((performance.now() - startedAt) / 1000)
+  if (failed.length > 0)
+    throw new PrepareError(`FAILED ${failed.length} of ${files.length} test files: ${failed.join(', ')}`)
+  say(`PASSED all ${files.length} test files in ${seconds} s`)
+}
+
+async function lint() {
+  const biome = join(root, 'node_modules/@biomejs/biome/bin/biome')
+  const { code, tail } = await run(process.execPath, [biome, 'check', '--colors=off', '.'], { cwd: root })
+  if (code !== 0) throw new PrepareError(`the linter complains:\n${tail.trim()}`)
+  say('lint: ok')
+}
+
+function allTests() {
+  return readdirSync(join(root, 'dist/test'), { recursive: true })
+    .filter((file) => file.endsWith('.test.js'))
+    .map((file) => join('dist/test', file))
+    .sort()
+}
+
+await main(process.argv.slice(2)).catch(fail)
