@@ -1,0 +1,65 @@
+/** Settings of a transport instance. Every limit stands here, with what happens beyond it. */
+import Type, { type Static } from 'typebox'
+
+const positive = (description: string, value: number) => Type.Integer({ minimum: 1, default: value, description })
+const natural = (description: string, value: number) => Type.Integer({ minimum: 0, default: value, description })
+
+export const TransportSettings = Type.Object(
+  {
+    host: Type.String({ default: '0.0.0.0', description: 'Address on which devices connect.' }),
+    port: Type.Integer({ minimum: 0, maximum: 65535, default: 7700, description: 'Port on which devices connect.' }),
+    instance: Type.String({
+      pattern: '^[A-Za-z0-9_-]{1,32}$',
+      default: 'local',
+      description: 'Name of this transport instance, unique in the installation.',
+    }),
+    publicUrl: Type.String({
+      default: '',
+      description: 'WebSocket URL under which devices reach this instance; empty: made of host and port.',
+    }),
+    tlsCertificate: Type.String({ default: '', description: 'PEM file of the certificate; empty: no TLS.' }),
+    tlsKey: Type.String({ default: '', description: "PEM file of the certificate's key." }),
+    workers: natural('Worker processes; 0: from the cores and connectionsTarget.', 0),
+    connectionsTarget: positive(
+      'How many devices this instance is meant for; more workers are started for it.',
+      10_000,
+    ),
+    connectionsMax: natural('Most connections of a worker; 0: 90% of its file descriptors. Beyond: 503.', 0),
+    connectionsPerAddressMax: positive('Most connections from one address. Beyond: 503.', 20_000),
+    handshakesPerSecondMax: positive('Most new connections a second and worker. Beyond: 503.', 5_000),
+    handshakesInFlightMax: positive('Most HELLOs under way in a worker. Beyond: closed as overloaded.', 2_000),
+    helloTimeoutMs: positive('A connection without HELLO for so long is closed.', 5_000),
+    keepaliveMs: positive(
+      'A device that was silent for so long sends a PING; after one and a half times that it is closed.',
+      120_000,
+    ),
+    framesPerSecondMax: positive('Most frames a second from a device, useful ACKs not counted. Beyond: closed.', 50),
+    requestsInFlightMax: positive('Most requests (REGISTER, SUBSCRIBE, ...) of a device under way. Beyond: ERROR.', 8),
+    windowMax: positive('Most NOTIFY frames sent ahead of their ACK. Beyond: parked.', 64),
+    heldMax: positive('Most live messages that wait for the end of a catch-up of their device. Beyond: parked.', 64),
+    registrationsMax: positive('Told to devices; the core enforces it.', 64),
+    topicsMax: positive('Told to devices; the core enforces it.', 256),
+    catchUpsInFlightMax: positive('Most reads of offline queues and group logs under way. Beyond: they wait.', 64),
+    backpressureBytesMax: positive('Most bytes kept for a slow device. Beyond: closed as too slow.', 1_048_576),
+    catchUpBufferedBytesMax: positive('A catch-up waits while so many bytes are kept for the device.', 65_536),
+    groupCacheBytesMax: positive('Memory for recent group messages; older ones are read from the log.', 16_777_216),
+    settlesMax: positive(
+      'Most outcomes of parked messages that wait for their confirmation. Beyond: forgotten, delivered again.',
+      65_536,
+    ),
+    settleRepeatMs: positive('Outcomes of parked messages are repeated after so long.', 1_000),
+    fabricTimeoutMs: positive('Requests to the core are given up after so long.', 5_000),
+    ticketSeconds: positive('How long a resume ticket is good for.', 86_400),
+    auditMs: positive('Every session is compared with the table once in so long.', 300_000),
+    auditPerSecondMax: positive('Most sessions compared a second when all have to be, after a lapse.', 500),
+    drainMs: positive('A drain spreads over so long.', 10_000),
+    drainGraceMs: natural('After a drain, so long for the last acknowledgements.', 2_000),
+    restartBackoffMs: positive(
+      'First wait before a crashed worker is started again; doubles up to 32 times that.',
+      250,
+    ),
+  },
+  { default: {}, description: 'Transport: connections of devices.' },
+)
+
+export type TransportSettings = Static<typeof TransportSettings>
