@@ -43,6 +43,9 @@ export interface FleetRecord {
 export const PROJECT_ID = /^[A-Za-z0-9_-]{1,64}$/
 export const APPLICATION_ID = /^app_[a-z0-9]{20}$/
 export const FLEET_ID = /^fleet_[a-z0-9]{12}$/
+export const TOPIC_NAME = /^[A-Za-z0-9_.-]{1,64}$/
+/** A user is any string of 1 to so many UTF-16 code units. */
+export const USER_CHARACTERS_MAX = 128
 
 /** A table whose values are JSON records of one kind. Methods reject with FabricError where the store is away. */
 export class RecordTable<R extends { v: 1; id: string }> {

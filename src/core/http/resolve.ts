@@ -2,6 +2,7 @@
 import { CodedError, type ErrorCode } from '../../../protocol/errors.js'
 import type { GroupKind } from '../../../protocol/subjects.js'
 import type { MacKey } from '../../keyring.js'
+import { TOPIC_NAME, USER_CHARACTERS_MAX } from '../../store/tenants.js'
 import { decodeRegistrationId } from '../registration-id.js'
 import type { Directory } from '../tenants/directory.js'
 import type { AcceptCommand, AcceptTarget } from './ports.js'
@@ -22,9 +23,6 @@ export interface Resolved {
   command: AcceptCommand
   rejected: RejectedTarget[]
 }
-
-const TOPIC_NAME = /^[A-Za-z0-9_.-]{1,64}$/
-const USER_CHARACTERS_MAX = 128
 
 /**
  * Throws CodedError where nothing can be sent: `unknown_registration`, `foreign_registration`, `revoked_registration`,

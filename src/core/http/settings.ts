@@ -88,7 +88,6 @@ export const MessageLimits = Type.Object(
       minimum: 1,
       description: 'Most registrations addressed by one message of type `devices`.',
     }),
-    userCharactersMax: Type.Integer({ default: 128, minimum: 1, description: 'Longest name of a user.' }),
   },
   { additionalProperties: false, default: {}, description: 'Limits of one message.' },
 )

@@ -4,6 +4,7 @@
  */
 import { Bucket } from '../../../protocol/subjects.js'
 import type { Consumption, Fabric, TableEntry } from '../../fabric/fabric.js'
+import type { Logger } from '../../observe/log.js'
 import {
   APPLICATION_ID,
   type ApplicationRecord,
@@ -13,9 +14,7 @@ import {
   type ProjectRecord,
   RecordTable,
 } from '../../store/tenants.js'
-
-export const revokedDeviceKey = (device: string) => `device.${device}`
-export const revokedRegistrationKey = (device: string, registration: number) => `registration.${device}.${registration}`
+import { revokedDeviceKey, revokedRegistrationKey } from './revocation.js'
 
 export class Directory {
   private readonly revoked = new Set<string>()
@@ -28,7 +27,7 @@ export class Directory {
   ) {}
 
   /** Resolves once everything present was read. Rejects with FabricError where the store is away. */
-  static async start(fabric: Fabric): Promise<Directory> {
+  static async start(fabric: Fabric, log: Logger): Promise<Directory> {
     const directory = new Directory(
       new Cached(new RecordTable(fabric.table(Bucket.PROJECTS), 'project'), PROJECT_ID),
       new Cached(new RecordTable(fabric.table(Bucket.APPLICATIONS), 'application'), APPLICATION_ID),
@@ -36,7 +35,7 @@ export class Directory {
     )
     try {
       for (const cached of [directory.projects, directory.applications, directory.fleets]) {
-        directory.watches.push(await cached.watch())
+        directory.watches.push(await cached.watch(log))
       }
       const revoked = fabric.table(Bucket.REVOKED)
       directory.watches.push(await revoked.watch('>', (entry) => directory.seeRevoked(entry)))
@@ -85,10 +84,16 @@ class Cached<R extends { v: 1; id: string }> {
     private readonly idPattern: RegExp,
   ) {}
 
-  watch(): Promise<Consumption> {
+  watch(log: Logger): Promise<Consumption> {
     return this.store.table.watch('>', (entry) => {
-      if (entry.deleted) this.records.delete(entry.key)
-      else this.records.set(entry.key, this.store.decode(entry.value))
+      this.records.delete(entry.key)
+      if (entry.deleted) return
+      try {
+        this.records.set(entry.key, this.store.decode(entry.value))
+      } catch (error) {
+        // One record of a newer version must not stop the others; whoever asks for this one reads it and is told.
+        log.error({ error, table: this.store.table.name, key: entry.key }, 'a record that cannot be read')
+      }
     })
   }
 
