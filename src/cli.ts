@@ -1,0 +1,79 @@
+#!/usr/bin/env node
+import { realpathSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { Command, CommanderError } from 'commander'
+import { CommandError } from './cli/context.js'
+import { ConfigError } from './config.js'
+import { withoutSecrets } from './observe/log.js'
+
+/**
+ * `borealis`: every process of the service and its tools. Each command is one file of cli/, loaded only when it is
+ * named, so that a transport does not carry the core's libraries.
+ */
+interface Entry {
+  summary: string
+  load(): Promise<Command>
+}
+
+const commands: Readonly<Record<string, Entry>> = {
+  config: {
+    summary: 'show or check the configuration',
+    load: async () => (await import('./cli/config.js')).configCommand,
+  },
+}
+
+/** 0: done; 1: failed; 2: the command line or the configuration is wrong. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const program = new Command('borealis')
+    .description('An open, on-premise push notification service for fleets of devices')
+    .version(version(), '--version', 'print the version')
+    .option('--config <file>', 'YAML file with settings; also BOREALIS_CONFIG')
+    .option('--verbose', 'show the stack of an unexpected error')
+    .showHelpAfterError('(borealis --help lists the commands)')
+    .exitOverride()
+  for (const [name, { summary, load }] of Object.entries(commands)) {
+    program.addCommand(argv.includes(name) ? inherit(await load(), program) : new Command(name).description(summary))
+  }
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+    return Number(process.exitCode ?? 0)
+  } catch (error) {
+    return report(error, argv.includes('--verbose'))
+  }
+}
+
+/** Sub-commands made in other files know nothing of exitOverride; without it commander ends the process itself. */
+function inherit(command: Command, parent: Command): Command {
+  command.copyInheritedSettings(parent)
+  for (const child of command.commands) inherit(child, command)
+  return command
+}
+
+function report(error: unknown, verbose: boolean): number {
+  if (error instanceof CommanderError) {
+    // commander has written its message already; help and version end with 0.
+    return error.exitCode === 0 ? 0 : 2
+  }
+  const known = error instanceof CommandError || error instanceof ConfigError
+  const text = error instanceof Error ? (verbose && error.stack ? error.stack : describe(error)) : String(error)
+  process.stderr.write(`borealis: ${withoutSecrets(text)}\n`)
+  if (!known && !verbose) process.stderr.write('(--verbose shows where this came from)\n')
+  if (error instanceof ConfigError) return 2
+  return error instanceof CommandError ? error.exitCode : 1
+}
+
+/** The message and those of its causes, which often hold the reason. */
+function describe(error: Error): string {
+  const cause = error.cause instanceof Error ? `: ${describe(error.cause)}` : ''
+  return `${error.message || error.name}${cause}`
+}
+
+function version(): string {
+  const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
+  return version
+}
+
+if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  process.exitCode = await main(process.argv.slice(2))
+}

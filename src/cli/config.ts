@@ -1,0 +1,40 @@
+import { Command } from 'commander'
+import { stringify } from 'yaml'
+import { type Config, isSecret, settings } from '../config.js'
+import { configReference } from './config-reference.js'
+import { loadConfig } from './context.js'
+
+/** `borealis config`: what the settings are, and whether they are right. */
+export const configCommand = new Command('config').description('show or check the configuration')
+
+configCommand
+  .command('show')
+  .description('print every setting as YAML: defaults, file and environment merged; secrets hidden')
+  .action((_options, command: Command) => {
+    process.stdout.write(stringify(withoutSecretSettings(loadConfig(command))))
+  })
+
+configCommand
+  .command('check')
+  .description('check the file and the environment; all mistakes at once, exit code 2')
+  .action((_options, command: Command) => {
+    loadConfig(command)
+    process.stdout.write('the configuration is right\n')
+  })
+
+configCommand
+  .command('reference')
+  .description('print docs/configuration.md: every setting with its variable, default and meaning')
+  .action(() => {
+    process.stdout.write(configReference())
+  })
+
+function withoutSecretSettings(config: Config): Record<string, unknown> {
+  const copy = structuredClone(config) as Record<string, Record<string, unknown>>
+  for (const { path } of settings.filter((setting) => isSecret(setting.path))) {
+    const [section = '', key = ''] = path.split('.')
+    const values = copy[section]
+    if (values?.[key] !== undefined && values[key] !== '') values[key] = '[secret]'
+  }
+  return copy
+}

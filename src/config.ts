@@ -1,0 +1,236 @@
+import { existsSync, readFileSync } from 'node:fs'
+import Type, { type Static, type TObject, type TProperties } from 'typebox'
+import { Settings } from 'typebox/system'
+import { Value } from 'typebox/value'
+import { parse as parseYaml } from 'yaml'
+import { StartSettings } from './cli/start-settings.js'
+import { AuthSettings, DeviceLimits, HttpSettings, IngressSettings, MessageLimits } from './core/http/settings.js'
+import { DeviceSettings } from './device/settings.js'
+import { LogSettings, secretFields } from './observe/log.js'
+import { MetricsSettings } from './observe/metrics.js'
+
+/**
+ * The configuration of every process: one schema, assembled from what each part declares. Later sources win:
+ * defaults, the YAML file, the environment (`BOREALIS_<SECTION>_<KEY>`). Every mistake is reported, not the first alone.
+ */
+const sections = {
+  http: section(HttpSettings),
+  auth: section(AuthSettings),
+  messages: section(MessageLimits),
+  devices: section(DeviceLimits),
+  ingress: section(IngressSettings),
+  device: section(DeviceSettings),
+  log: section(LogSettings),
+  metrics: section(MetricsSettings),
+  start: section(StartSettings),
+}
+
+export const ConfigSchema = Type.Object(sections, { additionalProperties: false, default: {} })
+export type Config = Static<typeof ConfigSchema>
+
+export interface ConfigProblem {
+  /** `section.key`, or the file's own name where it could not be read. */
+  path: string
+  /** Where the value came from: the file's name, or the environment variable's. */
+  source: string
+  /** What would be right, such as `an integer from 0 to 65535`, and what was found. */
+  message: string
+}
+
+export class ConfigError extends Error {
+  constructor(readonly problems: readonly ConfigProblem[]) {
+    super(
+      [
+        `the configuration has ${problems.length === 1 ? 'a mistake' : `${problems.length} mistakes`}:`,
+        ...problems.map(({ path, source, message }) => `  ${path} (${source}): ${message}`),
+      ].join('\n'),
+    )
+    this.name = 'ConfigError'
+  }
+}
+
+export interface ConfigSources {
+  /** Path of a YAML file. Named and absent is a mistake. */
+  file?: string | undefined
+  environment: Readonly<Record<string, string | undefined>>
+}
+
+/** Reads, merges and checks. Throws ConfigError with everything that is wrong. */
+export function readConfig(sources: ConfigSources): Config {
+  const file = sources.file ?? sources.environment.BOREALIS_CONFIG
+  const problems: ConfigProblem[] = []
+  const values = file === undefined || file === '' ? {} : readFile(file, problems)
+  const origins = new Map<string, string>()
+  for (const [name, text] of Object.entries(sources.environment)) {
+    if (text === undefined || !name.startsWith('BOREALIS_') || reserved.test(name)) continue
+    const setting = settingsByVariable.get(name)
+    if (setting === undefined) {
+      problems.push({ path: name, source: 'environment', message: 'there is no such setting' })
+      continue
+    }
+    origins.set(setting.path, name)
+    assign(values, setting.path, fromText(setting.schema, text))
+  }
+  const complete = Value.Default(ConfigSchema, values)
+  problems.push(...check(complete, (path) => origins.get(path) ?? file ?? 'default'))
+  if (problems.length > 0) throw new ConfigError(problems)
+  return complete as Config
+}
+
+export interface Setting {
+  /** `section.key`. */
+  path: string
+  variable: string
+  schema: LeafSchema
+}
+
+export interface LeafSchema {
+  type?: string
+  enum?: unknown[]
+  anyOf?: { const?: unknown; type?: string }[]
+  const?: unknown
+  minimum?: number
+  maximum?: number
+  minLength?: number
+  maxLength?: number
+  pattern?: string
+  items?: LeafSchema
+  default?: unknown
+  description?: string
+}
+
+/** Every setting there is, in the order of the schema. */
+export const settings: readonly Setting[] = Object.entries(sections).flatMap(([name, schema]) => leaves(name, schema))
+
+/** Variables of ours that are not settings: the file's name, and what tests and children pass on. */
+const reserved = /^BOREALIS_(CONFIG$|TEST_|CHILD_)/
+
+const settingsByVariable = new Map(settings.map((setting) => [setting.variable, setting]))
+
+/** What a value has to be, in words: `an integer from 0 to 65535`. */
+export function expectation(schema: LeafSchema): string {
+  const choices = schema.enum ?? schema.anyOf?.filter((one) => 'const' in one).map((one) => one.const)
+  if (choices !== undefined && choices.length > 0) return `one of ${choices.join(', ')}`
+  const { minimum, maximum } = schema
+  const range =
+    minimum !== undefined && maximum !== undefined
+      ? ` from ${minimum} to ${maximum}`
+      : minimum !== undefined
+        ? ` of at least ${minimum}`
+        : maximum !== undefined
+          ? ` of at most ${maximum}`
+          : ''
+  if (schema.type === 'integer') return `an integer${range}`
+  if (schema.type === 'number') return `a number${range}`
+  if (schema.type === 'boolean') return 'true or false'
+  if (schema.type === 'array') return `a list, each ${expectation(schema.items ?? {})}`
+  if (schema.pattern !== undefined) return `text that matches ${schema.pattern}`
+  if (schema.minLength !== undefined || schema.maxLength !== undefined) {
+    return `text of ${schema.minLength ?? 0} to ${schema.maxLength ?? 'any number of'} characters`
+  }
+  return 'text'
+}
+
+/** Whether a setting's value is not to be shown. */
+export function isSecret(path: string): boolean {
+  return (secretFields as readonly string[]).includes(path.split('.').at(-1) ?? '')
+}
+
+/** Parts declare plain objects; here each becomes a closed section that may be absent. */
+function section<P extends TProperties>(schema: TObject<P>): TObject<P> {
+  const { description = '' } = schema as { description?: string }
+  return Type.Object(schema.properties, { additionalProperties: false, default: {}, description })
+}
+
+function leaves(path: string, schema: LeafSchema & { properties?: Record<string, unknown> }): Setting[] {
+  if (schema.properties === undefined) return [{ path, variable: variableOf(path), schema }]
+  return Object.entries(schema.properties).flatMap(([key, inner]) => leaves(`${path}.${key}`, inner as LeafSchema))
+}
+
+function variableOf(path: string): string {
+  const words = path.replaceAll('.', '_').replace(/([a-z0-9])([A-Z])/g, '$1_$2')
+  return `BOREALIS_${words.toUpperCase()}`
+}
+
+/** Text that is not of the schema's type stays text, for the check to complain about. */
+function fromText(schema: LeafSchema, text: string): unknown {
+  if ((schema.type === 'integer' || schema.type === 'number') && text.trim() !== '') {
+    const number = Number(text)
+    return Number.isNaN(number) ? text : number
+  }
+  if (schema.type === 'boolean')
+    return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text
+  if (schema.type === 'array') {
+    const items = text.split(',').map((item) => item.trim())
+    return items.filter((item) => item !== '').map((item) => fromText(schema.items ?? {}, item))
+  }
+  return text
+}
+
+function readFile(file: string, problems: ConfigProblem[]): Record<string, unknown> {
+  const refuse = (message: string) => {
+    problems.push({ path: file, source: 'file', message })
+    return {}
+  }
+  if (!existsSync(file)) return refuse('there is no such file')
+  let value: unknown
+  try {
+    value = parseYaml(readFileSync(file, 'utf8'))
+  } catch (error) {
+    return refuse(`not YAML: ${(error as Error).message.split('\n')[0]}`)
+  }
+  if (value === null || value === undefined) return {}
+  if (typeof value !== 'object' || Array.isArray(value)) return refuse('expected sections, each with its settings')
+  // A section with nothing but comments in it is null in YAML, and means its defaults.
+  return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== null))
+}
+
+function assign(target: Record<string, unknown>, path: string, value: unknown): void {
+  const [head = '', ...rest] = path.split('.')
+  if (rest.length === 0) {
+    target[head] = value
+    return
+  }
+  const inner = target[head]
+  // A section that is no section stays, for the check to complain about.
+  if (inner !== undefined && (typeof inner !== 'object' || inner === null)) return
+  const next = { ...inner }
+  target[head] = next
+  assign(next as Record<string, unknown>, rest.join('.'), value)
+}
+
+function check(values: unknown, sourceOf: (path: string) => string): ConfigProblem[] {
+  const found = new Map<string, ConfigProblem>()
+  const add = (path: string, message: string) => {
+    if (!found.has(path)) found.set(path, { path, source: sourceOf(path), message })
+  }
+  for (const error of allErrors(values)) {
+    const path = error.instancePath.slice(1).replaceAll('/', '.')
+    if (error.keyword === 'additionalProperties') {
+      for (const extra of error.params.additionalProperties) {
+        add([path, extra].filter(Boolean).join('.'), 'there is no such setting')
+      }
+    } else if (error.keyword !== 'boolean') {
+      const setting = settings.find((one) => path === one.path || path.startsWith(`${one.path}.`))
+      const name = setting?.path ?? path
+      const found = isSecret(name) ? 'something else' : JSON.stringify(at(values, name))
+      add(name, `expected ${setting ? expectation(setting.schema) : 'a section'}, found ${found}`)
+    }
+  }
+  return [...found.values()]
+}
+
+/** typebox stops at 8 errors unless told otherwise, and can be told only for the whole process. */
+function allErrors(values: unknown) {
+  const { maxErrors } = Settings.Get()
+  Settings.Set({ maxErrors: 1_000 })
+  try {
+    return Value.Errors(ConfigSchema, values)
+  } finally {
+    Settings.Set({ maxErrors })
+  }
+}
+
+function at(values: unknown, path: string): unknown {
+  return path.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], values)
+}

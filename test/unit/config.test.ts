@@ -1,0 +1,82 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { type ConfigError, expectation, readConfig, settings } from '../../src/config.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'borealis-config-'))
+t.teardown(() => rmSync(folder, { recursive: true }))
+let files = 0
+
+function yaml(text: string): string {
+  files += 1
+  const file = join(folder, `${files}.yaml`)
+  writeFileSync(file, text)
+  return file
+}
+
+function problemsOf(sources: Parameters<typeof readConfig>[0]): Record<string, string> {
+  try {
+    readConfig(sources)
+  } catch (error) {
+    const { problems } = error as ConfigError
+    return Object.fromEntries(problems.map(({ path, source, message }) => [path, `${source}: ${message}`]))
+  }
+  return {}
+}
+
+t.test('without any source everything has its default', async (t) => {
+  const config = readConfig({ environment: {} })
+  t.equal(config.log.level, 'info')
+  t.equal(config.metrics.port, 0)
+})
+
+t.test('the environment wins over the file, the file over the default', async (t) => {
+  const file = yaml('log:\n  level: warn\n  format: json\nmetrics:\n')
+  const config = readConfig({ file, environment: { BOREALIS_LOG_LEVEL: 'debug', BOREALIS_METRICS_PORT: '9100' } })
+  t.equal(config.log.level, 'debug')
+  t.equal(config.log.format, 'json')
+  t.equal(config.metrics.port, 9100)
+})
+
+t.test('BOREALIS_CONFIG names the file; one that is absent is a mistake', async (t) => {
+  const file = yaml('log:\n  level: error\n')
+  t.equal(readConfig({ environment: { BOREALIS_CONFIG: file } }).log.level, 'error')
+  t.same(problemsOf({ file: '/nowhere/b.yaml', environment: {} }), {
+    '/nowhere/b.yaml': 'file: there is no such file',
+  })
+})
+
+t.test('all mistakes are told at once, with path, source and expectation', async (t) => {
+  const file = yaml('log:\n  level: loud\n  colour: red\nnonsense: {}\nmetrics: 7\nhttp:\n  port: 70000\n')
+  t.same(problemsOf({ file, environment: { BOREALIS_START_NATS_PORT: 'x', BOREALIS_LOGLEVEL: 'info' } }), {
+    'log.level': `${file}: expected one of fatal, error, warn, info, debug, trace, silent, found "loud"`,
+    'log.colour': `${file}: there is no such setting`,
+    nonsense: `${file}: there is no such setting`,
+    metrics: `${file}: expected a section, found 7`,
+    'http.port': `${file}: expected an integer from 0 to 65535, found 70000`,
+    'start.natsPort': 'BOREALIS_START_NATS_PORT: expected an integer from 0 to 65535, found "x"',
+    BOREALIS_LOGLEVEL: 'environment: there is no such setting',
+  })
+})
+
+t.test('more mistakes than a validator would list by default', async (t) => {
+  const wrong = settings.filter(({ schema }) => schema.type === 'integer').slice(0, 30)
+  const environment = Object.fromEntries(wrong.map(({ variable }) => [variable, 'many']))
+  t.equal(Object.keys(problemsOf({ environment })).length, 30)
+})
+
+t.test('a file that is no map, or no YAML, is one mistake', async (t) => {
+  t.match(Object.values(problemsOf({ file: yaml('- a\n- b\n'), environment: {} })), [/expected sections/])
+  t.match(Object.values(problemsOf({ file: yaml('a: [\n'), environment: {} })), [/not YAML/])
+})
+
+t.test('each setting has a variable of its own, a default and a description', async (t) => {
+  t.equal(new Set(settings.map(({ variable }) => variable)).size, settings.length)
+  for (const { path, variable, schema } of settings) {
+    t.match(variable, /^BOREALIS_[A-Z0-9_]+$/, path)
+    t.not(schema.default, undefined, `${path} has a default`)
+    t.ok(schema.description, `${path} has a description`)
+    t.ok(expectation(schema), `${path} says what it expects`)
+  }
+})
