@@ -42,3 +42,20 @@ export const FrameType = {
 } as const
 
 export type FrameName = keyof typeof FrameType
+
+/** Which end sends a frame. */
+export type Sender = 'device' | 'server'
+
+/** Of a known type and of one of a later version alike: the high bit tells. */
+export function senderOfType(type: number): Sender {
+  return type < 0x80 ? 'device' : 'server'
+}
+
+const nameOfType = new Map<number, FrameName>(
+  Object.entries(FrameType).map(([name, type]) => [type, name as FrameName]),
+)
+
+/** Null: a type of a later version, to be skipped by its length. */
+export function frameName(type: number): FrameName | null {
+  return nameOfType.get(type) ?? null
+}

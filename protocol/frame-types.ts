@@ -1,0 +1,229 @@
+/**
+ * The frames as values, one interface each, with the bodies of borealis.proto in them.
+ *
+ * How wire types read: fixed64 (ids, incarnations) is a bigint, opaque; uint64 (counters, sequences, times) is a number
+ * up to 2^53-1, more is refused; an unknown enum value reads as the value 0; an absent message reads as null; an absent
+ * scalar as 0, '' or no bytes.
+ */
+
+/** One of both, or null where there was none, or one of a later version. */
+export type Credential = { kind: 'token'; token: string } | { kind: 'ticket'; ticket: Uint8Array }
+
+export interface ClientInfo {
+  name: string
+  version: string
+  platform: string
+}
+
+/** Where a device stands in the log of group messages. */
+export interface Cursor {
+  incarnation: bigint
+  sequence: number
+  /** Version of its subscriptions that it was caught up with. */
+  subscriptions: number
+}
+
+/** One state of one offline queue: `count` is the total that this queue has dropped so far. */
+export interface GapMark {
+  queue: bigint
+  count: number
+}
+
+export interface Limits {
+  frameBytesMax: number
+  window: number
+  registrationsMax: number
+  topicsMax: number
+}
+
+/** In the order of their numbers on the wire. */
+export const PRIORITIES = ['normal', 'high', 'low'] as const
+export type Priority = (typeof PRIORITIES)[number]
+export const GAP_REASONS = ['unspecified', 'queue_overflow', 'log_reset', 'log_truncated'] as const
+export type GapReason = (typeof GAP_REASONS)[number]
+export const GOAWAY_REASONS = ['shutdown', 'rebalance', 'upgrade'] as const
+export type GoawayReason = (typeof GOAWAY_REASONS)[number]
+
+// ---- device to server -------------------------------------------------------------------------
+
+export interface HelloFrame {
+  type: 'HELLO'
+  version: number
+  credential: Credential | null
+  connection: number
+  client: ClientInfo | null
+  cursor: Cursor | null
+  gap: GapMark | null
+}
+
+export interface AckFrame {
+  type: 'ACK'
+  ids: bigint[]
+}
+
+export interface RegisterFrame {
+  type: 'REGISTER'
+  request: number
+  application: string
+  userToken: string
+}
+
+export interface UnregisterFrame {
+  type: 'UNREGISTER'
+  request: number
+  registration: number
+}
+
+export interface SubscribeFrame {
+  type: 'SUBSCRIBE'
+  request: number
+  registration: number
+  topic: string
+}
+
+export interface UnsubscribeFrame {
+  type: 'UNSUBSCRIBE'
+  request: number
+  registration: number
+  topic: string
+}
+
+export interface PingFrame {
+  type: 'PING'
+}
+
+export interface ByeFrame {
+  type: 'BYE'
+}
+
+export type DeviceFrame =
+  | HelloFrame
+  | AckFrame
+  | RegisterFrame
+  | UnregisterFrame
+  | SubscribeFrame
+  | UnsubscribeFrame
+  | PingFrame
+  | ByeFrame
+
+// ---- server to device -------------------------------------------------------------------------
+
+export interface WelcomeFrame {
+  type: 'WELCOME'
+  serverTimeMs: number
+  keepaliveSeconds: number
+  limits: Limits
+  subscriptions: number
+  ticket: Uint8Array
+  ticketSeconds: number
+}
+
+/** What an app is shown, the same for one device and for a group. */
+export interface NotificationContent {
+  /** Unix seconds; 0: only now. */
+  expiresAtSeconds: number
+  priority: Priority
+  collapseKey: string
+  title: string
+  message: string
+  /** msgpack map; empty: none. */
+  data: Uint8Array
+}
+
+export interface NotifyFrame extends NotificationContent {
+  type: 'NOTIFY'
+  id: bigint
+  registration: number
+}
+
+export interface GroupTarget {
+  kind: 'app' | 'topic' | 'user'
+  name: string
+}
+
+export interface NotifyGroupFrame extends NotificationContent {
+  type: 'NOTIFY_GROUP'
+  id: bigint
+  sequence: number
+  /** Null: of a kind of a later version. */
+  target: GroupTarget | null
+  project: string
+}
+
+export interface CaughtUpFrame {
+  type: 'CAUGHT_UP'
+  cursor: Cursor | null
+}
+
+export interface RegisteredFrame {
+  type: 'REGISTERED'
+  request: number
+  registration: number
+  registrationId: string
+  subscriptions: number
+}
+
+export interface DoneFrame {
+  type: 'DONE'
+  request: number
+  subscriptions: number
+}
+
+export interface GapFrame {
+  type: 'GAP'
+  count: number
+  reason: GapReason
+  mark: GapMark | null
+}
+
+export interface GoawayFrame {
+  type: 'GOAWAY'
+  reason: GoawayReason
+  afterMs: number
+  jitterMs: number
+  url: string
+}
+
+export interface ErrorFrame {
+  type: 'ERROR'
+  /** A code of errors.ts or a name of close-codes.ts; a later version may send others. */
+  code: string
+  detail: string
+  /** 0: about the connection. */
+  request: number
+  /** 0: no hint. */
+  retryAfterMs: number
+  /** With `stale_connection`: the number that is in the way; 0: not told. */
+  connection: number
+}
+
+export interface PongFrame {
+  type: 'PONG'
+}
+
+export type ServerFrame =
+  | WelcomeFrame
+  | NotifyFrame
+  | NotifyGroupFrame
+  | CaughtUpFrame
+  | RegisteredFrame
+  | DoneFrame
+  | GapFrame
+  | GoawayFrame
+  | ErrorFrame
+  | PongFrame
+
+export type Frame = DeviceFrame | ServerFrame
+
+/** A frame of a type that this version does not know: skipped by its length, kept only as a fact. */
+export interface UnknownFrame {
+  type: 'UNKNOWN'
+  /** The type byte. */
+  code: number
+  bodyBytes: number
+}
+
+export interface FramesFrom {
+  device: DeviceFrame
+  server: ServerFrame
+}
