@@ -5,6 +5,7 @@
  * bigint on both sides. A reader refuses a version it does not know; fields are only ever added at the end.
  */
 import { Packr } from 'msgpackr'
+import type { GroupKind } from './subjects.js'
 
 export const ENVELOPE_VERSION = 1
 
@@ -88,9 +89,9 @@ export function decodeStoredMessage(bytes: Uint8Array): StoredMessage {
 
 // ---- parked records ---------------------------------------------------------------------------
 
-/** One entry of a device's offline queue (stream PARKED). The queue is walked backwards by `previous`. */
+/** One entry of a device's offline queue (stream PARKED). The queue is walked backwards by `previous`, or by `older`. */
 export interface ParkedRecord {
-  /** Stream sequence of the record before it in this queue; 0: it was the first. */
+  /** Stream sequence of the record before it in this queue; 0: nothing older is owed. */
   previous: number
   /** Upper bound of the records in the queue, this one included (deletions do not lower it until the next walk). */
   depth: number
@@ -102,10 +103,16 @@ export interface ParkedRecord {
   victims: bigint[]
   parkedAtMs: number
   message: StoredMessage
+  /**
+   * Sequences of everything older that is still owed, oldest first; empty: follow `previous`. Written when something was
+   * taken out of the middle, so that the walk never depends on a record that is gone.
+   */
+  older: number[]
 }
 
 export function encodeParkedRecord(r: ParkedRecord): Uint8Array {
-  return pack([r.previous, r.depth, r.queue, r.dropped, r.victims, r.parkedAtMs, encodeStoredMessage(r.message)])
+  const message = encodeStoredMessage(r.message)
+  return pack([r.previous, r.depth, r.queue, r.dropped, r.victims, r.parkedAtMs, message, r.older])
 }
 
 export function decodeParkedRecord(bytes: Uint8Array): ParkedRecord {
@@ -118,6 +125,42 @@ export function decodeParkedRecord(bytes: Uint8Array): ParkedRecord {
     victims: f[5] as bigint[],
     parkedAtMs: f[6] as number,
     message: decodeStoredMessage(f[7] as Uint8Array),
+    older: (f[8] as number[] | undefined) ?? [],
+  }
+}
+
+// ---- group messages ---------------------------------------------------------------------------
+
+/** One group message in BROADCAST. */
+export interface BroadcastRecord {
+  id: bigint
+  project: string
+  kind: GroupKind
+  /** applicationId, topic or user, as the sender gave it. */
+  name: string
+  acceptedAtMs: number
+  expiresAtMs: number
+  /** Empty: none. */
+  collapseKey: string
+  /** Body of the NOTIFY_GROUP frame without `sequence`: the worker appends that field, since only the log knows it. */
+  body: Uint8Array
+}
+
+export function encodeBroadcastRecord(r: BroadcastRecord): Uint8Array {
+  return pack([r.id, r.project, r.kind, r.name, r.acceptedAtMs, r.expiresAtMs, r.collapseKey, r.body])
+}
+
+export function decodeBroadcastRecord(bytes: Uint8Array): BroadcastRecord {
+  const f = unpack(bytes, 'broadcast record')
+  return {
+    id: f[1] as bigint,
+    project: f[2] as string,
+    kind: f[3] as GroupKind,
+    name: f[4] as string,
+    acceptedAtMs: f[5] as number,
+    expiresAtMs: f[6] as number,
+    collapseKey: f[7] as string,
+    body: f[8] as Uint8Array,
   }
 }
 

@@ -1,0 +1,249 @@
+/**
+ * EVENTS: what became of each target. A subject for each (message, kind), so that the store itself decides who was
+ * first: the final event is appended with expected last subject sequence 0, and a second one is refused.
+ */
+import { Packr } from 'msgpackr'
+import type { StoredMessage } from '../../protocol/envelope.js'
+import { partitionOfId } from '../../protocol/message-id.js'
+import { type EventSubjectKind, eventSubject, eventsStream, type GroupKind } from '../../protocol/subjects.js'
+import { type Fabric, FabricError } from '../fabric/fabric.js'
+import { SplitLog } from './split.js'
+
+export const FINAL_KINDS = ['delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
+export type FinalKind = (typeof FINAL_KINDS)[number]
+
+/** Route saw the target: everything that status and counters need of it. */
+export interface AcceptedEvent {
+  parent: bigint
+  project: string
+  application: string
+  device: string
+  registration: number
+  atMs: number
+  expiresAtMs: number
+}
+
+/** The end of a target. The project and application stand in it so that the counters are a fold without look-ups. */
+export interface FinalEvent {
+  kind: FinalKind
+  atMs: number
+  project: string
+  application: string
+  device: string
+  /** Why, in one word; empty: the kind says it. */
+  reason: string
+}
+
+/** Something that happened on the way and decides nothing: `parked`, `late_ack`. */
+export interface TraceEvent {
+  step: string
+  atMs: number
+  reason: string
+}
+
+/** The targets of a `devices` message, under the id of the parent. */
+export interface TargetsEvent {
+  project: string
+  atMs: number
+  expiresAtMs: number
+  targets: { id: bigint; registrationId: string }[]
+}
+
+/** A group message, written once whatever the size of the group. */
+export interface GroupEvent {
+  project: string
+  kind: GroupKind
+  name: string
+  atMs: number
+  expiresAtMs: number
+}
+
+/** What one worker sent of a group message since its last receipts. */
+export interface ReceiptsEvent {
+  instance: string
+  worker: string
+  sent: number
+  atMs: number
+}
+
+export type FinalOutcome = { won: true } | { won: false; existing: FinalEvent }
+
+const VERSION = 1
+const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
+const pack = (...fields: unknown[]) => packr.pack([VERSION, ...fields])
+
+function unpack(body: Uint8Array): unknown[] {
+  const fields: unknown = packr.unpack(body)
+  if (!Array.isArray(fields) || fields[0] !== VERSION) throw new FabricError('unavailable', 'event of another version')
+  return fields
+}
+
+/** Most events of one kind that are read for one message. */
+const RECORDS_MAX = 1_000
+
+export class EventLog {
+  readonly logs: SplitLog
+  private count = 0
+
+  /** @param writer unique to this process and run: tells our own append, whose answer was lost, from another's. */
+  constructor(
+    fabric: Fabric,
+    split: number,
+    private readonly writer: string,
+  ) {
+    this.logs = new SplitLog(fabric, eventsStream, split)
+  }
+
+  /** Once for each target, whoever calls how often. */
+  async accepted(m: StoredMessage): Promise<void> {
+    const body = pack(m.parent, m.project, m.application, m.device, m.registration, m.acceptedAtMs, m.expiresAtMs)
+    await this.appendFirst(m.id, 'accepted', body)
+  }
+
+  /** The first one decides; the others learn what was decided. Rejects with FabricError: then nothing is known. */
+  async final(id: bigint, e: FinalEvent): Promise<FinalOutcome> {
+    const mine = `${this.writer}.${++this.count}`
+    const body = pack(e.kind, e.atMs, e.project, e.application, e.device, e.reason, mine)
+    if (await this.appendFirst(id, 'final', body)) return { won: true }
+    const record = await this.last(id, 'final')
+    if (record === null) throw new FabricError('unavailable', `the final event of ${id} can not be read`)
+    // Appended by us: the answer to the first try was lost, and the store refused the second.
+    return record[7] === mine ? { won: true } : { won: false, existing: finalOf(record) }
+  }
+
+  async readFinal(id: bigint): Promise<FinalEvent | null> {
+    const record = await this.last(id, 'final')
+    return record === null ? null : finalOf(record)
+  }
+
+  async readAccepted(id: bigint): Promise<AcceptedEvent | null> {
+    const f = await this.last(id, 'accepted')
+    if (f === null) return null
+    return {
+      parent: f[1] as bigint,
+      project: f[2] as string,
+      application: f[3] as string,
+      device: f[4] as string,
+      registration: f[5] as number,
+      atMs: f[6] as number,
+      expiresAtMs: f[7] as number,
+    }
+  }
+
+  async trace(id: bigint, e: TraceEvent): Promise<void> {
+    await this.append(id, 'trace', pack(e.step, e.atMs, e.reason))
+  }
+
+  async readTrace(id: bigint): Promise<TraceEvent[]> {
+    const records = await this.all(id, 'trace')
+    return records.map((f) => ({ step: f[1] as string, atMs: f[2] as number, reason: f[3] as string }))
+  }
+
+  /** Once: a repeat with an idempotency key finds it there. */
+  async targets(parent: bigint, e: TargetsEvent): Promise<void> {
+    const flat = e.targets.flatMap((target) => [target.id, target.registrationId])
+    await this.appendFirst(parent, 'targets', pack(e.project, e.atMs, e.expiresAtMs, ...flat))
+  }
+
+  async readTargets(parent: bigint): Promise<TargetsEvent | null> {
+    const f = await this.last(parent, 'targets')
+    if (f === null) return null
+    const targets: TargetsEvent['targets'] = []
+    for (let i = 4; i + 1 < f.length; i += 2) targets.push({ id: f[i] as bigint, registrationId: f[i + 1] as string })
+    return { project: f[1] as string, atMs: f[2] as number, expiresAtMs: f[3] as number, targets }
+  }
+
+  async group(id: bigint, e: GroupEvent): Promise<void> {
+    await this.appendFirst(id, 'group', pack(e.project, e.kind, e.name, e.atMs, e.expiresAtMs))
+  }
+
+  async readGroup(id: bigint): Promise<GroupEvent | null> {
+    const f = await this.last(id, 'group')
+    if (f === null) return null
+    return {
+      project: f[1] as string,
+      kind: f[2] as GroupKind,
+      name: f[3] as string,
+      atMs: f[4] as number,
+      expiresAtMs: f[5] as number,
+    }
+  }
+
+  /** Counts add up: a worker reports what it sent since it last reported. */
+  async receipts(id: bigint, e: ReceiptsEvent): Promise<void> {
+    await this.append(id, 'receipts', pack(e.instance, e.worker, e.sent, e.atMs))
+  }
+
+  async readReceipts(id: bigint): Promise<ReceiptsEvent[]> {
+    const records = await this.all(id, 'receipts')
+    return records.map((f) => ({
+      instance: f[1] as string,
+      worker: f[2] as string,
+      sent: f[3] as number,
+      atMs: f[4] as number,
+    }))
+  }
+
+  private append(id: bigint, kind: EventSubjectKind, body: Uint8Array): Promise<number> {
+    return this.logs.ofId(id).append(eventSubject(partitionOfId(id), id, kind), body)
+  }
+
+  /** False where the subject had an event already. */
+  private async appendFirst(id: bigint, kind: EventSubjectKind, body: Uint8Array): Promise<boolean> {
+    try {
+      const subject = eventSubject(partitionOfId(id), id, kind)
+      await this.logs.ofId(id).append(subject, body, { expectedLastSubjectSequence: 0 })
+      return true
+    } catch (error) {
+      if (error instanceof FabricError && error.code === 'wrong_last_sequence') return false
+      throw error
+    }
+  }
+
+  private async last(id: bigint, kind: EventSubjectKind): Promise<unknown[] | null> {
+    const subject = eventSubject(partitionOfId(id), id, kind)
+    const record = await this.logs.ofId(id).last(subject, { authoritative: true })
+    return record === null ? null : unpack(record.body)
+  }
+
+  private async all(id: bigint, kind: EventSubjectKind): Promise<unknown[][]> {
+    const log = this.logs.ofId(id)
+    const subject = eventSubject(partitionOfId(id), id, kind)
+    const newest = await log.last(subject)
+    const records: unknown[][] = []
+    for (let from = 1; newest && from <= newest.sequence && records.length < RECORDS_MAX; ) {
+      const record = await log.next(subject, from)
+      if (record === null) break
+      records.push(unpack(record.body))
+      from = record.sequence + 1
+    }
+    return records
+  }
+}
+
+/** What the fold over EVENTS reads of a record; null: nothing that is counted. */
+export function decodeCounted(
+  kind: string,
+  body: Uint8Array,
+): { project: string; application: string; what: 'accepted' | FinalKind } | null {
+  if (kind === 'accepted') {
+    const f = unpack(body)
+    return { project: f[2] as string, application: f[3] as string, what: 'accepted' }
+  }
+  if (kind === 'final') {
+    const final = finalOf(unpack(body))
+    return { project: final.project, application: final.application, what: final.kind }
+  }
+  return null
+}
+
+function finalOf(f: unknown[]): FinalEvent {
+  return {
+    kind: f[1] as FinalKind,
+    atMs: f[2] as number,
+    project: f[3] as string,
+    application: f[4] as string,
+    device: f[5] as string,
+    reason: f[6] as string,
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * PARKED: what a device is owed and could not get yet, one short queue per device, oldest first.
+ *
+ * Two rules keep a queue whole, and every method here keeps them:
+ * - the newest record is never deleted while older ones remain. (nats-server 2.9 then forgets the older ones in
+ *   its index of subjects: `last` answers "none" although they are still there.)
+ * - whatever is taken out of the middle is followed by a record that lists the survivors in `older`, so that the
+ *   walk never depends on a record that is gone. Deleting from the old end needs no list.
+ */
+import { decodeParkedRecord, encodeParkedRecord, type ParkedRecord } from '../../protocol/envelope.js'
+import { parkedStream, parkedSubject } from '../../protocol/subjects.js'
+import { type Fabric, FabricError, type LogRecord } from '../fabric/fabric.js'
+import { SplitLog } from './split.js'
+
+export interface ParkedEntry {
+  /** In the PARKED stream of the device's partition. */
+  sequence: number
+  record: ParkedRecord
+}
+
+/** How often an append is tried again because somebody else wrote to the same queue. */
+const RACES_MAX = 16
+
+export class ParkedQueue {
+  private readonly logs: SplitLog
+
+  constructor(fabric: Fabric, split: number) {
+    this.logs = new SplitLog(fabric, parkedStream, split)
+  }
+
+  /** The newest record, read authoritatively: null says that nothing is owed. */
+  async last(device: string): Promise<ParkedEntry | null> {
+    const record = await this.logs.ofDevice(device).last(parkedSubject(device), { authoritative: true })
+    return record === null ? null : entryOf(record)
+  }
+
+  /** One record by its sequence; null where it is gone, or another device's. */
+  async at(device: string, sequence: number): Promise<ParkedEntry | null> {
+    const record = await this.logs.ofDevice(device).at(sequence)
+    return record === null || record.subject !== parkedSubject(device) ? null : entryOf(record)
+  }
+
+  /** Everything that is owed, oldest first; without what was dropped and is only not deleted yet. */
+  async walk(device: string, last?: ParkedEntry | null): Promise<ParkedEntry[]> {
+    const entries = await this.walkAll(device, last)
+    const gone = new Set(entries.at(-1)?.record.victims)
+    return entries.filter((entry) => !gone.has(entry.record.message.id))
+  }
+
+  /** As walk, with the victims of the newest record; the newest is the last one. */
+  async walkAll(device: string, last?: ParkedEntry | null): Promise<ParkedEntry[]> {
+    let newest = last === undefined ? await this.last(device) : last
+    for (let race = 0; race < RACES_MAX; race++) {
+      if (newest === null) return []
+      const { entries, whole } = await this.walkOnce(device, newest)
+      if (whole) return entries
+      // What is missing was deleted from the old end, or taken out of the middle. The latter appends the list of survivors
+      // before it deletes: so if nothing newer is there now, nothing before the hole is owed.
+      const now = await this.last(device)
+      if (now?.sequence === newest.sequence) return entries
+      newest = now
+    }
+    throw restless(device)
+  }
+
+  private async walkOnce(device: string, newest: ParkedEntry): Promise<{ entries: ParkedEntry[]; whole: boolean }> {
+    const found = [newest]
+    let oldest = newest
+    while (oldest.record.older.length === 0 && oldest.record.previous !== 0) {
+      const before = await this.at(device, oldest.record.previous)
+      if (before === null) return { entries: found.reverse(), whole: false }
+      found.push(before)
+      oldest = before
+    }
+    const listed = await Promise.all(oldest.record.older.map((sequence) => this.at(device, sequence)))
+    const present = listed.filter((entry) => entry !== null)
+    return { entries: [...present, ...found.reverse()], whole: present.length === listed.length }
+  }
+
+  /**
+   * Appends as the newest record; `expectedLast` is the sequence of the one it was made to follow (0: none). Rejects
+   * with FabricError `wrong_last_sequence` where another was faster.
+   */
+  append(device: string, record: ParkedRecord, expectedLast: number): Promise<number> {
+    return this.logs.ofDevice(device).append(parkedSubject(device), encodeParkedRecord(record), {
+      expectedLastSubjectSequence: expectedLast,
+    })
+  }
+
+  /** Deletes entries, oldest first and one after the other: a crash between leaves a shorter queue, not a hole. */
+  async delete(device: string, sequences: readonly number[]): Promise<void> {
+    const log = this.logs.ofDevice(device)
+    for (const sequence of [...sequences].sort((a, b) => a - b)) await log.delete(sequence)
+  }
+
+  /**
+   * Deletes those of `items` that nothing older is in front of, and resolves with the sequences that are gone now. What
+   * has something older before it stays: its owner comes again when that is settled.
+   */
+  async settle(device: string, items: readonly { sequence: number; id: bigint }[], nowMs: number): Promise<number[]> {
+    const ascending = [...items].sort((a, b) => a.sequence - b.sequence)
+    const entries = await Promise.all(ascending.map((item) => this.at(device, item.sequence)))
+    const gone = new Set<number>()
+    const isGone = async (sequence: number) =>
+      sequence === 0 || gone.has(sequence) || (await this.at(device, sequence)) === null
+    for (const [index, { sequence, id }] of ascending.entries()) {
+      const entry = entries[index]
+      if (entry) {
+        const { older, previous } = entry.record
+        const before = await Promise.all((older.length > 0 ? older : [previous]).map(isGone))
+        if (!before.every(Boolean)) continue
+        await this.logs.ofDevice(device).delete(sequence)
+      } else {
+        // Settled before, or moved to another sequence by remove() while the device had it.
+        await this.remove(device, new Set([id]), nowMs)
+      }
+      gone.add(sequence)
+    }
+    return [...gone]
+  }
+
+  /**
+   * Takes messages that have ended out of the queue, wherever they stand, all copies of them. Resolves with the
+   * sequences deleted. Where something older than one of them survives, the newest survivor is appended again, with the
+   * list of survivors, before anything is deleted: whoever reads between sees a message twice, never too few.
+   */
+  async remove(device: string, ids: ReadonlySet<bigint>, nowMs: number): Promise<number[]> {
+    for (let race = 0; race < RACES_MAX; race++) {
+      const entries = await this.walkAll(device)
+      const newest = entries.at(-1)
+      if (!newest || !entries.some((entry) => ids.has(entry.record.message.id))) return []
+      const over = new Set([...ids, ...newest.record.victims])
+      const doomed = entries.filter((entry) => over.has(entry.record.message.id)).map((entry) => entry.sequence)
+      const survivors = entries.filter((entry) => !over.has(entry.record.message.id))
+      const youngest = survivors.at(-1)
+      const fromOldEnd = (survivors[0]?.sequence ?? Number.POSITIVE_INFINITY) > (doomed.at(-1) as number)
+      if (youngest && !fromOldEnd) {
+        const { message } = youngest.record
+        const copy = successor(newest.record, message, survivors.slice(0, -1), nowMs)
+        if ((await this.tryAppend(device, copy, newest.sequence)) === null) continue
+        doomed.push(youngest.sequence)
+      }
+      await this.delete(device, doomed)
+      return doomed
+    }
+    throw restless(device)
+  }
+
+  /** The sequence, or null where somebody else appended first. */
+  async tryAppend(device: string, record: ParkedRecord, expectedLast: number): Promise<number | null> {
+    try {
+      return await this.append(device, record, expectedLast)
+    } catch (error) {
+      if (error instanceof FabricError && error.code === 'wrong_last_sequence') return null
+      throw error
+    }
+  }
+}
+
+/**
+ * The record that follows `newest` when only `survivors` (oldest first) are still owed before it. Whatever else is in the
+ * queue is out of reach of any walk from then on, and so need not be listed among the victims any more.
+ */
+export function successor(
+  newest: ParkedRecord,
+  message: ParkedRecord['message'],
+  survivors: readonly ParkedEntry[],
+  nowMs: number,
+): ParkedRecord {
+  return {
+    previous: survivors.at(-1)?.sequence ?? 0,
+    depth: survivors.length + 1,
+    queue: newest.queue,
+    dropped: newest.dropped,
+    victims: [],
+    parkedAtMs: nowMs,
+    message,
+    older: survivors.map((entry) => entry.sequence),
+  }
+}
+
+function entryOf(record: LogRecord): ParkedEntry {
+  return { sequence: record.sequence, record: decodeParkedRecord(record.body) }
+}
+
+const restless = (device: string) => new FabricError('unavailable', `the queue of ${device} does not stand still`)
