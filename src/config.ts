@@ -8,6 +8,7 @@ import { AuthSettings, DeviceLimits, HttpSettings, IngressSettings, MessageLimit
 import { DeviceSettings } from './device/settings.js'
 import { LogSettings, secretFields } from './observe/log.js'
 import { MetricsSettings } from './observe/metrics.js'
+import { TransportSettings } from './transport/settings.js'
 
 /**
  * The configuration of every process: one schema, assembled from what each part declares. Later sources win:
@@ -19,6 +20,7 @@ const sections = {
   messages: section(MessageLimits),
   devices: section(DeviceLimits),
   ingress: section(IngressSettings),
+  transport: section(TransportSettings),
   device: section(DeviceSettings),
   log: section(LogSettings),
   metrics: section(MetricsSettings),

@@ -16,10 +16,11 @@ Every process reads the same settings. Later sources win: the default, the YAML 
 Two variables go by the names that other tools use: \`NATS_URL\` (a running NATS instead of one of our own, as
 \`nats.url\`) and \`NATS_SERVER_BIN\` (the nats-server to start).`
 
-function sectionText(name: string, schema: { description?: string }): string {
+function sectionText(name: string, schema: object): string {
+  const { description = '' } = schema as { description?: string }
   const rows = settings.filter(({ path }) => path.startsWith(`${name}.`)).map(row)
   const table = ['| setting | variable | value | default | meaning |', '| --- | --- | --- | --- | --- |', ...rows]
-  return [`## ${name}`, ...(schema.description ? [schema.description] : []), table.join('\n')].join('\n\n')
+  return [`## ${name}`, ...(description === '' ? [] : [description]), table.join('\n')].join('\n\n')
 }
 
 function row({ path, variable, schema }: Setting): string {
