@@ -141,10 +141,18 @@ export interface Fabric {
   readonly bus: Bus
   log(name: string): Log
   table(name: string): Table
-  /** Resolves while connected; `state` for readiness. */
+  /** True while there is a connection to the server, for readiness. */
   connected(): boolean
+  /**
+   * What was in flight at a disconnect is lost, and answers with it: whoever keeps state that depends on what others
+   * wrote (the worker its sessions) audits it at `reconnected`. Called synchronously; must not throw.
+   */
+  onStatus(handler: (status: FabricStatus) => void): Subscription
   close(): Promise<void>
 }
+
+/** `closed`: by close(), for good. */
+export type FabricStatus = 'disconnected' | 'reconnected' | 'closed'
 
 export type FabricErrorCode =
   | 'wrong_last_sequence'

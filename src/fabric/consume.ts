@@ -1,0 +1,220 @@
+/** A durable pull consumer with explicit acknowledgement: made idempotently, made again when lost, pulled in batches. */
+import type { Msg, Subscription as NatsSubscription } from 'nats'
+import { type ApiError, ownHeaders, parseAckSubject, parseAnswer, statusOf } from './api.js'
+import type { ConsumeOptions, Consumption, Delivery } from './fabric.js'
+import { json, type Shared } from './log.js'
+
+const NANOS_PER_MS = 1_000_000
+const HEARTBEAT_MS = 2_000
+const SILENCE_MS_MAX = 2.5 * HEARTBEAT_MS
+const PULL_EXPIRES_MS = 30_000
+const RETRY_MS = 250
+/** Records asked for at once. The next pull goes out when half have come, so that the server never waits for us. */
+const BATCH_MAX = 512
+const ACK = Buffer.from('+ACK')
+const WORKING = Buffer.from('+WPI')
+
+export async function startConsume(
+  shared: Shared,
+  stream: string,
+  options: ConsumeOptions,
+  handler: (delivery: Delivery) => void,
+): Promise<Consumption> {
+  const consumer = new PullConsumer(shared, stream, options, handler)
+  await consumer.start()
+  return consumer
+}
+
+class PullConsumer implements Consumption {
+  readonly #batch: number
+  #subscription: NatsSubscription | null = null
+  /** Records that were pulled and did not come yet. */
+  #wanted = 0
+  #lastHeardMs = 0
+  #stopped = false
+  #preparing = false
+  #retry: NodeJS.Timeout | null = null
+  readonly #watchdog: NodeJS.Timeout
+  readonly #status: { unsubscribe(): void }
+
+  constructor(
+    readonly shared: Shared,
+    readonly stream: string,
+    readonly options: ConsumeOptions,
+    readonly handler: (delivery: Delivery) => void,
+  ) {
+    this.#batch = Math.max(1, Math.min(BATCH_MAX, options.pendingMax))
+    this.#watchdog = setInterval(() => this.#checkSilence(), HEARTBEAT_MS / 2).unref()
+    this.#status = shared.reconnects.on((status) => {
+      if (status === 'reconnected') this.#restart()
+      if (status === 'closed') void this.stop()
+    })
+  }
+
+  async start(): Promise<void> {
+    try {
+      await this.#ensureConsumer()
+    } catch (error) {
+      await this.stop()
+      throw error
+    }
+    this.#open()
+  }
+
+  async stop(): Promise<void> {
+    if (this.#stopped) return
+    this.#stopped = true
+    clearInterval(this.#watchdog)
+    if (this.#retry) clearTimeout(this.#retry)
+    this.#status.unsubscribe()
+    this.#subscription?.unsubscribe()
+  }
+
+  /** The pulls are lost, perhaps the consumer too: both again, until it works. */
+  #restart(): void {
+    if (this.#stopped || this.#preparing) return
+    this.#preparing = true
+    this.#ensureConsumer()
+      .then(() => this.#open())
+      .catch((error: unknown) => {
+        this.shared.report(`consumer ${this.options.durable} of ${this.stream}`, error)
+        this.#retryLater()
+      })
+      .finally(() => {
+        this.#preparing = false
+      })
+  }
+
+  #retryLater(): void {
+    if (this.#stopped || this.#retry) return
+    this.#retry = setTimeout(() => {
+      this.#retry = null
+      if (this.shared.link.connected) this.#restart()
+      // Else `reconnected` does it.
+    }, RETRY_MS).unref()
+  }
+
+  async #ensureConsumer(): Promise<void> {
+    const { link } = this.shared
+    const { durable, filter, ackWaitMs, pendingMax } = this.options
+    const config = {
+      durable_name: durable,
+      ...(filter && { filter_subject: filter }),
+      deliver_policy: 'all',
+      ack_policy: 'explicit',
+      ack_wait: ackWaitMs * NANOS_PER_MS,
+      max_ack_pending: pendingMax,
+      max_deliver: -1,
+      replay_policy: 'instant',
+    }
+    // Creating a durable that is there updates what may be updated, and is an error only where it cannot be.
+    const answer = await link.ask(
+      `$JS.API.CONSUMER.DURABLE.CREATE.${this.stream}.${durable}`,
+      json({ stream_name: this.stream, config }),
+      link.settings.requestTimeoutMs,
+    )
+    parseAnswer<{ error?: ApiError }>(answer.data, `consumer ${durable} of ${this.stream}`)
+  }
+
+  /** A new inbox for each start: what belongs to pulls before it is not heard, and so is delivered again. */
+  #open(): void {
+    if (this.#stopped) return
+    const { link } = this.shared
+    this.#subscription?.unsubscribe()
+    const inbox = link.newInbox()
+    this.#wanted = 0
+    this.#lastHeardMs = Date.now()
+    const subscription = link.nc.subscribe(inbox, {
+      callback: (error, message) => {
+        if (error) this.shared.report(`consumer ${this.options.durable} of ${this.stream}`, error)
+        else if (this.#subscription === subscription) this.#receive(message)
+      },
+    })
+    this.#subscription = subscription
+    this.#pull(inbox)
+  }
+
+  #pull(inbox: string): void {
+    const count = this.#batch - this.#wanted
+    if (count < Math.max(1, this.#batch / 2)) return
+    this.#wanted += count
+    const query = {
+      batch: count,
+      expires: PULL_EXPIRES_MS * NANOS_PER_MS,
+      idle_heartbeat: HEARTBEAT_MS * NANOS_PER_MS,
+    }
+    this.shared.link.publish(`$JS.API.CONSUMER.MSG.NEXT.${this.stream}.${this.options.durable}`, json(query), inbox)
+  }
+
+  #receive(message: Msg): void {
+    this.#lastHeardMs = Date.now()
+    const inbox = this.#subscription?.getSubject() ?? ''
+    const status = statusOf(message)
+    if (status === 0) this.#deliver(message)
+    else if (status !== 100) this.#ended(status, message)
+    if (!this.#stopped) this.#pull(inbox)
+  }
+
+  #deliver(message: Msg): void {
+    this.#wanted = Math.max(0, this.#wanted - 1)
+    this.handler(new NatsDelivery(message, this.shared))
+  }
+
+  /** A pull ended early. 408: it expired, with so many records not come. Anything else: ask again from the start. */
+  #ended(status: number, message: Msg): void {
+    const left = message.headers?.get('Nats-Pending-Messages')
+    this.#wanted = left ? Math.max(0, this.#wanted - Number(left)) : 0
+    if (status !== 408) {
+      // The consumer was deleted, its leader moved, or nobody serves it now.
+      this.#wanted = this.#batch // no pull until it was looked after
+      this.#retryLater()
+    }
+  }
+
+  #checkSilence(): void {
+    if (!this.shared.link.connected || !this.#subscription || this.#retry) return
+    if (Date.now() - this.#lastHeardMs > SILENCE_MS_MAX) this.#restart()
+  }
+}
+
+class NatsDelivery implements Delivery {
+  readonly subject: string
+  readonly body: Uint8Array
+  readonly sequence: number
+  readonly storedAtMs: number
+  readonly deliveryCount: number
+  readonly #message: Msg
+  readonly #shared: Shared
+
+  constructor(message: Msg, shared: Shared) {
+    const info = parseAckSubject(message.reply ?? '')
+    this.subject = message.subject
+    this.body = message.data
+    this.sequence = info.sequence
+    this.storedAtMs = info.storedAtMs
+    this.deliveryCount = info.deliveryCount
+    this.#message = message
+    this.#shared = shared
+  }
+
+  /** Parsed only when asked: most readers want the body alone. */
+  get headers(): Record<string, string> | null {
+    return ownHeaders(this.#message)
+  }
+
+  ack(): void {
+    this.#answer(ACK)
+  }
+
+  nak(delayMs: number): void {
+    this.#answer(Buffer.from(`-NAK {"delay":${Math.round(delayMs * NANOS_PER_MS)}}`))
+  }
+
+  working(): void {
+    this.#answer(WORKING)
+  }
+
+  #answer(body: Uint8Array): void {
+    this.#shared.link.publish(this.#message.reply ?? '', body)
+  }
+}

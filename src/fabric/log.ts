@@ -1,0 +1,186 @@
+/** A JetStream stream over one Link: the hot paths speak the API's subjects directly. */
+import type { Msg } from 'nats'
+import { EMPTY, isNoMessage, ownHeaders, parseAnswer, parsePubAck, statusOf, textOf } from './api.js'
+import { startConsume } from './consume.js'
+import {
+  type AppendOptions,
+  type ConsumeOptions,
+  type Consumption,
+  type Delivery,
+  FabricError,
+  type Log,
+  type LogRecord,
+  type LogState,
+  type TailOptions,
+} from './fabric.js'
+import type { Link } from './link.js'
+import type { Reconnects } from './reconnects.js'
+import { startTail } from './tail.js'
+import type { Window } from './window.js'
+
+/** What all logs and tables of one connection share. */
+export interface Shared {
+  link: Link
+  appends: Window
+  reconnects: Reconnects
+  report: (problem: string, error: unknown) => void
+}
+
+interface StoredMessage {
+  subject: string
+  seq: number
+  data?: string
+  hdrs?: string
+  time: string
+}
+
+export class NatsLog implements Log {
+  constructor(
+    readonly name: string,
+    readonly shared: Shared,
+  ) {}
+
+  append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number> {
+    return this.shared.appends.run(() => this.#append(subject, body, options))
+  }
+
+  last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
+    if (options?.authoritative) return this.#leaderRead({ last_by_subj: subject })
+    return this.#directRead(`$JS.API.DIRECT.GET.${this.name}.${subject}`, EMPTY)
+  }
+
+  at(sequence: number): Promise<LogRecord | null> {
+    return this.#directRead(`$JS.API.DIRECT.GET.${this.name}`, json({ seq: sequence }))
+  }
+
+  next(filter: string, fromSequence: number): Promise<LogRecord | null> {
+    const query = { seq: Math.max(1, fromSequence), next_by_subj: filter }
+    return this.#directRead(`$JS.API.DIRECT.GET.${this.name}`, json(query))
+  }
+
+  async delete(sequence: number): Promise<boolean> {
+    const answer = await this.#api('MSG.DELETE', { seq: sequence, no_erase: true }, (error) => {
+      // Of what is not there 2.9 has only its store's words: "stream store EOF" past the end, "… not found", "… deleted".
+      return isNoMessage(error) || /store EOF|not found|deleted/.test(error.description ?? '')
+    })
+    return answer !== null
+  }
+
+  async purge(filter: string): Promise<void> {
+    await this.#api('PURGE', { filter })
+  }
+
+  async state(): Promise<LogState> {
+    const info = await this.#api<{
+      created: string
+      state: { messages: number; first_seq: number; last_seq: number }
+    }>('INFO', {})
+    if (!info) throw new FabricError('unavailable', `${this.name}: no state`)
+    return {
+      messages: info.state.messages,
+      firstSequence: info.state.first_seq,
+      lastSequence: info.state.last_seq,
+      incarnation: Date.parse(info.created),
+    }
+  }
+
+  consume(options: ConsumeOptions, handler: (delivery: Delivery) => void): Promise<Consumption> {
+    return startConsume(this.shared, this.name, options, handler)
+  }
+
+  tail(options: TailOptions, handler: (record: LogRecord) => void): Promise<Consumption> {
+    return startTail(this.shared, this.name, options, handler)
+  }
+
+  async #append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number> {
+    const { link } = this.shared
+    try {
+      const answer = await link.ask(subject, body, link.settings.requestTimeoutMs, appendHeaders(options))
+      return parsePubAck(answer.data, subject)
+    } catch (error) {
+      throw withoutNoResponders(error)
+    }
+  }
+
+  async #directRead(subject: string, query: Uint8Array): Promise<LogRecord | null> {
+    const { link } = this.shared
+    const message = await this.#ask(subject, query, link.settings.requestTimeoutMs)
+    const status = statusOf(message)
+    if (status === 404) return null
+    const sequence = message.headers?.get('Nats-Sequence')
+    if (!sequence) throw new FabricError('unavailable', `${subject}: status ${status} ${message.headers?.description}`)
+    return directRecord(message, Number(sequence))
+  }
+
+  async #leaderRead(query: object): Promise<LogRecord | null> {
+    const answer = await this.#api<{ message: StoredMessage }>('MSG.GET', query, isNoMessage)
+    return answer && storedRecord(answer.message)
+  }
+
+  async #api<T extends object>(verb: string, query: object, allow?: Parameters<typeof parseAnswer>[2]) {
+    const { link } = this.shared
+    const message = await this.#ask(`$JS.API.STREAM.${verb}.${this.name}`, json(query), link.settings.requestTimeoutMs)
+    return parseAnswer<T>(message.data, `${verb} of ${this.name}`, allow)
+  }
+
+  async #ask(subject: string, query: Uint8Array, timeoutMs: number): Promise<Msg> {
+    try {
+      return await this.shared.link.ask(subject, query, timeoutMs)
+    } catch (error) {
+      throw withoutNoResponders(error)
+    }
+  }
+}
+
+/** Nobody serves a stream's subject: no such stream, or no leader now. To a caller that is `unavailable`. */
+function withoutNoResponders(error: unknown): unknown {
+  if (error instanceof FabricError && error.code === 'no_responders') {
+    return new FabricError('unavailable', error.message, 0, { cause: error })
+  }
+  return error
+}
+
+function appendHeaders(options?: AppendOptions): Record<string, string> | undefined {
+  if (!options) return undefined
+  const headers: Record<string, string> = { ...options.headers }
+  if (options.messageId !== undefined) headers['Nats-Msg-Id'] = options.messageId
+  if (options.expectedLastSubjectSequence !== undefined) {
+    headers['Nats-Expected-Last-Subject-Sequence'] = String(options.expectedLastSubjectSequence)
+  }
+  return headers
+}
+
+function directRecord(message: Msg, sequence: number): LogRecord {
+  const { headers } = message
+  return {
+    subject: headers?.get('Nats-Subject') ?? '',
+    sequence,
+    body: message.data,
+    storedAtMs: Date.parse(headers?.get('Nats-Time-Stamp') ?? ''),
+    headers: ownHeaders(message),
+  }
+}
+
+function storedRecord(stored: StoredMessage): LogRecord {
+  return {
+    subject: stored.subject,
+    sequence: stored.seq,
+    body: stored.data ? Buffer.from(stored.data, 'base64') : EMPTY,
+    storedAtMs: Date.parse(stored.time),
+    headers: stored.hdrs ? parseStoredHeaders(Buffer.from(stored.hdrs, 'base64')) : null,
+  }
+}
+
+/** `NATS/1.0\r\nKey: value\r\n…\r\n\r\n`, as a leader read returns it. */
+function parseStoredHeaders(block: Uint8Array): Record<string, string> | null {
+  let own: Record<string, string> | null = null
+  for (const line of textOf(block).split('\r\n').slice(1)) {
+    const colon = line.indexOf(':')
+    if (colon < 0 || line.startsWith('Nats-')) continue
+    own ??= {}
+    own[line.slice(0, colon)] = line.slice(colon + 1).trim()
+  }
+  return own
+}
+
+export const json = (value: object): Uint8Array => Buffer.from(JSON.stringify(value))

@@ -1,0 +1,169 @@
+/** Every stream and bucket of protocol/subjects.ts, as it should be on the server, and the way to get it there. */
+import {
+  BROADCAST_STREAM,
+  Bucket,
+  DEAD_LETTERS_STREAM,
+  EXPIRY_STREAM,
+  eventsStream,
+  INGRESS_STREAM,
+  messagesStream,
+  parkedStream,
+  splitFilters,
+} from '../../protocol/subjects.js'
+import { type ApiError, fabricErrorOf, textOf } from './api.js'
+import { type Bus, FabricError } from './fabric.js'
+import type { StoreSettings } from './settings.js'
+
+export interface StreamDefinition {
+  name: string
+  subjects: string[]
+  /** `work`: a record vanishes when its one consumer acknowledged it. `keep`: until it is deleted or too old. */
+  retention: 'work' | 'keep'
+  bytesMax: number
+  /** 0: for ever. */
+  ageMs: number
+  /** 0: no limit. 1 in buckets: the last value of a key. */
+  perSubjectMax: number
+  /** `refuse` what does not fit, or let the oldest `giveWay`. */
+  whenFull: 'refuse' | 'giveWay'
+  duplicateWindowMs: number
+  bucket: boolean
+}
+
+/** EVENTS, PARKED and the rest append by compare-and-set: only a short memory of message ids is needed, and it costs. */
+const SHORT_WINDOW_MS = 1_000
+const API_TIMEOUT_MS = 10_000
+/** Buckets with an entry for each device. */
+const LARGE_BUCKETS = new Set<string>([Bucket.DEVICES, Bucket.SESSIONS])
+const NAME_IN_USE = 10058
+
+export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
+  const base = {
+    retention: 'keep',
+    ageMs: 0,
+    perSubjectMax: 0,
+    whenFull: 'refuse',
+    duplicateWindowMs: SHORT_WINDOW_MS,
+    bucket: false,
+  } as const
+  const window = store.duplicateWindowMs
+  const streams: StreamDefinition[] = []
+  for (let i = 0; i < store.split; i++) {
+    const of = (family: string) => splitFilters(family, i, store.split)
+    streams.push(
+      {
+        ...base,
+        name: messagesStream(i),
+        subjects: of('msg'),
+        retention: 'work',
+        bytesMax: store.messagesBytesMax,
+        duplicateWindowMs: window,
+      },
+      { ...base, name: parkedStream(i), subjects: of('parked'), bytesMax: store.parkedBytesMax },
+      {
+        ...base,
+        name: eventsStream(i),
+        subjects: of('event'),
+        bytesMax: store.eventsBytesMax,
+        ageMs: store.eventsAgeMs,
+      },
+    )
+  }
+  streams.push(
+    {
+      ...base,
+      name: BROADCAST_STREAM,
+      subjects: ['broadcast.>'],
+      bytesMax: store.broadcastBytesMax,
+      ageMs: store.broadcastAgeMs,
+      duplicateWindowMs: window,
+    },
+    { ...base, name: EXPIRY_STREAM, subjects: ['expiry.>'], bytesMax: store.expiryBytesMax },
+    {
+      ...base,
+      name: INGRESS_STREAM,
+      subjects: ['push.send.*'],
+      retention: 'work',
+      bytesMax: store.ingressBytesMax,
+      duplicateWindowMs: window,
+    },
+    {
+      ...base,
+      name: DEAD_LETTERS_STREAM,
+      subjects: ['push.dead.*'],
+      bytesMax: store.deadLettersBytesMax,
+      ageMs: store.deadLettersAgeMs,
+      whenFull: 'giveWay',
+    },
+  )
+  for (const name of Object.values(Bucket)) {
+    streams.push({
+      ...base,
+      name: `KV_${name}`,
+      subjects: [`$KV.${name}.>`],
+      bytesMax: LARGE_BUCKETS.has(name) ? store.tableBytesMax : store.smallTableBytesMax,
+      perSubjectMax: 1,
+      bucket: true,
+    })
+  }
+  return streams
+}
+
+/**
+ * Makes what is missing and updates what may be updated; safe to run at every start, by several processes at once.
+ * Throws FabricError `unavailable` that names the stream and what cannot be changed.
+ */
+export async function ensureStreams(bus: Bus, store: StoreSettings): Promise<void> {
+  for (const definition of streamDefinitions(store)) await ensureStream(bus, definition, store)
+}
+
+async function ensureStream(bus: Bus, definition: StreamDefinition, store: StoreSettings): Promise<void> {
+  const { name } = definition
+  const config = serverConfig(definition, store)
+  const refusal = await api(bus, `STREAM.CREATE.${name}`, config)
+  if (!refusal.error) return
+  if (refusal.error.err_code !== NAME_IN_USE) throw fabricErrorOf(refusal.error, `stream ${name}`)
+  const present = await api(bus, `STREAM.INFO.${name}`, {})
+  const subjects = present.config?.subjects ?? []
+  if ([...subjects].sort().join() !== [...definition.subjects].sort().join()) {
+    throw new FabricError(
+      'unavailable',
+      `stream ${name} has other subjects on the server: store.split cannot change once there is data`,
+    )
+  }
+  const update = await api(bus, `STREAM.UPDATE.${name}`, config)
+  if (update.error) throw fabricErrorOf(update.error, `stream ${name} cannot be changed to these settings`)
+}
+
+interface ApiAnswer {
+  error?: ApiError
+  config?: { subjects?: string[] }
+}
+
+async function api(bus: Bus, verb: string, query: object): Promise<ApiAnswer> {
+  const body = Buffer.from(JSON.stringify(query))
+  const answer = await bus.request(`$JS.API.${verb}`, body, { timeoutMs: API_TIMEOUT_MS })
+  return JSON.parse(textOf(answer)) as ApiAnswer
+}
+
+function serverConfig(definition: StreamDefinition, store: StoreSettings): object {
+  const nanos = (ms: number) => ms * 1_000_000
+  return {
+    name: definition.name,
+    subjects: definition.subjects,
+    retention: definition.retention === 'work' ? 'workqueue' : 'limits',
+    storage: store.storage,
+    num_replicas: store.replicas,
+    discard: definition.whenFull === 'refuse' ? 'new' : 'old',
+    max_bytes: definition.bytesMax,
+    max_age: nanos(definition.ageMs),
+    max_msgs: -1,
+    max_msg_size: -1,
+    max_consumers: -1,
+    max_msgs_per_subject: definition.perSubjectMax || -1,
+    duplicate_window: nanos(definition.duplicateWindowMs),
+    allow_direct: true,
+    // As NATS tools make a bucket, so that they take these for one.
+    ...(definition.bucket && { deny_delete: true, allow_rollup_hdrs: true }),
+  }
+}

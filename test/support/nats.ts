@@ -1,0 +1,106 @@
+/** A nats-server for one test: its own port and folder, the product's permissions, its streams made. */
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { Value } from 'typebox/value'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { connect } from '../../src/fabric/nats.js'
+import type { NatsUser } from '../../src/fabric/permissions.js'
+import { type NatsServer, startNatsServer } from '../../src/fabric/server.js'
+import { NatsSettings, StoreSettings } from '../../src/fabric/settings.js'
+import { ensureStreams } from '../../src/fabric/streams.js'
+
+export type TestRole = 'core' | 'transport' | 'admin' | 'publisher'
+
+export interface TestNatsOptions {
+  store?: Partial<StoreSettings>
+  nats?: Partial<NatsSettings>
+  /** Default true: streams and buckets are made before startNats resolves. */
+  streams?: boolean
+}
+
+export interface TestNats {
+  readonly url: string
+  readonly server: NatsServer
+  readonly store: StoreSettings
+  /** Settings to connect as that role, for code that connects by itself. */
+  settingsAs(role: TestRole): NatsSettings
+  /** A new connection as that role; closed at the end of the test. Publishers are of PUBLISHER_PROJECT. */
+  fabricAs(role: TestRole, name?: string): Promise<Fabric>
+  /** Stops in order and starts again on the same port and data. */
+  restart(): Promise<void>
+  kill9(): Promise<void>
+  start(): Promise<void>
+  stop(): Promise<void>
+}
+
+export const PUBLISHER_PROJECT = 'acme'
+
+const MIB = 1024 * 1024
+const SMALL = {
+  messagesBytesMax: 64 * MIB,
+  parkedBytesMax: 64 * MIB,
+  eventsBytesMax: 64 * MIB,
+  broadcastBytesMax: 64 * MIB,
+  expiryBytesMax: 64 * MIB,
+  ingressBytesMax: 64 * MIB,
+  deadLettersBytesMax: 16 * MIB,
+  tableBytesMax: 64 * MIB,
+  smallTableBytesMax: 16 * MIB,
+}
+
+export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOptions = {}): Promise<TestNats> {
+  const dataDir = mkdtempSync(join(tmpdir(), 'borealis-nats-'))
+  const store = { ...Value.Create(StoreSettings), ...SMALL, ...options.store }
+  const password = randomBytes(12).toString('hex')
+  const users: NatsUser[] = [
+    { role: 'core', user: 'core', password },
+    { role: 'transport', user: 'transport', password },
+    { role: 'admin', user: 'admin', password },
+    { role: 'publisher', user: 'publisher', password, project: PUBLISHER_PROJECT },
+  ]
+  const server = await startNatsServer({ dataDir, users, split: store.split })
+  const fabrics: Fabric[] = []
+  t.teardown(async () => {
+    await Promise.all(fabrics.map((fabric) => fabric.close()))
+    await server.stop()
+    rmSync(dataDir, { recursive: true, force: true })
+  })
+
+  const settingsAs = (role: TestRole): NatsSettings => ({
+    ...Value.Create(NatsSettings),
+    url: server.url,
+    user: role,
+    password,
+    // A test should not wait for what a service would.
+    reconnectWaitMs: 50,
+    reconnectJitterMs: 20,
+    ...options.nats,
+  })
+  const fabricAs = async (role: TestRole, name: string = role): Promise<Fabric> => {
+    const fabric = await connect(settingsAs(role), { name })
+    fabrics.push(fabric)
+    return fabric
+  }
+  if (options.streams !== false) {
+    const admin = await fabricAs('admin', 'setup')
+    await ensureStreams(admin.bus, store)
+    await admin.close()
+  }
+  return {
+    url: server.url,
+    server,
+    store,
+    settingsAs,
+    fabricAs,
+    restart: async () => {
+      await server.stop()
+      await server.start()
+    },
+    kill9: () => server.kill9(),
+    start: () => server.start(),
+    stop: () => server.stop(),
+  }
+}
