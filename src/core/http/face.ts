@@ -1,0 +1,79 @@
+/** What the routes of the gateway work with, and how each request starts: with a call, then with a caller. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { CodedError } from '../../../protocol/errors.js'
+import type { Clock } from '../../clock.js'
+import type { Fabric } from '../../fabric/fabric.js'
+import type { Keyring, MacKey } from '../../keyring.js'
+import type { Logger } from '../../observe/log.js'
+import type { ProjectRecord } from '../../store/tenants.js'
+import type { Directory } from '../tenants/directory.js'
+import type { AccessTokenVerifier, Caller, ScopeName } from '../tenants/tokens.js'
+import type { AcceptMessage, CancelMessage, ReadCounters, ReadStatus } from './ports.js'
+import type { AuthSettings, MessageLimits } from './settings.js'
+
+export interface Face {
+  fabric: Fabric
+  directory: Directory
+  keyring: Keyring
+  accessTokens: AccessTokenVerifier
+  registrationKeys: ReadonlyMap<string, MacKey>
+  accept: AcceptMessage
+  readStatus: ReadStatus
+  cancel: CancelMessage
+  readCounters: ReadCounters
+  /** Names of the streams without which the core is not ready. */
+  streams: readonly string[]
+  auth: AuthSettings
+  limits: MessageLimits
+  clock: Clock
+  log: Logger
+}
+
+/** One request on its way through a flow. */
+export interface Call {
+  face: Face
+  request: FastifyRequest
+  reply: FastifyReply
+}
+
+export interface AuthenticatedCall extends Call {
+  caller: Caller
+  project: ProjectRecord
+}
+
+/**
+ * A good token, of this service, for the project in the path, with the scope. Throws CodedError `missing_token`,
+ * `bad_token`, `token_expired`, `forbidden`, `unknown_project`.
+ */
+export function authenticate(scope: ScopeName) {
+  return async function authenticate(call: Call): Promise<AuthenticatedCall> {
+    const { face, request } = call
+    const caller = await face.accessTokens.verify(bearerOf(request.headers.authorization), face.clock.now())
+    // Before the project is looked up: a foreign token learns nothing about which projects there are.
+    if (caller.project !== paramOf(call, 'project')) throw new CodedError('forbidden')
+    const project = await face.directory.project(caller.project)
+    if (!project) throw new CodedError('unknown_project')
+    if (caller.clientId !== project.serviceAccount.clientId) throw new CodedError('forbidden')
+    if (!caller.scopes.has(scope)) throw new CodedError('forbidden', `the token lacks the scope ${scope}`, { scope })
+    return { ...call, caller, project }
+  }
+}
+
+/** A suspended project may look, and not send. */
+export function requireActive(call: AuthenticatedCall): AuthenticatedCall {
+  if (!call.project.isActive) throw new CodedError('project_inactive')
+  return call
+}
+
+export function paramOf(call: Call, name: string): string {
+  return (call.request.params as Record<string, string | undefined>)[name] ?? ''
+}
+
+const BEARER = /^Bearer +([A-Za-z0-9._~+/=-]+) *$/i
+
+function bearerOf(header: string | undefined): string {
+  if (header === undefined) throw new CodedError('missing_token')
+  const token = BEARER.exec(header)?.[1]
+  if (!token) throw new CodedError(/^Bearer\b/i.test(header) ? 'bad_token' : 'missing_token')
+  return token
+}

@@ -1,0 +1,33 @@
+/**
+ * A request's way as a list of named steps: `flow(authenticate, validate, resolve, store, answer)`. Each step takes what
+ * the one before it gave, so that a step which needs an authenticated caller cannot stand before `authenticate`. A step
+ * ends the flow by throwing a CodedError.
+ */
+export type Step<In, Out> = (input: In) => Out | Promise<Out>
+export type Flow<In, Out> = (input: In) => Promise<Out>
+
+export function flow<A, B, C>(a: Step<A, B>, b: Step<B, C>): Flow<A, C>
+export function flow<A, B, C, D>(a: Step<A, B>, b: Step<B, C>, c: Step<C, D>): Flow<A, D>
+export function flow<A, B, C, D, E>(a: Step<A, B>, b: Step<B, C>, c: Step<C, D>, d: Step<D, E>): Flow<A, E>
+export function flow<A, B, C, D, E, F>(
+  a: Step<A, B>,
+  b: Step<B, C>,
+  c: Step<C, D>,
+  d: Step<D, E>,
+  e: Step<E, F>,
+): Flow<A, F>
+export function flow<A, B, C, D, E, F, G>(
+  a: Step<A, B>,
+  b: Step<B, C>,
+  c: Step<C, D>,
+  d: Step<D, E>,
+  e: Step<E, F>,
+  f: Step<F, G>,
+): Flow<A, G>
+export function flow(...steps: Step<unknown, unknown>[]): Flow<unknown, unknown> {
+  return async (input) => {
+    let value = input
+    for (const step of steps) value = await step(value)
+    return value
+  }
+}

@@ -1,0 +1,31 @@
+/** /healthz: the process answers. /readyz: it can do its work, NATS is connected and the streams are there. */
+import { CodedError } from '../../../protocol/errors.js'
+import type { Call } from './face.js'
+
+/** A look at the streams is good for so long, so that an impatient prober costs the store nothing. */
+const READY_FOR_MS = 1_000
+
+export function showHealth(): object {
+  return { status: 'ok' }
+}
+
+export function readiness(): (call: Call) => Promise<object> {
+  let missing: Promise<string[]> = Promise.resolve([])
+  let lookedAtMs = Number.NEGATIVE_INFINITY
+  return async function showReadiness({ face }) {
+    if (!face.fabric.connected()) throw new CodedError('unavailable', 'NATS is not connected')
+    const nowMs = face.clock.now()
+    if (nowMs - lookedAtMs > READY_FOR_MS) {
+      lookedAtMs = nowMs
+      missing = missingStreams(face)
+    }
+    const streams = await missing
+    if (streams.length > 0) throw new CodedError('unavailable', 'streams are missing or do not answer', { streams })
+    return { status: 'ready' }
+  }
+}
+
+async function missingStreams({ fabric, streams }: Call['face']): Promise<string[]> {
+  const looks = await Promise.allSettled(streams.map((name) => fabric.log(name).state()))
+  return streams.filter((_, index) => looks[index]?.status === 'rejected')
+}
