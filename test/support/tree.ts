@@ -1,0 +1,64 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, posix } from 'node:path'
+import ts from 'typescript'
+
+/** The sources as data, for the tests that keep the tree's rules. Paths are relative to the repository, with `/`. */
+export interface SourceFile {
+  path: string
+  text: string
+  lines: number
+  /** Packages, and files of ours as paths ending in `.ts`. */
+  imports: string[]
+}
+
+export function sourceFiles(folders: readonly string[]): SourceFile[] {
+  return folders.flatMap(pathsUnder).map((path) => {
+    const text = readFileSync(path, 'utf8')
+    const { importedFiles } = ts.preProcessFile(text, true, true)
+    return {
+      path,
+      text,
+      lines: text.split('\n').length - 1,
+      imports: importedFiles.map(({ fileName }) => resolveImport(path, fileName)),
+    }
+  })
+}
+
+function pathsUnder(folder: string): string[] {
+  const entries = readdirSync(folder, { withFileTypes: true })
+  return entries.flatMap((entry) => {
+    const path = posix.join(folder, entry.name)
+    if (entry.isDirectory()) return entry.name === 'generated' ? [] : pathsUnder(path)
+    return /\.(ts|mjs)$/.test(entry.name) ? [path] : []
+  })
+}
+
+function resolveImport(from: string, name: string): string {
+  if (!name.startsWith('.')) return name
+  return join(dirname(from), name).replace(/\.js$/, '.ts')
+}
+
+/** Where a file takes time or chance from the surroundings: `line: call`. Comments and strings do not count. */
+export function surroundingsUsed({ path, text }: SourceFile): string[] {
+  const file = ts.createSourceFile(path, text, ts.ScriptTarget.ES2022, true)
+  const found: string[] = []
+  const visit = (node: ts.Node): void => {
+    const call = surroundingOf(node)
+    if (call !== null) found.push(`${file.getLineAndCharacterOfPosition(node.getStart()).line + 1}: ${call}`)
+    ts.forEachChild(node, visit)
+  }
+  visit(file)
+  return found
+}
+
+const ambientFunctions = new Set(['setTimeout', 'setInterval', 'setImmediate', 'queueMicrotask'])
+const ambientMembers = new Set(['Date.now', 'Math.random', 'performance.now', 'process.hrtime', 'process.uptime'])
+
+function surroundingOf(node: ts.Node): string | null {
+  if (ts.isNewExpression(node) && node.expression.getText() === 'Date' && (node.arguments?.length ?? 0) === 0) {
+    return 'new Date()'
+  }
+  if (ts.isPropertyAccessExpression(node) && ambientMembers.has(node.getText())) return node.getText()
+  if (ts.isCallExpression(node) && ambientFunctions.has(node.expression.getText())) return node.expression.getText()
+  return null
+}
