@@ -56,6 +56,8 @@ export const eventsStream = (index: number) => `EVENTS_${index}`
 export type EventSubjectKind = 'accepted' | 'final' | 'trace' | 'targets' | 'group' | 'receipts'
 export const eventSubject = (partition: number, id: bigint, kind: EventSubjectKind) =>
   `event.${partition}.${id}.${kind}`
+/** What an idempotency key stands for; `digest` is of project and key, `partition` of the digest. Kept as long as events are. */
+export const idempotencySubject = (partition: number, digest: string) => `event.${partition}.k${digest}.key`
 export const eventsOfIdFilter = (partition: number, id: bigint) => `event.${partition}.${id}.*`
 
 /** Group messages, once each: `broadcast.<project>.<kind>.<name>` in BROADCAST; kind is app, topic or user; name is a token. */

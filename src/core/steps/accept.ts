@@ -1,0 +1,178 @@
+/**
+ * accept: from a validated command to stored records, and only then an answer.
+ *
+ * The promise of a 2xx starts here: every target of the message is stored by then. Whatever is unknown (a time-out, a
+ * broken connection) is answered as refused; the message may then still arrive, which an idempotency key makes harmless.
+ */
+import { EncodeError, encodeNotify, encodeNotifyGroupBody } from '../../../protocol/encode.js'
+import { encodeStoredMessage, type StoredMessage } from '../../../protocol/envelope.js'
+import { CodedError } from '../../../protocol/errors.js'
+import { partitionOf } from '../../../protocol/message-id.js'
+import { messageSubject, messagesStream } from '../../../protocol/subjects.js'
+import type { Clock } from '../../clock.js'
+import { type Fabric, FabricError } from '../../fabric/fabric.js'
+import { BroadcastLog } from '../../store/broadcast.js'
+import type { EventLog } from '../../store/events.js'
+import { digestOf, IdempotencyKeys, type KeyRecord } from '../../store/idempotency.js'
+import { SplitLog } from '../../store/split.js'
+import type { AcceptCommand, Accepted, AcceptMessage } from '../http/ports.js'
+
+export interface AcceptOptions {
+  fabric: Fabric
+  clock: Clock
+  /** How many streams MESSAGES and EVENTS are split in. */
+  split: number
+  events: EventLog
+  /** Unique message ids; throws CodedError `unavailable` where this process holds no node number. */
+  ids: IdSource
+}
+
+export interface IdSource {
+  next(partition: number): bigint
+}
+
+export function createAccept(options: AcceptOptions): AcceptMessage {
+  const messages = new SplitLog(options.fabric, messagesStream, options.split)
+  const broadcast = new BroadcastLog(options.fabric)
+  const keys = new IdempotencyKeys(options.fabric, options.split)
+  const { events } = options
+
+  /** The same key leads to the same ids; `repeated` tells that some of the records may be there already. */
+  async function identify(command: AcceptCommand): Promise<{ record: KeyRecord; repeated: boolean }> {
+    const mine = newIds(command, options)
+    if (command.idempotencyKey === undefined) return { record: mine, repeated: false }
+    const { first, record } = await keys.claim(command.project, command.idempotencyKey, mine)
+    if (record.fingerprint !== mine.fingerprint)
+      throw new CodedError('invalid_request', 'the idempotency key was used for another message', {
+        field: 'idempotencyKey',
+      })
+    return { record, repeated: !first }
+  }
+
+  async function storeTargets(command: AcceptCommand, record: KeyRecord, repeated: boolean): Promise<void> {
+    const stored = storedMessages(command, record)
+    if (command.type === 'devices') {
+      // Before the messages: whoever knows the id of one of them can find the others.
+      const targets = stored.map(({ id }, i) => ({ id, registrationId: command.targets[i]?.registrationId ?? '' }))
+      const { project, ttlMs } = command
+      const atMs = record.acceptedAtMs
+      await events.targets(record.id, { project, atMs, expiresAtMs: atMs + ttlMs, targets })
+    }
+    await allStored(stored.map((message) => (repeated ? storeAgain(message) : store(message))))
+  }
+
+  async function store(message: StoredMessage): Promise<void> {
+    const log = messages.ofDevice(message.device)
+    await log.append(messageSubject(message.device, message.id), encodeStoredMessage(message), {
+      messageId: message.id.toString(),
+    })
+  }
+
+  /**
+   * Once, however late the repeat comes: what route has seen has its event, what it has not seen is in the stream, and an
+   * append to a subject that is not empty is refused.
+   */
+  async function storeAgain(message: StoredMessage): Promise<void> {
+    if ((await events.readAccepted(message.id)) !== null) return
+    try {
+      const log = messages.ofDevice(message.device)
+      await log.append(messageSubject(message.device, message.id), encodeStoredMessage(message), {
+        messageId: message.id.toString(),
+        expectedLastSubjectSequence: 0,
+      })
+    } catch (error) {
+      if (!(error instanceof FabricError && error.code === 'wrong_last_sequence')) throw error
+    }
+  }
+
+  async function storeGroup(command: AcceptCommand, record: KeyRecord, repeated: boolean): Promise<void> {
+    const { group, project } = command
+    if (group === null) throw new CodedError('internal', 'a group message without a group')
+    // The event comes second: it proves that the record stands in the log, where a repeat looks for it.
+    if (repeated && (await events.readGroup(record.id)) !== null) return
+    const { id, acceptedAtMs } = record
+    const expiresAtMs = acceptedAtMs + command.ttlMs
+    const body = encodeNotifyGroupBody({ ...contentOf(command, expiresAtMs), id, project, target: group })
+    const { collapseKey } = command
+    await broadcast.append({ id, project, ...group, acceptedAtMs, expiresAtMs, collapseKey, body })
+    await events.group(id, { project, ...group, atMs: acceptedAtMs, expiresAtMs })
+  }
+
+  return async (command: AcceptCommand): Promise<Accepted> => {
+    try {
+      const { record, repeated } = await identify(command)
+      if (command.group) await storeGroup(command, record, repeated)
+      else await storeTargets(command, record, repeated)
+      const { id, acceptedAtMs } = record
+      return { id, acceptedAtMs, expiresAtMs: acceptedAtMs + command.ttlMs }
+    } catch (error) {
+      throw refusalOf(error)
+    }
+  }
+}
+
+function newIds(command: AcceptCommand, { ids, clock }: AcceptOptions): KeyRecord {
+  const targets = command.targets.map((target) => ids.next(partitionOf(target.device)))
+  const routing = command.group ? `${command.project}.${command.group.name}` : (command.targets[0]?.device ?? '')
+  const own = command.type === 'device' ? targets[0] : ids.next(partitionOf(routing))
+  if (own === undefined) throw new CodedError('internal', 'a message without a target')
+  return {
+    id: own,
+    acceptedAtMs: clock.now(),
+    fingerprint: command.idempotencyKey === undefined ? '' : fingerprintOf(command),
+    targets,
+  }
+}
+
+function storedMessages(command: AcceptCommand, record: KeyRecord): StoredMessage[] {
+  const expiresAtMs = record.acceptedAtMs + command.ttlMs
+  const content = contentOf(command, expiresAtMs)
+  return command.targets.map((target, index) => {
+    const id = record.targets[index]
+    if (id === undefined) throw new CodedError('internal', 'a target without an id')
+    const { application, device, registration } = target
+    return {
+      id,
+      parent: record.id,
+      project: command.project,
+      application,
+      device,
+      registration,
+      acceptedAtMs: record.acceptedAtMs,
+      expiresAtMs,
+      collapseKey: command.collapseKey,
+      frame: encodeNotify({ ...content, id, registration }),
+    }
+  })
+}
+
+function contentOf(command: AcceptCommand, expiresAtMs: number) {
+  const { priority, collapseKey, title, message, data } = command
+  // Rounded up: a device must not take a message for expired before the core does.
+  const expiresAtSeconds = command.ttlMs === 0 ? 0 : Math.ceil(expiresAtMs / 1000)
+  return { expiresAtSeconds, priority, collapseKey, title, message, data }
+}
+
+function fingerprintOf(c: AcceptCommand): string {
+  const targets = c.targets.flatMap((target) => [target.device, String(target.registration)])
+  const group = c.group ? [c.group.kind, c.group.name] : []
+  const words = [c.type, String(c.ttlMs), c.priority, c.collapseKey, c.title, c.message]
+  return digestOf([...words, c.data, ...group, ...targets])
+}
+
+/** Waits for all of them, so that nothing of a refused message is under way once it is refused. */
+async function allStored(appends: Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(appends)
+  const refused = results.find((result) => result.status === 'rejected')
+  if (refused) throw refused.reason
+}
+
+function refusalOf(error: unknown): unknown {
+  if (error instanceof FabricError) {
+    return new CodedError(error.code === 'full' ? 'storage_full' : 'unavailable', undefined, {}, { cause: error })
+  }
+  if (error instanceof EncodeError && error.code === 'frame_too_large') {
+    return new CodedError('payload_too_large', undefined, {}, { cause: error })
+  }
+  return error
+}

@@ -1,0 +1,66 @@
+/**
+ * What an idempotency key stands for: the ids that the first command with it was given. A record in EVENTS, written by
+ * compare-and-set, so that two cores that get the same key at once agree on one set of ids.
+ */
+import { createHash } from 'node:crypto'
+import { Packr } from 'msgpackr'
+import { partitionOf } from '../../protocol/message-id.js'
+import { eventsStream, idempotencySubject } from '../../protocol/subjects.js'
+import { type Fabric, FabricError } from '../fabric/fabric.js'
+import { SplitLog } from './split.js'
+
+export interface KeyRecord {
+  /** Id of the message as the sender knows it. */
+  id: bigint
+  acceptedAtMs: number
+  /** What the command said, so that a key used for another message is noticed. */
+  fingerprint: string
+  /** One for each target, in the order of the command. */
+  targets: bigint[]
+}
+
+const VERSION = 1
+const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
+
+/** SHA-256 of parts that can not run into each other, as base64url. */
+export function digestOf(parts: readonly (string | Uint8Array)[]): string {
+  const hash = createHash('sha256')
+  for (const part of parts) {
+    const bytes = typeof part === 'string' ? Buffer.from(part, 'utf8') : part
+    hash.update(`${bytes.length}:`).update(bytes)
+  }
+  return hash.digest('base64url')
+}
+
+export class IdempotencyKeys {
+  private readonly logs: SplitLog
+
+  constructor(fabric: Fabric, split: number) {
+    this.logs = new SplitLog(fabric, eventsStream, split)
+  }
+
+  /** The record that stands for the key from now on: `mine` where nobody was first. Rejects with FabricError. */
+  async claim(project: string, key: string, mine: KeyRecord): Promise<{ first: boolean; record: KeyRecord }> {
+    const digest = digestOf([project, key])
+    const partition = partitionOf(digest)
+    const log = this.logs.ofPartition(partition)
+    const subject = idempotencySubject(partition, digest)
+    try {
+      const body = packr.pack([VERSION, mine.id, mine.acceptedAtMs, mine.fingerprint, mine.targets])
+      await log.append(subject, body, { expectedLastSubjectSequence: 0 })
+      return { first: true, record: mine }
+    } catch (error) {
+      if (!(error instanceof FabricError && error.code === 'wrong_last_sequence')) throw error
+    }
+    const stored = await log.last(subject, { authoritative: true })
+    if (stored === null) throw new FabricError('unavailable', 'the record of an idempotency key can not be read')
+    const f = packr.unpack(stored.body) as unknown[]
+    const record = {
+      id: f[1] as bigint,
+      acceptedAtMs: f[2] as number,
+      fingerprint: f[3] as string,
+      targets: f[4] as bigint[],
+    }
+    return { first: record.id === mine.id, record }
+  }
+}
