@@ -124,6 +124,26 @@ export const Errors = {
 
 export type ErrorCode = keyof typeof Errors
 
+/**
+ * Codes with which REGISTER, UNREGISTER, SUBSCRIBE and UNSUBSCRIBE are answered; a device gets no others of this
+ * registry. The same list stands in PROTOCOL.md.
+ */
+export const DEVICE_REQUEST_ERRORS = [
+  'invalid_request',
+  'forbidden',
+  'bad_user_token',
+  'unknown_application',
+  'unknown_registration',
+  'project_inactive',
+  'too_many_registrations',
+  'too_many_topics',
+  'rate_limited',
+  'storage_full',
+  'overloaded',
+  'unavailable',
+  'internal',
+] as const satisfies readonly ErrorCode[]
+
 /** An error that may be shown to whoever caused it. */
 export class CodedError extends Error {
   constructor(
