@@ -3,9 +3,11 @@ import Type, { type Static, type TObject, type TProperties } from 'typebox'
 import { Settings } from 'typebox/system'
 import { Value } from 'typebox/value'
 import { parse as parseYaml } from 'yaml'
+import { KeyringSettings } from './cli/keyring-settings.js'
 import { StartSettings } from './cli/start-settings.js'
 import { AuthSettings, DeviceLimits, HttpSettings, IngressSettings, MessageLimits } from './core/http/settings.js'
 import { DeviceSettings } from './device/settings.js'
+import { NatsSettings, StoreSettings } from './fabric/settings.js'
 import { LogSettings, secretFields } from './observe/log.js'
 import { MetricsSettings } from './observe/metrics.js'
 import { TransportSettings } from './transport/settings.js'
@@ -15,13 +17,16 @@ import { TransportSettings } from './transport/settings.js'
  * defaults, the YAML file, the environment (`BOREALIS_<SECTION>_<KEY>`). Every mistake is reported, not the first alone.
  */
 const sections = {
+  nats: section(NatsSettings, 'The connection to NATS.'),
+  store: section(StoreSettings, 'What is kept in JetStream, and how much of it.'),
+  keyring: section(KeyringSettings),
   http: section(HttpSettings),
   auth: section(AuthSettings),
   messages: section(MessageLimits),
   devices: section(DeviceLimits),
   ingress: section(IngressSettings),
   transport: section(TransportSettings),
-  device: section(DeviceSettings),
+  device: section(DeviceSettings, 'The device client.'),
   log: section(LogSettings),
   metrics: section(MetricsSettings),
   start: section(StartSettings),
@@ -63,8 +68,10 @@ export function readConfig(sources: ConfigSources): Config {
   const problems: ConfigProblem[] = []
   const values = file === undefined || file === '' ? {} : readFile(file, problems)
   const origins = new Map<string, string>()
-  for (const [name, text] of Object.entries(sources.environment)) {
-    if (text === undefined || !name.startsWith('BOREALIS_') || reserved.test(name)) continue
+  // The names of others come first, so that ours win.
+  const variables = Object.entries(sources.environment).sort(([a], [b]) => Number(b in aliases) - Number(a in aliases))
+  for (const [name, text] of variables) {
+    if (text === undefined || !isOurs(name)) continue
     const setting = settingsByVariable.get(name)
     if (setting === undefined) {
       problems.push({ path: name, source: 'environment', message: 'there is no such setting' })
@@ -109,6 +116,15 @@ const reserved = /^BOREALIS_(CONFIG$|TEST_|CHILD_)/
 
 const settingsByVariable = new Map(settings.map((setting) => [setting.variable, setting]))
 
+/** Names that other tools of NATS know. NATS_SERVER_BIN is read where the server is looked for (fabric/server.ts). */
+const aliases: Readonly<Record<string, string>> = { NATS_URL: 'nats.url' }
+for (const [name, path] of Object.entries(aliases)) {
+  const setting = settings.find((one) => one.path === path)
+  if (setting !== undefined) settingsByVariable.set(name, setting)
+}
+
+const isOurs = (name: string) => (name.startsWith('BOREALIS_') && !reserved.test(name)) || name in aliases
+
 /** What a value has to be, in words: `an integer from 0 to 65535`. */
 export function expectation(schema: LeafSchema): string {
   const choices = schema.enum ?? schema.anyOf?.filter((one) => 'const' in one).map((one) => one.const)
@@ -139,8 +155,8 @@ export function isSecret(path: string): boolean {
 }
 
 /** Parts declare plain objects; here each becomes a closed section that may be absent. */
-function section<P extends TProperties>(schema: TObject<P>): TObject<P> {
-  const { description = '' } = schema as { description?: string }
+function section<P extends TProperties>(schema: TObject<P>, meaning = ''): TObject<P> {
+  const { description = meaning } = schema as { description?: string }
   return Type.Object(schema.properties, { additionalProperties: false, default: {}, description })
 }
 

@@ -1,0 +1,62 @@
+import type { Logger } from '../observe/log.js'
+
+/** A running part of the service, as its command sees it. */
+export interface Service {
+  /** Where it listens and the like; told to whoever started this process, and logged. */
+  readonly ready: Readonly<Record<string, string | number>>
+  /** In order, leaving nothing behind. */
+  stop(): Promise<void>
+  /** Rejects where the service cannot go on; absent where it never gives up by itself. */
+  readonly failed?: Promise<never>
+}
+
+/** What a child tells `borealis start` over the IPC channel. */
+export interface ReadyNotice {
+  ready: Readonly<Record<string, string | number>>
+}
+
+/** A stop that takes longer is stuck: the process ends anyway, and says so. */
+const stopMsMax = 20_000
+
+/**
+ * Runs a service until SIGTERM, SIGINT, or the end of whoever started it (its IPC channel closes), then stops it.
+ * Resolves once it is stopped; rejects where it could not start or gave up. A second signal ends the process at once.
+ */
+export async function runService(log: Logger, start: () => Promise<Service>): Promise<void> {
+  const asked = untilAsked(log)
+  const service = await start()
+  process.send?.({ ready: service.ready } satisfies ReadyNotice)
+  log.info(service.ready, 'ready')
+  try {
+    const why = await Promise.race([asked, ...(service.failed === undefined ? [] : [service.failed])])
+    log.info({ why }, 'stopping')
+  } finally {
+    const stuck = setTimeout(() => {
+      log.error({ stopMsMax }, 'the stop is stuck: ending anyway')
+      process.exit(1)
+    }, stopMsMax)
+    await service.stop()
+    clearTimeout(stuck)
+    // The channel would keep the process alive.
+    if (process.connected) process.disconnect()
+  }
+  log.info('stopped')
+}
+
+/** Resolves with the reason of the first request to stop. */
+function untilAsked(log: Logger): Promise<string> {
+  return new Promise((resolve) => {
+    let asked = false
+    const ask = (why: string) => {
+      if (asked && why !== 'the parent ended') {
+        log.warn({ why }, 'asked again: ending at once')
+        process.exit(1)
+      }
+      asked = true
+      resolve(why)
+    }
+    process.on('SIGTERM', ask)
+    process.on('SIGINT', ask)
+    process.once('disconnect', () => ask('the parent ended'))
+  })
+}
