@@ -37,6 +37,11 @@ export type HttpSettings = Static<typeof HttpSettings>
 
 export const AuthSettings = Type.Object(
   {
+    keyringFile: Type.String({
+      default: '.borealis/keyring.json',
+      minLength: 1,
+      description: 'File of the keys of the service, mode 0600; made at the first start.',
+    }),
     issuer: Type.String({
       default: 'borealis',
       minLength: 1,
@@ -50,7 +55,7 @@ export const AuthSettings = Type.Object(
     accessTokenSeconds: Type.Integer({ default: 3_600, minimum: 60, description: 'Lifetime of an access token.' }),
     deviceTokenDays: Type.Integer({ default: 365, minimum: 1, description: 'Lifetime of a device token.' }),
     transportUrl: Type.String({
-      default: 'ws://127.0.0.1:8090/v1/device',
+      default: 'ws://127.0.0.1:7700/v1/device',
       description: 'Where an enrolled device connects; told at enrolment.',
     }),
     verifiedTokensMax: Type.Integer({
@@ -96,7 +101,7 @@ export type MessageLimits = Static<typeof MessageLimits>
 export const DeviceLimits = Type.Object(
   {
     registrationsMax: Type.Integer({ default: 64, minimum: 1, description: 'Most registrations of a device.' }),
-    topicsMax: Type.Integer({ default: 64, minimum: 1, description: 'Most topic subscriptions of a device.' }),
+    topicsMax: Type.Integer({ default: 256, minimum: 1, description: 'Most topic subscriptions of a device.' }),
     requestsMax: Type.Integer({
       default: 1_024,
       minimum: 1,

@@ -4,8 +4,9 @@
  *
  * Fields that are unknown are ignored and listed in `warnings`, so that a newer client can talk to an older service.
  */
-import { Packr } from 'msgpackr'
 import { CodedError } from '../../../protocol/errors.js'
+import { encodeMsgpack } from '../msgpack/encode.js'
+import { MsgpackError } from '../msgpack/error.js'
 import type { MessagePriority, MessageType } from './ports.js'
 import type { MessageLimits } from './settings.js'
 import { parseTtl } from './ttl.js'
@@ -36,7 +37,6 @@ const TARGET_CHARACTERS_MAX = 512
 /** Most unknown fields that are listed. */
 const WARNINGS_MAX = 16
 
-const packr = new Packr({ useRecords: false })
 const NOTHING = new Uint8Array(0)
 
 /** Throws CodedError `invalid_request` or `payload_too_large`, with `details.field`. */
@@ -108,52 +108,20 @@ function ttlAt(value: unknown, limits: MessageLimits): number {
 }
 
 function dataAt(value: unknown, limits: MessageLimits): Uint8Array {
-  if (value === undefined) return NOTHING
-  const data = objectAt(value, 'notification.data')
-  // Before it is encoded: the encoder recurses, and would overflow the stack on deep nesting.
-  checkData(data, limits)
-  const bytes = packr.pack(data)
-  if (bytes.length > limits.dataBytesMax) {
-    throw new CodedError('payload_too_large', `notification.data must encode to at most ${limits.dataBytesMax} bytes`, {
-      field: 'notification.data',
-      bytes: bytes.length,
-      bytesMax: limits.dataBytesMax,
-    })
-  }
-  return bytes
-}
-
-/** Only what JSON can say, as ingress may carry any msgpack; not too deep, and no more values than could fit. */
-function checkData(root: Record<string, unknown>, limits: MessageLimits): void {
   const field = 'notification.data'
-  const pending: { value: unknown; depth: number }[] = [{ value: root, depth: 1 }]
-  let seen = 0
-  for (let next = pending.pop(); next; next = pending.pop()) {
-    if (++seen > limits.dataBytesMax) {
-      throw new CodedError('payload_too_large', `${field} has too many values`, {
+  if (value === undefined) return NOTHING
+  try {
+    return encodeMsgpack(objectAt(value, field), { bytesMax: limits.dataBytesMax, depthMax: limits.dataDepthMax })
+  } catch (error) {
+    if (!(error instanceof MsgpackError)) throw error
+    if (error.problem === 'too_large') {
+      throw new CodedError('payload_too_large', `${field} must encode to at most ${limits.dataBytesMax} bytes`, {
         field,
         bytesMax: limits.dataBytesMax,
       })
     }
-    const { value, depth } = next
-    if (typeof value === 'string') wellFormed(value, field)
-    if (value === null || ['string', 'number', 'boolean'].includes(typeof value)) continue
-    if (depth > limits.dataDepthMax) throw invalid(field, `must be nested at most ${limits.dataDepthMax} deep`)
-    if (Array.isArray(value)) {
-      // An array alone may hold more than is allowed in all: it is not copied first.
-      if (value.length > limits.dataBytesMax) {
-        throw new CodedError('payload_too_large', `${field} has too many values`, {
-          field,
-          bytesMax: limits.dataBytesMax,
-        })
-      }
-      for (const entry of value) pending.push({ value: entry, depth: depth + 1 })
-    } else if (isMap(value)) {
-      for (const [key, entry] of Object.entries(value)) {
-        wellFormed(key, field)
-        pending.push({ value: entry, depth: depth + 1 })
-      }
-    } else throw invalid(field, 'must hold nothing but strings, numbers, booleans, null, lists and objects')
+    if (error.problem === 'too_deep') throw invalid(field, `must be nested at most ${limits.dataDepthMax} deep`)
+    throw invalid(field, error.message)
   }
 }
 

@@ -1,0 +1,168 @@
+/**
+ * Messages published to NATS (`push.send.<project>`, stream INGRESS), as JSON or msgpack by their `Content-Type`. They
+ * take the same way as those over HTTP: validate, resolve, accept.
+ *
+ * A record is acknowledged after its message is stored, or after it stands in DEAD_LETTERS with the reason. Anything else
+ * is left for redelivery: nothing is lost. A redelivery makes no second message, since the idempotency key of the command
+ * is made from the record's place in the stream.
+ */
+import { CodedError, Errors } from '../../protocol/errors.js'
+import { DEAD_LETTERS_STREAM, deadLetterSubject, INGRESS_STREAM } from '../../protocol/subjects.js'
+import type { Consumption, Delivery, Fabric, Log } from '../fabric/fabric.js'
+import type { MacKey } from '../keyring.js'
+import type { Logger } from '../observe/log.js'
+import { toCodedError } from './coded.js'
+import { parseJson } from './http/body.js'
+import type { AcceptMessage } from './http/ports.js'
+import { resolveTargets } from './http/resolve.js'
+import type { IngressSettings, MessageLimits } from './http/settings.js'
+import { validateMessage } from './http/validate.js'
+import { decodeMsgpack } from './msgpack/decode.js'
+import { MsgpackError } from './msgpack/error.js'
+import type { Directory } from './tenants/directory.js'
+
+export interface IngressOptions {
+  fabric: Fabric
+  directory: Directory
+  registrationKeys: ReadonlyMap<string, MacKey>
+  accept: AcceptMessage
+  settings: IngressSettings
+  limits: MessageLimits
+  /** Longest record that is looked at; the body limit of HTTP. */
+  bodyBytesMax: number
+  log: Logger
+}
+
+/** A fault of ours that comes back this often with the same record is the record's: it goes to DEAD_LETTERS. */
+const INTERNAL_ATTEMPTS_MAX = 5
+const DURABLE = 'ingress'
+const DETAIL_CHARACTERS_MAX = 512
+/** The body and `notification` around the data. */
+const DEPTH_ABOVE_DATA = 2
+
+export class Ingress {
+  private readonly deadLetters: Log
+  private readonly underWay = new Set<Promise<void>>()
+  private consumption: Consumption | null = null
+  private incarnation = 0
+
+  constructor(private readonly options: IngressOptions) {
+    this.deadLetters = options.fabric.log(DEAD_LETTERS_STREAM)
+  }
+
+  /** Rejects with FabricError where the store is away. */
+  async start(): Promise<void> {
+    const { fabric, settings } = this.options
+    const stream = fabric.log(INGRESS_STREAM)
+    // A stream that was made anew counts from 1 again: its records are others.
+    this.incarnation = (await stream.state()).incarnation
+    const { ackWaitMs, pendingMax } = settings
+    this.consumption = await stream.consume({ durable: DURABLE, ackWaitMs, pendingMax }, (delivery) => {
+      const done = this.handle(delivery).finally(() => this.underWay.delete(done))
+      this.underWay.add(done)
+    })
+  }
+
+  /** Resolves once what is under way was stored or given back. */
+  async stop(): Promise<void> {
+    await this.consumption?.stop()
+    this.consumption = null
+    await Promise.all(this.underWay)
+  }
+
+  /** Never rejects: what cannot be done now is given back to the stream. */
+  private async handle(delivery: Delivery): Promise<void> {
+    const project = delivery.subject.slice(delivery.subject.lastIndexOf('.') + 1)
+    try {
+      await this.send(project, delivery)
+      delivery.ack()
+    } catch (error) {
+      const coded = toCodedError(error, this.options.log, `ingress record ${delivery.sequence}`)
+      await this.refuse(project, delivery, coded)
+    }
+  }
+
+  private async send(projectId: string, delivery: Delivery): Promise<void> {
+    const { directory, accept, limits, bodyBytesMax } = this.options
+    const project = await directory.project(projectId)
+    if (!project) throw new CodedError('unknown_project')
+    if (!project.isActive) throw new CodedError('project_inactive')
+    if (delivery.body.length > bodyBytesMax) {
+      throw new CodedError('payload_too_large', undefined, { bytesMax: bodyBytesMax })
+    }
+    const send = validateMessage(decodeBody(delivery, limits), limits)
+    const { command, rejected } = await resolveTargets(this.options, projectId, send)
+    await accept({ ...command, idempotencyKey: `ingress.${this.incarnation}.${delivery.sequence}` })
+    if (rejected.length > 0) {
+      // There is nobody to answer: the targets that were left out are told of beside what was refused as a whole.
+      const codes = [...new Set(rejected.map(({ code }) => code))].join(', ')
+      const error = new CodedError(
+        rejected[0]?.code ?? 'internal',
+        `${rejected.length} targets were left out: ${codes}`,
+      )
+      await this.bury(projectId, delivery, error, JSON.stringify({ rejected }))
+    }
+  }
+
+  private async refuse(project: string, delivery: Delivery, error: CodedError): Promise<void> {
+    const isTheirs = Errors[error.code].owner === 'caller'
+    const isPoison = error.code === 'internal' && delivery.deliveryCount >= INTERNAL_ATTEMPTS_MAX
+    if (!isTheirs && !isPoison) {
+      delivery.nak(this.options.settings.retryMs)
+      return
+    }
+    try {
+      await this.bury(project, delivery, error, delivery.body)
+      delivery.ack()
+    } catch (failure) {
+      this.options.log.warn({ error: failure, sequence: delivery.sequence }, 'a dead letter could not be stored')
+      delivery.nak(this.options.settings.retryMs)
+    }
+  }
+
+  /** The record as it came, with the reason in its headers: `code`, `detail`, and its sequence in INGRESS. */
+  private async bury(project: string, delivery: Delivery, error: CodedError, body: Uint8Array | string): Promise<void> {
+    const contentType = typeof body === 'string' ? 'application/json' : headerOf(delivery, 'content-type')
+    const headers: Record<string, string> = {
+      code: error.code,
+      detail: oneLine(error.message),
+      'ingress-sequence': String(delivery.sequence),
+    }
+    if (contentType) headers['Content-Type'] = oneLine(contentType)
+    await this.deadLetters.append(deadLetterSubject(project), typeof body === 'string' ? Buffer.from(body) : body, {
+      messageId: `dead.${this.incarnation}.${delivery.sequence}`,
+      headers,
+    })
+  }
+}
+
+/** JSON where nothing is said. */
+function decodeBody(delivery: Delivery, limits: MessageLimits): unknown {
+  const type = (headerOf(delivery, 'content-type') ?? 'application/json').split(';', 1)[0]?.trim().toLowerCase()
+  if (type === 'application/json') return parseJson(delivery.body)
+  if (type === 'application/msgpack' || type === 'application/x-msgpack') {
+    return parseMsgpack(delivery.body, limits.dataDepthMax + DEPTH_ABOVE_DATA)
+  }
+  throw new CodedError('unsupported_media_type', 'Content-Type must be application/json or application/msgpack')
+}
+
+function parseMsgpack(body: Uint8Array, depthMax: number): unknown {
+  try {
+    return decodeMsgpack(body, depthMax)
+  } catch (error) {
+    if (error instanceof MsgpackError)
+      throw new CodedError('invalid_request', `the body: ${error.message}`, { field: '' })
+    throw error
+  }
+}
+
+/** NATS keeps header names as they were written. */
+function headerOf(delivery: Delivery, name: string): string | undefined {
+  for (const [key, value] of Object.entries(delivery.headers ?? {})) if (key.toLowerCase() === name) return value
+  return undefined
+}
+
+/** A header is one line. */
+function oneLine(text: string): string {
+  return text.replace(/[^\x20-\x7e]+/g, ' ').slice(0, DETAIL_CHARACTERS_MAX)
+}
