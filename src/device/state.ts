@@ -9,6 +9,7 @@
  * cursor, all in one; `done` takes it out of the inbox after the hand-over. What stands in the inbox when a state is
  * loaded was perhaps handed over already: it is given again, marked as a possible duplicate.
  */
+import type { Cursor, GapMark, GroupTarget, Priority } from '../../protocol/frame-types.js'
 
 export interface Identity {
   deviceId: string
@@ -20,25 +21,19 @@ export interface Identity {
   url: string
 }
 
-/** Where the device stands in the log of group messages (PROTOCOL.md, Cursor). */
-export interface Cursor {
-  incarnation: bigint
-  sequence: number
-  subscriptions: number
-}
-
-/** Names one state of one offline queue (PROTOCOL.md, GapMark). */
-export interface GapMark {
-  queue: bigint
-  count: number
-}
-
 export interface Registration {
   number: number
   application: string
   /** User on the device as the user token names it; empty: none. */
   user: string
   registrationId: string
+}
+
+/** Resume ticket of the last WELCOME: a secret. */
+export interface Ticket {
+  bytes: Uint8Array
+  /** Unix milliseconds until which it is good. */
+  untilMs: number
 }
 
 /** Of a registration by its application and user, since a server that lost its tables numbers anew. */
@@ -48,12 +43,9 @@ export interface Topic {
   topic: string
 }
 
-/** Whom a group message addresses: the one that is not empty. */
-export interface GroupTarget {
+/** Whom a group message addressed. */
+export interface Group extends GroupTarget {
   project: string
-  application: string
-  topic: string
-  user: string
   sequence: number
 }
 
@@ -62,10 +54,10 @@ export interface StoredNotification {
   id: bigint
   /** Number of the registration; 0: a group message. */
   registration: number
-  group: GroupTarget | null
+  group: Group | null
   /** Unix milliseconds; 0: does not expire once it has arrived. */
   expiresAtMs: number
-  priority: 'normal' | 'high' | 'low'
+  priority: Priority
   collapseKey: string
   title: string
   message: string
@@ -75,11 +67,11 @@ export interface StoredNotification {
 
 export type Change =
   | { kind: 'identity'; identity: Identity }
-  | { kind: 'ticket'; ticket: Uint8Array | null }
+  | { kind: 'ticket'; ticket: Ticket | null }
   | { kind: 'connection'; connection: number }
   | { kind: 'message'; message: StoredNotification; forgetAtMs: number; cursorSequence: number }
-  /** A message that is acknowledged and not handed over: of a registration that has ended. */
-  | { kind: 'seen'; id: bigint; forgetAtMs: number }
+  /** A message that is not (or not again) handed over: of a registration that has ended, or a repeated one of a group. */
+  | { kind: 'seen'; id: bigint; forgetAtMs: number; cursorSequence: number }
   | { kind: 'done'; id: bigint }
   | { kind: 'cursor'; cursor: Cursor }
   | { kind: 'gap'; mark: GapMark }
@@ -93,7 +85,7 @@ const ENDED_MAX = 64
 
 export class DeviceState {
   identity: Identity | null = null
-  ticket: Uint8Array | null = null
+  ticket: Ticket | null = null
   /** Number of the last connection that may have said HELLO. */
   connection = 0
   cursor: Cursor | null = null
@@ -116,6 +108,10 @@ export class DeviceState {
 
   hasEnded(registration: number): boolean {
     return this.endedNumbers.has(registration)
+  }
+
+  isSubscribed(topic: Topic): boolean {
+    return this.topics.has(topicKey(topic))
   }
 
   topicList(): Topic[] {
@@ -145,10 +141,11 @@ export class DeviceState {
       case 'message':
         this.remember(change.message.id, change.forgetAtMs)
         this.inbox.set(change.message.id, change.message)
-        if (this.cursor) this.cursor = advanceCursor(this.cursor, change.cursorSequence)
+        this.moveCursor(change.cursorSequence)
         return
       case 'seen':
         this.remember(change.id, change.forgetAtMs)
+        this.moveCursor(change.cursorSequence)
         return
       case 'done':
         this.inbox.delete(change.id)
@@ -187,7 +184,7 @@ export class DeviceState {
     for (const topic of this.topics.values()) changes.push({ kind: 'topic', topic, subscribed: true })
     if (this.subscriptions >= 0) changes.push({ kind: 'subscriptions', version: this.subscriptions })
     for (const [id, forgetAtMs] of this.seen) {
-      if (!this.inbox.has(id)) changes.push({ kind: 'seen', id, forgetAtMs })
+      if (!this.inbox.has(id)) changes.push({ kind: 'seen', id, forgetAtMs, cursorSequence: 0 })
     }
     for (const message of this.inbox.values()) {
       changes.push({ kind: 'message', message, forgetAtMs: this.seen.get(message.id) ?? 0, cursorSequence: 0 })
@@ -208,6 +205,10 @@ export class DeviceState {
       if (oldest.done) return
       this.seen.delete(oldest.value)
     }
+  }
+
+  private moveCursor(sequence: number): void {
+    if (this.cursor) this.cursor = advanceCursor(this.cursor, sequence)
   }
 
   private register(registration: Registration): void {

@@ -1,0 +1,53 @@
+/** When to come back: full jitter, and the hints of a server. Pure: time and randomness are arguments. */
+
+export interface BackoffSettings {
+  reconnectBaseMs: number
+  reconnectCapMs: number
+  retryAfterMsMax: number
+}
+
+/**
+ * Without a hint an attempt waits a random time between 0 and base * 2^attempts (capped). A hint of ERROR or Retry-After
+ * is a floor below that: servers give the same one to everybody. GOAWAY brings its own jitter and is obeyed as it is.
+ */
+export class Backoff {
+  private attempts = 0
+  private floorMs = 0
+  private exactAtMs: number | null = null
+
+  constructor(
+    private readonly settings: BackoffSettings,
+    private readonly random: () => number,
+  ) {}
+
+  /** ERROR.retry_after_ms or Retry-After: not before so long from now. */
+  retryAfter(nowMs: number, afterMs: number): void {
+    this.floorMs = Math.max(this.floorMs, nowMs + Math.min(afterMs, this.settings.retryAfterMsMax))
+  }
+
+  /** GOAWAY: returns the time at which to come back. */
+  goAway(nowMs: number, afterMs: number, jitterMs: number): number {
+    const max = this.settings.retryAfterMsMax
+    const jitter = jitterMs > 0 ? Math.min(jitterMs, max) : this.settings.reconnectBaseMs
+    this.exactAtMs = nowMs + Math.min(afterMs, max) + Math.floor(this.random() * jitter)
+    return this.exactAtMs
+  }
+
+  /** The time of the next attempt; uses the hints up. */
+  next(nowMs: number): number {
+    const exact = this.exactAtMs
+    const floor = Math.max(this.floorMs, nowMs)
+    this.exactAtMs = null
+    this.floorMs = 0
+    if (exact !== null) return Math.max(exact, floor)
+    const { reconnectBaseMs, reconnectCapMs } = this.settings
+    const spread = Math.min(reconnectCapMs, reconnectBaseMs * 2 ** Math.min(this.attempts, 30))
+    this.attempts++
+    return floor + Math.floor(this.random() * spread)
+  }
+
+  /** A connection held: the next attempt is a first one again. */
+  settled(): void {
+    this.attempts = 0
+  }
+}

@@ -1,0 +1,62 @@
+/**
+ * One turn of the device: what its inputs changed, whom to acknowledge and what to tell the app, all of it held back
+ * until the changes are durable. Turns end in the order in which they began.
+ *
+ * This is where I2 is kept: an acknowledgement and a hand-over belong to a turn, and a turn is released only by its write.
+ */
+import type { ConnectionEvent } from './events.js'
+import type { Change } from './state.js'
+
+export interface Turn {
+  changes: Change[]
+  /** Message ids to acknowledge. */
+  acks: bigint[]
+  events: ConnectionEvent[]
+  /** The connection on which the acks are due; those of an earlier one would say nothing to the next. */
+  connection: number
+  /** This turn raises the connection number: HELLO waits for it. */
+  raises: boolean
+}
+
+export class Turns {
+  private current: Turn | null = null
+  private readonly underWay: Turn[] = []
+  /** Events of turns whose write failed: told once a later write made their changes durable. */
+  private held: ConnectionEvent[] = []
+
+  /** The turn that collects now. */
+  open(connection: number): Turn {
+    this.current ??= { changes: [], acks: [], events: [], connection, raises: false }
+    return this.current
+  }
+
+  get isOpen(): boolean {
+    return this.current !== null
+  }
+
+  /** Ends the turn. Null: there was nothing in it. */
+  close(): Turn | null {
+    const turn = this.current
+    this.current = null
+    if (turn) this.underWay.push(turn)
+    return turn
+  }
+
+  /** The oldest write was confirmed: its turn, with the events that waited for any success. Null: none is under way. */
+  confirmed(): Turn | null {
+    const turn = this.underWay.shift()
+    if (!turn) return null
+    if (this.held.length > 0) {
+      turn.events.unshift(...this.held)
+      this.held = []
+    }
+    return turn
+  }
+
+  /** The oldest write failed: nobody may be told of it yet. */
+  failed(): Turn | null {
+    const turn = this.underWay.shift()
+    if (turn) this.held.push(...turn.events)
+    return turn ?? null
+  }
+}
