@@ -16,6 +16,9 @@ export const LEASE_MS = 10_000
 /** A reader counts time in ticks of its own, so that seconds in which it was frozen or cut off count as one tick. */
 const TICK_MS = 1_000
 
+/** A worker that was quiet for so long never comes back. */
+const FORGET_MS = 3_600_000
+
 const packr = new Packr({ useRecords: false })
 const LEASE_VERSION = 1
 
@@ -36,20 +39,19 @@ export class WorkerLease {
     private readonly clock: Clock,
     private readonly instance: string,
     private readonly worker: string,
-    /** Called after the heartbeat that ended a lapse: others may have taken this worker for dead. */
-    private readonly onLapse: () => void,
+    private readonly on: {
+      /** After the heartbeat that ended a lapse: others may have taken this worker for dead. */
+      lapse: () => void
+      /** A heartbeat was not confirmed; the next one tries again. */
+      error: (error: unknown) => void
+    },
   ) {
     this.table = fabric.table(Bucket.WORKERS)
   }
 
-  /** Resolves when the first heartbeat stands; from then on one every HEARTBEAT_MS. Forgets dead workers of this index. */
+  /** Resolves when the first heartbeat stands; from then on one every HEARTBEAT_MS. */
   async start(): Promise<void> {
     await this.beat()
-    const index = this.worker.slice(0, this.worker.indexOf('-') + 1)
-    for (const entry of await this.table.entries(`${this.instance}.*`)) {
-      const other = entry.key.slice(this.instance.length + 1)
-      if (other !== this.worker && other.startsWith(index)) await this.table.delete(entry.key)
-    }
     this.schedule()
   }
 
@@ -67,10 +69,9 @@ export class WorkerLease {
       this.beat().then(
         () => {
           // A heartbeat of margin: what looks fresh here may be older to a reader.
-          if (this.confirmedAtMs - previous > LEASE_MS - HEARTBEAT_MS) this.onLapse()
+          if (this.confirmedAtMs - previous > LEASE_MS - HEARTBEAT_MS) this.on.lapse()
         },
-        // Unknown or refused: the next heartbeat that succeeds sees how long it was.
-        () => undefined,
+        (error: unknown) => this.on.error(error),
       )
     })
   }
@@ -98,6 +99,7 @@ export class WorkerLiveness {
   constructor(
     private readonly fabric: Fabric,
     private readonly clock: Clock,
+    private readonly onError: (error: unknown) => void = () => undefined,
     private readonly leaseMs = LEASE_MS,
   ) {}
 
@@ -136,11 +138,18 @@ export class WorkerLiveness {
       const connected = this.fabric.connected()
       for (const [key, seen] of this.seen) {
         seen.quietTicks = connected ? seen.quietTicks + 1 : 0
-        if (seen.quietTicks * TICK_MS > FORGET_MS) this.seen.delete(key)
+        if (seen.quietTicks * TICK_MS > FORGET_MS) this.forget(key)
       }
     })
   }
-}
 
-/** A worker that was quiet for so long is asked about no more; should it be, it gets one lease of time again. */
-const FORGET_MS = 3_600_000
+  /** Crashed workers leave their key behind, and come back under another. */
+  private forget(key: string): void {
+    this.seen.delete(key)
+    this.fabric
+      .table(Bucket.WORKERS)
+      .delete(key)
+      // Then the next process that reads the table does it.
+      .catch((error: unknown) => this.onError(error))
+  }
+}

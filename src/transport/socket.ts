@@ -24,6 +24,8 @@ export interface Socket {
   /** Joins a topic of Sockets.publish. */
   subscribe(topic: string): void
   unsubscribe(topic: string): void
+  /** What it has joined. */
+  topics(): string[]
 }
 
 /** What the owner of the sockets is told. Handlers are called synchronously and must not throw. */

@@ -1,0 +1,11 @@
+/**
+ * Now, for everything that a worker decides in one turn.
+ *
+ * `ms` (Unix) judges expiry. `tick` counts the worker's own seconds and judges silence: it stands still while the process
+ * is frozen and does not jump when somebody sets the clock, so that nobody is called idle for what was our absence.
+ */
+export interface Moment {
+  readonly ms: number
+  /** 1 and up. */
+  readonly tick: number
+}

@@ -1,0 +1,478 @@
+/**
+ * The session of one device on one connection, without I/O: inputs are method calls, effects go to a SessionSink.
+ *
+ * Before its HELLO a connection is a Greeting, a type of its own that owns no device and takes nothing but HELLO. The
+ * Session begins where HELLO was believed. Groups are not its matter (groups/), except for the CAUGHT_UP that ends both.
+ *
+ *   state      input                                   next       effects
+ *   ---------  --------------------------------------  ---------  ------------------------------------------------
+ *   (none)     Greeting believed the HELLO             claiming   the session write is asked for
+ *   claiming   claimed(revision)                       reading    PARKED and the device record are asked for
+ *   claiming   refused(connection)                     closed     ERROR, close stale_connection
+ *   claiming   any frame                               closed     ERROR, close unexpected_frame
+ *   reading    any frame                               closed     ERROR, close unexpected_frame
+ *   reading    welcome(parked, ...)                    behind     WELCOME, GAP?, then as behind
+ *   claiming,  failed()                                closed     ERROR, close unavailable
+ *     reading
+ *   claiming,  deliver(item)                           the same   held; outcome WINDOW_FULL where too much is held
+ *     reading,
+ *     behind
+ *   reading,   catchUp()                               the same   marked: what is read now may miss what was parked
+ *     behind
+ *   behind     (window has room, records left)         behind     NOTIFY of the oldest parked record
+ *   behind     (records sent, marked)                  behind     PARKED is asked for again
+ *   behind     (records sent, not marked)              behind     NOTIFY of the oldest held item
+ *   behind     (nothing left, not marked)              live       CAUGHT_UP, where groups are done too
+ *   behind     parkedRead(parked)                      behind     GAP?, NOTIFY as above
+ *   live       deliver(item), room                     live       NOTIFY
+ *   live       deliver(item), window full              live       outcome WINDOW_FULL, and so for all that follow
+ *   live       catchUp()                               behind     PARKED is asked for again
+ *   behind,    ACK                                     the same   outcome ACKED or settlement; room in the window
+ *     live
+ *   behind,    REGISTER, SUBSCRIBE, ...                the same   the core is asked; REGISTERED, DONE or ERROR
+ *     live
+ *   behind,    PING                                    the same   PONG
+ *     live
+ *   any        BYE                                     closed     close
+ *   any        end()                                   closed     outcome CLOSED for all in flight and held
+ *
+ * Order (I3) hangs on three things: parked records go before held items; once one item was answered WINDOW_FULL, all
+ * later ones are, until the router that parks it asked for a catch-up (or RESUME_TICKS passed without); and while a read
+ * is under way nothing goes live.
+ */
+import type { CloseName } from '../../protocol/close-codes.js'
+import { type DeviceRequest, Outcome, type OutcomeCode, type StoredMessage } from '../../protocol/envelope.js'
+import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '../../protocol/frame-types.js'
+import type { ParkedEntry } from '../store/parked.js'
+import type { Moment } from './moment.js'
+import type { Socket } from './socket.js'
+
+export type SessionState = 'claiming' | 'reading' | 'behind' | 'live' | 'closed'
+
+/** A frame that a router wants delivered now. */
+export interface LiveItem {
+  id: bigint
+  /** Unix milliseconds; 0: only now, so that being here in time is all it asks. */
+  expiresAtMs: number
+  frame: Uint8Array
+  /** Who waits for the outcome. */
+  router: string
+}
+
+export interface SessionLimits {
+  window: number
+  held: number
+  requests: number
+  framesPerSecond: number
+}
+
+/** What a session asks of the world. Calls return at once; results come back as inputs, in a later turn. */
+export interface SessionSink {
+  readonly limits: SessionLimits
+  /** A frame that is encoded already. */
+  forward(session: Session, frame: Uint8Array): void
+  send(session: Session, frame: ServerFrame): void
+  /** Ends the connection, after an ERROR frame; `end` of the session is called before this returns. */
+  close(session: Session, reason: CloseName, detail?: string, connection?: number): void
+  outcome(session: Session, router: string, id: bigint, outcome: OutcomeCode): void
+  /** A parked message was acknowledged. */
+  settle(session: Session, parked: ParkedRef): void
+  /** True while the outcome of a parked message waits for its confirmation: it needs no second delivery. */
+  isSettling(device: string, id: bigint): boolean
+  /** Answered by parkedRead, or by parkedReadFailed. */
+  readParked(session: Session): void
+  /** Answered by replied. */
+  request(session: Session, request: number, what: DeviceRequest): void
+}
+
+/** What settle must know of a parked record. */
+export interface ParkedRef {
+  message: Pick<StoredMessage, 'id' | 'project' | 'application'>
+  sequence: number
+}
+
+interface InFlight {
+  /** Empty: it was only sent from the parked queue. */
+  router: string
+  /** Records of this message in the parked queue; a message can stand there more than once. */
+  parked: ParkedRef[] | null
+}
+
+/** Exists only while a session is not live. */
+interface Arrears {
+  reading: boolean
+  /** PARKED has to be read (again) before the session may go live. */
+  marked: boolean
+  /** Read and not sent, oldest first, from `next` on; at most a window of them is kept. */
+  parked: ParkedEntry[]
+  next: number
+  /** There was more in the queue than was kept: PARKED is read again when the window has room. */
+  more: boolean
+  /** Live items that wait, from `heldNext` on. */
+  held: LiveItem[]
+  heldNext: number
+  /** Groups were done before the session was: the CAUGHT_UP to send. */
+  caughtUp: Cursor | null
+}
+
+/** So many ticks after WINDOW_FULL a session stops waiting for the catch-up that should have come, and asks itself. */
+const RESUME_TICKS = 15
+
+export class Session {
+  state: SessionState = 'claiming'
+  /** Revision of its record in the session table; 0: not written yet. */
+  revision = 0
+  /** Version of the subscriptions that the worker follows for it. */
+  subscriptions = 0
+  /** Place in the registry's list. */
+  slot = -1
+  /** Frames of this turn that the outbox has not sent yet. */
+  outgoing: Uint8Array | Uint8Array[] | null = null
+
+  private inFlight: Map<bigint, InFlight> | null = null
+  private arrears: Arrears | null = newArrears()
+  private gap: GapMark | null
+  private heardTick: number
+  private framesInTick = 0
+  private requests = 0
+  /** Tick in which an item was first answered WINDOW_FULL; 0: none since the last catch-up. */
+  private refusedTick = 0
+
+  constructor(
+    readonly socket: Socket,
+    readonly device: string,
+    /** The device's connection number. */
+    readonly connection: number,
+    gap: GapMark | null,
+    private readonly sink: SessionSink,
+    tick: number,
+  ) {
+    this.gap = gap
+    this.heardTick = tick
+  }
+
+  // ---- from the device ------------------------------------------------------------------------
+
+  frame(frame: DeviceFrame | UnknownFrame, now: Moment): void {
+    if (this.state === 'closed') return
+    if (!this.mayTalk(frame, now.tick)) {
+      this.sink.close(this, 'rate_limited')
+      return
+    }
+    if (frame.type === 'BYE') {
+      this.sink.close(this, 'bye')
+      return
+    }
+    if (this.state === 'claiming' || this.state === 'reading') {
+      this.sink.close(this, 'unexpected_frame', `${frame.type} before WELCOME`)
+      return
+    }
+    switch (frame.type) {
+      case 'ACK':
+        this.acknowledged(frame.ids, now)
+        break
+      case 'PING':
+        this.sink.send(this, { type: 'PONG' })
+        break
+      case 'HELLO':
+        this.sink.close(this, 'unexpected_frame', 'a second HELLO')
+        break
+      case 'UNKNOWN':
+        break
+      default:
+        this.ask(frame)
+    }
+  }
+
+  private acknowledged(ids: bigint[], now: Moment): void {
+    for (const id of ids) {
+      const entry = this.inFlight?.get(id)
+      if (!entry) continue
+      this.inFlight?.delete(id)
+      this.framesInTick = 0
+      if (entry.router) this.sink.outcome(this, entry.router, id, Outcome.ACKED)
+      if (entry.parked) for (const parked of entry.parked) this.sink.settle(this, parked)
+    }
+    if (this.arrears) this.pump(now)
+  }
+
+  private ask(frame: RequestFrame): void {
+    if (this.requests >= this.sink.limits.requests) {
+      this.sink.send(this, errorFrame('overloaded', 'too many requests under way', frame.request))
+      return
+    }
+    this.requests++
+    this.sink.request(this, frame.request, deviceRequest(this.device, frame))
+  }
+
+  /** Counts frames in a tick; acknowledgements of what was in flight start the count anew. */
+  private mayTalk(frame: DeviceFrame | UnknownFrame, tick: number): boolean {
+    if (tick !== this.heardTick) {
+      this.heardTick = tick
+      this.framesInTick = 0
+    }
+    return frame.type === 'BYE' || ++this.framesInTick <= this.sink.limits.framesPerSecond
+  }
+
+  // ---- results of what was asked --------------------------------------------------------------
+
+  claimed(revision: number): void {
+    this.revision = revision
+    if (this.state === 'claiming') this.state = 'reading'
+  }
+
+  refused(connection: number): void {
+    if (this.state === 'claiming') this.sink.close(this, 'stale_connection', undefined, connection)
+  }
+
+  failed(): void {
+    if (this.state === 'claiming' || this.state === 'reading') this.sink.close(this, 'unavailable')
+  }
+
+  /** The first read after the session was written: greets the device and starts to send what it is owed. */
+  welcome(welcome: ServerFrame & { type: 'WELCOME' }, parked: ParkedEntry[], now: Moment): void {
+    if (this.state !== 'reading') return
+    this.state = 'behind'
+    this.subscriptions = welcome.subscriptions
+    this.sink.send(this, welcome)
+    this.take(parked, now)
+  }
+
+  parkedRead(parked: ParkedEntry[], now: Moment): void {
+    if (this.state !== 'behind' || !this.arrears) return
+    this.arrears.reading = false
+    this.take(parked, now)
+  }
+
+  /** Not knowing is not the same as nothing parked: stays behind, and the sweep asks again. */
+  parkedReadFailed(): void {
+    if (!this.arrears) return
+    this.arrears.reading = false
+    this.arrears.marked = true
+  }
+
+  replied(frame: ServerFrame): void {
+    this.requests--
+    if (this.state !== 'closed') this.sink.send(this, frame)
+  }
+
+  /** All groups of the device are live, up to `cursor`. */
+  groupsCaughtUp(cursor: Cursor): void {
+    this.subscriptions = cursor.subscriptions
+    if (this.arrears) this.arrears.caughtUp = cursor
+    else if (this.state === 'live') this.sink.send(this, { type: 'CAUGHT_UP', cursor })
+  }
+
+  // ---- from the core --------------------------------------------------------------------------
+
+  deliver(item: LiveItem, now: Moment): void {
+    const known = this.inFlight?.get(item.id)
+    if (known) known.router = item.router
+    else if (this.state === 'closed') this.sink.outcome(this, item.router, item.id, Outcome.NOT_HERE)
+    else if (isExpired(item, now)) this.sink.outcome(this, item.router, item.id, Outcome.EXPIRED)
+    else if (this.refusedTick > 0) this.sink.outcome(this, item.router, item.id, Outcome.WINDOW_FULL)
+    else if (this.arrears) this.hold(item, this.arrears, now)
+    else if (this.hasRoom()) this.notify(item.id, item.frame, item.router, null)
+    else this.refuse(item, now)
+  }
+
+  /** Something may have been parked: read PARKED before anything more goes live. */
+  catchUp(): void {
+    this.refusedTick = 0
+    switch (this.state) {
+      case 'live':
+        this.state = 'behind'
+        this.arrears = newArrears()
+        this.read(this.arrears)
+        return
+      case 'reading':
+      case 'behind':
+        if (!this.arrears) return
+        this.arrears.marked = true
+        // Else the read follows when what was read before is sent.
+        if (this.isAllSent(this.arrears)) this.read(this.arrears)
+        return
+      // Claiming: the read that follows the claim is still to come.
+      case 'claiming':
+      case 'closed':
+        return
+    }
+  }
+
+  // ---- from the clock -------------------------------------------------------------------------
+
+  /** Now and then (many ticks apart): keeps the deadlines, and lets go of memory that idle sessions do not need. */
+  sweep(tick: number, idleTicksMax: number): void {
+    if (tick - this.heardTick > idleTicksMax) {
+      this.sink.close(this, 'idle')
+      return
+    }
+    if (this.inFlight?.size === 0) this.inFlight = null
+    const isWaitingInVain = this.refusedTick > 0 && tick - this.refusedTick > RESUME_TICKS
+    const hasFailedToRead = this.state === 'behind' && this.arrears?.marked === true
+    if (isWaitingInVain || hasFailedToRead) this.catchUp()
+  }
+
+  /** The connection is gone, or about to be: whoever waits for an outcome is told. */
+  end(): void {
+    if (this.state === 'closed') return
+    this.state = 'closed'
+    if (this.inFlight) {
+      for (const [id, { router }] of this.inFlight) if (router) this.sink.outcome(this, router, id, Outcome.CLOSED)
+    }
+    for (const item of this.arrears?.held.slice(this.arrears.heldNext) ?? []) {
+      this.sink.outcome(this, item.router, item.id, Outcome.CLOSED)
+    }
+    this.inFlight = null
+    this.arrears = null
+    this.outgoing = null
+  }
+
+  /** Messages sent and not acknowledged. */
+  get unacknowledged(): number {
+    return this.inFlight?.size ?? 0
+  }
+
+  // ---- inside ---------------------------------------------------------------------------------
+
+  private read(arrears: Arrears): void {
+    arrears.reading = true
+    arrears.marked = false
+    arrears.more = false
+    this.sink.readParked(this)
+  }
+
+  private take(parked: ParkedEntry[], now: Moment): void {
+    if (!this.arrears) return
+    const unsent = parked.filter((entry) => entry.record.message.expiresAtMs > now.ms && !this.isKnown(entry))
+    this.arrears.parked = unsent.slice(0, this.sink.limits.window)
+    this.arrears.next = 0
+    this.arrears.more = unsent.length > this.arrears.parked.length
+    this.tellDropped(parked)
+    this.pump(now)
+  }
+
+  /** Tells of an overflow once for each state of a queue: the newest record has the running total. */
+  private tellDropped(parked: ParkedEntry[]): void {
+    const newest = parked.at(-1)?.record
+    if (!newest || newest.dropped === 0) return
+    const told = this.gap?.queue === newest.queue ? this.gap.count : 0
+    if (newest.dropped <= told) return
+    this.gap = { queue: newest.queue, count: newest.dropped }
+    this.sink.send(this, { type: 'GAP', count: newest.dropped - told, reason: 'queue_overflow', mark: this.gap })
+  }
+
+  /** Sends what is owed, oldest first, as far as the window has room; the last of it makes the session live. */
+  private pump(now: Moment): void {
+    const arrears = this.arrears
+    if (!arrears || arrears.reading || this.state !== 'behind') return
+    while (arrears.next < arrears.parked.length) {
+      if (!this.hasRoom()) return
+      this.sendParked(arrears.parked[arrears.next++] as ParkedEntry)
+    }
+    arrears.parked = []
+    arrears.next = 0
+    if (arrears.marked) {
+      this.read(arrears)
+      return
+    }
+    if (arrears.more) {
+      if (this.hasRoom()) this.read(arrears)
+      return
+    }
+    while (arrears.heldNext < arrears.held.length) {
+      if (!this.hasRoom()) return
+      this.sendHeld(arrears.held[arrears.heldNext++] as LiveItem, now)
+    }
+    this.arrears = null
+    this.state = 'live'
+    if (arrears.caughtUp) this.sink.send(this, { type: 'CAUGHT_UP', cursor: arrears.caughtUp })
+  }
+
+  private sendParked(entry: ParkedEntry): void {
+    // Asked again: one message can stand in the queue more than once.
+    if (this.isKnown(entry)) return
+    this.notify(entry.record.message.id, entry.record.message.frame, '', [refOf(entry)])
+  }
+
+  /** True where the device has the message already; then its record only waits for the acknowledgement, or for us. */
+  private isKnown(entry: ParkedEntry): boolean {
+    const { id } = entry.record.message
+    const sent = this.inFlight?.get(id)
+    if (sent) {
+      sent.parked ??= []
+      if (!sent.parked.some(({ sequence }) => sequence === entry.sequence)) sent.parked.push(refOf(entry))
+      return true
+    }
+    const isAcknowledged = this.sink.isSettling(this.device, id)
+    if (isAcknowledged) this.sink.settle(this, refOf(entry))
+    return isAcknowledged
+  }
+
+  private sendHeld(item: LiveItem, now: Moment): void {
+    const known = this.inFlight?.get(item.id)
+    if (known) known.router = item.router
+    else if (isExpired(item, now)) this.sink.outcome(this, item.router, item.id, Outcome.EXPIRED)
+    else this.notify(item.id, item.frame, item.router, null)
+  }
+
+  private notify(id: bigint, frame: Uint8Array, router: string, parked: ParkedRef[] | null): void {
+    this.inFlight ??= new Map()
+    this.inFlight.set(id, { router, parked })
+    this.sink.forward(this, frame)
+  }
+
+  private hold(item: LiveItem, arrears: Arrears, now: Moment): void {
+    if (arrears.held.length - arrears.heldNext >= this.sink.limits.held) {
+      this.refuse(item, now)
+      return
+    }
+    arrears.held.push(item)
+  }
+
+  private refuse(item: LiveItem, now: Moment): void {
+    this.refusedTick = now.tick
+    this.sink.outcome(this, item.router, item.id, Outcome.WINDOW_FULL)
+  }
+
+  private isAllSent(arrears: Arrears): boolean {
+    return this.state === 'behind' && !arrears.reading && arrears.next >= arrears.parked.length
+  }
+
+  private hasRoom(): boolean {
+    return (this.inFlight?.size ?? 0) < this.sink.limits.window
+  }
+}
+
+/** An ERROR frame about a request, or (request 0) about the connection. */
+export function errorFrame(code: string, detail: string, request = 0, retryAfterMs = 0, connection = 0): ServerFrame {
+  return { type: 'ERROR', code, detail, request, retryAfterMs, connection }
+}
+
+type RequestFrame = Exclude<DeviceFrame, { type: 'HELLO' | 'ACK' | 'PING' | 'BYE' }>
+
+function deviceRequest(device: string, frame: RequestFrame): DeviceRequest {
+  switch (frame.type) {
+    case 'REGISTER':
+      return { kind: 'register', device, application: frame.application, userToken: frame.userToken }
+    case 'UNREGISTER':
+      return { kind: 'unregister', device, registration: frame.registration }
+    case 'SUBSCRIBE':
+      return { kind: 'subscribe', device, registration: frame.registration, topic: frame.topic }
+    case 'UNSUBSCRIBE':
+      return { kind: 'unsubscribe', device, registration: frame.registration, topic: frame.topic }
+  }
+}
+
+function isExpired(item: LiveItem, now: Moment): boolean {
+  return item.expiresAtMs > 0 && item.expiresAtMs <= now.ms
+}
+
+function refOf({ sequence, record }: ParkedEntry): ParkedRef {
+  const { id, project, application } = record.message
+  return { message: { id, project, application }, sequence }
+}
+
+function newArrears(): Arrears {
+  return { reading: false, marked: false, parked: [], next: 0, more: false, held: [], heldNext: 0, caughtUp: null }
+}
