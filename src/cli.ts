@@ -17,9 +17,17 @@ interface Entry {
 }
 
 const commands: Readonly<Record<string, Entry>> = {
+  frame: {
+    summary: 'explain the bytes of a device connection',
+    load: async () => (await import('./cli/frame.js')).frameCommand(),
+  },
   config: {
     summary: 'show or check the configuration',
     load: async () => (await import('./cli/config.js')).configCommand,
+  },
+  health: {
+    summary: 'ask the core or transport of this machine whether it is well',
+    load: async () => (await import('./cli/health.js')).healthCommand,
   },
 }
 
@@ -50,12 +58,15 @@ function inherit(command: Command, parent: Command): Command {
   return command
 }
 
+/** Errors whose message tells a user all there is to do. */
+const expected = new Set(['CommandError', 'ConfigError', 'CodedError', 'FabricError', 'KeyringError'])
+
 function report(error: unknown, verbose: boolean): number {
   if (error instanceof CommanderError) {
     // commander has written its message already; help and version end with 0.
     return error.exitCode === 0 ? 0 : 2
   }
-  const known = error instanceof CommandError || error instanceof ConfigError
+  const known = error instanceof Error && expected.has(error.name)
   const text = error instanceof Error ? (verbose && error.stack ? error.stack : describe(error)) : String(error)
   process.stderr.write(`borealis: ${withoutSecrets(text)}\n`)
   if (!known && !verbose) process.stderr.write('(--verbose shows where this came from)\n')

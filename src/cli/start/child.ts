@@ -1,0 +1,136 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import type { ReadyNotice } from '../service.js'
+
+/** One part of the service as a child process of the same program, started again when it crashes. */
+export interface ChildOptions {
+  name: string
+  args: readonly string[]
+  environment: Readonly<Record<string, string>>
+  /** Each line it writes: standard output, or its log. */
+  onLine(line: string, stream: 'stdout' | 'stderr'): void
+  /** What an operator should know: that it crashed, that it starts again. */
+  onNotice(text: string): void
+  /** It crashed so often that starting it again is pointless. */
+  onLost(reason: string): void
+}
+
+const program = fileURLToPath(new URL('../../cli.js', import.meta.url))
+
+const readyMsMax = 30_000
+const stopMsMax = 15_000
+const restartMsFirst = 500
+const restartMsMax = 10_000
+/** So many crashes in a row, each before it ran for `steadyMs`, are the end. */
+const crashesMax = 5
+const steadyMs = 30_000
+const linesKept = 15
+
+export class Child {
+  #process: ChildProcess | null = null
+  #stopping = false
+  #crashes = 0
+  #restart: NodeJS.Timeout | null = null
+  #lastLines: string[] = []
+
+  constructor(readonly options: ChildOptions) {}
+
+  /** Resolves with what it told when it was ready. Rejects, with its last lines, where it ended or stayed silent. */
+  async start(): Promise<ReadyNotice['ready']> {
+    const { name, args, environment } = this.options
+    this.#lastLines = []
+    // A group of its own: Ctrl-C at the terminal reaches only `borealis start`, which then stops the parts in order.
+    const child = spawn(process.execPath, [program, ...args], {
+      detached: true,
+      env: { ...process.env, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    })
+    this.#process = child
+    const startedAt = performance.now()
+    this.#follow(child.stdout, 'stdout')
+    this.#follow(child.stderr, 'stderr')
+    const ready = await this.#untilReady(child, name)
+    child.once('exit', (code, signal) => this.#ended(performance.now() - startedAt, signal ?? `code ${code}`))
+    return ready
+  }
+
+  /** SIGTERM, then SIGKILL where it does not end. Resolves once it is gone. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    if (this.#restart !== null) clearTimeout(this.#restart)
+    const child = this.#process
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return
+    const gone = once(child, 'exit')
+    child.kill('SIGTERM')
+    const force = setTimeout(() => {
+      this.options.onNotice(`${this.options.name} did not stop in ${stopMsMax / 1000} s: killed`)
+      child.kill('SIGKILL')
+    }, stopMsMax)
+    await gone
+    clearTimeout(force)
+  }
+
+  kill(): void {
+    this.#stopping = true
+    this.#process?.kill('SIGKILL')
+  }
+
+  get pid(): number | undefined {
+    return this.#process?.pid
+  }
+
+  #follow(stream: Readable | null, which: 'stdout' | 'stderr'): void {
+    if (stream === null) return
+    createInterface({ input: stream }).on('line', (line) => {
+      if (which === 'stderr') this.#lastLines = [...this.#lastLines, line].slice(-linesKept)
+      this.options.onLine(line, which)
+    })
+  }
+
+  #untilReady(child: ChildProcess, name: string): Promise<ReadyNotice['ready']> {
+    return new Promise((resolve, reject) => {
+      const settle = (finish: () => void) => {
+        clearTimeout(timer)
+        child.off('message', onMessage).off('exit', onExit).off('error', onError)
+        finish()
+      }
+      const refuse = (why: string) =>
+        settle(() => reject(new Error(`${name} ${why}${this.#lastLines.map((line) => `\n  ${line}`).join('')}`)))
+      const onMessage = (message: unknown) => {
+        const { ready } = message as Partial<ReadyNotice>
+        if (ready !== undefined) settle(() => resolve(ready))
+      }
+      const onExit = (code: number | null, signal: string | null) => refuse(`ended with ${signal ?? `code ${code}`}`)
+      const onError = (error: Error) => refuse(`could not be started: ${error.message}`)
+      const timer = setTimeout(() => {
+        child.kill('SIGKILL')
+        refuse(`was not ready in ${readyMsMax / 1000} s`)
+      }, readyMsMax)
+      child.on('message', onMessage).on('exit', onExit).on('error', onError)
+    })
+  }
+
+  #ended(ranMs: number, how: string): void {
+    if (this.#stopping) return
+    const { name, onNotice, onLost } = this.options
+    this.#crashes = ranMs > steadyMs ? 1 : this.#crashes + 1
+    if (this.#crashes >= crashesMax) {
+      onLost(`${name} crashed ${this.#crashes} times in a row (last: ${how})`)
+      return
+    }
+    const waitMs = Math.min(restartMsMax, restartMsFirst * 2 ** (this.#crashes - 1))
+    onNotice(`${name} ended unexpectedly (${how}): starting it again in ${waitMs / 1000} s`)
+    this.#restart = setTimeout(() => {
+      this.start().then(
+        () => onNotice(`${name} is back`),
+        (error: Error) => {
+          onNotice(error.message)
+          this.#ended(0, 'not ready')
+        },
+      )
+    }, waitMs)
+  }
+}

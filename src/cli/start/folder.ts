@@ -1,0 +1,75 @@
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { CommandError } from '../context.js'
+
+/** The data folder of `borealis start`: JSON files that only this user may read, and one owner at a time. */
+export class DataFolder {
+  private constructor(readonly path: string) {}
+
+  /** Makes the folder and marks it as in use. Throws CommandError where another `borealis start` uses it. */
+  static claim(name: string): DataFolder {
+    const path = resolve(name)
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+    const folder = new DataFolder(path)
+    const owner = Number(folder.read<{ pid: number }>('start.json')?.pid ?? 0)
+    if (owner !== process.pid && isStart(owner)) {
+      throw new CommandError(
+        `process ${owner} has started Borealis from ${path} already (setting start.dataFolder chooses another folder)`,
+      )
+    }
+    folder.write('start.json', { pid: process.pid })
+    return folder
+  }
+
+  release(): void {
+    rmSync(this.file('start.json'), { force: true })
+  }
+
+  file(name: string): string {
+    return join(this.path, name)
+  }
+
+  /** Null where there is no such file. Throws CommandError where it is not JSON. */
+  read<T>(name: string): T | null {
+    const file = this.file(name)
+    let text: string
+    try {
+      text = readFileSync(file, 'utf8')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+      throw new CommandError(`cannot read ${file}`, 1, { cause: error })
+    }
+    try {
+      return JSON.parse(text) as T
+    } catch {
+      throw new CommandError(`${file} is damaged: remove it, it is made again`)
+    }
+  }
+
+  write(name: string, value: unknown): void {
+    this.writeText(name, `${JSON.stringify(value, null, 2)}\n`)
+  }
+
+  /** As a whole or not at all. */
+  writeText(name: string, text: string): void {
+    const temporary = this.file(`${name}.${process.pid}.tmp`)
+    writeFileSync(temporary, text, { mode: 0o600 })
+    renameSync(temporary, this.file(name))
+  }
+}
+
+/** Whether the process lives and is a `borealis start`: its id may have gone to another program since. */
+function isStart(pid: number): boolean {
+  if (pid <= 0) return false
+  try {
+    process.kill(pid, 0)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false
+  }
+  try {
+    return /borealis|cli\.js|start\.mjs/.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
+  } catch {
+    // No /proc on this system: that it lives is all there is to know.
+    return true
+  }
+}

@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto'
+import type { Config } from '../../config.js'
+import type { NatsUser } from '../../fabric/permissions.js'
+import { type NatsServer, startNatsServer } from '../../fabric/server.js'
+import type { DataFolder } from './folder.js'
+import { sampleProject } from './sample.js'
+
+/** NATS as the parts of `borealis start` see it: one of our own, or the one that NATS_URL names. */
+export interface Nats {
+  url: string
+  /** Variables with which a part connects as that user. */
+  environmentAs(role: Role): Record<string, string>
+  settingsAs(role: Role): Config['nats']
+  /** Null: not ours to stop. */
+  server: NatsServer | null
+}
+
+type Role = 'core' | 'transport' | 'admin' | 'publisher'
+const roles: readonly Role[] = ['core', 'transport', 'admin', 'publisher']
+
+/** `onNotice` is told of crashes; the server is then started again on the same data. */
+export async function startNats(
+  config: Config,
+  folder: DataFolder,
+  port: number,
+  onNotice: (text: string) => void,
+): Promise<Nats> {
+  const passwords = ensurePasswords(folder)
+  const users: NatsUser[] = [
+    { role: 'core', user: 'core', password: passwords.core },
+    { role: 'transport', user: 'transport', password: passwords.transport },
+    { role: 'admin', user: 'admin', password: passwords.admin },
+    { role: 'publisher', user: 'publisher', password: passwords.publisher, project: sampleProject },
+  ]
+  const server = await startNatsServer({ dataDir: folder.file('nats'), users, split: config.store.split, port })
+  keepAlive(server, onNotice)
+  return natsAt(config, server.url, server, (role) => ({ user: role, password: passwords[role] }))
+}
+
+/** A server that runs already; every part connects with the credentials of the configuration. */
+export function natsGiven(config: Config): Nats {
+  const { url, user, password } = config.nats
+  return natsAt(config, url, null, () => ({ user, password }))
+}
+
+function natsAt(
+  config: Config,
+  url: string,
+  server: NatsServer | null,
+  credentials: (role: Role) => { user: string; password: string },
+): Nats {
+  return {
+    url,
+    server,
+    settingsAs: (role) => ({ ...config.nats, url, ...credentials(role) }),
+    environmentAs: (role) => {
+      const { user, password } = credentials(role)
+      return { BOREALIS_NATS_URL: url, BOREALIS_NATS_USER: user, BOREALIS_NATS_PASSWORD: password }
+    },
+  }
+}
+
+/** The same at every start, so that tools configured once go on working. */
+function ensurePasswords(folder: DataFolder): Record<Role, string> {
+  const known = folder.read<Partial<Record<Role, string>>>('nats-users.json') ?? {}
+  const fresh = () => randomBytes(18).toString('base64url')
+  const passwords = Object.fromEntries(roles.map((role) => [role, known[role] ?? fresh()])) as Record<Role, string>
+  folder.write('nats-users.json', passwords)
+  return passwords
+}
+
+const restartsMax = 5
+
+function keepAlive(server: NatsServer, onNotice: (text: string) => void, restarts = 0): void {
+  const pid = server.pid
+  void server.exited.then(async () => {
+    if (stopped.has(server)) return
+    if (restarts >= restartsMax) {
+      onNotice(`nats-server (pid ${pid}) ended again after ${restarts} restarts: it stays away`)
+      return
+    }
+    onNotice(`nats-server (pid ${pid}) ended unexpectedly: starting it again`)
+    try {
+      await server.start()
+      onNotice('nats-server is back')
+      keepAlive(server, onNotice, restarts + 1)
+    } catch (error) {
+      onNotice((error as Error).message)
+    }
+  })
+}
+
+/** Servers that we stopped ourselves: their end is no crash. */
+const stopped = new WeakSet<NatsServer>()
+
+export async function stopNats(nats: Nats): Promise<void> {
+  if (nats.server === null) return
+  stopped.add(nats.server)
+  await nats.server.stop()
+}

@@ -1,0 +1,55 @@
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { CommandError } from '../context.js'
+
+/** A port that a part is to listen on, with the setting that names it. */
+export interface PortWish {
+  host: string
+  /** 0: any free one. */
+  port: number
+  /** `http.port`, for the message. */
+  setting: string
+  variable: string
+}
+
+/**
+ * Looks whether the ports are free, by listening on each for a moment, and chooses for those that are 0. Needed before
+ * anything starts: uWebSockets.js would share a used port silently and take a part of somebody else's connections.
+ * Throws CommandError that names each taken port and the setting to change.
+ */
+export async function claimPorts(wishes: readonly PortWish[]): Promise<number[]> {
+  const ports: number[] = []
+  const problems: string[] = []
+  for (const wish of wishes) {
+    const twin = wishes.findIndex(({ port }, index) => port !== 0 && port === wish.port && index < ports.length)
+    if (twin >= 0) problems.push(`${wish.setting} and ${wishes[twin]?.setting} are both ${wish.port}`)
+    const found = await probe(wish)
+    if (typeof found === 'number') ports.push(found)
+    else {
+      ports.push(wish.port)
+      problems.push(`${found} (setting ${wish.setting}, ${wish.variable}; 0 takes any free port)`)
+    }
+  }
+  if (problems.length > 0) throw new CommandError(problems.join('\nborealis: '))
+  return ports
+}
+
+async function probe({ host, port }: PortWish): Promise<number | string> {
+  const server = createServer()
+  try {
+    server.listen({ host, port, exclusive: true })
+    await once(server, 'listening')
+    const address = server.address()
+    return typeof address === 'object' && address !== null ? address.port : port
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EADDRINUSE') return `port ${port} of ${host} is in use by another process`
+    if (code === 'EACCES') return `port ${port} of ${host} needs more rights than this user has`
+    return `port ${port} of ${host} cannot be listened on: ${(error as Error).message}`
+  } finally {
+    if (server.listening) {
+      server.close()
+      await once(server, 'close')
+    }
+  }
+}
