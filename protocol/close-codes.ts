@@ -19,7 +19,7 @@ export interface CloseReason {
 }
 
 export const Close = {
-  bye: { code: 1000, next: 'stop', meaning: 'the device said BYE' },
+  bye: { code: 1000, next: 'reconnect', meaning: 'the answer to BYE; a device that sent none comes back' },
   going_away: { code: 1001, next: 'reconnect', meaning: 'the server shuts down or drains; GOAWAY came before' },
   protocol_error: { code: 4000, next: 'reconnect', meaning: 'bytes that are no frame, or a body that does not decode' },
   frame_too_large: { code: 4001, next: 'reconnect', meaning: 'a frame longer than the limit' },

@@ -32,7 +32,7 @@ export const WireLimits = {
     meaning: 'longest WebSocket message from a server, all its frames together',
   },
   LENGTH_PREFIX_BYTES_MAX: { value: LENGTH_PREFIX_BYTES_MAX, unit: 'bytes', meaning: 'longest length prefix' },
-  NESTING_MAX: { value: 100, unit: 'levels', meaning: 'deepest nesting of messages and groups in a body' },
+  NESTING_MAX: { value: 100, unit: 'levels', meaning: 'deepest field, counted in messages and groups below the body' },
   INTEGER_MAX: {
     value: Number.MAX_SAFE_INTEGER,
     unit: '',
@@ -41,6 +41,17 @@ export const WireLimits = {
   TOKEN_CHARS_MAX: { value: 2_048, unit: 'characters', meaning: 'longest device token' },
   TICKET_BYTES_MAX: { value: 1_024, unit: 'bytes', meaning: 'longest resume ticket that a server makes' },
   DATA_DEPTH_MAX: { value: 16, unit: 'levels', meaning: 'deepest nesting of maps and arrays in `data`' },
+} as const satisfies Record<string, Bound>
+
+/** What every server grants at least; a device that stays below is never cut for it. */
+export const ServerFloors = {
+  HELLO_TIMEOUT: { value: 5_000, unit: 'ms', meaning: 'time from the open WebSocket to HELLO' },
+  FRAMES_PER_SECOND: {
+    value: 50,
+    unit: 'frames',
+    meaning: 'frames a second from a device, on average, ACK not counted',
+  },
+  REQUESTS_IN_FLIGHT: { value: 8, unit: 'requests', meaning: 'requests of a device without an answer' },
 } as const satisfies Record<string, Bound>
 
 /** Recommended to devices, and what Borealis' own device does unless it is told otherwise. */
