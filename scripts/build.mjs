@@ -66,7 +66,7 @@ function prune(root) {
 function fingerprint(root) {
   const hash = createHash('sha256').update(process.version)
   const files = sources.flatMap((folder) => filesUnder(join(root, folder)))
-  const inputs = files.filter((file) => /\.(ts|proto|json)$/.test(file))
+  const inputs = files.filter((file) => /\.(ts|proto|json)$/.test(file) && !file.includes('/generated/'))
   for (const file of [...inputs, join(root, 'tsconfig.json'), join(root, 'package-lock.json')].sort()) {
     hash.update(relative(root, file)).update('\0').update(readFileSync(file)).update('\0')
   }
