@@ -31,7 +31,7 @@ export const HttpSettings = Type.Object(
       description: 'Most requests under way at once; more are answered `overloaded`.',
     }),
   },
-  { additionalProperties: false, default: {}, description: 'The public HTTP listener of a core.' },
+  { additionalProperties: false, description: 'The public HTTP listener of a core.' },
 )
 export type HttpSettings = Static<typeof HttpSettings>
 
@@ -64,7 +64,7 @@ export const AuthSettings = Type.Object(
       description: 'Access tokens whose signature was checked and that are remembered, so that each is checked once.',
     }),
   },
-  { additionalProperties: false, default: {}, description: 'Tokens and enrolment.' },
+  { additionalProperties: false, description: 'Tokens and enrolment.' },
 )
 export type AuthSettings = Static<typeof AuthSettings>
 
@@ -94,7 +94,7 @@ export const MessageLimits = Type.Object(
       description: 'Most registrations addressed by one message of type `devices`.',
     }),
   },
-  { additionalProperties: false, default: {}, description: 'Limits of one message.' },
+  { additionalProperties: false, description: 'Limits of one message.' },
 )
 export type MessageLimits = Static<typeof MessageLimits>
 
@@ -108,7 +108,7 @@ export const DeviceLimits = Type.Object(
       description: 'Most device requests under way at once; more are answered `overloaded`.',
     }),
   },
-  { additionalProperties: false, default: {}, description: 'Limits of one device.' },
+  { additionalProperties: false, description: 'Limits of one device.' },
 )
 export type DeviceLimits = Static<typeof DeviceLimits>
 
@@ -118,6 +118,6 @@ export const IngressSettings = Type.Object(
     pendingMax: Type.Integer({ default: 512, minimum: 1, description: 'Most records under way at once.' }),
     retryMs: Type.Integer({ default: 1_000, minimum: 1, description: 'Pause after the store was away.' }),
   },
-  { additionalProperties: false, default: {}, description: 'Messages published to NATS (`push.send.<project>`).' },
+  { additionalProperties: false, description: 'Messages published to NATS (`push.send.<project>`).' },
 )
 export type IngressSettings = Static<typeof IngressSettings>

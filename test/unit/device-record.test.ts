@@ -1,0 +1,38 @@
+import t from 'tap'
+import { type DeviceRecord, decodeDeviceRecord, encodeDeviceRecord, groupsOf } from '../../src/store/devices.js'
+
+const registration = { project: 'acme', application: 'app_a', user: '', createdAtMs: 1 }
+const record: DeviceRecord = {
+  version: 6,
+  nextNumber: 5,
+  registrations: [
+    { ...registration, number: 1, since: 10, addedVersion: 1 },
+    { ...registration, number: 3, user: 'Anna Ö.', since: 30, addedVersion: 3 },
+    { ...registration, number: 4, application: 'app_b', user: 'Anna Ö.', since: 40, addedVersion: 4 },
+  ],
+  topics: [
+    { registration: 4, project: 'acme', topic: 'news', since: 60, addedVersion: 6 },
+    { registration: 1, project: 'acme', topic: 'news', since: 50, addedVersion: 5 },
+  ],
+}
+
+t.test('a record survives its encoding', async (t) => {
+  t.same(decodeDeviceRecord(encodeDeviceRecord(record)), record)
+  t.throws(() => decodeDeviceRecord(Buffer.from([0x91, 0x63])), /unknown version/)
+})
+
+t.test('each group once, as it was added first', async (t) => {
+  const anna = `=${Buffer.from('Anna Ö.').toString('base64url')}`
+  t.same(groupsOf(record), [
+    { subject: 'broadcast.acme.app.app_a', since: 10, addedVersion: 1 },
+    { subject: `broadcast.acme.user.${anna}`, since: 30, addedVersion: 3 },
+    { subject: 'broadcast.acme.app.app_b', since: 40, addedVersion: 4 },
+    { subject: 'broadcast.acme.topic.news', since: 50, addedVersion: 5 },
+  ])
+})
+
+t.test('when the first one leaves, the group starts where the next one joined', async (t) => {
+  const topics = record.topics.filter((topic) => topic.registration !== 1)
+  const news = groupsOf({ ...record, topics }).find(({ subject }) => subject.endsWith('.news'))
+  t.same(news, { subject: 'broadcast.acme.topic.news', since: 60, addedVersion: 6 })
+})

@@ -1,0 +1,59 @@
+import t from 'tap'
+import { decodeRegistrationId, encodeRegistrationId, type RegistrationAddress } from '../../src/core/registration-id.js'
+import { Keyring, type MacKey } from '../../src/keyring.js'
+
+const keyring = Keyring.generate(0)
+const key = keyring.macKey('registration')
+const keys = keysOf(keyring)
+
+const address: RegistrationAddress = {
+  project: 'acme',
+  application: 'app_0123456789abcdefghij',
+  device: 'dev_0123456789abcdefghij',
+  registration: 7,
+}
+const id = encodeRegistrationId(key, address)
+
+function keysOf(ring: Keyring): Map<string, MacKey> {
+  return new Map(ring.macKeys('registration').map((k) => [k.kid, k]))
+}
+
+t.test('carries its address', async (t) => {
+  t.same(decodeRegistrationId(keys, id), address)
+  t.match(id, /^[A-Za-z0-9_-]{1,200}$/, 'goes into a URL, a header and a subject of JSON as it is')
+  t.equal(encodeRegistrationId(key, address), id, 'the same registration has the same id')
+})
+
+t.test('every single bit counts', async (t) => {
+  const bytes = Buffer.from(id, 'base64url')
+  const accepted: number[] = []
+  for (let bit = 0; bit < bytes.length * 8; bit++) {
+    const forged = Buffer.from(bytes)
+    forged[bit >> 3] = (forged[bit >> 3] ?? 0) ^ (1 << (bit & 7))
+    if (decodeRegistrationId(keys, forged.toString('base64url'))) accepted.push(bit)
+  }
+  t.same(accepted, [])
+})
+
+t.test('what is cut short, too long or spelled otherwise is none', async (t) => {
+  for (let length = 0; length < id.length; length++) {
+    if (decodeRegistrationId(keys, id.slice(0, length))) t.fail(`cut to ${length}`)
+  }
+  for (const text of [`${id}=`, `${id}A`, ` ${id}`, `${id}\n`, id.repeat(20), 'ü', '\0']) {
+    t.equal(decodeRegistrationId(keys, text), null, JSON.stringify(text.slice(-12)))
+  }
+})
+
+t.test('a key of another service does not make one; a rotated key keeps the old ones good', async (t) => {
+  t.equal(decodeRegistrationId(keysOf(Keyring.generate(0)), id), null)
+  const ring = Keyring.generate(0)
+  const before = encodeRegistrationId(ring.macKey('registration'), address)
+  const oldKid = ring.macKey('registration').kid
+  ring.rotate('registration', 1)
+  const after = encodeRegistrationId(ring.macKey('registration'), address)
+  t.not(after, before)
+  t.same(decodeRegistrationId(keysOf(ring), before), address)
+  t.same(decodeRegistrationId(keysOf(ring), after), address)
+  ring.retire('registration', oldKid)
+  t.equal(decodeRegistrationId(keysOf(ring), before), null, 'a retired key ends its ids')
+})
