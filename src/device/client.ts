@@ -1,0 +1,306 @@
+/**
+ * A device: `new BorealisClient(...)`, listen, `connect()`. It comes back by itself until it is closed or refused for good.
+ *
+ * Handlers of `notification` may return a promise: the next notification waits for it, and only after it this one is done.
+ * Nothing is handed over while nobody listens. Errors without a listener are not thrown: `closed` with
+ * `reconnectInMs: null` says that the device will not come back.
+ */
+import { EventEmitter } from 'node:events'
+import type { ClientInfo, Cursor, GapReason } from '../../protocol/frame-types.js'
+import { type Clock, systemClock } from '../clock.js'
+import type { ConnectionState } from './connection.js'
+import type { Dial } from './dial.js'
+import { ConnectionDriver } from './driver.js'
+import { DeviceError } from './errors.js'
+import type { ConnectionEvent } from './events.js'
+import { Handover } from './handover.js'
+import { type Notification, readNotification } from './notification.js'
+import type { Wish } from './requests.js'
+import { type DeviceSettings, deviceSettings } from './settings.js'
+import type { Registration, StoredNotification } from './state.js'
+import type { StateStore } from './state-store.js'
+import { wsDial } from './ws-dial.js'
+
+export interface ClientEvents {
+  /** Connected, pushes flow. `resumed`: with a ticket instead of the token. */
+  ready: [{ connection: number; serverTimeMs: number; subscriptions: number; resumed: boolean }]
+  /** The server confirmed a registration; its id may be another than before. */
+  registration: [Registration]
+  notification: [Notification]
+  /** It came, but too late to be shown. */
+  expired: [Notification]
+  /** Messages that will not come; count 0: unknown how many. */
+  gap: [{ count: number; reason: GapReason }]
+  /** Every group message up to here was received. */
+  caughtUp: [Cursor | null]
+  error: [DeviceError]
+  /** Null: it does not come back by itself. */
+  closed: [{ code: number; name: string; reconnectInMs: number | null }]
+}
+
+export interface ClientOptions {
+  /** Opened, with an identity in its state. */
+  store: StateStore
+  /** Where the transport listens; without it as the enrolment said. */
+  url?: string
+  settings?: Partial<DeviceSettings>
+  client?: Partial<ClientInfo>
+  clock?: Clock
+  random?: () => number
+  dial?: Dial
+}
+
+export interface RegisterOptions {
+  /** JWT signed by the project's service account: who uses this device. */
+  userToken?: string
+}
+
+/** Which registration a topic or an end belongs to; where there is only one it need not be named. */
+export interface RegistrationName {
+  application?: string
+  user?: string
+}
+
+interface Caller {
+  resolve(registration: Registration | null): void
+  reject(error: DeviceError): void
+}
+
+export class BorealisClient extends EventEmitter<ClientEvents> {
+  private readonly driver: ConnectionDriver
+  private readonly handover: Handover
+  private readonly store: StateStore
+  private readonly settings: DeviceSettings
+  private readonly clock: Clock
+  private readonly callers = new Map<number, Caller>()
+  private lastCaller = 0
+  private connecting = false
+  private closing: Promise<void> | null = null
+
+  constructor(options: ClientOptions) {
+    super()
+    this.store = options.store
+    this.settings = deviceSettings(options.settings)
+    this.clock = options.clock ?? systemClock
+    this.handover = new Handover({
+      isReady: () => this.listenerCount('notification') > 0,
+      handle: (notification, possibleDuplicate) => this.handOver(notification, possibleDuplicate),
+      done: (id) => this.driver.run((machine, now) => machine.done(now, id)),
+    })
+    const dial = options.dial ?? wsDial(this.settings.webSocketBytesMax)
+    this.driver = new ConnectionDriver(
+      { clock: this.clock, dial, store: this.store },
+      {
+        url: options.url ?? this.store.state.identity?.url ?? '',
+        client: { name: 'borealis', version: '', platform: process.platform, ...options.client },
+        settings: this.settings,
+        random: options.random ?? Math.random,
+      },
+      (event) => this.onConnectionEvent(event),
+    )
+    // Not one of our events, so not of our types.
+    ;(this as EventEmitter).on('newListener', (name: string | symbol) => {
+      if (name === 'notification') queueMicrotask(() => this.handover.pump())
+    })
+  }
+
+  get state(): ConnectionState {
+    return this.driver.state
+  }
+
+  get deviceId(): string | null {
+    return this.store.state.identity?.deviceId ?? null
+  }
+
+  get registrations(): readonly Registration[] {
+    return [...this.store.state.registrations.values()]
+  }
+
+  /** Starts, and hands over what an earlier run left in the inbox. Without effect the second time. */
+  connect(): void {
+    if (this.connecting || this.closing) return
+    this.connecting = true
+    const left = [...this.store.state.inbox.values()]
+    this.driver.run((machine, now) => machine.start(now))
+    for (const notification of left) this.handover.add(notification, true)
+  }
+
+  /** Resolves when the server has confirmed it, however many connections that takes; rejects with DeviceError. */
+  async register(application: string, { userToken = '' }: RegisterOptions = {}): Promise<Registration> {
+    const wish: Wish = { kind: 'register', application, user: userOf(userToken), userToken }
+    const registration = await this.ask(wish)
+    if (!registration) throw new DeviceError('no_registration', application)
+    return registration
+  }
+
+  async unregister(name: RegistrationName = {}): Promise<void> {
+    await this.ask({ kind: 'unregister', ...this.named(name) })
+  }
+
+  async subscribe(topic: string, name: RegistrationName = {}): Promise<void> {
+    await this.ask({ kind: 'subscribe', topic, ...this.named(name) })
+  }
+
+  async unsubscribe(topic: string, name: RegistrationName = {}): Promise<void> {
+    await this.ask({ kind: 'unsubscribe', topic, ...this.named(name) })
+  }
+
+  /** Says BYE, lets the handler at work finish (for `closeGraceMs`), and lets go of the state. */
+  close(): Promise<void> {
+    this.closing ??= this.shutDown()
+    return this.closing
+  }
+
+  private async shutDown(): Promise<void> {
+    this.driver.run((machine, now) => machine.stop(now))
+    this.driver.dispose()
+    await this.handlerFinished()
+    // What was marked done last is flushed at the end of its turn.
+    await Promise.resolve()
+    this.driver.run((machine) => machine.flush())
+    await this.store.close()
+    this.driver.dispose()
+  }
+
+  private handlerFinished(): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.clock.after(this.settings.closeGraceMs, resolve)
+      this.handover.stop().then(() => {
+        cancel()
+        resolve()
+      })
+    })
+  }
+
+  private ask(wish: Wish): Promise<Registration | null> {
+    return new Promise((resolve, reject) => {
+      const caller = ++this.lastCaller
+      this.callers.set(caller, { resolve, reject })
+      if (this.driver.run((machine, now) => machine.request(now, wish, caller))) return
+      this.callers.delete(caller)
+      reject(new DeviceError(this.driver.state === 'stopped' ? 'stopped' : 'too_many_requests'))
+    })
+  }
+
+  private named({ application, user = '' }: RegistrationName): { application: string; user: string } {
+    if (application !== undefined) return { application, user }
+    const [only, ...others] = this.registrations
+    if (!only || others.length > 0) throw new DeviceError('no_registration', only ? 'name one of several' : '')
+    return { application: only.application, user: only.user }
+  }
+
+  private onConnectionEvent(event: ConnectionEvent): void {
+    switch (event.kind) {
+      case 'ready': {
+        const { kind, ...details } = event
+        this.tell(kind, details)
+        return
+      }
+      case 'notification':
+        this.handover.add(event.notification, false)
+        return
+      case 'gap':
+        this.tell('gap', { count: event.count, reason: event.reason })
+        return
+      case 'caughtUp':
+        this.tell('caughtUp', event.cursor)
+        return
+      case 'registered':
+        this.tell('registration', event.registration)
+        return
+      case 'answered':
+        for (const token of event.callers) this.answer(token, event.registration, event.error)
+        return
+      case 'error':
+        this.report(event.error)
+        return
+      case 'closed': {
+        const { code, name, reconnectAtMs } = event
+        const reconnectInMs = reconnectAtMs === null ? null : Math.max(reconnectAtMs - this.clock.now(), 0)
+        this.tell('closed', { code, name, reconnectInMs })
+      }
+    }
+  }
+
+  private answer(token: number, registration: Registration | null, error: DeviceError | null): void {
+    const caller = this.callers.get(token)
+    this.callers.delete(token)
+    if (error) caller?.reject(error)
+    else caller?.resolve(registration)
+  }
+
+  private handOver(stored: StoredNotification, possibleDuplicate: boolean): Promise<void> | undefined {
+    const { notification, error } = readNotification(stored, possibleDuplicate, this.store.state, this.settings)
+    const serverNow = this.clock.now() + this.driver.clockOffsetMs
+    if (stored.expiresAtMs > 0 && serverNow > stored.expiresAtMs + this.settings.expirySlackMs) {
+      this.tell('expired', notification)
+      return undefined
+    }
+    if (error) this.report(error)
+    const pending: PromiseLike<unknown>[] = []
+    // emit() would lose what the handlers return.
+    for (const handler of this.rawListeners('notification')) {
+      try {
+        const result: unknown = handler.call(this, notification)
+        if (isPromise(result)) pending.push(result)
+      } catch (cause) {
+        this.handlerFailed(cause)
+      }
+    }
+    return pending.length > 0 ? this.settle(pending) : undefined
+  }
+
+  private async settle(pending: PromiseLike<unknown>[]): Promise<void> {
+    for (const result of await Promise.allSettled(pending)) {
+      if (result.status === 'rejected') this.handlerFailed(result.reason)
+    }
+  }
+
+  /** A listener that throws must not reach into the machine that called it. */
+  private tell<K extends keyof ClientEvents>(name: K, ...details: ClientEvents[K]): void {
+    try {
+      // The generic parameter is one key at a time here, which the emitter's types cannot express.
+      ;(this as EventEmitter).emit(name, ...details)
+    } catch (cause) {
+      if (name === 'error') queueMicrotask(() => rethrow(cause))
+      else this.handlerFailed(cause)
+    }
+  }
+
+  private handlerFailed(cause: unknown): void {
+    this.report(
+      new DeviceError('handler_failed', cause instanceof Error ? cause.message : String(cause), {
+        cause,
+      }),
+    )
+  }
+
+  private report(error: DeviceError): void {
+    if (this.listenerCount('error') > 0) this.tell('error', error)
+  }
+}
+
+/**
+ * The user that a token names, for telling registrations apart on this device; the server alone verifies it.
+ * Throws DeviceError where it is no JWT.
+ */
+function userOf(userToken: string): string {
+  if (userToken === '') return ''
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(userToken.split('.')[1] ?? '', 'base64url').toString('utf8'))
+    if (typeof claims === 'object' && claims !== null && 'sub' in claims && typeof claims.sub === 'string') {
+      return claims.sub
+    }
+  } catch (cause) {
+    throw new DeviceError('request_refused', 'the user token is no JWT', { serverCode: 'bad_user_token', cause })
+  }
+  throw new DeviceError('request_refused', 'the user token names nobody', { serverCode: 'bad_user_token' })
+}
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+}
+
+function rethrow(cause: unknown): never {
+  throw cause
+}

@@ -1,0 +1,11 @@
+/** The device library. */
+export { BorealisClient, type ClientEvents, type ClientOptions, type RegisterOptions } from './client.js'
+export type { DeviceSocket, Dial, SocketEvents } from './dial.js'
+export { type EnrolOptions, enrol } from './enrol.js'
+export { DeviceError, type DeviceErrorCode, DeviceErrors } from './errors.js'
+export type { Notification } from './notification.js'
+export { identify, type OpenOptions, openClient } from './open.js'
+export { DeviceSettings, deviceSettings } from './settings.js'
+export type { Identity, Registration } from './state.js'
+export { FileStateStore } from './state-file.js'
+export { MemoryStateStore, type StateStore } from './state-store.js'

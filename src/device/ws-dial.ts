@@ -1,0 +1,73 @@
+/** The socket of a device over the `ws` package. */
+import { WebSocket } from 'ws'
+import { DEVICE_PATH } from '../../protocol/frame.js'
+import type { DeviceSocket, Dial, SocketEvents } from './dial.js'
+
+/** A peer that does not answer the close is cut after so long. */
+const CLOSE_WAIT_MS = 1_000
+const ABNORMAL = 1006
+const NO_BYTES = new Uint8Array(0)
+
+export function wsDial(webSocketBytesMax: number): Dial {
+  return (url, events) => {
+    try {
+      return open(deviceUrl(url), events, webSocketBytesMax)
+    } catch (error) {
+      // The constructor throws on an address that is none.
+      const why = error instanceof Error ? error.message : String(error)
+      queueMicrotask(() => events.closed(ABNORMAL, 0, why))
+      return { send: nothing, close: nothing, pause: nothing, resume: nothing }
+    }
+  }
+}
+
+/** The address with the path of the device port, where it names none. */
+export function deviceUrl(url: string): string {
+  const parsed = new URL(url)
+  if (parsed.pathname === '/') parsed.pathname = DEVICE_PATH
+  return parsed.href
+}
+
+function open(url: string, events: SocketEvents, maxPayload: number): DeviceSocket {
+  const ws = new WebSocket(url, { perMessageDeflate: false, maxPayload, followRedirects: false })
+  let retryAfterMs = 0
+  let detail = ''
+  ws.on('open', () => events.opened())
+  ws.on('message', (data: Buffer, isBinary) => {
+    // Text is no frame, and no bytes are no frame either: the machine closes.
+    events.received(isBinary ? data : NO_BYTES)
+  })
+  ws.on('unexpected-response', (_request, response) => {
+    const seconds = Number(response.headers['retry-after'])
+    retryAfterMs = Number.isFinite(seconds) && seconds > 0 ? seconds * 1_000 : 0
+    detail = `HTTP ${response.statusCode ?? 0}`
+    ws.terminate()
+  })
+  ws.on('error', (error) => {
+    if (detail === '') detail = reasonOf(error)
+  })
+  ws.on('close', (code, reason) => events.closed(code, retryAfterMs, detail || reason.toString()))
+  return {
+    send(bytes) {
+      if (ws.readyState === WebSocket.OPEN) ws.send(bytes)
+    },
+    close(code, reason) {
+      ws.close(code, reason)
+      setTimeout(() => ws.terminate(), CLOSE_WAIT_MS).unref()
+    },
+    pause() {
+      ws.pause()
+    },
+    resume() {
+      ws.resume()
+    },
+  }
+}
+
+/** Several addresses that all failed come as one error without a message of its own. */
+function reasonOf(error: Error): string {
+  const first = error instanceof AggregateError ? (error.errors[0] as unknown) : error
+  return first instanceof Error ? first.message : String(first)
+}
+
+function nothing(): void {}
