@@ -1,0 +1,227 @@
+/** The groups of all sessions of a worker: who follows what, from HELLO to live, and when subscriptions change. */
+import type { Cursor, ServerFrame } from '../../../protocol/frame-types.js'
+import type { Clock } from '../../clock.js'
+import type { Log } from '../../fabric/fabric.js'
+import { type DeviceRecord, type DeviceStore, groupsOf } from '../../store/devices.js'
+import { Limiter } from '../limiter.js'
+import type { Session } from '../session.js'
+import type { Sockets } from '../socket.js'
+import { Follower, type FollowerWorld } from './follower.js'
+import { GroupLog, type GroupMessage } from './group-log.js'
+import type { Receipts } from './receipts.js'
+import { type Starts, startsOf } from './starts.js'
+
+export interface GroupsOptions {
+  cacheBytesMax: number
+  topicsMax: number
+  catchUpsMax: number
+  bufferedBytesMax: number
+}
+
+export interface GroupsWorld {
+  clock: Clock
+  sockets: Sockets
+  devices: DeviceStore
+  receipts: Receipts
+  turn(work: () => void): void
+  /** A group message is one frame to one device. */
+  forward(session: Session, frame: Uint8Array): void
+  tell(session: Session, frame: ServerFrame): void
+  /** A sentence for the log. */
+  onError(what: string, error: unknown): void
+  /** Nothing can be promised to this device: close it, so that it comes back with its cursor. */
+  giveUp(session: Session): void
+}
+
+/** What is under way for one session. */
+interface UnderWay {
+  /** The subscriptions changed meanwhile: look again before saying that the device is caught up. */
+  again: boolean
+  /** Somebody waits for the socket to drain. */
+  resume: (() => void) | null
+}
+
+export class Groups {
+  readonly log: GroupLog
+  private readonly underWay = new Map<Session, UnderWay>()
+  private readonly limiter: Limiter
+  private waiting: { sequence: number; resolve: () => void }[] = []
+  private readonly followers: FollowerWorld
+
+  constructor(
+    log: Log,
+    private readonly world: GroupsWorld,
+    private readonly options: GroupsOptions,
+  ) {
+    this.limiter = new Limiter(options.catchUpsMax)
+    this.log = new GroupLog(log, {
+      cacheBytesMax: options.cacheBytesMax,
+      topicsMax: options.topicsMax,
+      onMessage: (message) => this.publish(message),
+      onError: world.onError,
+    })
+    this.followers = {
+      log: this.log,
+      turn: world.turn,
+      send: (session, message) => this.send(session, message),
+      tell: world.tell,
+      writable: (session) => this.writable(session),
+      reached: (sequence) => this.reached(sequence),
+    }
+  }
+
+  start(): Promise<void> {
+    return this.log.start()
+  }
+
+  async stop(): Promise<void> {
+    await this.log.stop()
+    for (const session of this.underWay.keys()) this.closed(session)
+    for (const { resolve } of this.waiting.splice(0)) resolve()
+  }
+
+  /** After WELCOME: from the device's cursor to live. In the same turn where memory has all it missed. */
+  follow(session: Session, record: DeviceRecord, cursor: Cursor | null): void {
+    const groups = groupsOf(record)
+    const furthest = Math.max(cursor?.sequence ?? 0, ...groups.map(({ since }) => since))
+    if (furthest <= this.log.at) {
+      const starts = startsOf(groups, cursor, { incarnation: this.log.incarnation, last: this.log.at })
+      this.begin(session, record, starts)
+      return
+    }
+    // Either the tail is behind, or the cursor is of a log that had more in it.
+    void this.whileUnderWay(session, async (underWay) => {
+      const { lastSequence } = await this.log.bounds()
+      const starts = startsOf(groups, cursor, { incarnation: this.log.incarnation, last: lastSequence })
+      this.tellGap(session, starts)
+      await this.bringLive(session, underWay, record, starts.from)
+    })
+  }
+
+  private begin(session: Session, record: DeviceRecord, starts: Starts): void {
+    this.tellGap(session, starts)
+    const { incarnation } = this.log
+    if (starts.from.size === 0 || new Follower(this.followers, session, starts.from).tryNow()) {
+      session.groupsCaughtUp({ incarnation, sequence: this.log.at, subscriptions: record.version })
+      return
+    }
+    void this.whileUnderWay(session, (underWay) => this.bringLive(session, underWay, record, starts.from))
+  }
+
+  private tellGap(session: Session, { gap }: Starts): void {
+    if (gap) this.world.turn(() => this.world.tell(session, { type: 'GAP', count: 0, reason: gap, mark: null }))
+  }
+
+  /** Its subscriptions changed, or may have: read them again and follow what is new. */
+  refresh(session: Session): void {
+    const underWay = this.underWay.get(session)
+    if (underWay) underWay.again = true
+    else if (session.state === 'behind' || session.state === 'live') {
+      void this.whileUnderWay(session, (own) => this.followChanges(session, own))
+    }
+  }
+
+  /** What was kept for its socket went out. */
+  drained(session: Session): void {
+    this.underWay.get(session)?.resume?.()
+  }
+
+  closed(session: Session): void {
+    this.underWay.get(session)?.resume?.()
+  }
+
+  private async whileUnderWay(session: Session, work: (underWay: UnderWay) => Promise<void>): Promise<void> {
+    const underWay: UnderWay = { again: false, resume: null }
+    this.underWay.set(session, underWay)
+    try {
+      await this.limiter.run(() => work(underWay))
+    } catch (error) {
+      this.world.onError('groups of a device', error)
+      this.world.turn(() => this.world.giveUp(session))
+    } finally {
+      this.underWay.delete(session)
+    }
+  }
+
+  private async followChanges(session: Session, underWay: UnderWay): Promise<void> {
+    const record = await this.world.devices.read(session.device, { authoritative: true })
+    if (record.version === session.subscriptions || session.state === 'closed') return
+    await this.bringLive(session, underWay, record, await this.changes(session, record))
+  }
+
+  /** Leaves the groups that are no more, and gives where the new ones start. */
+  private async changes(session: Session, record: DeviceRecord): Promise<ReadonlyMap<string, number>> {
+    const groups = groupsOf(record)
+    const wanted = new Set(groups.map(({ subject }) => subject))
+    const joined = new Set(session.socket.topics())
+    for (const topic of joined) if (!wanted.has(topic)) session.socket.unsubscribe(topic)
+    const added = groups.filter(({ subject }) => !joined.has(subject))
+    const { lastSequence } = await this.log.bounds()
+    return startsOf(added, null, { incarnation: this.log.incarnation, last: lastSequence }).from
+  }
+
+  private async bringLive(
+    session: Session,
+    underWay: UnderWay,
+    first: DeviceRecord,
+    firstFrom: ReadonlyMap<string, number>,
+  ): Promise<void> {
+    let record = first
+    let from = firstFrom
+    for (;;) {
+      const { incarnation, at } = this.log
+      const reached =
+        from.size > 0 ? await new Follower(this.followers, session, from).run() : { incarnation, sequence: at }
+      if (!reached || session.state === 'closed') return
+      if (!underWay.again) {
+        this.world.turn(() => session.groupsCaughtUp({ ...reached, subscriptions: record.version }))
+        return
+      }
+      // A topic was added meanwhile: it belongs to what the device is told to be caught up with.
+      underWay.again = false
+      record = await this.world.devices.read(session.device, { authoritative: true })
+      from = await this.changes(session, record)
+    }
+  }
+
+  private publish(message: GroupMessage): void {
+    if (this.isOver(message, message.acceptedAtMs)) return
+    const subscribers = this.world.sockets.publish(message.subject, message.frame)
+    this.world.receipts.sent(message.id, subscribers)
+    const reached = this.waiting.filter(({ sequence }) => sequence <= message.sequence)
+    if (reached.length === 0) return
+    this.waiting = this.waiting.filter(({ sequence }) => sequence > message.sequence)
+    for (const { resolve } of reached) resolve()
+  }
+
+  private send(session: Session, message: GroupMessage): void {
+    if (this.isOver(message, 0)) return
+    this.world.forward(session, message.frame)
+    this.world.receipts.sent(message.id, 1)
+  }
+
+  /** Expired; a message only for those connected (it expires as it is accepted) is still for those who are. */
+  private isOver(message: GroupMessage, onlyNowAtMs: number): boolean {
+    return message.expiresAtMs !== onlyNowAtMs && message.expiresAtMs <= this.world.clock.now()
+  }
+
+  private reached(sequence: number): Promise<void> {
+    if (sequence <= this.log.at) return Promise.resolve()
+    return new Promise((resolve) => this.waiting.push({ sequence, resolve }))
+  }
+
+  /** Between two turns at least; while the socket keeps back too much, until it drained or closed. */
+  private writable(session: Session): Promise<void> {
+    const underWay = this.underWay.get(session)
+    const isFull = session.state !== 'closed' && session.socket.buffered() > this.options.bufferedBytesMax
+    return new Promise((resolve) => {
+      if (!isFull || !underWay) this.world.clock.after(0, resolve)
+      else {
+        underWay.resume = () => {
+          underWay.resume = null
+          resolve()
+        }
+      }
+    })
+  }
+}

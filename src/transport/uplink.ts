@@ -1,0 +1,179 @@
+/**
+ * What goes from devices to the core: outcomes for routers, settlements of parked messages, requests.
+ *
+ * Outcomes are sent once, a batch for each router and tick: where one is lost, the router's own time-out parks. A
+ * settlement is repeated until the core confirmed it, which it does after the record is deleted; too many, and the
+ * oldest are forgotten: their records are delivered again at the next connect, and settled then.
+ */
+import {
+  type DeviceRequest,
+  decodeDeviceReply,
+  decodeSettleReply,
+  encodeDeviceRequest,
+  encodeRxBatch,
+  encodeSettleRequest,
+  type OutcomeCode,
+  type RxItem,
+  type SettleItem,
+} from '../../protocol/envelope.js'
+import type { ServerFrame } from '../../protocol/frame-types.js'
+import { DEVICE_REQUEST_SUBJECT, rxSubject, SETTLE_SUBJECT } from '../../protocol/subjects.js'
+import type { Clock } from '../clock.js'
+import type { Bus } from '../fabric/fabric.js'
+import type { Figures } from './figures.js'
+import { errorFrame } from './session.js'
+
+/** Items of one request or batch; more go in the next one. */
+const BATCH_MAX = 512
+
+export interface UplinkOptions {
+  instance: string
+  worker: string
+  settlesMax: number
+  settleRepeatMs: number
+  timeoutMs: number
+  onError: (what: string, error: unknown) => void
+}
+
+export class Uplink {
+  private readonly outcomes = new Map<string, RxItem[]>()
+  private outcomesDue: (() => void) | null = null
+  /** By id and record: the same message can be parked in two records, two streams can have the same sequence. */
+  private readonly settles = new Map<string, SettleItem>()
+  /** How many settlements wait for each message. */
+  private readonly settling = new Map<bigint, number>()
+  private settlesDue: (() => void) | null = null
+  private isSettleUnderWay = false
+  private stopped = false
+
+  constructor(
+    private readonly bus: Bus,
+    private readonly clock: Clock,
+    private readonly figures: Figures,
+    private readonly options: UplinkOptions,
+  ) {}
+
+  outcome(router: string, item: RxItem): void {
+    const batch = this.outcomes.get(router)
+    if (batch) batch.push(item)
+    else this.outcomes.set(router, [item])
+    this.outcomesDue ??= this.clock.after(0, () => this.flush())
+  }
+
+  /** Sends the outcomes that wait, now. */
+  flush(): void {
+    this.outcomesDue?.()
+    this.outcomesDue = null
+    const { instance, worker } = this.options
+    for (const [router, items] of this.outcomes) {
+      for (let from = 0; from < items.length; from += BATCH_MAX) {
+        const body = encodeRxBatch({ instance, worker, items: items.slice(from, from + BATCH_MAX) })
+        this.bus.publish(rxSubject(router), body)
+      }
+    }
+    this.outcomes.clear()
+  }
+
+  settle(item: SettleItem): void {
+    const key = settleKey(item)
+    if (this.settles.has(key)) return
+    if (this.settles.size >= this.options.settlesMax) this.forgetOldest()
+    this.settles.set(key, item)
+    this.settling.set(item.id, (this.settling.get(item.id) ?? 0) + 1)
+    this.scheduleSettles(0)
+  }
+
+  isSettling(id: bigint): boolean {
+    return this.settling.has(id)
+  }
+
+  /** Settlements that wait for their confirmation. */
+  get unsettled(): number {
+    return this.settles.size
+  }
+
+  /** Resolves with the answer as a frame; a core that does not answer is an ERROR as well. */
+  async request(request: number, what: DeviceRequest): Promise<ServerFrame> {
+    try {
+      const { timeoutMs } = this.options
+      const body = await this.bus.request(DEVICE_REQUEST_SUBJECT, encodeDeviceRequest(what), { timeoutMs })
+      const reply = decodeDeviceReply(body)
+      if (!reply.ok) return errorFrame(reply.code, reply.detail, request, reply.retryAfterMs)
+      const { registration, registrationId, subscriptions } = reply
+      if (what.kind !== 'register') return { type: 'DONE', request, subscriptions }
+      return { type: 'REGISTERED', request, registration, registrationId, subscriptions }
+    } catch (error) {
+      this.options.onError('device request', error)
+      return errorFrame('unavailable', 'the core did not answer', request)
+    }
+  }
+
+  stop(): void {
+    this.stopped = true
+    this.flush()
+    this.settlesDue?.()
+  }
+
+  private scheduleSettles(afterMs: number): void {
+    if (this.settlesDue || this.isSettleUnderWay || this.stopped) return
+    this.settlesDue = this.clock.after(afterMs, () => {
+      this.settlesDue = null
+      void this.sendSettles()
+    })
+  }
+
+  private async sendSettles(): Promise<void> {
+    const { instance, worker, timeoutMs } = this.options
+    const batch = this.nextBatch()
+    this.isSettleUnderWay = true
+    let confirmed = 0
+    try {
+      const body = encodeSettleRequest({ instance, worker, items: [...batch.values()] })
+      for (const sequence of decodeSettleReply(await this.bus.request(SETTLE_SUBJECT, body, { timeoutMs }))) {
+        const item = batch.get(sequence)
+        if (item && this.forget(item)) confirmed++
+      }
+    } catch (error) {
+      this.options.onError('settle', error)
+    }
+    this.isSettleUnderWay = false
+    this.figures.settled += confirmed
+    // What is left of a batch waits for something older, or for the core: no sense in asking again at once.
+    if (this.settles.size > 0) this.scheduleSettles(confirmed > 0 ? 0 : this.options.settleRepeatMs)
+  }
+
+  /** By sequence, which the reply speaks of: of two items with the same one, the second goes another time. */
+  private nextBatch(): Map<number, SettleItem> {
+    const batch = new Map<number, SettleItem>()
+    for (const [key, item] of this.settles) {
+      if (batch.size >= BATCH_MAX) break
+      if (batch.has(item.parkedSequence)) continue
+      batch.set(item.parkedSequence, item)
+      // To the end, so that what the core cannot settle yet does not keep the rest waiting.
+      this.settles.delete(key)
+      this.settles.set(key, item)
+    }
+    return batch
+  }
+
+  private forgetOldest(): void {
+    const oldest = this.settles.values().next().value
+    if (oldest) this.forget(oldest)
+    this.figures.settlesForgotten++
+  }
+
+  private forget(item: SettleItem): boolean {
+    if (!this.settles.delete(settleKey(item))) return false
+    const left = (this.settling.get(item.id) ?? 1) - 1
+    if (left > 0) this.settling.set(item.id, left)
+    else this.settling.delete(item.id)
+    return true
+  }
+}
+
+const settleKey = (item: SettleItem) => `${item.id}:${item.parkedSequence}`
+
+/** Makes the item of an outcome. */
+export function rxItem(id: bigint, device: string, outcome: OutcomeCode, atMs: number): RxItem {
+  return { id, device, outcome, atMs }
+}
