@@ -87,7 +87,11 @@ class ChildServer implements NatsServer {
       ...(fileBytesMax !== undefined && { fileBytesMax }),
     })
     writeFileSync(this.#configFile, config, { mode: 0o600 })
-    const child = spawn(findNatsServer(), ['-c', this.#configFile], { stdio: ['ignore', 'ignore', 'pipe'] })
+    // A process group of its own: Ctrl-C at a terminal must not stop it before those who still write to it.
+    const child = spawn(findNatsServer(), ['-c', this.#configFile], {
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
     this.#child = child
     this.#lines = []
     process.on('exit', this.#atExit)

@@ -8,8 +8,12 @@ import type { ReadyNotice } from '../service.js'
 /** One part of the service as a child process of the same program, started again when it crashes. */
 export interface ChildOptions {
   name: string
+  /** A script for Node; absent: `borealis` itself. */
+  program?: string
   args: readonly string[]
   environment: Readonly<Record<string, string>>
+  /** Recognises readiness in what it writes; absent: it tells over the IPC channel (service.ts). */
+  readyIn?(line: string, stream: 'stdout' | 'stderr'): ReadyNotice['ready'] | null
   /** Each line it writes: standard output, or its log. */
   onLine(line: string, stream: 'stdout' | 'stderr'): void
   /** What an operator should know: that it crashed, that it starts again. */
@@ -18,11 +22,11 @@ export interface ChildOptions {
   onLost(reason: string): void
 }
 
-const program = fileURLToPath(new URL('../../cli.js', import.meta.url))
+const borealis = fileURLToPath(new URL('../../cli.js', import.meta.url))
 
 const readyMsMax = 30_000
 const stopMsMax = 15_000
-const restartMsFirst = 500
+const restartMsFirst = 200
 const restartMsMax = 10_000
 /** So many crashes in a row, each before it ran for `steadyMs`, are the end. */
 const crashesMax = 5
@@ -40,7 +44,7 @@ export class Child {
 
   /** Resolves with what it told when it was ready. Rejects, with its last lines, where it ended or stayed silent. */
   async start(): Promise<ReadyNotice['ready']> {
-    const { name, args, environment } = this.options
+    const { name, program = borealis, args, environment } = this.options
     this.#lastLines = []
     // A group of its own: Ctrl-C at the terminal reaches only `borealis start`, which then stops the parts in order.
     const child = spawn(process.execPath, [program, ...args], {
@@ -87,6 +91,8 @@ export class Child {
     createInterface({ input: stream }).on('line', (line) => {
       if (which === 'stderr') this.#lastLines = [...this.#lastLines, line].slice(-linesKept)
       this.options.onLine(line, which)
+      const ready = this.options.readyIn?.(line, which)
+      if (ready) this.#process?.emit('message', { ready } satisfies ReadyNotice, undefined)
     })
   }
 

@@ -1,0 +1,91 @@
+import { accessSync, constants } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { stringify } from 'yaml'
+import type { Config } from '../../config.js'
+import type { DataFolder } from './folder.js'
+import type { Sample } from './sample.js'
+
+/** What the terminal shows when everything runs. */
+export interface Running {
+  folder: DataFolder
+  apiUrl: string
+  transportUrl: string
+  natsUrl: string
+  sample: Sample
+  token: string
+  /** Null where no sample device was started. */
+  registrationId: string | null
+}
+
+/** The last line before the pushes; tests and scripts wait for it. */
+export const readyLine = 'ready: waiting for pushes, Ctrl-C stops everything'
+
+export function summary(running: Running): string {
+  const { folder, apiUrl, transportUrl, natsUrl, sample, token, registrationId } = running
+  const rows: [string, string][] = [
+    ['HTTP API', `${apiUrl}/push/public/api/v1/`],
+    ['devices', transportUrl],
+    ['NATS', natsUrl],
+    ['data', folder.path],
+    ['project', `${sample.project} (clientId ${sample.clientId}, keyId ${sample.serviceKey.keyId})`],
+    ['private key', folder.file('sample-key.pem')],
+    ['application', sample.application],
+    ['enrolment key', sample.enrolmentKey],
+    ['administration', `npx borealis --config ${folder.file('borealis.yaml')} admin --help`],
+  ]
+  const width = Math.max(...rows.map(([name]) => name.length))
+  const lines = rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}`)
+  const push =
+    registrationId === null
+      ? []
+      : [
+          '',
+          'Send a push from another terminal; it appears here:',
+          '',
+          pushCommand(apiUrl, sample, token, registrationId),
+        ]
+  return `${['', ...lines, ...push, '', `borealis  ${readyLine}`, ''].join('\n')}`
+}
+
+/** One line for a shell: curl, or Node where this machine has no curl. */
+export function pushCommand(apiUrl: string, sample: Sample, token: string, registrationId: string): string {
+  const url = `${apiUrl}/push/public/api/v1/projects/${sample.project}/messages`
+  const body = JSON.stringify({
+    type: 'device',
+    target: registrationId,
+    ttl: '1h',
+    notification: { title: 'Hello', message: 'The first push', data: { from: 'the command line' } },
+  })
+  if (onPath('curl')) {
+    return `curl -sS -X POST ${url} -H 'authorization: Bearer ${token}' -H 'content-type: application/json' -d '${body}'`
+  }
+  const headers = JSON.stringify({ authorization: `Bearer ${token}`, 'content-type': 'application/json' })
+  const script = `fetch("${url}",{method:"POST",headers:${headers},body:JSON.stringify(${body})}).then(r=>r.text()).then(console.log)`
+  return `node -e '${script}'`
+}
+
+/** What tools need to work on this installation: `borealis --config <folder>/borealis.yaml admin ...`. */
+export function writeToolConfig(
+  folder: DataFolder,
+  { nats, keyringFile, sample }: { nats: Config['nats']; keyringFile: string; sample: Sample },
+): void {
+  const { url, user, password } = nats
+  const settings = { nats: { url, user, password }, keyring: { file: keyringFile } }
+  folder.writeText(
+    'borealis.yaml',
+    `# Made by borealis start, for tools; has the password of an administrator.\n${stringify(settings)}`,
+  )
+  folder.writeText('sample-key.pem', sample.serviceKey.privateKey)
+}
+
+function onPath(program: string): boolean {
+  return (process.env.PATH ?? '').split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, program), constants.X_OK)
+      return true
+    } catch {
+      // Not in this one.
+      return false
+    }
+  })
+}

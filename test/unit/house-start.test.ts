@@ -1,0 +1,110 @@
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { Child } from '../../src/cli/start/child.js'
+import { DataFolder } from '../../src/cli/start/folder.js'
+import { Output } from '../../src/cli/start/output.js'
+import { claimPorts } from '../../src/cli/start/ports.js'
+import { pushCommand } from '../../src/cli/start/summary.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'borealis-start-'))
+t.teardown(() => rmSync(folder, { recursive: true }))
+
+const wish = (port: number, setting = 'http.port') => ({ host: '127.0.0.1', port, setting, variable: 'BOREALIS_X' })
+
+t.test('a port in use is named with its setting, all of them at once', async (t) => {
+  const taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  t.teardown(() => taken.close())
+  const { port } = taken.address() as { port: number }
+  await t.rejects(claimPorts([wish(port), wish(0), wish(port, 'transport.port')]), {
+    name: 'CommandError',
+    message: new RegExp(`port ${port} of 127.0.0.1 is in use.*http.port, BOREALIS_X[\\s\\S]*transport.port`),
+  })
+})
+
+t.test('0 takes any free port, and the port is free afterwards', async (t) => {
+  const [first = 0, second = 0] = await claimPorts([wish(0), wish(0)])
+  t.ok(first > 0 && second > 0)
+  t.same(await claimPorts([wish(first)]), [first])
+})
+
+t.test('the data folder is private, remembers, and has one owner', async (t) => {
+  const path = join(folder, 'data')
+  const mine = DataFolder.claim(path)
+  mine.write('secret.json', { a: 1 })
+  t.same(mine.read('secret.json'), { a: 1 })
+  t.equal(mine.read('absent.json'), null)
+  t.equal(statSync(mine.file('secret.json')).mode & 0o077, 0)
+  mine.writeText('broken.json', '{')
+  t.throws(() => mine.read('broken.json'), { name: 'CommandError', message: /damaged/ })
+  mine.write('start.json', { pid: 2 ** 22 + 1 })
+  t.ok(DataFolder.claim(path), 'a process that is gone owns nothing')
+  mine.release()
+})
+
+t.test('the output shows complaints of the parts, not their every word', async (t) => {
+  const shown: string[] = []
+  const output = new Output((text) => shown.push(text))
+  output.part('core', '{"level":"info","part":"core","message":"ready"}')
+  output.part('core', '{"level":"warn","part":"core","message":"slow"}')
+  output.part('core', 'Segmentation fault')
+  t.equal(shown.length, 2)
+  t.match(shown.join(''), /slow[\s\S]*core: Segmentation fault/)
+})
+
+t.test('the printed command is one line for a shell', async (t) => {
+  const sample = { project: 'sample', clientId: 'c', application: 'a', enrolmentKey: 'e' }
+  const serviceKey = { keyId: 'k', alg: 'RS256', privateKey: '' } as const
+  const line = pushCommand('http://127.0.0.1:1', { ...sample, serviceKey }, 'tok', 'reg')
+  t.notMatch(line, /\n/)
+  t.match(line, /^(curl|node) .*projects\/sample\/messages.*Bearer tok.*reg/)
+})
+
+function child(source: string, more: { onNotice?: (text: string) => void; onLost?: (text: string) => void } = {}) {
+  const program = join(folder, `${Math.floor(performance.now() * 1000)}.mjs`)
+  writeFileSync(program, source)
+  const lines: string[] = []
+  const part = new Child({
+    name: 'part',
+    program,
+    args: [],
+    environment: {},
+    onLine: (line) => lines.push(line),
+    onNotice: more.onNotice ?? (() => undefined),
+    onLost: more.onLost ?? (() => undefined),
+  })
+  return { part, lines }
+}
+
+const ready = "process.send({ ready: { port: 7 } }); process.on('disconnect', () => process.exit());"
+
+t.test('a child is ready when it says so, and is gone after stop', async (t) => {
+  const { part } = child(`${ready} setInterval(() => {}, 1000)`)
+  t.same(await part.start(), { port: 7 })
+  const pid = part.pid ?? 0
+  await part.stop()
+  t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
+})
+
+t.test('a child that ends before it is ready is told with its last lines', async (t) => {
+  const { part } = child("console.error('no such database'); process.exitCode = 3")
+  await t.rejects(part.start(), { message: /part ended with code 3[\s\S]*no such database/ })
+})
+
+t.test('a child that crashes is started again, and given up after five crashes in a row', async (t) => {
+  const notices: string[] = []
+  const lost = new Promise<string>((resolve) => {
+    const { part } = child(`${ready} setTimeout(() => process.exit(9), 20)`, {
+      onNotice: (text) => notices.push(text),
+      onLost: resolve,
+    })
+    void part.start()
+  })
+  t.match(await lost, /part crashed 5 times in a row \(last: code 9\)/)
+  t.match(notices[0], /ended unexpectedly \(code 9\)/)
+  t.match(notices[1], /is back/)
+})
