@@ -7,6 +7,7 @@ import {
   type DeviceReply,
   type DeviceRequest,
   decodeDeviceRequest,
+  EnvelopeError,
   encodeDeviceReply,
 } from '../../protocol/envelope.js'
 import { CodedError } from '../../protocol/errors.js'
@@ -72,7 +73,7 @@ export class DeviceService {
   /** Never rejects: what goes wrong is a coded reply. */
   async handle(body: Uint8Array): Promise<DeviceReply> {
     try {
-      const request = decodeDeviceRequest(body)
+      const request = decode(body)
       const { registration, registrationId, record } = await this.serve(request)
       return { ok: true, registration, registrationId, subscriptions: record.version }
     } catch (error) {
@@ -209,6 +210,15 @@ const OVERLOADED: DeviceReply = {
   code: 'overloaded',
   detail: 'too many device requests are under way',
   retryAfterMs: retryAfterMs('overloaded'),
+}
+
+function decode(body: Uint8Array): DeviceRequest {
+  try {
+    return decodeDeviceRequest(body)
+  } catch (error) {
+    if (error instanceof EnvelopeError) throw new CodedError('invalid_request', error.message, {}, { cause: error })
+    throw error
+  }
 }
 
 function registrationIn(record: DeviceRecord, number: number): Registration {

@@ -1,10 +1,52 @@
-/** Bodies of requests: JSON in UTF-8, whole, bounded by the gateway before it comes here. */
+/**
+ * Bodies of requests: JSON in UTF-8, bounded while it is read. Reading is a step of a flow of its own, so that a sender
+ * without a token cannot make us keep a body.
+ */
+import type { IncomingHttpHeaders } from 'node:http'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
+import type { Call } from './face.js'
+
+/** Leaves bodies to the flows. */
+export function leaveBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null))
+}
+
+/** The step: throws CodedError `unsupported_media_type`, `payload_too_large`, `malformed_json`, `request_timeout`. */
+export async function readJson<C extends Call>(call: C): Promise<C & { body: unknown }> {
+  const { request, face } = call
+  checkMediaType(request.headers)
+  return { ...call, body: parseJson(await readBytes(request, face.bodyBytesMax)) }
+}
+
+/** What is too large is not kept, but still taken off the socket: a sender hears its answer only if it could send. */
+function readBytes(request: FastifyRequest, bytesMax: number): Promise<Buffer> {
+  const { raw } = request
+  const tooLarge = () => new CodedError('payload_too_large', `the body may have ${bytesMax} bytes`, { bytesMax })
+  if (Number(request.headers['content-length']) > bytesMax) return Promise.reject(tooLarge())
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    const end = () => resolve(Buffer.concat(chunks, bytes))
+    const cut = () => reject(new CodedError('request_timeout', 'the body did not arrive'))
+    const take = (chunk: Buffer) => {
+      bytes += chunk.length
+      if (bytes <= bytesMax) chunks.push(chunk)
+      else {
+        chunks.length = 0
+        raw.off('data', take).resume()
+        reject(tooLarge())
+      }
+    }
+    raw.on('data', take).once('end', end).once('error', cut).once('close', cut)
+  })
+}
 
 const JSON_TYPE = /^application\/(?:[a-z0-9.+-]+\+)?json$/i
 
 /** A sender that names no type, as simple clients do, means JSON. */
-export function checkMediaType(headers: { 'content-type'?: string; 'content-encoding'?: string }): void {
+function checkMediaType(headers: IncomingHttpHeaders): void {
   const encoding = headers['content-encoding'] ?? 'identity'
   if (encoding.toLowerCase() !== 'identity') {
     throw new CodedError('unsupported_media_type', 'the body must not be compressed', { header: 'content-encoding' })

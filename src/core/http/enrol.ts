@@ -1,6 +1,7 @@
 /** POST /device/v1/enrol: a device becomes one of a fleet. */
 import { CodedError } from '../../../protocol/errors.js'
 import { enrol } from '../tenants/enrolment.js'
+import { readJson } from './body.js'
 import type { Call } from './face.js'
 import { flow } from './flow.js'
 
@@ -8,15 +9,15 @@ interface EnrolCall extends Call {
   enrolmentKey: string
 }
 
-export const enrolDevice = flow(validate, answerEnrolled)
+export const enrolDevice = flow(readJson<Call>, validate, answerEnrolled)
 
 const DAY_MS = 24 * 3_600_000
 const KEY_CHARACTERS_MAX = 128
 const NAME_CHARACTERS_MAX = 128
 
 /** `name` is the device's own word, for the log only. */
-function validate(call: Call): EnrolCall {
-  const body: unknown = call.request.body
+function validate(call: Call & { body: unknown }): EnrolCall {
+  const { body } = call
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new CodedError('invalid_request', 'the body must be an object', { field: '' })
   }

@@ -23,13 +23,9 @@ export function answerError(reply: FastifyReply, thrown: unknown, log: Logger, w
 }
 
 const CODE_OF_FRAMEWORK: Record<string, ErrorCode> = {
-  FST_ERR_CTP_BODY_TOO_LARGE: 'payload_too_large',
-  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'invalid_request',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
-  FST_ERR_CTP_EMPTY_TYPE: 'unsupported_media_type',
   FST_ERR_BAD_URL: 'not_found',
   FST_ERR_MAX_PARAM_LENGTH: 'not_found',
-  ECONNRESET: 'request_timeout',
 }
 
 /** What fastify found wrong with a request by itself. */

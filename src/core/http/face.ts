@@ -25,6 +25,8 @@ export interface Face {
   streams: readonly string[]
   auth: AuthSettings
   limits: MessageLimits
+  /** Longest body of a request. */
+  bodyBytesMax: number
   clock: Clock
   log: Logger
 }

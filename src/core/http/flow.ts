@@ -24,6 +24,15 @@ export function flow<A, B, C, D, E, F, G>(
   e: Step<E, F>,
   f: Step<F, G>,
 ): Flow<A, G>
+export function flow<A, B, C, D, E, F, G, H>(
+  a: Step<A, B>,
+  b: Step<B, C>,
+  c: Step<C, D>,
+  d: Step<D, E>,
+  e: Step<E, F>,
+  f: Step<F, G>,
+  g: Step<G, H>,
+): Flow<A, H>
 export function flow(...steps: Step<unknown, unknown>[]): Flow<unknown, unknown> {
   return async (input) => {
     let value = input

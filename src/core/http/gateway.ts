@@ -5,7 +5,7 @@
 import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type HTTPMethods } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
-import { checkMediaType, parseJson } from './body.js'
+import { leaveBodies } from './body.js'
 import { enrolDevice } from './enrol.js'
 import { answerError, answerSocket } from './errors.js'
 import type { Call, Face } from './face.js'
@@ -46,10 +46,10 @@ const PARAMETER_CHARACTERS_MAX = 64
 /** How often node looks for requests that take too long. */
 const TIMEOUT_CHECK_MS = 1_000
 
-export function createGateway(face: Face, settings: HttpSettings): Gateway {
+export function createGateway(parts: Omit<Face, 'bodyBytesMax'>, settings: HttpSettings): Gateway {
+  const face: Face = { ...parts, bodyBytesMax: settings.bodyBytesMax }
   const app = Fastify({
     logger: false,
-    bodyLimit: settings.bodyBytesMax,
     requestTimeout: settings.requestTimeoutMs,
     keepAliveTimeout: settings.keepAliveTimeoutMs,
     exposeHeadRoutes: false,
@@ -65,7 +65,7 @@ export function createGateway(face: Face, settings: HttpSettings): Gateway {
   })
   app.server.maxConnections = settings.connectionsMax
   boundInFlight(app, settings.inFlightMax)
-  readBodies(app)
+  leaveBodies(app)
   for (const [url, handlers] of Object.entries(routes())) addRoute(app, face, url, handlers)
   app.setNotFoundHandler((request, reply) =>
     answerError(reply, new CodedError('not_found'), face.log, `${request.method} unknown`),
@@ -92,20 +92,11 @@ function addRoute(app: FastifyInstance, face: Face, url: string, handlers: Route
   app.route({
     method: others,
     url,
-    // Before the body is read: there is nobody to read it for.
     onRequest: async (_request, reply) => {
       reply.header('allow', Object.keys(handlers).join(', '))
       throw new CodedError('method_not_allowed')
     },
     handler: () => undefined,
-  })
-}
-
-function readBodies(app: FastifyInstance): void {
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, async (request: { headers: object }, body: Buffer) => {
-    checkMediaType(request.headers)
-    return parseJson(body)
   })
 }
 

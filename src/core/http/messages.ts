@@ -2,6 +2,7 @@
 import { CodedError } from '../../../protocol/errors.js'
 import { parseMessageId } from '../../../protocol/message-id.js'
 import { Scope } from '../tenants/tokens.js'
+import { readJson } from './body.js'
 import { type AuthenticatedCall, authenticate, paramOf, requireActive } from './face.js'
 import { flow } from './flow.js'
 import type { Accepted, MessageStatus } from './ports.js'
@@ -24,6 +25,7 @@ interface StoredCall extends ResolvedCall {
 export const sendMessage = flow(
   authenticate(Scope.MESSAGE_UPDATE),
   requireActive,
+  readJson,
   validate,
   resolve,
   store,
@@ -36,8 +38,8 @@ export const showMessage = flow(authenticate(Scope.MESSAGE_UPDATE), findMessage,
 /** DELETE .../messages/{id}: what is not decided yet is cancelled. */
 export const cancelMessage = flow(authenticate(Scope.MESSAGE_UPDATE), cancel)
 
-function validate(call: AuthenticatedCall): ValidatedCall {
-  return { ...call, send: validateMessage(call.request.body, call.face.limits) }
+function validate(call: AuthenticatedCall & { body: unknown }): ValidatedCall {
+  return { ...call, send: validateMessage(call.body, call.face.limits) }
 }
 
 async function resolve(call: ValidatedCall): Promise<ResolvedCall> {

@@ -1,0 +1,184 @@
+import { Packr } from 'msgpackr'
+import t, { type Test } from 'tap'
+import { Value } from 'typebox/value'
+import { DEAD_LETTERS_STREAM, INGRESS_STREAM, ingressSubject } from '../../protocol/subjects.js'
+import type { AcceptCommand } from '../../src/core/http/ports.js'
+import { IngressSettings } from '../../src/core/http/settings.js'
+import { Ingress } from '../../src/core/ingress.js'
+import { encodeRegistrationId } from '../../src/core/registration-id.js'
+import { setProjectActive } from '../../src/core/tenants/admin.js'
+import { type Fabric, FabricError, type LogRecord } from '../../src/fabric/fabric.js'
+import { startFace, type TestFace, until } from '../support/face.js'
+
+const packr = new Packr({ useRecords: false })
+const device = 'dev_0123456789abcdefghij'
+
+interface Setup {
+  face: TestFace
+  publisher: Fabric
+  dead(): Promise<LogRecord[]>
+  left(): Promise<number>
+  publish(body: Uint8Array | string, contentType?: string): Promise<number>
+  registrationId: string
+}
+
+async function setUp(t: Test): Promise<Setup> {
+  const face = await startFace(t)
+  const publisher = await face.nats.fabricAs('publisher')
+  const ingress = new Ingress({
+    fabric: face.fabric,
+    directory: face.directory,
+    registrationKeys: face.registrationKeys,
+    accept: (command) => face.core.accept(command),
+    settings: { ...(Value.Default(IngressSettings, {}) as IngressSettings), retryMs: 20, ackWaitMs: 1_000 },
+    limits: face.limits,
+    bodyBytesMax: 16_384,
+    log: face.log,
+  })
+  await ingress.start()
+  t.teardown(() => ingress.stop())
+  const admin = await face.nats.fabricAs('admin')
+  const address = { project: face.project, application: face.application, device, registration: 1 }
+  return {
+    face,
+    publisher,
+    dead: () => recordsOf(admin, DEAD_LETTERS_STREAM),
+    left: async () => (await admin.log(INGRESS_STREAM).state()).messages,
+    publish: (body, contentType) => {
+      const headers = contentType === undefined ? {} : { headers: { 'Content-Type': contentType } }
+      return publisher.log(INGRESS_STREAM).append(ingressSubject(face.project), Buffer.from(body), headers)
+    },
+    registrationId: encodeRegistrationId(face.keyring.macKey('registration'), address),
+  }
+}
+
+async function recordsOf(fabric: Fabric, stream: string): Promise<LogRecord[]> {
+  const log = fabric.log(stream)
+  const { firstSequence, lastSequence } = await log.state()
+  const records: LogRecord[] = []
+  // An empty stream says 0 for both.
+  for (let sequence = Math.max(1, firstSequence); sequence <= lastSequence; sequence++) {
+    const record = await log.at(sequence)
+    if (record) records.push(record)
+  }
+  return records
+}
+
+t.test('JSON and msgpack lead to the same command as HTTP', async (t) => {
+  const { face, publish, left, dead, registrationId } = await setUp(t)
+  const message = {
+    target: registrationId,
+    type: 'device',
+    ttl: '1h',
+    notification: { title: 'T', message: 'M', data: { n: 1, nested: { list: [1, 'ü', null] } } },
+  }
+  await publish(JSON.stringify(message))
+  await publish(JSON.stringify(message), 'application/json; charset=utf-8')
+  await publish(packr.pack(message), 'application/msgpack')
+  await until('all are accepted', () => face.core.accepted.length === 3)
+  await until('all are acknowledged', async () => (await left()) === 0)
+  const [first, ...others] = face.core.accepted
+  const { idempotencyKey, ...command } = first as AcceptCommand
+  t.match(command, { project: face.project, type: 'device', title: 'T', ttlMs: 3_600_000 })
+  for (const { idempotencyKey: key, ...other } of others) {
+    t.same(other, command)
+    t.not(key, idempotencyKey, 'each record has a key of its own')
+  }
+  t.same(await dead(), [])
+})
+
+t.test('what is invalid goes to the dead letters, with the reason and as it came', async (t) => {
+  const { face, publish, left, dead, registrationId } = await setUp(t)
+  const good = { target: registrationId, type: 'device', ttl: '1h' }
+  const cases: [string, string | Uint8Array, string | undefined][] = [
+    ['malformed_json', '{', undefined],
+    ['malformed_json', '', undefined],
+    ['invalid_request', '[]', 'application/json'],
+    ['invalid_request', JSON.stringify({ ...good, ttl: 'soon' }), undefined],
+    ['invalid_request', Buffer.from([0xdd, 0x0f, 0xff, 0xff, 0xff]), 'application/msgpack'],
+    ['invalid_request', packr.pack({ ...good, notification: { data: { when: new Date(0) } } }), 'application/msgpack'],
+    ['unsupported_media_type', JSON.stringify(good), 'text/plain'],
+    ['unknown_registration', JSON.stringify({ ...good, target: 'forged' }), undefined],
+    ['unknown_application', JSON.stringify({ ...good, type: 'application', target: 'x' }), undefined],
+    ['payload_too_large', JSON.stringify({ ...good, padding: 'x'.repeat(20_000) }), undefined],
+  ]
+  const sequences: number[] = []
+  for (const [, body, contentType] of cases) sequences.push(await publish(body, contentType))
+  await until('all are buried', async () => (await left()) === 0)
+  // Records are handled side by side: what was refused first need not stand first.
+  const order = (record: LogRecord) => Number(record.headers?.['ingress-sequence'])
+  const records = (await dead()).sort((a, b) => order(a) - order(b))
+  t.equal(records.length, cases.length)
+  records.forEach((record, index) => {
+    const [code, body, contentType] = cases[index] ?? []
+    t.equal(record.subject, `push.dead.${face.project}`)
+    t.equal(record.headers?.code, code, `${index}: ${code}`)
+    t.ok(record.headers?.detail, 'says why')
+    t.equal(record.headers?.['Content-Type'], contentType)
+    t.equal(order(record), sequences[index])
+    t.same(Buffer.from(record.body), Buffer.from(body ?? ''), 'the record as it came')
+  })
+  t.same(face.core.accepted, [])
+})
+
+t.test('targets that are left out are told of, the others are sent', async (t) => {
+  const { face, publish, left, dead, registrationId } = await setUp(t)
+  await publish(JSON.stringify({ type: 'devices', target: [registrationId, 'forged'], ttl: '1h' }))
+  await until('it is done', async () => (await left()) === 0)
+  t.equal(face.core.accepted[0]?.targets.length, 1)
+  const [record] = await dead()
+  t.equal(record?.headers?.code, 'unknown_registration')
+  t.same(JSON.parse(Buffer.from(record?.body ?? []).toString()), {
+    rejected: [{ target: 'forged', code: 'unknown_registration' }],
+  })
+})
+
+t.test('a suspended project', async (t) => {
+  const { face, publish, left, dead } = await setUp(t)
+  await setProjectActive(face.tenants, face.project, false)
+  await until('it is suspended', async () => !(await face.directory.project(face.project))?.isActive)
+  await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
+  await until('it is buried', async () => (await left()) === 0)
+  t.equal((await dead())[0]?.headers?.code, 'project_inactive')
+})
+
+t.test('a store that refuses: given back until it is accepted, with the same key', async (t) => {
+  const { face, publish, left, dead } = await setUp(t)
+  const accept = face.core.accept
+  const keys: (string | undefined)[] = []
+  const refusals = ['unavailable', 'full', 'timeout'] as const
+  face.core.accept = async (command) => {
+    const refusal = refusals[keys.length]
+    keys.push(command.idempotencyKey)
+    if (refusal) throw new FabricError(refusal, 'no')
+    return accept(command)
+  }
+  await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
+  await until('it is accepted', () => face.core.accepted.length === 1)
+  await until('it is acknowledged', async () => (await left()) === 0)
+  t.equal(keys.length, 4)
+  t.equal(new Set(keys).size, 1)
+  t.same(await dead(), [])
+})
+
+t.test('a record that makes us fail again and again is buried, not lost and not in the way', async (t) => {
+  const { face, publish, left, dead } = await setUp(t)
+  const accept = face.core.accept
+  face.core.accept = async (command) => {
+    if (command.group?.name === 'poison') throw new TypeError('a fault of ours')
+    return accept(command)
+  }
+  await publish(JSON.stringify({ type: 'topic', target: 'poison', ttl: '1h' }))
+  await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
+  await until('both are done', async () => (await left()) === 0)
+  t.equal(face.core.accepted.length, 1)
+  const [record] = await dead()
+  t.equal(record?.headers?.code, 'internal')
+  t.notMatch(record?.headers?.detail, /a fault of ours/)
+})
+
+t.test('a publisher sends for its own project only', async (t) => {
+  const { publisher, left } = await setUp(t)
+  await t.rejects(publisher.log(INGRESS_STREAM).append(ingressSubject('other'), Buffer.from('{}')), FabricError)
+  t.equal(await left(), 0)
+})

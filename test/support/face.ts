@@ -1,0 +1,148 @@
+/** The public face of a core over a real nats-server, with the delivery core behind a port that tests look into. */
+import type { Test } from 'tap'
+import { Value } from 'typebox/value'
+import { BROADCAST_STREAM, INGRESS_STREAM } from '../../protocol/subjects.js'
+import { type Clock, systemClock } from '../../src/clock.js'
+import { DeviceService } from '../../src/core/devices.js'
+import { createGateway, type Gateway } from '../../src/core/http/gateway.js'
+import type { AcceptCommand, Accepted, MessageStatus } from '../../src/core/http/ports.js'
+import { AuthSettings, DeviceLimits, HttpSettings, MessageLimits } from '../../src/core/http/settings.js'
+import { createApplication, createProject, mintToken, openTenants, type Tenants } from '../../src/core/tenants/admin.js'
+import { Directory } from '../../src/core/tenants/directory.js'
+import type { PrivateServiceKey } from '../../src/core/tenants/service-keys.js'
+import { AccessTokenVerifier } from '../../src/core/tenants/tokens.js'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { Keyring, type MacKey } from '../../src/keyring.js'
+import { type Logger, silentLogger } from '../../src/observe/log.js'
+import { PUBLISHER_PROJECT, startNats, type TestNats } from './nats.js'
+
+/** What stands behind the face: answers what a test tells it to, and remembers what it was asked. */
+export interface FakeCore {
+  accepted: AcceptCommand[]
+  accept: (command: AcceptCommand) => Promise<Accepted>
+  statuses: Map<bigint, MessageStatus>
+  cancel: (project: string, id: bigint) => Promise<'cancelled' | 'already_final' | 'unknown'>
+}
+
+export interface TestFace {
+  nats: TestNats
+  fabric: Fabric
+  tenants: Tenants
+  directory: Directory
+  keyring: Keyring
+  registrationKeys: ReadonlyMap<string, MacKey>
+  gateway: Gateway
+  devices: DeviceService
+  core: FakeCore
+  clock: Clock & { skewMs: number }
+  log: Logger
+  auth: AuthSettings
+  limits: MessageLimits
+  /** An active project with one application. */
+  project: string
+  application: string
+  serviceKey: PrivateServiceKey
+  token: string
+}
+
+export interface FaceOptions {
+  http?: Partial<HttpSettings>
+  devices?: Partial<DeviceLimits>
+  requestTimeoutMs?: number
+  log?: Logger
+}
+
+export async function startFace(t: Test, options: FaceOptions = {}): Promise<TestFace> {
+  const requestTimeoutMs = options.requestTimeoutMs ?? 5_000
+  const nats = await startNats(t, { nats: { requestTimeoutMs } })
+  const fabric = await nats.fabricAs('core')
+  const clock = { ...systemClock, skewMs: 0, now: () => systemClock.now() + clock.skewMs }
+  const log = options.log ?? silentLogger
+  const tenants = openTenants(await nats.fabricAs('admin'), clock)
+  const keyring = Keyring.generate(clock.now())
+  const auth = Value.Default(AuthSettings, {}) as AuthSettings
+  const limits = Value.Default(MessageLimits, {}) as MessageLimits
+  const directory = await Directory.start(fabric, log)
+  t.teardown(() => directory.stop())
+
+  const { serviceKey } = await createProject(tenants, { id: PUBLISHER_PROJECT, alg: 'ES256' })
+  const { id: application } = await createApplication(tenants, PUBLISHER_PROJECT)
+  const { token } = await mintToken(tenants, keyring, auth, PUBLISHER_PROJECT)
+  const registrationKeys = new Map(keyring.macKeys('registration').map((key) => [key.kid, key]))
+  const core = fakeCore(clock)
+  const gateway = createGateway(
+    {
+      fabric,
+      directory,
+      keyring,
+      accessTokens: await AccessTokenVerifier.create(keyring, auth),
+      registrationKeys,
+      accept: (command) => core.accept(command),
+      readStatus: async (id) => core.statuses.get(id) ?? null,
+      cancel: (project, id) => core.cancel(project, id),
+      readCounters: async () => [
+        { application, day: '2025-01-01', counts: { accepted: 3, delivered: 2, pending: 1 } },
+        { application, day: '2025-01-02', counts: { accepted: 1, delivered: 1 } },
+      ],
+      streams: [BROADCAST_STREAM, INGRESS_STREAM],
+      auth,
+      limits,
+      clock,
+      log,
+    },
+    { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0, ...options.http },
+  )
+  t.teardown(() => gateway.stop())
+  const devices = new DeviceService({
+    fabric,
+    directory,
+    registrationKey: keyring.macKey('registration'),
+    limits: { ...(Value.Default(DeviceLimits, {}) as DeviceLimits), ...options.devices },
+    clock,
+    log,
+  })
+  devices.start()
+  t.teardown(() => devices.stop())
+  return {
+    nats,
+    fabric,
+    tenants,
+    directory,
+    keyring,
+    registrationKeys,
+    gateway,
+    devices,
+    core,
+    clock,
+    log,
+    auth,
+    limits,
+    project: PUBLISHER_PROJECT,
+    application,
+    serviceKey,
+    token,
+  }
+}
+
+function fakeCore(clock: Clock): FakeCore {
+  const accepted: AcceptCommand[] = []
+  return {
+    accepted,
+    accept: async (command) => {
+      accepted.push(command)
+      const acceptedAtMs = clock.now()
+      return { id: 4_611_686_018_427_387_905n, acceptedAtMs, expiresAtMs: acceptedAtMs + command.ttlMs }
+    },
+    statuses: new Map(),
+    cancel: async () => 'unknown',
+  }
+}
+
+/** For what only shows from outside, such as a watch that has seen a change. Fails after 5 s. */
+export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadlineMs = Date.now() + 5_000
+  while (!(await condition())) {
+    if (Date.now() > deadlineMs) throw new Error(`never happened: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
