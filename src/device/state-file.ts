@@ -104,6 +104,8 @@ export class FileStateStore implements StateStore {
       await this.rewrite()
       return
     }
+    // Duplicates alone change nothing: they only wait for what was before them.
+    if (lines === '') return
     const bytes = Buffer.from(lines)
     await this.handle.appendFile(bytes)
     if (this.settings.fsync === 'always') await this.handle.datasync()

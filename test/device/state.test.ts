@@ -1,0 +1,188 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { advanceCursor, type Change, caughtUpCursor, DeviceState, newInGap } from '../../src/device/state.js'
+import { decodeChange, encodeChange } from '../../src/device/state-codec.js'
+
+const cursor = { incarnation: 7n, sequence: 100, subscriptions: 3 }
+
+function message(id: bigint, cursorSequence = 0): Change {
+  return {
+    kind: 'message',
+    message: {
+      id,
+      registration: 1,
+      group: null,
+      expiresAtMs: 0,
+      priority: 'normal',
+      collapseKey: '',
+      title: 'a',
+      message: 'b',
+      data: new Uint8Array([0x80]),
+    },
+    forgetAtMs: 1_000,
+    cursorSequence,
+  }
+}
+
+t.test('a group message moves the cursor forward, never back', async (t) => {
+  t.same(advanceCursor(cursor, 101), { ...cursor, sequence: 101 })
+  t.same(advanceCursor(cursor, 50), cursor, 'a topic that is new to the version is caught up from below')
+  t.same(advanceCursor(cursor, 0), cursor)
+})
+
+t.test('CAUGHT_UP: the further cursor of one version, else the server says where we are', async (t) => {
+  t.same(caughtUpCursor(null, cursor), cursor)
+  t.same(caughtUpCursor(cursor, { ...cursor, sequence: 90 }), cursor)
+  t.same(caughtUpCursor(cursor, { ...cursor, sequence: 120 }).sequence, 120)
+  const added = { ...cursor, sequence: 90, subscriptions: 4 }
+  t.same(caughtUpCursor(cursor, added), added, 'our sequence with their version would claim messages of the new topic')
+  const reset = { incarnation: 8n, sequence: 2, subscriptions: 3 }
+  t.same(caughtUpCursor(cursor, reset), reset)
+})
+
+t.test('a GAP counts what was not told before', async (t) => {
+  t.equal(newInGap(null, { queue: 1n, count: 5 }), 5)
+  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 1n, count: 5 }), 0, 'repeated')
+  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 1n, count: 8 }), 3, 'grown')
+  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 2n, count: 2 }), 2, 'another queue counts from its beginning')
+  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 1n, count: 3 }), 0, 'an older word')
+})
+
+t.test('GAP counts add up to the drops, whatever is repeated or lost on the way', async () => {
+  const steps = fc.array(fc.record({ drops: fc.nat(5), newQueue: fc.boolean(), heard: fc.boolean() }))
+  fc.assert(
+    fc.property(steps, (run) => {
+      const state = new DeviceState(10)
+      let queue = 1n
+      let count = 0
+      let told = 0
+      let heardOf = 0
+      for (const step of run) {
+        // A queue ends only after the device heard of all its drops.
+        if (step.newQueue && heardOf === count) {
+          queue++
+          count = 0
+          heardOf = 0
+        }
+        count += step.drops
+        if (!step.heard) continue
+        const before = told
+        told += newInGap(state.gap, { queue, count })
+        state.apply({ kind: 'gap', mark: { queue, count } })
+        heardOf += told - before
+        if (heardOf !== count) return false
+      }
+      return true
+    }),
+  )
+})
+
+t.test('ids are forgotten by count and by time, those of the inbox never', async (t) => {
+  const state = new DeviceState(3)
+  for (const id of [1n, 2n, 3n, 4n]) state.apply(message(id))
+  t.equal(state.seenCount, 3)
+  t.ok(state.knows(1n), 'still in the inbox')
+  state.apply({ kind: 'done', id: 1n })
+  t.notOk(state.knows(1n))
+  t.ok(state.knows(4n))
+  for (const id of [2n, 3n, 4n]) state.apply({ kind: 'done', id })
+  state.sweep(999)
+  t.ok(state.knows(4n))
+  state.sweep(1_000)
+  t.equal(state.seenCount, 0)
+})
+
+t.test('a registration that ends takes its topics along, and its number is remembered', async (t) => {
+  const state = new DeviceState(10)
+  const a = { number: 1, application: 'a', user: '', registrationId: 'ra' }
+  const b = { number: 2, application: 'b', user: '', registrationId: 'rb' }
+  for (const registration of [a, b]) state.apply({ kind: 'registered', registration })
+  for (const application of ['a', 'b']) {
+    state.apply({ kind: 'topic', topic: { application, user: '', topic: 'news' }, subscribed: true })
+  }
+  state.apply({ kind: 'ended', registration: 1 })
+  t.same(state.topicList(), [{ application: 'b', user: '', topic: 'news' }])
+  t.ok(state.hasEnded(1))
+  t.equal(state.registrationOf('a', ''), null)
+  state.apply({ kind: 'registered', registration: { ...b, number: 1 } })
+  t.notOk(state.hasEnded(1), 'a server that lost its tables counts anew')
+  t.same([...state.registrations.keys()], [1], 'the same registration by its new number')
+})
+
+const id = fc.bigInt({ min: 1n, max: (1n << 63n) - 1n })
+const uint = fc.nat()
+const name = fc.string({ unit: 'grapheme', maxLength: 8 })
+const bytes = fc.uint8Array({ maxLength: 20 })
+const group = fc.record({
+  kind: fc.constantFrom('app' as const, 'topic' as const, 'user' as const),
+  name,
+  project: name,
+  sequence: uint,
+})
+const stored = fc.record({
+  id,
+  registration: uint,
+  group: fc.option(group),
+  expiresAtMs: uint,
+  priority: fc.constantFrom('normal' as const, 'high' as const, 'low' as const),
+  collapseKey: name,
+  title: name,
+  message: name,
+  data: bytes,
+})
+const change: fc.Arbitrary<Change> = fc.oneof(
+  fc.record({
+    kind: fc.constant('identity' as const),
+    identity: fc.record({ deviceId: name, token: name, expiresAtMs: uint, url: name }),
+  }),
+  fc.record({ kind: fc.constant('ticket' as const), ticket: fc.option(fc.record({ bytes, untilMs: uint })) }),
+  fc.record({ kind: fc.constant('connection' as const), connection: fc.integer({ min: 1 }) }),
+  fc.record({ kind: fc.constant('message' as const), message: stored, forgetAtMs: uint, cursorSequence: uint }),
+  fc.record({ kind: fc.constant('seen' as const), id, forgetAtMs: uint, cursorSequence: uint }),
+  fc.record({ kind: fc.constant('done' as const), id }),
+  fc.record({
+    kind: fc.constant('cursor' as const),
+    cursor: fc.record({
+      incarnation: fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }),
+      sequence: uint,
+      subscriptions: uint,
+    }),
+  }),
+  fc.record({ kind: fc.constant('gap' as const), mark: fc.record({ queue: id, count: uint }) }),
+  fc.record({
+    kind: fc.constant('registered' as const),
+    registration: fc.record({ number: fc.nat(5), application: name, user: name, registrationId: name }),
+  }),
+  fc.record({ kind: fc.constant('ended' as const), registration: fc.nat(5) }),
+  fc.record({
+    kind: fc.constant('topic' as const),
+    topic: fc.record({ application: name, user: name, topic: name }),
+    subscribed: fc.boolean(),
+  }),
+  fc.record({ kind: fc.constant('subscriptions' as const), version: uint }),
+)
+
+t.test('every change reads back as it was written', async (t) => {
+  fc.assert(
+    fc.property(change, (c) => t.same(decodeChange(encodeChange(c)), c)),
+    { numRuns: 300 },
+  )
+})
+
+t.test('a snapshot makes the same state, and so does a journal', async (t) => {
+  fc.assert(
+    fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
+      const state = new DeviceState(1_000)
+      const replayed = new DeviceState(1_000)
+      for (const c of changes) state.apply(c)
+      for (const c of state.snapshot()) replayed.apply(decodeChange(encodeChange(c)))
+      t.same(sorted(replayed.snapshot()), sorted(state.snapshot()))
+    }),
+  )
+})
+
+/** The order within one kind carries no meaning but for the inbox. */
+function sorted(changes: Change[]): string[] {
+  const lines = changes.map(encodeChange)
+  return [...lines.filter((l) => l.includes('"message"')), ...lines.filter((l) => !l.includes('"message"')).sort()]
+}

@@ -1,0 +1,56 @@
+/** What the tests of the client share: a client over a scripted server, and its events as promises. */
+import type { EventEmitter } from 'node:events'
+import type { Test } from 'tap'
+import { BorealisClient, type ClientOptions, type Notification } from '../../src/device/index.js'
+import { MemoryStateStore, type StateStore } from '../../src/device/state-store.js'
+import { ScriptedServer } from './scripted-server.js'
+
+/** Short times, so that no test waits for a default. */
+export const FAST = { reconnectBaseMs: 10, reconnectCapMs: 20, stableMs: 60_000, closeGraceMs: 500 }
+
+export const IDENTITY = { deviceId: 'dev_aaaaaaaaaaaaaaaaaaaa', token: 'token', expiresAtMs: 0, url: '' }
+
+export function memory(): MemoryStateStore {
+  const store = new MemoryStateStore()
+  store.state.apply({ kind: 'identity', identity: IDENTITY })
+  return store
+}
+
+export async function server(t: Test): Promise<ScriptedServer> {
+  const scripted = await ScriptedServer.start()
+  t.teardown(() => scripted.stop())
+  return scripted
+}
+
+export function client(t: Test, url: string, store: StateStore, options: Partial<ClientOptions> = {}): BorealisClient {
+  const made = new BorealisClient({ store, url, ...options, settings: { ...FAST, ...options.settings } })
+  t.teardown(() => made.close())
+  return made
+}
+
+/** The next event of a name, its first argument; not once(), which rejects where an `error` comes before. */
+export function event<T>(from: BorealisClient, name: string): Promise<T> {
+  return new Promise((resolve) => {
+    ;(from as EventEmitter).once(name, resolve)
+  })
+}
+
+/** Collects what is handed over; `next(n)` resolves when there are n. */
+export class Inbox {
+  readonly notifications: Notification[] = []
+  private readonly waiting: { count: number; resolve: () => void }[] = []
+
+  constructor(from: BorealisClient) {
+    from.on('notification', (notification) => {
+      this.notifications.push(notification)
+      for (const w of this.waiting) if (w.count <= this.notifications.length) w.resolve()
+    })
+  }
+
+  async next(count: number): Promise<Notification[]> {
+    if (this.notifications.length < count) {
+      await new Promise<void>((resolve) => this.waiting.push({ count, resolve }))
+    }
+    return this.notifications
+  }
+}
