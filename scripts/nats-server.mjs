@@ -1,4 +1,4 @@
-import { accessSync, constants, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { PrepareError, run, say } from './say.mjs'
 
@@ -39,6 +39,15 @@ export async function ensureNatsServer(environment, { optional }) {
   if (findNatsServer(environment) === null) {
     throw new PrepareError(`apt-get installed nats-server, but it is not on the PATH: ${remedy}`)
   }
+  await silenceService(elevate)
+}
+
+/** The package starts a server of its own, with the system, open on port 4222. Nobody asked for that one. */
+async function silenceService(elevate) {
+  if (!existsSync('/run/systemd/system')) return
+  const [program, ...args] = [...elevate, 'systemctl', 'disable', '--now', 'nats-server.service']
+  const { code } = await run(program, args)
+  if (code !== 0) say("the package's own nats-server service could not be switched off; it uses port 4222")
 }
 
 function apt(elevate, args) {

@@ -22,7 +22,8 @@ export async function runTap(root, files) {
   let telling = false
   for await (const line of createInterface({ input: child.stdout })) {
     const end = /^(not )?ok \d+ - (\S+)(?: # (.*?))?(?: \{)?$/.exec(line)
-    if (end === null) {
+    // Anything else at the top, such as the notice of a time-out, belongs to the file before it.
+    if (end === null || !unreported.has(end[2])) {
       if (line.startsWith('# Subtest:')) telling = false
       // What follows a failure up to the next file is its diagnosis.
       if (telling) process.stdout.write(`${line}\n`)
