@@ -48,7 +48,13 @@ export interface Log {
   at(sequence: number): Promise<LogRecord | null>
   /** First record at or after `fromSequence` whose subject matches. Slow on large streams. */
   next(filter: string, fromSequence: number): Promise<LogRecord | null>
-  /** False where there was no such record. */
+  /**
+   * False where there was no such record.
+   *
+   * nats-server 2.9 forgets: when a subject's newest record is deleted while older ones remain, `last` says null (the
+   * authoritative one too) and compare-and-set counts from 0, until the next append; only `next` still finds them. So
+   * never delete the newest of a subject first. And a kill -9 of the server can bring back what was just deleted.
+   */
   delete(sequence: number): Promise<boolean>
   purge(filter: string): Promise<void>
   state(): Promise<LogState>
@@ -116,8 +122,9 @@ export interface Consumption {
 /** One KV bucket: the last value of each key, with a revision to compare-and-set on. */
 export interface Table {
   readonly name: string
+  /** Null where the key is absent or was deleted. */
   get(key: string, options?: { authoritative?: boolean }): Promise<TableEntry | null>
-  /** Writes only if the key's revision is `expectedRevision` (0: only if absent). Rejects as Log.append does. */
+  /** Writes only if the key's revision is `expectedRevision` (0: only if absent or deleted). Rejects as Log.append does. */
   put(key: string, value: Uint8Array, expectedRevision?: number): Promise<number>
   delete(key: string): Promise<void>
   /** All keys that match; for small tables and administration. */

@@ -61,7 +61,7 @@ export class NatsLog implements Log {
   async delete(sequence: number): Promise<boolean> {
     const answer = await this.#api('MSG.DELETE', { seq: sequence, no_erase: true }, (error) => {
       // Of what is not there 2.9 has only its store's words: "stream store EOF" past the end, "… not found", "… deleted".
-      return isNoMessage(error) || /store EOF|not found|deleted/.test(error.description ?? '')
+      return isNoMessage(error) || /no message found|store EOF|not found|deleted/.test(error.description ?? '')
     })
     return answer !== null
   }

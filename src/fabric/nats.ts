@@ -15,7 +15,8 @@ import { Link } from './link.js'
 import { NatsLog, type Shared } from './log.js'
 import { Reconnects } from './reconnects.js'
 import type { NatsSettings } from './settings.js'
-import { NatsTable } from './table.js'
+import { LogTable } from './table.js'
+import { startTail } from './tail.js'
 import { Window } from './window.js'
 
 /** What is written about the connection; pino's loggers are one. */
@@ -114,7 +115,14 @@ class NatsFabric implements Fabric {
   }
 
   table(name: string): Table {
-    return remembered(this.#tables, name, () => new NatsTable(name, this.#shared))
+    return remembered(this.#tables, name, () => {
+      const shared = this.#shared
+      return new LogTable(name, {
+        log: this.log(`KV_${name}`),
+        tail: (options, handler, hooks) => startTail(shared, `KV_${name}`, options, handler, hooks),
+        onStatus: (handler) => shared.reconnects.on(handler),
+      })
+    })
   }
 
   connected(): boolean {

@@ -19,6 +19,8 @@ import { inboxPrefixOf } from './nats.js'
 
 export type NatsUser = { user: string; password: string } & (
   | { role: 'core' | 'admin' }
+  /** Everything: for tests and for an operator's own tools, never for a component. */
+  | { role: 'unrestricted' }
   /** `instance`: only that instance's subjects; absent: those of all. */
   | { role: 'transport'; instance?: string }
   | { role: 'publisher'; project: string }
@@ -82,6 +84,8 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
     }
     case 'publisher':
       return { publish: [ingressSubject(user.project)], subscribe: [inbox] }
+    case 'unrestricted':
+      return { publish: ['>'], subscribe: ['>'] }
     case 'admin':
       return { publish: ['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>'], subscribe: [inbox] }
   }

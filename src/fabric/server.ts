@@ -45,8 +45,8 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
 
 /** NATS_SERVER_BIN, then PATH, then where Debian puts it. */
 export function findNatsServer(env: NodeJS.ProcessEnv = process.env): string {
-  if (env['NATS_SERVER_BIN']) return env['NATS_SERVER_BIN']
-  const folders = [...(env['PATH'] ?? '').split(delimiter).filter(Boolean), '/usr/sbin', '/usr/local/bin']
+  if (env.NATS_SERVER_BIN) return env.NATS_SERVER_BIN
+  const folders = [...(env.PATH ?? '').split(delimiter).filter(Boolean), '/usr/sbin', '/usr/local/bin']
   for (const folder of folders) {
     const path = join(folder, 'nats-server')
     if (isExecutable(path)) return path

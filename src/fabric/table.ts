@@ -1,20 +1,37 @@
 /** A KV bucket as NATS tools know it, over its stream `KV_<bucket>`: `$KV.<bucket>.<key>`, deletes as a marker. */
-import { EMPTY } from './api.js'
-import { type Consumption, FabricError, type LogRecord, type Table, type TableEntry } from './fabric.js'
-import { NatsLog, type Shared } from './log.js'
-import { startTail } from './tail.js'
+
+import type { Subscription, Table, TableEntry, TailOptions } from './fabric.js'
+import { type Consumption, FabricError, type FabricStatus, type Log, type LogRecord } from './fabric.js'
 
 const OPERATION = 'KV-Operation'
+const EMPTY = new Uint8Array(0)
 
-export class NatsTable implements Table {
-  readonly #log: NatsLog
+export interface TailHooks {
+  /** After a reset the next record comes from here; without it, from the last record handed over + 1. */
+  restartAt?: () => number
+  /** All records that were there when the tail began (or began anew) were handed over. */
+  caughtUp?: () => void
+}
+
+/** What a table needs of a fabric. The simulated one makes its tables with this class too. */
+export interface TableGround {
+  /** Of the stream `KV_<bucket>`. */
+  log: Log
+  tail(options: TailOptions, handler: (record: LogRecord) => void, hooks: TailHooks): Promise<Consumption>
+  onStatus(handler: (status: FabricStatus) => void): Subscription
+}
+
+export class LogTable implements Table {
+  readonly #ground: TableGround
+  readonly #log: Log
   readonly #prefix: string
 
   constructor(
     readonly name: string,
-    readonly shared: Shared,
+    ground: TableGround,
   ) {
-    this.#log = new NatsLog(`KV_${name}`, shared)
+    this.#ground = ground
+    this.#log = ground.log
     this.#prefix = `$KV.${name}.`
   }
 
@@ -59,14 +76,12 @@ export class NatsTable implements Table {
       caughtUp = resolve
       closed = reject
     })
-    const status = this.shared.reconnects.on((change) => {
+    const status = this.#ground.onStatus((change) => {
       if (change === 'closed') closed(new FabricError('disconnected', `watch of ${this.name}: closed`))
     })
     const options = { filter: this.#prefix + filter, fromSequence: 1 }
     try {
-      const tail = await startTail(
-        this.shared,
-        this.#log.name,
+      const tail = await this.#ground.tail(
         options,
         (record) => handler(this.#entryOf(record)),
         // A bucket keeps only the last value of a key: what changed twice in a gap would be missed, so begin again.

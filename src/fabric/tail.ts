@@ -6,19 +6,13 @@ import type { Msg, Subscription as NatsSubscription } from 'nats'
 import { EMPTY, ownHeaders, parseAckSubject, parseAnswer, statusOf } from './api.js'
 import { type Consumption, FabricError, type LogRecord, type TailOptions } from './fabric.js'
 import { json, type Shared } from './log.js'
+import type { TailHooks } from './table.js'
 
 const NANOS_PER_MS = 1_000_000
 const HEARTBEAT_MS = 2_000
 /** Silent for longer, heartbeats included: the consumer is gone. */
 const SILENCE_MS_MAX = 2.5 * HEARTBEAT_MS
 const RETRY_MS = 250
-
-export interface TailHooks {
-  /** After a reset the next record comes from here; without it, from the last record handed over + 1. */
-  restartAt?: () => number
-  /** All records that were there when the consumer was made (or made anew) were handed over. */
-  caughtUp?: () => void
-}
 
 export async function startTail(
   shared: Shared,
@@ -164,14 +158,17 @@ class Tail implements Consumption {
       return
     }
     this.#consumerSequence = info.consumerSequence
-    this.#nextSequence = info.sequence + 1
-    this.handler({
-      subject: message.subject,
-      sequence: info.sequence,
-      body: message.data,
-      storedAtMs: info.storedAtMs,
-      headers: ownHeaders(message),
-    })
+    // Asked to start past its end, the server starts at its end.
+    if (info.sequence >= this.#nextSequence) {
+      this.#nextSequence = info.sequence + 1
+      this.handler({
+        subject: message.subject,
+        sequence: info.sequence,
+        body: message.data,
+        storedAtMs: info.storedAtMs,
+        headers: ownHeaders(message),
+      })
+    }
     if (info.pending === 0) this.#nowCaughtUp()
   }
 

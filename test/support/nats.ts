@@ -12,7 +12,7 @@ import { type NatsServer, startNatsServer } from '../../src/fabric/server.js'
 import { NatsSettings, StoreSettings } from '../../src/fabric/settings.js'
 import { ensureStreams } from '../../src/fabric/streams.js'
 
-export type TestRole = 'core' | 'transport' | 'admin' | 'publisher'
+export type TestRole = 'core' | 'transport' | 'admin' | 'publisher' | 'unrestricted'
 
 export interface TestNatsOptions {
   store?: Partial<StoreSettings>
@@ -59,6 +59,7 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
     { role: 'core', user: 'core', password },
     { role: 'transport', user: 'transport', password },
     { role: 'admin', user: 'admin', password },
+    { role: 'unrestricted', user: 'unrestricted', password },
     { role: 'publisher', user: 'publisher', password, project: PUBLISHER_PROJECT },
   ]
   const server = await startNatsServer({ dataDir, users, split: store.split })

@@ -1,0 +1,129 @@
+import type { BusMessage, Fabric } from '../../src/fabric/fabric.js'
+import { bytes, Collected, type Contract, codeOf, text } from './suite.js'
+
+const WAIT = { timeoutMs: 2_000 }
+
+export const busContract: Contract = (t, open) => {
+  t.test('what one publishes on a subject arrives in order', async (t) => {
+    const { a, b } = await open(t)
+    const got = new Collected<string>()
+    b.bus.subscribe('rx.one', (message) => got.add(text(message.body)))
+    await served(a, b)
+    const sent = Array.from({ length: 50 }, (_, i) => `m${i}`)
+    for (const word of sent) a.bus.publish('rx.one', bytes(word))
+    t.same(await got.until(50), sent)
+  })
+
+  t.test('a subject with a wildcard takes what matches and nothing else', async (t) => {
+    const { a, b } = await open(t)
+    const got = new Collected<string>()
+    b.bus.subscribe('rx.*', ({ subject }) => subject.startsWith('rx.ping') || got.add(subject))
+    await served(a, b)
+    for (const subject of ['rx.x', 'tx.i.w', 'rx.y']) a.bus.publish(subject, bytes(''))
+    t.same(await got.until(2), ['rx.x', 'rx.y'])
+  })
+
+  t.test('a request is answered by whoever serves the subject', async (t) => {
+    const { a, b } = await open(t)
+    b.bus.subscribe('device.request', (message) => b.bus.publish(message.reply, bytes(`${text(message.body)}!`)))
+    await served(a, b)
+    t.equal(text(await a.bus.request('device.request', bytes('hello'), WAIT)), 'hello!')
+  })
+
+  t.test('a request that nobody serves fails at once, one without an answer at its time-out', async (t) => {
+    const { a, b } = await open(t)
+    t.equal((await codeOf(a.bus.request('device.request', bytes(''), WAIT))).code, 'no_responders')
+    b.bus.subscribe('device.request', () => {})
+    await served(a, b)
+    t.equal((await codeOf(a.bus.request('device.request', bytes(''), { timeoutMs: 100 }))).code, 'timeout')
+  })
+
+  t.test('a publish with a reply that nobody serves is answered by the server', async (t) => {
+    const { a } = await open(t)
+    const got = new Collected<BusMessage>()
+    a.bus.subscribe('rx.router', got.add)
+    a.bus.publish('tx.i.dead', bytes('batch'), { reply: 'rx.router' })
+    const [answer] = await got.until(1)
+    t.match(answer, { noResponders: true, subject: 'rx.router' })
+    t.equal(answer?.body.length, 0)
+  })
+
+  t.test('an ordinary empty message is not taken for the word of the server', async (t) => {
+    const { a, b } = await open(t)
+    const got = new Collected<BusMessage>()
+    b.bus.subscribe('rx.one', got.add)
+    await served(a, b)
+    a.bus.publish('rx.one', bytes(''), { headers: { Trace: 'x' } })
+    t.match((await got.until(1))[0], { noResponders: false, reply: '', headers: { Trace: 'x' } })
+  })
+
+  t.test('of a queue group one member gets each message', async (t) => {
+    const { a, b } = await open(t)
+    const got = new Collected<string>()
+    for (const fabric of [a, b])
+      fabric.bus.subscribe('settle.parked', ({ body }) => got.add(text(body)), { queue: 'core' })
+    await served(a, b)
+    await served(b, a)
+    const sent = Array.from({ length: 20 }, (_, i) => `m${i}`)
+    for (const word of sent) a.bus.publish('settle.parked', bytes(word))
+    await got.until(20)
+    await served(a, b)
+    await served(b, a)
+    t.same([...got.all].sort(), [...sent].sort())
+  })
+
+  t.test('after unsubscribe nothing comes, and the subject is not served', async (t) => {
+    const { a, b } = await open(t)
+    const got = new Collected<string>()
+    const subscription = b.bus.subscribe('device.request', ({ reply, body }) => {
+      got.add(text(body))
+      b.bus.publish(reply, bytes('ok'))
+    })
+    await served(a, b)
+    await a.bus.request('device.request', bytes('1'), WAIT)
+    subscription.unsubscribe()
+    await served(a, b)
+    t.equal((await codeOf(a.bus.request('device.request', bytes('2'), WAIT))).code, 'no_responders')
+    t.same(got.all, ['1'])
+  })
+
+  t.test('subscriptions live on after a restart of the server, and both sides are told', async (t) => {
+    const { a, b, restart } = await open(t)
+    const got = new Collected<string>()
+    b.bus.subscribe('rx.one', ({ body }) => got.add(text(body)))
+    await served(a, b)
+    const statuses: string[] = []
+    a.onStatus((status) => statuses.push(status))
+    await restart(true)
+    await served(a, b)
+    a.bus.publish('rx.one', bytes('again'))
+    t.same(await got.until(1), ['again'])
+    t.same(statuses, ['disconnected', 'reconnected'])
+    t.ok(a.connected())
+  })
+
+  t.test('what waits for an answer when the connection ends is told so', async (t) => {
+    const { a, b, restart } = await open(t)
+    b.bus.subscribe('device.request', () => {})
+    await served(a, b)
+    const waiting = codeOf(a.bus.request('device.request', bytes(''), { timeoutMs: 60_000 }))
+    await restart(true)
+    t.equal((await waiting).code, 'disconnected')
+  })
+}
+
+/** Resolves when what b subscribed to before is known to the server, and what a published before has reached b. */
+async function served(a: Fabric, b: Fabric): Promise<void> {
+  const subject = `rx.ping-${pings++}`
+  const subscription = b.bus.subscribe(subject, ({ reply }) => b.bus.publish(reply, bytes('')))
+  for (;;) {
+    try {
+      await a.bus.request(subject, bytes(''), WAIT)
+      break
+    } catch (error) {
+      if (!String(error).includes('nobody serves')) throw error
+    }
+  }
+  subscription.unsubscribe()
+}
+let pings = 0

@@ -1,0 +1,122 @@
+import type { Delivery } from '../../src/fabric/fabric.js'
+import { bytes, Collected, type Contract, text } from './suite.js'
+
+const LOG = 'MESSAGES_1'
+const OPTIONS = { durable: 'route', ackWaitMs: 500, pendingMax: 100 }
+const subjectOf = (i: number) => `msg.1.dev_a.${i}`
+
+export const consumeContract: Contract = (t, open) => {
+  t.test('every record is delivered once, in order, and vanishes with its acknowledgement', async (t) => {
+    const { a, b } = await open(t)
+    const got = new Collected<Delivery>()
+    for (let i = 0; i < 150; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`), { messageId: `${i}` })
+    const consumption = await b.log(LOG).consume(OPTIONS, (delivery) => {
+      delivery.ack()
+      got.add(delivery)
+    })
+    for (let i = 150; i < 300; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`), { messageId: `${i}` })
+    const all = await got.until(300)
+    t.same(
+      all.map(({ body }) => text(body)),
+      all.map((_, i) => `${i}`),
+    )
+    t.ok(all.every(({ deliveryCount, headers }) => deliveryCount === 1 && headers === null))
+    t.match(all[0], { subject: subjectOf(0), sequence: 1 })
+    while ((await a.log(LOG).state()).messages > 0);
+    await consumption.stop()
+  })
+
+  t.test('what is not acknowledged comes again, and says how often', async (t) => {
+    const { a } = await open(t)
+    const got = new Collected<Delivery>()
+    const consumption = await a.log(LOG).consume(OPTIONS, got.add)
+    await a.log(LOG).append(subjectOf(1), bytes('x'))
+    const all = await got.until(3)
+    t.same(
+      all.map(({ deliveryCount }) => deliveryCount),
+      [1, 2, 3],
+    )
+    t.same(new Set(all.map(({ sequence }) => sequence)), new Set([1]))
+    await consumption.stop()
+  })
+
+  t.test('nak brings it again after its delay; working keeps it', async (t) => {
+    const { a } = await open(t)
+    const got = new Collected<string>()
+    const consumption = await a.log(LOG).consume({ ...OPTIONS, ackWaitMs: 60_000 }, (delivery) => {
+      if (delivery.deliveryCount === 1) delivery.nak(50)
+      else delivery.ack()
+      got.add(`${text(delivery.body)} ${delivery.deliveryCount}`)
+    })
+    await a.log(LOG).append(subjectOf(1), bytes('x'))
+    t.same(await got.until(2), ['x 1', 'x 2'])
+    await consumption.stop()
+  })
+
+  t.test('no more than pendingMax are out at once', async (t) => {
+    const { a } = await open(t)
+    const got = new Collected<Delivery>()
+    const options = { ...OPTIONS, ackWaitMs: 60_000, pendingMax: 5 }
+    const consumption = await a.log(LOG).consume(options, got.add)
+    for (let i = 0; i < 12; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`))
+    await got.until(5)
+    await a.log(LOG).state()
+    t.equal(got.all.length, 5)
+    got.all[0]?.ack()
+    await got.until(6)
+    await a.log(LOG).state()
+    t.equal(got.all.length, 6)
+    await consumption.stop()
+  })
+
+  t.test('consuming the same durable twice is one consumer with two readers', async (t) => {
+    const { a, b } = await open(t)
+    const got = new Collected<string>()
+    const take = (delivery: Delivery) => {
+      delivery.ack()
+      got.add(text(delivery.body))
+    }
+    const first = await a.log(LOG).consume(OPTIONS, take)
+    const second = await b.log(LOG).consume(OPTIONS, take)
+    for (let i = 0; i < 40; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`))
+    await got.until(40)
+    while ((await a.log(LOG).state()).messages > 0);
+    t.equal(new Set(got.all).size, got.all.length)
+    await first.stop()
+    await second.stop()
+  })
+
+  t.test('a reader that ends leaves its records to the next one', async (t) => {
+    const { a, b } = await open(t)
+    const lost = new Collected<Delivery>()
+    const first = await a.log(LOG).consume(OPTIONS, lost.add)
+    await b.log(LOG).append(subjectOf(1), bytes('x'))
+    await lost.until(1)
+    await first.stop()
+    const got = new Collected<Delivery>()
+    const second = await b.log(LOG).consume(OPTIONS, (delivery) => {
+      delivery.ack()
+      got.add(delivery)
+    })
+    t.match((await got.until(1))[0], { sequence: 1, deliveryCount: 2 })
+    await second.stop()
+  })
+
+  for (const kill of [false, true]) {
+    t.test(`goes on after a ${kill ? 'kill -9' : 'restart'} of the server`, async (t) => {
+      const { a, b, restart } = await open(t)
+      const got = new Collected<string>()
+      const consumption = await a.log(LOG).consume(OPTIONS, (delivery) => {
+        delivery.ack()
+        got.add(text(delivery.body))
+      })
+      for (let i = 0; i < 20; i++) await b.log(LOG).append(subjectOf(i), bytes(`${i}`))
+      await got.until(20)
+      await restart(kill)
+      for (let i = 20; i < 40; i++) await b.log(LOG).append(subjectOf(i), bytes(`${i}`))
+      while (new Set(got.all).size < 40) await got.until(got.all.length + 1)
+      t.equal(new Set(got.all).size, 40)
+      await consumption.stop()
+    })
+  }
+}

@@ -1,0 +1,21 @@
+/** The contract over a real nats-server. */
+import { startNats } from '../support/nats.js'
+import { untilReconnected } from './reconnected.js'
+import { fabricContract } from './suite.js'
+
+fabricContract(async (t) => {
+  // The limits are small so that a stream can be filled.
+  const nats = await startNats(t, { store: { ingressBytesMax: 8 * 1024 * 1024, deadLettersBytesMax: 8 * 1024 * 1024 } })
+  const [a, b] = [await nats.fabricAs('unrestricted', 'a'), await nats.fabricAs('unrestricted', 'b')]
+  return {
+    a,
+    b,
+    restart: async (kill) => {
+      const back = untilReconnected([a, b])
+      if (kill) await nats.kill9()
+      else await nats.stop()
+      await nats.start()
+      await back
+    },
+  }
+})

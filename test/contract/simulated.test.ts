@@ -1,0 +1,20 @@
+/** The contract over the simulated fabric, whose time runs by itself here. */
+import { SimFabric } from '../sim/fabric.js'
+import { untilReconnected } from './reconnected.js'
+import { fabricContract } from './suite.js'
+
+fabricContract(async (t) => {
+  const store = { ingressBytesMax: 8 * 1024 * 1024, deadLettersBytesMax: 8 * 1024 * 1024 }
+  const sim = new SimFabric({ seed: 1, store })
+  t.teardown(sim.clock.runFreely())
+  const [a, b] = [sim.fabricFor('a'), sim.fabricFor('b')]
+  return {
+    a,
+    b,
+    restart: async (kill) => {
+      const back = untilReconnected([a, b])
+      sim.restartServer(100, kill)
+      await back
+    },
+  }
+})

@@ -1,0 +1,70 @@
+/** What Bus, Log and Table promise (src/fabric/fabric.ts), as tests that every implementation has to pass. */
+import { strict as assert } from 'node:assert'
+import t, { type Test } from 'tap'
+import { type Fabric, FabricError } from '../../src/fabric/fabric.js'
+import { busContract } from './bus.js'
+import { consumeContract } from './consume.js'
+import { logContract } from './log.js'
+import { tableContract } from './table.js'
+import { tailContract } from './tail.js'
+
+export interface Ground {
+  /** Two processes with all rights. */
+  a: Fabric
+  b: Fabric
+  /** Stops the server, with kill -9 or in order, and starts it again; resolves when both are connected again. */
+  restart(kill: boolean): Promise<void>
+  /** The same with nothing said to the clients but the loss: they see `disconnected` and then `reconnected`. */
+}
+
+export type OpenGround = (t: Test) => Promise<Ground>
+export type Contract = (t: Test, open: OpenGround) => void
+
+export function fabricContract(open: OpenGround): void {
+  const contracts = {
+    bus: busContract,
+    log: logContract,
+    consume: consumeContract,
+    tail: tailContract,
+    table: tableContract,
+  }
+  for (const [name, contract] of Object.entries(contracts)) {
+    t.test(name, async (t) => contract(t, open))
+  }
+}
+
+export const bytes = (text: string): Uint8Array => Buffer.from(text)
+export const text = (body: Uint8Array | undefined): string => Buffer.from(body ?? []).toString()
+
+/** The code of the FabricError that `promise` rejects with. */
+export async function codeOf(promise: Promise<unknown>): Promise<FabricError> {
+  try {
+    await promise
+  } catch (error) {
+    assert(error instanceof FabricError, `not a FabricError: ${String(error)}`)
+    return error
+  }
+  throw new Error('it was expected to reject')
+}
+
+/** Collects what a callback gets; `until` resolves as soon as so many came. */
+export class Collected<T> {
+  readonly all: T[] = []
+  #waiting: { count: number; resolve: () => void }[] = []
+
+  readonly add = (item: T): void => {
+    this.all.push(item)
+    this.#waiting = this.#waiting.filter(({ count, resolve }) => {
+      if (this.all.length < count) return true
+      resolve()
+      return false
+    })
+  }
+
+  async until(count: number): Promise<T[]> {
+    if (this.all.length < count) {
+      await new Promise<void>((resolve) => this.#waiting.push({ count, resolve }))
+    }
+    return this.all
+  }
+}

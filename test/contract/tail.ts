@@ -1,0 +1,73 @@
+import type { LogRecord } from '../../src/fabric/fabric.js'
+import { bytes, Collected, type Contract, text } from './suite.js'
+
+const LOG = 'BROADCAST'
+const SUBJECT = 'broadcast.p.app.x'
+
+export const tailContract: Contract = (t, open) => {
+  t.test('every record from a sequence on, in order, old and new', async (t) => {
+    const { a, b } = await open(t)
+    for (let i = 1; i <= 10; i++) await a.log(LOG).append(SUBJECT, bytes(`${i}`))
+    const got = new Collected<LogRecord>()
+    const tail = await b.log(LOG).tail({ fromSequence: 4 }, got.add)
+    for (let i = 11; i <= 20; i++) await a.log(LOG).append(SUBJECT, bytes(`${i}`))
+    const all = await got.until(17)
+    t.same(
+      all.map(({ sequence, body }) => `${sequence} ${text(body)}`),
+      Array.from({ length: 17 }, (_, i) => `${i + 4} ${i + 4}`),
+    )
+    await tail.stop()
+  })
+
+  t.test('a filter leaves the rest out', async (t) => {
+    const { a } = await open(t)
+    const got = new Collected<string>()
+    const tail = await a
+      .log(LOG)
+      .tail({ fromSequence: 1, filter: 'broadcast.p.topic.>' }, ({ subject }) => got.add(subject))
+    for (const name of ['app.x', 'topic.y', 'app.z', 'topic.w'])
+      await a.log(LOG).append(`broadcast.p.${name}`, bytes(''))
+    t.same(await got.until(2), ['broadcast.p.topic.y', 'broadcast.p.topic.w'])
+    await tail.stop()
+  })
+
+  t.test('from a sequence that does not exist yet', async (t) => {
+    const { a } = await open(t)
+    await a.log(LOG).append(SUBJECT, bytes('1'))
+    const got = new Collected<number>()
+    const tail = await a.log(LOG).tail({ fromSequence: 3 }, ({ sequence }) => got.add(sequence))
+    for (let i = 2; i <= 4; i++) await a.log(LOG).append(SUBJECT, bytes(`${i}`))
+    t.same(await got.until(2), [3, 4])
+    await tail.stop()
+  })
+
+  for (const kill of [false, true]) {
+    t.test(`no gap and no repeat across a ${kill ? 'kill -9' : 'restart'} of the server`, async (t) => {
+      const { a, b, restart } = await open(t)
+      const got = new Collected<number>()
+      const tail = await b.log(LOG).tail({ fromSequence: 1 }, ({ sequence }) => got.add(sequence))
+      for (let round = 0; round < 3; round++) {
+        await Promise.all(Array.from({ length: 200 }, () => a.log(LOG).append(SUBJECT, bytes('x'))))
+        if (round < 2) await restart(kill)
+      }
+      t.same(
+        await got.until(600),
+        Array.from({ length: 600 }, (_, i) => i + 1),
+      )
+      await tail.stop()
+    })
+  }
+
+  t.test('nothing comes after stop', async (t) => {
+    const { a } = await open(t)
+    const got = new Collected<number>()
+    const other = new Collected<number>()
+    const tail = await a.log(LOG).tail({ fromSequence: 1 }, ({ sequence }) => got.add(sequence))
+    await tail.stop()
+    const second = await a.log(LOG).tail({ fromSequence: 1 }, ({ sequence }) => other.add(sequence))
+    await a.log(LOG).append(SUBJECT, bytes('x'))
+    await other.until(1)
+    t.same(got.all, [])
+    await second.stop()
+  })
+}

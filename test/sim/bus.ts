@@ -1,0 +1,49 @@
+/** Core NATS as one simulated process sees it. */
+import type { Bus, BusMessage, PublishOptions, Subscription } from '../../src/fabric/fabric.js'
+import { FabricError } from '../../src/fabric/fabric.js'
+import type { SimClient } from './client.js'
+import type { Routed } from './server.js'
+
+export class SimBus implements Bus {
+  readonly #waiting = new Map<string, (message: Routed) => void>()
+  readonly #inbox: string
+  #requests = 0
+
+  constructor(readonly client: SimClient) {
+    this.#inbox = `_INBOX.${client.name}.${client.server.nextInbox()}`
+    client.subscribe(`${this.#inbox}.*`, '', (message) => {
+      this.#waiting.get(message.subject)?.(message)
+      this.#waiting.delete(message.subject)
+    })
+  }
+
+  publish(subject: string, body: Uint8Array, options?: PublishOptions): void {
+    const message = {
+      subject,
+      body: body.slice(),
+      reply: options?.reply ?? '',
+      headers: options?.headers ?? null,
+      noResponders: false,
+    }
+    this.client.toServer(subject, () => this.client.server.publish(this.client, message))
+  }
+
+  subscribe(subject: string, handler: (message: BusMessage) => void, options?: { queue?: string }): Subscription {
+    return this.client.subscribe(subject, options?.queue ?? '', handler)
+  }
+
+  async request(subject: string, body: Uint8Array, options: { timeoutMs: number }): Promise<Uint8Array> {
+    const reply = `${this.#inbox}.${this.#requests++}`
+    try {
+      return await this.client.waitFor<Uint8Array>(subject, options.timeoutMs, (resolve, reject) => {
+        this.#waiting.set(reply, (answer) => {
+          if (answer.noResponders) reject(new FabricError('no_responders', `${subject}: nobody serves it`))
+          else resolve(answer.body)
+        })
+        this.publish(subject, body, { reply })
+      })
+    } finally {
+      this.#waiting.delete(reply)
+    }
+  }
+}

@@ -1,0 +1,307 @@
+/**
+ * One process' connection to the simulated server, with all that can happen to that process: crash, freeze, partition.
+ * Messages travel in both directions with a delay of their own; what belongs to a connection that ended is lost.
+ */
+import type { Clock } from '../../src/clock.js'
+import {
+  type Bus,
+  type Fabric,
+  FabricError,
+  type FabricStatus,
+  type Log,
+  type Subscription,
+  type Table,
+} from '../../src/fabric/fabric.js'
+import { Reconnects } from '../../src/fabric/reconnects.js'
+import { LogTable } from '../../src/fabric/table.js'
+import { SimBus } from './bus.js'
+import { SimLog } from './log.js'
+import { between } from './random.js'
+import type { ServerSubscription, SimServer } from './server.js'
+
+export const REQUEST_TIMEOUT_MS = 5_000
+
+interface Pending {
+  fail(error: FabricError): void
+}
+
+export class SimClient implements Fabric {
+  readonly bus: Bus
+  /** This process' own: stops with it, and may be wrong by `skewMs`. */
+  readonly clock: Clock
+  skewMs = 0
+  readonly #logs = new Map<string, SimLog>()
+  readonly #statuses = new Reconnects()
+  readonly #subscriptions = new Set<ServerSubscription>()
+  readonly #pending = new Set<Pending>()
+  readonly #lastArrival = new Map<string, number>()
+  /** Of the connection; what travels on an older one is lost. */
+  #epoch = 0
+  #connected = true
+  #dead = false
+  #cut = false
+  #frozen = false
+  /** The server gave the connection up while this process was frozen and could not notice. */
+  #lostWhileFrozen = false
+  #heldByCut: (() => void)[] = []
+  #heldByFreeze: (() => void)[] = []
+
+  constructor(
+    readonly name: string,
+    readonly server: SimServer,
+  ) {
+    server.clients.add(this)
+    this.clock = { now: () => server.clock.now() + this.skewMs, after: (ms, fn) => this.#after(ms, fn) }
+    this.bus = new SimBus(this)
+  }
+
+  log(name: string): SimLog {
+    const log = this.#logs.get(name) ?? new SimLog(this, name)
+    this.#logs.set(name, log)
+    return log
+  }
+
+  table(name: string): Table {
+    const log: SimLog = this.log(`KV_${name}`)
+    return new LogTable(name, {
+      log: log satisfies Log,
+      tail: (options, handler, hooks) => log.tail(options, handler, hooks),
+      onStatus: (handler) => this.onStatus(handler),
+    })
+  }
+
+  connected(): boolean {
+    return this.#connected
+  }
+
+  onStatus(handler: (status: FabricStatus) => void): Subscription {
+    return this.#statuses.on(handler)
+  }
+
+  async close(): Promise<void> {
+    if (this.#dead) return
+    this.#statuses.emit('closed')
+    this.#connected = false
+    this.#failPending('closed')
+    this.#end()
+  }
+
+  // ---- what happens to the process ------------------------------------------------------------
+
+  /** Its timers, subscriptions and everything it waits for vanish. `silently`: the machine died, nobody is told. */
+  crash(silently = false): void {
+    this.#dead = true
+    this.#connected = false
+    this.#heldByCut = []
+    this.#heldByFreeze = []
+    if (silently) this.server.clock.quietly(this.server.faults.silentMs, () => this.#end())
+    else this.#end()
+  }
+
+  /** SIGSTOP: nothing runs; what arrives and what falls due waits. */
+  freeze(): void {
+    this.#frozen = true
+    const epoch = this.#epoch
+    this.server.clock.quietly(this.server.faults.silentMs, () => {
+      if (!this.#frozen || epoch !== this.#epoch) return
+      this.#lostWhileFrozen = true
+      this.#leaveServer()
+    })
+  }
+
+  thaw(): void {
+    this.#frozen = false
+    const held = this.#heldByFreeze
+    this.#heldByFreeze = []
+    for (const fn of held) this.server.clock.after(0, () => this.#whenAwake(fn))
+    if (!this.#lostWhileFrozen) return
+    this.#lostWhileFrozen = false
+    this.server.clock.after(0, () => this.#whenAwake(() => this.#disconnected()))
+  }
+
+  /** Nothing passes in either direction. Healed early it was only a delay; later, both sides give the connection up. */
+  partition(): void {
+    this.#cut = true
+    const epoch = this.#epoch
+    this.server.clock.after(this.server.faults.silentMs, () => {
+      if (this.#cut && epoch === this.#epoch) this.cutOff()
+    })
+  }
+
+  heal(): void {
+    this.#cut = false
+    const held = this.#heldByCut
+    this.#heldByCut = []
+    for (const fn of held) this.server.clock.after(0, fn)
+  }
+
+  /** The connection ends, as both sides see at once. It comes back by itself. */
+  cutOff(): void {
+    this.#leaveServer()
+    if (this.#frozen) this.#lostWhileFrozen = true
+    else this.#disconnected()
+  }
+
+  // ---- the link -------------------------------------------------------------------------------
+
+  /** Runs `fn` at the server, later, in order after what was sent before. Lost where the connection ends meanwhile. */
+  toServer(lane: string, fn: () => void): void {
+    if (!this.#connected || this.#dead) return
+    const epoch = this.#epoch
+    const arrive = () => {
+      if (epoch !== this.#epoch || !this.server.up) return
+      if (this.#cut) this.#heldByCut.push(arrive)
+      else fn()
+    }
+    this.server.clock.quietly(this.#delay('>', lane, 0), arrive)
+  }
+
+  /** Runs `fn` in this process, later, in order after what the server sent before. */
+  toClient(lane: string, fn: () => void, extraMs = 0): void {
+    const epoch = this.#epoch
+    const arrive = () => {
+      if (epoch !== this.#epoch) return
+      if (this.#cut) this.#heldByCut.push(arrive)
+      else this.#whenAwake(fn)
+    }
+    this.server.clock.after(this.#delay('<', lane, extraMs), arrive)
+  }
+
+  /** A question to the server itself: `work` runs there; what it returns or throws comes back. */
+  ask<T>(lane: string, work: () => T): Promise<T> {
+    const { faults } = this.server
+    return this.waitFor<T>(lane, REQUEST_TIMEOUT_MS, (resolve, reject) => {
+      if (this.server.chance(faults.loseRequest)) return
+      this.toServer(lane, () => {
+        const answer = attempt(work, resolve, reject)
+        if (!this.server.chance(faults.loseAnswer)) this.toClient('answers', answer)
+      })
+    })
+  }
+
+  /** A promise that a time-out or the end of the connection rejects. */
+  waitFor<T>(
+    what: string,
+    timeoutMs: number,
+    start: (resolve: (value: T) => void, reject: (error: FabricError) => void) => void,
+  ): Promise<T> {
+    if (!this.#connected) return Promise.reject(new FabricError('disconnected', `${what}: not connected`))
+    return new Promise((resolve, reject) => {
+      const fail = (error: FabricError) => {
+        if (this.#pending.delete(pending)) reject(error)
+        cancel()
+      }
+      const pending = { fail }
+      this.#pending.add(pending)
+      const cancel = this.clock.after(timeoutMs, () => fail(new FabricError('timeout', `${what}: no answer in time`)))
+      start((value) => {
+        if (this.#pending.delete(pending)) resolve(value)
+        cancel()
+      }, fail)
+    })
+  }
+
+  /** A subscription that every new connection takes up again. */
+  subscribe(subject: string, queue: string, receive: ServerSubscription['receive']): Subscription {
+    const lane = `sub ${subject}`
+    const subscription: ServerSubscription = {
+      client: this,
+      subject,
+      queue,
+      receive: (message) =>
+        this.toClient(lane, () => {
+          if (this.#subscriptions.has(subscription)) receive(message)
+        }),
+    }
+    this.#subscriptions.add(subscription)
+    this.toServer(lane, () => this.server.subscribe(subscription))
+    return {
+      unsubscribe: () => {
+        this.#subscriptions.delete(subscription)
+        this.toServer(lane, () => this.server.unsubscribe(subscription))
+      },
+    }
+  }
+
+  #delay(direction: string, lane: string, extraMs: number): number {
+    const now = this.server.clock.now()
+    const { latencyMs, overtake } = this.server.faults
+    const key = `${direction}${lane}`
+    let arrival = now + between(this.server.random, latencyMs) + extraMs
+    // One publisher and one subscription stay in order, always; different subjects only where nothing overtakes.
+    arrival = Math.max(arrival, this.#lastArrival.get(key) ?? 0)
+    const overtakes = extraMs > 0 || this.server.chance(overtake)
+    if (!overtakes) {
+      arrival = Math.max(arrival, this.#lastArrival.get(direction) ?? 0)
+      this.#lastArrival.set(direction, arrival)
+    }
+    this.#lastArrival.set(key, arrival)
+    return arrival - now
+  }
+
+  #after(ms: number, fn: () => void): () => void {
+    let cancelled = false
+    const cancel = this.server.clock.after(ms, () =>
+      this.#whenAwake(() => {
+        if (!cancelled) fn()
+      }),
+    )
+    return () => {
+      cancelled = true
+      cancel()
+    }
+  }
+
+  #whenAwake(fn: () => void): void {
+    if (this.#dead) return
+    if (this.#frozen) this.#heldByFreeze.push(fn)
+    else fn()
+  }
+
+  #leaveServer(): void {
+    this.#epoch++
+    this.#heldByCut = []
+    this.#lastArrival.clear()
+    this.server.forget(this)
+  }
+
+  #disconnected(): void {
+    if (!this.#connected) return
+    this.#connected = false
+    this.#failPending('the connection was lost before an answer came')
+    this.#statuses.emit('disconnected')
+    this.#reconnectLater()
+  }
+
+  #reconnectLater(): void {
+    this.#after(between(this.server.random, this.server.faults.reconnectMs), () => {
+      if (!this.server.up || this.#cut) {
+        this.#reconnectLater()
+        return
+      }
+      this.#connected = true
+      this.server.clients.add(this)
+      for (const subscription of this.#subscriptions) this.server.subscribe(subscription)
+      this.#statuses.emit('reconnected')
+    })
+  }
+
+  #failPending(why: string): void {
+    for (const { fail } of [...this.#pending]) fail(new FabricError('disconnected', why))
+  }
+
+  #end(): void {
+    this.#dead = true
+    this.#leaveServer()
+  }
+}
+
+function attempt<T>(work: () => T, resolve: (value: T) => void, reject: (error: FabricError) => void): () => void {
+  try {
+    const value = work()
+    return () => resolve(value)
+  } catch (error) {
+    if (!(error instanceof FabricError)) throw error
+    return () => reject(error)
+  }
+}

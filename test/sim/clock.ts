@@ -1,0 +1,142 @@
+/**
+ * Virtual time. Events run one by one in order of time, then of scheduling; after each one the promises that it settled
+ * run to their end, so that a run depends on nothing but its seed.
+ */
+import type { Clock } from '../../src/clock.js'
+
+interface Event {
+  atMs: number
+  order: number
+  fn: (() => void) | null
+  /** Settles no promise: the next event may follow without letting promises run, which is what costs time. */
+  quiet: boolean
+}
+
+export class VirtualClock implements Clock {
+  #nowMs: number
+  #order = 0
+  /** A binary heap; cancelled events stay until their time, as `fn: null`. */
+  readonly #heap: Event[] = []
+
+  constructor(startMs = Date.UTC(2026, 0, 1)) {
+    this.#nowMs = startMs
+  }
+
+  now(): number {
+    return this.#nowMs
+  }
+
+  after(ms: number, fn: () => void): () => void {
+    return this.#schedule(ms, fn, false)
+  }
+
+  /** As after(), for what only moves a message on inside the simulation. */
+  quietly(ms: number, fn: () => void): () => void {
+    return this.#schedule(ms, fn, true)
+  }
+
+  /** When the next event is due; Infinity: none is. */
+  get nextAtMs(): number {
+    return this.#heap[0]?.atMs ?? Number.POSITIVE_INFINITY
+  }
+
+  /** Runs all that is due in the next `ms`, and ends exactly there. */
+  async run(ms: number): Promise<void> {
+    const endMs = this.#nowMs + ms
+    await this.#runWhile(() => this.nextAtMs <= endMs)
+    this.#nowMs = endMs
+  }
+
+  /** Runs until `done` says so; false where that did not come within `msMax`, or nothing is left to run. */
+  async until(done: () => boolean, msMax: number): Promise<boolean> {
+    const endMs = this.#nowMs + msMax
+    await drain()
+    await this.#runWhile(() => !done() && this.nextAtMs <= endMs)
+    return done()
+  }
+
+  /** Runs until `promise` settled. Rejects where nothing more can settle it. */
+  async settle<T>(promise: Promise<T>, msMax = 3_600_000): Promise<T> {
+    let settled = false
+    const mark = () => {
+      settled = true
+    }
+    promise.then(mark, mark)
+    if (!(await this.until(() => settled, msMax))) throw new Error('nothing settles this promise in the time given')
+    return promise
+  }
+
+  /** Lets time jump from event to event in the background, for code that simply awaits; ends with the returned call. */
+  runFreely(): () => void {
+    let running = true
+    const turn = () => {
+      if (!running) return
+      const event = this.#pop()
+      if (event) {
+        this.#nowMs = Math.max(this.#nowMs, event.atMs)
+        event.fn?.()
+      }
+      setImmediate(turn)
+    }
+    setImmediate(turn)
+    return () => {
+      running = false
+    }
+  }
+
+  async #runWhile(more: () => boolean): Promise<void> {
+    await drain()
+    while (more()) {
+      const event = this.#pop()
+      if (!event) return
+      this.#nowMs = Math.max(this.#nowMs, event.atMs)
+      if (!event.fn) continue
+      event.fn()
+      if (!event.quiet) await drain()
+    }
+  }
+
+  #schedule(ms: number, fn: () => void, quiet: boolean): () => void {
+    const event: Event = { atMs: this.#nowMs + Math.max(0, ms), order: this.#order++, fn, quiet }
+    this.#push(event)
+    return () => {
+      event.fn = null
+    }
+  }
+
+  #push(event: Event): void {
+    const heap = this.#heap
+    let at = heap.push(event) - 1
+    while (at > 0) {
+      const up = (at - 1) >> 1
+      const parent = heap[up]
+      if (!parent || isBefore(parent, event)) break
+      heap[at] = parent
+      at = up
+    }
+    heap[at] = event
+  }
+
+  #pop(): Event | undefined {
+    const heap = this.#heap
+    const first = heap[0]
+    const moved = heap.pop()
+    if (!first || !moved || heap.length === 0) return first
+    let at = 0
+    for (;;) {
+      const left = heap[2 * at + 1]
+      const right = heap[2 * at + 2]
+      const small = right && left && isBefore(right, left) ? right : left
+      if (!small || isBefore(moved, small)) break
+      heap[at] = small
+      at = small === left ? 2 * at + 1 : 2 * at + 2
+    }
+    heap[at] = moved
+    return first
+  }
+}
+
+const isBefore = (a: Event, b: Event) => a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order)
+
+/** Lets every promise that can run do so: a turn of the event loop comes only after the last of them. */
+const drain = () => new Promise<void>((resolve) => setImmediate(resolve))

@@ -1,0 +1,125 @@
+/** The server's side of a durable consumer: who has which record, how often it was delivered, when it comes again. */
+import type { ConsumeOptions, LogRecord } from '../../src/fabric/fabric.js'
+import { between } from './random.js'
+import type { SimServer } from './server.js'
+import type { SimStream } from './stream.js'
+
+export interface Member {
+  deliver(record: LogRecord, deliveryCount: number): void
+}
+
+interface Pending {
+  /** Stops the ack wait, or the delay of a nak. */
+  cancel: () => void
+}
+
+export class SimConsumer {
+  #options: ConsumeOptions = { durable: '', ackWaitMs: 30_000, pendingMax: 1_000 }
+  #next = 1
+  #turn = 0
+  readonly #members: Member[] = []
+  readonly #pending = new Map<number, Pending>()
+  readonly #again: number[] = []
+  readonly #deliveries = new Map<number, number>()
+
+  constructor(
+    readonly server: SimServer,
+    readonly stream: SimStream,
+  ) {
+    server.follow(stream, { stored: () => this.#pump() })
+  }
+
+  join(member: Member, options: ConsumeOptions): void {
+    this.#options = options
+    this.#members.push(member)
+    this.#pump()
+  }
+
+  leave(member: Member): void {
+    const at = this.#members.indexOf(member)
+    if (at >= 0) this.#members.splice(at, 1)
+  }
+
+  ack(sequence: number): void {
+    if (!this.#pending.has(sequence)) return
+    this.#forget(sequence)
+    if (this.stream.definition.retention === 'work') this.stream.delete(sequence, this.server.clock.now())
+    this.#pump()
+  }
+
+  nak(sequence: number, delayMs: number): void {
+    if (this.#pending.has(sequence)) this.#wait(sequence, delayMs)
+  }
+
+  working(sequence: number): void {
+    if (this.#pending.has(sequence)) this.#wait(sequence, this.#options.ackWaitMs)
+  }
+
+  serverStopped(): void {
+    this.#members.length = 0
+    for (const pending of this.#pending.values()) pending.cancel()
+  }
+
+  /** Who had what is remembered; every ack wait begins anew. Records that came back are delivered as if new. */
+  serverStarted(): void {
+    for (const sequence of this.#pending.keys()) this.#wait(sequence, this.#options.ackWaitMs)
+    this.#next = 1
+  }
+
+  #pump(): void {
+    while (this.#members.length > 0 && this.server.up) {
+      const record = this.#nextAgain() ?? this.#nextNew()
+      if (!record) return
+      this.#deliver(record)
+    }
+  }
+
+  #nextAgain(): LogRecord | null {
+    for (;;) {
+      const sequence = this.#again.shift()
+      if (sequence === undefined) return null
+      const record = this.#pending.has(sequence) ? this.stream.at(sequence) : null
+      if (record) return record
+      this.#forget(sequence) // deleted from the stream meanwhile
+    }
+  }
+
+  #nextNew(): LogRecord | null {
+    while (this.#pending.size < this.#options.pendingMax) {
+      const record = this.stream.next(this.#options.filter ?? '>', this.#next)
+      if (!record) return null
+      this.#next = record.sequence + 1
+      // After a restart the consumer looks from the start: what is out is not given twice.
+      if (!this.#pending.has(record.sequence)) return record
+    }
+    return null
+  }
+
+  #deliver(record: LogRecord): void {
+    const member = this.#members[this.#turn++ % this.#members.length]
+    const { sequence } = record
+    const count = (this.#deliveries.get(sequence) ?? 0) + 1
+    this.#deliveries.set(sequence, count)
+    this.#wait(sequence, this.#options.ackWaitMs)
+    member?.deliver(record, count)
+    if (this.server.chance(this.server.faults.redeliver)) {
+      const late = between(this.server.random, [1, 200])
+      this.server.clock.quietly(late, () => this.#members[0]?.deliver(record, count + 1))
+    }
+  }
+
+  #wait(sequence: number, ms: number): void {
+    this.#pending.get(sequence)?.cancel()
+    const cancel = this.server.clock.quietly(ms, () => {
+      this.#again.push(sequence)
+      this.#pump()
+    })
+    this.#pending.set(sequence, { cancel })
+  }
+
+  #forget(sequence: number): void {
+    this.#pending.get(sequence)?.cancel()
+    this.#pending.delete(sequence)
+    this.#deliveries.delete(sequence)
+  }
+}

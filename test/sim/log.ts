@@ -1,0 +1,254 @@
+/** A stream as one simulated process sees it: questions travel to the server, consumers and tails come back after a cut. */
+import {
+  type AppendOptions,
+  type ConsumeOptions,
+  type Consumption,
+  type Delivery,
+  FabricError,
+  type Log,
+  type LogRecord,
+  type LogState,
+  type TailOptions,
+} from '../../src/fabric/fabric.js'
+import type { TailHooks } from '../../src/fabric/table.js'
+import type { SimClient } from './client.js'
+import type { Member } from './consumer.js'
+import { between } from './random.js'
+import type { SimStream } from './stream.js'
+
+const RETRY_MS = 250
+
+export class SimLog implements Log {
+  constructor(
+    readonly client: SimClient,
+    readonly name: string,
+  ) {}
+
+  append(subject: string, body: Uint8Array, options: AppendOptions = {}): Promise<number> {
+    const { server } = this.client
+    const sent = body.slice()
+    return this.client.ask(subject, () => {
+      if (server.chance(server.faults.refuseAppend)) throw new FabricError('unavailable', `${subject}: refused`)
+      return server.append(this.#stream(), subject, sent, options)
+    })
+  }
+
+  last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
+    return this.#read((stream, asOfMs) => stream.last(subject, asOfMs), options?.authoritative)
+  }
+
+  at(sequence: number): Promise<LogRecord | null> {
+    return this.#read((stream, asOfMs) => notAfter(stream.at(sequence), asOfMs))
+  }
+
+  next(filter: string, fromSequence: number): Promise<LogRecord | null> {
+    return this.#read((stream, asOfMs) => notAfter(stream.next(filter, fromSequence), asOfMs))
+  }
+
+  delete(sequence: number): Promise<boolean> {
+    return this.client.ask(this.name, () => this.#stream().delete(sequence, this.client.server.clock.now()))
+  }
+
+  purge(filter: string): Promise<void> {
+    return this.client.ask(this.name, () => this.#stream().purge(filter))
+  }
+
+  state(): Promise<LogState> {
+    return this.client.ask(this.name, () => this.#stream().state())
+  }
+
+  async consume(options: ConsumeOptions, handler: (delivery: Delivery) => void): Promise<Consumption> {
+    const consumption = new Consuming(this.client, this.name, options, handler)
+    await consumption.start()
+    return consumption
+  }
+
+  async tail(options: TailOptions, handler: (record: LogRecord) => void, hooks: TailHooks = {}): Promise<Consumption> {
+    const tail = new Tailing(this.client, this.name, options, handler, hooks)
+    await tail.start()
+    return tail
+  }
+
+  #stream(): SimStream {
+    return this.client.server.stream(this.name)
+  }
+
+  #read(
+    look: (stream: SimStream, asOfMs: number) => LogRecord | null,
+    authoritative = false,
+  ): Promise<LogRecord | null> {
+    const { server } = this.client
+    const { staleRead, staleMs } = server.faults
+    return this.client.ask(this.name, () => {
+      const lagMs = !authoritative && server.chance(staleRead) ? between(server.random, staleMs) : 0
+      const record = look(this.#stream(), server.clock.now() - lagMs)
+      return record && copyOf(record)
+    })
+  }
+}
+
+/** Joins the server's side again after each reconnect, for as long as it takes. */
+abstract class Joined implements Consumption {
+  #stopped = false
+  #attempt = 0
+  #cancelRetry = () => {}
+  readonly #status: { unsubscribe(): void }
+
+  constructor(
+    readonly client: SimClient,
+    readonly stream: string,
+  ) {
+    this.#status = client.onStatus((status) => {
+      if (status === 'disconnected') this.leave()
+      if (status === 'reconnected') this.#again()
+      if (status === 'closed') void this.stop()
+    })
+  }
+
+  async start(): Promise<void> {
+    try {
+      await this.#join()
+    } catch (error) {
+      await this.stop()
+      throw error
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#attempt++
+    this.#cancelRetry()
+    this.#status.unsubscribe()
+    this.client.toServer(this.stream, () => this.leave())
+  }
+
+  protected abstract join(stream: SimStream): void
+  protected abstract leave(): void
+  protected get stopped(): boolean {
+    return this.#stopped
+  }
+
+  #join(): Promise<void> {
+    const attempt = ++this.#attempt
+    return this.client.ask(this.stream, () => {
+      const stream = this.client.server.stream(this.stream)
+      this.leave()
+      if (attempt !== this.#attempt) return
+      this.join(stream)
+      this.client.server.attach(this.client, () => this.leave())
+    })
+  }
+
+  #again(): void {
+    if (this.#stopped) return
+    this.#join().catch(() => {
+      if (this.#stopped || !this.client.connected()) return // a reconnect begins anew
+      this.#cancelRetry()
+      this.#cancelRetry = this.client.clock.after(RETRY_MS, () => this.#again())
+    })
+  }
+}
+
+class Consuming extends Joined {
+  #leave = () => {}
+
+  constructor(
+    client: SimClient,
+    stream: string,
+    readonly options: ConsumeOptions,
+    readonly handler: (delivery: Delivery) => void,
+  ) {
+    super(client, stream)
+  }
+
+  protected join(stream: SimStream): void {
+    const { client } = this
+    const consumer = client.server.consumer(stream, this.options.durable)
+    const lane = `consumer ${stream.name} ${this.options.durable}`
+    const answer = (fn: () => void) => {
+      if (!client.server.chance(client.server.faults.loseAck)) client.toServer(lane, fn)
+    }
+    const member: Member = {
+      deliver: (record, deliveryCount) => {
+        const { sequence } = record
+        const delivery = {
+          ...copyOf(record),
+          deliveryCount,
+          ack: () => answer(() => consumer.ack(sequence)),
+          nak: (delayMs: number) => answer(() => consumer.nak(sequence, delayMs)),
+          working: () => answer(() => consumer.working(sequence)),
+        }
+        client.toClient(lane, () => {
+          if (!this.stopped) this.handler(delivery)
+        })
+      },
+    }
+    this.#leave = () => consumer.leave(member)
+    consumer.join(member, this.options)
+  }
+
+  protected leave(): void {
+    this.#leave()
+  }
+}
+
+class Tailing extends Joined {
+  #next: number
+  #leave = () => {}
+
+  constructor(
+    client: SimClient,
+    stream: string,
+    readonly options: TailOptions,
+    readonly handler: (record: LogRecord) => void,
+    readonly hooks: TailHooks,
+  ) {
+    super(client, stream)
+    this.#next = options.fromSequence
+  }
+
+  protected join(stream: SimStream): void {
+    const { client, hooks } = this
+    const { server } = client
+    const filter = this.options.filter ?? '>'
+    const lane = `tail ${stream.name} ${filter}`
+    // As of now this is the server's own cursor; the client's follows as records arrive.
+    let cursor = hooks.restartAt?.() ?? this.#next
+    let generation = true
+    const send = (fn: () => void) => {
+      const arrive = () => {
+        if (generation && !this.stopped) fn()
+      }
+      client.toClient(lane, arrive, between(server.random, server.faults.tailDelayMs))
+    }
+    const stored = () => {
+      for (let record = stream.next(filter, cursor); record; ) {
+        const copy = copyOf(record)
+        cursor = record.sequence + 1
+        record = stream.next(filter, cursor)
+        const caughtUp = record === null
+        send(() => {
+          this.#next = copy.sequence + 1
+          this.handler(copy)
+          if (caughtUp) hooks.caughtUp?.()
+        })
+      }
+    }
+    const unfollow = server.follow(stream, { stored })
+    this.#leave = () => {
+      generation = false
+      unfollow()
+    }
+    if (stream.next(filter, cursor)) stored()
+    else send(() => hooks.caughtUp?.())
+  }
+
+  protected leave(): void {
+    this.#leave()
+  }
+}
+
+const copyOf = (record: LogRecord): LogRecord => ({ ...record, body: record.body.slice() })
+
+/** What a replica that is behind does not have yet is absent there. */
+const notAfter = (record: LogRecord | null, asOfMs: number) => (record && record.storedAtMs > asOfMs ? null : record)

@@ -1,0 +1,187 @@
+/**
+ * The simulated nats-server: streams and durable consumers, which outlive it, and the connections and subscriptions of
+ * clients, which do not. What it calls on a client is already subject to that client's link.
+ */
+import { type AppendOptions, FabricError } from '../../src/fabric/fabric.js'
+import type { StoreSettings } from '../../src/fabric/settings.js'
+import { streamDefinitions } from '../../src/fabric/streams.js'
+import type { SimClient } from './client.js'
+import type { VirtualClock } from './clock.js'
+import { SimConsumer } from './consumer.js'
+import type { Faults } from './faults.js'
+import { between, type Random } from './random.js'
+import { SimStream } from './stream.js'
+import { subjectMatches } from './subjects.js'
+
+export interface ServerSubscription {
+  client: SimClient
+  subject: string
+  queue: string
+  receive: (message: Routed) => void
+}
+
+export interface Routed {
+  subject: string
+  body: Uint8Array
+  reply: string
+  headers: Record<string, string> | null
+  noResponders: boolean
+}
+
+/** Is told of each record that a stream stores. */
+export interface Follower {
+  stored(): void
+}
+
+export class SimServer {
+  up = true
+  readonly clients = new Set<SimClient>()
+  readonly #streams = new Map<string, SimStream>()
+  readonly #consumers = new Map<string, SimConsumer>()
+  readonly #followers = new Map<SimStream, Set<Follower>>()
+  readonly #subscriptions = new Set<ServerSubscription>()
+  readonly #attached = new Map<SimClient, (() => void)[]>()
+  #inboxes = 0
+
+  constructor(
+    readonly clock: VirtualClock,
+    readonly random: Random,
+    readonly faults: Faults,
+    store: StoreSettings,
+  ) {
+    for (const definition of streamDefinitions(store)) {
+      const stream = new SimStream(definition, clock.now(), () => faults.forgetsOlder)
+      this.#streams.set(definition.name, stream)
+      this.#followers.set(stream, new Set())
+    }
+  }
+
+  chance(probability: number): boolean {
+    return probability > 0 && this.random() < probability
+  }
+
+  stream(name: string): SimStream {
+    const stream = this.#streams.get(name)
+    if (!stream) throw new FabricError('unavailable', `${name}: stream not found`)
+    return stream
+  }
+
+  append(stream: SimStream, subject: string, body: Uint8Array, options: AppendOptions): number {
+    if (!stream.takes(subject)) throw new FabricError('unavailable', `${subject}: nobody serves it`)
+    const before = stream.lastSequence
+    const { sequence } = stream.append(subject, body, options, this.clock.now())
+    if (stream.lastSequence > before) for (const follower of this.#followers.get(stream) ?? []) follower.stored()
+    return sequence
+  }
+
+  follow(stream: SimStream, follower: Follower): () => void {
+    const followers = this.#followers.get(stream)
+    followers?.add(follower)
+    return () => void followers?.delete(follower)
+  }
+
+  consumer(stream: SimStream, durable: string): SimConsumer {
+    const key = `${stream.name} ${durable}`
+    let consumer = this.#consumers.get(key)
+    if (!consumer) {
+      consumer = new SimConsumer(this, stream)
+      this.#consumers.set(key, consumer)
+    }
+    return consumer
+  }
+
+  subscribe(subscription: ServerSubscription): void {
+    this.#subscriptions.add(subscription)
+  }
+
+  unsubscribe(subscription: ServerSubscription): void {
+    this.#subscriptions.delete(subscription)
+  }
+
+  /** Inboxes of one name's successive processes differ. */
+  nextInbox(): number {
+    return this.#inboxes++
+  }
+
+  /** A core publish, as it arrives at the server. */
+  publish(from: SimClient, message: Routed): void {
+    const served = this.#route(message)
+    const stored = this.#store(message)
+    if (!served && !stored && message.reply) {
+      const { reply } = message
+      const answer = { subject: reply, body: new Uint8Array(0), reply: '', headers: null, noResponders: true }
+      for (const subscription of this.#matching(reply)) {
+        // The server tells the publisher, and nobody else.
+        if (subscription.client === from) subscription.receive(answer)
+      }
+    }
+  }
+
+  /** Ends every connection. `kill`: at once, with what a kill -9 loses; else in order. */
+  down(kill: boolean): void {
+    this.up = false
+    for (const client of [...this.clients]) client.cutOff()
+    for (const consumer of this.#consumers.values()) consumer.serverStopped()
+    if (!kill) return
+    for (const stream of this.#streams.values()) {
+      stream.undoDeletes(this.random, this.faults.undoDelete, this.clock.now())
+    }
+  }
+
+  start(): void {
+    this.up = true
+    for (const consumer of this.#consumers.values()) consumer.serverStarted()
+  }
+
+  /** `leave` runs when this client's connection ends, whoever ends it. */
+  attach(client: SimClient, leave: () => void): void {
+    this.#attached.set(client, [...(this.#attached.get(client) ?? []), leave])
+  }
+
+  /** Whatever this client subscribed to or consumes is given up: its connection ended. */
+  forget(client: SimClient): void {
+    this.clients.delete(client)
+    for (const leave of this.#attached.get(client) ?? []) leave()
+    this.#attached.delete(client)
+    for (const subscription of this.#subscriptions) {
+      if (subscription.client === client) this.#subscriptions.delete(subscription)
+    }
+  }
+
+  #matching(subject: string): ServerSubscription[] {
+    return [...this.#subscriptions].filter((subscription) => subjectMatches(subscription.subject, subject))
+  }
+
+  #route(message: Routed): boolean {
+    const queues = new Map<string, ServerSubscription[]>()
+    const receivers: ServerSubscription[] = []
+    for (const subscription of this.#matching(message.subject)) {
+      if (!subscription.queue) receivers.push(subscription)
+      else queues.set(subscription.queue, [...(queues.get(subscription.queue) ?? []), subscription])
+    }
+    for (const members of queues.values()) {
+      const chosen = members[between(this.random, [0, members.length - 1])]
+      if (chosen) receivers.push(chosen)
+    }
+    for (const { receive } of receivers) {
+      if (!this.chance(this.faults.dropCore)) receive({ ...message, body: message.body.slice() })
+    }
+    return receivers.length > 0
+  }
+
+  /** A core publish to a subject of a stream is stored as well, and acknowledged where an answer is wanted. */
+  #store({ subject, body, headers, reply }: Routed): boolean {
+    for (const stream of this.#streams.values()) {
+      if (!stream.takes(subject)) continue
+      const { 'Nats-Msg-Id': messageId, ...own } = headers ?? {}
+      const sequence = this.append(stream, subject, body, {
+        ...(messageId !== undefined && { messageId }),
+        ...(Object.keys(own).length > 0 && { headers: own }),
+      })
+      const answer = Buffer.from(JSON.stringify({ stream: stream.name, seq: sequence }))
+      if (reply) this.#route({ subject: reply, body: answer, reply: '', headers: null, noResponders: false })
+      return true
+    }
+    return false
+  }
+}

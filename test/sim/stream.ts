@@ -1,0 +1,179 @@
+/** One simulated JetStream stream: what the server keeps, and the answers it gives from it. No time, no network. */
+import { type AppendOptions, FabricError, type LogRecord, type LogState } from '../../src/fabric/fabric.js'
+import type { StreamDefinition } from '../../src/fabric/streams.js'
+import { subjectMatches } from './subjects.js'
+
+/** What a record costs beside its body, roughly as nats-server counts. */
+const RECORD_BYTES = 38
+
+export class SimStream {
+  lastSequence = 0
+  /** In order of sequence. */
+  #records = new Map<number, LogRecord>()
+  readonly #sequences = new Map<string, number[]>()
+  /** What the server takes for a subject's last record: nats-server 2.9 forgets older ones (see Log.delete). */
+  readonly #lastOf = new Map<string, number>()
+  readonly #seen = new Map<string, { sequence: number; atMs: number }>()
+  /** Deleted of late: a kill -9 of the server can bring it back. */
+  #deleted: { record: LogRecord; atMs: number }[] = []
+  readonly #replaced = new Map<string, LogRecord>()
+  #bytes = 0
+
+  constructor(
+    readonly definition: StreamDefinition,
+    readonly createdMs: number,
+    readonly forgetsOlder: () => boolean,
+  ) {}
+
+  get name(): string {
+    return this.definition.name
+  }
+
+  takes(subject: string): boolean {
+    return this.definition.subjects.some((filter) => subjectMatches(filter, subject))
+  }
+
+  /** Stores it, or answers for the record stored before with the same message id. Throws FabricError. */
+  append(subject: string, body: Uint8Array, options: AppendOptions, nowMs: number): LogRecord | { sequence: number } {
+    this.#expire(nowMs)
+    const known = options.messageId === undefined ? undefined : this.#seen.get(options.messageId)
+    if (known && nowMs - known.atMs < this.definition.duplicateWindowMs) return { sequence: known.sequence }
+    const expected = options.expectedLastSubjectSequence
+    const last = this.#lastOf.get(subject) ?? 0
+    if (expected !== undefined && expected !== last) {
+      throw new FabricError('wrong_last_sequence', `${subject}: wrong last sequence: ${last}`, last)
+    }
+    this.#makeRoom(subject, body)
+    const record = {
+      subject,
+      sequence: ++this.lastSequence,
+      body: body.slice(),
+      storedAtMs: nowMs,
+      headers: options.headers ? { ...options.headers } : null,
+    }
+    this.#insert(record)
+    if (options.messageId !== undefined) {
+      this.#seen.set(options.messageId, { sequence: record.sequence, atMs: nowMs })
+    }
+    return record
+  }
+
+  at(sequence: number): LogRecord | null {
+    return this.#records.get(sequence) ?? null
+  }
+
+  /** As a replica sees it that has only what was stored until `asOfMs`. */
+  last(subject: string, asOfMs: number): LogRecord | null {
+    const last = this.at(this.#lastOf.get(subject) ?? 0)
+    if (!last || last.storedAtMs <= asOfMs) return last
+    const older = [...(this.#sequences.get(subject) ?? [])].reverse().map((sequence) => this.at(sequence))
+    return older.find((record) => record && record.storedAtMs <= asOfMs) ?? this.#replacedOf(subject, asOfMs)
+  }
+
+  next(filter: string, fromSequence: number): LogRecord | null {
+    for (let sequence = Math.max(fromSequence, this.#first()); sequence <= this.lastSequence; sequence++) {
+      const record = this.#records.get(sequence)
+      if (record && subjectMatches(filter, record.subject)) return record
+    }
+    return null
+  }
+
+  delete(sequence: number, nowMs: number): boolean {
+    const record = this.#records.get(sequence)
+    if (!record) return false
+    this.#remove(record)
+    this.#deleted = this.#deleted.filter(({ atMs }) => nowMs - atMs < UNSYNCED_MS)
+    this.#deleted.push({ record, atMs: nowMs })
+    return true
+  }
+
+  purge(filter: string): void {
+    for (const record of [...this.#records.values()]) {
+      if (subjectMatches(filter, record.subject)) this.#remove(record)
+    }
+  }
+
+  state(): LogState {
+    return {
+      messages: this.#records.size,
+      firstSequence: this.#first(),
+      lastSequence: this.lastSequence,
+      incarnation: this.createdMs,
+    }
+  }
+
+  /** After a kill -9: deletions of the last moments are undone, each with this probability. */
+  undoDeletes(random: () => number, probability: number, nowMs: number): void {
+    const undone = this.#deleted.filter(({ atMs }) => nowMs - atMs < UNSYNCED_MS && random() < probability)
+    this.#deleted = []
+    if (undone.length === 0) return
+    for (const { record } of undone) this.#insert(record)
+    this.#records = new Map([...this.#records].sort(([a], [b]) => a - b))
+  }
+
+  #insert(record: LogRecord): void {
+    const { sequence, subject } = record
+    this.#records.set(sequence, record)
+    this.#bytes += RECORD_BYTES + subject.length + record.body.length
+    const sequences = this.#sequences.get(subject) ?? []
+    sequences.push(sequence)
+    if (sequence < (sequences.at(-2) ?? 0)) sequences.sort((a, b) => a - b)
+    this.#sequences.set(subject, sequences)
+    this.#lastOf.set(subject, sequences.at(-1) ?? sequence)
+  }
+
+  #remove({ subject, sequence, body }: LogRecord): void {
+    this.#records.delete(sequence)
+    this.#bytes -= RECORD_BYTES + subject.length + body.length
+    const left = (this.#sequences.get(subject) ?? []).filter((other) => other !== sequence)
+    if (left.length > 0) this.#sequences.set(subject, left)
+    else this.#sequences.delete(subject)
+    if (this.#lastOf.get(subject) !== sequence) return
+    const older = left.at(-1)
+    if (older === undefined || this.forgetsOlder()) this.#lastOf.delete(subject)
+    else this.#lastOf.set(subject, older)
+  }
+
+  #makeRoom(subject: string, body: Uint8Array): void {
+    const { perSubjectMax, bytesMax, whenFull, name } = this.definition
+    const sequences = this.#sequences.get(subject) ?? []
+    if (perSubjectMax > 0 && sequences.length >= perSubjectMax) {
+      for (const sequence of sequences.slice(0, sequences.length - perSubjectMax + 1)) this.#evict(sequence)
+    }
+    const size = RECORD_BYTES + subject.length + body.length
+    while (this.#bytes + size > bytesMax) {
+      if (whenFull === 'refuse') throw new FabricError('full', `${name}: maximum bytes exceeded`)
+      this.#evict(this.#first())
+    }
+  }
+
+  #evict(sequence: number): void {
+    const record = this.#records.get(sequence)
+    if (!record) return
+    this.#remove(record)
+    // Buckets: what a lagging replica still takes for the last value.
+    if (this.definition.bucket) this.#replaced.set(record.subject, record)
+  }
+
+  #replacedOf(subject: string, asOfMs: number): LogRecord | null {
+    const replaced = this.#replaced.get(subject)
+    return replaced && replaced.storedAtMs <= asOfMs ? replaced : null
+  }
+
+  #expire(nowMs: number): void {
+    const { ageMs } = this.definition
+    for (const record of this.#records.values()) {
+      if (ageMs === 0 || nowMs - record.storedAtMs <= ageMs) return
+      this.#remove(record)
+    }
+  }
+
+  /** As the server says it: of an empty stream, one past the last. */
+  #first(): number {
+    for (const sequence of this.#records.keys()) return sequence
+    return this.lastSequence + 1
+  }
+}
+
+/** How long nats-server may keep a deletion in memory only. */
+const UNSYNCED_MS = 2_000
