@@ -1,0 +1,56 @@
+#!/usr/bin/env node
+/** `npm run bench -- <scenario> [options] [--json FILE|-]` */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { Command } from 'commander'
+import { seal } from './envelope.js'
+import { addFlags, pickOptions } from './flags.js'
+import { runScenario } from './run.js'
+import { BenchError, type Scenario } from './scenario.js'
+import { scenarios } from './scenarios/index.js'
+import { rowsOf, textTable } from './table.js'
+
+const program = new Command('bench')
+  .description(
+    'Measures Borealis on this machine, with baselines in the same run. Run it on a quiet machine: everything shares its cores.',
+  )
+  .showHelpAfterError('(bench --help lists the scenarios)')
+
+for (const scenario of scenarios) {
+  const command = program
+    .command(scenario.name)
+    .description(scenario.summary)
+    .option('--json <file>', 'write the result as JSON to this file; - for standard output')
+    .addHelpText('after', `\nResult fields: ${Object.keys(scenario.result.properties).join(', ')}`)
+    .action((given: Record<string, unknown>) => perform(scenario, given))
+  addFlags(command, scenario.options)
+}
+
+async function perform(scenario: Scenario, given: Record<string, unknown>): Promise<void> {
+  const parameters = pickOptions(scenario.options, given)
+  const startedAtMs = Date.now()
+  const result = await runScenario(scenario, parameters)
+  const envelope = seal({
+    scenario,
+    parameters,
+    result,
+    startedAtMs,
+    endedAtMs: Date.now(),
+    command: process.argv.slice(2).join(' '),
+  })
+  const text = `${JSON.stringify(envelope, null, 2)}\n`
+  if (given.json === '-') process.stdout.write(text)
+  else process.stdout.write(textTable(scenario.show?.(result) ?? rowsOf(result)))
+  if (typeof given.json === 'string' && given.json !== '-') {
+    await mkdir(dirname(given.json), { recursive: true })
+    await writeFile(given.json, text)
+  }
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  const text = error instanceof BenchError ? error.message : error instanceof Error ? error.stack : String(error)
+  process.stderr.write(`bench: ${text}\n`)
+  process.exitCode = 1
+}

@@ -1,0 +1,103 @@
+/** Every result as one JSON document that says where it comes from. */
+import { execFileSync } from 'node:child_process'
+import { createRequire } from 'node:module'
+import { cpus, release, totalmem } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import Type, { type Static, type TObject } from 'typebox'
+import { Value } from 'typebox/value'
+import { findNatsServer } from '../src/fabric/server.js'
+import { BenchError, type Scenario } from './scenario.js'
+
+export const Envelope = Type.Object({
+  scenario: Type.String(),
+  /** Arguments after `npm run bench --`, to run it again. */
+  command: Type.String(),
+  parameters: Type.Record(Type.String(), Type.Unknown()),
+  machine: Type.Object({
+    cpu: Type.String(),
+    cores: Type.Integer(),
+    memoryBytes: Type.Integer(),
+    kernel: Type.String(),
+  }),
+  versions: Type.Object({
+    borealis: Type.String(),
+    node: Type.String(),
+    uWebSockets: Type.String(),
+    natsServer: Type.String(),
+  }),
+  commit: Type.String(),
+  startedAt: Type.String(),
+  seconds: Type.Number(),
+  result: Type.Record(Type.String(), Type.Unknown()),
+})
+export type Envelope = Static<typeof Envelope>
+
+export interface Run {
+  scenario: Pick<Scenario, 'name' | 'result'>
+  parameters: Record<string, unknown>
+  result: Record<string, unknown>
+  startedAtMs: number
+  endedAtMs: number
+  command: string
+}
+
+/** Throws BenchError where the result lacks a field that its scenario promises. */
+export function seal(run: Run): Envelope {
+  checkResult(run.scenario, run.result)
+  return {
+    scenario: run.scenario.name,
+    command: run.command,
+    parameters: run.parameters,
+    machine: machine(),
+    versions: versions(),
+    commit: commit(),
+    startedAt: new Date(run.startedAtMs).toISOString(),
+    seconds: Math.round((run.endedAtMs - run.startedAtMs) / 100) / 10,
+    result: run.result,
+  }
+}
+
+export function checkResult(scenario: { name: string; result: TObject }, result: unknown): void {
+  const problems = [...Value.Errors(scenario.result, result)]
+  if (problems.length === 0) return
+  const list = problems.slice(0, 5).map((problem) => `${problem.instancePath || '/'} ${problem.message}`)
+  throw new BenchError(`the result of ${scenario.name} is not what it promises: ${list.join('; ')}`)
+}
+
+/** This file runs as dist/bench/envelope.js. */
+const root = fileURLToPath(new URL('../../', import.meta.url))
+
+function machine(): Envelope['machine'] {
+  const processors = cpus()
+  return {
+    cpu: processors[0]?.model.trim() ?? 'unknown',
+    cores: processors.length,
+    memoryBytes: totalmem(),
+    kernel: release(),
+  }
+}
+
+function versions(): Envelope['versions'] {
+  const require = createRequire(import.meta.url)
+  const versionOf = (path: string) => (require(path) as { version: string }).version
+  return {
+    borealis: versionOf('../../package.json'),
+    node: process.version,
+    uWebSockets: versionOf('uWebSockets.js/package.json'),
+    natsServer: output(findNatsServer(), ['--version']).replace(/^nats-server: /, ''),
+  }
+}
+
+/** With `-dirty` where the tree had changes. */
+function commit(): string {
+  return output('git', ['-C', root, 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*'])
+}
+
+function output(program: string, args: string[]): string {
+  try {
+    return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  } catch {
+    // A tree without git, or a server that is not needed by this scenario: the result stands without it.
+    return 'unknown'
+  }
+}

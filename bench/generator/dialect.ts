@@ -1,0 +1,43 @@
+/** What a generator says once a WebSocket is open: our protocol, or that of a baseline. */
+import type { StoredSigningKey } from '../../src/keyring.js'
+import type { Peer } from './peer.js'
+import type { Tally } from './tally.js'
+
+export interface Dialect {
+  /** Sec-WebSocket-Protocol; empty: none. */
+  readonly subprotocol: string
+  /** The upgrade was answered: says hello, or is ready at once. */
+  opened(peer: Peer): void
+  /** One whole WebSocket message. The bytes are gone when it returns. */
+  message(peer: Peer, bytes: Buffer, start: number, end: number): void
+  keepalive(peer: Peer): void
+  /** A polite goodbye before the socket is closed. */
+  leave(peer: Peer): void
+}
+
+/** What a dialect tells its swarm. */
+export interface DialectHost {
+  readonly tally: Tally
+  readonly behaviour: Behaviour
+  ready(peer: Peer): void
+}
+
+/** May be changed while connections are open. */
+export interface Behaviour {
+  /** Answer each message as the protocol wants it. */
+  acknowledge: boolean
+  /** Come back after a close, with backoff. */
+  reconnect: boolean
+  /** Show resume tickets where there are some. */
+  resume: boolean
+  /** Every so many-th device does not read; 0: all do. */
+  slowEvery: number
+}
+
+export interface DialectConfig {
+  kind: 'borealis' | 'bare' | 'mqtt' | 'nats'
+  /** Names the devices of this run: 8 of [a-z0-9]. */
+  run: string
+  /** borealis: what device tokens are made with. */
+  signing?: StoredSigningKey & { issuer: string }
+}

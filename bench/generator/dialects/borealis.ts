@@ -1,0 +1,192 @@
+/** Our protocol. NOTIFY, NOTIFY_GROUP and PONG are read in place; what is rare goes through the product's decoder. */
+
+import { decodeFrames } from '../../../protocol/decode.js'
+import { encodeFrame } from '../../../protocol/encode.js'
+import { DEVICE_FRAME_BYTES_MAX, FrameType, PROTOCOL_VERSION, SERVER_FRAME_BYTES_MAX } from '../../../protocol/frame.js'
+import type { Credential, ServerFrame, UnknownFrame } from '../../../protocol/frame-types.js'
+import { mintDeviceToken } from '../../../src/device-token.js'
+import { nowMicros } from '../../micros.js'
+import { microsAt, STAMP_BYTES, sequenceAt } from '../../stamp.js'
+import type { Dialect, DialectConfig, DialectHost } from '../dialect.js'
+import { deviceOf } from '../identity.js'
+import type { Peer } from '../peer.js'
+import { clientFrame } from '../websocket.js'
+import { ACK_IDS_MAX, ackMessage } from './acks.js'
+
+const PING = clientFrame(encodeFrame({ type: 'PING' }))
+const BYE = clientFrame(encodeFrame({ type: 'BYE' }))
+const TAG_ID = 0x09
+const TAG_GROUP_SEQUENCE = 0x10
+const TOKEN_LIFETIME_MS = 86_400_000
+
+export class BorealisDialect implements Dialect {
+  readonly subprotocol = ''
+  /** By slot; dropped after the first WELCOME, which brings a ticket. */
+  readonly #tokens: (string | null)[] = []
+  readonly #tickets: (Uint8Array | null)[] = []
+  #incarnation = 0n
+  /** Halves of the ids to acknowledge after the message that is being read. */
+  readonly #owed: number[] = []
+  #owedCount = 0
+
+  constructor(
+    private readonly host: DialectHost,
+    private readonly config: DialectConfig,
+  ) {}
+
+  /** Makes the tokens before the clock runs: 0.1 ms of this process each. */
+  prepare(peers: readonly Peer[]): void {
+    for (const peer of peers) this.#tokens[peer.slot] = this.#mint(peer.index)
+  }
+
+  opened(peer: Peer): void {
+    peer.connection++
+    peer.send(clientFrame(this.#hello(peer)))
+  }
+
+  message(peer: Peer, bytes: Buffer, start: number, end: number): void {
+    let at = start
+    while (at < end) {
+      const first = bytes[at] as number
+      const second = bytes[at + 1] as number
+      const prefix = first < 128 ? 1 : second < 128 ? 2 : 3
+      const length =
+        (first & 127) | (prefix > 1 ? (second & 127) << 7 : 0) | (prefix > 2 ? (bytes[at + 2] ?? 0) << 14 : 0)
+      const typeAt = at + prefix
+      at = typeAt + length
+      if (length === 0 || at > end) {
+        this.host.tally.faults++
+        return
+      }
+      const type = bytes[typeAt]
+      if (type === FrameType.NOTIFY) this.#notify(bytes, typeAt + 1, at)
+      else if (type === FrameType.NOTIFY_GROUP) this.#group(peer, bytes, at)
+      else if (type === FrameType.PONG) this.host.tally.pongs++
+      else this.#rare(peer, bytes.subarray(typeAt - prefix, at))
+    }
+    if (this.#owedCount > 0) this.#acknowledge(peer)
+  }
+
+  keepalive(peer: Peer): void {
+    peer.send(PING)
+  }
+
+  leave(peer: Peer): void {
+    peer.send(BYE)
+  }
+
+  #notify(bytes: Buffer, bodyAt: number, end: number): void {
+    const { tally } = this.host
+    if (bytes[bodyAt] !== TAG_ID) {
+      tally.faults++
+      return
+    }
+    const low = bytes.readUInt32LE(bodyAt + 1)
+    const high = bytes.readUInt32LE(bodyAt + 5)
+    const stampAt = end - STAMP_BYTES
+    const nowAt = nowMicros()
+    tally.message(sequenceAt(bytes, stampAt), low, high, nowAt - microsAt(bytes, stampAt), nowAt)
+    this.#owed[2 * this.#owedCount] = low
+    this.#owed[2 * this.#owedCount + 1] = high
+    this.#owedCount++
+  }
+
+  #acknowledge(peer: Peer): void {
+    const owed = this.#owedCount
+    this.#owedCount = 0
+    if (!this.host.behaviour.acknowledge) return
+    for (let done = 0; done < owed; done += ACK_IDS_MAX) {
+      const part = done === 0 ? this.#owed : this.#owed.slice(2 * done)
+      peer.send(ackMessage(part, Math.min(ACK_IDS_MAX, owed - done)))
+    }
+  }
+
+  /** The worker appends the place in the log: the last field of the frame, behind the stamp. */
+  #group(peer: Peer, bytes: Buffer, end: number): void {
+    const { tally } = this.host
+    let varintAt = end - 1
+    while (((bytes[varintAt - 1] as number) & 0x80) !== 0) varintAt--
+    if (bytes[varintAt - 1] !== TAG_GROUP_SEQUENCE) {
+      tally.faults++
+      return
+    }
+    let sequence = 0
+    for (let i = end - 1; i >= varintAt; i--) sequence = sequence * 128 + ((bytes[i] as number) & 127)
+    if (sequence <= peer.groupSequence) {
+      tally.groupDuplicates++
+      return
+    }
+    peer.groupSequence = sequence
+    const nowAt = nowMicros()
+    tally.groupMessage(nowAt - microsAt(bytes, varintAt - 1 - STAMP_BYTES), nowAt)
+  }
+
+  #rare(peer: Peer, bytes: Buffer): void {
+    const { frames, fault } = decodeFrames(bytes, { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX })
+    if (fault) this.host.tally.faults++
+    for (const frame of frames) this.#take(peer, frame)
+  }
+
+  #take(peer: Peer, frame: ServerFrame | UnknownFrame): void {
+    switch (frame.type) {
+      case 'WELCOME':
+        peer.subscriptions = frame.subscriptions
+        this.#tickets[peer.slot] = frame.ticket.length > 0 ? frame.ticket : null
+        if (frame.ticket.length > 0) this.#tokens[peer.slot] = null
+        return
+      case 'CAUGHT_UP':
+        if (frame.cursor) {
+          this.#incarnation = frame.cursor.incarnation
+          peer.groupSequence = Math.max(peer.groupSequence, frame.cursor.sequence)
+          peer.subscriptions = frame.cursor.subscriptions
+        }
+        this.host.ready(peer)
+        return
+      case 'GAP':
+        this.host.tally.gaps++
+        return
+      case 'GOAWAY':
+        peer.retryAfterMs = frame.afterMs + frame.jitterMs * Math.random()
+        return
+      case 'ERROR':
+        peer.retryAfterMs = frame.retryAfterMs
+        peer.connection = Math.max(peer.connection, frame.connection)
+        if (frame.code === 'bad_ticket') this.#tickets[peer.slot] = null
+        return
+      default:
+        this.host.tally.faults++
+    }
+  }
+
+  #hello(peer: Peer): Uint8Array {
+    const hello = encodeFrame({
+      type: 'HELLO',
+      version: PROTOCOL_VERSION,
+      credential: this.#credential(peer),
+      connection: peer.connection,
+      client: null,
+      cursor:
+        this.#incarnation === 0n
+          ? null
+          : { incarnation: this.#incarnation, sequence: peer.groupSequence, subscriptions: peer.subscriptions },
+      gap: null,
+    })
+    if (hello.length > DEVICE_FRAME_BYTES_MAX) throw new Error('a HELLO that no server would take')
+    return hello
+  }
+
+  #credential(peer: Peer): Credential {
+    const ticket = this.host.behaviour.resume ? this.#tickets[peer.slot] : null
+    if (ticket) return { kind: 'ticket', ticket }
+    const token = this.#tokens[peer.slot] ?? this.#mint(peer.index)
+    this.#tokens[peer.slot] = token
+    return { kind: 'token', token }
+  }
+
+  #mint(index: number): string {
+    const { signing, run } = this.config
+    if (!signing) throw new Error('this dialect needs a key to sign device tokens with')
+    const request = { issuer: signing.issuer, device: deviceOf(run, index), fleet: 'fleet_bench', nowMs: Date.now() }
+    return mintDeviceToken(signing, { ...request, lifetimeMs: TOKEN_LIFETIME_MS }).token
+  }
+}

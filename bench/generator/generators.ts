@@ -1,0 +1,235 @@
+/** Generator processes as one: so many devices, spread over as many processes as they need. */
+import type { Histogram } from 'hdr-histogram-js'
+import { mergeHistograms } from '../measure/latency.js'
+import { nowMicros } from '../micros.js'
+import type { Progress } from '../progress.js'
+import type { Counts, GeneratorMethods } from './child.js'
+import type { Behaviour, DialectConfig } from './dialect.js'
+import { Child } from './rpc.js'
+import type { SwarmConfig } from './swarm.js'
+import { sumReports } from './tally.js'
+
+/** Descriptors of a process are 20,000 on the reference machine. */
+export const CONNECTIONS_PER_GENERATOR = 18_000
+
+export interface GeneratorsOptions {
+  target: Pick<SwarmConfig, 'host' | 'port' | 'path'>
+  dialect: DialectConfig
+  connections: number
+  /** At least so many processes; default 1. */
+  processes?: number
+  keepaliveMs: number
+  /** Number of the first device; default 0. */
+  first?: number
+}
+
+export interface Ramp {
+  count: number
+  /** Of all generators together; 0: as fast as it goes. */
+  perSecond?: number
+  /** Most connections under way, of all together. */
+  inFlightMax?: number
+  label?: string
+}
+
+export interface Ramped {
+  seconds: number
+  startMicros: number
+  endMicros: number
+}
+
+const IN_FLIGHT_MAX = 512
+const POLL_MS = 100
+/** A ramp in which nobody becomes ready for so long has failed. */
+const STALLED_MS = 30_000
+
+export type Totals = ReturnType<typeof sumReports> & { latency: Histogram; handshake: Histogram }
+
+export class Generators {
+  private constructor(
+    private readonly children: readonly Child<GeneratorMethods>[],
+    private readonly shares: readonly number[],
+    private readonly progress: Progress,
+  ) {}
+
+  static async start(options: GeneratorsOptions, progress: Progress): Promise<Generators> {
+    const { connections, first = 0 } = options
+    const processes = Math.max(options.processes ?? 1, Math.ceil(connections / CONNECTIONS_PER_GENERATOR))
+    const shares = split(connections, processes)
+    const children = shares.map((_, i) =>
+      Child.start<GeneratorMethods>(`generator ${i}`, new URL('./child.js', import.meta.url)),
+    )
+    const generators = new Generators(children, shares, progress)
+    try {
+      await generators.#configure(options, first)
+    } catch (error) {
+      await generators.stop()
+      throw error
+    }
+    return generators
+  }
+
+  get pids(): number[] {
+    return this.children.map(({ pid }) => pid)
+  }
+
+  async #configure({ target, dialect, keepaliveMs }: GeneratorsOptions, first: number): Promise<void> {
+    let next = first
+    await Promise.all(
+      this.children.map((child, i) => {
+        const count = this.shares[i] as number
+        const config = { ...target, first: next, count, addressFrom: next, keepaliveMs }
+        next += count
+        return child.call('configure', { config, dialect })
+      }),
+    )
+  }
+
+  async prepare(): Promise<void> {
+    await this.#all((child) => child.call('prepare', undefined as never))
+  }
+
+  async behave(behaviour: Partial<Behaviour>): Promise<void> {
+    await this.#all((child) => child.call('behave', behaviour))
+  }
+
+  /** So many more devices come; resolves when they are ready. */
+  async ramp({ count, perSecond = 0, inFlightMax = IN_FLIGHT_MAX, label = 'devices' }: Ramp): Promise<Ramped> {
+    const total = this.shares.reduce((sum, share) => sum + share, 0)
+    const startMicros = nowMicros()
+    const counts = apportion(count, this.shares)
+    const ramps = this.children.map((child, i) =>
+      child.call('ramp', {
+        count: counts[i] as number,
+        perSecond: (perSecond * (this.shares[i] as number)) / total,
+        inFlightMax: Math.max(1, Math.ceil(inFlightMax / this.children.length)),
+      }),
+    )
+    await this.#watch(
+      Promise.all(ramps),
+      (c) => this.progress.bar(label, c.ready, total),
+      (c) => c.ready,
+    )
+    const endMicros = nowMicros()
+    this.progress.done()
+    return { seconds: (endMicros - startMicros) / 1e6, startMicros, endMicros }
+  }
+
+  /** Resolves when so many are ready, as after a storm. */
+  async untilReady(count: number, onCounts: (ready: number) => void, timeoutMs: number): Promise<boolean> {
+    return this.until(
+      (counts) => counts.ready >= count,
+      timeoutMs,
+      ({ ready }) => onCounts(ready),
+    )
+  }
+
+  /** Asks again and again until it is so; false: not in time. */
+  async until(
+    reached: (counts: Counts) => boolean,
+    timeoutMs: number,
+    onCounts: (counts: Counts) => void = () => undefined,
+  ): Promise<boolean> {
+    const deadline = performance.now() + timeoutMs
+    for (;;) {
+      const counts = await this.counts()
+      onCounts(counts)
+      if (reached(counts)) return true
+      if (performance.now() > deadline) return false
+      await pause(POLL_MS)
+    }
+  }
+
+  async counts(): Promise<Counts> {
+    const all = await this.#all((child) => child.call('counts', undefined as never))
+    return all.reduce((sum, one) => ({
+      ready: sum.ready + one.ready,
+      delivered: sum.delivered + one.delivered,
+      groupDelivered: sum.groupDelivered + one.groupDelivered,
+    }))
+  }
+
+  async report(): Promise<Totals> {
+    const reports = await this.#all((child) => child.call('report', undefined as never))
+    return {
+      ...sumReports(reports),
+      latency: mergeHistograms(reports.map(({ latency }) => latency)),
+      handshake: mergeHistograms(reports.map(({ handshake }) => handshake)),
+    }
+  }
+
+  async newRound(): Promise<void> {
+    await this.#all((child) => child.call('newRound', undefined as never))
+  }
+
+  async leave({ abrupt = true, count }: { abrupt?: boolean; count?: number } = {}): Promise<void> {
+    const counts = count === undefined ? null : apportion(count, this.shares)
+    await Promise.all(
+      this.children.map((child, i) => child.call('leave', { abrupt, ...(counts && { count: counts[i] as number }) })),
+    )
+  }
+
+  async stop(): Promise<void> {
+    await this.#all((child) => child.stop())
+  }
+
+  async #watch(
+    done: Promise<unknown>,
+    show: (counts: Counts) => void,
+    measure: (counts: Counts) => number,
+  ): Promise<void> {
+    let finished = false
+    const settled = done.finally(() => {
+      finished = true
+    })
+    let best = -1
+    let movedAtMs = performance.now()
+    while (!finished) {
+      await Promise.race([settled, pause(POLL_MS)])
+      if (finished) break
+      const counts = await this.counts()
+      show(counts)
+      if (measure(counts) > best) {
+        best = measure(counts)
+        movedAtMs = performance.now()
+      } else if (performance.now() - movedAtMs > STALLED_MS) {
+        const { refused, failed, closes } = await this.report()
+        throw new StalledError(best, refused, failed, closes)
+      }
+    }
+    await settled
+  }
+
+  #all<T>(call: (child: Child<GeneratorMethods>) => Promise<T>): Promise<T[]> {
+    return Promise.all(this.children.map(call))
+  }
+}
+
+export class StalledError extends Error {
+  constructor(ready: number, refused: number, failed: number, closes: Record<string, number>) {
+    const codes = JSON.stringify(closes)
+    super(`nobody came for ${STALLED_MS} ms: ${ready} ready, ${refused} refused, ${failed} failed, closes ${codes}`)
+    this.name = 'StalledError'
+  }
+}
+
+export const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
+
+/** As even as whole numbers go. */
+export function split(count: number, parts: number): number[] {
+  return Array.from(
+    { length: parts },
+    (_, i) => Math.floor((count * (i + 1)) / parts) - Math.floor((count * i) / parts),
+  )
+}
+
+/** `count` by the sizes of the shares. */
+export function apportion(count: number, shares: readonly number[]): number[] {
+  const total = shares.reduce((sum, share) => sum + share, 0)
+  let before = 0
+  return shares.map((share) => {
+    const from = Math.floor((count * before) / total)
+    before += share
+    return Math.floor((count * before) / total) - from
+  })
+}

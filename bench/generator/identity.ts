@@ -1,0 +1,22 @@
+/** Devices of a run by number: nothing has to be stored to know who is who. */
+const NUMBER_DIGITS = 12
+
+/** `dev_`, 8 characters of the run, the number in base 36. */
+export function deviceOf(run: string, index: number): string {
+  return `dev_${run}${index.toString(36).padStart(NUMBER_DIGITS, '0')}`
+}
+
+export function indexOf(device: string): number {
+  return Number.parseInt(device.slice(-NUMBER_DIGITS), 36)
+}
+
+/** Most connections from one source address to one port: beyond, the kernel's search for a free port becomes slow. */
+export const CONNECTIONS_PER_ADDRESS = 8_000
+
+const FIRST_ADDRESS = 2
+
+/** 127.0.0.2 and up: each carries so many devices. */
+export function sourceAddress(index: number): string {
+  const n = FIRST_ADDRESS + Math.floor(index / CONNECTIONS_PER_ADDRESS)
+  return `127.0.${n >> 8}.${n & 255}`
+}

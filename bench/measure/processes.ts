@@ -1,0 +1,95 @@
+/** CPU time and memory of processes, as the kernel counts them. */
+import { readdirSync, readFileSync } from 'node:fs'
+
+export class NoSuchProcess extends Error {
+  constructor(pid: number, cause: unknown) {
+    super(`process ${pid} is gone`, { cause })
+    this.name = 'NoSuchProcess'
+  }
+}
+
+const TICK_MICROS = 10_000
+
+/**
+ * Microseconds of CPU that a process used, user and system, with all its threads. From schedstat, which counts
+ * nanoseconds; threads that ended meanwhile are only in the ticks of `stat`, so the greater of both counts.
+ */
+export function cpuMicros(pid: number): number {
+  try {
+    const fields = afterName(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+    const ticks = Number(fields[11]) + Number(fields[12])
+    let nanos = 0
+    for (const thread of readdirSync(`/proc/${pid}/task`)) nanos += threadNanos(pid, thread)
+    return Math.max(nanos / 1000, (ticks - 1) * TICK_MICROS)
+  } catch (error) {
+    throw new NoSuchProcess(pid, error)
+  }
+}
+
+export function cpuMicrosOf(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + cpuMicros(pid), 0)
+}
+
+export interface ProcessMemory {
+  /** Resident bytes, shared pages counted in full. */
+  rssBytes: number
+  /** Resident bytes, each shared page divided by its users: may be summed over processes. */
+  pssBytes: number
+}
+
+export function memoryOf(pid: number): ProcessMemory {
+  try {
+    const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
+    const kib = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? Number.NaN)
+    return { rssBytes: kib('Rss') * 1024, pssBytes: kib('Pss') * 1024 }
+  } catch (error) {
+    throw new NoSuchProcess(pid, error)
+  }
+}
+
+export function memorySum(pids: readonly number[]): ProcessMemory {
+  const sum = { rssBytes: 0, pssBytes: 0 }
+  for (const pid of pids) {
+    const { rssBytes, pssBytes } = memoryOf(pid)
+    sum.rssBytes += rssBytes
+    sum.pssBytes += pssBytes
+  }
+  return sum
+}
+
+/** Processes whose parent is `pid`, oldest first. */
+export function childrenOf(pid: number): number[] {
+  const children: number[] = []
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry)) continue
+    const stat = readIfThere(`/proc/${entry}/stat`)
+    if (stat !== null && Number(afterName(stat)[1]) === pid) children.push(Number(entry))
+  }
+  return children.sort((a, b) => a - b)
+}
+
+export function isAlive(pid: number): boolean {
+  const stat = readIfThere(`/proc/${pid}/stat`)
+  return stat !== null && afterName(stat)[0] !== 'Z'
+}
+
+/** Fields of /proc/<pid>/stat from the state on: the name before them may hold anything. */
+function afterName(stat: string): string[] {
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+}
+
+function threadNanos(pid: number, thread: string): number {
+  const text = readIfThere(`/proc/${pid}/task/${thread}/schedstat`)
+  return text === null ? 0 : Number(text.split(' ')[0])
+}
+
+function readIfThere(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    // Processes and threads end between two looks; anything else is a fault of ours.
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ESRCH') return null
+    throw error
+  }
+}

@@ -1,0 +1,4 @@
+/** The scenarios in the order in which help lists them. */
+import type { Scenario } from '../scenario.js'
+
+export const scenarios: readonly Scenario[] = []

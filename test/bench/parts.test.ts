@@ -1,0 +1,176 @@
+import { Command } from 'commander'
+import t from 'tap'
+import Type from 'typebox'
+import { Value } from 'typebox/value'
+import { Cleanup } from '../../bench/cleanup.js'
+import { Envelope, seal } from '../../bench/envelope.js'
+import { addFlags, pickOptions } from '../../bench/flags.js'
+import { apportion, split } from '../../bench/generator/generators.js'
+import { deviceOf, indexOf, sourceAddress } from '../../bench/generator/identity.js'
+import { Tally } from '../../bench/generator/tally.js'
+import { clientFrame, readServerFrame, readUpgradeAnswer } from '../../bench/generator/websocket.js'
+import { latencyMs, mergeHistograms, newHistogram, packHistogram, record } from '../../bench/measure/latency.js'
+import { childrenOf, cpuMicros, isAlive, memoryOf } from '../../bench/measure/processes.js'
+import { median, slope } from '../../bench/measure/stats.js'
+import { nowMicros } from '../../bench/micros.js'
+import { Progress } from '../../bench/progress.js'
+import { microsAt, STAMP_BYTES, sequenceAt, stampData, stampText, writeStamp } from '../../bench/stamp.js'
+import { textTable } from '../../bench/table.js'
+import { DEVICE_ID } from '../../src/device-token.js'
+
+t.test('a stamp written as text, as data and into bytes is the same, and ends its bytes', async (t) => {
+  const micros = nowMicros()
+  const text = Buffer.from(stampText(77, micros))
+  const data = stampData(77, micros)
+  const bytes = new Uint8Array(STAMP_BYTES)
+  writeStamp(bytes, 0, 77, micros)
+  t.same(Buffer.from(bytes), text)
+  t.same(Buffer.from(data.subarray(-STAMP_BYTES)), text)
+  t.equal(sequenceAt(data, data.length - STAMP_BYTES), 77)
+  t.equal(microsAt(data, data.length - STAMP_BYTES), Math.floor(micros))
+  t.ok(Number.isNaN(microsAt(Buffer.alloc(STAMP_BYTES, 'z'), 0)), 'what is no stamp is not a time')
+})
+
+t.test('devices are numbers: named, found again, spread over source addresses', async (t) => {
+  t.match(deviceOf('abcd1234', 987_654), DEVICE_ID)
+  t.equal(indexOf(deviceOf('abcd1234', 987_654)), 987_654)
+  t.equal(sourceAddress(0), '127.0.0.2')
+  t.equal(sourceAddress(8_000), '127.0.0.3')
+  t.equal(sourceAddress(999_999), '127.0.0.126')
+  t.equal(sourceAddress(8_000 * 254), '127.0.1.0')
+})
+
+t.test('shares add up', async (t) => {
+  t.same(split(10, 3), [3, 3, 4])
+  t.same(apportion(5, [10, 10, 20]), [1, 1, 3])
+  t.equal(
+    split(1_000_000, 56).reduce((a, b) => a + b),
+    1_000_000,
+  )
+})
+
+t.test('a tally knows losses and repetitions, on the wire and for the app', async (t) => {
+  const tally = new Tally()
+  tally.message(5, 1, 9, 100, 1)
+  tally.message(5, 1, 9, 100, 2)
+  tally.message(5, 2, 9, 100, 3)
+  tally.message(70_000, 3, 9, 100, 4)
+  tally.message(Number.NaN, 4, 9, 100, 5)
+  t.match(tally, { delivered: 2, duplicatesOnWire: 1, duplicatesSeenByApp: 1, faults: 1 })
+  tally.newRound()
+  tally.message(70_000, 3, 9, 100, 6)
+  t.match(tally, { delivered: 0, duplicatesOnWire: 2 }, 'what was seen stays known in the next round')
+})
+
+t.test('latencies survive the way from process to process', async (t) => {
+  const one = newHistogram()
+  const other = newHistogram()
+  for (let i = 1; i <= 1000; i++) record(i % 2 ? one : other, i * 1000)
+  const merged = latencyMs(mergeHistograms([packHistogram(one), packHistogram(other)]))
+  t.equal(merged.count, 1000)
+  t.ok(Math.abs(merged.p50 - 500) < 2 && Math.abs(merged.p99 - 990) < 2, JSON.stringify(merged))
+})
+
+t.test('median and slope', async (t) => {
+  t.equal(median([3, 1, 2]), 2)
+  t.equal(median([4, 1, 2, 3]), 2.5)
+  t.equal(slope([1, 2, 3].map((x) => ({ x, y: 50 + 7 * x }))), 7)
+})
+
+t.test('WebSocket by hand', async (t) => {
+  for (const size of [0, 125, 126, 65_535, 65_536]) {
+    const payload = Buffer.alloc(size, 7)
+    const frame = clientFrame(payload)
+    // Mask bit off and the key taken out, it is what a server would send.
+    const head = frame.length - size - 4
+    const asServer = Buffer.concat([frame.subarray(0, head), payload])
+    asServer[1] = (asServer[1] as number) & 0x7f
+    const position = { opcode: 0, start: 0, end: 0 }
+    t.ok(readServerFrame(asServer, 0, asServer.length, position))
+    t.same(position, { opcode: 2, start: head, end: head + size })
+    t.notOk(readServerFrame(asServer, 0, asServer.length - 1, position), 'not before all of it is there')
+  }
+  const refusal = Buffer.from('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\r\n')
+  t.match(readUpgradeAnswer(refusal, refusal.length), { status: 503, retryAfterMs: 2000 })
+  t.equal(readUpgradeAnswer(refusal, 20), null)
+})
+
+t.test('processes are measured', async (t) => {
+  const before = cpuMicros(process.pid)
+  for (const until = performance.now() + 30; performance.now() < until; );
+  const used = cpuMicros(process.pid) - before
+  t.ok(used > 10_000, `${used} us of CPU were used`)
+  t.ok(memoryOf(process.pid).rssBytes > 10_000_000)
+  t.ok(childrenOf(process.ppid).includes(process.pid))
+  t.ok(isAlive(process.pid))
+  t.notOk(isAlive(2 ** 22))
+})
+
+t.test('flags come from the schema, with limits', async (t) => {
+  const options = Type.Object({
+    connections: Type.Integer({ default: 10, minimum: 1, maximum: 100, description: 'How many' }),
+    rate: Type.Union([Type.Literal('max'), Type.Integer({ minimum: 1 })], { default: 'max' }),
+    rampPerSecond: Type.Integer({ default: 0, minimum: 0 }),
+  })
+  const parse = (...args: string[]) => {
+    const command = new Command().exitOverride().configureOutput({ writeErr: () => undefined })
+    addFlags(command, options)
+    command.parse(args, { from: 'user' })
+    return pickOptions(options, command.opts())
+  }
+  t.same(parse(), { connections: 10, rate: 'max', rampPerSecond: 0 })
+  t.same(parse('--connections', '7', '--rate', '500', '--ramp-per-second', '9'), {
+    connections: 7,
+    rate: 500,
+    rampPerSecond: 9,
+  })
+  for (const wrong of ['0', '101', '1.5', 'many', '']) t.throws(() => parse('--connections', wrong), /from 1 to 100/)
+  t.throws(() => parse('--rate', 'half'), /"max"/)
+})
+
+t.test('a result is sealed with where it comes from, and only when it is complete', async (t) => {
+  const scenario = { name: 'try', result: Type.Object({ lost: Type.Integer() }) }
+  const run = { scenario, parameters: { n: 1 }, startedAtMs: 0, endedAtMs: 1500, command: 'try' }
+  const envelope = seal({ ...run, result: { lost: 0 } })
+  t.same([...Value.Errors(Envelope, envelope)], [])
+  t.match(envelope, { scenario: 'try', startedAt: '1970-01-01T00:00:00.000Z', seconds: 1.5 })
+  t.match(envelope.versions, { natsServer: /^v?\d/, uWebSockets: /^\d/ })
+  t.throws(() => seal({ ...run, result: {} }), /not what it promises/)
+})
+
+t.test('cleaning up goes backwards, once, and past errors', async (t) => {
+  const cleanup = new Cleanup()
+  const done: string[] = []
+  cleanup.defer(() => done.push('first'))
+  cleanup.defer(() => Promise.reject(new Error('stuck')))
+  cleanup.defer(async () => done.push('last'))
+  const errors: unknown[] = []
+  await Promise.all([cleanup.run((e) => errors.push(e)), cleanup.run((e) => errors.push(e))])
+  t.same(done, ['last', 'first'])
+  t.match(errors, [/stuck/])
+})
+
+t.test('progress: a bar on a terminal, plain and few lines elsewhere', async (t) => {
+  let text = ''
+  const write = (part: string) => {
+    text += part
+  }
+  const bar = new Progress({ isTTY: true, columns: 80, write })
+  bar.bar('devices', 5, 10)
+  t.match(text, /█.*░.* devices 5\/10/)
+  text = ''
+  const plain = new Progress({ write })
+  for (let i = 0; i <= 1000; i++) plain.bar('devices', i, 1000)
+  t.ok(text.split('\n').length <= 4, text)
+  t.match(text, /devices 1000\/1000/)
+})
+
+t.test('tables line up', async (t) => {
+  t.equal(
+    textTable([
+      { a: 'x', b: 12345.6 },
+      { a: 'longer', b: 0.123456 },
+    ]),
+    'a       b\nx       12,346\nlonger  0.1235\n',
+  )
+})
