@@ -17,6 +17,14 @@ interface Entry {
 }
 
 const commands: Readonly<Record<string, Entry>> = {
+  start: {
+    summary: 'run everything on this machine: NATS, a core, a transport and a sample device',
+    load: async () => (await import('./cli/start.js')).startCommand,
+  },
+  device: {
+    summary: 'run a device: register applications and show their pushes',
+    load: async () => (await import('./cli/device.js')).deviceCommand(),
+  },
   frame: {
     summary: 'explain the bytes of a device connection',
     load: async () => (await import('./cli/frame.js')).frameCommand(),

@@ -111,8 +111,8 @@ export interface LeafSchema {
 /** Every setting there is, in the order of the schema. */
 export const settings: readonly Setting[] = Object.entries(sections).flatMap(([name, schema]) => leaves(name, schema))
 
-/** Variables of ours that are not settings: the file's name, and what tests and children pass on. */
-const reserved = /^BOREALIS_(CONFIG$|TEST_|CHILD_)/
+/** Variables of ours that are not settings: the file's name, options of `device`, what tests and children pass on. */
+const reserved = /^BOREALIS_(CONFIG$|ENROL_URL$|ENROLMENT_KEY$|TEST_|CHILD_)/
 
 const settingsByVariable = new Map(settings.map((setting) => [setting.variable, setting]))
 

@@ -10,6 +10,36 @@ export interface Service {
   readonly failed?: Promise<never>
 }
 
+/** What was started, to be stopped in the opposite order. */
+export class Stops {
+  readonly #steps: (() => Promise<void>)[] = []
+
+  add(step: () => Promise<void>): void {
+    this.#steps.push(step)
+  }
+
+  /** Each step once, also where one before it failed; rejects with the first failure. */
+  async run(): Promise<void> {
+    const failures = await this.#all()
+    if (failures.length > 0) throw failures[0]
+  }
+
+  /** For a start that failed half way: stops what was started, and rejects with why it failed. */
+  async abandon(error: unknown): Promise<never> {
+    const failures = await this.#all()
+    if (failures.length === 0) throw error
+    throw new AggregateError([error, ...failures], error instanceof Error ? error.message : String(error))
+  }
+
+  async #all(): Promise<unknown[]> {
+    const failures: unknown[] = []
+    for (const step of this.#steps.splice(0).reverse()) {
+      await step().catch((error: unknown) => failures.push(error))
+    }
+    return failures
+  }
+}
+
 /** What a child tells `borealis start` over the IPC channel. */
 export interface ReadyNotice {
   ready: Readonly<Record<string, string | number>>

@@ -1,7 +1,10 @@
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { setTimeout } from 'node:timers/promises'
 import type { Config } from '../../config.js'
 import type { NatsUser } from '../../fabric/permissions.js'
 import { type NatsServer, startNatsServer } from '../../fabric/server.js'
+import { CommandError } from '../context.js'
 import type { DataFolder } from './folder.js'
 import { sampleProject } from './sample.js'
 
@@ -32,8 +35,11 @@ export async function startNats(
     { role: 'admin', user: 'admin', password: passwords.admin },
     { role: 'publisher', user: 'publisher', password: passwords.publisher, project: sampleProject },
   ]
-  const server = await startNatsServer({ dataDir: folder.file('nats'), users, split: config.store.split, port })
-  keepAlive(server, onNotice)
+  const dataDir = folder.file('nats')
+  await endOrphan(folder, dataDir, onNotice)
+  const server = await startNatsServer({ dataDir, users, split: config.store.split, port })
+  folder.write('nats.json', { pid: server.pid })
+  keepAlive(server, folder, onNotice)
   return natsAt(config, server.url, server, (role) => ({ user: role, password: passwords[role] }))
 }
 
@@ -69,9 +75,36 @@ function ensurePasswords(folder: DataFolder): Record<Role, string> {
   return passwords
 }
 
+/**
+ * A start that was killed could not stop its nats-server, and two servers on one store would ruin it. The parts written
+ * in Node end by themselves when their parent does.
+ */
+async function endOrphan(folder: DataFolder, dataDir: string, onNotice: (text: string) => void): Promise<void> {
+  const pid = folder.read<{ pid: number }>('nats.json')?.pid
+  if (pid === undefined || !commandOf(pid).includes(dataDir)) return
+  onNotice(`ending the nats-server (pid ${pid}) that a killed start left behind`)
+  process.kill(pid, 'SIGTERM')
+  for (let waitedMs = 0; commandOf(pid) !== ''; waitedMs += pollMs) {
+    if (waitedMs > orphanMsMax) throw new CommandError(`nats-server (pid ${pid}) of this data folder does not end`)
+    await setTimeout(pollMs)
+  }
+}
+
+const pollMs = 50
+const orphanMsMax = 10_000
+
+/** Empty where there is no such process, or no /proc. */
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
 const restartsMax = 5
 
-function keepAlive(server: NatsServer, onNotice: (text: string) => void, restarts = 0): void {
+function keepAlive(server: NatsServer, folder: DataFolder, onNotice: (text: string) => void, restarts = 0): void {
   const pid = server.pid
   void server.exited.then(async () => {
     if (stopped.has(server)) return
@@ -82,8 +115,9 @@ function keepAlive(server: NatsServer, onNotice: (text: string) => void, restart
     onNotice(`nats-server (pid ${pid}) ended unexpectedly: starting it again`)
     try {
       await server.start()
+      folder.write('nats.json', { pid: server.pid })
       onNotice('nats-server is back')
-      keepAlive(server, onNotice, restarts + 1)
+      keepAlive(server, folder, onNotice, restarts + 1)
     } catch (error) {
       onNotice((error as Error).message)
     }

@@ -28,6 +28,11 @@ export class Output {
     }
   }
 
+  /** What the sample device prints: the pushes. */
+  device(line: string): void {
+    this.write(`device    ${line}\n`)
+  }
+
   text(text: string): void {
     this.write(text)
   }

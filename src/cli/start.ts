@@ -1,0 +1,138 @@
+import { Command } from 'commander'
+import { systemClock } from '../clock.js'
+import type { Config } from '../config.js'
+import { connect } from '../fabric/nats.js'
+import { ensureStreams } from '../fabric/streams.js'
+import { Keyring } from '../keyring.js'
+import { createLogger } from '../observe/log.js'
+import { loadConfig } from './context.js'
+import { runService, type Service, Stops } from './service.js'
+import { Child } from './start/child.js'
+import { DataFolder } from './start/folder.js'
+import { type Nats, natsGiven, startNats, stopNats } from './start/nats.js'
+import { Output } from './start/output.js'
+import { claimPorts } from './start/ports.js'
+import { ensureSample, mintSampleToken } from './start/sample.js'
+import { sampleDevice } from './start/sample-device.js'
+import { summary, writeToolConfig } from './start/summary.js'
+
+/** `borealis start`: the whole service on one machine, each part a child process, with a sample device that shows pushes. */
+export const startCommand = new Command('start')
+  .description('run everything on this machine: NATS, a core, a transport and a sample device')
+  .action(async (_options, command: Command) => {
+    const config = loadConfig(command)
+    // Its own lines are plain text for whoever watches; the log has only what goes wrong here.
+    const log = createLogger('start', { ...config.log, level: config.log.level === 'info' ? 'warn' : config.log.level })
+    await runService(log, () => startEverything(config))
+  })
+
+/** What was started, last first, is what is stopped: device, transport, core, NATS. */
+async function startEverything(config: Config): Promise<Service> {
+  const output = new Output((text) => process.stdout.write(text), ['debug', 'trace'].includes(config.log.level))
+  const stops = new Stops()
+  const gaveUp = failure()
+  try {
+    const folder = DataFolder.claim(config.start.dataFolder)
+    stops.add(async () => folder.release())
+    const ports = await choosePorts(config)
+    const nats = await openNats(config, folder, ports.nats, output)
+    stops.add(() => stopNats(nats))
+
+    output.step('keys, streams and the sample project')
+    const keyringFile = folder.file('keyring.json')
+    const keyring = Keyring.open(keyringFile, systemClock.now())
+    const admin = await connect(nats.settingsAs('admin'), { name: 'start' })
+    stops.add(() => admin.close())
+    await ensureStreams(admin.bus, config.store)
+    const sample = await ensureSample(admin, folder)
+
+    const transportUrl = `ws://${reachable(config.transport.host)}:${ports.transport}/v1/device`
+    const shared = { BOREALIS_KEYRING_FILE: keyringFile, BOREALIS_LOG_FORMAT: 'json' }
+    const part = (name: string, environment: Record<string, string>) =>
+      new Child({
+        name,
+        args: [name],
+        environment: { ...shared, ...environment },
+        onLine: (line) => output.part(name, line),
+        onNotice: output.notice,
+        onLost: gaveUp.because,
+      })
+
+    output.step('core')
+    const core = part('core', {
+      ...nats.environmentAs('core'),
+      BOREALIS_HTTP_PORT: String(ports.http),
+      BOREALIS_AUTH_TRANSPORT_URL: transportUrl,
+    })
+    stops.add(() => core.stop())
+    await core.start()
+
+    output.step('transport')
+    const transport = part('transport', {
+      ...nats.environmentAs('transport'),
+      BOREALIS_TRANSPORT_PORT: String(ports.transport),
+    })
+    stops.add(() => transport.stop())
+    await transport.start()
+
+    const apiUrl = `http://${reachable(config.http.host)}:${ports.http}`
+    writeToolConfig(folder, { nats: nats.settingsAs('admin'), keyringFile, sample })
+    let registrationId: string | null = null
+    if (config.start.device) {
+      output.step('sample device')
+      const device = sampleDevice({ folder, sample, apiUrl, transportUrl, output, onLost: gaveUp.because })
+      stops.add(() => device.stop())
+      registrationId = String((await device.start()).registrationId)
+    }
+    const token = await mintSampleToken(admin, keyring, config.auth)
+    output.text(summary({ folder, apiUrl, transportUrl, natsUrl: nats.url, sample, token, registrationId }))
+    return {
+      ready: { api: apiUrl, devices: transportUrl, nats: nats.url },
+      failed: gaveUp.promise,
+      stop: () => stopTold(stops, output),
+    }
+  } catch (error) {
+    return stops.abandon(error)
+  }
+}
+
+async function stopTold(stops: Stops, output: Output): Promise<void> {
+  output.step('stopping: device, transport, core, NATS')
+  await stops.run()
+  output.step('stopped')
+}
+
+async function choosePorts(config: Config): Promise<{ http: number; transport: number; nats: number }> {
+  const { http, transport, start } = config
+  const wish = (host: string, port: number, setting: string, variable: string) => ({ host, port, setting, variable })
+  const ownNats = !process.env.NATS_URL
+  const [httpPort = 0, transportPort = 0, natsPort = 0] = await claimPorts([
+    wish(http.host, http.port, 'http.port', 'BOREALIS_HTTP_PORT'),
+    wish(transport.host, transport.port, 'transport.port', 'BOREALIS_TRANSPORT_PORT'),
+    ...(ownNats ? [wish('127.0.0.1', start.natsPort, 'start.natsPort', 'BOREALIS_START_NATS_PORT')] : []),
+  ])
+  return { http: httpPort, transport: transportPort, nats: natsPort }
+}
+
+function openNats(config: Config, folder: DataFolder, port: number, output: Output): Promise<Nats> {
+  if (process.env.NATS_URL) {
+    output.step('using the NATS that NATS_URL names')
+    return Promise.resolve(natsGiven(config))
+  }
+  output.step('nats-server')
+  return startNats(config, folder, port, output.notice)
+}
+
+function failure(): { promise: Promise<never>; because: (reason: string) => void } {
+  let because: (reason: string) => void = () => undefined
+  const promise = new Promise<never>((_resolve, reject) => {
+    because = (reason) => reject(new Error(`${reason}: stopping everything`))
+  })
+  // Heard by runService; where the start itself fails first, nobody listens.
+  promise.catch(() => undefined)
+  return { promise, because }
+}
+
+function reachable(host: string): string {
+  return host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host
+}
