@@ -6,7 +6,17 @@
  * that could sign a token for an app server or a registrationId.
  */
 import { createPublicKey, generateKeyPairSync, type JsonWebKey, type KeyObject, randomBytes } from 'node:crypto'
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { dirname } from 'node:path'
 
 /** Keys with which tokens are signed (ES256). */
@@ -84,12 +94,10 @@ export class Keyring {
     if (present !== null) return Keyring.parse(present, path)
     const keyring = Keyring.generate(nowMs)
     try {
-      keyring.write(path, 'new')
-      return keyring
+      return keyring.publish(path) ? keyring : Keyring.parse(readFileSync(path, 'utf8'), path)
     } catch (error) {
-      // Another process made it between our two looks: that one counts.
-      if (errorCode(error) !== 'EEXIST') throw new KeyringError(`cannot make the keyring ${path}`, { cause: error })
-      return Keyring.parse(readFileSync(path, 'utf8'), path)
+      if (error instanceof KeyringError) throw error
+      throw new KeyringError(`cannot make the keyring ${path}`, { cause: error })
     }
   }
 
@@ -129,9 +137,7 @@ export class Keyring {
 
   /** Replaces the file as a whole, never leaving half of one. */
   save(path: string): void {
-    const temporary = `${path}.${process.pid}.tmp`
-    this.write(temporary, 'replace')
-    renameSync(temporary, path)
+    renameSync(this.writeBeside(path), path)
   }
 
   kids(kind: KeyKind): { kid: string; createdAtMs: number }[] {
@@ -165,18 +171,31 @@ export class Keyring {
     }
   }
 
-  private write(path: string, how: 'new' | 'replace'): void {
+  /** False where another process made one first: that one counts. Nobody ever reads half of a file. */
+  private publish(path: string): boolean {
+    const temporary = this.writeBeside(path)
+    try {
+      linkSync(temporary, path)
+      return true
+    } catch (error) {
+      if (errorCode(error) === 'EEXIST') return false
+      throw error
+    } finally {
+      rmSync(temporary, { force: true })
+    }
+  }
+
+  private writeBeside(path: string): string {
     mkdirSync(dirname(path), { recursive: true })
-    const fd = openSync(path, how === 'new' ? 'wx' : 'w', 0o600)
+    const temporary = `${path}.${process.pid}.tmp`
+    const fd = openSync(temporary, 'w', 0o600)
     try {
       writeSync(fd, `${JSON.stringify(this.file, null, 2)}\n`)
       fsyncSync(fd)
-    } catch (error) {
-      if (how === 'new') rmSync(path, { force: true })
-      throw error
     } finally {
       closeSync(fd)
     }
+    return temporary
   }
 }
 

@@ -37,11 +37,6 @@ export type HttpSettings = Static<typeof HttpSettings>
 
 export const AuthSettings = Type.Object(
   {
-    keyringFile: Type.String({
-      default: '.borealis/keyring.json',
-      minLength: 1,
-      description: 'File of the keys of the service, mode 0600; made at the first start.',
-    }),
     issuer: Type.String({
       default: 'borealis',
       minLength: 1,

@@ -1,0 +1,23 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import t from 'tap'
+import { Errors } from '../../protocol/errors.js'
+import { errorsDocument } from '../support/errors-document.js'
+
+t.test('docs/errors.md is what the registry says', async (t) => {
+  if (process.env.BOREALIS_TEST_WRITE_DOCS) writeFileSync('docs/errors.md', errorsDocument())
+  const written = readFileSync('docs/errors.md', 'utf8')
+  t.equal(
+    written,
+    errorsDocument(),
+    'mend it with: BOREALIS_TEST_WRITE_DOCS=1 npx tap test/unit/errors-document.test.ts',
+  )
+  for (const code of Object.keys(Errors)) t.ok(written.includes(`| \`${code}\` |`), code)
+})
+
+t.test('the registry fits itself', async (t) => {
+  for (const [code, { http, owner }] of Object.entries(Errors)) {
+    t.match(code, /^[a-z_]+$/)
+    if (owner === 'us') t.ok(http >= 500, `${code}: our fault is a 5xx`)
+    if (owner === 'caller') t.ok(http >= 400 && http < 500, `${code}: the caller's fault is a 4xx`)
+  }
+})
