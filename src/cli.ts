@@ -33,6 +33,10 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: 'show or check the configuration',
     load: async () => (await import('./cli/config.js')).configCommand,
   },
+  admin: {
+    summary: 'manage projects, applications, fleets, tokens, revocations and keys',
+    load: async () => (await import('./cli/admin.js')).adminCommand(),
+  },
   health: {
     summary: 'ask the core or transport of this machine whether it is well',
     load: async () => (await import('./cli/health.js')).healthCommand,
