@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import t from 'tap'
 import { Errors } from '../../protocol/errors.js'
 import { errorsDocument } from '../support/errors-document.js'
@@ -20,4 +20,16 @@ t.test('the registry fits itself', async (t) => {
     if (owner === 'us') t.ok(http >= 500, `${code}: our fault is a 5xx`)
     if (owner === 'caller') t.ok(http >= 400 && http < 500, `${code}: the caller's fault is a 4xx`)
   }
+})
+
+t.test('a test of the face asks for every code', async (t) => {
+  const folder = 'test/integration'
+  const files = readdirSync(folder).filter((name) => /^face-.*\.test\.ts$/.test(name))
+  const text = files.map((name) => readFileSync(`${folder}/${name}`, 'utf8')).join('')
+  // Its time comes with the rate limits.
+  const codes = Object.keys(Errors).filter((code) => code !== 'rate_limited')
+  t.same(
+    codes.filter((code) => !new RegExp(`['"]${code}['"]`).test(text)),
+    [],
+  )
 })

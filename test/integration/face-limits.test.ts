@@ -1,0 +1,241 @@
+import { connect } from 'node:net'
+import t from 'tap'
+import type { ErrorCode } from '../../protocol/errors.js'
+import { FabricError } from '../../src/fabric/fabric.js'
+import { createLogger } from '../../src/observe/log.js'
+import { startFace, until } from '../support/face.js'
+import {
+  API,
+  type Ask,
+  ask,
+  connected,
+  everything,
+  get,
+  isError,
+  messagesOf,
+  overSocket,
+  registrationIdOf,
+} from '../support/http.js'
+
+t.test('bodies, types and sizes', async (t) => {
+  const face = await startFace(t, { http: { bodyBytesMax: 16_384 } })
+  const url = messagesOf(face)
+  const good = { target: registrationIdOf(face), type: 'device', ttl: '1m' }
+  const cases: [string, ErrorCode, Partial<Ask>][] = [
+    ['no body', 'malformed_json', { method: 'POST' }],
+    ['no JSON', 'malformed_json', { raw: '{"target":' }],
+    ['not UTF-8', 'malformed_json', { raw: Buffer.from([0x7b, 0xff, 0x7d]) }],
+    ['a list', 'invalid_request', { body: [] }],
+    ['a type that is none', 'invalid_request', { body: { ...good, type: 'all' } }],
+    ['a title too long', 'invalid_request', { body: { ...good, notification: { title: 'x'.repeat(513) } } }],
+    ['data too large', 'payload_too_large', { body: { ...good, notification: { data: { a: 'x'.repeat(4_096) } } } }],
+    ['a body too large', 'payload_too_large', { body: { ...good, padding: 'x'.repeat(16_384) } }],
+    ['text', 'unsupported_media_type', { body: good, headers: { 'content-type': 'text/plain' } }],
+    [
+      'another charset',
+      'unsupported_media_type',
+      { body: good, headers: { 'content-type': 'application/json; charset=utf-16' } },
+    ],
+    ['compressed', 'unsupported_media_type', { body: good, headers: { 'content-encoding': 'gzip' } }],
+  ]
+  for (const [name, code, request] of cases) {
+    const answer = await ask(face, { url, ...request })
+    isError(t, answer, code, name)
+  }
+  t.same(face.core.accepted, [])
+  const padded = await ask(face, { url, body: { ...good, notification: { title: '🦌'.repeat(512) } } })
+  t.equal(padded.statusCode, 202, 'characters are counted, not bytes')
+  const json = await ask(face, {
+    url,
+    body: good,
+    headers: { 'content-type': 'application/vnd.x+json; charset="UTF-8"' },
+  })
+  t.equal(json.statusCode, 202, 'a JSON type of another name')
+})
+
+t.test('paths and methods that are none', async (t) => {
+  const face = await startFace(t)
+  for (const url of [
+    '/',
+    '/push',
+    `${API}`,
+    `${messagesOf(face)}/1/2`,
+    '/%ff',
+    `${API}/${'p'.repeat(65)}`,
+    '/device/v1',
+  ]) {
+    isError(t, await ask(face, { url }), 'not_found', url)
+  }
+  const wrong: [NonNullable<Ask['method']>, string, string][] = [
+    ['PUT', messagesOf(face), 'POST'],
+    ['GET', messagesOf(face), 'POST'],
+    ['POST', `${messagesOf(face)}/1`, 'GET, DELETE'],
+    ['DELETE', `${API}/${face.project}`, 'GET'],
+    ['GET', '/device/v1/enrol', 'POST'],
+    ['POST', '/healthz', 'GET'],
+  ]
+  for (const [method, url, allow] of wrong) {
+    const answer = await ask(face, { method, url })
+    isError(t, answer, 'method_not_allowed', `${method} ${url}`)
+    t.equal(answer.headers.allow, allow)
+  }
+})
+
+t.test('faults of ours: a code for the caller, the cause for the log', async (t) => {
+  const lines: string[] = []
+  const log = createLogger(
+    'test',
+    { level: 'debug', format: 'json' },
+    { write: (line: string) => void lines.push(line) },
+  )
+  const face = await startFace(t, { log })
+  const send = () => ask(face, { url: messagesOf(face), body: { type: 'topic', target: 'news', ttl: '1m' } })
+  face.core.accept = async () => {
+    throw new Error('the hidden cause')
+  }
+  const answer = await send()
+  isError(t, answer, 'internal')
+  t.notMatch(JSON.stringify(answer.body), /hidden cause/)
+  t.equal(lines.filter((line) => line.includes('the hidden cause')).length, 1, 'told once')
+
+  for (const [fabricCode, code] of [
+    ['full', 'storage_full'],
+    ['timeout', 'unavailable'],
+    ['disconnected', 'unavailable'],
+    ['unavailable', 'unavailable'],
+    ['no_responders', 'unavailable'],
+    ['wrong_last_sequence', 'overloaded'],
+  ] as const) {
+    face.core.accept = async () => {
+      throw new FabricError(fabricCode, 'no')
+    }
+    const refused = await send()
+    isError(t, refused, code, fabricCode)
+    t.equal(refused.headers['retry-after'], '1', `${fabricCode}: says when to come back`)
+  }
+})
+
+t.test('NATS away: never a false 202, and ready again when it is back', async (t) => {
+  const face = await startFace(t, { requestTimeoutMs: 500 })
+  const store = face.fabric.log('BROADCAST')
+  face.core.accept = async () => {
+    await store.append('broadcast.acme.topic.x', Buffer.from('x'))
+    return { id: 1n, acceptedAtMs: 0, expiresAtMs: 0 }
+  }
+  const send = () => ask(face, { url: messagesOf(face), body: { type: 'topic', target: 'news', ttl: '1m' } })
+  const readiness = () => ask(face, { url: '/readyz', token: null })
+  t.equal((await send()).statusCode, 202)
+  t.same((await readiness()).body, { status: 'ready' })
+
+  await face.nats.kill9()
+  await until('the connection is seen to be gone', () => !face.fabric.connected())
+  isError(t, await send(), 'unavailable')
+  isError(t, await readiness(), 'unavailable')
+  isError(
+    t,
+    await ask(face, {
+      url: `${messagesOf(face)}`,
+      body: { type: 'application', target: `app_${'z'.repeat(20)}`, ttl: '1m' },
+    }),
+    'unavailable',
+    'what cannot be looked up is not unknown',
+  )
+  isError(
+    t,
+    await ask(face, {
+      url: '/device/v1/enrol',
+      body: { enrolmentKey: `bek_aaaaaaaaaaaa_${'A'.repeat(43)}` },
+      token: null,
+    }),
+    'unavailable',
+  )
+  t.equal((await ask(face, { url: '/healthz', token: null })).statusCode, 200, 'alive all the while')
+
+  await face.nats.start()
+  await until('it is connected again', () => face.fabric.connected())
+  t.equal((await readiness()).statusCode, 200)
+  t.equal((await send()).statusCode, 202)
+})
+
+t.test('limits on connections, bodies and time, over real sockets', async (t) => {
+  const http = { bodyBytesMax: 65_536, requestTimeoutMs: 400, headersTimeoutMs: 300, connectionsMax: 20 }
+  const face = await startFace(t, { http })
+  const { url, port } = await face.gateway.listen()
+  const head = `POST ${messagesOf(face)} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${face.token}\r\ncontent-type: application/json\r\n`
+
+  await t.test('10 MB', async (t) => {
+    const answer = await overSocket(
+      url,
+      'POST',
+      messagesOf(face),
+      [`authorization: Bearer ${face.token}`],
+      'x'.repeat(10_000_000),
+    )
+    t.match(answer, /^HTTP\/1.1 413 /)
+    t.match(answer, /"payload_too_large"/)
+  })
+  await t.test('10 MB that nobody announced', async (t) => {
+    const stream = connect(port, '127.0.0.1')
+    const size = 10_000_000
+    stream.write(`${head}connection: close\r\ntransfer-encoding: chunked\r\n\r\n${size.toString(16)}\r\n`)
+    stream.write(`${'x'.repeat(size)}\r\n0\r\n\r\n`)
+    t.match(await everything(stream), /^HTTP\/1.1 413 /)
+  })
+  await t.test('a body that never ends', async (t) => {
+    const slow = connect(port, '127.0.0.1')
+    slow.write(`${head}content-length: 100\r\n\r\n{`)
+    const answer = await everything(slow)
+    t.match(answer, /^HTTP\/1.1 408 /)
+    t.match(answer, /"request_timeout"/)
+  })
+  await t.test('headers that never end', async (t) => {
+    const slow = connect(port, '127.0.0.1')
+    slow.write('GET /healthz HTTP/1.1\r\nhost: x\r\n')
+    t.match(await everything(slow), /^HTTP\/1.1 408 /)
+  })
+  await t.test('no HTTP at all', async (t) => {
+    const stranger = connect(port, '127.0.0.1')
+    stranger.write('\x16\x03\x01 hello\r\n\r\n')
+    const answer = await everything(stranger)
+    t.match(answer, /^HTTP\/1.1 400 /)
+    t.match(answer, /"invalid_request"/)
+  })
+  await t.test('headers too large', async (t) => {
+    const answer = await overSocket(url, 'GET', '/healthz', [`x: ${'y'.repeat(32_000)}`])
+    t.match(answer, /^HTTP\/1.1 413 /)
+  })
+  await t.test('a method that node knows and we do not', async (t) => {
+    t.match(await overSocket(url, 'TRACE', '/healthz', []), /^HTTP\/1.1 40[45] /)
+  })
+  await t.test('more connections than allowed are cut, and the rest lives on', async (t) => {
+    const sockets = await Promise.all(Array.from({ length: 20 }, async () => connected(port)))
+    const extra = connect(port, '127.0.0.1')
+    t.equal(await everything(extra), '', 'closed without an answer')
+    for (const socket of sockets) socket.destroy()
+    await until('there is room again', async () => (await get(url)).statusCode === 200)
+  })
+})
+
+t.test('more requests under way than allowed', async (t) => {
+  const face = await startFace(t, { http: { inFlightMax: 2 } })
+  let release = () => {}
+  const held = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  let waiting = 0
+  face.core.accept = async () => {
+    waiting++
+    await held
+    return { id: 1n, acceptedAtMs: 0, expiresAtMs: 0 }
+  }
+  const send = () => ask(face, { url: messagesOf(face), body: { type: 'topic', target: 'news', ttl: '1m' } })
+  const first = [send(), send()]
+  await until('two are under way', () => waiting === 2)
+  isError(t, await send(), 'overloaded')
+  release()
+  t.same(
+    (await Promise.all(first)).map((answer) => answer.statusCode),
+    [202, 202],
+  )
+  t.equal((await send()).statusCode, 202, 'there is room again')
+})

@@ -1,0 +1,111 @@
+/** Requests to the face as tests make them: injected, or byte by byte over a socket. */
+import { once } from 'node:events'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import type { Test } from 'tap'
+import { type ErrorCode, Errors } from '../../protocol/errors.js'
+import { encodeRegistrationId } from '../../src/core/registration-id.js'
+import type { TestFace } from './face.js'
+
+export const API = '/push/public/api/v1/projects'
+export const device = 'dev_0123456789abcdefghij'
+
+export interface Answer {
+  statusCode: number
+  headers: Record<string, unknown>
+  // biome-ignore lint/suspicious/noExplicitAny: bodies are compared, not trusted
+  body: any
+}
+
+export interface Ask {
+  method?: 'GET' | 'POST' | 'PUT' | 'DELETE' | 'HEAD'
+  url: string
+  body?: unknown
+  raw?: string | Buffer
+  token?: string | null
+  headers?: Record<string, string>
+}
+
+export async function ask(
+  face: TestFace,
+  { method, url, body, raw, token = face.token, headers = {} }: Ask,
+): Promise<Answer> {
+  const payload = raw ?? (body === undefined ? undefined : JSON.stringify(body))
+  const response = await face.gateway.app.inject({
+    method: method ?? (payload === undefined ? 'GET' : 'POST'),
+    url,
+    headers: {
+      ...(payload === undefined ? {} : { 'content-type': 'application/json' }),
+      ...(token === null ? {} : { authorization: `Bearer ${token}` }),
+      ...headers,
+    },
+    ...(payload === undefined ? {} : { payload }),
+  })
+  return {
+    statusCode: response.statusCode,
+    headers: response.headers,
+    body: response.body && JSON.parse(response.body),
+  }
+}
+
+export function isError(t: Test, answer: Answer, code: ErrorCode, name: string = code): void {
+  t.equal(answer.statusCode, Errors[code].http, `${name}: status`)
+  t.same(Object.keys(answer.body), ['error'], `${name}: nothing but an error`)
+  t.same(Object.keys(answer.body.error), ['code', 'message', 'details'], `${name}: its shape`)
+  t.equal(answer.body.error.code, code, name)
+}
+
+export const registrationIdOf = (face: TestFace, fields: object = {}) =>
+  encodeRegistrationId(face.keyring.macKey('registration'), {
+    project: face.project,
+    application: face.application,
+    device,
+    registration: 1,
+    ...fields,
+  })
+
+export const messagesOf = (face: TestFace) => `${API}/${face.project}/messages`
+
+export function get(url: string): Promise<IncomingMessage> {
+  return new Promise((resolve) => {
+    const request = httpRequest(`${url}/healthz`, { agent: false }, (response) => {
+      response.resume()
+      resolve(response)
+    })
+    request.on('error', () => resolve({ statusCode: 0 } as IncomingMessage))
+    request.end()
+  })
+}
+
+export async function connected(port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => socket.destroy())
+  await once(socket, 'connect')
+  return socket
+}
+
+/** A request by hand, so that nothing is tidied up on the way; the whole answer. */
+export async function overSocket(
+  url: string,
+  method: string,
+  path: string,
+  headers: string[],
+  body = '',
+): Promise<string> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  const lines = [`${method} ${path} HTTP/1.1`, 'host: x', 'connection: close', ...headers]
+  if (body) lines.push('content-type: application/json', `content-length: ${Buffer.byteLength(body)}`)
+  socket.write(`${lines.join('\r\n')}\r\n\r\n${body}`)
+  return everything(socket)
+}
+
+export async function everything(socket: Socket): Promise<string> {
+  let text = ''
+  socket.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk
+  })
+  // A server that has answered may reset what it does not read.
+  socket.on('error', () => socket.destroy())
+  await new Promise((resolve) => socket.once('close', resolve))
+  return text
+}
