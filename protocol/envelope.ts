@@ -99,7 +99,7 @@ export interface ParkedRecord {
   queue: bigint
   /** How many messages this queue has dropped so far (only those whose `dropped` event was ours). */
   dropped: number
-  /** Ids dropped together with this append: already counted in `dropped`, perhaps not yet deleted. */
+  /** Ids that this append ended (dropped, collapsed): those dropped are counted in `dropped`; perhaps not yet deleted. */
   victims: bigint[]
   parkedAtMs: number
   message: StoredMessage

@@ -72,7 +72,10 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
   const inbox = `${inboxPrefixOf(user.user)}.>`
   switch (user.role) {
     case 'core':
-      return { publish: corePublishes(split), subscribe: ['rx.*', DEVICE_REQUEST_SUBJECT, SETTLE_SUBJECT, inbox] }
+      return {
+        publish: corePublishes(split),
+        subscribe: ['rx.*', 'rx.*.*', DEVICE_REQUEST_SUBJECT, SETTLE_SUBJECT, inbox],
+      }
     case 'transport': {
       const instance = user.instance ?? '*'
       return {

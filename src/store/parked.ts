@@ -146,6 +146,19 @@ export class ParkedQueue {
     throw restless(device)
   }
 
+  /**
+   * Deletes records that no walk reaches any more: a crash came between the list of survivors and the deletes. Only for
+   * messages that have ended and that remove() was called for.
+   */
+  async sweepOut(device: string, items: readonly { sequence: number; id: bigint }[]): Promise<void> {
+    const left = await Promise.all(items.map((item) => this.at(device, item.sequence)))
+    const stray = left.filter((entry, index) => entry !== null && entry.record.message.id === items[index]?.id)
+    await this.delete(
+      device,
+      stray.filter((entry) => entry !== null).map((entry) => entry.sequence),
+    )
+  }
+
   /** The sequence, or null where somebody else appended first. */
   async tryAppend(device: string, record: ParkedRecord, expectedLast: number): Promise<number | null> {
     try {

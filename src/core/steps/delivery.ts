@@ -1,0 +1,146 @@
+/**
+ * The delivery core of one process: accept, route, settle, expire, stats, and what reads their results. It knows no HTTP
+ * and no real time, so that the simulation runs it as it is.
+ */
+import { Bucket, eventsStream, messagesStream } from '../../../protocol/subjects.js'
+import type { Clock } from '../../clock.js'
+import type { Fabric } from '../../fabric/fabric.js'
+import type { Logger } from '../../observe/log.js'
+import { CounterStore } from '../../store/counters.js'
+import { EventLog } from '../../store/events.js'
+import { ExpiryLog } from '../../store/expiry.js'
+import { ParkedQueue } from '../../store/parked.js'
+import { SessionTable } from '../../store/sessions.js'
+import { WorkerLiveness } from '../../store/workers.js'
+import type { AcceptMessage, CancelMessage, ReadCounters, ReadStatus } from '../http/ports.js'
+import type { CoreSettings } from '../settings.js'
+import { createAccept } from './accept.js'
+import { createCancel } from './cancel.js'
+import { ExpireStep } from './expire.js'
+import { MessageFinder } from './find-message.js'
+import { Lease, LeasedRole, type Stoppable } from './lease.js'
+import { NodeNumber } from './node-number.js'
+import { Parker } from './park.js'
+import { Router } from './route.js'
+import { SecondLook } from './second-look.js'
+import { SettleStep } from './settle.js'
+import { createReadCounters, StatsFold } from './stats.js'
+import { createReadStatus, type StatusOptions } from './status.js'
+
+export interface DeliveryOptions {
+  fabric: Fabric
+  clock: Clock
+  /** 0 up to 1, as Math.random. */
+  random: () => number
+  settings: CoreSettings
+  /** How many streams MESSAGES, PARKED and EVENTS are split in. */
+  split: number
+  log: Logger
+  registrationIdOf: StatusOptions['registrationIdOf']
+}
+
+export interface Delivery {
+  readonly node: number
+  readonly accept: AcceptMessage
+  readonly readStatus: ReadStatus
+  readonly cancel: CancelMessage
+  readonly readCounters: ReadCounters
+  /** In the order of the flow, so that nothing is begun that can not be ended. */
+  stop(): Promise<void>
+}
+
+/** Rejects with FabricError where the store is away; then nothing is left running. */
+export async function startDelivery(options: DeliveryOptions): Promise<Delivery> {
+  const { fabric, clock, random, settings, split, log } = options
+  // Unique to this run: names its routers, its leases and its writes.
+  const run = `${clock.now().toString(36)}-${Math.floor(random() * 0xffff_ffff).toString(36)}`
+  const events = new EventLog(fabric, split, run)
+  const queue = new ParkedQueue(fabric, split)
+  const expiry = new ExpiryLog(fabric, settings.expiryBucketMs)
+  const counters = new CounterStore(fabric)
+  const finder = new MessageFinder(fabric, split, events)
+  const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
+
+  const started: Stoppable[] = []
+  const stop = async () => {
+    for (const part of started.splice(0).reverse()) await part.stop()
+  }
+  const underLease = async (key: string, begin: () => Promise<Stoppable>) => {
+    const onError = (error: unknown) => log.warn({ error, key }, 'a step could not start or stop')
+    const role = new LeasedRole(new Lease(key, leases), clock, begin, onError)
+    started.push(role)
+    await role.start()
+  }
+
+  const beginRouting = (index: number, liveness: WorkerLiveness) => async () => {
+    const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
+    const router = new Router({
+      fabric,
+      clock,
+      settings,
+      log,
+      name: `${run}-${index}`,
+      messages: fabric.log(messagesStream(index)),
+      events,
+      sessions,
+      liveness,
+      parker: new Parker({ clock, queue, events, expiry, parkedMax: settings.parkedMax }),
+      secondLook: new SecondLook(fabric.bus, sessions, liveness, settings.controlTimeoutMs),
+    })
+    await router.start()
+    return router
+  }
+  const beginFold = (index: number) => async () => {
+    const { checkpointMs, counterDaysMax: daysMax } = settings
+    const fold = new StatsFold({
+      clock,
+      log,
+      events: fabric.log(eventsStream(index)),
+      index,
+      counters,
+      checkpointMs,
+      daysMax,
+    })
+    await fold.start()
+    return fold
+  }
+
+  try {
+    const node = new NodeNumber(leases, random)
+    started.push(node)
+    const number = await node.start()
+    // Started in the reverse of the flow, so that stop() ends it in its order.
+    if (settings.counting) for (let i = 0; i < split; i++) await underLease(`stats.${i}`, beginFold(i))
+    if (settings.expiring) {
+      const { expiryBucketMs: bucketMs, expiryLookBack: lookBack } = settings
+      await underLease('expire', async () => {
+        const step = new ExpireStep({ clock, log, events, expiry, queue, bucketMs, lookBack })
+        step.start()
+        return step
+      })
+    }
+    if (settings.settling) {
+      const { settleInFlightMax: inFlightMax } = settings
+      const settle = new SettleStep({ bus: fabric.bus, clock, log, events, queue, inFlightMax })
+      settle.start()
+      started.push(settle)
+    }
+    if (settings.routing) {
+      const liveness = new WorkerLiveness(fabric, clock)
+      started.push(liveness)
+      await liveness.start()
+      for (let i = 0; i < split; i++) await underLease(`router.${i}`, beginRouting(i, liveness))
+    }
+    return {
+      node: number,
+      accept: createAccept({ fabric, clock, split, events, ids: node }),
+      readStatus: createReadStatus({ events, finder, registrationIdOf: options.registrationIdOf }),
+      cancel: createCancel({ clock, events, finder, queue }),
+      readCounters: createReadCounters(counters, split),
+      stop,
+    }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}

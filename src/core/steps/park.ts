@@ -1,0 +1,175 @@
+/**
+ * park: appends what a device is owed to its queue, inside its limit, and tells who replaced or pushed out whom.
+ *
+ * Order of an overflow, so that the count of dropped messages is exact whatever crashes between: the victims' `dropped`
+ * events; the append, with the raised count and the list of victims; the deletes. A victim that is listed was counted.
+ * One that is not listed and has a `dropped` event was interrupted between the first two steps: it is counted now.
+ */
+import type { ParkedRecord, StoredMessage } from '../../../protocol/envelope.js'
+import type { Clock } from '../../clock.js'
+import { FabricError } from '../../fabric/fabric.js'
+import type { EventLog, FinalKind } from '../../store/events.js'
+import type { ExpiryLog } from '../../store/expiry.js'
+import { type ParkedEntry, type ParkedQueue, successor } from '../../store/parked.js'
+
+export interface ParkOptions {
+  clock: Clock
+  queue: ParkedQueue
+  events: EventLog
+  expiry: ExpiryLog
+  /** Most distinct messages in one queue. */
+  parkedMax: number
+}
+
+/**
+ * `parked`: in the queue now. `present`: was there already. `replaced`: a newer message with its collapse key is there:
+ * nothing was appended, and it ends as `collapsed`.
+ */
+export type ParkResult = 'parked' | 'present' | 'replaced'
+
+/** How often an append is tried again because somebody else wrote to the same queue. */
+const RACES_MAX = 16
+
+interface Plan {
+  record: ParkedRecord
+  follows: number
+  doomed: number[]
+}
+
+export class Parker {
+  constructor(private readonly options: ParkOptions) {}
+
+  /**
+   * Parks messages of one device in their order. Resolves with what became of each, once everything that has to be stored
+   * is stored; rejects with FabricError where that is not known.
+   * @param again the ids of messages that may be in the queue from an earlier try.
+   */
+  async park(device: string, messages: readonly StoredMessage[], again: ReadonlySet<bigint>): Promise<ParkResult[]> {
+    const results: ParkResult[] = []
+    const expiries: Promise<void>[] = []
+    let last: ParkedEntry | null | undefined
+    try {
+      for (const message of messages) {
+        const placed = await this.place(device, message, again.has(message.id), last)
+        results.push(placed.result)
+        last = placed.last
+        // An earlier try may have ended before its entry was written; a second entry is harmless.
+        if (placed.result !== 'replaced') expiries.push(this.scheduleExpiry(message, placed.sequence))
+      }
+    } catch (error) {
+      // Nothing is under way any more when the caller learns of it.
+      await Promise.allSettled(expiries)
+      throw error
+    }
+    await Promise.all(expiries)
+    return results
+  }
+
+  private scheduleExpiry(message: StoredMessage, parkedSequence: number): Promise<void> {
+    const { id, device, project, application, expiresAtMs } = message
+    const entry = { id, device, project, application, expiresAtMs, parkedSequence }
+    return this.options.expiry.add(entry, this.options.clock.now())
+  }
+
+  private async place(device: string, message: StoredMessage, again: boolean, known: ParkedEntry | null | undefined) {
+    const { queue } = this.options
+    let last = known === undefined ? await queue.last(device) : known
+    for (let race = 0; race < RACES_MAX; race++) {
+      // Also where an append of ours was stored and its answer was lost.
+      if (last?.record.message.id === message.id) return { result: 'present' as const, sequence: last.sequence, last }
+      const plan = await this.plan(device, message, again, last)
+      if ('result' in plan) return plan
+      const sequence = await queue.tryAppend(device, plan.record, plan.follows)
+      if (sequence !== null) {
+        await queue.delete(device, plan.doomed)
+        return { result: 'parked' as const, sequence, last: { sequence, record: plan.record } }
+      }
+      last = await queue.last(device)
+    }
+    throw new FabricError('unavailable', `the queue of ${device} does not stand still`)
+  }
+
+  private async plan(device: string, message: StoredMessage, again: boolean, last: ParkedEntry | null) {
+    const nowMs = this.options.clock.now()
+    if (last === null) return { record: first(message, nowMs), follows: 0, doomed: [] } satisfies Plan
+    const { depth, victims } = last.record
+    // `depth` is an upper bound: below the limit there is nothing to count, and nothing to look for.
+    if (!again && depth < this.options.parkedMax && message.collapseKey === '' && victims.length === 0) {
+      return { record: next(last, message, nowMs), follows: last.sequence, doomed: [] } satisfies Plan
+    }
+    const entries = await this.options.queue.walkAll(device, last)
+    const newest = entries.at(-1)
+    if (!newest) return { record: first(message, nowMs), follows: 0, doomed: [] } satisfies Plan
+    return this.planWith(entries, newest, message, nowMs)
+  }
+
+  private async planWith(entries: ParkedEntry[], newest: ParkedEntry, message: StoredMessage, nowMs: number) {
+    const listed = new Set(newest.record.victims)
+    const owed = entries.filter((entry) => !listed.has(entry.record.message.id))
+    const present = owed.find((entry) => entry.record.message.id === message.id)
+    if (present) return { result: 'present' as const, sequence: present.sequence, last: newest }
+    const sameKey = owed.map((entry) => entry.record.message).filter((other) => collapses(other, message))
+    // Ids are ordered by time: a late one does not replace what came after it.
+    if (sameKey.some((other) => other.id > message.id)) {
+      return { result: 'replaced' as const, sequence: 0, last: newest }
+    }
+    const collapsed = await this.endAll(sameKey, 'collapsed', nowMs)
+    const rest = owed.filter((entry) => !collapsed.has(entry.record.message.id))
+    const excess = distinct(rest).slice(0, Math.max(0, distinct(rest).length + 1 - this.options.parkedMax))
+    const dropped = await this.drop(excess, nowMs)
+    const pushedOut = new Set(excess.map((victim) => victim.id))
+    const survivors = rest.filter((entry) => !pushedOut.has(entry.record.message.id))
+    const doomed = entries.filter((entry) => !survivors.includes(entry))
+    const total = newest.record.dropped + dropped
+    const depth = distinct(survivors).length + 1
+    // From the old end the chain stays whole, and the victims in reach are listed; otherwise the survivors are.
+    const fromOldEnd = (doomed.at(-1)?.sequence ?? 0) < (survivors[0]?.sequence ?? Number.POSITIVE_INFINITY)
+    const record = fromOldEnd
+      ? { ...next(newest, message, nowMs), victims: doomed.map((entry) => entry.record.message.id) }
+      : successor(newest.record, message, survivors, nowMs)
+    const plan: Plan = {
+      record: { ...record, dropped: total, depth },
+      follows: newest.sequence,
+      doomed: doomed.map((entry) => entry.sequence),
+    }
+    return plan
+  }
+
+  /** How many of the victims are dropped by this queue and not counted yet. */
+  private async drop(victims: StoredMessage[], nowMs: number): Promise<number> {
+    const outcomes = await Promise.all(victims.map((victim) => this.end(victim, 'dropped', nowMs)))
+    return outcomes.filter((outcome) => outcome.won || outcome.existing.kind === 'dropped').length
+  }
+
+  private async endAll(messages: StoredMessage[], kind: FinalKind, nowMs: number): Promise<Set<bigint>> {
+    await Promise.all(messages.map((message) => this.end(message, kind, nowMs)))
+    return new Set(messages.map((message) => message.id))
+  }
+
+  private end(message: StoredMessage, kind: FinalKind, atMs: number) {
+    const { id, project, application, device } = message
+    return this.options.events.final(id, { kind, atMs, project, application, device, reason: '' })
+  }
+}
+
+function collapses(other: StoredMessage, message: StoredMessage): boolean {
+  return (
+    message.collapseKey !== '' &&
+    other.collapseKey === message.collapseKey &&
+    other.registration === message.registration
+  )
+}
+
+/** The messages of a queue, oldest first, copies once. */
+function distinct(entries: ParkedEntry[]): StoredMessage[] {
+  return [...new Map(entries.map((entry) => [entry.record.message.id, entry.record.message])).values()]
+}
+
+function first(message: StoredMessage, parkedAtMs: number): ParkedRecord {
+  return { previous: 0, depth: 1, queue: message.id, dropped: 0, victims: [], parkedAtMs, message, older: [] }
+}
+
+function next(last: ParkedEntry, message: StoredMessage, parkedAtMs: number): ParkedRecord {
+  const { depth, queue, dropped, victims } = last.record
+  return { previous: last.sequence, depth: depth + 1, queue, dropped, victims, parkedAtMs, message, older: [] }
+}

@@ -1,0 +1,399 @@
+/**
+ * route: takes accepted messages from one MESSAGES stream and brings each to a worker, to the device's queue, or to its
+ * end. The heart of "no loss": the JetStream acknowledgement comes last, after the `accepted` event is stored and the
+ * final event is stored or parking is complete. A crash anywhere before leads to a redelivery.
+ *
+ *   first delivery -> session known -> sent live -> ACKED -> final `delivered` -> ack
+ *                  -> in the lane of its device: look up the session -> live, or park
+ *   sent live      -> silent, refused, worker dead -> in the lane -> park -> ack
+ *   redelivery     -> in the lane -> park (never live; without an append where it has ended) -> ack
+ */
+import {
+  decodeRxBatch,
+  decodeStoredMessage,
+  Outcome,
+  type RxItem,
+  type StoredMessage,
+} from '../../../protocol/envelope.js'
+import { rxSubject } from '../../../protocol/subjects.js'
+import type { Clock } from '../../clock.js'
+import type { BusMessage, Consumption, Delivery, Fabric, Log, Subscription } from '../../fabric/fabric.js'
+import type { Logger } from '../../observe/log.js'
+import type { EventLog, FinalKind } from '../../store/events.js'
+import type { SessionEntry } from '../../store/sessions.js'
+import type { CoreSettings } from '../settings.js'
+import { InHand, type Target } from './in-hand.js'
+import { Lanes } from './lanes.js'
+import type { Parker } from './park.js'
+import type { Liveness, SecondLook, SessionLookup } from './second-look.js'
+import { SessionCache, sameSession } from './session-cache.js'
+import { TxBatcher } from './tx-batcher.js'
+
+export interface RouterOptions {
+  fabric: Fabric
+  clock: Clock
+  settings: CoreSettings
+  log: Logger
+  /** Unique to this router and run: outcomes come to `rx.<name>`. One token. */
+  name: string
+  /** The MESSAGES stream that it routes. */
+  messages: Log
+  events: EventLog
+  sessions: SessionLookup
+  liveness: Liveness
+  parker: Parker
+  secondLook: SecondLook
+}
+
+const DURABLE = 'route'
+/** A record of a later version waits for a router that knows it. */
+const UNREADABLE_RETRY_MS = 30_000
+
+export class Router {
+  private readonly inHand = new InHand()
+  private readonly cache: SessionCache
+  private readonly batcher: TxBatcher
+  private readonly lanes: Lanes<Target>
+  private readonly endings = new Set<Promise<void>>()
+  private consumption: Consumption | null = null
+  private subscriptions: Subscription[] = []
+  private cancelSweep: (() => void) | null = null
+  private sweeps = 0
+  private stopping = false
+
+  constructor(private readonly options: RouterOptions) {
+    const { fabric, clock, settings, name } = options
+    const { batchItemsMax: itemsMax, batchBytesMax: bytesMax } = settings
+    this.cache = new SessionCache(settings.sessionsCachedMax)
+    this.batcher = new TxBatcher({ bus: fabric.bus, clock, router: name, itemsMax, bytesMax })
+    this.lanes = new Lanes((device, queue) => this.workLane(device, queue))
+  }
+
+  async start(): Promise<void> {
+    const { fabric, name, settings, messages } = this.options
+    const { ackWaitMs, routePendingMax: pendingMax } = settings
+    this.subscriptions = [rxSubject(name), `${rxSubject(name)}.*`].map((subject) =>
+      fabric.bus.subscribe(subject, (message) => this.onOutcomes(message)),
+    )
+    this.sweep()
+    this.consumption = await messages.consume({ durable: DURABLE, ackWaitMs, pendingMax }, (d) => this.onDelivery(d))
+  }
+
+  /** Takes nothing new, waits for what is under way, and gives the rest back to be delivered to another router. */
+  async stop(): Promise<void> {
+    this.stopping = true
+    await this.consumption?.stop()
+    this.batcher.flush()
+    const { clock, settings } = this.options
+    for (let waited = 0; this.inHand.size > 0 && waited < settings.drainMs; waited += settings.sweepMs) {
+      await new Promise<void>((resolve) => clock.after(settings.sweepMs, resolve))
+    }
+    this.cancelSweep?.()
+    for (const subscription of this.subscriptions) subscription.unsubscribe()
+    for (const target of this.inHand.all()) this.giveBack(target)
+    await this.lanes.idle()
+    await Promise.all(this.endings)
+  }
+
+  /** Messages in hand, for tests and metrics. */
+  get pending(): number {
+    return this.inHand.size
+  }
+
+  // ---- from JetStream -------------------------------------------------------------------------
+
+  private onDelivery(delivery: Delivery): void {
+    const message = this.stopping ? null : this.read(delivery)
+    if (message === null) {
+      delivery.nak(this.stopping ? 0 : UNREADABLE_RETRY_MS)
+      return
+    }
+    const known = this.inHand.get(message.id)
+    // Its ack wait ran out while we work on it: the work goes on, and acknowledges this delivery.
+    if (known) known.delivery = delivery
+    else this.take(message, delivery)
+  }
+
+  private take(message: StoredMessage, delivery: Delivery): void {
+    const redelivered = delivery.deliveryCount > 1
+    const target: Target = {
+      message,
+      delivery,
+      redelivered,
+      accepted: isStored(this.options.events.accepted(message)),
+      state: 'lane',
+      // A redelivered message never goes live: the device may have it, and its acknowledgement may be under way.
+      next: redelivered ? 'park' : 'send',
+      session: null,
+      batch: 0,
+      sentSweep: 0,
+      ackedAtMs: 0,
+      why: redelivered ? 'redelivered' : '',
+    }
+    this.inHand.take(target)
+    const session = redelivered || this.lanes.busy(message.device) ? undefined : this.cached(message.device)
+    if (session) this.send(target, session)
+    else this.lanes.push(message.device, target)
+  }
+
+  private read(delivery: Delivery): StoredMessage | null {
+    try {
+      return decodeStoredMessage(delivery.body)
+    } catch (error) {
+      this.options.log.error({ error, subject: delivery.subject }, 'an accepted message can not be read')
+      return null
+    }
+  }
+
+  private cached(device: string): SessionEntry | undefined {
+    const session = this.cache.get(device)
+    return session && !this.options.liveness.isDead(session.instance, session.worker) ? session : undefined
+  }
+
+  // ---- to workers -----------------------------------------------------------------------------
+
+  private send(target: Target, session: SessionEntry): void {
+    const { message } = target
+    const nowMs = this.options.clock.now()
+    if (isExpired(message, nowMs)) {
+      this.end(target, 'expired', isOnlyNow(message) ? 'not_connected' : '', nowMs)
+      return
+    }
+    // A message for now is worth the time that a device has to acknowledge.
+    const until = isOnlyNow(message) ? nowMs + this.options.settings.silentMs : message.expiresAtMs
+    target.session = session
+    target.sentSweep = this.sweeps
+    this.inHand.sent(target)
+    const { id, device, frame } = message
+    target.batch = this.batcher.add(session.instance, session.worker, { id, device, expiresAtMs: until, frame })
+  }
+
+  // ---- from workers ---------------------------------------------------------------------------
+
+  private onOutcomes(message: BusMessage): void {
+    try {
+      if (message.noResponders) this.onDeadWorker(this.batcher.batchOfReply(message.subject))
+      else for (const item of decodeRxBatch(message.body).items) this.onOutcome(item)
+    } catch (error) {
+      this.options.log.warn({ error, subject: message.subject }, 'outcomes of a worker can not be read')
+    }
+  }
+
+  private onDeadWorker(batch: number | null): void {
+    if (batch === null) return
+    for (const target of this.inHand.sentWithBatch(batch)) this.toLane(target, 'worker_dead')
+  }
+
+  private onOutcome({ id, device, outcome, atMs }: RxItem): void {
+    const target = this.inHand.get(id)
+    // Late: it was parked meanwhile, or belongs to an earlier router. Its end comes by way of settle.
+    if (!target || target.message.device !== device) return
+    if (outcome === Outcome.ACKED) {
+      if (target.state === 'live') this.end(target, 'delivered', '', atMs)
+      // Parking that began completes; the acknowledgement only becomes the final event, when the lane comes to it.
+      else if (target.state !== 'ending') target.ackedAtMs = atMs
+      return
+    }
+    if (target.state !== 'live') return
+    if (outcome === Outcome.EXPIRED) this.end(target, 'expired', '', this.options.clock.now())
+    else if (outcome === Outcome.NOT_HERE) this.toLane(target, 'not_here')
+    else this.toLane(target, outcome === Outcome.WINDOW_FULL ? 'window_full' : 'closed')
+  }
+
+  /** Back from a worker, undelivered. */
+  private toLane(target: Target, why: string): void {
+    const { device } = target.message
+    if (why !== 'window_full') this.cache.forget(device)
+    // The session may have moved: one more try, live. A second "not here" is parked.
+    target.next = why === 'not_here' && target.why !== 'not_here' ? 'send' : 'park'
+    target.why = why
+    this.inHand.back(target, 'lane')
+    this.lanes.push(device, target)
+  }
+
+  /** One sweep over what is out, oldest first, instead of a timer for each message. */
+  private sweep(): void {
+    const { clock, settings } = this.options
+    this.cancelSweep = clock.after(settings.sweepMs, () => {
+      const patience = Math.ceil(settings.silentMs / settings.sweepMs)
+      this.sweeps++
+      for (const target of this.inHand.sentUntil(this.sweeps - 1 - patience)) this.toLane(target, 'silent')
+      this.sweep()
+    })
+  }
+
+  // ---- lanes: one device, one thing at a time -------------------------------------------------
+
+  private async workLane(device: string, queue: Target[]): Promise<void> {
+    const head = queue[0]
+    if (!head) return
+    try {
+      if (this.stopping) for (const target of queue.splice(0)) this.giveBack(target)
+      else if (head.next === 'send') await this.findSession(device, queue)
+      else await this.parkAll(device, takeWhile(queue, 'park'))
+    } catch (error) {
+      // A fault of ours, not of the store: what is concerned comes again.
+      this.options.log.error({ error, device }, 'a lane failed')
+      for (const target of queue.splice(0)) this.giveBack(target)
+    }
+  }
+
+  /** Sends what waits for the session; where there is none, leaves everything in the lane to be parked. */
+  private async findSession(device: string, queue: Target[]): Promise<void> {
+    const moved = queue[0]?.session !== null
+    let found: SessionEntry | null
+    try {
+      found = (moved ? undefined : this.cached(device)) ?? (await this.look(device, moved))
+    } catch (error) {
+      this.options.log.debug({ error, device }, 'a session can not be looked up')
+      for (const target of takeWhile(queue, 'send')) this.giveBack(target)
+      return
+    }
+    // From here on nothing is awaited: no later message of the device can come between.
+    if (found) this.cache.remember(device, found)
+    for (let head = queue[0]; head?.next === 'send'; head = queue[0]) {
+      const denied = found !== null && head.session !== null && sameSession(head.session, found)
+      if (found === null || denied) {
+        this.cache.forget(device)
+        for (const target of queue) {
+          target.next = 'park'
+          target.why ||= 'not_connected'
+        }
+        return
+      }
+      queue.shift()
+      this.send(head, found)
+    }
+  }
+
+  private async look(device: string, authoritative: boolean): Promise<SessionEntry | null> {
+    const { sessions, liveness } = this.options
+    const session = await sessions.lookup(device, { authoritative })
+    return session?.live && !liveness.isDead(session.instance, session.worker) ? session : null
+  }
+
+  private async parkAll(device: string, targets: Target[]): Promise<void> {
+    for (const target of targets) target.state = 'parking'
+    const { clock, parker, secondLook, log } = this.options
+    const owed: Target[] = []
+    const over: Target[] = []
+    try {
+      for (const [target, ended] of await this.withFinals(targets)) {
+        const { message } = target
+        if (ended) over.push(target)
+        else if (target.ackedAtMs > 0) this.end(target, 'delivered', '', target.ackedAtMs)
+        else if (isOnlyNow(message)) this.end(target, 'expired', onlyNowReason(target), clock.now())
+        else if (isExpired(message, clock.now())) this.end(target, 'expired', '', clock.now())
+        else owed.push(target)
+      }
+      if (owed.length + over.length === 0) return
+      const again = new Set(owed.filter((target) => target.redelivered).map((target) => target.message.id))
+      const messages = owed.map((target) => target.message)
+      const results = await parker.park(device, messages, again)
+      const replaced = owed.filter((_, index) => results[index] === 'replaced')
+      for (const target of replaced) this.end(target, 'collapsed', '', clock.now())
+      const parked = owed.filter((_, index) => results[index] !== 'replaced')
+      const told = owed.filter((_, index) => results[index] === 'parked').map((target) => this.tellParked(target))
+      // What has ended is looked after as well: a copy of it may still be in the queue, and its worker settles that.
+      const [seen] = await Promise.all([secondLook.isSeen(device), ...told])
+      for (const target of [...parked, ...over]) this.finishParking(target, seen)
+    } catch (error) {
+      log.debug({ error, device }, 'parking did not complete')
+      for (const target of targets) if (target.state === 'parking') this.giveBack(target)
+    }
+  }
+
+  /** A redelivered message may have ended already; a first delivery has not been through here. */
+  private withFinals(targets: Target[]): Promise<[Target, boolean][]> {
+    return Promise.all(
+      targets.map(async (target): Promise<[Target, boolean]> => {
+        if (!target.redelivered) return [target, false]
+        return [target, (await this.options.events.readFinal(target.message.id)) !== null]
+      }),
+    )
+  }
+
+  /** For the trace. It decides nothing, so what the store does not take is left out. */
+  private async tellParked(target: Target): Promise<void> {
+    const { clock, events, log } = this.options
+    const { id } = target.message
+    try {
+      await events.trace(id, { step: 'parked', atMs: clock.now(), reason: target.why })
+    } catch (error) {
+      log.debug({ error, id }, 'the trace of a message has a gap')
+    }
+  }
+
+  private finishParking(target: Target, seen: boolean): void {
+    if (!seen) this.giveBack(target)
+    else if (target.ackedAtMs > 0) this.end(target, 'delivered', '', target.ackedAtMs)
+    else this.follow(this.acknowledge(target))
+  }
+
+  // ---- the end --------------------------------------------------------------------------------
+
+  /** Writes the final event and then acknowledges. */
+  private end(target: Target, kind: FinalKind, reason: string, atMs: number): void {
+    this.inHand.back(target, 'ending')
+    this.follow(this.writeEnd(target, kind, reason, atMs))
+  }
+
+  private async writeEnd(target: Target, kind: FinalKind, reason: string, atMs: number): Promise<void> {
+    const { events, log } = this.options
+    const { id, project, application, device } = target.message
+    try {
+      const outcome = await events.final(id, { kind, atMs, project, application, device, reason })
+      if (kind === 'delivered' && !outcome.won && outcome.existing.kind !== 'delivered') {
+        await events.trace(id, { step: 'late_ack', atMs, reason: outcome.existing.kind })
+      }
+    } catch (error) {
+      log.debug({ error, id }, 'a final event can not be written')
+      this.giveBack(target)
+      return
+    }
+    await this.acknowledge(target)
+  }
+
+  /** The only place that acknowledges: everything that the message is owed is stored by now, but the accepted event. */
+  private async acknowledge(target: Target): Promise<void> {
+    const stored = (await target.accepted) || (await isStored(this.options.events.accepted(target.message)))
+    if (stored) {
+      this.inHand.release(target)
+      target.delivery.ack()
+    } else this.giveBack(target)
+  }
+
+  private giveBack(target: Target): void {
+    this.inHand.release(target)
+    target.delivery.nak(this.stopping ? 0 : this.options.settings.retryMs)
+  }
+
+  /** Keeps count of what stop() has to wait for. */
+  private follow(ending: Promise<void>): void {
+    this.endings.add(ending)
+    void ending.finally(() => this.endings.delete(ending))
+  }
+}
+
+const isStored = (append: Promise<void>) =>
+  append.then(
+    () => true,
+    () => false,
+  )
+
+/** ttl 0s: only for a device that is connected now; never parked. */
+const isOnlyNow = (message: StoredMessage) => message.expiresAtMs <= message.acceptedAtMs
+
+/** "Now" is not over while the message is on its way; clocks of core processes may differ by so much. */
+const ON_ITS_WAY_MS = 30_000
+
+const isExpired = (message: StoredMessage, nowMs: number) =>
+  isOnlyNow(message) ? message.acceptedAtMs + ON_ITS_WAY_MS <= nowMs : message.expiresAtMs <= nowMs
+
+const onlyNowReason = (target: Target) => (target.session || target.redelivered ? 'not_acknowledged' : 'not_connected')
+
+/** Takes from the front of a lane what wants the same. */
+function takeWhile(queue: Target[], next: Target['next']): Target[] {
+  const end = queue.findIndex((target) => target.next !== next)
+  return queue.splice(0, end < 0 ? queue.length : end)
+}

@@ -1,0 +1,93 @@
+/**
+ * COUNTERS: checkpoints of the fold over EVENTS. `<i>` has the sequence up to which EVENTS_<i> is counted everywhere;
+ * `<i>.<project>` has the counts of one project and the sequence up to which these are.
+ */
+import { Packr } from 'msgpackr'
+import { Bucket } from '../../protocol/subjects.js'
+import { type Fabric, FabricError, type Table } from '../fabric/fabric.js'
+
+/** What is counted of a unicast target, in the order of a stored row. */
+export const COUNTED = ['accepted', 'delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
+export type Counted = (typeof COUNTED)[number]
+
+export interface CounterRow {
+  application: string
+  /** UTC day on which the message was accepted, `2025-01-31`; OLDER_DAYS: all days before those kept apart. */
+  day: string
+  counts: Record<Counted, number>
+}
+
+export const OLDER_DAYS = 'older'
+
+export interface ProjectCounters {
+  sequence: number
+  rows: CounterRow[]
+}
+
+export interface Stored<T> {
+  value: T
+  revision: number
+}
+
+const VERSION = 1
+const packr = new Packr({ useRecords: false })
+
+export class CounterStore {
+  private readonly table: Table
+
+  constructor(fabric: Fabric) {
+    this.table = fabric.table(Bucket.COUNTERS)
+  }
+
+  /** Up to where EVENTS_<index> is counted. */
+  async position(index: number): Promise<Stored<number>> {
+    const entry = await this.table.get(String(index), { authoritative: true })
+    if (entry === null || entry.deleted) return { value: 0, revision: entry?.revision ?? 0 }
+    return { value: unpack(entry.value)[1] as number, revision: entry.revision }
+  }
+
+  /** Compare-and-set; rejects with FabricError `wrong_last_sequence` where another fold wrote. */
+  writePosition(index: number, sequence: number, revision: number): Promise<number> {
+    return this.table.put(String(index), packr.pack([VERSION, sequence]), revision)
+  }
+
+  async project(index: number, project: string): Promise<ProjectCounters | null> {
+    const entry = await this.table.get(`${index}.${project}`, { authoritative: true })
+    return entry === null || entry.deleted ? null : decode(entry.value)
+  }
+
+  /** All projects of one fold. */
+  async projects(index: number): Promise<Map<string, Stored<ProjectCounters>>> {
+    const found = new Map<string, Stored<ProjectCounters>>()
+    for (const { key, value, revision, deleted } of await this.table.entries(`${index}.*`)) {
+      if (!deleted) found.set(key.slice(key.indexOf('.') + 1), { value: decode(value), revision })
+    }
+    return found
+  }
+
+  /** Compare-and-set, as writePosition. */
+  writeProject(index: number, project: string, counters: ProjectCounters, revision: number): Promise<number> {
+    const rows = counters.rows.map((row) => [row.application, row.day, ...COUNTED.map((what) => row.counts[what])])
+    return this.table.put(`${index}.${project}`, packr.pack([VERSION, counters.sequence, rows]), revision)
+  }
+}
+
+export function emptyCounts(): Record<Counted, number> {
+  return { accepted: 0, delivered: 0, expired: 0, dropped: 0, collapsed: 0, cancelled: 0, failed: 0 }
+}
+
+function decode(value: Uint8Array): ProjectCounters {
+  const f = unpack(value)
+  const rows = (f[2] as (string | number)[][]).map((row): CounterRow => {
+    const counts = emptyCounts()
+    for (const [index, what] of COUNTED.entries()) counts[what] = (row[index + 2] as number | undefined) ?? 0
+    return { application: row[0] as string, day: row[1] as string, counts }
+  })
+  return { sequence: f[1] as number, rows }
+}
+
+function unpack(value: Uint8Array): unknown[] {
+  const f: unknown = packr.unpack(value)
+  if (!Array.isArray(f) || f[0] !== VERSION) throw new FabricError('unavailable', 'counters of another version')
+  return f
+}

@@ -1,0 +1,84 @@
+/**
+ * EXPIRY: what was parked, by the span of time ("bucket") in which it expires, so that the expiry step reads only what is
+ * due. An entry names a message and its device; it outlives the parked record and any process.
+ */
+import { Packr } from 'msgpackr'
+import { partitionOf } from '../../protocol/message-id.js'
+import { EXPIRY_STREAM, expirySubject } from '../../protocol/subjects.js'
+import { type Fabric, FabricError, type Log } from '../fabric/fabric.js'
+
+export interface ExpiryEntry {
+  id: bigint
+  device: string
+  project: string
+  application: string
+  expiresAtMs: number
+  /** Where it was parked; it may have moved since. */
+  parkedSequence: number
+}
+
+export interface FoundEntry {
+  bucket: number
+  sequence: number
+  /** Null: of a version that is not known. */
+  entry: ExpiryEntry | null
+}
+
+const VERSION = 1
+const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
+
+export class ExpiryLog {
+  private readonly log: Log
+
+  /** @param bucketMs length of a bucket; the same in every process of an installation. */
+  constructor(
+    fabric: Fabric,
+    private readonly bucketMs: number,
+  ) {
+    this.log = fabric.log(EXPIRY_STREAM)
+  }
+
+  bucketOf(atMs: number): number {
+    return Math.floor(atMs / this.bucketMs)
+  }
+
+  /** Never into a bucket that has begun: that one may be being emptied. */
+  async add(entry: ExpiryEntry, nowMs: number): Promise<void> {
+    const bucket = Math.max(this.bucketOf(entry.expiresAtMs), this.bucketOf(nowMs) + 1)
+    const { id, device, project, application, expiresAtMs, parkedSequence } = entry
+    const body = packr.pack([VERSION, id, device, project, application, expiresAtMs, parkedSequence])
+    await this.log.append(expirySubject(bucket, partitionOf(device)), body)
+  }
+
+  /** The next entry of a bucket (of any, where that is null) from a sequence on. */
+  async next(bucket: number | null, fromSequence: number): Promise<FoundEntry | null> {
+    const record = await this.log.next(bucket === null ? 'expiry.>' : bucketFilter(bucket), fromSequence)
+    if (record === null) return null
+    return { bucket: Number(record.subject.split('.')[1]), sequence: record.sequence, entry: entryOf(record.body) }
+  }
+
+  /** Forgets a whole bucket at once. */
+  async forget(bucket: number): Promise<void> {
+    await this.log.purge(bucketFilter(bucket))
+  }
+
+  async lastSequence(): Promise<number> {
+    return (await this.log.state()).lastSequence
+  }
+}
+
+const bucketFilter = (bucket: number) => `expiry.${bucket}.>`
+
+function entryOf(body: Uint8Array): ExpiryEntry | null {
+  const f: unknown = packr.unpack(body)
+  if (!Array.isArray(f)) throw new FabricError('unavailable', 'an entry of EXPIRY is not an array')
+  if (f[0] !== VERSION) return null
+  return {
+    id: f[1] as bigint,
+    device: f[2] as string,
+    project: f[3] as string,
+    application: f[4] as string,
+    expiresAtMs: f[5] as number,
+    parkedSequence: f[6] as number,
+  }
+}

@@ -1,0 +1,107 @@
+/** A delivery core on a Fabric, with quick settings, and what tests of its steps ask of it. */
+import { Value } from 'typebox/value'
+import { partitionOf } from '../../protocol/message-id.js'
+import { messageByIdFilter, messagesStream } from '../../protocol/subjects.js'
+import { type Clock, sleep, systemClock } from '../../src/clock.js'
+import type { AcceptCommand, AcceptTarget } from '../../src/core/http/ports.js'
+import { CoreSettings } from '../../src/core/settings.js'
+import { type Delivery, startDelivery } from '../../src/core/steps/delivery.js'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { createLogger, silentLogger } from '../../src/observe/log.js'
+import { EventLog, type FinalEvent } from '../../src/store/events.js'
+import { ParkedQueue } from '../../src/store/parked.js'
+import { SplitLog } from '../../src/store/split.js'
+
+export const PROJECT = 'acme'
+export const APPLICATION = 'app_aaaaaaaaaaaaaaaaaaaa'
+
+export const quickSettings: CoreSettings = {
+  ...(Value.Default(CoreSettings, {}) as CoreSettings),
+  leaseMs: 600,
+  ackWaitMs: 1_000,
+  silentMs: 200,
+  sweepMs: 20,
+  controlTimeoutMs: 300,
+  retryMs: 50,
+  drainMs: 500,
+  expiryBucketMs: 500,
+  checkpointMs: 50,
+}
+
+export function deviceName(n: number): string {
+  return `dev_${n.toString(36).padStart(20, '0')}`
+}
+
+export function targetOf(device: string, registration = 1): AcceptTarget {
+  return { application: APPLICATION, device, registration, registrationId: `${device}/${registration}` }
+}
+
+export function command(devices: string[], changes: Partial<AcceptCommand> = {}): AcceptCommand {
+  return {
+    project: PROJECT,
+    type: devices.length === 1 ? 'device' : 'devices',
+    targets: devices.map((device) => targetOf(device)),
+    group: null,
+    ttlMs: 3_600_000,
+    priority: 'normal',
+    collapseKey: '',
+    title: 'title',
+    message: 'message',
+    data: new Uint8Array(),
+    ...changes,
+  }
+}
+
+export interface TestCore extends Delivery {
+  readonly events: EventLog
+  readonly queue: ParkedQueue
+  /** Waits for the final event of a target. */
+  final(id: bigint): Promise<FinalEvent>
+  /** Waits until MESSAGES does not hold the target any more: it was acknowledged. */
+  acknowledged(device: string, id: bigint): Promise<void>
+  isStored(device: string, id: bigint): Promise<boolean>
+}
+
+/** @param fabric of the core; its logs are what the test looks at as well. */
+export async function startTestCore(
+  fabric: Fabric,
+  split: number,
+  settings: Partial<CoreSettings> = {},
+  clock: Clock = systemClock,
+): Promise<TestCore> {
+  const delivery = await startDelivery({
+    fabric,
+    clock,
+    random: Math.random,
+    settings: { ...quickSettings, ...settings },
+    split,
+    log: process.env.TEST_LOG ? createLogger('core', { level: 'debug', format: 'text' }) : silentLogger,
+    registrationIdOf: ({ device, registration }) => `${device}/${registration}`,
+  })
+  const events = new EventLog(fabric, split, 'test')
+  const messages = new SplitLog(fabric, messagesStream, split)
+  const isStored = async (device: string, id: bigint) =>
+    (await messages.ofDevice(device).next(messageByIdFilter(partitionOf(device), id), 1)) !== null
+  return {
+    ...delivery,
+    events,
+    queue: new ParkedQueue(fabric, split),
+    isStored,
+    final: (id) => eventually(clock, `the end of ${id}`, () => events.readFinal(id)),
+    acknowledged: async (device, id) => {
+      await eventually(clock, `the acknowledgement of ${id}`, async () => ((await isStored(device, id)) ? null : true))
+    },
+  }
+}
+
+const POLL_MS = 5
+const PATIENCE_MS = 15_000
+
+/** Polls a store, which has no event for it, until there is a value. */
+export async function eventually<T>(clock: Clock, what: string, look: () => Promise<T | null>): Promise<T> {
+  for (const deadline = clock.now() + PATIENCE_MS; clock.now() < deadline; await sleep(clock, POLL_MS)) {
+    const value = await look()
+    if (value !== null) return value
+  }
+  throw new Error(`${what} did not come`)
+}

@@ -1,0 +1,88 @@
+/** A transport worker that does on the bus what its test says: no sockets, no devices. */
+import {
+  type ControlReply,
+  decodeControlRequest,
+  decodeSettleReply,
+  decodeTxBatch,
+  encodeControlReply,
+  encodeRxBatch,
+  encodeSettleRequest,
+  Outcome,
+  type OutcomeCode,
+  type SettleItem,
+  type TxItem,
+} from '../../protocol/envelope.js'
+import { Bucket, controlSubject, rxSubject, SETTLE_SUBJECT, txSubject } from '../../protocol/subjects.js'
+import { type Clock, systemClock } from '../../src/clock.js'
+import type { Fabric, Subscription } from '../../src/fabric/fabric.js'
+import { SessionTable } from '../../src/store/sessions.js'
+
+export type OnItem = (item: TxItem) => OutcomeCode | 'silent' | Promise<OutcomeCode | 'silent'>
+
+export class FakeWorker {
+  readonly items: TxItem[] = []
+  readonly asked: string[] = []
+  readonly instance = 'test'
+  private readonly sessions: SessionTable
+  private subscriptions: Subscription[] = []
+  private connection = 0
+  onItem: OnItem = () => Outcome.ACKED
+  onCatchUp: (device: string) => ControlReply | 'silent' = () => 'here'
+
+  constructor(
+    private readonly fabric: Fabric,
+    readonly worker = '0-test',
+    private readonly clock: Clock = systemClock,
+  ) {
+    this.sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
+  }
+
+  start(): this {
+    const { bus } = this.fabric
+    this.subscriptions = [
+      bus.subscribe(txSubject(this.instance, this.worker), ({ body }) => {
+        const { router, items } = decodeTxBatch(body)
+        for (const item of items) void this.take(router, item)
+      }),
+      bus.subscribe(controlSubject(this.instance, this.worker), ({ body, reply }) => {
+        const request = decodeControlRequest(body)
+        this.asked.push(request.device)
+        const answer = this.onCatchUp(request.device)
+        if (answer !== 'silent') bus.publish(reply, encodeControlReply(answer))
+      }),
+    ]
+    return this
+  }
+
+  /** Gone as by kill -9: the server answers for it that nobody serves its subjects. */
+  die(): void {
+    for (const subscription of this.subscriptions.splice(0)) subscription.unsubscribe()
+  }
+
+  /** Writes a session of the device at this worker. */
+  async connect(device: string): Promise<number> {
+    const connection = ++this.connection
+    const { instance, worker } = this
+    const claim = await this.sessions.claim(device, { instance, worker, connection: this.clock.now() + connection })
+    if (!claim.ok) throw new Error(`the session of ${device} was refused`)
+    return claim.revision
+  }
+
+  report(router: string, id: bigint, device: string, outcome: OutcomeCode): void {
+    const { instance, worker } = this
+    const item = { id, device, outcome, atMs: this.clock.now() }
+    this.fabric.bus.publish(rxSubject(router), encodeRxBatch({ instance, worker, items: [item] }))
+  }
+
+  /** Resolves with the confirmed sequences. */
+  async settle(items: SettleItem[]): Promise<number[]> {
+    const request = encodeSettleRequest({ instance: this.instance, worker: this.worker, items })
+    return decodeSettleReply(await this.fabric.bus.request(SETTLE_SUBJECT, request, { timeoutMs: 5_000 }))
+  }
+
+  private async take(router: string, item: TxItem): Promise<void> {
+    this.items.push(item)
+    const outcome = await this.onItem(item)
+    if (outcome !== 'silent') this.report(router, item.id, item.device, outcome)
+  }
+}
