@@ -282,7 +282,7 @@ export class DeviceConnection {
     }
     this.phase = 'raising'
     this.raiseAbove = 0
-    // A turn of its own connection: acks collected before are void.
+    // What was collected before belongs to a turn before.
     this.flush()
     this.change({ kind: 'connection', connection })
     this.turn().raises = true
@@ -531,7 +531,8 @@ export class DeviceConnection {
   }
 
   private acknowledge(now: number, turn: Turn): void {
-    if (this.phase !== 'live' || turn.connection !== this.memory.connection) return
+    // A connection that has ended takes its acknowledgements along: the server sends again.
+    if (this.phase !== 'live') return
     const { ackIdsMax } = this.options.settings
     for (let from = 0; from < turn.acks.length; from += ackIdsMax) {
       this.send(now, { type: 'ACK', ids: turn.acks.slice(from, from + ackIdsMax) })
@@ -548,7 +549,7 @@ export class DeviceConnection {
   }
 
   private turn(): Turn {
-    return this.turns.open(this.memory.connection)
+    return this.turns.open()
   }
 
   private forgetAt(now: number, expiresAtSeconds: number): number {

@@ -12,9 +12,10 @@ export interface Turn {
   /** Message ids to acknowledge. */
   acks: bigint[]
   events: ConnectionEvent[]
-  /** The connection on which the acks are due; those of an earlier one would say nothing to the next. */
-  connection: number
-  /** This turn raises the connection number: HELLO waits for it. */
+  /**
+   * This turn raises the connection number: HELLO waits for it, and so for every turn before it. Acknowledgements of one
+   * connection are therefore sent or void before the next one is open.
+   */
   raises: boolean
 }
 
@@ -25,8 +26,8 @@ export class Turns {
   private held: ConnectionEvent[] = []
 
   /** The turn that collects now. */
-  open(connection: number): Turn {
-    this.current ??= { changes: [], acks: [], events: [], connection, raises: false }
+  open(): Turn {
+    this.current ??= { changes: [], acks: [], events: [], raises: false }
     return this.current
   }
 

@@ -1,0 +1,223 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { Close } from '../../protocol/close-codes.js'
+import type { ServerFrame } from '../../protocol/frame-types.js'
+import { deviceSettings } from '../../src/device/settings.js'
+import { MachineModel } from './machine.js'
+import { notify, welcome } from './scripted-server.js'
+
+type Step = { does: string; run: (model: MachineModel) => void }
+
+const ids = fc.bigInt({ min: 1n, max: 12n })
+const step = (does: string, run: (model: MachineModel) => void): Step => ({ does, run })
+const group = (id: bigint, sequence: number): ServerFrame => ({
+  ...notify(id),
+  type: 'NOTIFY_GROUP',
+  target: { kind: 'app', name: 'app_a' },
+  project: 'p',
+  sequence,
+})
+
+/** Where each kind of step may go wrong most, it stands more often. */
+const steps: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 2, arbitrary: fc.constant(step('open', (m) => m.openSocket())) },
+  { weight: 2, arbitrary: fc.constant(step('welcome', (m) => m.receive(welcome({ serverTimeMs: m.now })))) },
+  { weight: 6, arbitrary: fc.constant(step('connect', connect)) },
+  { weight: 12, arbitrary: fc.array(ids, { minLength: 1, maxLength: 4 }).map(notifies) },
+  { weight: 3, arbitrary: fc.tuple(ids, fc.nat(50)).map(([id, at]) => step(`group ${id}@${at}`, groups(id, at))) },
+  { weight: 8, arbitrary: fc.constant(step('end turn', (m) => m.endTurn())) },
+  { weight: 8, arbitrary: fc.constant(step('confirm', (m) => m.confirm())) },
+  { weight: 8, arbitrary: fc.constant(step('hand over', (m) => m.handOver())) },
+  { weight: 6, arbitrary: fc.integer({ min: 1, max: 70_000 }).map((ms) => step(`+${ms}`, (m) => m.advance(ms))) },
+  { weight: 1, arbitrary: fc.constant(step('clock back', (m) => m.advance(-3_600_000))) },
+  { weight: 2, arbitrary: fc.constant(step('write fails', (m) => m.failWrite())) },
+  { weight: 2, arbitrary: fc.constant(step('crash', (m) => m.crash())) },
+  { weight: 3, arbitrary: fc.constant(step('pong', (m) => m.receive({ type: 'PONG' }))) },
+  { weight: 3, arbitrary: fc.constantFrom(...comingBack()).map((c) => step(`closed ${c}`, (m) => m.loseSocket(c))) },
+  { weight: 1, arbitrary: fc.constant(step('go away', (m) => m.receive(goaway))) },
+  { weight: 1, arbitrary: fc.constant(step('stale', (m) => m.receive(stale))) },
+  { weight: 1, arbitrary: fc.constant(step('caught up', (m) => m.receive(caughtUp))) },
+)
+
+const goaway: ServerFrame = { type: 'GOAWAY', reason: 'rebalance', afterMs: 100, jitterMs: 100, url: 'ws://b' }
+const stale: ServerFrame = {
+  type: 'ERROR',
+  code: 'stale_connection',
+  detail: '',
+  request: 0,
+  retryAfterMs: 50,
+  connection: 900,
+}
+const caughtUp: ServerFrame = { type: 'CAUGHT_UP', cursor: { incarnation: 1n, sequence: 30, subscriptions: 1 } }
+
+/** As far towards `live` as what is pending allows: only the oldest write is confirmed. */
+function connect(model: MachineModel): void {
+  if (model.machine.state === 'live') return
+  model.advance(Math.min(model.machine.nextInMs(model.now), 600_000))
+  model.confirm()
+  model.openSocket()
+  model.receive(welcome({ serverTimeMs: model.now }))
+}
+
+function notifies(list: bigint[]): Step {
+  return step(`notify ${list.join()}`, (m) => m.receive(...list.map((id) => notify(id))))
+}
+
+function groups(id: bigint, sequence: number) {
+  // Ids of groups are others than those of one device.
+  return (m: MachineModel) => m.receive(group(id + 1_000n, sequence))
+}
+
+function comingBack(): number[] {
+  const codes = Object.values(Close).filter(({ next }) => next === 'reconnect' || next === 'raise')
+  return [1006, 1000, ...codes.map(({ code }) => code)]
+}
+
+t.test('whatever happens: durable before acknowledged, shown once, and it always comes back', async () => {
+  const settings = deviceSettings({ inboxMax: 6 })
+  const runs = fc.property(fc.array(steps, { maxLength: 120 }), fc.nat(), (run, seed) => {
+    const model = new MachineModel(sequence(seed), settings)
+    for (const { run: act } of run) act(model)
+    // The world calms down: the device must get back and take what is sent.
+    model.settle()
+    for (let n = 0; n < 50 && model.machine.state !== 'live'; n++) {
+      connect(model)
+      model.settle()
+    }
+    if (model.machine.state !== 'live') throw new Error(`stuck in ${model.machine.state}`)
+    for (let id = 1n; id <= 12n; id++) {
+      model.receive(notify(id))
+      model.settle()
+    }
+    for (let id = 1n; id <= 12n; id++) if (!model.shown.has(id)) throw new Error(`${id} was never shown`)
+  })
+  fc.assert(runs, { numRuns: 1_000 })
+})
+
+t.test('keepalive: a PING after silence, jittered; what is sent puts it off', async (t) => {
+  const model = live(() => 0)
+  model.advance(44_999)
+  t.equal(sent(model, 'PING'), 0)
+  model.advance(1)
+  t.equal(sent(model, 'PING'), 1, 'three quarters of the interval at the earliest')
+  model.receive({ type: 'PONG' })
+  model.advance(30_000)
+  model.receive(notify(1n))
+  model.settle()
+  model.advance(30_000)
+  t.equal(sent(model, 'PING'), 1, 'the ACK was a sign of life')
+  model.advance(15_000)
+  t.equal(sent(model, 'PING'), 2)
+  model.advance(15_000)
+  t.equal(model.machine.state, 'waiting', 'no PONG')
+})
+
+t.test('a clock that is set back an hour puts nothing off', async (t) => {
+  const model = live(() => 0)
+  model.advance(-3_600_000)
+  model.advance(45_000)
+  t.equal(sent(model, 'PING'), 1)
+})
+
+t.test('full jitter: each attempt in 0..base*2^n, at most the cap; a stable connection begins anew', async (t) => {
+  const settings = { reconnectBaseMs: 1_000, reconnectCapMs: 5_000, stableMs: 10_000 }
+  const model = new MachineModel(() => 0.999, deviceSettings(settings))
+  const waits: number[] = []
+  model.settle()
+  for (let attempt = 0; attempt < 5; attempt++) {
+    model.loseSocket(1006)
+    waits.push(model.machine.nextInMs(model.now))
+    model.settle()
+    model.advance(waits.at(-1) ?? 0)
+    model.settle()
+  }
+  t.same(waits, [999, 1_998, 3_996, 4_995, 4_995])
+  model.openSocket()
+  model.receive(welcome({ serverTimeMs: model.now }))
+  model.advance(9_000)
+  model.loseSocket(1006)
+  t.equal(model.machine.nextInMs(model.now), 4_995, 'not stable yet')
+  model.settle()
+  model.advance(5_000)
+  model.settle()
+  model.openSocket()
+  model.receive(welcome({ serverTimeMs: model.now }))
+  model.advance(10_000)
+  model.loseSocket(1006)
+  t.equal(model.machine.nextInMs(model.now), 999)
+})
+
+t.test('a handshake that takes too long is given up', async (t) => {
+  const model = new MachineModel(() => 0)
+  model.settle()
+  t.equal(model.machine.state, 'connecting')
+  model.advance(10_000)
+  t.equal(model.machine.state, 'waiting')
+  model.advance(0)
+  model.settle()
+  model.openSocket()
+  t.equal(model.machine.state, 'greeting')
+  model.advance(10_000)
+  t.equal(model.machine.state, 'waiting')
+})
+
+t.test('a redirect that fails is forgotten', async (t) => {
+  const urls: string[] = []
+  const model = live(() => 0)
+  model.open = (url?: string) => {
+    urls.push(url ?? '')
+  }
+  model.receive({ type: 'GOAWAY', reason: 'rebalance', afterMs: 0, jitterMs: 1, url: 'ws://elsewhere' })
+  for (let n = 0; n < 3; n++) {
+    model.advance(60_000)
+    model.settle()
+    model.loseSocket(1006)
+    model.settle()
+  }
+  t.same(urls, ['ws://elsewhere', 'ws://127.0.0.1'])
+})
+
+t.test('ACK frames are cut to the limit', async (t) => {
+  const model = live(() => 0, { ackIdsMax: 10, inboxMax: 100 })
+  model.receive(...Array.from({ length: 25 }, (_, n) => notify(BigInt(n + 1))))
+  model.settle()
+  const acks = model.sent.flatMap((frame) => (frame.type === 'ACK' ? [frame.ids.length] : []))
+  t.same(acks, [10, 10, 5])
+})
+
+t.test('a full inbox stops reading, an emptier one reads again', async (t) => {
+  const model = live(() => 0, { inboxMax: 4 })
+  for (let id = 1n; id <= 10n; id++) {
+    model.receive(notify(id))
+    model.endTurn()
+    model.confirm()
+  }
+  t.ok(model.paused)
+  t.equal(model.memory.inbox.size, 4)
+  model.advance(600_000)
+  t.equal(model.machine.state, 'live', 'nobody is called half open while we do not read')
+  model.handOver()
+  t.notOk(model.paused)
+})
+
+function live(random: () => number, settings = {}): MachineModel {
+  const model = new MachineModel(random, deviceSettings(settings))
+  model.settle()
+  model.openSocket()
+  model.receive(welcome({ serverTimeMs: model.now }))
+  model.settle()
+  return model
+}
+
+function sent(model: MachineModel, type: string): number {
+  return model.sent.filter((frame) => frame.type === type).length
+}
+
+/** Any sequence in [0, 1) that a seed gives again. */
+function sequence(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return state / 2 ** 32
+  }
+}

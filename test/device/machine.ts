@@ -1,0 +1,211 @@
+/**
+ * The connection machine between a virtual clock, a store that may fail or crash, and a server that does anything: the
+ * model of connection.test.ts. Every effect is checked when it happens.
+ */
+import { decodeFrames } from '../../protocol/decode.js'
+import { encodeFrames } from '../../protocol/encode.js'
+import type { DeviceFrame, ServerFrame } from '../../protocol/frame-types.js'
+import { DeviceConnection, type Sink } from '../../src/device/connection.js'
+import { DeviceError } from '../../src/device/errors.js'
+import type { ConnectionEvent } from '../../src/device/events.js'
+import { type DeviceSettings, deviceSettings } from '../../src/device/settings.js'
+import { type Change, DeviceState } from '../../src/device/state.js'
+import { IDENTITY } from './support.js'
+
+export class Violation extends Error {}
+
+function must(holds: boolean, invariant: string): void {
+  if (!holds) throw new Violation(invariant)
+}
+
+export class MachineModel implements Sink {
+  now = Date.UTC(2026, 0, 1)
+  memory = new DeviceState(1_000)
+  /** What a crash leaves. */
+  readonly disk = new DeviceState(1_000)
+  machine: DeviceConnection
+  readonly sent: DeviceFrame[] = []
+  readonly events: ConnectionEvent[] = []
+  socketOpen = false
+  paused = false
+  /** Ids that this connection received and that must be acknowledged before it goes quiet. */
+  owed = new Set<bigint>()
+  /** Ids that this connection received. */
+  private heard = new Set<bigint>()
+  /** How often each id was given to the app, without and with the mark. */
+  readonly shown = new Map<bigint, { plain: number; marked: number }>()
+  private writes: Change[][] = []
+  private failed: Change[] = []
+  private greatest = 0
+  private framesOnSocket = 0
+
+  constructor(
+    private readonly random: () => number,
+    readonly settings: DeviceSettings = deviceSettings(),
+  ) {
+    for (const state of [this.memory, this.disk]) state.apply({ kind: 'identity', identity: IDENTITY })
+    this.machine = this.boot()
+  }
+
+  // ---- what the world does --------------------------------------------------------------------
+
+  openSocket(): void {
+    if (this.machine.state !== 'connecting') return
+    this.socketOpen = true
+    this.machine.opened(this.now)
+  }
+
+  receive(...frames: ServerFrame[]): void {
+    if (!this.socketOpen || this.paused) return
+    const live = this.machine.state === 'live'
+    for (const frame of frames) if (frame.type === 'NOTIFY') this.heard.add(frame.id)
+    this.machine.received(this.now, encodeFrames(frames))
+    if (!live || this.machine.state !== 'live') return
+    for (const frame of frames) if (frame.type === 'NOTIFY') this.owed.add(frame.id)
+  }
+
+  loseSocket(code: number): void {
+    if (this.machine.state !== 'connecting' && !this.socketOpen) return
+    this.gone()
+    this.machine.closed(this.now, code)
+  }
+
+  advance(ms: number): void {
+    this.now += ms
+    this.machine.tick(this.now)
+  }
+
+  endTurn(): void {
+    this.machine.flush()
+  }
+
+  /** The oldest write becomes durable, with those that failed before it. */
+  confirm(): void {
+    const changes = this.writes.shift()
+    if (!changes) return
+    for (const change of [...this.failed, ...changes]) this.disk.apply(change)
+    this.failed = []
+    this.machine.persisted(this.now)
+  }
+
+  failWrite(): void {
+    const changes = this.writes.shift()
+    if (!changes) return
+    this.failed.push(...changes)
+    this.machine.persistFailed(this.now, new DeviceError('state_unwritable'))
+  }
+
+  /** The process ends without a word, and starts again from the disk. */
+  crash(): void {
+    this.gone()
+    this.writes = []
+    this.failed = []
+    this.events.length = 0
+    this.memory = new DeviceState(1_000)
+    for (const change of this.disk.snapshot()) this.memory.apply(change)
+    this.machine = this.boot()
+    for (const { id } of this.memory.inbox.values()) this.show(id, true)
+  }
+
+  /** The app's handler for everything told so far. */
+  handOver(): void {
+    for (const event of this.events.splice(0)) {
+      if (event.kind !== 'notification') continue
+      const { id } = event.notification
+      must(this.memory.inbox.has(id), 'what is handed over stands in the inbox')
+      this.show(id, false)
+      this.machine.done(this.now, id)
+    }
+  }
+
+  /** Ends turns and confirms writes until nothing moves. */
+  settle(): void {
+    for (let round = 0; round < 20 && (this.machine.isDirty || this.writes.length > 0); round++) {
+      this.endTurn()
+      this.confirm()
+      this.handOver()
+    }
+    must(!this.machine.isDirty && this.writes.length === 0, 'a machine left alone comes to rest')
+    if (this.machine.state === 'live') must(this.owed.size === 0, `unacknowledged: ${[...this.owed].join()}`)
+  }
+
+  // ---- Sink -----------------------------------------------------------------------------------
+
+  open(_url?: string): void {
+    this.gone()
+    this.framesOnSocket = 0
+  }
+
+  send(bytes: Uint8Array): void {
+    must(this.socketOpen, 'nothing is sent on a socket that is not open')
+    const { frames, fault } = decodeFrames(bytes, { from: 'device', frameBytesMax: 16_384 })
+    must(fault === null, `the device sends whole frames: ${fault?.detail}`)
+    for (const frame of frames) this.check(frame as DeviceFrame)
+  }
+
+  close(): void {
+    this.gone()
+  }
+
+  pause(): void {
+    this.paused = true
+  }
+
+  resume(): void {
+    this.paused = false
+  }
+
+  persist(changes: readonly Change[]): void {
+    this.writes.push([...changes])
+  }
+
+  event(event: ConnectionEvent): void {
+    this.events.push(event)
+    if (event.kind !== 'notification') return
+    must(this.disk.knows(event.notification.id), 'I2: nothing is handed over before it is durable')
+  }
+
+  private check(frame: DeviceFrame): void {
+    this.sent.push(frame)
+    must((this.framesOnSocket === 0) === (frame.type === 'HELLO'), 'HELLO comes first, and once')
+    this.framesOnSocket++
+    if (frame.type === 'HELLO') {
+      must(frame.connection > this.greatest, `connection ${frame.connection} after ${this.greatest}`)
+      must(this.disk.connection >= frame.connection, 'the connection number is durable before HELLO')
+      this.greatest = frame.connection
+    }
+    if (frame.type !== 'ACK') return
+    for (const id of frame.ids) {
+      must(this.heard.has(id), 'a connection acknowledges what it brought')
+      must(this.disk.knows(id), 'I2: nothing is acknowledged before it is durable')
+      this.owed.delete(id)
+    }
+  }
+
+  private show(id: bigint, marked: boolean): void {
+    const count = this.shown.get(id) ?? { plain: 0, marked: 0 }
+    count[marked ? 'marked' : 'plain']++
+    this.shown.set(id, count)
+    must(count.plain <= 1, `I2: ${id} was shown twice without a mark`)
+    must(marked || count.marked === 0, `I2: ${id} came without its mark after it came with it`)
+  }
+
+  private gone(): void {
+    this.socketOpen = false
+    this.paused = false
+    this.owed = new Set()
+    this.heard = new Set()
+  }
+
+  private boot(): DeviceConnection {
+    const client = { name: 'test', version: '1', platform: 'model' }
+    const machine = new DeviceConnection(this.memory, this, {
+      url: 'ws://127.0.0.1',
+      client,
+      settings: this.settings,
+      random: this.random,
+    })
+    machine.start(this.now)
+    return machine
+  }
+}
