@@ -64,7 +64,11 @@ export class MessageIdSource {
   }
 
   next(partition: number): MessageId {
-    const ms = Math.max(this.now() - EPOCH_MS, 1)
+    if (!Number.isInteger(partition) || partition < 0 || partition >= PARTITIONS) {
+      throw new RangeError(`partition ${partition} is not 0..${PARTITIONS - 1}`)
+    }
+    // Whole milliseconds: a clock with fractions would start the counter anew inside one, and repeat an id.
+    const ms = Math.max(Math.floor(this.now()) - EPOCH_MS, 1)
     const last = this.lastMs[partition] as number
     const count = this.counter[partition] as number
     if (ms > last) {
@@ -76,7 +80,7 @@ export class MessageIdSource {
     } else {
       this.counter[partition] = count + 1
     }
-    const time = BigInt(Math.floor(this.lastMs[partition] as number))
+    const time = BigInt(this.lastMs[partition] as number)
     return (time << 22n) | BigInt((partition << 16) | (this.node << 8) | (this.counter[partition] as number))
   }
 }

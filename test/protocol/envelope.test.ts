@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { Packr } from 'msgpackr'
+import t from 'tap'
+import { encodeNotifyGroupFrame } from '../../protocol/encode.js'
+import * as envelope from '../../protocol/envelope.js'
+import { decode, hexOf } from './support.js'
+
+const id = fc.bigInt({ min: 0n, max: (1n << 63n) - 1n })
+const safe = fc.oneof(fc.maxSafeNat(), fc.constantFrom(0, 127, 128, 2 ** 31, 2 ** 32, 2 ** 53 - 1))
+const text = fc.string({ unit: 'binary', maxLength: 40 })
+const bytes = fc.uint8Array({ maxLength: 100 })
+
+const stored: fc.Arbitrary<envelope.StoredMessage> = fc.record({
+  id,
+  parent: id,
+  project: text,
+  application: text,
+  device: text,
+  registration: safe,
+  acceptedAtMs: safe,
+  expiresAtMs: safe,
+  collapseKey: text,
+  frame: bytes,
+})
+const txItem = fc.record({ id, device: text, expiresAtMs: safe, frame: bytes })
+const outcome = fc.constantFrom(...Object.values(envelope.Outcome))
+const rxItem = fc.record({ id, device: text, outcome, atMs: safe })
+const settleItem = fc.record({ id, device: text, project: text, application: text, parkedSequence: safe, atMs: safe })
+
+interface Codec {
+  values: fc.Arbitrary<unknown>
+  encode(value: never): Uint8Array
+  decode(bytes: Uint8Array): unknown
+}
+
+const codecs: Record<string, Codec> = {
+  'stored message': { values: stored, encode: envelope.encodeStoredMessage, decode: envelope.decodeStoredMessage },
+  'parked record': {
+    values: fc.record({
+      previous: safe,
+      depth: safe,
+      queue: id,
+      dropped: safe,
+      victims: fc.array(id),
+      parkedAtMs: safe,
+      message: stored,
+      older: fc.array(safe),
+    }),
+    encode: envelope.encodeParkedRecord,
+    decode: envelope.decodeParkedRecord,
+  },
+  'broadcast record': {
+    values: fc.record({
+      id,
+      project: text,
+      kind: fc.constantFrom('app', 'topic', 'user'),
+      name: text,
+      acceptedAtMs: safe,
+      expiresAtMs: safe,
+      collapseKey: text,
+      body: bytes,
+    }),
+    encode: envelope.encodeBroadcastRecord,
+    decode: envelope.decodeBroadcastRecord,
+  },
+  'tx batch': {
+    values: fc.record({ router: text, items: fc.array(txItem) }),
+    encode: envelope.encodeTxBatch,
+    decode: envelope.decodeTxBatch,
+  },
+  'rx batch': {
+    values: fc.record({ instance: text, worker: text, items: fc.array(rxItem) }),
+    encode: envelope.encodeRxBatch,
+    decode: envelope.decodeRxBatch,
+  },
+  'settle request': {
+    values: fc.record({ instance: text, worker: text, items: fc.array(settleItem) }),
+    encode: envelope.encodeSettleRequest,
+    decode: envelope.decodeSettleRequest,
+  },
+  'settle reply': { values: fc.array(safe), encode: envelope.encodeSettleReply, decode: envelope.decodeSettleReply },
+  'control request': {
+    values: fc.oneof(
+      fc.record({ kind: fc.constantFrom('catch_up', 'refresh'), device: text }),
+      fc.record({
+        kind: fc.constant('close'),
+        device: text,
+        reason: fc.constantFrom('replaced', 'revoked'),
+        belowConnection: safe,
+      }),
+    ),
+    encode: envelope.encodeControlRequest,
+    decode: envelope.decodeControlRequest,
+  },
+  'control reply': {
+    values: fc.constantFrom('here', 'not_here'),
+    encode: envelope.encodeControlReply,
+    decode: envelope.decodeControlReply,
+  },
+}
+
+for (const [name, codec] of Object.entries(codecs)) {
+  t.test(name, async (t) => {
+    fc.assert(
+      fc.property(codec.values, (value) => {
+        assert.deepEqual(plain(codec.decode(codec.encode(value as never))), plain(value))
+      }),
+      { numRuns: 60 },
+    )
+    const [sample] = fc.sample(codec.values, { numRuns: 1, seed: 1 })
+    const encoded = codec.encode(sample as never)
+    const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
+    const fields = packr.unpack(encoded) as unknown[]
+    t.equal(fields[0], envelope.ENVELOPE_VERSION, 'the version comes first')
+    const ofVersion = (version: number) => packr.pack([version, ...fields.slice(1)])
+    t.throws(() => codec.decode(ofVersion(2)), { name: 'EnvelopeError', message: /version 2 is unknown/ })
+    t.doesNotThrow(() => codec.decode(ofVersion(1)))
+    for (let end = 0; end < encoded.length; end++) {
+      t.throws(() => codec.decode(encoded.subarray(0, end)), { name: 'EnvelopeError' }, `cut at ${end}`)
+    }
+    t.throws(() => codec.decode(packr.pack({ v: 1 })), { name: 'EnvelopeError' }, 'a map')
+  })
+}
+
+t.test('requests and replies of devices', async (t) => {
+  const requests: envelope.DeviceRequest[] = [
+    { kind: 'register', device: 'd', application: 'a', userToken: '' },
+    { kind: 'unregister', device: 'd', registration: 1 },
+    { kind: 'subscribe', device: 'd', registration: 2, topic: 't' },
+    { kind: 'unsubscribe', device: 'd', registration: 2 ** 32 - 1, topic: 't' },
+  ]
+  for (const request of requests) t.match(envelope.decodeDeviceRequest(envelope.encodeDeviceRequest(request)), request)
+  const replies: envelope.DeviceReply[] = [
+    { ok: true, registration: 1, registrationId: 'r', subscriptions: 3 },
+    { ok: false, code: 'unavailable', detail: '', retryAfterMs: 1_000 },
+  ]
+  for (const reply of replies) t.match(envelope.decodeDeviceReply(envelope.encodeDeviceReply(reply)), reply)
+  for (const wrong of [new Packr().pack([1]), new Packr().pack({ v: 9 }), Uint8Array.of(0xc1), new Uint8Array()]) {
+    t.throws(() => envelope.decodeDeviceRequest(wrong), { name: 'EnvelopeError' })
+    t.throws(() => envelope.decodeDeviceReply(wrong), { name: 'EnvelopeError' })
+  }
+})
+
+t.test('the body of a broadcast record survives and can be framed', async (t) => {
+  const body = Uint8Array.from(Buffer.from('090900000000000000', 'hex'))
+  const record = envelope.decodeBroadcastRecord(
+    envelope.encodeBroadcastRecord({
+      id: 9n,
+      project: 'p',
+      kind: 'topic',
+      name: 't',
+      acceptedAtMs: 1,
+      expiresAtMs: 2,
+      collapseKey: '',
+      body,
+    }),
+  )
+  t.equal(hexOf(record.body), hexOf(body))
+  t.match(decode(encodeNotifyGroupFrame(record.body, 300), 'server').frames, [{ id: '9', sequence: 300 }])
+})
+
+/** Buffer or Uint8Array: the bytes count. */
+function plain(value: unknown): unknown {
+  if (value instanceof Uint8Array) return { hex: hexOf(value) }
+  if (Array.isArray(value)) return value.map(plain)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]))
+}

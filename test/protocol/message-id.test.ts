@@ -1,0 +1,111 @@
+import fc from 'fast-check'
+import t from 'tap'
+import {
+  MessageIdSource,
+  NODES,
+  PARTITIONS,
+  parseMessageId,
+  partitionOf,
+  partitionOfId,
+  timeOfId,
+} from '../../protocol/message-id.js'
+
+const NOW = Date.UTC(2025, 10, 21)
+
+t.test('an id carries its time, its partition and its node', async (t) => {
+  for (const partition of [0, 1, 31, PARTITIONS - 1]) {
+    for (const node of [0, 7, NODES - 1]) {
+      const id = new MessageIdSource(node, () => NOW).next(partition)
+      t.equal(timeOfId(id), NOW)
+      t.equal(partitionOfId(id), partition)
+      t.equal(Number((id >> 8n) & 0xffn), node)
+    }
+  }
+})
+
+t.test('ids of one partition strictly increase and are unique, whatever the clock does', async (t) => {
+  // Steps in milliseconds, back and forth, with fractions; and a burst at each.
+  const steps = fc.array(fc.record({ ms: fc.integer({ min: -5_000, max: 5_000 }), burst: fc.nat(700) }), {
+    maxLength: 12,
+  })
+  fc.assert(
+    fc.property(steps, fc.constantFrom(0, 0.25, 0.75), (moves, fraction) => {
+      let now = NOW
+      const source = new MessageIdSource(3, () => now)
+      let last = 0n
+      for (const { ms, burst } of moves) {
+        now += ms + fraction
+        for (let i = 0; i <= burst; i++) {
+          const id = source.next(9)
+          if (id <= last) return false
+          last = id
+        }
+      }
+      return true
+    }),
+  )
+  t.pass('every property held')
+})
+
+t.test('the 257th id of a millisecond borrows from the next one, and no more than it needs', async (t) => {
+  const source = new MessageIdSource(0, () => NOW)
+  const ids = Array.from({ length: 257 }, () => source.next(5))
+  t.equal(timeOfId(ids[255] ?? 0n), NOW)
+  t.equal(timeOfId(ids[256] ?? 0n), NOW + 1)
+  t.equal(new Set(ids).size, 257)
+})
+
+t.test('partitions and nodes do not meet', async (t) => {
+  const sources = [new MessageIdSource(0, () => NOW), new MessageIdSource(1, () => NOW)]
+  const ids = sources.flatMap((source) => Array.from({ length: 3 * PARTITIONS }, (_, i) => source.next(i % PARTITIONS)))
+  t.equal(new Set(ids).size, 2 * 3 * PARTITIONS)
+})
+
+t.test('ids stay inside 63 bits until 2093', async (t) => {
+  const last = new MessageIdSource(NODES - 1, () => Date.UTC(2093, 0, 1)).next(PARTITIONS - 1)
+  t.ok(last < 1n << 63n)
+  t.equal(parseMessageId(last.toString()), last)
+})
+
+t.test('wrong nodes and partitions are refused', async (t) => {
+  for (const node of [-1, NODES, 0.5, Number.NaN]) t.throws(() => new MessageIdSource(node, () => NOW), RangeError)
+  const source = new MessageIdSource(0, () => NOW)
+  for (const partition of [-1, PARTITIONS, 0.5, Number.NaN]) t.throws(() => source.next(partition), RangeError)
+})
+
+t.test('the decimal form', async (t) => {
+  fc.assert(fc.property(fc.bigInt({ min: 1n, max: (1n << 63n) - 1n }), (id) => parseMessageId(id.toString()) === id))
+  const wrong = [
+    '',
+    '0',
+    '01',
+    '-1',
+    '+1',
+    '1.0',
+    '1e3',
+    ' 1',
+    '1\n',
+    '0x1',
+    '9223372036854775808',
+    '1'.repeat(20),
+    'id',
+  ]
+  for (const text of wrong) t.equal(parseMessageId(text), null, JSON.stringify(text))
+  t.equal(parseMessageId('9223372036854775807'), (1n << 63n) - 1n)
+})
+
+t.test('the partition of a key is FNV-1a, for ever: stored subjects depend on it', async (t) => {
+  // Known values of FNV-1a, 32 bit.
+  t.equal(partitionOf(''), 0x811c9dc5 % PARTITIONS)
+  t.equal(partitionOf('a'), 0xe40c292c % PARTITIONS)
+  t.equal(partitionOf('foobar'), 0xbf9cf968 % PARTITIONS)
+  const counts = new Array<number>(PARTITIONS).fill(0)
+  for (let i = 0; i < 64_000; i++) {
+    const partition = partitionOf(`dev_${i.toString(36).padStart(20, '0')}`)
+    counts[partition] = (counts[partition] ?? 0) + 1
+  }
+  t.ok(
+    Math.min(...counts) > 700 && Math.max(...counts) < 1_300,
+    `1,000 each wanted: ${Math.min(...counts)} to ${Math.max(...counts)}`,
+  )
+})
