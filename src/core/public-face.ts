@@ -1,0 +1,107 @@
+/**
+ * The public face of a core as one part: gateway, device requests and ingress over one directory. The composition of a
+ * core process starts it after the delivery steps, and stops it before them, so that nothing is accepted that nobody routes.
+ */
+import {
+  BROADCAST_STREAM,
+  DEAD_LETTERS_STREAM,
+  EXPIRY_STREAM,
+  eventsStream,
+  INGRESS_STREAM,
+  messagesStream,
+  parkedStream,
+} from '../../protocol/subjects.js'
+import type { Clock } from '../clock.js'
+import type { Fabric } from '../fabric/fabric.js'
+import type { Keyring } from '../keyring.js'
+import type { Logger } from '../observe/log.js'
+import { DeviceService } from './devices.js'
+import { createGateway } from './http/gateway.js'
+import type { AcceptMessage, CancelMessage, ReadCounters, ReadStatus } from './http/ports.js'
+import type { AuthSettings, DeviceLimits, HttpSettings, IngressSettings, MessageLimits } from './http/settings.js'
+import { Ingress } from './ingress.js'
+import { Directory } from './tenants/directory.js'
+import { AccessTokenVerifier } from './tenants/tokens.js'
+
+export interface PublicFaceOptions {
+  fabric: Fabric
+  keyring: Keyring
+  /** How many streams each split family has (store.split). */
+  split: number
+  accept: AcceptMessage
+  readStatus: ReadStatus
+  cancel: CancelMessage
+  readCounters: ReadCounters
+  /** The sections of the configuration of the same names. */
+  settings: {
+    http: HttpSettings
+    auth: AuthSettings
+    messages: MessageLimits
+    devices: DeviceLimits
+    ingress: IngressSettings
+  }
+  clock: Clock
+  log: Logger
+}
+
+export interface PublicFace {
+  url: string
+  port: number
+  /** Takes nothing new, finishes what is under way, leaves nothing behind. */
+  stop(): Promise<void>
+}
+
+/** Rejects where NATS is away or the port is in use; then nothing is left running. */
+export async function startPublicFace(options: PublicFaceOptions): Promise<PublicFace> {
+  const { fabric, keyring, settings, accept, clock, log } = options
+  const stops: (() => Promise<void>)[] = []
+  const stop = async () => {
+    for (const end of stops.splice(0).reverse()) await end()
+  }
+  try {
+    const directory = await Directory.start(fabric, log)
+    stops.push(() => directory.stop())
+    const registrationKeys = new Map(keyring.macKeys('registration').map((key) => [key.kid, key]))
+    const shared = { fabric, directory, registrationKeys, accept, clock, log }
+
+    const registrationKey = keyring.macKey('registration')
+    const devices = new DeviceService({ fabric, directory, registrationKey, limits: settings.devices, clock, log })
+    devices.start()
+    stops.push(() => devices.stop())
+
+    const { bodyBytesMax } = settings.http
+    const ingress = new Ingress({ ...shared, settings: settings.ingress, limits: settings.messages, bodyBytesMax })
+    await ingress.start()
+    stops.push(() => ingress.stop())
+
+    const { readStatus, cancel, readCounters } = options
+    const gateway = createGateway(
+      {
+        ...shared,
+        keyring,
+        accessTokens: await AccessTokenVerifier.create(keyring, settings.auth),
+        readStatus,
+        cancel,
+        readCounters,
+        streams: streamsNeeded(options.split),
+        auth: settings.auth,
+        limits: settings.messages,
+      },
+      settings.http,
+    )
+    stops.push(() => gateway.stop())
+    return { ...(await gateway.listen()), stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+function streamsNeeded(split: number): string[] {
+  const families = [messagesStream, parkedStream, eventsStream]
+  const indices = Array.from({ length: split }, (_, index) => index)
+  return [
+    ...families.flatMap((nameOf) => indices.map(nameOf)),
+    ...[BROADCAST_STREAM, EXPIRY_STREAM, INGRESS_STREAM, DEAD_LETTERS_STREAM],
+  ]
+}

@@ -1,0 +1,174 @@
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import t, { type Test } from 'tap'
+import { Value } from 'typebox/value'
+import { decodeStoredMessage } from '../../protocol/envelope.js'
+import { MessageIdSource, partitionOf } from '../../protocol/message-id.js'
+import {
+  INGRESS_STREAM,
+  ingressSubject,
+  messageSubject,
+  messagesStream,
+  streamIndexOf,
+} from '../../protocol/subjects.js'
+import { systemClock } from '../../src/clock.js'
+import {
+  AuthSettings,
+  DeviceLimits,
+  HttpSettings,
+  IngressSettings,
+  MessageLimits,
+} from '../../src/core/http/settings.js'
+import { type PublicFace, type PublicFaceOptions, startPublicFace } from '../../src/core/public-face.js'
+import { encodeRegistrationId } from '../../src/core/registration-id.js'
+import { createAccept } from '../../src/core/steps/accept.js'
+import { createApplication, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { Keyring } from '../../src/keyring.js'
+import { silentLogger } from '../../src/observe/log.js'
+import { EventLog } from '../../src/store/events.js'
+import { until } from '../support/face.js'
+import { PUBLISHER_PROJECT, startNats, type TestNats } from '../support/nats.js'
+
+const device = 'dev_0123456789abcdefghij'
+
+interface Setup {
+  nats: TestNats
+  fabric: Fabric
+  face: PublicFace
+  options: PublicFaceOptions
+  target: string
+  send(): Promise<{ status: number; id: string }>
+  /** How many messages of the device are stored. */
+  stored(): Promise<number>
+  messageOf(id: string): Promise<ReturnType<typeof decodeStoredMessage> | null>
+}
+
+/** The face over the accept step as it is in production; nothing routes, so that what was stored stays in sight. */
+async function setUp(t: Test): Promise<Setup> {
+  const nats = await startNats(t, { nats: { requestTimeoutMs: 500 } })
+  const fabric = await nats.fabricAs('core')
+  const keyring = Keyring.generate(systemClock.now())
+  const tenants = openTenants(await nats.fabricAs('admin'), systemClock)
+  await createProject(tenants, { id: PUBLISHER_PROJECT, alg: 'ES256' })
+  const { id: application } = await createApplication(tenants, PUBLISHER_PROJECT)
+  const auth = Value.Default(AuthSettings, {}) as AuthSettings
+  const { token } = await mintToken(tenants, keyring, auth, PUBLISHER_PROJECT)
+  const { split } = nats.store
+  const events = new EventLog(fabric, split, 'test')
+  const ids = new MessageIdSource(0, () => systemClock.now())
+  const options: PublicFaceOptions = {
+    fabric,
+    keyring,
+    split,
+    accept: createAccept({ fabric, clock: systemClock, split, events, ids }),
+    readStatus: async () => null,
+    cancel: async () => 'unknown',
+    readCounters: async () => [],
+    settings: {
+      http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0 },
+      auth,
+      messages: Value.Default(MessageLimits, {}) as MessageLimits,
+      devices: Value.Default(DeviceLimits, {}) as DeviceLimits,
+      ingress: { ...(Value.Default(IngressSettings, {}) as IngressSettings), retryMs: 50 },
+    },
+    clock: systemClock,
+    log: silentLogger,
+  }
+  const face = await startPublicFace(options)
+  t.teardown(() => face.stop())
+  const target = encodeRegistrationId(keyring.macKey('registration'), {
+    project: PUBLISHER_PROJECT,
+    application,
+    device,
+    registration: 1,
+  })
+  const log = fabric.log(messagesStream(streamIndexOf(partitionOf(device), split)))
+  const url = `${face.url}/push/public/api/v1/projects/${PUBLISHER_PROJECT}/messages`
+  return {
+    nats,
+    fabric,
+    face,
+    options,
+    target,
+    send: async () => {
+      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+      const body = JSON.stringify({ target, type: 'device', ttl: '1h', notification: { title: 'T' } })
+      const response = await fetch(url, { method: 'POST', headers, body })
+      const answer = (await response.json()) as { id?: string }
+      return { status: response.status, id: answer.id ?? '' }
+    },
+    stored: async () => (await log.state()).messages,
+    messageOf: async (id) => {
+      const record = await log.last(messageSubject(device, BigInt(id)))
+      return record && decodeStoredMessage(record.body)
+    },
+  }
+}
+
+t.test('what was answered with 202 is stored, and survives the death of the store', async (t) => {
+  const { nats, fabric, face, send, stored, messageOf, target } = await setUp(t)
+  t.ok(target)
+  const first = await send()
+  t.equal(first.status, 202)
+  t.match(await messageOf(first.id), { id: BigInt(first.id), project: PUBLISHER_PROJECT, device, registration: 1 })
+  t.equal((await fetch(`${face.url}/readyz`)).status, 200)
+
+  // Requests are under way while the store dies: each is stored, or told that it is not.
+  const many = Promise.all(Array.from({ length: 50 }, send))
+  await nats.kill9()
+  const answers = await many
+  t.same(
+    answers.filter(({ status }) => status !== 202 && status !== 503),
+    [],
+  )
+  await until('the loss is seen', () => !fabric.connected())
+  t.equal((await send()).status, 503)
+  t.equal((await fetch(`${face.url}/readyz`)).status, 503)
+
+  await nats.start()
+  await until('it is connected again', () => fabric.connected())
+  const accepted = [first, ...answers.filter(({ status }) => status === 202)]
+  for (const { id } of accepted) t.ok(await messageOf(id), `${id} is there`)
+  t.ok((await stored()) >= accepted.length)
+  t.equal((await send()).status, 202)
+})
+
+t.test('a record of ingress that comes again makes no second message', async (t) => {
+  const { nats, options, face, stored, target } = await setUp(t)
+  await face.stop()
+  const publisher = await nats.fabricAs('publisher')
+  let calls = 0
+  const second = await startPublicFace({
+    ...options,
+    accept: async (command) => {
+      const accepted = await options.accept(command)
+      // Stored, and then this core fails before it could acknowledge the record.
+      if (++calls === 1) throw new Error('a fault after the store')
+      return accepted
+    },
+  })
+  t.teardown(() => second.stop())
+  const body = JSON.stringify({ target, type: 'device', ttl: '1h' })
+  await publisher.log(INGRESS_STREAM).append(ingressSubject(PUBLISHER_PROJECT), Buffer.from(body))
+  await until('it came twice', () => calls === 2)
+  const admin = await nats.fabricAs('admin')
+  await until('it is acknowledged', async () => (await admin.log(INGRESS_STREAM).state()).messages === 0)
+  t.equal(await stored(), 1)
+})
+
+t.test('a start that fails leaves nothing behind', async (t) => {
+  const { options, face } = await setUp(t)
+  await face.stop()
+  const taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  t.teardown(() => taken.close())
+  const address = taken.address()
+  const port = typeof address === 'object' && address ? address.port : 0
+  const settings = { ...options.settings, http: { ...options.settings.http, port } }
+  await t.rejects(startPublicFace({ ...options, settings }), { code: 'EADDRINUSE' })
+  const again = await startPublicFace(options)
+  t.equal((await fetch(`${again.url}/healthz`)).status, 200)
+  await again.stop()
+  await t.rejects(fetch(`${again.url}/healthz`), 'it listens no more')
+})
