@@ -25,6 +25,10 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: 'run a device: register applications and show their pushes',
     load: async () => (await import('./cli/device.js')).deviceCommand(),
   },
+  admin: {
+    summary: 'manage projects, applications, fleets, tokens, revocations and keys',
+    load: async () => (await import('./cli/admin.js')).adminCommand(),
+  },
   frame: {
     summary: 'explain the bytes of a device connection',
     load: async () => (await import('./cli/frame.js')).frameCommand(),

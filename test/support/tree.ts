@@ -51,7 +51,7 @@ export function surroundingsUsed({ path, text }: SourceFile): string[] {
   return found
 }
 
-const ambientFunctions = new Set(['setTimeout', 'setInterval', 'setImmediate', 'queueMicrotask'])
+const ambientFunctions = new Set(['setTimeout', 'setInterval', 'setImmediate'])
 const ambientMembers = new Set(['Date.now', 'Math.random', 'performance.now', 'process.hrtime', 'process.uptime'])
 
 function surroundingOf(node: ts.Node): string | null {

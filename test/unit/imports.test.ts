@@ -40,6 +40,8 @@ const confined: readonly { name: string; to: string }[] = [
 const adapters: Readonly<Record<string, string>> = {
   'src/clock.ts': 'is the clock',
   'src/fabric/': 'drives a real connection to NATS',
+  'src/device/client.ts': 'the front door of the library: gives the machine its defaults',
+  'src/device/ws-dial.ts': 'drives a real WebSocket',
   'src/cli/': 'composes processes; the composition root hands out the clock',
 }
 
