@@ -18,28 +18,28 @@ interface Entry {
 
 const commands: Readonly<Record<string, Entry>> = {
   start: {
-    summary: 'run everything on this machine: NATS, a core, a transport and a sample device',
+    summary: 'run everything on this machine, with a sample device',
     load: async () => (await import('./cli/start.js')).startCommand,
+  },
+  core: {
+    summary: 'run a core: the HTTP API and the delivery steps',
+    load: async () => (await import('./cli/core.js')).coreCommand,
   },
   device: {
     summary: 'run a device: register applications and show their pushes',
     load: async () => (await import('./cli/device.js')).deviceCommand(),
   },
   admin: {
-    summary: 'manage projects, applications, fleets, tokens, revocations and keys',
+    summary: 'manage projects, applications, fleets, tokens and keys',
     load: async () => (await import('./cli/admin.js')).adminCommand(),
-  },
-  frame: {
-    summary: 'explain the bytes of a device connection',
-    load: async () => (await import('./cli/frame.js')).frameCommand(),
   },
   config: {
     summary: 'show or check the configuration',
     load: async () => (await import('./cli/config.js')).configCommand,
   },
-  admin: {
-    summary: 'manage projects, applications, fleets, tokens, revocations and keys',
-    load: async () => (await import('./cli/admin.js')).adminCommand(),
+  frame: {
+    summary: 'explain the bytes of a device connection',
+    load: async () => (await import('./cli/frame.js')).frameCommand(),
   },
   health: {
     summary: 'ask the core or transport of this machine whether it is well',

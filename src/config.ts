@@ -6,6 +6,7 @@ import { parse as parseYaml } from 'yaml'
 import { KeyringSettings } from './cli/keyring-settings.js'
 import { StartSettings } from './cli/start-settings.js'
 import { AuthSettings, DeviceLimits, HttpSettings, IngressSettings, MessageLimits } from './core/http/settings.js'
+import { CoreSettings } from './core/settings.js'
 import { DeviceSettings } from './device/settings.js'
 import { NatsSettings, StoreSettings } from './fabric/settings.js'
 import { LogSettings, secretFields } from './observe/log.js'
@@ -20,6 +21,7 @@ const sections = {
   nats: section(NatsSettings, 'The connection to NATS.'),
   store: section(StoreSettings, 'What is kept in JetStream, and how much of it.'),
   keyring: section(KeyringSettings),
+  core: section(CoreSettings),
   http: section(HttpSettings),
   auth: section(AuthSettings),
   messages: section(MessageLimits),

@@ -5,7 +5,7 @@ import { connect } from '../fabric/nats.js'
 import { ensureStreams } from '../fabric/streams.js'
 import { Keyring } from '../keyring.js'
 import { createLogger } from '../observe/log.js'
-import { loadConfig } from './context.js'
+import { CommandError, loadConfig } from './context.js'
 import { runService, type Service, Stops } from './service.js'
 import { Child } from './start/child.js'
 import { DataFolder } from './start/folder.js'
@@ -126,7 +126,7 @@ function openNats(config: Config, folder: DataFolder, port: number, output: Outp
 function failure(): { promise: Promise<never>; because: (reason: string) => void } {
   let because: (reason: string) => void = () => undefined
   const promise = new Promise<never>((_resolve, reject) => {
-    because = (reason) => reject(new Error(`${reason}: stopping everything`))
+    because = (reason) => reject(new CommandError(`${reason}: everything was stopped`))
   })
   // Heard by runService; where the start itself fails first, nobody listens.
   promise.catch(() => undefined)

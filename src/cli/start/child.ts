@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import { CommandError } from '../context.js'
 import type { ReadyNotice } from '../service.js'
 
 /** One part of the service as a child process of the same program, started again when it crashes. */
@@ -104,7 +105,7 @@ export class Child {
         finish()
       }
       const refuse = (why: string) =>
-        settle(() => reject(new Error(`${name} ${why}${this.#lastLines.map((line) => `\n  ${line}`).join('')}`)))
+        settle(() => reject(new CommandError(`${name} ${why}${this.#lastLines.map((line) => `\n  ${line}`).join('')}`)))
       const onMessage = (message: unknown) => {
         const { ready } = message as Partial<ReadyNotice>
         if (ready !== undefined) settle(() => resolve(ready))

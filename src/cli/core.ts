@@ -1,0 +1,47 @@
+import { Command } from 'commander'
+import { systemClock } from '../clock.js'
+import type { Config } from '../config.js'
+import { startCore } from '../core/core.js'
+import { connect } from '../fabric/nats.js'
+import { ensureStreams } from '../fabric/streams.js'
+import { Keyring } from '../keyring.js'
+import { createLogger, type Logger } from '../observe/log.js'
+import { createMetrics, serveMetrics } from '../observe/metrics.js'
+import { loadConfig } from './context.js'
+import { runService, type Service, Stops } from './service.js'
+
+/** `borealis core`: the HTTP API and the delivery steps; any number of them share one NATS. */
+export const coreCommand = new Command('core')
+  .description('run a core: the HTTP API and the delivery steps, as far as its settings give it those roles')
+  .action(async (_options, command: Command) => {
+    const config = loadConfig(command)
+    const log = createLogger('core', config.log)
+    await runService(log, () => start(config, log))
+  })
+
+async function start(config: Config, log: Logger): Promise<Service> {
+  const stops = new Stops()
+  try {
+    const keyring = Keyring.open(config.keyring.file, systemClock.now())
+    const fabric = await connect(config.nats, { name: 'core', log })
+    stops.add(() => fabric.close())
+    await ensureStreams(fabric.bus, config.store)
+    if (config.metrics.port > 0) {
+      const metrics = await serveMetrics(createMetrics('core'), config.metrics)
+      stops.add(() => metrics.stop())
+    }
+    const { core: roles, http, auth, messages, devices, ingress, store } = config
+    const core = await startCore({
+      fabric,
+      clock: systemClock,
+      random: Math.random,
+      settings: { core: roles, http, auth, messages, devices, ingress, split: store.split },
+      keyring,
+      log,
+    })
+    stops.add(() => core.stop())
+    return { ready: { node: core.node, ...(core.url === null ? {} : { api: core.url }) }, stop: () => stops.run() }
+  } catch (error) {
+    return stops.abandon(error)
+  }
+}
