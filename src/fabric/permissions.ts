@@ -120,6 +120,8 @@ function transportPublishes(split: number): string[] {
   const tailed = [BROADCAST_STREAM, `KV_${Bucket.REVOKED}`]
   return [
     ...['rx.*', SETTLE_SUBJECT, DEVICE_REQUEST_SUBJECT, 'event.*.*.receipts'],
+    // A device that moved: its new worker tells the old one to close.
+    'ctl.*.*',
     ...[Bucket.SESSIONS, Bucket.WORKERS].map((name) => `$KV.${name}.>`),
     ...[...parked, ...buckets, BROADCAST_STREAM].flatMap((stream) => [
       `$JS.API.DIRECT.GET.${stream}`,

@@ -33,62 +33,28 @@
  *     live
  *   behind,    PING                                    the same   PONG
  *     live
- *   any        BYE                                     closed     close
+ *   behind,    BYE                                     closed     close bye
+ *     live
  *   any        end()                                   closed     outcome CLOSED for all in flight and held
  *
  * Order (I3) hangs on three things: parked records go before held items; once one item was answered WINDOW_FULL, all
  * later ones are, until the router that parks it asked for a catch-up (or RESUME_TICKS passed without); and while a read
  * is under way nothing goes live.
  */
-import type { CloseName } from '../../protocol/close-codes.js'
-import { type DeviceRequest, Outcome, type OutcomeCode, type StoredMessage } from '../../protocol/envelope.js'
+import { Outcome, type TxItem } from '../../protocol/envelope.js'
 import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '../../protocol/frame-types.js'
 import type { ParkedEntry } from '../store/parked.js'
 import type { Moment } from './moment.js'
+import { deviceRequest, errorFrame, type RequestFrame } from './requests.js'
+import type { ParkedRef, SessionSink } from './sink.js'
 import type { Socket } from './socket.js'
 
 export type SessionState = 'claiming' | 'reading' | 'behind' | 'live' | 'closed'
 
-/** A frame that a router wants delivered now. */
-export interface LiveItem {
-  id: bigint
-  /** Unix milliseconds; 0: only now, so that being here in time is all it asks. */
-  expiresAtMs: number
-  frame: Uint8Array
-  /** Who waits for the outcome. */
+/** A live item that waits for the end of a catch-up. */
+interface Held {
+  item: TxItem
   router: string
-}
-
-export interface SessionLimits {
-  window: number
-  held: number
-  requests: number
-  framesPerSecond: number
-}
-
-/** What a session asks of the world. Calls return at once; results come back as inputs, in a later turn. */
-export interface SessionSink {
-  readonly limits: SessionLimits
-  /** A frame that is encoded already. */
-  forward(session: Session, frame: Uint8Array): void
-  send(session: Session, frame: ServerFrame): void
-  /** Ends the connection, after an ERROR frame; `end` of the session is called before this returns. */
-  close(session: Session, reason: CloseName, detail?: string, connection?: number): void
-  outcome(session: Session, router: string, id: bigint, outcome: OutcomeCode): void
-  /** A parked message was acknowledged. */
-  settle(session: Session, parked: ParkedRef): void
-  /** True while the outcome of a parked message waits for its confirmation: it needs no second delivery. */
-  isSettling(device: string, id: bigint): boolean
-  /** Answered by parkedRead, or by parkedReadFailed. */
-  readParked(session: Session): void
-  /** Answered by replied. */
-  request(session: Session, request: number, what: DeviceRequest): void
-}
-
-/** What settle must know of a parked record. */
-export interface ParkedRef {
-  message: Pick<StoredMessage, 'id' | 'project' | 'application'>
-  sequence: number
 }
 
 interface InFlight {
@@ -109,7 +75,7 @@ interface Arrears {
   /** There was more in the queue than was kept: PARKED is read again when the window has room. */
   more: boolean
   /** Live items that wait, from `heldNext` on. */
-  held: LiveItem[]
+  held: Held[]
   heldNext: number
   /** Groups were done before the session was: the CAUGHT_UP to send. */
   caughtUp: Cursor | null
@@ -117,6 +83,10 @@ interface Arrears {
 
 /** So many ticks after WINDOW_FULL a session stops waiting for the catch-up that should have come, and asks itself. */
 const RESUME_TICKS = 15
+
+/** What a frame counts towards the rate limit: an ACK is cheap, and a device owes us one for each NOTIFY. */
+const FRAME_COST = 20
+const ACK_COST = 1
 
 export class Session {
   state: SessionState = 'claiming'
@@ -133,7 +103,8 @@ export class Session {
   private arrears: Arrears | null = newArrears()
   private gap: GapMark | null
   private heardTick: number
-  private framesInTick = 0
+  /** Of the frames heard in `heardTick`. */
+  private cost = 0
   private requests = 0
   /** Tick in which an item was first answered WINDOW_FULL; 0: none since the last catch-up. */
   private refusedTick = 0
@@ -155,14 +126,17 @@ export class Session {
 
   frame(frame: DeviceFrame | UnknownFrame, now: Moment): void {
     if (this.state === 'closed') return
-    if (!this.mayTalk(frame, now.tick)) {
+    if (now.tick !== this.heardTick) {
+      this.heardTick = now.tick
+      this.cost = 0
+    }
+    // An ACK pays itself back when something waited for it.
+    this.cost += frame.type === 'ACK' ? ACK_COST : FRAME_COST
+    if (this.cost > this.sink.limits.framesPerSecond * FRAME_COST) {
       this.sink.close(this, 'rate_limited')
       return
     }
-    if (frame.type === 'BYE') {
-      this.sink.close(this, 'bye')
-      return
-    }
+    if (frame.type === 'UNKNOWN') return
     if (this.state === 'claiming' || this.state === 'reading') {
       this.sink.close(this, 'unexpected_frame', `${frame.type} before WELCOME`)
       return
@@ -177,7 +151,8 @@ export class Session {
       case 'HELLO':
         this.sink.close(this, 'unexpected_frame', 'a second HELLO')
         break
-      case 'UNKNOWN':
+      case 'BYE':
+        this.sink.close(this, 'bye')
         break
       default:
         this.ask(frame)
@@ -189,7 +164,7 @@ export class Session {
       const entry = this.inFlight?.get(id)
       if (!entry) continue
       this.inFlight?.delete(id)
-      this.framesInTick = 0
+      this.cost -= ACK_COST
       if (entry.router) this.sink.outcome(this, entry.router, id, Outcome.ACKED)
       if (entry.parked) for (const parked of entry.parked) this.sink.settle(this, parked)
     }
@@ -203,15 +178,6 @@ export class Session {
     }
     this.requests++
     this.sink.request(this, frame.request, deviceRequest(this.device, frame))
-  }
-
-  /** Counts frames in a tick; acknowledgements of what was in flight start the count anew. */
-  private mayTalk(frame: DeviceFrame | UnknownFrame, tick: number): boolean {
-    if (tick !== this.heardTick) {
-      this.heardTick = tick
-      this.framesInTick = 0
-    }
-    return frame.type === 'BYE' || ++this.framesInTick <= this.sink.limits.framesPerSecond
   }
 
   // ---- results of what was asked --------------------------------------------------------------
@@ -265,15 +231,16 @@ export class Session {
 
   // ---- from the core --------------------------------------------------------------------------
 
-  deliver(item: LiveItem, now: Moment): void {
+  /** `router` waits for the outcome. Expiry 0: only now, so that being here in time is all it asks. */
+  deliver(item: TxItem, router: string, now: Moment): void {
     const known = this.inFlight?.get(item.id)
-    if (known) known.router = item.router
-    else if (this.state === 'closed') this.sink.outcome(this, item.router, item.id, Outcome.NOT_HERE)
-    else if (isExpired(item, now)) this.sink.outcome(this, item.router, item.id, Outcome.EXPIRED)
-    else if (this.refusedTick > 0) this.sink.outcome(this, item.router, item.id, Outcome.WINDOW_FULL)
-    else if (this.arrears) this.hold(item, this.arrears, now)
-    else if (this.hasRoom()) this.notify(item.id, item.frame, item.router, null)
-    else this.refuse(item, now)
+    if (known) known.router = router
+    else if (this.state === 'closed') this.sink.outcome(this, router, item.id, Outcome.NOT_HERE)
+    else if (isExpired(item, now)) this.sink.outcome(this, router, item.id, Outcome.EXPIRED)
+    else if (this.refusedTick > 0) this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
+    else if (this.arrears) this.hold(item, router, this.arrears, now)
+    else if (this.hasRoom()) this.notify(item.id, item.frame, router, null)
+    else this.refuse(item, router, now)
   }
 
   /** Something may have been parked: read PARKED before anything more goes live. */
@@ -320,8 +287,8 @@ export class Session {
     if (this.inFlight) {
       for (const [id, { router }] of this.inFlight) if (router) this.sink.outcome(this, router, id, Outcome.CLOSED)
     }
-    for (const item of this.arrears?.held.slice(this.arrears.heldNext) ?? []) {
-      this.sink.outcome(this, item.router, item.id, Outcome.CLOSED)
+    for (const { item, router } of this.arrears?.held.slice(this.arrears.heldNext) ?? []) {
+      this.sink.outcome(this, router, item.id, Outcome.CLOSED)
     }
     this.inFlight = null
     this.arrears = null
@@ -382,7 +349,7 @@ export class Session {
     }
     while (arrears.heldNext < arrears.held.length) {
       if (!this.hasRoom()) return
-      this.sendHeld(arrears.held[arrears.heldNext++] as LiveItem, now)
+      this.sendHeld(arrears.held[arrears.heldNext++] as Held, now)
     }
     this.arrears = null
     this.state = 'live'
@@ -409,11 +376,11 @@ export class Session {
     return isAcknowledged
   }
 
-  private sendHeld(item: LiveItem, now: Moment): void {
+  private sendHeld({ item, router }: Held, now: Moment): void {
     const known = this.inFlight?.get(item.id)
-    if (known) known.router = item.router
-    else if (isExpired(item, now)) this.sink.outcome(this, item.router, item.id, Outcome.EXPIRED)
-    else this.notify(item.id, item.frame, item.router, null)
+    if (known) known.router = router
+    else if (isExpired(item, now)) this.sink.outcome(this, router, item.id, Outcome.EXPIRED)
+    else this.notify(item.id, item.frame, router, null)
   }
 
   private notify(id: bigint, frame: Uint8Array, router: string, parked: ParkedRef[] | null): void {
@@ -422,17 +389,14 @@ export class Session {
     this.sink.forward(this, frame)
   }
 
-  private hold(item: LiveItem, arrears: Arrears, now: Moment): void {
-    if (arrears.held.length - arrears.heldNext >= this.sink.limits.held) {
-      this.refuse(item, now)
-      return
-    }
-    arrears.held.push(item)
+  private hold(item: TxItem, router: string, arrears: Arrears, now: Moment): void {
+    if (arrears.held.length - arrears.heldNext >= this.sink.limits.held) this.refuse(item, router, now)
+    else arrears.held.push({ item, router })
   }
 
-  private refuse(item: LiveItem, now: Moment): void {
+  private refuse(item: TxItem, router: string, now: Moment): void {
     this.refusedTick = now.tick
-    this.sink.outcome(this, item.router, item.id, Outcome.WINDOW_FULL)
+    this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
   }
 
   private isAllSent(arrears: Arrears): boolean {
@@ -444,27 +408,7 @@ export class Session {
   }
 }
 
-/** An ERROR frame about a request, or (request 0) about the connection. */
-export function errorFrame(code: string, detail: string, request = 0, retryAfterMs = 0, connection = 0): ServerFrame {
-  return { type: 'ERROR', code, detail, request, retryAfterMs, connection }
-}
-
-type RequestFrame = Exclude<DeviceFrame, { type: 'HELLO' | 'ACK' | 'PING' | 'BYE' }>
-
-function deviceRequest(device: string, frame: RequestFrame): DeviceRequest {
-  switch (frame.type) {
-    case 'REGISTER':
-      return { kind: 'register', device, application: frame.application, userToken: frame.userToken }
-    case 'UNREGISTER':
-      return { kind: 'unregister', device, registration: frame.registration }
-    case 'SUBSCRIBE':
-      return { kind: 'subscribe', device, registration: frame.registration, topic: frame.topic }
-    case 'UNSUBSCRIBE':
-      return { kind: 'unsubscribe', device, registration: frame.registration, topic: frame.topic }
-  }
-}
-
-function isExpired(item: LiveItem, now: Moment): boolean {
+function isExpired(item: TxItem, now: Moment): boolean {
   return item.expiresAtMs > 0 && item.expiresAtMs <= now.ms
 }
 

@@ -33,7 +33,7 @@ export const TransportSettings = Type.Object(
       'A device that was silent for so long sends a PING; after one and a half times that it is closed.',
       120_000,
     ),
-    framesPerSecondMax: positive('Most frames a second from a device, useful ACKs not counted. Beyond: closed.', 50),
+    framesPerSecondMax: positive('Most frames a second from a device, ACKs hardly counted. Beyond: closed.', 100),
     requestsInFlightMax: positive('Most requests (REGISTER, SUBSCRIBE, ...) of a device under way. Beyond: ERROR.', 8),
     windowMax: positive('Most NOTIFY frames sent ahead of their ACK. Beyond: parked.', 64),
     heldMax: positive('Most live messages that wait for the end of a catch-up of their device. Beyond: parked.', 64),
@@ -52,6 +52,8 @@ export const TransportSettings = Type.Object(
     ticketSeconds: positive('How long a resume ticket is good for.', 86_400),
     auditMs: positive('Every session is compared with the table once in so long.', 300_000),
     auditPerSecondMax: positive('Most sessions compared a second when all have to be, after a lapse.', 500),
+    groupTopicsMax: positive('Topics remembered by a worker. Beyond: the quietest is read from the log again.', 65_536),
+    drainPerSecondMax: positive('Most devices a second that a drain asks to leave.', 2_000),
     drainMs: positive('A drain spreads over so long.', 10_000),
     drainGraceMs: natural('After a drain, so long for the last acknowledgements.', 2_000),
     restartBackoffMs: positive(

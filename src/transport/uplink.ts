@@ -18,13 +18,15 @@ import {
 } from '../../protocol/envelope.js'
 import type { ServerFrame } from '../../protocol/frame-types.js'
 import { DEVICE_REQUEST_SUBJECT, rxSubject, SETTLE_SUBJECT } from '../../protocol/subjects.js'
-import type { Clock } from '../clock.js'
+import { type Clock, sleep } from '../clock.js'
 import type { Bus } from '../fabric/fabric.js'
 import type { Figures } from './figures.js'
-import { errorFrame } from './session.js'
+import { errorFrame } from './requests.js'
 
 /** Items of one request or batch; more go in the next one. */
 const BATCH_MAX = 512
+
+const POLL_MS = 50
 
 export interface UplinkOptions {
   instance: string
@@ -106,6 +108,12 @@ export class Uplink {
       this.options.onError('device request', error)
       return errorFrame('unavailable', 'the core did not answer', request)
     }
+  }
+
+  /** Resolves when all settlements are confirmed, or after `graceMs`: what is left is delivered again. */
+  async settled(graceMs: number): Promise<void> {
+    const deadlineMs = this.clock.now() + graceMs
+    while (this.settles.size > 0 && this.clock.now() < deadlineMs) await sleep(this.clock, POLL_MS)
   }
 
   stop(): void {

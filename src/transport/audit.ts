@@ -1,0 +1,108 @@
+/**
+ * Compares sessions with the table (design 3.5): absent, claim again; another's, close the socket; ours, as it should be.
+ * After either of the first and last, PARKED is read: while this worker was cut off, others may have taken it for
+ * dead and parked without asking it.
+ *
+ * Slowly always, so that nothing missed stays missed; and all sessions, paced, after a lapse.
+ */
+import type { Clock } from '../clock.js'
+import type { SessionEntry, SessionTable } from '../store/sessions.js'
+import type { Effects } from './effects.js'
+import type { Figures } from './figures.js'
+import type { Groups } from './groups/groups.js'
+import { Limiter } from './limiter.js'
+import type { Registry } from './registry.js'
+import type { Session } from './session.js'
+import type { Turns } from './turns.js'
+
+const SLICE_MS = 1_000
+const IN_FLIGHT_MAX = 64
+
+export interface AuditParts {
+  clock: Clock
+  turns: Turns
+  registry: Registry
+  sessions: SessionTable
+  effects: Effects
+  groups: Groups
+  figures: Figures
+  owner: { instance: string; worker: string }
+  onError: (what: string, error: unknown) => void
+}
+
+export class Audit {
+  private readonly limiter = new Limiter(IN_FLIGHT_MAX)
+  /** After a lapse: sessions that are still to be looked at. */
+  private urgent: Session[] = []
+  private at = 0
+  private cancel: (() => void) | null = null
+
+  constructor(
+    private readonly parts: AuditParts,
+    private readonly pace: { auditMs: number; auditPerSecondMax: number },
+  ) {}
+
+  start(): void {
+    this.cancel = this.parts.clock.after(SLICE_MS, () => {
+      this.start()
+      this.slice()
+    })
+  }
+
+  stop(): void {
+    this.cancel?.()
+  }
+
+  /** Something was missed, or may have been: every session has to be looked at. */
+  all(): void {
+    this.urgent = this.parts.registry.all()
+    this.slice()
+  }
+
+  private slice(): void {
+    const { registry } = this.parts
+    const due = this.urgent.splice(0, this.pace.auditPerSecondMax)
+    if (due.length === 0) {
+      const share = Math.min(registry.size, Math.ceil((registry.size * SLICE_MS) / this.pace.auditMs))
+      this.at = registry.walk(this.at, share, (session) => due.push(session))
+    }
+    for (const session of due) void this.limiter.run(() => this.look(session))
+  }
+
+  private async look(session: Session): Promise<void> {
+    const { turns, sessions, groups, onError } = this.parts
+    // One that is being claimed is being compared right now.
+    if (session.state !== 'behind' && session.state !== 'live') return
+    try {
+      const entry = await sessions.lookup(session.device, { authoritative: true })
+      const isFound = entry !== null && this.isOf(session, entry)
+      if (!isFound && !(await this.claim(session))) return
+      turns.run('audit', () => {
+        if (session.state === 'closed') return
+        session.catchUp()
+        groups.refresh(session)
+      })
+    } catch (error) {
+      // Unknown is not wrong: the next round looks again, and so does the audit that follows the reconnect.
+      onError('audit', error)
+    }
+  }
+
+  /** True where it is the session's again. */
+  private async claim(session: Session): Promise<boolean> {
+    const { turns, sessions, effects, figures, owner } = this.parts
+    figures.auditRepairs++
+    const claim = await sessions.claim(session.device, { ...owner, connection: session.connection })
+    turns.run('audit', () => {
+      if (claim.ok) session.claimed(claim.revision)
+      else effects.close(session, 'replaced')
+    })
+    return claim.ok
+  }
+
+  private isOf(session: Session, entry: SessionEntry): boolean {
+    const { instance, worker } = this.parts.owner
+    const isOurs = entry.instance === instance && entry.worker === worker && entry.connection === session.connection
+    return isOurs && entry.live
+  }
+}

@@ -1,0 +1,52 @@
+/** A connection before its HELLO: it owns no device, and takes nothing else. Without I/O. */
+import type { CloseName } from '../../protocol/close-codes.js'
+import type { DeviceFrame, HelloFrame, UnknownFrame } from '../../protocol/frame-types.js'
+import { refusalOfHello } from '../../protocol/hello.js'
+import type { Socket } from './socket.js'
+
+export type GreetingResult =
+  | { next: 'hello'; hello: HelloFrame }
+  | { next: 'refuse'; reason: CloseName; detail: string }
+  /** A frame of a later version, to be skipped. */
+  | { next: 'wait' }
+
+export class Greeting {
+  constructor(
+    readonly socket: Socket,
+    readonly openedTick: number,
+  ) {}
+
+  frame(frame: DeviceFrame | UnknownFrame): GreetingResult {
+    if (frame.type === 'UNKNOWN') return { next: 'wait' }
+    if (frame.type !== 'HELLO')
+      return { next: 'refuse', reason: 'unexpected_frame', detail: `${frame.type} before HELLO` }
+    const reason = refusalOfHello(frame)
+    return reason ? { next: 'refuse', reason, detail: '' } : { next: 'hello', hello: frame }
+  }
+}
+
+/** All connections without HELLO, in the order in which they opened: the first is the first whose time is over. */
+export class Greetings {
+  private readonly waiting = new Set<Greeting>()
+
+  add(greeting: Greeting): void {
+    this.waiting.add(greeting)
+  }
+
+  /** False where it was not waiting any more. */
+  remove(greeting: Greeting): boolean {
+    return this.waiting.delete(greeting)
+  }
+
+  /** Those opened before `tick`. */
+  *openedBefore(tick: number): Iterable<Greeting> {
+    for (const greeting of this.waiting) {
+      if (greeting.openedTick >= tick) return
+      yield greeting
+    }
+  }
+
+  all(): Greeting[] {
+    return [...this.waiting]
+  }
+}

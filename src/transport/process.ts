@@ -1,0 +1,54 @@
+/** A worker on its real ports: what a worker process runs. */
+import type { Clock } from '../clock.js'
+import type { Fabric } from '../fabric/fabric.js'
+import type { TransportKeys } from '../keyring.js'
+import type { Logger } from '../observe/log.js'
+import type { MetricsRegistry } from '../observe/metrics.js'
+import { workerId } from '../store/workers.js'
+import { connectionsCap, descriptorsOpen } from './descriptors.js'
+import { registerFigures } from './figures.js'
+import { Listener } from './listener.js'
+import type { TransportSettings } from './settings.js'
+import { Worker } from './worker.js'
+
+export interface WorkerProcessOptions {
+  fabric: Fabric
+  clock: Clock
+  settings: TransportSettings
+  /** store.split */
+  split: number
+  keys: TransportKeys
+  /** Issuer of device tokens. */
+  issuer: string
+  /** Which of the instance's workers it is; 0 and up. */
+  index: number
+  log: Logger
+  /** Where its counters go. */
+  metrics?: MetricsRegistry
+}
+
+export interface RunningWorker {
+  readonly port: number
+  readonly worker: Worker
+  /** Drains, then ends everything. */
+  stop(): Promise<void>
+}
+
+/** Rejects where it cannot listen, NATS does not answer, or uWebSockets.js did not load. */
+export async function startWorker(options: WorkerProcessOptions): Promise<RunningWorker> {
+  const { settings, clock, index, log, metrics, ...rest } = options
+  const sockets = new Listener({
+    ...settings,
+    onError: (what, error) => log.error({ what, error }, 'a handler of the listener failed'),
+  })
+  const worker = new Worker({
+    ...rest,
+    ...{ settings, clock, log, sockets },
+    worker: workerId(index, clock.now()),
+    connectionsMax: connectionsCap(settings.connectionsMax),
+    descriptors: descriptorsOpen,
+  })
+  if (metrics) registerFigures(worker.figures, () => worker.levels(), metrics)
+  const port = await worker.start()
+  return { port, worker, stop: () => worker.stop() }
+}

@@ -1,0 +1,318 @@
+/**
+ * One transport worker: the parts of this folder on the ports Fabric, Clock and Sockets. It holds no socket, timer or
+ * connection of its own kind, so that it runs unchanged in the simulation.
+ */
+
+import type { CloseName } from '../../protocol/close-codes.js'
+import { readFrames } from '../../protocol/decode.js'
+import { DEVICE_FRAME_BYTES_MAX } from '../../protocol/frame.js'
+import { BROADCAST_STREAM, Bucket } from '../../protocol/subjects.js'
+import type { Clock } from '../clock.js'
+import type { Fabric } from '../fabric/fabric.js'
+import type { TransportKeys } from '../keyring.js'
+import type { Logger } from '../observe/log.js'
+import { DeviceStore } from '../store/devices.js'
+import { EventLog } from '../store/events.js'
+import { ParkedQueue } from '../store/parked.js'
+import { SessionTable } from '../store/sessions.js'
+import { WorkerLease } from '../store/workers.js'
+import { Admission } from './admission.js'
+import { Audit } from './audit.js'
+import { CatchUps } from './catch-up.js'
+import { Credentials } from './credentials.js'
+import { Downlink } from './downlink.js'
+import { drain } from './drain.js'
+import { closeSocket, Effects } from './effects.js'
+import { Figures, type Levels } from './figures.js'
+import { Greeting, type GreetingResult, Greetings } from './greeting.js'
+import { Groups } from './groups/groups.js'
+import { Receipts } from './groups/receipts.js'
+import { Handshake } from './handshake.js'
+import { Registry } from './registry.js'
+import { Revocations } from './revocations.js'
+import { Session } from './session.js'
+import type { TransportSettings } from './settings.js'
+import type { Socket, SocketHandlers, Sockets } from './socket.js'
+import { Sweep } from './sweep.js'
+import { Tombstones } from './tombstones.js'
+import { Turns } from './turns.js'
+import { Uplink } from './uplink.js'
+
+export interface WorkerOptions {
+  fabric: Fabric
+  clock: Clock
+  sockets: Sockets
+  settings: TransportSettings
+  /** Into how many streams PARKED and EVENTS are split. */
+  split: number
+  keys: TransportKeys
+  /** Issuer of device tokens. */
+  issuer: string
+  /** See workerId(). */
+  worker: string
+  /** Most connections, from the descriptors that the process may have. */
+  connectionsMax: number
+  /** Descriptors that the process has open; null: not known. */
+  descriptors: () => number | null
+  log: Logger
+}
+
+/** How often open descriptors are counted. */
+const DESCRIPTORS_TICKS = 5
+
+const RECEIVED = { from: 'device', frameBytesMax: DEVICE_FRAME_BYTES_MAX } as const
+
+export class Worker implements SocketHandlers {
+  readonly figures = new Figures()
+  readonly registry = new Registry()
+  private readonly greetings = new Greetings()
+  private readonly turns: Turns
+  private readonly admission: Admission
+  private readonly revocations: Revocations
+  private readonly effects: Effects
+  private readonly uplink: Uplink
+  private readonly groups: Groups
+  private readonly receipts: Receipts
+  private readonly tombstones: Tombstones
+  private readonly handshake: Handshake
+  private readonly downlink: Downlink
+  private readonly audit: Audit
+  private readonly sweep: Sweep
+  private readonly lease: WorkerLease
+  private status: { unsubscribe(): void } | null = null
+
+  constructor(private readonly options: WorkerOptions) {
+    const { fabric, clock, sockets, settings, log } = options
+    const { figures, registry } = this
+    const owner = { instance: settings.instance, worker: options.worker }
+    const onError = (what: string, error: unknown) => log.warn({ what, error }, 'transport')
+    const { bus } = fabric
+
+    const turns = new Turns(clock, () => this.effects.outbox.flush(), onError)
+    const catchUps = new CatchUps(new ParkedQueue(fabric, options.split), settings.catchUpsInFlightMax)
+    const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
+    const devices = new DeviceStore(fabric.table(Bucket.DEVICES))
+    const tombstones = new Tombstones(sessions, owner, onError)
+    const { settlesMax, settleRepeatMs, fabricTimeoutMs: timeoutMs } = settings
+    const uplink = new Uplink(bus, clock, figures, { ...owner, settlesMax, settleRepeatMs, timeoutMs, onError })
+    const effects = new Effects(
+      {
+        window: settings.windowMax,
+        held: settings.heldMax,
+        requests: settings.requestsInFlightMax,
+        framesPerSecond: settings.framesPerSecondMax,
+      },
+      {
+        ...{ turns, registry, catchUps, uplink, tombstones, figures, onError },
+        refresh: (session) => this.groups.refresh(session),
+        left: (session) => this.groups.closed(session),
+      },
+    )
+    const receipts = new Receipts(
+      new EventLog(fabric, options.split, `${owner.instance}.${owner.worker}`),
+      clock,
+      owner,
+      onError,
+    )
+    const groups = new Groups(
+      fabric.log(BROADCAST_STREAM),
+      {
+        ...{ clock, sockets, devices, receipts, onError },
+        turn: (work) => turns.run('groups', work),
+        forward: (session, frame) => effects.forward(session, frame),
+        tell: (session, frame) => effects.send(session, frame),
+        giveUp: (session) => effects.close(session, 'unavailable'),
+      },
+      {
+        cacheBytesMax: settings.groupCacheBytesMax,
+        topicsMax: settings.groupTopicsMax,
+        catchUpsMax: settings.catchUpsInFlightMax,
+        bufferedBytesMax: settings.catchUpBufferedBytesMax,
+      },
+    )
+    const revocations = new Revocations(fabric, (device) => this.revoked(device))
+    const credentials = new Credentials(options.keys, options.issuer)
+    this.turns = turns
+    this.effects = effects
+    this.uplink = uplink
+    this.groups = groups
+    this.receipts = receipts
+    this.tombstones = tombstones
+    this.revocations = revocations
+    this.admission = new Admission({ ...settings, connectionsMax: options.connectionsMax })
+    this.handshake = new Handshake({
+      ...{ settings, owner, bus, turns, credentials, revocations, registry, effects },
+      ...{ sessions, tombstones, catchUps, devices, groups, figures, onError },
+    })
+    this.downlink = new Downlink({ bus, turns, registry, effects, groups }, owner)
+    this.audit = new Audit({ clock, turns, registry, sessions, effects, groups, figures, owner, onError }, settings)
+    this.lease = new WorkerLease(fabric, clock, owner.instance, owner.worker, {
+      lapse: () => this.audit.all(),
+      error: (error) => onError('lease', error),
+    })
+    const { helloTimeoutMs, keepaliveMs } = settings
+    this.sweep = new Sweep(
+      clock,
+      turns,
+      registry,
+      this.greetings,
+      { helloTimeoutMs, idleMs: keepaliveMs * 1.5 },
+      { helloTimeout: (greeting) => this.refuse(greeting, 'hello_timeout'), tick: (tick) => this.measure(tick) },
+    )
+  }
+
+  /** Resolves with the port once devices can connect. */
+  async start(): Promise<number> {
+    const { fabric, sockets } = this.options
+    await this.lease.start()
+    await this.revocations.start()
+    // Before the first HELLO: what is sent to a group after a device was told that it is caught up has to pass here.
+    await this.groups.start()
+    this.downlink.start()
+    this.sweep.start()
+    this.audit.start()
+    this.status = fabric.onStatus((status) => {
+      if (status === 'reconnected') void this.reconnected()
+    })
+    return sockets.listen(this)
+  }
+
+  /** In order: devices leave, what they said is passed on, then the lease and the subscriptions go. */
+  async stop(): Promise<void> {
+    const { clock, sockets, settings } = this.options
+    const { turns, registry, effects } = this
+    this.admission.drain()
+    sockets.refuse()
+    await drain({ clock, turns, registry, effects }, settings)
+    for (const greeting of this.greetings.all()) this.refuse(greeting, 'going_away')
+    this.audit.stop()
+    this.sweep.stop()
+    this.uplink.flush()
+    await this.tombstones.settled()
+    await this.uplink.settled(settings.drainGraceMs)
+    this.status?.unsubscribe()
+    this.downlink.stop()
+    this.uplink.stop()
+    await this.groups.stop()
+    await this.receipts.stop()
+    await this.revocations.stop()
+    await this.lease.release()
+    sockets.close()
+  }
+
+  levels(): Levels {
+    return { connections: this.admission.open, sessions: this.registry.size, unsettled: this.uplink.unsettled }
+  }
+
+  // ---- sockets --------------------------------------------------------------------------------
+
+  admit(address: string): number | null {
+    const retryAfterSeconds = this.admission.admit(address, this.turns.now.tick)
+    if (retryAfterSeconds !== null) this.figures.refused++
+    return retryAfterSeconds
+  }
+
+  opened(socket: Socket): void {
+    this.admission.opened(socket.address)
+    const greeting = new Greeting(socket, this.turns.now.tick)
+    socket.owner = greeting
+    this.greetings.add(greeting)
+  }
+
+  message(socket: Socket, bytes: Uint8Array, binary: boolean): void {
+    const blame = () => this.shut(socket, 'internal')
+    this.turns.run('message', () => this.read(socket, bytes, binary), blame)
+  }
+
+  drained(socket: Socket): void {
+    if (socket.owner instanceof Session) this.groups.drained(socket.owner)
+  }
+
+  closed(socket: Socket): void {
+    this.admission.closed(socket.address)
+    const { owner } = socket
+    this.turns.run('closed', () => {
+      if (owner instanceof Session) this.effects.left(owner, 'network')
+      else if (owner instanceof Greeting && this.greetings.remove(owner)) this.figures.closed('network')
+    })
+  }
+
+  private read(socket: Socket, bytes: Uint8Array, binary: boolean): void {
+    if (!binary) {
+      this.shut(socket, 'protocol_error', 'a text message')
+      return
+    }
+    const fault = readFrames(bytes, RECEIVED, (frame) => {
+      const { owner } = socket
+      if (owner instanceof Session) {
+        owner.frame(frame, this.turns.now)
+        return owner.state !== 'closed'
+      }
+      return owner instanceof Greeting && this.greet(owner, owner.frame(frame))
+    })
+    if (fault) this.shut(socket, fault.code, fault.detail)
+  }
+
+  /** False where the rest of the message is not to be read. */
+  private greet(greeting: Greeting, result: GreetingResult): boolean {
+    switch (result.next) {
+      case 'wait':
+        return true
+      case 'refuse':
+        this.refuse(greeting, result.reason, result.detail)
+        return false
+      case 'hello':
+        this.greetings.remove(greeting)
+        this.handshake.begin(greeting, result.hello)
+        return greeting.socket.owner instanceof Session
+    }
+  }
+
+  private refuse(greeting: Greeting, reason: CloseName, detail = ''): void {
+    if (!this.greetings.remove(greeting)) return
+    this.figures.closed(reason)
+    closeSocket(greeting.socket, reason, detail)
+  }
+
+  /** Closes whoever it is. */
+  private shut(socket: Socket, reason: CloseName, detail = ''): void {
+    const { owner } = socket
+    if (owner instanceof Session) {
+      this.effects.close(owner, reason, detail)
+      return
+    }
+    if (owner instanceof Greeting) this.greetings.remove(owner)
+    this.figures.closed(reason)
+    closeSocket(socket, reason, detail)
+  }
+
+  // ---- the rest of the world ------------------------------------------------------------------
+
+  private measure(tick: number): void {
+    if (tick % DESCRIPTORS_TICKS !== 0) return
+    const descriptors = this.options.descriptors()
+    if (descriptors !== null) this.admission.measured(descriptors)
+  }
+
+  private revoked(device: string): void {
+    const session = this.registry.get(device)
+    if (session) this.turns.run('revoked', () => this.effects.close(session, 'revoked'))
+  }
+
+  /** What was said to this worker meanwhile is lost: look at everything, and whether the log is still the same. */
+  private async reconnected(): Promise<void> {
+    const { log } = this.options
+    this.audit.all()
+    try {
+      if (!(await this.groups.log.isReplaced())) return
+      log.warn({}, 'the log of group messages was made anew: devices come back for a new cursor')
+      await this.groups.log.restart()
+      for (const session of this.registry.all()) {
+        this.turns.run('log replaced', () => this.effects.close(session, 'unavailable', 'log reset'))
+      }
+    } catch (error) {
+      // Cut off again: the next reconnect comes here as well.
+      log.warn({ error }, 'the log of group messages could not be looked at')
+    }
+  }
+}
