@@ -13,14 +13,12 @@ import type { Groups } from './groups/groups.js'
 import { Limiter } from './limiter.js'
 import type { Registry } from './registry.js'
 import type { Session } from './session.js'
-import type { Turns } from './turns.js'
 
 const SLICE_MS = 1_000
 const IN_FLIGHT_MAX = 64
 
 export interface AuditParts {
   clock: Clock
-  turns: Turns
   registry: Registry
   sessions: SessionTable
   effects: Effects
@@ -70,14 +68,14 @@ export class Audit {
   }
 
   private async look(session: Session): Promise<void> {
-    const { turns, sessions, groups, onError } = this.parts
+    const { effects, sessions, groups, onError } = this.parts
     // One that is being claimed is being compared right now.
     if (session.state !== 'behind' && session.state !== 'live') return
     try {
       const entry = await sessions.lookup(session.device, { authoritative: true })
       const isFound = entry !== null && this.isOf(session, entry)
       if (!isFound && !(await this.claim(session))) return
-      turns.run('audit', () => {
+      effects.turn(session, 'audit', () => {
         if (session.state === 'closed') return
         session.catchUp()
         groups.refresh(session)
@@ -90,10 +88,10 @@ export class Audit {
 
   /** True where it is the session's again. */
   private async claim(session: Session): Promise<boolean> {
-    const { turns, sessions, effects, figures, owner } = this.parts
+    const { sessions, effects, figures, owner } = this.parts
     figures.auditRepairs++
     const claim = await sessions.claim(session.device, { ...owner, connection: session.connection })
-    turns.run('audit', () => {
+    effects.turn(session, 'audit', () => {
       if (claim.ok) session.claimed(claim.revision)
       else effects.close(session, 'replaced')
     })

@@ -47,6 +47,11 @@ export class Effects implements SessionSink {
     private readonly parts: EffectsParts,
   ) {}
 
+  /** A turn for one session, which pays for our fault: better a close than a session that waits for ever. */
+  turn(session: Session, what: string, work: () => void): void {
+    this.parts.turns.run(what, work, () => this.close(session, 'internal'))
+  }
+
   forward(session: Session, frame: Uint8Array): void {
     this.parts.figures.notified++
     this.outbox.add(session, frame)
@@ -100,7 +105,7 @@ export class Effects implements SessionSink {
   readParked(session: Session): void {
     const { turns, catchUps, onError } = this.parts
     catchUps.read(session.device).then(
-      (parked) => turns.run('parked read', () => session.parkedRead(parked, turns.now)),
+      (parked) => this.turn(session, 'parked read', () => session.parkedRead(parked, turns.now)),
       (error: unknown) => {
         onError('parked read', error)
         session.parkedReadFailed()
@@ -109,9 +114,9 @@ export class Effects implements SessionSink {
   }
 
   request(session: Session, request: number, what: DeviceRequest): void {
-    const { turns, uplink, refresh } = this.parts
+    const { uplink, refresh } = this.parts
     void uplink.request(request, what).then((answer) => {
-      turns.run('reply', () => session.replied(answer))
+      this.turn(session, 'reply', () => session.replied(answer))
       const isChanged = 'subscriptions' in answer && answer.subscriptions !== session.subscriptions
       if (isChanged && session.state !== 'closed') refresh(session)
     })

@@ -90,7 +90,7 @@ export class Handshake {
   }
 
   private async introduce(session: Session, hello: HelloFrame, belief: Believed): Promise<void> {
-    const { turns, catchUps, devices, groups, onError } = this.parts
+    const { turns, effects, catchUps, devices, groups, onError } = this.parts
     this.underWay++
     try {
       const claim = await this.claim(session, belief)
@@ -99,13 +99,13 @@ export class Handshake {
         catchUps.read(session.device),
         devices.read(session.device, { authoritative: true }),
       ])
-      turns.run('welcome', () => {
+      effects.turn(session, 'welcome', () => {
         session.welcome(this.welcomeOf(session, belief, record.version), parked, turns.now)
         if (session.state !== 'closed') groups.follow(session, record, hello.cursor)
       })
     } catch (error) {
       onError('handshake', error)
-      turns.run('handshake', () => session.failed())
+      effects.turn(session, 'handshake', () => session.failed())
     } finally {
       this.underWay--
     }
@@ -113,11 +113,11 @@ export class Handshake {
 
   /** Writes the session; null where it is not to go on. */
   private async claim(session: Session, { ticket }: Believed): Promise<ClaimResult | null> {
-    const { sessions, owner, turns, tombstones } = this.parts
+    const { sessions, owner, effects, tombstones } = this.parts
     const { device, connection } = session
     const known = ticket && connection > ticket.connection ? ticket : null
     const claim = await sessions.claim(device, { ...owner, connection }, known?.revision)
-    turns.run('claim', () => {
+    effects.turn(session, 'claim', () => {
       if (!claim.ok) session.refused(claim.connection)
       else session.claimed(claim.revision)
     })

@@ -63,6 +63,8 @@ const DESCRIPTORS_TICKS = 5
 const RECEIVED = { from: 'device', frameBytesMax: DEVICE_FRAME_BYTES_MAX } as const
 
 export class Worker implements SocketHandlers {
+  /** Under which name it is found on the bus and in the tables. */
+  readonly owner: { readonly instance: string; readonly worker: string }
   readonly figures = new Figures()
   readonly registry = new Registry()
   private readonly greetings = new Greetings()
@@ -85,6 +87,7 @@ export class Worker implements SocketHandlers {
     const { fabric, clock, sockets, settings, log } = options
     const { figures, registry } = this
     const owner = { instance: settings.instance, worker: options.worker }
+    this.owner = owner
     const onError = (what: string, error: unknown) => log.warn({ what, error }, 'transport')
     const { bus } = fabric
 
@@ -145,7 +148,7 @@ export class Worker implements SocketHandlers {
       ...{ sessions, tombstones, catchUps, devices, groups, figures, onError },
     })
     this.downlink = new Downlink({ bus, turns, registry, effects, groups }, owner)
-    this.audit = new Audit({ clock, turns, registry, sessions, effects, groups, figures, owner, onError }, settings)
+    this.audit = new Audit({ clock, registry, sessions, effects, groups, figures, owner, onError }, settings)
     this.lease = new WorkerLease(fabric, clock, owner.instance, owner.worker, {
       lapse: () => this.audit.all(),
       error: (error) => onError('lease', error),
@@ -296,7 +299,7 @@ export class Worker implements SocketHandlers {
 
   private revoked(device: string): void {
     const session = this.registry.get(device)
-    if (session) this.turns.run('revoked', () => this.effects.close(session, 'revoked'))
+    if (session) this.effects.turn(session, 'revoked', () => this.effects.close(session, 'revoked'))
   }
 
   /** What was said to this worker meanwhile is lost: look at everything, and whether the log is still the same. */
@@ -308,7 +311,7 @@ export class Worker implements SocketHandlers {
       log.warn({}, 'the log of group messages was made anew: devices come back for a new cursor')
       await this.groups.log.restart()
       for (const session of this.registry.all()) {
-        this.turns.run('log replaced', () => this.effects.close(session, 'unavailable', 'log reset'))
+        this.effects.turn(session, 'log replaced', () => this.effects.close(session, 'unavailable', 'log reset'))
       }
     } catch (error) {
       // Cut off again: the next reconnect comes here as well.

@@ -1,0 +1,32 @@
+import t from 'tap'
+import { Outcome } from '../../../protocol/envelope.js'
+import { RawDevice } from '../../support/raw-device.js'
+import { newDevice, startTransport } from '../../support/transport.js'
+
+t.test('HELLO with a device token, one push, its acknowledgement', async (t) => {
+  const transport = await startTransport(t)
+  const { worker, credential, deliver, outcome, sessions } = transport
+  const device = newDevice()
+
+  const raw = await RawDevice.open(worker.port)
+  raw.hello({ credential: credential(device), connection: 1 })
+  const welcome = await raw.until('WELCOME')
+  t.ok(Math.abs(welcome.serverTimeMs - Date.now()) < 5_000)
+  t.equal(welcome.keepaliveSeconds, 120)
+  t.ok(welcome.ticket.length > 0)
+  t.match(await raw.until('CAUGHT_UP'), { cursor: { sequence: 0, subscriptions: 0 } })
+  t.match(await sessions.lookup(device, { authoritative: true }), { live: true, connection: 1 })
+
+  deliver(device, 77n, { title: 'hi' })
+  t.match(await raw.until('NOTIFY'), { id: 77n, title: 'hi' })
+  raw.send({ type: 'ACK', ids: [77n] })
+  t.match(await outcome(77n), { device, outcome: Outcome.ACKED })
+
+  deliver(newDevice(), 78n)
+  t.match(await outcome(78n), { outcome: Outcome.NOT_HERE }, 'another device is not here')
+
+  raw.send({ type: 'BYE' })
+  t.match(await raw.closed, { code: 1000 })
+  await worker.stop()
+  t.match(await sessions.lookup(device, { authoritative: true }), { live: false, connection: 1 }, 'a tombstone is left')
+})

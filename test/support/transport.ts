@@ -1,0 +1,175 @@
+/** One transport worker on real ports, and the core's side of its subjects played by the test. */
+import { randomBytes } from 'node:crypto'
+import type { Test } from 'tap'
+import { Value } from 'typebox/value'
+import { encodeNotify } from '../../protocol/encode.js'
+import {
+  type ControlReply,
+  type ControlRequest,
+  decodeControlReply,
+  decodeRxBatch,
+  decodeSettleRequest,
+  encodeControlRequest,
+  encodeSettleReply,
+  encodeTxBatch,
+  type RxItem,
+  type SettleItem,
+  type StoredMessage,
+} from '../../protocol/envelope.js'
+import { Bucket, controlSubject, rxSubject, SETTLE_SUBJECT, txSubject } from '../../protocol/subjects.js'
+import { systemClock } from '../../src/clock.js'
+import { mintDeviceToken } from '../../src/device-token.js'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { Keyring } from '../../src/keyring.js'
+import { createLogger, silentLogger } from '../../src/observe/log.js'
+import { DeviceStore } from '../../src/store/devices.js'
+import { ParkedQueue } from '../../src/store/parked.js'
+import { SessionTable } from '../../src/store/sessions.js'
+import { type RunningWorker, startWorker } from '../../src/transport/process.js'
+import { TransportSettings } from '../../src/transport/settings.js'
+import { startNats, type TestNats } from './nats.js'
+
+export const ISSUER = 'https://push.test'
+export const ROUTER = 'test-router'
+
+export interface TestTransport {
+  nats: TestNats
+  /** Connected as the core. */
+  core: Fabric
+  worker: RunningWorker
+  sessions: SessionTable
+  parked: ParkedQueue
+  devices: DeviceStore
+  keyring: Keyring
+  tokenOf(device: string, lifetimeMs?: number): string
+  credential(device: string): { kind: 'token'; token: string }
+  /** Another worker of the same instance, or of another one. */
+  startAnother(settings?: Partial<TransportSettings>): Promise<RunningWorker>
+  /** Publishes one item to the worker as a router does. */
+  deliver(device: string, id: bigint, options?: { expiresAtMs?: number; worker?: RunningWorker; title?: string }): void
+  /** The outcome of an item, when it comes. */
+  outcome(id: bigint): Promise<RxItem>
+  outcomes: RxItem[]
+  control(request: ControlRequest, worker?: RunningWorker): Promise<ControlReply>
+  /** Parks a message as the core does, without asking the worker. */
+  park(device: string, id: bigint, options?: { dropped?: number; queue?: bigint }): Promise<number>
+  /** Settlements that came; each is carried out and confirmed. */
+  settled: SettleItem[]
+}
+
+const defaults = Value.Default(TransportSettings, {}) as TransportSettings
+
+export const newDevice = (): string => `dev_${randomBytes(10).toString('hex')}`
+
+export async function startTransport(
+  t: Pick<Test, 'teardown'>,
+  overrides: Partial<TransportSettings> = {},
+  present?: TestNats,
+): Promise<TestTransport> {
+  const nats = present ?? (await startNats(t))
+  const core = await nats.fabricAs('core')
+  const keyring = Keyring.generate(Date.now())
+  const startAnother = async (own: Partial<TransportSettings> = {}, index = 0): Promise<RunningWorker> => {
+    const settings = { ...defaults, host: '127.0.0.1', port: 0, drainGraceMs: 200, ...own }
+    const fabric = await nats.fabricAs('transport')
+    const running = await startWorker({
+      fabric,
+      clock: systemClock,
+      settings,
+      split: nats.store.split,
+      keys: keyring.transportKeys(),
+      issuer: ISSUER,
+      index,
+      log: process.env.TEST_LOG ? createLogger('transport', { level: 'debug', format: 'text' }) : silentLogger,
+    })
+    let stopped: Promise<void> | null = null
+    const worker = {
+      ...running,
+      stop: () => {
+        stopped ??= running.stop()
+        return stopped
+      },
+    }
+    t.teardown(() => worker.stop())
+    return worker
+  }
+  const worker = await startAnother(overrides)
+  const parked = new ParkedQueue(core, nats.store.split)
+  const outcomes: RxItem[] = []
+  const waiting = new Map<bigint, (item: RxItem) => void>()
+  core.bus.subscribe(rxSubject(ROUTER), ({ body }) => {
+    for (const item of decodeRxBatch(body).items) {
+      outcomes.push(item)
+      waiting.get(item.id)?.(item)
+    }
+  })
+  const settled: SettleItem[] = []
+  core.bus.subscribe(SETTLE_SUBJECT, ({ body, reply }) => {
+    const { items } = decodeSettleRequest(body)
+    void Promise.all(
+      items.map(async (item) => {
+        await parked.delete(item.device, [item.parkedSequence])
+        settled.push(item)
+        return item.parkedSequence
+      }),
+    ).then((sequences) => core.bus.publish(reply, encodeSettleReply(sequences)))
+  })
+  const tokenOf = (device: string, lifetimeMs = 3_600_000) => {
+    const key = keyring.signingKey('deviceToken')
+    return mintDeviceToken(key, { issuer: ISSUER, device, fleet: 'fleet', nowMs: Date.now(), lifetimeMs }).token
+  }
+  return {
+    ...{ nats, core, worker, parked, keyring, outcomes, settled, tokenOf },
+    sessions: new SessionTable(core.table(Bucket.SESSIONS), systemClock),
+    devices: new DeviceStore(core.table(Bucket.DEVICES)),
+    credential: (device) => ({ kind: 'token', token: tokenOf(device) }),
+    startAnother: (own) => startAnother({ ...overrides, ...own }, 1),
+    deliver: (device, id, { expiresAtMs = Date.now() + 60_000, worker: to = worker, title = '' } = {}) => {
+      const frame = notifyFrame(id, title)
+      const { instance, worker: name } = to.worker.owner
+      core.bus.publish(
+        txSubject(instance, name),
+        encodeTxBatch({ router: ROUTER, items: [{ id, device, expiresAtMs, frame }] }),
+      )
+    },
+    outcome: (id) =>
+      new Promise((resolve) => {
+        const known = outcomes.find((item) => item.id === id)
+        if (known) resolve(known)
+        else waiting.set(id, resolve)
+      }),
+    control: async (request, to = worker) => {
+      const { instance, worker: name } = to.worker.owner
+      const body = encodeControlRequest(request)
+      return decodeControlReply(await core.bus.request(controlSubject(instance, name), body, { timeoutMs: 2_000 }))
+    },
+    park: async (device, id, { dropped = 0, queue = 1n } = {}) => {
+      const last = await parked.last(device)
+      const record = {
+        previous: last?.sequence ?? 0,
+        depth: (last?.record.depth ?? 0) + 1,
+        queue,
+        dropped,
+        victims: [],
+        parkedAtMs: Date.now(),
+        message: storedMessage(device, id),
+        older: [],
+      }
+      return parked.append(device, record, last?.sequence ?? 0)
+    },
+  }
+}
+
+export function storedMessage(device: string, id: bigint): StoredMessage {
+  return {
+    ...{ id, parent: id, project: 'acme', application: 'app_x', device, registration: 1, collapseKey: '' },
+    acceptedAtMs: Date.now(),
+    expiresAtMs: Date.now() + 3_600_000,
+    frame: notifyFrame(id),
+  }
+}
+
+export function notifyFrame(id: bigint, title = ''): Uint8Array {
+  const content = { expiresAtSeconds: 4_000_000_000, priority: 'normal', collapseKey: '', message: 'hello' } as const
+  return encodeNotify({ id, registration: 1, title, data: new Uint8Array(), ...content })
+}
