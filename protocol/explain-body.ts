@@ -51,7 +51,7 @@ function explainField(bytes: Uint8Array, at: number, span: Span, rows: Row[]): n
   const wire = Number(tag.value & 7n)
   const shape = bodies[span.body][number]
   const fits = shape && (wireOfKind[shape.kind] === wire || (shape.kind === 'ids' && wire === WIRE.FIXED64))
-  const label = fits ? `${shape.name} (${number})` : `unknown field ${number}, skipped`
+  const label = fits ? `${shape.name} (${number})` : `skipped: unknown field ${number}`
   const put = (end: number, meaning: string) => {
     rows.push(row(bytes, at, end, span.depth, meaning))
     return end
@@ -75,12 +75,13 @@ function explainField(bytes: Uint8Array, at: number, span: Span, rows: Row[]): n
         explainBody(bytes, { at: length.end, end, body: shape.body, depth: span.depth + 1 }, rows)
         return end
       }
-      return put(end, `${label}${fits ? ` = ${contentText(shape, bytes.subarray(length.end, end))}` : ''}`)
+      const content = bytes.subarray(length.end, end)
+      return put(end, `${label} = ${fits ? contentText(shape, content) : `${content.length} bytes`}`)
     }
     case WIRE.GROUP:
-      return put(tag.end, `unknown field ${number}, group begins: skipped`)
+      return put(tag.end, `skipped: unknown field ${number}, a group begins`)
     case WIRE.GROUP_END:
-      return put(tag.end, `group ${number} ends`)
+      return put(tag.end, `skipped: group ${number} ends`)
     default:
       return put(span.end, `unreadable: there is no wire type ${wire}`)
   }

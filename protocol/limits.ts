@@ -40,7 +40,7 @@ export const WireLimits = {
   },
   TOKEN_CHARS_MAX: { value: 2_048, unit: 'characters', meaning: 'longest device token' },
   TICKET_BYTES_MAX: { value: 1_024, unit: 'bytes', meaning: 'longest resume ticket that a server makes' },
-  DATA_DEPTH_MAX: { value: 16, unit: 'levels', meaning: 'deepest nesting of maps and arrays in `data`' },
+  DATA_DEPTH_MAX: { value: 16, unit: 'levels', meaning: 'deepest nesting of maps and arrays in data' },
 } as const satisfies Record<string, Bound>
 
 /** What every server grants at least; a device that stays below is never cut for it. */

@@ -1,0 +1,204 @@
+/** PROTOCOL.md says what the code does: every table, every limit, every drawing of states, every byte in hex. */
+import protobuf from 'protobufjs'
+import t from 'tap'
+import { Value } from 'typebox/value'
+import { Close } from '../../protocol/close-codes.js'
+import { encodeFrames } from '../../protocol/encode.js'
+import { DEVICE_REQUEST_ERRORS, Errors } from '../../protocol/errors.js'
+import { explain } from '../../protocol/explain.js'
+import { DEVICE_PATH, FrameType, PROTOCOL_VERSION, type Sender, senderOfType } from '../../protocol/frame.js'
+import { type Frame, GAP_REASONS } from '../../protocol/frame-types.js'
+import { fromHex } from '../../protocol/json-form.js'
+import { type Bound, DeviceTimes, ServerFloors, WireLimits } from '../../protocol/limits.js'
+import { type BodyName, bodies, type FieldShape } from '../../protocol/schema.js'
+import { States, Transitions } from '../../protocol/states.js'
+import { DeviceSettings } from '../../src/device/settings.js'
+import { TransportSettings } from '../../src/transport/settings.js'
+import { readText } from './support.js'
+
+const document = readText('protocol/PROTOCOL.md')
+
+/** Cells of every table row of a section, headings and rulers left out, code marks taken off. */
+function rowsOf(heading: string): string[][] {
+  const section = document.split(/^## /m).find((part) => part.startsWith(`${heading}\n`)) ?? ''
+  const rows = section.split('\n').filter((line) => line.startsWith('| '))
+  const cells = rows.map((line) =>
+    line
+      .slice(2, -2)
+      .split(' | ')
+      .map((cell) => cell.replaceAll('`', '').trim()),
+  )
+  return cells.filter((row, i) => !/^-+$/.test(row[0] ?? '') && !/^\| -+/.test(rows[i + 1] ?? ''))
+}
+
+t.test('frame types', async (t) => {
+  const expected = Object.entries(FrameType).map(([name, type]) => [hex(type), name, senderOfType(type)])
+  t.strictSame(
+    rowsOf('Frame types').map((row) => row.slice(0, 3)),
+    expected,
+  )
+})
+
+t.test('close codes', async (t) => {
+  const expected = Object.entries(Close).map(([name, c]) => [String(c.code), name, c.next, c.meaning])
+  t.strictSame(rowsOf('Close codes'), expected)
+  t.equal(new Set(Object.values(Close).map(({ code }) => code)).size, expected.length, 'each code has one name')
+})
+
+t.test('errors', async (t) => {
+  const expected = DEVICE_REQUEST_ERRORS.map((code) => [code, Errors[code].next, Errors[code].meaning])
+  t.strictSame(
+    rowsOf('ERROR').filter(([code = '']) => code in Errors),
+    expected,
+  )
+})
+
+t.test('limits', async (t) => {
+  const said = ({ value, unit, meaning }: Bound) => [`${value.toLocaleString('en-US')} ${unit}`.trim(), meaning]
+  const expected = [WireLimits, ServerFloors, DeviceTimes].flatMap((table) =>
+    Object.entries(table).map(([name, bound]) => [name, ...said(bound)]),
+  )
+  t.strictSame(rowsOf('Limits'), expected)
+  t.match(document, DEVICE_PATH)
+  t.match(document, `\`version\` in HELLO is ${PROTOCOL_VERSION} `)
+})
+
+t.test('what is recommended is what our device does, and our server grants what is promised', async (t) => {
+  const device = Value.Default(DeviceSettings, {}) as DeviceSettings
+  t.strictSame(
+    {
+      CONNECT_TIMEOUT: device.connectTimeoutMs,
+      WELCOME_TIMEOUT: device.welcomeTimeoutMs,
+      PONG_TIMEOUT: device.pongTimeoutMs,
+      REQUEST_TIMEOUT: device.requestTimeoutMs,
+      RECONNECT_BASE: device.reconnectBaseMs,
+      RECONNECT_CAP: device.reconnectCapMs,
+      STABLE: device.stableMs,
+      HINT_MAX: device.retryAfterMsMax,
+      SEEN_KEEP: device.seenKeepMs,
+      SEEN_IDS: device.seenMax,
+    },
+    Object.fromEntries(Object.entries(DeviceTimes).map(([name, { value }]) => [name, value])),
+  )
+  t.ok(device.dataDepthMax >= WireLimits.DATA_DEPTH_MAX.value)
+  t.ok(device.webSocketBytesMax >= WireLimits.SERVER_MESSAGE_BYTES_MAX.value)
+  const transport = Value.Default(TransportSettings, {}) as TransportSettings
+  t.ok(transport.helloTimeoutMs >= ServerFloors.HELLO_TIMEOUT.value)
+  t.ok(transport.framesPerSecondMax >= ServerFloors.FRAMES_PER_SECOND.value)
+  t.ok(transport.requestsInFlightMax >= ServerFloors.REQUESTS_IN_FLIGHT.value)
+})
+
+t.test('states: the table and the diagram', async (t) => {
+  const list = (names: readonly string[]) => names.join(', ') || 'nothing'
+  const expected = Object.entries(States).map(([name, { device, server }]) => [name, list(device), list(server)])
+  t.strictSame(
+    rowsOf('States').map(([name, , device, server]) => [name, device, server]),
+    expected,
+  )
+  const drawn = [...document.matchAll(/^ {4}(\w+) --> (\w+): (\w+)$/gm)].map(([, from, to, on]) => ({ from, on, to }))
+  t.strictSame(drawn, Transitions)
+  const sent = Object.values(States).flatMap(({ device, server }) => [...device, ...server])
+  t.strictSame([...new Set(sent)].sort(), Object.keys(FrameType).sort(), 'every frame has a state in which it is sent')
+})
+
+t.test('fields of HELLO, WELCOME, NOTIFY, GOAWAY and ERROR, reasons of GAP', async (t) => {
+  for (const [heading, body] of [
+    ['HELLO', 'HELLO'],
+    ['WELCOME', 'WELCOME'],
+    ['Notifications for one device', 'NOTIFY'],
+    ['Leaving', 'GOAWAY'],
+    ['ERROR', 'ERROR'],
+  ] as const) {
+    const told = rowsOf(heading)
+      .filter((row) => /^\d+(, \d+)*$/.test(row[1] ?? ''))
+      .flatMap(([names = '', numbers = '']) => {
+        const all = numbers.split(', ')
+        return names.split(', ').map((name, i) => [all[i] ?? '', name])
+      })
+    t.strictSame(
+      told,
+      Object.entries(bodies[body]).map(([number, { name }]) => [number, name]),
+      body,
+    )
+  }
+  t.strictSame(
+    rowsOf('GAP').map((row) => row.slice(0, 2)),
+    GAP_REASONS.map((name, i) => [name.toUpperCase(), String(i)]),
+  )
+})
+
+t.test('every byte in hex decodes, is explained as it stands, and is what our encoder writes', async (t) => {
+  const blocks = [...document.matchAll(/^```frame (device|server)\n([^`]*)^```/gm)]
+  const seen = new Set<string>()
+  for (const [, from, block = ''] of blocks) {
+    const lines = block.trimEnd().split('\n')
+    const rows = lines.map((line) => /^((?:[0-9a-f]{2} ?)+)\s*(.*)$/.exec(line) ?? [])
+    const bytes = fromHex(rows.map(([, digits]) => digits).join('')) ?? new Uint8Array()
+    const explained = explain(bytes, { from: from as Sender })
+    t.equal(explained.fault, null, block)
+    t.strictSame(
+      rows.map((row) => row[2] ?? '').filter(Boolean),
+      explained.rows.map(({ meaning }) => meaning),
+    )
+    t.strictSame(encodeFrames(explained.frames as Frame[]), bytes)
+    for (const frame of explained.frames) seen.add(frame.type)
+  }
+  const missing = Object.keys(FrameType).filter((name) => !seen.has(name))
+  t.strictSame(missing, ['PONG'], 'every type has an example, but PONG, which is PING with another type')
+})
+
+t.test('links inside the document lead somewhere', async (t) => {
+  const anchors = new Set([...document.matchAll(/^##+ (.*)$/gm)].map(([, title = '']) => anchorOf(title)))
+  for (const [, anchor = ''] of document.matchAll(/\]\(#([^)]*)\)/g)) t.ok(anchors.has(anchor), `#${anchor}`)
+})
+
+t.test('the table of fields is what borealis.proto says', async (t) => {
+  const { root } = protobuf.parse(readText('protocol/borealis.proto'), { keepCase: true })
+  const inProto: Record<string, unknown> = {}
+  for (const type of typesOf(root)) {
+    inProto[type.name] = Object.fromEntries(type.fieldsArray.map((f) => [f.id, { name: f.name, type: protoType(f) }]))
+  }
+  const ours = Object.entries(bodies).map(([name, fields]) => [
+    protoName(name as BodyName),
+    Object.fromEntries(Object.entries(fields).map(([id, field]) => [id, { name: field.name, type: ourType(field) }])),
+  ])
+  t.strictSame(Object.fromEntries(ours), inProto)
+  const enums = { Priority: bodies.NOTIFY[4], GapReason: bodies.GAP[2], GoawayReason: bodies.GOAWAY[1] }
+  for (const [name, field] of Object.entries(enums)) {
+    const values = field?.kind === 'enum' ? field.values : []
+    const expected = Object.fromEntries(values.map((value, i) => [value.toUpperCase(), i]))
+    t.strictSame({ ...root.lookupEnum(`borealis.v1.${name}`).values }, expected, name)
+  }
+})
+
+function hex(type: number): string {
+  return `0x${type.toString(16).padStart(2, '0')}`
+}
+
+function anchorOf(title: string): string {
+  return title.toLowerCase().replaceAll(' ', '-')
+}
+
+function typesOf(root: protobuf.Root): protobuf.Type[] {
+  const found = root.lookup('borealis.v1')
+  return found instanceof protobuf.Namespace ? found.nestedArray.filter((n) => n instanceof protobuf.Type) : []
+}
+
+/** HELLO is the message Hello, NOTIFY_GROUP is NotifyGroup. */
+function protoName(name: BodyName): string {
+  if (!(name in FrameType)) return name
+  return name.toLowerCase().replace(/(^|_)([a-z])/g, (_match, _edge, letter: string) => letter.toUpperCase())
+}
+
+function protoType(field: protobuf.Field): string {
+  return field.repeated ? `repeated ${field.type}` : field.type
+}
+
+function ourType(field: FieldShape): string {
+  if (field.kind === 'ids') return 'repeated fixed64'
+  if (field.kind === 'message') return field.body
+  if (field.kind !== 'enum') return field.kind
+  return (
+    { priority: 'Priority', reason: field.values[0] === 'shutdown' ? 'GoawayReason' : 'GapReason' }[field.name] ?? ''
+  )
+}
