@@ -49,7 +49,7 @@ export const ServerFloors = {
   FRAMES_PER_SECOND: {
     value: 50,
     unit: 'frames',
-    meaning: 'frames a second from a device, on average, ACK not counted',
+    meaning: 'frames a second from a device, useful ACKs not counted',
   },
   REQUESTS_IN_FLIGHT: { value: 8, unit: 'requests', meaning: 'requests of a device without an answer' },
 } as const satisfies Record<string, Bound>
@@ -58,7 +58,7 @@ export const ServerFloors = {
 export const DeviceTimes = {
   CONNECT_TIMEOUT: { value: 10_000, unit: 'ms', meaning: 'longest wait for an open WebSocket' },
   WELCOME_TIMEOUT: { value: 10_000, unit: 'ms', meaning: 'longest wait for WELCOME after HELLO' },
-  PONG_TIMEOUT: { value: 15_000, unit: 'ms', meaning: 'longest wait for any frame after a PING' },
+  PONG_TIMEOUT: { value: 15_000, unit: 'ms', meaning: 'longest wait for PONG after a PING' },
   REQUEST_TIMEOUT: { value: 10_000, unit: 'ms', meaning: 'a request without an answer is sent again after so long' },
   RECONNECT_BASE: { value: 1_000, unit: 'ms', meaning: 'first reconnect: a random time up to this' },
   RECONNECT_CAP: { value: 60_000, unit: 'ms', meaning: 'longest random time before a reconnect' },
