@@ -1,4 +1,7 @@
 /** The scenarios in the order in which help lists them. */
 import type { Scenario } from '../scenario.js'
+import { idle } from './idle.js'
+import { unicast } from './unicast.js'
+import { wire } from './wire.js'
 
-export const scenarios: readonly Scenario[] = []
+export const scenarios: readonly Scenario[] = [idle, unicast, wire]

@@ -1,0 +1,65 @@
+/** What bench pushes: a message as an app would get it, with a stamp in its attributes. */
+import { encodeNotify, encodeNotifyGroupBody } from '../protocol/encode.js'
+import type { GroupTarget } from '../protocol/frame-types.js'
+import { STAMP_BYTES, stampData, writeStamp } from './stamp.js'
+
+export const TITLE = 'Delivery update'
+export const MESSAGE = 'Your parcel leaves the depot now and arrives between 14:00 and 15:30 today.'
+
+/** Bytes of title, message and data of each of these messages. */
+export const CONTENT_BYTES = TITLE.length + MESSAGE.length + stampData(0, 0).length
+
+const ID_AT_IN_BODY = 1
+
+/** NOTIFY frames that differ in id and stamp alone: copied and patched, not encoded each. */
+export class NotifyFrames {
+  readonly #template: Uint8Array
+  readonly #idAt: number
+
+  constructor(registration: number, expiresAtSeconds: number) {
+    this.#template = encodeNotify({
+      id: 1n,
+      registration,
+      expiresAtSeconds,
+      priority: 'normal',
+      collapseKey: '',
+      title: TITLE,
+      message: MESSAGE,
+      data: stampData(0, 0),
+    })
+    const prefix = (this.#template[0] as number) < 128 ? 1 : 2
+    this.#idAt = prefix + 1 + ID_AT_IN_BODY
+  }
+
+  get bytes(): number {
+    return this.#template.length
+  }
+
+  make(id: bigint, sequence: number, intendedMicros: number): Buffer {
+    const frame = Buffer.from(this.#template)
+    frame.writeBigUInt64LE(id, this.#idAt)
+    writeStamp(frame, frame.length - STAMP_BYTES, sequence, intendedMicros)
+    return frame
+  }
+}
+
+/** Body of a group message, without its place in the log. */
+export function groupBody(
+  id: bigint,
+  project: string,
+  target: GroupTarget,
+  sequence: number,
+  micros: number,
+): Uint8Array {
+  return encodeNotifyGroupBody({
+    id,
+    target,
+    project,
+    expiresAtSeconds: Math.floor(Date.now() / 1000) + 3_600,
+    priority: 'normal',
+    collapseKey: '',
+    title: TITLE,
+    message: MESSAGE,
+    data: stampData(sequence, micros),
+  })
+}

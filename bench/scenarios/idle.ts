@@ -1,0 +1,149 @@
+/** What one connected and silent device costs: memory of the server and of the kernel, and CPU of keepalive. */
+import Type, { type Static } from 'typebox'
+import { bareDevices, startBare } from '../baselines/bare.js'
+import { type Generators, pause } from '../generator/generators.js'
+import { kernelBytesEach, kernelMemory } from '../measure/kernel.js'
+import { cpuMicrosOf, memorySum } from '../measure/processes.js'
+import { type Point, significant, slope } from '../measure/stats.js'
+import { type Bench, defineScenario } from '../scenario.js'
+import { devicesOf, startTransport } from '../system/transport-only.js'
+import { BARE_CONNECTIONS_MAX, connections, generators, workers } from './options.js'
+
+const Options = Type.Object({
+  connections: connections(),
+  seconds: Type.Integer({ default: 60, minimum: 1, maximum: 3_600, description: 'of doing nothing but keepalive' }),
+  keepaliveSeconds: Type.Integer({
+    default: 120,
+    minimum: 5,
+    maximum: 3_600,
+    description: 'between two PINGs of a device',
+  }),
+  steps: Type.Integer({
+    default: 5,
+    minimum: 2,
+    maximum: 20,
+    description: 'of the ramp; memory is looked at after each',
+  }),
+  workers,
+  generators,
+})
+type Options = Static<typeof Options>
+
+const Result = Type.Object({
+  connections: Type.Integer(),
+  rampSeconds: Type.Number(),
+  connectsPerSecond: Type.Number(),
+  /** Least squares over the steps: the process's own size falls out. */
+  serverRssBytesPerConnection: Type.Number(),
+  bareRssBytesPerConnection: Type.Number(),
+  ratioToBare: Type.Number(),
+  /** One end of a connection; both ends are on this machine. */
+  kernelBytesPerConnection: Type.Number(),
+  generatorRssBytesPerConnection: Type.Number(),
+  /** Workers and supervisor, over the idle time. */
+  idleCores: Type.Number(),
+  natsIdleCores: Type.Number(),
+  keepalives: Type.Integer(),
+  serverRssBytes: Type.Integer(),
+  unexpectedDisconnects: Type.Integer(),
+})
+type Result = Static<typeof Result>
+
+export const idle = defineScenario({
+  name: 'idle',
+  summary: 'full sessions, then nothing but keepalive: memory per connection beside bare uWebSockets.js, idle CPU',
+  options: Options,
+  result: Result,
+  run,
+})
+
+async function run(bench: Bench, options: Options): Promise<Result> {
+  const keepaliveMs = options.keepaliveSeconds * 1000
+  const rig = await startTransport(bench, { ...options, settings: { transport: { keepaliveMs } } })
+  const devices = await devicesOf(bench, rig, { connections: options.connections, processes: options.generators })
+  await devices.prepare()
+  const { system } = rig
+  const workerPids = system.pids('worker')
+  const before = kernelMemory()
+  const generatorBefore = memorySum(devices.pids).pssBytes
+  const ramp = await rampInSteps(devices, options.connections, options.steps, workerPids, 'borealis')
+  const kernel = kernelBytesEach(before, kernelMemory(), options.connections) / SOCKETS_PER_CONNECTION
+  const generatorEach = (memorySum(devices.pids).pssBytes - generatorBefore) / options.connections
+
+  bench.progress.say(`idle for ${options.seconds} s`)
+  const servers = [...system.pids('transport'), ...workerPids]
+  const cpuBefore = cpuMicrosOf(servers)
+  const natsBefore = cpuMicrosOf(system.pids('nats'))
+  const startedMs = performance.now()
+  for (let second = 1; second <= options.seconds; second++) {
+    await pause(startedMs + second * 1000 - performance.now())
+    bench.progress.bar('idle', second, options.seconds, 's')
+  }
+  const elapsedMicros = (performance.now() - startedMs) * 1000
+  const idleCores = (cpuMicrosOf(servers) - cpuBefore) / elapsedMicros
+  const natsIdleCores = (cpuMicrosOf(system.pids('nats')) - natsBefore) / elapsedMicros
+  const totals = await devices.report()
+  const { rssBytes } = memorySum(servers)
+  await devices.stop()
+
+  const server = await startBare(bench, { natsUrl: null, topic: false })
+  const bareCount = Math.min(options.connections, BARE_CONNECTIONS_MAX)
+  const bare = await bareDevices(bench, server, { connections: bareCount, processes: options.generators, keepaliveMs })
+  const bareRamp = await rampInSteps(bare, bareCount, options.steps, [server.pid], 'bare')
+  return {
+    connections: totals.ready,
+    rampSeconds: significant(ramp.seconds),
+    connectsPerSecond: Math.round(options.connections / ramp.seconds),
+    serverRssBytesPerConnection: Math.round(ramp.bytesEach),
+    bareRssBytesPerConnection: Math.round(bareRamp.bytesEach),
+    ratioToBare: significant(ramp.bytesEach / bareRamp.bytesEach, 3),
+    kernelBytesPerConnection: Math.round(kernel),
+    generatorRssBytesPerConnection: Math.round(generatorEach),
+    idleCores: significant(idleCores, 3),
+    natsIdleCores: significant(natsIdleCores, 3),
+    keepalives: totals.pongs,
+    serverRssBytes: rssBytes,
+    unexpectedDisconnects: totals.unexpectedDisconnects,
+  }
+}
+
+const SOCKETS_PER_CONNECTION = 2
+/** Garbage of the handshakes is gone, and memory stands still, when two looks so far apart agree. */
+const SETTLE_MS = 400
+const SETTLE_LOOKS_MAX = 12
+const SETTLED = 0.002
+
+interface Stepped {
+  seconds: number
+  bytesEach: number
+}
+
+/** The time is that of the ramps alone. */
+async function rampInSteps(
+  devices: Generators,
+  connections: number,
+  steps: number,
+  pids: readonly number[],
+  label: string,
+): Promise<Stepped> {
+  const points: Point[] = []
+  let seconds = 0
+  for (let step = 1; step <= steps; step++) {
+    const x = Math.floor((connections * step) / steps)
+    const ramp = await devices.ramp({ count: x - Math.floor((connections * (step - 1)) / steps), label })
+    seconds += ramp.seconds
+    points.push({ x, y: await settledBytes(pids) })
+  }
+  return { seconds, bytesEach: slope(points) }
+}
+
+async function settledBytes(pids: readonly number[]): Promise<number> {
+  let last = memorySum(pids).rssBytes
+  for (let look = 0; look < SETTLE_LOOKS_MAX; look++) {
+    await pause(SETTLE_MS)
+    const now = memorySum(pids).rssBytes
+    if (Math.abs(now - last) < last * SETTLED) return now
+    last = now
+  }
+  return last
+}

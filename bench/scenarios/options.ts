@@ -1,0 +1,28 @@
+/** Options that several scenarios share. */
+import Type from 'typebox'
+
+/** Most devices of one run: 56 generators of 18,000. */
+const CONNECTIONS_MAX = 1_008_000
+
+export const connections = (value = 10_000) =>
+  Type.Integer({ default: value, minimum: 1, maximum: CONNECTIONS_MAX, description: 'devices that are connected' })
+
+export const workers = Type.Integer({
+  default: 0,
+  minimum: 0,
+  maximum: 128,
+  description: 'transport workers; 0: one for each 15,000 connections',
+})
+
+export const generators = Type.Integer({
+  default: 1,
+  minimum: 1,
+  maximum: 128,
+  description: 'generator processes, at least; each holds up to 18,000 connections',
+})
+
+export const rounds = (value = 3) =>
+  Type.Integer({ default: value, minimum: 1, maximum: 21, description: 'rounds of each side; medians count' })
+
+/** A bare server of one process cannot hold more. */
+export const BARE_CONNECTIONS_MAX = 18_000

@@ -1,0 +1,131 @@
+/**
+ * Many devices at once, as enrolment and REGISTER would have made them, without the way through both: device records
+ * are written to the table, tokens and registrationIds are made with the system's own keys.
+ */
+import { BROADCAST_STREAM, Bucket, deviceKey } from '../../protocol/subjects.js'
+import { systemClock } from '../../src/clock.js'
+import { encodeRegistrationId } from '../../src/core/registration-id.js'
+import { createApplication, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
+import { mintDeviceToken } from '../../src/device-token.js'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { type DeviceRecord, encodeDeviceRecord } from '../../src/store/devices.js'
+import { SessionTable } from '../../src/store/sessions.js'
+import type { DialectConfig } from '../generator/dialect.js'
+import { deviceOf } from '../generator/identity.js'
+import type { LocalSystem } from './local-system.js'
+
+export interface Fleet {
+  /** Names its devices: 8 of [a-z0-9]. */
+  run: string
+  project: string
+  application: string
+}
+
+/** The registration that every device of a fleet has. */
+export const REGISTRATION = 1
+const TOKEN_SECONDS = 86_400
+const IN_FLIGHT = 512
+
+/** A name for devices that no earlier run of this system had. */
+export function newRun(): string {
+  return Math.floor(Math.random() * 36 ** 8)
+    .toString(36)
+    .padStart(8, '0')
+}
+
+export async function createFleetTenant(fabric: Fabric): Promise<Fleet> {
+  const tenants = openTenants(fabric, systemClock)
+  const run = newRun()
+  const { project } = await createProject(tenants, { id: `bench-${run}`, alg: 'ES256' })
+  const application = await createApplication(tenants, project.id)
+  return { run, project: project.id, application: application.id }
+}
+
+/** An access token for the fleet's project. */
+export async function accessToken(system: LocalSystem, fabric: Fabric, fleet: Fleet): Promise<string> {
+  const auth = { ...system.config.auth, accessTokenSeconds: TOKEN_SECONDS }
+  return (await mintToken(openTenants(fabric, systemClock), system.keyring, auth, fleet.project)).token
+}
+
+/** What generators need to be these devices. */
+export function dialectOf(system: LocalSystem, fleet: Pick<Fleet, 'run'>): DialectConfig {
+  const signing = { ...system.keyring.signingKey('deviceToken'), issuer: system.config.auth.issuer }
+  return { kind: 'borealis', run: fleet.run, signing }
+}
+
+/** The device token that enrolment would have given. */
+export function deviceToken(system: LocalSystem, run: string, index: number): string {
+  return mintDeviceToken(system.keyring.signingKey('deviceToken'), {
+    issuer: system.config.auth.issuer,
+    device: deviceOf(run, index),
+    fleet: 'fleet_bench',
+    nowMs: Date.now(),
+    lifetimeMs: TOKEN_SECONDS * 1000,
+  }).token
+}
+
+export interface RegisterOptions {
+  count: number
+  first?: number
+  /** Topics that each device is subscribed to. */
+  topics?: readonly string[]
+  onProgress?(done: number): void
+}
+
+/** Registers each device for the fleet's application. `fabric` is a core's or an admin's. */
+export async function registerDevices(fabric: Fabric, fleet: Fleet, options: RegisterOptions): Promise<void> {
+  const { count, first = 0, topics = [], onProgress = () => undefined } = options
+  const table = fabric.table(Bucket.DEVICES)
+  const { lastSequence: since } = await fabric.log(BROADCAST_STREAM).state()
+  const { project, application } = fleet
+  const added = { since, addedVersion: 1 }
+  const record: DeviceRecord = {
+    registrations: [{ number: REGISTRATION, project, application, user: '', createdAtMs: Date.now(), ...added }],
+    topics: topics.map((topic) => ({ registration: REGISTRATION, project, topic, ...added })),
+    version: 1,
+    nextNumber: REGISTRATION + 1,
+  }
+  const bytes = encodeDeviceRecord(record)
+  let next = first
+  const writer = async () => {
+    while (next < first + count) {
+      const index = next++
+      await table.put(deviceKey(deviceOf(fleet.run, index)), bytes)
+      if ((index - first) % 1000 === 999) onProgress(index - first + 1)
+    }
+  }
+  await Promise.all(Array.from({ length: IN_FLIGHT }, writer))
+}
+
+/** What an app server sends to. */
+export function registrationIdOf(system: LocalSystem, fleet: Fleet, index: number): string {
+  const { project, application } = fleet
+  const device = deviceOf(fleet.run, index)
+  return encodeRegistrationId(system.keyring.macKey('registration'), {
+    project,
+    application,
+    device,
+    registration: REGISTRATION,
+  })
+}
+
+/** Which worker has which device of a run, by number; holes where one has no live session. */
+export async function locate(fabric: Fabric, fleet: Pick<Fleet, 'run'>, count: number): Promise<Location[]> {
+  const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), systemClock)
+  const found: Location[] = []
+  let next = 0
+  const reader = async () => {
+    while (next < count) {
+      const index = next++
+      const session = await sessions.lookup(deviceOf(fleet.run, index), { authoritative: false })
+      if (session?.live) found[index] = { instance: session.instance, worker: session.worker }
+    }
+  }
+  await Promise.all(Array.from({ length: IN_FLIGHT }, reader))
+  return found
+}
+
+export interface Location {
+  instance: string
+  worker: string
+}

@@ -1,0 +1,161 @@
+/**
+ * A whole Borealis on free ports of this machine, each part a process of the built command line: for bench, the demo and
+ * the fault runs. A part that is killed comes back by itself, as under any supervisor.
+ */
+import { join } from 'node:path'
+import { DEVICE_PATH } from '../../protocol/frame.js'
+import { Child } from '../../src/cli/start/child.js'
+import { DataFolder } from '../../src/cli/start/folder.js'
+import { type Nats, startNats, stopNats } from '../../src/cli/start/nats.js'
+import { claimPorts } from '../../src/cli/start/ports.js'
+import type { Config } from '../../src/config.js'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { connect } from '../../src/fabric/nats.js'
+import { ensureStreams } from '../../src/fabric/streams.js'
+import { Keyring } from '../../src/keyring.js'
+import { childrenOf, isAlive } from '../measure/processes.js'
+import { configWith, environmentOf, mergeOverrides, type Overrides } from './settings.js'
+
+export type PartName = 'core' | 'transport'
+/** What can be killed; `worker` is a child of the transport. */
+export type Victim = PartName | 'worker' | 'nats'
+export type Role = 'core' | 'transport' | 'admin'
+
+export interface SystemOptions {
+  /** Everything is kept here; may be an empty folder, or that of an earlier system to go on from. */
+  folder: string
+  /** Default both. Without a core somebody else plays the router. */
+  parts?: readonly PartName[]
+  settings?: Overrides
+  /** Each line of each part: its log as JSON, or what a crash wrote. */
+  onLine?(part: PartName, line: string): void
+  /** Crashes and returns. */
+  onNotice?(text: string): void
+}
+
+const LOOPBACK = '127.0.0.1'
+
+export class LocalSystem {
+  readonly #parts = new Map<PartName, Child>()
+  readonly #fabrics: Fabric[] = []
+  #stopping: Promise<void> | null = null
+
+  private constructor(
+    readonly config: Config,
+    readonly keyring: Keyring,
+    private readonly folder: DataFolder,
+    private readonly nats: Nats,
+  ) {}
+
+  /** Resolves when every part is ready. Leaves nothing behind where one is not. */
+  static async start(options: SystemOptions): Promise<LocalSystem> {
+    const { parts = ['core', 'transport'], onNotice = () => undefined } = options
+    const folder = DataFolder.claim(options.folder)
+    const [httpPort = 0, devicePort = 0, natsPort = 0] = await claimPorts(
+      ['http.port', 'transport.port', 'start.natsPort'].map((setting) => ({
+        host: LOOPBACK,
+        port: 0,
+        setting,
+        variable: setting,
+      })),
+    )
+    const overrides = mergeOverrides(
+      {
+        http: { host: LOOPBACK, port: httpPort },
+        transport: { host: LOOPBACK, port: devicePort },
+        auth: { transportUrl: `ws://${LOOPBACK}:${devicePort}${DEVICE_PATH}` },
+        keyring: { file: folder.file('keyring.json') },
+        log: { format: 'json' },
+      },
+      options.settings ?? {},
+    )
+    const config = configWith(overrides)
+    const keyring = Keyring.open(config.keyring.file, Date.now())
+    const nats = await startNats(config, folder, natsPort, onNotice)
+    const system = new LocalSystem(config, keyring, folder, nats)
+    try {
+      const admin = await system.fabricAs('admin')
+      await ensureStreams(admin.bus, config.store)
+      for (const name of parts) await system.#startPart(name, environmentOf(overrides), options)
+      return system
+    } catch (error) {
+      await system.stop()
+      throw error
+    }
+  }
+
+  get natsUrl(): string {
+    return this.nats.url
+  }
+
+  get httpUrl(): string {
+    return `http://${LOOPBACK}:${this.config.http.port}`
+  }
+
+  /** Where devices connect. */
+  get deviceTarget(): { host: string; port: number; path: string } {
+    return { host: LOOPBACK, port: this.config.transport.port, path: DEVICE_PATH }
+  }
+
+  /** A connection of the caller's own to NATS; closed by stop(). */
+  async fabricAs(role: Role, name = `bench-${role}`): Promise<Fabric> {
+    const fabric = await connect(this.nats.settingsAs(role), { name })
+    this.#fabrics.push(fabric)
+    return fabric
+  }
+
+  /** Process ids of a part; those of workers are looked up now, for a crashed one comes back under another. */
+  pids(victim: Victim): number[] {
+    if (victim === 'nats') return [this.nats.server?.pid ?? 0]
+    if (victim === 'worker') return childrenOf(this.#part('transport').pid ?? 0).filter(isAlive)
+    return [this.#part(victim).pid ?? 0]
+  }
+
+  /** Sends the signal to each process of that name, or to the one at `index`. Gives the pids. */
+  kill(victim: Victim, signal: NodeJS.Signals = 'SIGKILL', index?: number): number[] {
+    const pids = this.pids(victim)
+    const meant = index === undefined ? pids : pids.slice(index, index + 1)
+    for (const pid of meant) process.kill(pid, signal)
+    return meant
+  }
+
+  /** In order: parts, then NATS. May be called again. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  async #stop(): Promise<void> {
+    await Promise.all([...this.#parts.values()].map((part) => part.stop()))
+    await Promise.all(this.#fabrics.map((fabric) => fabric.close()))
+    await stopNats(this.nats)
+    this.folder.release()
+  }
+
+  async #startPart(name: PartName, environment: Record<string, string>, options: SystemOptions): Promise<void> {
+    const { onNotice = () => undefined, onLine = () => undefined } = options
+    const part = new Child({
+      name,
+      args: [name],
+      environment: { ...environment, ...this.nats.environmentAs(name) },
+      onLine: (line) => onLine(name, line),
+      onNotice,
+      // A fault run crashes parts on purpose, and more often than `borealis start` puts up with.
+      onLost: (reason) => {
+        onNotice(`${reason}: starting it anew`)
+        if (!this.#stopping) this.#startPart(name, environment, options).catch((error) => onNotice(String(error)))
+      },
+    })
+    this.#parts.set(name, part)
+    await part.start()
+  }
+
+  #part(name: PartName): Child {
+    const part = this.#parts.get(name)
+    if (!part) throw new RangeError(`this system has no ${name}`)
+    return part
+  }
+}
+
+/** Where a system of this run keeps its data. */
+export const systemFolder = (runFolder: string) => join(runFolder, 'system')
