@@ -25,6 +25,10 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: 'run a core: the HTTP API and the delivery steps',
     load: async () => (await import('./cli/core.js')).coreCommand,
   },
+  transport: {
+    summary: 'run a transport instance: the connections of devices',
+    load: async () => (await import('./cli/transport.js')).transportCommand,
+  },
   device: {
     summary: 'run a device: register applications and show their pushes',
     load: async () => (await import('./cli/device.js')).deviceCommand(),

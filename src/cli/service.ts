@@ -49,7 +49,7 @@ export interface ReadyNotice {
 const stopMsMax = 20_000
 
 /**
- * Runs a service until SIGTERM, SIGINT, or the end of whoever started it (its IPC channel closes), then stops it.
+ * Runs a service until SIGTERM, SIGINT, SIGHUP, or the end of whoever started it (its IPC channel closes), then stops it.
  * Resolves once it is stopped; rejects where it could not start or gave up. A second signal ends the process at once.
  */
 export async function runService(log: Logger, start: () => Promise<Service>): Promise<void> {
@@ -78,7 +78,7 @@ function untilAsked(log: Logger): Promise<string> {
   return new Promise((resolve) => {
     let asked = false
     const ask = (why: string) => {
-      if (asked && why !== 'the parent ended') {
+      if (asked && (why === 'SIGTERM' || why === 'SIGINT')) {
         log.warn({ why }, 'asked again: ending at once')
         process.exit(1)
       }
@@ -87,6 +87,11 @@ function untilAsked(log: Logger): Promise<string> {
     }
     process.on('SIGTERM', ask)
     process.on('SIGINT', ask)
+    // The terminal is gone: writing to it fails from now on, which must not end us half way.
+    process.on('SIGHUP', (why) => {
+      for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+      ask(why)
+    })
     process.once('disconnect', () => ask('the parent ended'))
   })
 }

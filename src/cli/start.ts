@@ -9,7 +9,7 @@ import { CommandError, loadConfig } from './context.js'
 import { runService, type Service, Stops } from './service.js'
 import { Child } from './start/child.js'
 import { DataFolder } from './start/folder.js'
-import { type Nats, natsGiven, startNats, stopNats } from './start/nats.js'
+import { endOrphan, type Nats, natsGiven, startNats, stopNats } from './start/nats.js'
 import { Output } from './start/output.js'
 import { claimPorts } from './start/ports.js'
 import { ensureSample, mintSampleToken } from './start/sample.js'
@@ -34,6 +34,7 @@ async function startEverything(config: Config): Promise<Service> {
   try {
     const folder = DataFolder.claim(config.start.dataFolder)
     stops.add(async () => folder.release())
+    await endOrphan(folder, output.notice)
     const ports = await choosePorts(config)
     const nats = await openNats(config, folder, ports.nats, output)
     stops.add(() => stopNats(nats))

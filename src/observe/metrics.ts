@@ -16,7 +16,7 @@ export const MetricsSettings = Type.Object(
       default: 0,
       minimum: 0,
       maximum: 65535,
-      description: 'Port of the metrics listener (GET /metrics); 0: none.',
+      description: 'Port of the metrics listener (GET /metrics); worker n of a transport takes this plus n. 0: none.',
     }),
   },
   { additionalProperties: false, default: {}, description: 'The listener for Prometheus.' },

@@ -18,6 +18,8 @@ export interface Nats {
   server: NatsServer | null
 }
 
+const natsFolder = 'nats'
+
 type Role = 'core' | 'transport' | 'admin' | 'publisher'
 const roles: readonly Role[] = ['core', 'transport', 'admin', 'publisher']
 
@@ -35,8 +37,7 @@ export async function startNats(
     { role: 'admin', user: 'admin', password: passwords.admin },
     { role: 'publisher', user: 'publisher', password: passwords.publisher, project: sampleProject },
   ]
-  const dataDir = folder.file('nats')
-  await endOrphan(folder, dataDir, onNotice)
+  const dataDir = folder.file(natsFolder)
   const server = await startNatsServer({ dataDir, users, split: config.store.split, port })
   folder.write('nats.json', { pid: server.pid })
   keepAlive(server, folder, onNotice)
@@ -77,11 +78,11 @@ function ensurePasswords(folder: DataFolder): Record<Role, string> {
 
 /**
  * A start that was killed could not stop its nats-server, and two servers on one store would ruin it. The parts written
- * in Node end by themselves when their parent does.
+ * in Node end by themselves when their parent does. Before the ports are looked at: it may hold one.
  */
-async function endOrphan(folder: DataFolder, dataDir: string, onNotice: (text: string) => void): Promise<void> {
+export async function endOrphan(folder: DataFolder, onNotice: (text: string) => void): Promise<void> {
   const pid = folder.read<{ pid: number }>('nats.json')?.pid
-  if (pid === undefined || !commandOf(pid).includes(dataDir)) return
+  if (pid === undefined || !commandOf(pid).includes(folder.file(natsFolder))) return
   onNotice(`ending the nats-server (pid ${pid}) that a killed start left behind`)
   process.kill(pid, 'SIGTERM')
   for (let waitedMs = 0; commandOf(pid) !== ''; waitedMs += pollMs) {

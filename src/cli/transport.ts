@@ -1,0 +1,89 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { Command, Option } from 'commander'
+import { systemClock } from '../clock.js'
+import type { Config } from '../config.js'
+import { connect } from '../fabric/nats.js'
+import { Keyring, type TransportKeys } from '../keyring.js'
+import { createLogger, type Logger } from '../observe/log.js'
+import { createMetrics, serveMetrics } from '../observe/metrics.js'
+import { startWorker } from '../transport/process.js'
+import { startSupervisor } from '../transport/supervisor.js'
+import { CommandError, loadConfig } from './context.js'
+import { runService, type Service, Stops } from './service.js'
+
+/** `borealis transport`: one instance, which is a supervisor and its workers, each a process of this same command. */
+export const transportCommand = new Command('transport')
+  .description('run a transport instance: the connections of devices')
+  .addOption(new Option('--worker <index>', 'be this worker of an instance; the supervisor says so').hideHelp())
+  .action(async (options: { worker?: string }, command: Command) => {
+    const config = loadConfig(command)
+    const { config: file } = command.optsWithGlobals<{ config?: string }>()
+    const index = options.worker === undefined ? null : Number(options.worker)
+    const log = createLogger(index === null ? 'transport' : `transport/${index}`, config.log)
+    await runService(log, () => (index === null ? supervise(config, file, log) : work(config, index, log)))
+  })
+
+async function supervise(config: Config, file: string | undefined, log: Logger): Promise<Service> {
+  readTransportKeys(config) // A wrong keyring is one mistake, not one of each worker again and again.
+  const supervisor = await startSupervisor({
+    settings: config.transport,
+    clock: systemClock,
+    random: Math.random,
+    log,
+    spawn: (index, port) => spawnWorker(index, port, file),
+  })
+  return { ready: { port: supervisor.port, workers: supervisor.workers }, stop: () => supervisor.stop() }
+}
+
+function spawnWorker(index: number, port: number, file: string | undefined): ChildProcess {
+  const program = fileURLToPath(new URL('../cli.js', import.meta.url))
+  const global = file === undefined ? [] : ['--config', file]
+  return spawn(process.execPath, [program, ...global, 'transport', '--worker', String(index)], {
+    env: { ...process.env, BOREALIS_TRANSPORT_PORT: String(port) },
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
+}
+
+async function work(config: Config, index: number, log: Logger): Promise<Service> {
+  const stops = new Stops()
+  try {
+    const keys = readTransportKeys(config)
+    const metrics = createMetrics(`transport/${index}`)
+    if (config.metrics.port > 0) {
+      const server = await serveMetrics(metrics, { ...config.metrics, port: config.metrics.port + index })
+      stops.add(() => server.stop())
+    }
+    const fabric = await connect(config.nats, { name: `transport-${index}`, log })
+    stops.add(() => fabric.close())
+    const { transport, store, auth } = config
+    const worker = await startWorker({
+      ...{ fabric, clock: systemClock, settings: transport, split: store.split, keys, index, log, metrics },
+      issuer: auth.issuer,
+    })
+    stops.add(() => worker.stop())
+    return { ready: { worker: index, port: worker.port }, stop: () => stops.run() }
+  } catch (error) {
+    return stops.abandon(error)
+  }
+}
+
+/** From the extract, or from the keyring beside it. A transport never makes a keyring: no core would know its keys. */
+function readTransportKeys({ keyring }: Config): TransportKeys {
+  const path = keyring.transportFile === '' ? keyring.file : keyring.transportFile
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new CommandError(`cannot read the keys of the service (keyring.file or keyring.transportFile)`, 1, {
+      cause: error,
+    })
+  }
+  if (keyring.transportFile === '') return Keyring.parse(text, path).transportKeys()
+  const keys = JSON.parse(text) as Partial<TransportKeys>
+  if (!Array.isArray(keys.tickets) || !Array.isArray(keys.deviceTokens)) {
+    throw new CommandError(`${path} is no extract of a keyring (borealis admin keyring extract)`)
+  }
+  return { tickets: keys.tickets, deviceTokens: keys.deviceTokens }
+}
