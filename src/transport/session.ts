@@ -44,6 +44,7 @@
 import { Outcome, type TxItem } from '../../protocol/envelope.js'
 import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '../../protocol/frame-types.js'
 import type { ParkedEntry } from '../store/parked.js'
+import { type Arrears, type Held, newArrears } from './arrears.js'
 import type { Moment } from './moment.js'
 import { deviceRequest, errorFrame, type RequestFrame } from './requests.js'
 import type { ParkedRef, SessionSink } from './sink.js'
@@ -51,34 +52,11 @@ import type { Socket } from './socket.js'
 
 export type SessionState = 'claiming' | 'reading' | 'behind' | 'live' | 'closed'
 
-/** A live item that waits for the end of a catch-up. */
-interface Held {
-  item: TxItem
-  router: string
-}
-
 interface InFlight {
   /** Empty: it was only sent from the parked queue. */
   router: string
   /** Records of this message in the parked queue; a message can stand there more than once. */
   parked: ParkedRef[] | null
-}
-
-/** Exists only while a session is not live. */
-interface Arrears {
-  reading: boolean
-  /** PARKED has to be read (again) before the session may go live. */
-  marked: boolean
-  /** Read and not sent, oldest first, from `next` on; at most a window of them is kept. */
-  parked: ParkedEntry[]
-  next: number
-  /** There was more in the queue than was kept: PARKED is read again when the window has room. */
-  more: boolean
-  /** Live items that wait, from `heldNext` on. */
-  held: Held[]
-  heldNext: number
-  /** Groups were done before the session was: the CAUGHT_UP to send. */
-  caughtUp: Cursor | null
 }
 
 /** So many ticks after WINDOW_FULL a session stops waiting for the catch-up that should have come, and asks itself. */
@@ -415,8 +393,4 @@ function isExpired(item: TxItem, now: Moment): boolean {
 function refOf({ sequence, record }: ParkedEntry): ParkedRef {
   const { id, project, application } = record.message
   return { message: { id, project, application }, sequence }
-}
-
-function newArrears(): Arrears {
-  return { reading: false, marked: false, parked: [], next: 0, more: false, held: [], heldNext: 0, caughtUp: null }
 }
