@@ -6,6 +6,7 @@
 import type { CloseName } from '../../protocol/close-codes.js'
 import { readFrames } from '../../protocol/decode.js'
 import { DEVICE_FRAME_BYTES_MAX } from '../../protocol/frame.js'
+import { WireLimits } from '../../protocol/limits.js'
 import { BROADCAST_STREAM, Bucket } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
 import type { Fabric } from '../fabric/fabric.js'
@@ -60,6 +61,8 @@ export interface WorkerOptions {
 /** How often open descriptors are counted. */
 const DESCRIPTORS_TICKS = 5
 
+const MESSAGE_BYTES_MAX = WireLimits.DEVICE_MESSAGE_BYTES_MAX.value
+
 const RECEIVED = { from: 'device', frameBytesMax: DEVICE_FRAME_BYTES_MAX } as const
 
 export class Worker implements SocketHandlers {
@@ -67,13 +70,13 @@ export class Worker implements SocketHandlers {
   readonly owner: { readonly instance: string; readonly worker: string }
   readonly figures = new Figures()
   readonly registry = new Registry()
+  readonly groups: Groups
   private readonly greetings = new Greetings()
   private readonly turns: Turns
   private readonly admission: Admission
   private readonly revocations: Revocations
   private readonly effects: Effects
   private readonly uplink: Uplink
-  private readonly groups: Groups
   private readonly receipts: Receipts
   private readonly tombstones: Tombstones
   private readonly handshake: Handshake
@@ -243,6 +246,10 @@ export class Worker implements SocketHandlers {
   private read(socket: Socket, bytes: Uint8Array, binary: boolean): void {
     if (!binary) {
       this.shut(socket, 'protocol_error', 'a text message')
+      return
+    }
+    if (bytes.length > MESSAGE_BYTES_MAX) {
+      this.shut(socket, 'frame_too_large', `a message of ${bytes.length} bytes`)
       return
     }
     const fault = readFrames(bytes, RECEIVED, (frame) => {

@@ -53,8 +53,10 @@ export interface TestTransport {
   control(request: ControlRequest, worker?: RunningWorker): Promise<ControlReply>
   /** Parks a message as the core does, without asking the worker. */
   park(device: string, id: bigint, options?: { dropped?: number; queue?: bigint }): Promise<number>
-  /** Settlements that came; each is carried out and confirmed. */
+  /** Settlements that came; each is carried out, then confirmed. */
   settled: SettleItem[]
+  /** Resolves when the settlement of a message was carried out. */
+  settlement(id: bigint): Promise<SettleItem>
 }
 
 const defaults = Value.Default(TransportSettings, {}) as TransportSettings
@@ -97,6 +99,7 @@ export async function startTransport(
   const parked = new ParkedQueue(core, nats.store.split)
   const outcomes: RxItem[] = []
   const waiting = new Map<bigint, (item: RxItem) => void>()
+  const waitingSettled = new Map<bigint, (item: SettleItem) => void>()
   core.bus.subscribe(rxSubject(ROUTER), ({ body }) => {
     for (const item of decodeRxBatch(body).items) {
       outcomes.push(item)
@@ -110,6 +113,7 @@ export async function startTransport(
       items.map(async (item) => {
         await parked.delete(item.device, [item.parkedSequence])
         settled.push(item)
+        waitingSettled.get(item.id)?.(item)
         return item.parkedSequence
       }),
     ).then((sequences) => core.bus.publish(reply, encodeSettleReply(sequences)))
@@ -137,6 +141,12 @@ export async function startTransport(
         const known = outcomes.find((item) => item.id === id)
         if (known) resolve(known)
         else waiting.set(id, resolve)
+      }),
+    settlement: (id) =>
+      new Promise((resolve) => {
+        const known = settled.find((item) => item.id === id)
+        if (known) resolve(known)
+        else waitingSettled.set(id, resolve)
       }),
     control: async (request, to = worker) => {
       const { instance, worker: name } = to.worker.owner

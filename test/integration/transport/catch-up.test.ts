@@ -1,0 +1,121 @@
+import t from 'tap'
+import { Outcome } from '../../../protocol/envelope.js'
+import { RawDevice } from '../../support/raw-device.js'
+import { newDevice, startTransport } from '../../support/transport.js'
+
+async function takeNotifies(raw: RawDevice, count: number): Promise<bigint[]> {
+  const ids: bigint[] = []
+  while (ids.length < count) ids.push((await raw.until('NOTIFY')).id)
+  return ids
+}
+
+t.test('parked messages come at connect, oldest first, inside the window', async (t) => {
+  const { worker, credential, park, settlement, parked } = await startTransport(t, { windowMax: 3 })
+  const device = newDevice()
+  for (const id of [1n, 2n, 3n, 4n, 5n]) await park(device, id)
+  const raw = await RawDevice.open(worker.port)
+  raw.hello({ credential: credential(device) })
+  await raw.until('WELCOME')
+  t.same(await takeNotifies(raw, 3), [1n, 2n, 3n])
+  raw.send({ type: 'PING' })
+  t.equal((await raw.next())?.type, 'PONG', 'nothing more before an acknowledgement')
+  raw.send({ type: 'ACK', ids: [1n, 2n] })
+  t.same(await takeNotifies(raw, 2), [4n, 5n])
+  t.equal((await raw.next())?.type, 'CAUGHT_UP')
+  raw.send({ type: 'ACK', ids: [3n, 4n, 5n] })
+  for (const id of [1n, 2n, 3n, 4n, 5n]) t.match(await settlement(id), { id, device, project: 'acme' })
+  t.equal(await parked.last(device), null, 'the queue is empty')
+  raw.ws.close()
+})
+
+t.test('an overflow is told once, with its mark', async (t) => {
+  const { worker, credential, park } = await startTransport(t)
+  const device = newDevice()
+  await park(device, 1n, { queue: 9n })
+  await park(device, 2n, { queue: 9n, dropped: 12 })
+  const raw = await RawDevice.open(worker.port)
+  raw.hello({ credential: credential(device), connection: 1, gap: { queue: 9n, count: 7 } })
+  await raw.until('WELCOME')
+  t.match(await raw.next(), { type: 'GAP', count: 5, reason: 'queue_overflow', mark: { queue: 9n, count: 12 } })
+  raw.cut()
+  await raw.closed
+  const again = await RawDevice.connected(worker.port, {
+    credential: credential(device),
+    connection: 2,
+    gap: { queue: 9n, count: 12 },
+  })
+  t.notOk(again.received.some(({ type }) => type === 'GAP'))
+  again.ws.close()
+})
+
+t.test('a request to catch up reaches a live session', async (t) => {
+  const { worker, credential, park, control, settlement } = await startTransport(t)
+  const device = newDevice()
+  const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
+  await park(device, 21n)
+  t.equal(await control({ kind: 'catch_up', device }), 'here')
+  t.equal((await raw.until('NOTIFY')).id, 21n)
+  raw.send({ type: 'ACK', ids: [21n] })
+  t.match(await settlement(21n), { device })
+  raw.ws.close()
+})
+
+t.test('a silent device: its message is parked while in flight, sent once, settled and told', async (t) => {
+  const { worker, credential, park, control, settlement, deliver, outcome } = await startTransport(t)
+  const device = newDevice()
+  const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
+  deliver(device, 31n)
+  await raw.until('NOTIFY')
+  await park(device, 31n)
+  await control({ kind: 'catch_up', device })
+  deliver(device, 32n)
+  t.equal((await raw.until('NOTIFY')).id, 32n, 'not sent again')
+  raw.send({ type: 'ACK', ids: [31n, 32n] })
+  t.match(await outcome(31n), { outcome: Outcome.ACKED })
+  t.match(await settlement(31n), { device })
+  t.equal(raw.received.filter(({ type }) => type === 'NOTIFY').length, 2)
+  raw.ws.close()
+})
+
+t.test('the window is full: refused until the catch-up, in order', async (t) => {
+  const { worker, credential, park, control, deliver, outcome } = await startTransport(t, { windowMax: 2 })
+  const device = newDevice()
+  const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
+  for (const id of [1n, 2n, 3n]) deliver(device, id)
+  t.match(await outcome(3n), { outcome: Outcome.WINDOW_FULL })
+  raw.send({ type: 'ACK', ids: [1n, 2n] })
+  await outcome(2n)
+  deliver(device, 4n)
+  t.match(await outcome(4n), { outcome: Outcome.WINDOW_FULL }, 'may not overtake what was refused')
+  await park(device, 3n)
+  await park(device, 4n)
+  await control({ kind: 'catch_up', device })
+  deliver(device, 5n)
+  t.same(await takeNotifies(raw, 4), [1n, 2n, 3n, 4n])
+  raw.send({ type: 'ACK', ids: [3n, 4n] })
+  t.equal((await raw.until('NOTIFY')).id, 5n, 'held while the device was caught up')
+  raw.ws.close()
+})
+
+t.test('what expired is not sent', async (t) => {
+  const { worker, credential, deliver, outcome } = await startTransport(t)
+  const device = newDevice()
+  const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
+  deliver(device, 1n, { expiresAtMs: Date.now() - 1 })
+  t.match(await outcome(1n), { outcome: Outcome.EXPIRED })
+  deliver(device, 2n, { expiresAtMs: 0 })
+  t.equal((await raw.until('NOTIFY')).id, 2n, 'only now, and it is here now')
+  raw.ws.close()
+})
+
+t.test('frames of one batch for one device travel in one message', async (t) => {
+  const { worker, credential, park, control } = await startTransport(t)
+  const device = newDevice()
+  const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
+  for (const id of [1n, 2n, 3n]) await park(device, id)
+  const before = raw.messages.length
+  await control({ kind: 'catch_up', device })
+  t.same(await takeNotifies(raw, 3), [1n, 2n, 3n])
+  t.equal(raw.messages.length - before, 1)
+  raw.ws.close()
+})

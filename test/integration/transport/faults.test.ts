@@ -1,0 +1,89 @@
+import t from 'tap'
+import { Bucket, deviceKey } from '../../../protocol/subjects.js'
+import { RawDevice } from '../../support/raw-device.js'
+import { newDevice, startTransport } from '../../support/transport.js'
+
+t.test('NATS goes and comes back: sessions are audited, and what was parked meanwhile is read', async (t) => {
+  const { worker, credential, park, nats, core } = await startTransport(t)
+  const device = newDevice()
+  const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
+  const back = new Promise<void>((resolve) => {
+    core.onStatus((status) => {
+      if (status === 'reconnected') resolve()
+    })
+  })
+  await nats.restart()
+  await back
+  // Without a word to the worker: only its own audit can find it.
+  await park(device, 41n)
+  t.equal((await raw.until('NOTIFY')).id, 41n)
+  raw.ws.close()
+})
+
+t.test('the session table is lost: the worker writes its sessions again', async (t) => {
+  const { worker, credential, sessions, core, park } = await startTransport(t, { auditMs: 1_000 })
+  const device = newDevice()
+  const raw = await RawDevice.connected(worker.port, { credential: credential(device), connection: 3 })
+  await core.table(Bucket.SESSIONS).delete(deviceKey(device))
+  const written = new Promise<void>((resolve) => {
+    void core.table(Bucket.SESSIONS).watch(deviceKey(device), (entry) => {
+      if (!entry.deleted) resolve()
+    })
+  })
+  await park(device, 1n)
+  await written
+  t.match(await sessions.lookup(device, { authoritative: true }), { connection: 3, live: true })
+  t.equal((await raw.until('NOTIFY')).id, 1n, 'and read PARKED, as at connect')
+  raw.ws.close()
+})
+
+t.test('a session that another worker has is closed by the audit', async (t) => {
+  const { worker, credential, sessions } = await startTransport(t, { auditMs: 1_000 })
+  const device = newDevice()
+  const raw = await RawDevice.connected(worker.port, { credential: credential(device), connection: 3 })
+  await sessions.claim(device, { instance: 'other', worker: '0-x', connection: 4 })
+  t.match(await raw.closed, { code: 4021 })
+  t.match(await sessions.lookup(device, { authoritative: true }), { instance: 'other', live: true })
+})
+
+t.test('a worker drains: GOAWAY, close, tombstones, no lease', async (t) => {
+  const { worker, credential, sessions, core, deliver, outcome } = await startTransport(t)
+  const device = newDevice()
+  const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
+  deliver(device, 1n)
+  await raw.until('NOTIFY')
+  const stopped = worker.stop()
+  t.match(await raw.until('GOAWAY'), { reason: 'shutdown' })
+  raw.send({ type: 'ACK', ids: [1n] })
+  t.match(await outcome(1n), { outcome: 0 }, 'the last acknowledgement is still taken')
+  t.match(await raw.closed, { code: 1001 })
+  await stopped
+  t.match(await sessions.lookup(device, { authoritative: true }), { live: false })
+  const { instance, worker: name } = worker.worker.owner
+  t.equal(await core.table(Bucket.WORKERS).get(`${instance}.${name}`), null)
+  await t.rejects(RawDevice.open(worker.port), { code: 'ECONNREFUSED' })
+})
+
+t.test('limits: connections, per address, frames a second, requests', async (t) => {
+  const { worker, credential } = await startTransport(t, { connectionsMax: 3, framesPerSecondMax: 5 })
+  const raws = await Promise.all([1, 2, 3].map(() => RawDevice.open(worker.port)))
+  await t.rejects(RawDevice.open(worker.port), { message: /503/ })
+  raws[0]?.cut()
+  await raws[0]?.closed
+  const [, raw, last] = raws
+  if (!raw || !last) throw new Error('three were opened')
+  last.hello({ credential: credential(newDevice()) })
+  await last.until('CAUGHT_UP')
+  for (let i = 0; i < 8; i++) last.send({ type: 'PING' })
+  t.match(await last.until('ERROR'), { code: 'rate_limited' })
+  t.match(await last.closed, { code: 4032 })
+  raw.cut()
+})
+
+t.test('a core that does not answer a request', async (t) => {
+  const { worker, credential } = await startTransport(t, { fabricTimeoutMs: 300 })
+  const raw = await RawDevice.connected(worker.port, { credential: credential(newDevice()) })
+  raw.send({ type: 'REGISTER', request: 7, application: 'app_x', userToken: '' })
+  t.match(await raw.until('ERROR'), { code: 'unavailable', request: 7 })
+  raw.ws.close()
+})

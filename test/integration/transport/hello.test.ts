@@ -1,0 +1,149 @@
+import t from 'tap'
+import { encodeFrame } from '../../../protocol/encode.js'
+import { DEVICE_FRAME_BYTES_MAX, FrameType } from '../../../protocol/frame.js'
+import { mintDeviceToken } from '../../../src/device-token.js'
+import { Keyring } from '../../../src/keyring.js'
+import { RawDevice } from '../../support/raw-device.js'
+import { ISSUER, newDevice, startTransport } from '../../support/transport.js'
+
+/** What a HELLO, or what comes instead of it, leads to: the ERROR frame that came first, and the close. */
+async function endOf(raw: RawDevice): Promise<{ error: string; code: number; connection: number }> {
+  const { code } = await raw.closed
+  const error = raw.received.find((frame) => frame.type === 'ERROR')
+  return { error: error?.code ?? '', code, connection: error?.connection ?? 0 }
+}
+
+t.test('before WELCOME', async (t) => {
+  const transport = await startTransport(t, { helloTimeoutMs: 1_000 })
+  const { worker, credential, keyring, tokenOf } = transport
+  const open = () => RawDevice.open(worker.port)
+
+  t.test('any other frame is closed as unexpected', async (t) => {
+    const raw = await open()
+    raw.send({ type: 'PING' })
+    t.match(await endOf(raw), { error: 'unexpected_frame', code: 4002 })
+  })
+
+  t.test('a frame after HELLO that did not wait for WELCOME', async (t) => {
+    const raw = await open()
+    raw.ws.send(
+      Buffer.concat([
+        encodeFrame({
+          type: 'HELLO',
+          version: 1,
+          credential: credential(newDevice()),
+          connection: 1,
+          client: null,
+          cursor: null,
+          gap: null,
+        }),
+        encodeFrame({ type: 'ACK', ids: [1n] }),
+      ]),
+    )
+    t.match(await endOf(raw), { error: 'unexpected_frame', code: 4002 })
+  })
+
+  t.test('an unknown frame is skipped', async (t) => {
+    const raw = await open()
+    raw.bytes(Uint8Array.of(3, 0x7f, 1, 2))
+    raw.hello({ credential: credential(newDevice()) })
+    t.ok(await raw.until('WELCOME'))
+    raw.ws.close()
+  })
+
+  t.test('bytes that are no frame', async (t) => {
+    const raw = await open()
+    raw.bytes(Uint8Array.of(0))
+    t.match(await endOf(raw), { error: 'protocol_error', code: 4000 })
+  })
+
+  t.test('text', async (t) => {
+    const raw = await open()
+    raw.ws.send('HELLO')
+    t.match(await endOf(raw), { error: 'protocol_error', code: 4000 })
+  })
+
+  t.test('a frame that declares too much, and a message that is too long', async (t) => {
+    const declares = await open()
+    declares.bytes(Uint8Array.of(0x81, 0x80, 0x02, FrameType.HELLO))
+    t.match(await endOf(declares), { error: 'frame_too_large', code: 4001 })
+    const long = await open()
+    long.bytes(Buffer.alloc(DEVICE_FRAME_BYTES_MAX + 100, 1))
+    t.match(await endOf(long), { error: 'frame_too_large', code: 4001 })
+    const flood = await open()
+    flood.bytes(Buffer.alloc(10 * DEVICE_FRAME_BYTES_MAX))
+    t.match(await endOf(flood), { code: 1006 }, 'cut off by the library')
+  })
+
+  t.test('another version, no credential, connection 0', async (t) => {
+    const version = await open()
+    version.hello({ version: 2, credential: credential(newDevice()) })
+    t.match(await endOf(version), { error: 'unsupported_version', code: 4004 })
+    const nobody = await open()
+    nobody.hello({})
+    t.match(await endOf(nobody), { error: 'bad_token', code: 4010 })
+    const zero = await open()
+    zero.hello({ credential: credential(newDevice()), connection: 0 })
+    t.match(await endOf(zero), { code: 4000 })
+  })
+
+  t.test('tokens: garbage, foreign key, foreign issuer, expired', async (t) => {
+    const device = newDevice()
+    const key = keyring.signingKey('deviceToken')
+    const nowMs = Date.now()
+    const request = { issuer: ISSUER, device, fleet: 'f', nowMs, lifetimeMs: 60_000 }
+    const foreign = Keyring.generate(nowMs).signingKey('deviceToken')
+    const cases = [
+      ['garbage', 'bad_token', 4010],
+      [mintDeviceToken(foreign, request).token, 'bad_token', 4010],
+      [mintDeviceToken(key, { ...request, issuer: 'https://elsewhere' }).token, 'bad_token', 4010],
+      [mintDeviceToken(key, { ...request, nowMs: nowMs - 3_600_000 }).token, 'token_expired', 4011],
+    ] as const
+    for (const [token, error, code] of cases) {
+      const raw = await open()
+      raw.hello({ credential: { kind: 'token', token } })
+      t.match(await endOf(raw), { error, code })
+    }
+  })
+
+  t.test('tickets: forged, of another service, and a good one', async (t) => {
+    const device = newDevice()
+    const first = await RawDevice.open(worker.port)
+    first.hello({ credential: credential(device), connection: 1 })
+    const { ticket } = await first.until('WELCOME')
+    first.cut()
+    await first.closed
+
+    const forged = Uint8Array.from(ticket)
+    forged[forged.length - 1] = (forged.at(-1) ?? 0) ^ 1
+    const swapped = Uint8Array.from(ticket)
+    swapped[40] = (swapped[40] ?? 0) ^ 1
+    for (const bad of [forged, swapped, new Uint8Array(300), Uint8Array.of(1)]) {
+      const raw = await open()
+      raw.hello({ credential: { kind: 'ticket', ticket: bad }, connection: 2 })
+      t.match(await endOf(raw), { error: 'bad_ticket', code: 4012 })
+    }
+    const resumed = await open()
+    resumed.hello({ credential: { kind: 'ticket', ticket }, connection: 2 })
+    t.ok((await resumed.until('WELCOME')).ticket.length > 0)
+    t.match(await transport.sessions.lookup(device, { authoritative: true }), { connection: 2, live: true })
+    resumed.ws.close()
+  })
+
+  t.test('a connection without HELLO is closed', async (t) => {
+    t.match(await endOf(await open()), { error: 'hello_timeout', code: 4003 })
+  })
+
+  t.test('a second HELLO', async (t) => {
+    const device = newDevice()
+    const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
+    raw.hello({ credential: { kind: 'token', token: tokenOf(device) }, connection: 2 })
+    t.match(await endOf(raw), { error: 'unexpected_frame', code: 4002 })
+  })
+})
+
+t.test('what is not the device path is 404', async (t) => {
+  const { worker } = await startTransport(t)
+  const answer = await fetch(`http://127.0.0.1:${worker.port}/v1/other`)
+  t.equal(answer.status, 404)
+})
