@@ -1,7 +1,9 @@
 /** The scenarios in the order in which help lists them. */
 import type { Scenario } from '../scenario.js'
+import { broadcast } from './broadcast.js'
+import { connect } from './connect.js'
 import { idle } from './idle.js'
 import { unicast } from './unicast.js'
 import { wire } from './wire.js'
 
-export const scenarios: readonly Scenario[] = [idle, unicast, wire]
+export const scenarios: readonly Scenario[] = [idle, unicast, broadcast, connect, wire]

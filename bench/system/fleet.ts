@@ -33,9 +33,9 @@ export function newRun(): string {
     .padStart(8, '0')
 }
 
-export async function createFleetTenant(fabric: Fabric): Promise<Fleet> {
+/** A project and an application for the devices of a run. */
+export async function createTenant(fabric: Fabric, run = newRun()): Promise<Fleet> {
   const tenants = openTenants(fabric, systemClock)
-  const run = newRun()
   const { project } = await createProject(tenants, { id: `bench-${run}`, alg: 'ES256' })
   const application = await createApplication(tenants, project.id)
   return { run, project: project.id, application: application.id }

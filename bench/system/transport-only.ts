@@ -32,7 +32,15 @@ export async function startTransport(bench: Bench, options: TransportOptions): P
     parts: ['transport'],
     settings: mergeOverrides(
       // What is measured is the cost of handshakes, not their limit.
-      { transport: { workers: workers || workersFor(connections), handshakesPerSecondMax: 1_000_000 } },
+      {
+        transport: {
+          workers: workers || workersFor(connections),
+          handshakesPerSecondMax: 1_000_000,
+          // Nobody waits for a polite end.
+          drainMs: 1,
+          drainGraceMs: 0,
+        },
+      },
       options.settings ?? {},
     ),
     onLine: (part, line) => {

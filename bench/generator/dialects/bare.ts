@@ -24,8 +24,13 @@ export class BareDialect implements Dialect {
     const nowAt = nowMicros()
     const low = bytes.readUInt32LE(idAt)
     const high = bytes.readUInt32LE(idAt + 4)
-    tally.message(sequenceAt(bytes, stampAt), low, high, nowAt - microsAt(bytes, stampAt), nowAt)
-    if (behaviour.acknowledge) peer.send(ackMessage([low, high], 1))
+    const latency = nowAt - microsAt(bytes, stampAt)
+    // Without acknowledgements it is the broadcast: the same message comes to every device.
+    if (!behaviour.acknowledge) tally.groupMessage(latency, nowAt)
+    else {
+      tally.message(sequenceAt(bytes, stampAt), low, high, latency, nowAt)
+      peer.send(ackMessage([low, high], 1))
+    }
   }
 
   keepalive(peer: Peer): void {
