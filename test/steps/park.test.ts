@@ -1,0 +1,184 @@
+import t from 'tap'
+import type { StoredMessage } from '../../protocol/envelope.js'
+import { MessageIdSource, partitionOf } from '../../protocol/message-id.js'
+import { Parker } from '../../src/core/steps/park.js'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { EventLog } from '../../src/store/events.js'
+import { ExpiryLog } from '../../src/store/expiry.js'
+import { ParkedQueue } from '../../src/store/parked.js'
+import { SimFabric } from '../sim/fabric.js'
+import { APPLICATION, deviceName, PROJECT } from '../support/core.js'
+import { interrupted } from '../support/interrupted.js'
+
+const SPLIT = 2
+const LIMIT = 5
+const DEVICE = deviceName(7)
+
+function setUp(parkedMax = LIMIT) {
+  const sim = new SimFabric({ store: { split: SPLIT } })
+  const healthy = sim.fabricFor('core')
+  const ids = new MessageIdSource(1, () => sim.clock.now())
+  let runs = 0
+  const partsOn = (fabric: Fabric) => {
+    const events = new EventLog(fabric, SPLIT, `run${++runs}`)
+    const queue = new ParkedQueue(fabric, SPLIT)
+    const expiry = new ExpiryLog(fabric, 10_000)
+    return { events, queue, parker: new Parker({ clock: sim.clock, queue, events, expiry, parkedMax }) }
+  }
+  const message = (changes: Partial<StoredMessage> = {}): StoredMessage => {
+    const id = ids.next(partitionOf(DEVICE))
+    const acceptedAtMs = sim.clock.now()
+    return {
+      id,
+      parent: id,
+      project: PROJECT,
+      application: APPLICATION,
+      device: DEVICE,
+      registration: 1,
+      acceptedAtMs,
+      expiresAtMs: acceptedAtMs + 3_600_000,
+      collapseKey: '',
+      frame: new Uint8Array([1, 2, 3]),
+      ...changes,
+    }
+  }
+  const parts = partsOn(healthy)
+  const park = async (parker: Parker, messages: StoredMessage[], again: StoredMessage[] = []) =>
+    sim.clock.settle(parker.park(DEVICE, messages, new Set(again.map(({ id }) => id))))
+  const owed = async () => {
+    const entries = await sim.clock.settle(parts.queue.walk(DEVICE))
+    return entries.map((entry) => entry.record.message.id)
+  }
+  const lastDropped = async () => (await sim.clock.settle(parts.queue.last(DEVICE)))?.record.dropped
+  const finalKind = async ({ id }: StoredMessage) => (await sim.clock.settle(parts.events.readFinal(id)))?.kind
+  return { sim, healthy, partsOn, ...parts, message, park, owed, lastDropped, finalKind }
+}
+
+const idsOf = (messages: StoredMessage[]) => messages.map(({ id }) => id)
+
+t.test('a queue keeps the order in which it was filled', async (t) => {
+  const { park, parker, message, owed } = setUp()
+  const messages = [message(), message(), message()]
+  t.same(await park(parker, messages), ['parked', 'parked', 'parked'])
+  t.same(await owed(), idsOf(messages))
+})
+
+t.test('over the limit the oldest are dropped, counted once, and deleted', async (t) => {
+  const { park, parker, message, owed, lastDropped, finalKind } = setUp()
+  const messages = Array.from({ length: 12 }, () => message())
+  for (const one of messages) await park(parker, [one])
+  t.same(await owed(), idsOf(messages.slice(-LIMIT)))
+  t.equal(await lastDropped(), 7)
+  const kinds = await Promise.all(messages.map(async (one) => finalKind(one)))
+  t.same(kinds, [...Array(7).fill('dropped'), ...Array(LIMIT).fill(undefined)])
+})
+
+t.test('120 to a limit of 100: 20 are dropped', async (t) => {
+  const { park, parker, message, owed, lastDropped } = setUp(100)
+  const messages = Array.from({ length: 120 }, () => message())
+  await park(parker, messages)
+  t.same(await owed(), idsOf(messages.slice(20)))
+  t.equal(await lastDropped(), 20)
+})
+
+t.test('the count is exact wherever an overflow is interrupted', async (t) => {
+  for (const when of ['before', 'after'] as const) {
+    for (let at = 1; ; at++) {
+      const { healthy, partsOn, park, parker, message, owed, lastDropped, finalKind, queue, sim } = setUp()
+      const messages = Array.from({ length: LIMIT }, () => message())
+      await park(parker, messages)
+      const late = message()
+      const run = interrupted(healthy, at, when)
+      const crashed = await park(partsOn(run.fabric).parker, [late]).then(
+        () => false,
+        () => true,
+      )
+      // The JetStream acknowledgement did not come, so the message comes again, to another process.
+      if (crashed) await park(parker, [late], [late])
+      const last = message()
+      await park(parker, [last])
+      const expected = [...messages.slice(2), late, last]
+      t.same(await owed(), idsOf(expected), `${when} write ${at}: the queue`)
+      t.equal(await lastDropped(), 2, `${when} write ${at}: the count`)
+      const kinds = await Promise.all([...messages.slice(0, 2), ...expected].map((one) => finalKind(one)))
+      t.same(kinds, ['dropped', 'dropped', ...Array(LIMIT).fill(undefined)], `${when} write ${at}: the ends`)
+      const all = await sim.clock.settle(queue.walkAll(DEVICE))
+      t.same(all.length, LIMIT, `${when} write ${at}: nothing is left over`)
+      if (!crashed) break
+      t.ok(at < 20)
+    }
+  }
+})
+
+t.test('what ended otherwise is not counted as dropped', async (t) => {
+  const { park, parker, message, events, lastDropped, owed, sim } = setUp()
+  const messages = Array.from({ length: LIMIT }, () => message())
+  await park(parker, messages)
+  const [delivered] = messages
+  if (!delivered) return t.fail()
+  const { id, project, application, device } = delivered
+  await sim.clock.settle(
+    events.final(id, { kind: 'delivered', atMs: sim.clock.now(), project, application, device, reason: '' }),
+  )
+  const late = message()
+  await park(parker, [late])
+  t.equal(await lastDropped(), 0)
+  t.same(await owed(), idsOf([...messages.slice(1), late]))
+})
+
+t.test('a message that is in the queue already is not appended again', async (t) => {
+  const { park, parker, message, owed } = setUp()
+  const [first, second] = [message(), message()]
+  await park(parker, [first, second])
+  t.same(await park(parker, [first], [first]), ['present'])
+  t.same(await owed(), idsOf([first, second]))
+})
+
+t.test('copies count once', async (t) => {
+  const { park, parker, message, owed, lastDropped } = setUp(2)
+  const [first, second, third] = [message(), message(), message()]
+  // Without knowing of the first try, as when two routers have the message at once.
+  await park(parker, [first, second])
+  await park(parker, [first])
+  t.equal(await lastDropped(), 0, 'a copy pushes nothing out')
+  await park(parker, [third])
+  t.equal(await lastDropped(), 1)
+  t.same(new Set(await owed()), new Set(idsOf([second, third])))
+})
+
+t.test('a collapse key replaces within its registration', async (t) => {
+  const { park, parker, message, owed, finalKind, lastDropped } = setUp()
+  const other = message({ registration: 2, collapseKey: 'k' })
+  const plain = message()
+  const old = message({ collapseKey: 'k' })
+  const between = message()
+  const fresh = message({ collapseKey: 'k' })
+  for (const one of [other, plain, old, between, fresh]) await park(parker, [one])
+  t.same(await owed(), idsOf([other, plain, between, fresh]))
+  t.equal(await finalKind(old), 'collapsed')
+  t.equal(await lastDropped(), 0)
+  const late = message()
+  await park(parker, [late])
+  t.same(await owed(), idsOf([other, plain, between, fresh, late]), 'the chain is whole behind it')
+})
+
+t.test('a late message does not replace what is newer than itself', async (t) => {
+  const { park, parker, message, owed } = setUp()
+  const old = message({ collapseKey: 'k' })
+  const fresh = message({ collapseKey: 'k' })
+  await park(parker, [fresh])
+  t.same(await park(parker, [old]), ['replaced'])
+  t.same(await owed(), idsOf([fresh]))
+})
+
+t.test('two routers that park for one device at once lose nothing', async (t) => {
+  const { healthy, partsOn, message, sim, owed, lastDropped } = setUp(100)
+  const a = Array.from({ length: 8 }, () => message())
+  const b = Array.from({ length: 8 }, () => message())
+  const [first, second] = [partsOn(healthy).parker, partsOn(sim.fabricFor('other')).parker]
+  await sim.clock.settle(Promise.all([first.park(DEVICE, a, new Set()), second.park(DEVICE, b, new Set())]))
+  const found = await owed()
+  t.same(new Set(found), new Set(idsOf([...a, ...b])))
+  t.same(found.filter((id) => idsOf(a).includes(id)), idsOf(a), 'each in its order')
+  t.equal(await lastDropped(), 0)
+})

@@ -1,0 +1,56 @@
+/** A Fabric whose n-th write fails, before it was done or after: the place where a process crashed. */
+import { type Fabric, FabricError, type Log, type Table } from '../../src/fabric/fabric.js'
+
+export interface Interruption {
+  readonly fabric: Fabric
+  /** Writes seen so far: appends, deletes, puts. */
+  readonly writes: number
+}
+
+/** @param at the write to fail, from 1; 0: none. Every one after it fails as well: the process is gone. */
+export function interrupted(fabric: Fabric, at: number, when: 'before' | 'after'): Interruption {
+  const state = { writes: 0 }
+  const write = async <T>(work: () => Promise<T>): Promise<T> => {
+    const count = ++state.writes
+    if (at === 0 || count < at) return work()
+    if (count === at && when === 'after') await work()
+    throw new FabricError('timeout', `write ${count} was interrupted`)
+  }
+  const logs = new Map<string, Log>()
+  const logOf = (name: string): Log => {
+    const log = fabric.log(name)
+    const known = logs.get(name)
+    if (known) return known
+    const wrapped: Log = {
+      name,
+      append: (...args) => write(() => log.append(...args)),
+      last: (...args) => log.last(...args),
+      at: (...args) => log.at(...args),
+      next: (...args) => log.next(...args),
+      delete: (...args) => write(() => log.delete(...args)),
+      purge: (...args) => write(() => log.purge(...args)),
+      state: () => log.state(),
+      consume: (...args) => log.consume(...args),
+      tail: (...args) => log.tail(...args),
+    }
+    logs.set(name, wrapped)
+    return wrapped
+  }
+  const tableOf = (name: string): Table => {
+    const table = fabric.table(name)
+    return {
+      name,
+      get: (...args) => table.get(...args),
+      put: (...args) => write(() => table.put(...args)),
+      delete: (...args) => write(() => table.delete(...args)),
+      entries: (...args) => table.entries(...args),
+      watch: (...args) => table.watch(...args),
+    }
+  }
+  return {
+    fabric: { ...fabric, bus: fabric.bus, log: logOf, table: tableOf, connected: () => fabric.connected() },
+    get writes() {
+      return state.writes
+    },
+  }
+}
