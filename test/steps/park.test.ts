@@ -179,6 +179,10 @@ t.test('two routers that park for one device at once lose nothing', async (t) =>
   await sim.clock.settle(Promise.all([first.park(DEVICE, a, new Set()), second.park(DEVICE, b, new Set())]))
   const found = await owed()
   t.same(new Set(found), new Set(idsOf([...a, ...b])))
-  t.same(found.filter((id) => idsOf(a).includes(id)), idsOf(a), 'each in its order')
+  t.same(
+    found.filter((id) => idsOf(a).includes(id)),
+    idsOf(a),
+    'each in its order',
+  )
   t.equal(await lastDropped(), 0)
 })

@@ -62,34 +62,39 @@ export interface TestCore extends Delivery {
   isStored(device: string, id: bigint): Promise<boolean>
 }
 
-/** @param fabric of the core; its logs are what the test looks at as well. */
 export async function startTestCore(
   fabric: Fabric,
   split: number,
   settings: Partial<CoreSettings> = {},
   clock: Clock = systemClock,
+  random: () => number = Math.random,
+  /** With which the test looks; the core's own where the core does not crash. */
+  observer: Fabric = fabric,
 ): Promise<TestCore> {
   const delivery = await startDelivery({
     fabric,
     clock,
-    random: Math.random,
+    random,
     settings: { ...quickSettings, ...settings },
     split,
     log: process.env.TEST_LOG ? createLogger('core', { level: 'debug', format: 'text' }) : silentLogger,
     registrationIdOf: ({ device, registration }) => `${device}/${registration}`,
   })
-  const events = new EventLog(fabric, split, 'test')
-  const messages = new SplitLog(fabric, messagesStream, split)
+  const observed = observer === fabric ? clock : ((observer as { clock?: Clock }).clock ?? clock)
+  const events = new EventLog(observer, split, 'test')
+  const messages = new SplitLog(observer, messagesStream, split)
   const isStored = async (device: string, id: bigint) =>
     (await messages.ofDevice(device).next(messageByIdFilter(partitionOf(device), id), 1)) !== null
   return {
     ...delivery,
     events,
-    queue: new ParkedQueue(fabric, split),
+    queue: new ParkedQueue(observer, split),
     isStored,
-    final: (id) => eventually(clock, `the end of ${id}`, () => events.readFinal(id)),
+    final: (id) => eventually(observed, `the end of ${id}`, () => events.readFinal(id)),
     acknowledged: async (device, id) => {
-      await eventually(clock, `the acknowledgement of ${id}`, async () => ((await isStored(device, id)) ? null : true))
+      await eventually(observed, `the acknowledgement of ${id}`, async () =>
+        (await isStored(device, id)) ? null : true,
+      )
     },
   }
 }
