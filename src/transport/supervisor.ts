@@ -16,8 +16,8 @@ export interface SupervisorOptions {
   random: () => number
   log: Logger
   /**
-   * Starts the process of a worker, with an IPC channel. It says `{ready: ...}` once devices can connect, and drains at
-   * SIGTERM or when the channel closes. It listens on `port`.
+   * Starts the process of a worker, with an IPC channel. It says `{ready: ...}` once devices can connect, and drains
+   * when the channel closes, or at SIGTERM. It listens on `port`.
    */
   spawn: (index: number, port: number) => ChildProcess
 }
@@ -127,7 +127,9 @@ class Slot {
     const { child } = this
     if (!child) return
     const { clock, settings } = this.options
-    child.kill('SIGTERM')
+    // Not a signal: a worker that got Ctrl-C together with us takes a second one as an order to end at once.
+    if (child.connected) child.disconnect()
+    else child.kill('SIGTERM')
     const patienceMs = settings.drainMs + 2 * settings.drainGraceMs + KILL_MARGIN_MS
     const cancelKill = clock.after(patienceMs, () => child.kill('SIGKILL'))
     await this.exited
