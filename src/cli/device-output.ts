@@ -48,7 +48,7 @@ export function textLines(write: (line: string) => void): Printer {
 }
 
 function describe(n: Notification): string[] {
-  const to = n.group ? `${n.group.kind} ${n.group.name}` : (n.application ?? 'an unknown registration')
+  const to = n.group ? `${n.group.kind} ${n.group.name}` : n.application
   const marks = [n.priority === 'normal' ? '' : n.priority, n.possibleDuplicate ? 'perhaps a duplicate' : '']
   const suffix = marks.filter((mark) => mark !== '').join(', ')
   const lines = [`>> ${n.title}${suffix ? ` [${suffix}]` : ''}`]

@@ -84,6 +84,7 @@ async function open(options: DeviceCommandOptions): Promise<BorealisClient> {
   try {
     return await openClient({
       state,
+      random: Math.random,
       client: { name: 'borealis device' },
       ...(url === undefined ? {} : { url: checkedUrl(url) }),
       ...(enrolUrl && enrolmentKey ? { enrol: { url: enrolUrl, enrolmentKey, name } } : {}),

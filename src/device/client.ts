@@ -8,13 +8,13 @@
 import { EventEmitter } from 'node:events'
 import type { ClientInfo, Cursor, GapReason } from '../../protocol/frame-types.js'
 import { type Clock, systemClock } from '../clock.js'
-import type { ConnectionState } from './connection.js'
 import type { Dial } from './dial.js'
 import { ConnectionDriver } from './driver.js'
 import { DeviceError } from './errors.js'
 import type { ConnectionEvent } from './events.js'
 import { Handover } from './handover.js'
 import { type Notification, readNotification } from './notification.js'
+import type { ConnectionState } from './ports.js'
 import type { Wish } from './requests.js'
 import { type DeviceSettings, deviceSettings } from './settings.js'
 import type { Registration, StoredNotification } from './state.js'
@@ -46,7 +46,8 @@ export interface ClientOptions {
   settings?: Partial<DeviceSettings>
   client?: Partial<ClientInfo>
   clock?: Clock
-  random?: () => number
+  /** Chance in [0, 1), for jitter: Math.random. */
+  random: () => number
   dial?: Dial
 }
 
@@ -87,20 +88,21 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
       handle: (notification, possibleDuplicate) => this.handOver(notification, possibleDuplicate),
       done: (id) => this.driver.run((machine, now) => machine.done(now, id)),
     })
-    const dial = options.dial ?? wsDial(this.settings.webSocketBytesMax)
+    const dial = options.dial ?? wsDial(this.settings.webSocketBytesMax, this.clock)
     this.driver = new ConnectionDriver(
       { clock: this.clock, dial, store: this.store },
       {
         url: options.url ?? this.store.state.identity?.url ?? '',
         client: { name: 'borealis', version: '', platform: process.platform, ...options.client },
         settings: this.settings,
-        random: options.random ?? Math.random,
+        random: options.random,
       },
       (event) => this.onConnectionEvent(event),
     )
     // Not one of our events, so not of our types.
     ;(this as EventEmitter).on('newListener', (name: string | symbol) => {
-      if (name === 'notification') queueMicrotask(() => this.handover.pump())
+      // Once the listener is in place.
+      if (name === 'notification') Promise.resolve().then(() => this.handover.pump())
     })
   }
 
@@ -230,9 +232,10 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
   }
 
   private handOver(stored: StoredNotification, possibleDuplicate: boolean): Promise<void> | undefined {
-    const { notification, error } = readNotification(stored, possibleDuplicate, this.store.state, this.settings)
-    const serverNow = this.clock.now() + this.driver.clockOffsetMs
-    if (stored.expiresAtMs > 0 && serverNow > stored.expiresAtMs + this.settings.expirySlackMs) {
+    const readable = readNotification(stored, possibleDuplicate, this.store.state, this.settings)
+    if (!readable) return undefined
+    const { notification, error } = readable
+    if (this.hasExpired(stored, possibleDuplicate)) {
       this.tell('expired', notification)
       return undefined
     }
@@ -250,6 +253,12 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     return pending.length > 0 ? this.settle(pending) : undefined
   }
 
+  /** By the server's clock. What was only for now is not for later: after a restart it is over. */
+  private hasExpired({ expiresAtMs }: StoredNotification, isAfterRestart: boolean): boolean {
+    if (expiresAtMs === 0) return isAfterRestart
+    return this.clock.now() + this.driver.clockOffsetMs > expiresAtMs + this.settings.expirySlackMs
+  }
+
   private async settle(pending: PromiseLike<unknown>[]): Promise<void> {
     for (const result of await Promise.allSettled(pending)) {
       if (result.status === 'rejected') this.handlerFailed(result.reason)
@@ -262,7 +271,8 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
       // The generic parameter is one key at a time here, which the emitter's types cannot express.
       ;(this as EventEmitter).emit(name, ...details)
     } catch (cause) {
-      if (name === 'error') queueMicrotask(() => rethrow(cause))
+      // A listener of errors that throws has nobody left to tell: it ends as an unhandled rejection.
+      if (name === 'error') Promise.reject(cause)
       else this.handlerFailed(cause)
     }
   }
@@ -299,8 +309,4 @@ function userOf(userToken: string): string {
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
-}
-
-function rethrow(cause: unknown): never {
-  throw cause
 }

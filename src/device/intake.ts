@@ -1,49 +1,87 @@
-/** What a message or a GAP does to the state and tells the app: duplicates, ended registrations, cursor, counts. Pure. */
-import type { GapFrame, NotifyFrame, NotifyGroupFrame } from '../../protocol/frame-types.js'
-import type { ConnectionEvent } from './events.js'
-import { type Change, type DeviceState, newInGap, type StoredNotification } from './state.js'
+/**
+ * What comes down to the app, and what it does to the state: duplicates, unknown targets, cursor, counts. It changes
+ * state and tells only by way of the turn, so that nothing is acknowledged or shown before it is durable.
+ */
+import type { CaughtUpFrame, GapFrame, NotifyFrame, NotifyGroupFrame } from '../../protocol/frame-types.js'
+import { caughtUpCursor, type DeviceState, newInGap, type StoredNotification } from './state.js'
+import type { Turns } from './turn.js'
 
-export interface Taken {
-  change: Change | null
-  event: ConnectionEvent | null
-}
+export type IntakeFrame = NotifyFrame | NotifyGroupFrame | CaughtUpFrame | GapFrame
 
-const NOTHING: Taken = { change: null, event: null }
+export class Intake {
+  /** Server's clock less ours. */
+  serverAheadMs = 0
 
-export function takeNotify(state: DeviceState, frame: NotifyFrame, forgetAtMs: number): Taken {
-  if (state.knows(frame.id)) return NOTHING
-  // Nobody is there to show it to; the sender learns that it arrived.
-  if (state.hasEnded(frame.registration)) return seen(frame.id, forgetAtMs, 0)
-  return kept({ ...content(frame), registration: frame.registration, group: null }, forgetAtMs, 0)
-}
+  constructor(
+    private readonly state: DeviceState,
+    private readonly turns: Turns,
+    private readonly settings: { inboxMax: number; seenKeepMs: number },
+  ) {}
 
-/** `frozen`: the log is another one than the cursor's, so the cursor stays where it is. */
-export function takeGroup(state: DeviceState, frame: NotifyGroupFrame, forgetAtMs: number, frozen: boolean): Taken {
-  const cursorSequence = frozen ? 0 : frame.sequence
-  // A target of a later version means nothing to this one, but the log has been read up to here.
-  if (!frame.target || state.knows(frame.id)) return seen(frame.id, forgetAtMs, cursorSequence)
-  const group = { ...frame.target, project: frame.project, sequence: frame.sequence }
-  return kept({ ...content(frame), registration: 0, group }, forgetAtMs, cursorSequence)
-}
-
-/** A queue's GAP counts from the queue's beginning: what was told before is not told again. */
-export function takeGap(state: DeviceState, frame: GapFrame): Taken {
-  const { count, reason, mark } = frame
-  if (!mark) return { change: null, event: { kind: 'gap', count, reason } }
-  const fresh = newInGap(state.gap, mark)
-  if (fresh === 0) return NOTHING
-  return { change: { kind: 'gap', mark }, event: { kind: 'gap', count: fresh, reason } }
-}
-
-function kept(notification: StoredNotification, forgetAtMs: number, cursorSequence: number): Taken {
-  return {
-    change: { kind: 'message', message: notification, forgetAtMs, cursorSequence },
-    event: { kind: 'notification', notification },
+  /** As many notifications wait for the app as may. */
+  get isFull(): boolean {
+    return this.state.inbox.size >= this.settings.inboxMax
   }
-}
 
-function seen(id: bigint, forgetAtMs: number, cursorSequence: number): Taken {
-  return { change: { kind: 'seen', id, forgetAtMs, cursorSequence }, event: null }
+  /** Enough of them were handed over to read on. */
+  get hasRoom(): boolean {
+    return this.state.inbox.size <= this.settings.inboxMax / 2
+  }
+
+  take(localMs: number, frame: IntakeFrame): void {
+    if (frame.type === 'NOTIFY') this.notify(localMs, frame)
+    else if (frame.type === 'NOTIFY_GROUP') this.notifyGroup(localMs, frame)
+    else if (frame.type === 'CAUGHT_UP') this.caughtUp(frame)
+    else this.gap(frame)
+  }
+
+  private notify(localMs: number, frame: NotifyFrame): void {
+    // Duplicates are acknowledged too, after whatever may still be under way of the first.
+    this.turns.acknowledge(frame.id)
+    if (this.state.knows(frame.id)) return
+    const { registration } = frame
+    if (this.state.registrations.has(registration))
+      this.keep(localMs, { ...content(frame), registration, group: null }, 0)
+    // Nobody is there to show it to; the sender learns that it arrived.
+    else this.remember(localMs, frame, 0)
+  }
+
+  private notifyGroup(localMs: number, frame: NotifyGroupFrame): void {
+    const { sequence, project, target } = frame
+    // A target of a later version means nothing to this one, but the log has been read up to here.
+    if (!target || this.state.knows(frame.id)) this.remember(localMs, frame, sequence)
+    else this.keep(localMs, { ...content(frame), registration: 0, group: { ...target, project, sequence } }, sequence)
+  }
+
+  private caughtUp({ cursor }: CaughtUpFrame): void {
+    if (cursor) this.turns.change({ kind: 'cursor', cursor: caughtUpCursor(this.state.cursor, cursor) })
+    this.turns.tell({ kind: 'caughtUp', cursor })
+  }
+
+  /** A queue's GAP counts from the queue's beginning: what was told before is not told again. */
+  private gap({ count, reason, mark }: GapFrame): void {
+    // Sequences that follow are another log's: CAUGHT_UP brings the cursor for them.
+    if (reason === 'log_reset') this.turns.change({ kind: 'cursor', cursor: null })
+    const fresh = mark ? newInGap(this.state.gap, mark) : count
+    if (mark && fresh === 0) return
+    if (mark) this.turns.change({ kind: 'gap', mark })
+    this.turns.tell({ kind: 'gap', count: fresh, reason })
+  }
+
+  private keep(localMs: number, notification: StoredNotification, cursorSequence: number): void {
+    const forgetAtMs = this.forgetAt(localMs, notification.expiresAtMs)
+    this.turns.change({ kind: 'message', message: notification, forgetAtMs, cursorSequence })
+    this.turns.tell({ kind: 'notification', notification })
+  }
+
+  private remember(localMs: number, frame: NotifyFrame | NotifyGroupFrame, cursorSequence: number): void {
+    const forgetAtMs = this.forgetAt(localMs, frame.expiresAtSeconds * 1_000)
+    this.turns.change({ kind: 'seen', id: frame.id, forgetAtMs, cursorSequence })
+  }
+
+  private forgetAt(localMs: number, expiresAtMs: number): number {
+    return Math.max(localMs, expiresAtMs - this.serverAheadMs) + this.settings.seenKeepMs
+  }
 }
 
 function content(frame: NotifyFrame | NotifyGroupFrame): Omit<StoredNotification, 'registration' | 'group'> {

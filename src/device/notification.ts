@@ -2,13 +2,15 @@
 import type { Priority } from '../../protocol/frame-types.js'
 import { type Data, type DataLimits, decodeData } from './data.js'
 import { DeviceError } from './errors.js'
-import type { DeviceState, StoredNotification } from './state.js'
+import type { DeviceState, Registration, StoredNotification } from './state.js'
 
 export interface Notification {
   /** Message id, decimal. */
   id: string
-  /** For which application; null: the device knows no such registration (it lost its state), or a topic or user. */
-  application: string | null
+  /** For which application; where a group reaches several on this device, the first. */
+  application: string
+  /** All of them: one for a registration, any number for a group. */
+  applications: string[]
   /** The registration it is for; null: a group's. */
   registrationId: string | null
   /** The group it was sent to; null: this registration alone. */
@@ -31,13 +33,16 @@ export interface Readable {
   error: DeviceError | null
 }
 
+/** Null: nobody on the device is there to see it (any more). */
 export function readNotification(
   stored: StoredNotification,
   possibleDuplicate: boolean,
   state: DeviceState,
   limits: DataLimits,
-): Readable {
-  const registration = state.registrations.get(stored.registration)
+): Readable | null {
+  const registrations = registrationsOf(stored, state)
+  const [first] = registrations
+  if (!first) return null
   const { group } = stored
   let data: Data = {}
   let error: DeviceError | null = null
@@ -48,8 +53,9 @@ export function readNotification(
   }
   const notification: Notification = {
     id: String(stored.id),
-    application: registration?.application ?? (group?.kind === 'app' ? group.name : null),
-    registrationId: registration?.registrationId ?? null,
+    application: first.application,
+    applications: [...new Set(registrations.map(({ application }) => application))],
+    registrationId: group ? null : first.registrationId,
     group: group && { kind: group.kind, name: group.name, project: group.project },
     title: stored.title,
     message: stored.message,
@@ -60,4 +66,17 @@ export function readNotification(
     possibleDuplicate,
   }
   return { notification, error }
+}
+
+/** Whom a notification is for. A device does not know its registrations' projects: names of topics and users stand alone. */
+function registrationsOf({ registration, group }: StoredNotification, state: DeviceState): Registration[] {
+  if (!group) {
+    const one = state.registrations.get(registration)
+    return one ? [one] : []
+  }
+  return [...state.registrations.values()].filter(({ application, user }) => {
+    if (group.kind === 'app') return application === group.name
+    if (group.kind === 'user') return user === group.name
+    return state.isSubscribed({ application, user, topic: group.name })
+  })
 }

@@ -1,9 +1,9 @@
 /**
- * What the device asks of the server: REGISTER and the like, sent again until answered. Every request is idempotent, so
- * one that was cut off is simply repeated, on the same connection after a time-out or on the next one. Pure.
+ * Requests of the device under way: each is sent again, with a new number, until it is answered. All are idempotent, so
+ * one that was cut off is simply repeated, on this connection after a time-out or on the next. PROTOCOL.md, "Requests".
  */
 import { Errors } from '../../protocol/errors.js'
-import type { DeviceFrame } from '../../protocol/frame-types.js'
+import type { DeviceFrame, ErrorFrame } from '../../protocol/frame-types.js'
 import { DeviceError } from './errors.js'
 import type { DeviceState } from './state.js'
 
@@ -17,15 +17,18 @@ export interface RequestSettings {
   requestTimeoutMs: number
   requestAttemptsMax: number
   requestsMax: number
+  requestsInFlightMax: number
   retryAfterMsMax: number
 }
 
 interface Pending {
-  request: number
   wish: Wish
+  key: string
   /** Who waits; empty: the device itself (registering anew). */
   callers: number[]
   attempts: number
+  /** Number under which it was sent and not answered; 0: it waits to be sent. */
+  request: number
   /** When to send it (again). */
   dueAtMs: number
 }
@@ -37,8 +40,12 @@ export interface Outcome {
   error: DeviceError | null
 }
 
+/** Share of requestTimeoutMs that a refused request waits at least. */
+const RETRY_SHARE = 0.1
+
 export class Requests {
-  private readonly pending = new Map<number, Pending>()
+  private readonly pending = new Map<string, Pending>()
+  private readonly underWay = new Map<number, Pending>()
   private lastRequest = 0
 
   constructor(private readonly settings: RequestSettings) {}
@@ -50,21 +57,20 @@ export class Requests {
   /** A wish that waits already is shared. False: there are as many as the limit. */
   add(wish: Wish, caller: number | null, nowMs: number): boolean {
     const key = JSON.stringify(wish)
-    for (const p of this.pending.values()) {
-      if (JSON.stringify(p.wish) !== key) continue
-      if (caller !== null) p.callers.push(caller)
+    const callers = caller === null ? [] : [caller]
+    const same = this.pending.get(key)
+    if (same) {
+      same.callers.push(...callers)
       return true
     }
     if (this.pending.size >= this.settings.requestsMax) return false
-    this.lastRequest = (this.lastRequest % 0xffff_fffe) + 1
-    const callers = caller === null ? [] : [caller]
-    this.pending.set(this.lastRequest, { request: this.lastRequest, wish, callers, attempts: 0, dueAtMs: nowMs })
+    this.pending.set(key, { wish, key, callers, attempts: 0, request: 0, dueAtMs: nowMs })
     return true
   }
 
   /** A new connection: everything that waits is due, whenever it was last sent. */
   restart(nowMs: number): void {
-    for (const p of this.pending.values()) p.dueAtMs = nowMs
+    for (const p of this.pending.values()) this.again(p, nowMs)
   }
 
   /** Ends the wishes that are fulfilled, where the server's table is known to be as this device left it. */
@@ -72,9 +78,9 @@ export class Requests {
     const outcomes: Outcome[] = []
     for (const p of this.pending.values()) {
       const { wish } = p
-      const registration = state.registrationOf(wish.application, wish.user)
       // A user's registration is asked for again: its token may say something new.
-      const isRegistered = wish.kind === 'register' && wish.userToken === '' && registration !== null
+      const isRegistered =
+        wish.kind === 'register' && wish.userToken === '' && state.registrationOf(wish.application, wish.user) !== null
       const isSubscribed = wish.kind === 'subscribe' && state.isSubscribed(wish)
       if (p.attempts === 0 && (isRegistered || isSubscribed)) outcomes.push(this.end(p, null))
     }
@@ -82,8 +88,9 @@ export class Requests {
   }
 
   nextAtMs(): number {
+    const isFull = this.underWay.size >= this.settings.requestsInFlightMax
     let next = Number.POSITIVE_INFINITY
-    for (const p of this.pending.values()) next = Math.min(next, p.dueAtMs)
+    for (const p of this.pending.values()) if (p.request !== 0 || !isFull) next = Math.min(next, p.dueAtMs)
     return next
   }
 
@@ -93,42 +100,34 @@ export class Requests {
     const failed: Outcome[] = []
     for (const p of this.pending.values()) {
       if (p.dueAtMs > nowMs) continue
-      if (p.attempts >= this.settings.requestAttemptsMax) {
-        failed.push(this.end(p, new DeviceError('request_timeout')))
-        continue
-      }
-      const frame = this.frameOf(p, state)
-      if (frame) {
-        p.attempts++
-        frames.push(frame)
-        p.dueAtMs = nowMs + this.settings.requestTimeoutMs
-      } else if (this.isRegistering(p.wish)) {
-        p.dueAtMs = nowMs + this.settings.requestTimeoutMs
-      } else {
+      this.again(p, p.dueAtMs)
+      if (p.attempts >= this.settings.requestAttemptsMax) failed.push(this.end(p, new DeviceError('request_timeout')))
+      else if (this.waitsForNumber(p.wish, state)) p.dueAtMs = nowMs + this.settings.requestTimeoutMs
+      else if (p.wish.kind !== 'register' && !state.registrationOf(p.wish.application, p.wish.user))
         failed.push(this.end(p, new DeviceError('no_registration', p.wish.application)))
-      }
+      else if (this.underWay.size < this.settings.requestsInFlightMax) frames.push(this.send(p, nowMs, state))
     }
     return { frames, failed }
   }
 
-  /** REGISTERED or DONE came. Null: an answer to nothing that waits (a repeated one). */
-  answered(request: number): Outcome | null {
-    const p = this.pending.get(request)
+  /** REGISTERED or DONE came. Null: an answer to nothing that is under way (to an earlier attempt). */
+  answered(request: number, nowMs: number): Outcome | null {
+    const p = this.underWay.get(request)
     if (!p) return null
-    // What waited for a registration's number can go now.
-    if (p.wish.kind === 'register')
-      for (const other of this.pending.values()) if (!this.wasSent(other)) other.dueAtMs = 0
+    // What waited for a registration's number, or for room, can go now.
+    for (const other of this.pending.values()) if (other.attempts === 0) other.dueAtMs = nowMs
     return this.end(p, null)
   }
 
-  /** ERROR came for it. Null: it is tried again, or nothing like it waits. */
-  refused(request: number, code: string, detail: string, retryAfterMs: number, nowMs: number): Outcome | null {
-    const p = this.pending.get(request)
+  /** ERROR came for it. Null: it is tried again, or nothing like it is under way. */
+  refused({ request, code, detail, retryAfterMs }: ErrorFrame, nowMs: number): Outcome | null {
+    const p = this.underWay.get(request)
     if (!p) return null
-    const isRetried = code in Errors && Errors[code as keyof typeof Errors].next === 'retry'
-    if (isRetried && p.attempts < this.settings.requestAttemptsMax) {
-      const afterMs = Math.min(retryAfterMs, this.settings.retryAfterMsMax)
-      p.dueAtMs = nowMs + Math.max(afterMs, this.settings.requestTimeoutMs / 10)
+    const isEnd = p.wish.kind === 'unregister' || p.wish.kind === 'unsubscribe'
+    if (isEnd && code === 'unknown_registration') return this.end(p, null)
+    if (isRetried(code, retryAfterMs) && p.attempts < this.settings.requestAttemptsMax) {
+      const leastMs = this.settings.requestTimeoutMs * RETRY_SHARE
+      this.again(p, nowMs + Math.max(Math.min(retryAfterMs, this.settings.retryAfterMsMax), leastMs))
       return null
     }
     return this.end(p, new DeviceError('request_refused', `${code}: ${detail}`, { serverCode: code }))
@@ -139,31 +138,48 @@ export class Requests {
     return [...this.pending.values()].map((p) => this.end(p, new DeviceError('stopped')))
   }
 
+  private send(p: Pending, nowMs: number, state: DeviceState): DeviceFrame {
+    this.lastRequest = (this.lastRequest % 0xffff_fffe) + 1
+    p.request = this.lastRequest
+    p.attempts++
+    p.dueAtMs = nowMs + this.settings.requestTimeoutMs
+    this.underWay.set(p.request, p)
+    return frameOf(p, state)
+  }
+
+  private again(p: Pending, dueAtMs: number): void {
+    this.underWay.delete(p.request)
+    p.request = 0
+    p.dueAtMs = dueAtMs
+  }
+
   private end(p: Pending, error: DeviceError | null): Outcome {
-    this.pending.delete(p.request)
+    this.underWay.delete(p.request)
+    this.pending.delete(p.key)
     return { wish: p.wish, callers: p.callers, error }
   }
 
-  private wasSent(p: Pending): boolean {
-    return p.attempts > 0
-  }
-
-  private isRegistering(wish: Wish): boolean {
+  /** Its registration is being asked for, and has no number before that is answered. */
+  private waitsForNumber(wish: Wish, state: DeviceState): boolean {
+    if (wish.kind === 'register' || state.registrationOf(wish.application, wish.user)) return false
     for (const { wish: other } of this.pending.values()) {
       if (other.kind === 'register' && other.application === wish.application && other.user === wish.user) return true
     }
     return false
   }
+}
 
-  /** Null: its registration has no number yet. */
-  private frameOf({ request, wish }: Pending, state: DeviceState): DeviceFrame | null {
-    if (wish.kind === 'register') {
-      return { type: 'REGISTER', request, application: wish.application, userToken: wish.userToken }
-    }
-    const registration = state.registrationOf(wish.application, wish.user)?.number
-    if (registration === undefined) return null
-    if (wish.kind === 'unregister') return { type: 'UNREGISTER', request, registration }
-    const type = wish.kind === 'subscribe' ? 'SUBSCRIBE' : 'UNSUBSCRIBE'
-    return { type, request, registration, topic: wish.topic }
+/** A code of a later version is worth another try where it says when. */
+function isRetried(code: string, retryAfterMs: number): boolean {
+  return code in Errors ? Errors[code as keyof typeof Errors].next === 'retry' : retryAfterMs > 0
+}
+
+function frameOf({ request, wish }: Pending, state: DeviceState): DeviceFrame {
+  if (wish.kind === 'register') {
+    return { type: 'REGISTER', request, application: wish.application, userToken: wish.userToken }
   }
+  const registration = state.registrationOf(wish.application, wish.user)?.number ?? 0
+  if (wish.kind === 'unregister') return { type: 'UNREGISTER', request, registration }
+  const type = wish.kind === 'subscribe' ? 'SUBSCRIBE' : 'UNSUBSCRIBE'
+  return { type, request, registration, topic: wish.topic }
 }

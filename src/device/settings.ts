@@ -20,6 +20,7 @@ export const DeviceSettings = Type.Object(
     keepaliveMsMax: ms(3_600_000, 'Longest keepalive interval taken from a server'),
     requestTimeoutMs: ms(10_000, 'A request without an answer for so long is sent again'),
     requestAttemptsMax: count(5, 'A request is sent so often before it fails'),
+    requestsInFlightMax: count(8, 'Most requests sent and not answered'),
     requestsMax: count(256, 'Most requests that wait for an answer'),
     seenMax: count(10_000, 'Most message ids kept to recognise duplicates'),
     seenKeepMs: ms(3_600_000, 'A message id is kept for so long after its message expired'),
@@ -29,7 +30,7 @@ export const DeviceSettings = Type.Object(
     dataBytesMax: count(16_384, 'Largest custom attributes that are decoded, in bytes'),
     dataItemsMax: count(4_096, 'Most values in custom attributes'),
     dataDepthMax: Type.Integer({ default: 16, minimum: 1, maximum: 64, description: 'Deepest nesting of them' }),
-    webSocketBytesMax: count(1_048_576, 'Largest WebSocket message taken from a server, in bytes'),
+    webSocketBytesMax: count(65_539, 'Largest WebSocket message taken from a server, in bytes'),
     fsync: Type.Union([Type.Literal('always'), Type.Literal('never')], {
       default: 'always',
       description: 'always: what is acknowledged survives a power loss; never: it survives the end of the process only',

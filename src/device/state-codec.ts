@@ -27,7 +27,7 @@ export function encodeChange(change: Change): string {
     case 'cursor':
       return JSON.stringify({
         kind: change.kind,
-        cursor: { ...change.cursor, incarnation: String(change.cursor.incarnation) },
+        cursor: change.cursor && { ...change.cursor, incarnation: String(change.cursor.incarnation) },
       })
     case 'gap':
       return JSON.stringify({ kind: change.kind, mark: { ...change.mark, queue: String(change.mark.queue) } })
@@ -80,7 +80,7 @@ export function decodeChange(line: string): Change {
     case 'done':
       return { kind: f.kind, id: id(f.id) }
     case 'cursor':
-      return { kind: f.kind, cursor: cursor(object(f.cursor)) }
+      return { kind: f.kind, cursor: f.cursor === null ? null : cursor(object(f.cursor)) }
     case 'gap': {
       const m = object(f.mark)
       return { kind: f.kind, mark: { queue: uint64(m.queue), count: number(m.count) } }
@@ -96,7 +96,7 @@ export function decodeChange(line: string): Change {
       return { kind: f.kind, registration }
     }
     case 'ended':
-      return { kind: f.kind, registration: number(f.registration) }
+      return { kind: f.kind, application: text(f.application), user: text(f.user) }
     case 'topic': {
       const t = object(f.topic)
       const topic = { application: text(t.application), user: text(t.user), topic: text(t.topic) }

@@ -70,18 +70,15 @@ export type Change =
   | { kind: 'ticket'; ticket: Ticket | null }
   | { kind: 'connection'; connection: number }
   | { kind: 'message'; message: StoredNotification; forgetAtMs: number; cursorSequence: number }
-  /** A message that is not (or not again) handed over: of a registration that has ended, or a repeated one of a group. */
+  /** A message that is not (or not again) handed over: of an unknown registration, or a repeated one of a group. */
   | { kind: 'seen'; id: bigint; forgetAtMs: number; cursorSequence: number }
   | { kind: 'done'; id: bigint }
-  | { kind: 'cursor'; cursor: Cursor }
+  | { kind: 'cursor'; cursor: Cursor | null }
   | { kind: 'gap'; mark: GapMark }
   | { kind: 'registered'; registration: Registration }
-  | { kind: 'ended'; registration: number }
+  | { kind: 'ended'; application: string; user: string }
   | { kind: 'topic'; topic: Topic; subscribed: boolean }
   | { kind: 'subscriptions'; version: number }
-
-/** How many ended registrations are remembered. */
-const ENDED_MAX = 64
 
 export class DeviceState {
   identity: Identity | null = null
@@ -95,7 +92,6 @@ export class DeviceState {
   readonly registrations = new Map<number, Registration>()
   readonly inbox = new Map<bigint, StoredNotification>()
   private readonly topics = new Map<string, Topic>()
-  private readonly endedNumbers = new Set<number>()
   /** Message id to the time when it may be forgotten, oldest first. */
   private readonly seen = new Map<bigint, number>()
 
@@ -104,10 +100,6 @@ export class DeviceState {
   /** Whether this message came before. */
   knows(id: bigint): boolean {
     return this.seen.has(id) || this.inbox.has(id)
-  }
-
-  hasEnded(registration: number): boolean {
-    return this.endedNumbers.has(registration)
   }
 
   isSubscribed(topic: Topic): boolean {
@@ -157,11 +149,10 @@ export class DeviceState {
         this.gap = change.mark
         return
       case 'registered':
-        this.endedNumbers.delete(change.registration.number)
         this.register(change.registration)
         return
       case 'ended':
-        this.end(change.registration)
+        this.end(change.application, change.user)
         return
       case 'topic':
         if (change.subscribed) this.topics.set(topicKey(change.topic), change.topic)
@@ -179,7 +170,6 @@ export class DeviceState {
     if (this.ticket) changes.push({ kind: 'ticket', ticket: this.ticket })
     if (this.connection > 0) changes.push({ kind: 'connection', connection: this.connection })
     if (this.gap) changes.push({ kind: 'gap', mark: this.gap })
-    for (const registration of this.endedNumbers) changes.push({ kind: 'ended', registration })
     for (const registration of this.registrations.values()) changes.push({ kind: 'registered', registration })
     for (const topic of this.topics.values()) changes.push({ kind: 'topic', topic, subscribed: true })
     if (this.subscriptions >= 0) changes.push({ kind: 'subscriptions', version: this.subscriptions })
@@ -217,17 +207,11 @@ export class DeviceState {
     this.registrations.set(registration.number, registration)
   }
 
-  private end(number: number): void {
-    const registration = this.registrations.get(number)
-    this.registrations.delete(number)
+  private end(application: string, user: string): void {
+    const registration = this.registrationOf(application, user)
+    if (registration) this.registrations.delete(registration.number)
     for (const topic of this.topicList()) {
-      if (topic.application !== registration?.application || topic.user !== registration.user) continue
-      this.topics.delete(topicKey(topic))
-    }
-    this.endedNumbers.add(number)
-    if (this.endedNumbers.size > ENDED_MAX) {
-      const oldest = this.endedNumbers.keys().next()
-      if (!oldest.done) this.endedNumbers.delete(oldest.value)
+      if (topic.application === application && topic.user === user) this.topics.delete(topicKey(topic))
     }
   }
 }

@@ -5,7 +5,7 @@
  * This is where I2 is kept: an acknowledgement and a hand-over belong to a turn, and a turn is released only by its write.
  */
 import type { ConnectionEvent } from './events.js'
-import type { Change } from './state.js'
+import type { Change, DeviceState } from './state.js'
 
 export interface Turn {
   changes: Change[]
@@ -21,26 +21,48 @@ export interface Turn {
 
 export class Turns {
   private current: Turn | null = null
+  private notices: ConnectionEvent[] = []
   private readonly underWay: Turn[] = []
   /** Events of turns whose write failed: told once a later write made their changes durable. */
   private held: ConnectionEvent[] = []
 
-  /** The turn that collects now. */
-  open(): Turn {
-    this.current ??= { changes: [], acks: [], events: [], raises: false }
-    return this.current
+  constructor(private readonly state: DeviceState) {}
+
+  /** In memory now, durable with this turn. */
+  change(change: Change): void {
+    this.state.apply(change)
+    this.open().changes.push(change)
+  }
+
+  acknowledge(id: bigint): void {
+    this.open().acks.push(id)
+  }
+
+  raise(): void {
+    this.open().raises = true
+  }
+
+  /** Told when this turn is durable. */
+  tell(event: ConnectionEvent): void {
+    this.open().events.push(event)
+  }
+
+  /** Told at the end of this turn, durable or not: how the connection fares. */
+  notice(event: ConnectionEvent): void {
+    this.notices.push(event)
   }
 
   get isOpen(): boolean {
-    return this.current !== null
+    return this.current !== null || this.notices.length > 0
   }
 
-  /** Ends the turn. Null: there was nothing in it. */
-  close(): Turn | null {
-    const turn = this.current
+  /** Ends the turn; null: nothing to make durable. */
+  close(): { notices: ConnectionEvent[]; turn: Turn | null } {
+    const { notices, current: turn } = this
+    this.notices = []
     this.current = null
     if (turn) this.underWay.push(turn)
-    return turn
+    return { notices, turn }
   }
 
   /** The oldest write was confirmed: its turn, with the events that waited for any success. Null: none is under way. */
@@ -54,10 +76,15 @@ export class Turns {
     return turn
   }
 
-  /** The oldest write failed: nobody may be told of it yet. */
-  failed(): Turn | null {
+  /** The oldest write failed: nobody may be told of it yet. False: none is under way. */
+  failed(): boolean {
     const turn = this.underWay.shift()
     if (turn) this.held.push(...turn.events)
-    return turn ?? null
+    return turn !== undefined
+  }
+
+  private open(): Turn {
+    this.current ??= { changes: [], acks: [], events: [], raises: false }
+    return this.current
   }
 }

@@ -1,6 +1,7 @@
 /** The socket of a device over the `ws` package. */
 import { WebSocket } from 'ws'
 import { DEVICE_PATH } from '../../protocol/frame.js'
+import type { Clock } from '../clock.js'
 import type { DeviceSocket, Dial, SocketEvents } from './dial.js'
 
 /** A peer that does not answer the close is cut after so long. */
@@ -8,14 +9,14 @@ const CLOSE_WAIT_MS = 1_000
 const ABNORMAL = 1006
 const NO_BYTES = new Uint8Array(0)
 
-export function wsDial(webSocketBytesMax: number): Dial {
+export function wsDial(webSocketBytesMax: number, clock: Clock): Dial {
   return (url, events) => {
     try {
-      return open(deviceUrl(url), events, webSocketBytesMax)
+      return open(deviceUrl(url), events, webSocketBytesMax, clock)
     } catch (error) {
       // The constructor throws on an address that is none.
       const why = error instanceof Error ? error.message : String(error)
-      queueMicrotask(() => events.closed(ABNORMAL, 0, why))
+      Promise.resolve().then(() => events.closed(ABNORMAL, 0, why))
       return { send: nothing, close: nothing, pause: nothing, resume: nothing }
     }
   }
@@ -28,10 +29,11 @@ export function deviceUrl(url: string): string {
   return parsed.href
 }
 
-function open(url: string, events: SocketEvents, maxPayload: number): DeviceSocket {
+function open(url: string, events: SocketEvents, maxPayload: number, clock: Clock): DeviceSocket {
   const ws = new WebSocket(url, { perMessageDeflate: false, maxPayload, followRedirects: false })
   let retryAfterMs = 0
   let detail = ''
+  let cancelCut = nothing
   ws.on('open', () => events.opened())
   ws.on('message', (data: Buffer, isBinary) => {
     // Text is no frame, and no bytes are no frame either: the machine closes.
@@ -46,14 +48,19 @@ function open(url: string, events: SocketEvents, maxPayload: number): DeviceSock
   ws.on('error', (error) => {
     if (detail === '') detail = reasonOf(error)
   })
-  ws.on('close', (code, reason) => events.closed(code, retryAfterMs, detail || reason.toString()))
+  ws.on('close', (code, reason) => {
+    cancelCut()
+    events.closed(code, retryAfterMs, detail || reason.toString())
+  })
   return {
     send(bytes) {
       if (ws.readyState === WebSocket.OPEN) ws.send(bytes)
     },
     close(code, reason) {
+      if (ws.readyState === WebSocket.CLOSED) return
+      cancelCut()
+      cancelCut = clock.after(CLOSE_WAIT_MS, () => ws.terminate())
       ws.close(code, reason)
-      setTimeout(() => ws.terminate(), CLOSE_WAIT_MS).unref()
     },
     pause() {
       ws.pause()

@@ -78,9 +78,11 @@ t.test('--json: one object a line; the second start needs no enrolment', async (
   const again = new AbortController()
   const second = runDevice({ ...known, json: true }, again.signal, terminal.write)
   const peer = await transport.welcomed()
+  const { request } = await peer.next('REGISTER')
+  peer.send({ type: 'REGISTERED', request, registration: 1, registrationId: 'rid', subscriptions: 2 })
   peer.send(notify(8n))
   const line: unknown = JSON.parse(await terminal.until('notification'))
-  t.match(line, { event: 'notification', id: '8', title: 'title', application: null, possibleDuplicate: false })
+  t.match(line, { event: 'notification', id: '8', title: 'title', application: 'app_a', possibleDuplicate: false })
   again.abort()
   await second
   for (const l of terminal.lines) t.ok(JSON.parse(l).event, l)

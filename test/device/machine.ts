@@ -5,12 +5,13 @@
 import { decodeFrames } from '../../protocol/decode.js'
 import { encodeFrames } from '../../protocol/encode.js'
 import type { DeviceFrame, ServerFrame } from '../../protocol/frame-types.js'
-import { DeviceConnection, type Sink } from '../../src/device/connection.js'
+import { DeviceConnection } from '../../src/device/connection.js'
 import { DeviceError } from '../../src/device/errors.js'
 import type { ConnectionEvent } from '../../src/device/events.js'
+import type { Sink } from '../../src/device/ports.js'
 import { type DeviceSettings, deviceSettings } from '../../src/device/settings.js'
 import { type Change, DeviceState } from '../../src/device/state.js'
-import { IDENTITY } from './support.js'
+import { KNOWN } from './support.js'
 
 export class Violation extends Error {}
 
@@ -43,7 +44,7 @@ export class MachineModel implements Sink {
     private readonly random: () => number,
     readonly settings: DeviceSettings = deviceSettings(),
   ) {
-    for (const state of [this.memory, this.disk]) state.apply({ kind: 'identity', identity: IDENTITY })
+    for (const change of KNOWN) for (const state of [this.memory, this.disk]) state.apply(change)
     this.machine = this.boot()
   }
 

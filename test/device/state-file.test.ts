@@ -6,7 +6,7 @@ import type { Change } from '../../src/device/state.js'
 import { FileStateStore } from '../../src/device/state-file.js'
 import type { StateStore } from '../../src/device/state-store.js'
 import { notify } from './scripted-server.js'
-import { FAST, IDENTITY, Inbox, server } from './support.js'
+import { FAST, IDENTITY, Inbox, KNOWN, server } from './support.js'
 
 const SETTINGS = { seenMax: 100, journalBytesMax: 2_000, fsync: 'never' as const }
 const now = () => 0
@@ -127,20 +127,21 @@ t.test('a crash between persist and hand-over: given again, marked, and still kn
   const transport = await server(t)
   const path = join(t.testdir(), 'state')
   const store = await open(path)
-  await write(store, { kind: 'identity', identity: IDENTITY })
-  const first = new BorealisClient({ store, url: transport.url, settings: FAST })
+  await write(store, ...KNOWN)
+  const first = new BorealisClient({ store, url: transport.url, random: Math.random, settings: FAST })
   // Nobody listens to notifications: they are persisted and acknowledged, and wait.
   first.connect()
   const peer = await transport.welcomed()
-  peer.send(notify(1n), notify(2n, { title: 'two' }))
-  t.same((await peer.next('ACK')).ids, [1n, 2n])
+  const expiresAtSeconds = Math.floor(Date.now() / 1_000) + 3_600
+  peer.send(notify(1n, { expiresAtSeconds }), notify(2n, { expiresAtSeconds, title: 'two' }), notify(9n))
+  t.same((await peer.next('ACK')).ids, [1n, 2n, 9n])
   // As a kill would leave it: the file as it is now, in another place.
   const crashed = join(path, '..', 'crashed')
   await writeFile(crashed, await readFile(path))
   await first.close()
 
   const reopened = await open(crashed)
-  const second = new BorealisClient({ store: reopened, url: transport.url, settings: FAST })
+  const second = new BorealisClient({ store: reopened, url: transport.url, random: Math.random, settings: FAST })
   const inbox = new Inbox(second)
   second.connect()
   const again = await transport.welcomed()
@@ -151,6 +152,7 @@ t.test('a crash between persist and hand-over: given again, marked, and still kn
     { id: '2', title: 'two', possibleDuplicate: true },
     { id: '3', possibleDuplicate: false },
   ])
+  t.equal(inbox.notifications.length, 3, '9 was only for its moment')
   await second.close()
 
   const third = await open(crashed)
@@ -163,7 +165,7 @@ t.test('a disk that fails: no ACK, no hand-over; when it is back, both', async (
   const transport = await server(t)
   const path = join(t.testdir(), 'state')
   const file = await open(path)
-  await write(file, { kind: 'identity', identity: IDENTITY })
+  await write(file, ...KNOWN)
   let failing = false
   const store: StateStore = {
     state: file.state,
@@ -171,7 +173,7 @@ t.test('a disk that fails: no ACK, no hand-over; when it is back, both', async (
     // In order with the writes before it, as the contract has it.
     write: (changes, done) => (failing ? file.write([], () => done(new Error('ENOSPC'))) : file.write(changes, done)),
   }
-  const device = new BorealisClient({ store, url: transport.url, settings: FAST })
+  const device = new BorealisClient({ store, url: transport.url, random: Math.random, settings: FAST })
   const inbox = new Inbox(device)
   const failed = new Promise<string>((resolve) => device.once('error', ({ code }) => resolve(code)))
   device.connect()

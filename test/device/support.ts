@@ -2,6 +2,7 @@
 import type { EventEmitter } from 'node:events'
 import type { Test } from 'tap'
 import { BorealisClient, type ClientOptions, type Notification } from '../../src/device/index.js'
+import type { Change } from '../../src/device/state.js'
 import { MemoryStateStore, type StateStore } from '../../src/device/state-store.js'
 import { ScriptedServer } from './scripted-server.js'
 
@@ -10,9 +11,17 @@ export const FAST = { reconnectBaseMs: 10, reconnectCapMs: 20, stableMs: 60_000,
 
 export const IDENTITY = { deviceId: 'dev_aaaaaaaaaaaaaaaaaaaa', token: 'token', expiresAtMs: 0, url: '' }
 
+export const REGISTRATION = { number: 1, application: 'app_a', user: '', registrationId: 'rid-1' }
+
+/** A device that is enrolled and has registered one application. */
+export const KNOWN: Change[] = [
+  { kind: 'identity', identity: IDENTITY },
+  { kind: 'registered', registration: REGISTRATION },
+]
+
 export function memory(): MemoryStateStore {
   const store = new MemoryStateStore()
-  store.state.apply({ kind: 'identity', identity: IDENTITY })
+  for (const change of KNOWN) store.state.apply(change)
   return store
 }
 
@@ -23,7 +32,13 @@ export async function server(t: Test): Promise<ScriptedServer> {
 }
 
 export function client(t: Test, url: string, store: StateStore, options: Partial<ClientOptions> = {}): BorealisClient {
-  const made = new BorealisClient({ store, url, ...options, settings: { ...FAST, ...options.settings } })
+  const made = new BorealisClient({
+    store,
+    url,
+    random: Math.random,
+    ...options,
+    settings: { ...FAST, ...options.settings },
+  })
   t.teardown(() => made.close())
   return made
 }
