@@ -3,6 +3,7 @@ import type { Msg, Subscription as NatsSubscription } from 'nats'
 import { type ApiError, ownHeaders, parseAckSubject, parseAnswer, statusOf } from './api.js'
 import type { ConsumeOptions, Consumption, Delivery } from './fabric.js'
 import { json, type Shared } from './log.js'
+import { Sweeper } from './sweeper.js'
 
 const NANOS_PER_MS = 1_000_000
 const HEARTBEAT_MS = 2_000
@@ -34,6 +35,7 @@ class PullConsumer implements Consumption {
   #stopped = false
   #preparing = false
   #retry: NodeJS.Timeout | null = null
+  readonly #sweeper: Sweeper
   readonly #watchdog: NodeJS.Timeout
   readonly #status: { unsubscribe(): void }
 
@@ -43,6 +45,7 @@ class PullConsumer implements Consumption {
     readonly options: ConsumeOptions,
     readonly handler: (delivery: Delivery) => void,
   ) {
+    this.#sweeper = new Sweeper(shared, stream, options)
     this.#batch = Math.max(1, Math.min(BATCH_MAX, options.pendingMax))
     this.#watchdog = setInterval(() => this.#checkSilence(), HEARTBEAT_MS / 2).unref()
     this.#status = shared.reconnects.on((status) => {
@@ -59,12 +62,14 @@ class PullConsumer implements Consumption {
       throw error
     }
     this.#open()
+    await this.#sweeper.sweepTwice()
   }
 
   async stop(): Promise<void> {
     if (this.#stopped) return
     this.#stopped = true
     clearInterval(this.#watchdog)
+    this.#sweeper.stop()
     if (this.#retry) clearTimeout(this.#retry)
     this.#status.unsubscribe()
     this.#subscription?.unsubscribe()
@@ -76,6 +81,7 @@ class PullConsumer implements Consumption {
     this.#preparing = true
     this.#ensureConsumer()
       .then(() => this.#open())
+      .then(() => this.#sweeper.sweepTwice())
       .catch((error: unknown) => {
         this.shared.report(`consumer ${this.options.durable} of ${this.stream}`, error)
         this.#retryLater()

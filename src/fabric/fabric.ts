@@ -56,6 +56,7 @@ export interface Log {
    * never delete the newest of a subject first. And a kill -9 of the server can bring back what was just deleted.
    */
   delete(sequence: number): Promise<boolean>
+  /** Only for a stream without consumers: nats-server 2.9 then forgets which records they wait for. */
   purge(filter: string): Promise<void>
   state(): Promise<LogState>
   /** A durable pull consumer with explicit acknowledgement. `handler` is called synchronously and must not throw. */
@@ -99,7 +100,10 @@ export interface ConsumeOptions {
 }
 
 export interface Delivery extends LogRecord {
-  /** 1 at the first delivery; greater: redelivered. */
+  /**
+   * Greater than 1: redelivered. 1 says little: after a kill -9 nats-server 2.9 can forget acknowledgements and counts of
+   * its last moments, and deliver what was done with as if it were new. Only what was stored (an event) tells.
+   */
   deliveryCount: number
   /** Fire and forget: where it is lost, the record is delivered again. */
   ack(): void

@@ -56,7 +56,8 @@ export class Link {
         this.publish(subject, body, this.#inbox + token, headers)
       } catch (error) {
         this.#pending.delete(token)
-        reject(new FabricError('unavailable', `${subject}: ${String(error)}`, 0, { cause: error }))
+        const code = this.nc.isClosed() ? 'disconnected' : 'unavailable'
+        reject(new FabricError(code, `${subject}: ${String(error)}`, 0, { cause: error }))
       }
     })
   }

@@ -10,6 +10,7 @@ import {
   Bucket,
   DEVICE_REQUEST_SUBJECT,
   EXPIRY_STREAM,
+  INGRESS_STREAM,
   ingressSubject,
   messagesStream,
   parkedStream,
@@ -103,7 +104,7 @@ function corePublishes(split: number): string[] {
     ...['$JS.ACK.>', '$JS.FC.>'],
     ...['CREATE', 'UPDATE', 'INFO', 'MSG.GET'].map((verb) => `$JS.API.STREAM.${verb}.*`),
     `$JS.API.STREAM.PURGE.${EXPIRY_STREAM}`,
-    ...[...family(messagesStream, split), ...family(parkedStream, split), EXPIRY_STREAM].map(
+    ...[...family(messagesStream, split), ...family(parkedStream, split), EXPIRY_STREAM, INGRESS_STREAM].map(
       (stream) => `$JS.API.STREAM.MSG.DELETE.${stream}`,
     ),
     '$JS.API.DIRECT.GET.>',
@@ -111,6 +112,7 @@ function corePublishes(split: number): string[] {
     '$JS.API.CONSUMER.DURABLE.CREATE.*.*',
     '$JS.API.CONSUMER.MSG.NEXT.*.*',
     '$JS.API.CONSUMER.DELETE.*.*',
+    '$JS.API.CONSUMER.INFO.*.*',
   ]
 }
 

@@ -50,7 +50,7 @@ export class SimLog implements Log {
   }
 
   purge(filter: string): Promise<void> {
-    return this.client.ask(this.name, () => this.#stream().purge(filter))
+    return this.client.ask(this.name, () => this.#stream().purge(filter, this.client.server.clock.now()))
   }
 
   state(): Promise<LogState> {

@@ -87,9 +87,9 @@ export class SimStream {
     return true
   }
 
-  purge(filter: string): void {
+  purge(filter: string, nowMs: number): void {
     for (const record of [...this.#records.values()]) {
-      if (subjectMatches(filter, record.subject)) this.#remove(record)
+      if (subjectMatches(filter, record.subject)) this.delete(record.sequence, nowMs)
     }
   }
 

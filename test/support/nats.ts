@@ -23,6 +23,8 @@ export interface TestNatsOptions {
 
 export interface TestNats {
   readonly url: string
+  /** What the server keeps is under `jetstream/` here. */
+  readonly dataDir: string
   readonly server: NatsServer
   readonly store: StoreSettings
   /** Settings to connect as that role, for code that connects by itself. */
@@ -92,6 +94,7 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
   }
   return {
     url: server.url,
+    dataDir,
     server,
     store,
     settingsAs,

@@ -1,0 +1,183 @@
+/** What each component may not do, on a real server: a publish that is refused is not stored, a subscription hears nothing. */
+import t from 'tap'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { connect } from '../../src/fabric/nats.js'
+import { permissionsOf } from '../../src/fabric/permissions.js'
+import { findNatsServer } from '../../src/fabric/server.js'
+import { PUBLISHER_PROJECT, startNats } from '../support/nats.js'
+import { bytes, Collected, codeOf } from './suite.js'
+
+const SHORT = { requestTimeoutMs: 300 }
+
+/** Subjects on which `fabric` publishes and a user without limits does not hear it. */
+async function refused(fabric: Fabric, listener: Fabric, subjects: string[]): Promise<string[]> {
+  const heard = new Collected<string>()
+  const subscription = listener.bus.subscribe('>', ({ subject }) => heard.add(subject))
+  await listener.log('BROADCAST').state() // the server knows of the subscription
+  for (const subject of subjects) fabric.bus.publish(subject, bytes(''))
+  // What this connection published before is through when its own later words are heard.
+  const last = fabric === listener ? 'rx.last' : `push.send.${PUBLISHER_PROJECT}`
+  fabric.bus.publish(last, bytes(''))
+  fabric.bus.publish('rx.last', bytes(''))
+  while (!heard.all.includes(last) && !heard.all.includes('rx.last')) await heard.until(heard.all.length + 1)
+  subscription.unsubscribe()
+  return subjects.filter((subject) => !heard.all.includes(subject))
+}
+
+/** Subjects on which `fabric` subscribes and does not hear what a user without limits publishes. */
+async function deaf(fabric: Fabric, speaker: Fabric, subjects: [filter: string, subject: string][]): Promise<string[]> {
+  const heard = new Set<string>()
+  for (const [filter] of subjects) fabric.bus.subscribe(filter, () => heard.add(filter))
+  await roundTrip(fabric) // the subscriptions were judged
+  for (const [, subject] of subjects) speaker.bus.publish(subject, bytes(''))
+  await speaker.log('BROADCAST').state()
+  await roundTrip(fabric)
+  return subjects.map(([filter]) => filter).filter((filter) => !heard.has(filter))
+}
+
+/** Answered or refused, after it this connection's words before it were dealt with. */
+const roundTrip = (fabric: Fabric) => Promise.allSettled([fabric.log('BROADCAST').state()])
+
+t.test('a transport may not accept, settle for itself, or write what others own', async (t) => {
+  const nats = await startNats(t, { nats: SHORT })
+  const [transport, all] = [await nats.fabricAs('transport'), await nats.fabricAs('unrestricted')]
+  const subjects = [
+    'msg.1.dev_a.1',
+    'parked.1.dev_a',
+    'event.1.5.final',
+    'event.1.5.accepted',
+    'broadcast.p.app.x',
+    'expiry.1.1',
+    'push.send.acme',
+    '$KV.DEVICES.1.dev_a',
+    '$KV.PROJECTS.p',
+    '$KV.REVOKED.device.d',
+    'tx.other.worker',
+    'ctl.other.worker',
+    '_INBOX.core.x',
+    '$JS.API.STREAM.DELETE.EVENTS_0',
+    '$JS.API.STREAM.PURGE.PARKED_0',
+    '$JS.API.STREAM.MSG.DELETE.PARKED_0',
+    '$JS.API.CONSUMER.CREATE.MESSAGES_0',
+    '$JS.API.CONSUMER.DURABLE.CREATE.BROADCAST.d',
+    '$JS.API.DIRECT.GET.EVENTS_1',
+    '$JS.API.DIRECT.GET.KV_PROJECTS.$KV.PROJECTS.p',
+    '$JS.API.STREAM.MSG.GET.MESSAGES_0',
+  ]
+  t.same(await refused(transport, all, subjects), subjects)
+  t.equal((await all.log('EVENTS_1').state()).messages, 0)
+})
+
+t.test('a transport may do what it needs', async (t) => {
+  const nats = await startNats(t)
+  const [transport, core] = [await nats.fabricAs('transport'), await nats.fabricAs('core')]
+  t.ok(await transport.table('SESSIONS').put('1.dev_a', bytes('s'), 0))
+  t.ok(await transport.table('WORKERS').put('i.w', bytes('l')))
+  t.ok(await transport.table('SESSIONS').get('1.dev_a', { authoritative: true }))
+  for (const table of ['SESSIONS', 'DEVICES', 'WORKERS', 'REVOKED']) {
+    t.equal(await transport.table(table).get('nobody'), null, table)
+  }
+  await core.log('PARKED_1').append('parked.1.dev_a', bytes('p'))
+  t.equal((await transport.log('PARKED_1').last('parked.1.dev_a', { authoritative: true }))?.sequence, 1)
+  t.equal((await transport.log('PARKED_1').next('parked.1.dev_a', 1))?.sequence, 1)
+  t.equal((await transport.log('PARKED_1').at(1))?.sequence, 1)
+  t.ok(await transport.log('EVENTS_1').append('event.1.5.receipts', bytes('r')))
+  const revoked = new Collected<string>()
+  await transport.table('REVOKED').watch('>', ({ key }) => revoked.add(key))
+  await core.table('REVOKED').put('device.d', bytes('1'))
+  t.same(await revoked.until(1), ['device.d'])
+  const group = new Collected<number>()
+  await transport.log('BROADCAST').tail({ fromSequence: 1 }, ({ sequence }) => group.add(sequence))
+  await core.log('BROADCAST').append('broadcast.p.app.x', bytes('g'))
+  t.same(await group.until(1), [1])
+  t.equal((await transport.log('BROADCAST').state()).lastSequence, 1)
+  transport.bus.subscribe('ctl.i.w', ({ reply }) => transport.bus.publish(reply, bytes('here')))
+  await transport.log('BROADCAST').state()
+  t.equal((await core.bus.request('ctl.i.w', bytes('?'), { timeoutMs: 2_000 })).toString(), 'here')
+  core.bus.subscribe('settle.parked', ({ reply }) => core.bus.publish(reply, bytes('ok')), { queue: 'core' })
+  await core.log('BROADCAST').state()
+  t.equal((await transport.bus.request('settle.parked', bytes('?'), { timeoutMs: 2_000 })).toString(), 'ok')
+})
+
+t.test('no component hears what is meant for another', async (t) => {
+  const nats = await startNats(t, { nats: SHORT })
+  const all = await nats.fabricAs('unrestricted')
+  const secrets: [string, string][] = [
+    ['>', 'rx.hidden'],
+    ['_INBOX.>', '_INBOX.someone.1'],
+    ['_INBOX.core.>', '_INBOX.core.1'],
+    ['msg.>', 'msg.1.dev_a.1'],
+    ['parked.>', 'parked.1.dev_a'],
+    ['event.>', 'event.1.1.final'],
+    ['broadcast.>', 'broadcast.p.app.x'],
+    ['push.send.*', 'push.send.other'],
+    ['$KV.>', '$KV.PROJECTS.p'],
+  ]
+  const filters = secrets.map(([filter]) => filter)
+  t.same(await deaf(await nats.fabricAs('transport'), all, secrets), filters, 'transport')
+  t.same(await deaf(await nats.fabricAs('publisher'), all, secrets), filters, 'publisher')
+  const others = secrets.filter(([filter]) => filter !== '_INBOX.core.>')
+  t.same(
+    await deaf(await nats.fabricAs('core'), all, others),
+    others.map(([filter]) => filter),
+    'core',
+  )
+})
+
+t.test('a publisher sends to its own project and nowhere else', async (t) => {
+  const nats = await startNats(t, { nats: SHORT })
+  const [publisher, all] = [await nats.fabricAs('publisher'), await nats.fabricAs('unrestricted')]
+  const subjects = ['push.send.other', 'push.dead.acme', 'msg.1.dev_a.1', 'rx.r', '$JS.API.INFO', '$KV.PROJECTS.p']
+  t.same(await refused(publisher, all, subjects), subjects)
+  const before = (await all.log('INGRESS').state()).lastSequence
+  t.equal(await publisher.log('INGRESS').append(`push.send.${PUBLISHER_PROJECT}`, bytes('m')), before + 1)
+  t.equal((await codeOf(publisher.log('INGRESS').append('push.send.other', bytes('m')))).code, 'timeout')
+})
+
+t.test('core may not delete streams, nor the history of messages', async (t) => {
+  const nats = await startNats(t, { nats: SHORT })
+  const [core, all] = [await nats.fabricAs('core'), await nats.fabricAs('unrestricted')]
+  const subjects = [
+    '$JS.API.STREAM.DELETE.MESSAGES_0',
+    '$JS.API.STREAM.PURGE.EVENTS_0',
+    '$JS.API.STREAM.MSG.DELETE.EVENTS_0',
+    '$JS.API.STREAM.MSG.DELETE.BROADCAST',
+    'rx.router',
+    'push.send.acme',
+  ]
+  const heard = new Collected<string>()
+  all.bus.subscribe('>', ({ subject }) => heard.add(subject))
+  await all.log('BROADCAST').state()
+  for (const subject of subjects) core.bus.publish(subject, bytes(''))
+  core.bus.publish('tx.i.end', bytes(''))
+  while (!heard.all.includes('tx.i.end')) await heard.until(heard.all.length + 1)
+  t.same(
+    heard.all.filter((subject) => subjects.includes(subject)),
+    [],
+  )
+})
+
+t.test('one instance may not listen to another where its user names it', async (t) => {
+  const user = { role: 'transport', user: 't1', password: 'x', instance: 'one' } as const
+  t.same(permissionsOf(user, 4).subscribe, ['tx.one.*', 'ctl.one.*', '_INBOX.t1.>'])
+})
+
+t.test('a wrong password is refused at once, with a code', async (t) => {
+  const nats = await startNats(t, { streams: false })
+  const error = await codeOf(connect({ ...nats.settingsAs('core'), password: 'no' }, { name: 'core' }))
+  t.equal(error.code, 'unavailable')
+  t.match(error.message, /refuses this user/)
+})
+
+t.test('no server: a coded failure after the bound, without the password', async (t) => {
+  const nats = await startNats(t, { streams: false })
+  const settings = { ...nats.settingsAs('core'), connectTimeoutMs: 300 }
+  await nats.stop()
+  const error = await codeOf(connect({ ...settings, url: 'nats://u:secret@127.0.0.1:1' }, { name: 'core' }))
+  t.match(error, { code: 'unavailable', message: /did not answer for 300 ms/ })
+  t.notMatch(error.message, /secret/)
+})
+
+t.test('NATS_SERVER_BIN names the server, before any search', async (t) => {
+  t.equal(findNatsServer({ NATS_SERVER_BIN: '/opt/nats-server' }), '/opt/nats-server')
+})

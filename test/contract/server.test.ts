@@ -1,0 +1,92 @@
+/** What only a real server shows: streams made and changed, and what a kill -9 leaves behind. */
+import { once } from 'node:events'
+import { watch } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { ensureStreams, streamDefinitions } from '../../src/fabric/streams.js'
+import { startNats } from '../support/nats.js'
+import { untilReconnected } from './reconnected.js'
+import { bytes, codeOf } from './suite.js'
+
+t.test('streams are made once, and a second start finds them as they should be', async (t) => {
+  const nats = await startNats(t)
+  const { bus } = await nats.fabricAs('core')
+  await ensureStreams(bus, nats.store)
+  const names = await bus.request('$JS.API.STREAM.INFO.EVENTS_3', bytes(''), { timeoutMs: 2_000 })
+  t.match(JSON.parse(names.toString()).config, {
+    name: 'EVENTS_3',
+    allow_direct: true,
+    discard: 'new',
+    max_age: 35 * 86_400 * 1e9,
+  })
+})
+
+t.test('what may change is changed: a larger stream, a longer history', async (t) => {
+  const nats = await startNats(t)
+  const { bus } = await nats.fabricAs('core')
+  await ensureStreams(bus, {
+    ...nats.store,
+    eventsBytesMax: nats.store.eventsBytesMax * 2,
+    eventsAgeMs: 40 * 86_400_000,
+  })
+  const info = await bus.request('$JS.API.STREAM.INFO.EVENTS_0', bytes(''), { timeoutMs: 2_000 })
+  t.match(JSON.parse(info.toString()).config, { max_age: 40 * 86_400 * 1e9, max_bytes: nats.store.eventsBytesMax * 2 })
+})
+
+t.test('what cannot change is refused by name', async (t) => {
+  const nats = await startNats(t)
+  const { bus } = await nats.fabricAs('core')
+  t.match(await codeOf(ensureStreams(bus, { ...nats.store, split: 2 })), {
+    code: 'unavailable',
+    message: /MESSAGES_0.*store\.split cannot change/,
+  })
+  t.match(await codeOf(ensureStreams(bus, { ...nats.store, storage: 'memory' })), { message: /MESSAGES_0 cannot be/ })
+})
+
+t.test('each partition of each family is in exactly one stream', async (t) => {
+  const nats = await startNats(t, { streams: false })
+  for (const split of [1, 3, 4, 64]) {
+    const subjects = streamDefinitions({ ...nats.store, split }).flatMap((definition) => definition.subjects)
+    t.equal(new Set(subjects).size, subjects.length)
+    t.equal(subjects.filter((subject) => subject.startsWith('msg.')).length, 64)
+  }
+})
+
+for (const remembered of [false, true]) {
+  const what = remembered ? 'that it remembers as acknowledged' : 'whose acknowledgement it forgot'
+  t.test(`a kill -9 does not leave messages in the queue for ever ${what}`, async (t) => {
+    const nats = await startNats(t)
+    const core = await nats.fabricAs('core')
+    const log = core.log('MESSAGES_1')
+    const delivered = new Set<number>()
+    await log.consume({ durable: 'route', ackWaitMs: 1_000, pendingMax: 100 }, (delivery) => {
+      // One stays out, so that the block in which they all are is not simply removed.
+      if (delivery.sequence < 50 || delivered.has(50)) delivery.ack()
+      delivered.add(delivery.sequence)
+    })
+    const state = join(nats.dataDir, 'jetstream/$G/streams/MESSAGES_1/obs/route/o.dat')
+    for (let i = 0; i < 50; i++) await log.append(`msg.1.dev_a.${i}`, bytes('x'))
+    while ((await log.state()).messages > 1);
+    // The server writes down late what was acknowledged.
+    if (remembered) await untilWritten(state, Date.now())
+    const back = untilReconnected([core])
+    await nats.kill9()
+    await nats.start()
+    await back
+    while ((await log.state()).messages > 0);
+    t.equal(delivered.size, 50)
+    t.equal(await log.append('msg.1.dev_a.99', bytes('x')), 51)
+  })
+}
+
+async function untilWritten(file: string, afterMs: number): Promise<void> {
+  while (
+    (await stat(file).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => 0,
+    )) < afterMs
+  ) {
+    await once(watch(file, { persistent: true }).unref(), 'change')
+  }
+}
