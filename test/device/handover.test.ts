@@ -1,0 +1,135 @@
+import { once } from 'node:events'
+import t from 'tap'
+import { notify, welcome } from './scripted-server.js'
+import { client, event, Inbox, memory, server } from './support.js'
+
+t.test('gap and cursor: told once, sent in the next HELLO', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  const gaps: unknown[] = []
+  device.on('gap', (gap) => gaps.push(gap))
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
+  const gap = { type: 'GAP', reason: 'queue_overflow', count: 4, mark: { queue: 9n, count: 4 } } as const
+  const cursor = { incarnation: 3n, sequence: 40, subscriptions: 1 }
+  const group = { ...notify(20n), type: 'NOTIFY_GROUP', target: { kind: 'app', name: 'app_a' }, project: 'p' } as const
+  const caughtUp = event(device, 'caughtUp')
+  peer.send(gap, gap, { type: 'CAUGHT_UP', cursor }, { ...group, sequence: 41 })
+  t.same(await caughtUp, cursor)
+  t.match((await inbox.next(1))[0], { id: '20', application: 'app_a', group: { kind: 'app', project: 'p' } })
+  t.equal(peer.frames.filter((f) => f.type === 'ACK').length, 0, 'group messages are not acknowledged')
+  peer.terminate()
+  const again = await transport.connection()
+  const hello = await again.next('HELLO')
+  t.same(hello.cursor, { ...cursor, sequence: 41 })
+  t.same(hello.gap, { queue: 9n, count: 4 })
+  again.send(welcome(), { ...gap, count: 2, mark: { queue: 9n, count: 6 } })
+  again.send({ ...group, sequence: 41 }, notify(21n))
+  t.same(
+    (await inbox.next(2)).map((n) => n.id),
+    ['20', '21'],
+    'a repeated group message is known',
+  )
+  t.match(gaps, [{ count: 4, reason: 'queue_overflow' }, { count: 2 }])
+})
+
+t.test('LOG_RESET: the cursor is gone until CAUGHT_UP brings one', async (t) => {
+  const transport = await server(t)
+  const store = memory()
+  const cursor = { incarnation: 3n, sequence: 40, subscriptions: 1 }
+  store.state.apply({ kind: 'cursor', cursor })
+  const device = client(t, transport.url, store)
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
+  peer.send({ type: 'GAP', reason: 'log_reset', count: 0, mark: null })
+  const group = { ...notify(20n), type: 'NOTIFY_GROUP', target: { kind: 'app', name: 'app_a' }, project: 'p' } as const
+  peer.send({ ...group, sequence: 900 })
+  await inbox.next(1)
+  t.equal(store.state.cursor, null, '900 is a place in another log')
+  const fresh = { incarnation: 4n, sequence: 901, subscriptions: 1 }
+  const caughtUp = event(device, 'caughtUp')
+  peer.send({ type: 'CAUGHT_UP', cursor: fresh })
+  await caughtUp
+  t.same(store.state.cursor, fresh)
+})
+
+t.test('what has expired is acknowledged and not shown, by the clock of the server', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  const inbox = new Inbox(device)
+  const expired = event(device, 'expired')
+  device.connect()
+  const hourAhead = Date.now() + 3_600_000
+  const peer = await transport.welcomed({ serverTimeMs: hourAhead })
+  const seconds = Math.floor(Date.now() / 1_000)
+  peer.send(notify(1n, { expiresAtSeconds: seconds + 60 }), notify(2n, { expiresAtSeconds: seconds + 7_200 }))
+  t.same((await peer.next('ACK')).ids, [1n, 2n])
+  t.match(await expired, { id: '1' })
+  t.same(
+    (await inbox.next(1)).map((n) => n.id),
+    ['2'],
+  )
+})
+
+t.test('handlers: one at a time, a failure is reported and counts as handed over', async (t) => {
+  const transport = await server(t)
+  const store = memory()
+  const device = client(t, transport.url, store)
+  const log: string[] = []
+  const second = new Promise<void>((resolve) => {
+    device.on('notification', async ({ id }) => {
+      log.push(`begin ${id}`)
+      await new Promise((next) => setImmediate(next))
+      log.push(`end ${id}`)
+      if (id === '1') throw new Error('no')
+      resolve()
+    })
+  })
+  const errors = once(device, 'error')
+  device.connect()
+  const peer = await transport.welcomed()
+  peer.send(notify(1n), notify(2n))
+  await second
+  t.same(log, ['begin 1', 'end 1', 'begin 2', 'end 2'])
+  t.match((await errors)[0], { code: 'handler_failed' })
+  await device.close()
+  t.equal(store.state.inbox.size, 0)
+})
+
+t.test('attributes that do not decode are left out, the notification is shown', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  const inbox = new Inbox(device)
+  const errors = once(device, 'error')
+  device.connect()
+  const peer = await transport.welcomed()
+  peer.send(notify(1n, { data: new Uint8Array([0xdf, 0xff, 0xff, 0xff, 0xff]) }))
+  t.match((await inbox.next(1))[0], { title: 'title', data: {} })
+  t.match((await errors)[0], { code: 'bad_data' })
+})
+
+t.test('a full inbox stops the reading, not the memory', async (t) => {
+  const transport = await server(t)
+  const store = memory()
+  const device = client(t, transport.url, store, { settings: { inboxMax: 4 } })
+  let release = () => {}
+  const held = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  const all = new Promise<void>((resolve) => {
+    device.on('notification', async ({ id }) => {
+      await held
+      if (id === '30') resolve()
+    })
+  })
+  device.connect()
+  const peer = await transport.welcomed()
+  for (let id = 1n; id <= 30n; id++) peer.send(notify(id))
+  const acked = await peer.next('ACK')
+  t.ok(acked.ids.length >= 4)
+  t.ok(store.state.inbox.size < 30, `${store.state.inbox.size} in the inbox`)
+  release()
+  await all
+})
