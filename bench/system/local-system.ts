@@ -19,7 +19,7 @@ import { configWith, environmentOf, mergeOverrides, type Overrides } from './set
 export type PartName = 'core' | 'transport'
 /** What can be killed; `worker` is a child of the transport. */
 export type Victim = PartName | 'worker' | 'nats'
-export type Role = 'core' | 'transport' | 'admin'
+export type Role = 'core' | 'transport' | 'admin' | 'publisher'
 
 export interface SystemOptions {
   /** Everything is kept here; may be an empty folder, or that of an earlier system to go on from. */

@@ -1,0 +1,86 @@
+/** The HTTP API as an app server uses it. */
+import { setTimeout as sleep } from 'node:timers/promises'
+
+export interface SendBody {
+  type: 'device' | 'devices' | 'topic' | 'application' | 'user'
+  target: string | string[]
+  ttl: string
+  collapseKey?: string
+  notification: { title: string; message: string; data?: Record<string, unknown> }
+}
+
+export interface Status {
+  trace: { at: string; step: string }[]
+  id: string
+  status: string
+  counts: Record<string, number>
+}
+
+export class Api {
+  constructor(
+    private readonly apiUrl: string,
+    private readonly project: string,
+    private readonly token: string,
+  ) {}
+
+  /** The id of the accepted message. */
+  async send(body: SendBody): Promise<string> {
+    return ((await this.call('POST', '/messages', body)) as { id: string }).id
+  }
+
+  status(id: string): Promise<Status> {
+    return this.call('GET', `/messages/${id}`) as Promise<Status>
+  }
+
+  async cancel(id: string): Promise<void> {
+    await this.call('DELETE', `/messages/${id}`)
+  }
+
+  /** Unicast targets of the project by state. */
+  async totals(): Promise<Record<string, number>> {
+    return ((await this.call('GET', '/counters')) as { total: Record<string, number> }).total
+  }
+
+  private async call(method: string, path: string, body?: unknown): Promise<unknown> {
+    const response = await fetch(`${this.apiUrl}/push/public/api/v1/projects/${this.project}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${this.token}`, ...(body ? { 'content-type': 'application/json' } : {}) },
+      ...(body ? { body: JSON.stringify(body) } : {}),
+    })
+    const answer = (await response.json()) as { error?: { code: string; message: string } }
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${JSON.stringify(answer)}`)
+    return answer
+  }
+}
+
+/** Looks until the value is as wanted, or the time is up; then the last value is the finding. */
+export async function settled<T>(
+  look: () => Promise<T> | T,
+  isDone: (value: T) => boolean,
+  timeoutMs: number,
+): Promise<T> {
+  const until = performance.now() + timeoutMs
+  for (;;) {
+    const value = await look()
+    if (isDone(value) || performance.now() > until) return value
+    await sleep(50)
+  }
+}
+
+/** Runs `work` for each item, at most `width` at a time, in order of the items. */
+export async function each<T, R>(
+  items: readonly T[],
+  width: number,
+  work: (item: T, index: number) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = []
+  let next = 0
+  const lane = async () => {
+    while (next < items.length) {
+      const index = next++
+      results[index] = await work(items[index] as T, index)
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(width, items.length) }, lane))
+  return results
+}
