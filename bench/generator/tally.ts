@@ -95,9 +95,8 @@ export class Tally {
     return { ...counts, latency: packHistogram(latency), handshake: packHistogram(handshake) }
   }
 
-  /** Begins anew what belongs to one round; which messages were seen stays known. */
+  /** Begins anew what belongs to one round; which messages were seen, and how many, stays known. */
   newRound(): void {
-    this.delivered = 0
     this.groupDelivered = 0
     this.latency.reset()
     this.handshake.reset()
