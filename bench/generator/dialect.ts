@@ -30,8 +30,13 @@ export interface Behaviour {
   reconnect: boolean
   /** Show resume tickets where there are some. */
   resume: boolean
-  /** Every so many-th device does not read; 0: all do. */
+  /** Every so many-th device reads one second of ten; 0: all read. */
   slowEvery: number
+  /**
+   * 0: each message has a stamp of its own. Else one stamp is that of the first of many targets, which go round all so
+   * many devices: the device's number tells which of them it got.
+   */
+  spread: number
 }
 
 export interface DialectConfig {

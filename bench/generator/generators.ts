@@ -1,5 +1,6 @@
 /** Generator processes as one: so many devices, spread over as many processes as they need. */
 import type { Histogram } from 'hdr-histogram-js'
+import { deviceSettings } from '../../src/device/settings.js'
 import { mergeHistograms } from '../measure/latency.js'
 import { nowMicros } from '../micros.js'
 import type { Progress } from '../progress.js'
@@ -37,6 +38,10 @@ export interface Ramped {
   startMicros: number
   endMicros: number
 }
+
+/** As the product's own client has it. */
+const { reconnectBaseMs, reconnectCapMs } = deviceSettings()
+const BACKOFF = { backoffFirstMs: reconnectBaseMs, backoffMaxMs: reconnectCapMs }
 
 const IN_FLIGHT_MAX = 512
 const POLL_MS = 100
@@ -78,7 +83,7 @@ export class Generators {
     await Promise.all(
       this.children.map((child, i) => {
         const count = this.shares[i] as number
-        const config = { ...target, first: next, count, addressFrom: next, keepaliveMs }
+        const config = { ...target, ...BACKOFF, first: next, count, addressFrom: next, keepaliveMs }
         next += count
         return child.call('configure', { config, dialect })
       }),

@@ -27,6 +27,9 @@ export interface SwarmConfig {
   /** Source addresses start at that of this number: rounds on one port do not meet each other's TIME_WAIT. */
   addressFrom: number
   keepaliveMs: number
+  /** Before a device comes back: a random time up to this, doubled with each failed attempt up to the other. */
+  backoffFirstMs: number
+  backoffMaxMs: number
 }
 
 export interface RampOptions {
@@ -41,13 +44,14 @@ const TICK_MS = 10
 const KEEPALIVE_TICK_MS = 250
 /** A device pings a little before it would have to. */
 const KEEPALIVE_EARLY = 0.9
-const BACKOFF_FIRST_MS = 250
-const BACKOFF_MAX_MS = 15_000
+/** A slow device reads for one second of so many. */
+const SLOW_PERIOD = 10
+const SLOW_TICK_MS = 1_000
 const BACKOFF_SLOT_MS = 50
 
 export class Swarm implements DialectHost, SocketOwner {
   readonly tally = new Tally()
-  readonly behaviour: Behaviour = { acknowledge: true, reconnect: false, resume: true, slowEvery: 0 }
+  readonly behaviour: Behaviour = { acknowledge: true, reconnect: false, resume: true, slowEvery: 0, spread: 0 }
   readonly peers: Peer[] = []
   readonly #dialect: Dialect
   readonly #request: Buffer
@@ -59,6 +63,8 @@ export class Swarm implements DialectHost, SocketOwner {
   #inFlight = 0
   #ramp: (RampOptions & { next: number; opened: number; wanted: number; startedMs: number; done(): void }) | null = null
   #keepaliveAt = 0
+  #someAreSlow = false
+  #slowTurn = 0
   #stopped = false
 
   constructor(
@@ -69,6 +75,7 @@ export class Swarm implements DialectHost, SocketOwner {
     this.#request = upgradeRequest({ ...config, subprotocol: this.#dialect.subprotocol })
     for (let slot = 0; slot < config.count; slot++) this.peers.push(new Peer(slot, config.first + slot))
     this.#slotDone = slotOf(performance.now())
+    this.#timers.push(setInterval(() => this.#slow(), SLOW_TICK_MS))
     this.#timers.push(setInterval(() => this.#tick(), TICK_MS))
     if (config.keepaliveMs > 0) this.#timers.push(setInterval(() => this.#keepalive(), KEEPALIVE_TICK_MS))
   }
@@ -123,8 +130,6 @@ export class Swarm implements DialectHost, SocketOwner {
     this.tally.ready++
     this.#inFlight--
     record(this.tally.handshake, nowMicros() - peer.startedAtMicros)
-    const { slowEvery } = this.behaviour
-    if (slowEvery > 0 && peer.index % slowEvery === 0) peer.socket?.pause()
     const ramp = this.#ramp
     if (ramp && this.tally.ready >= ramp.wanted) {
       this.#ramp = null
@@ -241,7 +246,8 @@ export class Swarm implements DialectHost, SocketOwner {
 
   /** Full jitter, or after the server's hint with as much again of jitter. */
   #later(peer: Peer): void {
-    const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** peer.attempts)
+    const { backoffFirstMs, backoffMaxMs } = this.config
+    const ceiling = Math.min(backoffMaxMs, backoffFirstMs * 2 ** peer.attempts)
     peer.attempts++
     const waitMs = peer.retryAfterMs > 0 ? peer.retryAfterMs * (1 + Math.random()) : ceiling * Math.random()
     peer.retryAfterMs = 0
@@ -261,6 +267,19 @@ export class Swarm implements DialectHost, SocketOwner {
       this.#waiting.delete(this.#slotDone)
       for (const peer of peers) if (peer.state === State.WAITING && !peer.leaving) this.#open(peer)
     }
+  }
+
+  /** Devices that are slow stop reading, and read again for a moment; where none is slow any more, all read. */
+  #slow(): void {
+    const { slowEvery } = this.behaviour
+    if (slowEvery === 0 && !this.#someAreSlow) return
+    const reads = slowEvery === 0 || this.#slowTurn++ % SLOW_PERIOD === 0
+    for (const peer of this.peers) {
+      if (peer.state !== State.READY) continue
+      if (reads) peer.socket?.resume()
+      else if (peer.index % slowEvery === 0) peer.socket?.pause()
+    }
+    this.#someAreSlow = slowEvery > 0
   }
 
   /** A slice of all at each tick, so that each has its turn once in the interval. */

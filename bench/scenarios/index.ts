@@ -3,7 +3,8 @@ import type { Scenario } from '../scenario.js'
 import { broadcast } from './broadcast.js'
 import { connect } from './connect.js'
 import { idle } from './idle.js'
+import { pipeline } from './pipeline.js'
 import { unicast } from './unicast.js'
 import { wire } from './wire.js'
 
-export const scenarios: readonly Scenario[] = [idle, unicast, broadcast, connect, wire]
+export const scenarios: readonly Scenario[] = [idle, unicast, broadcast, connect, pipeline, wire]

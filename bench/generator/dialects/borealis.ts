@@ -59,7 +59,7 @@ export class BorealisDialect implements Dialect {
         return
       }
       const type = bytes[typeAt]
-      if (type === FrameType.NOTIFY) this.#notify(bytes, typeAt + 1, at)
+      if (type === FrameType.NOTIFY) this.#notify(peer, bytes, typeAt + 1, at)
       else if (type === FrameType.NOTIFY_GROUP) this.#group(peer, bytes, at)
       else if (type === FrameType.PONG) this.host.tally.pongs++
       else this.#rare(peer, bytes.subarray(typeAt - prefix, at))
@@ -75,8 +75,8 @@ export class BorealisDialect implements Dialect {
     peer.send(BYE)
   }
 
-  #notify(bytes: Buffer, bodyAt: number, end: number): void {
-    const { tally } = this.host
+  #notify(peer: Peer, bytes: Buffer, bodyAt: number, end: number): void {
+    const { tally, behaviour } = this.host
     if (bytes[bodyAt] !== TAG_ID) {
       tally.faults++
       return
@@ -85,7 +85,9 @@ export class BorealisDialect implements Dialect {
     const high = bytes.readUInt32LE(bodyAt + 5)
     const stampAt = end - STAMP_BYTES
     const nowAt = nowMicros()
-    tally.message(sequenceAt(bytes, stampAt), low, high, nowAt - microsAt(bytes, stampAt), nowAt)
+    const stamped = sequenceAt(bytes, stampAt)
+    const sequence = behaviour.spread > 0 ? stamped + placeIn(behaviour.spread, stamped, peer.index) : stamped
+    tally.message(sequence, low, high, nowAt - microsAt(bytes, stampAt), nowAt)
     this.#owed[2 * this.#owedCount] = low
     this.#owed[2 * this.#owedCount + 1] = high
     this.#owedCount++
@@ -189,4 +191,10 @@ export class BorealisDialect implements Dialect {
     const request = { issuer: signing.issuer, device: deviceOf(run, index), fleet: 'fleet_bench', nowMs: Date.now() }
     return mintDeviceToken(signing, { ...request, lifetimeMs: TOKEN_LIFETIME_MS }).token
   }
+}
+
+/** How many targets after that of `sequence` the device comes, where targets go round `spread` devices. */
+function placeIn(spread: number, sequence: number, index: number): number {
+  const place = (index - sequence) % spread
+  return place < 0 ? place + spread : place
 }

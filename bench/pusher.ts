@@ -1,0 +1,131 @@
+/** An app server: messages over HTTP, in batches of type `devices` that go round the fleet. */
+import { Agent, request } from 'node:http'
+import { MESSAGE, TITLE } from './content.js'
+import { nowMicros } from './micros.js'
+import { BenchError } from './scenario.js'
+import { stampAttributes } from './stamp.js'
+import { registrationIdOf } from './system/fleet.js'
+import type { WholeRig } from './system/whole.js'
+
+export interface PusherOptions {
+  connections: number
+  /** Targets of one request. */
+  batch: number
+  ttl?: string
+}
+
+const SOCKETS_MAX = 64
+const ATTEMPTS_MAX = 20
+const RETRY_MS = 250
+
+export class Pusher {
+  /** Targets that were answered 202. */
+  accepted = 0
+  /** Answers other than 202, and broken connections; each was tried again. */
+  retried = 0
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: SOCKETS_MAX })
+  readonly #registrations: string[]
+  #next = 0
+  #inFlight = 0
+
+  constructor(
+    private readonly rig: Pick<WholeRig, 'system' | 'fleet' | 'token'>,
+    private readonly options: PusherOptions,
+  ) {
+    const { system, fleet } = rig
+    const { connections } = options
+    this.#registrations = Array.from({ length: connections }, (_, index) => registrationIdOf(system, fleet, index))
+  }
+
+  /** Targets that were sent, answered or not. */
+  get sent(): number {
+    return this.#next
+  }
+
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** One batch. Resolves when it is accepted; rejects where the service refuses it for good. */
+  async push(intendedMicros: number, size = this.options.batch): Promise<void> {
+    const { connections, ttl = '10m' } = this.options
+    const first = this.#next
+    this.#next += size
+    const target = Array.from({ length: size }, (_, i) => this.#registrations[(first + i) % connections])
+    const data = stampAttributes(first, intendedMicros)
+    const body = JSON.stringify({
+      type: 'devices',
+      target,
+      ttl,
+      notification: { title: TITLE, message: MESSAGE, data },
+    })
+    this.#inFlight++
+    try {
+      // The same key: a repeated request is the same message, also where the first answer was lost.
+      await this.#accepted(body, `bench-${this.rig.fleet.run}-${first}`)
+      this.accepted += size
+    } finally {
+      this.#inFlight--
+    }
+  }
+
+  stop(): void {
+    this.#agent.destroy()
+  }
+
+  async #accepted(body: string, key: string): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      const answer = await this.#post(body, key).catch((error: Error) => ({ status: 0, text: error.message }))
+      if (answer.status === 202) return
+      const mayPass = answer.status === 0 || answer.status === 429 || answer.status >= 500
+      if (!mayPass || attempt === ATTEMPTS_MAX)
+        throw new BenchError(`a push was answered ${answer.status}: ${answer.text}`)
+      this.retried++
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+    }
+  }
+
+  #post(body: string, key: string): Promise<{ status: number; text: string }> {
+    const { system, fleet, token } = this.rig
+    const url = `${system.httpUrl}/push/public/api/v1/projects/${fleet.project}/messages`
+    const headers = {
+      authorization: `Bearer ${token}`,
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(body),
+      'idempotency-key': key,
+    }
+    return new Promise((resolve, reject) => {
+      const call = request(url, { method: 'POST', agent: this.#agent, headers }, (response) => {
+        let text = ''
+        response.setEncoding('utf8').on('data', (part: string) => {
+          text += part
+        })
+        response.once('end', () => resolve({ status: response.statusCode ?? 0, text }))
+        response.once('error', reject)
+      })
+      call.once('error', reject)
+      call.end(body)
+    })
+  }
+}
+
+const TURN_MS = 5
+
+export interface PushRate {
+  perSecond: number
+  seconds: number
+}
+
+/** Open loop: each batch is stamped with the time at which its turn was. Resolves when all are accepted. */
+export async function pushAtRate(pusher: Pusher, batch: number, { perSecond, seconds }: PushRate): Promise<void> {
+  const startMicros = nowMicros()
+  const batches = Math.max(1, Math.round((perSecond * seconds) / batch))
+  const answers: Promise<void>[] = []
+  let sent = 0
+  while (sent < batches) {
+    const due = Math.min(batches, Math.floor(((nowMicros() - startMicros) / 1e6 / batch) * perSecond) + 1)
+    for (; sent < due; sent++) answers.push(pusher.push(startMicros + ((sent * batch) / perSecond) * 1e6))
+    await new Promise((resolve) => setTimeout(resolve, TURN_MS))
+  }
+  await Promise.all(answers)
+}

@@ -1,0 +1,52 @@
+/** A whole system with a registered fleet: what scenarios from HTTP to device begin with. */
+import type { Fabric } from '../../src/fabric/fabric.js'
+import type { Generators } from '../generator/generators.js'
+import type { Bench } from '../scenario.js'
+import { accessToken, createTenant, type Fleet, registerDevices } from './fleet.js'
+import { LocalSystem, systemFolder } from './local-system.js'
+import { mergeOverrides, type Overrides } from './settings.js'
+import { devicesOf, workersFor } from './transport-only.js'
+
+export interface WholeOptions {
+  connections: number
+  /** 0: as many as the connections need. */
+  workers: number
+  generators: number
+  settings?: Overrides
+}
+
+export interface WholeRig {
+  system: LocalSystem
+  fabric: Fabric
+  fleet: Fleet
+  /** Access token of the fleet's project. */
+  token: string
+  devices: Generators
+}
+
+/** Devices are registered and ready to connect. */
+export async function startWhole(bench: Bench, options: WholeOptions): Promise<WholeRig> {
+  const { connections, workers, generators } = options
+  const system = await LocalSystem.start({
+    folder: systemFolder(bench.folder),
+    settings: mergeOverrides(
+      { transport: { workers: workers || workersFor(connections), drainMs: 1, drainGraceMs: 0 } },
+      options.settings ?? {},
+    ),
+    onLine: (part, line) => {
+      if (/"level":"(error|fatal)"/.test(line)) bench.progress.say(`${part}: ${line}`)
+    },
+    onNotice: (text) => bench.progress.say(text),
+  })
+  bench.defer(() => system.stop())
+  const fabric = await system.fabricAs('core')
+  const fleet = await createTenant(fabric)
+  await registerDevices(fabric, fleet, {
+    count: connections,
+    onProgress: (done) => bench.progress.bar('registered', done, connections),
+  })
+  const devices = await devicesOf(bench, { system, run: fleet.run }, { connections, processes: generators })
+  await devices.prepare()
+  await devices.behave({ spread: connections })
+  return { system, fabric, fleet, token: await accessToken(system, fabric, fleet), devices }
+}
