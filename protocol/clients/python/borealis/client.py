@@ -1,0 +1,453 @@
+"""The asyncio client: connects, persists, acknowledges, hands over, comes back.
+
+State is saved on the event loop's own thread: an ACK must not overtake the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random, SystemRandom
+from typing import Any
+
+from . import __version__
+from .connection import DEAD, Connection
+from .frames import Frame, frame
+from .inbox import Inbox
+from .limits import INTEGER_MAX, PROTOCOL_VERSION
+from .position import note_caught_up, note_gap, note_sequence
+from .reconnect import CLOSE_NAMES, Backoff, goaway_url, next_after_close, next_after_error
+from .requests import Request, RequestTable
+from .state import Registration, StateFile
+from .websocket import CannotOpen, Socket, SocketClosed, open_websocket
+
+Event = dict[str, Any]
+BYE_TIMEOUT_S = 2.0
+
+
+class RequestError(Exception):
+    """The service refused; `code` is of the table of ERROR, `next` is fix or give_up."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.next = next_after_error(code, 0)
+
+
+@dataclass
+class Ended:
+    """How a connection or an attempt ended. Code 1006: it was never opened, or died."""
+
+    code: int
+    detail: str = ""
+    hint_ms: float = 0
+    stale_above: int = 0
+    reconnect_at_ms: float | None = None
+    reconnect_url: str = ""
+
+
+def monotonic_ms() -> float:
+    """The clock of all timers, milliseconds."""
+    return time.monotonic() * 1000
+
+
+class Client:
+    """A device. `on_event` is called on the loop's thread with each event; a notification is done when it returns."""
+
+    def __init__(
+        self,
+        file: StateFile,
+        on_event: Callable[[Event], None],
+        *,
+        url: str = "",
+        open_socket: Callable[[str], Awaitable[Socket]] = open_websocket,
+        random: Random | None = None,
+    ) -> None:
+        """`url` is used instead of the one of enrolment. Raises ValueError where the state has no identity."""
+        self.file = file
+        self.state = file.load()
+        if self.state.identity is None:
+            raise ValueError("the device is not enrolled")
+        self.url = url or self.state.identity.transport_url
+        self.on_event = on_event
+        self.open_socket = open_socket
+        self.random = random or SystemRandom()
+        self.backoff = Backoff(self.random)
+        self.requests = RequestTable(self.random)
+        self.inbox = Inbox(self.state)
+        self._ready = False
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._stale_in_a_row = 0
+        self._resyncing: set[tuple[str, str, str, str]] = set()
+        self._heard_subscriptions = 0
+
+    # ---- what an application calls ------------------------------------------------------------
+
+    async def register(self, application: str, user_token: str = "") -> Registration:
+        """Registers an application. Raises RequestError; waits across connections for the answer."""
+        entry = self.state.registration_of(application, user_token)
+        if entry is None:
+            entry = Registration(application, user_token)
+            self.state.registrations.append(entry)
+            self._save()
+        await self._ask(Request("REGISTER", application, user_token))
+        return entry
+
+    async def unregister(self, application: str, user_token: str = "") -> None:
+        """Ends a registration and its topics. Raises RequestError, KeyError where there is none."""
+        entry = self._entry(application, user_token)
+        await self._ask(Request("UNREGISTER", application, user_token))
+        self.state.registrations.remove(entry)
+        self._save()
+
+    async def subscribe(self, application: str, topic: str, user_token: str = "") -> None:
+        """Joins a topic of the application's project. Raises RequestError, KeyError without a registration."""
+        entry = self._entry(application, user_token)
+        if topic not in entry.topics:
+            entry.topics.append(topic)
+            self._save()
+        try:
+            await self._ask(Request("SUBSCRIBE", application, user_token, topic))
+        except RequestError:
+            entry.topics.remove(topic)
+            self._save()
+            raise
+
+    async def unsubscribe(self, application: str, topic: str, user_token: str = "") -> None:
+        """Leaves a topic. Raises RequestError, KeyError without a registration."""
+        entry = self._entry(application, user_token)
+        await self._ask(Request("UNSUBSCRIBE", application, user_token, topic))
+        if topic in entry.topics:
+            entry.topics.remove(topic)
+            self._save()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Leaves with BYE; `run` returns soon."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> Ended:
+        """Keeps connected until `stop`, or until a close says not to come back; how it ended."""
+        self._recover()
+        next_url = ""
+        while True:
+            ended = await self._connect(next_url or self.url)
+            next_url = ""
+            following = "stop" if self._stopping else next_after_close(ended.code)
+            drawn = None
+            if ended.reconnect_at_ms is not None:
+                drawn = ended.reconnect_at_ms - monotonic_ms()
+                next_url = goaway_url(ended.reconnect_url, self.url) or ""
+            delay = self.backoff.delay(ended.hint_ms, drawn)
+            self._after_close(following, ended)
+            self._emit(
+                event="closed",
+                code=ended.code,
+                name=CLOSE_NAMES.get(ended.code, ""),
+                detail=ended.detail,
+                next=following,
+                reconnectInMs=None if following == "stop" else round(delay),
+            )
+            if following == "stop":
+                return ended
+            await self._sleep(delay)
+            if self._stopping:
+                return ended
+
+    # ---- a connection -------------------------------------------------------------------------
+
+    async def _connect(self, url: str) -> Ended:
+        try:
+            socket = await self.open_socket(url)
+        except CannotOpen as error:
+            return Ended(DEAD, str(error), error.retry_after_ms)
+        machine = Connection(self.random)
+        code, detail = DEAD, ""
+        try:
+            machine.send(self._hello(), monotonic_ms())
+            code, detail = await self._talk(socket, machine)
+        except SocketClosed as error:
+            code = error.code
+        finally:
+            self.requests.connection_lost()
+            if machine.stable:
+                self.backoff.stable()
+            await self._close(socket, code if machine.close_code is not None else 1000, detail)
+        due, url = machine.reconnect_at_ms, machine.reconnect_url
+        return Ended(code, detail, machine.hint_ms, machine.stale_above, due, url)
+
+    async def _talk(self, socket: Socket, machine: Connection) -> tuple[int, str]:
+        """Until this side ends the connection: its code and why. Raises SocketClosed when the other side does."""
+        receiving = asyncio.ensure_future(socket.receive())
+        try:
+            while True:
+                self._send_requests(machine)
+                await self._write(socket, machine)
+                if machine.close_code is not None:
+                    return machine.close_code, machine.close_detail
+                if self._stopping:
+                    return await self._leave(socket, machine, receiving)
+                if machine.reconnect_at_ms is not None and monotonic_ms() >= machine.reconnect_at_ms:
+                    return 1001, "left after GOAWAY"
+                await self._wait(receiving, self._next_time(machine))
+                if receiving.done():
+                    data = receiving.result()
+                    receiving = asyncio.ensure_future(socket.receive())
+                    self._received(machine, data)
+                machine.tick(monotonic_ms())
+                if machine.stable:
+                    self.backoff.stable()
+        finally:
+            await _cancel(receiving)
+
+    async def _leave(self, socket: Socket, machine: Connection, receiving: asyncio.Future) -> tuple[int, str]:
+        if machine.greeted:
+            machine.send(frame("BYE"), monotonic_ms())
+            await self._write(socket, machine)
+            await asyncio.wait({receiving}, timeout=BYE_TIMEOUT_S)
+        return 1000, "stopped"
+
+    async def _write(self, socket: Socket, machine: Connection) -> None:
+        """Writes what is due. A connection that has ended says so where it is read, after the ERROR that came before."""
+        for message in machine.take_output():
+            try:
+                await socket.send(message)
+            except SocketClosed:
+                return
+
+    def _next_time(self, machine: Connection) -> float | None:
+        times = [machine.next_time_ms(), machine.reconnect_at_ms]
+        if machine.greeted:
+            times.append(self.requests.next_time_ms())
+        return min((time for time in times if time is not None), default=None)
+
+    async def _wait(self, receiving: asyncio.Future, until_ms: float | None) -> None:
+        timeout = None if until_ms is None else max(0.0, until_ms - monotonic_ms()) / 1000
+        waking = asyncio.ensure_future(self._wake.wait())
+        await asyncio.wait({receiving, waking}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel(waking)
+        self._wake.clear()
+
+    async def _close(self, socket: Socket, code: int, reason: str) -> None:
+        try:
+            await asyncio.wait_for(socket.close(1000 if code in (DEAD, 1001) else code, reason), BYE_TIMEOUT_S + 1)
+        except (SocketClosed, OSError, asyncio.TimeoutError):
+            pass
+
+    async def _sleep(self, delay_ms: float) -> None:
+        until = monotonic_ms() + delay_ms
+        while not self._stopping and monotonic_ms() < until:
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(0.001, (until - monotonic_ms()) / 1000))
+            except asyncio.TimeoutError:
+                pass
+            self._wake.clear()
+
+    # ---- frames -------------------------------------------------------------------------------
+
+    def _hello(self) -> Frame:
+        """HELLO with a connection number that is raised and durable."""
+        state = self.state
+        assert state.identity is not None
+        state.connection = min(state.connection + 1, INTEGER_MAX)
+        self._save()
+        with_ticket = state.ticket and time.time() * 1000 < state.ticket_until_ms
+        return frame(
+            "HELLO",
+            version=PROTOCOL_VERSION,
+            credential=("ticket", bytes.fromhex(state.ticket)) if with_ticket else ("token", state.identity.token),
+            connection=state.connection,
+            client={"name": "borealis-python", "version": __version__, "platform": sys.platform},
+            cursor=state.cursor,
+            gap=state.gap,
+        )
+
+    def _received(self, machine: Connection, data: bytes | str) -> None:
+        """Acts on each frame, makes all of it durable at once, then acknowledges, hands over and marks done."""
+        acknowledge: list[int] = []
+        events: list[Event] = []
+        changed = False
+        for value in machine.receive(data, monotonic_ms()):
+            changed = changed or value.type not in ("PONG", "GOAWAY")
+            self._act(machine, value, acknowledge, events)
+        if not machine.welcome_at_ms:
+            return
+        now_ms = machine.server_now_ms(monotonic_ms())
+        self.inbox.forget(now_ms)
+        if changed:
+            self._save()
+        if acknowledge and machine.greeted:
+            machine.send_ack(acknowledge, monotonic_ms())
+        last = [event for event in events if event["event"] in ("ready", "caught_up")]
+        for event in [*(event for event in events if event not in last), *self.inbox.hand_over(now_ms), *last]:
+            self.on_event(event)
+        if self.state.pending:
+            self.inbox.done()
+            self._save()
+
+    def _act(self, machine: Connection, value: Frame, acknowledge: list[int], events: list[Event]) -> None:
+        if value.type in ("NOTIFY", "NOTIFY_GROUP"):
+            self.inbox.accept(value, machine.server_now_ms(monotonic_ms()))
+            if value.type == "NOTIFY":
+                acknowledge.append(value["id"])
+            else:
+                note_sequence(self.state, value["sequence"])
+        elif value.type == "WELCOME":
+            self._welcome(value)
+            events.append({"event": "connected", "connection": self.state.connection})
+        elif value.type == "CAUGHT_UP":
+            note_caught_up(self.state, value["cursor"])
+            identity = self.state.identity
+            events.append({"event": "caught_up" if self._ready else "ready", "deviceId": identity and identity.device_id})
+            self._ready = True
+        elif value.type == "GAP":
+            told = note_gap(self.state, value)
+            if told:
+                events.append({"event": "gap", **told})
+        elif value.type in ("REGISTERED", "DONE") or value.type == "ERROR" and value["request"]:
+            self._answered(value, events)
+        elif value.type == "GOAWAY":
+            events.append({"event": "goaway", "reason": value["reason"]})
+
+    def _welcome(self, value: Frame) -> None:
+        state, wall_ms = self.state, int(time.time() * 1000)
+        state.ticket = value["ticket"].hex()
+        state.ticket_until_ms = wall_ms + value["ticket_seconds"] * 1000
+        state.clock_offset_ms = value["server_time_ms"] - wall_ms
+        self._ready = False
+        self._stale_in_a_row = 0
+        self._heard_subscriptions = value["subscriptions"]
+        self._resyncing.clear()
+        if value["subscriptions"] != state.subscriptions:
+            for entry in state.registrations:
+                self._resync(Request("REGISTER", entry.application, entry.user_token))
+        self._resynced()
+
+    # ---- requests -----------------------------------------------------------------------------
+
+    async def _ask(self, request: Request) -> None:
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        request.finish.append(lambda code: None if answer.done() else answer.set_result(code))
+        self.requests.add(request)
+        self._wake.set()
+        code = await answer
+        if code is not None:
+            raise RequestError(code)
+
+    def _resync(self, request: Request) -> None:
+        self._resyncing.add(request.key)
+        self.requests.add(request)
+
+    def _resynced(self) -> None:
+        """The version counts as heard when everything that had to be repeated was answered, not before."""
+        if not self._resyncing:
+            self.state.subscriptions = self._heard_subscriptions
+
+    def _send_requests(self, machine: Connection) -> None:
+        if not machine.greeted or self._stopping:
+            return
+        for number, request in self.requests.take(monotonic_ms()):
+            entry = self.state.registration_of(request.application, request.user_token)
+            if request.type == "REGISTER":
+                value = frame(
+                    "REGISTER", request=number, application=request.application, user_token=request.user_token
+                )
+            elif entry is None or not entry.number:
+                self.requests.drop(number)
+                self._finish(request, "unknown_registration")
+                continue
+            else:
+                topic = {"topic": request.topic} if request.topic else {}
+                value = frame(request.type, request=number, registration=entry.number, **topic)
+            machine.send(value, monotonic_ms())
+
+    def _answered(self, value: Frame, events: list[Event]) -> None:
+        request = self.requests.drop(value["request"])
+        if request is None:
+            return
+        code = None
+        if value.type == "ERROR":
+            code = value["code"]
+            if next_after_error(code, value["retry_after_ms"]) == "retry":
+                self.requests.retry(request, monotonic_ms(), value["retry_after_ms"])
+                return
+            events.append({"event": "request_failed", "request": request.type, "code": code, "detail": value["detail"]})
+        else:
+            self._heard_subscriptions = max(self._heard_subscriptions, value["subscriptions"])
+        if value.type == "REGISTERED":
+            self._registered(request, value, events)
+        self._finish(request, code)
+
+    def _finish(self, request: Request, code: str | None) -> None:
+        self._resyncing.discard(request.key)
+        self._resynced()
+        if code == "unknown_registration" and request.type in ("UNREGISTER", "UNSUBSCRIBE"):
+            code = None
+        for finish in request.finish:
+            finish(code)
+
+    def _registered(self, request: Request, value: Frame, events: list[Event]) -> None:
+        entry = self.state.registration_of(request.application, request.user_token)
+        if entry is None:
+            return
+        entry.number, entry.registration_id = value["registration"], value["registration_id"]
+        if request.key in self._resyncing:
+            for topic in entry.topics:
+                self._resync(Request("SUBSCRIBE", entry.application, entry.user_token, topic))
+        events.append(
+            {
+                "event": "registered",
+                "application": entry.application,
+                "registration": entry.number,
+                "registrationId": entry.registration_id,
+            }
+        )
+
+    # ---- small ones ---------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        """Hands over what a crash left between persisting and done."""
+        if not self.state.pending:
+            return
+        for event in self.inbox.hand_over(int(time.time() * 1000) + self.state.clock_offset_ms, restarted=True):
+            self.on_event(event)
+        self.inbox.done()
+        self._save()
+
+    def _after_close(self, following: str, ended: Ended) -> None:
+        if following == "token":
+            self.state.ticket = ""
+        elif following == "raise":
+            self._stale_in_a_row += 1
+            above = ended.stale_above or self.state.connection + 2**self._stale_in_a_row - 1
+            self.state.connection = min(max(self.state.connection, above), INTEGER_MAX - 1)
+        else:
+            return
+        self._save()
+
+    def _entry(self, application: str, user_token: str) -> Registration:
+        entry = self.state.registration_of(application, user_token)
+        if entry is None:
+            raise KeyError(f"{application} is not registered")
+        return entry
+
+    def _emit(self, **event: Any) -> None:
+        self.on_event(event)
+
+    def _save(self) -> None:
+        self.file.save(self.state)
+
+
+async def _cancel(task: asyncio.Future) -> None:
+    """Ends a task and takes its outcome, whatever it is."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,42 @@
+"""Arithmetic of marks and cursors (PROTOCOL.md, "GAP" and "Group notifications"). Pure: the caller makes it durable."""
+
+from __future__ import annotations
+
+from .frames import Frame
+from .state import DeviceState
+
+
+def new_losses(known: dict[str, int] | None, mark: dict[str, int]) -> int:
+    """How many losses a mark tells beyond the known one; 0 or less: nothing new."""
+    same_queue = known is not None and known["queue"] == mark["queue"]
+    return mark["count"] - (known["count"] if same_queue and known else 0)
+
+
+def note_gap(state: DeviceState, gap: Frame) -> dict[str, int | str] | None:
+    """Takes a GAP into the state; what to tell the applications, None where it is nothing new. `count` 0: not known."""
+    mark = gap["mark"]
+    if gap["reason"] == "log_reset":
+        state.cursor = None
+    if mark is None:
+        return {"count": gap["count"], "reason": gap["reason"]}
+    count = new_losses(state.gap, mark)
+    if count <= 0:
+        return None
+    state.gap = dict(mark)
+    return {"count": count, "reason": gap["reason"]}
+
+
+def note_sequence(state: DeviceState, sequence: int) -> None:
+    """Rule 1: a group notification raises the cursor, and makes none."""
+    if state.cursor is not None and sequence > state.cursor["sequence"]:
+        state.cursor["sequence"] = sequence
+
+
+def note_caught_up(state: DeviceState, cursor: dict[str, int] | None) -> None:
+    """Rule 2: the cursor is replaced; in the same incarnation its sequence never falls."""
+    if cursor is None:
+        return
+    before = state.cursor
+    state.cursor = dict(cursor)
+    if before is not None and before["incarnation"] == cursor["incarnation"]:
+        state.cursor["sequence"] = max(before["sequence"], cursor["sequence"])

@@ -1,0 +1,94 @@
+"""Requests without their answers: numbers, times and repetition. No input or output; times in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from .limits import FRAMES_PER_SECOND, REQUEST_TIMEOUT_MS, REQUESTS_IN_FLIGHT
+from .reconnect import ceiling_ms
+
+SPACING_MS = 1000 / (FRAMES_PER_SECOND * 0.8)
+"""Time between two requests, so that a long queue of them stays below what every server grants."""
+
+
+@dataclass(eq=False)
+class Request:
+    """Something asked of the service until it answers. `finish` gets None, or the code of the ERROR that ended it."""
+
+    type: str
+    application: str
+    user_token: str = ""
+    topic: str = ""
+    finish: list[Callable[[str | None], None]] = field(default_factory=list)
+    not_before_ms: float = 0
+    attempt: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What it asks for: two of one key are one."""
+        return (self.type, self.application, self.user_token, self.topic)
+
+
+class RequestTable:
+    """Waiting requests in order, and those under way by number."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.waiting: list[Request] = []
+        self.under_way: dict[int, tuple[Request, float]] = {}
+        self._number = 0
+        self._next_send_ms = 0.0
+
+    def add(self, request: Request) -> Request:
+        """Puts a request at the end, or joins one that waits already for the same."""
+        for other in self.waiting:
+            if other.key == request.key:
+                other.finish.extend(request.finish)
+                return other
+        self.waiting.append(request)
+        return request
+
+    def take(self, now_ms: float) -> list[tuple[int, Request]]:
+        """Those to send now, with their numbers (at most one each SPACING_MS)."""
+        self._expire(now_ms)
+        if len(self.under_way) >= REQUESTS_IN_FLIGHT or now_ms < self._next_send_ms:
+            return []
+        request = next((entry for entry in self.waiting if entry.not_before_ms <= now_ms), None)
+        if request is None:
+            return []
+        self.waiting.remove(request)
+        self._number = self._number % 0xFFFF_FFFF + 1
+        self._next_send_ms = now_ms + SPACING_MS
+        self.under_way[self._number] = (request, now_ms + REQUEST_TIMEOUT_MS)
+        return [(self._number, request)]
+
+    def drop(self, number: int) -> Request | None:
+        """Takes the request that an answer is to; None: no such one is under way."""
+        entry = self.under_way.pop(number, None)
+        return entry[0] if entry else None
+
+    def retry(self, request: Request, now_ms: float, after_ms: float) -> None:
+        """Asks again after `after_ms` plus a random time that grows with each repetition."""
+        request.not_before_ms = now_ms + after_ms + self.random.uniform(0, ceiling_ms(request.attempt))
+        request.attempt += 1
+        self.waiting.append(request)
+
+    def connection_lost(self) -> None:
+        """No answer will come any more: all are asked again, in their order."""
+        self.waiting[:0] = [request for request, _ in self.under_way.values()]
+        self.under_way.clear()
+
+    def next_time_ms(self) -> float | None:
+        """When `take` is worth a call again; None: after the next answer or request."""
+        times = [deadline for _, deadline in self.under_way.values()]
+        if self.waiting and len(self.under_way) < REQUESTS_IN_FLIGHT:
+            times.append(max(self._next_send_ms, min(entry.not_before_ms for entry in self.waiting)))
+        return min(times, default=None)
+
+    def _expire(self, now_ms: float) -> None:
+        for number in [number for number, (_, deadline) in self.under_way.items() if deadline <= now_ms]:
+            request = self.drop(number)
+            if request:
+                self.waiting.append(request)

@@ -1,0 +1,218 @@
+"""The client against a server of this test, over a socket in memory."""
+
+import asyncio
+import tempfile
+import unittest
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from borealis import client as client_module
+from borealis.client import Client, RequestError
+from borealis.frames import Frame, decode_message, encode_frame, frame
+from borealis.inbox import Inbox
+from borealis.state import Identity, StateFile
+from borealis.websocket import CannotOpen, SocketClosed
+
+
+class Pipe:
+    """One connection; the test is its server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.to_device: asyncio.Queue[bytes | int] = asyncio.Queue()
+        self.to_server: asyncio.Queue[Frame] = asyncio.Queue()
+        self.closed_by_device: int | None = None
+
+    async def receive(self) -> bytes:
+        item = await self.to_device.get()
+        if isinstance(item, int):
+            raise SocketClosed(item)
+        return item
+
+    async def send(self, data: bytes) -> None:
+        for value in decode_message(data, "device").frames:
+            self.to_server.put_nowait(value)
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed_by_device = code
+
+    async def expect(self, type: str) -> Frame:
+        value = await asyncio.wait_for(self.to_server.get(), 5)
+        assert value.type == type, f"{value.type}, not {type}"
+        return value
+
+    def write(self, *frames: Frame) -> None:
+        self.to_device.put_nowait(b"".join(encode_frame(value) for value in frames))
+
+    def welcome(self, **fields: Any) -> None:
+        self.write(frame("WELCOME", server_time_ms=1_000_000, keepalive_seconds=100, **fields), frame("CAUGHT_UP"))
+
+
+client_module.BYE_TIMEOUT_S = 0.05
+"""The server of this test seldom answers BYE."""
+
+
+class Soon(Random):
+    """Waits as little as may be."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
+
+class ClientTest(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.file = StateFile(Path(folder.name) / "state.json")
+        state = self.file.load()
+        state.identity = Identity("dev_1", "the-token", "", "ws://here/v1/device")
+        self.file.save(state)
+        self.events: list[dict[str, Any]] = []
+        self.pipes: asyncio.Queue[Pipe] = asyncio.Queue()
+        self.start()
+
+    def start(self) -> None:
+        self.client = Client(self.file, self.events.append, open_socket=self.open, random=Soon())
+        self.running = asyncio.ensure_future(self.client.run())
+
+    async def asyncTearDown(self) -> None:
+        self.client.stop()
+        await asyncio.wait_for(self.running, 5)
+
+    async def open(self, url: str) -> Pipe:
+        if "nowhere" in url:
+            raise CannotOpen("nowhere")
+        pipe = Pipe(url)
+        self.pipes.put_nowait(pipe)
+        return pipe
+
+    async def connected(self, **fields: Any) -> tuple[Pipe, Frame]:
+        pipe = await asyncio.wait_for(self.pipes.get(), 5)
+        hello = await pipe.expect("HELLO")
+        self.assertEqual(self.file.load().connection, hello["connection"], "durable before HELLO")
+        pipe.welcome(**fields)
+        return pipe, hello
+
+    async def registered(self, pipe: Pipe) -> None:
+        asking = asyncio.ensure_future(self.client.register("app"))
+        request = await pipe.expect("REGISTER")
+        pipe.write(frame("REGISTERED", request=request["request"], registration=1, registration_id="r1", subscriptions=1))
+        await asyncio.wait_for(asking, 5)
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == name]
+
+    async def test_a_push_is_durable_before_its_ack_and_shown_once(self) -> None:
+        pipe, hello = await self.connected()
+        self.assertEqual(hello["credential"], ("token", "the-token"))
+        await self.registered(pipe)
+        push = frame("NOTIFY", id=7, registration=1, expires_at_seconds=2_000, title="Hi", data=b"\xc0")
+        pipe.write(push, push)
+        self.assertEqual((await pipe.expect("ACK"))["ids"], [7, 7])
+        self.assertIn(7, self.file.load().seen)
+        pipe.write(push)
+        await pipe.expect("ACK")
+        self.assertEqual([(event["title"], event["data"]) for event in self.of("notification")], [("Hi", {})])
+
+    async def test_ticket_then_bad_ticket_then_token(self) -> None:
+        pipe, _ = await self.connected(ticket=b"\x01\x02", ticket_seconds=60)
+        pipe.to_device.put_nowait(1006)
+        pipe, hello = await self.connected(ticket=b"\x03", ticket_seconds=60)
+        self.assertEqual((hello["credential"], hello["connection"]), (("ticket", b"\x01\x02"), 2))
+        pipe.to_device.put_nowait(4012)
+        _, hello = await self.connected()
+        self.assertEqual(hello["credential"], ("token", "the-token"))
+
+    async def test_stale_connection_is_raised(self) -> None:
+        pipe = await asyncio.wait_for(self.pipes.get(), 5)
+        await pipe.expect("HELLO")
+        pipe.write(frame("ERROR", code="stale_connection", connection=41))
+        pipe.to_device.put_nowait(4020)
+        pipe = await asyncio.wait_for(self.pipes.get(), 5)
+        self.assertEqual((await pipe.expect("HELLO"))["connection"], 42)
+        pipe.to_device.put_nowait(4020)
+        _, hello = await self.connected()
+        self.assertEqual(hello["connection"], 46, "the second refusal in a row: by 2^2")
+
+    async def test_cursor_and_gap_mark_come_back(self) -> None:
+        pipe, _ = await self.connected()
+        cursor = {"incarnation": 5, "sequence": 50, "subscriptions": 3}
+        mark = {"queue": 9, "count": 12}
+        pipe.write(frame("CAUGHT_UP", cursor=cursor), frame("GAP", count=5, reason="queue_overflow", mark=mark))
+        pipe.write(frame("NOTIFY_GROUP", id=1, sequence=57), frame("GAP", count=5, reason="queue_overflow", mark=mark))
+        pipe.to_device.put_nowait(1001)
+        _, hello = await self.connected()
+        self.assertEqual((hello["cursor"], hello["gap"]), ({**cursor, "sequence": 57}, mark))
+        self.assertEqual([event["count"] for event in self.of("gap")], [12])
+        self.assertTrue(pipe.to_server.empty(), "a group notification is not acknowledged")
+
+    async def test_another_version_of_subscriptions_repeats_everything(self) -> None:
+        pipe, _ = await self.connected()
+        await self.registered(pipe)
+        joining = asyncio.ensure_future(self.client.subscribe("app", "news"))
+        request = await pipe.expect("SUBSCRIBE")
+        pipe.write(frame("DONE", request=request["request"], subscriptions=2))
+        await asyncio.wait_for(joining, 5)
+        pipe.to_device.put_nowait(1006)
+        pipe, _ = await self.connected(subscriptions=9)
+        request = await pipe.expect("REGISTER")
+        pipe.write(frame("REGISTERED", request=request["request"], registration=4, registration_id="r4", subscriptions=9))
+        request = await pipe.expect("SUBSCRIBE")
+        self.assertEqual((request["registration"], request["topic"], self.file.load().subscriptions), (4, "news", 2))
+        pipe.write(frame("DONE", request=request["request"], subscriptions=9), frame("PONG"))
+        await asyncio.sleep(0.05)
+        self.assertEqual(self.file.load().subscriptions, 9)
+
+    async def test_a_request_that_is_refused(self) -> None:
+        pipe, _ = await self.connected()
+        asking = asyncio.ensure_future(self.client.register("other"))
+        request = await pipe.expect("REGISTER")
+        pipe.write(frame("ERROR", request=request["request"], code="unavailable", retry_after_ms=10))
+        request = await pipe.expect("REGISTER")
+        pipe.write(frame("ERROR", request=request["request"], code="unknown_application"))
+        with self.assertRaises(RequestError):
+            await asyncio.wait_for(asking, 5)
+
+    async def test_goaway_elsewhere_and_back(self) -> None:
+        pipe, _ = await self.connected()
+        pipe.write(frame("GOAWAY", after_ms=20, url="wss://there/v1/device"))
+        other, _ = await self.connected()
+        self.assertEqual((other.url, pipe.closed_by_device), ("wss://there/v1/device", 1000))
+        other.write(frame("GOAWAY", after_ms=20, url="ws://nowhere/"))
+        back, hello = await self.connected()
+        self.assertEqual((back.url, hello["connection"]), ("ws://here/v1/device", 3))
+
+    async def test_replaced_stops(self) -> None:
+        pipe, _ = await self.connected()
+        pipe.to_device.put_nowait(4021)
+        self.assertEqual((await asyncio.wait_for(self.running, 5)).code, 4021)
+        self.assertEqual([event["next"] for event in self.of("closed")], ["stop"])
+
+    async def test_bytes_that_are_no_frame_are_closed_with_their_code(self) -> None:
+        pipe, _ = await self.connected()
+        pipe.to_device.put_nowait(b"\x01\x07")
+        await self.connected()
+        self.assertEqual(pipe.closed_by_device, 4002)
+
+    async def test_what_a_crash_left_is_handed_over_at_the_start(self) -> None:
+        pipe, _ = await self.connected()
+        await self.registered(pipe)
+        self.client.stop()
+        await pipe.expect("BYE")
+        pipe.to_device.put_nowait(1000)
+        await asyncio.wait_for(self.running, 5)
+        state = self.file.load()
+        for number, expires in ((5, 2**32 - 1), (6, 0)):
+            Inbox(state).accept(
+                frame("NOTIFY", id=number, registration=1, expires_at_seconds=expires), 0
+            )
+        self.file.save(state)
+        self.start()
+        await self.connected(subscriptions=1)
+        self.assertEqual([(event["id"], event["possibleDuplicate"]) for event in self.of("notification")], [("5", True)])
+        self.assertEqual(self.file.load().pending, [])
+
+
+if __name__ == "__main__":
+    unittest.main()
