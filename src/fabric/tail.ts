@@ -179,7 +179,9 @@ class Tail implements Consumption {
     const stalled = message.headers?.get('Nats-Consumer-Stalled')
     if (stalled) link.publish(stalled, EMPTY)
     const last = message.headers?.get('Nats-Last-Consumer')
-    if (last && Number(last) !== this.#consumerSequence) this.#reset()
+    if (!last) return
+    if (Number(last) !== this.#consumerSequence) this.#reset()
+    else if (!stalled) this.#nowCaughtUp() // it is idle: nothing more was to be sent
   }
 
   #checkSilence(): void {

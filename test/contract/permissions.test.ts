@@ -7,6 +7,8 @@ import { findNatsServer } from '../../src/fabric/server.js'
 import { PUBLISHER_PROJECT, startNats } from '../support/nats.js'
 import { bytes, Collected, codeOf } from './suite.js'
 
+t.setTimeout(120_000)
+
 const SHORT = { requestTimeoutMs: 300 }
 
 /** Subjects on which `fabric` publishes and a user without limits does not hear it. */

@@ -9,6 +9,8 @@ import { startNats } from '../support/nats.js'
 import { untilReconnected } from './reconnected.js'
 import { bytes, codeOf } from './suite.js'
 
+t.setTimeout(120_000)
+
 t.test('streams are made once, and a second start finds them as they should be', async (t) => {
   const nats = await startNats(t)
   const { bus } = await nats.fabricAs('core')

@@ -14,13 +14,14 @@ export interface Ground {
   b: Fabric
   /** Stops the server, with kill -9 or in order, and starts it again; resolves when both are connected again. */
   restart(kill: boolean): Promise<void>
-  /** The same with nothing said to the clients but the loss: they see `disconnected` and then `reconnected`. */
 }
 
 export type OpenGround = (t: Test) => Promise<Ground>
 export type Contract = (t: Test, open: OpenGround) => void
 
 export function fabricContract(open: OpenGround): void {
+  // For all together: many of them start a server of their own, on machines that do other things too.
+  t.setTimeout(120_000)
   const contracts = {
     bus: busContract,
     log: logContract,
