@@ -9,19 +9,15 @@
  *   (none)     Greeting believed the HELLO             claiming   the session write is asked for
  *   claiming   claimed(revision)                       reading    PARKED and the device record are asked for
  *   claiming   refused(connection)                     closed     ERROR, close stale_connection
- *   claiming   any frame                               closed     ERROR, close unexpected_frame
- *   reading    any frame                               closed     ERROR, close unexpected_frame
+ *   claiming,  any frame                               closed     ERROR, close unexpected_frame
+ *     reading  failed()                                closed     ERROR, close unavailable
  *   reading    welcome(parked, ...)                    behind     WELCOME, GAP?, then as behind
- *   claiming,  failed()                                closed     ERROR, close unavailable
- *     reading
- *   claiming,  deliver(item)                           the same   held; outcome WINDOW_FULL where too much is held
- *     reading,
- *     behind
+ *   not live   deliver(item)                           the same   held; outcome WINDOW_FULL where too much is held
  *   reading,   catchUp()                               the same   marked: what is read now may miss what was parked
  *     behind
  *   behind     (window has room, records left)         behind     NOTIFY of the oldest parked record
  *   behind     (records sent, marked)                  behind     PARKED is asked for again
- *   behind     (records sent, not marked)              behind     NOTIFY of the oldest held item
+ *   behind     (no read to come, items held)           behind     NOTIFY of the oldest, record or held item
  *   behind     (nothing left, not marked)              live       CAUGHT_UP, where groups are done too
  *   behind     parkedRead(parked)                      behind     GAP?, NOTIFY as above
  *   live       deliver(item), room                     live       NOTIFY
@@ -29,17 +25,15 @@
  *   live       catchUp()                               behind     PARKED is asked for again
  *   behind,    ACK                                     the same   outcome ACKED or settlement; room in the window
  *     live
- *   behind,    REGISTER, SUBSCRIBE, ...                the same   the core is asked; REGISTERED, DONE or ERROR
- *     live
- *   behind,    PING                                    the same   PONG
- *     live
- *   behind,    BYE                                     closed     close bye
- *     live
+ *     "        REGISTER, SUBSCRIBE, ...                the same   the core is asked; REGISTERED, DONE or ERROR
+ *     "        PING                                    the same   PONG
+ *     "        BYE                                     closed     close bye
  *   any        end()                                   closed     outcome CLOSED for all in flight and held
  *
- * Order (I3) hangs on three things: parked records go before held items; once one item was answered WINDOW_FULL, all
- * later ones are, until the router that parks it asked for a catch-up (or RESUME_TICKS passed without); and while a read
- * is under way nothing goes live.
+ * Order (I3) hangs on three things. Once one item was answered WINDOW_FULL, all later ones are, until the router that parks
+ * it asked for a catch-up (or RESUME_TICKS passed without). A held item waits for every read that was to come when it
+ * came, for that read may show what was refused before it. And of a record and an item that may both go, the smaller
+ * id goes first: what was refused after an item was held is in the queue, and yet newer.
  */
 import { Outcome, type TxItem } from '../../protocol/envelope.js'
 import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '../../protocol/frame-types.js'
@@ -47,7 +41,7 @@ import type { ParkedEntry } from '../store/parked.js'
 import { type Arrears, type Held, newArrears } from './arrears.js'
 import type { Moment } from './moment.js'
 import { deviceRequest, errorFrame, type RequestFrame } from './requests.js'
-import type { ParkedRef, SessionSink } from './sink.js'
+import { type ParkedRef, refOf, type SessionSink } from './sink.js'
 import type { Socket } from './socket.js'
 
 export type SessionState = 'claiming' | 'reading' | 'behind' | 'live' | 'closed'
@@ -58,6 +52,9 @@ interface InFlight {
   /** Records of this message in the parked queue; a message can stand there more than once. */
   parked: ParkedRef[] | null
 }
+
+/** The read that follows the claim is asked for by whoever claims. */
+const FIRST_READ = 1
 
 /** So many ticks after WINDOW_FULL a session stops waiting for the catch-up that should have come, and asks itself. */
 const RESUME_TICKS = 15
@@ -78,7 +75,7 @@ export class Session {
   outgoing: Uint8Array | Uint8Array[] | null = null
 
   private inFlight: Map<bigint, InFlight> | null = null
-  private arrears: Arrears | null = newArrears()
+  private arrears: Arrears | null = newArrears(FIRST_READ)
   private gap: GapMark | null
   private heardTick: number
   /** Of the frames heard in `heardTick`. */
@@ -227,7 +224,7 @@ export class Session {
     switch (this.state) {
       case 'live':
         this.state = 'behind'
-        this.arrears = newArrears()
+        this.arrears = newArrears(0)
         this.read(this.arrears)
         return
       case 'reading':
@@ -281,6 +278,7 @@ export class Session {
   // ---- inside ---------------------------------------------------------------------------------
 
   private read(arrears: Arrears): void {
+    arrears.readAsked++
     arrears.reading = true
     arrears.marked = false
     arrears.more = false
@@ -293,6 +291,7 @@ export class Session {
     this.arrears.parked = unsent.slice(0, this.sink.limits.window)
     this.arrears.next = 0
     this.arrears.more = unsent.length > this.arrears.parked.length
+    this.arrears.readDone = this.arrears.readAsked
     this.tellDropped(parked)
     this.pump(now)
   }
@@ -309,29 +308,33 @@ export class Session {
 
   /** Sends what is owed, oldest first, as far as the window has room; the last of it makes the session live. */
   private pump(now: Moment): void {
-    const arrears = this.arrears
+    const { arrears } = this
     if (!arrears || arrears.reading || this.state !== 'behind') return
-    while (arrears.next < arrears.parked.length) {
-      if (!this.hasRoom()) return
-      this.sendParked(arrears.parked[arrears.next++] as ParkedEntry)
-    }
-    arrears.parked = []
-    arrears.next = 0
-    if (arrears.marked) {
-      this.read(arrears)
-      return
-    }
-    if (arrears.more) {
-      if (this.hasRoom()) this.read(arrears)
-      return
-    }
-    while (arrears.heldNext < arrears.held.length) {
-      if (!this.hasRoom()) return
-      this.sendHeld(arrears.held[arrears.heldNext++] as Held, now)
-    }
+    while (this.hasRoom() && this.sendOldest(arrears, now));
+    if (arrears.next < arrears.parked.length) return
+    if (arrears.marked || (arrears.more && this.hasRoom())) this.read(arrears)
+    else if (!arrears.more && arrears.heldNext === arrears.held.length) this.goLive(arrears)
+  }
+
+  /** False where nothing is left, or nothing of which it is sure that nothing older is to come. */
+  private sendOldest(arrears: Arrears, now: Moment): boolean {
+    const parked = arrears.parked[arrears.next]
+    const held = arrears.held[arrears.heldNext]
+    const mayHeldGo = held !== undefined && held.readNeeded <= arrears.readDone && (parked || !arrears.more)
+    if (mayHeldGo && (!parked || held.item.id < parked.record.message.id)) {
+      arrears.heldNext++
+      this.sendHeld(held, now)
+    } else if (parked) {
+      arrears.next++
+      this.sendParked(parked)
+    } else return false
+    return true
+  }
+
+  private goLive({ caughtUp }: Arrears): void {
     this.arrears = null
     this.state = 'live'
-    if (arrears.caughtUp) this.sink.send(this, { type: 'CAUGHT_UP', cursor: arrears.caughtUp })
+    if (caughtUp) this.sink.send(this, { type: 'CAUGHT_UP', cursor: caughtUp })
   }
 
   private sendParked(entry: ParkedEntry): void {
@@ -368,8 +371,13 @@ export class Session {
   }
 
   private hold(item: TxItem, router: string, arrears: Arrears, now: Moment): void {
-    if (arrears.held.length - arrears.heldNext >= this.sink.limits.held) this.refuse(item, router, now)
-    else arrears.held.push({ item, router })
+    if (arrears.held.length - arrears.heldNext >= this.sink.limits.held) {
+      this.refuse(item, router, now)
+      return
+    }
+    const isReadUnderWay = this.state !== 'behind' || arrears.reading
+    const readNeeded = arrears.marked ? arrears.readAsked + 1 : isReadUnderWay ? arrears.readAsked : 0
+    arrears.held.push({ item, router, readNeeded })
   }
 
   private refuse(item: TxItem, router: string, now: Moment): void {
@@ -388,9 +396,4 @@ export class Session {
 
 function isExpired(item: TxItem, now: Moment): boolean {
   return item.expiresAtMs > 0 && item.expiresAtMs <= now.ms
-}
-
-function refOf({ sequence, record }: ParkedEntry): ParkedRef {
-  const { id, project, application } = record.message
-  return { message: { id, project, application }, sequence }
 }

@@ -2,6 +2,7 @@
 import type { CloseName } from '../../protocol/close-codes.js'
 import type { DeviceRequest, OutcomeCode, StoredMessage } from '../../protocol/envelope.js'
 import type { ServerFrame } from '../../protocol/frame-types.js'
+import type { ParkedEntry } from '../store/parked.js'
 import type { Session } from './session.js'
 
 export interface SessionLimits {
@@ -22,7 +23,10 @@ export interface SessionSink {
   outcome(session: Session, router: string, id: bigint, outcome: OutcomeCode): void
   /** A parked message was acknowledged. */
   settle(session: Session, parked: ParkedRef): void
-  /** True while the outcome of a parked message waits for its confirmation: it needs no second delivery. */
+  /**
+   * True from the acknowledgement of a parked message on until its record is gone and no read under way can show it any
+   * more: it needs no second delivery.
+   */
   isSettling(device: string, id: bigint): boolean
   /** Answered by parkedRead, or by parkedReadFailed. */
   readParked(session: Session): void
@@ -34,4 +38,9 @@ export interface SessionSink {
 export interface ParkedRef {
   message: Pick<StoredMessage, 'id' | 'project' | 'application'>
   sequence: number
+}
+
+export function refOf({ sequence, record }: ParkedEntry): ParkedRef {
+  const { id, project, application } = record.message
+  return { message: { id, project, application }, sequence }
 }

@@ -28,6 +28,9 @@ const BATCH_MAX = 512
 
 const POLL_MS = 50
 
+/** A read that began before a record was deleted may show it for so long after: longer than any read takes. */
+const LATE_READ_MS = 15_000
+
 export interface UplinkOptions {
   instance: string
   worker: string
@@ -42,8 +45,12 @@ export class Uplink {
   private outcomesDue: (() => void) | null = null
   /** By id and record: the same message can be parked in two records, two streams can have the same sequence. */
   private readonly settles = new Map<string, SettleItem>()
-  /** How many settlements wait for each message. */
+  /** How many settlements of each message wait, or were confirmed so lately that a read may still show the record. */
   private readonly settling = new Map<bigint, number>()
+  /** Confirmed in this stretch of LATE_READ_MS, and in the one before. */
+  private confirmed: SettleItem[] = []
+  private confirmedBefore: SettleItem[] = []
+  private forgetDue: (() => void) | null = null
   private settlesDue: (() => void) | null = null
   private isSettleUnderWay = false
   private stopped = false
@@ -85,6 +92,7 @@ export class Uplink {
     this.scheduleSettles(0)
   }
 
+  /** True from the acknowledgement on until no read can show the message any more. */
   isSettling(id: bigint): boolean {
     return this.settling.has(id)
   }
@@ -120,6 +128,7 @@ export class Uplink {
     this.stopped = true
     this.flush()
     this.settlesDue?.()
+    this.forgetDue?.()
   }
 
   private scheduleSettles(afterMs: number): void {
@@ -139,13 +148,17 @@ export class Uplink {
       const body = encodeSettleRequest({ instance, worker, items: [...batch.values()] })
       for (const sequence of decodeSettleReply(await this.bus.request(SETTLE_SUBJECT, body, { timeoutMs }))) {
         const item = batch.get(sequence)
-        if (item && this.forget(item)) confirmed++
+        if (item && this.settles.delete(settleKey(item))) {
+          this.confirmed.push(item)
+          confirmed++
+        }
       }
     } catch (error) {
       this.options.onError('settle', error)
     }
     this.isSettleUnderWay = false
     this.figures.settled += confirmed
+    if (confirmed > 0) this.forgetDue ??= this.clock.after(LATE_READ_MS, () => this.forgetConfirmed())
     // What is left of a batch waits for something older, or for the core: no sense in asking again at once.
     if (this.settles.size > 0) this.scheduleSettles(confirmed > 0 ? 0 : this.options.settleRepeatMs)
   }
@@ -166,16 +179,24 @@ export class Uplink {
 
   private forgetOldest(): void {
     const oldest = this.settles.values().next().value
-    if (oldest) this.forget(oldest)
+    if (!oldest) return
+    this.settles.delete(settleKey(oldest))
+    this.forget(oldest)
     this.figures.settlesForgotten++
   }
 
-  private forget(item: SettleItem): boolean {
-    if (!this.settles.delete(settleKey(item))) return false
-    const left = (this.settling.get(item.id) ?? 1) - 1
-    if (left > 0) this.settling.set(item.id, left)
-    else this.settling.delete(item.id)
-    return true
+  private forgetConfirmed(): void {
+    for (const item of this.confirmedBefore) this.forget(item)
+    this.confirmedBefore = this.confirmed
+    this.confirmed = []
+    const isOver = this.confirmedBefore.length === 0 || this.stopped
+    this.forgetDue = isOver ? null : this.clock.after(LATE_READ_MS, () => this.forgetConfirmed())
+  }
+
+  private forget({ id }: SettleItem): void {
+    const left = (this.settling.get(id) ?? 1) - 1
+    if (left > 0) this.settling.set(id, left)
+    else this.settling.delete(id)
   }
 }
 

@@ -1,0 +1,198 @@
+/**
+ * The session against a model of the world around it: a router that parks what is not acknowledged and then asks for a
+ * catch-up, a device that acknowledges when it likes, a core that carries out settlements. Whatever the interleaving:
+ *
+ * - every message that the router got no final word of is in the queue, or in flight, or held: none is forgotten;
+ * - when everything has come to rest, every message was sent, and the queue is empty;
+ * - without a silent device, messages are sent in the order in which they were accepted (I3), and once;
+ * - never more in flight than the window, and nothing before WELCOME.
+ */
+import fc from 'fast-check'
+import t from 'tap'
+import { Outcome } from '../../../protocol/envelope.js'
+import { refusals, SessionWorld } from './session-world.js'
+
+class Model {
+  readonly world = new SessionWorld()
+  accepted = 0n
+  /** With the router, in the order of acceptance; the first goes first. */
+  readonly lane: bigint[] = []
+  /** Live, without an outcome. */
+  readonly live = new Set<bigint>()
+  readonly acknowledged = new Set<bigint>()
+  /** Sent to the device and not acknowledged by it yet. */
+  readonly unacknowledged = new Set<bigint>()
+  /** The router parked while the device had it: it may come twice, and out of order. */
+  hadSilence = false
+  private seenSent = 0
+  private seenOutcomes = 0
+
+  /** The router's and the device's part after each step. */
+  settleDown(): void {
+    const { world } = this
+    const sent = world.notified()
+    for (const id of sent.slice(this.seenSent)) this.unacknowledged.add(id)
+    this.seenSent = sent.length
+    const outcomes = world.outcomes.slice(this.seenOutcomes)
+    this.seenOutcomes = world.outcomes.length
+    for (const { id, outcome } of outcomes) {
+      this.live.delete(id)
+      if (refusals.includes(outcome)) this.lane.push(id)
+    }
+  }
+}
+
+type Step = 'accept' | 'park' | 'silence' | 'ack' | 'ackLast' | 'read' | 'carryOut' | 'tick'
+
+const steps: Record<Step, (model: Model) => void> = {
+  /** A router with nothing to park sends live; else the message queues behind, as in its lane. */
+  accept: ({ world, lane, live, accepted }) => {
+    if (lane.length > 0) lane.push(accepted)
+    else {
+      live.add(accepted)
+      world.deliver(accepted)
+    }
+  },
+  /** What was refused is parked, then the worker is asked: one after the other. */
+  park: ({ world, lane }) => {
+    const id = lane.shift()
+    if (id === undefined) return
+    world.park(id)
+    world.session.catchUp()
+  },
+  /** The router loses patience with what is in flight. */
+  silence: (model) => {
+    const [id] = model.live
+    if (id === undefined) return
+    model.hadSilence = true
+    model.live.delete(id)
+    model.world.park(id)
+    model.world.session.catchUp()
+  },
+  ack: (model) => {
+    const [id] = model.unacknowledged
+    if (id === undefined) return
+    model.unacknowledged.delete(id)
+    model.acknowledged.add(id)
+    model.world.ack(id)
+  },
+  ackLast: (model) => {
+    const id = [...model.unacknowledged].at(-1)
+    if (id === undefined) return
+    model.unacknowledged.delete(id)
+    model.acknowledged.add(id)
+    model.world.ack(id)
+  },
+  read: ({ world }) => world.answerRead(),
+  carryOut: ({ world }) => world.carryOut(),
+  tick: ({ world }) => {
+    world.now.tick += 20
+    world.session.sweep(world.now.tick, 1_000_000)
+  },
+}
+
+function run(model: Model, script: Step[], parkedBefore: number): void {
+  const { world } = model
+  for (let i = 0; i < parkedBefore; i++) world.park(++model.accepted)
+  world.session.deliver(
+    { id: ++model.accepted, device: 'dev_1', expiresAtMs: 0, frame: Buffer.from(idBytes(model.accepted)) },
+    'router',
+    world.now,
+  )
+  model.live.add(model.accepted)
+  if (world.sent.length > 0) throw new Error('something was sent before WELCOME')
+  world.greet()
+  model.settleDown()
+  for (const step of script) {
+    if (step === 'accept') model.accepted++
+    steps[step](model)
+    model.settleDown()
+    if (world.session.unacknowledged > world.limits.window) throw new Error('more in flight than the window')
+  }
+  // To rest: everybody does what is left to do.
+  for (let round = 0; round < 200; round++) {
+    for (const step of ['park', 'read', 'ack', 'carryOut', 'tick'] as const) {
+      steps[step](model)
+      model.settleDown()
+    }
+  }
+}
+
+function idBytes(id: bigint): Buffer {
+  const bytes = Buffer.alloc(8)
+  bytes.writeBigUInt64LE(id)
+  return bytes
+}
+
+const anyStep = fc.constantFrom<Step>('accept', 'accept', 'park', 'ack', 'ack', 'ackLast', 'read', 'carryOut', 'tick')
+const runs = { numRuns: Number(process.env.MODEL_RUNS ?? 2_000) }
+
+t.test('no message is forgotten, whatever the interleaving', async (t) => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.oneof(anyStep, fc.constant<Step>('silence')), { maxLength: 80 }),
+      fc.nat(6),
+      (script, n) => {
+        const model = new Model()
+        run(model, script, n)
+        const { world } = model
+        for (let id = 1n; id <= model.accepted; id++) {
+          if (!model.acknowledged.has(id))
+            throw new Error(`message ${id} of ${model.accepted} never reached the device`)
+        }
+        if (world.parked.length > 0) throw new Error(`left in the queue: ${world.parked.map(({ id }) => id)}`)
+        if (world.session.state !== 'live') throw new Error(`it came to rest as ${world.session.state}`)
+        if (world.session.unacknowledged > 0) throw new Error('something is in flight for ever')
+      },
+    ),
+    runs,
+  )
+  t.pass('held')
+})
+
+t.test('in order and once, where no device was silent', async (t) => {
+  fc.assert(
+    fc.property(
+      fc.array(
+        anyStep.filter((step) => step !== 'tick'),
+        { maxLength: 80 },
+      ),
+      fc.nat(6),
+      (script, n) => {
+        const model = new Model()
+        run(model, script, n)
+        const sent = model.world.notified()
+        for (let i = 1; i < sent.length; i++) {
+          if ((sent[i] as bigint) <= (sent[i - 1] as bigint)) throw new Error(`out of order: ${sent}`)
+        }
+      },
+    ),
+    runs,
+  )
+  t.pass('held')
+})
+
+t.test('the end of a session answers for everything that waits for an outcome, once', async (t) => {
+  fc.assert(
+    fc.property(fc.array(anyStep, { maxLength: 60 }), fc.nat(4), (script, n) => {
+      const model = new Model()
+      const { world } = model
+      for (let i = 0; i < n; i++) world.park(++model.accepted)
+      world.greet()
+      model.settleDown()
+      for (const step of script) {
+        if (step === 'accept') model.accepted++
+        steps[step](model)
+        model.settleDown()
+      }
+      world.session.end()
+      world.session.end()
+      for (const id of model.live) {
+        const closed = world.outcomesOf(id).filter((outcome) => outcome === Outcome.CLOSED)
+        if (closed.length !== 1) throw new Error(`message ${id} was told as closed ${closed.length} times`)
+      }
+    }),
+    runs,
+  )
+  t.pass('held')
+})

@@ -1,0 +1,160 @@
+/** A session with everything around it in the hands of the test: a queue, a router and a device, stepped one by one. */
+import type { CloseName } from '../../../protocol/close-codes.js'
+import { type DeviceRequest, Outcome, type OutcomeCode } from '../../../protocol/envelope.js'
+import type { ServerFrame, WelcomeFrame } from '../../../protocol/frame-types.js'
+import type { ParkedEntry } from '../../../src/store/parked.js'
+import { Session } from '../../../src/transport/session.js'
+import type { ParkedRef, SessionSink } from '../../../src/transport/sink.js'
+import type { Socket } from '../../../src/transport/socket.js'
+
+export const ROUTER = 'router'
+export const DEVICE = 'dev_1'
+
+export const welcome: WelcomeFrame = {
+  type: 'WELCOME',
+  serverTimeMs: 0,
+  keepaliveSeconds: 120,
+  limits: { frameBytesMax: 16_384, window: 3, registrationsMax: 1, topicsMax: 1 },
+  subscriptions: 1,
+  ticket: new Uint8Array(),
+  ticketSeconds: 0,
+}
+
+const noSocket: Socket = {
+  address: '',
+  owner: null,
+  send: () => 'sent',
+  buffered: () => 0,
+  end: () => {},
+  subscribe: () => {},
+  unsubscribe: () => {},
+  topics: () => [],
+}
+
+export class SessionWorld implements SessionSink {
+  readonly limits = { window: 3, held: 2, requests: 2, framesPerSecond: 10 }
+  readonly now = { ms: 1_000, tick: 1 }
+  readonly session: Session
+
+  /** What the service owes, oldest first; a copy of a message can stand there twice. */
+  parked: { id: bigint; sequence: number; dropped: number; expiresAtMs: number }[] = []
+  private sequence = 0
+  /** A read takes what is parked when it is answered, or, if a test wants it so, when it was asked. */
+  reads: ParkedEntry[][] = []
+
+  readonly sent: (bigint | ServerFrame['type'])[] = []
+  readonly frames: ServerFrame[] = []
+  readonly outcomes: { id: bigint; outcome: OutcomeCode }[] = []
+  readonly settles: { id: bigint; sequence: number }[] = []
+  readonly settling = new Set<bigint>()
+  readonly requests: number[] = []
+  closedWith: CloseName | null = null
+
+  constructor() {
+    this.session = new Session(noSocket, DEVICE, 1, null, this, this.now.tick)
+  }
+
+  // ---- the sink
+
+  forward(_session: Session, frame: Uint8Array): void {
+    this.sent.push(idOf(frame))
+  }
+
+  send(_session: Session, frame: ServerFrame): void {
+    this.frames.push(frame)
+    this.sent.push(frame.type)
+  }
+
+  close(session: Session, reason: CloseName): void {
+    this.closedWith = reason
+    session.end()
+  }
+
+  outcome(_session: Session, _router: string, id: bigint, outcome: OutcomeCode): void {
+    this.outcomes.push({ id, outcome })
+  }
+
+  settle(_session: Session, { message, sequence }: ParkedRef): void {
+    this.settles.push({ id: message.id, sequence })
+    this.settling.add(message.id)
+  }
+
+  isSettling(_device: string, id: bigint): boolean {
+    return this.settling.has(id)
+  }
+
+  readParked(): void {
+    this.reads.push(this.entries())
+  }
+
+  request(_session: Session, request: number, _what: DeviceRequest): void {
+    this.requests.push(request)
+  }
+
+  // ---- the world
+
+  /** Up to WELCOME. */
+  greet(): void {
+    this.session.claimed(5)
+    this.session.welcome(welcome, this.entries(), this.now)
+  }
+
+  park(id: bigint, { dropped = 0, expiresAtMs = 1e15 } = {}): void {
+    this.parked.push({ id, sequence: ++this.sequence, dropped, expiresAtMs })
+  }
+
+  /** Answers the oldest read with what it saw. */
+  answerRead(): void {
+    const entries = this.reads.shift()
+    if (entries) this.session.parkedRead(entries, this.now)
+  }
+
+  deliver(id: bigint, expiresAtMs = 0): void {
+    this.session.deliver({ id, device: DEVICE, expiresAtMs, frame: frameOf(id) }, ROUTER, this.now)
+  }
+
+  ack(...ids: bigint[]): void {
+    this.session.frame({ type: 'ACK', ids }, this.now)
+  }
+
+  /** The core carries out what was settled, oldest first, as it does. */
+  carryOut(): void {
+    const done = new Set(this.settles.map(({ sequence }) => sequence))
+    this.parked = this.parked.filter(({ sequence }) => !done.has(sequence))
+    // A read under way may still show what is gone.
+    if (this.reads.length === 0) this.settling.clear()
+  }
+
+  notified(): bigint[] {
+    return this.sent.filter((item) => typeof item === 'bigint')
+  }
+
+  outcomesOf(id: bigint): OutcomeCode[] {
+    return this.outcomes.filter((item) => item.id === id).map(({ outcome }) => outcome)
+  }
+
+  entries(): ParkedEntry[] {
+    return this.parked.map(({ id, sequence, dropped, expiresAtMs }) => ({
+      sequence,
+      record: {
+        ...{ previous: 0, depth: 1, queue: 1n, dropped, victims: [], parkedAtMs: 0, older: [] },
+        message: {
+          ...{ id, parent: id, project: 'p', application: 'a', device: DEVICE, registration: 1, collapseKey: '' },
+          ...{ acceptedAtMs: 0, expiresAtMs, frame: frameOf(id) },
+        },
+      },
+    }))
+  }
+}
+
+export const refusals: readonly OutcomeCode[] = [Outcome.WINDOW_FULL, Outcome.CLOSED, Outcome.NOT_HERE]
+
+function frameOf(id: bigint): Uint8Array {
+  const bytes = Buffer.alloc(8)
+  bytes.writeBigUInt64LE(id)
+  return bytes
+}
+
+function idOf(frame: Uint8Array): bigint {
+  return Buffer.from(frame).readBigUInt64LE()
+}

@@ -1,0 +1,159 @@
+import t from 'tap'
+import { Outcome } from '../../../protocol/envelope.js'
+import { SessionWorld, welcome } from './session-world.js'
+
+const cursor = { incarnation: 1n, sequence: 7, subscriptions: 1 }
+
+t.test('live items of a session that is not welcomed yet are held, within a bound', async (t) => {
+  const world = new SessionWorld()
+  for (const id of [1n, 2n, 3n, 4n]) world.deliver(id)
+  t.same(world.sent, [])
+  t.same(world.outcomes, [
+    { id: 3n, outcome: Outcome.WINDOW_FULL },
+    { id: 4n, outcome: Outcome.WINDOW_FULL },
+  ])
+  world.greet()
+  t.same(world.sent, ['WELCOME', 1n, 2n])
+})
+
+t.test('a mark during the read: read again before anything goes live', async (t) => {
+  const world = new SessionWorld()
+  world.session.claimed(1)
+  world.park(1n)
+  const seen = world.entries()
+  world.park(2n)
+  world.session.catchUp()
+  world.deliver(3n)
+  world.session.welcome(welcome, seen, world.now)
+  t.same(world.sent, ['WELCOME', 1n])
+  t.equal(world.session.state, 'behind')
+  world.answerRead()
+  t.same(world.sent, ['WELCOME', 1n, 2n, 3n])
+  t.equal(world.session.state, 'live')
+})
+
+t.test('a read that failed is asked for again by the sweep', async (t) => {
+  const world = new SessionWorld()
+  world.greet()
+  world.session.catchUp()
+  world.reads.shift()
+  world.session.parkedReadFailed()
+  t.equal(world.session.state, 'behind')
+  world.deliver(1n)
+  t.same(world.notified(), [], 'not knowing is not being live')
+  world.session.sweep(2, 100)
+  t.equal(world.reads.length, 1)
+  world.answerRead()
+  t.same(world.notified(), [1n])
+})
+
+t.test('a message that stands twice in the queue is sent once and settled twice', async (t) => {
+  const world = new SessionWorld()
+  world.park(1n)
+  world.park(1n)
+  world.greet()
+  t.same(world.notified(), [1n])
+  world.ack(1n)
+  t.same(world.settles, [
+    { id: 1n, sequence: 1 },
+    { id: 1n, sequence: 2 },
+  ])
+})
+
+t.test('what waits for its settlement is not sent again, but its other copy is settled', async (t) => {
+  const world = new SessionWorld()
+  world.park(1n)
+  world.greet()
+  world.ack(1n)
+  world.park(1n)
+  world.session.catchUp()
+  world.answerRead()
+  t.same(world.notified(), [1n])
+  t.match(world.settles.at(-1), { id: 1n, sequence: 2 })
+})
+
+t.test('a queue longer than the window is read in parts', async (t) => {
+  const world = new SessionWorld()
+  for (let id = 1n; id <= 7n; id++) world.park(id)
+  world.greet()
+  t.same(world.notified(), [1n, 2n, 3n])
+  t.equal(world.reads.length, 0, 'not while the window is full')
+  world.ack(1n, 2n)
+  world.carryOut()
+  world.answerRead()
+  t.same(world.notified(), [1n, 2n, 3n, 4n, 5n])
+  world.ack(3n, 4n, 5n)
+  world.carryOut()
+  world.answerRead()
+  t.same(world.notified().slice(-2), [6n, 7n])
+})
+
+t.test('CAUGHT_UP waits for both, groups and queue', async (t) => {
+  const groupsFirst = new SessionWorld()
+  for (let id = 1n; id <= 4n; id++) groupsFirst.park(id)
+  groupsFirst.greet()
+  groupsFirst.session.groupsCaughtUp(cursor)
+  t.notOk(groupsFirst.sent.includes('CAUGHT_UP'))
+  groupsFirst.ack(1n)
+  groupsFirst.answerRead()
+  t.equal(groupsFirst.sent.at(-1), 'CAUGHT_UP')
+  const queueFirst = new SessionWorld()
+  queueFirst.greet()
+  t.equal(queueFirst.session.state, 'live')
+  queueFirst.session.groupsCaughtUp(cursor)
+  t.match(queueFirst.frames.at(-1), { type: 'CAUGHT_UP', cursor })
+})
+
+t.test('expiry', async (t) => {
+  const world = new SessionWorld()
+  world.park(1n, { expiresAtMs: 999 })
+  world.park(2n)
+  world.greet()
+  t.same(world.notified(), [2n])
+  world.deliver(3n, 1_000)
+  t.same(world.outcomesOf(3n), [Outcome.EXPIRED])
+})
+
+t.test('silence and chatter', async (t) => {
+  const idle = new SessionWorld()
+  idle.greet()
+  idle.session.sweep(101, 100)
+  t.equal(idle.closedWith, null)
+  idle.session.sweep(102, 100)
+  t.equal(idle.closedWith, 'idle')
+
+  const chatty = new SessionWorld()
+  chatty.greet()
+  for (let i = 0; i < 10; i++) chatty.session.frame({ type: 'PING' }, chatty.now)
+  t.equal(chatty.closedWith, null)
+  chatty.session.frame({ type: 'PING' }, chatty.now)
+  t.equal(chatty.closedWith, 'rate_limited')
+
+  const busy = new SessionWorld()
+  busy.greet()
+  for (let id = 1n; id <= 1_000n; id++) {
+    busy.deliver(id)
+    busy.ack(id)
+  }
+  t.equal(busy.closedWith, null, 'an acknowledgement that we waited for costs nothing')
+  for (let i = 0; i <= 200; i++) busy.ack(5n)
+  t.equal(busy.closedWith, 'rate_limited', 'one that nobody waited for does')
+})
+
+t.test('requests: bounded, answered, and nothing after the end', async (t) => {
+  const world = new SessionWorld()
+  world.greet()
+  for (const request of [1, 2, 3]) {
+    world.session.frame({ type: 'REGISTER', request, application: 'a', userToken: '' }, world.now)
+  }
+  t.same(world.requests, [1, 2])
+  t.match(world.frames.at(-1), { type: 'ERROR', code: 'overloaded', request: 3 })
+  world.session.replied({ type: 'DONE', request: 1, subscriptions: 2 })
+  world.session.frame({ type: 'SUBSCRIBE', request: 4, registration: 1, topic: 't' }, world.now)
+  t.same(world.requests, [1, 2, 4])
+  world.session.end()
+  world.session.replied({ type: 'DONE', request: 4, subscriptions: 2 })
+  t.notMatch(world.frames.at(-1), { request: 4 })
+  world.deliver(9n)
+  t.same(world.outcomesOf(9n), [Outcome.NOT_HERE])
+})
