@@ -1,4 +1,6 @@
 /** A device of the demo with one app on it: counts what the app was given. Its memory outlives its connections. */
+
+import { systemClock } from '../../src/clock.js'
 import type { BorealisClient as Client } from '../../src/device/index.js'
 import {
   BorealisClient,
@@ -47,7 +49,7 @@ export class Actor {
   /** Connects, and resolves once the device is caught up. */
   async connect(): Promise<void> {
     this.line = new Line()
-    const client = new BorealisClient({ store: this.store, dial: this.line.dial })
+    const client = new BorealisClient({ store: this.store, dial: this.line.dial, random: Math.random })
     this.client = client
     client.on('notification', ({ id, title }) => {
       this.given.push(id)
@@ -99,7 +101,7 @@ export class Actor {
 class Line {
   private frozen = false
   private readonly sockets: { close(code: number, reason: string): void }[] = []
-  private readonly real = wsDial(WEBSOCKET_BYTES_MAX)
+  private readonly real = wsDial(WEBSOCKET_BYTES_MAX, systemClock)
 
   readonly dial: Dial = (url, events) => {
     if (this.frozen) return { send() {}, close() {}, pause() {}, resume() {} }
