@@ -3,7 +3,8 @@
  * an inbox prefix of its own (nats.ts), so that none reads what another was answered.
  *
  * What this cannot keep apart: a transport may make a consumer on BROADCAST, and a consumer delivers wherever it was
- * told to; and transports share `$KV.SESSIONS` and `rx.>`. A transport is trusted with sessions and outcomes.
+ * told to; and transports share `$KV.SESSIONS`, `rx.>` and `ctl.>` (a device's new worker tells its old one). A
+ * transport is trusted with sessions and outcomes.
  */
 import {
   BROADCAST_STREAM,

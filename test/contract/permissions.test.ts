@@ -55,7 +55,6 @@ t.test('a transport may not accept, settle for itself, or write what others own'
     '$KV.PROJECTS.p',
     '$KV.REVOKED.device.d',
     'tx.other.worker',
-    'ctl.other.worker',
     '_INBOX.core.x',
     '$JS.API.STREAM.DELETE.EVENTS_0',
     '$JS.API.STREAM.PURGE.PARKED_0',
