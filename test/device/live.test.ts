@@ -1,0 +1,132 @@
+import t from 'tap'
+import { systemClock } from '../../src/clock.js'
+import { BorealisClient, FileStateStore, identify, MemoryStateStore } from '../../src/device/index.js'
+import { deviceSettings } from '../../src/device/settings.js'
+import { wsDial } from '../../src/device/ws-dial.js'
+import { until } from '../support/face.js'
+import { startLive } from './live.js'
+import { event, Inbox } from './support.js'
+
+t.test('a device on the live service', { timeout: 60_000 }, async (t) => {
+  const live = await startLive(t)
+  const { application } = live
+
+  await t.test('enrols, registers, gets a push; its sender sees it delivered', async (t) => {
+    const device = await live.device('first')
+    const inbox = new Inbox(device)
+    device.connect()
+    const { registrationId } = await device.register(application)
+    const id = await live.send('device', registrationId, 'hello')
+    t.match((await inbox.next(1))[0], { id, title: 'hello', application, data: { n: 1 }, possibleDuplicate: false })
+    await until('delivered', async () => (await live.status(id)) === 'delivered')
+    await device.close()
+  })
+
+  await t.test('what came while it was away, once each and in order, after a restart', async (t) => {
+    let device = await live.device('second')
+    device.connect()
+    const { registrationId } = await device.register(application)
+    await device.close()
+    const ids = [
+      await live.send('device', registrationId, '1'),
+      await live.send('device', registrationId, '2'),
+      await live.send('device', registrationId, '3'),
+    ]
+    device = await live.device('second')
+    const inbox = new Inbox(device)
+    const resumed = event<{ resumed: boolean }>(device, 'ready')
+    const caughtUp = event(device, 'caughtUp')
+    device.connect()
+    t.ok((await resumed).resumed, 'with its ticket')
+    t.same(
+      (await inbox.next(3)).map((n) => n.id),
+      ids,
+    )
+    await caughtUp
+    const again = await device.register(application)
+    t.equal(again.registrationId, registrationId)
+    for (const id of ids) await until('delivered', async () => (await live.status(id)) === 'delivered')
+    await device.close()
+    device = await live.device('second')
+    const later = new Inbox(device)
+    device.connect()
+    const last = await live.send('device', registrationId, '4')
+    t.same(
+      (await later.next(1)).map((n) => n.id),
+      [last],
+      'nothing comes twice',
+    )
+    await device.close()
+  })
+
+  await t.test('a topic: live, and caught up from the cursor', async (t) => {
+    let device = await live.device('third')
+    let inbox = new Inbox(device)
+    device.connect()
+    await device.register(application)
+    await device.subscribe('news')
+    const first = await live.send('topic', 'news', 'live')
+    t.match(await inbox.next(1), [{ id: first, application, group: { kind: 'topic', name: 'news' } }])
+    await device.close()
+    const missed = [await live.send('topic', 'news', 'm1'), await live.send('application', application, 'm2')]
+    device = await live.device('third')
+    inbox = new Inbox(device)
+    device.connect()
+    t.same(
+      (await inbox.next(2)).map((n) => n.id),
+      missed,
+    )
+    await device.unsubscribe('news')
+    await live.send('topic', 'news', 'not for us')
+    const own = await live.send('application', application, 'm3')
+    t.equal((await inbox.next(3))[2]?.id, own)
+    await device.close()
+  })
+
+  await t.test('a worker that drains: GOAWAY is followed, nothing is lost on the way', async (t) => {
+    const leaving = await live.startWorker()
+    const staying = await live.startWorker()
+    const urls = [live.urlOf(leaving), live.urlOf(staying)]
+    // As a load balancer would: the first address until it is gone, then the other.
+    const dial = wsDial(65_539, systemClock)
+    const device = await live.device('fourth', {
+      url: urls[0] as string,
+      dial: (_url, events) => dial(urls[0] as string, events),
+    })
+    const inbox = new Inbox(device)
+    device.connect()
+    const { registrationId } = await device.register(application)
+    const sent = [await live.send('device', registrationId, 'before')]
+    await inbox.next(1)
+    const back = event(device, 'ready')
+    urls.shift()
+    const draining = leaving.stop()
+    for (let n = 0; n < 10; n++) sent.push(await live.send('device', registrationId, `during ${n}`))
+    await back
+    await draining
+    sent.push(await live.send('device', registrationId, 'after'))
+    const got = (await inbox.next(sent.length)).map((n) => n.id)
+    t.same([...got].sort(), [...sent].sort(), 'each of them, once')
+    await device.close()
+  })
+
+  await t.test('a device that lost its state is let in again as another life of itself', async (t) => {
+    const first = await live.device('fifth')
+    first.connect()
+    const { registrationId } = await first.register(application)
+    await first.close()
+    const file = await FileStateStore.open(live.stateFile('fifth'), deviceSettings(), systemClock.now)
+    const { identity, connection } = file.state
+    await file.close()
+    t.equal(connection, 1)
+    const store = new MemoryStateStore()
+    if (identity) await identify(store, identity)
+    const second = new BorealisClient({ store, url: live.urlOf(live.worker), random: Math.random })
+    t.teardown(() => second.close())
+    second.connect()
+    const again = await second.register(application)
+    t.equal(again.registrationId, registrationId, 'the same registration')
+    t.equal(second.deviceId, first.deviceId)
+    t.ok(store.state.connection > 1, 'its number was raised above the one it had forgotten')
+  })
+})

@@ -1,0 +1,121 @@
+/** The whole service around a device, in this process on real ports: nats-server, a core, a transport worker. */
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { Value } from 'typebox/value'
+import { systemClock } from '../../src/clock.js'
+import { type Core, startCore } from '../../src/core/core.js'
+import {
+  AuthSettings,
+  DeviceLimits,
+  HttpSettings,
+  IngressSettings,
+  MessageLimits,
+} from '../../src/core/http/settings.js'
+import { createApplication, createFleet, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
+import { type BorealisClient, type OpenOptions, openClient } from '../../src/device/index.js'
+import { Keyring } from '../../src/keyring.js'
+import { silentLogger } from '../../src/observe/log.js'
+import { type RunningWorker, startWorker } from '../../src/transport/process.js'
+import { TransportSettings } from '../../src/transport/settings.js'
+import { quickSettings } from '../support/core.js'
+import { PUBLISHER_PROJECT, startNats } from '../support/nats.js'
+import { FAST } from './support.js'
+
+export interface Live {
+  core: Core
+  worker: RunningWorker
+  application: string
+  /** A further worker of the instance, on a port of its own. */
+  startWorker(): Promise<RunningWorker>
+  urlOf(worker: RunningWorker): string
+  /** A device with a state file of that name; the same name is the same device again. */
+  device(name: string, options?: Partial<OpenOptions>): Promise<BorealisClient>
+  stateFile(name: string): string
+  /** Sends, and gives the id. Throws where it is not accepted. */
+  send(type: string, target: string, title: string): Promise<string>
+  status(id: string): Promise<string>
+}
+
+export async function startLive(t: Test): Promise<Live> {
+  const nats = await startNats(t)
+  const keyring = Keyring.generate(systemClock.now())
+  const tenants = openTenants(await nats.fabricAs('admin'), systemClock)
+  await createProject(tenants, { id: PUBLISHER_PROJECT, alg: 'ES256' })
+  const { id: application } = await createApplication(tenants, PUBLISHER_PROJECT)
+  const { enrolmentKey } = await createFleet(tenants)
+  const auth = Value.Default(AuthSettings, {}) as AuthSettings
+
+  let workers = 0
+  const urlOf = ({ port }: RunningWorker) => `ws://127.0.0.1:${port}`
+  const another = async () => {
+    const running = await startWorker({
+      fabric: await nats.fabricAs('transport'),
+      clock: systemClock,
+      settings: {
+        ...(Value.Default(TransportSettings, {}) as TransportSettings),
+        ...{ host: '127.0.0.1', port: 0, drainGraceMs: 200 },
+      },
+      split: nats.store.split,
+      keys: keyring.transportKeys(),
+      issuer: auth.issuer,
+      index: workers++,
+      log: silentLogger,
+    })
+    t.teardown(() => running.stop())
+    return running
+  }
+  const worker = await another()
+  const core = await startCore({
+    fabric: await nats.fabricAs('core'),
+    clock: systemClock,
+    random: Math.random,
+    keyring,
+    log: silentLogger,
+    settings: {
+      core: { ...quickSettings, gateway: true },
+      http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0 },
+      auth: { ...auth, transportUrl: urlOf(worker) },
+      messages: Value.Default(MessageLimits, {}) as MessageLimits,
+      devices: Value.Default(DeviceLimits, {}) as DeviceLimits,
+      ingress: Value.Default(IngressSettings, {}) as IngressSettings,
+      split: nats.store.split,
+    },
+  })
+  t.teardown(() => core.stop())
+
+  const coreUrl = core.url ?? ''
+  const { token } = await mintToken(tenants, keyring, auth, PUBLISHER_PROJECT)
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+  const messages = `${coreUrl}/push/public/api/v1/projects/${PUBLISHER_PROJECT}/messages`
+  const folder = t.testdir()
+  return {
+    core,
+    worker,
+    application,
+    startWorker: another,
+    urlOf,
+    stateFile: (name) => join(folder, name),
+    device: async (name, options = {}) => {
+      const client = await openClient({
+        state: join(folder, name),
+        enrol: { url: coreUrl, enrolmentKey, name },
+        random: Math.random,
+        ...options,
+        settings: { ...FAST, fsync: 'never', ...options.settings },
+      })
+      t.teardown(() => client.close())
+      return client
+    },
+    send: async (type, target, title) => {
+      const body = JSON.stringify({ target, type, ttl: '1h', notification: { title, data: { n: 1 } } })
+      const response = await fetch(messages, { method: 'POST', headers, body })
+      const answer = (await response.json()) as { id?: string }
+      if (response.status !== 202 || !answer.id) throw new Error(`${response.status} ${JSON.stringify(answer)}`)
+      return answer.id
+    },
+    status: async (id) => {
+      const response = await fetch(`${messages}/${id}`, { headers })
+      return ((await response.json()) as { status: string }).status
+    },
+  }
+}
