@@ -2,7 +2,8 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 
-const folder = fileURLToPath(new URL('../../protocol/clients/python', import.meta.url))
+// Tests run compiled, from dist/test/protocol.
+const folder = fileURLToPath(new URL('../../../protocol/clients/python', import.meta.url))
 const candidates = ['/usr/bin/python3', 'python3']
 
 const run = (python: string, args: string[]) =>
