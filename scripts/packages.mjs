@@ -19,7 +19,6 @@ export async function installPackages(root) {
   const stamp = join(modules, stampName)
   const wanted = createHash('sha256')
     .update(readFileSync(join(root, 'package-lock.json')))
-    .update(readFileSync(join(root, 'package.json')))
     .update(process.version)
     .digest('hex')
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return

@@ -46,13 +46,13 @@ export interface ReadyNotice {
 }
 
 /** A stop that takes longer is stuck: the process ends anyway, and says so. */
-const stopMsMax = 20_000
+const stopMsDefault = 20_000
 
 /**
  * Runs a service until SIGTERM, SIGINT, SIGHUP, or the end of whoever started it (its IPC channel closes), then stops it.
  * Resolves once it is stopped; rejects where it could not start or gave up. A second signal ends the process at once.
  */
-export async function runService(log: Logger, start: () => Promise<Service>): Promise<void> {
+export async function runService(log: Logger, start: () => Promise<Service>, stopMsMax = stopMsDefault): Promise<void> {
   const asked = untilAsked(log)
   const service = await start()
   process.send?.({ ready: service.ready } satisfies ReadyNotice)

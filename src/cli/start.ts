@@ -23,8 +23,13 @@ export const startCommand = new Command('start')
     const config = loadConfig(command)
     // Its own lines are plain text for whoever watches; the log has only what goes wrong here.
     const log = createLogger('start', { ...config.log, level: config.log.level === 'info' ? 'warn' : config.log.level })
-    await runService(log, () => startEverything(config))
+    await runService(log, () => startEverything(config), stopMsMax)
   })
+
+/** Each part has its own limit, after which it is killed; this is for what nobody thought of. */
+const stopMsMax = 60_000
+/** Whoever pressed Ctrl-C at a terminal waits. */
+const drainMsMax = 2_000
 
 /** What was started, last first, is what is stopped: device, transport, core, NATS. */
 async function startEverything(config: Config): Promise<Service> {
@@ -72,6 +77,7 @@ async function startEverything(config: Config): Promise<Service> {
     const transport = part('transport', {
       ...nats.environmentAs('transport'),
       BOREALIS_TRANSPORT_PORT: String(ports.transport),
+      BOREALIS_TRANSPORT_DRAIN_MS: String(Math.min(config.transport.drainMs, drainMsMax)),
     })
     stops.add(() => transport.stop())
     await transport.start()

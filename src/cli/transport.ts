@@ -22,7 +22,9 @@ export const transportCommand = new Command('transport')
     const { config: file } = command.optsWithGlobals<{ config?: string }>()
     const index = options.worker === undefined ? null : Number(options.worker)
     const log = createLogger(index === null ? 'transport' : `transport/${index}`, config.log)
-    await runService(log, () => (index === null ? supervise(config, file, log) : work(config, index, log)))
+    // Longer than the supervisor waits for a worker that drains, so that it is the one who decides.
+    const stopMsMax = config.transport.drainMs + 2 * config.transport.drainGraceMs + 10_000
+    await runService(log, () => (index === null ? supervise(config, file, log) : work(config, index, log)), stopMsMax)
   })
 
 async function supervise(config: Config, file: string | undefined, log: Logger): Promise<Service> {

@@ -100,7 +100,7 @@ function temporary(t: Tap): string {
 }
 type Tap = Pick<typeof t, 'teardown'>
 
-t.setTimeout(120_000)
+t.setTimeout(240_000)
 
 t.test('the printed command makes a push appear; a crashed core comes back; Ctrl-C leaves nothing', async (t) => {
   const folder = temporary(t)

@@ -25,7 +25,7 @@ export interface ChildOptions {
 
 const borealis = fileURLToPath(new URL('../../cli.js', import.meta.url))
 
-const readyMsMax = 30_000
+const readyMsMax = 60_000
 const stopMsMax = 15_000
 const restartMsFirst = 200
 const restartMsMax = 10_000
