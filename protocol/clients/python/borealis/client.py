@@ -47,6 +47,8 @@ class Ended:
     stale_above: int = 0
     reconnect_at_ms: float | None = None
     reconnect_url: str = ""
+    welcomed: bool = False
+    with_ticket: bool = False
 
 
 def monotonic_ms() -> float:
@@ -138,15 +140,18 @@ class Client:
     async def run(self) -> Ended:
         """Keeps connected until `stop`, or until a close says not to come back; how it ended."""
         self._recover()
-        next_url = ""
+        other_url = ""
         while True:
-            ended = await self._connect(next_url or self.url)
-            next_url = ""
+            ended = await self._connect(other_url or self.url)
+            if not ended.welcomed:
+                other_url = ""
             following = "stop" if self._stopping else next_after_close(ended.code)
+            if following == "token" and not ended.with_ticket:
+                following = "stop"
             drawn = None
             if ended.reconnect_at_ms is not None:
                 drawn = ended.reconnect_at_ms - monotonic_ms()
-                next_url = goaway_url(ended.reconnect_url, self.url) or ""
+                other_url = goaway_url(ended.reconnect_url, self.url) or other_url
             delay = self.backoff.delay(ended.hint_ms, drawn)
             self._after_close(following, ended)
             self._emit(
@@ -173,7 +178,8 @@ class Client:
         machine = Connection(self.random)
         code, detail = DEAD, ""
         try:
-            machine.send(self._hello(), monotonic_ms())
+            hello = self._hello()
+            machine.send(hello, monotonic_ms())
             code, detail = await self._talk(socket, machine)
         except SocketClosed as error:
             code = error.code
@@ -182,8 +188,16 @@ class Client:
             if machine.stable:
                 self.backoff.stable()
             await self._close(socket, code if machine.close_code is not None else 1000, detail)
-        due, url = machine.reconnect_at_ms, machine.reconnect_url
-        return Ended(code, detail, machine.hint_ms, machine.stale_above, due, url)
+        return Ended(
+            code,
+            detail,
+            machine.hint_ms,
+            machine.stale_above,
+            machine.reconnect_at_ms,
+            machine.reconnect_url,
+            machine.welcomed,
+            hello["credential"][0] == "ticket",
+        )
 
     async def _talk(self, socket: Socket, machine: Connection) -> tuple[int, str]:
         """Until this side ends the connection: its code and why. Raises SocketClosed when the other side does."""
@@ -279,7 +293,7 @@ class Client:
         for value in machine.receive(data, monotonic_ms()):
             changed = changed or value.type not in ("PONG", "GOAWAY")
             self._act(machine, value, acknowledge, events)
-        if not machine.welcome_at_ms:
+        if not machine.welcomed:
             return
         now_ms = machine.server_now_ms(monotonic_ms())
         self.inbox.forget(now_ms)
@@ -428,7 +442,7 @@ class Client:
             self.state.ticket = ""
         elif following == "raise":
             self._stale_in_a_row += 1
-            above = ended.stale_above or self.state.connection + 2**self._stale_in_a_row - 1
+            above = ended.stale_above or self.state.connection + 16**min(self._stale_in_a_row, 13) - 1
             self.state.connection = min(max(self.state.connection, above), INTEGER_MAX - 1)
         else:
             return

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from random import Random
 
 from .frames import Frame, decode_message, encode_frame, frame
-from .limits import DEVICE_FRAME_BYTES_MAX, PONG_TIMEOUT_MS, STABLE_MS, WELCOME_TIMEOUT_MS
+from .limits import DEVICE_FRAME_BYTES_MAX, PONG_TIMEOUT_MS, RECONNECT_BASE_MS, STABLE_MS, WELCOME_TIMEOUT_MS
 from .reconnect import CLOSE_CODES
 
 SERVER_MAY_SEND = {
@@ -36,6 +36,7 @@ class Connection:
         self.reconnect_at_ms: float | None = None
         self.reconnect_url = ""
         self.stable = False
+        self.welcomed = False
         self.server_time_ms: float = 0
         self.welcome_at_ms: float = 0
         self.frame_bytes_max = DEVICE_FRAME_BYTES_MAX
@@ -88,7 +89,6 @@ class Connection:
             return
         decoded = decode_message(data, "server")
         for value in decoded.frames:
-            self._pong_deadline = None
             if value.type == "UNKNOWN":
                 continue
             if value.type not in SERVER_MAY_SEND.get(self.state, set()):
@@ -106,7 +106,7 @@ class Connection:
         if self._welcome_deadline is not None and now_ms >= self._welcome_deadline:
             self._give_up("no WELCOME in time")
         elif self._pong_deadline is not None and now_ms >= self._pong_deadline:
-            self._give_up("nothing came after a PING")
+            self._give_up("no PONG after a PING")
         elif self._ping_at is not None and now_ms >= self._ping_at and self.greeted:
             self.ping(now_ms)
         if self.greeted and now_ms >= self.welcome_at_ms + STABLE_MS:
@@ -138,9 +138,12 @@ class Connection:
         self._welcome_deadline = self._pong_deadline = self._ping_at = None
 
     def _act(self, value: Frame, now_ms: float) -> None:
-        if value.type == "WELCOME":
+        if value.type == "PONG":
+            self._pong_deadline = None
+        elif value.type == "WELCOME":
             self.state = "catching_up"
             self._welcome_deadline = None
+            self.welcomed = True
             self.server_time_ms, self.welcome_at_ms = value["server_time_ms"], now_ms
             self._keepalive_ms = max(1, value["keepalive_seconds"]) * 1000
             told = value["limits"]["frame_bytes_max"]
@@ -149,7 +152,7 @@ class Connection:
         elif value.type == "CAUGHT_UP":
             self.state = "live"
         elif value.type == "GOAWAY":
-            self.reconnect_at_ms = now_ms + value["after_ms"] + self.random.uniform(0, value["jitter_ms"])
+            self.reconnect_at_ms = now_ms + value["after_ms"] + self.random.uniform(0, value["jitter_ms"] or RECONNECT_BASE_MS)
             self.reconnect_url = value["url"]
         elif value.type == "ERROR" and value["request"] == 0:
             self.hint_ms = value["retry_after_ms"]
@@ -157,4 +160,4 @@ class Connection:
                 self.stale_above = value["connection"]
 
     def _draw_ping(self, now_ms: float) -> None:
-        self._ping_at = now_ms + self.random.uniform(0.8, 1.0) * self._keepalive_ms
+        self._ping_at = now_ms + self.random.uniform(0.75, 1.0) * self._keepalive_ms

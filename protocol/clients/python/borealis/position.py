@@ -33,10 +33,11 @@ def note_sequence(state: DeviceState, sequence: int) -> None:
 
 
 def note_caught_up(state: DeviceState, cursor: dict[str, int] | None) -> None:
-    """Rule 2: the cursor is replaced; in the same incarnation its sequence never falls."""
+    """Rule 2: the cursor is replaced; its sequence never falls unless incarnation or subscriptions are others."""
     if cursor is None:
         return
     before = state.cursor
     state.cursor = dict(cursor)
-    if before is not None and before["incarnation"] == cursor["incarnation"]:
+    same = before is not None and all(before[name] == cursor[name] for name in ("incarnation", "subscriptions"))
+    if before is not None and same:
         state.cursor["sequence"] = max(before["sequence"], cursor["sequence"])

@@ -70,11 +70,11 @@ class Backoff:
 
     def delay(self, hint_ms: float = 0, drawn_ms: float | None = None) -> float:
         """How long to wait after a connection or attempt that ended; `drawn_ms` is left of what GOAWAY made it draw."""
-        ceiling = ceiling_ms(self.attempt)
+        hint, ceiling = min(hint_ms, HINT_MAX_MS), ceiling_ms(self.attempt)
         self.attempt += 1
         if drawn_ms is not None:
-            return max(0.0, drawn_ms)
-        return min(hint_ms, HINT_MAX_MS) + self.random.uniform(0, ceiling)
+            return max(0.0, drawn_ms, hint)
+        return hint + self.random.uniform(0, ceiling)
 
 
 def goaway_url(url: str, current: str) -> str | None:

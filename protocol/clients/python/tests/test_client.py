@@ -133,7 +133,7 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual((await pipe.expect("HELLO"))["connection"], 42)
         pipe.to_device.put_nowait(4020)
         _, hello = await self.connected()
-        self.assertEqual(hello["connection"], 46, "the second refusal in a row: by 2^2")
+        self.assertEqual(hello["connection"], 42 + 16**2, "the second refusal in a row: by 16^2")
 
     async def test_cursor_and_gap_mark_come_back(self) -> None:
         pipe, _ = await self.connected()
@@ -179,9 +179,15 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
         pipe.write(frame("GOAWAY", after_ms=20, url="wss://there/v1/device"))
         other, _ = await self.connected()
         self.assertEqual((other.url, pipe.closed_by_device), ("wss://there/v1/device", 1000))
-        other.write(frame("GOAWAY", after_ms=20, url="ws://nowhere/"))
+        other.write(frame("GOAWAY", after_ms=20, jitter_ms=1, url="ws://nowhere/"))
         back, hello = await self.connected()
         self.assertEqual((back.url, hello["connection"]), ("ws://here/v1/device", 3))
+
+    async def test_bad_ticket_that_answers_a_token_stops(self) -> None:
+        pipe, _ = await self.connected()
+        pipe.to_device.put_nowait(4012)
+        await asyncio.wait_for(self.running, 5)
+        self.assertEqual([event["next"] for event in self.of("closed")], ["stop"])
 
     async def test_replaced_stops(self) -> None:
         pipe, _ = await self.connected()

@@ -69,8 +69,10 @@ class Position(unittest.TestCase):
         note_caught_up(state, {"incarnation": 1, "sequence": 50, "subscriptions": 3})
         note_sequence(state, 57)
         note_sequence(state, 40)
+        note_caught_up(state, {"incarnation": 1, "sequence": 52, "subscriptions": 3})
+        self.assertEqual(state.cursor, {"incarnation": 1, "sequence": 57, "subscriptions": 3})
         note_caught_up(state, {"incarnation": 1, "sequence": 52, "subscriptions": 4})
-        self.assertEqual(state.cursor, {"incarnation": 1, "sequence": 57, "subscriptions": 4})
+        self.assertEqual(state.cursor, {"incarnation": 1, "sequence": 52, "subscriptions": 4})
         note_caught_up(state, None)
         note_caught_up(state, {"incarnation": 2, "sequence": 1, "subscriptions": 4})
         self.assertEqual(state.cursor, {"incarnation": 2, "sequence": 1, "subscriptions": 4})
@@ -142,9 +144,9 @@ class Machine(unittest.TestCase):
     def test_keepalive(self) -> None:
         self.received(WELCOME)
         due = self.machine._ping_at or 0
-        self.assertTrue(80_000 <= due <= 100_000)
+        self.assertTrue(75_000 <= due <= 100_000)
         self.machine.send_ack([1], 50_000)
-        self.assertGreaterEqual(self.machine._ping_at or 0, 130_000)
+        self.assertGreaterEqual(self.machine._ping_at or 0, 125_000)
         self.machine.take_output()
         self.machine.tick(150_000)
         self.assertEqual(self.machine.take_output(), [b"\x01\x07"])
@@ -185,6 +187,7 @@ class Reconnecting(unittest.TestCase):
         backoff.stable()
         self.assertEqual(backoff.delay(hint_ms=10**9), 601_000)
         self.assertEqual(backoff.delay(drawn_ms=-5), 0)
+        self.assertEqual(backoff.delay(hint_ms=9, drawn_ms=-5), 9)
 
     def test_goaway_never_leaves_tls(self) -> None:
         self.assertEqual(goaway_url("wss://b/x", "ws://a"), "wss://b/x")
