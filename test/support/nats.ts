@@ -40,6 +40,9 @@ export interface TestNats {
 
 export const PUBLISHER_PROJECT = 'acme'
 
+// A test that is told to end (a time-out) must not leave its server behind: only an exit runs what ends the child.
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
+
 const MIB = 1024 * 1024
 const SMALL = {
   messagesBytesMax: 64 * MIB,
