@@ -7,7 +7,7 @@ import type { ParkedEntry } from '../store/parked.js'
 export interface Held {
   item: TxItem
   router: string
-  /** The read that shows all that was refused before it; 0: none is to come. */
+  /** The read that shows all that was refused before it; 0: the one under way, if any, does. */
   readNeeded: number
 }
 
@@ -22,7 +22,7 @@ export interface Arrears {
   /** Read and not sent, oldest first, from `next` on; at most a window of them is kept. */
   parked: ParkedEntry[]
   next: number
-  /** There was more in the queue than was kept: PARKED is read again when the window has room. */
+  /** There was more in the queue than was kept, or a read failed: held items wait for another read. */
   more: boolean
   /** Live items that wait, from `heldNext` on. */
   held: Held[]

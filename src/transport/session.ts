@@ -190,6 +190,7 @@ export class Session {
     if (!this.arrears) return
     this.arrears.reading = false
     this.arrears.marked = true
+    this.arrears.more = true
   }
 
   replied(frame: ServerFrame): void {
@@ -250,9 +251,8 @@ export class Session {
       return
     }
     if (this.inFlight?.size === 0) this.inFlight = null
-    const isWaitingInVain = this.refusedTick > 0 && tick - this.refusedTick > RESUME_TICKS
-    const hasFailedToRead = this.state === 'behind' && this.arrears?.marked === true
-    if (isWaitingInVain || hasFailedToRead) this.catchUp()
+    if (this.refusedTick > 0 && tick - this.refusedTick > RESUME_TICKS) this.catchUp()
+    else if (this.arrears?.marked && this.isAllSent(this.arrears)) this.read(this.arrears)
   }
 
   /** The connection is gone, or about to be: whoever waits for an outcome is told. */
@@ -375,9 +375,7 @@ export class Session {
       this.refuse(item, router, now)
       return
     }
-    const isReadUnderWay = this.state !== 'behind' || arrears.reading
-    const readNeeded = arrears.marked ? arrears.readAsked + 1 : isReadUnderWay ? arrears.readAsked : 0
-    arrears.held.push({ item, router, readNeeded })
+    arrears.held.push({ item, router, readNeeded: arrears.marked ? arrears.readAsked + 1 : 0 })
   }
 
   private refuse(item: TxItem, router: string, now: Moment): void {
