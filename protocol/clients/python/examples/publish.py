@@ -73,7 +73,7 @@ def main() -> int:
     parser.add_argument("--user", default="")
     parser.add_argument("--password", default="")
     parser.add_argument("--project", required=True)
-    parser.add_argument("--inbox", default="_INBOX_publisher", help="prefix of subjects that the user may subscribe to")
+    parser.add_argument("--inbox", default="_INBOX.publisher", help="prefix of subjects that the user may subscribe to")
     parser.add_argument("--message-id", default="", help="Nats-Msg-Id: JetStream stores it once")
     parser.add_argument("--timeout", type=float, default=5, help="seconds")
     parser.add_argument("message", help="JSON, or - for stdin")
@@ -82,7 +82,7 @@ def main() -> int:
     try:
         answer = publish(options, body)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"not published: {error}\n")
+        sys.stderr.write(f"not confirmed: {error}\n")
         return 1
     print(json.dumps(answer))
     return 1 if "error" in answer else 0
