@@ -1,5 +1,5 @@
 /** What bench pushes: a message as an app would get it, with a stamp in its attributes. */
-import { encodeNotify, encodeNotifyGroupBody } from '../protocol/encode.js'
+import { encodeNotify, encodeNotifyGroupBody, encodeNotifyGroupFrame } from '../protocol/encode.js'
 import type { GroupTarget } from '../protocol/frame-types.js'
 import { STAMP_BYTES, stampData, writeStamp } from './stamp.js'
 
@@ -63,3 +63,19 @@ export function groupBody(
     data: stampData(sequence, micros),
   })
 }
+
+/** A whole group message, as a worker would send it: what servers of baselines send to all. */
+export function groupFrame(sequence: number, micros: number): Uint8Array {
+  const body = groupBody(
+    BigInt(sequence + 1),
+    BASELINE_PROJECT,
+    { kind: 'topic', name: BASELINE_TOPIC },
+    sequence,
+    micros,
+  )
+  return encodeNotifyGroupFrame(body, sequence + 1)
+}
+
+/** As long as those of a run of bench. */
+const BASELINE_PROJECT = 'bench-00000000'
+const BASELINE_TOPIC = 'bench'

@@ -23,6 +23,8 @@ export class Pusher {
   accepted = 0
   /** Answers other than 202, and broken connections; each was tried again. */
   retried = 0
+  /** Of all answers, 202 or not. */
+  slowestMs = 0
   readonly #agent = new Agent({ keepAlive: true, maxSockets: SOCKETS_MAX })
   readonly #registrations: string[]
   #next = 0
@@ -75,7 +77,9 @@ export class Pusher {
 
   async #accepted(body: string, key: string): Promise<void> {
     for (let attempt = 1; ; attempt++) {
+      const askedAtMs = performance.now()
       const answer = await this.#post(body, key).catch((error: Error) => ({ status: 0, text: error.message }))
+      this.slowestMs = Math.max(this.slowestMs, performance.now() - askedAtMs)
       if (answer.status === 202) return
       const mayPass = answer.status === 0 || answer.status === 429 || answer.status >= 500
       if (!mayPass || attempt === ATTEMPTS_MAX)

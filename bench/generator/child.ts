@@ -2,6 +2,8 @@
 import type { Behaviour, Dialect, DialectConfig, DialectHost } from './dialect.js'
 import { BareDialect } from './dialects/bare.js'
 import { BorealisDialect } from './dialects/borealis.js'
+import { MqttDialect } from './dialects/mqtt.js'
+import { NatsDialect } from './dialects/nats.js'
 import { serve } from './rpc.js'
 import { type RampOptions, Swarm, type SwarmConfig } from './swarm.js'
 import type { Report } from './tally.js'
@@ -51,8 +53,10 @@ function makeDialect(config: DialectConfig, host: DialectHost): Dialect {
       return new BorealisDialect(host, config)
     case 'bare':
       return new BareDialect(host)
-    default:
-      throw new Error(`no dialect ${config.kind}`)
+    case 'mqtt':
+      return new MqttDialect(host)
+    case 'nats':
+      return new NatsDialect(host)
   }
 }
 

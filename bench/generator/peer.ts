@@ -8,6 +8,8 @@ export class Peer {
   socket: LoadSocket | null = null
   /** Bytes of an unfinished frame. Rare, so that it costs nothing to the others. */
   rest: Buffer | null = null
+  /** The same for packets of a dialect that may be cut by messages. */
+  tail: Buffer | null = null
   /** We are the ones who close. */
   leaving = false
   startedAtMicros = 0

@@ -209,6 +209,7 @@ export class Swarm implements DialectHost, SocketOwner {
     peer.state = State.CONNECTING
     peer.leaving = false
     peer.rest = null
+    peer.tail = null
     peer.startedAtMicros = nowMicros()
     this.#inFlight++
     const socket = new LoadSocket(peer, this)

@@ -4,7 +4,8 @@ import { broadcast } from './broadcast.js'
 import { connect } from './connect.js'
 import { idle } from './idle.js'
 import { pipeline } from './pipeline.js'
+import { storm } from './storm.js'
 import { unicast } from './unicast.js'
 import { wire } from './wire.js'
 
-export const scenarios: readonly Scenario[] = [idle, unicast, broadcast, connect, pipeline, wire]
+export const scenarios: readonly Scenario[] = [idle, unicast, broadcast, connect, storm, pipeline, wire]

@@ -1,18 +1,11 @@
 /** One message to one device, acknowledged: what a delivery costs a worker, beside bare uWebSockets.js. */
 import Type, { type Static } from 'typebox'
-import { bareDevices, startBare } from '../baselines/bare.js'
-import { BareFeed } from '../baselines/bare-feed.js'
-import { startPlainNats } from '../baselines/plain-nats.js'
 import { CONTENT_BYTES } from '../content.js'
-import { type Drive, type Driven, drained, driveMax, driveRate, Sequences } from '../drive.js'
-import type { Generators } from '../generator/generators.js'
-import { LatencyMs, latencyMs } from '../measure/latency.js'
-import { cpuMicrosOf } from '../measure/processes.js'
+import { LatencyMs } from '../measure/latency.js'
 import { median, significant } from '../measure/stats.js'
-import { BenchRouter } from '../router.js'
+import { latencyAt, type UnicastRound, unicastRound } from '../rounds.js'
 import { type Bench, defineScenario } from '../scenario.js'
-import { locate } from '../system/fleet.js'
-import { devicesOf, startTransport } from '../system/transport-only.js'
+import { baselineSide, borealisSide } from '../sides.js'
 import { BARE_CONNECTIONS_MAX, connections, generators, rounds, workers } from './options.js'
 
 const Options = Type.Object({
@@ -42,8 +35,8 @@ type Options = Static<typeof Options>
 const Round = Type.Object({
   deliveredPerSecond: Type.Number(),
   cpuMicrosPerDelivery: Type.Number(),
+  behindCpuMicrosPerDelivery: Type.Number(),
 })
-type Round = Static<typeof Round>
 
 const Result = Type.Object({
   connections: Type.Integer(),
@@ -57,6 +50,7 @@ const Result = Type.Object({
   bareCpuMicrosPerDelivery: Type.Number(),
   /** CPU per delivery: the worker's by that of bare. */
   ratioToBare: Type.Number(),
+  /** nats-server and supervisor. */
   natsCpuMicrosPerDelivery: Type.Number(),
   frameBytes: Type.Integer(),
   contentBytes: Type.Integer(),
@@ -67,14 +61,6 @@ const Result = Type.Object({
   rounds: Type.Array(Type.Object({ borealis: Round, bare: Round })),
 })
 type Result = Static<typeof Result>
-
-/** One of the two that are compared. */
-interface Side {
-  label: string
-  drive: Omit<Drive, 'seconds'>
-  devices: Generators
-  serverPids: number[]
-}
 
 export const unicast = defineScenario({
   name: 'unicast',
@@ -102,50 +88,44 @@ export const unicast = defineScenario({
 })
 
 async function run(bench: Bench, options: Options): Promise<Result> {
-  const rig = await startTransport(bench, options)
-  const devices = await devicesOf(bench, rig, { connections: options.connections, processes: options.generators })
-  await devices.prepare()
-  await devices.ramp({ count: options.connections, label: 'borealis' })
-  const router = new BenchRouter(rig.fabric, rig.run, await locate(rig.fabric, rig, options.connections))
-  bench.defer(() => router.stop())
-  const bareCount = Math.min(options.connections, BARE_CONNECTIONS_MAX)
-  const bare = await startBareSide(bench, options, bareCount)
-  const sequences = new Sequences()
-  const borealis: Side = {
-    label: 'borealis',
-    drive: { feed: router, connections: options.connections, sequences },
-    devices,
-    serverPids: rig.system.pids('worker'),
-  }
-  const natsPids = rig.system.pids('nats')
-
-  const measured: { borealis: Round; bare: Round }[] = []
-  const natsCpu: number[] = []
+  const borealis = await borealisSide(bench, { ...options, registered: false })
+  await borealis.devices.ramp({ count: options.connections, label: 'borealis' })
+  const bare = await baselineSide(bench, 'uws', {
+    ...options,
+    connections: Math.min(options.connections, BARE_CONNECTIONS_MAX),
+  })
+  await bare.devices.ramp({ count: bare.connections, label: 'bare' })
+  const feed = await borealis.feed()
+  const bareFeed = await bare.feed()
+  const round = { ...options, seconds: options.seconds / options.rounds }
+  const measured: { borealis: UnicastRound; bare: UnicastRound }[] = []
   for (let i = 0; i < options.rounds; i++) {
     bench.progress.bar('rounds', i, options.rounds)
-    const natsBefore = cpuMicrosOf(natsPids)
-    const { round, delivered } = await oneRound(borealis, options)
-    natsCpu.push((cpuMicrosOf(natsPids) - natsBefore) / delivered)
-    measured.push({ borealis: round, bare: (await oneRound(bare, options)).round })
+    measured.push({
+      borealis: await unicastRound(borealis, feed, round),
+      bare: await unicastRound(bare, bareFeed, round),
+    })
   }
-  const mine = medianRound(measured.map((one) => one.borealis))
-  const floor = medianRound(measured.map((one) => one.bare))
-  const latencyRate = options.rate === 'max' ? Math.max(1, Math.floor(mine.deliveredPerSecond / 2)) : options.rate
+  const mine = (name: keyof UnicastRound) => median(measured.map((one) => one.borealis[name]))
+  const floor = (name: keyof UnicastRound) => median(measured.map((one) => one.bare[name]))
+  const half = Math.max(1, Math.floor(mine('deliveredPerSecond') / 2))
+  const latencyRate = options.rate === 'max' ? half : options.rate
   bench.progress.say(`latencies at ${latencyRate} a second`)
-  const latency = await latencyAt(borealis, latencyRate, options.seconds)
-  const bareLatency = await latencyAt(bare, latencyRate, options.seconds)
-  const totals = await devices.report()
+  const latency = await latencyAt(borealis, feed, latencyRate, options.seconds)
+  const bareLatency = await latencyAt(bare, bareFeed, latencyRate, options.seconds)
+  const totals = await borealis.devices.report()
+  const router = borealis.router()
   return {
     connections: options.connections,
-    deliveredPerSecond: Math.round(mine.deliveredPerSecond),
-    bareDeliveredPerSecond: Math.round(floor.deliveredPerSecond),
+    deliveredPerSecond: Math.round(mine('deliveredPerSecond')),
+    bareDeliveredPerSecond: Math.round(floor('deliveredPerSecond')),
     latencyMs: latency,
     bareLatencyMs: bareLatency,
     latencyRatePerSecond: latencyRate,
-    workerCpuMicrosPerDelivery: significant(mine.cpuMicrosPerDelivery),
-    bareCpuMicrosPerDelivery: significant(floor.cpuMicrosPerDelivery),
-    ratioToBare: significant(mine.cpuMicrosPerDelivery / floor.cpuMicrosPerDelivery, 3),
-    natsCpuMicrosPerDelivery: significant(median(natsCpu)),
+    workerCpuMicrosPerDelivery: significant(mine('cpuMicrosPerDelivery')),
+    bareCpuMicrosPerDelivery: significant(floor('cpuMicrosPerDelivery')),
+    ratioToBare: significant(mine('cpuMicrosPerDelivery') / floor('cpuMicrosPerDelivery'), 3),
+    natsCpuMicrosPerDelivery: significant(mine('behindCpuMicrosPerDelivery')),
     frameBytes: router.frameBytes,
     contentBytes: CONTENT_BYTES,
     sent: router.sent,
@@ -153,57 +133,5 @@ async function run(bench: Bench, options: Options): Promise<Result> {
     duplicates: totals.duplicatesOnWire + totals.duplicatesSeenByApp,
     outcomes: router.outcomes,
     rounds: measured,
-  }
-}
-
-async function startBareSide(bench: Bench, options: Options, count: number): Promise<Side> {
-  const nats = await startPlainNats(bench)
-  const server = await startBare(bench, { natsUrl: nats.url, topic: false })
-  const devices = await bareDevices(bench, server, {
-    connections: count,
-    processes: options.generators,
-    keepaliveMs: 0,
-  })
-  await devices.ramp({ count, label: 'bare' })
-  const feed = await BareFeed.open(bench, nats.url)
-  return {
-    label: 'bare',
-    drive: { feed, connections: count, sequences: new Sequences() },
-    devices,
-    serverPids: [server.pid],
-  }
-}
-
-async function oneRound(side: Side, options: Options): Promise<{ round: Round; delivered: number }> {
-  const drive = { ...side.drive, seconds: options.seconds / options.rounds }
-  const answeredBefore = drive.feed.answered
-  const before = cpuMicrosOf(side.serverPids)
-  const driven = await (options.rate === 'max' ? driveMax(drive, options.window) : driveRate(drive, options.rate))
-  await settle(side, driven, answeredBefore)
-  const delivered = drive.feed.answered - answeredBefore
-  const cpu = cpuMicrosOf(side.serverPids) - before
-  return {
-    round: { deliveredPerSecond: driven.answered / driven.seconds, cpuMicrosPerDelivery: cpu / delivered },
-    delivered,
-  }
-}
-
-async function latencyAt(side: Side, perSecond: number, seconds: number): Promise<LatencyMs> {
-  await side.devices.newRound()
-  const answeredBefore = side.drive.feed.answered
-  const driven = await driveRate({ ...side.drive, seconds }, perSecond)
-  await settle(side, driven, answeredBefore)
-  return latencyMs((await side.devices.report()).latency)
-}
-
-/** What is missing afterwards shows as lost. */
-async function settle(side: Side, driven: Driven, answeredBefore: number): Promise<void> {
-  await drained(side.drive.feed, answeredBefore + driven.sent)
-}
-
-function medianRound(all: readonly Round[]): Round {
-  return {
-    deliveredPerSecond: median(all.map((one) => one.deliveredPerSecond)),
-    cpuMicrosPerDelivery: median(all.map((one) => one.cpuMicrosPerDelivery)),
   }
 }

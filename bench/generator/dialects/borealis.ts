@@ -12,11 +12,11 @@ import { deviceOf } from '../identity.js'
 import type { Peer } from '../peer.js'
 import { clientFrame } from '../websocket.js'
 import { ACK_IDS_MAX, ackMessage } from './acks.js'
+import { groupStamp } from './frame-stamp.js'
 
 const PING = clientFrame(encodeFrame({ type: 'PING' }))
 const BYE = clientFrame(encodeFrame({ type: 'BYE' }))
 const TAG_ID = 0x09
-const TAG_GROUP_SEQUENCE = 0x10
 const TOKEN_LIFETIME_MS = 86_400_000
 
 export class BorealisDialect implements Dialect {
@@ -106,21 +106,19 @@ export class BorealisDialect implements Dialect {
   /** The worker appends the place in the log: the last field of the frame, behind the stamp. */
   #group(peer: Peer, bytes: Buffer, end: number): void {
     const { tally } = this.host
-    let varintAt = end - 1
-    while (((bytes[varintAt - 1] as number) & 0x80) !== 0) varintAt--
-    if (bytes[varintAt - 1] !== TAG_GROUP_SEQUENCE) {
+    const group = groupStamp(bytes, end)
+    if (!group) {
       tally.faults++
       return
     }
-    let sequence = 0
-    for (let i = end - 1; i >= varintAt; i--) sequence = sequence * 128 + ((bytes[i] as number) & 127)
+    const { sequence, stampAt } = group
     if (sequence <= peer.groupSequence) {
       tally.groupDuplicates++
       return
     }
     peer.groupSequence = sequence
     const nowAt = nowMicros()
-    tally.groupMessage(nowAt - microsAt(bytes, varintAt - 1 - STAMP_BYTES), nowAt)
+    tally.groupMessage(nowAt - microsAt(bytes, stampAt), nowAt)
   }
 
   #rare(peer: Peer, bytes: Buffer): void {

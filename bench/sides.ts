@@ -1,0 +1,132 @@
+/**
+ * What scenarios compare: a server, its devices, and the ways to push to them. Ours and every baseline look the same
+ * from here, so that one piece of code measures all.
+ */
+import { connect } from 'nats'
+import { DEVICE_PATH } from '../protocol/frame.js'
+import { MessageIdSource } from '../protocol/message-id.js'
+import { Keyring } from '../src/keyring.js'
+import { BroadcastLog } from '../src/store/broadcast.js'
+import { type BaselineKind, type BaselineServer, bareDevices, startBaseline } from './baselines/bare.js'
+import { BareFeed } from './baselines/bare-feed.js'
+import { BROADCAST_SUBJECT } from './baselines/feed.js'
+import { startPlainNats } from './baselines/plain-nats.js'
+import { groupBody, groupFrame } from './content.js'
+import { type Feed, Sequences } from './drive.js'
+import { Generators } from './generator/generators.js'
+import { BenchRouter } from './router.js'
+import { type Bench, BenchError } from './scenario.js'
+import { createTenant, locate, newRun, registerDevices } from './system/fleet.js'
+import { devicesOf, startTransport, type TransportRig } from './system/transport-only.js'
+
+export interface Side {
+  name: string
+  version: string
+  connections: number
+  devices: Generators
+  /** The processes that hold the devices' connections. */
+  serverPids: number[]
+  /** What else belongs to the server: the store or the bus behind it. */
+  behindPids: number[]
+  /** Made when the devices are connected. */
+  feed(): Promise<Feed>
+  /** Resolves when the server has it. Sequences count from 0 on. */
+  broadcast(sequence: number, micros: number): Promise<unknown>
+  /** Told before each: whether answers are wanted now. */
+  behave(what: 'unicast' | 'broadcast'): Promise<void>
+  /** Numbers of all messages to single devices. */
+  sequences: Sequences
+}
+
+export interface SideOptions {
+  connections: number
+  /** Generator processes. */
+  generators: number
+  /** 0: as many as the connections need. */
+  workers: number
+}
+
+const TOPIC = 'bench'
+
+/** Ours: a transport, with bench in the place of the core. */
+export async function borealisSide(
+  bench: Bench,
+  options: SideOptions & { registered: boolean },
+): Promise<Side & { rig: TransportRig; router(): BenchRouter }> {
+  const { connections, generators, registered } = options
+  const rig = await startTransport(bench, options)
+  const tenant = registered ? await createTenant(rig.fabric, rig.run) : null
+  if (tenant) await registerDevices(rig.fabric, tenant, { count: connections, topics: [TOPIC] })
+  const devices = await devicesOf(bench, rig, { connections, processes: generators })
+  await devices.prepare()
+  const log = new BroadcastLog(rig.fabric)
+  const ids = new MessageIdSource(0, () => Date.now())
+  let router: BenchRouter | null = null
+  return {
+    ...{ name: 'borealis', version: '', rig, devices, connections, sequences: new Sequences() },
+    serverPids: rig.system.pids('worker'),
+    behindPids: [...rig.system.pids('nats'), ...rig.system.pids('transport')],
+    feed: async () => {
+      router = new BenchRouter(rig.fabric, rig.run, await locate(rig.fabric, rig, connections))
+      bench.defer(() => router?.stop())
+      return router
+    },
+    router: () => {
+      if (!router) throw new BenchError('the feed is not open')
+      return router
+    },
+    broadcast: (sequence, micros) => {
+      if (!tenant) throw new BenchError('these devices are in no group')
+      const { project } = tenant
+      const id = ids.next(0)
+      const acceptedAtMs = Date.now()
+      const target = { kind: 'topic', name: TOPIC } as const
+      return log.append({
+        ...{ id, project, ...target, acceptedAtMs },
+        expiresAtMs: acceptedAtMs + 3_600_000,
+        collapseKey: '',
+        body: groupBody(id, project, target, sequence, micros),
+      })
+    },
+    // A device acknowledges what is for it alone, and nothing else.
+    behave: async () => undefined,
+  }
+}
+
+/** Bare uWebSockets.js, or a server on `ws` with our protocol; fed by a NATS of bench's own. */
+export async function baselineSide(bench: Bench, kind: BaselineKind, options: SideOptions): Promise<Side> {
+  const { connections, generators } = options
+  const nats = await startPlainNats(bench)
+  const server = await startBaseline(bench, kind, { natsUrl: nats.url, topic: true })
+  const devices = await baselineDevices(bench, kind, server, connections, generators)
+  const publisher = await connect({ servers: nats.url, noAsyncTraces: true })
+  bench.defer(() => publisher.close())
+  return {
+    ...{ name: kind === 'uws' ? 'bare uWebSockets.js' : 'ws', version: '', devices, connections },
+    sequences: new Sequences(),
+    serverPids: [server.pid],
+    behindPids: [nats.pid],
+    feed: () => BareFeed.open(bench, nats.url),
+    broadcast: async (sequence, micros) => publisher.publish(BROADCAST_SUBJECT, groupFrame(sequence, micros)),
+    behave: (what) => devices.behave({ acknowledge: what === 'unicast' }),
+  }
+}
+
+async function baselineDevices(
+  bench: Bench,
+  kind: BaselineKind,
+  server: BaselineServer,
+  connections: number,
+  processes: number,
+): Promise<Generators> {
+  const options = { connections, processes, keepaliveMs: 0 }
+  if (kind === 'uws') return bareDevices(bench, server, options)
+  // The tokens are of the right size; this server does not look at them.
+  const signing = { ...Keyring.generate(Date.now()).signingKey('deviceToken'), issuer: 'bench' }
+  const target = { host: '127.0.0.1', port: server.port, path: DEVICE_PATH }
+  const dialect = { kind: 'borealis', run: newRun(), signing } as const
+  const devices = await Generators.start({ target, dialect, ...options }, bench.progress)
+  bench.defer(() => devices.stop())
+  await devices.prepare()
+  return devices
+}
