@@ -50,7 +50,6 @@ export class VirtualClock implements Clock {
   /** Runs until `done` says so; false where that did not come within `msMax`, or nothing is left to run. */
   async until(done: () => boolean, msMax: number): Promise<boolean> {
     const endMs = this.#nowMs + msMax
-    await drain()
     await this.#runWhile(() => !done() && this.nextAtMs <= endMs)
     return done()
   }
@@ -84,16 +83,24 @@ export class VirtualClock implements Clock {
     }
   }
 
-  async #runWhile(more: () => boolean): Promise<void> {
-    await drain()
-    while (more()) {
-      const event = this.#pop()
-      if (!event) return
-      this.#nowMs = Math.max(this.#nowMs, event.atMs)
-      if (!event.fn) continue
-      event.fn()
-      if (!event.quiet) await drain()
-    }
+  /** In one turn of the event loop, so that a run costs no turn for each event. */
+  #runWhile(more: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      setImmediate(() => {
+        try {
+          settlePromises()
+          for (let event = more() ? this.#pop() : undefined; event; event = more() ? this.#pop() : undefined) {
+            this.#nowMs = Math.max(this.#nowMs, event.atMs)
+            if (!event.fn) continue
+            event.fn()
+            if (!event.quiet) settlePromises()
+          }
+          resolve()
+        } catch (error) {
+          reject(error)
+        }
+      })
+    })
   }
 
   #schedule(ms: number, fn: () => void, quiet: boolean): () => void {
@@ -138,5 +145,8 @@ export class VirtualClock implements Clock {
 
 const isBefore = (a: Event, b: Event) => a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order)
 
-/** Lets every promise that can run do so: a turn of the event loop comes only after the last of them. */
-const drain = () => new Promise<void>((resolve) => setImmediate(resolve))
+/**
+ * Lets every promise that can run do so, synchronously; only from a callback of the event loop, never from a promise's.
+ * A turn of the event loop would do the same and costs twenty times as much, which is most of the time of a simulation.
+ */
+const settlePromises = (process as unknown as { _tickCallback: () => void })._tickCallback

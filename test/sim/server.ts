@@ -35,11 +35,15 @@ export interface Follower {
 
 export class SimServer {
   up = true
+  /** Is told what is stored and published, for the trace of a run. */
+  observe: ((what: string, subject: string, sequence: number) => void) | null = null
   readonly clients = new Set<SimClient>()
   readonly #streams = new Map<string, SimStream>()
   readonly #consumers = new Map<string, SimConsumer>()
   readonly #followers = new Map<SimStream, Set<Follower>>()
   readonly #subscriptions = new Set<ServerSubscription>()
+  /** Which stream takes subjects that begin with these two tokens; null: none does. */
+  readonly #takers = new Map<string, SimStream | null>()
   readonly #attached = new Map<SimClient, (() => void)[]>()
   #inboxes = 0
 
@@ -67,10 +71,13 @@ export class SimServer {
   }
 
   append(stream: SimStream, subject: string, body: Uint8Array, options: AppendOptions): number {
-    if (!stream.takes(subject)) throw new FabricError('unavailable', `${subject}: nobody serves it`)
+    if (this.#takerOf(subject) !== stream) throw new FabricError('unavailable', `${subject}: nobody serves it`)
     const before = stream.lastSequence
     const { sequence } = stream.append(subject, body, options, this.clock.now())
-    if (stream.lastSequence > before) for (const follower of this.#followers.get(stream) ?? []) follower.stored()
+    if (stream.lastSequence > before) {
+      this.observe?.(stream.name, subject, sequence)
+      for (const follower of this.#followers.get(stream) ?? []) follower.stored()
+    }
     return sequence
   }
 
@@ -105,6 +112,7 @@ export class SimServer {
 
   /** A core publish, as it arrives at the server. */
   publish(from: SimClient, message: Routed): void {
+    this.observe?.(`${from.name} publishes`, message.subject, 0)
     const served = this.#route(message)
     const stored = this.#store(message)
     if (!served && !stored && message.reply) {
@@ -152,6 +160,17 @@ export class SimServer {
     return [...this.#subscriptions].filter((subscription) => subjectMatches(subscription.subject, subject))
   }
 
+  #takerOf(subject: string): SimStream | null {
+    const [family, part] = subject.split('.', 2)
+    const key = `${family}.${part}`
+    let taker = this.#takers.get(key)
+    if (taker === undefined) {
+      taker = [...this.#streams.values()].find((stream) => stream.takes(subject)) ?? null
+      this.#takers.set(key, taker)
+    }
+    return taker
+  }
+
   #route(message: Routed): boolean {
     const queues = new Map<string, ServerSubscription[]>()
     const receivers: ServerSubscription[] = []
@@ -171,17 +190,15 @@ export class SimServer {
 
   /** A core publish to a subject of a stream is stored as well, and acknowledged where an answer is wanted. */
   #store({ subject, body, headers, reply }: Routed): boolean {
-    for (const stream of this.#streams.values()) {
-      if (!stream.takes(subject)) continue
-      const { 'Nats-Msg-Id': messageId, ...own } = headers ?? {}
-      const sequence = this.append(stream, subject, body, {
-        ...(messageId !== undefined && { messageId }),
-        ...(Object.keys(own).length > 0 && { headers: own }),
-      })
-      const answer = Buffer.from(JSON.stringify({ stream: stream.name, seq: sequence }))
-      if (reply) this.#route({ subject: reply, body: answer, reply: '', headers: null, noResponders: false })
-      return true
-    }
-    return false
+    const stream = this.#takerOf(subject)
+    if (!stream) return false
+    const { 'Nats-Msg-Id': messageId, ...own } = headers ?? {}
+    const sequence = this.append(stream, subject, body, {
+      ...(messageId !== undefined && { messageId }),
+      ...(Object.keys(own).length > 0 && { headers: own }),
+    })
+    const answer = Buffer.from(JSON.stringify({ stream: stream.name, seq: sequence }))
+    if (reply) this.#route({ subject: reply, body: answer, reply: '', headers: null, noResponders: false })
+    return true
   }
 }

@@ -1,0 +1,158 @@
+/** App servers: what they sent, how it was answered. `accepted` is a promise of the service, `unknown` may have arrived. */
+import { sleep } from '../../src/clock.js'
+import type { AcceptCommand, Accepted } from '../../src/core/http/ports.js'
+import type { Delivery } from '../../src/core/steps/delivery.js'
+import type { CoreProcess } from './core-process.js'
+import type { KnownRegistration, SimDevice } from './device.js'
+import { applicationOf, PROJECTS } from './identities.js'
+import type { WorldParts } from './parts.js'
+import { between } from './random.js'
+
+export interface Sent {
+  n: number
+  producer: number
+  project: string
+  targets: KnownRegistration[]
+  group: { kind: 'app' | 'topic'; name: string } | null
+  ttlMs: number
+  title: string
+  body: string
+  collapseKey: string
+  calledAtMs: number
+  /** Null: nobody said that it is accepted. */
+  accepted: Accepted | null
+  /** The service said that it is cancelled. */
+  cancelled: boolean
+}
+
+export const LONG_MS = 86_400_000 * 7
+/** An HTTP client's patience. */
+const PATIENCE_MS = 8_000
+const ATTEMPTS_MAX = 3
+/** A request to a core, one way. */
+const HTTP_MS = 2
+
+export class AppServer {
+  readonly sent: Sent[] = []
+  private open = 0
+
+  constructor(
+    private readonly world: WorldParts,
+    private readonly cores: readonly CoreProcess[],
+    private readonly devices: readonly SimDevice[],
+  ) {}
+
+  /** No request waits for its answer. */
+  get isIdle(): boolean {
+    return this.open === 0
+  }
+
+  /** One producer: one message after the other. */
+  async produce(producer: number, untilMs: number): Promise<void> {
+    const { clock, random, plan } = this.world
+    const project = PROJECTS[producer % PROJECTS.length] as string
+    for (let left = plan.messagesMax; left > 0 && clock.now() < untilMs; left--) {
+      await sleep(clock, between(random, plan.gapMs))
+      const sent = this.compose(producer, project)
+      if (sent) await this.send(sent)
+    }
+  }
+
+  async cancelSome(): Promise<void> {
+    const { random, trace } = this.world
+    const sent = this.sent[this.sent.length - between(random, [1, 6])]
+    if (!sent?.accepted || sent.group) return
+    const { id } = sent.accepted
+    const result = await this.ask((core) => core.cancel(sent.project, id))
+    trace.add('app', `cancel ${sent.title}: ${result ?? 'unknown'}`)
+    if (result === 'cancelled') sent.cancelled = true
+    if (result === 'unknown') this.world.fail('loss', `${sent.title} was accepted, and cancel does not know it`)
+  }
+
+  private compose(producer: number, project: string): Sent | null {
+    const { random, clock } = this.world
+    const some = <T>(values: readonly T[]): T => values[between(random, [0, values.length - 1])] as T
+    const known = this.devices.flatMap((device) => device.registrations).filter((r) => r.project === project)
+    if (known.length === 0) return null
+    const kind = some(['device', 'device', 'device', 'devices', 'topic', 'app'] as const)
+    const n = this.sent.length + 1
+    const sent: Sent = {
+      n,
+      producer,
+      project,
+      targets: kind === 'device' ? [some(known)] : kind === 'devices' ? known.filter(() => random() < 0.7) : [],
+      group: null,
+      ttlMs: some([LONG_MS, LONG_MS, LONG_MS, LONG_MS, 0, between(random, [200, 9_000])]),
+      title: `m${n}`,
+      body: `${project} ${n} ${Math.floor(random() * 1e9).toString(36)}`,
+      collapseKey: random() < 0.15 ? some(['a', 'b']) : '',
+      calledAtMs: clock.now(),
+      accepted: null,
+      cancelled: false,
+    }
+    if (kind === 'topic') sent.group = { kind, name: some(['t1', 't2']) }
+    if (kind === 'app') sent.group = { kind, name: applicationOf(project) }
+    if (!sent.group && sent.targets.length === 0) return null
+    this.sent.push(sent)
+    return sent
+  }
+
+  private async send(sent: Sent): Promise<void> {
+    const { random, trace } = this.world
+    const { group, targets } = sent
+    const command: AcceptCommand = {
+      project: sent.project,
+      type: group ? (group.kind === 'app' ? 'application' : 'topic') : targets.length === 1 ? 'device' : 'devices',
+      targets,
+      group,
+      ttlMs: sent.ttlMs,
+      priority: 'normal',
+      collapseKey: sent.collapseKey,
+      title: sent.title,
+      message: sent.body,
+      data: new Uint8Array(0),
+      ...(random() < 0.5 && { idempotencyKey: `key-${sent.n}` }),
+    }
+    const to = group ? group.name : targets.map((target) => Number.parseInt(target.device.slice(4), 36)).join()
+    trace.add('app', `sends ${sent.title} to ${to}${sent.ttlMs === LONG_MS ? '' : ` for ${sent.ttlMs} ms`}`)
+    for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
+      const accepted = await this.ask((core) => core.accept(command))
+      if (accepted) {
+        sent.accepted = accepted
+        trace.add('app', `${sent.title} accepted as ${accepted.id}`)
+        return
+      }
+      trace.add('app', `${sent.title} unknown`)
+      // Without a key a repeat would be another message.
+      if (command.idempotencyKey === undefined) return
+    }
+  }
+
+  /** Null: refused, or no answer. A core that is frozen answers late, one that crashed never. */
+  private ask<T>(question: (core: Delivery) => Promise<T>): Promise<T | null> {
+    const { clock, random } = this.world
+    const up = this.cores.filter((core) => core.isUp)
+    const core = up[between(random, [0, up.length - 1])]
+    const { client, delivery } = core ?? { client: null, delivery: null }
+    if (!client || !delivery) return sleep(clock, HTTP_MS * 100).then(() => null)
+    this.open++
+    return new Promise<T | null>((resolve) => {
+      const end = (answer: T | null) => {
+        giveUp()
+        resolve(answer)
+      }
+      const giveUp = clock.after(PATIENCE_MS, () => resolve(null))
+      client.clock.after(HTTP_MS, () => {
+        question(delivery).then(
+          (answer) => client.clock.after(HTTP_MS, () => end(answer)),
+          (error: unknown) => {
+            this.world.trace.note(core?.name ?? '', `refuses: ${String(error)}`)
+            client.clock.after(HTTP_MS, () => end(null))
+          },
+        )
+      })
+    }).finally(() => {
+      this.open--
+    })
+  }
+}

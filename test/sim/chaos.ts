@@ -1,0 +1,163 @@
+/** What goes wrong in a run, one thing after the other, drawn from the world's random source. */
+import { sleep } from '../../src/clock.js'
+import type { SimClient } from './client.js'
+import { SILENT_MS } from './plan.js'
+import { between } from './random.js'
+import type { World } from './world.js'
+
+type Act = (world: World) => void
+
+/** Only what a device does in a good world. */
+const GENTLE: [weight: number, name: string, act: Act][] = [
+  [4, 'device leaves', (world) => leave(world, 4_000)],
+  [1, 'topic toggled', (world) => pick(world, world.devices)?.toggle('t2')],
+  [1, 'cancel', (world) => void world.app.cancelSome()],
+  [1, 'slow reader', (world) => slow(world)],
+]
+
+const ROUGH: typeof GENTLE = [
+  ...GENTLE,
+  [3, 'device crashes', (world) => crashDevice(world, false)],
+  [2, 'device vanishes', (world) => crashDevice(world, true)],
+  [2, 'device freezes', (world) => freezeDevice(world)],
+  [4, 'link is cut', (world) => pick(world, world.devices)?.link?.cut()],
+  [3, 'link is half open', (world) => lose(world)],
+  [3, 'worker crashes', (world) => crash(world, world.workers, false)],
+  [1, 'worker vanishes', (world) => crash(world, world.workers, true)],
+  [1, 'worker stops', (world) => stop(world, world.workers)],
+  [3, 'core crashes', (world) => crash(world, world.cores, false)],
+  [1, 'core vanishes', (world) => crash(world, world.cores, true)],
+  [1, 'core stops', (world) => stop(world, world.cores)],
+  [
+    3,
+    'freeze',
+    (world) =>
+      during(
+        world,
+        9_000,
+        (client) => client.freeze(),
+        (client) => client.thaw(),
+      ),
+  ],
+  [
+    3,
+    'partition',
+    (world) =>
+      during(
+        world,
+        12_000,
+        (client) => client.partition(),
+        (client) => client.heal(),
+      ),
+  ],
+  [3, 'connection lost', (world) => pick(world, world.clients)?.cutOff()],
+  [1, 'server stops', (world) => restartServer(world, false)],
+  [1, 'server is killed', (world) => restartServer(world, true)],
+  [1, 'clock is wrong', (world) => skew(world)],
+  [1, 'session table is lost', (world) => loseSessions(world)],
+]
+
+export async function wreak(world: World, untilMs: number): Promise<void> {
+  const { clock, random, plan, trace } = world
+  const acts = plan.calm ? GENTLE : ROUGH
+  const total = acts.reduce((sum, [weight]) => sum + weight, 0)
+  for (;;) {
+    await sleep(clock, between(random, plan.faultGapMs))
+    if (clock.now() >= untilMs) return
+    let at = random() * total
+    const found = acts.find(([weight]) => {
+      at -= weight
+      return at < 0
+    })
+    if (!found) continue
+    trace.add('chaos', found[1])
+    found[2](world)
+  }
+}
+
+function pick<T>(world: World, from: readonly T[]): T | undefined {
+  return from[between(world.random, [0, from.length - 1])]
+}
+
+function later(world: World, msMax: number, fn: () => void): void {
+  world.clock.after(between(world.random, [50, msMax]), fn)
+}
+
+function leave(world: World, msMax: number): void {
+  const device = pick(world, world.devices)
+  device?.stop()
+  later(world, msMax, () => device?.wake())
+}
+
+function crashDevice(world: World, silently: boolean): void {
+  const device = pick(world, world.devices)
+  device?.crash(silently)
+  later(world, 5_000, () => device?.wake())
+}
+
+function freezeDevice(world: World): void {
+  const { host } = pick(world, world.devices) ?? {}
+  host?.freeze()
+  later(world, 8_000, () => host?.thaw())
+}
+
+function lose(world: World): void {
+  const { link } = pick(world, world.devices) ?? {}
+  if (link) link.lost = true
+}
+
+function slow(world: World): void {
+  const { link } = pick(world, world.devices) ?? {}
+  if (!link) return
+  link.slowMs = between(world.random, [50, 800])
+  later(world, 6_000, () => {
+    link.slowMs = 0
+  })
+}
+
+interface Process {
+  readonly name: string
+  start(): void
+  crash(silently: boolean): void
+  stop(): void
+}
+
+function crash(world: World, processes: readonly Process[], silently: boolean): void {
+  const process = pick(world, processes)
+  world.trace.add('chaos', process?.name ?? '')
+  process?.crash(silently)
+  later(world, 4_000, () => process?.start())
+}
+
+function stop(world: World, processes: readonly Process[]): void {
+  const process = pick(world, processes)
+  world.trace.add('chaos', process?.name ?? '')
+  process?.stop()
+  later(world, 4_000, () => process?.start())
+}
+
+function during(world: World, msMax: number, begin: (c: SimClient) => void, end: (c: SimClient) => void): void {
+  const client = pick(world, world.clients)
+  if (!client) return
+  world.trace.add('chaos', client.name)
+  begin(client)
+  later(world, msMax, () => end(client))
+}
+
+function restartServer(world: World, kill: boolean): void {
+  const { fabric, random } = world
+  if (fabric.server.up) fabric.restartServer(between(random, [50, SILENT_MS]), kill)
+}
+
+/** Seconds, or an hour. */
+function skew(world: World): void {
+  const client = pick(world, world.clients)
+  if (!client) return
+  client.skewMs = between(world.random, world.random() < 0.5 ? [-5_000, 5_000] : [-3_600_000, 3_600_000])
+  world.trace.add('chaos', `${client.name} ${client.skewMs}`)
+}
+
+/** Only where somebody looks for it in time. */
+function loseSessions({ plan, fabric }: World): void {
+  if (plan.transport.auditMs < 60_000) fabric.server.stream('KV_SESSIONS').purge('>')
+}

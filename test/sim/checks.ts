@@ -1,0 +1,164 @@
+/** The invariants of the design, judged when everything has come to rest. Each reports the first thing that is wrong. */
+import { messagesStream, parkedStream } from '../../protocol/subjects.js'
+import { FINAL_KINDS } from '../../src/store/events.js'
+import { LONG_MS, type Sent } from './app-server.js'
+import type { SimDevice } from './device.js'
+import { type Fates, readFates } from './fates.js'
+import { PROJECTS } from './identities.js'
+import type { World } from './world.js'
+
+export async function check(world: World): Promise<void> {
+  checkRest(world)
+  const fates = readFates(world)
+  checkEnds(world, fates)
+  checkUnicast(world, fates)
+  checkGroups(world)
+  for (const device of world.devices) checkApp(world, device)
+  checkGaps(world, fates)
+  if (world.plan.calm) for (const device of world.devices) checkOrder(world, device)
+  await checkCounters(world, fates)
+}
+
+/** No record left in MESSAGES or PARKED, nobody waits. */
+function checkRest(world: World): void {
+  const { server } = world.fabric
+  for (let i = 0; i < world.plan.split; i++) {
+    for (const name of [messagesStream(i), parkedStream(i)]) {
+      const left = server.stream(name).next('>', 1)
+      if (left) world.fail('stuck', `${name} still holds ${left.subject} at ${left.sequence}`)
+    }
+  }
+  for (const device of world.devices) if (!device.isIdle) world.fail('stuck', `${device.label} does not come to rest`)
+}
+
+/** One end each. */
+function checkEnds(world: World, fates: Fates): void {
+  for (const fate of fates.all()) {
+    if (fate.accepted !== 1) world.fail('end', `target ${fate.id} has ${fate.accepted} accepted events`)
+    if (fate.finals.length !== 1) world.fail('end', `target ${fate.id} ended ${fate.finals.length} times`)
+  }
+}
+
+/** I1: every accepted target reached its device or ended otherwise; `delivered` is never a lie. */
+function checkUnicast(world: World, fates: Fates): void {
+  for (const sent of world.app.sent) {
+    if (sent.group) continue
+    for (const fate of fates.of(sent)) {
+      const device = world.devices.find((other) => other.name === fate.device)
+      const hasIt = device?.seen.some((seen) => seen.notification.id === fate.id) === true
+      if (fate.finals[0] === 'delivered' && !hasIt) {
+        world.fail('loss', `${sent.title} is delivered, and ${device?.label ?? fate.device} never saw it`)
+      }
+    }
+    if (!sent.accepted) continue
+    const ended = fates.of(sent).filter((fate) => fate.finals.length > 0)
+    if (ended.length !== sent.targets.length) {
+      world.fail('loss', `${sent.title} was accepted for ${sent.targets.length}, and ${ended.length} came to an end`)
+    }
+    if (sent.cancelled && !fates.of(sent).some((fate) => fate.finals[0] === 'cancelled')) {
+      world.fail('end', `${sent.title} was cancelled, and its end says otherwise`)
+    }
+  }
+}
+
+/** I1 of groups: who was in it when it was accepted got it, or a GAP. */
+function checkGroups(world: World): void {
+  for (const sent of world.app.sent) {
+    if (!sent.group || !sent.accepted || sent.ttlMs !== LONG_MS) continue
+    for (const device of world.devices) {
+      const { kind, name } = sent.group
+      const wasIn = device.memberships.some(
+        (m) =>
+          m.kind === kind &&
+          m.name === name &&
+          m.project === sent.project &&
+          m.fromMs < sent.calledAtMs &&
+          m.untilMs === Number.POSITIVE_INFINITY,
+      )
+      if (!wasIn || hasSeen(device, sent)) continue
+      const wasTold = device.gaps.some((gap) => gap.reason !== 'queue_overflow' && gap.atMs >= sent.calledAtMs)
+      if (!wasTold) world.fail('loss', `${device.label} was in ${sent.project}/${name} and never saw ${sent.title}`)
+    }
+  }
+}
+
+/** I2 and I5: the app saw each message once, and only what was meant for it. */
+function checkApp(world: World, device: SimDevice): void {
+  const first = new Map<string, number>()
+  for (const { notification, incarnation } of device.seen) {
+    const { title, possibleDuplicate, registrationId, group } = notification
+    const sent = world.app.sent[Number(title.slice(1)) - 1]
+    if (!sent || sent.body !== notification.message) {
+      world.fail('isolation', `${device.label} saw ${title}, which nobody sent like that`)
+      continue
+    }
+    if (group ? !isForGroup(device, sent, group) : !sent.targets.some((t) => isFor(t, device, registrationId))) {
+      world.fail('isolation', `${device.label} saw ${title}, which was not for it`)
+    }
+    const key = `${title} ${registrationId}`
+    const before = first.get(key)
+    if (before === undefined) first.set(key, incarnation)
+    if (before !== undefined && !possibleDuplicate) world.fail('duplicate', `${device.label} saw ${title} twice`)
+    if (possibleDuplicate && incarnation === 1) world.fail('duplicate', `${device.label}: ${title} again for no reason`)
+  }
+}
+
+function isFor(target: Sent['targets'][0], device: SimDevice, registrationId: string | null): boolean {
+  return target.device === device.name && target.registrationId === registrationId
+}
+
+function isForGroup(device: SimDevice, sent: Sent, group: { kind: string; name: string; project: string }): boolean {
+  const isSame = sent.group?.kind === group.kind && sent.group.name === group.name && sent.project === group.project
+  const isMember =
+    group.kind === 'app' ? device.projects.includes(group.project) : device.asked.has(`${group.project}/${group.name}`)
+  return isSame && isMember
+}
+
+/** The device is never told of more dropped messages than were; in a calm world of exactly as many. */
+function checkGaps(world: World, fates: Fates): void {
+  for (const device of world.devices) {
+    const overflows = device.gaps.filter((gap) => gap.reason === 'queue_overflow')
+    const told = overflows.reduce((sum, gap) => sum + gap.count, 0)
+    const dropped = [...fates.all()].filter(
+      (fate) => fate.device === device.name && fate.finals[0] === 'dropped',
+    ).length
+    if (told > dropped) world.fail('gap', `${device.label} was told of ${told} dropped messages; it were ${dropped}`)
+  }
+}
+
+/** I3, where nothing failed: each producer's messages in the order in which they were accepted. */
+function checkOrder(world: World, device: SimDevice): void {
+  const newest = new Map<string, number>()
+  for (const { notification } of device.seen) {
+    const sent = world.app.sent[Number(notification.title.slice(1)) - 1]
+    if (!sent) continue
+    const key = `${sent.producer} ${notification.registrationId ?? `${sent.group?.kind} ${sent.group?.name}`}`
+    const before = newest.get(key) ?? 0
+    if (before > sent.n) world.fail('order', `${device.label} saw m${sent.n} after m${before}`)
+    newest.set(key, Math.max(before, sent.n))
+  }
+}
+
+/** I4: the counters are what the events are, and what was accepted is what ended. */
+async function checkCounters(world: World, fates: Fates): Promise<void> {
+  const core = world.cores.find((other) => other.isUp)
+  if (!core?.delivery) return world.fail('stuck', 'no core is up')
+  for (const project of PROJECTS) {
+    const rows = await world.clock.settle(core.delivery.readCounters(project))
+    const counted = (what: string) => rows.reduce((sum, row) => sum + (row.counts[what] ?? 0), 0)
+    const own = [...fates.all()].filter((fate) => fate.project === project)
+    if (counted('accepted') !== own.length) {
+      world.fail('conservation', `${project}: ${counted('accepted')} counted as accepted, ${own.length} are`)
+    }
+    for (const kind of FINAL_KINDS) {
+      const ended = own.filter((fate) => fate.finals[0] === kind).length
+      if (counted(kind) !== ended)
+        world.fail('conservation', `${project}: ${counted(kind)} counted as ${kind}, ${ended} are`)
+    }
+    if (counted('pending') !== 0) world.fail('conservation', `${project}: ${counted('pending')} pending`)
+  }
+}
+
+function hasSeen(device: SimDevice, sent: Sent): boolean {
+  return device.seen.some((seen) => seen.notification.title === sent.title)
+}

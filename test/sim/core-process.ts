@@ -1,0 +1,102 @@
+/** One core process of the simulation: delivery, device requests, and the directory that these need. */
+import { Value } from 'typebox/value'
+import { CodedError } from '../../protocol/errors.js'
+import { DeviceService } from '../../src/core/devices.js'
+import { DeviceLimits } from '../../src/core/http/settings.js'
+import { encodeRegistrationId } from '../../src/core/registration-id.js'
+import { type Delivery, startDelivery } from '../../src/core/steps/delivery.js'
+import { Directory } from '../../src/core/tenants/directory.js'
+import { FabricError } from '../../src/fabric/fabric.js'
+import type { SimClient } from './client.js'
+import { keyring } from './identities.js'
+import type { WorldParts } from './parts.js'
+
+const LIMITS = Value.Default(DeviceLimits, {}) as DeviceLimits
+const RESTART_MS = 400
+
+export class CoreProcess {
+  client: SimClient | null = null
+  /** Null: not up (yet). */
+  delivery: Delivery | null = null
+  private stopParts: (() => Promise<void>) | null = null
+  private wanted = false
+
+  constructor(
+    readonly name: string,
+    private readonly world: WorldParts,
+  ) {}
+
+  get isUp(): boolean {
+    return this.delivery !== null
+  }
+
+  start(): void {
+    if (this.wanted) return
+    this.wanted = true
+    this.begin()
+  }
+
+  crash(silently: boolean): void {
+    this.wanted = false
+    this.client?.crash(silently)
+    this.forget()
+  }
+
+  /** SIGTERM. */
+  stop(): void {
+    if (!this.wanted || !this.stopParts) return
+    this.wanted = false
+    const { client, stopParts } = this
+    this.delivery = null
+    this.stopParts = null
+    void stopParts()
+      .then(() => client?.close())
+      .catch((error: unknown) => this.world.fail('internal', `${this.name} can not stop: ${String(error)}`))
+  }
+
+  private begin(): void {
+    const client = this.world.fabric.fabricFor(this.name)
+    this.client = client
+    this.run(client).catch((error: unknown) => {
+      if (this.client !== client) return
+      const isExpected = error instanceof FabricError || error instanceof CodedError
+      if (!isExpected) this.world.fail('internal', `${this.name} can not start: ${String(error)}`)
+      // As a process that exits and is started again.
+      this.world.trace.note(this.name, `did not start: ${String(error)}`)
+      client.crash()
+      this.forget()
+      this.world.clock.after(RESTART_MS, () => {
+        if (this.wanted && this.client === null) this.begin()
+      })
+    })
+  }
+
+  private async run(fabric: SimClient): Promise<void> {
+    const { clock } = fabric
+    const { random, plan } = this.world
+    const log = this.world.loggerOf(this.name)
+    const registrationKey = keyring.macKey('registration')
+    const directory = await Directory.start(fabric, log)
+    const devices = new DeviceService({ fabric, directory, registrationKey, limits: LIMITS, clock, log })
+    const delivery = await startDelivery({
+      ...{ fabric, clock, random, log },
+      settings: plan.core,
+      split: plan.split,
+      registrationIdOf: (address) => encodeRegistrationId(registrationKey, address),
+    })
+    devices.start()
+    this.stopParts = async () => {
+      await devices.stop()
+      await delivery.stop()
+      await directory.stop()
+    }
+    this.delivery = delivery
+    this.world.trace.note(this.name, 'is up')
+  }
+
+  private forget(): void {
+    this.client = null
+    this.delivery = null
+    this.stopParts = null
+  }
+}

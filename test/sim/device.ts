@@ -1,0 +1,253 @@
+/**
+ * One simulated device: the real client on a simulated host, disk and network, and the app behind it. What the app saw
+ * is written down outside, as an oracle: it survives every crash.
+ */
+import { sleep } from '../../src/clock.js'
+import { BorealisClient, type ClientEvents } from '../../src/device/client.js'
+import type { Registration } from '../../src/device/state.js'
+import { SimDisk } from './disk.js'
+import { Host } from './host.js'
+import { applicationOf, tokenOf } from './identities.js'
+import type { Link } from './link.js'
+import type { WorldParts } from './parts.js'
+import { between } from './random.js'
+
+type Notification = ClientEvents['notification'][0]
+
+export interface Seen {
+  notification: Notification
+  /** Of the device's start. */
+  incarnation: number
+  atMs: number
+  /** It came too late to be shown. */
+  expired: boolean
+}
+
+/** Where an app server can send to. */
+export interface KnownRegistration {
+  device: string
+  project: string
+  application: string
+  /** Number on the device. */
+  registration: number
+  registrationId: string
+}
+
+/** The device was told at `fromMs` that it belongs to the group, and asked to leave at `untilMs`. */
+export interface Membership {
+  kind: 'app' | 'topic'
+  project: string
+  name: string
+  fromMs: number
+  untilMs: number
+}
+
+const RETRY_MS = 700
+const URL = 'ws://push.sim/v1/device'
+
+export class SimDevice {
+  readonly seen: Seen[] = []
+  readonly gaps: { count: number; reason: string; atMs: number }[] = []
+  readonly registrations: KnownRegistration[] = []
+  readonly memberships: Membership[] = []
+  /** Topics that it ever asked for: a message of one may come although nobody confirmed it. */
+  readonly asked = new Set<string>()
+  incarnation = 0
+  crashes = 0
+  host: Host | null = null
+  link: Link | null = null
+  private client: BorealisClient | null = null
+  private closing = false
+  private readonly disk: SimDisk
+
+  constructor(
+    readonly name: string,
+    private readonly index: number,
+    readonly projects: readonly string[],
+    readonly topics: Set<string>,
+    private readonly handlerMs: readonly [number, number],
+    private readonly world: WorldParts,
+  ) {
+    const identity = { deviceId: name, token: tokenOf(name), expiresAtMs: 0, url: URL }
+    const { random, clock, diskFaults } = world
+    this.disk = new SimDisk(random, () => clock.now(), diskFaults, { kind: 'identity', identity })
+  }
+
+  get isUp(): boolean {
+    return this.client !== null
+  }
+
+  get isLive(): boolean {
+    return this.client?.state === 'live'
+  }
+
+  /** Nothing waits to be shown. */
+  get isIdle(): boolean {
+    return this.isLive && this.inbox() === 0
+  }
+
+  start(): void {
+    if (this.client || this.closing) return
+    const { clock, random, net, plan, trace } = this.world
+    const host = new Host(clock)
+    this.host = host
+    this.incarnation++
+    const dial = net.dialOf(host, `10.0.0.${this.index}`, (link) => {
+      this.link = link
+    })
+    const store = this.disk.open(host)
+    this.inbox = () => store.state.inbox.size
+    const client = new BorealisClient({ store, url: URL, settings: plan.device, clock: host.clock, random, dial })
+    this.client = client
+    this.listen(client, host)
+    trace.add(this.label, 'starts')
+    client.connect()
+    void this.enlist(client, host)
+  }
+
+  crash(silently: boolean): void {
+    if (!this.client || this.closing) return
+    this.world.trace.add(this.label, silently ? 'vanishes' : 'crashes')
+    this.crashes++
+    this.host?.crash()
+    this.disk.crash()
+    this.link?.deviceDied(silently)
+    this.client = null
+    this.host = null
+  }
+
+  /** In order. */
+  stop(): void {
+    const { client, host } = this
+    if (!client || this.closing) return
+    this.world.trace.add(this.label, 'stops')
+    this.closing = true
+    void client.close().then(() => {
+      host?.crash()
+      this.client = null
+      this.host = null
+      this.closing = false
+      if (this.wantedBack) this.start()
+      this.wantedBack = false
+    })
+  }
+
+  /** Up, or as soon as it has stopped. */
+  wake(): void {
+    if (this.closing) this.wantedBack = true
+    else this.start()
+  }
+
+  /** Leaves the topic, or joins it (again). */
+  toggle(topic: string): void {
+    const { client, host } = this
+    if (!client || !host || this.closing) return
+    if (!this.topics.delete(topic)) {
+      this.topics.add(topic)
+      void this.enlist(client, host)
+      return
+    }
+    this.world.trace.add(this.label, `leaves ${topic}`)
+    for (const project of this.projects) {
+      this.end(project, topic)
+      client.unsubscribe(topic, { application: applicationOf(project) }).catch(() => {
+        // Not registered, or given up: it may stay a member, which costs nobody anything.
+        this.world.trace.note(this.label, `could not leave ${topic}`)
+      })
+    }
+  }
+
+  get label(): string {
+    return `device${this.index}`
+  }
+
+  private wantedBack = false
+  private inbox: () => number = () => 0
+
+  private listen(client: BorealisClient, host: Host): void {
+    const { trace, random, clock } = this.world
+    const { incarnation } = this
+    const see = (notification: Notification, expired: boolean) => {
+      this.seen.push({ notification, incarnation, atMs: clock.now(), expired })
+      const mark = `${notification.possibleDuplicate ? ' again?' : ''}${expired ? ' too late' : ''}`
+      trace.add(this.label, `sees ${notification.title}${mark}`)
+    }
+    client.on('notification', (notification) => {
+      see(notification, false)
+      return sleep(host.clock, between(random, this.handlerMs))
+    })
+    client.on('expired', (notification) => see(notification, true))
+    client.on('gap', (gap) => {
+      this.gaps.push({ ...gap, atMs: clock.now() })
+      trace.add(this.label, `gap ${gap.reason} ${gap.count}`)
+    })
+    client.on('ready', ({ connection }) => trace.add(this.label, `ready ${connection}`))
+    client.on('closed', ({ code, name, reconnectInMs }) => {
+      trace.add(this.label, `closed ${code} ${name}`)
+      if (reconnectInMs === null && !this.closing) this.world.fail('internal', `${this.label} gave up: ${name}`)
+    })
+    client.on('error', (error) => {
+      trace.note(this.label, `error ${error.code} ${error.message}`)
+      if (error.code === 'bad_server_bytes') this.world.fail('internal', `${this.label}: ${error.message}`)
+    })
+  }
+
+  /** Registers and subscribes, however often that takes. */
+  private async enlist(client: BorealisClient, host: Host): Promise<void> {
+    for (const project of this.projects) {
+      const application = applicationOf(project)
+      const registration = await this.insist(client, host, () => client.register(application))
+      if (!registration) return
+      this.registered(project, registration)
+      for (const topic of [...this.topics]) {
+        this.asked.add(`${project}/${topic}`)
+        const done = await this.insist(client, host, async () => {
+          if (this.topics.has(topic)) await client.subscribe(topic, { application })
+          return true
+        })
+        if (!done) return
+        if (this.topics.has(topic)) this.join('topic', project, topic)
+      }
+    }
+  }
+
+  private async insist<T>(client: BorealisClient, host: Host, ask: () => Promise<T>): Promise<T | null> {
+    while (this.client === client && !this.closing) {
+      try {
+        return await ask()
+      } catch (error) {
+        this.world.trace.note(this.label, `is refused: ${String(error)}`)
+        await sleep(host.clock, RETRY_MS)
+      }
+    }
+    return null
+  }
+
+  private registered(project: string, { number, registrationId }: Registration): void {
+    this.join('app', project, applicationOf(project))
+    const known = this.registrations.find((other) => other.project === project)
+    if (known && known.registrationId !== registrationId) {
+      this.world.fail('isolation', `${this.label} has another registration of ${project} than before`)
+    }
+    if (known) return
+    this.world.trace.add(this.label, `is registered with ${project}`)
+    const application = applicationOf(project)
+    this.registrations.push({ device: this.name, project, application, registration: number, registrationId })
+  }
+
+  private join(kind: 'app' | 'topic', project: string, name: string): void {
+    const isIn = (m: Membership) =>
+      m.kind === kind && m.project === project && m.name === name && m.untilMs === Infinity
+    if (this.memberships.some(isIn)) return
+    this.world.trace.add(this.label, `is in ${project}/${name}`)
+    const fromMs = this.world.clock.now()
+    this.memberships.push({ kind, project, name, fromMs, untilMs: Number.POSITIVE_INFINITY })
+  }
+
+  private end(project: string, topic: string): void {
+    for (const membership of this.memberships) {
+      if (membership.project !== project || membership.name !== topic) continue
+      membership.untilMs = Math.min(membership.untilMs, this.world.clock.now())
+    }
+  }
+}

@@ -1,0 +1,61 @@
+/** A device's disk: what its state store confirmed survives a crash, what it did not confirm may or may not. */
+import { type Change, DeviceState } from '../../src/device/state.js'
+import type { StateStore } from '../../src/device/state-store.js'
+import type { Host } from './host.js'
+import { between, type Random } from './random.js'
+
+const SEEN_MAX = 10_000
+const WRITE_MS = [0, 8] as const
+
+export interface DiskFaults {
+  /** A write fails. */
+  failWrite: number
+}
+
+export class SimDisk {
+  /** Rebuilds the state. */
+  private readonly durable: Change[] = []
+  /** Written, and not confirmed: in order. */
+  private pending: Change[][] = []
+
+  constructor(
+    private readonly random: Random,
+    private readonly now: () => number,
+    private readonly faults: DiskFaults,
+    first: Change,
+  ) {
+    this.durable.push(first)
+  }
+
+  /** What is found after a start. */
+  open(host: Host): StateStore {
+    const state = new DeviceState(SEEN_MAX)
+    for (const change of this.durable) state.apply(change)
+    let lastMs = 0
+    return {
+      state,
+      write: (changes, done) => {
+        const write = [...changes]
+        this.pending.push(write)
+        const now = this.now()
+        lastMs = Math.max(now + between(this.random, WRITE_MS), lastMs)
+        host.clock.after(lastMs - now, () => done(this.commit(write)))
+      },
+      close: async () => {},
+    }
+  }
+
+  crash(): void {
+    const kept = between(this.random, [0, this.pending.length])
+    for (const write of this.pending.slice(0, kept)) this.durable.push(...write)
+    this.pending = []
+  }
+
+  private commit(write: Change[]): Error | null {
+    // A write that failed is kept with those that follow: the next success makes all of them durable.
+    if (this.random() < this.faults.failWrite) return new Error('the disk is full')
+    const end = this.pending.indexOf(write)
+    for (const earlier of this.pending.splice(0, end + 1)) this.durable.push(...earlier)
+    return null
+  }
+}

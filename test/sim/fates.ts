@@ -1,0 +1,68 @@
+/** What EVENTS says became of each target, read from the simulated server itself. */
+
+import { unpack } from 'msgpackr'
+import { eventsStream } from '../../protocol/subjects.js'
+import type { Sent } from './app-server.js'
+import type { World } from './world.js'
+
+export interface Fate {
+  id: string
+  parent: string
+  project: string
+  device: string
+  /** How many accepted events it has. */
+  accepted: number
+  /** Kinds of its final events. */
+  finals: string[]
+}
+
+export class Fates {
+  private readonly byId = new Map<string, Fate>()
+  private readonly byParent = new Map<string, Fate[]>()
+
+  fateOf(id: string): Fate {
+    let fate = this.byId.get(id)
+    if (!fate) {
+      fate = { id, parent: '', project: '', device: '', accepted: 0, finals: [] }
+      this.byId.set(id, fate)
+    }
+    return fate
+  }
+
+  adopt(fate: Fate): void {
+    const siblings = this.byParent.get(fate.parent)
+    if (siblings) siblings.push(fate)
+    else this.byParent.set(fate.parent, [fate])
+  }
+
+  all(): Iterable<Fate> {
+    return this.byId.values()
+  }
+
+  /** Of the targets of a message that was accepted. */
+  of(sent: Sent): Fate[] {
+    return sent.accepted ? (this.byParent.get(sent.accepted.id.toString()) ?? []) : []
+  }
+}
+
+/** Fields of an event, as src/store/events.ts writes them: read here on our own, so that a fault there shows. */
+export function readFates(world: World): Fates {
+  const fates = new Fates()
+  for (let i = 0; i < world.plan.split; i++) {
+    const stream = world.fabric.server.stream(eventsStream(i))
+    for (let record = stream.next('event.>', 1); record; record = stream.next('event.>', record.sequence + 1)) {
+      const [, , id, kind] = record.subject.split('.')
+      if (id === undefined || (kind !== 'accepted' && kind !== 'final')) continue
+      const fields = unpack(record.body) as unknown[]
+      const fate = fates.fateOf(id)
+      if (kind === 'accepted') {
+        fate.accepted++
+        fate.parent = String(fields[1])
+        fate.project = String(fields[2])
+        fate.device = String(fields[4])
+        fates.adopt(fate)
+      } else fate.finals.push(String(fields[1]))
+    }
+  }
+  return fates
+}

@@ -1,0 +1,97 @@
+/** The simulated network between devices and workers: who listens, who is connected to whom. */
+import type { Dial } from '../../src/device/dial.js'
+import type { SocketHandlers, Sockets } from '../../src/transport/socket.js'
+import type { SimClient } from './client.js'
+import type { Host } from './host.js'
+import { Link, type LinkWorld } from './link.js'
+import { between } from './random.js'
+
+const REFUSED = 1006
+const PORT = 7700
+
+export class SimNet {
+  private readonly listening: SimSockets[] = []
+
+  constructor(readonly world: LinkWorld) {}
+
+  socketsOf(process: SimClient): SimSockets {
+    return new SimSockets(this, process)
+  }
+
+  /** A port that all workers share, as SO_REUSEPORT does it: each connection goes to any of them. */
+  dialOf(host: Host, address: string, onLink: (link: Link) => void): Dial {
+    return (_url, events) => {
+      const { random, latencyMs } = this.world
+      const worker = this.listening[between(random, [0, this.listening.length - 1])]
+      if (!worker) {
+        host.clock.after(between(random, latencyMs), () => events.closed(REFUSED, 0, 'nobody listens'))
+        return NOWHERE
+      }
+      const link = worker.connect(address, host, events)
+      onLink(link)
+      return {
+        send: (bytes) => link.fromDevice(bytes),
+        close: (code) => link.closeFromDevice(code),
+        pause: () => link.pause(),
+        resume: () => link.resume(),
+      }
+    }
+  }
+
+  add(sockets: SimSockets): void {
+    this.listening.push(sockets)
+  }
+
+  remove(sockets: SimSockets): void {
+    const at = this.listening.indexOf(sockets)
+    if (at >= 0) this.listening.splice(at, 1)
+  }
+}
+
+const NOWHERE = { send: () => {}, close: () => {}, pause: () => {}, resume: () => {} }
+
+/** The sockets of one worker. */
+export class SimSockets implements Sockets {
+  readonly links = new Set<Link>()
+  private handlers: SocketHandlers | null = null
+
+  constructor(
+    private readonly net: SimNet,
+    private readonly process: SimClient,
+  ) {}
+
+  async listen(handlers: SocketHandlers): Promise<number> {
+    this.handlers = handlers
+    this.net.add(this)
+    return PORT
+  }
+
+  refuse(): void {
+    this.net.remove(this)
+  }
+
+  publish(topic: string, bytes: Uint8Array): number {
+    let count = 0
+    for (const link of [...this.links]) if (link.joined.has(topic) && link.sendOrClose(bytes)) count++
+    return count
+  }
+
+  close(): void {
+    this.crash(false)
+  }
+
+  connect(address: string, host: Host, events: Parameters<Dial>[1]): Link {
+    if (!this.handlers) throw new Error('nobody listens')
+    const onEnd = (ended: Link) => void this.links.delete(ended)
+    const link = new Link(this.net.world, address, host.clock, events, this.process.clock, this.handlers, onEnd)
+    this.links.add(link)
+    link.connect()
+    return link
+  }
+
+  /** The process is gone, and with it every socket. */
+  crash(silently: boolean): void {
+    this.refuse()
+    for (const link of [...this.links]) link.workerDied(silently)
+  }
+}

@@ -1,0 +1,122 @@
+/** What one seed stands for: how large its world is, how its parts are set, what may go wrong in it. */
+import { Value } from 'typebox/value'
+import { CoreSettings } from '../../src/core/settings.js'
+import type { DeviceSettings } from '../../src/device/settings.js'
+import { TransportSettings } from '../../src/transport/settings.js'
+import type { Faults } from './faults.js'
+import { between, type Random } from './random.js'
+
+export interface Plan {
+  /** Nothing fails: devices only come and go in order. Then order is checked as well. */
+  calm: boolean
+  cores: number
+  workers: number
+  devices: number
+  split: number
+  producers: number
+  /** Most messages of one producer. */
+  messagesMax: number
+  /** Between two messages of a producer. */
+  gapMs: readonly [number, number]
+  /** How long messages are sent and faults happen. */
+  busyMs: number
+  /** Between two faults. */
+  faultGapMs: readonly [number, number]
+  /** What the fabric does to single messages all the time. */
+  faults: Partial<Faults>
+  failWrite: number
+  core: CoreSettings
+  transport: TransportSettings
+  device: Partial<DeviceSettings>
+}
+
+const CORE = Value.Default(CoreSettings, {}) as CoreSettings
+const TRANSPORT = Value.Default(TransportSettings, {}) as TransportSettings
+
+/** How long a silent connection to the server stays up: shorter than in life, so that a run is. */
+export const SILENT_MS = 6_000
+
+export function planOf(random: Random): Plan {
+  const chance = (probability: number) => random() < probability
+  const some = <T>(...values: T[]): T => values[between(random, [0, values.length - 1])] as T
+  const calm = chance(0.2)
+  const split = some(1, 1, 2)
+  return {
+    calm,
+    cores: some(1, 2, 2),
+    workers: some(1, 2, 2, 3),
+    devices: some(1, 2, 3, 4, 6),
+    split,
+    producers: some(1, 2, 3),
+    messagesMax: some(5, 15, 40),
+    gapMs: some([1, 20], [20, 400], [100, 1_500]),
+    busyMs: some(4_000, 8_000, 16_000),
+    faultGapMs: some([100, 1_500], [500, 4_000], [2_000, 8_000]),
+    faults: calm ? {} : messageFaults(random),
+    failWrite: calm ? 0 : some(0, 0, 0.01),
+    core: {
+      ...CORE,
+      leaseMs: 3_000,
+      routePendingMax: some(4, 64, 1_000),
+      ackWaitMs: some(2_500, 6_000),
+      silentMs: some(400, 1_500),
+      sweepMs: 200,
+      batchItemsMax: some(2, 256),
+      sessionsCachedMax: some(1, 1_000),
+      parkedMax: some(2, 4, 100),
+      controlTimeoutMs: some(300, 1_000),
+      retryMs: some(100, 500),
+      drainMs: 1_000,
+      expiryBucketMs: 1_000,
+      checkpointMs: some(500, 2_000),
+    },
+    transport: {
+      ...TRANSPORT,
+      instance: 'sim',
+      keepaliveMs: 8_000,
+      windowMax: some(1, 2, 8, 64),
+      heldMax: some(1, 4, 64),
+      backpressureBytesMax: some(600, 1_048_576),
+      catchUpsInFlightMax: some(1, 64),
+      catchUpBufferedBytesMax: some(300, 65_536),
+      groupCacheBytesMax: some(1, 400, 65_536),
+      groupTopicsMax: some(1, 65_536),
+      settlesMax: some(2, 1_000),
+      settleRepeatMs: 500,
+      fabricTimeoutMs: 2_000,
+      auditMs: some(10_000, 100_000_000),
+      drainMs: 500,
+      drainGraceMs: 500,
+      ticketSeconds: some(10, 86_400),
+    },
+    device: {
+      reconnectBaseMs: 200,
+      reconnectCapMs: 2_000,
+      stableMs: 2_000,
+      connectTimeoutMs: 3_000,
+      welcomeTimeoutMs: 4_000,
+      pongTimeoutMs: 3_000,
+      requestTimeoutMs: 4_000,
+      requestAttemptsMax: 20,
+      inboxMax: some(2, 1_000),
+    },
+  }
+}
+
+function messageFaults(random: Random): Partial<Faults> {
+  const often = (high: number) => (random() < 0.35 ? random() * high : 0)
+  return {
+    latencyMs: random() < 0.3 ? [1, 60] : [1, 4],
+    overtake: often(0.5),
+    dropCore: often(0.2),
+    loseRequest: often(0.08),
+    loseAnswer: often(0.08),
+    refuseAppend: often(0.08),
+    loseAck: often(0.2),
+    redeliver: often(0.2),
+    tailDelayMs: random() < 0.3 ? [0, 400] : [0, 0],
+    staleRead: often(0.5),
+    undoDelete: often(1),
+    reconnectMs: [50, 800],
+  }
+}

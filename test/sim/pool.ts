@@ -1,0 +1,101 @@
+/** Many seeds, on all cores: one child process for each, which gets the next seeds as soon as it is done with some. */
+import { type ChildProcess, fork } from 'node:child_process'
+import { availableParallelism } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { runSeed, type SeedViolation } from './run.js'
+
+/** So few are run here: a process costs more. */
+const ALONE_MAX = 20
+const BATCH = 10
+
+export interface SeedRange {
+  first: number
+  count: number
+}
+
+export interface PoolOptions {
+  onProgress?: (done: number, violations: number) => void
+  /** No further seeds are begun after the first violation. */
+  stopEarly?: boolean
+  /** Where run-child.js is: a mutated copy of the tree has its own. */
+  child?: string
+  /** Most processes. */
+  processesMax?: number
+}
+
+export interface PoolResult {
+  seeds: number
+  /** In the order of seeds. */
+  violations: SeedViolation[]
+}
+
+export interface BatchReport {
+  done: number
+  violations: SeedViolation[]
+}
+
+export async function runSeeds({ first, count }: SeedRange, options: PoolOptions = {}): Promise<PoolResult> {
+  const result: PoolResult = { seeds: 0, violations: [] }
+  const take = ({ done, violations }: BatchReport) => {
+    result.seeds += done
+    result.violations.push(...violations)
+    options.onProgress?.(result.seeds, result.violations.length)
+  }
+  let next = first
+  const end = first + count
+  const batch = (): SeedRange | null => {
+    const isOver = next >= end || (options.stopEarly === true && result.violations.length > 0)
+    if (isOver) return null
+    const range = { first: next, count: Math.min(BATCH, end - next) }
+    next += range.count
+    return range
+  }
+  const isAlone = count <= ALONE_MAX && options.child === undefined
+  if (isAlone) for (let range = batch(); range; range = batch()) take(await runBatch(range))
+  else {
+    const processes = Math.min(options.processesMax ?? availableParallelism(), Math.ceil(count / BATCH))
+    const child = options.child ?? fileURLToPath(new URL('run-child.js', import.meta.url))
+    await Promise.all(Array.from({ length: processes }, () => serve(child, batch, take)))
+  }
+  result.violations.sort((a, b) => a.seed - b.seed)
+  return result
+}
+
+export async function runBatch({ first, count }: SeedRange): Promise<BatchReport> {
+  const violations: SeedViolation[] = []
+  for (let seed = first; seed < first + count; seed++) {
+    const { violation } = await runSeed(seed)
+    if (violation) violations.push({ seed, ...violation })
+  }
+  return { done: count, violations }
+}
+
+/** Feeds one child until nothing is left. Rejects where it ends before. */
+function serve(path: string, batch: () => SeedRange | null, take: (report: BatchReport) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = fork(path, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], execArgv: ['--no-warnings'] })
+    const feed = () => {
+      const range = batch()
+      if (range) child.send(range)
+      else child.disconnect()
+    }
+    child.on('message', (report: BatchReport) => {
+      take(report)
+      feed()
+    })
+    child.on('error', reject)
+    child.on('exit', (code, signal) => {
+      if (code === 0) resolve()
+      else reject(new Error(`a process of the simulation ended: ${signal ?? code}`))
+    })
+    feed()
+    endWith(child)
+  })
+}
+
+/** A child must not outlive this process. */
+function endWith(child: ChildProcess): void {
+  const kill = () => void child.kill('SIGKILL')
+  process.once('exit', kill)
+  child.once('exit', () => process.off('exit', kill))
+}

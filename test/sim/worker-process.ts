@@ -1,0 +1,109 @@
+/** One transport worker process of the simulation. */
+import { FabricError } from '../../src/fabric/fabric.js'
+import { workerId } from '../../src/store/workers.js'
+import { Worker } from '../../src/transport/worker.js'
+import type { SimClient } from './client.js'
+import { ISSUER, keyring } from './identities.js'
+import type { SimSockets } from './net.js'
+import type { WorldParts } from './parts.js'
+
+const KEYS = keyring.transportKeys()
+const CONNECTIONS_MAX = 1_000
+const RESTART_MS = 400
+
+export class WorkerProcess {
+  client: SimClient | null = null
+  private sockets: SimSockets | null = null
+  private worker: Worker | null = null
+  private wanted = false
+
+  constructor(
+    private readonly index: number,
+    private readonly world: WorldParts,
+  ) {}
+
+  get name(): string {
+    return `worker${this.index}`
+  }
+
+  get isUp(): boolean {
+    return this.worker !== null
+  }
+
+  get links() {
+    return [...(this.sockets?.links ?? [])]
+  }
+
+  start(): void {
+    if (this.wanted) return
+    this.wanted = true
+    this.begin()
+  }
+
+  crash(silently: boolean): void {
+    this.wanted = false
+    this.client?.crash(silently)
+    this.sockets?.crash(silently)
+    this.forget()
+  }
+
+  /** SIGTERM: drains. */
+  stop(): void {
+    const { worker, client } = this
+    if (!this.wanted || !worker) return
+    this.wanted = false
+    this.worker = null
+    worker.stop().then(
+      () => client?.close(),
+      (error: unknown) => {
+        if (!(error instanceof FabricError)) this.world.fail('internal', `${this.name} can not stop: ${String(error)}`)
+        // The supervisor kills what does not leave.
+        client?.crash()
+      },
+    )
+  }
+
+  private begin(): void {
+    const { fabric, net, plan, clock } = this.world
+    const client = fabric.fabricFor(this.name)
+    const sockets = net.socketsOf(client)
+    this.client = client
+    this.sockets = sockets
+    const worker = new Worker({
+      fabric: client,
+      clock: client.clock,
+      sockets,
+      settings: plan.transport,
+      split: plan.split,
+      keys: KEYS,
+      issuer: ISSUER,
+      worker: workerId(this.index, clock.now()),
+      connectionsMax: CONNECTIONS_MAX,
+      descriptors: () => null,
+      log: this.world.loggerOf(this.name),
+    })
+    worker.start().then(
+      () => {
+        if (this.client !== client) return
+        this.worker = worker
+        this.world.trace.note(this.name, 'is up')
+      },
+      (error: unknown) => {
+        if (this.client !== client) return
+        if (!(error instanceof FabricError)) this.world.fail('internal', `${this.name} can not start: ${String(error)}`)
+        client.crash()
+        sockets.crash(false)
+        this.forget()
+        clock.after(RESTART_MS, () => {
+          if (this.wanted && this.client === null) this.begin()
+        })
+      },
+    )
+  }
+
+  private forget(): void {
+    this.client = null
+    this.sockets = null
+    this.worker = null
+  }
+}

@@ -1,0 +1,178 @@
+/**
+ * One run of the simulation: cores, workers, devices and app servers on one virtual clock over one simulated server; a
+ * time of faults; then everything is healed, comes to rest, and is judged (checks.ts). The seed decides all of it.
+ */
+
+import { CodedError } from '../../protocol/errors.js'
+import { Bucket, messagesStream, parkedStream } from '../../protocol/subjects.js'
+import { FabricError } from '../../src/fabric/fabric.js'
+import type { Logger } from '../../src/observe/log.js'
+import { type ApplicationRecord, type ProjectRecord, RecordTable } from '../../src/store/tenants.js'
+import { AppServer } from './app-server.js'
+import { wreak } from './chaos.js'
+import { check } from './checks.js'
+import type { SimClient } from './client.js'
+import { VirtualClock } from './clock.js'
+import { CoreProcess } from './core-process.js'
+import { SimDevice } from './device.js'
+import { SimFabric } from './fabric.js'
+import { applicationOf, deviceName, PROJECTS, START_MS } from './identities.js'
+import { SimNet } from './net.js'
+import type { Invariant, Violation, WorldParts } from './parts.js'
+import { type Plan, planOf, SILENT_MS } from './plan.js'
+import { between, type Random, seeded } from './random.js'
+import { Trace } from './trace.js'
+import { WorkerProcess } from './worker-process.js'
+
+const QUIET_FAULTS = { silentMs: SILENT_MS, reconnectMs: [50, 800] } as const
+/** Everything has to come to rest in this time once nothing fails any more. */
+const REST_MS_MAX = 240_000
+const LOOK_MS = 1_000
+/** Longer than the longest redelivery wait. */
+const AFTER_REST_MS = 9_000
+const WARM_UP_MS = 1_500
+
+export interface RunResult {
+  violation: Violation | null
+  digest: string
+  lines: string[]
+  /** Virtual time that the run took. */
+  virtualMs: number
+  sent: number
+}
+
+export class World implements WorldParts {
+  readonly clock = new VirtualClock(START_MS)
+  readonly random: Random
+  readonly plan: Plan
+  readonly fabric: SimFabric
+  readonly net: SimNet
+  readonly diskFaults = { failWrite: 0 }
+  readonly trace: Trace
+  readonly cores: CoreProcess[]
+  readonly workers: WorkerProcess[]
+  readonly devices: SimDevice[]
+  readonly app: AppServer
+  violation: Violation | null = null
+
+  constructor(
+    readonly seed: number,
+    isTraced: boolean,
+  ) {
+    const { clock } = this
+    this.random = seeded(seed)
+    this.plan = planOf(this.random)
+    const { plan, random } = this
+    this.trace = new Trace(() => clock.now() - START_MS, isTraced)
+    const options = { random, clock, faults: QUIET_FAULTS, store: { split: plan.split } }
+    this.fabric = new SimFabric(options)
+    if (isTraced)
+      this.fabric.server.observe = (what, subject, n) => this.trace.note('nats', `${what} ${subject} ${n || ''}`)
+    const { backpressureBytesMax } = plan.transport
+    this.net = new SimNet({ random, now: () => clock.now(), latencyMs: [1, 5], backpressureBytesMax })
+    this.cores = Array.from({ length: plan.cores }, (_, i) => new CoreProcess(`core${i}`, this))
+    this.workers = Array.from({ length: plan.workers }, (_, i) => new WorkerProcess(i, this))
+    this.devices = Array.from({ length: plan.devices }, (_, i) => this.makeDevice(i))
+    this.app = new AppServer(this, this.cores, this.devices)
+  }
+
+  /** Connections to the server of all processes that run. */
+  get clients(): SimClient[] {
+    return [...this.cores, ...this.workers].map(({ client }) => client).filter((client) => client !== null)
+  }
+
+  async run(): Promise<RunResult> {
+    const { clock, plan, fabric, trace, app } = this
+    await this.prepare()
+    for (const part of [...this.cores, ...this.workers, ...this.devices]) part.start()
+    await clock.run(WARM_UP_MS)
+    Object.assign(fabric.faults, plan.faults, QUIET_FAULTS)
+    this.diskFaults.failWrite = plan.failWrite
+    const untilMs = clock.now() + plan.busyMs
+    const busy = [wreak(this, untilMs)]
+    for (let producer = 0; producer < plan.producers; producer++) busy.push(app.produce(producer, untilMs))
+    await clock.settle(Promise.all(busy))
+    this.heal()
+    const restMs = clock.now() + REST_MS_MAX
+    while (!this.isAtRest() && clock.now() < restMs && !this.violation) await clock.run(LOOK_MS)
+    await clock.run(AFTER_REST_MS)
+    if (!this.violation) await check(this)
+    const virtualMs = clock.now() - START_MS
+    return { violation: this.violation, digest: trace.digest, lines: trace.lines, virtualMs, sent: app.sent.length }
+  }
+
+  /** The first one counts. */
+  fail(invariant: Invariant, what: string): void {
+    this.trace.add('VIOLATION', `${invariant}: ${what}`)
+    this.violation ??= { invariant, what }
+  }
+
+  /** Errors of the store are life; any other that is logged is a fault of ours. */
+  loggerOf(who: string): Logger {
+    const take = (severity: string) => (fields: { error?: unknown }, message: string) => {
+      const { error } = fields
+      this.trace.note(
+        who,
+        `${severity}: ${message} ${JSON.stringify({ ...fields, error: error && String(error) }, digits)}`,
+      )
+      const isOfStore = error instanceof FabricError || error instanceof CodedError
+      if (severity === 'error' || (error !== undefined && !isOfStore)) {
+        this.fail('internal', `${who}: ${message}: ${error instanceof Error ? error.stack : String(error)}`)
+      }
+    }
+    const levels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace']
+    return Object.fromEntries(levels.map((level) => [level, take(level)])) as unknown as Logger
+  }
+
+  /** Everything that is owed was done, as far as the store and the devices show. */
+  isAtRest(): boolean {
+    const { server } = this.fabric
+    for (let i = 0; i < this.plan.split; i++) {
+      for (const name of [messagesStream(i), parkedStream(i)])
+        if (server.stream(name).state().messages > 0) return false
+    }
+    return this.app.isIdle && this.devices.every((device) => device.isIdle)
+  }
+
+  private heal(): void {
+    const { fabric, trace } = this
+    trace.add('chaos', 'all is healed')
+    fabric.heal()
+    Object.assign(fabric.faults, QUIET_FAULTS)
+    this.diskFaults.failWrite = 0
+    for (const client of this.clients) {
+      client.skewMs = 0
+      client.heal()
+      client.thaw()
+    }
+    for (const device of this.devices) device.host?.thaw()
+    for (const { links } of this.workers) for (const link of links) link.slowMs = 0
+    for (const part of [...this.cores, ...this.workers]) part.start()
+    for (const device of this.devices) device.wake()
+  }
+
+  private async prepare(): Promise<void> {
+    const { fabric, clock } = this
+    const admin = fabric.fabricFor('admin')
+    const projects = new RecordTable<ProjectRecord>(admin.table(Bucket.PROJECTS), 'project')
+    const applications = new RecordTable<ApplicationRecord>(admin.table(Bucket.APPLICATIONS), 'application')
+    const serviceAccount = { clientId: 'client', keys: [] }
+    for (const id of PROJECTS) {
+      const at = { createdAtMs: START_MS, updatedAtMs: START_MS }
+      await clock.settle(projects.create({ v: 1, id, name: id, isActive: true, serviceAccount, ...at }))
+      const application = { id: applicationOf(id), project: id, name: id, createdAtMs: START_MS }
+      await clock.settle(applications.create({ v: 1, ...application }))
+    }
+    await admin.close()
+  }
+
+  private makeDevice(index: number): SimDevice {
+    const { random } = this
+    const projects = PROJECTS.filter((_, i) => i === index % PROJECTS.length || random() < 0.3)
+    const topics = new Set(['t1', 't2'].filter(() => random() < 0.6))
+    const handlerMs: [number, number] = random() < 0.2 ? [0, 400] : [0, 10]
+    return new SimDevice(deviceName(between(random, [0, 1_000]) * 10 + index), index, projects, topics, handlerMs, this)
+  }
+}
+
+const digits = (_: string, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)
