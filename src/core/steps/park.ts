@@ -61,8 +61,18 @@ export class Parker {
       await Promise.allSettled(expiries)
       throw error
     }
-    await Promise.all(expiries)
+    await Promise.all([...expiries, this.takeOutEnded(device, messages)])
     return results
+  }
+
+  /**
+   * Append, then look, as with sessions: whoever ends a message (cancel, expiry) writes the event and then looks into the
+   * queue. So of the two one sees the other, and what has ended does not stay in the queue.
+   */
+  private async takeOutEnded(device: string, messages: readonly StoredMessage[]): Promise<void> {
+    const finals = await Promise.all(messages.map((message) => this.options.events.readFinal(message.id)))
+    const ended = messages.filter((_, index) => finals[index] !== null).map((message) => message.id)
+    if (ended.length > 0) await this.options.queue.remove(device, new Set(ended), this.options.clock.now())
   }
 
   private scheduleExpiry(message: StoredMessage, parkedSequence: number): Promise<void> {

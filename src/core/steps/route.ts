@@ -24,6 +24,7 @@ import type { SessionEntry } from '../../store/sessions.js'
 import type { CoreSettings } from '../settings.js'
 import { InHand, type Target } from './in-hand.js'
 import { Lanes } from './lanes.js'
+import { isExpired, isOnlyNow, onlyNowReason } from './only-now.js'
 import type { Parker } from './park.js'
 import type { Liveness, SecondLook, SessionLookup } from './second-look.js'
 import { SessionCache, sameSession } from './session-cache.js'
@@ -59,6 +60,8 @@ export class Router {
   private subscriptions: Subscription[] = []
   private cancelSweep: (() => void) | null = null
   private sweeps = 0
+  /** Highest sequence that came: first deliveries come in the order of the stream. */
+  private seenSequence = 0
   private stopping = false
 
   constructor(private readonly options: RouterOptions) {
@@ -115,7 +118,9 @@ export class Router {
   }
 
   private take(message: StoredMessage, delivery: Delivery): void {
-    const redelivered = delivery.deliveryCount > 1
+    // A nats-server that was killed may bring back what was acknowledged, and call it a first delivery.
+    const redelivered = delivery.deliveryCount > 1 || delivery.sequence <= this.seenSequence
+    this.seenSequence = Math.max(this.seenSequence, delivery.sequence)
     const target: Target = {
       message,
       delivery,
@@ -380,17 +385,6 @@ const isStored = (append: Promise<void>) =>
     () => true,
     () => false,
   )
-
-/** ttl 0s: only for a device that is connected now; never parked. */
-const isOnlyNow = (message: StoredMessage) => message.expiresAtMs <= message.acceptedAtMs
-
-/** "Now" is not over while the message is on its way; clocks of core processes may differ by so much. */
-const ON_ITS_WAY_MS = 30_000
-
-const isExpired = (message: StoredMessage, nowMs: number) =>
-  isOnlyNow(message) ? message.acceptedAtMs + ON_ITS_WAY_MS <= nowMs : message.expiresAtMs <= nowMs
-
-const onlyNowReason = (target: Target) => (target.session || target.redelivered ? 'not_acknowledged' : 'not_connected')
 
 /** Takes from the front of a lane what wants the same. */
 function takeWhile(queue: Target[], next: Target['next']): Target[] {
