@@ -58,10 +58,11 @@ t.test('the same idempotency key: the same ids, stored once, however late and ho
   const targets = await place.run(core.events.readTargets(first?.id ?? 0n))
   t.equal(targets?.targets.length, 2)
   for (const target of targets?.targets ?? []) await place.run(core.final(target.id))
-  await place.sim.clock.run(600_000)
+  await place.sim.clock.run(130_000)
   t.same(await place.run(again()), first, 'long after the duplicate window')
   await place.sim.clock.run(1_000)
   t.equal(worker.items.length, 2)
+  for (const device of devices) t.same(await place.run(core.queue.walk(device)), [], 'nor is a second one parked')
 })
 
 t.test('a key is of its project, and of its message', async (t) => {
@@ -93,7 +94,7 @@ t.test('a core that died between two targets: the repeat stores the rest', async
 })
 
 t.test('the store away, full or silent: refused with a code, never falsely accepted', async (t) => {
-  const place = new SimInstallation()
+  const place = new SimInstallation({ store: { messagesBytesMax: 1024 * 1024 } })
   const core = await place.core(idle)
   place.sim.faults.refuseAppend = 1
   await t.rejects(place.run(core.accept(command([deviceName(1)]))), { code: 'unavailable' })
@@ -102,10 +103,10 @@ t.test('the store away, full or silent: refused with a code, never falsely accep
   await t.rejects(place.run(core.accept(command([deviceName(1)]))), { code: 'unavailable' })
   place.sim.heal()
   await place.sim.clock.run(20_000)
-  const message = 'x'.repeat(60_000)
+  const message = 'x'.repeat(20_000)
   let full: unknown
-  for (let n = 0; n < 20_000 && full === undefined; n += 100) {
-    const sent = Array.from({ length: 100 }, () => core.accept(command([deviceName(n)], { message })))
+  for (let n = 0; n < 100 && full === undefined; n += 10) {
+    const sent = Array.from({ length: 10 }, () => core.accept(command([deviceName(n)], { message })))
     const results = await place.run(Promise.allSettled(sent))
     full = results.find((result) => result.status === 'rejected')?.reason
   }
@@ -120,7 +121,8 @@ t.test('a group message is written once', async (t) => {
   const group = { kind: 'topic' as const, name: 'news.sport' }
   const changes = { type: 'topic' as const, group, targets: [], idempotencyKey: 'g' }
   const { id } = await place.run(core.accept(command([], changes)))
-  t.equal((await place.run(core.accept(command([], changes)))).id, id)
+  await place.sim.clock.run(130_000)
+  t.equal((await place.run(core.accept(command([], changes)))).id, id, 'also long after the duplicate window')
   const log = place.sim.fabricFor('test').log(BROADCAST_STREAM)
   t.equal((await place.run(log.state())).messages, 1)
   const record = await place.run(log.at(1))

@@ -134,16 +134,19 @@ t.test('a message that is in the queue already is not appended again', async (t)
   t.same(await owed(), idsOf([first, second]))
 })
 
-t.test('copies count once', async (t) => {
-  const { park, parker, message, owed, lastDropped } = setUp(2)
-  const [first, second, third] = [message(), message(), message()]
+t.test('copies count once, and go together', async (t) => {
+  const { park, parker, message, owed, lastDropped, finalKind } = setUp(3)
+  const [first, second, third, fourth] = [message(), message(), message(), message()]
   // Without knowing of the first try, as when two routers have the message at once.
   await park(parker, [first, second])
-  await park(parker, [first])
-  t.equal(await lastDropped(), 0, 'a copy pushes nothing out')
+  t.same(await park(parker, [first]), ['parked'])
+  t.same(await owed(), idsOf([first, second, first]))
   await park(parker, [third])
+  t.equal(await lastDropped(), 0, 'a copy pushes nothing out')
+  await park(parker, [fourth])
   t.equal(await lastDropped(), 1)
-  t.same(new Set(await owed()), new Set(idsOf([second, third])))
+  t.equal(await finalKind(first), 'dropped')
+  t.same(await owed(), idsOf([second, third, fourth]))
 })
 
 t.test('a collapse key replaces within its registration', async (t) => {

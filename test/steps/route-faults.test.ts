@@ -2,8 +2,9 @@
 import t from 'tap'
 import { Outcome } from '../../protocol/envelope.js'
 import { rxSubject } from '../../protocol/subjects.js'
+import { type Fabric, FabricError, type Log } from '../../src/fabric/fabric.js'
 import { ParkedQueue } from '../../src/store/parked.js'
-import { command, deviceName } from '../support/core.js'
+import { command, deviceName, startTestCore } from '../support/core.js'
 import { SIM_SPLIT, SimInstallation } from '../support/sim-core.js'
 
 const HOUR_MS = 3_600_000
@@ -188,6 +189,84 @@ t.test('the order of those parked is that of their acceptance', async (t) => {
     ids,
   )
 })
+
+t.test('a message behind one that is being parked waits for it', async (t) => {
+  const place = new SimInstallation({ faults: { latencyMs: [5, 5] } })
+  const worker = place.worker()
+  const core = await place.core()
+  const device = deviceName(13)
+  await place.run(worker.connect(device))
+  await place.run(core.final((await place.run(core.accept(command([device])))).id))
+  worker.onItem = () => Outcome.WINDOW_FULL
+  const followers: Promise<bigint>[] = []
+  const stop = place.sim.server.follow(place.sim.server.stream('PARKED_0'), {
+    stored: () => {
+      // The first one's append is stored, the router does not know yet, and it still knows the session.
+      worker.onItem = () => {
+        t.same(worker.asked, [device], 'its worker was asked to read the queue before the next one comes live')
+        return Outcome.ACKED
+      }
+      if (followers.length === 0) followers.push(core.accept(command([device])).then(({ id }) => id))
+    },
+  })
+  const { id } = await place.run(core.accept(command([device])))
+  await place.run(core.acknowledged(device, id))
+  stop()
+  const [second] = await place.run(Promise.all(followers))
+  t.match(await place.run(core.final(second ?? 0n)), { kind: 'delivered' })
+})
+
+t.test('a dead worker is not waited for', async (t) => {
+  const place = new SimInstallation()
+  const worker = place.worker()
+  const core = await place.core({ silentMs: HOUR_MS, ackWaitMs: HOUR_MS })
+  const device = deviceName(14)
+  await place.run(worker.connect(device))
+  await place.run(core.final((await place.run(core.accept(command([device])))).id))
+  worker.die()
+  const beforeMs = place.sim.clock.now()
+  const { id } = await place.run(core.accept(command([device])))
+  await place.run(core.acknowledged(device, id))
+  t.ok(place.sim.clock.now() - beforeMs < 100, `${place.sim.clock.now() - beforeMs} ms`)
+  t.equal((await place.run(core.queue.walk(device))).length, 1)
+})
+
+t.test('nothing is acknowledged before its accepted event is stored', async (t) => {
+  const place = new SimInstallation()
+  const worker = place.worker()
+  const process = place.sim.fabricFor('core')
+  const refusing = { on: true }
+  const fabric = refuseAccepted(process, refusing)
+  const core = await place.run(startTestCore(fabric, SIM_SPLIT, {}, process.clock, place.sim.random))
+  const device = deviceName(15)
+  await place.run(worker.connect(device))
+  const { id } = await place.run(core.accept(command([device])))
+  t.match(await place.run(core.final(id)), { kind: 'delivered' })
+  await place.sim.clock.run(500)
+  t.ok(await place.run(core.isStored(device, id)), 'delivered, and still in MESSAGES')
+  refusing.on = false
+  await place.run(core.acknowledged(device, id))
+  t.match(await place.run(core.events.readAccepted(id)), { device })
+})
+
+/** A store that takes everything but accepted events. */
+function refuseAccepted(fabric: Fabric, refusing: { on: boolean }): Fabric {
+  const log = (name: string): Log => {
+    const real = fabric.log(name)
+    const append: Log['append'] = (subject, ...rest) => {
+      if (!(refusing.on && subject.endsWith('.accepted'))) return real.append(subject, ...rest)
+      return Promise.reject(new FabricError('unavailable', 'refused'))
+    }
+    return new Proxy(real, {
+      get: (target, key) => {
+        if (key === 'append') return append
+        const value: unknown = Reflect.get(target, key)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+  }
+  return { bus: fabric.bus, log, table: (name) => fabric.table(name), connected: () => true } as Fabric
+}
 
 t.test('ttl 0s: never parked', async (t) => {
   const place = new SimInstallation()

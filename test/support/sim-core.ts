@@ -17,7 +17,7 @@ export class SimInstallation {
   private count = 0
 
   constructor(options: SimFabricOptions = {}) {
-    this.sim = new SimFabric({ ...options, store: { split: SIM_SPLIT } })
+    this.sim = new SimFabric({ ...options, store: { ...options.store, split: SIM_SPLIT } })
   }
 
   /** Runs virtual time until the promise settled. */
