@@ -159,5 +159,5 @@ function skew(world: World): void {
 
 /** Only where somebody looks for it in time. */
 function loseSessions({ plan, fabric }: World): void {
-  if (plan.transport.auditMs < 60_000) fabric.server.stream('KV_SESSIONS').purge('>')
+  if (plan.transport.auditMs < 60_000) fabric.server.stream('KV_SESSIONS').purge('>', fabric.clock.now())
 }
