@@ -1,0 +1,202 @@
+import t from 'tap'
+import {
+  decodeRxBatch,
+  decodeSettleRequest,
+  encodeSettleReply,
+  Outcome,
+  type SettleItem,
+} from '../../../protocol/envelope.js'
+import { rxSubject, SETTLE_SUBJECT } from '../../../protocol/subjects.js'
+import { Keyring } from '../../../src/keyring.js'
+import { Admission } from '../../../src/transport/admission.js'
+import { Figures } from '../../../src/transport/figures.js'
+import { Limiter } from '../../../src/transport/limiter.js'
+import { Outbox } from '../../../src/transport/outbox.js'
+import { Registry } from '../../../src/transport/registry.js'
+import type { Session } from '../../../src/transport/session.js'
+import type { SendResult } from '../../../src/transport/socket.js'
+import { TicketBox } from '../../../src/transport/ticket.js'
+import { rxItem, Uplink } from '../../../src/transport/uplink.js'
+import { SimFabric } from '../../sim/fabric.js'
+
+t.test('tickets', async (t) => {
+  const keyring = Keyring.generate(0)
+  const ticket = {
+    ...{ device: 'dev_0123456789abcdefghij', instance: 'eu-1', worker: '0-abc', connection: 2 ** 52 + 1 },
+    ...{ revision: 77, subscriptions: 9, expiresAtMs: 5_000_000, tokenExpiresAtMs: 9_000_000 },
+  }
+  const before = new TicketBox(keyring.transportKeys().tickets)
+  const sealed = before.seal(ticket)
+  t.ok(sealed.length < 120, `${sealed.length} bytes`)
+  t.same(before.open(sealed, 4_999_999), ticket)
+  t.equal(before.open(sealed, 5_000_000), null, 'expired')
+  for (let i = 0; i < sealed.length; i++) {
+    const changed = Uint8Array.from(sealed)
+    changed[i] = (changed[i] ?? 0) ^ 0x40
+    t.equal(before.open(changed, 0), null, `byte ${i}`)
+    t.equal(before.open(sealed.subarray(0, i), 0), null)
+  }
+  const old = keyring.kids('ticket')[0]?.kid ?? ''
+  keyring.rotate('ticket', 1)
+  t.same(new TicketBox(keyring.transportKeys().tickets).open(sealed, 0), ticket, 'rotated: both are taken')
+  keyring.retire('ticket', old)
+  t.equal(new TicketBox(keyring.transportKeys().tickets).open(sealed, 0), null, 'retired')
+})
+
+t.test('admission', async (t) => {
+  const admission = new Admission({ connectionsMax: 4, connectionsPerAddressMax: 2, handshakesPerSecondMax: 3 })
+  t.equal(admission.admit('a', 1), null)
+  admission.opened('a')
+  admission.opened('a')
+  t.type(admission.admit('a', 1), 'number', 'too many of one address')
+  t.equal(admission.admit('b', 1), null)
+  t.equal(admission.admit('b', 1), null)
+  t.type(admission.admit('b', 1), 'number', 'too many in a second')
+  t.equal(admission.admit('b', 2), null)
+  admission.closed('a')
+  t.equal(admission.admit('a', 3), null)
+  admission.measured(5)
+  t.type(admission.admit('b', 4), 'number', 'descriptors that are no connections count')
+  admission.measured(1)
+  t.equal(admission.admit('b', 5), null)
+  admission.drain()
+  t.type(admission.admit('b', 6), 'number')
+})
+
+const session = (device: string): Session => ({ device, slot: -1, outgoing: null }) as unknown as Session
+
+t.test('registry: a late close cannot evict a newer connection', async (t) => {
+  const registry = new Registry()
+  const [a, b, c] = ['a', 'b', 'c'].map(session) as [Session, Session, Session]
+  for (const one of [a, b, c]) registry.add(one)
+  const newer = session('a')
+  registry.add(newer)
+  t.equal(registry.remove(a), false)
+  t.equal(registry.get('a'), newer)
+  t.equal(registry.size, 3)
+  const met = new Set<string>()
+  let at = registry.walk(0, 2, ({ device }) => met.add(device))
+  at = registry.walk(at, 2, ({ device }) => met.add(device))
+  t.equal(met.size, 3, 'a walk meets everyone')
+  registry.walk(0, 10, (one) => registry.remove(one))
+  t.equal(registry.size, 0, 'also when those it meets leave')
+})
+
+t.test('outbox: joined in order, never longer than a device must take', async (t) => {
+  const messages: number[][] = []
+  let result: SendResult = 'sent'
+  const socket = {
+    send: (bytes: Uint8Array) => {
+      messages.push([bytes.length, bytes[0] ?? 0, bytes.at(-1) ?? 0])
+      return result
+    },
+  }
+  let dropped = 0
+  const outbox = new Outbox(() => dropped++)
+  const one = { ...session('a'), socket } as unknown as Session
+  const frame = (length: number, fill: number) => new Uint8Array(length).fill(fill)
+  outbox.add(one, frame(10, 1))
+  outbox.flush()
+  for (let i = 2; i <= 5; i++) outbox.add(one, frame(30_000, i))
+  outbox.flush()
+  outbox.flush()
+  t.same(messages, [
+    [10, 1, 1],
+    [60_000, 2, 3],
+    [60_000, 4, 5],
+  ])
+  result = 'dropped'
+  outbox.add(one, frame(40_000, 6))
+  outbox.add(one, frame(40_000, 7))
+  outbox.flush()
+  t.equal(dropped, 1)
+  t.equal(messages.length, 4, 'after a loss nothing more is sent')
+})
+
+t.test('limiter', async (t) => {
+  const limiter = new Limiter(2)
+  let running = 0
+  let most = 0
+  const work = async () => {
+    most = Math.max(most, ++running)
+    await new Promise((resolve) => setImmediate(resolve))
+    running--
+  }
+  await Promise.all(Array.from({ length: 7 }, () => limiter.run(work)))
+  await t.rejects(limiter.run(() => Promise.reject(new Error('no'))))
+  await limiter.run(work)
+  t.equal(most, 2)
+})
+
+function uplink(settlesMax = 100) {
+  const sim = new SimFabric()
+  const [worker, core] = [sim.fabricFor('worker'), sim.fabricFor('core')]
+  const figures = new Figures()
+  const settings = { instance: 'i', worker: 'w', settlesMax, settleRepeatMs: 1_000, timeoutMs: 2_000 }
+  const up = new Uplink(worker.bus, worker.clock, figures, { ...settings, onError: () => {} })
+  return { sim, core, figures, up }
+}
+
+const item = (id: bigint, parkedSequence: number): SettleItem => ({
+  ...{ id, device: 'd', project: 'p', application: 'a', parkedSequence, atMs: 1 },
+})
+
+t.test('uplink: one batch for each router and tick', async (t) => {
+  const { sim, core, up } = uplink()
+  const batches: bigint[][] = []
+  core.bus.subscribe(rxSubject('r1'), ({ body }) => batches.push(decodeRxBatch(body).items.map(({ id }) => id)))
+  await sim.clock.run(100)
+  for (const id of [1n, 2n, 3n]) up.outcome(id === 2n ? 'r2' : 'r1', rxItem(id, 'd', Outcome.ACKED, 1))
+  await sim.clock.run(100)
+  up.outcome('r1', rxItem(4n, 'd', Outcome.CLOSED, 1))
+  await sim.clock.run(100)
+  t.same(batches, [[1n, 3n], [4n]])
+})
+
+t.test('uplink: settlements are repeated until they are confirmed', async (t) => {
+  const { sim, core, figures, up } = uplink()
+  const asked: number[][] = []
+  let confirms = (sequences: number[]) => sequences.filter((sequence) => sequence !== 11)
+  core.bus.subscribe(SETTLE_SUBJECT, ({ body, reply }) => {
+    const sequences = decodeSettleRequest(body).items.map(({ parkedSequence }) => parkedSequence)
+    asked.push(sequences)
+    core.bus.publish(reply, encodeSettleReply(confirms(sequences)))
+  })
+  await sim.clock.run(100)
+  up.settle(item(1n, 10))
+  up.settle(item(2n, 11))
+  up.settle(item(2n, 11))
+  up.settle(item(3n, 10))
+  await sim.clock.run(500)
+  t.ok(
+    asked.every((sequences) => new Set(sequences).size === sequences.length),
+    'a sequence of two streams goes twice',
+  )
+  t.equal(up.unsettled, 1)
+  t.ok(up.isSettling(1n), 'a read that began before may still show it')
+  confirms = (sequences) => sequences
+  await sim.clock.run(3_000)
+  t.equal(up.unsettled, 0)
+  t.equal(figures.settled, 3)
+  await sim.clock.run(60_000)
+  t.notOk(up.isSettling(1n))
+  up.stop()
+})
+
+t.test('uplink: nobody there, then too many', async (t) => {
+  const { sim, core, figures, up } = uplink(3)
+  for (let i = 1; i <= 5; i++) up.settle(item(BigInt(i), i))
+  await sim.clock.run(5_000)
+  t.equal(up.unsettled, 3)
+  t.equal(figures.settlesForgotten, 2)
+  t.notOk(up.isSettling(1n), 'forgotten: to be delivered again')
+  const settled: bigint[] = []
+  core.bus.subscribe(SETTLE_SUBJECT, ({ body, reply }) => {
+    const { items } = decodeSettleRequest(body)
+    settled.push(...items.map(({ id }) => id))
+    core.bus.publish(reply, encodeSettleReply(items.map(({ parkedSequence }) => parkedSequence)))
+  })
+  await sim.clock.run(5_000)
+  t.same(settled, [3n, 4n, 5n])
+  up.stop()
+})
