@@ -27,14 +27,7 @@ import { Close, type CloseName, closeName, type NextMove } from '../../protocol/
 import { readFrames } from '../../protocol/decode.js'
 import { encodeFrame } from '../../protocol/encode.js'
 import { PROTOCOL_VERSION, SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
-import type {
-  Credential,
-  DeviceFrame,
-  ErrorFrame,
-  ServerFrame,
-  UnknownFrame,
-  WelcomeFrame,
-} from '../../protocol/frame-types.js'
+import type { DeviceFrame, ErrorFrame, ServerFrame, UnknownFrame, WelcomeFrame } from '../../protocol/frame-types.js'
 import { ackFrames, ackIdsMax } from './acks.js'
 import { DeviceError } from './errors.js'
 import { Intake } from './intake.js'
@@ -113,10 +106,12 @@ export class DeviceConnection {
     const now = this.time.at(nowMs)
     this.phase = 'greeting'
     this.phaseEndsMs = now + this.options.settings.welcomeTimeoutMs
+    const credential = this.memory.credential(nowMs)
+    this.usedTicket = credential?.kind === 'ticket'
     this.send(now, {
       type: 'HELLO',
       version: PROTOCOL_VERSION,
-      credential: this.credential(nowMs),
+      credential,
       connection: this.memory.connection,
       client: this.options.client,
       cursor: this.memory.cursor,
@@ -159,7 +154,7 @@ export class DeviceConnection {
   /** Time passed: call it `nextInMs` from the last input, or whenever. */
   tick(nowMs: number): void {
     const now = this.time.at(nowMs)
-    if (this.phase === 'waiting' && now >= this.phaseEndsMs && !this.paused) this.raise()
+    if (this.phase === 'waiting' && now >= this.phaseEndsMs && !this.isHeldBack()) this.raise()
     if ((this.phase === 'connecting' || this.phase === 'greeting') && now >= this.phaseEndsMs) {
       this.drop(now, 'hello_timeout', new DeviceError('handshake_timeout'))
     }
@@ -168,8 +163,9 @@ export class DeviceConnection {
 
   /** The end of a turn: what was collected is persisted, and acknowledged and told after that. */
   flush(): void {
-    const { notices, turn } = this.turns.close()
-    for (const event of notices) this.sink.event(event)
+    for (const event of this.turns.takeNotices()) this.sink.event(event)
+    // Only now: a listener may have ended the turn itself, by stopping.
+    const turn = this.turns.close()
     if (turn) this.sink.persist(turn.changes)
   }
 
@@ -180,7 +176,8 @@ export class DeviceConnection {
     if (!turn) return
     this.acknowledge(now, turn)
     for (const event of turn.events) this.sink.event(event)
-    if (turn.raises && this.phase === 'raising') this.connect(now)
+    // Not that of an attempt which was given up because a write before it failed.
+    if (this.phase === 'raising' && turn.raisesTo === this.memory.connection) this.connect(now)
   }
 
   persistFailed(nowMs: number, error: DeviceError): void {
@@ -236,8 +233,7 @@ export class DeviceConnection {
     this.phase = 'raising'
     // What was collected before belongs to a turn before.
     this.flush()
-    this.turns.change({ kind: 'connection', connection })
-    this.turns.raise()
+    this.turns.raiseTo(connection)
     this.flush()
   }
 
@@ -245,14 +241,8 @@ export class DeviceConnection {
     this.phase = 'connecting'
     this.phaseEndsMs = now + this.options.settings.connectTimeoutMs
     this.leaveAtMs = NEVER
+    this.paused = false
     this.sink.open(this.reconnect.nextUrl())
-  }
-
-  private credential(nowMs: number): Credential | null {
-    const { ticket, identity } = this.memory
-    this.usedTicket = ticket !== null && ticket.untilMs > nowMs
-    if (this.usedTicket && ticket) return { kind: 'ticket', ticket: ticket.bytes }
-    return identity && { kind: 'token', token: identity.token }
   }
 
   private welcome(now: number, frame: WelcomeFrame): void {
@@ -377,6 +367,11 @@ export class DeviceConnection {
     return this.phase === 'connecting' || this.phase === 'greeting' || this.phase === 'live'
   }
 
+  /** The inbox is full: no use in connecting, but to write again what could not be written and so not be handed over. */
+  private isHeldBack(): boolean {
+    return this.paused && !this.turns.isHolding
+  }
+
   private send(now: number, frame: DeviceFrame): void {
     this.sink.send(encodeFrame(frame))
     this.keepalive.sent(now)
@@ -393,7 +388,7 @@ export class DeviceConnection {
 
   private nextAtMs(): number {
     if (this.phase === 'idle' || this.phase === 'raising' || this.phase === 'stopped') return NEVER
-    if (this.phase !== 'live') return this.phase === 'waiting' && this.paused ? NEVER : this.phaseEndsMs
+    if (this.phase !== 'live') return this.phase === 'waiting' && this.isHeldBack() ? NEVER : this.phaseEndsMs
     return Math.min(this.leaveAtMs, this.stableAtMs, this.keepalive.nextAtMs(), this.registrar.nextAtMs())
   }
 }

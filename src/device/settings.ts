@@ -43,10 +43,20 @@ export const DeviceSettings = Type.Object(
 
 export type DeviceSettings = Static<typeof DeviceSettings>
 
+const defaults = Value.Default(DeviceSettings, {}) as DeviceSettings
+/** Load tools make thousands of clients of the same settings: each object is checked once. */
+const checked = new WeakMap<Partial<DeviceSettings>, DeviceSettings>()
+
 /** The defaults, with what is given in their place. Throws RangeError where a value is out of bounds. */
-export function deviceSettings(given: Partial<DeviceSettings> = {}): DeviceSettings {
-  const complete = Value.Default(DeviceSettings, { ...given })
-  if (Value.Check(DeviceSettings, complete)) return complete
-  const wrong = Value.Errors(DeviceSettings, complete).map((e) => `${e.instancePath.slice(1)} ${e.message}`)
-  throw new RangeError(`device settings: ${wrong.join('; ')}`)
+export function deviceSettings(given?: Partial<DeviceSettings>): DeviceSettings {
+  if (given === undefined) return defaults
+  const known = checked.get(given)
+  if (known) return known
+  const complete = { ...defaults, ...given }
+  if (!Value.Check(DeviceSettings, complete)) {
+    const wrong = Value.Errors(DeviceSettings, complete).map((e) => `${e.instancePath.slice(1)} ${e.message}`)
+    throw new RangeError(`device settings: ${wrong.join('; ')}`)
+  }
+  checked.set(given, complete)
+  return complete
 }

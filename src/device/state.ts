@@ -9,7 +9,7 @@
  * cursor, all in one; `done` takes it out of the inbox after the hand-over. What stands in the inbox when a state is
  * loaded was perhaps handed over already: it is given again, marked as a possible duplicate.
  */
-import type { Cursor, GapMark, GroupTarget, Priority } from '../../protocol/frame-types.js'
+import type { Credential, Cursor, GapMark, GroupTarget, Priority } from '../../protocol/frame-types.js'
 
 export interface Identity {
   deviceId: string
@@ -100,6 +100,12 @@ export class DeviceState {
   /** Whether this message came before. */
   knows(id: bigint): boolean {
     return this.seen.has(id) || this.inbox.has(id)
+  }
+
+  /** With what to say HELLO: the ticket while it is good. Null: not enrolled. */
+  credential(nowMs: number): Credential | null {
+    if (this.ticket && this.ticket.untilMs > nowMs) return { kind: 'ticket', ticket: this.ticket.bytes }
+    return this.identity && { kind: 'token', token: this.identity.token }
   }
 
   isSubscribed(topic: Topic): boolean {

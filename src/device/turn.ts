@@ -13,10 +13,10 @@ export interface Turn {
   acks: bigint[]
   events: ConnectionEvent[]
   /**
-   * This turn raises the connection number: HELLO waits for it, and so for every turn before it. Acknowledgements of one
-   * connection are therefore sent or void before the next one is open.
+   * The connection number to which this turn raises; 0: it does not. HELLO waits for it, and so for every turn before it:
+   * acknowledgements of one connection are sent or void before the next one is open.
    */
-  raises: boolean
+  raisesTo: number
 }
 
 export class Turns {
@@ -38,8 +38,9 @@ export class Turns {
     this.open().acks.push(id)
   }
 
-  raise(): void {
-    this.open().raises = true
+  raiseTo(connection: number): void {
+    this.change({ kind: 'connection', connection })
+    this.open().raisesTo = connection
   }
 
   /** Told when this turn is durable. */
@@ -56,13 +57,23 @@ export class Turns {
     return this.current !== null || this.notices.length > 0
   }
 
-  /** Ends the turn; null: nothing to make durable. */
-  close(): { notices: ConnectionEvent[]; turn: Turn | null } {
-    const { notices, current: turn } = this
+  /** Something waits for a write that succeeds. */
+  get isHolding(): boolean {
+    return this.held.length > 0
+  }
+
+  takeNotices(): ConnectionEvent[] {
+    const { notices } = this
     this.notices = []
+    return notices
+  }
+
+  /** Ends the turn; null: nothing to make durable. Its write follows at once: turns are confirmed in this order. */
+  close(): Turn | null {
+    const { current: turn } = this
     this.current = null
     if (turn) this.underWay.push(turn)
-    return { notices, turn }
+    return turn
   }
 
   /** The oldest write was confirmed: its turn, with the events that waited for any success. Null: none is under way. */
@@ -84,7 +95,7 @@ export class Turns {
   }
 
   private open(): Turn {
-    this.current ??= { changes: [], acks: [], events: [], raises: false }
+    this.current ??= { changes: [], acks: [], events: [], raisesTo: 0 }
     return this.current
   }
 }

@@ -6,10 +6,11 @@ import { deviceSettings } from '../../src/device/settings.js'
 import { MachineModel } from './machine.js'
 import { notify, welcome } from './scripted-server.js'
 
-type Step = { does: string; run: (model: MachineModel) => void }
+/** A counterexample prints as the list of what was done. */
+type Step = { run: (model: MachineModel) => void; [fc.toStringMethod]: () => string }
 
 const ids = fc.bigInt({ min: 1n, max: 12n })
-const step = (does: string, run: (model: MachineModel) => void): Step => ({ does, run })
+const step = (does: string, run: (model: MachineModel) => void): Step => ({ run, [fc.toStringMethod]: () => does })
 const group = (id: bigint, sequence: number): ServerFrame => ({
   ...notify(id),
   type: 'NOTIFY_GROUP',
@@ -145,6 +146,26 @@ t.test('full jitter: each attempt in 0..base*2^n, at most the cap; a stable conn
   model.advance(10_000)
   model.loseSocket(1006)
   t.equal(model.machine.nextInMs(model.now), 999)
+})
+
+t.test('a listener that stops the device in the middle of a turn does not turn its writes round', async (t) => {
+  const model = new MachineModel(() => 0)
+  const order: string[] = []
+  const { persist } = model
+  model.persist = (changes) => {
+    order.push(...changes.map(({ kind }) => kind))
+    persist.call(model, changes)
+  }
+  model.event = ({ kind }) => {
+    if (kind !== 'ready') return
+    model.machine.done(model.now, 1n)
+    model.machine.stop(model.now)
+  }
+  model.settle()
+  model.openSocket()
+  model.receive(welcome({ serverTimeMs: model.now }), notify(1n))
+  model.endTurn()
+  t.same(order, ['ticket', 'message', 'done'])
 })
 
 t.test('a handshake that takes too long is given up', async (t) => {

@@ -35,6 +35,8 @@ export class MachineModel implements Sink {
   private heard = new Set<bigint>()
   /** How often each id was given to the app, without and with the mark. */
   readonly shown = new Map<bigint, { plain: number; marked: number }>()
+  /** What stood in the inbox when this life began. */
+  private restored: bigint[] = []
   private writes: Change[][] = []
   private failed: Change[] = []
   private greatest = 0
@@ -105,11 +107,15 @@ export class MachineModel implements Sink {
     this.memory = new DeviceState(1_000)
     for (const change of this.disk.snapshot()) this.memory.apply(change)
     this.machine = this.boot()
-    for (const { id } of this.memory.inbox.values()) this.show(id, true)
+    this.restored = [...this.memory.inbox.keys()]
   }
 
-  /** The app's handler for everything told so far. */
+  /** The app's handler for everything that an earlier life left, and that was told so far. */
   handOver(): void {
+    for (const id of this.restored.splice(0)) {
+      this.show(id, true)
+      this.machine.done(this.now, id)
+    }
     for (const event of this.events.splice(0)) {
       if (event.kind !== 'notification') continue
       const { id } = event.notification
@@ -121,13 +127,18 @@ export class MachineModel implements Sink {
 
   /** Ends turns and confirms writes until nothing moves. */
   settle(): void {
-    for (let round = 0; round < 20 && (this.machine.isDirty || this.writes.length > 0); round++) {
+    for (let round = 0; round < 20 && !this.isAtRest; round++) {
       this.endTurn()
       this.confirm()
       this.handOver()
     }
-    must(!this.machine.isDirty && this.writes.length === 0, 'a machine left alone comes to rest')
+    must(this.isAtRest, 'a machine left alone comes to rest')
     if (this.machine.state === 'live') must(this.owed.size === 0, `unacknowledged: ${[...this.owed].join()}`)
+  }
+
+  private get isAtRest(): boolean {
+    const idle = this.events.length === 0 && this.restored.length === 0
+    return idle && this.writes.length === 0 && !this.machine.isDirty
   }
 
   // ---- Sink -----------------------------------------------------------------------------------
