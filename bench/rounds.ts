@@ -65,13 +65,13 @@ export async function broadcastRound(side: Side, messages: number): Promise<Broa
   await side.devices.newRound()
   const before = { server: cpuMicrosOf(side.serverPids), behind: cpuMicrosOf(side.behindPids) }
   const startMicros = nowMicros()
-  for (let i = 0; i < messages; i++) await side.broadcast(i, nowMicros())
+  for (let i = 0; i < messages; i++) await side.broadcast(side.groupSequences.next(), nowMicros())
   const missing = await untilDelivered(side, messages * side.connections)
   const { lastAtMicros, latency } = await side.devices.report()
   const deliveries = messages * side.connections - missing
   const cpu = cpuMicrosOf(side.serverPids) - before.server
   const behind = cpuMicrosOf(side.behindPids) - before.behind
-  const single = await oneAlone(side, messages)
+  const single = await oneAlone(side)
   return {
     perSecond: deliveries / ((lastAtMicros - startMicros) / 1e6),
     cpuMicrosPerDelivery: cpu / deliveries,
@@ -82,10 +82,10 @@ export async function broadcastRound(side: Side, messages: number): Promise<Broa
   }
 }
 
-async function oneAlone(side: Side, sequence: number): Promise<{ lastDeviceMs: number; missing: number }> {
+async function oneAlone(side: Side): Promise<{ lastDeviceMs: number; missing: number }> {
   await side.devices.newRound()
   const startMicros = nowMicros()
-  await side.broadcast(sequence, startMicros)
+  await side.broadcast(side.groupSequences.next(), startMicros)
   const missing = await untilDelivered(side, side.connections)
   const { lastAtMicros } = await side.devices.report()
   return { lastDeviceMs: (lastAtMicros - startMicros) / 1000, missing }

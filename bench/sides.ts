@@ -36,6 +36,8 @@ export interface Side {
   behave(what: 'unicast' | 'broadcast'): Promise<void>
   /** Numbers of all messages to single devices. */
   sequences: Sequences
+  /** Numbers of all messages to everybody. */
+  groupSequences: Sequences
 }
 
 export interface SideOptions {
@@ -47,6 +49,8 @@ export interface SideOptions {
 }
 
 const TOPIC = 'bench'
+
+export const newSequences = () => ({ sequences: new Sequences(), groupSequences: new Sequences() })
 
 /** Ours: a transport, with bench in the place of the core. */
 export async function borealisSide(
@@ -63,7 +67,7 @@ export async function borealisSide(
   const ids = new MessageIdSource(0, () => Date.now())
   let router: BenchRouter | null = null
   return {
-    ...{ name: 'borealis', version: '', rig, devices, connections, sequences: new Sequences() },
+    ...{ name: 'borealis', version: '', rig, devices, connections, ...newSequences() },
     serverPids: rig.system.pids('worker'),
     behindPids: [...rig.system.pids('nats'), ...rig.system.pids('transport')],
     feed: async () => {
@@ -103,7 +107,7 @@ export async function baselineSide(bench: Bench, kind: BaselineKind, options: Si
   bench.defer(() => publisher.close())
   return {
     ...{ name: kind === 'uws' ? 'bare uWebSockets.js' : 'ws', version: '', devices, connections },
-    sequences: new Sequences(),
+    ...newSequences(),
     serverPids: [server.pid],
     behindPids: [nats.pid],
     feed: () => BareFeed.open(bench, nats.url),

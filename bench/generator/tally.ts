@@ -33,6 +33,9 @@ export interface Report {
   handshake: string
 }
 
+/** Two processes know the shared clock to some microseconds; what is earlier than that, or no number, is no stamp. */
+const CLOCK_ERROR_MICROS = -1_000
+
 export class Tally {
   ready = 0
   connected = 0
@@ -58,7 +61,7 @@ export class Tally {
   #high: Uint32Array = new Uint32Array(1024)
 
   message(sequence: number, low: number, high: number, latencyMicros: number, nowMicros: number): void {
-    if (!(sequence >= 0) || !(latencyMicros >= 0)) {
+    if (!(sequence >= 0) || !(latencyMicros >= CLOCK_ERROR_MICROS)) {
       this.faults++
       return
     }
@@ -77,7 +80,7 @@ export class Tally {
 
   /** The caller has told repetitions apart by the message's place in the log. */
   groupMessage(latencyMicros: number, nowMicros: number): void {
-    if (!(latencyMicros >= 0)) {
+    if (!(latencyMicros >= CLOCK_ERROR_MICROS)) {
       this.faults++
       return
     }

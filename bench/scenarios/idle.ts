@@ -4,6 +4,7 @@ import { bareDevices, startBare } from '../baselines/bare.js'
 import { type Generators, pause } from '../generator/generators.js'
 import { kernelBytesEach, kernelMemory } from '../measure/kernel.js'
 import { cpuMicrosOf, memorySum } from '../measure/processes.js'
+import { settledBytes } from '../measure/settled.js'
 import { type Point, significant, slope } from '../measure/stats.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { devicesOf, startTransport } from '../system/transport-only.js'
@@ -108,11 +109,6 @@ async function run(bench: Bench, options: Options): Promise<Result> {
 }
 
 const SOCKETS_PER_CONNECTION = 2
-/** Garbage of the handshakes is gone, and memory stands still, when two looks so far apart agree. */
-const SETTLE_MS = 400
-const SETTLE_LOOKS_MAX = 12
-const SETTLED = 0.002
-
 interface Stepped {
   seconds: number
   bytesEach: number
@@ -132,18 +128,7 @@ async function rampInSteps(
     const x = Math.floor((connections * step) / steps)
     const ramp = await devices.ramp({ count: x - Math.floor((connections * (step - 1)) / steps), label })
     seconds += ramp.seconds
-    points.push({ x, y: await settledBytes(pids) })
+    points.push({ x, y: await settledBytes(() => memorySum(pids).rssBytes) })
   }
   return { seconds, bytesEach: slope(points) }
-}
-
-async function settledBytes(pids: readonly number[]): Promise<number> {
-  let last = memorySum(pids).rssBytes
-  for (let look = 0; look < SETTLE_LOOKS_MAX; look++) {
-    await pause(SETTLE_MS)
-    const now = memorySum(pids).rssBytes
-    if (Math.abs(now - last) < last * SETTLED) return now
-    last = now
-  }
-  return last
 }

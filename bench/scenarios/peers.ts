@@ -1,0 +1,165 @@
+/** What a user might pick instead, and the floor under all of them, on the same machine in the same run. */
+import Type, { type Static } from 'typebox'
+import { mosquittoSide, natsSide } from '../baselines/brokers.js'
+import type { Feed } from '../drive.js'
+import { memorySum } from '../measure/processes.js'
+import { settledBytes } from '../measure/settled.js'
+import { median, significant, slope } from '../measure/stats.js'
+import { type BroadcastRound, broadcastRound, latencyAt, type UnicastRound, unicastRound } from '../rounds.js'
+import { type Bench, BenchError, defineScenario } from '../scenario.js'
+import { baselineSide, borealisSide, type Side, type SideOptions } from '../sides.js'
+import { BARE_CONNECTIONS_MAX, connections, generators, rounds, workers } from './options.js'
+
+const Options = Type.Object({
+  connections: Type.Integer({ ...connections(), maximum: BARE_CONNECTIONS_MAX }),
+  seconds: Type.Integer({
+    default: 4,
+    minimum: 1,
+    maximum: 600,
+    description: 'of unicast to each peer, all rounds together',
+  }),
+  messages: Type.Integer({ default: 10, minimum: 1, maximum: 1_000, description: 'broadcasts of each round' }),
+  rounds: rounds(2),
+  window: Type.Integer({ default: 2_000, minimum: 1, maximum: 65_536, description: 'unicast messages under way' }),
+  only: Type.String({ default: '', description: 'names of peers, separated by commas; empty: all' }),
+  workers,
+  generators,
+})
+type Options = Static<typeof Options>
+
+const Peer = Type.Object({
+  peer: Type.String(),
+  version: Type.String(),
+  memoryBytesPerConnection: Type.Number(),
+  unicastPerSecond: Type.Number(),
+  /** Of the processes that hold the connections. */
+  unicastPerServerCpuSecond: Type.Number(),
+  /** With the bus behind them, where there is one. */
+  unicastPerCpuSecondInAll: Type.Number(),
+  unicastP99Ms: Type.Number(),
+  unicastP99RatePerSecond: Type.Number(),
+  broadcastPerSecond: Type.Number(),
+  broadcastPerServerCpuSecond: Type.Number(),
+  broadcastLastDeviceMs: Type.Number(),
+  lost: Type.Integer(),
+  unexpectedDisconnects: Type.Integer(),
+})
+type Peer = Static<typeof Peer>
+
+const Result = Type.Object({
+  connections: Type.Integer(),
+  peers: Type.Array(Peer),
+  /** Unicast deliveries a server CPU second, ours by mosquitto's; 0: one of both was left out. */
+  unicastRatioToMosquitto: Type.Number(),
+})
+type Result = Static<typeof Result>
+
+type Start = (bench: Bench, options: SideOptions) => Promise<Side>
+
+const PEERS: Readonly<Record<string, Start>> = {
+  borealis: (bench, options) => borealisSide(bench, { ...options, registered: true }),
+  mosquitto: mosquittoSide,
+  'nats-server': natsSide,
+  ws: (bench, options) => baselineSide(bench, 'ws', options),
+  bare: (bench, options) => baselineSide(bench, 'uws', options),
+}
+
+export const peers = defineScenario({
+  name: 'peers',
+  summary: 'borealis, mosquitto QoS 1, nats-server, a ws server, bare uWebSockets.js: memory, unicast, broadcast',
+  options: Options,
+  result: Result,
+  run,
+  show: (result) =>
+    result.peers.map((one) => ({
+      peer: one.peer,
+      'B/connection': one.memoryBytesPerConnection,
+      'unicast/s': one.unicastPerSecond,
+      'unicast/CPU s': one.unicastPerServerCpuSecond,
+      'p99 ms': one.unicastP99Ms,
+      'broadcast/s': one.broadcastPerSecond,
+      'broadcast/CPU s': one.broadcastPerServerCpuSecond,
+      lost: one.lost,
+    })),
+})
+
+interface Contestant {
+  name: string
+  side: Side
+  feed: Feed
+  memoryEach: number
+  unicast: UnicastRound[]
+  broadcast: BroadcastRound[]
+}
+
+async function run(bench: Bench, options: Options): Promise<Result> {
+  const contestants: Contestant[] = []
+  for (const name of chosen(options.only)) contestants.push(await enter(bench, name, options))
+  const round = { seconds: options.seconds / options.rounds, rate: 'max', window: options.window } as const
+  for (let i = 0; i < options.rounds; i++) {
+    for (const [n, { side, feed, unicast, broadcast }] of contestants.entries()) {
+      bench.progress.bar('rounds', i * contestants.length + n, options.rounds * contestants.length)
+      unicast.push(await unicastRound(side, feed, round))
+      broadcast.push(await broadcastRound(side, options.messages))
+    }
+  }
+  const rows: Peer[] = []
+  for (const contestant of contestants) {
+    bench.progress.say(`latencies of ${contestant.name}`)
+    rows.push(await rowOf(contestant, round.seconds))
+  }
+  const perCpu = (name: string) => rows.find(({ peer }) => peer === name)?.unicastPerServerCpuSecond ?? 0
+  const mosquitto = perCpu('mosquitto')
+  return {
+    connections: options.connections,
+    peers: rows,
+    unicastRatioToMosquitto: mosquitto > 0 ? significant(perCpu('borealis') / mosquitto, 3) : 0,
+  }
+}
+
+function chosen(only: string): string[] {
+  const names = only === '' ? Object.keys(PEERS) : only.split(',')
+  const unknown = names.filter((name) => !(name in PEERS))
+  if (unknown.length > 0)
+    throw new BenchError(`no peer ${unknown.join(', ')}: there are ${Object.keys(PEERS).join(', ')}`)
+  return names
+}
+
+const STEPS = 4
+
+async function enter(bench: Bench, name: string, options: Options): Promise<Contestant> {
+  const start = PEERS[name]
+  if (!start) throw new BenchError(`no peer ${name}`)
+  const side = await start(bench, options)
+  const points: { x: number; y: number }[] = []
+  for (let step = 1; step <= STEPS; step++) {
+    const x = Math.floor((side.connections * step) / STEPS)
+    await side.devices.ramp({ count: x - Math.floor((side.connections * (step - 1)) / STEPS), label: name })
+    points.push({ x, y: await settledBytes(() => memorySum(side.serverPids).rssBytes) })
+  }
+  return { name, side, feed: await side.feed(), memoryEach: slope(points), unicast: [], broadcast: [] }
+}
+
+async function rowOf({ name, side, feed, memoryEach, unicast, broadcast }: Contestant, seconds: number): Promise<Peer> {
+  const uni = (field: keyof UnicastRound) => median(unicast.map((one) => one[field]))
+  const all = (value: (round: BroadcastRound) => number) => median(broadcast.map(value))
+  const rate = Math.max(1, Math.floor(uni('deliveredPerSecond') / 2))
+  const latency = await latencyAt(side, feed, rate, seconds)
+  const totals = await side.devices.report()
+  const cpu = uni('cpuMicrosPerDelivery')
+  return {
+    peer: name,
+    version: side.version,
+    memoryBytesPerConnection: Math.round(memoryEach),
+    unicastPerSecond: Math.round(uni('deliveredPerSecond')),
+    unicastPerServerCpuSecond: Math.round(1e6 / cpu),
+    unicastPerCpuSecondInAll: Math.round(1e6 / (cpu + uni('behindCpuMicrosPerDelivery'))),
+    unicastP99Ms: latency.p99,
+    unicastP99RatePerSecond: rate,
+    broadcastPerSecond: Math.round(all((r) => r.perSecond)),
+    broadcastPerServerCpuSecond: Math.round(1e6 / all((r) => r.cpuMicrosPerDelivery)),
+    broadcastLastDeviceMs: significant(all((r) => r.lastDeviceMs)),
+    lost: side.sequences.used - totals.delivered + broadcast.reduce((sum, { missing }) => sum + missing, 0),
+    unexpectedDisconnects: totals.unexpectedDisconnects,
+  }
+}
