@@ -123,7 +123,7 @@ export class DeviceConnection {
   received(nowMs: number, bytes: Uint8Array): void {
     if (!this.isOpen()) return
     const now = this.time.at(nowMs)
-    this.keepalive.heard()
+    this.keepalive.heard(now)
     const limits = { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX } as const
     const fault = readFrames(bytes, limits, (frame) => {
       this.frame(now, frame)

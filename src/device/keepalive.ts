@@ -1,4 +1,8 @@
-/** Keepalive as the device drives it: a PING after silence of its own; silence of the server after that is half open. Pure. */
+/**
+ * Keepalive as the device drives it: a PING after silence of either side; silence of the server after that is half open.
+ * Of either: what the device sends tells the server that it lives, and only what it hears tells the device anything. A
+ * request that is repeated into a dead connection must not put the PING off. Pure.
+ */
 
 export type KeepaliveDue = 'ping' | 'half_open'
 
@@ -14,6 +18,7 @@ export interface KeepaliveSettings {
 export class Keepalive {
   private intervalMs = 0
   private sentAtMs = 0
+  private heardAtMs = 0
   private waitMs = 0
   private answerDueMs: number | null = null
   private paused = false
@@ -27,8 +32,8 @@ export class Keepalive {
     const { keepaliveMsMin, keepaliveMsMax } = this.settings
     this.intervalMs = Math.min(Math.max(intervalSeconds * 1_000, keepaliveMsMin), keepaliveMsMax)
     this.paused = false
-    this.answerDueMs = null
     this.sent(nowMs)
+    this.heard(nowMs)
     this.draw()
   }
 
@@ -44,7 +49,8 @@ export class Keepalive {
   }
 
   /** Any bytes came. */
-  heard(): void {
+  heard(nowMs: number): void {
+    this.heardAtMs = nowMs
     this.answerDueMs = null
   }
 
@@ -55,11 +61,12 @@ export class Keepalive {
 
   resume(nowMs: number): void {
     this.paused = false
+    this.heardAtMs = nowMs
     if (this.answerDueMs !== null) this.answerDueMs = nowMs + this.settings.pongTimeoutMs
   }
 
   nextAtMs(): number {
-    if (this.answerDueMs === null) return this.sentAtMs + this.waitMs
+    if (this.answerDueMs === null) return Math.min(this.sentAtMs, this.heardAtMs) + this.waitMs
     return this.paused ? Number.POSITIVE_INFINITY : this.answerDueMs
   }
 
