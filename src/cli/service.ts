@@ -54,9 +54,19 @@ const stopMsDefault = 20_000
  */
 export async function runService(log: Logger, start: () => Promise<Service>, stopMsMax = stopMsDefault): Promise<void> {
   const asked = untilAsked(log)
-  const service = await start()
-  process.send?.({ ready: service.ready } satisfies ReadyNotice)
-  log.info(service.ready, 'ready')
+  try {
+    const service = await start()
+    process.send?.({ ready: service.ready } satisfies ReadyNotice)
+    log.info(service.ready, 'ready')
+    await untilStopped(service, asked, log, stopMsMax)
+    log.info('stopped')
+  } finally {
+    // The channel to the parent would keep this process alive.
+    if (process.connected) process.disconnect()
+  }
+}
+
+async function untilStopped(service: Service, asked: Promise<string>, log: Logger, stopMsMax: number): Promise<void> {
   try {
     const why = await Promise.race([asked, ...(service.failed === undefined ? [] : [service.failed])])
     log.info({ why }, 'stopping')
@@ -67,10 +77,7 @@ export async function runService(log: Logger, start: () => Promise<Service>, sto
     }, stopMsMax)
     await service.stop()
     clearTimeout(stuck)
-    // The channel would keep the process alive.
-    if (process.connected) process.disconnect()
   }
-  log.info('stopped')
 }
 
 /** Resolves with the reason of the first request to stop. */

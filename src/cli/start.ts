@@ -14,6 +14,7 @@ import { Output } from './start/output.js'
 import { claimPorts } from './start/ports.js'
 import { ensureSample, mintSampleToken } from './start/sample.js'
 import { sampleDevice } from './start/sample-device.js'
+import { fitStore } from './start/storage.js'
 import { summary, writeToolConfig } from './start/summary.js'
 
 /** `borealis start`: the whole service on one machine, each part a child process, with a sample device that shows pushes. */
@@ -41,7 +42,10 @@ async function startEverything(config: Config): Promise<Service> {
     stops.add(async () => folder.release())
     await endOrphan(folder, output.notice)
     const ports = await choosePorts(config)
-    const nats = await openNats(config, folder, ports.nats, output)
+    const fitted = fitStore(config.store, folder.path)
+    if (fitted.notice !== null && !process.env.NATS_URL) output.notice(fitted.notice)
+    const nats = await openNats(config, folder, ports.nats, fitted.fileBytesMax, output)
+    const storage = nats.server === null ? { store: config.store, environment: {} } : fitted
     stops.add(() => stopNats(nats))
 
     output.step('keys, streams and the sample project')
@@ -49,7 +53,7 @@ async function startEverything(config: Config): Promise<Service> {
     const keyring = Keyring.open(keyringFile, systemClock.now())
     const admin = await connect(nats.settingsAs('admin'), { name: 'start' })
     stops.add(() => admin.close())
-    await ensureStreams(admin.bus, config.store)
+    await ensureStreams(admin.bus, storage.store)
     const sample = await ensureSample(admin, folder)
 
     const transportUrl = `ws://${reachable(config.transport.host)}:${ports.transport}/v1/device`
@@ -67,6 +71,7 @@ async function startEverything(config: Config): Promise<Service> {
     output.step('core')
     const core = part('core', {
       ...nats.environmentAs('core'),
+      ...storage.environment,
       BOREALIS_HTTP_PORT: String(ports.http),
       BOREALIS_AUTH_TRANSPORT_URL: transportUrl,
     })
@@ -121,13 +126,19 @@ async function choosePorts(config: Config): Promise<{ http: number; transport: n
   return { http: httpPort, transport: transportPort, nats: natsPort }
 }
 
-function openNats(config: Config, folder: DataFolder, port: number, output: Output): Promise<Nats> {
+function openNats(
+  config: Config,
+  folder: DataFolder,
+  port: number,
+  fileBytesMax: number,
+  output: Output,
+): Promise<Nats> {
   if (process.env.NATS_URL) {
     output.step('using the NATS that NATS_URL names')
     return Promise.resolve(natsGiven(config))
   }
   output.step('nats-server')
-  return startNats(config, folder, port, output.notice)
+  return startNats(config, folder, port, output.notice, fileBytesMax)
 }
 
 function failure(): { promise: Promise<never>; because: (reason: string) => void } {

@@ -4,11 +4,16 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { Value } from 'typebox/value'
 import { Child } from '../../src/cli/start/child.js'
 import { DataFolder } from '../../src/cli/start/folder.js'
 import { Output } from '../../src/cli/start/output.js'
 import { claimPorts } from '../../src/cli/start/ports.js'
+import { fitStoreTo } from '../../src/cli/start/storage.js'
 import { pushCommand } from '../../src/cli/start/summary.js'
+import { readConfig } from '../../src/config.js'
+import { StoreSettings } from '../../src/fabric/settings.js'
+import { streamDefinitions } from '../../src/fabric/streams.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'borealis-start-'))
 t.teardown(() => rmSync(folder, { recursive: true }))
@@ -62,6 +67,21 @@ t.test('the printed command is one line for a shell', async (t) => {
   const line = pushCommand('http://127.0.0.1:1', { ...sample, serviceKey }, 'tok', 'reg')
   t.notMatch(line, /\n/)
   t.match(line, /^(curl|node) .*projects\/sample\/messages.*Bearer tok.*reg/)
+})
+
+t.test('stream sizes fit the disk, and the core is told the same ones', async (t) => {
+  const store = Value.Create(StoreSettings)
+  const roomy = fitStoreTo(store, 1e12)
+  t.same(roomy.store, store)
+  t.equal(roomy.notice, null)
+  t.same(roomy.environment, {})
+  const small = fitStoreTo(store, 4e9)
+  const total = streamDefinitions(small.store).reduce((sum, { bytesMax }) => sum + bytesMax, 0)
+  t.ok(total <= 3e9 && total > 2.9e9, 'three quarters of the disk')
+  t.ok(small.fileBytesMax > total)
+  t.match(small.notice, /room for 3\.0 GB of streams, not for \d+\.\d GB/)
+  const asRead = readConfig({ environment: small.environment })
+  t.same(asRead.store, small.store)
 })
 
 function child(source: string, more: { onNotice?: (text: string) => void; onLost?: (text: string) => void } = {}) {

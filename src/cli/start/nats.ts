@@ -23,12 +23,13 @@ const natsFolder = 'nats'
 type Role = 'core' | 'transport' | 'admin' | 'publisher'
 const roles: readonly Role[] = ['core', 'transport', 'admin', 'publisher']
 
-/** `onNotice` is told of crashes; the server is then started again on the same data. */
+/** `onNotice` is told of crashes; the server is then started again on the same data. `fileBytesMax`: of storage.ts. */
 export async function startNats(
   config: Config,
   folder: DataFolder,
   port: number,
   onNotice: (text: string) => void,
+  fileBytesMax?: number,
 ): Promise<Nats> {
   const passwords = ensurePasswords(folder)
   const users: NatsUser[] = [
@@ -38,7 +39,13 @@ export async function startNats(
     { role: 'publisher', user: 'publisher', password: passwords.publisher, project: sampleProject },
   ]
   const dataDir = folder.file(natsFolder)
-  const server = await startNatsServer({ dataDir, users, split: config.store.split, port })
+  const server = await startNatsServer({
+    dataDir,
+    users,
+    split: config.store.split,
+    port,
+    ...(fileBytesMax !== undefined && { fileBytesMax }),
+  })
   folder.write('nats.json', { pid: server.pid })
   keepAlive(server, folder, onNotice)
   return natsAt(config, server.url, server, (role) => ({ user: role, password: passwords[role] }))
