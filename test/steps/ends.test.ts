@@ -93,6 +93,24 @@ t.test('cancelled while parked: out of the queue, wherever it stands', async (t)
   t.equal(await place.run(core.cancel(PROJECT, 1n << 40n)), 'unknown')
 })
 
+t.test('cancelled while it is being parked: it does not stay in the queue', async (t) => {
+  for (let seed = 1; seed <= 40; seed++) {
+    const place = new SimInstallation({ seed, faults: { latencyMs: [1, 5] } })
+    const router = await place.core({ gateway: false })
+    const gateway = await place.core({ routing: false })
+    const device = deviceName(100 + seed)
+    const { id } = await place.run(gateway.accept(command([device])))
+    // The router stops somewhere between its first look and its append, and goes on after the cancel.
+    await place.sim.clock.run(seed % 20)
+    router.process.freeze()
+    t.equal(await place.run(gateway.cancel(PROJECT, id)), 'cancelled')
+    router.process.thaw()
+    await place.sim.clock.run(5_000)
+    t.same(await place.run(gateway.queue.walk(device)), [], `seed ${seed}`)
+    t.notOk(await place.run(gateway.isStored(device, id)))
+  }
+})
+
 t.test('cancelled and delivered at once: one of them, and both sides agree', async (t) => {
   const kinds = new Set<string>()
   for (let seed = 1; seed <= 20; seed++) {
