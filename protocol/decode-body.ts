@@ -111,6 +111,7 @@ const decoders: Record<FrameName, (body: Uint8Array) => Frame> = {
       registration: m.registration,
       registrationId: m.registrationId,
       subscriptions: m.subscriptions,
+      project: m.project,
     }
   },
   DONE: (body) => {

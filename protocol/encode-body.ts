@@ -67,6 +67,7 @@ export function encodeBody(frame: BodiedFrame): Uint8Array {
         registration: uint32(frame.registration, 'registration'),
         registrationId: text(frame.registrationId),
         subscriptions: uint32(frame.subscriptions, 'subscriptions'),
+        project: text(frame.project),
       }).finish()
     case 'DONE':
       return v1.Done.encode({

@@ -345,7 +345,8 @@ export type DeviceRequest =
   | { kind: 'unsubscribe'; device: string; registration: number; topic: string }
 
 export type DeviceReply =
-  | { ok: true; registration: number; registrationId: string; subscriptions: number }
+  /** `project` of the registration, with `register`; else empty, as is registrationId. */
+  | { ok: true; registration: number; registrationId: string; project: string; subscriptions: number }
   | { ok: false; code: string; detail: string; retryAfterMs: number }
 
 export function encodeDeviceRequest(r: DeviceRequest): Uint8Array {

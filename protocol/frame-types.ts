@@ -161,6 +161,8 @@ export interface RegisteredFrame {
   registration: number
   registrationId: string
   subscriptions: number
+  /** Project of the application; empty: an older service did not say. */
+  project: string
 }
 
 export interface DoneFrame {

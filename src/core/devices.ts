@@ -40,6 +40,7 @@ export interface DeviceServiceOptions {
 interface Answer {
   registration: number
   registrationId: string
+  project: string
   record: DeviceRecord
 }
 
@@ -74,8 +75,8 @@ export class DeviceService {
   async handle(body: Uint8Array): Promise<DeviceReply> {
     try {
       const request = decode(body)
-      const { registration, registrationId, record } = await this.serve(request)
-      return { ok: true, registration, registrationId, subscriptions: record.version }
+      const { registration, registrationId, project, record } = await this.serve(request)
+      return { ok: true, registration, registrationId, project, subscriptions: record.version }
     } catch (error) {
       const coded = toCodedError(error, this.options.log, 'device request')
       return { ok: false, code: coded.code, detail: coded.message, retryAfterMs: retryAfterMs(coded.code) }
@@ -150,7 +151,7 @@ export class DeviceService {
   private async unregister({ device, registration }: DeviceRequest & { kind: 'unregister' }): Promise<Answer> {
     const nowMs = this.options.clock.now()
     const record = await endRegistration(this.devices, this.revoked, { device, registration, nowMs })
-    return { registration, registrationId: '', record }
+    return { registration, registrationId: '', project: '', record }
   }
 
   private async subscribe(request: DeviceRequest & { kind: 'subscribe' }): Promise<Answer> {
@@ -168,7 +169,7 @@ export class DeviceService {
         topics: [...before.topics, { registration, project, topic, since, addedVersion }],
       }
     })
-    return { registration, registrationId: '', record }
+    return { registration, registrationId: '', project: '', record }
   }
 
   private async unsubscribe(request: DeviceRequest & { kind: 'unsubscribe' }): Promise<Answer> {
@@ -178,7 +179,7 @@ export class DeviceService {
       const topics = before.topics.filter((t) => t.registration !== registration || t.topic !== topic)
       return topics.length === before.topics.length ? null : { ...before, version: before.version + 1, topics }
     })
-    return { registration, registrationId: '', record }
+    return { registration, registrationId: '', project: '', record }
   }
 
   private async projectOf(applicationId: string): Promise<ProjectRecord> {
@@ -201,7 +202,8 @@ export class DeviceService {
   private answer(device: string, registration: Registration, record: DeviceRecord): Answer {
     const { project, application, number } = registration
     const address = { project, application, device, registration: number }
-    return { registration: number, registrationId: encodeRegistrationId(this.options.registrationKey, address), record }
+    const registrationId = encodeRegistrationId(this.options.registrationKey, address)
+    return { registration: number, registrationId, project, record }
   }
 }
 

@@ -68,14 +68,15 @@ export function readNotification(
   return { notification, error }
 }
 
-/** Whom a notification is for. A device does not know its registrations' projects: names of topics and users stand alone. */
+/** Whom a notification is for. Topics and users are names within a project: PROTOCOL.md, "Group notifications". */
 function registrationsOf({ registration, group }: StoredNotification, state: DeviceState): Registration[] {
   if (!group) {
     const one = state.registrations.get(registration)
     return one ? [one] : []
   }
-  return [...state.registrations.values()].filter(({ application, user }) => {
+  return [...state.registrations.values()].filter(({ application, user, project }) => {
     if (group.kind === 'app') return application === group.name
+    if (project !== '' && project !== group.project) return false
     if (group.kind === 'user') return user === group.name
     return state.isSubscribed({ application, user, topic: group.name })
   })

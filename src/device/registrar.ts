@@ -62,7 +62,8 @@ export class Registrar {
     if (!outcome) return
     if (frame.type === 'REGISTERED') {
       const { application, user } = outcome.wish
-      const registration = { number: frame.registration, application, user, registrationId: frame.registrationId }
+      const { registration: number, registrationId, project } = frame
+      const registration = { number, application, user, registrationId, project }
       this.turns.change({ kind: 'registered', registration })
       this.turns.tell({ kind: 'registered', registration })
     }

@@ -92,6 +92,8 @@ export function decodeChange(line: string): Change {
         application: text(r.application),
         user: text(r.user),
         registrationId: text(r.registrationId),
+        // States of before 0.1 do not have it.
+        project: text(r.project ?? ''),
       }
       return { kind: f.kind, registration }
     }

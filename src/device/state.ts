@@ -27,6 +27,8 @@ export interface Registration {
   /** User on the device as the user token names it; empty: none. */
   user: string
   registrationId: string
+  /** Project of the application; empty: an older service did not say, or this state is older. */
+  project: string
 }
 
 /** Resume ticket of the last WELCOME: a secret. */

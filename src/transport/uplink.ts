@@ -109,9 +109,9 @@ export class Uplink {
       const body = await this.bus.request(DEVICE_REQUEST_SUBJECT, encodeDeviceRequest(what), { timeoutMs })
       const reply = decodeDeviceReply(body)
       if (!reply.ok) return errorFrame(reply.code, reply.detail, request, reply.retryAfterMs)
-      const { registration, registrationId, subscriptions } = reply
+      const { registration, registrationId, project, subscriptions } = reply
       if (what.kind !== 'register') return { type: 'DONE', request, subscriptions }
-      return { type: 'REGISTERED', request, registration, registrationId, subscriptions }
+      return { type: 'REGISTERED', request, registration, registrationId, subscriptions, project }
     } catch (error) {
       this.options.onError('device request', error)
       return errorFrame('unavailable', 'the core did not answer', request)

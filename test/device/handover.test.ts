@@ -138,3 +138,33 @@ t.test('a full inbox stops the reading, and reading goes on when it empties', as
     list(1, 30).map(({ id }) => String(id)),
   )
 })
+
+t.test('a topic and a user are names within the project that REGISTERED told', async (t) => {
+  const transport = await server(t)
+  const store = memory()
+  const mine = { application: 'app_b', user: 'ann', registrationId: 'rid-2', number: 2, project: 'other' }
+  store.state.apply({ kind: 'registered', registration: mine })
+  for (const { application, user } of store.state.registrations.values()) {
+    store.state.apply({ kind: 'topic', topic: { application, user, topic: 'news' }, subscribed: true })
+  }
+  const device = client(t, transport.url, store)
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
+  const group = { ...notify(1n), type: 'NOTIFY_GROUP', sequence: 1 } as const
+  const topic = { kind: 'topic', name: 'news' } as const
+  const user = { kind: 'user', name: 'ann' } as const
+  peer.send(
+    { ...group, id: 1n, target: topic, project: 'acme' },
+    { ...group, id: 2n, target: topic, project: 'third' },
+    { ...group, id: 3n, target: topic, project: 'other' },
+    { ...group, id: 4n, target: user, project: 'acme' },
+    { ...group, id: 5n, target: user, project: 'other' },
+  )
+  const shown = (await inbox.next(3)).map((n) => [n.id, n.applications])
+  t.same(shown, [
+    ['1', ['app_a']],
+    ['3', ['app_b']],
+    ['5', ['app_b']],
+  ])
+})

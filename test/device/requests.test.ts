@@ -122,5 +122,5 @@ t.test('close says BYE and leaves nothing behind', async (t) => {
 
 async function answerRegister(peer: Peer, number: number, registrationId: string, subscriptions: number) {
   const { request } = await peer.next('REGISTER')
-  peer.send({ type: 'REGISTERED', request, registration: number, registrationId, subscriptions })
+  peer.send({ type: 'REGISTERED', request, registration: number, registrationId, subscriptions, project: 'acme' })
 }

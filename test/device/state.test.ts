@@ -94,8 +94,8 @@ t.test('ids are forgotten by count and by time, those of the inbox never', async
 
 t.test('a registration that ends takes its topics along; one that has a new number keeps them', async (t) => {
   const state = new DeviceState(10)
-  const a = { number: 1, application: 'a', user: '', registrationId: 'ra' }
-  const b = { number: 2, application: 'b', user: '', registrationId: 'rb' }
+  const a = { number: 1, application: 'a', user: '', registrationId: 'ra', project: 'p' }
+  const b = { number: 2, application: 'b', user: '', registrationId: 'rb', project: 'p' }
   for (const registration of [a, b]) state.apply({ kind: 'registered', registration })
   for (const application of ['a', 'b']) {
     state.apply({ kind: 'topic', topic: { application, user: '', topic: 'news' }, subscribed: true })
@@ -149,7 +149,7 @@ const change: fc.Arbitrary<Change> = fc.oneof(
   fc.record({ kind: fc.constant('gap' as const), mark: fc.record({ queue: id, count: uint }) }),
   fc.record({
     kind: fc.constant('registered' as const),
-    registration: fc.record({ number: fc.nat(5), application: name, user: name, registrationId: name }),
+    registration: fc.record({ number: fc.nat(5), application: name, user: name, registrationId: name, project: name }),
   }),
   fc.record({ kind: fc.constant('ended' as const), application: name, user: name }),
   fc.record({

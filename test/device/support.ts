@@ -11,7 +11,7 @@ export const FAST = { reconnectBaseMs: 10, reconnectCapMs: 20, stableMs: 60_000,
 
 export const IDENTITY = { deviceId: 'dev_aaaaaaaaaaaaaaaaaaaa', token: 'token', expiresAtMs: 0, url: '' }
 
-export const REGISTRATION = { number: 1, application: 'app_a', user: '', registrationId: 'rid-1' }
+export const REGISTRATION = { number: 1, application: 'app_a', user: '', registrationId: 'rid-1', project: 'acme' }
 
 /** A device that is enrolled and has registered one application. */
 export const KNOWN: Change[] = [

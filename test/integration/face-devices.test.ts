@@ -58,7 +58,7 @@ function isRefused(t: Test, reply: DeviceReply, code: ErrorCode, name: string = 
 t.test('register: the same application and user keep their number and their id', async (t) => {
   const { face, register, records } = await setUp(t)
   const first = await register()
-  t.match(first, { registration: 1, subscriptions: 1 })
+  t.match(first, { registration: 1, subscriptions: 1, project: face.project })
   t.same(decodeRegistrationId(face.registrationKeys, first.registrationId), {
     project: face.project,
     application: face.application,

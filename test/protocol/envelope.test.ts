@@ -132,7 +132,7 @@ t.test('requests and replies of devices', async (t) => {
   ]
   for (const request of requests) t.match(envelope.decodeDeviceRequest(envelope.encodeDeviceRequest(request)), request)
   const replies: envelope.DeviceReply[] = [
-    { ok: true, registration: 1, registrationId: 'r', subscriptions: 3 },
+    { ok: true, registration: 1, registrationId: 'r', project: 'acme', subscriptions: 3 },
     { ok: false, code: 'unavailable', detail: '', retryAfterMs: 1_000 },
   ]
   for (const reply of replies) t.match(envelope.decodeDeviceReply(envelope.encodeDeviceReply(reply)), reply)

@@ -92,7 +92,13 @@ const writers: Record<string, { code: number; body: (f: JsonFrame) => Part[] }> 
   CAUGHT_UP: { code: 0x84, body: (f) => [message(1, f.cursor, cursor)] },
   REGISTERED: {
     code: 0x85,
-    body: (f) => [num(1, f.request), num(2, f.registration), text(3, f.registrationId), num(4, f.subscriptions)],
+    body: (f) => [
+      num(1, f.request),
+      num(2, f.registration),
+      text(3, f.registrationId),
+      num(4, f.subscriptions),
+      text(5, f.project),
+    ],
   },
   DONE: { code: 0x86, body: (f) => [num(1, f.request), num(2, f.subscriptions)] },
   GAP: {

@@ -331,7 +331,14 @@ function readFrame(type: string, body: number[]): JsonFrame {
     case 'CAUGHT_UP':
       return { type, cursor: cursor(m.inner(1)) }
     case 'REGISTERED':
-      return { type, ...request(), registration: m.u32(2), registrationId: m.text(3), subscriptions: m.u32(4) }
+      return {
+        type,
+        ...request(),
+        registration: m.u32(2),
+        registrationId: m.text(3),
+        subscriptions: m.u32(4),
+        project: m.text(5),
+      }
     case 'DONE':
       return { type, ...request(), subscriptions: m.u32(2) }
     case 'GAP': {

@@ -99,7 +99,14 @@ const serverFrame: fc.Arbitrary<ServerFrame> = fc.oneof(
   notify,
   notifyGroup,
   fc.record({ type: is('CAUGHT_UP'), cursor }),
-  fc.record({ type: is('REGISTERED'), request: u32, registration: u32, registrationId: text, subscriptions: u32 }),
+  fc.record({
+    type: is('REGISTERED'),
+    request: u32,
+    registration: u32,
+    registrationId: text,
+    subscriptions: u32,
+    project: text,
+  }),
   fc.record({ type: is('DONE'), request: u32, subscriptions: u32 }),
   fc.record({ type: is('GAP'), count: u32, reason: fc.constantFrom(...GAP_REASONS), mark }),
   fc.record({

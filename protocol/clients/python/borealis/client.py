@@ -414,6 +414,7 @@ class Client:
         if entry is None:
             return
         entry.number, entry.registration_id = value["registration"], value["registration_id"]
+        entry.project = value["project"]
         if request.key in self._resyncing:
             for topic in entry.topics:
                 self._resync(Request("SUBSCRIBE", entry.application, entry.user_token, topic))

@@ -56,16 +56,13 @@ class Inbox:
         if frame.type == "NOTIFY":
             return [entry for entry in self.state.registrations if entry.number and entry.number == frame["registration"]]
         kind, name = frame["target"] or ("", "")
-        # The protocol does not tell the device the project of a registration: topics and users match by name alone.
+        if kind == "application":
+            return [entry for entry in self.state.registrations if entry.application == name]
         return [
             entry
             for entry in self.state.registrations
-            if kind == "application"
-            and entry.application == name
-            or kind == "topic"
-            and name in entry.topics
-            or kind == "user"
-            and user_of(entry.user_token) == name
+            if entry.project in ("", frame["project"])
+            and (kind == "topic" and name in entry.topics or kind == "user" and user_of(entry.user_token) == name)
         ]
 
 

@@ -109,7 +109,7 @@ FRAME_TYPES: dict[int, tuple[str, Message]] = {
     0x84: ("CAUGHT_UP", (Field(1, "cursor", "message", message=CURSOR),)),
     0x85: (
         "REGISTERED",
-        (REQUEST, REGISTRATION, Field(3, "registration_id", "string"), Field(4, "subscriptions", "u32")),
+        (REQUEST, REGISTRATION, Field(3, "registration_id", "string"), Field(4, "subscriptions", "u32"), Field(5, "project", "string")),
     ),
     0x86: ("DONE", (REQUEST, Field(2, "subscriptions", "u32"))),
     0x87: (

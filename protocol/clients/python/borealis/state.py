@@ -30,6 +30,8 @@ class Registration:
     user_token: str = ""
     number: int = 0
     registration_id: str = ""
+    project: str = ""
+    """Whose topics and users the registration is told of; empty: not told."""
     topics: list[str] = field(default_factory=list)
 
 

@@ -115,6 +115,24 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
         await pipe.expect("ACK")
         self.assertEqual([(event["title"], event["data"]) for event in self.of("notification")], [("Hi", {})])
 
+    async def test_topics_are_names_within_a_project(self) -> None:
+        pipe, _ = await self.connected()
+        for number, application, project in ((1, "a", "acme"), (2, "b", "other")):
+            asking = asyncio.ensure_future(self.client.register(application))
+            request = (await pipe.expect("REGISTER"))["request"]
+            pipe.write(frame("REGISTERED", request=request, registration=number, project=project, subscriptions=number))
+            self.assertEqual((await asyncio.wait_for(asking, 5)).project, project)
+            joining = asyncio.ensure_future(self.client.subscribe(application, "news"))
+            request = (await pipe.expect("SUBSCRIBE"))["request"]
+            pipe.write(frame("DONE", request=request, subscriptions=number))
+            await asyncio.wait_for(joining, 5)
+        for number, project in enumerate(("acme", "other", "third"), 1):
+            pipe.write(frame("NOTIFY_GROUP", id=number, sequence=number, target=("topic", "news"), project=project,
+                             expires_at_seconds=2_000))
+        pipe.to_device.put_nowait(1006)
+        await self.connected()
+        self.assertEqual([event["applications"] for event in self.of("notification")], [["a"], ["b"]])
+
     async def test_ticket_then_bad_ticket_then_token(self) -> None:
         pipe, _ = await self.connected(ticket=b"\x01\x02", ticket_seconds=60)
         pipe.to_device.put_nowait(1006)
