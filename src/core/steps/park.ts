@@ -46,7 +46,8 @@ export class Parker {
    */
   async park(device: string, messages: readonly StoredMessage[], again: ReadonlySet<bigint>): Promise<ParkResult[]> {
     const results: ParkResult[] = []
-    const expiries: Promise<void>[] = []
+    // Caught where they begin: one that fails while the next message is placed must not end the process.
+    const expiries: Promise<unknown>[] = []
     let last: ParkedEntry | null | undefined
     try {
       for (const message of messages) {
@@ -54,15 +55,22 @@ export class Parker {
         results.push(placed.result)
         last = placed.last
         // An earlier try may have ended before its entry was written; a second entry is harmless.
-        if (placed.result !== 'replaced') expiries.push(this.scheduleExpiry(message, placed.sequence))
+        if (placed.result !== 'replaced') expiries.push(failureOf(this.scheduleExpiry(message, placed.sequence)))
       }
-    } catch (error) {
-      // Nothing is under way any more when the caller learns of it.
-      await Promise.allSettled(expiries)
-      throw error
+    } finally {
+      // Nothing is under way any more when the caller learns how it ended.
+      await Promise.all(expiries)
     }
-    await Promise.all([...expiries, this.takeOutEnded(device, messages)])
+    for (const failure of await Promise.all(expiries)) if (failure !== null) throw failure
+    await this.takeOutEnded(device, messages)
     return results
+  }
+
+  /** Takes out what has ended and may be in the queue from an earlier try. Rejects with FabricError. */
+  async withdraw(device: string, messages: readonly StoredMessage[]): Promise<void> {
+    if (messages.length === 0) return
+    const ids = new Set(messages.map((message) => message.id))
+    await this.options.queue.remove(device, ids, this.options.clock.now())
   }
 
   /**
@@ -71,8 +79,8 @@ export class Parker {
    */
   private async takeOutEnded(device: string, messages: readonly StoredMessage[]): Promise<void> {
     const finals = await Promise.all(messages.map((message) => this.options.events.readFinal(message.id)))
-    const ended = messages.filter((_, index) => finals[index] !== null).map((message) => message.id)
-    if (ended.length > 0) await this.options.queue.remove(device, new Set(ended), this.options.clock.now())
+    const ended = messages.filter((_, index) => finals[index] !== null)
+    await this.withdraw(device, ended)
   }
 
   private scheduleExpiry(message: StoredMessage, parkedSequence: number): Promise<void> {
@@ -161,6 +169,13 @@ export class Parker {
     return this.options.events.final(id, { kind, atMs, project, application, device, reason: '' })
   }
 }
+
+/** Null where it went well. */
+const failureOf = (work: Promise<void>): Promise<unknown> =>
+  work.then(
+    () => null,
+    (error: unknown) => error,
+  )
 
 function collapses(other: StoredMessage, message: StoredMessage): boolean {
   return (

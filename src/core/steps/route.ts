@@ -292,6 +292,10 @@ export class Router {
         else owed.push(target)
       }
       if (owed.length + over.length === 0) return
+      await parker.withdraw(
+        device,
+        over.map((target) => target.message),
+      )
       const again = new Set(owed.filter((target) => target.redelivered).map((target) => target.message.id))
       const messages = owed.map((target) => target.message)
       const results = await parker.park(device, messages, again)
@@ -299,7 +303,7 @@ export class Router {
       for (const target of replaced) this.end(target, 'collapsed', '', clock.now())
       const parked = owed.filter((_, index) => results[index] !== 'replaced')
       const told = owed.filter((_, index) => results[index] === 'parked').map((target) => this.tellParked(target))
-      // What has ended is looked after as well: a copy of it may still be in the queue, and its worker settles that.
+      // What has ended is looked after as well: another router may have put a copy of it into the queue just now.
       const [seen] = await Promise.all([secondLook.isSeen(device), ...told])
       for (const target of [...parked, ...over]) this.finishParking(target, seen)
     } catch (error) {
@@ -344,13 +348,15 @@ export class Router {
   }
 
   private async writeEnd(target: Target, kind: FinalKind, reason: string, atMs: number): Promise<void> {
-    const { events, log } = this.options
+    const { events, parker, log } = this.options
     const { id, project, application, device } = target.message
     try {
       const outcome = await events.final(id, { kind, atMs, project, application, device, reason })
       if (kind === 'delivered' && !outcome.won && outcome.existing.kind !== 'delivered') {
         await events.trace(id, { step: 'late_ack', atMs, reason: outcome.existing.kind })
       }
+      // An earlier try may have come as far as the queue. After the event, as everywhere.
+      if (target.redelivered) await parker.withdraw(device, [target.message])
     } catch (error) {
       log.debug({ error, id }, 'a final event can not be written')
       this.giveBack(target)
