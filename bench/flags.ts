@@ -24,10 +24,12 @@ export function addFlags(command: Command, options: TObject): void {
   }
 }
 
-/** The options alone, checked as a whole. */
+/** The options alone, with defaults for those that are not given, checked as a whole. */
 export function pickOptions(options: TObject, given: Record<string, unknown>): Record<string, unknown> {
-  const picked = Object.fromEntries(Object.keys(options.properties).map((name) => [name, given[name]]))
-  return Value.Parse(options, picked) as Record<string, unknown>
+  const names = Object.keys(options.properties).filter((name) => given[name] !== undefined)
+  const complete = Value.Default(options, Object.fromEntries(names.map((name) => [name, given[name]])))
+  Value.Assert(options, complete)
+  return complete as Record<string, unknown>
 }
 
 function parse(leaf: Leaf, text: string): unknown {

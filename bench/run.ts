@@ -10,6 +10,8 @@ export interface RunOptions {
   progress?: Progress
   /** Default true: Ctrl-C and SIGTERM clean up, then end this process. */
   signals?: boolean
+  /** Where the folder of the run is made; default the system's for temporary files. */
+  base?: string
 }
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
@@ -17,11 +19,11 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 export async function runScenario(
   scenario: Scenario,
   options: Record<string, unknown>,
-  { progress = new Progress(), signals = true }: RunOptions = {},
+  { progress = new Progress(), signals = true, base = tmpdir() }: RunOptions = {},
 ): Promise<Record<string, unknown>> {
   const cleanup = new Cleanup()
   const complain = (error: unknown) => progress.say(`cleaning up: ${error instanceof Error ? error.message : error}`)
-  const folder = await mkdtemp(join(tmpdir(), `borealis-bench-${scenario.name}-`))
+  const folder = await mkdtemp(join(base, `borealis-bench-${scenario.name}-`))
   cleanup.defer(() => rm(folder, { recursive: true, force: true }))
   const onSignal = (signal: NodeJS.Signals) => {
     progress.say(`${signal}: cleaning up`)

@@ -22,6 +22,8 @@ export interface Report {
   groupDelivered: number
   groupDuplicates: number
   gaps: number
+  /** Messages that GAPs said will not come. */
+  gapMessages: number
   pongs: number
   /** What the server sent that this generator cannot read. */
   faults: number
@@ -49,6 +51,7 @@ export class Tally {
   groupDelivered = 0
   groupDuplicates = 0
   gaps = 0
+  gapMessages = 0
   pongs = 0
   faults = 0
   bytesReceived = 0
@@ -147,6 +150,7 @@ const SUMMED = [
   'groupDelivered',
   'groupDuplicates',
   'gaps',
+  'gapMessages',
   'pongs',
   'faults',
   'bytesReceived',

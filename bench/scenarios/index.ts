@@ -2,11 +2,24 @@
 import type { Scenario } from '../scenario.js'
 import { broadcast } from './broadcast.js'
 import { connect } from './connect.js'
+import { hostile } from './hostile.js'
 import { idle } from './idle.js'
 import { peers } from './peers.js'
 import { pipeline } from './pipeline.js'
+import { soak } from './soak.js'
 import { storm } from './storm.js'
 import { unicast } from './unicast.js'
 import { wire } from './wire.js'
 
-export const scenarios: readonly Scenario[] = [idle, unicast, broadcast, connect, storm, pipeline, wire, peers]
+export const scenarios: readonly Scenario[] = [
+  idle,
+  unicast,
+  broadcast,
+  connect,
+  storm,
+  pipeline,
+  wire,
+  peers,
+  soak,
+  hostile,
+]

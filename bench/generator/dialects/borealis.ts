@@ -3,7 +3,7 @@
 import { decodeFrames } from '../../../protocol/decode.js'
 import { encodeFrame } from '../../../protocol/encode.js'
 import { DEVICE_FRAME_BYTES_MAX, FrameType, PROTOCOL_VERSION, SERVER_FRAME_BYTES_MAX } from '../../../protocol/frame.js'
-import type { Credential, ServerFrame, UnknownFrame } from '../../../protocol/frame-types.js'
+import type { Credential, GapMark, ServerFrame, UnknownFrame } from '../../../protocol/frame-types.js'
 import { mintDeviceToken } from '../../../src/device-token.js'
 import { nowMicros } from '../../micros.js'
 import { microsAt, STAMP_BYTES, sequenceAt } from '../../stamp.js'
@@ -24,6 +24,8 @@ export class BorealisDialect implements Dialect {
   /** By slot; dropped after the first WELCOME, which brings a ticket. */
   readonly #tokens: (string | null)[] = []
   readonly #tickets: (Uint8Array | null)[] = []
+  /** Rare: only of those whose queue overflowed. */
+  readonly #gaps = new Map<number, GapMark>()
   #incarnation = 0n
   /** Halves of the ids to acknowledge after the message that is being read. */
   readonly #owed: number[] = []
@@ -144,6 +146,8 @@ export class BorealisDialect implements Dialect {
         return
       case 'GAP':
         this.host.tally.gaps++
+        this.host.tally.gapMessages += frame.count
+        if (frame.mark) this.#gaps.set(peer.slot, frame.mark)
         return
       case 'GOAWAY':
         peer.retryAfterMs = frame.afterMs + frame.jitterMs * Math.random()
@@ -169,7 +173,7 @@ export class BorealisDialect implements Dialect {
         this.#incarnation === 0n
           ? null
           : { incarnation: this.#incarnation, sequence: peer.groupSequence, subscriptions: peer.subscriptions },
-      gap: null,
+      gap: this.#gaps.get(peer.slot) ?? null,
     })
     if (hello.length > DEVICE_FRAME_BYTES_MAX) throw new Error('a HELLO that no server would take')
     return hello

@@ -1,0 +1,30 @@
+import { readdirSync } from 'node:fs'
+import type { Test } from 'tap'
+import { checkResult } from '../../../bench/envelope.js'
+import { pickOptions } from '../../../bench/flags.js'
+import { childrenOf } from '../../../bench/measure/processes.js'
+import { Progress } from '../../../bench/progress.js'
+import { runScenario } from '../../../bench/run.js'
+import { scenarios } from '../../../bench/scenarios/index.js'
+import { rowsOf } from '../../../bench/table.js'
+
+/**
+ * Runs a scenario at a tiny size: every promised field is there and a number, nothing is left behind. What the numbers
+ * are is for a quiet machine to say.
+ */
+export async function smoke(t: Test, name: string, options: Record<string, unknown>): Promise<Record<string, unknown>> {
+  const scenario = scenarios.find((one) => one.name === name)
+  if (!scenario) throw new RangeError(`no scenario ${name}`)
+  const base = t.testdir()
+  const result = await runScenario(scenario, pickOptions(scenario.options, options), {
+    progress: new Progress(process.stderr, true),
+    signals: false,
+    base,
+  })
+  checkResult(scenario, result)
+  const wrong = rowsOf(result).filter(({ value }) => typeof value === 'number' && !Number.isFinite(value))
+  t.same(wrong, [], `${name}: every number is one`)
+  t.same(childrenOf(process.pid), [], `${name}: every process has ended`)
+  t.same(readdirSync(base), [], `${name}: its folder is gone`)
+  return result
+}

@@ -1,0 +1,23 @@
+import t from 'tap'
+import { smoke } from './support/smoke.js'
+
+// Each starts systems of several processes, on a machine that may be busy.
+t.setTimeout(240_000)
+
+t.test('pipeline', async (t) => {
+  const result = await smoke(t, 'pipeline', { connections: 50, seconds: 2, batch: 20, window: 200, rate: 'max' })
+  t.match(result, { lost: 0, duplicatesSeenByApp: 0 })
+  t.ok((result.sent as number) > 500)
+})
+
+t.test('storm', async (t) => {
+  const result = await smoke(t, 'storm', { connections: 50, rate: 50, batch: 5, before: 1, timeout: 45 })
+  t.match(result, { lost: 0, duplicatesSeenByApp: 0, workersKilled: 1 })
+  t.ok((result.secondsTo100 as number) > 0, 'everybody came back')
+})
+
+t.test('soak', async (t) => {
+  const result = await smoke(t, 'soak', { connections: 50, minutes: 0.1, rate: 50, slowPercent: 2 })
+  t.match(result, { lost: 0, duplicatesSeenByApp: 0 })
+  t.equal(result.delivered, result.pushed)
+})

@@ -1,0 +1,39 @@
+import t from 'tap'
+import { smoke } from './support/smoke.js'
+
+// Each starts systems of several processes, on a machine that may be busy.
+t.setTimeout(240_000)
+
+t.test('idle', async (t) => {
+  const result = await smoke(t, 'idle', { connections: 60, seconds: 1, steps: 2, keepaliveSeconds: 5 })
+  t.match(result, { connections: 60, unexpectedDisconnects: 0 })
+})
+
+t.test('unicast', async (t) => {
+  const result = await smoke(t, 'unicast', { connections: 50, seconds: 2, rounds: 2, window: 100, rate: 'max' })
+  t.match(result, { lost: 0, duplicates: 0, outcomes: { NOT_HERE: 0, CLOSED: 0 } })
+  t.ok((result.sent as number) > 100)
+  t.equal((result.outcomes as { ACKED: number }).ACKED, result.sent, 'an outcome for each message')
+})
+
+t.test('unicast at a rate', async (t) => {
+  const result = await smoke(t, 'unicast', { connections: 20, seconds: 1, rounds: 1, rate: 100 })
+  t.match(result, { lost: 0, latencyRatePerSecond: 100, sent: 200 })
+})
+
+t.test('broadcast', async (t) => {
+  const result = await smoke(t, 'broadcast', { connections: 50, messages: 4, rounds: 2 })
+  t.match(result, { lost: 0, duplicates: 0, unexpectedDisconnects: 0 })
+})
+
+t.test('connect', async (t) => {
+  const result = await smoke(t, 'connect', { connections: 50, rounds: 1 })
+  t.match(result, { refused: 0, unexpectedDisconnects: 0 })
+})
+
+t.test('hostile', async (t) => {
+  const result = await smoke(t, 'hostile', { connections: 20, rate: 50, seconds: 1, attackers: 3 })
+  t.match(result, { lost: 0, unexpectedDisconnects: 0 })
+  const { garbage, oversized } = result.attacks as Record<string, { opened: number; ended: number }>
+  t.ok((garbage?.ended ?? 0) > 0 && (oversized?.ended ?? 0) > 0, 'what is no frame ends the connection')
+})
