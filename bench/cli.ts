@@ -5,6 +5,7 @@ import { dirname } from 'node:path'
 import { Command } from 'commander'
 import { seal } from './envelope.js'
 import { addFlags, pickOptions } from './flags.js'
+import { makeReport } from './report/report.js'
 import { runScenario } from './run.js'
 import { BenchError, type Scenario } from './scenario.js'
 import { scenarios } from './scenarios/index.js'
@@ -25,6 +26,14 @@ for (const scenario of scenarios) {
     .action((given: Record<string, unknown>) => perform(scenario, given))
   addFlags(command, scenario.options)
 }
+
+program
+  .command('report')
+  .description('make a report with charts from the results of a folder')
+  .option('--results <folder>', 'where the results are, and the report goes', 'bench/results')
+  .action(async ({ results }: { results: string }) => {
+    process.stdout.write(`${await makeReport(results)}\n`)
+  })
 
 async function perform(scenario: Scenario, given: Record<string, unknown>): Promise<void> {
   const parameters = pickOptions(scenario.options, given)

@@ -1,0 +1,65 @@
+/** What a release has to reach, and how a result shows it. Ratios are within one run, so that machines compare. */
+import type { Envelope } from '../envelope.js'
+
+export interface Goal {
+  scenario: string
+  what: string
+  /** In words: `at most 1.5`. */
+  wanted: string
+  /** NaN where the result says nothing of it. */
+  measured(result: Envelope['result']): number
+  reached(measured: number): boolean
+  unit: string
+}
+
+type Path = readonly string[]
+
+/** NaN where there is no number. */
+export function numberAt(result: unknown, path: Path): number {
+  let value = result
+  for (const name of path)
+    value = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined
+  return typeof value === 'number' ? value : Number.NaN
+}
+
+const atMost = (scenario: string, what: string, limit: number, unit: string, ...path: Path): Goal => ({
+  ...{ scenario, what, unit },
+  wanted: `at most ${limit}`,
+  measured: (result) => numberAt(result, path),
+  reached: (value) => value <= limit,
+})
+
+const atLeast = (scenario: string, what: string, limit: number, unit: string, ...path: Path): Goal => ({
+  ...{ scenario, what, unit },
+  wanted: `at least ${limit}`,
+  measured: (result) => numberAt(result, path),
+  reached: (value) => value >= limit,
+})
+
+const fewerThanMqtt = (row: string): Goal => ({
+  scenario: 'wire',
+  what: `bytes of ${row} by those of MQTT over WebSocket`,
+  wanted: 'less than 1',
+  unit: '',
+  measured: (result) => numberAt(result, [row, 'borealis', 'total']) / numberAt(result, [row, 'mqtt', 'total']),
+  reached: (value) => value < 1,
+})
+
+export const goals: readonly Goal[] = [
+  atMost('idle', 'memory per idle session, by bare uWebSockets.js', 1.5, '', 'ratioToBare'),
+  atMost('unicast', 'worker CPU per acknowledged delivery, by bare', 1.4, '', 'ratioToBare'),
+  atMost('unicast', 'p99 at half of the maximum rate', 25, 'ms', 'latencyMs', 'p99'),
+  atMost('unicast', 'lost', 0, '', 'lost'),
+  atLeast('peers', 'unicast per server CPU second, by mosquitto QoS 1', 4, '', 'unicastRatioToMosquitto'),
+  atLeast('broadcast', 'deliveries a second, by bare', 0.9, '', 'ratioToBare'),
+  atMost('connect', 'server CPU of a resumed handshake, by a bare upgrade', 2.5, '', 'resumedRatioToBare'),
+  atMost('wire', 'bytes of a push beyond title, message and data', 32, 'bytes', 'pushOverheadDown'),
+  fewerThanMqtt('connect'),
+  fewerThanMqtt('resume'),
+  fewerThanMqtt('push'),
+  fewerThanMqtt('idleHour'),
+  atLeast('pipeline', 'messages a second, HTTP to acknowledged device', 6_000, '', 'deliveredPerSecond'),
+  atMost('pipeline', 'p99 at half of the maximum rate', 250, 'ms', 'latencyMs', 'p99'),
+  atMost('pipeline', 'lost', 0, '', 'lost'),
+  atMost('storm', 'lost', 0, '', 'lost'),
+]

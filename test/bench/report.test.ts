@@ -1,0 +1,59 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import type { Envelope } from '../../bench/envelope.js'
+import { makeReport } from '../../bench/report/report.js'
+import { barChart } from '../../bench/report/svg.js'
+
+const envelope = (scenario: string, result: Record<string, unknown>): Envelope => ({
+  ...{ scenario, command: `${scenario} --connections 10`, parameters: {}, result },
+  machine: { cpu: 'a processor', cores: 2, memoryBytes: 2 ** 34, kernel: '6.1' },
+  versions: { borealis: '0.1.0', node: 'v20', uWebSockets: '20.30', natsServer: 'v2.9' },
+  ...{ commit: 'abc', startedAt: '2026-01-01T00:00:00.000Z', seconds: 3 },
+})
+
+t.test('a report has goals, tables and charts of all results', async (t) => {
+  const folder = t.testdir()
+  mkdirSync(join(folder, 'charts'))
+  writeFileSync(join(folder, 'charts', 'stale.svg'), 'of an earlier result')
+  const results = {
+    unicast: envelope('unicast', { ratioToBare: 1.33, lost: 2, workerCpuMicrosPerDelivery: 20, latencyMs: { p99: 9 } }),
+    soak: envelope('soak', {
+      samples: [
+        { atSeconds: 0, coreRssBytes: 1e8, natsRssBytes: 5e7, workerRssBytes: [6e7, 6e7] },
+        { atSeconds: 2, coreRssBytes: 1e8, natsRssBytes: 5e7, workerRssBytes: [6e7, 7e7] },
+      ],
+    }),
+    'unknown-one': envelope('hostile', { p99Ratio: 1.1 }),
+  }
+  for (const [name, result] of Object.entries(results)) {
+    writeFileSync(join(folder, `${name}.json`), JSON.stringify(result))
+  }
+  const text = readFileSync(await makeReport(folder), 'utf8')
+  t.match(text, /worker CPU per acknowledged delivery, by bare \| at most 1.4 \| 1.33 \| yes \|/)
+  t.match(text, /lost \| at most 0 \| 2 \| no \|/)
+  t.notMatch(text, /mosquitto/, 'goals of results that are not there are not told')
+  t.match(text, /p99Ratio \| 1.1/)
+  t.same(readdirSync(join(folder, 'charts')).sort(), ['soak.svg', 'unicast.svg'], 'and no chart of an earlier report')
+  t.match(readFileSync(join(folder, 'charts', 'soak.svg'), 'utf8'), /<polyline points="90\.0,/)
+})
+
+t.test('without results there is no report', async (t) => {
+  await t.rejects(makeReport(t.testdir()), /no results/)
+  const folder = t.testdir({ 'x.json': '{"scenario":"idle"}' })
+  await t.rejects(makeReport(folder), /x\.json is no result/)
+})
+
+t.test('bars are as long as their values, and names are only text', async (t) => {
+  const svg = barChart({
+    title: 'a < b & "c"',
+    subtitle: '',
+    groups: [
+      { label: 'one', bars: [{ name: 'one', value: 50 }] },
+      { label: 'two', bars: [{ name: 'two', value: 100 }] },
+    ],
+  })
+  const widths = [...svg.matchAll(/<rect x="170"[^>]* width="([\d.]+)"/g)].map((match) => Number(match[1]))
+  t.equal((widths[1] ?? 0) / (widths[0] ?? 1), 2)
+  t.match(svg, 'a &lt; b &amp; &quot;c&quot;')
+})
