@@ -45,7 +45,8 @@ export interface Log {
   append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number>
   /** Last record of a subject. `authoritative`: from the stream's leader, never from a replica that may lag. */
   last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null>
-  at(sequence: number): Promise<LogRecord | null>
+  /** `authoritative` as in last(): a replica that lags answers null for what was stored a moment ago. */
+  at(sequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null>
   /** First record at or after `fromSequence` whose subject matches. Slow on large streams. */
   next(filter: string, fromSequence: number): Promise<LogRecord | null>
   /**

@@ -49,7 +49,8 @@ export class NatsLog implements Log {
     return this.#directRead(`$JS.API.DIRECT.GET.${this.name}.${subject}`, EMPTY)
   }
 
-  at(sequence: number): Promise<LogRecord | null> {
+  at(sequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
+    if (options?.authoritative) return this.#leaderRead({ seq: sequence })
     return this.#directRead(`$JS.API.DIRECT.GET.${this.name}`, json({ seq: sequence }))
   }
 

@@ -34,9 +34,13 @@ export class ParkedQueue {
     return record === null ? null : entryOf(record)
   }
 
-  /** One record by its sequence; null where it is gone, or another device's. */
+  /**
+   * One record by its sequence; null where it is gone, or another device's. A replica is asked first, and the leader where
+   * that one has it not: a record that was stored a moment ago must not be taken for one that is gone.
+   */
   async at(device: string, sequence: number): Promise<ParkedEntry | null> {
-    const record = await this.logs.ofDevice(device).at(sequence)
+    const log = this.logs.ofDevice(device)
+    const record = (await log.at(sequence)) ?? (await log.at(sequence, { authoritative: true }))
     return record === null || record.subject !== parkedSubject(device) ? null : entryOf(record)
   }
 

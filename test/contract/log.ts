@@ -70,6 +70,8 @@ export const logContract: Contract = (t, open) => {
     t.equal(await log.delete(first), false)
     t.equal(await log.delete(999), false)
     t.equal(await log.at(first), null)
+    for (const sequence of [first, 999]) t.equal(await log.at(sequence, { authoritative: true }), null)
+    t.equal(text((await log.at(second, { authoritative: true }))?.body), '2')
     t.equal((await log.last(SUBJECT))?.sequence, second)
     t.match(await codeOf(log.append(SUBJECT, bytes('3'), { expectedLastSubjectSequence: 0 })), { lastSequence: second })
   })

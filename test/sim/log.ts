@@ -37,8 +37,8 @@ export class SimLog implements Log {
     return this.#read((stream, asOfMs) => stream.last(subject, asOfMs), options?.authoritative)
   }
 
-  at(sequence: number): Promise<LogRecord | null> {
-    return this.#read((stream, asOfMs) => notAfter(stream.at(sequence), asOfMs))
+  at(sequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
+    return this.#read((stream, asOfMs) => notAfter(stream.at(sequence), asOfMs), options?.authoritative)
   }
 
   next(filter: string, fromSequence: number): Promise<LogRecord | null> {

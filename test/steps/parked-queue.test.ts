@@ -95,3 +95,23 @@ t.test('who walks while something is taken out of the middle misses nothing', as
     t.same(missing, [], `seed ${seed}`)
   }
 })
+
+t.test('a replica that lags hides nothing that is owed', async (t) => {
+  const sim = new SimFabric({ store: { split: SPLIT }, faults: { staleRead: 1, staleMs: [400, 400] } })
+  const queue = new ParkedQueue(sim.fabricFor('core'), SPLIT)
+  const fill = async () => {
+    let previous = 0
+    for (let id = 1n; id <= 3n; id++) {
+      const record = { previous, depth: Number(id), queue: 1n, dropped: 0, victims: [], parkedAtMs: 1 }
+      previous = await queue.append(DEVICE, { ...record, message: messageOf(id, 1), older: [] }, previous)
+    }
+    return previous
+  }
+  const newest = await sim.clock.settle(fill())
+  const found = await sim.clock.settle(queue.walk(DEVICE))
+  t.same(
+    found.map((entry) => entry.record.message.id),
+    [1n, 2n, 3n],
+  )
+  t.same(await sim.clock.settle(queue.settle(DEVICE, [{ sequence: newest, id: 3n }], 1)), [], 'it is not the oldest')
+})
