@@ -92,10 +92,17 @@ export class Effects implements SessionSink {
     this.parts.uplink.outcome(router, rxItem(id, device, Outcome.NOT_HERE, this.parts.turns.now.ms))
   }
 
-  settle(session: Session, { message, sequence }: ParkedRef): void {
+  settle(session: Session, { message, sequence }: ParkedRef): boolean {
     const { id, project, application } = message
     const { ms } = this.parts.turns.now
-    this.parts.uplink.settle({ id, device: session.device, project, application, parkedSequence: sequence, atMs: ms })
+    return this.parts.uplink.settle({
+      id,
+      device: session.device,
+      project,
+      application,
+      parkedSequence: sequence,
+      atMs: ms,
+    })
   }
 
   isSettling(_device: string, id: bigint): boolean {

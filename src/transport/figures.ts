@@ -12,8 +12,8 @@ export class Figures {
   outcomes = 0
   /** Settlements confirmed. */
   settled = 0
-  /** Settlements given up for want of room; their messages are delivered again. */
-  settlesForgotten = 0
+  /** Settlements refused for want of room; their messages are delivered again. */
+  settlesRefused = 0
   /** Upgrades refused. */
   refused = 0
   /** HELLOs believed. */
@@ -63,7 +63,7 @@ export function registerFigures(figures: Figures, levels: () => Levels, registry
   count('notified_group_total', 'Group messages sent, one for each subscriber.', () => figures.notifiedGroup)
   count('outcomes_total', 'Outcomes told to routers.', () => figures.outcomes)
   count('settled_total', 'Outcomes of parked messages confirmed.', () => figures.settled)
-  count('settles_forgotten_total', 'Outcomes of parked messages given up.', () => figures.settlesForgotten)
+  count('settles_refused_total', 'Outcomes of parked messages without room.', () => figures.settlesRefused)
   count('refused_total', 'Upgrades refused.', () => figures.refused)
   count('handshakes_total', 'HELLOs believed.', () => figures.handshakes)
   count('audit_repairs_total', 'Sessions that an audit found not as they should be.', () => figures.auditRepairs)

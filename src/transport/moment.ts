@@ -9,3 +9,8 @@ export interface Moment {
   /** 1 and up. */
   readonly tick: number
 }
+
+/** Expiry 0: only now, so that being here in time is all it asks. */
+export function isExpired({ expiresAtMs }: { expiresAtMs: number }, now: Moment): boolean {
+  return expiresAtMs > 0 && expiresAtMs <= now.ms
+}

@@ -39,7 +39,8 @@ import { Outcome, type TxItem } from '../../protocol/envelope.js'
 import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '../../protocol/frame-types.js'
 import type { ParkedEntry } from '../store/parked.js'
 import { type Arrears, type Held, newArrears } from './arrears.js'
-import type { Moment } from './moment.js'
+import { gapOf } from './gap.js'
+import { isExpired, type Moment } from './moment.js'
 import { deviceRequest, errorFrame, type RequestFrame } from './requests.js'
 import { type ParkedRef, refOf, type SessionSink } from './sink.js'
 import type { Socket } from './socket.js'
@@ -81,6 +82,8 @@ export class Session {
   /** Of the frames heard in `heardTick`. */
   private cost = 0
   private requests = 0
+  /** The outcome of a parked message found no room: its record stays, until it is read and acknowledged again. */
+  private isUnsettled = false
   /** Tick in which an item was first answered WINDOW_FULL; 0: none since the last catch-up. */
   private refusedTick = 0
 
@@ -141,7 +144,7 @@ export class Session {
       this.inFlight?.delete(id)
       this.cost -= ACK_COST
       if (entry.router) this.sink.outcome(this, entry.router, id, Outcome.ACKED)
-      if (entry.parked) for (const parked of entry.parked) this.sink.settle(this, parked)
+      if (entry.parked) for (const parked of entry.parked) this.settle(parked)
     }
     if (this.arrears) this.pump(now)
   }
@@ -222,6 +225,11 @@ export class Session {
   /** Something may have been parked: read PARKED before anything more goes live. */
   catchUp(): void {
     this.refusedTick = 0
+    this.readAgain()
+  }
+
+  private readAgain(): void {
+    this.isUnsettled = false
     switch (this.state) {
       case 'live':
         this.state = 'behind'
@@ -252,6 +260,7 @@ export class Session {
     }
     if (this.inFlight?.size === 0) this.inFlight = null
     if (this.refusedTick > 0 && tick - this.refusedTick > RESUME_TICKS) this.catchUp()
+    else if (this.isUnsettled) this.readAgain()
     else if (this.arrears?.marked && this.isAllSent(this.arrears)) this.read(this.arrears)
   }
 
@@ -292,18 +301,12 @@ export class Session {
     this.arrears.next = 0
     this.arrears.more = unsent.length > this.arrears.parked.length
     this.arrears.readDone = this.arrears.readAsked
-    this.tellDropped(parked)
+    const gap = gapOf(parked, this.gap)
+    if (gap) {
+      this.gap = gap.mark
+      this.sink.send(this, gap)
+    }
     this.pump(now)
-  }
-
-  /** Tells of an overflow once for each state of a queue: the newest record has the running total. */
-  private tellDropped(parked: ParkedEntry[]): void {
-    const newest = parked.at(-1)?.record
-    if (!newest || newest.dropped === 0) return
-    const told = this.gap?.queue === newest.queue ? this.gap.count : 0
-    if (newest.dropped <= told) return
-    this.gap = { queue: newest.queue, count: newest.dropped }
-    this.sink.send(this, { type: 'GAP', count: newest.dropped - told, reason: 'queue_overflow', mark: this.gap })
   }
 
   /** Sends what is owed, oldest first, as far as the window has room; the last of it makes the session live. */
@@ -353,8 +356,12 @@ export class Session {
       return true
     }
     const isAcknowledged = this.sink.isSettling(this.device, id)
-    if (isAcknowledged) this.sink.settle(this, refOf(entry))
+    if (isAcknowledged) this.settle(refOf(entry))
     return isAcknowledged
+  }
+
+  private settle(parked: ParkedRef): void {
+    if (!this.sink.settle(this, parked)) this.isUnsettled = true
   }
 
   private sendHeld({ item, router }: Held, now: Moment): void {
@@ -390,8 +397,4 @@ export class Session {
   private hasRoom(): boolean {
     return (this.inFlight?.size ?? 0) < this.sink.limits.window
   }
-}
-
-function isExpired(item: TxItem, now: Moment): boolean {
-  return item.expiresAtMs > 0 && item.expiresAtMs <= now.ms
 }

@@ -44,7 +44,7 @@ export const TransportSettings = Type.Object(
     catchUpBufferedBytesMax: positive('A catch-up waits while so many bytes are kept for the device.', 65_536),
     groupCacheBytesMax: positive('Memory for recent group messages; older ones are read from the log.', 16_777_216),
     settlesMax: positive(
-      'Most outcomes of parked messages that wait for their confirmation. Beyond: forgotten, delivered again.',
+      'Most outcomes of parked messages that wait for their confirmation. Beyond: delivered again.',
       65_536,
     ),
     settleRepeatMs: positive('Outcomes of parked messages are repeated after so long.', 1_000),

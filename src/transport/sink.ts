@@ -21,8 +21,8 @@ export interface SessionSink {
   /** Ends the connection, after an ERROR frame; `end` of the session is called before this returns. */
   close(session: Session, reason: CloseName, detail?: string, connection?: number): void
   outcome(session: Session, router: string, id: bigint, outcome: OutcomeCode): void
-  /** A parked message was acknowledged. */
-  settle(session: Session, parked: ParkedRef): void
+  /** A parked message was acknowledged. False where there is no room to remember that. */
+  settle(session: Session, parked: ParkedRef): boolean
   /**
    * True from the acknowledgement of a parked message on until its record is gone and no read under way can show it any
    * more: it needs no second delivery.

@@ -2,8 +2,8 @@
  * What goes from devices to the core: outcomes for routers, settlements of parked messages, requests.
  *
  * Outcomes are sent once, a batch for each router and tick: where one is lost, the router's own time-out parks. A
- * settlement is repeated until the core confirmed it, which it does after the record is deleted; too many, and the
- * oldest are forgotten: their records are delivered again at the next connect, and settled then.
+ * settlement is repeated until the core confirmed it, which it does after the record is deleted, oldest record first. Too
+ * many, and new ones find no room: their records are read and delivered again later, and settled then.
  */
 import {
   type DeviceRequest,
@@ -83,13 +83,19 @@ export class Uplink {
     this.outcomes.clear()
   }
 
-  settle(item: SettleItem): void {
+  /** False where there is no room. */
+  settle(item: SettleItem): boolean {
     const key = settleKey(item)
-    if (this.settles.has(key)) return
-    if (this.settles.size >= this.options.settlesMax) this.forgetOldest()
+    if (this.settles.has(key)) return true
+    // Not the oldest instead: the younger ones of its device can only be settled after it.
+    if (this.settles.size >= this.options.settlesMax) {
+      this.figures.settlesRefused++
+      return false
+    }
     this.settles.set(key, item)
     this.settling.set(item.id, (this.settling.get(item.id) ?? 0) + 1)
     this.scheduleSettles(0)
+    return true
   }
 
   /** True from the acknowledgement on until no read can show the message any more. */
@@ -175,14 +181,6 @@ export class Uplink {
       this.settles.set(key, item)
     }
     return batch
-  }
-
-  private forgetOldest(): void {
-    const oldest = this.settles.values().next().value
-    if (!oldest) return
-    this.settles.delete(settleKey(oldest))
-    this.forget(oldest)
-    this.figures.settlesForgotten++
   }
 
   private forgetConfirmed(): void {

@@ -20,7 +20,7 @@ import { TransportSettings } from '../../../src/transport/settings.js'
 import { Worker } from '../../../src/transport/worker.js'
 import type { SimClient } from '../../sim/client.js'
 import { SimFabric } from '../../sim/fabric.js'
-import { type DeviceEnd, SimSockets } from '../../sim/sockets.js'
+import { type DeviceEnd, SimSockets } from './sim-sockets.js'
 
 const SEEDS = Number(process.env.SIM_SEEDS ?? 100)
 const STEPS = 60

@@ -48,6 +48,7 @@ export class SessionWorld implements SessionSink {
   readonly settles: { id: bigint; sequence: number }[] = []
   readonly settling = new Set<bigint>()
   readonly requests: number[] = []
+  hasRoomToSettle = true
   closedWith: CloseName | null = null
 
   constructor() {
@@ -74,9 +75,11 @@ export class SessionWorld implements SessionSink {
     this.outcomes.push({ id, outcome })
   }
 
-  settle(_session: Session, { message, sequence }: ParkedRef): void {
+  settle(_session: Session, { message, sequence }: ParkedRef): boolean {
+    if (!this.hasRoomToSettle) return false
     this.settles.push({ id: message.id, sequence })
     this.settling.add(message.id)
+    return true
   }
 
   isSettling(_device: string, id: bigint): boolean {

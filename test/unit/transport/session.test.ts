@@ -72,6 +72,20 @@ t.test('what waits for its settlement is not sent again, but its other copy is s
   t.match(world.settles.at(-1), { id: 1n, sequence: 2 })
 })
 
+t.test('an outcome that found no room: the record is read and delivered again', async (t) => {
+  const world = new SessionWorld()
+  world.park(1n)
+  world.greet()
+  world.hasRoomToSettle = false
+  world.ack(1n)
+  world.hasRoomToSettle = true
+  world.session.sweep(2, 100)
+  world.answerRead()
+  t.same(world.notified(), [1n, 1n])
+  world.ack(1n)
+  t.same(world.settles, [{ id: 1n, sequence: 1 }])
+})
+
 t.test('a queue longer than the window is read in parts', async (t) => {
   const world = new SessionWorld()
   for (let id = 1n; id <= 7n; id++) world.park(id)
