@@ -5,6 +5,7 @@ import { Value } from 'typebox/value'
 import { parse as parseYaml } from 'yaml'
 import { KeyringSettings } from './cli/keyring-settings.js'
 import { StartSettings } from './cli/start-settings.js'
+import { expectation, fromText, type LeafSchema, variableOf } from './config/leaf.js'
 import { AuthSettings, DeviceLimits, HttpSettings, IngressSettings, MessageLimits } from './core/http/settings.js'
 import { CoreSettings } from './core/settings.js'
 import { DeviceSettings } from './device/settings.js'
@@ -95,21 +96,6 @@ export interface Setting {
   schema: LeafSchema
 }
 
-export interface LeafSchema {
-  type?: string
-  enum?: unknown[]
-  anyOf?: { const?: unknown; type?: string }[]
-  const?: unknown
-  minimum?: number
-  maximum?: number
-  minLength?: number
-  maxLength?: number
-  pattern?: string
-  items?: LeafSchema
-  default?: unknown
-  description?: string
-}
-
 /** Every setting there is, in the order of the schema. */
 export const settings: readonly Setting[] = Object.entries(sections).flatMap(([name, schema]) => leaves(name, schema))
 
@@ -127,30 +113,6 @@ for (const [name, path] of Object.entries(aliases)) {
 
 const isOurs = (name: string) => (name.startsWith('BOREALIS_') && !reserved.test(name)) || name in aliases
 
-/** What a value has to be, in words: `an integer from 0 to 65535`. */
-export function expectation(schema: LeafSchema): string {
-  const choices = schema.enum ?? schema.anyOf?.filter((one) => 'const' in one).map((one) => one.const)
-  if (choices !== undefined && choices.length > 0) return `one of ${choices.join(', ')}`
-  const { minimum, maximum } = schema
-  const range =
-    minimum !== undefined && maximum !== undefined
-      ? ` from ${minimum} to ${maximum}`
-      : minimum !== undefined
-        ? ` of at least ${minimum}`
-        : maximum !== undefined
-          ? ` of at most ${maximum}`
-          : ''
-  if (schema.type === 'integer') return `an integer${range}`
-  if (schema.type === 'number') return `a number${range}`
-  if (schema.type === 'boolean') return 'true or false'
-  if (schema.type === 'array') return `a list, each ${expectation(schema.items ?? {})}`
-  if (schema.pattern !== undefined) return `text that matches ${schema.pattern}`
-  if (schema.minLength !== undefined || schema.maxLength !== undefined) {
-    return `text of ${schema.minLength ?? 0} to ${schema.maxLength ?? 'any number of'} characters`
-  }
-  return 'text'
-}
-
 /** Whether a setting's value is not to be shown. */
 export function isSecret(path: string): boolean {
   return (secretFields as readonly string[]).includes(path.split('.').at(-1) ?? '')
@@ -165,26 +127,6 @@ function section<P extends TProperties>(schema: TObject<P>, meaning = ''): TObje
 function leaves(path: string, schema: LeafSchema & { properties?: Record<string, unknown> }): Setting[] {
   if (schema.properties === undefined) return [{ path, variable: variableOf(path), schema }]
   return Object.entries(schema.properties).flatMap(([key, inner]) => leaves(`${path}.${key}`, inner as LeafSchema))
-}
-
-function variableOf(path: string): string {
-  const words = path.replaceAll('.', '_').replace(/([a-z0-9])([A-Z])/g, '$1_$2')
-  return `BOREALIS_${words.toUpperCase()}`
-}
-
-/** Text that is not of the schema's type stays text, for the check to complain about. */
-function fromText(schema: LeafSchema, text: string): unknown {
-  if ((schema.type === 'integer' || schema.type === 'number') && text.trim() !== '') {
-    const number = Number(text)
-    return Number.isNaN(number) ? text : number
-  }
-  if (schema.type === 'boolean')
-    return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text
-  if (schema.type === 'array') {
-    const items = text.split(',').map((item) => item.trim())
-    return items.filter((item) => item !== '').map((item) => fromText(schema.items ?? {}, item))
-  }
-  return text
 }
 
 function readFile(file: string, problems: ConfigProblem[]): Record<string, unknown> {

@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { type ConfigError, expectation, readConfig, settings } from '../../src/config.js'
+import { expectation } from '../../src/config/leaf.js'
+import { type ConfigError, readConfig, settings } from '../../src/config.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'borealis-config-'))
 t.teardown(() => rmSync(folder, { recursive: true }))

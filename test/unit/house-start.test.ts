@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -49,6 +50,20 @@ t.test('the data folder is private, remembers, and has one owner', async (t) => 
   mine.write('start.json', { pid: 2 ** 22 + 1 })
   t.ok(DataFolder.claim(path), 'a process that is gone owns nothing')
   mine.release()
+})
+
+t.test('a data folder that a living start owns is refused', async (t) => {
+  const program = join(folder, 'borealis-sleeper.mjs')
+  writeFileSync(program, 'process.stdin.resume()')
+  const owner = spawn(process.execPath, [program], { stdio: ['pipe', 'ignore', 'inherit'] })
+  await once(owner, 'spawn')
+  t.teardown(() => owner.kill())
+  const path = join(folder, 'owned')
+  DataFolder.claim(path).write('start.json', { pid: owner.pid })
+  t.throws(() => DataFolder.claim(path), {
+    name: 'CommandError',
+    message: new RegExp(`process ${owner.pid} has started`),
+  })
 })
 
 t.test('the output shows complaints of the parts, not their every word', async (t) => {

@@ -17,6 +17,7 @@ const rules: readonly { part: string; may: readonly string[] }[] = [
   { part: 'src/core/', may: ['src/core/', ...shared()] },
   { part: 'src/transport/', may: ['src/transport/', ...shared()] },
   { part: 'src/config.ts', may: ['src/'] },
+  { part: 'src/config/', may: [] },
   { part: 'src/cli.ts', may: ['src/'] },
   { part: 'src/cli/', may: ['src/', 'protocol/'] },
 ]
@@ -148,6 +149,6 @@ t.test('the top level holds what design names, and nothing else', async (t) => {
 })
 
 const sourceNames = new Set([
-  ...['cli', 'core', 'device', 'fabric', 'observe', 'store', 'transport'],
+  ...['cli', 'config', 'core', 'device', 'fabric', 'observe', 'store', 'transport'],
   ...['cli.ts', 'clock.ts', 'config.ts', 'device-token.ts', 'keyring.ts'],
 ])

@@ -1,5 +1,6 @@
 import { readdirSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { variableOf } from '../../config/leaf.js'
 import type { StoreSettings } from '../../fabric/settings.js'
 import { streamDefinitions } from '../../fabric/streams.js'
 
@@ -42,16 +43,14 @@ export function fitStoreTo(store: StoreSettings, diskBytes: number): FittedStore
     store: fitted,
     fileBytesMax: limitFor(fitted),
     notice: `the disk has room for ${gigabytes(roomBytes)} of streams, not for ${gigabytes(wantedBytes)}: all are smaller`,
-    environment: Object.fromEntries(Object.entries(sizes).map(([key, size]) => [variableOf(key), String(size)])),
+    environment: Object.fromEntries(
+      Object.entries(sizes).map(([key, size]) => [variableOf(`store.${key}`), String(size)]),
+    ),
   }
 }
 
 function sizeKeys(store: StoreSettings): SizeKey[] {
   return Object.keys(store).filter((key): key is SizeKey => key.endsWith('BytesMax'))
-}
-
-function variableOf(key: string): string {
-  return `BOREALIS_STORE_${key.replace(/([a-z])([A-Z])/g, '$1_$2').toUpperCase()}`
 }
 
 function totalBytes(store: StoreSettings): number {
