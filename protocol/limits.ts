@@ -60,6 +60,11 @@ export const DeviceTimes = {
   WELCOME_TIMEOUT: { value: 10_000, unit: 'ms', meaning: 'longest wait for WELCOME after HELLO' },
   PONG_TIMEOUT: { value: 15_000, unit: 'ms', meaning: 'longest wait for PONG after a PING' },
   REQUEST_TIMEOUT: { value: 10_000, unit: 'ms', meaning: 'a request without an answer is sent again after so long' },
+  REQUEST_SPACING: {
+    value: 25,
+    unit: 'ms',
+    meaning: 'time between two requests, so that many stay below FRAMES_PER_SECOND',
+  },
   RECONNECT_BASE: { value: 1_000, unit: 'ms', meaning: 'first reconnect: a random time up to this' },
   RECONNECT_CAP: { value: 60_000, unit: 'ms', meaning: 'longest random time before a reconnect' },
   STABLE: { value: 10_000, unit: 'ms', meaning: 'a connection that lived so long after WELCOME resets the backoff' },

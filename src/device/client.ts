@@ -12,8 +12,8 @@ import type { Dial } from './dial.js'
 import { ConnectionDriver } from './driver.js'
 import { DeviceError } from './errors.js'
 import type { ConnectionEvent } from './events.js'
-import { Handover } from './handover.js'
-import { type Notification, readNotification } from './notification.js'
+import { Handover, type HandoverTarget } from './handover.js'
+import { hasReceiver, type Notification, readNotification } from './notification.js'
 import type { ConnectionState } from './ports.js'
 import type { Wish } from './requests.js'
 import { type DeviceSettings, deviceSettings } from './settings.js'
@@ -83,11 +83,15 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     this.store = options.store
     this.settings = deviceSettings(options.settings)
     this.clock = options.clock ?? systemClock
-    this.handover = new Handover({
+    // What is held stands in the inbox: it must never fill it, or the answer that it waits for would not be read.
+    const heldMax = Math.min(this.settings.heldMax, Math.floor(this.settings.inboxMax / 2))
+    const target: HandoverTarget = {
       isReady: () => this.listenerCount('notification') > 0,
+      isEarly: (notification) => this.driver.isAsking && !hasReceiver(notification, this.store.state),
       handle: (notification, possibleDuplicate) => this.handOver(notification, possibleDuplicate),
       done: (id) => this.driver.run((machine, now) => machine.done(now, id)),
-    })
+    }
+    this.handover = new Handover(target, heldMax)
     const dial = options.dial ?? wsDial(this.settings.webSocketBytesMax, this.clock)
     this.driver = new ConnectionDriver(
       { clock: this.clock, dial, store: this.store },
@@ -209,6 +213,9 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
         return
       case 'registered':
         this.tell('registration', event.registration)
+        return
+      case 'asked':
+        this.handover.release()
         return
       case 'answered':
         for (const token of event.callers) this.answer(token, event.registration, event.error)

@@ -67,8 +67,8 @@ export class DeviceConnection {
   ) {
     const { settings, random } = options
     this.turns = new Turns(memory)
-    this.intake = new Intake(memory, this.turns, settings)
-    this.registrar = new Registrar(memory, this.turns, settings)
+    this.registrar = new Registrar(memory, this.turns, settings, random)
+    this.intake = new Intake(memory, this.turns, settings, () => this.registrar.isAsking)
     this.reconnect = new Reconnect(settings, random, options.url)
     this.keepalive = new Keepalive(settings, random)
     this.ackIdsMax = settings.ackIdsMax
@@ -81,6 +81,11 @@ export class DeviceConnection {
   /** True: `flush` has something to do at the end of this turn. */
   get isDirty(): boolean {
     return this.turns.isOpen
+  }
+
+  /** A registration or a topic is being asked for: what comes for it may come before the answer. */
+  get isAsking(): boolean {
+    return this.registrar.isAsking
   }
 
   /** What to add to the local clock for the server's. */
@@ -345,6 +350,7 @@ export class DeviceConnection {
   }
 
   private wait(now: number, code: number, name: string): void {
+    if (this.isOpen()) this.reconnect.ended(this.phase === 'live')
     this.phase = 'waiting'
     this.phaseEndsMs = this.reconnect.nextAtMs(now)
     this.turns.notice({ kind: 'closed', code, name, reconnectAtMs: this.time.local(this.phaseEndsMs) })

@@ -36,6 +36,10 @@ export class ConnectionDriver implements Sink {
     return this.machine.state
   }
 
+  get isAsking(): boolean {
+    return this.machine.isAsking
+  }
+
   get clockOffsetMs(): number {
     return this.machine.clockOffsetMs
   }

@@ -13,6 +13,8 @@ export type ConnectionEvent =
   | { kind: 'caughtUp'; cursor: Cursor | null }
   /** The server confirmed a registration. */
   | { kind: 'registered'; registration: Registration }
+  /** A REGISTER or SUBSCRIBE has ended: what waits for one may be looked at again. */
+  | { kind: 'asked' }
   /** How a command ended, by the tokens of its callers. */
   | { kind: 'answered'; callers: readonly number[]; registration: Registration | null; error: DeviceError | null }
   /** Something went wrong; where `error.fatal`, the device does not come back by itself. */

@@ -8,14 +8,26 @@ import type { Turns } from './turn.js'
 
 export type IntakeFrame = NotifyFrame | NotifyGroupFrame | CaughtUpFrame | GapFrame
 
+/** Clocks that differ from what is known by less are taken for equal. */
+const CLOCK_STEP_MS = 100
+
 export class Intake {
-  /** Server's clock less ours. */
-  serverAheadMs = 0
+  /** Server's clock less ours. A server is slow or fast by some milliseconds each time, which is not worth a write. */
+  set serverAheadMs(value: number) {
+    if (Math.abs(value - this.state.serverAheadMs) < CLOCK_STEP_MS) return
+    this.turns.change({ kind: 'clock', serverAheadMs: value })
+  }
+
+  get serverAheadMs(): number {
+    return this.state.serverAheadMs
+  }
 
   constructor(
     private readonly state: DeviceState,
     private readonly turns: Turns,
     private readonly settings: { inboxMax: number; seenKeepMs: number },
+    /** A registration or a topic is being asked for. */
+    private readonly isAsking: () => boolean,
   ) {}
 
   /** As many notifications wait for the app as may. */
@@ -40,7 +52,8 @@ export class Intake {
     this.turns.acknowledge(frame.id)
     if (this.state.knows(frame.id)) return
     const { registration } = frame
-    if (this.state.registrations.has(registration))
+    // While an answer is to come it may tell this number: kept until then.
+    if (this.state.registrations.has(registration) || this.isAsking())
       this.keep(localMs, { ...content(frame), registration, group: null }, 0)
     // Nobody is there to show it to; the sender learns that it arrived.
     else this.remember(localMs, frame, 0)

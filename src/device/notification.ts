@@ -68,6 +68,11 @@ export function readNotification(
   return { notification, error }
 }
 
+/** Whether somebody on the device is there to see it. */
+export function hasReceiver(stored: StoredNotification, state: DeviceState): boolean {
+  return registrationsOf(stored, state).length > 0
+}
+
 /** Whom a notification is for. Topics and users are names within a project: PROTOCOL.md, "Group notifications". */
 function registrationsOf({ registration, group }: StoredNotification, state: DeviceState): Registration[] {
   if (!group) {

@@ -2,10 +2,17 @@
 import type { ErrorFrame, GoawayFrame } from '../../protocol/frame-types.js'
 import { Backoff, type BackoffSettings } from './backoff.js'
 
+/** PROTOCOL.md, "HELLO": the n-th refusal in a row that tells no number raises by 16^n; 16^13 is over half of all. */
+const STALE_STEP = 16
+const STALE_STEPS_MAX = 13
+
 export class Reconnect {
   private readonly backoff: Backoff
-  /** Where GOAWAY sent the device: for the next attempt only. */
-  private redirect: string | null = null
+  /** Where the connection of now goes to, and the next one. */
+  private currentUrl: string
+  private followingUrl: string
+  /** What the latest GOAWAY of this connection named; null: none came. */
+  private goAwayUrl: string | null = null
   /** Refusals as stale since the last WELCOME, and the number that was in the way. */
   private staleCount = 0
   private raiseAbove = 0
@@ -16,11 +23,13 @@ export class Reconnect {
     private readonly configuredUrl: string,
   ) {
     this.backoff = new Backoff(settings, random)
+    this.currentUrl = configuredUrl
+    this.followingUrl = configuredUrl
   }
 
-  /** Returns the time at which to leave and come back. */
+  /** Returns the time at which to leave and come back. A second one takes the place of the first. */
   goAway(nowMs: number, { afterMs, jitterMs, url }: GoawayFrame): number {
-    if (url !== '' && isSafeRedirect(this.configuredUrl, url)) this.redirect = url
+    this.goAwayUrl = isSafeRedirect(this.currentUrl, url) ? url : this.currentUrl
     return this.backoff.goAway(nowMs, afterMs, jitterMs)
   }
 
@@ -37,11 +46,19 @@ export class Reconnect {
   /** Closed as stale: where the server did not say what is in the way, the steps grow until one is over it. */
   refusedAsStale(connection: number): void {
     this.staleCount++
-    this.raiseAbove = Math.max(this.raiseAbove, connection + 2 ** Math.min(this.staleCount, 52) - 1)
+    if (this.raiseAbove >= connection) return
+    this.raiseAbove = connection + STALE_STEP ** Math.min(this.staleCount, STALE_STEPS_MAX) - 1
   }
 
   welcomed(): void {
     this.staleCount = 0
+  }
+
+  /** A connection or an attempt ended: an address that does not greet is not tried again. */
+  ended(wasWelcomed: boolean): void {
+    const next = this.goAwayUrl ?? this.currentUrl
+    this.followingUrl = !wasWelcomed && next === this.currentUrl ? this.configuredUrl : next
+    this.goAwayUrl = null
   }
 
   /** The connection held: the next attempt is a first one again. */
@@ -62,9 +79,8 @@ export class Reconnect {
   }
 
   nextUrl(): string {
-    const url = this.redirect ?? this.configuredUrl
-    this.redirect = null
-    return url
+    this.currentUrl = this.followingUrl
+    return this.currentUrl
   }
 }
 

@@ -13,13 +13,20 @@ export class Registrar {
   private version = -1
   /** Something could not be asked for again: the versions must go on to differ. */
   private failed = false
+  /** Registrations that the service may not have as they are here: their topics are asked for again with their number. */
+  private readonly stale = new Set<string>()
 
   constructor(
     private readonly state: DeviceState,
     private readonly turns: Turns,
     settings: RequestSettings,
+    random: () => number,
   ) {
-    this.requests = new Requests(settings)
+    this.requests = new Requests(settings, random)
+  }
+
+  get isAsking(): boolean {
+    return this.requests.isAsking
   }
 
   /** False: as many wishes wait as the limit. */
@@ -32,13 +39,12 @@ export class Registrar {
     this.version = version
     this.failed = false
     this.requests.restart(nowMs)
-    if (this.state.subscriptions < 0 || this.state.subscriptions === version) return
-    // A user's registration needs a fresh token of the application: it asks when it starts.
+    this.stale.clear()
+    if (this.state.subscriptions === version) return
     for (const { application, user } of this.state.registrations.values()) {
-      if (user === '') this.requests.add({ kind: 'register', application, user, userToken: '' }, null, nowMs)
-    }
-    for (const { application, user, topic } of this.state.topicList()) {
-      this.requests.add({ kind: 'subscribe', application, user, topic }, null, nowMs)
+      this.stale.add(keyOf(application, user))
+      // A user's registration needs a token of the application, which is not kept: it asks when it starts.
+      if (user === '') this.repeat(nowMs, { kind: 'register', application, user, userToken: '' })
     }
   }
 
@@ -57,15 +63,22 @@ export class Registrar {
   }
 
   answered(nowMs: number, frame: RegisteredFrame | DoneFrame): void {
-    this.version = frame.subscriptions
-    const outcome = this.requests.answered(frame.request, nowMs)
+    // Answers may come in any order.
+    this.version = Math.max(this.version, frame.subscriptions)
+    const outcome = this.requests.answered(frame.request)
     if (!outcome) return
     if (frame.type === 'REGISTERED') {
       const { application, user } = outcome.wish
+      const before = this.state.registrationOf(application, user)
       const { registration: number, registrationId, project } = frame
       const registration = { number, application, user, registrationId, project }
       this.turns.change({ kind: 'registered', registration })
       this.turns.tell({ kind: 'registered', registration })
+      if (this.stale.has(keyOf(application, user)) || (before && before.number !== number)) {
+        for (const t of this.state.topicList()) {
+          if (t.application === application && t.user === user) this.repeat(nowMs, { kind: 'subscribe', ...t })
+        }
+      }
     }
     this.end(outcome)
   }
@@ -82,17 +95,25 @@ export class Registrar {
   private end({ wish, callers, error }: Outcome): void {
     if (!error) this.fulfil(wish)
     if (callers.length === 0 && error?.code === 'request_timeout') this.failed = true
+    else if (wish.kind === 'register') this.stale.delete(keyOf(wish.application, wish.user))
     // While anything waits, the state is not yet what that version stands for.
-    const agrees = this.requests.size === 0 && !this.failed && this.version >= 0
+    const isComplete = this.requests.size === 0 && this.stale.size === 0 && !this.failed
+    const agrees = isComplete && this.version >= 0
     if (agrees && this.state.subscriptions !== this.version) {
       this.turns.change({ kind: 'subscriptions', version: this.version })
     }
+    if (wish.kind === 'register' || wish.kind === 'subscribe') this.turns.notice({ kind: 'asked' })
     const registration = this.state.registrationOf(wish.application, wish.user)
     // Bad news depends on nothing durable.
     if (error && callers.length === 0) {
       if (error.code !== 'stopped') this.turns.notice({ kind: 'error', error })
     } else if (error) this.turns.notice({ kind: 'answered', callers, registration, error })
     else if (callers.length > 0) this.turns.tell({ kind: 'answered', callers, registration, error })
+  }
+
+  /** Asks for what stands here already, since the service may not have it. */
+  private repeat(nowMs: number, wish: Wish): void {
+    if (!this.requests.add(wish, null, nowMs)) this.failed = true
   }
 
   /** What was asked for is so now. */
@@ -104,4 +125,8 @@ export class Registrar {
     const topic = { application, user, topic: wish.topic }
     if (this.state.isSubscribed(topic) !== subscribed) this.turns.change({ kind: 'topic', topic, subscribed })
   }
+}
+
+function keyOf(application: string, user: string): string {
+  return `${application}/${user}`
 }

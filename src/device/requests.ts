@@ -19,6 +19,9 @@ export interface RequestSettings {
   requestsMax: number
   requestsInFlightMax: number
   retryAfterMsMax: number
+  requestSpacingMs: number
+  reconnectBaseMs: number
+  reconnectCapMs: number
 }
 
 interface Pending {
@@ -27,9 +30,15 @@ interface Pending {
   /** Who waits; empty: the device itself (registering anew). */
   callers: number[]
   attempts: number
+  /** How often the server asked to try again. */
+  retries: number
+  /** Its registration was unknown and is being asked for anew: once. */
+  renewed: boolean
+  /** The service said that it is not as it stands here: to be asked for whatever the versions say. */
+  isKnownWrong: boolean
   /** Number under which it was sent and not answered; 0: it waits to be sent. */
   request: number
-  /** When to send it (again). */
+  /** When to send it (again); Infinity: when the REGISTER that it waits for has ended. */
   dueAtMs: number
 }
 
@@ -40,32 +49,41 @@ export interface Outcome {
   error: DeviceError | null
 }
 
-/** Share of requestTimeoutMs that a refused request waits at least. */
-const RETRY_SHARE = 0.1
-
 export class Requests {
   private readonly pending = new Map<string, Pending>()
   private readonly underWay = new Map<number, Pending>()
   private lastRequest = 0
+  private nextSendAtMs = 0
 
-  constructor(private readonly settings: RequestSettings) {}
+  constructor(
+    private readonly settings: RequestSettings,
+    private readonly random: () => number,
+  ) {}
 
   get size(): number {
     return this.pending.size
   }
 
   /** A wish that waits already is shared. False: there are as many as the limit. */
-  add(wish: Wish, caller: number | null, nowMs: number): boolean {
+  add(wish: Wish, caller: number | null, nowMs: number, isKnownWrong = false): boolean {
     const key = JSON.stringify(wish)
     const callers = caller === null ? [] : [caller]
     const same = this.pending.get(key)
     if (same) {
+      same.isKnownWrong ||= isKnownWrong
       same.callers.push(...callers)
       return true
     }
     if (this.pending.size >= this.settings.requestsMax) return false
-    this.pending.set(key, { wish, key, callers, attempts: 0, request: 0, dueAtMs: nowMs })
+    const fresh = { attempts: 0, retries: 0, renewed: false, isKnownWrong, request: 0, dueAtMs: nowMs }
+    this.pending.set(key, { wish, key, callers, ...fresh })
     return true
+  }
+
+  /** A registration or a topic is being asked for: what comes for it may come before the answer. */
+  get isAsking(): boolean {
+    for (const { wish } of this.pending.values()) if (wish.kind === 'register' || wish.kind === 'subscribe') return true
+    return false
   }
 
   /** A new connection: everything that waits is due, whenever it was last sent. */
@@ -82,7 +100,7 @@ export class Requests {
       const isRegistered =
         wish.kind === 'register' && wish.userToken === '' && state.registrationOf(wish.application, wish.user) !== null
       const isSubscribed = wish.kind === 'subscribe' && state.isSubscribed(wish)
-      if (p.attempts === 0 && (isRegistered || isSubscribed)) outcomes.push(this.end(p, null))
+      if (p.attempts === 0 && !p.isKnownWrong && (isRegistered || isSubscribed)) outcomes.push(this.end(p, null))
     }
     return outcomes
   }
@@ -90,7 +108,10 @@ export class Requests {
   nextAtMs(): number {
     const isFull = this.underWay.size >= this.settings.requestsInFlightMax
     let next = Number.POSITIVE_INFINITY
-    for (const p of this.pending.values()) if (p.request !== 0 || !isFull) next = Math.min(next, p.dueAtMs)
+    for (const p of this.pending.values()) {
+      if (p.request !== 0) next = Math.min(next, p.dueAtMs)
+      else if (!isFull) next = Math.min(next, Math.max(p.dueAtMs, this.nextSendAtMs))
+    }
     return next
   }
 
@@ -102,21 +123,18 @@ export class Requests {
       if (p.dueAtMs > nowMs) continue
       this.again(p, p.dueAtMs)
       if (p.attempts >= this.settings.requestAttemptsMax) failed.push(this.end(p, new DeviceError('request_timeout')))
-      else if (this.waitsForNumber(p.wish, state)) p.dueAtMs = nowMs + this.settings.requestTimeoutMs
+      else if (this.waitsForNumber(p.wish)) p.dueAtMs = Number.POSITIVE_INFINITY
       else if (p.wish.kind !== 'register' && !state.registrationOf(p.wish.application, p.wish.user))
         failed.push(this.end(p, new DeviceError('no_registration', p.wish.application)))
-      else if (this.underWay.size < this.settings.requestsInFlightMax) frames.push(this.send(p, nowMs, state))
+      else if (this.maySend(nowMs)) frames.push(this.send(p, nowMs, state))
     }
     return { frames, failed }
   }
 
   /** REGISTERED or DONE came. Null: an answer to nothing that is under way (to an earlier attempt). */
-  answered(request: number, nowMs: number): Outcome | null {
+  answered(request: number): Outcome | null {
     const p = this.underWay.get(request)
-    if (!p) return null
-    // What waited for a registration's number, or for room, can go now.
-    for (const other of this.pending.values()) if (other.attempts === 0) other.dueAtMs = nowMs
-    return this.end(p, null)
+    return p ? this.end(p, null) : null
   }
 
   /** ERROR came for it. Null: it is tried again, or nothing like it is under way. */
@@ -125,9 +143,12 @@ export class Requests {
     if (!p) return null
     const isEnd = p.wish.kind === 'unregister' || p.wish.kind === 'unsubscribe'
     if (isEnd && code === 'unknown_registration') return this.end(p, null)
+    if (code === 'unknown_registration' && this.renew(p, nowMs)) return null
     if (isRetried(code, retryAfterMs) && p.attempts < this.settings.requestAttemptsMax) {
-      const leastMs = this.settings.requestTimeoutMs * RETRY_SHARE
-      this.again(p, nowMs + Math.max(Math.min(retryAfterMs, this.settings.retryAfterMsMax), leastMs))
+      const { retryAfterMsMax, reconnectBaseMs, reconnectCapMs } = this.settings
+      const ceilingMs = Math.min(reconnectCapMs, reconnectBaseMs * 2 ** Math.min(p.retries, 30))
+      p.retries++
+      this.again(p, nowMs + Math.min(retryAfterMs, retryAfterMsMax) + Math.floor(this.random() * ceilingMs))
       return null
     }
     return this.end(p, new DeviceError('request_refused', `${code}: ${detail}`, { serverCode: code }))
@@ -142,9 +163,25 @@ export class Requests {
     this.lastRequest = (this.lastRequest % 0xffff_fffe) + 1
     p.request = this.lastRequest
     p.attempts++
+    this.nextSendAtMs = nowMs + this.settings.requestSpacingMs
     p.dueAtMs = nowMs + this.settings.requestTimeoutMs
     this.underWay.set(p.request, p)
     return frameOf(p, state)
+  }
+
+  /** In flight no more than every server grants, and at a pace that it does not cut. */
+  private maySend(nowMs: number): boolean {
+    return this.underWay.size < this.settings.requestsInFlightMax && nowMs >= this.nextSendAtMs
+  }
+
+  /** The server does not know the number any more: asks for the registration, then again. Once; a user's needs its app. */
+  private renew(p: Pending, nowMs: number): boolean {
+    const { application, user } = p.wish
+    if (p.renewed || user !== '') return false
+    if (!this.add({ kind: 'register', application, user, userToken: '' }, null, nowMs, true)) return false
+    p.renewed = true
+    this.again(p, nowMs)
+    return true
   }
 
   private again(p: Pending, dueAtMs: number): void {
@@ -156,12 +193,15 @@ export class Requests {
   private end(p: Pending, error: DeviceError | null): Outcome {
     this.underWay.delete(p.request)
     this.pending.delete(p.key)
+    if (p.wish.kind === 'register') {
+      for (const other of this.pending.values()) if (other.dueAtMs === Number.POSITIVE_INFINITY) other.dueAtMs = 0
+    }
     return { wish: p.wish, callers: p.callers, error }
   }
 
-  /** Its registration is being asked for, and has no number before that is answered. */
-  private waitsForNumber(wish: Wish, state: DeviceState): boolean {
-    if (wish.kind === 'register' || state.registrationOf(wish.application, wish.user)) return false
+  /** Its registration is being asked for: the number that is known may be another one's by now. */
+  private waitsForNumber(wish: Wish): boolean {
+    if (wish.kind === 'register') return false
     for (const { wish: other } of this.pending.values()) {
       if (other.kind === 'register' && other.application === wish.application && other.user === wish.user) return true
     }

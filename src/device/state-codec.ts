@@ -63,6 +63,8 @@ export function decodeChange(line: string): Change {
     }
     case 'connection':
       return { kind: f.kind, connection: number(f.connection) }
+    case 'clock':
+      return { kind: f.kind, serverAheadMs: number(f.serverAheadMs) }
     case 'message':
       return {
         kind: f.kind,

@@ -71,6 +71,7 @@ export type Change =
   | { kind: 'identity'; identity: Identity }
   | { kind: 'ticket'; ticket: Ticket | null }
   | { kind: 'connection'; connection: number }
+  | { kind: 'clock'; serverAheadMs: number }
   | { kind: 'message'; message: StoredNotification; forgetAtMs: number; cursorSequence: number }
   /** A message that is not (or not again) handed over: of an unknown registration, or a repeated one of a group. */
   | { kind: 'seen'; id: bigint; forgetAtMs: number; cursorSequence: number }
@@ -87,6 +88,8 @@ export class DeviceState {
   ticket: Ticket | null = null
   /** Number of the last connection that may have said HELLO. */
   connection = 0
+  /** Server's clock less ours at the latest WELCOME: judges expiry until the next one. */
+  serverAheadMs = 0
   cursor: Cursor | null = null
   gap: GapMark | null = null
   /** Version of the subscriptions that this state agrees with; -1: none yet. */
@@ -138,6 +141,9 @@ export class DeviceState {
       case 'connection':
         this.connection = change.connection
         return
+      case 'clock':
+        this.serverAheadMs = change.serverAheadMs
+        return
       case 'message':
         this.remember(change.message.id, change.forgetAtMs)
         this.inbox.set(change.message.id, change.message)
@@ -177,6 +183,7 @@ export class DeviceState {
     if (this.identity) changes.push({ kind: 'identity', identity: this.identity })
     if (this.ticket) changes.push({ kind: 'ticket', ticket: this.ticket })
     if (this.connection > 0) changes.push({ kind: 'connection', connection: this.connection })
+    if (this.serverAheadMs !== 0) changes.push({ kind: 'clock', serverAheadMs: this.serverAheadMs })
     if (this.gap) changes.push({ kind: 'gap', mark: this.gap })
     for (const registration of this.registrations.values()) changes.push({ kind: 'registered', registration })
     for (const topic of this.topics.values()) changes.push({ kind: 'topic', topic, subscribed: true })

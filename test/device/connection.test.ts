@@ -198,6 +198,47 @@ t.test('a redirect that fails is forgotten', async (t) => {
   t.same(urls, ['ws://elsewhere', 'ws://127.0.0.1'])
 })
 
+t.test(
+  'a redirect holds until a connection to it is not greeted; a second GOAWAY takes the place of the first',
+  async (t) => {
+    const urls: string[] = []
+    const model = live(() => 0)
+    const { open } = model
+    model.open = (url) => {
+      urls.push(url ?? '')
+      open.call(model, url)
+    }
+    const goTo = (url: string): ServerFrame => ({ type: 'GOAWAY', reason: 'rebalance', afterMs: 100, jitterMs: 1, url })
+    const again = () => {
+      model.advance(60_000)
+      model.settle()
+    }
+    const greeted = () => {
+      again()
+      model.openSocket()
+      model.receive(welcome({ serverTimeMs: model.now }))
+    }
+    model.receive(goTo('ws://a'), goTo('ws://b'), goTo('http://c'))
+    model.advance(100)
+    t.equal(model.machine.state, 'waiting')
+    model.settle()
+    model.receive()
+    model.loseSocket(1006)
+    greeted()
+    model.receive(goTo('wss://d'))
+    model.loseSocket(1001)
+    greeted()
+    model.loseSocket(1006)
+    greeted()
+    model.receive(goTo('ws://e'))
+    model.loseSocket(1006)
+    again()
+    model.loseSocket(1006)
+    again()
+    t.same(urls, ['ws://127.0.0.1', 'wss://d', 'wss://d', 'wss://d', 'ws://127.0.0.1'])
+  },
+)
+
 t.test('ACK frames are cut to the limit', async (t) => {
   const model = live(() => 0, { ackIdsMax: 10, inboxMax: 100 })
   model.receive(...Array.from({ length: 25 }, (_, n) => notify(BigInt(n + 1))))

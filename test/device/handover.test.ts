@@ -168,3 +168,26 @@ t.test('a topic and a user are names within the project that REGISTERED told', a
     ['5', ['app_b']],
   ])
 })
+
+t.test('after a start, and before WELCOME, the clock of the server is the one of last time', async (t) => {
+  const store = memory()
+  const expiresAtMs = Date.now() + 600_000
+  const message = { registration: 1, group: null, expiresAtMs, priority: 'normal', collapseKey: '' } as const
+  const text = { title: 'late', message: '', data: new Uint8Array(0) }
+  store.state.apply({ kind: 'clock', serverAheadMs: 3_600_000 })
+  const late = { id: 1n, ...message, ...text }
+  store.state.apply({ kind: 'message', message: late, forgetAtMs: expiresAtMs, cursorSequence: 0 })
+  const device = client(t, 'ws://127.0.0.1:1', store)
+  const inbox = new Inbox(device)
+  const expired = event<{ id: string }>(device, 'expired')
+  device.connect()
+  t.equal((await expired).id, '1')
+  t.same(inbox.notifications, [])
+
+  const transport = await server(t)
+  const other = client(t, transport.url, memory())
+  other.connect()
+  await transport.welcomed({ serverTimeMs: Date.now() - 3_600_000 })
+  await other.register('app_a')
+  await other.close()
+})

@@ -1,16 +1,18 @@
 import t from 'tap'
-import { notify, type Peer } from './scripted-server.js'
-import { client, Inbox, memory, server } from './support.js'
+import { deviceSettings } from '../../src/device/settings.js'
+import { MachineModel } from './machine.js'
+import { notify, type Peer, welcome } from './scripted-server.js'
+import { client, Inbox, memory, REGISTRATION, server } from './support.js'
 
 t.test('register and subscribe, across a lost connection', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory(), { settings: { requestAttemptsMax: 10 } })
   device.connect()
   const registering = device.register('app_a')
-  const first = await transport.welcomed()
+  const first = await transport.welcomed({ subscriptions: 2 })
   t.match(await first.next('REGISTER'), { application: 'app_a', userToken: '' })
   first.terminate()
-  const second = await transport.welcomed()
+  const second = await transport.welcomed({ subscriptions: 2 })
   await answerRegister(second, 1, 'rid-1', 2)
   t.match(await registering, { number: 1, application: 'app_a', registrationId: 'rid-1' })
   const subscribing = device.subscribe('news')
@@ -28,6 +30,129 @@ t.test('register and subscribe, across a lost connection', async (t) => {
   await answerRegister(fourth, 1, 'rid-2', 9)
   t.match(await fourth.next('SUBSCRIBE'), { topic: 'news' }, 'another version: everything is asked for again')
   t.equal(fourth.frames.filter((f) => f.type === 'REGISTER').length, 0)
+})
+
+t.test('another version: each registration first, its topics with the number that it has now', async (t) => {
+  const transport = await server(t)
+  const store = memory()
+  const { state } = store
+  state.apply({ kind: 'registered', registration: { ...REGISTRATION, number: 2, application: 'app_b' } })
+  for (const application of ['app_a', 'app_b']) {
+    state.apply({ kind: 'topic', topic: { application, user: '', topic: `of-${application}` }, subscribed: true })
+  }
+  const device = client(t, transport.url, store)
+  device.connect()
+  const peer = await transport.welcomed({ subscriptions: 7 })
+  const a = await peer.next('REGISTER')
+  const b = await peer.next('REGISTER')
+  t.same([a.application, b.application], ['app_a', 'app_b'])
+  t.same(peer.frames, [], 'no SUBSCRIBE before its REGISTERED')
+  const joining = device.subscribe('more', { application: 'app_b' })
+  const answer = { type: 'REGISTERED', registrationId: 'rid', project: 'acme' } as const
+  peer.send({ ...answer, request: b.request, registration: 1, subscriptions: 8 })
+  const subscribes = [await peer.next('SUBSCRIBE'), await peer.next('SUBSCRIBE')]
+  t.same(
+    subscribes.map(({ registration, topic }) => [registration, topic]),
+    [
+      [1, 'more'],
+      [1, 'of-app_b'],
+    ],
+    'never the old number, which is another one by now',
+  )
+  for (const { request } of subscribes) peer.send({ type: 'DONE', request, subscriptions: 10 })
+  await joining
+  peer.send({ ...answer, request: a.request, registration: 3, subscriptions: 9 })
+  const last = await peer.next('SUBSCRIBE')
+  t.same([last.registration, last.topic, state.subscriptions], [3, 'of-app_a', 1], 'not heard before all is answered')
+  const ending = device.subscribe('end', { application: 'app_a' })
+  const end = await peer.next('SUBSCRIBE')
+  for (const { request } of [end, last]) peer.send({ type: 'DONE', request, subscriptions: 9 })
+  await ending
+  await device.register('app_a')
+  t.equal(state.subscriptions, 10, 'answers may cross: the greatest of the connection')
+})
+
+t.test('a registration that the service lost is asked for anew when a topic needs it', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  device.connect()
+  const peer = await transport.welcomed()
+  const joining = device.subscribe('news')
+  const error = { type: 'ERROR', code: 'unknown_registration', detail: '', retryAfterMs: 0, connection: 0 } as const
+  peer.send({ ...error, request: (await peer.next('SUBSCRIBE')).request })
+  await answerRegister(peer, 4, 'rid-4', 2)
+  const again = await peer.next('SUBSCRIBE')
+  t.equal(again.registration, 4)
+  peer.send({ ...error, request: again.request })
+  await t.rejects(joining, { code: 'request_refused', serverCode: 'unknown_registration' })
+})
+
+t.test(
+  'what comes for a registration before its answer is shown after it, or dropped when it is refused',
+  async (t) => {
+    const transport = await server(t)
+    const device = client(t, transport.url, memory(), { settings: { heldMax: 2 } })
+    const inbox = new Inbox(device)
+    device.connect()
+    const peer = await transport.welcomed()
+    const registering = device.register('app_b')
+    const { request } = await peer.next('REGISTER')
+    const target = { kind: 'app', name: 'app_b' } as const
+    peer.send(
+      notify(1n, { registration: 2 }),
+      notify(2n, { registration: 2 }),
+      { ...notify(3n), type: 'NOTIFY_GROUP', target, project: 'acme', sequence: 1 },
+      notify(4n),
+    )
+    t.same((await peer.next('ACK')).ids, [1n, 2n, 4n])
+    await inbox.next(1)
+    peer.send({ type: 'REGISTERED', request, registration: 2, registrationId: 'r', subscriptions: 2, project: 'acme' })
+    await registering
+    t.same(
+      (await inbox.next(3)).map(({ id }) => id),
+      ['4', '2', '3'],
+      'bounded: the oldest of too many goes',
+    )
+    const refused = device.register('app_c')
+    const second = await peer.next('REGISTER')
+    peer.send(notify(5n, { registration: 3 }))
+    await peer.next('ACK')
+    const error = { type: 'ERROR', code: 'unknown_application', detail: '', retryAfterMs: 0, connection: 0 } as const
+    peer.send({ ...error, request: second.request }, notify(6n))
+    await t.rejects(refused)
+    t.same((await inbox.next(4)).at(-1)?.id, '6')
+    await device.close()
+    t.equal(device.registrations.length, 2)
+  },
+)
+
+t.test('many requests are paced, and tried again after a random time', async (t) => {
+  const settings = deviceSettings({ requestsInFlightMax: 100 })
+  const model = new MachineModel(() => 0.5, settings)
+  model.settle()
+  model.openSocket()
+  model.receive(welcome({ serverTimeMs: model.now }))
+  for (let n = 0; n < 50; n++) {
+    const wish = { kind: 'unsubscribe', application: 'app_a', user: '', topic: `t${n}` } as const
+    model.machine.request(model.now, wish, n)
+  }
+  const asked = () => model.sent.flatMap((frame) => (frame.type === 'UNSUBSCRIBE' ? [frame] : []))
+  t.equal(asked().length, 1)
+  t.equal(model.machine.nextInMs(model.now), 25)
+  for (let n = 0; n < 40; n++) model.advance(25)
+  t.equal(asked().length, 41, 'a second later')
+  for (let n = 0; n < 10; n++) model.advance(25)
+  for (const { request } of asked().slice(1)) model.receive({ type: 'DONE', request, subscriptions: 2 })
+  const waits: number[] = []
+  for (let n = 0; n < 3; n++) {
+    const request = asked().at(n === 0 ? 0 : -1)?.request ?? 0
+    const error = { type: 'ERROR', code: 'unavailable', detail: '', retryAfterMs: 300, connection: 0 } as const
+    model.receive({ ...error, request })
+    const inMs = model.machine.nextInMs(model.now)
+    waits.push(inMs)
+    model.advance(inMs)
+  }
+  t.same(waits, [800, 1_300, 2_300], 'the hint, and half of 1, 2, 4 seconds')
 })
 
 t.test('refusals of requests: those that can be retried are, the others reject', async (t) => {
@@ -112,7 +237,7 @@ t.test('close says BYE and leaves nothing behind', async (t) => {
   const device = client(t, transport.url, memory())
   device.connect()
   const peer = await transport.welcomed()
-  const waiting = device.register('app_a')
+  const waiting = device.register('app_b')
   await peer.next('REGISTER')
   await Promise.all([device.close(), t.rejects(waiting, { code: 'stopped' })])
   await peer.next('BYE')

@@ -158,6 +158,7 @@ const change: fc.Arbitrary<Change> = fc.oneof(
     subscribed: fc.boolean(),
   }),
   fc.record({ kind: fc.constant('subscriptions' as const), version: uint }),
+  fc.record({ kind: fc.constant('clock' as const), serverAheadMs: fc.integer() }),
 )
 
 t.test('every change reads back as it was written', async (t) => {

@@ -17,6 +17,7 @@ export const REGISTRATION = { number: 1, application: 'app_a', user: '', registr
 export const KNOWN: Change[] = [
   { kind: 'identity', identity: IDENTITY },
   { kind: 'registered', registration: REGISTRATION },
+  { kind: 'subscriptions', version: 1 },
 ]
 
 export function memory(): MemoryStateStore {

@@ -71,6 +71,7 @@ t.test('what is recommended is what our device does, and our server grants what 
       WELCOME_TIMEOUT: device.welcomeTimeoutMs,
       PONG_TIMEOUT: device.pongTimeoutMs,
       REQUEST_TIMEOUT: device.requestTimeoutMs,
+      REQUEST_SPACING: device.requestSpacingMs,
       RECONNECT_BASE: device.reconnectBaseMs,
       RECONNECT_CAP: device.reconnectCapMs,
       STABLE: device.stableMs,
