@@ -45,10 +45,13 @@ export interface Log {
   append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number>
   /** Last record of a subject. `authoritative`: from the stream's leader, never from a replica that may lag. */
   last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null>
-  /** `authoritative` as in last(): a replica that lags answers null for what was stored a moment ago. */
+  /**
+   * `authoritative`, here and in next(): it is absent only if the leader says so. A replica that lags has the beginning
+   * of the stream, so what it finds is right, and only what it does not find may be there all the same.
+   */
   at(sequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null>
   /** First record at or after `fromSequence` whose subject matches. Slow on large streams. */
-  next(filter: string, fromSequence: number): Promise<LogRecord | null>
+  next(filter: string, fromSequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null>
   /**
    * False where there was no such record.
    *

@@ -50,13 +50,12 @@ export class NatsLog implements Log {
   }
 
   at(sequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
-    if (options?.authoritative) return this.#leaderRead({ seq: sequence })
-    return this.#directRead(`$JS.API.DIRECT.GET.${this.name}`, json({ seq: sequence }))
+    return this.#find({ seq: sequence }, options?.authoritative === true)
   }
 
-  next(filter: string, fromSequence: number): Promise<LogRecord | null> {
+  next(filter: string, fromSequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
     const query = { seq: Math.max(1, fromSequence), next_by_subj: filter }
-    return this.#directRead(`$JS.API.DIRECT.GET.${this.name}`, json(query))
+    return this.#find(query, options?.authoritative === true)
   }
 
   async delete(sequence: number): Promise<boolean> {
@@ -111,6 +110,11 @@ export class NatsLog implements Log {
     const sequence = message.headers?.get('Nats-Sequence')
     if (!sequence) throw new FabricError('unavailable', `${subject}: status ${status} ${message.headers?.description}`)
     return directRecord(message, Number(sequence))
+  }
+
+  async #find(query: object, authoritative: boolean): Promise<LogRecord | null> {
+    const found = await this.#directRead(`$JS.API.DIRECT.GET.${this.name}`, json(query))
+    return found === null && authoritative ? this.#leaderRead(query) : found
   }
 
   async #leaderRead(query: object): Promise<LogRecord | null> {

@@ -130,7 +130,7 @@ function transportPublishes(split: number): string[] {
       `$JS.API.DIRECT.GET.${stream}`,
       `$JS.API.DIRECT.GET.${stream}.>`,
     ]),
-    ...[...parked, ...buckets].map((stream) => `$JS.API.STREAM.MSG.GET.${stream}`),
+    ...[...parked, ...buckets, BROADCAST_STREAM].map((stream) => `$JS.API.STREAM.MSG.GET.${stream}`),
     ...tailed.flatMap((stream) => [
       `$JS.API.STREAM.INFO.${stream}`,
       `$JS.API.CONSUMER.CREATE.${stream}`,

@@ -39,8 +39,7 @@ export class ParkedQueue {
    * that one has it not: a record that was stored a moment ago must not be taken for one that is gone.
    */
   async at(device: string, sequence: number): Promise<ParkedEntry | null> {
-    const log = this.logs.ofDevice(device)
-    const record = (await log.at(sequence)) ?? (await log.at(sequence, { authoritative: true }))
+    const record = await this.logs.ofDevice(device).at(sequence, { authoritative: true })
     return record === null || record.subject !== parkedSubject(device) ? null : entryOf(record)
   }
 

@@ -15,6 +15,8 @@ export const logContract: Contract = (t, open) => {
       leader: log.last(SUBJECT, { authoritative: true }),
       at: log.at(sequence),
       next: log.next('parked.1.*', 0),
+      'at, authoritative': log.at(sequence, { authoritative: true }),
+      'next, authoritative': log.next('parked.1.*', 0, { authoritative: true }),
     }
     for (const [way, read] of Object.entries(ways)) {
       const record = await read
@@ -30,7 +32,9 @@ export const logContract: Contract = (t, open) => {
     t.equal(await log.last(SUBJECT), null)
     t.equal(await log.last(SUBJECT, { authoritative: true }), null)
     t.equal(await log.at(7), null)
+    t.equal(await log.at(7, { authoritative: true }), null)
     t.equal(await log.next(SUBJECT, 1), null)
+    t.equal(await log.next(SUBJECT, 1, { authoritative: true }), null)
   })
 
   t.test('own headers come back, and none of the store; no headers are null', async (t) => {

@@ -1,5 +1,4 @@
 /** The invariants of the design, judged when everything has come to rest. Each reports the first thing that is wrong. */
-import { messagesStream, parkedStream } from '../../protocol/subjects.js'
 import { FINAL_KINDS } from '../../src/store/events.js'
 import { LONG_MS, type Sent } from './app-server.js'
 import type { SimDevice } from './device.js'
@@ -21,13 +20,8 @@ export async function check(world: World): Promise<void> {
 
 /** No record left in MESSAGES or PARKED, nobody waits. */
 function checkRest(world: World): void {
-  const { server } = world.fabric
-  for (let i = 0; i < world.plan.split; i++) {
-    for (const name of [messagesStream(i), parkedStream(i)]) {
-      const left = server.stream(name).next('>', 1)
-      if (left) world.fail('stuck', `${name} still holds ${left.subject} at ${left.sequence}`)
-    }
-  }
+  const left = world.leftOver()
+  if (left) world.fail('stuck', left)
   for (const device of world.devices) if (!device.isIdle) world.fail('stuck', `${device.label} does not come to rest`)
 }
 

@@ -41,12 +41,16 @@ export class SimLog implements Log {
     return this.#read((stream, asOfMs) => notAfter(stream.at(sequence), asOfMs), options?.authoritative)
   }
 
-  next(filter: string, fromSequence: number): Promise<LogRecord | null> {
-    return this.#read((stream, asOfMs) => notAfter(stream.next(filter, fromSequence), asOfMs))
+  next(filter: string, fromSequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
+    return this.#read((stream, asOfMs) => notAfter(stream.next(filter, fromSequence), asOfMs), options?.authoritative)
   }
 
   delete(sequence: number): Promise<boolean> {
-    return this.client.ask(this.name, () => this.#stream().delete(sequence, this.client.server.clock.now()))
+    const { server, name } = this.client
+    return this.client.ask(this.name, () => {
+      server.observe?.(`${name} deletes`, this.name, sequence)
+      return this.#stream().delete(sequence, server.clock.now())
+    })
   }
 
   purge(filter: string): Promise<void> {

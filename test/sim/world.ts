@@ -134,6 +134,24 @@ export class World implements WorldParts {
     return this.app.isIdle && this.devices.every((device) => device.isIdle)
   }
 
+  /**
+   * The first record that should not be there any more. What a killed server brought back of a queue stays until its
+   * message expires, where no walk reaches it: the expiry step sweeps it out then, and nobody is owed it.
+   */
+  leftOver(): string | null {
+    const { server } = this.fabric
+    for (let i = 0; i < this.plan.split; i++) {
+      for (const name of [messagesStream(i), parkedStream(i)]) {
+        const stream = server.stream(name)
+        let left = stream.next('>', 1)
+        while (left && name === parkedStream(i) && stream.undone.has(left.sequence))
+          left = stream.next('>', left.sequence + 1)
+        if (left) return `${name} still holds ${left.subject} at ${left.sequence}`
+      }
+    }
+    return null
+  }
+
   private heal(): void {
     const { fabric, trace } = this
     trace.add('chaos', 'all is healed')

@@ -45,7 +45,9 @@ export class MessageFinder {
 
   private async findUnrouted(id: bigint): Promise<FoundTarget['unrouted']> {
     const partition = partitionOfId(id)
-    const record = await this.messages.ofPartition(partition).next(messageByIdFilter(partition, id), 1)
+    const record = await this.messages.ofPartition(partition).next(messageByIdFilter(partition, id), 1, {
+      authoritative: true,
+    })
     return record && { sequence: record.sequence, message: decodeStoredMessage(record.body) }
   }
 }

@@ -98,7 +98,7 @@ export class GroupLog {
   /** The first message of the topic after `sequence`, at or before `last`. From the log, undecoded for nobody else. */
   async read(subject: string, sequence: number, last: number): Promise<GroupMessage | null> {
     for (let from = sequence + 1; from <= last; ) {
-      const record = await this.log.next(subject, from)
+      const record = await this.log.next(subject, from, { authoritative: true })
       if (!record || record.sequence > last) return null
       const message = this.decode(record)
       if (message) return message
