@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 /** `npm run bench -- <scenario> [options] [--json FILE|-]` */
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Command } from 'commander'
 import { seal } from './envelope.js'
 import { addFlags, pickOptions } from './flags.js'
+import { type CpuProfile, summarise } from './profile/summary.js'
 import { makeReport } from './report/report.js'
 import { runScenario } from './run.js'
 import { BenchError, type Scenario } from './scenario.js'
@@ -33,6 +34,15 @@ program
   .option('--results <folder>', 'where the results are, and the report goes', 'bench/results')
   .action(async ({ results }: { results: string }) => {
     process.stdout.write(`${await makeReport(results)}\n`)
+  })
+
+program
+  .command('profile')
+  .description('show where the time of a .cpuprofile went (scenarios with --profile write one for each worker)')
+  .argument('<file>')
+  .action(async (file: string) => {
+    const { busyMicros, places, functions } = summarise(JSON.parse(await readFile(file, 'utf8')) as CpuProfile)
+    process.stdout.write(`busy: ${Math.round(busyMicros / 1000)} ms\n\n${textTable(places)}\n${textTable(functions)}`)
   })
 
 async function perform(scenario: Scenario, given: Record<string, unknown>): Promise<void> {

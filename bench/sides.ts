@@ -46,6 +46,8 @@ export interface SideOptions {
   generators: number
   /** 0: as many as the connections need. */
   workers: number
+  /** Folder for a profile of each worker of ours; empty: none. */
+  profile?: string
 }
 
 const TOPIC = 'bench'

@@ -5,7 +5,7 @@ import { median, significant } from '../measure/stats.js'
 import { type BroadcastRound, broadcastRound } from '../rounds.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { baselineSide, borealisSide } from '../sides.js'
-import { BARE_CONNECTIONS_MAX, connections, generators, rounds, workers } from './options.js'
+import { BARE_CONNECTIONS_MAX, connections, generators, profile, rounds, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
@@ -18,6 +18,7 @@ const Options = Type.Object({
   rounds: rounds(),
   workers,
   generators,
+  profile,
 })
 type Options = Static<typeof Options>
 

@@ -7,7 +7,7 @@ import { cpuMicrosOf } from '../measure/processes.js'
 import { median, significant } from '../measure/stats.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { devicesOf, startTransport } from '../system/transport-only.js'
-import { BARE_CONNECTIONS_MAX, connections, generators, rounds, workers } from './options.js'
+import { BARE_CONNECTIONS_MAX, connections, generators, profile, rounds, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
@@ -15,6 +15,7 @@ const Options = Type.Object({
   inFlight: Type.Integer({ default: 512, minimum: 1, maximum: 8_192, description: 'handshakes under way, most' }),
   workers,
   generators,
+  profile,
 })
 type Options = Static<typeof Options>
 

@@ -26,3 +26,8 @@ export const rounds = (value = 3) =>
 
 /** A bare server of one process cannot hold more. */
 export const BARE_CONNECTIONS_MAX = 18_000
+
+export const profile = Type.String({
+  default: '',
+  description: 'folder for a .cpuprofile of each worker; it slows them down, so that figures of this run do not count',
+})

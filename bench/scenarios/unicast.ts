@@ -6,7 +6,7 @@ import { median, significant } from '../measure/stats.js'
 import { latencyAt, type UnicastRound, unicastRound } from '../rounds.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { baselineSide, borealisSide } from '../sides.js'
-import { BARE_CONNECTIONS_MAX, connections, generators, rounds, workers } from './options.js'
+import { BARE_CONNECTIONS_MAX, connections, generators, profile, rounds, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
@@ -29,6 +29,7 @@ const Options = Type.Object({
   }),
   workers,
   generators,
+  profile,
 })
 type Options = Static<typeof Options>
 

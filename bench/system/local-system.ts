@@ -27,6 +27,8 @@ export interface SystemOptions {
   /** Default both. Without a core somebody else plays the router. */
   parts?: readonly PartName[]
   settings?: Overrides
+  /** More variables for the processes of the parts. */
+  environment?: Readonly<Record<string, string>>
   /** Each line of each part: its log as JSON, or what a crash wrote. */
   onLine?(part: PartName, line: string): void
   /** Crashes and returns. */
@@ -76,7 +78,8 @@ export class LocalSystem {
     try {
       const admin = await system.fabricAs('admin')
       await ensureStreams(admin.bus, config.store)
-      for (const name of parts) await system.#startPart(name, environmentOf(overrides), options)
+      const environment = { ...environmentOf(overrides), ...options.environment }
+      for (const name of parts) await system.#startPart(name, environment, options)
       return system
     } catch (error) {
       await system.stop()

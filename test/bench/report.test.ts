@@ -2,6 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Envelope } from '../../bench/envelope.js'
+import { summarise } from '../../bench/profile/summary.js'
 import { makeReport } from '../../bench/report/report.js'
 import { barChart } from '../../bench/report/svg.js'
 
@@ -56,4 +57,25 @@ t.test('bars are as long as their values, and names are only text', async (t) =>
   const widths = [...svg.matchAll(/<rect x="170"[^>]* width="([\d.]+)"/g)].map((match) => Number(match[1]))
   t.equal((widths[1] ?? 0) / (widths[0] ?? 1), 2)
   t.match(svg, 'a &lt; b &amp; &quot;c&quot;')
+})
+
+t.test('a profile: native time belongs to its caller, idle time to nobody', async (t) => {
+  const frame = (functionName: string, url = '', lineNumber = 0) => ({ functionName, url, lineNumber })
+  const summary = summarise({
+    nodes: [
+      { id: 1, callFrame: frame('(root)'), children: [2, 4, 5] },
+      { id: 2, callFrame: frame('deliver', 'file:///x/dist/src/transport/worker.js', 9), children: [3] },
+      { id: 3, callFrame: frame('send') },
+      { id: 4, callFrame: frame('(idle)') },
+      { id: 5, callFrame: frame('parse', 'file:///x/node_modules/nats/lib/parser.js') },
+    ],
+    samples: [2, 3, 3, 4, 5],
+    timeDeltas: [100, 100, 100, 1000, 100],
+  })
+  t.equal(summary.busyMicros, 400)
+  t.match(summary.places, [
+    { place: 'src/transport/worker', 'share %': 75 },
+    { place: 'nats', 'share %': 25 },
+  ])
+  t.match(summary.functions[0], { function: 'send', 'share %': 50 })
 })
