@@ -23,7 +23,8 @@ export class Actor {
   registration: Registration | null = null
   /** Ids of the messages the app was given, in order. */
   readonly given: string[] = []
-  readonly titles: string[] = []
+  /** How many of them were for this device alone. */
+  unicast = 0
   /** Messages that were reported as not coming. */
   missed = 0
   private readonly store = new MemoryStateStore()
@@ -51,9 +52,9 @@ export class Actor {
     this.line = new Line()
     const client = new BorealisClient({ store: this.store, dial: this.line.dial, random: Math.random })
     this.client = client
-    client.on('notification', ({ id, title }) => {
+    client.on('notification', ({ id, group }) => {
       this.given.push(id)
-      this.titles.push(title)
+      if (group === null) this.unicast++
     })
     client.on('gap', ({ count }) => {
       this.missed += count

@@ -10,6 +10,10 @@ export interface Stage {
   cast(count: number, role?: { topic?: string; user?: string }): Promise<Actor[]>
   /** Publishes to `push.send.<project>` on NATS, as a publisher inside the company does. */
   publish(body: unknown): Promise<void>
+  /** How many of those were stored. */
+  ingested(): number
+  /** All devices of all acts. */
+  everyone: readonly Actor[]
   /** Most messages that wait for a device. */
   queueMax: number
 }
@@ -178,17 +182,22 @@ export const acts: Record<string, Act> = {
   },
 }
 
-/** I4: what the apps were given and what became of the rest is what the project's counters say. */
-export async function conservation({ api, checks }: Stage): Promise<void> {
-  const isWhole = (t: Record<string, number>) => (t.pending ?? 0) === 0
+/** I4: what app servers sent and apps were given, counted here, is what the project's counters say. */
+export async function conservation({ api, checks, ingested, everyone }: Stage): Promise<void> {
+  const sent = api.accepted + ingested()
+  const isWhole = (t: Record<string, number>) => t.accepted === sent && t.pending === 0
   const totals = await settled(() => api.totals(), isWhole, PATIENCE_MS)
+  const given = everyone.reduce((sum, device) => sum + device.unicast, 0)
   const ends = ['delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed']
+  const ended = ends.reduce((sum, end) => sum + (totals[end] ?? 0), 0)
+  checks.equal('counters: accepted, as sent', sent, totals.accepted ?? 0)
+  checks.equal('counters: delivered, as given to apps', given, totals.delivered ?? 0)
   checks.equal(
-    'accepted = sum of the ends',
-    totals.accepted ?? 0,
-    ends.reduce((sum, end) => sum + (totals[end] ?? 0), 0),
+    'counters: dropped, as told by GAP',
+    everyone.reduce((sum, d) => sum + d.missed, 0),
+    totals.dropped ?? 0,
   )
-  checks.equal('nothing pending', 0, totals.pending ?? 0)
+  checks.equal('counters: accepted = sum of the ends', totals.accepted ?? 0, ended)
 }
 
 function push(device: Actor | null, title: string) {

@@ -17,6 +17,9 @@ export interface Status {
 }
 
 export class Api {
+  /** Unicast targets that were answered with 2xx. */
+  accepted = 0
+
   constructor(
     private readonly apiUrl: string,
     private readonly project: string,
@@ -25,7 +28,9 @@ export class Api {
 
   /** The id of the accepted message. */
   async send(body: SendBody): Promise<string> {
-    return ((await this.call('POST', '/messages', body)) as { id: string }).id
+    const { id } = (await this.call('POST', '/messages', body)) as { id: string }
+    if (body.type === 'device') this.accepted++
+    return id
   }
 
   status(id: string): Promise<Status> {

@@ -51,6 +51,7 @@ async function perform(only: string): Promise<Result> {
         say(`  ${check.ok ? 'ok  ' : 'FAIL'} ${check.name.slice(name.length + 2)}: ${check.got} of ${check.expected}`)
       }
     }
+    say('conservation')
     await conservation(stage)
   } finally {
     process.off('SIGINT', interrupted)

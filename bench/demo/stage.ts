@@ -49,8 +49,12 @@ async function setStage(system: LocalSystem): Promise<Stage> {
       lifetimeSeconds: TOKEN_SECONDS,
     })
 
+  const everyone: Actor[] = []
+  let ingested = 0
+
   const enter = async (role: { topic?: string; user?: string }): Promise<Actor> => {
     const actor = await Actor.enrolled({ url: system.httpUrl, enrolmentKey })
+    everyone.push(actor)
     await actor.connect()
     await actor.register(application.id, role.user ? await userToken(actor.deviceId, role.user) : undefined)
     if (role.topic) await actor.subscribe(role.topic)
@@ -60,12 +64,15 @@ async function setStage(system: LocalSystem): Promise<Stage> {
   return {
     api: new Api(system.httpUrl, project.id, token),
     checks: new Checks(),
+    everyone,
+    ingested: () => ingested,
     queueMax: system.config.core.parkedMax,
     cast: (count, role = {}) => each(Array.from({ length: count }), ENROLMENTS_AT_ONCE, () => enter(role)),
     publish: async (body) => {
       const bytes = new TextEncoder().encode(JSON.stringify(body))
       const headers = { 'Content-Type': 'application/json' }
       await publisher.log(INGRESS_STREAM).append(ingressSubject(project.id), bytes, { headers })
+      ingested++
     },
   }
 }
