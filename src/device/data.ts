@@ -44,7 +44,6 @@ class Walk {
   ) {}
 
   value(depth: number): void {
-    if (depth > this.limits.dataDepthMax) throw new DeviceError('bad_data', 'nested too deeply')
     if (++this.items > this.limits.dataItemsMax) throw new DeviceError('bad_data', 'too many values')
     const type = this.uint(1)
     if (type >= 0x80 && type <= 0x8f) this.map(type & 0x0f, depth)
@@ -92,12 +91,14 @@ class Walk {
   }
 
   private list(length: number, depth: number): void {
+    this.checkDepth(depth)
     // Each value is at least one byte.
     if (length > this.bytes.length - this.at) throw new DeviceError('bad_data', 'cut off')
     for (let i = 0; i < length; i++) this.value(depth + 1)
   }
 
   private map(length: number, depth: number): void {
+    this.checkDepth(depth)
     if (length * 2 > this.bytes.length - this.at) throw new DeviceError('bad_data', 'cut off')
     for (let i = 0; i < length; i++) {
       const key = this.bytes[this.at] as number
@@ -106,6 +107,11 @@ class Walk {
       this.value(depth + 1)
       this.value(depth + 1)
     }
+  }
+
+  /** Of maps and arrays: the outer map is level 1, and a value in the innermost is no level. */
+  private checkDepth(depth: number): void {
+    if (depth > this.limits.dataDepthMax) throw new DeviceError('bad_data', 'nested too deeply')
   }
 
   private skip(length: number): void {

@@ -28,9 +28,11 @@ t.test('refused before anything is allocated for it', async (t) => {
     'a key that is a number': [0x81, 0x01, 0x01],
     'an extension': [0x81, 0xa1, 0x61, 0xd4, 0x72, 0x40],
     'a type that is reserved': [0x81, 0xa1, 0x61, 0xc1],
-    'too deep': [0x81, 0xa1, 0x61, 0x91, 0x91, 0x91, 0x01],
+    'too deep': [0x81, 0xa1, 0x61, 0x91, 0x91, 0x91, 0x90],
   }
   for (const [name, bytes] of Object.entries(cases)) t.throws(() => decode(...bytes), { code: 'bad_data' }, name)
+  t.same(decode(0x81, 0xa1, 0x61, 0x91, 0x91, 0x91, 0x01), { a: [[[1]]] }, 'four levels, the outer map is one of them')
+  t.same(decode(0x82, 0xa1, 0x61, 0x01, 0xa1, 0x61, 0x02), { a: 2 }, 'a key that comes twice')
   const many = Object.fromEntries(Array.from({ length: 30 }, (_, n) => [`k${n}`, n]))
   t.throws(() => decodeData(packr.pack(many), LIMITS), { code: 'bad_data' })
   t.throws(() => decodeData(packr.pack({ a: 'x'.repeat(1_000) }), LIMITS), { code: 'bad_data' })
