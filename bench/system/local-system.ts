@@ -29,6 +29,8 @@ export interface SystemOptions {
   settings?: Overrides
   /** More variables for the processes of the parts. */
   environment?: Readonly<Record<string, string>>
+  /** More variables for a part, on top of all others; what it starts inherits them. */
+  partEnvironment?(part: PartName, natsUrl: string): Record<string, string>
   /** Each line of each part: its log as JSON, or what a crash wrote. */
   onLine?(part: PartName, line: string): void
   /** Crashes and returns. */
@@ -73,7 +75,7 @@ export class LocalSystem {
     )
     const config = configWith(overrides)
     const keyring = Keyring.open(config.keyring.file, Date.now())
-    const nats = await startNats(config, folder, natsPort, onNotice)
+    const nats = await startNats(config, folder, natsPort, onNotice, undefined, Number.POSITIVE_INFINITY)
     const system = new LocalSystem(config, keyring, folder, nats)
     try {
       const admin = await system.fabricAs('admin')
@@ -85,6 +87,11 @@ export class LocalSystem {
       await system.stop()
       throw error
     }
+  }
+
+  /** How a part of that role connects. */
+  natsAs(role: Role): Config['nats'] {
+    return this.nats.settingsAs(role)
   }
 
   get natsUrl(): string {
@@ -136,11 +143,11 @@ export class LocalSystem {
   }
 
   async #startPart(name: PartName, environment: Record<string, string>, options: SystemOptions): Promise<void> {
-    const { onNotice = () => undefined, onLine = () => undefined } = options
+    const { onNotice = () => undefined, onLine = () => undefined, partEnvironment = () => ({}) } = options
     const part = new Child({
       name,
       args: [name],
-      environment: { ...environment, ...this.nats.environmentAs(name) },
+      environment: { ...environment, ...this.nats.environmentAs(name), ...partEnvironment(name, this.nats.url) },
       onLine: (line) => onLine(name, line),
       onNotice,
       // A fault run crashes parts on purpose, and more often than `borealis start` puts up with.

@@ -23,13 +23,14 @@ const natsFolder = 'nats'
 type Role = 'core' | 'transport' | 'admin' | 'publisher'
 const roles: readonly Role[] = ['core', 'transport', 'admin', 'publisher']
 
-/** `onNotice` is told of crashes; the server is then started again on the same data. `fileBytesMax`: of storage.ts. */
+/** `onNotice` is told of crashes; the server is then started again on the same data. `fileBytesMax`: of storage.ts. `restartsMax`: then it stays away. */
 export async function startNats(
   config: Config,
   folder: DataFolder,
   port: number,
   onNotice: (text: string) => void,
   fileBytesMax?: number,
+  restartsMax = restartsMaxDefault,
 ): Promise<Nats> {
   const passwords = ensurePasswords(folder)
   const users: NatsUser[] = [
@@ -47,7 +48,7 @@ export async function startNats(
     ...(fileBytesMax !== undefined && { fileBytesMax }),
   })
   folder.write('nats.json', { pid: server.pid })
-  keepAlive(server, folder, onNotice)
+  keepAlive(server, folder, onNotice, restartsMax)
   return natsAt(config, server.url, server, (role) => ({ user: role, password: passwords[role] }))
 }
 
@@ -110,9 +111,15 @@ function commandOf(pid: number): string {
   }
 }
 
-const restartsMax = 5
+const restartsMaxDefault = 5
 
-function keepAlive(server: NatsServer, folder: DataFolder, onNotice: (text: string) => void, restarts = 0): void {
+function keepAlive(
+  server: NatsServer,
+  folder: DataFolder,
+  onNotice: (text: string) => void,
+  restartsMax: number,
+  restarts = 0,
+): void {
   const pid = server.pid
   void server.exited.then(async () => {
     if (stopped.has(server)) return
@@ -125,7 +132,7 @@ function keepAlive(server: NatsServer, folder: DataFolder, onNotice: (text: stri
       await server.start()
       folder.write('nats.json', { pid: server.pid })
       onNotice('nats-server is back')
-      keepAlive(server, folder, onNotice, restarts + 1)
+      keepAlive(server, folder, onNotice, restartsMax, restarts + 1)
     } catch (error) {
       onNotice((error as Error).message)
     }

@@ -1,0 +1,150 @@
+/** Sends pushes and writes down each attempt: before it leaves, and how it was answered. */
+import { randomBytes } from 'node:crypto'
+import { INGRESS_STREAM, ingressSubject } from '../../../protocol/subjects.js'
+import type { Fabric } from '../../../src/fabric/fabric.js'
+import type { AppendLog } from '../log.js'
+import { type Answered, type AttemptKind, type AttemptRecord, hashOf } from '../records.js'
+
+export interface Push {
+  kind: AttemptKind
+  project: string
+  /** registrationIds, or the group's name. */
+  targets: string[]
+  devices: number[]
+  ttlSeconds: number
+  collapseKey?: string
+  producer?: string
+  /** Length of the text; default short. */
+  characters?: number
+}
+
+export interface SenderOptions {
+  httpUrl: string
+  tokens: Readonly<Record<string, string>>
+  log: AppendLog<AttemptRecord>
+  publisher: Fabric
+  firstAttempt: number
+}
+
+export interface Sent {
+  attempt: number
+  answer: Answered['answer']
+  id: string | null
+}
+
+type Answer = Pick<Answered, 'answer' | 'id' | 'detail'>
+
+const TIMEOUT_MS = 8_000
+const INGRESS_TRIES = 3
+
+export class Sender {
+  readonly #underWay = new Set<Promise<unknown>>()
+  #next: number
+
+  constructor(private readonly options: SenderOptions) {
+    this.#next = options.firstAttempt
+  }
+
+  get underWay(): number {
+    return this.#underWay.size
+  }
+
+  /** Never rejects: what went wrong is the answer. `onNumber` is called before anything is sent. */
+  send(push: Push, onNumber: (attempt: number) => void = () => undefined): Promise<Sent> {
+    const attempt = this.#next++
+    onNumber(attempt)
+    const sending = this.#send(attempt, push)
+    this.#underWay.add(sending)
+    void sending.finally(() => this.#underWay.delete(sending))
+    return sending
+  }
+
+  /** Nothing is under way any more. */
+  async quiet(): Promise<void> {
+    await Promise.all(this.#underWay)
+  }
+
+  /** DELETE; how it is answered decides nothing here, the message's end does. */
+  async cancel(project: string, id: string): Promise<void> {
+    try {
+      const response = await this.#call(project, `/messages/${id}`, { method: 'DELETE' })
+      await response.arrayBuffer()
+    } catch (error) {
+      if (!isNetwork(error)) throw error
+    }
+  }
+
+  async #send(attempt: number, push: Push): Promise<Sent> {
+    const { kind, project, targets, devices, ttlSeconds, collapseKey = '', producer = null } = push
+    const title = `#${attempt}`
+    const message = randomBytes(Math.ceil((push.characters ?? 60) / 2)).toString('hex')
+    this.options.log.write({
+      ...{ what: 'begun', at: Date.now(), attempt, kind, project, devices, ttlMs: ttlSeconds * 1000 },
+      ...{ collapses: collapseKey !== '', hash: hashOf(title, message), producer },
+    })
+    const body = {
+      type: kind === 'ingress' ? 'device' : kind,
+      target: kind === 'devices' ? targets : targets[0],
+      ttl: `${ttlSeconds}s`,
+      ...(collapseKey && { collapseKey }),
+      notification: { title, message, data: { attempt } },
+    }
+    const answer = await (kind === 'ingress' ? this.#publish(attempt, project, body) : this.#post(project, body))
+    this.options.log.write({ what: 'answered', at: Date.now(), attempt, ...answer })
+    return { attempt, answer: answer.answer, id: answer.id ?? null }
+  }
+
+  async #post(project: string, body: object): Promise<Answer> {
+    try {
+      const response = await this.#call(project, '/messages', { method: 'POST', body: JSON.stringify(body) })
+      const text = await response.text()
+      if (response.status >= 400) {
+        const answer = response.status < 500 ? 'rejected' : 'indeterminate'
+        return { answer, detail: `${response.status} ${text.slice(0, 200)}` }
+      }
+      const { id } = JSON.parse(text) as { id?: unknown }
+      if (!response.ok || typeof id !== 'string') return { answer: 'indeterminate', detail: `${response.status}` }
+      return { answer: 'accepted', id }
+    } catch (error) {
+      // No answer, or half of one. A mistake of ours would show as a run without accepted pushes.
+      return { answer: 'indeterminate', detail: String(error) }
+    }
+  }
+
+  /** As a publisher should: again under the same key until the store confirms, and here once more after that. */
+  async #publish(attempt: number, project: string, body: object): Promise<Answer> {
+    const bytes = new TextEncoder().encode(JSON.stringify(body))
+    const append = () =>
+      this.options.publisher.log(INGRESS_STREAM).append(ingressSubject(project), bytes, {
+        headers: { 'Content-Type': 'application/json' },
+        messageId: `attempt-${attempt}`,
+      })
+    let detail = ''
+    for (let tried = 0; tried < INGRESS_TRIES; tried++) {
+      try {
+        await append()
+        await append().catch(() => undefined)
+        return { answer: 'accepted' }
+      } catch (error) {
+        detail = String(error)
+      }
+    }
+    return { answer: 'indeterminate', detail }
+  }
+
+  #call(project: string, path: string, init: RequestInit): Promise<Response> {
+    const { httpUrl, tokens } = this.options
+    return fetch(`${httpUrl}/push/public/api/v1/projects/${project}${path}`, {
+      ...init,
+      headers: {
+        authorization: `Bearer ${tokens[project] ?? ''}`,
+        ...(init.body ? { 'content-type': 'application/json' } : {}),
+      },
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    })
+  }
+}
+
+/** fetch's ways of saying that no answer came. */
+const isNetwork = (error: unknown) =>
+  error instanceof TypeError || (error instanceof DOMException && error.name === 'TimeoutError')

@@ -1,0 +1,49 @@
+/** What a fault is: how it is done to a running system, how it is undone, and what it needs around it. */
+import type { Overrides } from '../../bench/system/settings.js'
+import type { Random } from '../sim/random.js'
+import type { Rig } from './rig.js'
+
+/** Lines between parts that can be led through a proxy, named by who connects and to whom. */
+export const LINKS = ['device-transport', 'transport-nats', 'core-nats', 'app-core'] as const
+export type Link = (typeof LINKS)[number]
+
+export interface Injection {
+  /** For the log: what was done to whom. */
+  told: string
+  /** How long it lasts before it is healed; 0: it is over at once. */
+  lastsMs: number
+  heal(): Promise<void> | void
+}
+
+export interface Fault {
+  name: string
+  summary: string
+  /** Lines that it breaks. */
+  links?: readonly Link[]
+  settings?: Overrides
+  /** Before each calm time that ends with an injection. */
+  prepare?(rig: Rig): Promise<void>
+  inject(rig: Rig, random: Random): Promise<Injection> | Injection
+  /** More that has to hold once everything is quiet. Gives violations. */
+  check?(rig: Rig): Promise<string[]>
+}
+
+export const nothingToHeal = () => undefined
+
+/** One after the other, in turn, in one run. */
+export function inTurn(name: string, faults: readonly Fault[]): Fault {
+  let turn = 0
+  const next = () => faults[turn % faults.length]
+  return {
+    name,
+    summary: faults.map((fault) => fault.name).join(', then '),
+    links: faults.flatMap(({ links = [] }) => links),
+    prepare: async (rig) => next()?.prepare?.(rig),
+    inject: (rig, random) => {
+      const fault = next()
+      turn++
+      if (!fault) throw new RangeError('no faults to do in turn')
+      return fault.inject(rig, random)
+    },
+  }
+}

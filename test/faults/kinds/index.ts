@@ -1,0 +1,10 @@
+/** Every fault there is, by name. */
+import type { Fault } from '../fault.js'
+import { deviceFaults } from './devices.js'
+import { kills, terms } from './ends.js'
+import { freezes } from './freezes.js'
+import { lines } from './lines.js'
+
+export const faults: readonly Fault[] = [...kills, ...terms, ...freezes, ...lines, ...deviceFaults]
+
+export const faultNamed = (name: string): Fault | undefined => faults.find((fault) => fault.name === name)

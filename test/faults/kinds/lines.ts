@@ -1,0 +1,44 @@
+/** Lines between parts: cut, slow, silent, one way or both. */
+import { between, type Random } from '../../sim/random.js'
+import { type Fault, LINKS, type Link } from '../fault.js'
+import type { Line, Way } from '../proxy.js'
+
+const LASTS_MS = [1_000, 15_000] as const
+const DELAY_MS = [50, 1_500] as const
+const WAYS: readonly Way[] = ['both', 'there', 'back']
+
+const wayOf = (random: Random): Way => WAYS[between(random, [0, WAYS.length - 1])] ?? 'both'
+
+const breakages: Record<string, { does: string; line(random: Random): Line }> = {
+  cut: { does: 'is cut', line: () => ({ mode: 'cut' }) },
+  delay: {
+    does: 'is slow, one way or both',
+    line: (random) => ({ mode: 'delay', ms: between(random, DELAY_MS), way: wayOf(random) }),
+  },
+  stall: {
+    does: 'stands still, one way or both, and goes on',
+    line: (random) => ({ mode: 'stall', way: wayOf(random) }),
+  },
+  swallow: {
+    does: 'loses everything, one way or both',
+    line: (random) => ({ mode: 'swallow', way: wayOf(random) }),
+  },
+}
+
+const breaking = (link: Link, name: string): Fault => ({
+  name: `${link}-${name}`,
+  summary: `the line ${link} ${breakages[name]?.does}`,
+  links: [link],
+  inject: (rig, random) => {
+    const line: Line = breakages[name]?.line(random) ?? { mode: 'pass' }
+    rig.proxy(link).set(line)
+    const { mode, ...details } = line
+    return {
+      told: `${link} ${mode} ${JSON.stringify(details)}`,
+      lastsMs: between(random, LASTS_MS),
+      heal: () => rig.proxy(link).set({ mode: 'pass' }),
+    }
+  },
+})
+
+export const lines: Fault[] = LINKS.flatMap((link) => Object.keys(breakages).map((name) => breaking(link, name)))

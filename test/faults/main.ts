@@ -1,0 +1,89 @@
+/** `npm run faults`: breaks a running system in the ways that happen, and asks the oracle whether a promise was broken. */
+import { writeFileSync } from 'node:fs'
+import { Command, InvalidArgumentError } from 'commander'
+import { Cleanup } from '../../bench/cleanup.js'
+import { faultNamed, faults } from './kinds/index.js'
+import { type Result, runFault } from './run.js'
+
+interface Options {
+  fault: string
+  kills: number
+  seed: number
+  devices: number
+  rate: number
+  haste: number
+  keep?: string
+  json?: string
+}
+
+function whole(minimum: number) {
+  return (text: string): number => {
+    const number = Number(text)
+    if (!Number.isInteger(number) || number < minimum)
+      throw new InvalidArgumentError(`It has to be an integer of at least ${minimum}.`)
+    return number
+  }
+}
+
+const cleanup = new Cleanup()
+const endAll = () => cleanup.run((error) => say(String(error)))
+
+const list = faults.map(({ name, summary }) => `  ${name.padEnd(26)} ${summary}`).join('\n')
+
+const program = new Command('faults')
+  .description(
+    'Runs a whole Borealis on free ports under load, does a fault to it again and again at random moments, and judges: nothing lost, nothing twice at an app, nothing made up, every target counted. Ends with 1 where a promise was broken.',
+  )
+  .option('--fault <name>', 'one of those below, or all', 'all')
+  .option('--kills <n>', 'injections of each fault', whole(1), 3)
+  .option('--seed <n>', 'of the moments and the load', whole(0), 1)
+  .option('--devices <n>', 'devices', whole(20), 60)
+  .option('--rate <n>', 'pushes a second, beside the producers that keep an order', whole(1), 40)
+  .option('--haste <n>', 'the waits of the system are its defaults divided by this', whole(1), 4)
+  .option('--keep <folder>', 'keep the logs of runs that broke a promise there')
+  .option('--json <file>', 'write the result as JSON; - for standard output')
+  .addHelpText('after', `\nFaults:\n${list}`)
+  .action(perform)
+
+async function perform(options: Options): Promise<void> {
+  const chosen = options.fault === 'all' ? faults : [faultNamed(options.fault)]
+  const interrupted = () => {
+    say('interrupted')
+    endAll().finally(() => process.exit(130))
+  }
+  process.once('SIGINT', interrupted)
+  process.once('SIGTERM', interrupted)
+  const results: Result[] = []
+  for (const fault of chosen) {
+    if (!fault) throw new Error(`there is no fault ${options.fault}: --help lists them`)
+    say(`${fault.name}: ${fault.summary}`)
+    const { kills: injections, seed, devices, rate: pushesPerSecond, haste, keep = null } = options
+    const result = await runFault(fault, { injections, seed, devices, pushesPerSecond, haste, keep, cleanup, say })
+    results.push(result)
+    tell(result)
+  }
+  await endAll()
+  const json = `${JSON.stringify(options.fault === 'all' ? results : results[0])}\n`
+  if (options.json === '-') process.stdout.write(json)
+  else if (options.json) writeFileSync(options.json, json)
+  process.exit(results.every(({ violations }) => violations.length === 0) ? 0 : 1)
+}
+
+function tell(result: Result): void {
+  const { fault, injections, targets, lost, appDuplicates, phantoms, recoverySeconds, violations, seconds } = result
+  for (const violation of violations) say(`  BROKEN ${violation}`)
+  say(
+    `${fault}: ${injections} injections, ${targets} targets, ${lost} lost, ${appDuplicates} twice, ${phantoms} made up, ` +
+      `recovery p50 ${recoverySeconds.p50} s, p99 ${recoverySeconds.p99} s; ${seconds} s`,
+  )
+}
+
+function say(text: string): void {
+  process.stderr.write(`faults: ${text}\n`)
+}
+
+await program.parseAsync().catch(async (error: unknown) => {
+  say(error instanceof Error ? (error.stack ?? error.message) : String(error))
+  await endAll()
+  process.exit(1)
+})

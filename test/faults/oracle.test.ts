@@ -1,0 +1,141 @@
+import t from 'tap'
+import { judge } from './oracle.js'
+import type { AttemptRecord, Evidence } from './records.js'
+
+const PROJECT = { project: 'p', application: 'app_p' }
+const OTHER = { project: 'q', application: 'app_q' }
+
+/** Two pushes of one producer to device 0, accepted and given; one to a group of devices 0 and 1, given to both. */
+function sound(): Evidence {
+  const attempts: AttemptRecord[] = [1, 2].flatMap((attempt) => begun(attempt, 'device', [0]))
+  attempts.push(...begun(3, 'topic', [0, 1]))
+  const app = [given(1, 0), given(2, 0), given(3, 0), given(3, 1)]
+  const wire = app.map(({ device, id, attempt }) => ({ at: 5, device, id, group: attempt === 3 }))
+  const totals = new Map([['p', { accepted: 2, delivered: 2 }]])
+  const members = [PROJECT, PROJECT, OTHER]
+  return { attempts, app, wire, members, windows: [], afterwards: { counts: new Map(), totals } }
+}
+
+function begun(attempt: number, kind: 'device' | 'devices' | 'topic', devices: number[]): AttemptRecord[] {
+  const hash = `hash ${attempt}`
+  const producer = kind === 'device' ? 'one' : null
+  return [
+    {
+      ...{ what: 'begun', at: attempt, attempt, kind, project: 'p', devices },
+      ttlMs: 1,
+      collapses: false,
+      hash,
+      producer,
+    },
+    { what: 'answered', at: attempt, attempt, answer: 'accepted', id: `id ${attempt}` },
+  ]
+}
+
+function given(attempt: number, device: number) {
+  const [id, hash] = [`id ${attempt}`, `hash ${attempt}`]
+  return { what: 'given', at: 10 + attempt, device, id, attempt, application: 'app_p', hash, again: false } as const
+}
+
+function answer(evidence: Evidence, attempt: number, as: 'rejected' | 'indeterminate'): void {
+  const record = evidence.attempts.find((r) => r.attempt === attempt && r.what === 'answered')
+  if (record?.what === 'answered') record.answer = as
+}
+
+function forget(evidence: Evidence, index: number): void {
+  evidence.app.splice(index, 1)
+}
+
+t.test('what is sound is found sound', async (t) => {
+  t.match(judge(sound()), { violations: [], accepted: 3, targets: 4, lost: 0, wireDuplicateShare: 0 })
+})
+
+const breaks: Record<string, { do(evidence: Evidence): void; found: RegExp }> = {
+  'a push that is nowhere': { do: (e) => forget(e, 0), found: /^lost: device 1 / },
+  'a push that is delivered and not at the app': {
+    do: (e) => {
+      forget(e, 0)
+      e.afterwards.counts.set(1, { accepted: 1, delivered: 1, dropped: 0 })
+    },
+    found: /^lost: device 1 .*delivered/,
+  },
+  'a group message that one member did not get': {
+    do: (e) => forget(e, 3),
+    found: /^lost: topic 3/,
+  },
+  'a push given twice': { do: (e) => void e.app.push(given(1, 0)), found: /^appDuplicates: attempt 1/ },
+  'one key that made two messages': {
+    do: (e) => void e.app.push({ ...given(1, 0), id: 'another' }),
+    found: /^appDuplicates: attempt 1/,
+  },
+  'other content': {
+    do: (e) => void e.app.splice(0, 1, { ...given(1, 0), hash: 'x' }),
+    found: /^phantoms: attempt 1 .*other content/,
+  },
+  'another device': { do: (e) => void e.app.push(given(1, 1)), found: /^phantoms: attempt 1 at device 1/ },
+  'another project': {
+    do: (e) => void e.app.push({ ...given(3, 2), application: 'app_q' }),
+    found: /^phantoms: attempt 3 at device 2/,
+  },
+  'a push that nobody sent': { do: (e) => void e.app.push(given(9, 0)), found: /^phantoms: attempt 9 .*never sent/ },
+  'a push that was rejected': { do: (e) => answer(e, 2, 'rejected'), found: /^phantoms: attempt 2 .*rejected/ },
+  'an id on the wire of another device': {
+    do: (e) => void e.wire.push({ at: 1, device: 1, id: 'id 1', group: false }),
+    found: /^phantoms: id id 1 on the wire/,
+  },
+  'an end that is not counted': {
+    do: (e) => void e.afterwards.totals.set('p', { accepted: 2, delivered: 1 }),
+    found: /^conservation: p counts/,
+  },
+  'more targets than were sent': {
+    do: (e) => void e.afterwards.totals.set('p', { accepted: 3, delivered: 3 }),
+    found: /^conservation: p accepted 3/,
+  },
+  'drops that the device was not told of': {
+    do: (e) => void e.afterwards.totals.set('p', { accepted: 2, delivered: 1, dropped: 1 }),
+    found: /^gaps: p dropped 1, devices were told 0/,
+  },
+  'a later push before an earlier one': { do: (e) => void e.app.reverse(), found: /^order: 1 after 2/ },
+}
+
+for (const [name, { do: breakIt, found }] of Object.entries(breaks)) {
+  t.test(`finds ${name}`, async (t) => {
+    const evidence = sound()
+    breakIt(evidence)
+    t.ok(
+      judge(evidence).violations.some((violation) => found.test(violation)),
+      JSON.stringify(judge(evidence).violations),
+    )
+  })
+}
+
+t.test('what is excused: another end, an indeterminate answer, a marked repetition, order under a fault', async (t) => {
+  const dropped = sound()
+  forget(dropped, 0)
+  dropped.app.push({ what: 'gap', at: 1, device: 0, count: 1, reason: 'queue_overflow' })
+  dropped.afterwards.counts.set(1, { accepted: 1, dropped: 1 })
+  dropped.afterwards.totals.set('p', { accepted: 2, delivered: 1, dropped: 1 })
+  t.same(judge(dropped).violations, [])
+
+  for (const stored of [0, 1]) {
+    const unknown = sound()
+    answer(unknown, 1, 'indeterminate')
+    if (stored === 0) forget(unknown, 0)
+    unknown.afterwards.totals.set('p', { accepted: 1 + stored, delivered: 1 + stored })
+    t.same(judge(unknown).violations, [])
+  }
+
+  const again = sound()
+  again.app.push({ ...given(1, 0), again: true })
+  t.same(judge(again).violations, [])
+
+  const disturbed = sound()
+  disturbed.app.reverse()
+  disturbed.windows = [{ fromMs: 0, untilMs: 100 }]
+  t.same(judge(disturbed).violations, [])
+})
+
+t.test('duplicates on the wire are a share, not a violation', async (t) => {
+  const evidence = sound()
+  evidence.wire.push({ at: 6, device: 0, id: 'id 1', group: false })
+  t.match(judge(evidence), { violations: [], wireDuplicateShare: 0.2 })
+})

@@ -1,0 +1,226 @@
+/**
+ * The oracle: from what was sent, what came in and what the API counts, to a verdict. It knows the promises (design's
+ * I1 to I5) and nothing of how they are kept.
+ */
+import type { AppRecord, Begun, Evidence } from './records.js'
+
+export interface Verdict {
+  /** Answered with 2xx. */
+  accepted: number
+  rejected: number
+  indeterminate: number
+  /** Of accepted attempts: each device of each. */
+  targets: number
+  lost: number
+  appDuplicates: number
+  phantoms: number
+  /** Pushes on the wire that the device had seen, as a share of all. */
+  wireDuplicateShare: number
+  /** One sentence each; empty: all promises were kept. */
+  violations: string[]
+}
+
+const ENDS = ['delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
+const NOT_DELIVERED = ENDS.filter((end) => end !== 'delivered')
+/** Violations of one kind that are told one by one. */
+const TOLD_MAX = 20
+
+type Given = Extract<AppRecord, { attempt: number }>
+
+export function judge(evidence: Evidence): Verdict {
+  const book = openBook(evidence)
+  const findings = {
+    lost: findLost(book),
+    appDuplicates: findDuplicates(book),
+    phantoms: findPhantoms(book),
+    conservation: checkConservation(book),
+    gaps: checkGaps(book),
+    order: findDisorder(book),
+  }
+  const violations = Object.entries(findings).flatMap(([kind, found]) => {
+    const told = found.slice(0, TOLD_MAX).map((text) => `${kind}: ${text}`)
+    return found.length > TOLD_MAX ? [...told, `${kind}: ${found.length - TOLD_MAX} more`] : told
+  })
+  const answers = [...book.attempts.values()].map(({ answer }) => answer)
+  const count = (wanted: string) => answers.filter((answer) => answer === wanted).length
+  return {
+    accepted: count('accepted'),
+    rejected: count('rejected'),
+    indeterminate: count('indeterminate'),
+    targets: [...book.attempts.values()].reduce(
+      (n, a) => n + (a.answer === 'accepted' ? a.begun.devices.length : 0),
+      0,
+    ),
+    lost: findings.lost.length,
+    appDuplicates: findings.appDuplicates.length,
+    phantoms: findings.phantoms.length,
+    wireDuplicateShare: wireDuplicateShare(evidence),
+    violations,
+  }
+}
+
+interface Attempt {
+  begun: Begun
+  answer: 'accepted' | 'rejected' | 'indeterminate'
+  id: string | null
+  /** What came of it, by device. */
+  at: Map<number, Given[]>
+}
+
+interface Book {
+  evidence: Evidence
+  attempts: Map<number, Attempt>
+  given: Given[]
+}
+
+function openBook(evidence: Evidence): Book {
+  const attempts = new Map<number, Attempt>()
+  for (const record of evidence.attempts) {
+    if (record.what === 'begun') {
+      // A driver that ended before the answer knows as little as one that timed out.
+      attempts.set(record.attempt, { begun: record, answer: 'indeterminate', id: null, at: new Map() })
+      continue
+    }
+    const attempt = attempts.get(record.attempt)
+    if (attempt) Object.assign(attempt, { answer: record.answer, id: record.id ?? null })
+  }
+  const given = evidence.app.filter((record): record is Given => record.what !== 'gap')
+  for (const record of given) {
+    const { at } = attempts.get(record.attempt) ?? { at: new Map<number, Given[]>() }
+    at.set(record.device, [...(at.get(record.device) ?? []), record])
+  }
+  return { evidence, attempts, given }
+}
+
+const isUnicast = ({ begun }: Attempt) => begun.kind !== 'topic' && begun.kind !== 'application'
+
+/** I1: what was accepted is at the device, or has another final event. */
+function findLost({ attempts, evidence }: Book): string[] {
+  const lost: string[] = []
+  for (const [number, attempt] of attempts) {
+    if (attempt.answer !== 'accepted') continue
+    const missing = attempt.begun.devices.filter((device) => !attempt.at.has(device))
+    if (missing.length === 0) continue
+    const told = (what: string) => `${attempt.begun.kind} ${number} (id ${attempt.id}) is not at ${what}`
+    if (!isUnicast(attempt)) {
+      for (const device of missing) if (!hasGroupGap(evidence, device)) lost.push(told(`device ${device}`))
+      continue
+    }
+    const counts = evidence.afterwards.counts.get(number)
+    const excused = counts ? NOT_DELIVERED.reduce((sum, end) => sum + (counts[end] ?? 0), 0) : 0
+    for (const device of missing.slice(excused)) {
+      lost.push(told(`device ${device}; the API says ${JSON.stringify(counts ?? null)}`))
+    }
+  }
+  return lost
+}
+
+const hasGroupGap = ({ app }: Evidence, device: number) =>
+  app.some((record) => record.what === 'gap' && record.device === device && record.reason.startsWith('log_'))
+
+/** I2, and one key one message: an app sees an attempt once, unless the device died while it showed it. */
+function findDuplicates({ attempts }: Book): string[] {
+  const found: string[] = []
+  for (const [number, { at }] of attempts) {
+    for (const [device, records] of at) {
+      const extra = records.slice(1).filter(({ again }) => !again)
+      for (const { id } of extra) found.push(`attempt ${number} again at device ${device} (id ${id})`)
+    }
+  }
+  return found
+}
+
+/** I5: an app sees only what was sent to it, as it was sent. */
+function findPhantoms({ attempts, given, evidence }: Book): string[] {
+  const found: string[] = []
+  for (const record of given) {
+    const attempt = attempts.get(record.attempt)
+    const wrong = attempt ? differences(attempt, record, evidence) : ['never sent']
+    if (wrong.length > 0) found.push(`attempt ${record.attempt} at device ${record.device}: ${wrong.join(', ')}`)
+  }
+  const addressees = new Map(
+    [...attempts.values()].map((a) => [a.begun.kind === 'device' ? a.id : null, a.begun.devices]),
+  )
+  for (const { id, device } of evidence.wire) {
+    if (addressees.get(id)?.includes(device) === false) found.push(`id ${id} on the wire of device ${device}`)
+  }
+  return found
+}
+
+function differences(attempt: Attempt, record: Given, { members }: Evidence): string[] {
+  const { begun, id } = attempt
+  const wrong: string[] = []
+  if (attempt.answer === 'rejected') wrong.push('was rejected')
+  if (begun.hash !== record.hash) wrong.push('other content')
+  if (!begun.devices.includes(record.device)) wrong.push('not meant for it')
+  const member = members[record.device]
+  if (member?.application !== record.application) wrong.push(`given to ${record.application}`)
+  if (member?.project !== begun.project) wrong.push(`of project ${begun.project}`)
+  // Each target of `devices` has an id of its own.
+  if (id !== null && begun.kind !== 'devices' && id !== record.id) wrong.push(`id ${record.id} and not ${id}`)
+  return wrong
+}
+
+/**
+ * I4: accepted is the sum of the ends and nothing is pending; and the count is what was answered with 2xx, plus at most
+ * what is indeterminate, plus at least those of them that arrived.
+ */
+function checkConservation({ attempts, evidence }: Book): string[] {
+  const wrong: string[] = []
+  for (const [project, totals] of evidence.afterwards.totals) {
+    const of = (state: string) => totals[state] ?? 0
+    const sum = ENDS.reduce((all, end) => all + of(end), 0)
+    if (of('accepted') !== sum || of('pending') !== 0) wrong.push(`${project} counts ${JSON.stringify(totals)}`)
+    let least = 0
+    let most = 0
+    for (const attempt of attempts.values()) {
+      if (attempt.begun.project !== project || !isUnicast(attempt)) continue
+      const { devices } = attempt.begun
+      if (attempt.answer === 'accepted') least += devices.length
+      else if (attempt.answer === 'indeterminate') least += devices.filter((device) => attempt.at.has(device)).length
+      if (attempt.answer !== 'rejected') most += devices.length
+    }
+    if (of('accepted') < least || of('accepted') > most)
+      wrong.push(`${project} accepted ${of('accepted')} targets; sent and answered were ${least} to ${most}`)
+  }
+  return wrong
+}
+
+/** Devices were told of exactly as many dropped messages as were dropped. */
+function checkGaps({ evidence }: Book): string[] {
+  const wrong: string[] = []
+  for (const [project, totals] of evidence.afterwards.totals) {
+    const told = evidence.app.reduce((sum, record) => {
+      const counts = record.what === 'gap' && record.reason === 'queue_overflow'
+      return counts && evidence.members[record.device]?.project === project ? sum + record.count : sum
+    }, 0)
+    if (told !== (totals.dropped ?? 0))
+      wrong.push(`${project} dropped ${totals.dropped ?? 0}, devices were told ${told}`)
+  }
+  return wrong
+}
+
+/** I3: one producer's messages to one device in order, where no fault can have touched either. */
+function findDisorder({ attempts, given, evidence }: Book): string[] {
+  const found: string[] = []
+  const latest = new Map<string, number>()
+  for (const record of given) {
+    const begun = attempts.get(record.attempt)?.begun
+    // A repetition after a crash of the device is not a message of its own.
+    if (!begun?.producer || record.again || isTouched(evidence, begun.at, record.at)) continue
+    const lane = `${begun.producer} to ${record.device}`
+    const before = latest.get(lane) ?? -1
+    if (record.attempt < before) found.push(`${record.attempt} after ${before}, from ${lane}`)
+    else latest.set(lane, record.attempt)
+  }
+  return found
+}
+
+const isTouched = ({ windows }: Evidence, sentAt: number, gotAt: number) =>
+  windows.some(({ fromMs, untilMs }) => sentAt < untilMs && gotAt > fromMs)
+
+function wireDuplicateShare({ wire }: Evidence): number {
+  if (wire.length === 0) return 0
+  const distinct = new Set(wire.map(({ device, id }) => `${device} ${id}`)).size
+  return Number(((wire.length - distinct) / wire.length).toPrecision(3))
+}

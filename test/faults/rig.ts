@@ -1,0 +1,118 @@
+/** A system with a driver: what faults are done to. */
+import { join } from 'node:path'
+import type { Cleanup } from '../../bench/cleanup.js'
+import { Child } from '../../bench/generator/rpc.js'
+import { LocalSystem, type PartName } from '../../bench/system/local-system.js'
+import { mergeOverrides, type Overrides } from '../../bench/system/settings.js'
+import { DEVICE_PATH } from '../../protocol/frame.js'
+import { sampleProject } from '../../src/cli/start/sample.js'
+import { systemClock } from '../../src/clock.js'
+import { createApplication, createFleet, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import type { DriverConfig, DriverMethods } from './driver/main.js'
+import type { Link } from './fault.js'
+import { LineProxy } from './proxy.js'
+import type { Member } from './records.js'
+import { skewEnvironment, writeSkew } from './skewed.js'
+
+export interface RigOptions {
+  folder: string
+  devices: number
+  pushesPerSecond: number
+  seed: number
+  links: readonly Link[]
+  settings: Overrides
+  cleanup: Cleanup
+  say(text: string): void
+}
+
+const LOOPBACK = '127.0.0.1'
+const TOKEN_SECONDS = 86_400
+
+export class Rig {
+  private constructor(
+    readonly system: LocalSystem,
+    readonly driver: Child<DriverMethods>,
+    readonly admin: Fabric,
+    readonly members: readonly Member[],
+    readonly tokens: Readonly<Record<string, string>>,
+    readonly driverFolder: string,
+    private readonly proxies: ReadonlyMap<Link, LineProxy>,
+    private readonly skewFiles: Readonly<Record<PartName, string>>,
+  ) {}
+
+  static async start(options: RigOptions): Promise<Rig> {
+    const { folder, cleanup, links, settings, devices, say } = options
+    let system: LocalSystem | null = null
+    const natsPort = () => Number(new URL(system?.natsUrl ?? natsUrlSeen).port)
+    let natsUrlSeen = ''
+    const targets: Record<Link, () => number> = {
+      'device-transport': () => system?.deviceTarget.port ?? 0,
+      'app-core': () => system?.config.http.port ?? 0,
+      'transport-nats': natsPort,
+      'core-nats': natsPort,
+    }
+    const proxies = new Map<Link, LineProxy>()
+    for (const link of links) {
+      const proxy = await LineProxy.open(() => ({ host: LOOPBACK, port: targets[link]() }))
+      cleanup.defer(() => proxy.close())
+      proxies.set(link, proxy)
+    }
+    const skewFiles = { core: join(folder, 'skew-core'), transport: join(folder, 'skew-transport') }
+    for (const file of Object.values(skewFiles)) writeSkew(file, 0)
+    system = await LocalSystem.start({
+      folder: join(folder, 'system'),
+      settings: mergeOverrides({ transport: { workers: 2 } }, settings),
+      onNotice: say,
+      onLine: (part, line) => {
+        if (process.env.FAULTS_LOG) say(`[${part}] ${line}`)
+      },
+      partEnvironment: (part, natsUrl) => {
+        natsUrlSeen = natsUrl
+        const proxy = proxies.get(`${part}-nats`)
+        return {
+          ...skewEnvironment(skewFiles[part]),
+          ...(proxy ? { BOREALIS_NATS_URL: `nats://${LOOPBACK}:${proxy.port}` } : {}),
+        }
+      },
+    })
+    cleanup.defer(() => system?.stop())
+
+    const admin = await system.fabricAs('admin', 'faults-admin')
+    const tenants = openTenants(admin, systemClock)
+    const auth = { ...system.config.auth, accessTokenSeconds: TOKEN_SECONDS }
+    const tokens: Record<string, string> = {}
+    const both: Member[] = []
+    for (const id of [sampleProject, 'other']) {
+      const { project } = await createProject(tenants, { id, name: id })
+      both.push({ project: id, application: (await createApplication(tenants, project.id)).id })
+      tokens[id] = (await mintToken(tenants, system.keyring, auth, id)).token
+    }
+    const { enrolmentKey } = await createFleet(tenants, { name: 'faults' })
+    const members = Array.from({ length: devices }, (_, number) => both[number % both.length] as Member)
+
+    const driver = Child.start<DriverMethods>('driver', new URL('./driver/main.js', import.meta.url))
+    cleanup.defer(() => driver.stop())
+    const portOf = (link: Link) => proxies.get(link)?.port ?? targets[link]()
+    const config: DriverConfig = {
+      ...{ folder, enrolmentKey, members, tokens, ingressProject: sampleProject },
+      httpUrl: `http://${LOOPBACK}:${portOf('app-core')}`,
+      deviceUrl: `ws://${LOOPBACK}:${portOf('device-transport')}${DEVICE_PATH}`,
+      nats: system.natsAs('publisher'),
+      ...{ pushesPerSecond: options.pushesPerSecond, seed: options.seed },
+    }
+    await driver.call('start', config)
+    return new Rig(system, driver, admin, members, tokens, folder, proxies, skewFiles)
+  }
+
+  proxy(link: Link): LineProxy {
+    const proxy = this.proxies.get(link)
+    if (!proxy) throw new RangeError(`the fault did not ask for ${link}`)
+    return proxy
+  }
+
+  /** Sets the clock of a part, and of what it starts, so far ahead. */
+  skew(part: PartName, aheadMs: number): void {
+    writeSkew(this.skewFiles[part], aheadMs)
+  }
+}
