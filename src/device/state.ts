@@ -133,6 +133,7 @@ export class DeviceState {
   apply(change: Change): void {
     switch (change.kind) {
       case 'identity':
+        if (this.identity && this.identity.deviceId !== change.identity.deviceId) this.forgetDevice()
         this.identity = change.identity
         return
       case 'ticket':
@@ -201,6 +202,17 @@ export class DeviceState {
   /** Forgets the ids whose time has come, wherever they stand. */
   sweep(nowMs: number): void {
     for (const [id, forgetAtMs] of this.seen) if (forgetAtMs <= nowMs) this.seen.delete(id)
+  }
+
+  /** Enrolled anew: another device, of which the service knows nothing of this. PROTOCOL.md, "Enrolment". */
+  private forgetDevice(): void {
+    this.ticket = null
+    this.connection = 0
+    this.cursor = null
+    this.gap = null
+    this.subscriptions = -1
+    this.registrations.clear()
+    this.topics.clear()
   }
 
   private remember(id: bigint, forgetAtMs: number): void {

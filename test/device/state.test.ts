@@ -107,6 +107,28 @@ t.test('a registration that ends takes its topics along; one that has a new numb
   t.same([...state.registrations.keys()], [1], 'a server that lost its tables counts anew')
 })
 
+t.test('another identity is another device: message ids are all that it takes along', async (t) => {
+  const state = new DeviceState(10)
+  const identity = { deviceId: 'dev_1', token: 't', expiresAtMs: 0, url: '' }
+  const registration = { number: 1, application: 'a', user: '', registrationId: 'ra', project: 'p' }
+  const before: Change[] = [
+    { kind: 'identity', identity },
+    { kind: 'connection', connection: 9 },
+    { kind: 'registered', registration },
+    { kind: 'topic', topic: { application: 'a', user: '', topic: 'news' }, subscribed: true },
+    { kind: 'subscriptions', version: 4 },
+    { kind: 'cursor', cursor: { incarnation: 1n, sequence: 5, subscriptions: 4 } },
+    { kind: 'gap', mark: { queue: 1n, count: 2 } },
+    { kind: 'seen', id: 7n, forgetAtMs: 10, cursorSequence: 0 },
+  ]
+  for (const change of before) state.apply(change)
+  state.apply({ kind: 'identity', identity: { ...identity, token: 'renewed' } })
+  t.equal(state.snapshot().length, before.length, 'a new token alone changes nothing else')
+  const other = { ...identity, deviceId: 'dev_2' }
+  state.apply({ kind: 'identity', identity: other })
+  t.same(state.snapshot(), [{ kind: 'identity', identity: other }, before.at(-1)])
+})
+
 const id = fc.bigInt({ min: 1n, max: (1n << 63n) - 1n })
 const uint = fc.nat()
 const name = fc.oneof(fc.constantFrom('a', 'b'), fc.string({ unit: 'grapheme', maxLength: 8 }))

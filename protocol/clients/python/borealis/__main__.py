@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from .client import Client, RequestError
+from .client import Client, RequestError, hand_over_left
 from .enrol import EnrolError, enrol, expired
 from .limits import HINT_MAX_MS
 from .reconnect import ceiling_ms
@@ -48,13 +48,14 @@ def printer(as_json: bool) -> Any:
     return show
 
 
-def ensure_enrolled(options: argparse.Namespace, file: StateFile) -> None:
+def ensure_enrolled(options: argparse.Namespace, file: StateFile, show: Any) -> None:
     """Enrols where there is no identity or the token has expired. Raises EnrolError that is final, ValueError."""
     state = file.load()
     if state.identity is not None and not expired(state.identity):
         return
     if not options.enrol_url or not options.enrolment_key:
         raise ValueError("the device is not enrolled: --enrol-url and --enrolment-key are needed")
+    hand_over_left(file, state, show)
     attempt = 0
     while True:
         try:
@@ -102,7 +103,7 @@ def main() -> int:
     file = StateFile(options.state)
     try:
         file.lock()
-        ensure_enrolled(options, file)
+        ensure_enrolled(options, file, printer(options.json))
         return asyncio.run(run(options, file))
     except (EnrolError, ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")

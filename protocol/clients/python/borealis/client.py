@@ -21,7 +21,7 @@ from .limits import INTEGER_MAX, PROTOCOL_VERSION
 from .position import note_caught_up, note_gap, note_sequence
 from .reconnect import CLOSE_NAMES, Backoff, goaway_url, next_after_close, next_after_error
 from .requests import Request, RequestTable
-from .state import Registration, StateFile
+from .state import DeviceState, Registration, StateFile, token_is_good
 from .websocket import CannotOpen, Socket, SocketClosed, open_websocket
 
 Event = dict[str, Any]
@@ -84,7 +84,7 @@ class Client:
         self._wake = asyncio.Event()
         self._stopping = False
         self._stale_in_a_row = 0
-        self._resyncing: set[tuple[str, str, str, str]] = set()
+        self._resyncing: set[tuple[str, str, str | None, str]] = set()
         self._heard_subscriptions = 0
 
     # ---- what an application calls ------------------------------------------------------------
@@ -95,6 +95,9 @@ class Client:
         if entry is None:
             entry = Registration(application, user_token)
             self.state.registrations.append(entry)
+            self._save()
+        elif entry.user_token != user_token:
+            entry.user_token = user_token
             self._save()
         await self._ask(Request("REGISTER", application, user_token))
         return entry
@@ -147,6 +150,8 @@ class Client:
                 other_url = ""
             following = "stop" if self._stopping else next_after_close(ended.code)
             if following == "token" and not ended.with_ticket:
+                following = "stop"
+            if following == "raise" and self._above(ended) > INTEGER_MAX - 1:
                 following = "stop"
             drawn = None
             if ended.reconnect_at_ms is not None:
@@ -272,7 +277,9 @@ class Client:
         """HELLO with a connection number that is raised and durable."""
         state = self.state
         assert state.identity is not None
-        state.connection = min(state.connection + 1, INTEGER_MAX)
+        if state.connection >= INTEGER_MAX:
+            raise ValueError("no connection number is left: the device has to enrol anew")
+        state.connection += 1
         self._save()
         with_ticket = state.ticket and time.time() * 1000 < state.ticket_until_ms
         return frame(
@@ -302,9 +309,10 @@ class Client:
         if acknowledge and machine.greeted:
             machine.send_ack(acknowledge, monotonic_ms())
         last = [event for event in events if event["event"] in ("ready", "caught_up")]
-        for event in [*(event for event in events if event not in last), *self.inbox.hand_over(now_ms), *last]:
+        shown = self.inbox.hand_over(now_ms, asking=self.requests.asking)
+        for event in [*(event for event in events if event not in last), *shown, *last]:
             self.on_event(event)
-        if self.state.pending:
+        if not self.inbox.all_held:
             self.inbox.done()
             self._save()
 
@@ -343,7 +351,10 @@ class Client:
         self._resyncing.clear()
         if value["subscriptions"] != state.subscriptions:
             for entry in state.registrations:
-                self._resync(Request("REGISTER", entry.application, entry.user_token))
+                request = Request("REGISTER", entry.application, entry.user_token)
+                self._resyncing.add(request.key)
+                if token_is_good(entry.user_token, value["server_time_ms"] / 1000):
+                    self.requests.add(request)
         self._resynced()
 
     # ---- requests -----------------------------------------------------------------------------
@@ -391,6 +402,11 @@ class Client:
         code = None
         if value.type == "ERROR":
             code = value["code"]
+            if code == "unknown_registration" and request.type == "SUBSCRIBE" and not request.renewed:
+                request.renewed = True
+                self.requests.add(Request("REGISTER", request.application, request.user_token))
+                self.requests.add(request)
+                return
             if next_after_error(code, value["retry_after_ms"]) == "retry":
                 self.requests.retry(request, monotonic_ms(), value["retry_after_ms"])
                 return
@@ -413,9 +429,10 @@ class Client:
         entry = self.state.registration_of(request.application, request.user_token)
         if entry is None:
             return
+        moved = entry.number not in (0, value["registration"])
         entry.number, entry.registration_id = value["registration"], value["registration_id"]
         entry.project = value["project"]
-        if request.key in self._resyncing:
+        if moved or request.key in self._resyncing:
             for topic in entry.topics:
                 self._resync(Request("SUBSCRIBE", entry.application, entry.user_token, topic))
         events.append(
@@ -431,23 +448,23 @@ class Client:
 
     def _recover(self) -> None:
         """Hands over what a crash left between persisting and done."""
-        if not self.state.pending:
-            return
-        for event in self.inbox.hand_over(int(time.time() * 1000) + self.state.clock_offset_ms, restarted=True):
-            self.on_event(event)
-        self.inbox.done()
-        self._save()
+        hand_over_left(self.file, self.state, self.on_event)
 
     def _after_close(self, following: str, ended: Ended) -> None:
         if following == "token":
             self.state.ticket = ""
         elif following == "raise":
+            self.state.connection = self._above(ended)
             self._stale_in_a_row += 1
-            above = ended.stale_above or self.state.connection + 16**min(self._stale_in_a_row, 13) - 1
-            self.state.connection = min(max(self.state.connection, above), INTEGER_MAX - 1)
         else:
             return
         self._save()
+
+    def _above(self, ended: Ended) -> int:
+        """The number above which to go on after a refusal as stale."""
+        if ended.stale_above >= self.state.connection:
+            return ended.stale_above
+        return self.state.connection + 16 ** min(self._stale_in_a_row + 1, 13) - 1
 
     def _entry(self, application: str, user_token: str) -> Registration:
         entry = self.state.registration_of(application, user_token)
@@ -460,6 +477,17 @@ class Client:
 
     def _save(self) -> None:
         self.file.save(self.state)
+
+
+def hand_over_left(file: StateFile, state: DeviceState, on_event: Callable[[Event], None]) -> None:
+    """Hands over what an earlier run persisted and did not mark done; also before another identity takes its place."""
+    if not state.pending:
+        return
+    inbox = Inbox(state)
+    for event in inbox.hand_over(int(time.time() * 1000) + state.clock_offset_ms, restarted=True):
+        on_event(event)
+    inbox.done()
+    file.save(state)
 
 
 async def _cancel(task: asyncio.Future) -> None:

@@ -104,9 +104,9 @@ class Connection:
     def tick(self, now_ms: float) -> None:
         """Does what is due."""
         if self._welcome_deadline is not None and now_ms >= self._welcome_deadline:
-            self._give_up("no WELCOME in time")
+            self.fail("hello_timeout", "no WELCOME in time")
         elif self._pong_deadline is not None and now_ms >= self._pong_deadline:
-            self._give_up("no PONG after a PING")
+            self.fail("idle", "no PONG after a PING")
         elif self._ping_at is not None and now_ms >= self._ping_at and self.greeted:
             self.ping(now_ms)
         if self.greeted and now_ms >= self.welcome_at_ms + STABLE_MS:
@@ -126,11 +126,8 @@ class Connection:
         return min((time for time in times if time is not None), default=None)
 
     def fail(self, name: str, detail: str) -> None:
-        """Ends the connection for a fault of the server."""
+        """Ends the connection for what the device found."""
         self._end(CLOSE_CODES[name], detail)
-
-    def _give_up(self, detail: str) -> None:
-        self._end(DEAD, detail)
 
     def _end(self, code: int, detail: str) -> None:
         self.state = "closed"

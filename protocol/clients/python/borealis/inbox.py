@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 from .frames import Frame
@@ -13,11 +12,16 @@ from .msgpack import DataError, read_data
 from .state import DeviceState, Registration
 
 
+HELD_MAX = 100
+"""Most notifications held back; the oldest of more are done without being shown."""
+
+
 class Inbox:
     """The notifications of one device."""
 
     def __init__(self, state: DeviceState) -> None:
         self.state = state
+        self._held: list[dict[str, Any]] = []
 
     def accept(self, frame: Frame, server_now_ms: int) -> bool:
         """Takes NOTIFY or NOTIFY_GROUP to be persisted; False: its id is remembered."""
@@ -36,15 +40,33 @@ class Inbox:
         for number in list(seen)[: max(0, len(seen) - SEEN_IDS)]:
             del seen[number]
 
-    def hand_over(self, server_now_ms: int, restarted: bool = False) -> list[dict[str, Any]]:
-        """The events of what is pending, in order; what is not to be shown is left out. `done` is to be called after."""
-        frames = [frame_from_json(entry) for entry in self.state.pending]
-        shown = [(frame, self.receivers(frame)) for frame in frames if not self.expired(frame, server_now_ms, restarted)]
-        return [notification(frame, receivers, restarted) for frame, receivers in shown if receivers]
+    def hand_over(self, server_now_ms: int, restarted: bool = False, asking: bool = False) -> list[dict[str, Any]]:
+        """The events of what is pending, in order; what is not to be shown is left out. `done` is to be called after.
+
+        `asking`: a registration or a topic is being asked for, so what is for nobody yet is held back.
+        """
+        events = []
+        self._held = []
+        for entry in self.state.pending:
+            frame = frame_from_json(entry)
+            receivers = self.receivers(frame)
+            if self.expired(frame, server_now_ms, restarted):
+                continue
+            if receivers:
+                events.append(notification(frame, receivers, restarted))
+            elif asking:
+                self._held.append(entry)
+        self._held = self._held[-HELD_MAX:]
+        return events
 
     def done(self) -> None:
-        """Everything pending was handed over."""
-        self.state.pending.clear()
+        """What `hand_over` told was handed over; what it held back stays."""
+        self.state.pending[:] = self._held
+
+    @property
+    def all_held(self) -> bool:
+        """Whether nothing is pending but what is held back."""
+        return len(self.state.pending) == len(self._held)
 
     def expired(self, frame: Frame, server_now_ms: int, restarted: bool) -> bool:
         """Whether it is too late; what has no expiry is good on arrival only."""
@@ -62,19 +84,8 @@ class Inbox:
             entry
             for entry in self.state.registrations
             if entry.project in ("", frame["project"])
-            and (kind == "topic" and name in entry.topics or kind == "user" and user_of(entry.user_token) == name)
+            and (kind == "topic" and name in entry.topics or kind == "user" and entry.user == name)
         ]
-
-
-def user_of(user_token: str) -> str | None:
-    """The subject of a user token, not verified (the server did); None where there is none."""
-    try:
-        payload = user_token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        subject = claims.get("sub")
-    except (IndexError, ValueError, AttributeError):
-        return None
-    return subject if isinstance(subject, str) else None
 
 
 def notification(frame: Frame, receivers: list[Registration], duplicate: bool) -> dict[str, Any]:

@@ -6,12 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from .limits import FRAMES_PER_SECOND, REQUEST_TIMEOUT_MS, REQUESTS_IN_FLIGHT
+from .limits import REQUEST_SPACING_MS, REQUEST_TIMEOUT_MS, REQUESTS_IN_FLIGHT
 from .reconnect import ceiling_ms
-
-SPACING_MS = 1000 / (FRAMES_PER_SECOND * 0.8)
-"""Time between two requests, so that a long queue of them stays below what every server grants."""
-
+from .state import user_of
 
 @dataclass(eq=False)
 class Request:
@@ -24,11 +21,13 @@ class Request:
     finish: list[Callable[[str | None], None]] = field(default_factory=list)
     not_before_ms: float = 0
     attempt: int = 0
+    renewed: bool = False
+    """Its registration was unknown and was asked for anew: once."""
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What it asks for: two of one key are one."""
-        return (self.type, self.application, self.user_token, self.topic)
+    def key(self) -> tuple[str, str, str | None, str]:
+        """What it asks for: two of one key are one. A user is one, whatever the token."""
+        return (self.type, self.application, user_of(self.user_token), self.topic)
 
 
 class RequestTable:
@@ -46,23 +45,37 @@ class RequestTable:
         for other in self.waiting:
             if other.key == request.key:
                 other.finish.extend(request.finish)
+                other.user_token = request.user_token
                 return other
         self.waiting.append(request)
         return request
 
     def take(self, now_ms: float) -> list[tuple[int, Request]]:
-        """Those to send now, with their numbers (at most one each SPACING_MS)."""
+        """Those to send now, with their numbers (at most one each REQUEST_SPACING_MS)."""
         self._expire(now_ms)
         if len(self.under_way) >= REQUESTS_IN_FLIGHT or now_ms < self._next_send_ms:
             return []
-        request = next((entry for entry in self.waiting if entry.not_before_ms <= now_ms), None)
+        ready = (entry for entry in self.waiting if entry.not_before_ms <= now_ms)
+        request = next((entry for entry in ready if entry.type == "REGISTER" or not self.registering(entry)), None)
         if request is None:
             return []
         self.waiting.remove(request)
         self._number = self._number % 0xFFFF_FFFF + 1
-        self._next_send_ms = now_ms + SPACING_MS
+        self._next_send_ms = now_ms + REQUEST_SPACING_MS
         self.under_way[self._number] = (request, now_ms + REQUEST_TIMEOUT_MS)
         return [(self._number, request)]
+
+    @property
+    def asking(self) -> bool:
+        """Whether a registration or a topic is being asked for."""
+        requests = [*self.waiting, *(request for request, _ in self.under_way.values())]
+        return any(request.type in ("REGISTER", "SUBSCRIBE") for request in requests)
+
+    def registering(self, request: Request) -> bool:
+        """Whether the registration of a request is being asked for: its number may be another one's by now."""
+        requests = [*self.waiting, *(other for other, _ in self.under_way.values())]
+        name = (request.application, user_of(request.user_token))
+        return any(o.type == "REGISTER" and (o.application, user_of(o.user_token)) == name for o in requests)
 
     def drop(self, number: int) -> Request | None:
         """Takes the request that an answer is to; None: no such one is under way."""
@@ -84,7 +97,8 @@ class RequestTable:
         """When `take` is worth a call again; None: after the next answer or request."""
         times = [deadline for _, deadline in self.under_way.values()]
         if self.waiting and len(self.under_way) < REQUESTS_IN_FLIGHT:
-            times.append(max(self._next_send_ms, min(entry.not_before_ms for entry in self.waiting)))
+            ready = [e.not_before_ms for e in self.waiting if e.type == "REGISTER" or not self.registering(e)]
+            times.extend([max(self._next_send_ms, min(ready))] if ready else [])
         return min(times, default=None)
 
     def _expire(self, now_ms: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -28,11 +29,40 @@ class Registration:
 
     application: str
     user_token: str = ""
+    """The latest, to repeat REGISTER with it as long as it is good; empty: no user."""
     number: int = 0
     registration_id: str = ""
     project: str = ""
     """Whose topics and users the registration is told of; empty: not told."""
     topics: list[str] = field(default_factory=list)
+
+    @property
+    def user(self) -> str:
+        """Whose registration it is; empty: nobody's."""
+        return user_of(self.user_token) or ""
+
+
+def user_of(user_token: str) -> str | None:
+    """The subject of a user token, not verified (the server does that); None where there is none."""
+    subject = _claims(user_token).get("sub")
+    return subject if isinstance(subject, str) else None
+
+
+def token_is_good(user_token: str, now_s: float) -> bool:
+    """Whether REGISTER may be repeated with it: no token at all, or one that has not expired."""
+    if not user_token:
+        return True
+    until = _claims(user_token).get("exp")
+    return isinstance(until, (int, float)) and now_s < until
+
+
+def _claims(user_token: str) -> dict[str, Any]:
+    try:
+        payload = user_token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 @dataclass
@@ -57,9 +87,9 @@ class DeviceState:
     """Notifications that were stored and not handed over yet, in the JSON form of their frames."""
 
     def registration_of(self, application: str, user_token: str = "") -> Registration | None:
-        """The registration that was asked for with these."""
-        wanted = (application, user_token)
-        return next((entry for entry in self.registrations if (entry.application, entry.user_token) == wanted), None)
+        """The registration of an application and the user of a token, whichever token it was registered with."""
+        wanted = (application, user_of(user_token) or "")
+        return next((entry for entry in self.registrations if (entry.application, entry.user) == wanted), None)
 
     def enrolled(self, identity: Identity) -> None:
         """A new identity is another device: nothing that the service knew of the old one holds any more."""

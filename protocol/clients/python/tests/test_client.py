@@ -11,7 +11,7 @@ from borealis import client as client_module
 from borealis.client import Client, RequestError
 from borealis.frames import Frame, decode_message, encode_frame, frame
 from borealis.inbox import Inbox
-from borealis.state import Identity, StateFile
+from borealis.state import Identity, Registration, StateFile
 from borealis.websocket import CannotOpen, SocketClosed
 
 
@@ -181,6 +181,51 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
         pipe.write(frame("DONE", request=request["request"], subscriptions=9), frame("PONG"))
         await asyncio.sleep(0.05)
         self.assertEqual(self.file.load().subscriptions, 9)
+
+    async def test_what_comes_before_registered_is_shown_after_it(self) -> None:
+        pipe, _ = await self.connected()
+        asking = asyncio.ensure_future(self.client.register("app"))
+        request = (await pipe.expect("REGISTER"))["request"]
+        pipe.write(frame("NOTIFY", id=1, registration=4, expires_at_seconds=2_000))
+        self.assertEqual((await pipe.expect("ACK"))["ids"], [1])
+        self.assertEqual(self.of("notification"), [])
+        pipe.write(frame("REGISTERED", request=request, registration=4, subscriptions=1))
+        await asyncio.wait_for(asking, 5)
+        self.assertEqual([event["id"] for event in self.of("notification")], ["1"])
+        self.assertEqual(self.file.load().pending, [])
+
+    async def test_an_unknown_registration_is_registered_anew_for_its_topic(self) -> None:
+        pipe, _ = await self.connected()
+        await self.registered(pipe)
+        joining = asyncio.ensure_future(self.client.subscribe("app", "news"))
+        request = await pipe.expect("SUBSCRIBE")
+        pipe.write(frame("ERROR", request=request["request"], code="unknown_registration"))
+        request = await pipe.expect("REGISTER")
+        pipe.write(frame("REGISTERED", request=request["request"], registration=2, subscriptions=2))
+        request = await pipe.expect("SUBSCRIBE")
+        self.assertEqual(request["registration"], 2)
+        pipe.write(frame("DONE", request=request["request"], subscriptions=3))
+        await asyncio.wait_for(joining, 5)
+
+    async def test_an_expired_token_is_not_repeated(self) -> None:
+        state = self.file.load()
+        self.client.state.registrations.append(Registration("app", "e30.eyJzdWIiOiJhbm4iLCJleHAiOjEwfQ.x", 1, topics=["t"]))
+        self.client.state.registrations.append(Registration("other", number=2))
+        pipe, _ = await self.connected(subscriptions=5)
+        request = await pipe.expect("REGISTER")
+        self.assertEqual(request["application"], "other")
+        pipe.write(frame("REGISTERED", request=request["request"], registration=2, subscriptions=5), frame("PONG"))
+        await asyncio.sleep(0.05)
+        self.assertTrue(pipe.to_server.empty(), "neither the user's REGISTER nor its topic")
+        self.assertEqual(self.file.load().subscriptions, state.subscriptions, "not heard: it is not known to be the same")
+
+    async def test_no_number_above_is_left(self) -> None:
+        pipe = await asyncio.wait_for(self.pipes.get(), 5)
+        await pipe.expect("HELLO")
+        pipe.write(frame("ERROR", code="stale_connection", connection=2**53 - 1))
+        pipe.to_device.put_nowait(4020)
+        await asyncio.wait_for(self.running, 5)
+        self.assertEqual([event["next"] for event in self.of("closed")], ["stop"])
 
     async def test_a_request_that_is_refused(self) -> None:
         pipe, _ = await self.connected()

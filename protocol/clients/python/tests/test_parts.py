@@ -9,13 +9,13 @@ from random import Random
 from borealis.connection import Connection
 from borealis.enrol import read_identity, refusal
 from borealis.frames import decode_message, encode_frame, frame
-from borealis.inbox import Inbox, user_of
+from borealis.inbox import HELD_MAX, Inbox
 from borealis.limits import PONG_TIMEOUT_MS, SEEN_IDS, SEEN_KEEP_MS
 from borealis.msgpack import DataError, read_data
 from borealis.position import new_losses, note_caught_up, note_gap, note_sequence
 from borealis.reconnect import Backoff, goaway_url, next_after_close, next_after_error
 from borealis.requests import Request, RequestTable
-from borealis.state import DeviceState, Identity, Registration, StateFile
+from borealis.state import DeviceState, Identity, Registration, StateFile, token_is_good, user_of
 
 WELCOME = encode_frame(frame("WELCOME", server_time_ms=1_000_000, keepalive_seconds=100))
 NOTIFY = frame("NOTIFY", id=2**64 - 1, registration=1, expires_at_seconds=2_000)
@@ -96,6 +96,27 @@ class Notifications(unittest.TestCase):
         self.assertEqual(len(inbox.hand_over(5)), 1)
         self.assertEqual(inbox.hand_over(5, restarted=True), [])
 
+    def test_what_is_early_is_held(self) -> None:
+        state = DeviceState()
+        inbox = Inbox(state)
+        for number in range(1, HELD_MAX + 2):
+            inbox.accept(frame("NOTIFY", id=number, registration=1), 0)
+        self.assertEqual(inbox.hand_over(0, asking=True), [])
+        inbox.done()
+        self.assertEqual((len(state.pending), inbox.all_held), (HELD_MAX, True))
+        state.registrations.append(Registration("app", number=1))
+        self.assertEqual([event["id"] for event in inbox.hand_over(0, asking=True)][:2], ["2", "3"])
+        inbox.done()
+        inbox.accept(frame("NOTIFY", id=1_000, registration=2), 0)
+        self.assertEqual((inbox.hand_over(0), inbox.all_held), ([], False))
+
+    def test_a_user_is_one_whatever_the_token(self) -> None:
+        earlier, later = "e30.eyJzdWIiOiJhbm4iLCJleHAiOjEwfQ.x", "e30.eyJzdWIiOiJhbm4iLCJleHAiOjIwfQ.x"
+        state = DeviceState(registrations=[Registration("a", earlier, 1)])
+        self.assertIs(state.registration_of("a", later), state.registrations[0])
+        self.assertIsNone(state.registration_of("a"))
+        self.assertEqual([token_is_good(earlier, 9), token_is_good(earlier, 10), token_is_good("", 10)], [True, False, True])
+
     def test_groups(self) -> None:
         user_token = "e30.eyJzdWIiOiJhbm4ifQ.x"
         self.assertEqual(user_of(user_token), "ann")
@@ -153,11 +174,11 @@ class Machine(unittest.TestCase):
         self.received(b"\x01\x8a", 150_001)
         self.machine.ping(200_000)
         self.machine.tick(200_000 + PONG_TIMEOUT_MS)
-        self.assertEqual(self.machine.close_code, 1006)
+        self.assertEqual(self.machine.close_code, 4030)
 
     def test_no_welcome(self) -> None:
         self.machine.tick(10_000)
-        self.assertEqual(self.machine.close_code, 1006)
+        self.assertEqual(self.machine.close_code, 4003)
 
     def test_acks_are_split(self) -> None:
         limits = {"frame_bytes_max": 100, "window": 0, "registrations_max": 0, "topics_max": 0}
