@@ -50,6 +50,7 @@ export class GroupLog {
   private cachedFrom = 0
   private cachedBytes = 0
   private consumption: Consumption | null = null
+  private restarted: Promise<void> = Promise.resolve()
 
   constructor(
     private readonly log: Log,
@@ -70,12 +71,22 @@ export class GroupLog {
 
   /** True where the log that was tailed so far is gone, and another one has its name. */
   async isReplaced(): Promise<boolean> {
+    // As it stood when the question was asked: the tail goes on meanwhile.
+    const { at } = this
     const state = await this.log.state()
-    return BigInt(state.incarnation) !== this.incarnation || state.lastSequence < this.at
+    return BigInt(state.incarnation) !== this.incarnation || state.lastSequence < at
   }
 
-  /** Begins again, with the log that is there now. */
-  async restart(): Promise<void> {
+  /** Begins again, with the log that is there now. One after the other. */
+  restart(): Promise<void> {
+    this.restarted = this.restarted.then(
+      () => this.beginAgain(),
+      () => this.beginAgain(),
+    )
+    return this.restarted
+  }
+
+  private async beginAgain(): Promise<void> {
     await this.stop()
     this.topics.clear()
     this.cached.splice(0)
@@ -120,6 +131,8 @@ export class GroupLog {
   }
 
   private take(record: LogRecord): void {
+    // Of a tail that was stopped, on its way still.
+    if (record.sequence <= this.at) return
     const message = this.decode(record)
     this.at = record.sequence
     if (!message) return
