@@ -6,6 +6,7 @@ import { Command } from 'commander'
 import { seal } from './envelope.js'
 import { addFlags, pickOptions } from './flags.js'
 import { type CpuProfile, summarise } from './profile/summary.js'
+import { reference } from './reference.js'
 import { makeReport } from './report/report.js'
 import { runScenario } from './run.js'
 import { BenchError, type Scenario } from './scenario.js'
@@ -43,6 +44,13 @@ program
   .action(async (file: string) => {
     const { busyMicros, places, functions } = summarise(JSON.parse(await readFile(file, 'utf8')) as CpuProfile)
     process.stdout.write(`busy: ${Math.round(busyMicros / 1000)} ms\n\n${textTable(places)}\n${textTable(functions)}`)
+  })
+
+program
+  .command('reference')
+  .description('print the part of docs/bench.md that is made from the scenarios')
+  .action(() => {
+    process.stdout.write(reference(scenarios))
   })
 
 async function perform(scenario: Scenario, given: Record<string, unknown>): Promise<void> {

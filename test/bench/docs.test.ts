@@ -1,0 +1,57 @@
+import { readFileSync } from 'node:fs'
+import t from 'tap'
+import { REFERENCE_HEADING, reference } from '../../bench/reference.js'
+import { scenarios } from '../../bench/scenarios/index.js'
+
+t.test('docs/bench.md says what the scenarios take and give', async (t) => {
+  const text = readFileSync('docs/bench.md', 'utf8')
+  t.equal(text.slice(text.indexOf(REFERENCE_HEADING)), reference(scenarios), 'npm run -s bench -- reference prints it')
+})
+
+t.test('every scenario of the plan is there, and promises its fields', async (t) => {
+  const promised: Record<string, string[]> = {
+    idle: [
+      'connections',
+      'rampSeconds',
+      'connectsPerSecond',
+      'serverRssBytesPerConnection',
+      'bareRssBytesPerConnection',
+      'kernelBytesPerConnection',
+      'idleCores',
+      'unexpectedDisconnects',
+    ],
+    unicast: [
+      'deliveredPerSecond',
+      'latencyMs',
+      'workerCpuMicrosPerDelivery',
+      'bareCpuMicrosPerDelivery',
+      'ratioToBare',
+      'lost',
+      'duplicates',
+    ],
+    broadcast: ['deliveriesPerSecond', 'bareDeliveriesPerSecond', 'ratioToBare', 'lastDeviceMs', 'lost'],
+    connect: [
+      'fullHandshakesPerSecond',
+      'resumedPerSecond',
+      'bareUpgradesPerSecond',
+      'fullCpuMicros',
+      'resumedCpuMicros',
+      'bareCpuMicros',
+    ],
+    storm: ['secondsTo50', 'secondsTo99', 'secondsTo100', 'plainRampSeconds', 'refused', 'lost', 'duplicatesSeenByApp'],
+    pipeline: ['acceptedPerSecond', 'deliveredPerSecond', 'latencyMs', 'cpuMicrosPerMessage', 'lost', 'duplicates'],
+    wire: ['connect', 'resume', 'push', 'idleHour'],
+    peers: ['peers'],
+    soak: ['samples', 'lost', 'duplicates'],
+    hostile: ['quietLatencyMs', 'hostileLatencyMs'],
+  }
+  const given = Object.fromEntries(scenarios.map(({ name, result }) => [name, Object.keys(result.properties)]))
+  t.same(Object.keys(given).sort(), Object.keys(promised).sort())
+  for (const [name, fields] of Object.entries(promised)) {
+    t.same(
+      fields.filter((field) => !given[name]?.includes(field)),
+      [],
+      name,
+    )
+  }
+})
