@@ -4,6 +4,7 @@ import { LONG_MS, type Sent } from './app-server.js'
 import type { SimDevice } from './device.js'
 import { type Fates, readFates } from './fates.js'
 import { PROJECTS } from './identities.js'
+import { leftOver } from './left-over.js'
 import type { World } from './world.js'
 
 export async function check(world: World): Promise<void> {
@@ -20,8 +21,8 @@ export async function check(world: World): Promise<void> {
 
 /** No record left in MESSAGES or PARKED, nobody waits. */
 function checkRest(world: World): void {
-  const left = world.leftOver()
-  if (left) world.fail('stuck', left)
+  const { owed } = leftOver(world.fabric.server, world.plan.split)
+  if (owed) world.fail('stuck', owed)
   for (const device of world.devices) if (!device.isIdle) world.fail('stuck', `${device.label} does not come to rest`)
 }
 

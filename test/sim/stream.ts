@@ -16,8 +16,6 @@ export class SimStream {
   readonly #seen = new Map<string, { sequence: number; atMs: number }>()
   /** Deleted of late: a kill -9 of the server can bring it back. */
   #deleted: { record: LogRecord; atMs: number }[] = []
-  /** Deleted once, and brought back by a kill -9. */
-  readonly undone = new Set<number>()
   readonly #replaced = new Map<string, LogRecord>()
   #bytes = 0
 
@@ -109,10 +107,7 @@ export class SimStream {
     const undone = this.#deleted.filter(({ atMs }) => nowMs - atMs < UNSYNCED_MS && random() < probability)
     this.#deleted = []
     if (undone.length === 0) return
-    for (const { record } of undone) {
-      this.#insert(record)
-      this.undone.add(record.sequence)
-    }
+    for (const { record } of undone) this.#insert(record)
     this.#records = new Map([...this.#records].sort(([a], [b]) => a - b))
   }
 

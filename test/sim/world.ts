@@ -4,11 +4,11 @@
  */
 
 import { CodedError } from '../../protocol/errors.js'
-import { Bucket, messagesStream, parkedStream } from '../../protocol/subjects.js'
+import { Bucket } from '../../protocol/subjects.js'
 import { FabricError } from '../../src/fabric/fabric.js'
 import type { Logger } from '../../src/observe/log.js'
 import { type ApplicationRecord, type ProjectRecord, RecordTable } from '../../src/store/tenants.js'
-import { AppServer } from './app-server.js'
+import { AppServer, LONG_MS } from './app-server.js'
 import { wreak } from './chaos.js'
 import { check } from './checks.js'
 import type { SimClient } from './client.js'
@@ -17,6 +17,7 @@ import { CoreProcess } from './core-process.js'
 import { SimDevice } from './device.js'
 import { SimFabric } from './fabric.js'
 import { applicationOf, deviceName, PROJECTS, START_MS } from './identities.js'
+import { leftOver } from './left-over.js'
 import { SimNet } from './net.js'
 import type { Invariant, Violation, WorldParts } from './parts.js'
 import { type Plan, planOf, SILENT_MS } from './plan.js'
@@ -31,6 +32,8 @@ const LOOK_MS = 1_000
 /** Longer than the longest redelivery wait. */
 const AFTER_REST_MS = 9_000
 const WARM_UP_MS = 1_500
+/** For the expiry step of a core that has just started. */
+const SWEEP_MS = 25_000
 
 export interface RunResult {
   violation: Violation | null
@@ -97,6 +100,7 @@ export class World implements WorldParts {
     while (!this.isAtRest() && clock.now() < restMs && !this.violation) await clock.run(LOOK_MS)
     await clock.run(AFTER_REST_MS)
     if (!this.violation) await check(this)
+    if (!this.violation) await this.outliveStrays()
     const virtualMs = clock.now() - START_MS
     return { violation: this.violation, digest: trace.digest, lines: trace.lines, virtualMs, sent: app.sent.length }
   }
@@ -126,30 +130,20 @@ export class World implements WorldParts {
 
   /** Everything that is owed was done, as far as the store and the devices show. */
   isAtRest(): boolean {
-    const { server } = this.fabric
-    for (let i = 0; i < this.plan.split; i++) {
-      for (const name of [messagesStream(i), parkedStream(i)])
-        if (server.stream(name).state().messages > 0) return false
-    }
-    return this.app.isIdle && this.devices.every((device) => device.isIdle)
+    const { owed } = leftOver(this.fabric.server, this.plan.split)
+    return owed === null && this.app.isIdle && this.devices.every((device) => device.isIdle)
   }
 
-  /**
-   * The first record that should not be there any more. What a killed server brought back of a queue stays until its
-   * message expires, where no walk reaches it: the expiry step sweeps it out then, and nobody is owed it.
-   */
-  leftOver(): string | null {
-    const { server } = this.fabric
-    for (let i = 0; i < this.plan.split; i++) {
-      for (const name of [messagesStream(i), parkedStream(i)]) {
-        const stream = server.stream(name)
-        let left = stream.next('>', 1)
-        while (left && name === parkedStream(i) && stream.undone.has(left.sequence))
-          left = stream.next('>', left.sequence + 1)
-        if (left) return `${name} still holds ${left.subject} at ${left.sequence}`
-      }
-    }
-    return null
+  /** What the expiry step has to sweep out is gone once every message has expired. */
+  private async outliveStrays(): Promise<void> {
+    const { clock, fabric, plan } = this
+    if (leftOver(fabric.server, plan.split).strays.length === 0) return
+    for (const part of [...this.cores, ...this.workers, ...this.devices]) part.crash(false)
+    await clock.run(LONG_MS)
+    this.cores[0]?.start()
+    await clock.run(SWEEP_MS)
+    const [stray] = leftOver(fabric.server, plan.split).strays
+    if (stray) this.fail('stuck', `${stray} after everything has expired`)
   }
 
   private heal(): void {

@@ -1,0 +1,47 @@
+/**
+ * What is still in MESSAGES and PARKED when a world has come to rest: nothing, but for strays. A stray is a record of a
+ * queue that no walk reaches and whose message has ended: a crash came between two deletes, or a killed server brought a
+ * delete back. Nobody is owed it, and the expiry step sweeps it out when its message expires.
+ */
+import { decodeParkedRecord } from '../../protocol/envelope.js'
+import { partitionOfId } from '../../protocol/message-id.js'
+import { eventSubject, eventsStream, messagesStream, parkedStream } from '../../protocol/subjects.js'
+import type { SimServer } from './server.js'
+import type { SimStream } from './stream.js'
+
+export interface LeftOver {
+  /** The first record that should not be there any more. */
+  owed: string | null
+  strays: string[]
+}
+
+export function leftOver(server: SimServer, split: number): LeftOver {
+  const found: LeftOver = { owed: null, strays: [] }
+  for (let i = 0; i < split; i++) {
+    const waiting = server.stream(messagesStream(i)).next('>', 1)
+    if (waiting) found.owed ??= `${messagesStream(i)} still holds ${waiting.subject} at ${waiting.sequence}`
+    const parked = server.stream(parkedStream(i))
+    const events = server.stream(eventsStream(i))
+    for (let record = parked.next('>', 1); record; record = parked.next('>', record.sequence + 1)) {
+      const what = `${parked.name} still holds ${record.subject} at ${record.sequence}`
+      const { id } = decodeParkedRecord(record.body).message
+      const hasEnded = events.last(eventSubject(partitionOfId(id), id, 'final'), Number.POSITIVE_INFINITY) !== null
+      if (hasEnded && !isReached(parked, record.subject, record.sequence)) found.strays.push(what)
+      else found.owed ??= what
+    }
+  }
+  return found
+}
+
+/** Whether a walk from the newest record of the subject meets it. */
+function isReached(stream: SimStream, subject: string, sequence: number): boolean {
+  const open = [stream.last(subject, Number.POSITIVE_INFINITY)?.sequence ?? 0]
+  for (let at = open.pop(); at !== undefined; at = open.pop()) {
+    if (at === sequence) return true
+    const record = stream.at(at)
+    if (record?.subject !== subject) continue
+    const { previous, older } = decodeParkedRecord(record.body)
+    open.push(...(older.length > 0 ? older : [previous]))
+  }
+  return false
+}
