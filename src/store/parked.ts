@@ -90,10 +90,17 @@ export class ParkedQueue {
     })
   }
 
-  /** Deletes entries, oldest first and one after the other: a crash between leaves a shorter queue, not a hole. */
-  async delete(device: string, sequences: readonly number[]): Promise<void> {
+  /**
+   * Deletes entries, oldest first and one after the other: a crash between leaves a shorter queue, not a hole. Resolves
+   * with those that were gone already.
+   */
+  async delete(device: string, sequences: readonly number[]): Promise<number[]> {
     const log = this.logs.ofDevice(device)
-    for (const sequence of [...sequences].sort((a, b) => a - b)) await log.delete(sequence)
+    const missed: number[] = []
+    for (const sequence of [...sequences].sort((a, b) => a - b)) {
+      if (!(await log.delete(sequence))) missed.push(sequence)
+    }
+    return missed
   }
 
   /**
@@ -112,39 +119,44 @@ export class ParkedQueue {
         const { older, previous } = entry.record
         const before = await Promise.all((older.length > 0 ? older : [previous]).map(isGone))
         if (!before.every(Boolean)) continue
-        await this.logs.ofDevice(device).delete(sequence)
-      } else {
-        // Settled before, or moved to another sequence by remove() while the device had it.
-        await this.remove(device, new Set([id]), nowMs)
       }
+      // Not there: settled before, or moved to another sequence by remove() while the device had it.
+      const deleted = entry !== null && (await this.logs.ofDevice(device).delete(sequence))
+      if (!deleted) await this.remove(device, new Set([id]), nowMs)
       gone.add(sequence)
     }
     return [...gone]
   }
 
   /**
-   * Takes messages that have ended out of the queue, wherever they stand, all copies of them. Resolves with the
-   * sequences deleted. Where something older than one of them survives, the newest survivor is appended again, with the
+   * Takes messages that have ended out of the queue, wherever they stand, all copies of them. Where something older than one of them survives, the newest survivor is appended again, with the
    * list of survivors, before anything is deleted: whoever reads between sees a message twice, never too few.
    */
-  async remove(device: string, ids: ReadonlySet<bigint>, nowMs: number): Promise<number[]> {
+  async remove(device: string, ids: ReadonlySet<bigint>, nowMs: number): Promise<void> {
+    const ended = new Set(ids)
     for (let race = 0; race < RACES_MAX; race++) {
       const entries = await this.walkAll(device)
       const newest = entries.at(-1)
-      if (!newest || !entries.some((entry) => ids.has(entry.record.message.id))) return []
-      const over = new Set([...ids, ...newest.record.victims])
-      const doomed = entries.filter((entry) => over.has(entry.record.message.id)).map((entry) => entry.sequence)
+      if (!newest || !entries.some((entry) => ended.has(entry.record.message.id))) return
+      const over = new Set([...ended, ...newest.record.victims])
+      const doomed = entries.filter((entry) => over.has(entry.record.message.id))
       const survivors = entries.filter((entry) => !over.has(entry.record.message.id))
       const youngest = survivors.at(-1)
-      const fromOldEnd = (survivors[0]?.sequence ?? Number.POSITIVE_INFINITY) > (doomed.at(-1) as number)
+      const fromOldEnd = (survivors[0]?.sequence ?? Number.POSITIVE_INFINITY) > (doomed.at(-1)?.sequence ?? 0)
       if (youngest && !fromOldEnd) {
         const { message } = youngest.record
         const copy = successor(newest.record, message, survivors.slice(0, -1), nowMs)
         if ((await this.tryAppend(device, copy, newest.sequence)) === null) continue
-        doomed.push(youngest.sequence)
+        doomed.push(youngest)
       }
-      await this.delete(device, doomed)
-      return doomed
+      const missed = await this.delete(
+        device,
+        doomed.map((entry) => entry.sequence),
+      )
+      if (missed.length === 0) return
+      // Somebody else deleted it meanwhile, or copied it and then deleted it. Nobody deletes what has not ended, so where
+      // the youngest survivor was missed, the copy just appended has ended as well.
+      if (youngest && missed.includes(youngest.sequence)) ended.add(youngest.record.message.id)
     }
     throw restless(device)
   }

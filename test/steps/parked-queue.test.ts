@@ -24,6 +24,16 @@ const messageOf = (id: bigint, bodyBytes: number): StoredMessage => ({
   frame: new Uint8Array(bodyBytes),
 })
 
+/** Messages 1 to `count`; resolves with the sequence of the newest. */
+async function fill(queue: ParkedQueue, count: number): Promise<number> {
+  let previous = 0
+  for (let id = 1; id <= count; id++) {
+    const record = { previous, depth: id, queue: 1n, dropped: 0, victims: [], parkedAtMs: 1 }
+    previous = await queue.append(DEVICE, { ...record, message: messageOf(BigInt(id), 1), older: [] }, previous)
+  }
+  return previous
+}
+
 /** Random appends, removals and settlements; after each, the walk is what the model says. */
 async function runAgainstModel(fabric: Fabric, seed: number, steps: number, bodyBytes: number) {
   const random = seeded(seed)
@@ -81,13 +91,7 @@ t.test('who walks while something is taken out of the middle misses nothing', as
     const sim = new SimFabric({ seed, store: { split: SPLIT }, faults: { latencyMs: [1, 20] } })
     const queue = new ParkedQueue(sim.fabricFor('core'), SPLIT)
     const other = new ParkedQueue(sim.fabricFor('worker'), SPLIT)
-    const fill = async () => {
-      for (let id = 1n, previous = 0; id <= 8n; id++) {
-        const record = { previous, depth: Number(id), queue: 1n, dropped: 0, victims: [], parkedAtMs: 1 }
-        previous = await queue.append(DEVICE, { ...record, message: messageOf(id, 1), older: [] }, previous)
-      }
-    }
-    await sim.clock.settle(fill())
+    await sim.clock.settle(fill(queue, 8))
     const gone = 2n + BigInt(seed % 6)
     const walk = sim.clock.settle(Promise.all([other.walk(DEVICE), queue.remove(DEVICE, new Set([gone]), 1)]))
     const found = (await walk)[0].map((entry) => entry.record.message.id)
@@ -99,15 +103,7 @@ t.test('who walks while something is taken out of the middle misses nothing', as
 t.test('a replica that lags hides nothing that is owed', async (t) => {
   const sim = new SimFabric({ store: { split: SPLIT }, faults: { staleRead: 1, staleMs: [400, 400] } })
   const queue = new ParkedQueue(sim.fabricFor('core'), SPLIT)
-  const fill = async () => {
-    let previous = 0
-    for (let id = 1n; id <= 3n; id++) {
-      const record = { previous, depth: Number(id), queue: 1n, dropped: 0, victims: [], parkedAtMs: 1 }
-      previous = await queue.append(DEVICE, { ...record, message: messageOf(id, 1), older: [] }, previous)
-    }
-    return previous
-  }
-  const newest = await sim.clock.settle(fill())
+  const newest = await sim.clock.settle(fill(queue, 3))
   const found = await sim.clock.settle(queue.walk(DEVICE))
   t.same(
     found.map((entry) => entry.record.message.id),
@@ -115,3 +111,33 @@ t.test('a replica that lags hides nothing that is owed', async (t) => {
   )
   t.same(await sim.clock.settle(queue.settle(DEVICE, [{ sequence: newest, id: 3n }], 1)), [], 'it is not the oldest')
 })
+
+t.test(
+  'whoever takes out what has ended, and whoever settles, at once: all of it goes, and nothing else',
+  async (t) => {
+    for (let seed = 1; seed <= 150; seed++) {
+      const sim = new SimFabric({ seed, store: { split: SPLIT }, faults: { latencyMs: [1, 20] } })
+      const random = seeded(seed)
+      const queues = ['a', 'b', 'c'].map((name) => new ParkedQueue(sim.fabricFor(name), SPLIT))
+      const [first, second, third] = queues
+      if (!first || !second || !third) return t.fail()
+      await sim.clock.settle(fill(first, 4))
+      const entries = await sim.clock.settle(first.walk(DEVICE))
+      const settled = random() < 0.5 ? [1n, 2n] : [1n]
+      const items = entries
+        .filter((entry) => settled.includes(entry.record.message.id))
+        .map((entry) => ({ sequence: entry.sequence, id: entry.record.message.id }))
+      const removed = random() < 0.5 ? [4n, 2n] : [4n]
+      await sim.clock.settle(
+        Promise.all([
+          first.settle(DEVICE, items, 1),
+          second.remove(DEVICE, new Set([3n]), 1),
+          third.remove(DEVICE, new Set(removed), 1),
+        ]),
+      )
+      const left = [1n, 2n, 3n, 4n].filter((id) => id !== 3n && !settled.includes(id) && !removed.includes(id))
+      const found = (await sim.clock.settle(first.walk(DEVICE))).map((entry) => entry.record.message.id)
+      t.same(new Set(found), new Set(left), `seed ${seed}`)
+    }
+  },
+)
