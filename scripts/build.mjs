@@ -4,7 +4,7 @@ import { dirname, join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { fail, PrepareError, run, say } from './say.mjs'
 
-const sources = ['protocol', 'src', 'bench', 'test']
+const sources = ['protocol', 'src', 'bench', 'test', 'docs/examples']
 const proto = 'protocol/borealis.proto'
 const generated = 'protocol/generated/frames.js'
 

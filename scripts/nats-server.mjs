@@ -1,5 +1,6 @@
-import { accessSync, constants, existsSync, statSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { executable, installByApt } from './apt.mjs'
 import { PrepareError, run, say } from './say.mjs'
 
 /** Debian puts daemons where an ordinary user's PATH does not look. */
@@ -21,21 +22,7 @@ export async function ensureNatsServer(environment, { optional }) {
   if (optional && environment.NATS_URL) return
   if (findNatsServer(environment) !== null) return
   const remedy = 'install nats-server yourself, or name it with NATS_SERVER_BIN'
-  if (!executable('/usr/bin/apt-get')) throw new PrepareError(`there is no nats-server and no apt-get: ${remedy}`)
-  const elevate = await elevation(remedy)
-  say('installing nats-server by apt ...')
-  const install = ['install', '-y', '--no-install-recommends', 'nats-server']
-  // The lists of a fresh machine are empty; those of an old one may name files that are gone. Both mend by one update.
-  let result = await apt(elevate, install)
-  if (result.code !== 0) {
-    say('updating the package lists ...')
-    const update = await apt(elevate, ['update'])
-    result = await apt(elevate, install)
-    if (result.code !== 0) {
-      const said = [update.code === 0 ? '' : update.tail, result.tail].join('\n').trim()
-      throw new PrepareError(`apt-get could not install nats-server (${remedy}):\n${said}`)
-    }
-  }
+  const elevate = await installByApt(['nats-server'], { what: 'nats-server', remedy })
   if (findNatsServer(environment) === null) {
     throw new PrepareError(`apt-get installed nats-server, but it is not on the PATH: ${remedy}`)
   }
@@ -48,40 +35,4 @@ async function silenceService(elevate) {
   const [program, ...args] = [...elevate, 'systemctl', 'disable', '--now', 'nats-server.service']
   const { code } = await run(program, args)
   if (code !== 0) say("the package's own nats-server service could not be switched off; it uses port 4222")
-}
-
-function apt(elevate, args) {
-  const [program, ...rest] = [
-    ...elevate,
-    'env',
-    'DEBIAN_FRONTEND=noninteractive',
-    'apt-get',
-    '-q',
-    '-o',
-    'DPkg::Lock::Timeout=120',
-    ...args,
-  ]
-  return run(program, rest, { input: process.stdin.isTTY ? 'inherit' : 'ignore' })
-}
-
-/** The words before a command that needs root: none for root, sudo for others, who may be asked for a password. */
-async function elevation(remedy) {
-  if (process.getuid?.() === 0) return []
-  if (!executable('/usr/bin/sudo')) {
-    throw new PrepareError(`there is no nats-server, and installing it needs root or sudo: ${remedy}`)
-  }
-  if (process.stdin.isTTY) return ['sudo']
-  const probe = await run('sudo', ['-n', 'true'])
-  if (probe.code === 0) return ['sudo', '-n']
-  throw new PrepareError(`there is no nats-server, and sudo asks for a password without a terminal: ${remedy}`)
-}
-
-function executable(path) {
-  try {
-    accessSync(path, constants.X_OK)
-    return statSync(path).isFile()
-  } catch {
-    // Absent and not executable are the same answer here.
-    return false
-  }
 }

@@ -5,11 +5,13 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { prepare, root } from './prepare.mjs'
+import { ensurePython } from './python.mjs'
 import { fail, PrepareError, run, say } from './say.mjs'
 import { runTap } from './tap.mjs'
 
 async function main(asked) {
   const startedAt = performance.now()
+  await ensurePython()
   await prepare({ natsServer: 'always' })
   say('types: ok')
   await lint()

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
+import { DEVICE_PATH } from '../../protocol/frame.js'
 import { systemClock } from '../../src/clock.js'
 import { type Core, startCore } from '../../src/core/core.js'
 import {
@@ -18,13 +19,17 @@ import { silentLogger } from '../../src/observe/log.js'
 import { type RunningWorker, startWorker } from '../../src/transport/process.js'
 import { TransportSettings } from '../../src/transport/settings.js'
 import { quickSettings } from '../support/core.js'
-import { PUBLISHER_PROJECT, startNats } from '../support/nats.js'
+import { PUBLISHER_PROJECT, startNats, type TestNats } from '../support/nats.js'
 import { FAST } from './support.js'
 
 export interface Live {
   core: Core
   worker: RunningWorker
   application: string
+  /** Where devices enrol, and with what. */
+  coreUrl: string
+  enrolmentKey: string
+  nats: TestNats
   /** A further worker of the instance, on a port of its own. */
   startWorker(): Promise<RunningWorker>
   urlOf(worker: RunningWorker): string
@@ -74,7 +79,7 @@ export async function startLive(t: Test): Promise<Live> {
     settings: {
       core: { ...quickSettings, gateway: true },
       http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0 },
-      auth: { ...auth, transportUrl: urlOf(worker) },
+      auth: { ...auth, transportUrl: `${urlOf(worker)}${DEVICE_PATH}` },
       messages: Value.Default(MessageLimits, {}) as MessageLimits,
       devices: Value.Default(DeviceLimits, {}) as DeviceLimits,
       ingress: Value.Default(IngressSettings, {}) as IngressSettings,
@@ -92,6 +97,9 @@ export async function startLive(t: Test): Promise<Live> {
     core,
     worker,
     application,
+    coreUrl,
+    enrolmentKey,
+    nats,
     startWorker: another,
     urlOf,
     stateFile: (name) => join(folder, name),

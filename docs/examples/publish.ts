@@ -1,0 +1,34 @@
+/**
+ * Publishes one push over NATS and shows the PubAck: docs/nats-publishing.md.
+ *
+ *     node dist/docs/examples/publish.js sample '{"type":"device","target":"<registrationId>","ttl":"1h"}'
+ *
+ * NATS_URL (default 127.0.0.1:4222), NATS_USER and NATS_PASSWORD say where, and as whom. Exit code 0: stored.
+ */
+import { connect, headers } from 'nats'
+
+const [project, message] = process.argv.slice(2)
+const { NATS_URL = '127.0.0.1:4222', NATS_USER = 'publisher', NATS_PASSWORD = '' } = process.env
+
+if (project === undefined || message === undefined) throw new Error('usage: publish.js <project> <message as JSON>')
+
+const connection = await connect({
+  servers: NATS_URL,
+  user: NATS_USER,
+  pass: NATS_PASSWORD,
+  // The permissions of a publisher name this prefix: without it the PubAck would not arrive.
+  inboxPrefix: `_INBOX.${NATS_USER}`,
+})
+try {
+  const about = headers()
+  about.set('Content-Type', 'application/json')
+  // Rejects where JetStream did not store it, or did not say so in time. It was stored, but not yet looked at.
+  const ack = await connection.jetstream().publish(`push.send.${project}`, new TextEncoder().encode(message), {
+    headers: about,
+    // Your own id of this push: publishing it again, because no answer came, stores it once.
+    msgID: process.env.MESSAGE_ID ?? crypto.randomUUID(),
+  })
+  process.stdout.write(`${JSON.stringify({ stream: ack.stream, seq: ack.seq, duplicate: ack.duplicate })}\n`)
+} finally {
+  await connection.close()
+}

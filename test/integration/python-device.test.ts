@@ -1,0 +1,162 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { join, resolve } from 'node:path'
+import { createInterface } from 'node:readline'
+import t from 'tap'
+import { DEAD_LETTERS_STREAM } from '../../protocol/subjects.js'
+import { type Live, startLive } from '../device/live.js'
+import { PUBLISHER_PROJECT } from '../support/nats.js'
+
+/** The client that was written from PROTOCOL.md alone, against the service; and publishers over NATS as a stranger has them. */
+
+type Event = { event: string } & Record<string, unknown>
+
+const folder = resolve('protocol/clients/python')
+const PROBE = 'import sys, websockets; sys.exit(sys.version_info < (3, 11))'
+const python = ['/usr/bin/python3', 'python3'].find((program) => spawnSync(program, ['-c', PROBE]).status === 0)
+const MISSING = 'no python3 of 3.11 or newer with websockets: apt-get install python3 python3-websockets'
+const environment = { ...process.env, PYTHONDONTWRITEBYTECODE: '1' }
+
+/** `python3 -m borealis --json`: its events, in order. */
+class PythonDevice {
+  readonly #child: ChildProcess
+  readonly #ended: Promise<number | null>
+  readonly #events: Event[] = []
+  #look: () => void = () => undefined
+  #said = ''
+
+  constructor(program: string, live: Live, ...more: string[]) {
+    const enrolment = ['--enrol-url', live.coreUrl, '--enrolment-key', live.enrolmentKey]
+    const own = [
+      '--application',
+      live.application,
+      '--topic',
+      'news',
+      '--state',
+      live.stateFile('python.json'),
+      '--json',
+    ]
+    this.#child = spawn(program, ['-m', 'borealis', ...enrolment, ...own, ...more], {
+      cwd: folder,
+      env: environment,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    t.teardown(() => this.#child.kill('SIGKILL'))
+    const { stdout, stderr } = this.#child
+    if (!stdout || !stderr) throw new Error('the child has no pipes')
+    createInterface({ input: stdout }).on('line', (line) => {
+      this.#events.push(JSON.parse(line) as Event)
+      this.#look()
+    })
+    stderr.on('data', (chunk) => {
+      this.#said += chunk
+    })
+    this.#ended = once(this.#child, 'close').then(([code]) => code as number | null)
+  }
+
+  /** The next event of that name; those before it are left out. */
+  async next(name: string): Promise<Event> {
+    const ended = this.#ended.then((code) => {
+      throw new Error(`the device ended with ${code} before ${name}: ${this.#said}`)
+    })
+    const found = new Promise<Event>((resolve) => {
+      this.#look = () => {
+        const at = this.#events.findIndex(({ event }) => event === name)
+        if (at < 0) return
+        this.#look = () => undefined
+        resolve(this.#events.splice(0, at + 1).at(-1) as Event)
+      }
+      this.#look()
+    })
+    return Promise.race([found, ended])
+  }
+
+  stop(): Promise<number | null> {
+    this.#child.kill('SIGTERM')
+    return this.#ended
+  }
+}
+
+t.test('a device in Python on the live service', async (t) => {
+  if (python === undefined) {
+    t.fail(MISSING)
+    return
+  }
+  const live = await startLive(t)
+  const device = new PythonDevice(python, live)
+  const registered = await device.next('registered')
+  const target = String(registered.registrationId)
+  await device.next('subscribed')
+
+  const direct = await live.send('device', target, 'direct')
+  t.match(await device.next('notification'), { id: direct, title: 'direct', data: { n: 1 }, possibleDuplicate: false })
+  await live.send('topic', 'news', 'to the topic')
+  t.match(await device.next('notification'), {
+    title: 'to the topic',
+    group: { kind: 'topic', project: PUBLISHER_PROJECT },
+  })
+  await live.send('application', live.application, 'to all')
+  t.match(await device.next('notification'), { title: 'to all', group: { kind: 'application' } })
+
+  t.equal(await device.stop(), 0)
+  const missed = await live.send('device', target, 'missed')
+  await live.send('topic', 'news', 'missed of the topic')
+  const again = new PythonDevice(python, live)
+  const caught = [await again.next('notification'), await again.next('notification')]
+  t.same(caught.map(({ title }) => title).sort(), ['missed', 'missed of the topic'])
+  await again.next('ready')
+  t.equal(caught.find(({ id }) => id === missed)?.possibleDuplicate, false)
+
+  await t.test('publishers over NATS', async (t) => {
+    const { url, user, password } = live.nats.settingsAs('publisher')
+    const message = (title: string) => JSON.stringify({ type: 'device', target, ttl: '1h', notification: { title } })
+    const access = [
+      '--server',
+      new URL(url).host,
+      '--user',
+      user,
+      '--password',
+      password,
+      '--project',
+      PUBLISHER_PROJECT,
+    ]
+    const inPython = (body: string) =>
+      run(python, [join(folder, 'examples/publish.py'), ...access, '--message-id', 'push-1', body], {})
+    const inTypeScript = (body: string) =>
+      run(process.execPath, [resolve('dist/docs/examples/publish.js'), PUBLISHER_PROJECT, body], {
+        NATS_URL: url,
+        NATS_USER: user,
+        NATS_PASSWORD: password,
+      })
+    t.match(JSON.parse(await inPython(message('from Python'))), { stream: 'INGRESS' })
+    t.match(await again.next('notification'), { title: 'from Python' })
+    t.match(JSON.parse(await inPython(message('from Python'))), { duplicate: true }, 'the same id is stored once')
+    t.match(JSON.parse(await inTypeScript(message('from TypeScript'))), { stream: 'INGRESS', duplicate: false })
+    t.match(await again.next('notification'), { title: 'from TypeScript' })
+
+    const dead = live.nats.fabricAs('unrestricted')
+    const letter = new Promise<string | undefined>((found) => {
+      dead.then(({ bus }) => bus.subscribe('push.dead.*', ({ headers }) => found(headers?.code)))
+    })
+    // The subscription is in place once the same connection was answered.
+    await (await dead).log(DEAD_LETTERS_STREAM).state()
+    t.match(JSON.parse(await inTypeScript('{"type": "device"}')), { stream: 'INGRESS' }, 'stored is not valid')
+    t.equal(await letter, 'invalid_request')
+  })
+  t.equal(await again.stop(), 0)
+})
+
+/** Standard output. Rejects where the program ends with another code than 0. */
+async function run(program: string, args: string[], more: Record<string, string>): Promise<string> {
+  const child = spawn(program, args, { env: { ...environment, ...more }, stdio: ['ignore', 'pipe', 'pipe'] })
+  let [out, err] = ['', '']
+  child.stdout.on('data', (chunk) => {
+    out += chunk
+  })
+  child.stderr.on('data', (chunk) => {
+    err += chunk
+  })
+  const [code] = await once(child, 'close')
+  if (code !== 0) throw new Error(`${program} ended with ${code}: ${err}${out}`)
+  return out
+}
