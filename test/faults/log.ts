@@ -2,12 +2,14 @@
  * Append-only logs of a run, one JSON record a line. A line is in the kernel's hands when `write` returns, so that a
  * driver that is killed leaves everything it did; only its last line may be torn.
  */
-import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs'
 
 export class AppendLog<T> {
   readonly #fd: number
 
+  /** Goes on after what is there; what a kill tore off is removed. */
   constructor(readonly path: string) {
+    if (existsSync(path)) truncateSync(path, readFileSync(path).lastIndexOf('\n') + 1)
     this.#fd = openSync(path, 'a', 0o600)
   }
 

@@ -29,10 +29,13 @@ export interface RigOptions {
 const LOOPBACK = '127.0.0.1'
 const TOKEN_SECONDS = 86_400
 
+const startDriver = () => Child.start<DriverMethods>('driver', new URL('./driver/main.js', import.meta.url))
+
 export class Rig {
   private constructor(
     readonly system: LocalSystem,
-    readonly driver: Child<DriverMethods>,
+    private current: Child<DriverMethods>,
+    private readonly driverConfig: DriverConfig,
     readonly admin: Fabric,
     readonly members: readonly Member[],
     readonly tokens: Readonly<Record<string, string>>,
@@ -91,18 +94,30 @@ export class Rig {
     const { enrolmentKey } = await createFleet(tenants, { name: 'faults' })
     const members = Array.from({ length: devices }, (_, number) => both[number % both.length] as Member)
 
-    const driver = Child.start<DriverMethods>('driver', new URL('./driver/main.js', import.meta.url))
-    cleanup.defer(() => driver.stop())
     const portOf = (link: Link) => proxies.get(link)?.port ?? targets[link]()
     const config: DriverConfig = {
       ...{ folder, enrolmentKey, members, tokens, ingressProject: sampleProject },
       httpUrl: `http://${LOOPBACK}:${portOf('app-core')}`,
       deviceUrl: `ws://${LOOPBACK}:${portOf('device-transport')}${DEVICE_PATH}`,
       nats: system.natsAs('publisher'),
-      ...{ pushesPerSecond: options.pushesPerSecond, seed: options.seed },
+      ...{ pushesPerSecond: options.pushesPerSecond, seed: options.seed, loading: false },
     }
-    await driver.call('start', config)
-    return new Rig(system, driver, admin, members, tokens, folder, proxies, skewFiles)
+    const rig = new Rig(system, startDriver(), config, admin, members, tokens, folder, proxies, skewFiles)
+    cleanup.defer(() => rig.driver.stop())
+    await rig.driver.call('start', config)
+    return rig
+  }
+
+  get driver(): Child<DriverMethods> {
+    return this.current
+  }
+
+  /** Ends the driver as a power cut would, and starts another over the same state files and logs. */
+  async killDriver(): Promise<void> {
+    process.kill(this.current.pid, 'SIGKILL')
+    await this.current.stop()
+    this.current = startDriver()
+    await this.current.call('start', { ...this.driverConfig, loading: true })
   }
 
   proxy(link: Link): LineProxy {

@@ -42,6 +42,8 @@ export interface Result {
   recoverySeconds: { p50: number | null; p99: number | null }
   /** The same from the moment the fault ended. */
   afterHealingSeconds: { p50: number | null; p99: number | null }
+  /** What became of the targets of all projects, by the API's counters. */
+  ends: Record<string, number>
   violations: string[]
   seconds: number
 }
@@ -118,6 +120,7 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
       ...verdict,
       recoverySeconds: percentiles(moments.map(({ recoveredMs }) => recoveredMs)),
       afterHealingSeconds: percentiles(moments.map(({ afterHealingMs }) => afterHealingMs)),
+      ends: sumOf(evidence.afterwards.totals.values()),
       violations,
       seconds: Math.round((performance.now() - begin) / 1000),
     }
@@ -166,6 +169,12 @@ function keepLogs(rig: Rig, folder: string, say: (text: string) => void): void {
   mkdirSync(folder, { recursive: true })
   for (const file of Object.values(logFiles)) cpSync(join(rig.driverFolder, file), join(folder, file))
   say(`the logs are in ${folder}`)
+}
+
+function sumOf(totals: Iterable<Record<string, number>>): Record<string, number> {
+  const sum: Record<string, number> = {}
+  for (const total of totals) for (const [end, count] of Object.entries(total)) sum[end] = (sum[end] ?? 0) + count
+  return sum
 }
 
 /** Seconds; null where one never came, which is worse than any number. */

@@ -64,11 +64,13 @@ export class FaultDevice {
     await caughtUp
   }
 
-  /** Once in its life. */
+  /** What it has registered it keeps in its state. */
   async register(): Promise<void> {
     const { member, topics } = this.options
-    const registration = await this.client?.register(member.application)
+    const [known] = this.client?.registrations ?? []
+    const registration = known ?? (await this.client?.register(member.application))
     this.registrationId = registration?.registrationId ?? ''
+    if (known) return
     for (const topic of topics) await this.client?.subscribe(topic)
   }
 

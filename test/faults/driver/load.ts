@@ -58,6 +58,11 @@ export class Load {
     await this.sender.quiet()
   }
 
+  /** One more push to this device, beside the load. */
+  async pushTo(device: number): Promise<void> {
+    await this.sender.send(this.#to(device))
+  }
+
   async #mixed(): Promise<void> {
     while (this.#running) {
       // While nothing is answered, attempts would only pile up.

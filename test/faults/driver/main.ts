@@ -23,6 +23,8 @@ export interface DriverConfig {
   ingressProject: string
   pushesPerSecond: number
   seed: number
+  /** It takes the place of one that was killed. */
+  loading: boolean
 }
 
 /** Who does what, by share of the devices. */
@@ -40,6 +42,9 @@ class Driver {
   readonly load: Load
   readonly probes: Probes
   readonly #random
+  /** Who is there unless a fault says otherwise. */
+  readonly #steady: readonly number[]
+  #away: readonly number[] = []
 
   private constructor(
     readonly config: DriverConfig,
@@ -63,6 +68,7 @@ class Driver {
     const numbers = members.map((_, number) => number).slice(PROBES)
     const ordered = numbers.splice(0, Math.ceil(members.length * ORDERED_SHARE))
     const flighty = numbers.splice(0, Math.ceil(members.length * FLIGHTY_SHARE))
+    this.#steady = numbers
     const projects = members.map(({ project }) => project)
     const applications = Object.fromEntries(members.map(({ project, application }) => [project, application]))
     const crowd = { devices: this.devices, projects, applications, topic: TOPIC, ingressProject }
@@ -81,6 +87,8 @@ class Driver {
       await device.connect()
       await device.register()
     })
+    // Those of an earlier driver had begun.
+    if (config.loading) driver.load.start()
     return driver
   }
 
@@ -92,13 +100,26 @@ class Driver {
     return others.slice(from, from + count)
   }
 
+  async overflow(share: number, pushes: number): Promise<number> {
+    this.#away = this.#steady.slice(0, Math.max(1, Math.round(this.devices.length * share)))
+    await each(this.#away, (number) => this.devices[number]?.disconnect())
+    await each(this.#away, async (number) => {
+      for (let i = 0; i < pushes; i++) await this.load.pushTo(number)
+    })
+    return this.#away.length
+  }
+
+  async comeBack(): Promise<void> {
+    await each(this.#away, (number) => this.devices[number]?.connect())
+  }
+
   async restartDevices(): Promise<void> {
     await each(this.devices, (device) => device.disconnect())
     await each(this.devices, (device) => device.connect())
   }
 }
 
-async function each<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+async function each<T>(items: readonly T[], work: (item: T) => Promise<void> | undefined): Promise<void> {
   let next = 0
   const lane = async () => {
     for (let item = items[next++]; item !== undefined; item = items[next++]) await work(item)
@@ -127,6 +148,10 @@ const methods = {
     if (share > 0) touched = started().chosen(share)
     for (const device of touched) device.line[touch]()
   },
+  /** Takes a share of the devices away and sends each so many pushes. Gives how many devices. */
+  overflow: ({ share, pushes }: { share: number; pushes: number }): Promise<number> =>
+    started().overflow(share, pushes),
+  comeBack: (): Promise<void> => started().comeBack(),
   /** Every device reconnects, so that each worker has its share again. */
   spread: (): void => {
     for (const { line } of started().devices) line.cut()

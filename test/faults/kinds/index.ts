@@ -1,10 +1,24 @@
 /** Every fault there is, by name. */
 import type { Fault } from '../fault.js'
+import { clocks } from './clocks.js'
 import { deviceFaults } from './devices.js'
 import { kills, terms } from './ends.js'
 import { freezes } from './freezes.js'
 import { lines } from './lines.js'
+import { overflow } from './overflow.js'
+import { restarts } from './restarts.js'
+import { stores } from './stores.js'
 
-export const faults: readonly Fault[] = [...kills, ...terms, ...freezes, ...lines, ...deviceFaults]
+export const faults: readonly Fault[] = [
+  ...kills,
+  ...terms,
+  ...freezes,
+  ...lines,
+  ...deviceFaults,
+  ...restarts,
+  ...clocks,
+  ...stores,
+  overflow,
+]
 
 export const faultNamed = (name: string): Fault | undefined => faults.find((fault) => fault.name === name)

@@ -1,0 +1,63 @@
+/** The store loses a table, or has no more room. */
+import { Bucket } from '../../../protocol/subjects.js'
+import type { StoreSettings } from '../../../src/fabric/settings.js'
+import { ensureStreams } from '../../../src/fabric/streams.js'
+import { between } from '../../sim/random.js'
+import { type Fault, nothingToHeal } from '../fault.js'
+import type { Rig } from '../rig.js'
+
+const FULL_MS = [2_000, 8_000] as const
+/** What is left when a stream is full: some records, so that it is full in the middle of something. */
+const ROOM_BYTES = 4_096
+const TIMEOUT_MS = 5_000
+
+interface StreamState {
+  state: { bytes: number }
+}
+
+async function api<T>(rig: Rig, verb: string, query: object): Promise<T> {
+  const body = Buffer.from(JSON.stringify(query))
+  const answer = await rig.admin.bus.request(`$JS.API.${verb}`, body, { timeoutMs: TIMEOUT_MS })
+  const read = JSON.parse(Buffer.from(answer).toString('utf8')) as T & { error?: { description: string } }
+  if (read.error) throw new Error(`${verb}: ${read.error.description}`)
+  return read
+}
+
+/** Streams of a family, and the setting that bounds each of them. */
+const families: Record<string, { setting: keyof StoreSettings & `${string}BytesMax`; what: string; split: boolean }> = {
+  MESSAGES: { setting: 'messagesBytesMax', what: 'what is accepted', split: true },
+  PARKED: { setting: 'parkedBytesMax', what: 'what devices are owed', split: true },
+  EVENTS: { setting: 'eventsBytesMax', what: 'the ends of messages', split: true },
+  BROADCAST: { setting: 'broadcastBytesMax', what: 'group messages', split: false },
+}
+
+const filling = (family: string): Fault => ({
+  name: `${family.toLowerCase()}-full`,
+  summary: `no room in ${family} (${families[family]?.what}): refused, never falsely accepted`,
+  inject: async (rig, random) => {
+    const { setting, split } = families[family] ?? { setting: 'messagesBytesMax', split: true }
+    const store = rig.system.config.store
+    const names = split ? Array.from({ length: store.split }, (_, index) => `${family}_${index}`) : [family]
+    const infos = await Promise.all(names.map((name) => api<StreamState>(rig, `STREAM.INFO.${name}`, {})))
+    const bytesMax = Math.max(...infos.map(({ state }) => state.bytes)) + ROOM_BYTES
+    await ensureStreams(rig.admin.bus, { ...store, [setting]: bytesMax })
+    return {
+      told: `${family} may have ${bytesMax} bytes`,
+      lastsMs: between(random, FULL_MS),
+      heal: () => ensureStreams(rig.admin.bus, store),
+    }
+  },
+})
+
+const losing: Fault = {
+  name: 'sessions-lost',
+  summary: 'the session table is lost',
+  // Sessions are audited once in so long; the default is five minutes.
+  settings: { transport: { auditMs: 5_000 } },
+  inject: async (rig) => {
+    const { purged } = await api<{ purged: number }>(rig, `STREAM.PURGE.KV_${Bucket.SESSIONS}`, {})
+    return { told: `${purged} sessions are gone`, lastsMs: 0, heal: nothingToHeal }
+  },
+}
+
+export const stores: Fault[] = [losing, ...Object.keys(families).map(filling)]
