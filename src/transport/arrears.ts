@@ -7,16 +7,11 @@ import type { ParkedEntry } from '../store/parked.js'
 export interface Held {
   item: TxItem
   router: string
-  /** The read that shows all that was refused before it; 0: the one under way, if any, does. */
-  readNeeded: number
 }
 
 /** Exists only while a session is not live. */
 export interface Arrears {
   reading: boolean
-  /** Reads are counted from 1: the last one asked for, and the last one answered. */
-  readAsked: number
-  readDone: number
   /** PARKED has to be read (again) before the session may go live. */
   marked: boolean
   /** Read and not sent, oldest first, from `next` on; at most a window of them is kept. */
@@ -31,17 +26,6 @@ export interface Arrears {
   caughtUp: Cursor | null
 }
 
-export function newArrears(readAsked: number): Arrears {
-  return {
-    reading: false,
-    readAsked,
-    readDone: 0,
-    marked: false,
-    parked: [],
-    next: 0,
-    more: false,
-    held: [],
-    heldNext: 0,
-    caughtUp: null,
-  }
+export function newArrears(): Arrears {
+  return { reading: false, marked: false, parked: [], next: 0, more: false, held: [], heldNext: 0, caughtUp: null }
 }

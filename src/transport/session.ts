@@ -17,7 +17,7 @@
  *     behind
  *   behind     (window has room, records left)         behind     NOTIFY of the oldest parked record
  *   behind     (records sent, marked)                  behind     PARKED is asked for again
- *   behind     (no read to come, items held)           behind     NOTIFY of the oldest, record or held item
+ *   behind     (no read to come, items held)           behind     NOTIFY of the oldest held item
  *   behind     (nothing left, not marked)              live       CAUGHT_UP, where groups are done too
  *   behind     parkedRead(parked)                      behind     GAP?, NOTIFY as above
  *   live       deliver(item), room                     live       NOTIFY
@@ -30,12 +30,11 @@
  *     "        BYE                                     closed     close bye
  *   any        end()                                   closed     outcome CLOSED for all in flight and held
  *
- * Order (I3) hangs on three things. Once one item was answered WINDOW_FULL, all later ones are, until the router that parks
- * it asked for a catch-up (or RESUME_TICKS passed without). A held item waits for every read that was to come when it
- * came, for that read may show what was refused before it. And of a record and an item that may both go, the smaller
- * id goes first: what was refused after an item was held is in the queue, and yet newer.
+ * Order (I3) hangs on three things. Records of the queue go before held items. Once one item was answered WINDOW_FULL, all
+ * that are held and all later ones are, until the router that parks them asked for a catch-up (or RESUME_TICKS passed
+ * without): so that nothing held is older than what is in the queue. And while a read is to come nothing goes live.
  */
-import { Outcome, type TxItem } from '../../protocol/envelope.js'
+import { Outcome, type OutcomeCode, type TxItem } from '../../protocol/envelope.js'
 import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '../../protocol/frame-types.js'
 import type { ParkedEntry } from '../store/parked.js'
 import { type Arrears, type Held, newArrears } from './arrears.js'
@@ -53,9 +52,6 @@ interface InFlight {
   /** Records of this message in the parked queue; a message can stand there more than once. */
   parked: ParkedRef[] | null
 }
-
-/** The read that follows the claim is asked for by whoever claims. */
-const FIRST_READ = 1
 
 /** So many ticks after WINDOW_FULL a session stops waiting for the catch-up that should have come, and asks itself. */
 const RESUME_TICKS = 15
@@ -76,7 +72,7 @@ export class Session {
   outgoing: Uint8Array | Uint8Array[] | null = null
 
   private inFlight: Map<bigint, InFlight> | null = null
-  private arrears: Arrears | null = newArrears(FIRST_READ)
+  private arrears: Arrears | null = newArrears()
   private gap: GapMark | null
   private heardTick: number
   /** Of the frames heard in `heardTick`. */
@@ -233,7 +229,7 @@ export class Session {
     switch (this.state) {
       case 'live':
         this.state = 'behind'
-        this.arrears = newArrears(0)
+        this.arrears = newArrears()
         this.read(this.arrears)
         return
       case 'reading':
@@ -271,9 +267,7 @@ export class Session {
     if (this.inFlight) {
       for (const [id, { router }] of this.inFlight) if (router) this.sink.outcome(this, router, id, Outcome.CLOSED)
     }
-    for (const { item, router } of this.arrears?.held.slice(this.arrears.heldNext) ?? []) {
-      this.sink.outcome(this, router, item.id, Outcome.CLOSED)
-    }
+    this.giveBack(Outcome.CLOSED)
     this.inFlight = null
     this.arrears = null
     this.outgoing = null
@@ -287,7 +281,6 @@ export class Session {
   // ---- inside ---------------------------------------------------------------------------------
 
   private read(arrears: Arrears): void {
-    arrears.readAsked++
     arrears.reading = true
     arrears.marked = false
     arrears.more = false
@@ -300,7 +293,6 @@ export class Session {
     this.arrears.parked = unsent.slice(0, this.sink.limits.window)
     this.arrears.next = 0
     this.arrears.more = unsent.length > this.arrears.parked.length
-    this.arrears.readDone = this.arrears.readAsked
     const gap = gapOf(parked, this.gap)
     if (gap) {
       this.gap = gap.mark
@@ -313,25 +305,19 @@ export class Session {
   private pump(now: Moment): void {
     const { arrears } = this
     if (!arrears || arrears.reading || this.state !== 'behind') return
-    while (this.hasRoom() && this.sendOldest(arrears, now));
-    if (arrears.next < arrears.parked.length) return
-    if (arrears.marked || (arrears.more && this.hasRoom())) this.read(arrears)
-    else if (!arrears.more && arrears.heldNext === arrears.held.length) this.goLive(arrears)
-  }
-
-  /** False where nothing is left, or nothing of which it is sure that nothing older is to come. */
-  private sendOldest(arrears: Arrears, now: Moment): boolean {
-    const parked = arrears.parked[arrears.next]
-    const held = arrears.held[arrears.heldNext]
-    const mayHeldGo = held !== undefined && held.readNeeded <= arrears.readDone && (parked || !arrears.more)
-    if (mayHeldGo && (!parked || held.item.id < parked.record.message.id)) {
-      arrears.heldNext++
-      this.sendHeld(held, now)
-    } else if (parked) {
-      arrears.next++
-      this.sendParked(parked)
-    } else return false
-    return true
+    while (arrears.next < arrears.parked.length) {
+      if (!this.hasRoom()) return
+      this.sendParked(arrears.parked[arrears.next++] as ParkedEntry)
+    }
+    if (arrears.marked || arrears.more) {
+      if (arrears.marked || this.hasRoom()) this.read(arrears)
+      return
+    }
+    while (arrears.heldNext < arrears.held.length) {
+      if (!this.hasRoom()) return
+      this.sendHeld(arrears.held[arrears.heldNext++] as Held, now)
+    }
+    this.goLive(arrears)
   }
 
   private goLive({ caughtUp }: Arrears): void {
@@ -378,16 +364,23 @@ export class Session {
   }
 
   private hold(item: TxItem, router: string, arrears: Arrears, now: Moment): void {
-    if (arrears.held.length - arrears.heldNext >= this.sink.limits.held) {
-      this.refuse(item, router, now)
-      return
-    }
-    arrears.held.push({ item, router, readNeeded: arrears.marked ? arrears.readAsked + 1 : 0 })
+    if (arrears.held.length - arrears.heldNext < this.sink.limits.held) arrears.held.push({ item, router })
+    else this.refuse(item, router, now)
   }
 
+  /** What is held is refused with it, before it: it is older, and would stand behind it in the queue one day. */
   private refuse(item: TxItem, router: string, now: Moment): void {
     this.refusedTick = now.tick
+    this.giveBack(Outcome.WINDOW_FULL)
     this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
+  }
+
+  private giveBack(outcome: OutcomeCode): void {
+    if (!this.arrears) return
+    const { held, heldNext } = this.arrears
+    for (const { item, router } of held.slice(heldNext)) this.sink.outcome(this, router, item.id, outcome)
+    this.arrears.held = []
+    this.arrears.heldNext = 0
   }
 
   private isAllSent(arrears: Arrears): boolean {

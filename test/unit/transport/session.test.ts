@@ -4,16 +4,29 @@ import { SessionWorld, welcome } from './session-world.js'
 
 const cursor = { incarnation: 1n, sequence: 7, subscriptions: 1 }
 
-t.test('live items of a session that is not welcomed yet are held, within a bound', async (t) => {
+t.test('live items of a session that is not welcomed yet are held', async (t) => {
   const world = new SessionWorld()
-  for (const id of [1n, 2n, 3n, 4n]) world.deliver(id)
+  world.deliver(1n)
+  world.deliver(2n)
   t.same(world.sent, [])
-  t.same(world.outcomes, [
-    { id: 3n, outcome: Outcome.WINDOW_FULL },
-    { id: 4n, outcome: Outcome.WINDOW_FULL },
-  ])
   world.greet()
   t.same(world.sent, ['WELCOME', 1n, 2n])
+})
+
+t.test('too many to hold: all of them are refused, oldest first, and all that follow', async (t) => {
+  const world = new SessionWorld()
+  for (const id of [1n, 2n, 3n, 4n]) world.deliver(id)
+  const outcome = Outcome.WINDOW_FULL
+  t.same(
+    world.outcomes,
+    [1n, 2n, 3n, 4n].map((id) => ({ id, outcome })),
+  )
+  world.greet()
+  t.same(world.sent, ['WELCOME'])
+  world.session.catchUp()
+  world.answerRead()
+  world.deliver(5n)
+  t.same(world.sent, ['WELCOME', 5n])
 })
 
 t.test('a mark during the read: read again before anything goes live', async (t) => {
