@@ -43,7 +43,7 @@ class Connection:
         self._keepalive_ms = 0.0
         self._output: list[bytes] = []
         self._welcome_deadline: float | None = None
-        self._ping_at: float | None = None
+        self._sent_ms = self._heard_ms = self._silence_ms = 0.0
         self._pong_deadline: float | None = None
 
     @property
@@ -87,6 +87,7 @@ class Connection:
         if isinstance(data, str):
             self.fail("protocol_error", "a text message")
             return
+        self._heard_ms = now_ms
         decoded = decode_message(data, "server")
         for value in decoded.frames:
             if value.type == "UNKNOWN":
@@ -112,6 +113,13 @@ class Connection:
         if self.greeted and now_ms >= self.welcome_at_ms + STABLE_MS:
             self.stable = True
 
+    @property
+    def _ping_at(self) -> float | None:
+        """After silence of either side; an answer that is waited for is no silence to ask about again."""
+        if not self.greeted or self._pong_deadline is not None:
+            return None
+        return min(self._sent_ms, self._heard_ms) + self._silence_ms
+
     def ping(self, now_ms: float) -> None:
         """Sends a PING: what is due, or when the network may have changed."""
         self.send(frame("PING"), now_ms)
@@ -132,7 +140,7 @@ class Connection:
     def _end(self, code: int, detail: str) -> None:
         self.state = "closed"
         self.close_code, self.close_detail = code, detail
-        self._welcome_deadline = self._pong_deadline = self._ping_at = None
+        self._welcome_deadline = self._pong_deadline = None
 
     def _act(self, value: Frame, now_ms: float) -> None:
         if value.type == "PONG":
@@ -157,4 +165,5 @@ class Connection:
                 self.stale_above = value["connection"]
 
     def _draw_ping(self, now_ms: float) -> None:
-        self._ping_at = now_ms + self.random.uniform(0.75, 1.0) * self._keepalive_ms
+        self._sent_ms = now_ms
+        self._silence_ms = self.random.uniform(0.75, 1.0) * self._keepalive_ms
