@@ -3,6 +3,7 @@
  * the fault runs. A part that is killed comes back by itself, as under any supervisor.
  */
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { DEVICE_PATH } from '../../protocol/frame.js'
 import { Child } from '../../src/cli/start/child.js'
 import { DataFolder } from '../../src/cli/start/folder.js'
@@ -38,6 +39,7 @@ export interface SystemOptions {
 }
 
 const LOOPBACK = '127.0.0.1'
+const RESTART_MS = 500
 
 export class LocalSystem {
   readonly #parts = new Map<PartName, Child>()
@@ -114,11 +116,13 @@ export class LocalSystem {
     return fabric
   }
 
-  /** Process ids of a part; those of workers are looked up now, for a crashed one comes back under another. */
+  /** Process ids of a part, none while it is away; looked up now, for a crashed one comes back under another. */
   pids(victim: Victim): number[] {
-    if (victim === 'nats') return [this.nats.server?.pid ?? 0]
-    if (victim === 'worker') return childrenOf(this.#part('transport').pid ?? 0).filter(isAlive)
-    return [this.#part(victim).pid ?? 0]
+    const transport = () => this.#parts.get('transport')?.pid ?? 0
+    if (victim === 'worker') return transport() > 0 ? childrenOf(transport()).filter(isAlive) : []
+    const pid = victim === 'nats' ? this.nats.server?.pid : this.#part(victim).pid
+    // 0 would be a whole process group: ours.
+    return pid && isAlive(pid) ? [pid] : []
   }
 
   /** Sends the signal to each process of that name, or to the one at `index`. Gives the pids. */
@@ -136,6 +140,8 @@ export class LocalSystem {
   }
 
   async #stop(): Promise<void> {
+    // What is frozen cannot stop.
+    for (const victim of ['nats', 'worker', ...this.#parts.keys()] as const) this.kill(victim, 'SIGCONT')
     await Promise.all([...this.#parts.values()].map((part) => part.stop()))
     await Promise.all(this.#fabrics.map((fabric) => fabric.close()))
     await stopNats(this.nats)
@@ -153,11 +159,24 @@ export class LocalSystem {
       // A fault run crashes parts on purpose, and more often than `borealis start` puts up with.
       onLost: (reason) => {
         onNotice(`${reason}: starting it anew`)
-        if (!this.#stopping) this.#startPart(name, environment, options).catch((error) => onNotice(String(error)))
+        void this.#startAnew(name, environment, options)
       },
     })
     this.#parts.set(name, part)
     await part.start()
+  }
+
+  /** Until it is there: a fault may hit it while it starts. */
+  async #startAnew(name: PartName, environment: Record<string, string>, options: SystemOptions): Promise<void> {
+    while (!this.#stopping) {
+      try {
+        await this.#startPart(name, environment, options)
+        return
+      } catch (error) {
+        options.onNotice?.(String(error))
+        await sleep(RESTART_MS)
+      }
+    }
   }
 
   #part(name: PartName): Child {

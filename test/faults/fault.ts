@@ -24,8 +24,8 @@ export interface Fault {
   /** Before each calm time that ends with an injection. */
   prepare?(rig: Rig): Promise<void>
   inject(rig: Rig, random: Random): Promise<Injection> | Injection
-  /** More that has to hold once everything is quiet. Gives violations. */
-  check?(rig: Rig): Promise<string[]>
+  /** What some attempts have to be answered: a fault that did nothing proves nothing. */
+  expects?: RegExp
 }
 
 export const nothingToHeal = () => undefined

@@ -109,7 +109,9 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
     const quietMs = ackWaitMs * REDELIVERIES
     const windows = moments.map(({ window }) => ({ ...window, untilMs: window.untilMs + quietMs }))
     const evidence = await gather(rig, windows)
-    if (fault.check) trouble.push(...(await fault.check(rig)))
+    const { expects } = fault
+    const isExpected = (r: AttemptRecord) => r.what === 'answered' && expects?.test(r.detail ?? '')
+    if (expects && !evidence.attempts.some(isExpected)) trouble.push(`harmless: nothing was answered ${expects}`)
     const verdict = judge(evidence)
     const violations = [...trouble, ...verdict.violations]
     if (violations.length > 0 && options.keep !== null) keepLogs(rig, join(options.keep, `${fault.name}-${seed}`), say)

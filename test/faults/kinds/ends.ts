@@ -14,7 +14,8 @@ const ending = (name: string, victim: Victim, signal: 'SIGKILL' | 'SIGTERM'): Fa
     const pids = system.pids(victim)
     const index = between(random, [0, Math.max(0, pids.length - 1)])
     const [pid] = system.kill(victim, signal, index)
-    return { told: `${signal} to ${name} (pid ${pid})`, lastsMs: 0, heal: nothingToHeal }
+    const told = pid === undefined ? `${name} is away already` : `${signal} to ${name} (pid ${pid})`
+    return { told, lastsMs: 0, heal: nothingToHeal }
   },
 })
 

@@ -1,4 +1,6 @@
 /** Parts that stand still for a while and go on as if nothing had been. */
+
+import { isAlive } from '../../../bench/measure/processes.js'
 import type { Victim } from '../../../bench/system/local-system.js'
 import { between } from '../../sim/random.js'
 import type { Fault } from '../fault.js'
@@ -12,12 +14,15 @@ const freezing = (name: string, victim: Victim): Fault => ({
   inject: ({ system }, random) => {
     const pids = system.pids(victim)
     const pid = pids[between(random, [0, Math.max(0, pids.length - 1)])]
-    if (pid === undefined) throw new RangeError(`there is no ${name} to freeze`)
+    if (pid === undefined) return { told: `${name} is away already`, lastsMs: 0, heal: () => undefined }
     process.kill(pid, 'SIGSTOP')
     return {
       told: `SIGSTOP to ${name} (pid ${pid})`,
       lastsMs: between(random, FROZEN_MS),
-      heal: () => void process.kill(pid, 'SIGCONT'),
+      heal: () => {
+        // Another fault of the same run may have ended it meanwhile.
+        if (isAlive(pid)) process.kill(pid, 'SIGCONT')
+      },
     }
   },
 })

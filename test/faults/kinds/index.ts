@@ -7,7 +7,10 @@ import { freezes } from './freezes.js'
 import { lines } from './lines.js'
 import { overflow } from './overflow.js'
 import { restarts } from './restarts.js'
+import { several } from './several.js'
 import { stores } from './stores.js'
+
+const overlapping = several('several', 'kills and freezes that overlap', [...kills, ...freezes])
 
 export const faults: readonly Fault[] = [
   ...kills,
@@ -19,6 +22,7 @@ export const faults: readonly Fault[] = [
   ...clocks,
   ...stores,
   overflow,
+  overlapping,
 ]
 
 export const faultNamed = (name: string): Fault | undefined => faults.find((fault) => fault.name === name)

@@ -7,8 +7,8 @@ import { type Fault, nothingToHeal } from '../fault.js'
 import type { Rig } from '../rig.js'
 
 const FULL_MS = [2_000, 8_000] as const
-/** What is left when a stream is full: some records, so that it is full in the middle of something. */
-const ROOM_BYTES = 4_096
+/** What is left when a stream is full: nothing that fits, or some records, so that it is full in the middle of something. */
+const ROOM_BYTES = [16, 2_048] as const
 const TIMEOUT_MS = 5_000
 
 interface StreamState {
@@ -24,8 +24,11 @@ async function api<T>(rig: Rig, verb: string, query: object): Promise<T> {
 }
 
 /** Streams of a family, and the setting that bounds each of them. */
-const families: Record<string, { setting: keyof StoreSettings & `${string}BytesMax`; what: string; split: boolean }> = {
-  MESSAGES: { setting: 'messagesBytesMax', what: 'what is accepted', split: true },
+const families: Record<
+  string,
+  { setting: keyof StoreSettings & `${string}BytesMax`; what: string; split: boolean; refused?: true }
+> = {
+  MESSAGES: { setting: 'messagesBytesMax', what: 'what is accepted', split: true, refused: true },
   PARKED: { setting: 'parkedBytesMax', what: 'what devices are owed', split: true },
   EVENTS: { setting: 'eventsBytesMax', what: 'the ends of messages', split: true },
   BROADCAST: { setting: 'broadcastBytesMax', what: 'group messages', split: false },
@@ -34,12 +37,14 @@ const families: Record<string, { setting: keyof StoreSettings & `${string}BytesM
 const filling = (family: string): Fault => ({
   name: `${family.toLowerCase()}-full`,
   summary: `no room in ${family} (${families[family]?.what}): refused, never falsely accepted`,
+  ...(families[family]?.refused && { expects: /storage_full/ }),
   inject: async (rig, random) => {
     const { setting, split } = families[family] ?? { setting: 'messagesBytesMax', split: true }
     const store = rig.system.config.store
     const names = split ? Array.from({ length: store.split }, (_, index) => `${family}_${index}`) : [family]
     const infos = await Promise.all(names.map((name) => api<StreamState>(rig, `STREAM.INFO.${name}`, {})))
-    const bytesMax = Math.max(...infos.map(({ state }) => state.bytes)) + ROOM_BYTES
+    const bytesMax =
+      Math.max(...infos.map(({ state }) => state.bytes)) + (random() < 0.7 ? ROOM_BYTES[0] : ROOM_BYTES[1])
     await ensureStreams(rig.admin.bus, { ...store, [setting]: bytesMax })
     return {
       told: `${family} may have ${bytesMax} bytes`,
