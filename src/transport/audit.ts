@@ -77,7 +77,7 @@ export class Audit {
       if (!isFound && !(await this.claim(session))) return
       effects.turn(session, 'audit', () => {
         if (session.state === 'closed') return
-        session.catchUp()
+        session.readAgain()
         groups.refresh(session)
       })
     } catch (error) {

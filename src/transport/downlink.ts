@@ -58,12 +58,12 @@ export class Downlink {
   }
 
   private obey(request: ControlRequest): ControlReply {
-    const { registry, effects, groups } = this.parts
+    const { registry, effects, groups, turns } = this.parts
     const session = registry.get(request.device)
     if (!session) return 'not_here'
     switch (request.kind) {
       case 'catch_up':
-        session.catchUp()
+        session.catchUp(turns.now)
         return 'here'
       case 'refresh':
         groups.refresh(session)

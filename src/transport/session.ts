@@ -13,8 +13,8 @@
  *     reading  failed()                                closed     ERROR, close unavailable
  *   reading    welcome(parked, ...)                    behind     WELCOME, GAP?, then as behind
  *   not live   deliver(item)                           the same   held; outcome WINDOW_FULL where too much is held
- *   reading,   catchUp()                               the same   marked: what is read now may miss what was parked
- *     behind
+ *   reading,   catchUp()                               the same   marked: what is read now may miss what was parked;
+ *     behind                                                      outcome WINDOW_FULL for what is held
  *   behind     (window has room, records left)         behind     NOTIFY of the oldest parked record
  *   behind     (records sent, marked)                  behind     PARKED is asked for again
  *   behind     (no read to come, items held)           behind     NOTIFY of the oldest held item
@@ -218,13 +218,17 @@ export class Session {
     else this.refuse(item, router, now)
   }
 
-  /** Something may have been parked: read PARKED before anything more goes live. */
-  catchUp(): void {
-    this.refusedTick = 0
+  /**
+   * A router parked something: read PARKED before anything more goes live. What is held goes back: the router may have
+   * parked it too, out of patience, or something that is older.
+   */
+  catchUp(now: Moment): void {
+    this.refusedTick = this.giveBack(Outcome.WINDOW_FULL) ? now.tick : 0
     this.readAgain()
   }
 
-  private readAgain(): void {
+  /** Something may have been parked without a word to this worker. */
+  readAgain(): void {
     this.isUnsettled = false
     switch (this.state) {
       case 'live':
@@ -249,14 +253,15 @@ export class Session {
   // ---- from the clock -------------------------------------------------------------------------
 
   /** Now and then (many ticks apart): keeps the deadlines, and lets go of memory that idle sessions do not need. */
-  sweep(tick: number, idleTicksMax: number): void {
+  sweep({ tick }: Moment, idleTicksMax: number): void {
     if (tick - this.heardTick > idleTicksMax) {
       this.sink.close(this, 'idle')
       return
     }
     if (this.inFlight?.size === 0) this.inFlight = null
-    if (this.refusedTick > 0 && tick - this.refusedTick > RESUME_TICKS) this.catchUp()
-    else if (this.isUnsettled) this.readAgain()
+    const hasWaitedInVain = this.refusedTick > 0 && tick - this.refusedTick > RESUME_TICKS
+    if (hasWaitedInVain) this.refusedTick = 0
+    if (hasWaitedInVain || this.isUnsettled) this.readAgain()
     else if (this.arrears?.marked && this.isAllSent(this.arrears)) this.read(this.arrears)
   }
 
@@ -375,12 +380,14 @@ export class Session {
     this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
   }
 
-  private giveBack(outcome: OutcomeCode): void {
-    if (!this.arrears) return
-    const { held, heldNext } = this.arrears
-    for (const { item, router } of held.slice(heldNext)) this.sink.outcome(this, router, item.id, outcome)
-    this.arrears.held = []
-    this.arrears.heldNext = 0
+  /** False where nothing was held. */
+  private giveBack(outcome: OutcomeCode): boolean {
+    const { held = [], heldNext = 0 } = this.arrears ?? {}
+    const waiting = held.slice(heldNext)
+    for (const { item, router } of waiting) this.sink.outcome(this, router, item.id, outcome)
+    if (this.arrears) this.arrears.held = []
+    if (this.arrears) this.arrears.heldNext = 0
+    return waiting.length > 0
   }
 
   private isAllSent(arrears: Arrears): boolean {

@@ -42,13 +42,14 @@ export class Sweep {
   }
 
   private sweep(): void {
-    const { tick } = this.turns.now
+    const { now } = this.turns
+    const { tick } = now
     // Opened in the middle of a tick: only after one more is the time surely over.
     const helloTicks = Math.ceil(this.options.helloTimeoutMs / TICK_MS)
     for (const greeting of [...this.greetings.openedBefore(tick - helloTicks)]) this.on.helloTimeout(greeting)
     const idleTicks = Math.ceil(this.options.idleMs / TICK_MS)
     const share = Math.ceil(this.registry.size / ROUND_TICKS)
-    this.at = this.registry.walk(this.at, share, (session) => session.sweep(tick, idleTicks))
+    this.at = this.registry.walk(this.at, share, (session) => session.sweep(now, idleTicks))
     this.on.tick(tick)
   }
 }
