@@ -33,6 +33,7 @@ export class Audit {
   /** After a lapse: sessions that are still to be looked at. */
   private urgent: Session[] = []
   private at = 0
+  private share = 0
   private cancel: (() => void) | null = null
 
   constructor(
@@ -61,7 +62,10 @@ export class Audit {
     const { registry } = this.parts
     const due = this.urgent.splice(0, this.pace.auditPerSecondMax)
     if (due.length === 0) {
-      const share = Math.min(registry.size, Math.ceil((registry.size * SLICE_MS) / this.pace.auditMs))
+      // Parts of a session add up, so that a small worker too looks at each once in auditMs, and not every second.
+      this.share = Math.min(registry.size, this.share + (registry.size * SLICE_MS) / this.pace.auditMs)
+      const share = Math.floor(this.share)
+      this.share -= share
       this.at = registry.walk(this.at, share, (session) => due.push(session))
     }
     for (const session of due) void this.limiter.run(() => this.look(session))

@@ -1,0 +1,231 @@
+/** Breaks of accept, route, park, settle, expire, cancel and the counters. */
+import { edit, type Mutation } from './mutation.js'
+
+const ROUTE = 'core/steps/route'
+const PARK = 'core/steps/park'
+const LOOK = 'core/steps/second-look'
+const EVENTS = 'store/events'
+
+export const coreMutations: Mutation[] = [
+  {
+    name: 'accept-before-stored',
+    rule: 'A message is accepted only when every target is stored.',
+    edits: [edit('core/steps/accept', 'await allStored(stored.map(', 'void allStored(stored.map(')],
+  },
+  {
+    name: 'ack-before-park',
+    rule: 'The JetStream acknowledgement comes last.',
+    edits: [
+      edit(
+        ROUTE,
+        `            target.state = 'parking';`,
+        `            target.state = 'parking', target.delivery.ack();`,
+      ),
+    ],
+  },
+  {
+    name: 'ack-before-final',
+    rule: 'The final event is written before the JetStream acknowledgement.',
+    edits: [
+      edit(
+        ROUTE,
+        `        this.inHand.back(target, 'ending');`,
+        `        this.inHand.back(target, 'ending'), target.delivery.ack();`,
+      ),
+    ],
+  },
+  {
+    name: 'ack-without-accepted',
+    rule: 'What is acknowledged has its accepted event.',
+    edits: [edit(ROUTE, 'const stored = (await target.accepted) ||', 'const stored = true ||')],
+  },
+  {
+    name: 'no-second-look',
+    rule: 'Park first, then look at the session.',
+    edits: [
+      edit(ROUTE, 'await Promise.all([secondLook.isSeen(device), ...told])', 'await Promise.all([true, ...told])'),
+    ],
+  },
+  {
+    name: 'second-look-before-park',
+    rule: 'The look comes after the append.',
+    edits: [
+      edit(
+        ROUTE,
+        `            const results = await parker.park(device, messages, again);`,
+        `            const early = await secondLook.isSeen(device);
+            const results = await parker.park(device, messages, again);`,
+      ),
+      edit(ROUTE, 'await Promise.all([secondLook.isSeen(device), ...told])', 'await Promise.all([early, ...told])'),
+    ],
+  },
+  {
+    name: 'second-look-error-is-offline',
+    rule: 'An error of the look means unknown, never offline.',
+    edits: [
+      edit(
+        LOOK,
+        `            if (error instanceof FabricError)
+                return false;`,
+        `            if (error instanceof FabricError)
+                return true;`,
+      ),
+    ],
+  },
+  {
+    name: 'second-look-silence-is-dead',
+    rule: 'A worker that does not answer is unknown until its lease has lapsed.',
+    edits: [edit(LOOK, `this.liveness.isDead(instance, worker) ? 'dead' : 'unknown'`, `true ? 'dead' : 'unknown'`)],
+  },
+  {
+    name: 'second-look-from-a-replica',
+    rule: 'The look is an authoritative read.',
+    edits: [edit(LOOK, 'lookup(device, { authoritative: true })', 'lookup(device, { authoritative: false })')],
+  },
+  {
+    name: 'second-look-asks-nobody',
+    rule: 'Where there is a session, its worker is asked to catch up.',
+    edits: [edit(LOOK, 'const answer = await this.ask(device, session);', `const answer = 'here';`)],
+  },
+  {
+    name: 'redelivered-goes-live',
+    rule: 'A redelivered message never goes live.',
+    edits: [
+      edit(ROUTE, `next: redelivered ? 'park' : 'send'`, `next: 'send'`),
+      edit(ROUTE, 'const session = redelivered || this.lanes.busy', 'const session = this.lanes.busy'),
+    ],
+  },
+  {
+    name: 'ended-is-parked-again',
+    rule: 'A redelivered message that has its final event is not appended.',
+    edits: [
+      edit(ROUTE, '(await this.options.events.readFinal(target.message.id)) !== null]', 'false]'),
+      edit(PARK, '        await this.takeOutEnded(device, messages);', ''),
+    ],
+  },
+  {
+    name: 'ended-stays-parked',
+    rule: 'What ends after an earlier try is taken out of the queue.',
+    edits: [
+      edit(
+        ROUTE,
+        `            if (target.redelivered)
+                await parker.withdraw(device, [target.message]);`,
+        '',
+      ),
+    ],
+  },
+  {
+    name: 'acknowledged-while-parking-stops-it',
+    rule: 'Parking that began completes; an acknowledgement meanwhile only writes the event.',
+    edits: [
+      edit(
+        ROUTE,
+        `else if (target.state !== 'ending')`,
+        `else if (target.state !== 'ending' && !target.delivery.ack())`,
+      ),
+    ],
+  },
+  {
+    name: 'no-lanes',
+    rule: "A router handles one device's messages one by one while one of them is being parked.",
+    edits: [edit(ROUTE, 'this.lanes.busy(message.device)', 'false')],
+  },
+  {
+    name: 'final-without-compare-and-set',
+    rule: 'The end of a target is written once.',
+    edits: [
+      edit(
+        EVENTS,
+        'append(subject, body, { expectedLastSubjectSequence: 0 })',
+        `append(subject, body, kind === 'final' ? {} : { expectedLastSubjectSequence: 0 })`,
+      ),
+    ],
+  },
+  {
+    name: 'accepted-without-compare-and-set',
+    rule: 'A target is accepted once.',
+    edits: [
+      edit(
+        EVENTS,
+        'append(subject, body, { expectedLastSubjectSequence: 0 })',
+        `append(subject, body, kind === 'accepted' ? {} : { expectedLastSubjectSequence: 0 })`,
+      ),
+    ],
+  },
+  {
+    name: 'record-deleted-before-the-event',
+    rule: 'The parked record is deleted only after the final event is stored.',
+    edits: [
+      edit(
+        'core/steps/settle',
+        '            const ends = await Promise.allSettled(items.map((item) => this.end(item)));',
+        `            await this.options.queue.settle(device, items.map((item) => ({ sequence: item.parkedSequence, id: item.id })), 0);
+            const ends = await Promise.allSettled(items.map((item) => this.end(item)));`,
+      ),
+    ],
+  },
+  {
+    name: 'settled-without-the-event',
+    rule: 'What is settled has its final event.',
+    edits: [edit('core/steps/settle', `if (ends[index]?.status === 'fulfilled')`, 'if (ends[index])')],
+  },
+  {
+    name: 'park-without-compare-and-set',
+    rule: 'Append to a queue is a compare-and-set.',
+    edits: [edit('store/parked', '            expectedLastSubjectSequence: expectedLast,\n', '')],
+  },
+  {
+    name: 'newest-deleted-first',
+    rule: 'The newest record of a queue is never deleted while older ones remain.',
+    edits: [edit('store/parked', '[...sequences].sort((a, b) => a - b)', '[...sequences].sort((a, b) => b - a)')],
+  },
+  {
+    name: 'dropped-counted-unwon',
+    rule: 'Only drops whose event won are counted.',
+    edits: [edit(PARK, `outcome.won || outcome.existing.kind === 'dropped'`, 'true')],
+  },
+  {
+    name: 'dropped-without-event',
+    rule: 'What is pushed out of a queue ends as dropped.',
+    edits: [edit(PARK, 'const dropped = await this.drop(excess, nowMs);', 'const dropped = excess.length;')],
+  },
+  {
+    name: 'expired-stays-parked',
+    rule: 'The expiry step takes the record out of the queue.',
+    edits: [
+      edit(
+        'core/steps/expire',
+        '        await queue.remove(device, new Set(entries.map((entry) => entry.id)), clock.now());',
+        '',
+      ),
+      edit('core/steps/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, '),
+    ],
+  },
+  {
+    name: 'no-expiry-entry',
+    rule: 'Parked messages are entered for the expiry step.',
+    edits: [
+      edit(
+        PARK,
+        `        return this.options.expiry.add(entry, this.options.clock.now());`,
+        '        return Promise.resolve(entry);',
+      ),
+    ],
+  },
+  {
+    name: 'cancelled-stays-parked',
+    rule: 'A cancelled message is taken out of the queue.',
+    edits: [edit('core/steps/cancel', '        await queue.remove(device, new Set([id]), atMs);', '')],
+  },
+  {
+    name: 'counted-twice',
+    rule: 'The counters are exact under crashes: what has a sequence up to the checkpoint is counted already.',
+    edits: [edit('core/steps/stats', 'if (sequence <= fold.sequence)', 'if (sequence < 0)')],
+  },
+  {
+    name: 'absent-at-a-replica-is-gone',
+    rule: 'A record is absent only if the leader says so.',
+    edits: [edit('store/parked', '.at(sequence, { authoritative: true })', '.at(sequence)')],
+  },
+]

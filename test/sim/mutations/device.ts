@@ -1,0 +1,69 @@
+/** Breaks of the device's side. */
+import { edit, type Mutation } from './mutation.js'
+
+const INTAKE = 'device/intake'
+const CONNECTION = 'device/connection'
+
+export const deviceMutations: Mutation[] = [
+  {
+    name: 'no-de-duplication',
+    rule: 'The device removes wire duplicates by message id.',
+    edits: [
+      edit(
+        INTAKE,
+        `        if (this.state.knows(frame.id))
+            return;
+        const { registration }`,
+        `        const { registration }`,
+      ),
+    ],
+  },
+  {
+    name: 'seen-forgotten-after-hand-over',
+    rule: 'What was seen is remembered across restarts.',
+    edits: [edit('device/state', '        this.seen.set(id, forgetAtMs);', '')],
+  },
+  {
+    name: 'duplicate-not-acknowledged',
+    rule: 'A device acknowledges duplicates too.',
+    edits: [
+      edit(
+        INTAKE,
+        `        this.turns.acknowledge(frame.id);
+        if (this.state.knows(frame.id))
+            return;`,
+        `        if (this.state.knows(frame.id))
+            return;
+        this.turns.acknowledge(frame.id);`,
+      ),
+    ],
+  },
+  {
+    name: 'acknowledged-before-durable',
+    rule: 'The device persists a message, then acknowledges it.',
+    edits: [edit(CONNECTION, `case 'NOTIFY':`, `case 'NOTIFY': this.send(now, { type: 'ACK', ids: [frame.id] });`)],
+  },
+  {
+    name: 'possible-duplicate-not-told',
+    rule: 'What was perhaps handed over before a crash is marked.',
+    edits: [edit('device/client', 'this.handover.add(notification, true)', 'this.handover.add(notification, false)')],
+  },
+  {
+    name: 'number-not-raised',
+    rule: 'The device raises its connection number before every HELLO.',
+    edits: [
+      edit(
+        CONNECTION,
+        `connection: this.memory.connection,
+            client`,
+        `connection: 1,
+            client`,
+      ),
+    ],
+  },
+  {
+    name: 'requests-put-the-ping-off',
+    rule: 'A PING follows silence of either side.',
+    edits: [edit('device/keepalive', 'Math.min(this.sentAtMs, this.heardAtMs)', 'this.sentAtMs')],
+  },
+]

@@ -1,0 +1,115 @@
+/** Breaks of the rules of group messages (design 3.8), each left out in turn. */
+import { edit, type Mutation } from './mutation.js'
+
+const LOG = 'transport/groups/group-log'
+const FOLLOWER = 'transport/groups/follower'
+const GROUPS = 'transport/groups/groups'
+const STARTS = 'transport/groups/starts'
+
+export const groupMutations: Mutation[] = [
+  {
+    name: 'hello-before-the-tail',
+    rule: 'A worker has its tail at a recorded position before it accepts a HELLO.',
+    edits: [edit('transport/worker', '        await this.groups.start();', '        void this.groups.start();')],
+  },
+  {
+    name: 'reads-past-the-tail',
+    rule: "Catch-up never reads past the worker's own tail.",
+    edits: [
+      edit(
+        FOLLOWER,
+        'this.world.log.read(subject, this.after(subject), target)',
+        'this.world.log.read(subject, this.after(subject), Infinity)',
+      ),
+    ],
+  },
+  {
+    name: 'tail-behind-the-cursor',
+    rule: "Catch-up waits when the tail is behind the device's cursor.",
+    edits: [
+      edit(FOLLOWER, '        if (furthest > log.at)\n            await this.world.reached(furthest);', ''),
+      edit(GROUPS, '        if (furthest <= this.log.at) {', '        if (furthest >= 0) {'),
+    ],
+  },
+  {
+    name: 'topics-not-in-order',
+    rule: 'Catch-up merges all topics of a device in sequence order.',
+    edits: [
+      edit(FOLLOWER, 'head[1].sequence < first[1].sequence', 'head[1].sequence > first[1].sequence'),
+      edit(LOG, 'found.sort((a, b) => a.sequence - b.sequence)', 'found.sort((a, b) => b.sequence - a.sequence)'),
+    ],
+  },
+  {
+    name: 'live-in-a-later-turn',
+    rule: "Topics go live in the same turn in which the read's end equals the tail.",
+    edits: [
+      edit(
+        FOLLOWER,
+        '                    this.session.socket.subscribe(subject);',
+        '                    void this.world.writable(this.session).then(() => this.session.socket.subscribe(subject));',
+      ),
+    ],
+  },
+  {
+    name: 'live-before-the-end',
+    rule: "Topics go live only when the read's end equals the tail.",
+    edits: [edit(FOLLOWER, 'if (this.at < log.floor) {', 'if (this.at < 0) {')],
+  },
+  {
+    name: 'nothing-seen-is-nothing-missed',
+    rule: 'A topic of which the worker has seen nothing is read from where its tail began.',
+    edits: [edit(LOG, '?.lastSeen ?? this.began)', '?.lastSeen ?? 0)')],
+  },
+  {
+    name: 'forgotten-topic-is-unseen',
+    rule: 'A topic that the worker forgot counts as seen up to where it was forgotten.',
+    edits: [edit(LOG, '        this.began = Math.max(this.began, topic.lastSeen);', '')],
+  },
+  {
+    name: 'since-ignored',
+    rule: "Topics newer than the cursor's version start at their own `since`.",
+    edits: [edit(STARTS, 'cursor !== null && addedVersion <= cursor.subscriptions', 'cursor !== null')],
+  },
+  {
+    name: 'since-is-now',
+    rule: 'A subscription stores the last sequence when it was made.',
+    edits: [edit(STARTS, 'from.set(subject, since > log.last ? 0 : since);', 'from.set(subject, log.last);')],
+  },
+  {
+    name: 'topic-added-during-catch-up',
+    rule: 'A topic added during catch-up restarts the completion check.',
+    edits: [edit(GROUPS, 'if (!underWay.again) {', 'if (!underWay.again || underWay) {')],
+  },
+  {
+    name: 'slow-subscriber-is-skipped',
+    rule: 'A subscriber too slow to take a group message is closed, never skipped.',
+    edits: [
+      {
+        file: 'test/sim/link.js',
+        find: `        if (this.send(bytes) !== 'dropped')`,
+        replace: `        if (this.send(bytes) !== 'nothing')`,
+      },
+    ],
+  },
+  {
+    name: 'catch-up-from-a-replica',
+    rule: 'What a lagging replica does not find is asked of the leader.',
+    edits: [edit(LOG, 'next(subject, from, { authoritative: true })', 'next(subject, from)')],
+  },
+  {
+    name: 'cursor-not-kept',
+    rule: 'The device keeps the cursor that it was caught up with.',
+    edits: [
+      edit(
+        'device/intake',
+        `this.turns.change({ kind: 'cursor', cursor: caughtUpCursor(this.state.cursor, cursor) });`,
+        `this.turns.change({ kind: 'cursor', cursor: { ...cursor, sequence: cursor.sequence + 1 } });`,
+      ),
+    ],
+  },
+  {
+    name: 'no-de-duplication-of-groups',
+    rule: 'The device removes duplicates of groups by message id too.',
+    edits: [edit('device/intake', '!target || this.state.knows(frame.id)', '!target')],
+  },
+]

@@ -1,0 +1,19 @@
+/** A deliberate break: what it does to the rules, and the text to replace in the compiled tree. */
+export interface Mutation {
+  name: string
+  /** The rule that it breaks. */
+  rule: string
+  edits: Edit[]
+}
+
+export interface Edit {
+  /** Below dist/. */
+  file: string
+  /** Has to be there exactly once. */
+  find: string
+  replace: string
+}
+
+export function edit(file: string, find: string, replace: string): Edit {
+  return { file: `src/${file}.js`, find, replace }
+}

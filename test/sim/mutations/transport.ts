@@ -1,0 +1,140 @@
+/** Breaks of sessions, handshakes, audits and settlements. */
+import { edit, type Mutation } from './mutation.js'
+
+const SESSIONS = 'store/sessions'
+const HANDSHAKE = 'transport/handshake'
+const SESSION = 'transport/session'
+const AUDIT = 'transport/audit'
+
+export const transportMutations: Mutation[] = [
+  {
+    name: 'close-without-compare-and-set',
+    rule: 'A tombstone is written only over the very session that ended.',
+    edits: [
+      edit(SESSIONS, 'live: false, atMs: this.clock.now() }), revision);', 'live: false, atMs: this.clock.now() }));'),
+    ],
+  },
+  {
+    name: 'number-of-the-server',
+    rule: "A session is fenced by the device's own connection number.",
+    edits: [edit(SESSIONS, '        return owner.connection > stored.connection;', '        return true;')],
+  },
+  {
+    name: 'registered-after-written',
+    rule: "A worker knows a socket as the device's before it writes the session.",
+    edits: [
+      edit(HANDSHAKE, '        registry.add(session);', ''),
+      edit(
+        HANDSHAKE,
+        `            if (!claim)
+                return;`,
+        `            if (!claim)
+                return;
+            this.parts.registry.add(session);`,
+      ),
+    ],
+  },
+  {
+    name: 'no-read-after-the-session-write',
+    rule: 'Every session write is followed by a read of PARKED.',
+    edits: [edit(HANDSHAKE, '                catchUps.read(session.device),', '                Promise.resolve([]),')],
+  },
+  {
+    name: 'read-before-the-session-write',
+    rule: 'The read of PARKED comes after the session write is confirmed.',
+    edits: [
+      edit(
+        HANDSHAKE,
+        '            const claim = await this.claim(session, belief);',
+        `            const early = await catchUps.read(session.device);
+            const claim = await this.claim(session, belief);`,
+      ),
+      edit(HANDSHAKE, '                catchUps.read(session.device),', '                early,'),
+    ],
+  },
+  {
+    name: 'catch-up-mark-ignored',
+    rule: 'A request to catch up during a catch-up sets a mark: read again before going live.',
+    edits: [
+      edit(
+        SESSION,
+        `                this.arrears.marked = true;
+                //`,
+        `                //`,
+      ),
+      edit(
+        SESSION,
+        `                if (this.isAllSent(this.arrears))
+                    this.read(this.arrears);
+                return;`,
+        `                return;`,
+      ),
+    ],
+  },
+  {
+    name: 'catch-up-ignored',
+    rule: 'A worker that confirms a catch-up reads the queue.',
+    edits: [edit('transport/downlink', '                session.catchUp();', '')],
+  },
+  {
+    name: 'live-while-catching-up',
+    rule: 'Live sends to a device wait while it is being caught up.',
+    edits: [
+      edit(
+        SESSION,
+        `        else if (this.arrears)
+            this.hold(`,
+        `        else if (this.state === 'claiming' || this.state === 'reading')
+            this.hold(`,
+      ),
+    ],
+  },
+  {
+    name: 'audit-off',
+    rule: 'Workers audit their sessions against the table.',
+    edits: [edit(AUDIT, '    slice() {', '    slice() {\n        if (this) return;')],
+  },
+  {
+    name: 'audit-claims-without-reading',
+    rule: 'A session that is written again is followed by a read of PARKED.',
+    edits: [edit(AUDIT, '                session.catchUp();', '')],
+  },
+  {
+    name: 'settlement-not-repeated',
+    rule: 'A worker repeats the outcomes of parked records until settle confirmed.',
+    edits: [
+      edit(
+        'transport/uplink',
+        `            this.options.onError('settle', error);`,
+        `            this.options.onError('settle', error);
+            for (const item of batch.values()) this.settles.delete(settleKey(item));`,
+      ),
+    ],
+  },
+  {
+    name: 'settlement-never-sent',
+    rule: 'An acknowledged parked record is settled.',
+    edits: [
+      edit(
+        SESSION,
+        `                for (const parked of entry.parked)
+                    this.settle(parked);`,
+        `                for (const _ of entry.parked)
+                    ;`,
+      ),
+    ],
+  },
+  {
+    name: 'duplicate-loses-its-record',
+    rule: 'A record of a message that is in flight already is settled with its acknowledgement.',
+    edits: [edit(SESSION, `                sent.parked.push(refOf(entry));`, '                void entry;')],
+  },
+  {
+    name: 'gap-count-without-mark',
+    rule: 'A GAP is told once for each state of a queue.',
+    edits: [
+      edit('device/intake', 'const fresh = mark ? newInGap(this.state.gap, mark) : count;', 'const fresh = count;'),
+      edit(SESSION, '            this.gap = gap.mark;', ''),
+    ],
+  },
+]
