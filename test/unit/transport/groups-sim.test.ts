@@ -22,7 +22,7 @@ import type { SimClient } from '../../sim/client.js'
 import { SimFabric } from '../../sim/fabric.js'
 import { type DeviceEnd, SimSockets } from './sim-sockets.js'
 
-const SEEDS = Number(process.env.SIM_SEEDS ?? 100)
+const SEEDS = Number(process.env.SIM_SEEDS ?? 40)
 const STEPS = 60
 const TOPICS = ['a', 'b', 'c']
 const ISSUER = 'sim'
