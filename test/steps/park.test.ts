@@ -3,6 +3,7 @@ import type { StoredMessage } from '../../protocol/envelope.js'
 import { MessageIdSource, partitionOf } from '../../protocol/message-id.js'
 import { Parker } from '../../src/core/steps/park.js'
 import type { Fabric } from '../../src/fabric/fabric.js'
+import { silentLogger } from '../../src/observe/log.js'
 import { EventLog } from '../../src/store/events.js'
 import { ExpiryLog } from '../../src/store/expiry.js'
 import { ParkedQueue } from '../../src/store/parked.js'
@@ -23,7 +24,11 @@ function setUp(parkedMax = LIMIT) {
     const events = new EventLog(fabric, SPLIT, `run${++runs}`)
     const queue = new ParkedQueue(fabric, SPLIT)
     const expiry = new ExpiryLog(fabric, 10_000)
-    return { events, queue, parker: new Parker({ clock: sim.clock, queue, events, expiry, parkedMax }) }
+    return {
+      events,
+      queue,
+      parker: new Parker({ clock: sim.clock, log: silentLogger, queue, events, expiry, parkedMax }),
+    }
   }
   const message = (changes: Partial<StoredMessage> = {}): StoredMessage => {
     const id = ids.next(partitionOf(DEVICE))

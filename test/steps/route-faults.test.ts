@@ -216,6 +216,27 @@ t.test('a message behind one that is being parked waits for it', async (t) => {
   t.match(await place.run(core.final(second ?? 0n)), { kind: 'delivered' })
 })
 
+t.test('what is refused is not parked before what is older and still out', async (t) => {
+  for (const many of [3, 100]) {
+    const place = new SimInstallation()
+    const worker = place.worker()
+    const core = await place.core()
+    const device = deviceName(16)
+    await place.run(worker.connect(device))
+    // The first two are in the window of a device that does not answer; for the rest there is no room.
+    worker.onItem = () => (worker.items.length <= 2 ? 'silent' : Outcome.WINDOW_FULL)
+    const ids: bigint[] = []
+    for (let n = 0; n < many; n++) ids.push((await place.run(core.accept(command([device])))).id)
+    await place.run(Promise.all(ids.map((id) => core.acknowledged(device, id))))
+    const queue = await place.run(core.queue.walk(device))
+    t.same(
+      queue.map((entry) => entry.record.message.id),
+      ids,
+      `${many} messages`,
+    )
+  }
+})
+
 t.test('a dead worker is not waited for', async (t) => {
   const place = new SimInstallation()
   const worker = place.worker()

@@ -84,7 +84,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       events,
       sessions,
       liveness,
-      parker: new Parker({ clock, queue, events, expiry, parkedMax: settings.parkedMax }),
+      parker: new Parker({ clock, log, queue, events, expiry, parkedMax: settings.parkedMax }),
       secondLook: new SecondLook(fabric.bus, sessions, liveness, settings.controlTimeoutMs),
     })
     await router.start()

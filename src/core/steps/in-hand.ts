@@ -35,6 +35,9 @@ export interface Target {
 export class InHand {
   private readonly targets = new Map<bigint, Target>()
   private readonly live = new Map<bigint, Target>()
+  /** What is out, by device; and who waits for some of it to come back. */
+  private readonly out = new Map<string, Set<Target>>()
+  private readonly waiting = new Map<string, () => void>()
 
   get size(): number {
     return this.targets.size
@@ -51,7 +54,7 @@ export class InHand {
   /** Done with it, one way or the other. */
   release(target: Target): void {
     this.targets.delete(target.message.id)
-    this.live.delete(target.message.id)
+    this.notOut(target)
   }
 
   /** Sent to a worker: last in the order of the sweep. */
@@ -59,12 +62,39 @@ export class InHand {
     target.state = 'live'
     this.live.delete(target.message.id)
     this.live.set(target.message.id, target)
+    const { device } = target.message
+    const out = this.out.get(device)
+    if (out) out.add(target)
+    else this.out.set(device, new Set([target]))
   }
 
   /** No longer waiting for a worker's word. */
   back(target: Target, state: 'lane' | 'ending'): void {
     target.state = state
-    this.live.delete(target.message.id)
+    this.notOut(target)
+  }
+
+  /** Those of its device that are out and were accepted before it, oldest first. */
+  olderOut(target: Target): Target[] {
+    const older = [...(this.out.get(target.message.device) ?? [])].filter((other) => isOlder(other, target))
+    return older.sort(inOrder)
+  }
+
+  /** Resolves when something of the device that was out is not out any more. One may wait for each device. */
+  someBack(device: string): Promise<void> {
+    return new Promise((resolve) => {
+      this.waiting.set(device, resolve)
+    })
+  }
+
+  private notOut(target: Target): void {
+    if (!this.live.delete(target.message.id)) return
+    const { device } = target.message
+    const out = this.out.get(device)
+    out?.delete(target)
+    if (out?.size === 0) this.out.delete(device)
+    this.waiting.get(device)?.()
+    this.waiting.delete(device)
   }
 
   /** Those sent at or before a sweep, oldest first. */
@@ -90,3 +120,10 @@ export class InHand {
     return [...this.targets.values()]
   }
 }
+
+/** In the order in which they were accepted: that of their stream. */
+export function inOrder(a: Target, b: Target): number {
+  return a.delivery.sequence - b.delivery.sequence
+}
+
+const isOlder = (a: Target, b: Target) => inOrder(a, b) < 0

@@ -46,3 +46,9 @@ export class Lanes<T> {
     this.lanes.delete(device)
   }
 }
+
+/** Takes from the front of a queue what is like that. */
+export function takeFirst<T>(queue: T[], isWanted: (item: T) => boolean): T[] {
+  const end = queue.findIndex((item) => !isWanted(item))
+  return queue.splice(0, end < 0 ? queue.length : end)
+}

@@ -8,12 +8,14 @@
 import type { ParkedRecord, StoredMessage } from '../../../protocol/envelope.js'
 import type { Clock } from '../../clock.js'
 import { FabricError } from '../../fabric/fabric.js'
+import type { Logger } from '../../observe/log.js'
 import type { EventLog, FinalKind } from '../../store/events.js'
 import type { ExpiryLog } from '../../store/expiry.js'
 import { type ParkedEntry, type ParkedQueue, successor } from '../../store/parked.js'
 
 export interface ParkOptions {
   clock: Clock
+  log: Logger
   queue: ParkedQueue
   events: EventLog
   expiry: ExpiryLog
@@ -81,6 +83,16 @@ export class Parker {
     const finals = await Promise.all(messages.map((message) => this.options.events.readFinal(message.id)))
     const ended = messages.filter((_, index) => finals[index] !== null)
     await this.withdraw(device, ended)
+  }
+
+  /** For the trace. It decides nothing, so what the store does not take is left out. */
+  async tell({ id }: StoredMessage, why: string): Promise<void> {
+    const { clock, events, log } = this.options
+    try {
+      await events.trace(id, { step: 'parked', atMs: clock.now(), reason: why })
+    } catch (error) {
+      log.debug({ error, id }, 'the trace of a message has a gap')
+    }
   }
 
   private scheduleExpiry(message: StoredMessage, parkedSequence: number): Promise<void> {

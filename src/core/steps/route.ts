@@ -22,8 +22,8 @@ import type { Logger } from '../../observe/log.js'
 import type { EventLog, FinalKind } from '../../store/events.js'
 import type { SessionEntry } from '../../store/sessions.js'
 import type { CoreSettings } from '../settings.js'
-import { InHand, type Target } from './in-hand.js'
-import { Lanes } from './lanes.js'
+import { InHand, inOrder, type Target } from './in-hand.js'
+import { Lanes, takeFirst } from './lanes.js'
 import { isExpired, isOnlyNow, onlyNowReason } from './only-now.js'
 import type { Parker } from './park.js'
 import type { Liveness, SecondLook, SessionLookup } from './second-look.js'
@@ -49,6 +49,8 @@ export interface RouterOptions {
 const DURABLE = 'route'
 /** A record of a later version waits for a router that knows it. */
 const UNREADABLE_RETRY_MS = 30_000
+/** Most messages of one device that wait for older ones to come back; more, and the older ones are parked as well. */
+const BEHIND_MAX = 64
 
 export class Router {
   private readonly inHand = new InHand()
@@ -96,11 +98,6 @@ export class Router {
     for (const target of this.inHand.all()) this.giveBack(target)
     await this.lanes.idle()
     await Promise.all(this.endings)
-  }
-
-  /** Messages in hand, for tests and metrics. */
-  get pending(): number {
-    return this.inHand.size
   }
 
   // ---- from JetStream -------------------------------------------------------------------------
@@ -234,13 +231,29 @@ export class Router {
     if (!head) return
     try {
       if (this.stopping) for (const target of queue.splice(0)) this.giveBack(target)
+      else if (head.session && this.inHand.olderOut(head).length > 0) await this.waitForOlder(head, queue)
       else if (head.next === 'send') await this.findSession(device, queue)
-      else await this.parkAll(device, takeWhile(queue, 'park'))
+      else
+        await this.parkAll(
+          device,
+          takeFirst(queue, (target) => target.next === 'park'),
+        )
     } catch (error) {
       // A fault of ours, not of the store: what is concerned comes again.
       this.options.log.error({ error, device }, 'a lane failed')
       for (const target of queue.splice(0)) this.giveBack(target)
     }
+  }
+
+  /**
+   * A message that came back undelivered waits for the older ones that are still out at a worker: were it parked before
+   * them, and they after it, the device would get them in that order. They come back within silentMs, or now, where
+   * too much stands behind.
+   */
+  private async waitForOlder(head: Target, queue: Target[]): Promise<void> {
+    if (queue.length > BEHIND_MAX) for (const older of this.inHand.olderOut(head)) this.toLane(older, 'slow')
+    else await this.inHand.someBack(head.message.device)
+    queue.sort(inOrder)
   }
 
   /** Sends what waits for the session; where there is none, leaves everything in the lane to be parked. */
@@ -251,7 +264,7 @@ export class Router {
       found = (moved ? undefined : this.cached(device)) ?? (await this.look(device, moved))
     } catch (error) {
       this.options.log.debug({ error, device }, 'a session can not be looked up')
-      for (const target of takeWhile(queue, 'send')) this.giveBack(target)
+      for (const target of takeFirst(queue, (target) => target.next === 'send')) this.giveBack(target)
       return
     }
     // From here on nothing is awaited: no later message of the device can come between.
@@ -302,7 +315,9 @@ export class Router {
       const replaced = owed.filter((_, index) => results[index] === 'replaced')
       for (const target of replaced) this.end(target, 'collapsed', '', clock.now())
       const parked = owed.filter((_, index) => results[index] !== 'replaced')
-      const told = owed.filter((_, index) => results[index] === 'parked').map((target) => this.tellParked(target))
+      const told = owed
+        .filter((_, index) => results[index] === 'parked')
+        .map(({ message, why }) => parker.tell(message, why))
       // What has ended is looked after as well: another router may have put a copy of it into the queue just now.
       const [seen] = await Promise.all([secondLook.isSeen(device), ...told])
       for (const target of [...parked, ...over]) this.finishParking(target, seen)
@@ -320,17 +335,6 @@ export class Router {
         return [target, (await this.options.events.readFinal(target.message.id)) !== null]
       }),
     )
-  }
-
-  /** For the trace. It decides nothing, so what the store does not take is left out. */
-  private async tellParked(target: Target): Promise<void> {
-    const { clock, events, log } = this.options
-    const { id } = target.message
-    try {
-      await events.trace(id, { step: 'parked', atMs: clock.now(), reason: target.why })
-    } catch (error) {
-      log.debug({ error, id }, 'the trace of a message has a gap')
-    }
   }
 
   private finishParking(target: Target, seen: boolean): void {
@@ -391,9 +395,3 @@ const isStored = (append: Promise<void>) =>
     () => true,
     () => false,
   )
-
-/** Takes from the front of a lane what wants the same. */
-function takeWhile(queue: Target[], next: Target['next']): Target[] {
-  const end = queue.findIndex((target) => target.next !== next)
-  return queue.splice(0, end < 0 ? queue.length : end)
-}
