@@ -79,7 +79,8 @@ function tell(result: Result): void {
 }
 
 function say(text: string): void {
-  process.stderr.write(`faults: ${text}\n`)
+  const seconds = (performance.now() / 1000).toFixed(1)
+  process.stderr.write(`faults: ${seconds.padStart(6)} ${text}\n`)
 }
 
 await program.parseAsync().catch(async (error: unknown) => {
