@@ -1,0 +1,43 @@
+/** The address of a connection is that of its peer, whatever a PROXY header in front of its upgrade says. */
+import t from 'tap'
+import { Close } from '../../protocol/close-codes.js'
+import { Listener } from '../../src/transport/listener.js'
+import { streamOf } from './chance.js'
+import { proxyHeaders } from './http.js'
+import { upgradeRequest } from './websocket.js'
+import { Wire } from './wire.js'
+
+const SEED = 4
+
+t.test('a PROXY header of a stranger is not believed', async (t) => {
+  const addresses: string[] = []
+  const listener = new Listener({
+    ...{ host: '127.0.0.1', port: 0, tlsCertificate: '', tlsKey: '', backpressureBytesMax: 65_536 },
+    onError: (what, error) => t.fail(`${what}: ${String(error)}`),
+  })
+  t.teardown(() => listener.close())
+  const port = await listener.listen({
+    admit: (address) => {
+      addresses.push(address)
+      return null
+    },
+    opened: (socket) => socket.end(Close.going_away.code, ''),
+    message: () => undefined,
+    drained: () => undefined,
+    closed: () => undefined,
+  })
+  const random = streamOf(SEED, 0)
+  for (const [name, make] of Object.entries(proxyHeaders)) {
+    const header = make(random)
+    const wire = new Wire({ host: '127.0.0.1', port }, '127.0.0.1')
+    wire.write(typeof header === 'string' ? Buffer.from(header) : header)
+    wire.write(upgradeRequest(random))
+    await wire.until(() => wire.end !== null || wire.status > 0, 300)
+    wire.leave()
+    t.ok(
+      addresses.every((address) => address === '127.0.0.1'),
+      `${name}: ${addresses.join()}`,
+    )
+  }
+  t.ok(addresses.length > 0, 'some were upgraded')
+})
