@@ -1,6 +1,7 @@
 /** What the API says once everything is quiet: counters of the projects, and the end of what is not at an app. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Api, each } from '../../bench/demo/api.js'
+import { INGRESS_STREAM } from '../../protocol/subjects.js'
 import type { Afterwards, AppRecord, AttemptRecord } from './records.js'
 import type { Rig } from './rig.js'
 
@@ -9,12 +10,12 @@ const WIDTH = 8
 
 const apiOf = ({ system, tokens }: Rig, project: string) => new Api(system.httpUrl, project, tokens[project] ?? '')
 
-/** Waits until every target of every project has its end, or the time is up. Gives what is pending then. */
+/** Waits until all publishers' records are taken and every target has its end, or the time is up. Gives what is pending then. */
 export async function nothingPending(rig: Rig, timeoutMs: number): Promise<number> {
   const until = Date.now() + timeoutMs
   for (;;) {
     const totals = await totalsOf(rig)
-    let pending = 0
+    let pending = (await rig.admin.log(INGRESS_STREAM).state()).messages
     for (const total of totals.values()) pending += total.pending ?? 0
     if (pending === 0 || Date.now() > until) return pending
     await sleep(EVERY_MS)

@@ -65,6 +65,7 @@ function hasty(by: number): { settings: Overrides; ackWaitMs: number } {
         ...{ ackWaitMs, silentMs: ms(5_000), leaseMs: ms(3_000) },
         ...{ controlTimeoutMs: ms(2_000), retryMs: ms(1_000), expiryBucketMs: ms(10_000) },
       },
+      ingress: { ackWaitMs, retryMs: ms(1_000) },
       transport: { drainMs: ms(10_000), drainGraceMs: ms(2_000), settleRepeatMs: ms(1_000), auditMs: ms(60_000) },
     },
   }
@@ -102,7 +103,7 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
     await rig.driver.call('quiet', undefined)
     await rig.driver.call('restartDevices', undefined)
     const pending = await nothingPending(rig, PENDING_MS_MAX)
-    if (pending > 0) trouble.push(`conservation: ${pending} targets are still pending`)
+    if (pending > 0) trouble.push(`conservation: ${pending} targets or records of publishers are still pending`)
     await sleep(ackWaitMs * REDELIVERIES)
     // What was dropped meanwhile is told at connect.
     await rig.driver.call('restartDevices', undefined)
