@@ -41,7 +41,9 @@ export class SimDisk {
         lastMs = Math.max(now + between(this.random, WRITE_MS), lastMs)
         host.clock.after(lastMs - now, () => done(this.commit(write)))
       },
-      close: async () => {},
+      close: async () => {
+        for (const write of this.pending.splice(0)) this.durable.push(...write)
+      },
     }
   }
 
