@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { CommandError } from '../context.js'
@@ -23,7 +24,7 @@ export async function claimPorts(wishes: readonly PortWish[]): Promise<number[]>
   for (const wish of wishes) {
     const twin = wishes.findIndex(({ port }, index) => port !== 0 && port === wish.port && index < ports.length)
     if (twin >= 0) problems.push(`${wish.setting} and ${wishes[twin]?.setting} are both ${wish.port}`)
-    const found = await probe(wish)
+    const found = wish.port === 0 ? await anyFree(wish, ports) : await probe(wish)
     if (typeof found === 'number') ports.push(found)
     else {
       ports.push(wish.port)
@@ -32,6 +33,22 @@ export async function claimPorts(wishes: readonly PortWish[]): Promise<number[]>
   }
   if (problems.length > 0) throw new CommandError(problems.join('\nborealis: '))
   return ports
+}
+
+/**
+ * Below the ports that kernels give to outgoing connections (32768 and up on Linux): one of those could be gone again
+ * before the part listens on it.
+ */
+const anyFrom = 15_000
+const anyBelow = 32_000
+const anyAttempts = 50
+
+async function anyFree(wish: PortWish, chosen: readonly number[]): Promise<number | string> {
+  for (let attempt = 1; attempt <= anyAttempts; attempt++) {
+    const port = randomInt(anyFrom, anyBelow)
+    if (!chosen.includes(port) && (await probe({ ...wish, port })) === port) return port
+  }
+  return `no free port of ${wish.host} was found in ${anyAttempts} attempts`
 }
 
 async function probe({ host, port }: PortWish): Promise<number | string> {
