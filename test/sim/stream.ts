@@ -8,6 +8,8 @@ const RECORD_BYTES = 38
 
 export class SimStream {
   lastSequence = 0
+  /** Deletions that a kill -9 undid. */
+  undoneCount = 0
   /** In order of sequence. */
   #records = new Map<number, LogRecord>()
   readonly #sequences = new Map<string, number[]>()
@@ -107,6 +109,7 @@ export class SimStream {
     const undone = this.#deleted.filter(({ atMs }) => nowMs - atMs < UNSYNCED_MS && random() < probability)
     this.#deleted = []
     if (undone.length === 0) return
+    this.undoneCount += undone.length
     for (const { record } of undone) this.#insert(record)
     this.#records = new Map([...this.#records].sort(([a], [b]) => a - b))
   }
