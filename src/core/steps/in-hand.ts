@@ -76,8 +76,8 @@ export class InHand {
 
   /** Those of its device that are out and were accepted before it, oldest first. */
   olderOut(target: Target): Target[] {
-    const older = [...(this.out.get(target.message.device) ?? [])].filter((other) => isOlder(other, target))
-    return older.sort(inOrder)
+    const out = this.out.get(target.message.device)
+    return out ? [...out].filter((other) => isOlder(other, target)).sort(inOrder) : []
   }
 
   /** Resolves when something of the device that was out is not out any more. One may wait for each device. */

@@ -231,18 +231,21 @@ export class Router {
     if (!head) return
     try {
       if (this.stopping) for (const target of queue.splice(0)) this.giveBack(target)
-      else if (head.session && this.inHand.olderOut(head).length > 0) await this.waitForOlder(head, queue)
+      else if (this.mustWait(head)) await this.waitForOlder(head, queue)
       else if (head.next === 'send') await this.findSession(device, queue)
-      else
-        await this.parkAll(
-          device,
-          takeFirst(queue, (target) => target.next === 'park'),
-        )
+      else {
+        const next = takeFirst(queue, (target) => target.next === 'park' && !this.mustWait(target))
+        await this.parkAll(device, next)
+      }
     } catch (error) {
       // A fault of ours, not of the store: what is concerned comes again.
       this.options.log.error({ error, device }, 'a lane failed')
       for (const target of queue.splice(0)) this.giveBack(target)
     }
+  }
+
+  private mustWait(target: Target): boolean {
+    return (target.next === 'park' || target.session !== null) && this.inHand.olderOut(target).length > 0
   }
 
   /**
