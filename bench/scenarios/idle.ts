@@ -37,7 +37,8 @@ const Result = Type.Object({
   /** Least squares over the steps: the process's own size falls out. */
   serverRssBytesPerConnection: Type.Number(),
   bareRssBytesPerConnection: Type.Number(),
-  ratioToBare: Type.Number(),
+  /** Null: so few connections that the bare side did not grow by anything that can be measured. */
+  ratioToBare: Type.Union([Type.Number(), Type.Null()]),
   /** One end of a connection; both ends are on this machine. */
   kernelBytesPerConnection: Type.Number(),
   generatorRssBytesPerConnection: Type.Number(),
@@ -97,7 +98,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
     connectsPerSecond: Math.round(options.connections / ramp.seconds),
     serverRssBytesPerConnection: Math.round(ramp.bytesEach),
     bareRssBytesPerConnection: Math.round(bareRamp.bytesEach),
-    ratioToBare: significant(ramp.bytesEach / bareRamp.bytesEach, 3),
+    ratioToBare: bareRamp.bytesEach > 0 ? significant(ramp.bytesEach / bareRamp.bytesEach, 3) : null,
     kernelBytesPerConnection: Math.round(kernel),
     generatorRssBytesPerConnection: Math.round(generatorEach),
     idleCores: significant(idleCores, 3),
