@@ -30,6 +30,7 @@ export class Wire {
   /** Set once `ended` is settled. */
   end: End | null = null
   private readonly socket: Socket
+  private isShut = false
   private rest: Buffer = NO_BYTES
   private readonly position: FramePosition = { opcode: 0, start: 0, end: 0 }
   private settle: (end: End) => void = () => undefined
@@ -56,6 +57,7 @@ export class Wire {
 
   /** Half a close: no more is sent, and what comes is still read. */
   shut(): void {
+    this.isShut = true
     this.socket.end()
   }
 
@@ -65,7 +67,9 @@ export class Wire {
 
   /** Away without a word, leaving nothing behind in the kernel. */
   leave(): void {
-    this.socket.resetAndDestroy()
+    // Node 20 never closes a socket that is reset while its shutdown is under way, and then spins at exit for ever.
+    if (this.isShut || this.socket.connecting) this.socket.destroy()
+    else this.socket.resetAndDestroy()
     this.finish(CUT)
   }
 
