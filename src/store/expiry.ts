@@ -3,6 +3,7 @@
  * due. An entry names a message and its device; it outlives the parked record and any process.
  */
 import { Packr } from 'msgpackr'
+import type { StoredMessage } from '../../protocol/envelope.js'
 import { partitionOf } from '../../protocol/message-id.js'
 import { EXPIRY_STREAM, expirySubject } from '../../protocol/subjects.js'
 import { type Fabric, FabricError, type Log } from '../fabric/fabric.js'
@@ -48,6 +49,12 @@ export class ExpiryLog {
     const { id, device, project, application, expiresAtMs, parkedSequence } = entry
     const body = packr.pack([VERSION, id, device, project, application, expiresAtMs, parkedSequence])
     await this.log.append(expirySubject(bucket, partitionOf(device)), body)
+  }
+
+  /** Notes when a message that was parked at a sequence expires. */
+  addParked(m: StoredMessage, parkedSequence: number, nowMs: number): Promise<void> {
+    const { id, device, project, application, expiresAtMs } = m
+    return this.add({ id, device, project, application, expiresAtMs, parkedSequence }, nowMs)
   }
 
   /** The next entry of a bucket (of any, where that is null) from a sequence on. */

@@ -7,7 +7,12 @@
  * - whatever is taken out of the middle is followed by a record that lists the survivors in `older`, so that the
  *   walk never depends on a record that is gone. Deleting from the old end needs no list.
  */
-import { decodeParkedRecord, encodeParkedRecord, type ParkedRecord } from '../../protocol/envelope.js'
+import {
+  decodeParkedRecord,
+  encodeParkedRecord,
+  type ParkedRecord,
+  type StoredMessage,
+} from '../../protocol/envelope.js'
 import { parkedStream, parkedSubject } from '../../protocol/subjects.js'
 import { type Fabric, FabricError, type LogRecord } from '../fabric/fabric.js'
 import { SplitLog } from './split.js'
@@ -24,7 +29,15 @@ const RACES_MAX = 16
 export class ParkedQueue {
   private readonly logs: SplitLog
 
-  constructor(fabric: Fabric, split: number) {
+  /**
+   * @param onMoved told of each record that remove() makes, before it deletes the one that this is a copy of: the core
+   *   notes when it expires, so that a killed nats-server that brings it back leaves nothing for ever.
+   */
+  constructor(
+    fabric: Fabric,
+    split: number,
+    private readonly onMoved: (message: StoredMessage, sequence: number) => Promise<void> = async () => undefined,
+  ) {
     this.logs = new SplitLog(fabric, parkedStream, split)
   }
 
@@ -146,7 +159,9 @@ export class ParkedQueue {
       if (youngest && !fromOldEnd) {
         const { message } = youngest.record
         const copy = successor(newest.record, message, survivors.slice(0, -1), nowMs)
-        if ((await this.tryAppend(device, copy, newest.sequence)) === null) continue
+        const sequence = await this.tryAppend(device, copy, newest.sequence)
+        if (sequence === null) continue
+        await this.onMoved(message, sequence)
         doomed.push(youngest)
       }
       const missed = await this.delete(

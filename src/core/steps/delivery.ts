@@ -55,8 +55,8 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   // Unique to this run: names its routers, its leases and its writes.
   const run = `${clock.now().toString(36)}-${Math.floor(random() * 0xffff_ffff).toString(36)}`
   const events = new EventLog(fabric, split, run)
-  const queue = new ParkedQueue(fabric, split)
   const expiry = new ExpiryLog(fabric, settings.expiryBucketMs)
+  const queue = new ParkedQueue(fabric, split, (m, sequence) => expiry.addParked(m, sequence, clock.now()))
   const counters = new CounterStore(fabric)
   const finder = new MessageFinder(fabric, split, events)
   const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }

@@ -96,9 +96,7 @@ export class Parker {
   }
 
   private scheduleExpiry(message: StoredMessage, parkedSequence: number): Promise<void> {
-    const { id, device, project, application, expiresAtMs } = message
-    const entry = { id, device, project, application, expiresAtMs, parkedSequence }
-    return this.options.expiry.add(entry, this.options.clock.now())
+    return this.options.expiry.addParked(message, parkedSequence, this.options.clock.now())
   }
 
   private async place(device: string, message: StoredMessage, again: boolean, known: ParkedEntry | null | undefined) {
