@@ -29,12 +29,16 @@ export const LONG_MS = 86_400_000 * 7
 /** An HTTP client's patience. */
 const PATIENCE_MS = 8_000
 const ATTEMPTS_MAX = 3
+/** Of whoever sends when all is healed. */
+const PROBER = 99
 /** A request to a core, one way. */
 const HTTP_MS = 2
 
 export class AppServer {
   readonly sent: Sent[] = []
+  private readonly byTitle = new Map<string, Sent>()
   private open = 0
+  private composed = 0
 
   constructor(
     private readonly world: WorldParts,
@@ -47,6 +51,10 @@ export class AppServer {
     return this.open === 0
   }
 
+  named(title: string): Sent | undefined {
+    return this.byTitle.get(title)
+  }
+
   /** One producer: one message after the other. */
   async produce(producer: number, untilMs: number): Promise<void> {
     const { clock, random, plan } = this.world
@@ -56,6 +64,14 @@ export class AppServer {
       const sent = this.compose(producer, project)
       if (sent) await this.send(sent)
     }
+  }
+
+  /** One message for every registration. */
+  async probe(): Promise<void> {
+    const known = this.devices.flatMap((device) => device.registrations)
+    await Promise.all(
+      known.map((target) => this.send({ ...this.blank(PROBER, target.project), targets: [target], ttlMs: LONG_MS })),
+    )
   }
 
   async cancelSome(): Promise<void> {
@@ -70,36 +86,35 @@ export class AppServer {
   }
 
   private compose(producer: number, project: string): Sent | null {
-    const { random, clock } = this.world
+    const { random } = this.world
     const some = <T>(values: readonly T[]): T => values[between(random, [0, values.length - 1])] as T
     const known = this.devices.flatMap((device) => device.registrations).filter((r) => r.project === project)
     if (known.length === 0) return null
     const kind = some(['device', 'device', 'device', 'devices', 'topic', 'app'] as const)
-    const n = this.sent.length + 1
     const sent: Sent = {
-      n,
-      producer,
-      project,
+      ...this.blank(producer, project),
       targets: kind === 'device' ? [some(known)] : kind === 'devices' ? known.filter(() => random() < 0.7) : [],
-      group: null,
       ttlMs: some([LONG_MS, LONG_MS, LONG_MS, LONG_MS, 0, between(random, [200, 9_000])]),
-      title: `m${n}`,
-      body: `${project} ${n} ${Math.floor(random() * 1e9).toString(36)}`,
       collapseKey: random() < 0.15 ? some(['a', 'b']) : '',
-      calledAtMs: clock.now(),
-      accepted: null,
-      cancelled: false,
     }
     if (kind === 'topic') sent.group = { kind, name: some(['t1', 't2']) }
     if (kind === 'app') sent.group = { kind, name: applicationOf(project) }
-    if (!sent.group && sent.targets.length === 0) return null
-    this.sent.push(sent)
-    return sent
+    return sent.group || sent.targets.length > 0 ? sent : null
+  }
+
+  private blank(producer: number, project: string): Sent {
+    const { random, clock } = this.world
+    const n = ++this.composed
+    const body = `${project} ${n} ${Math.floor(random() * 1e9).toString(36)}`
+    const sent = { n, producer, project, targets: [], group: null, ttlMs: 0, title: `m${n}`, body, collapseKey: '' }
+    return { ...sent, calledAtMs: clock.now(), accepted: null, cancelled: false }
   }
 
   private async send(sent: Sent): Promise<void> {
     const { random, trace } = this.world
     const { group, targets } = sent
+    this.sent.push(sent)
+    this.byTitle.set(sent.title, sent)
     const command: AcceptCommand = {
       project: sent.project,
       type: group ? (group.kind === 'app' ? 'application' : 'topic') : targets.length === 1 ? 'device' : 'devices',

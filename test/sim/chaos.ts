@@ -50,6 +50,7 @@ const ROUGH: typeof GENTLE = [
         (client) => client.heal(),
       ),
   ],
+  [2, 'devices move', (world) => moveDevices(world)],
   [3, 'connection lost', (world) => pick(world, world.clients)?.cutOff()],
   [1, 'server stops', (world) => restartServer(world, false)],
   [1, 'server is killed', (world) => restartServer(world, true)],
@@ -142,6 +143,17 @@ function during(world: World, msMax: number, begin: (c: SimClient) => void, end:
   world.trace.add('chaos', client.name)
   begin(client)
   later(world, msMax, () => end(client))
+}
+
+/** What the worker says to the server is late, and its devices are elsewhere by then. */
+function moveDevices(world: World): void {
+  const worker = pick(world, world.workers)
+  const { client } = worker ?? {}
+  if (!worker || !client) return
+  world.trace.add('chaos', worker.name)
+  client.partition()
+  for (const link of worker.links) link.cut()
+  later(world, SILENT_MS, () => client.heal())
 }
 
 function restartServer(world: World, kill: boolean): void {

@@ -83,7 +83,7 @@ function checkApp(world: World, device: SimDevice): void {
   const first = new Map<string, number>()
   for (const { notification, incarnation } of device.seen) {
     const { title, possibleDuplicate, registrationId, group } = notification
-    const sent = world.app.sent[Number(title.slice(1)) - 1]
+    const sent = world.app.named(title)
     if (!sent || sent.body !== notification.message) {
       world.fail('isolation', `${device.label} saw ${title}, which nobody sent like that`)
       continue
@@ -116,7 +116,7 @@ function isForGroup(device: SimDevice, sent: Sent, group: { kind: string; name: 
  */
 function checkGaps(world: World, fates: Fates): void {
   const parked = Array.from({ length: world.plan.split }, (_, i) => world.fabric.server.stream(parkedStream(i)))
-  const broughtBack = parked.reduce((sum, stream) => sum + stream.undoneCount, 0)
+  const broughtBack = parked.reduce((sum, stream) => sum + stream.undone.size, 0)
   for (const device of world.devices) {
     const overflows = device.gaps.filter((gap) => gap.reason === 'queue_overflow')
     const told = overflows.reduce((sum, gap) => sum + gap.count, 0)
@@ -132,7 +132,7 @@ function checkGaps(world: World, fates: Fates): void {
 function checkOrder(world: World, device: SimDevice): void {
   const newest = new Map<string, number>()
   for (const { notification } of device.seen) {
-    const sent = world.app.sent[Number(notification.title.slice(1)) - 1]
+    const sent = world.app.named(notification.title)
     if (!sent) continue
     const key = `${sent.producer} ${notification.registrationId ?? `${sent.group?.kind} ${sent.group?.name}`}`
     const before = newest.get(key) ?? 0

@@ -58,8 +58,9 @@ export function planOf(random: Random): Plan {
       ...CORE,
       leaseMs: 3_000,
       routePendingMax: some(4, 64, 1_000),
-      ackWaitMs: some(2_500, 6_000),
-      silentMs: some(400, 1_500),
+      // In a calm world nobody is silent: an app that is slow fills the window, which is no fault.
+      ackWaitMs: calm ? 90_000 : some(2_500, 6_000),
+      silentMs: calm ? 60_000 : some(400, 1_500),
       sweepMs: 200,
       batchItemsMax: some(2, 256),
       sessionsCachedMax: some(1, 1_000),
@@ -116,6 +117,7 @@ function messageFaults(random: Random): Partial<Faults> {
     redeliver: often(0.2),
     tailDelayMs: random() < 0.3 ? [0, 400] : [0, 0],
     staleRead: often(0.5),
+    staleMs: random() < 0.5 ? [1, 500] : [1, 4_000],
     undoDelete: often(1),
     reconnectMs: [50, 800],
   }

@@ -8,8 +8,8 @@ const RECORD_BYTES = 38
 
 export class SimStream {
   lastSequence = 0
-  /** Deletions that a kill -9 undid. */
-  undoneCount = 0
+  /** Deleted once, and brought back by a kill -9. */
+  readonly undone = new Set<number>()
   /** In order of sequence. */
   #records = new Map<number, LogRecord>()
   readonly #sequences = new Map<string, number[]>()
@@ -109,8 +109,10 @@ export class SimStream {
     const undone = this.#deleted.filter(({ atMs }) => nowMs - atMs < UNSYNCED_MS && random() < probability)
     this.#deleted = []
     if (undone.length === 0) return
-    this.undoneCount += undone.length
-    for (const { record } of undone) this.#insert(record)
+    for (const { record } of undone) {
+      this.#insert(record)
+      this.undone.add(record.sequence)
+    }
     this.#records = new Map([...this.#records].sort(([a], [b]) => a - b))
   }
 

@@ -96,8 +96,8 @@ export class World implements WorldParts {
     for (let producer = 0; producer < plan.producers; producer++) busy.push(app.produce(producer, untilMs))
     await clock.settle(Promise.all(busy))
     this.heal()
-    const restMs = clock.now() + REST_MS_MAX
-    while (!this.isAtRest() && clock.now() < restMs && !this.violation) await clock.run(LOOK_MS)
+    await this.rest()
+    if (!this.violation && this.isAtRest()) await this.probe()
     await clock.run(AFTER_REST_MS)
     if (!this.violation) await check(this)
     if (!this.violation) await this.outliveStrays()
@@ -132,6 +132,25 @@ export class World implements WorldParts {
   isAtRest(): boolean {
     const { owed } = leftOver(this.fabric.server, this.plan.split)
     return owed === null && this.app.isIdle && this.devices.every((device) => device.isIdle)
+  }
+
+  private async rest(): Promise<void> {
+    const { clock } = this
+    const untilMs = clock.now() + REST_MS_MAX
+    while (!this.isAtRest() && clock.now() < untilMs && !this.violation) await clock.run(LOOK_MS)
+  }
+
+  /** Devices that are connected get what is sent now: whatever happened left nothing wrong about where they are. */
+  private async probe(): Promise<void> {
+    const { clock, random, cores } = this
+    // New routers remember no session.
+    if (!this.plan.calm && random() < 0.5) {
+      for (const core of cores) core.crash(false)
+      for (const core of cores) core.start()
+      await clock.until(() => cores.some((core) => core.isUp), REST_MS_MAX)
+    }
+    await clock.settle(this.app.probe())
+    await this.rest()
   }
 
   /** What the expiry step has to sweep out is gone once every message has expired. */

@@ -11,6 +11,8 @@ const ROOT = join(DIST, '..')
 export interface MutatedTree {
   /** The run-child.js of the copy. */
   child: string
+  /** The compiled tests of the copy. */
+  tests: string
   remove(): void
 }
 
@@ -20,7 +22,7 @@ export function mutate(mutation: Mutation): MutatedTree {
   const remove = () => rmSync(folder, { recursive: true, force: true })
   try {
     const dist = join(folder, 'dist')
-    for (const part of ['protocol', 'src', 'test/sim']) cpSync(join(DIST, part), join(dist, part), { recursive: true })
+    for (const part of ['protocol', 'src', 'test']) cpSync(join(DIST, part), join(dist, part), { recursive: true })
     writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
     symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
     for (const { file, find, replace } of mutation.edits) {
@@ -33,7 +35,7 @@ export function mutate(mutation: Mutation): MutatedTree {
         text.replace(find, () => replace),
       )
     }
-    return { child: join(dist, 'test/sim/run-child.js'), remove }
+    return { child: join(dist, 'test/sim/run-child.js'), tests: join(dist, 'test'), remove }
   } catch (error) {
     remove()
     throw error

@@ -1,25 +1,28 @@
 /**
  * npm run mutants -- [--only NAME] [--seeds N] [--json FILE|-]
  *
- * Applies each deliberate break to a copy of the compiled tree and runs the simulation until it notices. Exit code 1: one
- * survived N seeds (600).
+ * Applies each deliberate break to a copy of the compiled tree and runs the simulation until it notices, and then the
+ * tests that the mutation names. Exit code 1: one survived N seeds (400) and its tests.
  */
+import { spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { runSeeds } from '../pool.js'
-import type { SeedViolation } from '../run.js'
 import { mutate } from './apply.js'
 import { mutations } from './index.js'
 import type { Mutation } from './mutation.js'
 
-const SEEDS = '600'
+const SEEDS = '400'
 
 interface Verdict {
   name: string
   rule: string
   caught: boolean
+  /** Seeds that were run. */
   seeds: number
-  violation: SeedViolation | null
+  /** What noticed it; empty: nothing did. */
+  by: string
 }
 
 const { values } = parseArgs({
@@ -41,18 +44,32 @@ else if (values.json !== undefined) writeFileSync(values.json, json)
 process.exitCode = survived.length > 0 ? 1 : 0
 
 async function judge(mutation: Mutation, count: number): Promise<Verdict> {
+  const { name, rule } = mutation
   const tree = mutate(mutation)
   try {
-    const result = await runSeeds({ first: 1, count }, { child: tree.child, stopEarly: true })
-    const [violation] = result.violations
-    const { name, rule } = mutation
-    return { name, rule, caught: violation !== undefined, seeds: result.seeds, violation: violation ?? null }
+    const { seeds, violations } = await runSeeds({ first: 1, count }, { child: tree.child, stopEarly: true })
+    const [violation] = violations
+    if (violation) {
+      const by = `seed ${violation.seed}: ${violation.invariant}: ${violation.what.split('\n')[0]}`
+      return { name, rule, caught: true, seeds, by }
+    }
+    for (const test of mutation.tests ?? []) {
+      if (!(await passes(join(tree.tests, test)))) return { name, rule, caught: true, seeds, by: test }
+    }
+    return { name, rule, caught: false, seeds, by: '' }
   } finally {
     tree.remove()
   }
 }
 
-function lineOf({ name, caught, seeds, violation }: Verdict): string {
-  const how = violation ? `${violation.invariant} in seed ${violation.seed}: ${violation.what.split('\n')[0]}` : ''
-  return `${caught ? 'caught  ' : 'SURVIVED'} ${name.padEnd(36)} ${String(seeds).padStart(5)} seeds  ${how}`
+function passes(test: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [test], { stdio: 'ignore' })
+    child.on('error', reject)
+    child.on('exit', (code) => resolve(code === 0))
+  })
+}
+
+function lineOf({ name, caught, seeds, by }: Verdict): string {
+  return `${caught ? 'caught  ' : 'SURVIVED'} ${name.padEnd(36)} ${String(seeds).padStart(5)} seeds  ${by}`
 }

@@ -4,6 +4,8 @@ export interface Mutation {
   /** The rule that it breaks. */
   rule: string
   edits: Edit[]
+  /** Test files below dist/test that notice it, where it takes too many seeds. */
+  tests?: string[]
 }
 
 export interface Edit {
