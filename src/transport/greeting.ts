@@ -11,13 +11,20 @@ export type GreetingResult =
   | { next: 'wait' }
 
 export class Greeting {
+  private skipped = 0
+
   constructor(
     readonly socket: Socket,
     readonly openedTick: number,
+    /** Most frames of later versions that are skipped before HELLO. */
+    private readonly skippedMax: number,
   ) {}
 
   frame(frame: DeviceFrame | UnknownFrame): GreetingResult {
-    if (frame.type === 'UNKNOWN') return { next: 'wait' }
+    if (frame.type === 'UNKNOWN') {
+      if (++this.skipped <= this.skippedMax) return { next: 'wait' }
+      return { next: 'refuse', reason: 'rate_limited', detail: 'too many frames before HELLO' }
+    }
     if (frame.type !== 'HELLO')
       return { next: 'refuse', reason: 'unexpected_frame', detail: `${frame.type} before HELLO` }
     const reason = refusalOfHello(frame)

@@ -136,9 +136,10 @@ export class Session {
   private acknowledged(ids: bigint[], now: Moment): void {
     for (const id of ids) {
       const entry = this.inFlight?.get(id)
+      // One frame holds 2,000 ids: those that nobody waited for are paid by the id.
+      this.cost += entry ? -ACK_COST : ACK_COST
       if (!entry) continue
       this.inFlight?.delete(id)
-      this.cost -= ACK_COST
       if (entry.router) this.sink.outcome(this, entry.router, id, Outcome.ACKED)
       if (entry.parked) for (const parked of entry.parked) this.settle(parked)
     }

@@ -220,7 +220,7 @@ export class Worker implements SocketHandlers {
 
   opened(socket: Socket): void {
     this.admission.opened(socket.address)
-    const greeting = new Greeting(socket, this.turns.now.tick)
+    const greeting = new Greeting(socket, this.turns.now.tick, this.options.settings.framesPerSecondMax)
     socket.owner = greeting
     this.greetings.add(greeting)
   }

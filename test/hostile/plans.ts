@@ -4,6 +4,7 @@
  */
 import { Close } from '../../protocol/close-codes.js'
 import type { DeviceFrame } from '../../protocol/frame-types.js'
+import { ServerFloors } from '../../protocol/limits.js'
 import { extremeHello, hostileMessage, NOTHING_KNOWN } from './bytes.js'
 import { DUE_MS, expectAnything, expectEnd, LOOK_MS, open, type Plan, REFUSED, upgraded } from './call.js'
 import { below, pick, type Weighted } from './chance.js'
@@ -15,22 +16,41 @@ import { broken, fragmented, frame, Opcode } from './websocket.js'
 import { Wire } from './wire.js'
 
 const MESSAGES_MAX = 12
+/** The gateway asks the store before some of its answers. */
+const ANSWER_MS = 500
+const CHATTER_BYTES = 4_000
+const { FRAMES_PER_SECOND } = ServerFloors
 
 /** Bytes instead of a HELLO. Ends with the first message that has to be refused. */
 const greeting: Plan = async (call) => {
   const { random, ledger } = call
   const wire = open(call)
   if (!(await upgraded(call, wire))) return
+  let frames = 0
   for (let sent = 0; ; sent++) {
     // PING is not allowed here: so that every plan has its end.
     const message = sent < MESSAGES_MAX ? hostileMessage(random, NOTHING_KNOWN) : Uint8Array.of(1, 7)
     const code = endOfGreeting(message)
+    frames += framesIn(message)
     ledger.frames += framesIn(message)
     wire.write(below(random, 8) === 0 ? fragmented(random, message) : frame(random, message))
     if (code === null) continue
-    await expectEnd(call, wire, [code], () => Buffer.from(message).toString('hex'))
+    const isMuch = frames > FRAMES_PER_SECOND.value
+    await expectEnd(call, wire, isMuch ? [code, Close.rate_limited.code] : [code], () =>
+      Buffer.from(message).toString('hex'),
+    )
     return
   }
+}
+
+/** Frames of a later version, and never a HELLO. */
+const chatter: Plan = async (call) => {
+  const { random, ledger } = call
+  const wire = open(call)
+  if (!(await upgraded(call, wire))) return
+  ledger.frames += FRAMES_PER_SECOND.value
+  wire.write(frame(random, Buffer.alloc(CHATTER_BYTES, Uint8Array.of(1, pick(random, [0x09, 0x7f, 0x8b, 0xff])))))
+  await expectEnd(call, wire, [Close.rate_limited.code], () => 'chatter before HELLO')
 }
 
 const websocket: Plan = async (call) => {
@@ -120,7 +140,7 @@ const gateway: Plan = async (call) => {
   ledger.connections++
   const wire = new Wire(call.gateway, call.address)
   wire.write(bytes)
-  await wire.until(() => wire.end !== null || wire.status > 0, LOOK_MS)
+  await wire.until(() => wire.end !== null || wire.status > 0, ANSWER_MS)
   const { status } = wire
   const isAllowed = status === 0 || (status >= 400 && status < 500) || status === REFUSED || status === 505
   if (!isAllowed) ledger.surprise(call.name, `the gateway answered ${status} to ${name}`)
@@ -134,6 +154,7 @@ export const plans: readonly Weighted<{ name: string; plan: Plan }>[] = [
   { weight: 40, item: { name: 'greeting', plan: greeting } },
   { weight: 8, item: { name: 'websocket', plan: websocket } },
   { weight: 1, item: { name: 'text', plan: text } },
+  { weight: 0.5, item: { name: 'chatter', plan: chatter } },
   { weight: 8, item: { name: 'forged', plan: forged } },
   { weight: 3, item: { name: 'impatient', plan: impatient } },
   { weight: 3, item: { name: 'http', plan: http } },

@@ -6,6 +6,9 @@ import { SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
 import type { ServerFrame } from '../../protocol/frame-types.js'
 import { CUT } from './expected.js'
 
+/** The server sent what is no frame: no close code, and none that anybody expects. */
+export const GARBLED = 0
+
 /** How a connection ended, seen from here. */
 export interface End {
   /** 1006: no close frame came. */
@@ -119,7 +122,11 @@ export class Wire {
 
   private take(message: Buffer): void {
     const { frames, fault } = decodeFrames(message, { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX })
-    if (fault) throw new Error(`the server sent what is no frame: ${fault.detail}`)
+    if (fault) {
+      this.socket.destroy()
+      this.finish(GARBLED)
+      return
+    }
     for (const frame of frames) if (frame.type !== 'UNKNOWN') this.onFrame(frame)
   }
 

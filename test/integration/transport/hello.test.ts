@@ -51,6 +51,12 @@ t.test('before WELCOME', async (t) => {
     raw.ws.close()
   })
 
+  t.test('more unknown frames than a device may send in a second', async (t) => {
+    const raw = await open()
+    raw.bytes(Buffer.alloc(4_000, Uint8Array.of(1, 0x7f)))
+    t.match(await endOf(raw), { error: 'rate_limited', code: 4032 })
+  })
+
   t.test('bytes that are no frame', async (t) => {
     const raw = await open()
     raw.bytes(Uint8Array.of(0))

@@ -165,6 +165,14 @@ t.test('silence and chatter', async (t) => {
   t.equal(busy.closedWith, null, 'an acknowledgement that we waited for costs nothing')
   for (let i = 0; i <= 200; i++) busy.ack(5n)
   t.equal(busy.closedWith, 'rate_limited', 'one that nobody waited for does')
+
+  const hoarse = new SessionWorld()
+  hoarse.greet()
+  const foreign = Array.from({ length: 2_000 }, (_, i) => BigInt(i))
+  hoarse.session.frame({ type: 'ACK', ids: foreign }, hoarse.now)
+  t.equal(hoarse.closedWith, null)
+  hoarse.session.frame({ type: 'PING' }, hoarse.now)
+  t.equal(hoarse.closedWith, 'rate_limited', 'so does each id of a list')
 })
 
 t.test('requests: bounded, answered, and nothing after the end', async (t) => {
