@@ -56,7 +56,7 @@ interface InFlight {
 /** So many ticks after WINDOW_FULL a session stops waiting for the catch-up that should have come, and asks itself. */
 const RESUME_TICKS = 15
 
-/** What a frame counts towards the rate limit: an ACK is cheap, and a device owes us one for each NOTIFY. */
+/** What a frame counts towards the rate limit. A device owes us ACKs; of one with 2,000 ids that nobody waited for, each counts. */
 const FRAME_COST = 20
 const ACK_COST = 1
 
@@ -136,7 +136,6 @@ export class Session {
   private acknowledged(ids: bigint[], now: Moment): void {
     for (const id of ids) {
       const entry = this.inFlight?.get(id)
-      // One frame holds 2,000 ids: those that nobody waited for are paid by the id.
       this.cost += entry ? -ACK_COST : ACK_COST
       if (!entry) continue
       this.inFlight?.delete(id)
