@@ -13,12 +13,10 @@ export interface LeftOver {
   /** The first record that should not be there any more. */
   owed: string | null
   strays: string[]
-  /** As strays, brought back by a kill -9. A copy that was moved has no entry in EXPIRY, and may stay for ever. */
-  broughtBack: string[]
 }
 
 export function leftOver(server: SimServer, split: number): LeftOver {
-  const found: LeftOver = { owed: null, strays: [], broughtBack: [] }
+  const found: LeftOver = { owed: null, strays: [] }
   for (let i = 0; i < split; i++) {
     const waiting = server.stream(messagesStream(i)).next('>', 1)
     if (waiting) found.owed ??= `${messagesStream(i)} still holds ${waiting.subject} at ${waiting.sequence}`
@@ -29,7 +27,6 @@ export function leftOver(server: SimServer, split: number): LeftOver {
       const { id } = decodeParkedRecord(record.body).message
       const hasEnded = events.last(eventSubject(partitionOfId(id), id, 'final'), Number.POSITIVE_INFINITY) !== null
       if (!hasEnded || isReached(parked, record.subject, record.sequence)) found.owed ??= what
-      else if (parked.undone.has(record.sequence)) found.broughtBack.push(what)
       else found.strays.push(what)
     }
   }

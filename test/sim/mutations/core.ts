@@ -208,8 +208,8 @@ export const coreMutations: Mutation[] = [
     edits: [
       edit(
         PARK,
-        `        return this.options.expiry.add(entry, this.options.clock.now());`,
-        '        return Promise.resolve(entry);',
+        'return this.options.expiry.addParked(message, parkedSequence, this.options.clock.now());',
+        'return Promise.resolve();',
       ),
     ],
   },

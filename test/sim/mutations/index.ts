@@ -1,8 +1,19 @@
 import { coreMutations } from './core.js'
 import { deviceMutations } from './device.js'
 import { groupMutations } from './groups.js'
-import type { Mutation } from './mutation.js'
+import type { Family } from './mutation.js'
 import { transportMutations } from './transport.js'
 
-/** Every deliberate break, each of which the simulation has to catch. */
-export const mutations: Mutation[] = [...coreMutations, ...transportMutations, ...groupMutations, ...deviceMutations]
+const STEPS = ['route', 'route-faults', 'ends', 'park', 'parked-queue', 'accept'].map((name) => `steps/${name}.test.js`)
+const TRANSPORT = ['session', 'session-model', 'stores', 'parts', 'groups-sim'].map(
+  (n) => `unit/transport/${n}.test.js`,
+)
+const DEVICE = ['connection', 'client', 'handover', 'state'].map((name) => `device/${name}.test.js`)
+
+/** Every deliberate break, each of which the simulation or a test has to catch. */
+export const families: Family[] = [
+  { mutations: coreMutations, tests: STEPS },
+  { mutations: transportMutations, tests: [...TRANSPORT, ...STEPS] },
+  { mutations: groupMutations, tests: TRANSPORT },
+  { mutations: deviceMutations, tests: DEVICE },
+]

@@ -4,8 +4,13 @@ export interface Mutation {
   /** The rule that it breaks. */
   rule: string
   edits: Edit[]
-  /** Test files below dist/test that notice it, where it takes too many seeds. */
-  tests?: string[]
+}
+
+/** Breaks of one part, and the tests of that part: they have a say where the simulation would need too many seeds. */
+export interface Family {
+  mutations: Mutation[]
+  /** Below dist/test. */
+  tests: string[]
 }
 
 export interface Edit {

@@ -74,7 +74,7 @@ export const transportMutations: Mutation[] = [
   {
     name: 'catch-up-ignored',
     rule: 'A worker that confirms a catch-up reads the queue.',
-    edits: [edit('transport/downlink', '                session.catchUp();', '')],
+    edits: [edit('transport/downlink', 'session.catchUp(turns.now);', '')],
   },
   {
     name: 'live-while-catching-up',
@@ -97,7 +97,7 @@ export const transportMutations: Mutation[] = [
   {
     name: 'audit-claims-without-reading',
     rule: 'A session that is written again is followed by a read of PARKED.',
-    edits: [edit(AUDIT, '                session.catchUp();', '')],
+    edits: [edit(AUDIT, 'session.readAgain();', '')],
   },
   {
     name: 'settlement-not-repeated',
