@@ -32,21 +32,26 @@ export interface PublicFaceOptions {
   readStatus: ReadStatus
   cancel: CancelMessage
   readCounters: ReadCounters
-  /** The sections of the configuration of the same names. */
-  settings: {
-    http: HttpSettings
-    auth: AuthSettings
-    messages: MessageLimits
-    devices: DeviceLimits
-    ingress: IngressSettings
-  }
+  settings: PublicFaceSettings
+  /** Whether it listens for HTTP; without, it answers devices and NATS publishers only. */
+  gateway: boolean
   clock: Clock
   log: Logger
 }
 
+/** The sections of the configuration of the same names. */
+export interface PublicFaceSettings {
+  http: HttpSettings
+  auth: AuthSettings
+  messages: MessageLimits
+  devices: DeviceLimits
+  ingress: IngressSettings
+}
+
 export interface PublicFace {
-  url: string
-  port: number
+  /** Where the API listens; null where there is no gateway. */
+  url: string | null
+  port: number | null
   /** Takes nothing new, finishes what is under way, leaves nothing behind. */
   stop(): Promise<void>
 }
@@ -74,6 +79,7 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
     await ingress.start()
     stops.push(() => ingress.stop())
 
+    if (!options.gateway) return { url: null, port: null, stop }
     const { readStatus, cancel, readCounters } = options
     const gateway = createGateway(
       {
@@ -90,7 +96,8 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
       settings.http,
     )
     stops.push(() => gateway.stop())
-    return { ...(await gateway.listen()), stop }
+    const { url, port } = await gateway.listen()
+    return { url, port, stop }
   } catch (error) {
     await stop()
     throw error

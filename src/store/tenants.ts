@@ -13,12 +13,19 @@ export interface ServiceKey {
   createdAtMs: number
 }
 
+/** What a project may use; null or absent: the service's default (settings). */
+export interface ProjectLimits {
+  /** Unicast targets and group messages accepted a second, over all cores. */
+  messagesPerSecond?: number | null
+}
+
 export interface ProjectRecord {
   v: 1
   id: string
   name: string
   isActive: boolean
   serviceAccount: { clientId: string; keys: ServiceKey[] }
+  limits?: ProjectLimits
   createdAtMs: number
   updatedAtMs: number
 }

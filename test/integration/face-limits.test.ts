@@ -61,7 +61,7 @@ t.test('paths and methods that are none', async (t) => {
     `${API}`,
     `${messagesOf(face)}/1/2`,
     '/%ff',
-    `${API}/${'p'.repeat(65)}`,
+    `${API}/${'p'.repeat(600)}`,
     '/device/v1',
   ]) {
     isError(t, await ask(face, { url }), 'not_found', url)

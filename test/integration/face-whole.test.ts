@@ -65,6 +65,7 @@ async function setUp(t: Test): Promise<Setup> {
     readStatus: async () => null,
     cancel: async () => 'unknown',
     readCounters: async () => [],
+    gateway: true,
     settings: {
       http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0 },
       auth,

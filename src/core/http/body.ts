@@ -5,7 +5,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
-import type { Call } from './face.js'
+import type { BaseFace, HttpCall } from './server.js'
 
 /** Leaves bodies to the flows. */
 export function leaveBodies(app: FastifyInstance): void {
@@ -14,7 +14,7 @@ export function leaveBodies(app: FastifyInstance): void {
 }
 
 /** The step: throws CodedError `unsupported_media_type`, `payload_too_large`, `malformed_json`, `request_timeout`. */
-export async function readJson<C extends Call>(call: C): Promise<C & { body: unknown }> {
+export async function readJson<C extends HttpCall<BaseFace>>(call: C): Promise<C & { body: unknown }> {
   const { request, face } = call
   checkMediaType(request.headers)
   return { ...call, body: parseJson(await readBytes(request, face.bodyBytesMax)) }

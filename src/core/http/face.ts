@@ -1,17 +1,16 @@
 /** What the routes of the gateway work with, and how each request starts: with a call, then with a caller. */
-import type { FastifyReply, FastifyRequest } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
 import type { Clock } from '../../clock.js'
 import type { Fabric } from '../../fabric/fabric.js'
 import type { Keyring, MacKey } from '../../keyring.js'
-import type { Logger } from '../../observe/log.js'
 import type { ProjectRecord } from '../../store/tenants.js'
 import type { Directory } from '../tenants/directory.js'
 import type { AccessTokenVerifier, Caller, ScopeName } from '../tenants/tokens.js'
 import type { AcceptMessage, CancelMessage, ReadCounters, ReadStatus } from './ports.js'
+import type { BaseFace, HttpCall } from './server.js'
 import type { AuthSettings, MessageLimits } from './settings.js'
 
-export interface Face {
+export interface Face extends BaseFace {
   fabric: Fabric
   directory: Directory
   keyring: Keyring
@@ -25,18 +24,10 @@ export interface Face {
   streams: readonly string[]
   auth: AuthSettings
   limits: MessageLimits
-  /** Longest body of a request. */
-  bodyBytesMax: number
   clock: Clock
-  log: Logger
 }
 
-/** One request on its way through a flow. */
-export interface Call {
-  face: Face
-  request: FastifyRequest
-  reply: FastifyReply
-}
+export type Call = HttpCall<Face>
 
 export interface AuthenticatedCall extends Call {
   caller: Caller
@@ -67,7 +58,7 @@ export function requireActive(call: AuthenticatedCall): AuthenticatedCall {
   return call
 }
 
-export function paramOf(call: Call, name: string): string {
+export function paramOf(call: Pick<Call, 'request'>, name: string): string {
   return (call.request.params as Record<string, string | undefined>)[name] ?? ''
 }
 
