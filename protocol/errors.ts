@@ -102,6 +102,12 @@ export const Errors = {
     next: 'give_up',
     meaning: 'what became of the message is already decided',
   },
+  idempotency_conflict: {
+    http: 422,
+    owner: 'caller',
+    next: 'fix',
+    meaning: 'the idempotency key was used for another message',
+  },
   project_inactive: { http: 403, owner: 'caller', next: 'give_up', meaning: 'the project is suspended' },
   too_many_registrations: {
     http: 409,

@@ -15,6 +15,7 @@ import { toCodedError } from './coded.js'
 import { parseJson } from './http/body.js'
 import type { AcceptMessage } from './http/ports.js'
 import { resolveTargets } from './http/resolve.js'
+import { fingerprintOf } from './http/send.js'
 import type { IngressSettings, MessageLimits } from './http/settings.js'
 import { validateMessage } from './http/validate.js'
 import { decodeMsgpack } from './msgpack/decode.js'
@@ -92,7 +93,9 @@ export class Ingress {
     }
     const send = validateMessage(decodeBody(delivery, limits), limits)
     const { command, rejected } = await resolveTargets(this.options, projectId, send)
-    await accept({ ...command, idempotencyKey: `ingress.${this.incarnation}.${delivery.sequence}` })
+    if (send.validateOnly) return
+    const key = `ingress.${this.incarnation}.${delivery.sequence}`
+    await accept({ ...command, idempotency: { key, fingerprint: fingerprintOf(send) } })
     if (rejected.length > 0) {
       // There is nobody to answer: the targets that were left out are told of beside what was refused as a whole.
       const codes = [...new Set(rejected.map(({ code }) => code))].join(', ')

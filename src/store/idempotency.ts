@@ -17,6 +17,8 @@ export interface KeyRecord {
   fingerprint: string
   /** One for each target, in the order of the command. */
   targets: bigint[]
+  /** Which target each of them is for. */
+  names: string[]
 }
 
 const VERSION = 1
@@ -46,7 +48,7 @@ export class IdempotencyKeys {
     const log = this.logs.ofPartition(partition)
     const subject = idempotencySubject(partition, digest)
     try {
-      const body = packr.pack([VERSION, mine.id, mine.acceptedAtMs, mine.fingerprint, mine.targets])
+      const body = packr.pack([VERSION, mine.id, mine.acceptedAtMs, mine.fingerprint, mine.targets, mine.names])
       await log.append(subject, body, { expectedLastSubjectSequence: 0 })
       return { first: true, record: mine }
     } catch (error) {
@@ -60,6 +62,7 @@ export class IdempotencyKeys {
       acceptedAtMs: f[2] as number,
       fingerprint: f[3] as string,
       targets: f[4] as bigint[],
+      names: f[5] as string[],
     }
     return { first: record.id === mine.id, record }
   }

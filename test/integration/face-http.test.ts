@@ -70,6 +70,17 @@ t.test('a message is accepted, and the core gets all of it', async (t) => {
     }
   })
 
+  await t.test('only checked: nothing is accepted', async (t) => {
+    const before = face.core.accepted.length
+    const checked = await ask(face, { url: messagesOf(face), body: { ...body, validateOnly: true } })
+    t.equal(checked.statusCode, 200)
+    t.same(checked.body, { status: 'valid', type: 'device', target, warnings: ['unknown field extra'] })
+    isError(t, await ask(face, { url: messagesOf(face), body: { ...body, validateOnly: 1 } }), 'invalid_request')
+    const forged = { ...body, target: 'forged', validateOnly: true }
+    isError(t, await ask(face, { url: messagesOf(face), body: forged }), 'unknown_registration')
+    t.equal(face.core.accepted.length, before)
+  })
+
   await t.test('many devices: each once, and what cannot be sent to is told', async (t) => {
     const other = registrationIdOf(face, { registration: 2 })
     const foreign = registrationIdOf(face, { project: 'other' })

@@ -78,11 +78,11 @@ t.test('JSON and msgpack lead to the same command as HTTP', async (t) => {
   await until('all are accepted', () => face.core.accepted.length === 3)
   await until('all are acknowledged', async () => (await left()) === 0)
   const [first, ...others] = face.core.accepted
-  const { idempotencyKey, ...command } = first as AcceptCommand
+  const { idempotency, ...command } = first as AcceptCommand
   t.match(command, { project: face.project, type: 'device', title: 'T', ttlMs: 3_600_000 })
-  for (const { idempotencyKey: key, ...other } of others) {
+  for (const { idempotency: key, ...other } of others) {
     t.same(other, command)
-    t.not(key, idempotencyKey, 'each record has a key of its own')
+    t.not(key?.key, idempotency?.key, 'each record has a key of its own')
   }
   t.same(await dead(), [])
 })
@@ -149,7 +149,7 @@ t.test('a store that refuses: given back until it is accepted, with the same key
   const refusals = ['unavailable', 'full', 'timeout'] as const
   face.core.accept = async (command) => {
     const refusal = refusals[keys.length]
-    keys.push(command.idempotencyKey)
+    keys.push(command.idempotency?.key)
     if (refusal) throw new FabricError(refusal, 'no')
     return accept(command)
   }

@@ -38,6 +38,7 @@ interface Setup {
   face: PublicFace
   options: PublicFaceOptions
   target: string
+  token: string
   send(): Promise<{ status: number; id: string }>
   /** How many messages of the device are stored. */
   stored(): Promise<number>
@@ -92,6 +93,7 @@ async function setUp(t: Test): Promise<Setup> {
     face,
     options,
     target,
+    token,
     send: async () => {
       const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
       const body = JSON.stringify({ target, type: 'device', ttl: '1h', notification: { title: 'T' } })
@@ -133,6 +135,28 @@ t.test('what was answered with 202 is stored, and survives the death of the stor
   for (const { id } of accepted) t.ok(await messageOf(id), `${id} is there`)
   t.ok((await stored()) >= accepted.length)
   t.equal((await send()).status, 202)
+})
+
+t.test('an idempotency key: one message, whichever process is asked', async (t) => {
+  const { face, options, target, token, stored } = await setUp(t)
+  const other = await startPublicFace(options)
+  t.teardown(() => other.stop())
+  const post = async (url: string | null, key: string, title: string) => {
+    const response = await fetch(`${url}/push/public/api/v1/projects/${PUBLISHER_PROJECT}/messages`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'idempotency-key': key, 'content-type': 'application/json' },
+      body: JSON.stringify({ target, type: 'device', ttl: '1h', notification: { title } }),
+    })
+    return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+  }
+  const first = await post(face.url, 'k1', 'a')
+  t.equal(first.status, 202)
+  for (const { url } of [face, other, face]) t.same(await post(url, 'k1', 'a'), first, 'the first answer')
+  t.equal(await stored(), 1)
+  t.match(await post(other.url, 'k1', 'b'), { status: 422, body: { error: { code: 'idempotency_conflict' } } })
+  const atOnce = await Promise.all([face, other, face, other].map(({ url }) => post(url, 'k2', 'c')))
+  t.equal(new Set(atOnce.map(({ body }) => body.id)).size, 1, 'also at the same moment')
+  t.equal(await stored(), 2)
 })
 
 t.test('a record of ingress that comes again makes no second message', async (t) => {

@@ -126,7 +126,7 @@ export class AppServer {
       title: sent.title,
       message: sent.body,
       data: new Uint8Array(0),
-      ...(random() < 0.5 && { idempotencyKey: `key-${sent.n}` }),
+      ...(random() < 0.5 && { idempotency: { key: `key-${sent.n}`, fingerprint: sent.body } }),
     }
     const to = group ? group.name : targets.map((target) => Number.parseInt(target.device.slice(4), 36)).join()
     trace.add('app', `sends ${sent.title} to ${to}${sent.ttlMs === LONG_MS ? '' : ` for ${sent.ttlMs} ms`}`)
@@ -139,7 +139,7 @@ export class AppServer {
       }
       trace.add('app', `${sent.title} unknown`)
       // Without a key a repeat would be another message.
-      if (command.idempotencyKey === undefined) return
+      if (command.idempotency === undefined) return
     }
   }
 

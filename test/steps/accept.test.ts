@@ -52,7 +52,7 @@ t.test('the same idempotency key: the same ids, stored once, however late and ho
   const core = await place.core()
   const devices = [deviceName(1), deviceName(2)]
   await place.run(Promise.all(devices.map((device) => worker.connect(device))))
-  const again = () => core.accept(command(devices, { idempotencyKey: 'order-17' }))
+  const again = () => core.accept(command(devices, { idempotency: { key: 'order-17', fingerprint: 'f' } }))
   const [first, second] = await place.run(Promise.all([again(), again()]))
   t.equal(first?.id, second?.id)
   const targets = await place.run(core.events.readTargets(first?.id ?? 0n))
@@ -68,11 +68,13 @@ t.test('the same idempotency key: the same ids, stored once, however late and ho
 t.test('a key is of its project, and of its message', async (t) => {
   const place = new SimInstallation()
   const core = await place.core(idle)
-  const one = await place.run(core.accept(command([deviceName(1)], { idempotencyKey: 'k' })))
-  const other = await place.run(core.accept(command([deviceName(1)], { idempotencyKey: 'k', project: 'other' })))
+  const one = await place.run(core.accept(command([deviceName(1)], { idempotency: { key: 'k', fingerprint: 'f' } })))
+  const other = await place.run(
+    core.accept(command([deviceName(1)], { idempotency: { key: 'k', fingerprint: 'f' }, project: 'other' })),
+  )
   t.not(one.id, other.id)
-  const changed = core.accept(command([deviceName(1)], { idempotencyKey: 'k', title: 'another' }))
-  await t.rejects(place.run(changed), { code: 'invalid_request' })
+  const changed = core.accept(command([deviceName(1)], { idempotency: { key: 'k', fingerprint: 'another' } }))
+  await t.rejects(place.run(changed), { code: 'idempotency_conflict' })
 })
 
 t.test('a core that died between two targets: the repeat stores the rest', async (t) => {
@@ -81,11 +83,11 @@ t.test('a core that died between two targets: the repeat stores the rest', async
   const devices = [deviceName(1), deviceName(2), deviceName(3)]
   const messages = place.sim.server.stream(messagesStream(0))
   const stop = place.sim.server.follow(messages, { stored: () => core.process.crash() })
-  core.accept(command(devices, { idempotencyKey: 'k' })).catch(() => undefined)
+  core.accept(command(devices, { idempotency: { key: 'k', fingerprint: 'f' } })).catch(() => undefined)
   await place.sim.clock.run(1_000)
   stop()
   const next = await place.core(idle)
-  const { id } = await place.run(next.accept(command(devices, { idempotencyKey: 'k' })))
+  const { id } = await place.run(next.accept(command(devices, { idempotency: { key: 'k', fingerprint: 'f' } })))
   const targets = (await place.run(next.events.readTargets(id)))?.targets ?? []
   for (const [index, device] of devices.entries()) {
     t.ok(await place.run(next.isStored(device, targets[index]?.id ?? 0n)), device)
@@ -119,7 +121,7 @@ t.test('a group message is written once', async (t) => {
   const place = new SimInstallation()
   const core = await place.core(idle)
   const group = { kind: 'topic' as const, name: 'news.sport' }
-  const changes = { type: 'topic' as const, group, targets: [], idempotencyKey: 'g' }
+  const changes = { type: 'topic' as const, group, targets: [], idempotency: { key: 'g', fingerprint: 'f' } }
   const { id } = await place.run(core.accept(command([], changes)))
   await place.sim.clock.run(130_000)
   t.equal((await place.run(core.accept(command([], changes)))).id, id, 'also long after the duplicate window')

@@ -3,9 +3,35 @@
  * without a token cannot make us keep a body.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
 import type { BaseFace, HttpCall } from './server.js'
+
+/** Longest body of a request with one message, of one with many, and what large ones may take all together. */
+export interface BodyLimits {
+  bodyBytesMax: number
+  batchBytesMax: number
+  largeBodiesBytesMax: number
+}
+
+/** Bodies up to this size are bounded by the number of requests in flight; larger ones share what there is for them. */
+const SMALL_BYTES = 64 * 1024
+
+/** What large bodies may take up, all together, while their requests are under way. */
+export class Bodies {
+  private taken = 0
+
+  constructor(readonly limits: BodyLimits) {}
+
+  /** Until the request is answered or gone. Throws CodedError `overloaded`. */
+  take({ reply }: HttpCall<BaseFace>, bytes: number): void {
+    if (this.taken + bytes > this.limits.largeBodiesBytesMax) throw new CodedError('overloaded')
+    this.taken += bytes
+    reply.raw.once('close', () => {
+      this.taken -= bytes
+    })
+  }
+}
 
 /** Leaves bodies to the flows. */
 export function leaveBodies(app: FastifyInstance): void {
@@ -13,22 +39,31 @@ export function leaveBodies(app: FastifyInstance): void {
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
 }
 
-/** The step: throws CodedError `unsupported_media_type`, `payload_too_large`, `malformed_json`, `request_timeout`. */
-export async function readJson<C extends HttpCall<BaseFace>>(call: C): Promise<C & { body: unknown }> {
-  const { request, face } = call
-  checkMediaType(request.headers)
-  return { ...call, body: parseJson(await readBytes(request, face.bodyBytesMax)) }
+/**
+ * The step: throws CodedError `unsupported_media_type`, `payload_too_large`, `malformed_json`, `request_timeout`,
+ * `overloaded`.
+ */
+export function readJson(kind: 'one' | 'batch') {
+  return async function readJson<C extends HttpCall<BaseFace>>(call: C): Promise<C & { body: unknown }> {
+    const { bodyBytesMax, batchBytesMax } = call.face.bodies.limits
+    checkMediaType(call.request.headers)
+    return { ...call, body: parseJson(await readBytes(call, kind === 'one' ? bodyBytesMax : batchBytesMax)) }
+  }
 }
 
 /** What is too large is not kept, but still taken off the socket: a sender hears its answer only if it could send. */
-function readBytes(request: FastifyRequest, bytesMax: number): Promise<Buffer> {
-  const { raw } = request
+function readBytes(call: HttpCall<BaseFace>, bytesMax: number): Promise<Buffer> {
+  const { raw, headers } = call.request
   const tooLarge = () => new CodedError('payload_too_large', `the body may have ${bytesMax} bytes`, { bytesMax })
-  if (Number(request.headers['content-length']) > bytesMax) return Promise.reject(tooLarge())
+  const announced = Number(headers['content-length'])
+  if (announced > bytesMax) return Promise.reject(tooLarge())
   return new Promise((resolve, reject) => {
+    // Who does not say how much it is may send as much as is allowed.
+    const expected = Number.isNaN(announced) ? bytesMax : announced
+    if (expected > SMALL_BYTES) call.face.bodies.take(call, expected)
     const chunks: Buffer[] = []
     let bytes = 0
-    const end = () => resolve(Buffer.concat(chunks, bytes))
+    const end = () => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes))
     const cut = () => reject(new CodedError('request_timeout', 'the body did not arrive'))
     const take = (chunk: Buffer) => {
       bytes += chunk.length
@@ -42,7 +77,6 @@ function readBytes(request: FastifyRequest, bytesMax: number): Promise<Buffer> {
     raw.on('data', take).once('end', end).once('error', cut).once('close', cut)
   })
 }
-
 const JSON_TYPE = /^application\/(?:[a-z0-9.+-]+\+)?json$/i
 
 /** A sender that names no type, as simple clients do, means JSON. */

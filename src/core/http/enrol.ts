@@ -1,19 +1,52 @@
 /** POST /device/v1/enrol: a device becomes one of a fleet. */
+import Type from 'typebox'
 import { CodedError } from '../../../protocol/errors.js'
 import { enrol } from '../tenants/enrolment.js'
 import { readJson } from './body.js'
 import type { Call } from './face.js'
 import { flow } from './flow.js'
+import type { Route } from './route.js'
 
 interface EnrolCall extends Call {
   enrolmentKey: string
 }
 
-export const enrolDevice = flow(readJson<Call>, validate, answerEnrolled)
+const enrolDevice = flow(readJson('one')<Call>, validate, answerEnrolled)
 
 const DAY_MS = 24 * 3_600_000
 const KEY_CHARACTERS_MAX = 128
 const NAME_CHARACTERS_MAX = 128
+
+export const enrolRoutes: readonly Route[] = [
+  {
+    method: 'POST',
+    url: '/device/v1/enrol',
+    handler: enrolDevice,
+    operation: {
+      id: 'enrolDevice',
+      summary: 'A device becomes one of a fleet',
+      tag: 'devices',
+      body: Type.Object({
+        enrolmentKey: Type.String({ maxLength: KEY_CHARACTERS_MAX }),
+        name: Type.Optional(
+          Type.String({ maxLength: NAME_CHARACTERS_MAX, description: "The device's own word, for the log." }),
+        ),
+      }),
+      answers: {
+        201: {
+          description: 'What the device connects with. The token is shown once.',
+          body: Type.Object({
+            deviceId: Type.String(),
+            token: Type.String(),
+            expiresAt: Type.String({ format: 'date-time' }),
+            transportUrl: Type.String(),
+          }),
+        },
+      },
+      errors: ['bad_enrolment_key'],
+    },
+  },
+]
 
 /** `name` is the device's own word, for the log only. */
 function validate(call: Call & { body: unknown }): EnrolCall {

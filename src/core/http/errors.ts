@@ -12,14 +12,18 @@ export function errorBody(error: CodedError): { error: { code: ErrorCode; messag
 
 export function answerError(reply: FastifyReply, thrown: unknown, log: Logger, where: string): FastifyReply {
   const error = toCodedError(fromFramework(thrown), log, where)
-  const retryMs = retryAfterMs(error.code)
-  if (retryMs > 0) reply.header('retry-after', Math.ceil(retryMs / 1000))
+  tellRetryAfter(reply, error.code)
   const status = Errors[error.code].http
   if (status === 401) reply.header('www-authenticate', 'Bearer')
   return reply
     .code(status)
     .type('application/json; charset=utf-8')
     .send(JSON.stringify(errorBody(error)))
+}
+
+export function tellRetryAfter(reply: FastifyReply, code: ErrorCode): void {
+  const retryMs = retryAfterMs(code)
+  if (retryMs > 0) reply.header('retry-after', Math.ceil(retryMs / 1000))
 }
 
 const CODE_OF_FRAMEWORK: Record<string, ErrorCode> = {

@@ -1,28 +1,21 @@
 /** The public HTTP API of a core: its routes. */
-import { enrolDevice } from './enrol.js'
+import { Bodies } from './body.js'
+import { enrolRoutes } from './enrol.js'
 import type { Face } from './face.js'
-import { readiness, showHealth } from './health.js'
-import { cancelMessage, sendMessage, showMessage } from './messages.js'
-import { showCounters, showProject } from './projects.js'
-import { createHttpServer, type HttpServer, type Routes } from './server.js'
+import { healthRoutes } from './health.js'
+import { messageRoutes } from './messages.js'
+import { projectRoutes } from './projects.js'
+import type { Route } from './route.js'
+import { createHttpServer, type HttpServer } from './server.js'
 import type { HttpSettings } from './settings.js'
 
 export type Gateway = HttpServer
 
-const API = '/push/public/api/v1/projects/:project'
-
-function routes(): Routes<Face> {
-  return {
-    '/healthz': { GET: showHealth },
-    '/readyz': { GET: readiness() },
-    '/device/v1/enrol': { POST: enrolDevice },
-    [API]: { GET: showProject },
-    [`${API}/counters`]: { GET: showCounters },
-    [`${API}/messages`]: { POST: sendMessage },
-    [`${API}/messages/:message`]: { GET: showMessage, DELETE: cancelMessage },
-  }
+/** Everything that is served, in the order of the document. */
+export function routes(): Route<Face>[] {
+  return [...projectRoutes, ...messageRoutes, ...enrolRoutes, ...healthRoutes()]
 }
 
-export function createGateway(parts: Omit<Face, 'bodyBytesMax'>, settings: HttpSettings): Gateway {
-  return createHttpServer({ ...parts, bodyBytesMax: settings.bodyBytesMax }, routes(), settings)
+export function createGateway(parts: Omit<Face, 'bodies'>, settings: HttpSettings): Gateway {
+  return createHttpServer({ ...parts, bodies: new Bodies(settings) }, routes(), settings)
 }

@@ -1,15 +1,48 @@
 /** /healthz: the process answers. /readyz: it can do its work, NATS is connected and the streams are there. */
+import Type from 'typebox'
 import { CodedError } from '../../../protocol/errors.js'
 import type { Call } from './face.js'
+import type { Route } from './route.js'
 
 /** A look at the streams is good for so long, so that an impatient prober costs the store nothing. */
 const READY_FOR_MS = 1_000
 
-export function showHealth(): object {
+const Said = Type.Object({ status: Type.String() })
+
+export function healthRoutes(): Route[] {
+  return [
+    {
+      method: 'GET',
+      url: '/healthz',
+      handler: showHealth,
+      operation: {
+        id: 'showHealth',
+        summary: 'Whether the process answers',
+        tag: 'service',
+        answers: { 200: { description: 'It does.', body: Said } },
+        errors: [],
+      },
+    },
+    {
+      method: 'GET',
+      url: '/readyz',
+      handler: readiness(),
+      operation: {
+        id: 'showReadiness',
+        summary: 'Whether it can do its work: NATS is connected, and the streams are there',
+        tag: 'service',
+        answers: { 200: { description: 'It can.', body: Said } },
+        errors: [],
+      },
+    },
+  ]
+}
+
+function showHealth(): object {
   return { status: 'ok' }
 }
 
-export function readiness(): (call: Call) => Promise<object> {
+function readiness(): (call: Call) => Promise<object> {
   let missing: Promise<string[]> = Promise.resolve([])
   let lookedAtMs = Number.NEGATIVE_INFINITY
   return async function showReadiness({ face }) {

@@ -2,67 +2,44 @@
 import { CodedError } from '../../../protocol/errors.js'
 import { parseMessageId } from '../../../protocol/message-id.js'
 import { Scope } from '../tenants/tokens.js'
+import { sendBatch } from './batch.js'
 import { readJson } from './body.js'
 import { type AuthenticatedCall, authenticate, paramOf, requireActive } from './face.js'
 import { flow } from './flow.js'
-import type { Accepted, MessageStatus } from './ports.js'
-import { type Resolved, resolveTargets } from './resolve.js'
-import { type SendMessage, validateMessage } from './validate.js'
+import {
+  Accepted,
+  Batch,
+  BatchResult,
+  Cancelled,
+  IdempotencyHeaders,
+  Message,
+  MessageParams,
+  Status,
+  Valid,
+} from './message-schemas.js'
+import type { MessageStatus } from './ports.js'
+import { PROJECT_URL, ProjectParams, type Route } from './route.js'
+import { idempotencyKeyOf, sendOne, type Taken } from './send.js'
 
-interface ValidatedCall extends AuthenticatedCall {
-  send: SendMessage
-}
-
-interface ResolvedCall extends ValidatedCall {
-  resolved: Resolved
-}
-
-interface StoredCall extends ResolvedCall {
-  accepted: Accepted
-}
+type SendCall = AuthenticatedCall & { body: unknown }
 
 /** POST .../messages: 202 once every target is stored, and never before. */
-export const sendMessage = flow(
-  authenticate(Scope.MESSAGE_UPDATE),
-  requireActive,
-  readJson,
-  validate,
-  resolve,
-  store,
-  answerAccepted,
-)
+const sendMessage = flow(authenticate(Scope.MESSAGE_UPDATE), requireActive, readJson('one'), send, answerSent)
 
 /** GET .../messages/{id} */
-export const showMessage = flow(authenticate(Scope.MESSAGE_UPDATE), findMessage, answerStatus)
+const showMessage = flow(authenticate(Scope.MESSAGE_UPDATE), findMessage, answerStatus)
 
 /** DELETE .../messages/{id}: what is not decided yet is cancelled. */
-export const cancelMessage = flow(authenticate(Scope.MESSAGE_UPDATE), cancel)
+const cancelMessage = flow(authenticate(Scope.MESSAGE_UPDATE), cancel)
 
-function validate(call: AuthenticatedCall & { body: unknown }): ValidatedCall {
-  return { ...call, send: validateMessage(call.body, call.face.limits) }
+async function send(call: SendCall): Promise<SendCall & { taken: Taken }> {
+  const taken = await sendOne(call.face, call.project.id, call.body, idempotencyKeyOf(call.request.headers))
+  return { ...call, taken }
 }
 
-async function resolve(call: ValidatedCall): Promise<ResolvedCall> {
-  return { ...call, resolved: await resolveTargets(call.face, call.project.id, call.send) }
-}
-
-async function store(call: ResolvedCall): Promise<StoredCall> {
-  return { ...call, accepted: await call.face.accept(call.resolved.command) }
-}
-
-function answerAccepted({ send, resolved, accepted, reply }: StoredCall): object {
-  const { rejected } = resolved
-  reply.code(202)
-  return {
-    id: accepted.id.toString(),
-    status: 'accepted',
-    type: send.type,
-    target: send.type === 'devices' ? send.targets : send.targets[0],
-    acceptedAt: new Date(accepted.acceptedAtMs).toISOString(),
-    expiredAt: new Date(accepted.expiresAtMs).toISOString(),
-    ...(rejected.length > 0 ? { rejected } : {}),
-    ...(send.warnings.length > 0 ? { warnings: send.warnings } : {}),
-  }
+function answerSent({ taken, reply }: { taken: Taken } & SendCall): object {
+  reply.code(taken.isStored ? 202 : 200)
+  return taken.answer
 }
 
 async function findMessage(call: AuthenticatedCall): Promise<MessageStatus> {
@@ -99,3 +76,71 @@ function messageIdOf(call: AuthenticatedCall): bigint {
   if (id === null) throw new CodedError('unknown_message')
   return id
 }
+
+const tag = 'messages'
+const scope = Scope.MESSAGE_UPDATE
+const MESSAGES_URL = `${PROJECT_URL}/messages`
+
+/** What sending a message may be answered, beside what every operation may. */
+const SEND_ERRORS = [
+  ...(['malformed_json', 'invalid_request', 'payload_too_large', 'unsupported_media_type'] as const),
+  ...(['project_inactive', 'unknown_registration', 'foreign_registration', 'revoked_registration'] as const),
+  ...(['unknown_application', 'idempotency_conflict', 'storage_full'] as const),
+]
+
+export const messageRoutes: readonly Route[] = [
+  {
+    method: 'POST',
+    url: MESSAGES_URL,
+    handler: sendMessage,
+    operation: {
+      ...{ id: 'sendMessage', summary: 'Send a message', tag, scope },
+      params: ProjectParams,
+      headers: IdempotencyHeaders,
+      body: Message,
+      answers: {
+        200: { description: 'With `validateOnly`: it would be accepted.', body: Valid },
+        202: { description: 'Stored: it reaches its targets, or its end is told.', body: Accepted },
+      },
+      errors: SEND_ERRORS,
+    },
+  },
+  {
+    method: 'POST',
+    url: `${MESSAGES_URL}::batch`,
+    handler: sendBatch,
+    operation: {
+      ...{ id: 'sendBatch', summary: 'Send up to 1,000 messages at once, each for itself', tag, scope },
+      params: ProjectParams,
+      headers: IdempotencyHeaders,
+      body: Batch,
+      answers: {
+        202: { description: 'Every one is accepted.', body: BatchResult },
+        207: { description: 'Some were not: their results are errors.', body: BatchResult },
+      },
+      errors: SEND_ERRORS,
+    },
+  },
+  {
+    method: 'GET',
+    url: `${MESSAGES_URL}/:message`,
+    handler: showMessage,
+    operation: {
+      ...{ id: 'showMessage', summary: 'What became of a message, step by step', tag, scope },
+      params: MessageParams,
+      answers: { 200: { description: 'Its status and trace.', body: Status } },
+      errors: ['unknown_message'],
+    },
+  },
+  {
+    method: 'DELETE',
+    url: `${MESSAGES_URL}/:message`,
+    handler: cancelMessage,
+    operation: {
+      ...{ id: 'cancelMessage', summary: 'Take a message back, as far as it is not decided', tag, scope },
+      params: MessageParams,
+      answers: { 200: { description: 'At least one target was still open.', body: Cancelled } },
+      errors: ['unknown_message', 'already_final'],
+    },
+  },
+]

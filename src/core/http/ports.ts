@@ -36,10 +36,11 @@ export interface AcceptCommand {
   /** msgpack map of custom attributes; empty: none. */
   data: Uint8Array
   /**
-   * Two commands of one project with the same key are one message, inside the duplicate window of the streams: the
-   * second resolves with the first one's id. The ingress derives it from its record, so that a redelivery is harmless.
+   * Two commands of one project with the same key are one message, as long as events are kept: the second resolves with
+   * the first one's id. The ingress derives it from its record, so that a redelivery is harmless. The fingerprint is a
+   * digest of what was asked for: with the same key and another one a command is refused (`idempotency_conflict`).
    */
-  idempotencyKey?: string
+  idempotency?: { key: string; fingerprint: string }
 }
 
 export interface Accepted {

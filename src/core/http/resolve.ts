@@ -29,7 +29,7 @@ export interface Resolved {
  * `unknown_application`, `invalid_request`. A `devices` message goes to those of its targets that are good.
  */
 export async function resolveTargets(context: ResolveContext, project: string, send: SendMessage): Promise<Resolved> {
-  const { targets, warnings: _, ...fields } = send
+  const { targets, warnings: _, validateOnly: __, ...fields } = send
   const command = { ...fields, project, targets: [], group: null }
   if (send.type === 'device' || send.type === 'devices') {
     const { accepted, rejected } = resolveRegistrations(context, project, targets)

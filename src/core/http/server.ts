@@ -6,14 +6,14 @@ import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
 import type { Logger } from '../../observe/log.js'
-import { leaveBodies } from './body.js'
+import { type Bodies, leaveBodies } from './body.js'
 import { answerError, answerSocket } from './errors.js'
+import type { Route } from './route.js'
 import type { HttpSettings } from './settings.js'
 
 /** What every listener's calls carry. */
 export interface BaseFace {
-  /** Longest body of a request. */
-  bodyBytesMax: number
+  bodies: Bodies
   log: Logger
 }
 
@@ -23,11 +23,6 @@ export interface HttpCall<F extends BaseFace> {
   request: FastifyRequest
   reply: FastifyReply
 }
-
-export type Method = 'GET' | 'POST' | 'DELETE'
-export type Handler<F extends BaseFace> = (call: HttpCall<F>) => unknown
-/** By path, then by method. */
-export type Routes<F extends BaseFace> = Record<string, Partial<Record<Method, Handler<F>>>>
 
 export interface HttpServer {
   app: FastifyInstance
@@ -44,7 +39,11 @@ const PARAMETER_CHARACTERS_MAX = 512
 /** How often node looks for requests that take too long. */
 const TIMEOUT_CHECK_MS = 1_000
 
-export function createHttpServer<F extends BaseFace>(face: F, routes: Routes<F>, settings: HttpSettings): HttpServer {
+export function createHttpServer<F extends BaseFace>(
+  face: F,
+  routes: readonly Route<F>[],
+  settings: HttpSettings,
+): HttpServer {
   const app = Fastify({
     logger: false,
     requestTimeout: settings.requestTimeoutMs,
@@ -63,7 +62,7 @@ export function createHttpServer<F extends BaseFace>(face: F, routes: Routes<F>,
   app.server.maxConnections = settings.connectionsMax
   boundInFlight(app, settings.inFlightMax)
   leaveBodies(app)
-  for (const [url, handlers] of Object.entries(routes)) addRoute(app, face, url, handlers)
+  addRoutes(app, face, routes)
   app.setNotFoundHandler((request, reply) =>
     answerError(reply, new CodedError('not_found'), face.log, `${request.method} unknown`),
   )
@@ -81,16 +80,21 @@ export function createHttpServer<F extends BaseFace>(face: F, routes: Routes<F>,
   }
 }
 
-function addRoute<F extends BaseFace>(app: FastifyInstance, face: F, url: string, handlers: Routes<F>[string]): void {
-  for (const [method, handler] of Object.entries(handlers)) {
+function addRoutes<F extends BaseFace>(app: FastifyInstance, face: F, routes: readonly Route<F>[]): void {
+  const methodsOf = new Map<string, string[]>()
+  for (const { method, url, handler } of routes) {
     app.route({ method, url, handler: async (request, reply) => handler({ face, request, reply }) })
+    methodsOf.set(url, [...(methodsOf.get(url) ?? []), method])
   }
-  const others = METHODS.filter((method) => !(method in handlers))
+  for (const [url, allowed] of methodsOf) refuseOthers(app, url, allowed)
+}
+
+function refuseOthers(app: FastifyInstance, url: string, allowed: readonly string[]): void {
   app.route({
-    method: others,
+    method: METHODS.filter((method) => !allowed.includes(String(method))),
     url,
     onRequest: async (_request, reply) => {
-      reply.header('allow', Object.keys(handlers).join(', '))
+      reply.header('allow', allowed.join(', '))
       throw new CodedError('method_not_allowed')
     },
     handler: () => undefined,

@@ -13,6 +13,16 @@ export const HttpSettings = Type.Object(
       minimum: 1024,
       description: 'Longest request body. 1,000 registrationIds and a whole message need about 200 KiB.',
     }),
+    batchBytesMax: Type.Integer({
+      default: 8 * 1024 * 1024,
+      minimum: 1024,
+      description: 'Longest body of a batch. 1,000 messages of the usual size need less than 1 MiB.',
+    }),
+    largeBodiesBytesMax: Type.Integer({
+      default: 64 * 1024 * 1024,
+      minimum: 1024,
+      description: 'Bodies over 64 KiB that are under way, all together; more are answered `overloaded`.',
+    }),
     requestTimeoutMs: Type.Integer({
       default: 10_000,
       minimum: 100,
@@ -88,6 +98,7 @@ export const MessageLimits = Type.Object(
       minimum: 1,
       description: 'Most registrations addressed by one message of type `devices`.',
     }),
+    batchMax: Type.Integer({ default: 1_000, minimum: 1, description: 'Most messages of one batch.' }),
   },
   { additionalProperties: false, description: 'Limits of one message.' },
 )

@@ -22,6 +22,8 @@ export interface SendMessage {
   message: string
   /** msgpack map; empty: none. */
   data: Uint8Array
+  /** Check, and neither store nor send. */
+  validateOnly: boolean
   /** Unknown fields, by path. */
   warnings: string[]
 }
@@ -29,7 +31,7 @@ export interface SendMessage {
 const TYPES: readonly MessageType[] = ['device', 'devices', 'topic', 'application', 'user']
 const PRIORITIES: readonly MessagePriority[] = ['normal', 'high', 'low']
 
-const FIELDS = ['target', 'type', 'ttl', 'priority', 'collapseKey', 'notification']
+const FIELDS = ['target', 'type', 'ttl', 'priority', 'collapseKey', 'validateOnly', 'notification']
 const NOTIFICATION_FIELDS = ['title', 'message', 'data']
 
 /** A target is a registrationId at most; nothing longer is worth a look. */
@@ -53,6 +55,7 @@ export function validateMessage(body: unknown, limits: MessageLimits): SendMessa
     title: textAt(notification.title, 'notification.title', limits.titleCharactersMax),
     message: textAt(notification.message, 'notification.message', limits.messageCharactersMax),
     data: dataAt(notification.data, limits),
+    validateOnly: flagAt(fields.validateOnly, 'validateOnly'),
     warnings: [
       ...unknownFields(fields, FIELDS, ''),
       ...unknownFields(notification, NOTIFICATION_FIELDS, 'notification.'),
@@ -69,6 +72,11 @@ function choiceAt<T extends string>(value: unknown, field: string, choices: read
   const choice = choices.find((c) => c === value)
   if (choice) return choice
   throw invalid(field, value === undefined ? 'is required' : `must be one of ${choices.join(', ')}`)
+}
+
+function flagAt(value: unknown, field: string): boolean {
+  if (value === undefined || typeof value === 'boolean') return value === true
+  throw invalid(field, 'must be true or false')
 }
 
 /** Optional text: empty where absent. */

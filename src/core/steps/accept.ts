@@ -13,9 +13,9 @@ import type { Clock } from '../../clock.js'
 import { type Fabric, FabricError } from '../../fabric/fabric.js'
 import { BroadcastLog } from '../../store/broadcast.js'
 import type { EventLog } from '../../store/events.js'
-import { digestOf, IdempotencyKeys, type KeyRecord } from '../../store/idempotency.js'
+import { IdempotencyKeys, type KeyRecord } from '../../store/idempotency.js'
 import { SplitLog } from '../../store/split.js'
-import type { AcceptCommand, Accepted, AcceptMessage } from '../http/ports.js'
+import type { AcceptCommand, Accepted, AcceptMessage, AcceptTarget } from '../http/ports.js'
 
 export interface AcceptOptions {
   fabric: Fabric
@@ -40,12 +40,9 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   /** The same key leads to the same ids; `repeated` tells that some of the records may be there already. */
   async function identify(command: AcceptCommand): Promise<{ record: KeyRecord; repeated: boolean }> {
     const mine = newIds(command, options)
-    if (command.idempotencyKey === undefined) return { record: mine, repeated: false }
-    const { first, record } = await keys.claim(command.project, command.idempotencyKey, mine)
-    if (record.fingerprint !== mine.fingerprint)
-      throw new CodedError('invalid_request', 'the idempotency key was used for another message', {
-        field: 'idempotencyKey',
-      })
+    if (command.idempotency === undefined) return { record: mine, repeated: false }
+    const { first, record } = await keys.claim(command.project, command.idempotency.key, mine)
+    if (record.fingerprint !== mine.fingerprint) throw new CodedError('idempotency_conflict')
     return { record, repeated: !first }
   }
 
@@ -53,12 +50,12 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     const stored = storedMessages(command, record)
     if (command.type === 'devices') {
       // Before the messages: whoever knows the id of one of them can find the others.
-      const targets = stored.map(({ id }, i) => ({ id, registrationId: command.targets[i]?.registrationId ?? '' }))
+      const targets = stored.map(({ id, registrationId }) => ({ id, registrationId }))
       const { project, ttlMs } = command
       const atMs = record.acceptedAtMs
       await events.targets(record.id, { project, atMs, expiresAtMs: atMs + ttlMs, targets })
     }
-    await allStored(stored.map((message) => (repeated ? storeAgain(message) : store(message))))
+    await allStored(stored.map(({ message }) => (repeated ? storeAgain(message) : store(message))))
   }
 
   async function store(message: StoredMessage): Promise<void> {
@@ -119,19 +116,33 @@ function newIds(command: AcceptCommand, { ids, clock }: AcceptOptions): KeyRecor
   return {
     id: own,
     acceptedAtMs: clock.now(),
-    fingerprint: command.idempotencyKey === undefined ? '' : fingerprintOf(command),
+    fingerprint: command.idempotency?.fingerprint ?? '',
     targets,
+    names: command.idempotency === undefined ? [] : command.targets.map(nameOf),
   }
 }
 
-function storedMessages(command: AcceptCommand, record: KeyRecord): StoredMessage[] {
+const nameOf = ({ device, registration }: AcceptTarget) => `${device}/${registration}`
+
+interface NamedMessage {
+  id: bigint
+  registrationId: string
+  message: StoredMessage
+}
+
+/**
+ * The messages of a command under the ids of its record. A repeat may come when some of the targets are revoked: the
+ * others have the ids that they had.
+ */
+function storedMessages(command: AcceptCommand, record: KeyRecord): NamedMessage[] {
   const expiresAtMs = record.acceptedAtMs + command.ttlMs
   const content = contentOf(command, expiresAtMs)
-  return command.targets.map((target, index) => {
-    const id = record.targets[index]
-    if (id === undefined) throw new CodedError('internal', 'a target without an id')
-    const { application, device, registration } = target
-    return {
+  const ids = new Map(record.names.map((name, index) => [name, record.targets[index]]))
+  return command.targets.flatMap((target, index) => {
+    const id = ids.size > 0 ? ids.get(nameOf(target)) : record.targets[index]
+    if (id === undefined) return []
+    const { application, device, registration, registrationId } = target
+    const message: StoredMessage = {
       id,
       parent: record.id,
       project: command.project,
@@ -143,6 +154,7 @@ function storedMessages(command: AcceptCommand, record: KeyRecord): StoredMessag
       collapseKey: command.collapseKey,
       frame: encodeNotify({ ...content, id, registration }),
     }
+    return [{ id, registrationId, message }]
   })
 }
 
@@ -151,13 +163,6 @@ function contentOf(command: AcceptCommand, expiresAtMs: number) {
   // Rounded up: a device must not take a message for expired before the core does.
   const expiresAtSeconds = command.ttlMs === 0 ? 0 : Math.ceil(expiresAtMs / 1000)
   return { expiresAtSeconds, priority, collapseKey, title, message, data }
-}
-
-function fingerprintOf(c: AcceptCommand): string {
-  const targets = c.targets.flatMap((target) => [target.device, String(target.registration)])
-  const group = c.group ? [c.group.kind, c.group.name] : []
-  const words = [c.type, String(c.ttlMs), c.priority, c.collapseKey, c.title, c.message]
-  return digestOf([...words, c.data, ...group, ...targets])
 }
 
 /** Waits for all of them, so that nothing of a refused message is under way once it is refused. */

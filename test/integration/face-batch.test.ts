@@ -1,0 +1,113 @@
+import { connect } from 'node:net'
+import t from 'tap'
+import { CodedError } from '../../protocol/errors.js'
+import { FabricError } from '../../src/fabric/fabric.js'
+import { startFace } from '../support/face.js'
+import { ask, everything, isError, messagesOf, registrationIdOf } from '../support/http.js'
+
+t.test('a batch: each message for itself', async (t) => {
+  const face = await startFace(t)
+  const url = `${messagesOf(face)}:batch`
+  const target = registrationIdOf(face)
+  const good = { target, type: 'device', ttl: '1h' }
+  const all = await ask(face, { url, body: { messages: [good, { type: 'topic', target: 'news', ttl: '1m', x: 1 }] } })
+  t.equal(all.statusCode, 202)
+  t.match(all.body, { accepted: 2, failed: 0 })
+  t.match(all.body.results, [
+    { id: '4611686018427387905', status: 'accepted', type: 'device', target },
+    { status: 'accepted', type: 'topic', target: 'news', warnings: ['unknown field x'] },
+  ])
+  t.match(face.core.accepted[1], { type: 'topic', group: { kind: 'topic', name: 'news' } })
+
+  const messages = [good, { ...good, target: 'forged' }, null, { ...good, validateOnly: true }, { ...good, ttl: '1d' }]
+  const some = await ask(face, { url, body: { messages } })
+  t.equal(some.statusCode, 207)
+  t.match(some.body, { accepted: 2, failed: 3 })
+  t.match(some.body.results, [
+    { status: 'accepted' },
+    { error: { code: 'unknown_registration', details: { field: 'target' } } },
+    { error: { code: 'invalid_request' } },
+    { status: 'valid' },
+    { error: { code: 'invalid_request', details: { field: 'ttl' } } },
+  ])
+  t.equal(face.core.accepted.length, 3, 'what is only to be checked is not accepted')
+
+  for (const body of [null, [], {}, { messages: [] }, { messages: 'x' }, { messages: Array(1_001).fill(good) }]) {
+    isError(t, await ask(face, { url, body }), 'invalid_request', JSON.stringify(body).slice(0, 30))
+  }
+  t.equal(face.core.accepted.length, 3)
+  const most = await ask(face, { url, body: { messages: Array(1_000).fill(good) } })
+  t.equal(most.statusCode, 202)
+  t.equal(most.body.results.length, 1_000)
+})
+
+t.test('a store that fails in the middle of a batch', async (t) => {
+  const face = await startFace(t)
+  const url = `${messagesOf(face)}:batch`
+  const good = { target: registrationIdOf(face), type: 'device', ttl: '1h' }
+  const { accept } = face.core
+  let calls = 0
+  face.core.accept = async (command) => {
+    if (++calls % 2 === 0) throw new CodedError('storage_full')
+    return accept(command)
+  }
+  const half = await ask(face, { url, body: { messages: Array(4).fill(good) } })
+  t.equal(half.statusCode, 207)
+  t.match(half.body, { accepted: 2, failed: 2 })
+  t.equal(half.headers['retry-after'], '1')
+  face.core.accept = async () => {
+    throw new FabricError('timeout', 'away')
+  }
+  const none = await ask(face, { url, body: { messages: [good, good] } })
+  isError(t, none, 'unavailable', 'nothing was accepted, and it was us')
+  t.equal(none.headers['retry-after'], '1')
+})
+
+t.test('keys of a batch are those of its messages', async (t) => {
+  const face = await startFace(t)
+  const url = `${messagesOf(face)}:batch`
+  const good = { target: registrationIdOf(face), type: 'device', ttl: '1h' }
+  await ask(face, { url, body: { messages: [good, good] }, headers: { 'idempotency-key': 'k1' } })
+  t.same(
+    face.core.accepted.map(({ idempotency }) => idempotency?.key),
+    ['k1 0', 'k1 1'],
+  )
+  const bad = await ask(face, { url, body: { messages: [good] }, headers: { 'idempotency-key': 'a b' } })
+  isError(t, bad, 'invalid_request', 'a key with a space')
+  const long = { url: messagesOf(face), body: good, headers: { 'idempotency-key': 'x'.repeat(256) } }
+  isError(t, await ask(face, long), 'invalid_request', 'a key too long')
+})
+
+t.test('large bodies', async (t) => {
+  const face = await startFace(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
+  const url = `${messagesOf(face)}:batch`
+  const padding = (bytes: number) => ({ messages: [], padding: 'x'.repeat(bytes) })
+  isError(t, await ask(face, { url, body: padding(10_000_000) }), 'payload_too_large', '10 MB')
+  isError(t, await ask(face, { url: messagesOf(face), body: padding(600_000) }), 'payload_too_large', 'for one message')
+  isError(t, await ask(face, { url, body: padding(600_000) }), 'invalid_request', 'for a batch that is no size')
+
+  // One that is under way takes its share; what does not fit beside it is refused, and fits when it is gone.
+  const { port } = await face.gateway.listen()
+  const socket = connect(port, '127.0.0.1')
+  const head = [`POST ${url} HTTP/1.1`, 'host: x', `authorization: Bearer ${face.token}`, 'content-length: 600000']
+  socket.write(`${head.join('\r\n')}\r\nexpect: 100-continue\r\n\r\n`)
+  await new Promise((resolve) => socket.once('data', resolve))
+  socket.write('{')
+  const refused = async () => (await ask(face, { url, body: padding(600_000) })).body.error.code === 'overloaded'
+  while (!(await refused())) await new Promise((resolve) => setTimeout(resolve, 5))
+  socket.destroy()
+  while (await refused()) await new Promise((resolve) => setTimeout(resolve, 5))
+  t.pass('the share of a sender that went away is free again')
+})
+
+t.test('a body that comes too slowly', async (t) => {
+  const face = await startFace(t, { http: { requestTimeoutMs: 1_000 } })
+  const { port } = await face.gateway.listen()
+  const socket = connect(port, '127.0.0.1')
+  const head = [`POST ${messagesOf(face)}:batch HTTP/1.1`, 'host: x', `authorization: Bearer ${face.token}`]
+  socket.write(`${head.join('\r\n')}\r\ncontent-length: 100\r\n\r\n{"messages":`)
+  const answer = await everything(socket)
+  t.match(answer, /^HTTP\/1.1 408 /)
+  t.match(answer, /"request_timeout"/)
+  t.same(face.core.accepted, [])
+})
