@@ -29,6 +29,18 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: 'run a transport instance: the connections of devices',
     load: async () => (await import('./cli/transport.js')).transportCommand,
   },
+  drain: {
+    summary: 'have a transport instance ask its devices to leave, then end',
+    load: async () => (await import('./cli/instance.js')).drainCommand,
+  },
+  'rolling-restart': {
+    summary: 'have a transport instance replace its workers, one after the other',
+    load: async () => (await import('./cli/instance.js')).rollingRestartCommand,
+  },
+  status: {
+    summary: 'show how a transport instance stands',
+    load: async () => (await import('./cli/instance.js')).statusCommand,
+  },
   device: {
     summary: 'run a device: register applications and show their pushes',
     load: async () => (await import('./cli/device.js')).deviceCommand(),

@@ -12,6 +12,7 @@ import { DeviceSettings } from './device/settings.js'
 import { NatsSettings, StoreSettings } from './fabric/settings.js'
 import { LogSettings, secretFields } from './observe/log.js'
 import { MetricsSettings } from './observe/metrics.js'
+import { AdminSettings } from './transport/admin-settings.js'
 import { TransportSettings } from './transport/settings.js'
 
 /**
@@ -32,6 +33,7 @@ const sections = {
   device: section(DeviceSettings, 'The device client.'),
   log: section(LogSettings),
   metrics: section(MetricsSettings),
+  admin: section(AdminSettings),
   start: section(StartSettings),
 }
 

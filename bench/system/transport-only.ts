@@ -42,6 +42,7 @@ export async function startTransport(bench: Bench, options: TransportOptions): P
           handshakesPerSecondMax: 1_000_000,
           // Nobody waits for a polite end.
           drainMs: 1,
+          drainJitterMs: 0,
           drainGraceMs: 0,
         },
       },

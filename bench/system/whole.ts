@@ -30,7 +30,7 @@ export async function startWhole(bench: Bench, options: WholeOptions): Promise<W
   const system = await LocalSystem.start({
     folder: systemFolder(bench.folder),
     settings: mergeOverrides(
-      { transport: { workers: workers || workersFor(connections), drainMs: 1, drainGraceMs: 0 } },
+      { transport: { workers: workers || workersFor(connections), drainMs: 1, drainJitterMs: 0, drainGraceMs: 0 } },
       options.settings ?? {},
     ),
     onLine: (part, line) => {

@@ -8,6 +8,8 @@ export interface Service {
   stop(): Promise<void>
   /** Rejects where the service cannot go on; absent where it never gives up by itself. */
   readonly failed?: Promise<never>
+  /** Resolves, with who asks, where something else than a signal asks it to stop. */
+  readonly asked?: Promise<string>
 }
 
 /** What was started, to be stopped in the opposite order. */
@@ -16,6 +18,11 @@ export class Stops {
 
   add(step: () => Promise<void>): void {
     this.#steps.push(step)
+  }
+
+  /** For what has to be stopped last, whatever was added before it. */
+  first(step: () => Promise<void>): void {
+    this.#steps.unshift(step)
   }
 
   /** Each step once, also where one before it failed; rejects with the first failure. */
@@ -68,7 +75,7 @@ export async function runService(log: Logger, start: () => Promise<Service>, sto
 
 async function untilStopped(service: Service, asked: Promise<string>, log: Logger, stopMsMax: number): Promise<void> {
   try {
-    const why = await Promise.race([asked, ...(service.failed === undefined ? [] : [service.failed])])
+    const why = await Promise.race([asked, service.asked, service.failed].filter((one) => one !== undefined))
     log.info({ why }, 'stopping')
   } finally {
     const stuck = setTimeout(() => {

@@ -8,6 +8,9 @@ import { connect } from '../fabric/nats.js'
 import { Keyring, type TransportKeys } from '../keyring.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
+import { serveAdmin } from '../transport/admin-port.js'
+import { type DrainPace, drainMsMax } from '../transport/drain.js'
+import { listenToSupervisor } from '../transport/ipc.js'
 import { startWorker } from '../transport/process.js'
 import { startSupervisor } from '../transport/supervisor.js'
 import { CommandError, loadConfig } from './context.js'
@@ -23,20 +26,40 @@ export const transportCommand = new Command('transport')
     const index = options.worker === undefined ? null : Number(options.worker)
     const log = createLogger(index === null ? 'transport' : `transport/${index}`, config.log)
     // Longer than the supervisor waits for a worker that drains, so that it is the one who decides.
-    const stopMsMax = config.transport.drainMs + 2 * config.transport.drainGraceMs + 10_000
+    const stopMsMax = config.transport.drainDelayMs + drainMsMax(config.transport) + 10_000
     await runService(log, () => (index === null ? supervise(config, file, log) : work(config, index, log)), stopMsMax)
   })
 
 async function supervise(config: Config, file: string | undefined, log: Logger): Promise<Service> {
   readTransportKeys(config) // A wrong keyring is one mistake, not one of each worker again and again.
-  const supervisor = await startSupervisor({
-    settings: config.transport,
-    clock: systemClock,
-    random: Math.random,
-    log,
-    spawn: (index, port) => spawnWorker(index, port, file),
-  })
-  return { ready: { port: supervisor.port, workers: supervisor.workers }, stop: () => supervisor.stop() }
+  const stops = new Stops()
+  try {
+    const supervisor = await startSupervisor({
+      settings: config.transport,
+      clock: systemClock,
+      random: Math.random,
+      log,
+      spawn: (index, port) => spawnWorker(index, port, file),
+    })
+    stops.add(() => supervisor.stop())
+    let drain = (_why: string) => {}
+    const asked = new Promise<string>((resolve) => {
+      drain = resolve
+    })
+    if (config.admin.port > 0) {
+      const admin = await serveAdmin(config.admin, {
+        isReady: () => supervisor.isReady,
+        status: () => supervisor.status(),
+        restart: () => supervisor.rollingRestart(),
+        drain: () => drain('the admin port'),
+      })
+      // Last of all: it shows how the drain goes.
+      stops.first(() => admin.stop())
+    }
+    return { ready: { port: supervisor.port, workers: supervisor.workers }, asked, stop: () => stops.run() }
+  } catch (error) {
+    return stops.abandon(error)
+  }
 }
 
 function spawnWorker(index: number, port: number, file: string | undefined): ChildProcess {
@@ -64,8 +87,13 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
       ...{ fabric, clock: systemClock, settings: transport, split: store.split, keys, index, log, metrics },
       issuer: auth.issuer,
     })
-    stops.add(() => worker.stop())
-    return { ready: { worker: index, port: worker.port }, stop: () => stops.run() }
+    let pace: DrainPace | undefined
+    stops.add(() => worker.stop(pace))
+    const asked = listenToSupervisor(process, { levels: () => worker.worker.levels() }).then((given) => {
+      pace = given
+      return `the supervisor (${given.reason})`
+    })
+    return { ready: { worker: index, port: worker.port }, asked, stop: () => stops.run() }
   } catch (error) {
     return stops.abandon(error)
   }

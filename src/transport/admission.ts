@@ -8,8 +8,10 @@ export interface AdmissionLimits {
 
 /** Retry-After of a refusal that passes within seconds. */
 const SOON_SECONDS = 2
-/** Retry-After where this worker is full or leaves: another one of the port may have room. */
+/** Retry-After where this worker is full. */
 const LATER_SECONDS = 5
+/** Retry-After where this worker leaves: others of the port, or of the load balancer, take the device at once. */
+const ELSEWHERE_SECONDS = 1
 
 export class Admission {
   private readonly byAddress = new Map<string, number>()
@@ -24,7 +26,7 @@ export class Admission {
 
   /** Null: come in. Else the Retry-After in seconds. */
   admit(address: string, tick: number): number | null {
-    if (this.draining) return LATER_SECONDS
+    if (this.draining) return ELSEWHERE_SECONDS
     if (this.connections + this.otherDescriptors >= this.limits.connectionsMax) return LATER_SECONDS
     if ((this.byAddress.get(address) ?? 0) >= this.limits.connectionsPerAddressMax) return LATER_SECONDS
     if (tick !== this.handshakesTick) {

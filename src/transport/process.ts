@@ -6,6 +6,7 @@ import type { Logger } from '../observe/log.js'
 import type { MetricsRegistry } from '../observe/metrics.js'
 import { workerId } from '../store/workers.js'
 import { connectionsCap, descriptorsOpen } from './descriptors.js'
+import type { DrainPace } from './drain.js'
 import { registerFigures } from './figures.js'
 import { Listener } from './listener.js'
 import type { TransportSettings } from './settings.js'
@@ -30,8 +31,8 @@ export interface WorkerProcessOptions {
 export interface RunningWorker {
   readonly port: number
   readonly worker: Worker
-  /** Drains, then ends everything. */
-  stop(): Promise<void>
+  /** Drains, then ends everything. Absent: at the pace of the settings. */
+  stop(pace?: DrainPace): Promise<void>
 }
 
 /** Rejects where it cannot listen, NATS does not answer, or uWebSockets.js did not load. */
@@ -50,5 +51,5 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
   })
   if (metrics) registerFigures(worker.figures, () => worker.levels(), metrics)
   const port = await worker.start()
-  return { port, worker, stop: () => worker.stop() }
+  return { port, worker, stop: (pace) => worker.stop(pace) }
 }

@@ -53,11 +53,27 @@ export const TransportSettings = Type.Object(
     auditMs: positive('Every session is compared with the table once in so long.', 300_000),
     auditPerSecondMax: positive('Most sessions compared a second when all have to be, after a lapse.', 500),
     groupTopicsMax: positive('Topics remembered by a worker. Beyond: the quietest is read from the log again.', 65_536),
-    drainPerSecondMax: positive('Most devices a second that a drain asks to leave.', 2_000),
-    drainMs: positive('A drain spreads over so long.', 10_000),
+    drainDelayMs: natural(
+      'A drain of the instance begins so long after it said that it is not ready: time for a load balancer to notice.',
+      0,
+    ),
+    drainPerSecondMax: positive(
+      'Devices a second that a worker asks to leave, in a drain or a rolling restart.',
+      2_000,
+    ),
+    drainMs: positive(
+      'By then a leaving worker has asked all its devices, even where the rate has to be higher for it.',
+      10_000,
+    ),
+    drainJitterMs: natural('A device that is asked to leave does so within a random time up to this.', 1_000),
     drainGraceMs: natural('After a drain, so long for the last acknowledgements.', 2_000),
+    drainUrl: Type.String({
+      default: '',
+      description:
+        'WebSocket URL that devices of a drained instance are sent to; empty: where they came from (a load balancer).',
+    }),
     restartBackoffMs: positive(
-      'First wait before a crashed worker is started again; doubles up to 32 times that.',
+      'A worker that crashes is started again at once; after a second crash it waits this, doubled with each further one, up to 32 times this.',
       250,
     ),
   },

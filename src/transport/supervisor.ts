@@ -1,59 +1,39 @@
 /**
- * One transport instance: W worker processes that share one port. A worker that crashes is started again, with backoff;
- * a crash loses one worker's share of the devices, which come back to whoever has room.
+ * One transport instance: W worker processes that share one port. A worker that crashes is started again; a crash loses
+ * one worker's share of the devices, which come back to whoever has room. A rolling restart replaces one worker after
+ * another, so that no moment has fewer than W of them.
  */
-import type { ChildProcess } from 'node:child_process'
 import { createServer } from 'node:net'
 import { cpus } from 'node:os'
-import type { Clock } from '../clock.js'
+import { type Clock, sleep } from '../clock.js'
 import type { Logger } from '../observe/log.js'
 import { connectionsCap } from './descriptors.js'
+import { drainPace } from './drain.js'
+import type { InstanceState, InstanceStatus, RestartProgress, WorkerStatus } from './instance-status.js'
 import type { TransportSettings } from './settings.js'
+import { Slot, type SlotOptions } from './slot.js'
+import type { WorkerChild } from './worker-child.js'
 
-export interface SupervisorOptions {
+const DRAIN_REPORT_MS = 2_000
+
+export interface SupervisorOptions extends Pick<SlotOptions, 'clock' | 'random' | 'log' | 'spawn'> {
   settings: TransportSettings
-  clock: Clock
-  random: () => number
-  log: Logger
-  /**
-   * Starts the process of a worker, with an IPC channel. It says `{ready: ...}` once devices can connect, and drains
-   * when the channel closes, or at SIGTERM. It listens on `port`.
-   */
-  spawn: (index: number, port: number) => ChildProcess
 }
-
-export interface Supervisor {
-  readonly port: number
-  readonly workers: number
-  /** Drains all workers at once; ends those that do not end by themselves. */
-  stop(): Promise<void>
-}
-
-const BACKOFF_DOUBLINGS_MAX = 5
-/** A worker that lived so long has earned a short backoff again. */
-const STABLE_MS = 60_000
-/** Beyond drain and grace, until a worker that does not end is killed. */
-const KILL_MARGIN_MS = 5_000
 
 /** Rejects where the port is taken, or a worker does not start. */
 export async function startSupervisor(options: SupervisorOptions): Promise<Supervisor> {
   const { settings } = options
   const port = await freePort(settings.host, settings.port)
   const count = workerCount(settings, cpus().length, connectionsCap(settings.connectionsMax))
-  const slots = Array.from({ length: count }, (_, index) => new Slot(index, port, options))
+  const { restartBackoffMs } = settings
+  const slots = Array.from({ length: count }, (_, index) => new Slot(index, port, { ...options, restartBackoffMs }))
   try {
     await Promise.all(slots.map((slot) => slot.start()))
   } catch (error) {
-    await Promise.all(slots.map((slot) => slot.stop()))
+    await Promise.all(slots.map((slot) => slot.stop(drainPace(settings, 'shutdown'))))
     throw error
   }
-  return {
-    port,
-    workers: count,
-    stop: async () => {
-      await Promise.all(slots.map((slot) => slot.stop()))
-    },
-  }
+  return new Supervisor(port, slots, settings, options.clock, options.log)
 }
 
 /** The kernel spreads connections by hash, unevenly: 15% of room, and one worker to spare. */
@@ -79,73 +59,121 @@ export function freePort(host: string, port: number): Promise<number> {
   })
 }
 
-/** The place of one worker: its process now, or the wait for the next one. */
-class Slot {
-  private child: ChildProcess | null = null
-  private exited: Promise<void> = Promise.resolve()
-  private failures = 0
-  private stopping = false
-  private cancelRestart: (() => void) | null = null
+export class Supervisor {
+  private restart: RestartProgress | null = null
+  private restarting: Promise<void> = Promise.resolve()
+  private stopping: Promise<void> | null = null
 
   constructor(
-    private readonly index: number,
-    private readonly port: number,
-    private readonly options: SupervisorOptions,
+    readonly port: number,
+    private readonly slots: readonly Slot[],
+    private readonly settings: TransportSettings,
+    private readonly clock: Clock,
+    private readonly log: Logger,
   ) {}
 
-  /** Resolves when the worker is ready; rejects where it ends before. */
-  start(): Promise<void> {
-    const { clock, log, spawn } = this.options
-    const child = spawn(this.index, this.port)
-    const startedAtMs = clock.now()
-    this.child = child
-    return new Promise((resolve, reject) => {
-      let isReady = false
-      child.on('message', (message: unknown) => {
-        if (typeof message !== 'object' || message === null || !('ready' in message)) return
-        isReady = true
-        resolve()
-      })
-      this.exited = new Promise((ended) => {
-        const end = (why: string) => {
-          if (this.child === child) this.child = null
-          ended()
-          if (this.stopping) return
-          log.error({ worker: this.index, why }, 'a worker ended')
-          if (isReady || this.failures > 0) this.restartLater(clock.now() - startedAtMs)
-          reject(new Error(`worker ${this.index} ended before it was ready: ${why}`))
-        }
-        child.once('error', (error) => end(error.message))
-        child.once('exit', (code, signal) => end(signal ?? `code ${code}`))
-      })
-    })
+  get workers(): number {
+    return this.slots.length
   }
 
-  async stop(): Promise<void> {
-    this.stopping = true
-    this.cancelRestart?.()
-    const { child } = this
-    if (!child) return
-    const { clock, settings } = this.options
-    // Not a signal: a worker that got Ctrl-C together with us takes a second one as an order to end at once.
-    if (child.connected) child.disconnect()
-    else child.kill('SIGTERM')
-    const patienceMs = settings.drainMs + 2 * settings.drainGraceMs + KILL_MARGIN_MS
-    const cancelKill = clock.after(patienceMs, () => child.kill('SIGKILL'))
-    await this.exited
-    cancelKill()
+  get state(): InstanceState {
+    return this.stopping ? 'draining' : 'serving'
   }
 
-  private restartLater(livedMs: number): void {
-    const { clock, random, settings, log } = this.options
-    if (livedMs > STABLE_MS) this.failures = 0
-    const ceilingMs = settings.restartBackoffMs * 2 ** Math.min(this.failures++, BACKOFF_DOUBLINGS_MAX)
-    this.cancelRestart = clock.after(ceilingMs * (0.5 + random() / 2), () => {
-      this.start().then(
-        () => log.info({ worker: this.index }, 'a worker is back'),
-        // Its end was logged, and the next attempt is under way.
-        () => undefined,
-      )
-    })
+  /** New devices are welcome: not draining, and somebody listens. */
+  get isReady(): boolean {
+    return this.stopping === null && this.slots.some((slot) => slot.isServing)
+  }
+
+  children(): WorkerChild[] {
+    return this.slots.flatMap((slot) => slot.children())
+  }
+
+  async status(): Promise<InstanceStatus> {
+    const workers = await Promise.all(
+      this.slots.flatMap((slot) => slot.children().map((child) => this.statusOf(child, slot.crashed))),
+    )
+    const { instance } = this.settings
+    return { instance, port: this.port, state: this.state, ready: this.isReady, workers, restart: this.restart }
+  }
+
+  /**
+   * Begins to replace all workers, one after the other, and gives how it stands. Null where that is out of place: a
+   * restart is under way, or the instance leaves.
+   */
+  rollingRestart(): RestartProgress | null {
+    if (this.stopping || this.restart?.state === 'running') return null
+    const { slots, clock } = this
+    const progress: RestartProgress = {
+      ...{ state: 'running', done: 0, total: slots.length, startedAtMs: clock.now(), endedAtMs: 0, reason: '' },
+    }
+    this.restart = progress
+    this.restarting = this.replaceAll(progress)
+    return progress
+  }
+
+  /** Resolves when the rolling restart of now, if there is one, has ended in whatever way. */
+  restarted(): Promise<void> {
+    return this.restarting
+  }
+
+  /** Drains all workers at once; ends those that do not end by themselves. */
+  stop(): Promise<void> {
+    this.stopping ??= this.drainAll()
+    return this.stopping
+  }
+
+  private async replaceAll(progress: RestartProgress): Promise<void> {
+    const { log, clock, slots, settings } = this
+    const pace = drainPace(settings, 'upgrade')
+    log.info({ workers: slots.length }, 'rolling restart: begins')
+    try {
+      for (const slot of slots) {
+        if (this.stopping) throw new Error('the instance leaves')
+        await slot.replace(pace)
+        progress.done++
+        log.info({ worker: slot.index, done: progress.done, total: slots.length }, 'rolling restart: replaced')
+      }
+      progress.state = 'done'
+      log.info({ seconds: (clock.now() - progress.startedAtMs) / 1000 }, 'rolling restart: done')
+    } catch (error) {
+      progress.state = 'failed'
+      progress.reason = error instanceof Error ? error.message : String(error)
+      log.error({ error, done: progress.done, total: slots.length }, 'rolling restart: given up')
+    }
+    progress.endedAtMs = clock.now()
+  }
+
+  private async drainAll(): Promise<void> {
+    const { settings, clock, log, slots } = this
+    log.info({ workers: slots.length, drainMs: settings.drainMs }, 'drain: begins')
+    // Not ready any more, and still serving: a load balancer needs a moment to see it.
+    if (settings.drainDelayMs > 0) await sleep(clock, settings.drainDelayMs)
+    const cancelReport = this.reportDrain()
+    await Promise.all(slots.map((slot) => slot.stop(drainPace(settings, 'shutdown'))))
+    cancelReport()
+    log.info('drain: done')
+  }
+
+  /** A line every few seconds; returns what ends them. */
+  private reportDrain(): () => void {
+    let cancel = () => {}
+    const next = () => {
+      cancel = this.clock.after(DRAIN_REPORT_MS, () => {
+        next()
+        void this.status().then(({ workers }) => {
+          const devices = workers.reduce((sum, { levels }) => sum + (levels?.sessions ?? 0), 0)
+          this.log.info({ workers: workers.length, devices }, 'drain: still to go')
+        })
+      })
+    }
+    next()
+    return () => cancel()
+  }
+
+  private async statusOf(child: WorkerChild, crashed: number): Promise<WorkerStatus> {
+    const { index, pid, state, startedAtMs } = child
+    const levels = state === 'starting' ? null : await child.ask('levels').catch(() => null)
+    return { index, pid, state, startedAtMs, crashed, levels }
   }
 }

@@ -22,7 +22,7 @@ import { Audit } from './audit.js'
 import { CatchUps } from './catch-up.js'
 import { Credentials } from './credentials.js'
 import { Downlink } from './downlink.js'
-import { drain } from './drain.js'
+import { drain, drainPace } from './drain.js'
 import { closeSocket, Effects } from './effects.js'
 import { Figures, type Levels } from './figures.js'
 import { Greeting, type GreetingResult, Greetings } from './greeting.js'
@@ -184,18 +184,18 @@ export class Worker implements SocketHandlers {
   }
 
   /** In order: devices leave, what they said is passed on, then the lease and the subscriptions go. */
-  async stop(): Promise<void> {
-    const { clock, sockets, settings } = this.options
+  async stop(pace = drainPace(this.options.settings, 'shutdown')): Promise<void> {
+    const { clock, sockets } = this.options
     const { turns, registry, effects } = this
     this.admission.drain()
     sockets.refuse()
-    await drain({ clock, turns, registry, effects }, settings)
+    await drain({ clock, turns, registry, effects }, pace)
     for (const greeting of this.greetings.all()) this.refuse(greeting, 'going_away')
     this.audit.stop()
     this.sweep.stop()
     this.uplink.flush()
     await this.tombstones.settled()
-    await this.uplink.settled(settings.drainGraceMs)
+    await this.uplink.settled(pace.drainGraceMs)
     this.status?.unsubscribe()
     this.downlink.stop()
     this.uplink.stop()

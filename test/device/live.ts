@@ -58,7 +58,7 @@ export async function startLive(t: Test): Promise<Live> {
       clock: systemClock,
       settings: {
         ...(Value.Default(TransportSettings, {}) as TransportSettings),
-        ...{ host: '127.0.0.1', port: 0, drainGraceMs: 200 },
+        ...{ host: '127.0.0.1', port: 0, drainJitterMs: 100, drainGraceMs: 200 },
       },
       split: nats.store.split,
       keys: keyring.transportKeys(),

@@ -66,7 +66,13 @@ function hasty(by: number): { settings: Overrides; ackWaitMs: number } {
         ...{ controlTimeoutMs: ms(2_000), retryMs: ms(1_000), expiryBucketMs: ms(10_000) },
       },
       ingress: { ackWaitMs, retryMs: ms(1_000) },
-      transport: { drainMs: ms(10_000), drainGraceMs: ms(2_000), settleRepeatMs: ms(1_000), auditMs: ms(60_000) },
+      transport: {
+        drainMs: ms(10_000),
+        drainJitterMs: ms(1_000),
+        drainGraceMs: ms(2_000),
+        settleRepeatMs: ms(1_000),
+        auditMs: ms(60_000),
+      },
     },
   }
 }

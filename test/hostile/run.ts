@@ -86,7 +86,7 @@ export async function runHostile(options: HostileOptions): Promise<HostileResult
   let errorsLogged = 0
   const system = await LocalSystem.start({
     folder,
-    settings: { transport: { workers: 1, drainMs: 1, drainGraceMs: 0 } },
+    settings: { transport: { workers: 1, drainMs: 1, drainJitterMs: 0, drainGraceMs: 0 } },
     onLine: (part, line) => {
       if (!/"level":"(error|fatal)"/.test(line)) return
       errorsLogged++

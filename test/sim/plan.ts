@@ -87,6 +87,7 @@ export function planOf(random: Random): Plan {
       fabricTimeoutMs: 2_000,
       auditMs: some(10_000, 100_000_000),
       drainMs: 500,
+      drainJitterMs: some(0, 500),
       drainGraceMs: 500,
       ticketSeconds: some(10, 86_400),
     },

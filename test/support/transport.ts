@@ -72,7 +72,7 @@ export async function startTransport(
   const core = await nats.fabricAs('core')
   const keyring = Keyring.generate(Date.now())
   const startAnother = async (own: Partial<TransportSettings> = {}, index = 0): Promise<RunningWorker> => {
-    const settings = { ...defaults, host: '127.0.0.1', port: 0, drainGraceMs: 200, ...own }
+    const settings = { ...defaults, host: '127.0.0.1', port: 0, drainJitterMs: 0, drainGraceMs: 200, ...own }
     const fabric = await nats.fabricAs('transport')
     const running = await startWorker({
       fabric,

@@ -1,0 +1,57 @@
+/** Small HTTP listeners for operators: metrics, health, the admin port. Never for app servers or devices. */
+import { createServer, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+
+export interface Answer {
+  status: number
+  /** A string goes out as it is, anything else as JSON. */
+  body: unknown
+  contentType?: string
+}
+
+/** Null: there is no such thing. A throw is answered with 500. */
+export type Route = (request: IncomingMessage) => Answer | null | Promise<Answer | null>
+
+export interface AnswerServer {
+  readonly port: number
+  stop(): Promise<void>
+}
+
+const NOT_FOUND: Answer = { status: 404, body: '' }
+
+/** Rejects with the listener's error where the port is taken. */
+export async function serveAnswers(at: { host: string; port: number }, route: Route): Promise<AnswerServer> {
+  const server = createServer((request, response) => {
+    const finish = ({ status, body, contentType }: Answer) => {
+      const isText = typeof body === 'string'
+      response.writeHead(status, { 'content-type': contentType ?? (isText ? 'text/plain' : 'application/json') })
+      response.end(isText ? body : `${JSON.stringify(body)}\n`)
+    }
+    const answer = async () => (await route(request)) ?? NOT_FOUND
+    answer().then(finish, (error: unknown) => finish({ status: 500, body: String(error) }))
+  })
+  // A scraper holds its connection open; it must not hold up the end of the process.
+  server.unref()
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(at.port, at.host, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+  return {
+    port: (server.address() as AddressInfo).port,
+    stop: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      }),
+  }
+}
+
+/** What `/healthz` and `/readyz` say; null for any other path. */
+export function healthAnswer(path: string | undefined, isReady: () => boolean): Answer | null {
+  if (path === '/healthz') return { status: 200, body: { status: 'ok' } }
+  if (path !== '/readyz') return null
+  return isReady() ? { status: 200, body: { status: 'ready' } } : { status: 503, body: { status: 'not ready' } }
+}

@@ -1,0 +1,49 @@
+/** What a supervisor and its workers say to each other over the IPC channel between their processes. */
+import type { DrainPace } from './drain.js'
+import type { Levels } from './figures.js'
+
+/** What a worker can be asked, and what it answers. */
+export interface Answers {
+  levels: Levels
+}
+export type Question = keyof Answers
+
+export type ToWorker =
+  /** Leave, at this pace; then the process ends. */
+  { drain: DrainPace } | { ask: Question; id: number }
+
+export type FromWorker =
+  /** Devices can connect. Sent by the service that the worker is. */
+  | { ready: Readonly<Record<string, string | number>> }
+  /** The answer to question `id`; `failed` in its place where there is none. */
+  | { answer: number; value: unknown }
+  | { answer: number; failed: string }
+
+/** The worker's end of the channel: `process`. */
+export interface Channel {
+  send?(message: unknown): unknown
+  on(event: 'message', listener: (message: unknown) => void): unknown
+}
+
+/** Listens to the supervisor. Resolves when it wants this worker to leave; where nobody is there, never. */
+export function listenToSupervisor(
+  channel: Channel,
+  answers: { [Q in Question]: () => Promise<Answers[Q]> | Answers[Q] },
+): Promise<DrainPace> {
+  const answer = async (question: Question, id: number) => {
+    let message: FromWorker
+    try {
+      message = { answer: id, value: await answers[question]() }
+    } catch (error) {
+      message = { answer: id, failed: String(error) }
+    }
+    channel.send?.(message)
+  }
+  return new Promise((resolve) => {
+    channel.on('message', (message) => {
+      const told = message as ToWorker
+      if ('drain' in told) resolve(told.drain)
+      else if ('ask' in told) void answer(told.ask, told.id)
+    })
+  })
+}
