@@ -2,11 +2,13 @@
  * The connections of one generator: made at a rate, kept alive, and made again with backoff where a close asks for it.
  * Nothing here costs a timer or a promise for each connection.
  */
+
 import { record } from '../measure/latency.js'
 import { nowMicros } from '../micros.js'
 import type { Behaviour, Dialect, DialectHost } from './dialect.js'
 import { sourceAddress } from './identity.js'
 import { LoadSocket, Peer, type SocketOwner, State } from './peer.js'
+import { reset } from './reset.js'
 import { Tally } from './tally.js'
 import {
   closeCode,
@@ -107,7 +109,7 @@ export class Swarm implements DialectHost, SocketOwner {
         continue
       }
       gone.push(new Promise((resolve) => socket.once('close', () => resolve())))
-      if (abrupt) socket.resetAndDestroy()
+      if (abrupt) reset(socket)
       else {
         this.#dialect.leave(peer)
         socket.end()

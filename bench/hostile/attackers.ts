@@ -1,6 +1,8 @@
 /** Peers that mean harm, or are merely broken: each kind goes on until it is stopped, whatever the server does. */
+
 import { connect, type Socket } from 'node:net'
 import { encodeFrame } from '../../protocol/encode.js'
+import { reset } from '../generator/reset.js'
 import { clientFrame, upgradeRequest } from '../generator/websocket.js'
 
 export interface Target {
@@ -49,7 +51,7 @@ export function startAttack(name: AttackName, target: Target, connections: numbe
     stop: () => {
       stopped = true
       clearInterval(timer)
-      for (const { socket } of sockets) socket.resetAndDestroy()
+      for (const { socket } of sockets) reset(socket)
     },
   }
 }
@@ -104,7 +106,7 @@ class Attacker {
         if (this.#upgraded) this.socket.write(FLOOD)
         return
       case 'churn':
-        if (this.#upgraded) this.socket.resetAndDestroy()
+        if (this.#upgraded) reset(this.socket)
     }
   }
 }

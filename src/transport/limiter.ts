@@ -6,15 +6,33 @@ export class Limiter {
   constructor(private readonly max: number) {}
 
   async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.running >= this.max) await new Promise<void>((resolve) => this.waiting.push(resolve))
-    else this.running++
+    await this.enter()
     try {
       return await work()
     } finally {
-      // The place goes to who waits without becoming free between.
-      const next = this.waiting.shift()
-      if (next) next()
-      else this.running--
+      this.leave()
     }
+  }
+
+  /** Within run(): another one has the place while this one waits for somebody whose patience is not ours. */
+  async aside<T>(wait: () => Promise<T>): Promise<T> {
+    this.leave()
+    try {
+      return await wait()
+    } finally {
+      await this.enter()
+    }
+  }
+
+  private async enter(): Promise<void> {
+    if (this.running >= this.max) await new Promise<void>((resolve) => this.waiting.push(resolve))
+    else this.running++
+  }
+
+  private leave(): void {
+    // The place goes to who waits without becoming free between.
+    const next = this.waiting.shift()
+    if (next) next()
+    else this.running--
   }
 }

@@ -42,6 +42,7 @@ export const TransportSettings = Type.Object(
     catchUpsInFlightMax: positive('Most reads of offline queues and group logs under way. Beyond: they wait.', 64),
     backpressureBytesMax: positive('Most bytes kept for a slow device. Beyond: closed as too slow.', 1_048_576),
     catchUpBufferedBytesMax: positive('A catch-up waits while so many bytes are kept for the device.', 65_536),
+    catchUpStalledMs: positive('A device that takes nothing of a catch-up for so long is closed as too slow.', 60_000),
     groupCacheBytesMax: positive('Memory for recent group messages; older ones are read from the log.', 16_777_216),
     settlesMax: positive(
       'Most outcomes of parked messages that wait for their confirmation. Beyond: delivered again.',

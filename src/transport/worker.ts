@@ -128,12 +128,14 @@ export class Worker implements SocketHandlers {
         forward: (session, frame) => effects.forward(session, frame),
         tell: (session, frame) => effects.send(session, frame),
         giveUp: (session) => effects.close(session, 'unavailable'),
+        tooSlow: (session) => effects.close(session, 'too_slow'),
       },
       {
         cacheBytesMax: settings.groupCacheBytesMax,
         topicsMax: settings.groupTopicsMax,
         catchUpsMax: settings.catchUpsInFlightMax,
         bufferedBytesMax: settings.catchUpBufferedBytesMax,
+        stalledMs: settings.catchUpStalledMs,
       },
     )
     const revocations = new Revocations(fabric, (device) => this.revoked(device))

@@ -5,8 +5,10 @@
  * packets looks like from above is: `stall` (they are sent again until they get through) and `swallow` (nothing gets
  * through until one end gives up; the connections are reset when it is over).
  */
+
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
+import { reset } from '../../bench/generator/reset.js'
 
 export type Way = 'there' | 'back' | 'both'
 
@@ -63,7 +65,7 @@ export class LineProxy {
 
   #join(near: Socket): void {
     if (this.#line.mode === 'cut') {
-      near.resetAndDestroy()
+      reset(near)
       return
     }
     const pair = { near, far: connect({ ...this.target(), allowHalfOpen: true }) }
@@ -109,8 +111,8 @@ export class LineProxy {
 
   #reset(): void {
     for (const pair of this.#pairs) {
-      pair.near.resetAndDestroy()
-      pair.far.resetAndDestroy()
+      reset(pair.near)
+      reset(pair.far)
     }
     this.#pairs.clear()
   }

@@ -1,5 +1,7 @@
 /** One raw TCP connection to the device port: what is written is up to the caller, what comes back is read as RFC 6455 has it. */
+
 import { connect, type Socket } from 'node:net'
+import { reset } from '../../bench/generator/reset.js'
 import { closeCode, type FramePosition, Opcode, readServerFrame } from '../../bench/generator/websocket.js'
 import { decodeFrames } from '../../protocol/decode.js'
 import { SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
@@ -33,7 +35,6 @@ export class Wire {
   /** Set once `ended` is settled. */
   end: End | null = null
   private readonly socket: Socket
-  private isShut = false
   private rest: Buffer = NO_BYTES
   private readonly position: FramePosition = { opcode: 0, start: 0, end: 0 }
   private settle: (end: End) => void = () => undefined
@@ -60,7 +61,6 @@ export class Wire {
 
   /** Half a close: no more is sent, and what comes is still read. */
   shut(): void {
-    this.isShut = true
     this.socket.end()
   }
 
@@ -70,9 +70,7 @@ export class Wire {
 
   /** Away without a word, leaving nothing behind in the kernel. */
   leave(): void {
-    // Node 20 never closes a socket that is reset while its shutdown is under way, and then spins at exit for ever.
-    if (this.isShut || this.socket.connecting) this.socket.destroy()
-    else this.socket.resetAndDestroy()
+    reset(this.socket)
     this.finish(CUT)
   }
 

@@ -1,7 +1,7 @@
 /**
- * npm run sim -- --seeds N [--seed S] [--json FILE|-] [--trace]
+ * npm run sim -- --seeds N [--seed S] [--jobs N] [--json FILE|-] [--trace]
  *
- * Runs N seeds from S (1) on. `--seed` alone replays that seed twice, compares the two runs, and prints what happened.
+ * Runs N seeds from S (1) on, in as many processes as there are cores, or in --jobs. `--seed` alone replays that seed twice, compares the two runs, and prints what happened.
  * Exit code 1: an invariant was violated.
  */
 import { writeFileSync } from 'node:fs'
@@ -15,6 +15,7 @@ const { values } = parseArgs({
   options: {
     seeds: { type: 'string' },
     seed: { type: 'string' },
+    jobs: { type: 'string' },
     json: { type: 'string' },
     trace: { type: 'boolean', default: false },
   },
@@ -53,7 +54,8 @@ async function runMany(seeds: number): Promise<PoolResult> {
     const perMinute = Math.round(done / ((performance.now() - startedMs) / 60_000))
     process.stderr.write(`\r${done} of ${seeds} seeds, ${violations} violations, ${perMinute} a minute `)
   }
-  const many = await runSeeds({ first, count: seeds }, isShown ? { onProgress } : {})
+  const jobs = values.jobs === undefined ? {} : { processesMax: wholeNumber('jobs', values.jobs) }
+  const many = await runSeeds({ first, count: seeds }, { ...jobs, ...(isShown ? { onProgress } : {}) })
   if (isShown) process.stderr.write('\n')
   const [worst] = many.violations
   if (values.trace && worst) {

@@ -11,6 +11,8 @@ const BATCH = 10
 export interface SeedRange {
   first: number
   count: number
+  /** Ends with the first violation. */
+  stopEarly?: boolean
 }
 
 export interface PoolOptions {
@@ -46,7 +48,7 @@ export async function runSeeds({ first, count }: SeedRange, options: PoolOptions
   const batch = (): SeedRange | null => {
     const isOver = next >= end || (options.stopEarly === true && result.violations.length > 0)
     if (isOver) return null
-    const range = { first: next, count: Math.min(BATCH, end - next) }
+    const range = { first: next, count: Math.min(BATCH, end - next), stopEarly: options.stopEarly === true }
     next += range.count
     return range
   }
@@ -61,13 +63,15 @@ export async function runSeeds({ first, count }: SeedRange, options: PoolOptions
   return result
 }
 
-export async function runBatch({ first, count }: SeedRange): Promise<BatchReport> {
+export async function runBatch({ first, count, stopEarly = false }: SeedRange): Promise<BatchReport> {
   const violations: SeedViolation[] = []
-  for (let seed = first; seed < first + count; seed++) {
+  let done = 0
+  while (done < count && !(stopEarly && violations.length > 0)) {
+    const seed = first + done++
     const { violation } = await runSeed(seed)
     if (violation) violations.push({ seed, ...violation })
   }
-  return { done: count, violations }
+  return { done, violations }
 }
 
 /** Feeds one child until nothing is left. Rejects where it ends before. */

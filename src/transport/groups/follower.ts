@@ -18,10 +18,12 @@ export interface FollowerWorld {
   turn(work: () => void): void
   send(session: Session, message: GroupMessage): void
   tell(session: Session, frame: ServerFrame): void
-  /** Resolves in a later turn, when the socket kept back little enough. */
+  /** The socket keeps back so much that it has to be waited for. */
+  isFull(session: Session): boolean
+  /** Resolves in a later turn, when the socket keeps back little enough, or is closed. */
   writable(session: Session): Promise<void>
-  /** Resolves when the tail has come so far. */
-  reached(sequence: number): Promise<void>
+  /** Resolves when the tail has come so far, or the socket is closed. */
+  reached(session: Session, sequence: number): Promise<void>
 }
 
 export class Follower {
@@ -51,7 +53,7 @@ export class Follower {
     const { log } = this.world
     // A device may have seen more than this worker: nobody goes live before the tail is where the device is.
     const furthest = Math.max(...this.from.values())
-    if (furthest > log.at) await this.world.reached(furthest)
+    if (furthest > log.at) await this.world.reached(this.session, furthest)
     while (this.session.state !== 'closed') {
       if (this.at < log.floor) {
         if (!(await this.sendStored(log.floor))) return null
@@ -63,7 +65,7 @@ export class Follower {
     return null
   }
 
-  /** From the log, up to `target`. False where the session ended. */
+  /** From the log, up to `target`, or as far as the socket takes it. False where the session ended. */
   private async sendStored(target: number): Promise<boolean> {
     const heads = new Map<string, GroupMessage>()
     const toRead = [...this.from.keys()].filter((subject) => this.world.log.mustRead(subject, this.after(subject)))
@@ -75,6 +77,8 @@ export class Follower {
       this.world.turn(() => this.world.send(this.session, message))
       this.at = message.sequence
       heads.delete(subject)
+      // The other heads are read again then: nothing is kept for a device while it does not read.
+      if (this.world.isFull(this.session)) return true
       await this.readHead(heads, subject, target)
       await this.world.writable(this.session)
     }

@@ -36,6 +36,8 @@ export interface GroupLogOptions {
   cacheBytesMax: number
   topicsMax: number
   onMessage: (message: GroupMessage) => void
+  /** `at` moved on, with a message or without. */
+  onProgress: () => void
   onError: (what: string, error: unknown) => void
 }
 
@@ -135,9 +137,11 @@ export class GroupLog {
     if (record.sequence <= this.at) return
     const message = this.decode(record)
     this.at = record.sequence
-    if (!message) return
-    this.remember(message)
-    this.options.onMessage(message)
+    if (message) {
+      this.remember(message)
+      this.options.onMessage(message)
+    }
+    this.options.onProgress()
   }
 
   private decode(record: LogRecord): GroupMessage | null {

@@ -1,6 +1,6 @@
 /** The groups of all sessions of a worker: who follows what, from HELLO to live, and when subscriptions change. */
 import type { Cursor, ServerFrame } from '../../../protocol/frame-types.js'
-import type { Clock } from '../../clock.js'
+import { type Clock, sleep } from '../../clock.js'
 import type { Log } from '../../fabric/fabric.js'
 import { type DeviceRecord, type DeviceStore, groupsOf } from '../../store/devices.js'
 import { Limiter } from '../limiter.js'
@@ -16,6 +16,8 @@ export interface GroupsOptions {
   topicsMax: number
   catchUpsMax: number
   bufferedBytesMax: number
+  /** A socket that took nothing of what is kept for it for so long is closed. */
+  stalledMs: number
 }
 
 export interface GroupsWorld {
@@ -31,21 +33,29 @@ export interface GroupsWorld {
   onError(what: string, error: unknown): void
   /** Nothing can be promised to this device: close it, so that it comes back with its cursor. */
   giveUp(session: Session): void
+  /** It does not read. */
+  tooSlow(session: Session): void
 }
 
 /** What is under way for one session. */
 interface UnderWay {
   /** The subscriptions changed meanwhile: look again before saying that the device is caught up. */
   again: boolean
-  /** Somebody waits for the socket to drain. */
-  resume: (() => void) | null
+  /** What the follower waits for: the socket, or the tail. */
+  waits: Wait | null
+}
+
+interface Wait {
+  resume(): void
+  /** The socket took something. */
+  drained(): void
 }
 
 export class Groups {
   readonly log: GroupLog
   private readonly underWay = new Map<Session, UnderWay>()
   private readonly limiter: Limiter
-  private waiting: { sequence: number; resolve: () => void }[] = []
+  private waiting: { sequence: number; wait: Wait }[] = []
   private readonly followers: FollowerWorld
 
   constructor(
@@ -58,6 +68,7 @@ export class Groups {
       cacheBytesMax: options.cacheBytesMax,
       topicsMax: options.topicsMax,
       onMessage: (message) => this.publish(message),
+      onProgress: () => this.progressed(),
       onError: world.onError,
     })
     this.followers = {
@@ -65,8 +76,9 @@ export class Groups {
       turn: world.turn,
       send: (session, message) => this.send(session, message),
       tell: world.tell,
+      isFull: (session) => this.isFull(session),
       writable: (session) => this.writable(session),
-      reached: (sequence) => this.reached(sequence),
+      reached: (session, sequence) => this.reached(session, sequence),
     }
   }
 
@@ -77,7 +89,6 @@ export class Groups {
   async stop(): Promise<void> {
     await this.log.stop()
     for (const session of this.underWay.keys()) this.closed(session)
-    for (const { resolve } of this.waiting.splice(0)) resolve()
   }
 
   /** After WELCOME: from the device's cursor to live. In the same turn where memory has all it missed. */
@@ -121,17 +132,17 @@ export class Groups {
     }
   }
 
-  /** What was kept for its socket went out. */
+  /** Some of what was kept for its socket went out. */
   drained(session: Session): void {
-    this.underWay.get(session)?.resume?.()
+    this.underWay.get(session)?.waits?.drained()
   }
 
   closed(session: Session): void {
-    this.underWay.get(session)?.resume?.()
+    this.underWay.get(session)?.waits?.resume()
   }
 
   private async whileUnderWay(session: Session, work: (underWay: UnderWay) => Promise<void>): Promise<void> {
-    const underWay: UnderWay = { again: false, resume: null }
+    const underWay: UnderWay = { again: false, waits: null }
     this.underWay.set(session, underWay)
     try {
       await this.limiter.run(() => work(underWay))
@@ -188,10 +199,11 @@ export class Groups {
     if (this.isOver(message, message.acceptedAtMs)) return
     const subscribers = this.world.sockets.publish(message.subject, message.frame)
     this.world.receipts.sent(message.id, subscribers)
-    const reached = this.waiting.filter(({ sequence }) => sequence <= message.sequence)
-    if (reached.length === 0) return
-    this.waiting = this.waiting.filter(({ sequence }) => sequence > message.sequence)
-    for (const { resolve } of reached) resolve()
+  }
+
+  private progressed(): void {
+    if (this.waiting.length === 0) return
+    for (const { sequence, wait } of [...this.waiting]) if (sequence <= this.log.at) wait.resume()
   }
 
   private send(session: Session, message: GroupMessage): void {
@@ -205,23 +217,58 @@ export class Groups {
     return message.expiresAtMs !== onlyNowAtMs && message.expiresAtMs <= this.world.clock.now()
   }
 
-  private reached(sequence: number): Promise<void> {
-    if (sequence <= this.log.at) return Promise.resolve()
-    return new Promise((resolve) => this.waiting.push({ sequence, resolve }))
+  private async reached(session: Session, sequence: number): Promise<void> {
+    const underWay = this.underWay.get(session)
+    if (!underWay || sequence <= this.log.at || session.state === 'closed') return
+    await this.limiter.aside(
+      () =>
+        new Promise<void>((resolve) => {
+          const wait: Wait = {
+            resume: () => {
+              underWay.waits = null
+              this.waiting = this.waiting.filter((other) => other.wait !== wait)
+              resolve()
+            },
+            drained: () => undefined,
+          }
+          underWay.waits = wait
+          this.waiting.push({ sequence, wait })
+        }),
+    )
   }
 
-  /** Between two turns at least; while the socket keeps back too much, until it drained or closed. */
-  private writable(session: Session): Promise<void> {
+  private isFull(session: Session): boolean {
+    return session.state !== 'closed' && session.socket.buffered() > this.options.bufferedBytesMax
+  }
+
+  /**
+   * Between two turns at least; while the socket keeps back too much, until it drained or closed. Others are served
+   * meanwhile: devices that ask for a long backlog and do not read it must not be able to hold all places.
+   */
+  private async writable(session: Session): Promise<void> {
     const underWay = this.underWay.get(session)
-    const isFull = session.state !== 'closed' && session.socket.buffered() > this.options.bufferedBytesMax
+    if (underWay && this.isFull(session)) await this.limiter.aside(() => this.emptied(session, underWay))
+    else await sleep(this.world.clock, 0)
+  }
+
+  /** Half empty, so that a device that takes one packet at a time does not make us look for the next message each time. */
+  private emptied(session: Session, underWay: UnderWay): Promise<void> {
+    const { clock } = this.world
+    const { stalledMs, bufferedBytesMax } = this.options
+    const watch = () => clock.after(stalledMs, () => this.world.turn(() => this.world.tooSlow(session)))
     return new Promise((resolve) => {
-      if (!isFull || !underWay) this.world.clock.after(0, resolve)
-      else {
-        underWay.resume = () => {
-          underWay.resume = null
-          resolve()
-        }
+      let cancel = watch()
+      const resume = () => {
+        cancel()
+        underWay.waits = null
+        resolve()
       }
+      const drained = () => {
+        if (session.socket.buffered() <= bufferedBytesMax / 2) return resume()
+        cancel()
+        cancel = watch()
+      }
+      underWay.waits = { resume, drained }
     })
   }
 }

@@ -1,15 +1,16 @@
 /**
- * npm run mutants -- [--only NAME] [--seeds N] [--json FILE|-]
+ * npm run mutants -- [--only NAME[,NAME...]] [--seeds N] [--jobs N] [--json FILE|-]
  *
- * Applies each deliberate break to a copy of the compiled tree and runs the simulation until it notices, and then the
- * tests of the part that is broken. Exit code 1: one survived N seeds (400) and its tests.
+ * Puts each deliberate break into a copy of the compiled tree, and stops with it as soon as something notices: the test
+ * made for its rule, if it names one; else the simulation; else the tests of the part that is broken. Exit code 1: one
+ * survived its tests and N seeds (400).
  */
 import { spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { runSeeds } from '../pool.js'
-import { mutate } from './apply.js'
+import { MutantTree } from './apply.js'
 import { families } from './index.js'
 import type { Family, Mutation } from './mutation.js'
 
@@ -26,58 +27,62 @@ interface Verdict {
 }
 
 const { values } = parseArgs({
-  options: { only: { type: 'string' }, seeds: { type: 'string', default: SEEDS }, json: { type: 'string' } },
+  options: {
+    only: { type: 'string' },
+    seeds: { type: 'string', default: SEEDS },
+    jobs: { type: 'string' },
+    json: { type: 'string' },
+  },
 })
 const all = families.flatMap((family) => family.mutations.map((mutation) => ({ mutation, tests: family.tests })))
-const chosen = all.filter(({ mutation }) => values.only === undefined || mutation.name === values.only)
-if (chosen.length === 0) throw new RangeError(`no mutation is called ${values.only}`)
+const names = values.only?.split(',')
+const chosen = all.filter(({ mutation }) => names === undefined || names.includes(mutation.name))
+if (chosen.length < (names?.length ?? 1)) throw new RangeError(`not all of these are mutations: ${values.only}`)
+
+/** Tests that were run without a break: did they pass? */
+const sound = new Map<string, boolean>()
+const tree = new MutantTree()
+process.once('exit', () => tree.remove())
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 
 const verdicts: Verdict[] = []
-/** Tests that pass without a break. Without that it says nothing that they fail with one. */
-const sound = new Map<string, boolean>()
 for (const { mutation, tests } of chosen) {
-  const verdict = await judge(mutation, tests, Number(values.seeds))
+  const verdict = await judge(mutation, tests)
   verdicts.push(verdict)
   if (values.json !== '-') process.stdout.write(`${lineOf(verdict)}\n`)
 }
 const survived = verdicts.filter(({ caught }) => !caught).map(({ name }) => name)
-const json = `${JSON.stringify({ mutations: verdicts.length, survived, verdicts })}\n`
+const json = `${JSON.stringify({ mutations: verdicts.length, survived, verdicts }, null, 1)}\n`
 if (values.json === '-') process.stdout.write(json)
 else if (values.json !== undefined) writeFileSync(values.json, json)
 process.exitCode = survived.length > 0 ? 1 : 0
 
-async function judge(mutation: Mutation, tests: Family['tests'], count: number): Promise<Verdict> {
-  const { name, rule } = mutation
-  const tree = mutate(mutation)
-  try {
-    const { seeds, violations } = await runSeeds({ first: 1, count }, { child: tree.child, stopEarly: true })
-    const [violation] = violations
-    if (violation) {
-      const by = `seed ${violation.seed}: ${violation.invariant}: ${violation.what.split('\n')[0]}`
-      return { name, rule, caught: true, seeds, by }
-    }
-    for (const test of tests) {
-      if ((await isSound(test)) && !(await passes(join(tree.tests, test))))
-        return { name, rule, caught: true, seeds, by: test }
-    }
-    return { name, rule, caught: false, seeds, by: '' }
-  } finally {
-    tree.remove()
+async function judge(mutation: Mutation, tests: Family['tests']): Promise<Verdict> {
+  const { name, rule, test } = mutation
+  const early = test === undefined ? null : await firstToFail(mutation, [test])
+  if (early !== null) return { name, rule, caught: true, seeds: 0, by: early }
+  const processes = values.jobs === undefined ? {} : { processesMax: Number(values.jobs) }
+  const options = { child: tree.child, stopEarly: true, ...processes }
+  const range = { first: 1, count: Number(values.seeds) }
+  const { seeds, violations } = await tree.with(mutation, () => runSeeds(range, options))
+  const [violation] = violations
+  if (violation) {
+    const by = `seed ${violation.seed}: ${violation.invariant}: ${violation.what.split('\n')[0]}`
+    return { name, rule, caught: true, seeds, by }
   }
+  const late = await firstToFail(mutation, tests)
+  return { name, rule, caught: late !== null, seeds, by: late ?? '' }
 }
 
-async function isSound(test: string): Promise<boolean> {
-  const known = sound.get(test)
-  if (known !== undefined) return known
-  const tree = mutate({ name: 'none', rule: '', edits: [] })
-  try {
-    const passed = await passes(join(tree.tests, test))
-    if (!passed) process.stderr.write(`${test} fails without any break: it is left out\n`)
-    sound.set(test, passed)
-    return passed
-  } finally {
-    tree.remove()
+async function firstToFail(mutation: Mutation, tests: readonly string[]): Promise<string | null> {
+  for (const test of tests) {
+    const path = join(tree.tests, test)
+    // A test that fails without the break says nothing.
+    if (!sound.has(test)) sound.set(test, await passes(path))
+    if (!sound.get(test)) process.stderr.write(`${test} fails without any break: it is left out\n`)
+    else if (!(await tree.with(mutation, () => passes(path)))) return test
   }
+  return null
 }
 
 function passes(test: string): Promise<boolean> {

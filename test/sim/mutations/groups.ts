@@ -92,6 +92,26 @@ export const groupMutations: Mutation[] = [
     ],
   },
   {
+    name: 'places-kept-by-the-deaf',
+    rule: 'A device that does not read its backlog keeps no place of the catch-up.',
+    test: 'unit/transport/groups-places.test.js',
+    edits: [edit(GROUPS, 'await this.limiter.aside(() => this.emptied(', 'await (this.emptied(')],
+  },
+  {
+    name: 'deaf-devices-stay',
+    rule: 'A device that takes nothing of its backlog is closed.',
+    test: 'unit/transport/groups-places.test.js',
+    edits: [edit(GROUPS, 'this.world.tooSlow(session)', 'session')],
+  },
+  {
+    name: 'expired-is-no-progress',
+    rule: 'The tail has come as far as its last record, whatever that was.',
+    test: 'unit/transport/groups-places.test.js',
+    edits: [
+      edit(LOG, '        this.options.onProgress();', '        if (this.recent.length < 0) this.options.onProgress();'),
+    ],
+  },
+  {
     name: 'catch-up-from-a-replica',
     rule: 'What a lagging replica does not find is asked of the leader.',
     edits: [edit(LOG, 'next(subject, from, { authoritative: true })', 'next(subject, from)')],

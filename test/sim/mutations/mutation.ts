@@ -3,6 +3,8 @@ export interface Mutation {
   name: string
   /** The rule that it breaks. */
   rule: string
+  /** The test that is made for this rule, below dist/test: it is asked first. */
+  test?: string
   edits: Edit[]
 }
 

@@ -125,6 +125,18 @@ export const transportMutations: Mutation[] = [
     ],
   },
   {
+    name: 'unsettled-is-forgotten',
+    rule: 'An outcome that found no room is asked for again: PARKED is read once more.',
+    test: 'unit/transport/session.test.js',
+    edits: [edit(SESSION, 'hasWaitedInVain || this.isUnsettled', 'hasWaitedInVain')],
+  },
+  {
+    name: 'newest-refused-is-taken-as-settled',
+    rule: 'A settlement without room is refused, not taken and forgotten.',
+    test: 'unit/transport/parts.test.js',
+    edits: [edit('transport/uplink', '            return false;', '            return true;')],
+  },
+  {
     name: 'duplicate-loses-its-record',
     rule: 'A record of a message that is in flight already is settled with its acknowledgement.',
     edits: [edit(SESSION, `                sent.parked.push(refOf(entry));`, '                void entry;')],
