@@ -48,10 +48,11 @@ export async function startCore(options: CoreOptions): Promise<Core> {
       registrationIdOf: (address) => encodeRegistrationId(registrationKey, address),
     })
     started.push(delivery)
-    const { accept, readStatus, cancel, readCounters } = delivery
+    const { accept, readStatus, cancel, readCounters, listMessages } = delivery
     const { gateway } = core
     const face = await startPublicFace({
-      ...{ fabric, keyring, split, accept, readStatus, cancel, readCounters, settings, gateway, clock, log },
+      ...{ fabric, keyring, split, accept, readStatus, cancel, readCounters, listMessages },
+      ...{ settings, gateway, clock, log },
     })
     started.push(face)
     return { url: face.url, port: face.port, node: delivery.node, stop }

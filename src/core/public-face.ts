@@ -17,7 +17,7 @@ import type { Keyring } from '../keyring.js'
 import type { Logger } from '../observe/log.js'
 import { DeviceService } from './devices.js'
 import { createGateway } from './http/gateway.js'
-import type { AcceptMessage, CancelMessage, ReadCounters, ReadStatus } from './http/ports.js'
+import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './http/ports.js'
 import type { AuthSettings, DeviceLimits, HttpSettings, IngressSettings, MessageLimits } from './http/settings.js'
 import { Ingress } from './ingress.js'
 import { Directory } from './tenants/directory.js'
@@ -32,6 +32,7 @@ export interface PublicFaceOptions {
   readStatus: ReadStatus
   cancel: CancelMessage
   readCounters: ReadCounters
+  listMessages: ListMessages
   settings: PublicFaceSettings
   /** Whether it listens for HTTP; without, it answers devices and NATS publishers only. */
   gateway: boolean
@@ -80,7 +81,7 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
     stops.push(() => ingress.stop())
 
     if (!options.gateway) return { url: null, port: null, stop }
-    const { readStatus, cancel, readCounters } = options
+    const { readStatus, cancel, readCounters, listMessages } = options
     const gateway = createGateway(
       {
         ...shared,
@@ -89,6 +90,7 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
         readStatus,
         cancel,
         readCounters,
+        listMessages,
         streams: streamsNeeded(options.split),
         auth: settings.auth,
         limits: settings.messages,

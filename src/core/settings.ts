@@ -28,6 +28,7 @@ export const CoreSettings = Type.Object(
     expiryBucketMs: whole(10_000, 'Parked messages that expire within one such span are expired together.', 100),
     expiryLookBack: whole(30, 'How many past spans are looked at again, for entries that came late.', 0),
     checkpointMs: whole(500, 'Between two writes of the counters, while they change.'),
+    recentMax: whole(1_000, 'Newest messages of a project that can be listed, for each EVENTS stream.', 0),
     counterDaysMax: whole(62, 'Days for which counters are kept apart; what is older is added up in one row.'),
   },
   { additionalProperties: false, default: {}, description: 'The delivery core.' },

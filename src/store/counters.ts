@@ -1,6 +1,6 @@
 /**
  * COUNTERS: checkpoints of the fold over EVENTS. `<i>` has the sequence up to which EVENTS_<i> is counted everywhere;
- * `<i>.<project>` has the counts of one project and the sequence up to which these are.
+ * `<i>.<project>` has the counts of one project, its newest messages, and the sequence up to which these are.
  */
 import { Packr } from 'msgpackr'
 import { Bucket } from '../../protocol/subjects.js'
@@ -22,7 +22,17 @@ export const OLDER_DAYS = 'older'
 export interface ProjectCounters {
   sequence: number
   rows: CounterRow[]
+  /** The newest messages of the project in this stream, by the ids that senders know, in the order of the stream. */
+  recent: RecentMessages
 }
+
+/** What a message is, by its id. */
+export type RecentMessages = Map<bigint, RecentType>
+
+/** In the order of their numbers in a stored record. */
+const RECENT_TYPES = ['device', 'devices', 'topic', 'application', 'user'] as const
+export type RecentType = (typeof RECENT_TYPES)[number]
+const RECENT_BYTES = 9
 
 export interface Stored<T> {
   value: T
@@ -68,7 +78,11 @@ export class CounterStore {
   /** Compare-and-set, as writePosition. */
   writeProject(index: number, project: string, counters: ProjectCounters, revision: number): Promise<number> {
     const rows = counters.rows.map((row) => [row.application, row.day, ...COUNTED.map((what) => row.counts[what])])
-    return this.table.put(`${index}.${project}`, packr.pack([VERSION, counters.sequence, rows]), revision)
+    return this.table.put(
+      `${index}.${project}`,
+      packr.pack([VERSION, counters.sequence, rows, packRecent(counters.recent)]),
+      revision,
+    )
   }
 }
 
@@ -83,7 +97,29 @@ function decode(value: Uint8Array): ProjectCounters {
     for (const [index, what] of COUNTED.entries()) counts[what] = (row[index + 2] as number | undefined) ?? 0
     return { application: row[0] as string, day: row[1] as string, counts }
   })
-  return { sequence: f[1] as number, rows }
+  return { sequence: f[1] as number, rows, recent: unpackRecent(f[3] as Uint8Array | undefined) }
+}
+
+/** A list that is written twice a second: 9 bytes for each message, and nothing to walk through. */
+function packRecent(recent: RecentMessages): Uint8Array {
+  const packed = Buffer.allocUnsafe(recent.size * RECENT_BYTES)
+  let at = 0
+  for (const [id, type] of recent) {
+    packed.writeBigUInt64BE(id, at)
+    packed[at + RECENT_BYTES - 1] = RECENT_TYPES.indexOf(type)
+    at += RECENT_BYTES
+  }
+  return packed
+}
+
+/** Absent: written before there was a list. */
+function unpackRecent(packed: Uint8Array = new Uint8Array(0)): RecentMessages {
+  const view = new DataView(packed.buffer, packed.byteOffset, packed.byteLength)
+  const recent: RecentMessages = new Map()
+  for (let at = 0; at + RECENT_BYTES <= packed.length; at += RECENT_BYTES) {
+    recent.set(view.getBigUint64(at), RECENT_TYPES[view.getUint8(at + RECENT_BYTES - 1)] ?? 'device')
+  }
+  return recent
 }
 
 function unpack(value: Uint8Array): unknown[] {

@@ -221,18 +221,34 @@ export class EventLog {
   }
 }
 
-/** What the fold over EVENTS reads of a record; null: nothing that is counted. */
-export function decodeCounted(
-  kind: string,
-  body: Uint8Array,
-): { project: string; application: string; what: 'accepted' | FinalKind } | null {
+/** What the fold over EVENTS reads of a record. */
+export interface FoldedEvent {
+  project: string
+  /** A unicast target came, or ended. */
+  counted?: { application: string; what: 'accepted' | FinalKind }
+  /** A message came, under the id that its sender knows. */
+  message?: { id: bigint; type: 'device' | 'devices' | 'topic' | 'application' | 'user' }
+}
+
+/** Null: nothing to the fold. */
+export function decodeFolded(kind: string, id: bigint, body: Uint8Array): FoldedEvent | null {
   if (kind === 'accepted') {
     const f = unpack(body)
-    return { project: f[2] as string, application: f[3] as string, what: 'accepted' }
+    const parent = f[1] as bigint
+    return {
+      project: f[2] as string,
+      counted: { application: f[3] as string, what: 'accepted' },
+      message: { id: parent, type: parent === id ? 'device' : 'devices' },
+    }
   }
   if (kind === 'final') {
-    const final = finalOf(unpack(body))
-    return { project: final.project, application: final.application, what: final.kind }
+    const { project, application, kind: what } = finalOf(unpack(body))
+    return { project, counted: { application, what } }
+  }
+  if (kind === 'group') {
+    const f = unpack(body)
+    const group = f[2] as GroupKind
+    return { project: f[1] as string, message: { id, type: group === 'app' ? 'application' : group } }
   }
   return null
 }

@@ -229,6 +229,7 @@ t.test('status, cancel, project and counters', async (t) => {
     expiresAtMs: 61_000,
     counts: { accepted: 1, delivered: 1 },
     trace: [{ atMs: 1_500, step: 'delivered' }],
+    waiting: [],
   }
   face.core.statuses.set(77n, status)
   t.same((await ask(face, { url })).body, {
@@ -241,6 +242,18 @@ t.test('status, cancel, project and counters', async (t) => {
     counts: { accepted: 1, delivered: 1 },
     trace: [{ at: '1970-01-01T00:00:01.500Z', step: 'delivered' }],
   })
+  const waiting = [{ target: 'r', why: 'offline' as const, sinceMs: 2_000 }]
+  face.core.statuses.set(77n, { ...status, waiting })
+  t.same((await ask(face, { url })).body.waiting, [{ target: 'r', why: 'offline', since: '1970-01-01T00:00:02.000Z' }])
+  face.core.statuses.set(78n, { ...status, id: 78n })
+  const list = (query: string) => ask(face, { url: `${messagesOf(face)}${query}` })
+  const page = await list('?limit=1')
+  const listed = { type: 'device', acceptedAt: '1970-01-01T00:00:01.000Z', status: 'delivered' }
+  t.same(page.body, { messages: [{ id: '78', ...listed }], next: '78' })
+  t.same((await list('?before=78')).body, { messages: [{ id: '77', ...listed }], next: null })
+  for (const query of ['?limit=0', '?limit=101', '?limit=x', '?limit=1&limit=2', '?before=0', '?before=x']) {
+    isError(t, await list(query), 'invalid_request', query)
+  }
   face.core.statuses.set(77n, { ...status, project: 'other' })
   isError(t, await ask(face, { url }), 'unknown_message', "another project's message")
   for (const id of ['0', '-1', 'x', '9223372036854775808', '1e3']) {

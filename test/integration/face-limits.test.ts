@@ -67,8 +67,8 @@ t.test('paths and methods that are none', async (t) => {
     isError(t, await ask(face, { url }), 'not_found', url)
   }
   const wrong: [NonNullable<Ask['method']>, string, string][] = [
-    ['PUT', messagesOf(face), 'POST'],
-    ['GET', messagesOf(face), 'POST'],
+    ['PUT', messagesOf(face), 'POST, GET'],
+    ['GET', `${messagesOf(face)}:batch`, 'POST'],
     ['POST', `${messagesOf(face)}/1`, 'GET, DELETE'],
     ['DELETE', `${API}/${face.project}`, 'GET'],
     ['GET', '/device/v1/enrol', 'POST'],

@@ -66,6 +66,7 @@ async function setUp(t: Test): Promise<Setup> {
     readStatus: async () => null,
     cancel: async () => 'unknown',
     readCounters: async () => [],
+    listMessages: async () => [],
     gateway: true,
     settings: {
       http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0 },

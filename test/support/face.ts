@@ -84,6 +84,11 @@ export async function startFace(t: Test, options: FaceOptions = {}): Promise<Tes
         { application, day: '2025-01-01', counts: { accepted: 3, delivered: 2, pending: 1 } },
         { application, day: '2025-01-02', counts: { accepted: 1, delivered: 1 } },
       ],
+      listMessages: async (_project, { before, limit }) =>
+        [...core.statuses.values()]
+          .filter(({ id }) => before === null || id < before)
+          .sort((a, b) => (a.id < b.id ? 1 : -1))
+          .slice(0, limit),
       streams: [BROADCAST_STREAM, INGRESS_STREAM],
       auth,
       limits,

@@ -2,8 +2,8 @@
  * POST .../messages:batch: up to 1,000 messages, each accepted or refused for itself. Their appends are under way
  * together, so that a batch waits for the store about as long as one message does.
  */
-import { setImmediate } from 'node:timers/promises'
 import { CodedError, Errors } from '../../../protocol/errors.js'
+import { sleep } from '../../clock.js'
 import { toCodedError } from '../coded.js'
 import { Scope } from '../tenants/tokens.js'
 import { readJson } from './body.js'
@@ -46,7 +46,7 @@ async function sendAll(call: ValidCall): Promise<BatchCall & { results: (Taken |
   const { face, project, messages, keyOf } = call
   const sending: Promise<Taken | CodedError>[] = []
   for (const [index, message] of messages.entries()) {
-    if (index > 0 && index % TURN === 0) await setImmediate()
+    if (index > 0 && index % TURN === 0) await sleep(face.clock, 0)
     const one = sendOne(face, project.id, message, keyOf(index))
     sending.push(one.catch((error: unknown) => toCodedError(error, face.log, 'a message of a batch')))
   }

@@ -6,7 +6,7 @@ import type { Keyring, MacKey } from '../../keyring.js'
 import type { ProjectRecord } from '../../store/tenants.js'
 import type { Directory } from '../tenants/directory.js'
 import type { AccessTokenVerifier, Caller, ScopeName } from '../tenants/tokens.js'
-import type { AcceptMessage, CancelMessage, ReadCounters, ReadStatus } from './ports.js'
+import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './ports.js'
 import type { BaseFace, HttpCall } from './server.js'
 import type { AuthSettings, MessageLimits } from './settings.js'
 
@@ -20,6 +20,7 @@ export interface Face extends BaseFace {
   readStatus: ReadStatus
   cancel: CancelMessage
   readCounters: ReadCounters
+  listMessages: ListMessages
   /** Names of the streams without which the core is not ready. */
   streams: readonly string[]
   auth: AuthSettings

@@ -119,6 +119,40 @@ export const Status = Type.Object({
       target: Type.Optional(Type.String({ description: 'Which one, where there are several.' })),
     }),
   ),
+  waiting: Type.Optional(
+    Type.Array(
+      Type.Object({
+        target: Type.String(),
+        why: Type.Union(
+          ['queued', 'offline', 'not_acknowledged', 'window_full'].map((why) => Type.Literal(why)),
+          { description: 'What it waits for.' },
+        ),
+        since: Type.Optional(DateTime),
+      }),
+      { description: 'Targets that have not ended; of very many, the first hundred.' },
+    ),
+  ),
+})
+
+export const PAGE_MAX = 100
+
+export const PageQuery = Type.Object({
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: PAGE_MAX, default: 50 })),
+  before: Type.Optional(Type.String({ description: '`next` of the page before.' })),
+})
+
+export const List = Type.Object({
+  messages: Type.Array(
+    Type.Object({
+      id: Type.String(),
+      type: Type.String(),
+      acceptedAt: DateTime,
+      status: Type.Optional(
+        Type.String({ description: 'Of a message with one target: pending, or how it ended. Of others: ask for it.' }),
+      ),
+    }),
+  ),
+  next: Type.Union([Type.String(), Type.Null()], { description: 'For `before` of the next page; null: that was all.' }),
 })
 
 export const Cancelled = Type.Object({ id: Type.String(), status: Type.Literal('cancelled') })

@@ -6,18 +6,21 @@ import { sendBatch } from './batch.js'
 import { readJson } from './body.js'
 import { type AuthenticatedCall, authenticate, paramOf, requireActive } from './face.js'
 import { flow } from './flow.js'
+import { listMessages } from './list.js'
 import {
   Accepted,
   Batch,
   BatchResult,
   Cancelled,
   IdempotencyHeaders,
+  List,
   Message,
   MessageParams,
+  PageQuery,
   Status,
   Valid,
 } from './message-schemas.js'
-import type { MessageStatus } from './ports.js'
+import type { MessageStatus, WaitingTarget } from './ports.js'
 import { PROJECT_URL, ProjectParams, type Route } from './route.js'
 import { idempotencyKeyOf, sendOne, type Taken } from './send.js'
 
@@ -60,7 +63,12 @@ function answerStatus(status: MessageStatus): object {
     expiredAt: new Date(status.expiresAtMs).toISOString(),
     counts: status.counts,
     trace: status.trace.map(({ atMs, ...entry }) => ({ at: new Date(atMs).toISOString(), ...entry })),
+    ...(status.waiting.length > 0 && { waiting: status.waiting.map(answerWaiting) }),
   }
+}
+
+function answerWaiting({ sinceMs, ...waiting }: WaitingTarget): object {
+  return sinceMs === undefined ? waiting : { ...waiting, since: new Date(sinceMs).toISOString() }
 }
 
 async function cancel(call: AuthenticatedCall): Promise<object> {
@@ -119,6 +127,18 @@ export const messageRoutes: readonly Route[] = [
         207: { description: 'Some were not: their results are errors.', body: BatchResult },
       },
       errors: SEND_ERRORS,
+    },
+  },
+  {
+    method: 'GET',
+    url: MESSAGES_URL,
+    handler: listMessages,
+    operation: {
+      ...{ id: 'listMessages', summary: 'The newest messages of the project, page by page', tag, scope },
+      params: ProjectParams,
+      query: PageQuery,
+      answers: { 200: { description: 'Newest first.', body: List } },
+      errors: ['invalid_request'],
     },
   },
   {

@@ -63,6 +63,19 @@ export interface TraceEntry {
   target?: string
 }
 
+/** A target that has not ended, and what it waits for. */
+export interface WaitingTarget {
+  /** As the sender gave it. */
+  target: string
+  /**
+   * `queued`: route has not seen it. `offline`: its device is not connected. `not_acknowledged`: sent, without a word from
+   * the device. `window_full`: the device has as much as it takes at once.
+   */
+  why: 'queued' | 'offline' | 'not_acknowledged' | 'window_full'
+  /** Since when, where that is known. */
+  sinceMs?: number
+}
+
 export interface MessageStatus {
   id: bigint
   /** The face shows a message only to its own project. */
@@ -76,6 +89,8 @@ export interface MessageStatus {
   /** Targets by state: accepted, pending, delivered, expired, dropped, collapsed, cancelled, failed; receipts of groups. */
   counts: Record<string, number>
   trace: TraceEntry[]
+  /** The first of those that have not ended. */
+  waiting: WaitingTarget[]
 }
 
 /** Null where there is no such message (any more). */
@@ -83,6 +98,18 @@ export type ReadStatus = (id: bigint) => Promise<MessageStatus | null>
 
 /** `unknown`: no such message of this project. `already_final`: nothing was left to cancel. */
 export type CancelMessage = (project: string, id: bigint) => Promise<'cancelled' | 'already_final' | 'unknown'>
+
+export interface ListedMessage {
+  /** The id under which the sender knows it. */
+  id: bigint
+  type: MessageType
+  acceptedAtMs: number
+  /** Of a message with one target: `pending`, or how it ended. */
+  status?: string
+}
+
+/** The newest messages of a project, at most `limit`, older than `before` where that is given; as old as the counters. */
+export type ListMessages = (project: string, page: { before: bigint | null; limit: number }) => Promise<ListedMessage[]>
 
 export interface CounterRow {
   application: string

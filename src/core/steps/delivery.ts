@@ -12,13 +12,14 @@ import { ExpiryLog } from '../../store/expiry.js'
 import { ParkedQueue } from '../../store/parked.js'
 import { SessionTable } from '../../store/sessions.js'
 import { WorkerLiveness } from '../../store/workers.js'
-import type { AcceptMessage, CancelMessage, ReadCounters, ReadStatus } from '../http/ports.js'
+import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../http/ports.js'
 import type { CoreSettings } from '../settings.js'
 import { createAccept } from './accept.js'
 import { createCancel } from './cancel.js'
 import { ExpireStep } from './expire.js'
 import { MessageFinder } from './find-message.js'
 import { Lease, LeasedRole, type Stoppable } from './lease.js'
+import { createListMessages } from './list.js'
 import { NodeNumber } from './node-number.js'
 import { Parker } from './park.js'
 import { Router } from './route.js'
@@ -45,6 +46,7 @@ export interface Delivery {
   readonly readStatus: ReadStatus
   readonly cancel: CancelMessage
   readonly readCounters: ReadCounters
+  readonly listMessages: ListMessages
   /** In the order of the flow, so that nothing is begun that can not be ended. */
   stop(): Promise<void>
 }
@@ -59,6 +61,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   const queue = new ParkedQueue(fabric, split, (m, sequence) => expiry.addParked(m, sequence, clock.now()))
   const counters = new CounterStore(fabric)
   const finder = new MessageFinder(fabric, split, events)
+  const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
   const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
 
   const started: Stoppable[] = []
@@ -73,7 +76,6 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   }
 
   const beginRouting = (index: number, liveness: WorkerLiveness) => async () => {
-    const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
     const router = new Router({
       fabric,
       clock,
@@ -91,7 +93,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     return router
   }
   const beginFold = (index: number) => async () => {
-    const { checkpointMs, counterDaysMax: daysMax } = settings
+    const { checkpointMs, counterDaysMax: daysMax, recentMax } = settings
     const fold = new StatsFold({
       clock,
       log,
@@ -100,6 +102,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       counters,
       checkpointMs,
       daysMax,
+      recentMax,
     })
     await fold.start()
     return fold
@@ -134,9 +137,10 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     return {
       node: number,
       accept: createAccept({ fabric, clock, split, events, ids: node }),
-      readStatus: createReadStatus({ events, finder, registrationIdOf: options.registrationIdOf }),
+      readStatus: createReadStatus({ events, finder, sessions, registrationIdOf: options.registrationIdOf }),
       cancel: createCancel({ clock, events, finder, queue }),
       readCounters: createReadCounters(counters, split),
+      listMessages: createListMessages(counters, events, split),
       stop,
     }
   } catch (error) {

@@ -13,8 +13,9 @@ import {
   emptyCounts,
   OLDER_DAYS,
   type ProjectCounters,
+  type RecentMessages,
 } from '../../store/counters.js'
-import { decodeCounted, FINAL_KINDS } from '../../store/events.js'
+import { decodeFolded, FINAL_KINDS, type FoldedEvent } from '../../store/events.js'
 import type { ReadCounters } from '../http/ports.js'
 
 export interface StatsOptions {
@@ -26,6 +27,8 @@ export interface StatsOptions {
   counters: CounterStore
   checkpointMs: number
   daysMax: number
+  /** Newest messages of a project that are remembered. */
+  recentMax: number
 }
 
 /** Most rows of one project in one checkpoint, which has to fit a NATS message: beyond it the oldest days are added up. */
@@ -33,6 +36,7 @@ const ROWS_MAX = 8_000
 
 interface ProjectFold {
   rows: Map<string, CounterRow>
+  recent: RecentMessages
   /** Counted up to here; after a crash it may be ahead of the fold's own position. */
   sequence: number
   revision: number
@@ -75,7 +79,8 @@ export class StatsFold {
     this.projects = new Map()
     for (const [project, { value, revision }] of await counters.projects(index)) {
       const rows = new Map(value.rows.map((row) => [rowKey(row.application, row.day), row]))
-      this.projects.set(project, { rows, sequence: value.sequence, revision, dirty: false })
+      const { recent, sequence } = value
+      this.projects.set(project, { rows, recent, sequence, revision, dirty: false })
     }
     const { firstSequence } = await events.state()
     if (firstSequence > this.position + 1) {
@@ -111,26 +116,29 @@ export class StatsFold {
   private count(record: LogRecord): void {
     this.position = Math.max(this.position, record.sequence)
     const [, , id, kind] = record.subject.split('.')
-    if (id === undefined || (kind !== 'accepted' && kind !== 'final')) return
+    if (id === undefined || kind === undefined || !FOLDED.has(kind)) return
     try {
-      const counted = decodeCounted(kind, record.body)
-      if (counted) this.add(counted.project, counted.application, dayOf(id), counted.what, record.sequence)
+      const event = decodeFolded(kind, BigInt(id), record.body)
+      if (event) this.add(event, dayOf(id), record.sequence)
     } catch (error) {
       this.options.log.error({ error, subject: record.subject }, 'an event can not be read: it is not counted')
     }
   }
 
-  private add(project: string, application: string, day: string, what: keyof CounterRow['counts'], sequence: number) {
+  private add({ project, counted, message }: FoldedEvent, day: string, sequence: number): void {
     let fold = this.projects.get(project)
     if (!fold) {
-      fold = { rows: new Map(), sequence: 0, revision: 0, dirty: false }
+      fold = { rows: new Map(), recent: new Map(), sequence: 0, revision: 0, dirty: false }
       this.projects.set(project, fold)
     }
     // Invariant: a record is counted in a project's rows exactly if its sequence is not above the project's.
     if (sequence <= fold.sequence) return
     fold.sequence = sequence
     fold.dirty = true
-    rowOf(fold.rows, application, day).counts[what]++
+    if (counted) rowOf(fold.rows, counted.application, day).counts[counted.what]++
+    // The targets of one message come one by one: it is listed once.
+    if (message) fold.recent.set(message.id, message.type)
+    if (fold.recent.size > this.options.recentMax) forgetFirst(fold.recent)
   }
 
   private async checkpoint(): Promise<void> {
@@ -143,7 +151,7 @@ export class StatsFold {
       fold.dirty = false
       foldOldDays(fold.rows, daysMax)
       const rows = [...fold.rows.values()].map((row) => ({ ...row, counts: { ...row.counts } }))
-      return [project, fold, { sequence: fold.sequence, rows }]
+      return [project, fold, { sequence: fold.sequence, rows, recent: new Map(fold.recent) }]
     })
     await Promise.all(
       snapshots.map(async ([project, fold, snapshot]) => {
@@ -168,6 +176,16 @@ export function createReadCounters(counters: CounterStore, split: number): ReadC
       const finals = FINAL_KINDS.reduce((sum, kind) => sum + counts[kind], 0)
       return { application, day, counts: { ...counts, pending: counts.accepted - finals } }
     })
+  }
+}
+
+/** Kinds of events that the fold reads. */
+const FOLDED: ReadonlySet<string> = new Set(['accepted', 'final', 'group'])
+
+function forgetFirst(recent: RecentMessages): void {
+  for (const id of recent.keys()) {
+    recent.delete(id)
+    return
   }
 }
 

@@ -1,19 +1,43 @@
-/** status: what became of a message, read from EVENTS alone, and from MESSAGES where route has not seen it yet. */
+/**
+ * status: what became of a message, read from EVENTS, and from MESSAGES where route has not seen it yet. What a target
+ * that has not ended waits for is seen where its device is now.
+ */
 import type { GroupKind } from '../../../protocol/subjects.js'
-import { type EventLog, FINAL_KINDS, type FinalEvent, type TargetsEvent } from '../../store/events.js'
-import type { MessageStatus, MessageType, ReadStatus, TraceEntry } from '../http/ports.js'
-import type { MessageFinder } from './find-message.js'
+import { type EventLog, FINAL_KINDS, type FinalEvent, type TargetsEvent, type TraceEvent } from '../../store/events.js'
+import type { MessageStatus, MessageType, ReadStatus, TraceEntry, WaitingTarget } from '../http/ports.js'
+import type { FoundTarget, MessageFinder } from './find-message.js'
+import type { SessionLookup } from './second-look.js'
 
 export interface StatusOptions {
   events: EventLog
   finder: MessageFinder
+  sessions: SessionLookup
   /** The registrationId that a sender knows a registration by. */
   registrationIdOf: (address: { project: string; application: string; device: string; registration: number }) => string
 }
 
+/** Of a message with many targets, so many that wait are looked after. */
+const WAITING_MAX = 100
+
 const TYPE_OF_GROUP: Record<GroupKind, MessageType> = { app: 'application', topic: 'topic', user: 'user' }
 
-export function createReadStatus({ events, finder, registrationIdOf }: StatusOptions): ReadStatus {
+export function createReadStatus({ events, finder, sessions, registrationIdOf }: StatusOptions): ReadStatus {
+  async function waits(target: string, found: FoundTarget, way: readonly TraceEvent[]): Promise<WaitingTarget> {
+    const { device, atMs } = found.accepted
+    if (found.unrouted) return { target, why: 'queued', sinceMs: atMs }
+    const session = await sessions.lookup(device, { authoritative: false })
+    // A device that never connected is as far away as can be.
+    if (!session?.live) return { target, why: 'offline', ...(session && { sinceMs: session.atMs }) }
+    const parked = way.findLast(({ step }) => step === 'parked')
+    const why = parked?.reason === 'window_full' ? 'window_full' : 'not_acknowledged'
+    return { target, why, sinceMs: parked?.atMs ?? atMs }
+  }
+
+  async function waitsInMany({ id, registrationId }: TargetsEvent['targets'][number]): Promise<WaitingTarget[]> {
+    const found = await finder.find(id)
+    return found ? [await waits(registrationId, found, await events.readTrace(id))] : []
+  }
+
   async function ofTarget(id: bigint): Promise<MessageStatus | null> {
     const found = await finder.find(id)
     if (found === null) return null
@@ -22,17 +46,19 @@ export function createReadStatus({ events, finder, registrationIdOf }: StatusOpt
     const trace: TraceEntry[] = [{ atMs, step: 'accepted' }]
     for (const { step, atMs, reason } of way) trace.push(entry(atMs, step, reason))
     if (final) trace.push(entry(final.atMs, final.kind, final.reason))
+    const target = registrationIdOf(found.accepted)
     const status = final?.kind ?? (way.some(({ step }) => step === 'parked') ? 'parked' : 'accepted')
     return {
       id,
       project,
       status,
       type: 'device',
-      target: registrationIdOf(found.accepted),
+      target,
       acceptedAtMs: atMs,
       expiresAtMs,
       counts: countsOf([final]),
       trace: trace.sort((a, b) => a.atMs - b.atMs),
+      waiting: final ? [] : [await waits(target, found, way)],
     }
   }
 
@@ -43,6 +69,7 @@ export function createReadStatus({ events, finder, registrationIdOf }: StatusOpt
       const target = targets[index]?.registrationId
       if (final && target) trace.push({ ...entry(final.atMs, final.kind, final.reason), target })
     }
+    const open = targets.filter((_, index) => finals[index] === null).slice(0, WAITING_MAX)
     return {
       id,
       project,
@@ -53,6 +80,7 @@ export function createReadStatus({ events, finder, registrationIdOf }: StatusOpt
       expiresAtMs,
       counts: countsOf(finals),
       trace: trace.sort((a, b) => a.atMs - b.atMs),
+      waiting: (await Promise.all(open.map(waitsInMany))).flat(),
     }
   }
 
@@ -74,6 +102,7 @@ export function createReadStatus({ events, finder, registrationIdOf }: StatusOpt
       expiresAtMs: group.expiresAtMs,
       counts: { sent: receipts.reduce((sum, receipt) => sum + receipt.sent, 0) },
       trace,
+      waiting: [],
     }
   }
 
