@@ -24,6 +24,7 @@ const methods = {
     Object.assign(theSwarm().behaviour, behaviour)
   },
   ramp: (options: RampOptions): Promise<void> => theSwarm().ramp(options),
+  halt: (): void => theSwarm().halt(),
   leave: ({ abrupt, count }: { abrupt: boolean; count?: number }): Promise<void> => theSwarm().leave(abrupt, count),
   report: (): Report => theSwarm().tally.report(),
   counts: (): Counts => {

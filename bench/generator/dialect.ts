@@ -1,6 +1,8 @@
 /** What a generator says once a WebSocket is open: our protocol, or that of a baseline. */
+import type { GoawayFrame } from '../../protocol/frame-types.js'
 import type { StoredSigningKey } from '../../src/keyring.js'
 import type { Peer } from './peer.js'
+import type { Returns } from './returns.js'
 import type { Tally } from './tally.js'
 
 export interface Dialect {
@@ -19,7 +21,10 @@ export interface Dialect {
 export interface DialectHost {
   readonly tally: Tally
   readonly behaviour: Behaviour
+  readonly returns: Returns
   ready(peer: Peer): void
+  /** The server asks to leave, and to come back. */
+  goAway(peer: Peer, frame: GoawayFrame): void
 }
 
 /** May be changed while connections are open. */

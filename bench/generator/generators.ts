@@ -1,11 +1,11 @@
 /** Generator processes as one: so many devices, spread over as many processes as they need. */
 import type { Histogram } from 'hdr-histogram-js'
-import { deviceSettings } from '../../src/device/settings.js'
 import { mergeHistograms } from '../measure/latency.js'
 import { nowMicros } from '../micros.js'
 import type { Progress } from '../progress.js'
 import type { Counts, GeneratorMethods } from './child.js'
 import type { Behaviour, DialectConfig } from './dialect.js'
+import { newArea } from './identity.js'
 import { Child } from './rpc.js'
 import type { SwarmConfig } from './swarm.js'
 import { sumReports } from './tally.js'
@@ -38,10 +38,6 @@ export interface Ramped {
   startMicros: number
   endMicros: number
 }
-
-/** As the product's own client has it. */
-const { reconnectBaseMs, reconnectCapMs } = deviceSettings()
-const BACKOFF = { backoffFirstMs: reconnectBaseMs, backoffMaxMs: reconnectCapMs }
 
 const IN_FLIGHT_MAX = 512
 const POLL_MS = 100
@@ -80,10 +76,11 @@ export class Generators {
 
   async #configure({ target, dialect, keepaliveMs }: GeneratorsOptions, first: number): Promise<void> {
     let next = first
+    const area = newArea()
     await Promise.all(
       this.children.map((child, i) => {
         const count = this.shares[i] as number
-        const config = { ...target, ...BACKOFF, first: next, count, addressFrom: next, keepaliveMs }
+        const config = { ...target, first: next, count, area, keepaliveMs }
         next += count
         return child.call('configure', { config, dialect })
       }),

@@ -15,8 +15,16 @@ export const CONNECTIONS_PER_ADDRESS = 8_000
 
 const FIRST_ADDRESS = 2
 
-/** 127.0.0.2 and up: each carries so many devices. */
-export function sourceAddress(index: number): string {
+/**
+ * 127.<area>.0.2 and up: each carries so many devices. Ports are taken by address, so that runs of other areas, and what
+ * they left in TIME_WAIT, do not get in the way.
+ */
+export function sourceAddress(index: number, area = 0): string {
   const n = FIRST_ADDRESS + Math.floor(index / CONNECTIONS_PER_ADDRESS)
-  return `127.0.${n >> 8}.${n & 255}`
+  return `127.${area}.${n >> 8}.${n & 255}`
+}
+
+/** 1 to 254: 0 is where everybody else's addresses are. */
+export function newArea(random = Math.random): number {
+  return 1 + Math.floor(random() * 254)
 }

@@ -1,7 +1,19 @@
-/** One connection of a generator: a socket without streams' buffers, and the few numbers that a dialect keeps. */
-import { Socket, type SocketConstructorOpts } from 'node:net'
+/** One connection of a generator, and the few numbers that a dialect keeps. */
+import type { Reconnect } from '../../src/device/reconnect.js'
+import { TcpConnection, type TcpOwner, type TcpTarget } from './tcp.js'
 
-export const State = { IDLE: 0, WAITING: 1, CONNECTING: 2, UPGRADING: 3, OPENED: 4, READY: 5 } as const
+export const State = {
+  IDLE: 0,
+  WAITING: 1,
+  CONNECTING: 2,
+  UPGRADING: 3,
+  /** The WebSocket is open. */
+  OPENED: 4,
+  /** WELCOME came, where there is such a thing. */
+  GREETED: 5,
+  /** Caught up. */
+  READY: 6,
+} as const
 
 export class Peer {
   state: number = State.IDLE
@@ -13,10 +25,12 @@ export class Peer {
   /** We are the ones who close. */
   leaving = false
   startedAtMicros = 0
-  /** Attempts since it was last ready. */
-  attempts = 0
-  /** From a hint of the server; 0: none. */
-  retryAfterMs = 0
+  /** The product's rules of coming back; null: nothing happened that they would have to remember. */
+  reconnect: Reconnect | null = null
+  /** WAITING: when to try; READY: when to leave, as GOAWAY asked (0: it did not). Milliseconds of performance.now(). */
+  dueAtMs = 0
+  /** Of the close frame that came last; 0: none. */
+  closeCode = 0
   /** Number of the connection, raised before each. */
   connection = 0
   /** Last group message that came, by its place in the log. */
@@ -36,27 +50,12 @@ export class Peer {
   }
 }
 
-/** Every socket of a process reads into this one buffer: a read is handled before the next begins. */
-const SHARED_BYTES = 256 * 1024
-const shared = Buffer.allocUnsafeSlow(SHARED_BYTES)
-
-export interface SocketOwner {
-  read(peer: Peer, bytes: Buffer, count: number): void
-}
-
-export class LoadSocket extends Socket {
+export class LoadSocket extends TcpConnection {
   constructor(
     readonly peer: Peer,
-    readonly owner: SocketOwner,
+    owner: TcpOwner,
+    target: TcpTarget,
   ) {
-    // The constructor takes `onread` as connect() does; only its declaration does not know.
-    super({ onread: { buffer: shared, callback: onRead } } as SocketConstructorOpts)
+    super(owner, target)
   }
-}
-
-/** One function for all: node calls it as a method of the socket. */
-function onRead(this: unknown, count: number): boolean {
-  const { owner, peer } = this as LoadSocket
-  owner.read(peer, shared, count)
-  return true
 }

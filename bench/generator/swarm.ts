@@ -1,15 +1,16 @@
 /**
  * The connections of one generator: made at a rate, kept alive, and made again with backoff where a close asks for it.
- * Nothing here costs a timer or a promise for each connection.
+ * Nothing here costs a timer, a closure or a promise for each connection.
  */
-
+import type { GoawayFrame } from '../../protocol/frame-types.js'
 import { record } from '../measure/latency.js'
 import { nowMicros } from '../micros.js'
 import type { Behaviour, Dialect, DialectHost } from './dialect.js'
 import { sourceAddress } from './identity.js'
-import { LoadSocket, Peer, type SocketOwner, State } from './peer.js'
-import { reset } from './reset.js'
+import { LoadSocket, Peer, State } from './peer.js'
+import { Returns } from './returns.js'
 import { Tally } from './tally.js'
+import type { TcpConnection, TcpOwner } from './tcp.js'
 import {
   closeCode,
   type FramePosition,
@@ -18,6 +19,7 @@ import {
   readUpgradeAnswer,
   upgradeRequest,
 } from './websocket.js'
+import { Wheel } from './wheel.js'
 
 export interface SwarmConfig {
   host: string
@@ -26,12 +28,9 @@ export interface SwarmConfig {
   /** Number of the first device, and how many there are. */
   first: number
   count: number
-  /** Source addresses start at that of this number: rounds on one port do not meet each other's TIME_WAIT. */
-  addressFrom: number
+  /** Of the source addresses: 127.<area>.x.y. */
+  area: number
   keepaliveMs: number
-  /** Before a device comes back: a random time up to this, doubled with each failed attempt up to the other. */
-  backoffFirstMs: number
-  backoffMaxMs: number
 }
 
 export interface RampOptions {
@@ -49,19 +48,22 @@ const KEEPALIVE_EARLY = 0.9
 /** A slow device reads for one second of so many. */
 const SLOW_PERIOD = 10
 const SLOW_TICK_MS = 1_000
-const BACKOFF_SLOT_MS = 50
 
-export class Swarm implements DialectHost, SocketOwner {
+export class Swarm implements DialectHost, TcpOwner {
   readonly tally = new Tally()
   readonly behaviour: Behaviour = { acknowledge: true, reconnect: false, resume: true, slowEvery: 0, spread: 0 }
   readonly peers: Peer[] = []
   readonly #dialect: Dialect
   readonly #request: Buffer
   readonly #frame: FramePosition = { opcode: 0, start: 0, end: 0 }
+  readonly returns: Returns
   readonly #timers: NodeJS.Timeout[] = []
-  /** Who comes back when: by time slot. */
-  readonly #waiting = new Map<number, Peer[]>()
-  #slotDone = 0
+  /** Who comes back, leaves, has held or was not greeted: looked at when its time has come. */
+  readonly #due = new Wheel<Peer>()
+  /** Runs while anybody comes, or may have to. */
+  #ticking: NodeJS.Timeout | null = null
+  /** Who waits for the end of a socket. */
+  readonly #ends = new Map<TcpConnection, () => void>()
   #inFlight = 0
   #ramp: (RampOptions & { next: number; opened: number; wanted: number; startedMs: number; done(): void }) | null = null
   #keepaliveAt = 0
@@ -73,12 +75,11 @@ export class Swarm implements DialectHost, SocketOwner {
     private readonly config: SwarmConfig,
     makeDialect: (host: DialectHost) => Dialect,
   ) {
+    this.returns = new Returns(`ws://${config.host}:${config.port}${config.path}`)
     this.#dialect = makeDialect(this)
     this.#request = upgradeRequest({ ...config, subprotocol: this.#dialect.subprotocol })
     for (let slot = 0; slot < config.count; slot++) this.peers.push(new Peer(slot, config.first + slot))
-    this.#slotDone = slotOf(performance.now())
     this.#timers.push(setInterval(() => this.#slow(), SLOW_TICK_MS))
-    this.#timers.push(setInterval(() => this.#tick(), TICK_MS))
     if (config.keepaliveMs > 0) this.#timers.push(setInterval(() => this.#keepalive(), KEEPALIVE_TICK_MS))
   }
 
@@ -93,7 +94,15 @@ export class Swarm implements DialectHost, SocketOwner {
     return new Promise((resolve) => {
       this.#ramp = { ...options, next: 0, opened: 0, wanted, startedMs: performance.now(), done: resolve }
       this.#tick()
+      this.#wake()
     })
+  }
+
+  /** Ends a ramp as it stands; who is on the way still comes. */
+  halt(): void {
+    const ramp = this.#ramp
+    this.#ramp = null
+    ramp?.done()
   }
 
   /** Resolves when all are gone. `abrupt`: by reset, so that no TIME_WAIT is left behind. */
@@ -108,8 +117,8 @@ export class Swarm implements DialectHost, SocketOwner {
         peer.state = State.IDLE
         continue
       }
-      gone.push(new Promise((resolve) => socket.once('close', () => resolve())))
-      if (abrupt) reset(socket)
+      gone.push(new Promise((resolve) => this.#ends.set(socket, resolve)))
+      if (abrupt) socket.reset()
       else {
         this.#dialect.leave(peer)
         socket.end()
@@ -121,14 +130,14 @@ export class Swarm implements DialectHost, SocketOwner {
   async stop(): Promise<void> {
     this.#stopped = true
     for (const timer of this.#timers) clearInterval(timer)
+    if (this.#ticking) clearInterval(this.#ticking)
     await this.leave(true)
   }
 
   ready(peer: Peer): void {
     if (peer.state === State.READY) return
     peer.state = State.READY
-    peer.attempts = 0
-    peer.retryAfterMs = 0
+    if (this.returns.welcomed(peer)) this.#later(peer, performance.now() + this.returns.stableMs)
     this.tally.ready++
     this.#inFlight--
     record(this.tally.handshake, nowMicros() - peer.startedAtMicros)
@@ -139,8 +148,15 @@ export class Swarm implements DialectHost, SocketOwner {
     } else if (ramp?.perSecond === 0) this.#openMore()
   }
 
-  read(peer: Peer, bytes: Buffer, count: number): void {
+  goAway(peer: Peer, frame: GoawayFrame): void {
+    peer.dueAtMs = Math.max(1, this.returns.goAway(peer, performance.now(), frame))
+    this.#later(peer, peer.dueAtMs)
+  }
+
+  received(connection: TcpConnection, bytes: Buffer, count: number): void {
+    const { peer } = connection as LoadSocket
     this.tally.bytesReceived += count
+    if (peer.socket !== connection) return
     if (peer.rest === null) this.#consume(peer, bytes, count)
     else {
       const whole = Buffer.concat([peer.rest, bytes.subarray(0, count)])
@@ -158,7 +174,7 @@ export class Swarm implements DialectHost, SocketOwner {
         return
       }
       if (answer.status !== 101) {
-        peer.retryAfterMs = answer.retryAfterMs
+        this.returns.retryAfter(peer, performance.now(), answer.retryAfterMs)
         peer.socket?.destroy()
         return
       }
@@ -173,16 +189,72 @@ export class Swarm implements DialectHost, SocketOwner {
         this.#dialect.message(peer, bytes, frame.start, frame.end)
       else if (frame.opcode === Opcode.PONG) this.tally.pongs++
       else if (frame.opcode === Opcode.CLOSE) {
-        this.tally.closed(closeCode(bytes, frame.start, frame.end))
+        peer.closeCode = closeCode(bytes, frame.start, frame.end)
+        this.tally.closed(peer.closeCode)
         peer.socket?.end()
       }
     }
     if (at < end) peer.rest = Buffer.from(bytes.subarray(at, end))
   }
 
+  #wake(): void {
+    if (!this.#stopped) this.#ticking ??= setInterval(() => this.#tick(), TICK_MS)
+  }
+
   #tick(): void {
-    this.#comeBack()
+    const nowMs = performance.now()
+    this.#due.take(nowMs, (peer) => this.#look(peer, nowMs))
     if (this.#ramp) this.#openMore()
+    else if (this.#due.isEmpty && this.#ticking) {
+      clearInterval(this.#ticking)
+      this.#ticking = null
+    }
+  }
+
+  #later(peer: Peer, atMs: number): void {
+    this.#due.at(atMs, peer)
+    this.#wake()
+  }
+
+  /** Something of this peer was due: what it is follows from its state, and may have passed. */
+  #look(peer: Peer, nowMs: number): void {
+    const { state, dueAtMs } = peer
+    if (peer.leaving || nowMs < dueAtMs) return
+    if (state === State.WAITING) this.#open(peer)
+    else if (state === State.READY && dueAtMs > 0) this.#moveOn(peer, nowMs)
+    else if (state === State.READY && this.#isOlder(peer, this.returns.stableMs)) this.returns.settled(peer)
+    else if (state >= State.CONNECTING && state < State.GREETED && this.#isOlder(peer, this.returns.greetedMsMax))
+      peer.socket?.destroy()
+  }
+
+  /** Since it began to connect. */
+  #isOlder(peer: Peer, ms: number): boolean {
+    return nowMicros() - peer.startedAtMicros >= ms * 1000
+  }
+
+  /** Leaves as GOAWAY asked, and comes back without waiting for the end of the old connection. */
+  #moveOn(peer: Peer, nowMs: number): void {
+    const old = peer.socket
+    this.#dialect.leave(peer)
+    peer.socket = null
+    this.tally.ready--
+    this.tally.connected--
+    this.tally.moved++
+    old?.end()
+    this.#comeBack(peer, nowMs, true)
+  }
+
+  #comeBack(peer: Peer, nowMs: number, wasWelcomed: boolean): void {
+    const atMs = this.returns.ended(peer, nowMs, wasWelcomed)
+    peer.rest = null
+    if (atMs === null) {
+      this.tally.stopped++
+      peer.state = State.IDLE
+      return
+    }
+    peer.state = State.WAITING
+    peer.dueAtMs = atMs
+    this.#later(peer, atMs)
   }
 
   /** New connections up to what time and what is in flight allow. */
@@ -210,28 +282,30 @@ export class Swarm implements DialectHost, SocketOwner {
   #open(peer: Peer): void {
     peer.state = State.CONNECTING
     peer.leaving = false
+    peer.dueAtMs = 0
     peer.rest = null
     peer.tail = null
     peer.startedAtMicros = nowMicros()
     this.#inFlight++
-    const socket = new LoadSocket(peer, this)
-    peer.socket = socket
-    socket.once('connect', onConnect)
-    socket.once('close', onClose)
-    socket.once('error', onError)
-    socket.setNoDelay(true)
-    const { host, port } = this.config
-    socket.connect({ host, port, localAddress: sourceAddress(this.config.addressFrom + peer.slot) })
+    const { host, port, area, first } = this.config
+    const from = sourceAddress(first + peer.slot, area)
+    peer.socket = new LoadSocket(peer, this, { from, host, port })
+    this.#later(peer, performance.now() + this.returns.greetedMsMax)
   }
 
-  connected(peer: Peer): void {
+  connected(connection: TcpConnection): void {
+    const { peer } = connection as LoadSocket
     peer.state = State.UPGRADING
     this.tally.connected++
-    peer.send(this.#request)
+    connection.write(this.#request)
   }
 
-  closed(peer: Peer, socket: LoadSocket): void {
-    this.tally.bytesSent += socket.bytesWritten
+  closed(connection: TcpConnection): void {
+    const { peer } = connection as LoadSocket
+    this.tally.bytesSent += connection.bytesWritten
+    this.#ends.get(connection)?.()
+    this.#ends.delete(connection)
+    if (peer.socket !== connection) return
     peer.socket = null
     peer.rest = null
     const was = peer.state
@@ -240,36 +314,13 @@ export class Swarm implements DialectHost, SocketOwner {
     else this.#inFlight--
     if (was >= State.UPGRADING) this.tally.connected--
     if (peer.leaving || this.#stopped) return
-    if (was === State.READY) this.tally.unexpectedDisconnects++
+    if (was === State.READY && peer.dueAtMs > 0) this.tally.moved++
+    else if (was === State.READY) this.tally.unexpectedDisconnects++
     else if (was === State.CONNECTING) this.tally.failed++
     else this.tally.refused++
     // Who was on the way is expected by a ramp, and tries again like any device.
-    if (was !== State.READY || this.behaviour.reconnect) this.#later(peer)
-  }
-
-  /** Full jitter, or after the server's hint with as much again of jitter. */
-  #later(peer: Peer): void {
-    const { backoffFirstMs, backoffMaxMs } = this.config
-    const ceiling = Math.min(backoffMaxMs, backoffFirstMs * 2 ** peer.attempts)
-    peer.attempts++
-    const waitMs = peer.retryAfterMs > 0 ? peer.retryAfterMs * (1 + Math.random()) : ceiling * Math.random()
-    peer.retryAfterMs = 0
-    peer.state = State.WAITING
-    const slot = Math.max(slotOf(performance.now() + waitMs), this.#slotDone + 1)
-    const others = this.#waiting.get(slot)
-    if (others) others.push(peer)
-    else this.#waiting.set(slot, [peer])
-  }
-
-  #comeBack(): void {
-    const current = slotOf(performance.now())
-    while (this.#slotDone < current) {
-      this.#slotDone++
-      const peers = this.#waiting.get(this.#slotDone)
-      if (!peers) continue
-      this.#waiting.delete(this.#slotDone)
-      for (const peer of peers) if (peer.state === State.WAITING && !peer.leaving) this.#open(peer)
-    }
+    const comesBack = was !== State.READY || this.behaviour.reconnect
+    if (comesBack) this.#comeBack(peer, performance.now(), was === State.READY)
   }
 
   /** Devices that are slow stop reading, and read again for a moment; where none is slow any more, all read. */
@@ -295,19 +346,4 @@ export class Swarm implements DialectHost, SocketOwner {
       if (peer?.state === State.READY) this.#dialect.keepalive(peer)
     }
   }
-}
-
-const slotOf = (ms: number) => Math.floor(ms / BACKOFF_SLOT_MS)
-
-function onConnect(this: LoadSocket): void {
-  ;(this.owner as Swarm).connected(this.peer)
-}
-
-function onClose(this: LoadSocket): void {
-  ;(this.owner as Swarm).closed(this.peer, this)
-}
-
-/** The close that follows is what counts. */
-function onError(this: LoadSocket): void {
-  this.destroy()
 }

@@ -7,6 +7,10 @@ export interface Report {
   ready: number
   /** Ended while ready, and not by us. */
   unexpectedDisconnects: number
+  /** Left because the server asked for it (GOAWAY). */
+  moved: number
+  /** Closed with a code after which a device stays away. */
+  stopped: number
   /** Upgrades answered with something else than 101, and closes before ready. */
   refused: number
   /** Connections that could not be made at all. */
@@ -42,6 +46,8 @@ export class Tally {
   ready = 0
   connected = 0
   unexpectedDisconnects = 0
+  moved = 0
+  stopped = 0
   refused = 0
   failed = 0
   closes: Record<string, number> = {}
@@ -142,6 +148,8 @@ const SUMMED = [
   'connected',
   'ready',
   'unexpectedDisconnects',
+  'moved',
+  'stopped',
   'refused',
   'failed',
   'delivered',

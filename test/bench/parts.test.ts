@@ -38,6 +38,7 @@ t.test('devices are numbers: named, found again, spread over source addresses', 
   t.equal(sourceAddress(8_000), '127.0.0.3')
   t.equal(sourceAddress(999_999), '127.0.0.126')
   t.equal(sourceAddress(8_000 * 254), '127.0.1.0')
+  t.equal(sourceAddress(8_000, 77), '127.77.0.3')
 })
 
 t.test('shares add up', async (t) => {

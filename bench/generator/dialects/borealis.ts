@@ -9,7 +9,8 @@ import { nowMicros } from '../../micros.js'
 import { microsAt, STAMP_BYTES, sequenceAt } from '../../stamp.js'
 import type { Dialect, DialectConfig, DialectHost } from '../dialect.js'
 import { deviceOf } from '../identity.js'
-import type { Peer } from '../peer.js'
+import { type Peer, State } from '../peer.js'
+import { Tickets } from '../tickets.js'
 import { clientFrame } from '../websocket.js'
 import { ACK_IDS_MAX, ackMessage } from './acks.js'
 import { groupStamp } from './frame-stamp.js'
@@ -23,7 +24,7 @@ export class BorealisDialect implements Dialect {
   readonly subprotocol = ''
   /** By slot; dropped after the first WELCOME, which brings a ticket. */
   readonly #tokens: (string | null)[] = []
-  readonly #tickets: (Uint8Array | null)[] = []
+  readonly #tickets = new Tickets()
   /** Rare: only of those whose queue overflowed. */
   readonly #gaps = new Map<number, GapMark>()
   #incarnation = 0n
@@ -42,7 +43,7 @@ export class BorealisDialect implements Dialect {
   }
 
   opened(peer: Peer): void {
-    peer.connection++
+    peer.connection = this.host.returns.nextNumber(peer)
     peer.send(clientFrame(this.#hello(peer)))
   }
 
@@ -132,8 +133,9 @@ export class BorealisDialect implements Dialect {
   #take(peer: Peer, frame: ServerFrame | UnknownFrame): void {
     switch (frame.type) {
       case 'WELCOME':
+        peer.state = State.GREETED
         peer.subscriptions = frame.subscriptions
-        this.#tickets[peer.slot] = frame.ticket.length > 0 ? frame.ticket : null
+        this.#tickets.set(peer.slot, frame.ticket)
         if (frame.ticket.length > 0) this.#tokens[peer.slot] = null
         return
       case 'CAUGHT_UP':
@@ -150,12 +152,11 @@ export class BorealisDialect implements Dialect {
         if (frame.mark) this.#gaps.set(peer.slot, frame.mark)
         return
       case 'GOAWAY':
-        peer.retryAfterMs = frame.afterMs + frame.jitterMs * Math.random()
+        this.host.goAway(peer, frame)
         return
       case 'ERROR':
-        peer.retryAfterMs = frame.retryAfterMs
-        peer.connection = Math.max(peer.connection, frame.connection)
-        if (frame.code === 'bad_ticket') this.#tickets[peer.slot] = null
+        this.host.returns.serverError(peer, performance.now(), frame)
+        if (frame.code === 'bad_ticket') this.#tickets.forget(peer.slot)
         return
       default:
         this.host.tally.faults++
@@ -180,7 +181,7 @@ export class BorealisDialect implements Dialect {
   }
 
   #credential(peer: Peer): Credential {
-    const ticket = this.host.behaviour.resume ? this.#tickets[peer.slot] : null
+    const ticket = this.host.behaviour.resume ? this.#tickets.get(peer.slot) : null
     if (ticket) return { kind: 'ticket', ticket }
     const token = this.#tokens[peer.slot] ?? this.#mint(peer.index)
     this.#tokens[peer.slot] = token

@@ -1,0 +1,33 @@
+/** What is due when, for very many, without a timer for each: by slots of time. Times are of performance.now(). */
+const SLOT_MS = 50
+
+export class Wheel<T> {
+  readonly #slots = new Map<number, T[]>()
+  /** The last one that was taken. */
+  #done = Math.floor(performance.now() / SLOT_MS)
+
+  get isEmpty(): boolean {
+    return this.#slots.size === 0
+  }
+
+  /** Within a slot after `atMs`; one that has passed is due next. */
+  at(atMs: number, item: T): void {
+    const slot = Math.max(Math.ceil(atMs / SLOT_MS), this.#done + 1)
+    const others = this.#slots.get(slot)
+    if (others) others.push(item)
+    else this.#slots.set(slot, [item])
+  }
+
+  /** Everything that is due, once; what is put in meanwhile is due later. */
+  take(nowMs: number, each: (item: T) => void): void {
+    const current = Math.floor(nowMs / SLOT_MS)
+    if (this.isEmpty) this.#done = Math.max(this.#done, current)
+    while (this.#done < current) {
+      const slot = ++this.#done
+      const items = this.#slots.get(slot)
+      if (!items) continue
+      this.#slots.delete(slot)
+      for (const item of items) each(item)
+    }
+  }
+}
