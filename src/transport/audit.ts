@@ -3,7 +3,9 @@
  * After either of the first and last, PARKED is read: while this worker was cut off, others may have taken it for
  * dead and parked without asking it.
  *
- * Slowly always, so that nothing missed stays missed; and all sessions, paced, after a lapse.
+ * Slowly always, so that nothing missed stays missed; and all sessions, paced, after a lapse. A session that could not
+ * be looked at stays due: a store that is just coming back answers late, and a message parked during the lapse must not
+ * wait for the slow round.
  */
 import type { Clock } from '../clock.js'
 import type { SessionEntry, SessionTable } from '../store/sessions.js'
@@ -30,8 +32,10 @@ export interface AuditParts {
 
 export class Audit {
   private readonly limiter = new Limiter(IN_FLIGHT_MAX)
-  /** After a lapse: sessions that are still to be looked at. */
+  /** Sessions that are still to be looked at: all, after a lapse, and those where a look failed. */
   private urgent: Session[] = []
+  /** Looks begun and not ended: while reads run into their time-outs, no more begin than end. */
+  private looking = 0
   private at = 0
   private share = 0
   private cancel: (() => void) | null = null
@@ -60,15 +64,19 @@ export class Audit {
 
   private slice(): void {
     const { registry } = this.parts
-    const due = this.urgent.splice(0, this.pace.auditPerSecondMax)
-    if (due.length === 0) {
+    const room = Math.max(0, this.pace.auditPerSecondMax - this.looking)
+    const due = this.urgent.splice(0, room)
+    if (due.length === 0 && room > 0) {
       // Parts of a session add up, so that a small worker too looks at each once in auditMs, and not every second.
       this.share = Math.min(registry.size, this.share + (registry.size * SLICE_MS) / this.pace.auditMs)
       const share = Math.floor(this.share)
       this.share -= share
       this.at = registry.walk(this.at, share, (session) => due.push(session))
     }
-    for (const session of due) void this.limiter.run(() => this.look(session))
+    for (const session of due) {
+      this.looking++
+      void this.limiter.run(() => this.look(session)).finally(() => this.looking--)
+    }
   }
 
   private async look(session: Session): Promise<void> {
@@ -85,7 +93,8 @@ export class Audit {
         groups.refresh(session)
       })
     } catch (error) {
-      // Unknown is not wrong: the next round looks again, and so does the audit that follows the reconnect.
+      // Unknown is neither right nor wrong: due again in the next slice.
+      this.urgent.push(session)
       onError('audit', error)
     }
   }

@@ -61,6 +61,9 @@ export interface WorkerOptions {
 /** How often open descriptors are counted. */
 const DESCRIPTORS_TICKS = 5
 
+/** After a reconnect, how soon the log of group messages is asked again where it did not answer. */
+const LOG_CHECK_MS = 1_000
+
 const MESSAGE_BYTES_MAX = WireLimits.DEVICE_MESSAGE_BYTES_MAX.value
 
 const RECEIVED = { from: 'device', frameBytesMax: DEVICE_FRAME_BYTES_MAX } as const
@@ -85,6 +88,7 @@ export class Worker implements SocketHandlers {
   private readonly sweep: Sweep
   private readonly lease: WorkerLease
   private status: { unsubscribe(): void } | null = null
+  private cancelCheck: (() => void) | null = null
 
   constructor(private readonly options: WorkerOptions) {
     const { fabric, clock, sockets, settings, log } = options
@@ -180,7 +184,7 @@ export class Worker implements SocketHandlers {
     this.sweep.start()
     this.audit.start()
     this.status = fabric.onStatus((status) => {
-      if (status === 'reconnected') void this.reconnected()
+      if (status === 'reconnected') this.reconnected()
     })
     return sockets.listen(this)
   }
@@ -199,6 +203,8 @@ export class Worker implements SocketHandlers {
     await this.tombstones.settled()
     await this.uplink.settled(pace.drainGraceMs)
     this.status?.unsubscribe()
+    this.status = null
+    this.cancelCheck?.()
     this.downlink.stop()
     this.uplink.stop()
     await this.groups.stop()
@@ -312,19 +318,27 @@ export class Worker implements SocketHandlers {
   }
 
   /** What was said to this worker meanwhile is lost: look at everything, and whether the log is still the same. */
-  private async reconnected(): Promise<void> {
-    const { log } = this.options
+  private reconnected(): void {
     this.audit.all()
+    void this.checkLog(false)
+  }
+
+  /** Asks until there is an answer: the store may be back later than the connection. */
+  private async checkLog(isKnownReplaced: boolean): Promise<void> {
+    const { clock, log } = this.options
+    this.cancelCheck?.()
+    let isReplaced = isKnownReplaced
     try {
-      if (!(await this.groups.log.isReplaced())) return
+      isReplaced ||= await this.groups.log.isReplaced()
+      if (!isReplaced) return
       log.warn({}, 'the log of group messages was made anew: devices come back for a new cursor')
       await this.groups.log.restart()
       for (const session of this.registry.all()) {
         this.effects.turn(session, 'log replaced', () => this.effects.close(session, 'unavailable', 'log reset'))
       }
     } catch (error) {
-      // Cut off again: the next reconnect comes here as well.
       log.warn({ error }, 'the log of group messages could not be looked at')
+      if (this.status) this.cancelCheck = clock.after(LOG_CHECK_MS, () => void this.checkLog(isReplaced))
     }
   }
 }

@@ -29,8 +29,11 @@ export interface TestNats {
   readonly store: StoreSettings
   /** Settings to connect as that role, for code that connects by itself. */
   settingsAs(role: TestRole): NatsSettings
-  /** A new connection as that role; closed at the end of the test. Publishers are of PUBLISHER_PROJECT. */
-  fabricAs(role: TestRole, name?: string): Promise<Fabric>
+  /**
+   * A new connection as that role; closed at the end of the test. Publishers are of PUBLISHER_PROJECT. `url` instead of
+   * the server's own: by way of a proxy.
+   */
+  fabricAs(role: TestRole, name?: string, url?: string): Promise<Fabric>
   /** Stops in order and starts again on the same port and data. */
   restart(): Promise<void>
   kill9(): Promise<void>
@@ -41,7 +44,8 @@ export interface TestNats {
 export const PUBLISHER_PROJECT = 'acme'
 
 // A test that is told to end (a time-out) must not leave its server behind: only an exit runs what ends the child.
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
+// tap itself ends a file that takes too long with SIGALRM.
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGALRM'] as const) process.once(signal, () => process.exit(1))
 
 const MIB = 1024 * 1024
 const SMALL = {
@@ -85,8 +89,8 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
     reconnectJitterMs: 20,
     ...options.nats,
   })
-  const fabricAs = async (role: TestRole, name: string = role): Promise<Fabric> => {
-    const fabric = await connect(settingsAs(role), { name })
+  const fabricAs = async (role: TestRole, name: string = role, url = server.url): Promise<Fabric> => {
+    const fabric = await connect({ ...settingsAs(role), url }, { name })
     fabrics.push(fabric)
     return fabric
   }

@@ -1,10 +1,24 @@
 import t from 'tap'
 import { Bucket, deviceKey } from '../../../protocol/subjects.js'
+import { LineProxy } from '../../faults/proxy.js'
+import { startNats } from '../../support/nats.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { newDevice, startTransport } from '../../support/transport.js'
 
 t.test('NATS goes and comes back: sessions are audited, and what was parked meanwhile is read', async (t) => {
-  const { worker, credential, park, nats, core } = await startTransport(t)
+  // The worker is back last: had it looked before the message was parked, nobody would have to tell it again.
+  const nats = await startNats(t)
+  const line = await LineProxy.open(() => ({ host: '127.0.0.1', port: nats.server.port }))
+  t.teardown(() => line.close())
+  const overLine = `nats://127.0.0.1:${line.port}`
+  const { worker, credential, park, core } = await startTransport(
+    t,
+    {},
+    {
+      ...nats,
+      fabricAs: (role, name) => nats.fabricAs(role, name, role === 'transport' ? overLine : nats.url),
+    },
+  )
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
   const back = new Promise<void>((resolve) => {
@@ -12,10 +26,13 @@ t.test('NATS goes and comes back: sessions are audited, and what was parked mean
       if (status === 'reconnected') resolve()
     })
   })
+  line.set({ mode: 'cut' })
   await nats.restart()
   await back
   // Without a word to the worker: only its own audit can find it.
   await park(device, 41n)
+  t.same(raw.waiting, [])
+  line.set({ mode: 'pass' })
   t.equal((await raw.until('NOTIFY')).id, 41n)
   raw.ws.close()
 })
