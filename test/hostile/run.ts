@@ -23,6 +23,8 @@ export interface HostileOptions {
   seed: number
   /** For the data of the system; empty. */
   folder: string
+  /** The run goes on until so many pushes were accepted, however fast the frames went. Default: none. */
+  pushesMin?: number
   /** Connections of each slow kind; their ends take up to 12 s. Default 4. */
   slowOfEach?: number
   onProgress?(text: string): void
@@ -75,7 +77,15 @@ const PROGRESS_MS = 1_000
 const STREAM_SLOW = -2
 
 export async function runHostile(options: HostileOptions): Promise<HostileResult> {
-  const { frames, seed, folder, slowOfEach = 4, onProgress = () => undefined, onNotice = () => undefined } = options
+  const {
+    frames,
+    seed,
+    folder,
+    pushesMin = 0,
+    slowOfEach = 4,
+    onProgress = () => undefined,
+    onNotice = () => undefined,
+  } = options
   const startedMs = performance.now()
   const ledger = new Ledger()
   const decoderFrames = Math.floor(frames * DECODER_SHARE)
@@ -95,7 +105,11 @@ export async function runHostile(options: HostileOptions): Promise<HostileResult
     onNotice,
   })
   try {
-    const live = await attackLive(system, { seed, slowOfEach, frames: frames - decoderFrames, onProgress }, ledger)
+    const live = await attackLive(
+      system,
+      { seed, slowOfEach, pushesMin, frames: frames - decoderFrames, onProgress },
+      ledger,
+    )
     const { watch, pushes, lost, seconds: liveSeconds, liveFrames } = live
     const exits = watch.exits
     const { rssBytes, byPart, isFlat } = watch.memory()
@@ -128,7 +142,7 @@ interface LiveResult {
 
 async function attackLive(
   system: LocalSystem,
-  { frames, seed, slowOfEach, onProgress }: Required<Omit<HostileOptions, 'folder' | 'onNotice'>>,
+  { frames, seed, slowOfEach, pushesMin, onProgress }: Required<Omit<HostileOptions, 'folder' | 'onNotice'>>,
   ledger: Ledger,
 ): Promise<LiveResult> {
   const fabric = await system.fabricAs('core', 'hostile')
@@ -176,7 +190,8 @@ async function attackLive(
     )
   }, PROGRESS_MS)
   try {
-    await Promise.all(Array.from({ length: AT_ONCE }, (_, lane) => attack(lane, frames, seed, world)))
+    const isEnough = () => ledger.frames >= frames && pushes.accepted >= pushesMin
+    await Promise.all(Array.from({ length: AT_ONCE }, (_, lane) => attack(lane, isEnough, seed, world)))
     const liveFrames = ledger.frames
     const seconds = (performance.now() - startedMs) / 1000
     await slow.settle()
@@ -194,9 +209,9 @@ async function attackLive(
   }
 }
 
-/** One connection after the other, until all lanes together sent what was asked for. */
-async function attack(lane: number, frames: number, seed: number, world: PlanWorld): Promise<void> {
-  for (let number = lane; world.ledger.frames < frames; number += AT_ONCE) {
+/** One connection after the other, until all lanes together did what was asked for. */
+async function attack(lane: number, isEnough: () => boolean, seed: number, world: PlanWorld): Promise<void> {
+  for (let number = lane; !isEnough(); number += AT_ONCE) {
     const random = streamOf(seed, number)
     const { name, plan } = weighted(random, plans)
     const address = `127.0.0.${2 + (number % ADDRESSES)}`
