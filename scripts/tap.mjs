@@ -1,48 +1,79 @@
+/**
+ * Runs test files, each in a Node process of its own, and reads the TAP that it prints. Not by `tap run`: one file that
+ * times out there takes the last file's place in the plan, whose result is then lost (docs/adr/0011).
+ */
 import { spawn } from 'node:child_process'
-import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { PrepareError } from './say.mjs'
+import { pointsOf } from './tap-output.mjs'
+
+/** @typedef {'pass' | 'FAIL' | 'EMPTY'} Verdict EMPTY: made no assertion, and a test that asserts nothing guards nothing. */
+/** @typedef {{ file: string, verdict: Verdict, why: string, ms: number, output: string }} Result */
+
+/** After its own time-out tap reports what is still open, and ends; a process that cannot do so is ended. */
+const GRACE_MS = 20_000
+const OUTPUT_CHARACTERS_MAX = 4 * 2 ** 20
 
 /**
- * Runs tap over the files, one line for each on standard output, the whole of it for those that fail. Resolves with the
- * files that did not pass: failed, timed out, made no assertion, or never reported.
- *
- * tap calls a file without a test skipped and exits with 0; here it fails, for a test that asserts nothing guards nothing.
+ * Up to `jobs` at once, in order. Resolves with one result for each file, in the order in which they ended; `onResult`
+ * is told of each at once.
  */
-export async function runTap(root, files) {
-  const tap = join(root, 'node_modules/tap/dist/esm/run.mjs')
-  const child = spawn(process.execPath, [tap, 'run', '--reporter=tap', ...files], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const ended = new Promise((resolve) => child.once('close', (status) => resolve(status ?? 1)))
-  const unreported = new Set(files)
-  const failed = []
-  let block = []
-  let telling = false
-  for await (const line of createInterface({ input: child.stdout })) {
-    const end = /^(not )?ok \d+ - (\S+)(?: # (.*?))?(?: \{)?$/.exec(line)
-    // Anything else at the top, such as the notice of a time-out, belongs to the file before it.
-    if (end === null || !unreported.has(end[2])) {
-      if (line.startsWith('# Subtest:')) telling = false
-      // What follows a failure up to the next file is its diagnosis.
-      if (telling) process.stdout.write(`${line}\n`)
-      else block.push(line)
-      continue
+export async function runFiles(root, files, { jobs, timeoutSeconds, onResult = () => undefined }) {
+  const results = []
+  const waiting = [...files]
+  const work = async () => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      const result = await runFile(root, file, timeoutSeconds)
+      results.push(result)
+      onResult(result)
     }
-    const [, not, file, note = ''] = end
-    unreported.delete(file)
-    const verdict = not !== undefined ? 'FAIL' : /SKIP|TODO/.test(note) ? 'EMPTY' : 'pass'
-    process.stdout.write(`${verdict.padEnd(5)} ${file} ${note.replace('time=', '')}\n`)
-    telling = verdict !== 'pass'
-    if (telling) {
-      failed.push(file)
-      process.stdout.write(`${block.join('\n')}\n`)
-    }
-    block = []
   }
-  const code = await ended
-  const broken = [...failed, ...unreported]
-  if (code !== 0 && broken.length === 0) throw new PrepareError(`tap ended with code ${code}:\n${block.join('\n')}`)
-  return broken
+  await Promise.all(Array.from({ length: jobs }, work))
+  return results
+}
+
+/** Resolves with a Result whatever becomes of the process. */
+function runFile(root, file, timeoutSeconds) {
+  const startedAt = performance.now()
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, ['--enable-source-maps', file], {
+      cwd: root,
+      env: { ...process.env, TAP: '1', TAP_TIMEOUT: String(timeoutSeconds) },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let output = ''
+    const keep = (chunk) => {
+      output = (output + chunk).slice(-OUTPUT_CHARACTERS_MAX)
+    }
+    child.stdout.setEncoding('utf8').on('data', keep)
+    child.stderr.setEncoding('utf8').on('data', keep)
+    // SIGTERM first: a test that can still hear it ends the servers that it started.
+    const timers = [
+      setTimeout(() => child.kill('SIGTERM'), timeoutSeconds * 1_000 + GRACE_MS),
+      setTimeout(() => child.kill('SIGKILL'), timeoutSeconds * 1_000 + 2 * GRACE_MS),
+    ]
+    const ended = (code, signal) => {
+      for (const timer of timers) clearTimeout(timer)
+      const ms = Math.round(performance.now() - startedAt)
+      resolve({ file, ...judge(output, code, signal), ms, output })
+    }
+    // What a test left running may hold the pipes open: they are not waited for longer than a moment.
+    child.once('exit', (code, signal) => {
+      const timer = setTimeout(() => ended(code, signal), 1_000)
+      child.once('close', () => {
+        clearTimeout(timer)
+        ended(code, signal)
+      })
+    })
+    child.once('error', (error) => ended(String(error), null))
+  })
+}
+
+function judge(output, code, signal) {
+  const points = pointsOf(output).filter(({ counts }) => counts)
+  if (signal !== null) return { verdict: 'FAIL', why: `ended by ${signal}` }
+  if (code !== 0) return { verdict: 'FAIL', why: `exit code ${code}` }
+  if (points.some(({ ok }) => !ok)) return { verdict: 'FAIL', why: 'not ok' }
+  if (points.length === 0) return { verdict: 'EMPTY', why: 'it made no assertion' }
+  // Whoever calls process.exit(0) in the middle did not come to its plan.
+  if (!/^1\.\.\d+/m.test(output)) return { verdict: 'FAIL', why: 'it ended before its plan' }
+  return { verdict: 'pass', why: '' }
 }

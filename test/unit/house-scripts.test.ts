@@ -27,39 +27,76 @@ t.test('nats-server: NATS_SERVER_BIN, then PATH', async (t) => {
   t.throws(() => findNatsServer({ NATS_SERVER_BIN: join(folder, 'absent') }), /NATS_SERVER_BIN names .*absent/)
 })
 
-/** A project of four tests, run by the real runner and the real tap. */
-t.test('the runner of the tests fails what fails, asserts nothing, or hangs', async (t) => {
-  const project = join(folder, 'project')
+interface Suite {
+  stdout: string
+  failed: string[]
+  flaky: string[]
+}
+
+/** A project of these tests, run by the real runner and the real tap. Time-outs are nets: what hangs says so itself. */
+async function runSuite(name: string, tests: Record<string, string>): Promise<Suite> {
+  const project = join(folder, name)
   mkdirSync(join(project, 'dist/test'), { recursive: true })
-  const write = (name: string, text: string) => writeFileSync(join(project, name), text)
+  const write = (file: string, text: string) => writeFileSync(join(project, file), text)
   symlinkSync(realpathSync('node_modules'), join(project, 'node_modules'))
   write('package.json', '{"type":"module","name":"x"}')
-  write('.taprc', 'disable-coverage: true\nallow-empty-coverage: true\ntimeout: 6\nexclude: []\n')
-  write('dist/test/good.test.js', `import t from 'tap'; t.test('a', async (t) => { t.equal(1, 1) })`)
-  write('dist/test/bad.test.js', `import t from 'tap'; t.test('a', async (t) => { t.equal(1, 2) })`)
-  write('dist/test/empty.test.js', 'export {}')
-  write(
-    'dist/test/hang.test.js',
-    `import t from 'tap'; t.test('a', () => new Promise(() => setInterval(() => 1, 1e3)))`,
-  )
+  for (const [test, text] of Object.entries(tests)) write(`dist/test/${test}.test.js`, text)
   write(
     'run.mjs',
-    `import { runTap } from ${JSON.stringify(pathToFileURL(resolve('scripts/tap.mjs')).href)}
-     const files = ['good', 'bad', 'empty', 'hang'].map((name) => 'dist/test/' + name + '.test.js')
-     console.log('RESULT ' + JSON.stringify((await runTap(process.cwd(), files)).sort()))`,
+    `import { runSuite } from ${JSON.stringify(pathToFileURL(resolve('scripts/suite.mjs')).href)}
+     const files = ${JSON.stringify(Object.keys(tests).map((test) => `dist/test/${test}.test.js`))}
+     const result = await runSuite(process.cwd(), files, { jobs: 2, timeoutSeconds: 100 })
+     console.log('RESULT ' + JSON.stringify(result))`,
   )
   // Without the variables of the tap that runs this very test.
   const environment = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^(TAP|_TAPJS|NODE_OPTIONS)/.test(name)),
   )
-  const run = promisify(execFile)
-  const { stdout } = await run(process.execPath, ['run.mjs'], { cwd: project, env: environment })
-  const result = /^RESULT (.*)$/m.exec(stdout)?.[1] ?? ''
-  t.same(
-    JSON.parse(result),
-    ['bad', 'empty', 'hang'].map((name) => `dist/test/${name}.test.js`),
-  )
-  t.match(stdout, /^pass {2}dist\/test\/good\.test\.js/m)
+  const { stdout } = await promisify(execFile)(process.execPath, ['run.mjs'], { cwd: project, env: environment })
+  const names = (files: string[]) => files.map((file) => /(\w+)\.test\.js$/.exec(file)?.[1] ?? '').sort()
+  const { failed, flaky } = JSON.parse(/^RESULT (.*)$/m.exec(stdout)?.[1] ?? '{}') as Omit<Suite, 'stdout'>
+  return { stdout, failed: names(failed), flaky: names(flaky) }
+}
+
+const GOOD = `import t from 'tap'; t.test('a', async (t) => { t.equal(1, 1) })`
+const BAD = `import t from 'tap'; t.test('outer', (t) => t.test('inner', async (t) => { t.equal(1, 2, 'one is two') }))`
+
+t.test('the runner of the tests fails what fails, asserts nothing, hangs or ends too early', async (t) => {
+  const { stdout, failed, flaky } = await runSuite('broken', {
+    hang: `import t from 'tap'; t.setTimeout(500); t.test('a', () => new Promise(() => setInterval(() => 1, 1e3)))`,
+    bad: BAD,
+    empty: 'export {}',
+    skipped: `import t from 'tap'; t.test('a', { skip: true }, async (t) => { t.equal(1, 1) })`,
+    left: `import t from 'tap'; t.test('a', async (t) => { t.equal(1, 1); process.exit(0) })`,
+    killed: `import t from 'tap'; t.test('a', async (t) => { t.equal(1, 1); process.kill(process.pid, 'SIGKILL') })`,
+    good: GOOD,
+  })
+  t.same(failed, ['bad', 'empty', 'hang', 'killed', 'left', 'skipped'])
+  t.same(flaky, [])
+  t.match(stdout, /^pass {2}dist\/test\/good\.test\.js/m, 'a time-out costs no other file its result')
   t.match(stdout, /^EMPTY dist\/test\/empty\.test\.js/m)
-  t.match(stdout, /should be equal[\s\S]*\+2|-1[\s\S]*\+2|expected/, 'a failure is shown with its reason')
+  t.notMatch(stdout, /once more/, 'so many failures are no accident')
+  const summary = stdout.slice(stdout.indexOf('==== summary'))
+  t.match(summary, /^FAILED dist\/test\/bad\.test\.js: exit code 1$/m)
+  t.match(summary, /outer > inner > one is two\n[\s\S]*-2\n +\+1/, 'a failure is shown with its place and its reason')
+  t.match(summary, /^FAILED dist\/test\/killed\.test\.js: ended by SIGKILL$/m)
+  t.match(summary, /hang\.test\.js.*\n.*timeout!/)
+})
+
+t.test('what fails among the others and passes alone is flaky, not failed', async (t) => {
+  const marker = join(folder, 'ran-before')
+  const { stdout, failed, flaky } = await runSuite('flaky', {
+    bad: BAD,
+    good: GOOD,
+    sometimes: `import t from 'tap'; import { existsSync, writeFileSync } from 'node:fs'
+      t.test('a', async (t) => {
+        const before = existsSync(${JSON.stringify(marker)})
+        writeFileSync(${JSON.stringify(marker)}, '')
+        t.ok(before, 'the second time') })`,
+  })
+  t.same(failed, ['bad'])
+  t.same(flaky, ['sometimes'])
+  const summary = stdout.slice(stdout.indexOf('==== summary'))
+  t.match(summary, /^FLAKY dist\/test\/sometimes\.test\.js: .*passed when it ran again[\s\S]*a > the second time/m)
+  t.match(summary, /^FAILED dist\/test\/bad\.test\.js/m)
 })

@@ -1,0 +1,51 @@
+/** Reads the TAP of one test file: its assertions, where in the tree of subtests each stands, and what a failure says. */
+
+/** @typedef {{ path: string[], ok: boolean, counts: boolean, diagnosis: string[] }} Point `counts`: neither skipped nor a todo. */
+
+const POINT = /^( *)(not )?ok \d+(?: - )?(.*)$/
+const SUBTEST = /^( *)# Subtest: (.*)$/
+const INDENT = 4
+
+/** The leaves only: the verdict over a subtest repeats what stands in it, unless it fails for a reason of its own. */
+export function pointsOf(output) {
+  const points = []
+  const open = []
+  const lines = output.split('\n')
+  for (let at = 0; at < lines.length; at++) {
+    const subtest = SUBTEST.exec(lines[at])
+    if (subtest) {
+      open.length = Math.min(open.length, subtest[1].length / INDENT)
+      open[subtest[1].length / INDENT] = { name: subtest[2], failures: 0 }
+      continue
+    }
+    const found = POINT.exec(lines[at])
+    if (!found) continue
+    const [, indent, not, rest] = found
+    const depth = indent.length / INDENT
+    const closing = open[depth]
+    open.length = Math.min(open.length, depth)
+    const ok = not === undefined
+    if (closing && (ok || closing.failures > 0)) {
+      if (!ok) for (const outer of open) if (outer) outer.failures++
+      continue
+    }
+    const diagnosis = diagnosisAfter(lines, at, indent)
+    const counts = !/ # (?:SKIP|TODO)\b/i.test(rest)
+    const name = closing?.name ?? rest.replace(/ # time=.*$/, '')
+    points.push({ path: [...open.map((outer) => outer?.name ?? '?'), name], ok, counts, diagnosis })
+    if (!ok && counts) for (const outer of open) if (outer) outer.failures++
+  }
+  return points
+}
+
+export const failuresOf = (output) => pointsOf(output).filter(({ ok, counts }) => !ok && counts)
+
+/** The YAML block that follows a point, without its marks. */
+function diagnosisAfter(lines, at, indent) {
+  if (lines[at + 1] !== `${indent}  ---`) return []
+  const block = []
+  for (let next = at + 2; next < lines.length && lines[next] !== `${indent}  ...`; next++) {
+    block.push(lines[next].slice(indent.length + 2))
+  }
+  return block
+}
