@@ -89,8 +89,10 @@ t.test('the window is full: refused until the catch-up, in order', async (t) => 
   t.match(await outcome(4n), { outcome: Outcome.WINDOW_FULL }, 'may not overtake what was refused')
   await park(device, 3n)
   await park(device, 4n)
-  await control({ kind: 'catch_up', device })
+  // Right behind the request, on the same connection: it is there before what is parked can be read.
+  const caughtUp = control({ kind: 'catch_up', device })
   deliver(device, 5n)
+  await caughtUp
   t.same(await takeNotifies(raw, 4), [1n, 2n, 3n, 4n])
   raw.send({ type: 'ACK', ids: [3n, 4n] })
   t.equal((await raw.until('NOTIFY')).id, 5n, 'held while the device was caught up')
