@@ -2,10 +2,11 @@
  * One connection's questions and answers: every request and append publishes with a reply under one shared inbox, so
  * that an answer costs a map look-up and no subscription of its own.
  */
-import { createInbox, type Msg, type NatsConnection, headers as natsHeaders } from 'nats'
+import { createInbox, type Msg, type MsgHdrs, type NatsConnection, headers as natsHeaders } from 'nats'
 import { statusOf } from './api.js'
 import { FabricError } from './fabric.js'
 import type { NatsSettings } from './settings.js'
+import { type Command, TurnWriter } from './turn-writer.js'
 
 const SWEEP_MS = 50
 
@@ -23,11 +24,13 @@ export class Link {
   readonly #pending = new Map<number, Pending>()
   #nextToken = 1
   #sweeper: NodeJS.Timeout | null = null
+  readonly #writer = new TurnWriter((command) => this.#write(command))
 
   constructor(
     readonly nc: NatsConnection,
     readonly settings: NatsSettings,
     readonly inboxPrefix: string,
+    readonly report: (problem: string, error: unknown) => void,
   ) {
     this.#inbox = `${createInbox(inboxPrefix)}.`
     nc.subscribe(`${this.#inbox}*`, {
@@ -43,7 +46,12 @@ export class Link {
   }
 
   /** Publishes and resolves with the answer. Rejects with `no_responders`, `timeout`, `disconnected`, `unavailable`. */
-  ask(subject: string, body: Uint8Array, timeoutMs: number, headers?: Record<string, string>): Promise<Msg> {
+  ask(
+    subject: string,
+    body: Uint8Array,
+    timeoutMs: number,
+    headers: Record<string, string> | null = null,
+  ): Promise<Msg> {
     if (!this.connected) return Promise.reject(new FabricError('disconnected', `${subject}: not connected`))
     if (this.#pending.size >= this.settings.requestsInFlightMax) {
       return Promise.reject(new FabricError('unavailable', `${subject}: too many requests without an answer`))
@@ -56,26 +64,57 @@ export class Link {
         this.publish(subject, body, this.#inbox + token, headers)
       } catch (error) {
         this.#pending.delete(token)
-        const code = this.nc.isClosed() ? 'disconnected' : 'unavailable'
-        reject(new FabricError(code, `${subject}: ${String(error)}`, 0, { cause: error }))
+        reject(error)
       }
     })
   }
 
-  publish(subject: string, body: Uint8Array, reply?: string, headers?: Record<string, string>): void {
+  /**
+   * Leaves at the end of this turn of the event loop; `body` must stay as it is until then. While there is no connection
+   * it is lost. Throws FabricError `unavailable` where the server would not take it: too long, or closed for good.
+   */
+  publish(subject: string, body: Uint8Array, reply = '', headers: Record<string, string> | null = null): void {
     if (!this.connected) return
-    const options: { reply?: string; headers?: ReturnType<typeof natsHeaders> } = {}
-    if (reply) options.reply = reply
-    if (headers) {
-      const encoded = natsHeaders()
-      for (const key in headers) encoded.set(key, headers[key] ?? '')
-      options.headers = encoded
+    const bytesMax = this.nc.info?.max_payload ?? Number.POSITIVE_INFINITY
+    if (body.length > bytesMax) {
+      throw new FabricError('unavailable', `${subject}: ${body.length} bytes, the server takes ${bytesMax}`)
     }
-    this.nc.publish(subject, body, options)
+    if (this.nc.isClosed()) throw new FabricError('disconnected', `${subject}: closed`)
+    this.#writer.add(subject, body, reply, headers)
   }
 
-  /** Answers that were on their way are lost: whoever waits learns it now and not at its time-out. */
+  /** Gives what this turn has published so far to the connection. */
+  flush(): void {
+    this.#writer.flush()
+  }
+
+  #write({ subject, body, reply, headers }: Command): void {
+    try {
+      this.nc.publish(subject, body, { reply, ...(headers && { headers: encoded(headers) }) })
+    } catch (error) {
+      this.#failed(subject, reply, error)
+    }
+  }
+
+  /** Whoever waits for an answer to it is told. */
+  #failed(subject: string, reply: string, error: unknown): void {
+    const token = reply.startsWith(this.#inbox) ? Number(reply.slice(this.#inbox.length)) : 0
+    const pending = this.#pending.get(token)
+    if (!pending) {
+      this.report(`publish to ${subject}`, error)
+      return
+    }
+    this.#pending.delete(token)
+    const code = this.nc.isClosed() ? 'disconnected' : 'unavailable'
+    pending.reject(new FabricError(code, `${subject}: ${String(error)}`, 0, { cause: error }))
+  }
+
+  /**
+   * What was not sent yet is lost, and answers that were on their way: whoever waits learns it now and not at its
+   * time-out.
+   */
   failAll(): void {
+    this.#writer.drop()
     const failed = [...this.#pending.values()]
     this.#pending.clear()
     for (const { subject, reject } of failed) {
@@ -114,4 +153,10 @@ export class Link {
       this.#sweeper = null
     }
   }
+}
+
+function encoded(headers: Record<string, string>): MsgHdrs {
+  const block = natsHeaders()
+  for (const key in headers) block.set(key, headers[key] ?? '')
+  return block
 }

@@ -95,10 +95,10 @@ class NatsFabric implements Fabric {
     settings: NatsSettings,
     readonly options: ConnectOptions,
   ) {
-    this.#link = new Link(nc, settings, inboxPrefixOf(settings.user))
     const report = (problem: string, error: unknown) => {
       options.log?.warn({ error: String(error), fabric: options.name }, problem)
     }
+    this.#link = new Link(nc, settings, inboxPrefixOf(settings.user), report)
     this.#shared = {
       link: this.#link,
       appends: new Window(settings.appendsInFlightMax, settings.appendsWaitingMax, settings.requestTimeoutMs),
@@ -139,6 +139,7 @@ class NatsFabric implements Fabric {
     this.#closing = true
     // Consumers and tails end first: each tells the server about itself while there is a connection.
     this.#shared.reconnects.emit('closed')
+    this.#link.flush()
     if (this.#link.connected) await this.nc.flush().catch((error: unknown) => this.#shared.report('close', error))
     await this.nc.close()
     this.#closed()
