@@ -1,7 +1,7 @@
 /** What the API says once everything is quiet: counters of the projects, and the end of what is not at an app. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Api, each } from '../../bench/demo/api.js'
-import { INGRESS_STREAM } from '../../protocol/subjects.js'
+import { INGRESS_STREAM, messagesStream } from '../../protocol/subjects.js'
 import type { Afterwards, AppRecord, AttemptRecord } from './records.js'
 import type { Rig } from './rig.js'
 
@@ -15,11 +15,18 @@ export async function nothingPending(rig: Rig, timeoutMs: number): Promise<numbe
   const until = Date.now() + timeoutMs
   for (;;) {
     const totals = await totalsOf(rig)
-    let pending = (await rig.admin.log(INGRESS_STREAM).state()).messages
+    let pending = await stillStored(rig)
     for (const total of totals.values()) pending += total.pending ?? 0
     if (pending === 0 || Date.now() > until) return pending
     await sleep(EVERY_MS)
   }
+}
+
+/** Records of publishers that nobody took, and of messages that were stored and not acknowledged, counted by the API or not. */
+async function stillStored({ admin, system }: Rig): Promise<number> {
+  const messages = Array.from({ length: system.config.store.split }, (_, index) => messagesStream(index))
+  const states = await Promise.all([INGRESS_STREAM, ...messages].map((stream) => admin.log(stream).state()))
+  return states.reduce((sum, state) => sum + state.messages, 0)
 }
 
 export async function lookAfterwards(rig: Rig, attempts: AttemptRecord[], app: AppRecord[]): Promise<Afterwards> {

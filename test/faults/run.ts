@@ -109,7 +109,7 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
     await rig.driver.call('quiet', undefined)
     await rig.driver.call('restartDevices', undefined)
     const pending = await nothingPending(rig, PENDING_MS_MAX)
-    if (pending > 0) trouble.push(`conservation: ${pending} targets or records of publishers are still pending`)
+    if (pending > 0) trouble.push(`conservation: ${pending} targets or stored records are still pending`)
     await sleep(ackWaitMs * REDELIVERIES)
     // What was dropped meanwhile is told at connect.
     await rig.driver.call('restartDevices', undefined)

@@ -55,6 +55,20 @@ t.test('expiry survives that nobody was there when it was due', async (t) => {
   t.equal((await place.run(place.sim.fabricFor('test').log('EXPIRY').state())).messages, 0, 'nothing is left to do')
 })
 
+t.test('expiry passes nothing over when the clock is set forward', async (t) => {
+  const place = new SimInstallation()
+  const core = await place.core({ expiryBucketMs: 10_000, expiryLookBack: 2 })
+  const device = deviceName(3)
+  core.process.skewMs = -60 * MINUTE_MS
+  await place.sim.clock.run(MINUTE_MS)
+  const { id } = await place.run(core.accept(command([device], { ttlMs: 2_000 })))
+  await place.run(core.acknowledged(device, id))
+  core.process.skewMs = 0
+  await place.sim.clock.run(MINUTE_MS)
+  t.match(await place.run(core.final(id)), { kind: 'expired' })
+  t.same(await place.run(core.queue.walk(device)), [])
+})
+
 t.test('the count of dropped messages outlives the end of the newest one', async (t) => {
   const place = new SimInstallation()
   const core = await place.core({ parkedMax: 3 })

@@ -24,16 +24,21 @@ export interface ExpireOptions {
 /** Entries that are worked on at once. */
 const ENTRIES_MAX = 256
 
+/** More buckets than these are not asked one by one: every entry is looked at. */
+const BUCKETS_MAX = 10_000
+
 export class ExpireStep {
   private cancel: (() => void) | null = null
   private round: Promise<void> = Promise.resolve()
   private stopped = false
+  /** All buckets before this one were looked at when they had ended; null: nothing was looked at yet. */
+  private reached: number | null = null
 
   constructor(private readonly options: ExpireOptions) {}
 
   /** Finds what earlier runs left, of any age, and then follows the buckets. */
   start(): void {
-    this.run(() => this.sweepAll())
+    this.run()
   }
 
   async stop(): Promise<void> {
@@ -42,22 +47,26 @@ export class ExpireStep {
     await this.round
   }
 
-  private run(work: () => Promise<void>): void {
+  private run(): void {
     const { clock, bucketMs, log } = this.options
-    this.round = work()
+    this.round = this.expireDue()
       .catch((error) => log.warn({ error }, 'the expiry step has to be repeated'))
       .then(() => {
-        if (!this.stopped) this.cancel = clock.after(bucketMs, () => this.run(() => this.expireDue()))
+        if (!this.stopped) this.cancel = clock.after(bucketMs, () => this.run())
       })
   }
 
-  /** One look at every bucket that has ended lately. */
+  /**
+   * One look at every bucket that has ended since the last look that got to its end, and at some before: however long the
+   * store was away, or however far the clock was set forward, none is passed over.
+   */
   async expireDue(): Promise<void> {
     const { clock, expiry, lookBack } = this.options
     const current = expiry.bucketOf(clock.now())
-    for (let bucket = current - 1 - lookBack; bucket < current && !this.stopped; bucket++) {
-      await this.expireBucket(bucket)
-    }
+    const from = this.reached === null ? null : Math.min(this.reached, current) - 1 - lookBack
+    if (from === null || current - from > BUCKETS_MAX) await this.sweepAll()
+    else for (let bucket = from; bucket < current && !this.stopped; bucket++) await this.expireBucket(bucket)
+    this.reached = current
   }
 
   /** Every entry there is, in the order of the stream: buckets that have ended are emptied. */
