@@ -1,7 +1,7 @@
 import type { BusMessage, Fabric } from '../../src/fabric/fabric.js'
 import { bytes, Collected, type Contract, codeOf, text } from './suite.js'
 
-const WAIT = { timeoutMs: 2_000 }
+const WAIT = { timeoutMs: 20_000 }
 
 export const busContract: Contract = (t, open) => {
   t.test('what one publishes on a subject arrives in order', async (t) => {

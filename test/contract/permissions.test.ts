@@ -94,10 +94,10 @@ t.test('a transport may do what it needs', async (t) => {
   t.equal((await transport.log('BROADCAST').state()).lastSequence, 1)
   transport.bus.subscribe('ctl.i.w', ({ reply }) => transport.bus.publish(reply, bytes('here')))
   await transport.log('BROADCAST').state()
-  t.equal((await core.bus.request('ctl.i.w', bytes('?'), { timeoutMs: 2_000 })).toString(), 'here')
+  t.equal((await core.bus.request('ctl.i.w', bytes('?'), { timeoutMs: 20_000 })).toString(), 'here')
   core.bus.subscribe('settle.parked', ({ reply }) => core.bus.publish(reply, bytes('ok')), { queue: 'core' })
   await core.log('BROADCAST').state()
-  t.equal((await transport.bus.request('settle.parked', bytes('?'), { timeoutMs: 2_000 })).toString(), 'ok')
+  t.equal((await transport.bus.request('settle.parked', bytes('?'), { timeoutMs: 20_000 })).toString(), 'ok')
 })
 
 t.test('no component hears what is meant for another', async (t) => {

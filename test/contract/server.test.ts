@@ -15,7 +15,7 @@ t.test('streams are made once, and a second start finds them as they should be',
   const nats = await startNats(t)
   const { bus } = await nats.fabricAs('core')
   await ensureStreams(bus, nats.store)
-  const names = await bus.request('$JS.API.STREAM.INFO.EVENTS_3', bytes(''), { timeoutMs: 2_000 })
+  const names = await bus.request('$JS.API.STREAM.INFO.EVENTS_3', bytes(''), { timeoutMs: 20_000 })
   t.match(JSON.parse(names.toString()).config, {
     name: 'EVENTS_3',
     allow_direct: true,
@@ -32,7 +32,7 @@ t.test('what may change is changed: a larger stream, a longer history', async (t
     eventsBytesMax: nats.store.eventsBytesMax * 2,
     eventsAgeMs: 40 * 86_400_000,
   })
-  const info = await bus.request('$JS.API.STREAM.INFO.EVENTS_0', bytes(''), { timeoutMs: 2_000 })
+  const info = await bus.request('$JS.API.STREAM.INFO.EVENTS_0', bytes(''), { timeoutMs: 20_000 })
   t.match(JSON.parse(info.toString()).config, { max_age: 40 * 86_400 * 1e9, max_bytes: nats.store.eventsBytesMax * 2 })
 })
 

@@ -10,7 +10,7 @@ import type { Ledger } from './ledger.js'
 import { type Target, Wire } from './wire.js'
 
 const ADDRESS = '127.0.0.1'
-const PATIENCE_MS = 15_000
+const PATIENCE_MS = 60_000
 const ATTEMPTS_MAX = 10
 const RETRY_MS = 500
 const REFUSED = 503

@@ -20,7 +20,7 @@ const PERIOD_MS = 50
 const HOSTILE_EVERY = 10
 const ACCEPTED = 202
 const GONE = 410
-const SETTLE_MS = 20_000
+const SETTLE_MS = 60_000
 const POLL_MS = 50
 
 export class Pushes {

@@ -116,7 +116,7 @@ t.test('faults of ours: a code for the caller, the cause for the log', async (t)
 })
 
 t.test('NATS away: never a false 202, and ready again when it is back', async (t) => {
-  const face = await startFace(t, { requestTimeoutMs: 500 })
+  const face = await startFace(t)
   const store = face.fabric.log('BROADCAST')
   face.core.accept = async () => {
     await store.append('broadcast.acme.topic.x', Buffer.from('x'))

@@ -100,7 +100,7 @@ export async function startTestCore(
 }
 
 const POLL_MS = 5
-const PATIENCE_MS = 15_000
+const PATIENCE_MS = 60_000
 
 /** Polls a store, which has no event for it, until there is a value. */
 export async function eventually<T>(clock: Clock, what: string, look: () => Promise<T | null>): Promise<T> {

@@ -151,7 +151,7 @@ export async function startTransport(
     control: async (request, to = worker) => {
       const { instance, worker: name } = to.worker.owner
       const body = encodeControlRequest(request)
-      return decodeControlReply(await core.bus.request(controlSubject(instance, name), body, { timeoutMs: 2_000 }))
+      return decodeControlReply(await core.bus.request(controlSubject(instance, name), body, { timeoutMs: 20_000 }))
     },
     park: async (device, id, { dropped = 0, queue = 1n } = {}) => {
       const last = await parked.last(device)
