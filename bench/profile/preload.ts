@@ -1,6 +1,6 @@
 /**
- * Loaded before a transport worker (node --import) when a scenario is asked for a profile: writes a .cpuprofile when the
- * process ends. Only workers are profiled: they are what is measured.
+ * Loaded before a part (node --import) when a scenario is asked for a profile: writes a .cpuprofile when the process ends.
+ * Only transport workers and cores are profiled: they are what is measured.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { Session } from 'node:inspector'
@@ -10,7 +10,9 @@ const folder = process.env.BOREALIS_CHILD_PROFILE
 const at = process.argv.indexOf('--worker')
 const INTERVAL_MICROS = 500
 
-if (folder && at > 0) {
+const part = at > 0 ? `worker-${process.argv[at + 1]}` : process.argv[2] === 'core' ? 'core' : ''
+
+if (folder && part !== '') {
   const session = new Session()
   session.connect()
   session.post('Profiler.enable')
@@ -21,7 +23,7 @@ if (folder && at > 0) {
     session.post('Profiler.stop', (error, answer) => {
       if (error) return
       mkdirSync(folder, { recursive: true })
-      writeFileSync(join(folder, `worker-${process.argv[at + 1]}.cpuprofile`), JSON.stringify(answer.profile))
+      writeFileSync(join(folder, `${part}.cpuprofile`), JSON.stringify(answer.profile))
     })
   })
 }

@@ -61,5 +61,9 @@ export const goals: readonly Goal[] = [
   atLeast('pipeline', 'messages a second, HTTP to acknowledged device', 6_000, '', 'deliveredPerSecond'),
   atMost('pipeline', 'p99 at half of the maximum rate', 250, 'ms', 'latencyMs', 'p99'),
   atMost('pipeline', 'lost', 0, '', 'lost'),
+  atLeast('accept', 'single POSTs accepted a second', 3_000, '', 'single', 'acceptedPerSecond'),
+  atMost('accept', 'p99 of a single POST at half of the maximum rate', 50, 'ms', 'single', 'latencyMs', 'p99'),
+  atLeast('accept', 'messages accepted a second in batches', 15_000, '', 'batch', 'acceptedPerSecond'),
+  atLeast('accept', 'messages accepted a second from NATS', 15_000, '', 'ingress', 'acceptedPerSecond'),
   atMost('storm', 'lost', 0, '', 'lost'),
 ]

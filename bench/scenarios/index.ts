@@ -1,5 +1,6 @@
 /** The scenarios in the order in which help lists them. */
 import type { Scenario } from '../scenario.js'
+import { accept } from './accept.js'
 import { broadcast } from './broadcast.js'
 import { connect } from './connect.js'
 import { hostile } from './hostile.js'
@@ -18,6 +19,7 @@ export const scenarios: readonly Scenario[] = [
   connect,
   storm,
   pipeline,
+  accept,
   wire,
   peers,
   soak,

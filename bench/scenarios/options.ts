@@ -29,5 +29,6 @@ export const BARE_CONNECTIONS_MAX = 18_000
 
 export const profile = Type.String({
   default: '',
-  description: 'folder for a .cpuprofile of each worker; it slows them down, so that figures of this run do not count',
+  description:
+    'folder for a .cpuprofile of each worker (or core); it slows them down, so that figures of this run do not count',
 })

@@ -34,9 +34,9 @@ export function newRun(): string {
 }
 
 /** A project and an application for the devices of a run. */
-export async function createTenant(fabric: Fabric, run = newRun()): Promise<Fleet> {
+export async function createTenant(fabric: Fabric, run = newRun(), id = `bench-${run}`): Promise<Fleet> {
   const tenants = openTenants(fabric, systemClock)
-  const { project } = await createProject(tenants, { id: `bench-${run}`, alg: 'ES256' })
+  const { project } = await createProject(tenants, { id, alg: 'ES256' })
   const application = await createApplication(tenants, project.id)
   return { run, project: project.id, application: application.id }
 }

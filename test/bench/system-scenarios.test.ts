@@ -10,6 +10,15 @@ t.test('pipeline', async (t) => {
   t.ok((result.sent as number) > 500)
 })
 
+t.test('accept', async (t) => {
+  const result = await smoke(t, 'accept', { devices: 50, seconds: 1, sockets: 4, batch: 20, batches: 2, window: 20 })
+  for (const way of ['single', 'batch', 'ingress']) {
+    const side = result[way] as Record<string, unknown>
+    t.equal(side.lost, 0, `${way}: what was accepted is stored`)
+    t.ok((side.accepted as number) > 20, way)
+  }
+})
+
 t.test('storm', async (t) => {
   const result = await smoke(t, 'storm', { connections: 50, rate: 50, batch: 5, before: 1, timeout: 45 })
   t.match(result, { lost: 0, duplicatesSeenByApp: 0, workersKilled: 1 })

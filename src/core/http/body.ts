@@ -63,7 +63,11 @@ function readBytes(call: HttpCall<BaseFace>, bytesMax: number): Promise<Buffer> 
     if (expected > SMALL_BYTES) call.face.bodies.take(call, expected)
     const chunks: Buffer[] = []
     let bytes = 0
-    const end = () => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes))
+    const end = () => {
+      // A request that came whole closes as well: that is no error, and an error costs its stack.
+      raw.off('error', cut).off('close', cut)
+      resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes))
+    }
     const cut = () => reject(new CodedError('request_timeout', 'the body did not arrive'))
     const take = (chunk: Buffer) => {
       bytes += chunk.length

@@ -1,0 +1,206 @@
+/** What it costs to accept a message: one by one and in batches over HTTP, and from NATS. Nothing is sent to a device. */
+import Type, { type Static } from 'typebox'
+import { INGRESS_STREAM, ingressSubject, messagesStream } from '../../protocol/subjects.js'
+import { sampleProject } from '../../src/cli/start/sample.js'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { MESSAGE, TITLE } from '../content.js'
+import { HttpLoad } from '../http-load.js'
+import { type Ask, askAtRate, askMax } from '../loops.js'
+import { LatencyMs, latencyMs, newHistogram } from '../measure/latency.js'
+import { cpuMicrosOf } from '../measure/processes.js'
+import { significant } from '../measure/stats.js'
+import { type Bench, BenchError, defineScenario } from '../scenario.js'
+import { accessToken, createTenant, newRun, registrationIdOf } from '../system/fleet.js'
+import { LocalSystem, systemFolder } from '../system/local-system.js'
+import { profileEnvironment } from '../system/transport-only.js'
+import { profile } from './options.js'
+
+const Options = Type.Object({
+  devices: Type.Integer({ default: 5_000, minimum: 1, maximum: 1_000_000, description: 'devices that are addressed' }),
+  seconds: Type.Integer({ default: 8, minimum: 1, maximum: 600, description: 'of each of the six measurements' }),
+  sockets: Type.Integer({ default: 48, minimum: 1, maximum: 1_000, description: 'HTTP requests under way' }),
+  batch: Type.Integer({ default: 500, minimum: 1, maximum: 1_000, description: 'messages of one batch' }),
+  batches: Type.Integer({ default: 6, minimum: 1, maximum: 64, description: 'batches under way' }),
+  window: Type.Integer({ default: 1_000, minimum: 1, maximum: 2_048, description: 'records of NATS under way' }),
+  routing: Type.Boolean({
+    default: false,
+    description: 'the core also routes and parks what it accepts, in the same process; all devices are away',
+  }),
+  profile,
+})
+type Options = Static<typeof Options>
+
+const Side = Type.Object({
+  acceptedPerSecond: Type.Number(),
+  /** From the turn of a request to its answer, at half of the maximum; of NATS: to the PubAck. */
+  latencyMs: LatencyMs,
+  latencyRatePerSecond: Type.Number(),
+  cpuMicrosPerMessage: Type.Object({ core: Type.Number(), nats: Type.Number() }),
+  accepted: Type.Integer(),
+  /** Accepted, and not in the store. */
+  lost: Type.Integer(),
+})
+type Side = Static<typeof Side>
+
+const Result = Type.Object({ single: Side, batch: Side, ingress: Side })
+type Result = Static<typeof Result>
+
+export const accept = defineScenario({
+  name: 'accept',
+  summary: 'messages accepted a second by one core, token checked and stored: single POSTs, batches, and NATS ingress',
+  options: Options,
+  result: Result,
+  run,
+  show: (result) =>
+    Object.entries(result).map(([way, side]) => ({
+      way,
+      'accepted/s': side.acceptedPerSecond,
+      'p50 ms': side.latencyMs.p50,
+      'p99 ms': side.latencyMs.p99,
+      'core us': side.cpuMicrosPerMessage.core,
+      'nats us': side.cpuMicrosPerMessage.nats,
+      lost: side.lost,
+    })),
+})
+
+interface Rig {
+  system: LocalSystem
+  admin: Fabric
+  publisher: Fabric
+  token: string
+  registrations: readonly string[]
+}
+
+const WARM_UP_SECONDS = 1
+const POLL_MS = 20
+const ACCEPTED_MS_MAX = 60_000
+
+async function run(bench: Bench, options: Options): Promise<Result> {
+  const rig = await start(bench, options)
+  const { system, token } = rig
+  const at = (path: string) => ({
+    ...{ host: '127.0.0.1', port: system.config.http.port, token },
+    path: `/push/public/api/v1/projects/${sampleProject}/${path}`,
+  })
+  const single = new HttpLoad(at('messages'), options.sockets)
+  const batches = new HttpLoad(at('messages:batch'), options.batches)
+  bench.defer(() => {
+    single.stop()
+    batches.stop()
+  })
+  const bodyOf = messages(rig.registrations)
+  const log = rig.publisher.log(INGRESS_STREAM)
+  const one: Ask = async () => checked(await single.post(bodyOf()), 1)
+  const many: Ask = async () => {
+    const body = `{"messages":[${Array.from({ length: options.batch }, bodyOf).join(',')}]}`
+    return checked(await batches.post(body), options.batch)
+  }
+  const published: Ask = async () => {
+    await log.append(ingressSubject(sampleProject), Buffer.from(bodyOf()))
+    return 1
+  }
+  return {
+    single: await measure(bench, rig, 'single', one, 1, options.sockets, options.seconds),
+    batch: await measure(bench, rig, 'batch', many, options.batch, options.batches, options.seconds),
+    ingress: await measure(bench, rig, 'ingress', published, 1, options.window, options.seconds),
+  }
+}
+
+async function start(bench: Bench, options: Options): Promise<Rig> {
+  const { routing } = options
+  const system = await LocalSystem.start({
+    folder: systemFolder(bench.folder),
+    parts: ['core'],
+    environment: profileEnvironment(options.profile),
+    settings: { core: { routing, expiring: routing, settling: routing, counting: routing } },
+    onLine: (part, line) => {
+      if (/"level":"(warn|error|fatal)"/.test(line)) bench.progress.say(`${part}: ${line}`)
+    },
+    onNotice: (text) => bench.progress.say(text),
+  })
+  bench.defer(() => system.stop())
+  const fabric = await system.fabricAs('core')
+  const fleet = await createTenant(fabric, newRun(), sampleProject)
+  const registrations = Array.from({ length: options.devices }, (_, index) => registrationIdOf(system, fleet, index))
+  return {
+    system,
+    admin: await system.fabricAs('admin'),
+    publisher: await system.fabricAs('publisher'),
+    token: await accessToken(system, fabric, fleet),
+    registrations,
+  }
+}
+
+async function measure(
+  bench: Bench,
+  rig: Rig,
+  name: string,
+  ask: Ask,
+  size: number,
+  window: number,
+  seconds: number,
+): Promise<Side> {
+  bench.progress.say(`${name}: as fast as it goes`)
+  await askMax(ask, window, WARM_UP_SECONDS)
+  await untilAccepted(rig)
+  const storedBefore = await stored(rig)
+  const cpu = cpuOf(rig)
+  const startedAtMs = performance.now()
+  const max = await askMax(ask, window, seconds)
+  // What waits in INGRESS is not accepted yet.
+  await untilAccepted(rig)
+  const acceptedPerSecond = max.accepted / ((performance.now() - startedAtMs) / 1000)
+  const { core, nats } = cpuOf(rig)
+  const rate = Math.max(1, acceptedPerSecond / 2)
+  bench.progress.say(`${name}: ${Math.round(acceptedPerSecond)} a second; latencies at half of it`)
+  const latencies = newHistogram()
+  const half = await askAtRate(ask, rate / size, seconds, latencies)
+  await untilAccepted(rig)
+  const accepted = max.accepted + half.accepted
+  return {
+    acceptedPerSecond: Math.round(acceptedPerSecond),
+    latencyMs: latencyMs(latencies),
+    latencyRatePerSecond: Math.round(rate),
+    cpuMicrosPerMessage: {
+      core: significant((core - cpu.core) / max.accepted),
+      nats: significant((nats - cpu.nats) / max.accepted),
+    },
+    accepted,
+    lost: accepted - ((await stored(rig)) - storedBefore),
+  }
+}
+
+function cpuOf({ system }: Rig): { core: number; nats: number } {
+  return { core: cpuMicrosOf(system.pids('core')), nats: cpuMicrosOf(system.pids('nats')) }
+}
+
+/** Everything ever appended to MESSAGES: also what has been routed since. */
+async function stored({ system, admin }: Rig): Promise<number> {
+  const names = Array.from({ length: system.config.store.split }, (_, index) => messagesStream(index))
+  const states = await Promise.all(names.map((name) => admin.log(name).state()))
+  return states.reduce((sum, { lastSequence }) => sum + lastSequence, 0)
+}
+
+async function untilAccepted({ admin }: Rig): Promise<void> {
+  const deadlineMs = performance.now() + ACCEPTED_MS_MAX
+  while ((await admin.log(INGRESS_STREAM).state()).messages > 0) {
+    if (performance.now() > deadlineMs) throw new BenchError('records of NATS publishers are not accepted')
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  }
+}
+
+/** Bodies of messages that go round the devices. */
+function messages(registrations: readonly string[]): () => string {
+  const rest = JSON.stringify({
+    type: 'device',
+    ttl: '1h',
+    notification: { title: TITLE, message: MESSAGE, data: { mtype: 'notify', order: 4_711 } },
+  }).slice(1)
+  let next = 0
+  return () => `{"target":"${registrations[next++ % registrations.length]}",${rest}`
+}
+
+function checked({ status, body }: { status: number; body: string }, size: number): number {
+  if (status !== 202) throw new BenchError(`a message was answered ${status}: ${body.slice(0, 500)}`)
+  return size
+}
