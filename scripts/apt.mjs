@@ -1,4 +1,4 @@
-import { accessSync, constants, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import { PrepareError, run, say } from './say.mjs'
 
 /**
@@ -22,6 +22,14 @@ export async function installByApt(packages, { what, remedy }) {
     }
   }
   return elevate
+}
+
+/** A daemon's package starts a service of its own, with the system, on a well-known port. Nobody asked for that one. */
+export async function silenceService(elevate, service) {
+  if (!existsSync('/run/systemd/system')) return
+  const [program, ...args] = [...elevate, 'systemctl', 'disable', '--now', service]
+  const { code } = await run(program, args)
+  if (code !== 0) say(`the package's own ${service} could not be switched off`)
 }
 
 export function executable(path) {

@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import { executable, installByApt } from './apt.mjs'
-import { PrepareError, run, say } from './say.mjs'
+import { executable, installByApt, silenceService } from './apt.mjs'
+import { PrepareError } from './say.mjs'
 
 /** Debian puts daemons where an ordinary user's PATH does not look. */
 const extraFolders = ['/usr/sbin', '/usr/local/sbin', '/usr/local/bin']
@@ -26,13 +25,5 @@ export async function ensureNatsServer(environment, { optional }) {
   if (findNatsServer(environment) === null) {
     throw new PrepareError(`apt-get installed nats-server, but it is not on the PATH: ${remedy}`)
   }
-  await silenceService(elevate)
-}
-
-/** The package starts a server of its own, with the system, open on port 4222. Nobody asked for that one. */
-async function silenceService(elevate) {
-  if (!existsSync('/run/systemd/system')) return
-  const [program, ...args] = [...elevate, 'systemctl', 'disable', '--now', 'nats-server.service']
-  const { code } = await run(program, args)
-  if (code !== 0) say("the package's own nats-server service could not be switched off; it uses port 4222")
+  await silenceService(elevate, 'nats-server.service')
 }

@@ -8,6 +8,7 @@ import { prepare, root } from './prepare.mjs'
 import { ensurePython } from './python.mjs'
 import { fail, PrepareError, run, say } from './say.mjs'
 import { runSuite } from './suite.mjs'
+import { ensureTestTools } from './test-tools.mjs'
 
 const JOBS = 2
 /** Of one file: a net for what hangs, far above what any needs on a slow and busy machine. */
@@ -16,6 +17,7 @@ const FILE_SECONDS_MAX = 300
 async function main(asked) {
   const startedAt = performance.now()
   await ensurePython()
+  await ensureTestTools()
   await prepare({ natsServer: 'always' })
   say('types: ok')
   await lint()

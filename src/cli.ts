@@ -37,6 +37,10 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: 'have a transport instance replace its workers, one after the other',
     load: async () => (await import('./cli/instance.js')).rollingRestartCommand,
   },
+  reload: {
+    summary: 'have a transport instance read its keys and certificate anew',
+    load: async () => (await import('./cli/instance.js')).reloadCommand,
+  },
   status: {
     summary: 'show how a transport instance stands',
     load: async () => (await import('./cli/instance.js')).statusCommand,

@@ -4,7 +4,7 @@ import type { Config } from '../config.js'
 import type { InstanceStatus } from '../transport/instance-status.js'
 import { CommandError, loadConfig } from './context.js'
 
-/** `borealis drain`, `rolling-restart`, `status`: talk to the admin port of the transport instance of this configuration. */
+/** `borealis drain`, `rolling-restart`, `reload`, `status`: talk to the admin port of the transport instance of this configuration. */
 
 const ANSWER_MS_MAX = 10_000
 const POLL_MS = 500
@@ -48,6 +48,13 @@ export const rollingRestartCommand = new Command('rolling-restart')
       if (restart.state === 'done') return
       await sleep(POLL_MS)
     }
+  })
+
+export const reloadCommand = new Command('reload')
+  .description('have the transport instance of this machine read its keys and certificate anew')
+  .action(async (_options, command: Command) => {
+    await new AdminPort(loadConfig(command)).call('POST', '/reload')
+    print('keys and certificate are read anew')
   })
 
 class AdminPort {

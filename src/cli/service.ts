@@ -10,6 +10,8 @@ export interface Service {
   readonly failed?: Promise<never>
   /** Resolves, with who asks, where something else than a signal asks it to stop. */
   readonly asked?: Promise<string>
+  /** What SIGHUP asks for, where there is no terminal that could have gone. Absent: SIGHUP stops. */
+  readonly reload?: () => Promise<void>
 }
 
 /** What was started, to be stopped in the opposite order. */
@@ -56,7 +58,7 @@ export interface ReadyNotice {
 const stopMsDefault = 20_000
 
 /**
- * Runs a service until SIGTERM, SIGINT, SIGHUP, or the end of whoever started it (its IPC channel closes), then stops it.
+ * Runs a service until SIGTERM, SIGINT, SIGHUP (but see Service.reload), or the end of whoever started it (its IPC channel closes), then stops it.
  * Resolves once it is stopped; rejects where it could not start or gave up. A second signal ends the process at once.
  */
 export async function runService(log: Logger, start: () => Promise<Service>, stopMsMax = stopMsDefault): Promise<void> {
@@ -65,7 +67,8 @@ export async function runService(log: Logger, start: () => Promise<Service>, sto
     const service = await start()
     process.send?.({ ready: service.ready } satisfies ReadyNotice)
     log.info(service.ready, 'ready')
-    await untilStopped(service, asked, log, stopMsMax)
+    asked.reload = service.reload
+    await untilStopped(service, asked.promise, log, stopMsMax)
     log.info('stopped')
   } finally {
     // The channel to the parent would keep this process alive.
@@ -87,25 +90,39 @@ async function untilStopped(service: Service, asked: Promise<string>, log: Logge
   }
 }
 
-/** Resolves with the reason of the first request to stop. */
-function untilAsked(log: Logger): Promise<string> {
-  return new Promise((resolve) => {
-    let asked = false
-    const ask = (why: string) => {
-      if (asked && (why === 'SIGTERM' || why === 'SIGINT')) {
-        log.warn({ why }, 'asked again: ending at once')
-        process.exit(1)
-      }
-      asked = true
-      resolve(why)
+interface Asked {
+  /** Resolves with the reason of the first request to stop. */
+  promise: Promise<string>
+  reload?: (() => Promise<void>) | undefined
+}
+
+function untilAsked(log: Logger): Asked {
+  let resolve = (_why: string) => {}
+  const asked: Asked = {
+    promise: new Promise((resolved) => {
+      resolve = resolved
+    }),
+  }
+  let isAsked = false
+  const ask = (why: string) => {
+    if (isAsked && (why === 'SIGTERM' || why === 'SIGINT')) {
+      log.warn({ why }, 'asked again: ending at once')
+      process.exit(1)
     }
-    process.on('SIGTERM', ask)
-    process.on('SIGINT', ask)
+    isAsked = true
+    resolve(why)
+  }
+  process.on('SIGTERM', ask)
+  process.on('SIGINT', ask)
+  process.on('SIGHUP', (why) => {
+    if (asked.reload && !process.stdin.isTTY) {
+      asked.reload().catch((error: unknown) => log.error({ error }, 'reload: what was stays'))
+      return
+    }
     // The terminal is gone: writing to it fails from now on, which must not end us half way.
-    process.on('SIGHUP', (why) => {
-      for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
-      ask(why)
-    })
-    process.once('disconnect', () => ask('the parent ended'))
+    for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+    ask(why)
   })
+  process.once('disconnect', () => ask('the parent ended'))
+  return asked
 }

@@ -46,17 +46,23 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
     const asked = new Promise<string>((resolve) => {
       drain = resolve
     })
+    const reload = async () => {
+      readTransportKeys(config)
+      await supervisor.reload()
+    }
     if (config.admin.port > 0) {
       const admin = await serveAdmin(config.admin, {
         isReady: () => supervisor.isReady,
         status: () => supervisor.status(),
         restart: () => supervisor.rollingRestart(),
+        reload,
         drain: () => drain('the admin port'),
       })
       // Last of all: it shows how the drain goes.
       stops.first(() => admin.stop())
     }
-    return { ready: { port: supervisor.port, workers: supervisor.workers }, asked, stop: () => stops.run() }
+    const ready = { port: supervisor.port, workers: supervisor.workers }
+    return { ready, asked, reload, stop: () => stops.run() }
   } catch (error) {
     return stops.abandon(error)
   }
@@ -89,11 +95,19 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     })
     let pace: DrainPace | undefined
     stops.add(() => worker.stop(pace))
-    const asked = listenToSupervisor(process, { levels: () => worker.worker.levels() }).then((given) => {
+    const asked = listenToSupervisor(process, {
+      levels: () => worker.worker.levels(),
+      reload: async () => {
+        await worker.reload(readTransportKeys(config))
+        return null
+      },
+    }).then((given) => {
       pace = given
       return `the supervisor (${given.reason})`
     })
-    return { ready: { worker: index, port: worker.port }, asked, stop: () => stops.run() }
+    const stop = () => stops.run()
+    // SIGHUP to a whole group of processes reaches workers too: the supervisor tells them what to do about it.
+    return { ready: { worker: index, port: worker.port }, asked, reload: async () => undefined, stop }
   } catch (error) {
     return stops.abandon(error)
   }

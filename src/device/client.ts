@@ -49,6 +49,8 @@ export interface ClientOptions {
   /** Chance in [0, 1), for jitter: Math.random. */
   random: () => number
   dial?: Dial
+  /** PEM of certificates that are trusted besides those that Node knows: for a service with an authority of its own. */
+  ca?: string
 }
 
 export interface RegisterOptions {
@@ -92,7 +94,7 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
       done: (id) => this.driver.run((machine, now) => machine.done(now, id)),
     }
     this.handover = new Handover(target, heldMax)
-    const dial = options.dial ?? wsDial(this.settings.webSocketBytesMax, this.clock)
+    const dial = options.dial ?? wsDial(this.settings.webSocketBytesMax, this.clock, options.ca)
     this.driver = new ConnectionDriver(
       { clock: this.clock, dial, store: this.store },
       {

@@ -1,5 +1,6 @@
 /** The socket of a device over the `ws` package. */
-import { WebSocket } from 'ws'
+import { rootCertificates } from 'node:tls'
+import { type ClientOptions, WebSocket } from 'ws'
 import { DEVICE_PATH } from '../../protocol/frame.js'
 import type { Clock } from '../clock.js'
 import type { DeviceSocket, Dial, SocketEvents } from './dial.js'
@@ -9,10 +10,13 @@ const CLOSE_WAIT_MS = 1_000
 const ABNORMAL = 1006
 const NO_BYTES = new Uint8Array(0)
 
-export function wsDial(webSocketBytesMax: number, clock: Clock): Dial {
+/** `ca`: PEM of certificates that are trusted besides those that Node knows. */
+export function wsDial(webSocketBytesMax: number, clock: Clock, ca?: string): Dial {
+  const trust = ca === undefined ? {} : { ca: [...rootCertificates, ca] }
+  const options = { perMessageDeflate: false, maxPayload: webSocketBytesMax, followRedirects: false, ...trust }
   return (url, events) => {
     try {
-      return open(deviceUrl(url), events, webSocketBytesMax, clock)
+      return open(deviceUrl(url), events, options, clock)
     } catch (error) {
       // The constructor throws on an address that is none.
       const why = error instanceof Error ? error.message : String(error)
@@ -29,8 +33,8 @@ export function deviceUrl(url: string): string {
   return parsed.href
 }
 
-function open(url: string, events: SocketEvents, maxPayload: number, clock: Clock): DeviceSocket {
-  const ws = new WebSocket(url, { perMessageDeflate: false, maxPayload, followRedirects: false })
+function open(url: string, events: SocketEvents, options: ClientOptions, clock: Clock): DeviceSocket {
+  const ws = new WebSocket(url, options)
   let retryAfterMs = 0
   let detail = ''
   let cancelCut = nothing

@@ -5,6 +5,7 @@
  *   GET  /healthz /readyz  the process answers; new devices are welcome
  *   POST /drain            202; devices are asked to leave, then the process ends, as at SIGTERM
  *   POST /restart          202 with RestartProgress; workers are replaced one after the other. 409: one is under way
+ *   POST /reload           200; keys and certificates are read anew, as at SIGHUP. 422: they are no good, nothing changed
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
@@ -20,6 +21,8 @@ export interface AdminActions {
   drain(): void
   /** Null: not now. */
   restart(): RestartProgress | null
+  /** Rejects where the files are no good; then what was stays. */
+  reload(): Promise<void>
 }
 
 /** Rejects where the port is taken, or open to the network without a token. */
@@ -48,6 +51,11 @@ async function answer({ method, url }: IncomingMessage, actions: AdminActions): 
       if (progress) return { status: 202, body: progress }
       return { status: 409, body: { error: 'a restart is under way, or the instance leaves' } }
     }
+    case 'POST /reload':
+      return actions.reload().then(
+        () => ({ status: 200, body: { reloaded: true } }),
+        (error: unknown) => ({ status: 422, body: { error: error instanceof Error ? error.message : String(error) } }),
+      )
     default:
       return null
   }

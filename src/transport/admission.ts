@@ -1,17 +1,33 @@
-/** Who may open a connection: decided before the upgrade, from counts alone. */
+/**
+ * Who may open a connection: decided before the upgrade, from counts alone, so that a refusal costs next to nothing. What is
+ * refused comes back after a hint; what was let in has been paid for.
+ */
 
 export interface AdmissionLimits {
   connectionsMax: number
   connectionsPerAddressMax: number
   handshakesPerSecondMax: number
+  loopLagMsMax: number
 }
 
-/** Retry-After of a refusal that passes within seconds. */
-const SOON_SECONDS = 2
-/** Retry-After where this worker is full. */
-const LATER_SECONDS = 5
-/** Retry-After where this worker leaves: others of the port, or of the load balancer, take the device at once. */
-const ELSEWHERE_SECONDS = 1
+/** Why a connection was refused before its upgrade. */
+export const REFUSALS = ['draining', 'full', 'address', 'rate', 'lag', 'distrusted'] as const
+export type RefusalReason = (typeof REFUSALS)[number]
+
+export interface Refusal {
+  reason: RefusalReason
+  /** Retry-After of the 503. Devices add jitter of their own. */
+  retryAfterSeconds: number
+}
+
+/** This worker leaves: others of the port, or of the load balancer, take the device at once. */
+const DRAINING: Refusal = { reason: 'draining', retryAfterSeconds: 1 }
+/** The worker has no room, though another one of the port may: the kernel spreads unevenly. */
+const FULL: Refusal = { reason: 'full', retryAfterSeconds: 5 }
+const ADDRESS: Refusal = { reason: 'address', retryAfterSeconds: 5 }
+/** These pass within seconds. */
+const RATE: Refusal = { reason: 'rate', retryAfterSeconds: 2 }
+const LAG: Refusal = { reason: 'lag', retryAfterSeconds: 2 }
 
 export class Admission {
   private readonly byAddress = new Map<string, number>()
@@ -22,18 +38,25 @@ export class Admission {
   private handshakesTick = 0
   private draining = false
 
-  constructor(private readonly limits: AdmissionLimits) {}
+  /** `lagMs`: how late this process is with its work. */
+  constructor(
+    private readonly limits: AdmissionLimits,
+    private readonly lagMs: () => number,
+  ) {}
 
-  /** Null: come in. Else the Retry-After in seconds. */
-  admit(address: string, tick: number): number | null {
-    if (this.draining) return ELSEWHERE_SECONDS
-    if (this.connections + this.otherDescriptors >= this.limits.connectionsMax) return LATER_SECONDS
-    if ((this.byAddress.get(address) ?? 0) >= this.limits.connectionsPerAddressMax) return LATER_SECONDS
+  /** Null: come in. */
+  admit(address: string, tick: number): Refusal | null {
+    const { connectionsMax, connectionsPerAddressMax, handshakesPerSecondMax, loopLagMsMax } = this.limits
+    if (this.draining) return DRAINING
+    if (this.connections + this.otherDescriptors >= connectionsMax) return FULL
+    if ((this.byAddress.get(address) ?? 0) >= connectionsPerAddressMax) return ADDRESS
+    // Whoever is here already comes first: their acknowledgements wait behind every handshake.
+    if (this.lagMs() > loopLagMsMax) return LAG
     if (tick !== this.handshakesTick) {
       this.handshakesTick = tick
       this.handshakes = 0
     }
-    return ++this.handshakes > this.limits.handshakesPerSecondMax ? SOON_SECONDS : null
+    return ++this.handshakes > handshakesPerSecondMax ? RATE : null
   }
 
   opened(address: string): void {

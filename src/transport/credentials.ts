@@ -17,12 +17,26 @@ export type Belief =
   | { ok: false; reason: CloseName & ('bad_token' | 'token_expired' | 'bad_ticket') }
 
 export class Credentials {
-  readonly tickets: TicketBox
-  private readonly tokens: DeviceTokenVerifier
+  private box: TicketBox
+  private tokens: DeviceTokenVerifier
 
-  constructor(keys: TransportKeys, issuer: string) {
-    this.tickets = new TicketBox(keys.tickets)
+  constructor(
+    keys: TransportKeys,
+    private readonly issuer: string,
+  ) {
+    this.box = new TicketBox(keys.tickets)
     this.tokens = new DeviceTokenVerifier(keys.deviceTokens, issuer)
+  }
+
+  /** Other keys from now on. Throws RangeError, and keeps those it has, where they are none. */
+  use(keys: TransportKeys): void {
+    const box = new TicketBox(keys.tickets)
+    this.tokens = new DeviceTokenVerifier(keys.deviceTokens, this.issuer)
+    this.box = box
+  }
+
+  get tickets(): TicketBox {
+    return this.box
   }
 
   judge(credential: Credential | null, nowMs: number): Belief {

@@ -2,6 +2,7 @@
 import { Counter, Gauge } from 'prom-client'
 import type { CloseName } from '../../protocol/close-codes.js'
 import type { MetricsRegistry } from '../observe/metrics.js'
+import type { RefusalReason } from './admission.js'
 
 export class Figures {
   /** NOTIFY frames sent. */
@@ -14,13 +15,17 @@ export class Figures {
   settled = 0
   /** Settlements refused for want of room; their messages are delivered again. */
   settlesRefused = 0
-  /** Upgrades refused. */
-  refused = 0
   /** HELLOs believed. */
   handshakes = 0
   /** Sessions that an audit found without their record, or with another's. */
   auditRepairs = 0
   readonly closes = new Map<CloseName | 'network', number>()
+  /** Connections refused before their upgrade. */
+  readonly refusals = new Map<RefusalReason, number>()
+
+  refused(reason: RefusalReason): void {
+    this.refusals.set(reason, (this.refusals.get(reason) ?? 0) + 1)
+  }
 
   closed(reason: CloseName | 'network'): void {
     this.closes.set(reason, (this.closes.get(reason) ?? 0) + 1)
@@ -64,7 +69,16 @@ export function registerFigures(figures: Figures, levels: () => Levels, registry
   count('outcomes_total', 'Outcomes told to routers.', () => figures.outcomes)
   count('settled_total', 'Outcomes of parked messages confirmed.', () => figures.settled)
   count('settles_refused_total', 'Outcomes of parked messages without room.', () => figures.settlesRefused)
-  count('refused_total', 'Upgrades refused.', () => figures.refused)
+  new Counter({
+    name: 'borealis_transport_refusals_total',
+    help: 'Connections refused before their upgrade, by reason.',
+    labelNames: ['reason'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [reason, refusals] of figures.refusals) this.inc({ reason }, refusals)
+    },
+  })
   count('handshakes_total', 'HELLOs believed.', () => figures.handshakes)
   count('audit_repairs_total', 'Sessions that an audit found not as they should be.', () => figures.auditRepairs)
   new Counter({

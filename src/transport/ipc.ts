@@ -5,6 +5,8 @@ import type { Levels } from './figures.js'
 /** What a worker can be asked, and what it answers. */
 export interface Answers {
   levels: Levels
+  /** Reads keys and certificates anew. */
+  reload: null
 }
 export type Question = keyof Answers
 

@@ -11,7 +11,9 @@ import uWS, {
   type us_socket_context_t,
 } from 'uWebSockets.js'
 import { DEVICE_PATH } from '../../protocol/frame.js'
+import { TrustedPeers } from './peers.js'
 import type { SendResult, Socket, SocketHandlers, Sockets } from './socket.js'
+import { checkTlsFiles } from './tls-files.js'
 
 export interface ListenerOptions {
   host: string
@@ -20,6 +22,8 @@ export interface ListenerOptions {
   /** PEM files; empty: no TLS. */
   tlsCertificate: string
   tlsKey: string
+  /** Addresses and networks whose PROXY header is believed. */
+  proxyProtocolFrom: readonly string[]
   backpressureBytesMax: number
   onError: (what: string, error: unknown) => void
 }
@@ -74,27 +78,91 @@ class UwsSocket implements Socket {
   }
 }
 
-export class Listener implements Sockets {
-  private readonly app: uWS.TemplatedApp
-  private token: us_listen_socket | null = null
+/** One application of the library: its options, certificates among them, cannot be changed once it is made. */
+interface Mounted {
+  readonly app: uWS.TemplatedApp
+  token: us_listen_socket | null
+  /** Open connections. */
+  open: number
+}
 
-  /** Throws where the native part of uWebSockets.js did not load. */
+export class Listener implements Sockets {
+  /** Who accepts. */
+  private current: Mounted
+  /** With those whose certificates are out of date and whose connections are still open. */
+  private readonly mounted = new Set<Mounted>()
+  private readonly trusted: TrustedPeers
+  private handlers: SocketHandlers | null = null
+  /** As it turned out to be. */
+  private port = 0
+
+  /** Throws where the native part of uWebSockets.js did not load, or the settings do not go together. */
   constructor(private readonly options: ListenerOptions) {
     // Without its binary the package falls back to a server in JavaScript, which has neither this nor our speed.
     if (typeof uWS.SSLApp !== 'function') {
       throw new Error('the native part of uWebSockets.js did not load (needs Node 20 on x64 or arm64, glibc)')
     }
-    const { tlsCertificate, tlsKey } = options
-    this.app = tlsCertificate
-      ? uWS.SSLApp({ cert_file_name: tlsCertificate, key_file_name: tlsKey, ssl_prefer_low_memory_usage: true })
-      : uWS.App()
+    // A load balancer writes its header before the TLS handshake, and the library looks for it after.
+    if (options.tlsCertificate !== '' && options.proxyProtocolFrom.length > 0) {
+      throw new Error('transport.proxyProtocolFrom goes with plain connections only: TLS ends at the load balancer')
+    }
+    this.trusted = new TrustedPeers(options.proxyProtocolFrom)
+    this.current = this.make()
   }
 
-  listen(handlers: SocketHandlers): Promise<number> {
-    const { host, port, backpressureBytesMax } = this.options
-    this.app.ws<UserData>(DEVICE_PATH, {
+  async listen(handlers: SocketHandlers): Promise<number> {
+    this.handlers = handlers
+    this.serve(this.current, handlers)
+    this.port = await this.bind(this.current, this.options.port)
+    return this.port
+  }
+
+  /** A new application with the files of now listens beside the old one, then in its place; open connections stay. */
+  async reloadTls(): Promise<void> {
+    const { handlers, current: old } = this
+    if (this.options.tlsCertificate === '' || handlers === null || old.token === null) return
+    const next = this.make()
+    this.serve(next, handlers)
+    await this.bind(next, this.port)
+    this.current = next
+    stopAccepting(old)
+  }
+
+  refuse(): void {
+    stopAccepting(this.current)
+  }
+
+  publish(topic: string, bytes: Uint8Array): number {
+    let subscribers = 0
+    for (const { app } of this.mounted) {
+      const here = app.numSubscribers(topic)
+      if (here > 0) app.publish(topic, bytes, true)
+      subscribers += here
+    }
+    return subscribers
+  }
+
+  close(): void {
+    for (const { app } of this.mounted) (app as unknown as Closable).close()
+    this.mounted.clear()
+  }
+
+  private make(): Mounted {
+    const { tlsCertificate, tlsKey } = this.options
+    checkTlsFiles(this.options)
+    const app = tlsCertificate
+      ? uWS.SSLApp({ cert_file_name: tlsCertificate, key_file_name: tlsKey, ssl_prefer_low_memory_usage: true })
+      : uWS.App()
+    const made = { app, token: null, open: 0 }
+    this.mounted.add(made)
+    return made
+  }
+
+  private serve(mounted: Mounted, handlers: SocketHandlers): void {
+    const { app } = mounted
+    app.ws<UserData>(DEVICE_PATH, {
       maxPayloadLength: MESSAGE_BYTES_MAX,
-      maxBackpressure: backpressureBytesMax,
+      maxBackpressure: this.options.backpressureBytesMax,
       // Typed as a number, taken as a boolean. A subscriber that is too slow is closed, never skipped.
       closeOnBackpressureLimit: 1,
       compression: uWS.DISABLED,
@@ -102,40 +170,59 @@ export class Listener implements Sockets {
       idleTimeout: 0,
       sendPingsAutomatically: false,
       maxLifetime: 0,
-      upgrade: (res, req, context) => this.guard('upgrade', () => upgrade(res, req, context, handlers)),
-      open: (ws) => this.guard('open', () => open(ws, handlers)),
+      upgrade: (res, req, context) => this.guard('upgrade', () => this.upgrade(res, req, context, handlers)),
+      open: (ws) =>
+        this.guard('open', () => {
+          mounted.open++
+          // One that was accepted before a reload, and upgraded after the last connection beside it had left.
+          this.mounted.add(mounted)
+          open(ws, handlers)
+        }),
       message: (ws, message, binary) =>
         this.guard('message', () => handlers.message(ws.getUserData().socket, new Uint8Array(message), binary)),
       drain: (ws) => this.guard('drain', () => handlers.drained(ws.getUserData().socket)),
-      close: (ws, code) => this.guard('close', () => close(ws, code, handlers)),
+      close: (ws, code) =>
+        this.guard('close', () => {
+          mounted.open--
+          if (mounted !== this.current && mounted.open === 0) this.mounted.delete(mounted)
+          close(ws, code, handlers)
+        }),
     })
-    this.app.any('/*', (res) => this.guard('request', () => res.writeStatus('404 Not Found').end('', true)))
+    app.any('/*', (res) => this.guard('request', () => res.writeStatus('404 Not Found').end('', true)))
+  }
+
+  private bind(mounted: Mounted, port: number): Promise<number> {
+    const { host } = this.options
     return new Promise((resolve, reject) => {
-      this.app.listen(host, port, (token) => {
+      mounted.app.listen(host, port, (token) => {
         if (token === false) {
           reject(new Error(`cannot listen on ${host}:${port}`))
           return
         }
-        this.token = token
+        mounted.token = token
         resolve(uWS.us_socket_local_port(token as unknown as uWS.us_socket))
       })
     })
   }
 
-  refuse(): void {
-    if (this.token) uWS.us_listen_socket_close(this.token)
-    this.token = null
-  }
-
-  publish(topic: string, bytes: Uint8Array): number {
-    const subscribers = this.app.numSubscribers(topic)
-    if (subscribers > 0) this.app.publish(topic, bytes, true)
-    return subscribers
-  }
-
-  close(): void {
-    this.token = null
-    ;(this.app as unknown as Closable).close()
+  /** Synchronously: `req` and `res` are gone when this returns. Who it is comes in the first frame. */
+  private upgrade(res: HttpResponse, req: HttpRequest, context: us_socket_context_t, handlers: SocketHandlers): void {
+    const peer = textOf(res.getRemoteAddressAsText())
+    const proxied = textOf(res.getProxiedRemoteAddressAsText())
+    if (proxied !== '' && !this.trusted.has(peer)) {
+      handlers.distrusted(peer)
+      res.writeStatus('403 Forbidden').end('', true)
+      return
+    }
+    const address = proxied || peer
+    const retryAfterSeconds = handlers.admit(address)
+    if (retryAfterSeconds !== null) {
+      res.writeStatus('503 Service Unavailable').writeHeader('Retry-After', String(retryAfterSeconds)).end('', true)
+      return
+    }
+    const header = (name: string) => req.getHeader(`sec-websocket-${name}`)
+    const socket = new UwsSocket(address)
+    res.upgrade({ socket }, header('key'), header('protocol'), header('extensions'), context)
   }
 
   private guard(what: string, handle: () => void): void {
@@ -147,17 +234,11 @@ export class Listener implements Sockets {
   }
 }
 
-/** Synchronously: `req` and `res` are gone when this returns. Who it is comes in the first frame. */
-function upgrade(res: HttpResponse, req: HttpRequest, context: us_socket_context_t, handlers: SocketHandlers): void {
-  const address = Buffer.from(res.getRemoteAddressAsText()).toString('latin1')
-  const retryAfterSeconds = handlers.admit(address)
-  if (retryAfterSeconds !== null) {
-    res.writeStatus('503 Service Unavailable').writeHeader('Retry-After', String(retryAfterSeconds)).end('', true)
-    return
-  }
-  const header = (name: string) => req.getHeader(`sec-websocket-${name}`)
-  const socket = new UwsSocket(address)
-  res.upgrade({ socket }, header('key'), header('protocol'), header('extensions'), context)
+const textOf = (bytes: ArrayBuffer) => Buffer.from(bytes).toString('latin1')
+
+function stopAccepting(mounted: Mounted): void {
+  if (mounted.token) uWS.us_listen_socket_close(mounted.token)
+  mounted.token = null
 }
 
 function open(ws: RawSocket, handlers: SocketHandlers): void {

@@ -8,6 +8,7 @@ import { workerId } from '../store/workers.js'
 import { connectionsCap, descriptorsOpen } from './descriptors.js'
 import type { DrainPace } from './drain.js'
 import { registerFigures } from './figures.js'
+import { LoopLag } from './lag.js'
 import { Listener } from './listener.js'
 import type { TransportSettings } from './settings.js'
 import { Worker } from './worker.js'
@@ -31,6 +32,8 @@ export interface WorkerProcessOptions {
 export interface RunningWorker {
   readonly port: number
   readonly worker: Worker
+  /** Other keys, and the certificate as it is now. Rejects where they are no good; then what was stays. */
+  reload(keys: TransportKeys): Promise<void>
   /** Drains, then ends everything. Absent: at the pace of the settings. */
   stop(pace?: DrainPace): Promise<void>
 }
@@ -42,14 +45,26 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
     ...settings,
     onError: (what, error) => log.error({ what, error }, 'a handler of the listener failed'),
   })
+  const lag = new LoopLag(clock)
   const worker = new Worker({
     ...rest,
-    ...{ settings, clock, log, sockets },
+    ...{ settings, clock, log, sockets, lagMs: () => lag.now() },
     worker: workerId(index, clock.now()),
     connectionsMax: connectionsCap(settings.connectionsMax),
     descriptors: descriptorsOpen,
   })
   if (metrics) registerFigures(worker.figures, () => worker.levels(), metrics)
+  lag.start()
   const port = await worker.start()
-  return { port, worker, stop: (pace) => worker.stop(pace) }
+  return {
+    ...{ port, worker },
+    reload: async (keys) => {
+      worker.useKeys(keys)
+      await sockets.reloadTls()
+    },
+    stop: async (pace) => {
+      await worker.stop(pace)
+      lag.stop()
+    },
+  }
 }

@@ -17,8 +17,16 @@ export const TransportSettings = Type.Object(
       default: '',
       description: 'WebSocket URL under which devices reach this instance; empty: made of host and port.',
     }),
-    tlsCertificate: Type.String({ default: '', description: 'PEM file of the certificate; empty: no TLS.' }),
+    tlsCertificate: Type.String({
+      default: '',
+      description: 'PEM file of the certificate; empty: no TLS. Read anew at SIGHUP.',
+    }),
     tlsKey: Type.String({ default: '', description: "PEM file of the certificate's key." }),
+    proxyProtocolFrom: Type.Array(Type.String({ minLength: 1 }), {
+      default: [],
+      description:
+        'Addresses and networks of load balancers, whose PROXY header (version 2) is believed; anybody else who sends one is refused. Plain connections only.',
+    }),
     workers: natural('Worker processes; 0: from the cores and connectionsTarget.', 0),
     connectionsTarget: positive(
       'How many devices this instance is meant for; more workers are started for it.',
@@ -27,6 +35,7 @@ export const TransportSettings = Type.Object(
     connectionsMax: natural('Most connections of a worker; 0: 90% of its file descriptors. Beyond: 503.', 0),
     connectionsPerAddressMax: positive('Most connections from one address. Beyond: 503.', 20_000),
     handshakesPerSecondMax: positive('Most new connections a second and worker. Beyond: 503.', 5_000),
+    loopLagMsMax: positive('A worker that is so late with its work takes no new connections. Beyond: 503.', 500),
     handshakesInFlightMax: positive('Most HELLOs under way in a worker. Beyond: closed as overloaded.', 2_000),
     helloTimeoutMs: positive('A connection without HELLO for so long is closed.', 5_000),
     keepaliveMs: positive(

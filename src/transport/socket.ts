@@ -32,6 +32,8 @@ export interface Socket {
 export interface SocketHandlers {
   /** Before a connection is upgraded. A number refuses it with 503 and that Retry-After, in seconds. */
   admit(address: string): number | null
+  /** A peer that may not claims to speak for another one; it is refused. */
+  distrusted(peer: string): void
   opened(socket: Socket): void
   /** `bytes` are gone when the handler returns. */
   message(socket: Socket, bytes: Uint8Array, binary: boolean): void

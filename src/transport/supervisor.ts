@@ -12,6 +12,7 @@ import { drainPace } from './drain.js'
 import type { InstanceState, InstanceStatus, RestartProgress, WorkerStatus } from './instance-status.js'
 import type { TransportSettings } from './settings.js'
 import { Slot, type SlotOptions } from './slot.js'
+import { checkTlsFiles } from './tls-files.js'
 import type { WorkerChild } from './worker-child.js'
 
 const DRAIN_REPORT_MS = 2_000
@@ -115,6 +116,23 @@ export class Supervisor {
   /** Resolves when the rolling restart of now, if there is one, has ended in whatever way. */
   restarted(): Promise<void> {
     return this.restarting
+  }
+
+  /**
+   * Has every worker read its keys and certificate anew; connections stay. Rejects, and nothing changes, where the files
+   * are no good.
+   */
+  async reload(): Promise<void> {
+    // Looked at here first, so that no worker has the new one while another cannot.
+    checkTlsFiles(this.settings)
+    await Promise.all(
+      this.children().map(async (child) => {
+        // One that starts may have read the old files already.
+        if (child.state === 'starting') await child.ready
+        await child.ask('reload')
+      }),
+    )
+    this.log.info({ workers: this.workers }, 'keys and certificates: read anew')
   }
 
   /** Drains all workers at once; ends those that do not end by themselves. */

@@ -55,6 +55,8 @@ export interface WorkerOptions {
   connectionsMax: number
   /** Descriptors that the process has open; null: not known. */
   descriptors: () => number | null
+  /** How late the process is with its work. */
+  lagMs: () => number
   log: Logger
 }
 
@@ -77,6 +79,7 @@ export class Worker implements SocketHandlers {
   private readonly greetings = new Greetings()
   private readonly turns: Turns
   private readonly admission: Admission
+  private readonly credentials: Credentials
   private readonly revocations: Revocations
   private readonly effects: Effects
   private readonly uplink: Uplink
@@ -143,7 +146,8 @@ export class Worker implements SocketHandlers {
       },
     )
     const revocations = new Revocations(fabric, (device) => this.revoked(device))
-    const credentials = new Credentials(options.keys, options.issuer)
+    this.credentials = new Credentials(options.keys, options.issuer)
+    const { credentials } = this
     this.turns = turns
     this.effects = effects
     this.uplink = uplink
@@ -151,7 +155,7 @@ export class Worker implements SocketHandlers {
     this.receipts = receipts
     this.tombstones = tombstones
     this.revocations = revocations
-    this.admission = new Admission({ ...settings, connectionsMax: options.connectionsMax })
+    this.admission = new Admission({ ...settings, connectionsMax: options.connectionsMax }, options.lagMs)
     this.handshake = new Handshake({
       ...{ settings, owner, bus, turns, credentials, revocations, registry, effects },
       ...{ sessions, tombstones, catchUps, devices, groups, figures, onError },
@@ -214,6 +218,11 @@ export class Worker implements SocketHandlers {
     sockets.close()
   }
 
+  /** Those of a keyring that was rotated. */
+  useKeys(keys: TransportKeys): void {
+    this.credentials.use(keys)
+  }
+
   levels(): Levels {
     return { connections: this.admission.open, sessions: this.registry.size, unsettled: this.uplink.unsettled }
   }
@@ -221,9 +230,18 @@ export class Worker implements SocketHandlers {
   // ---- sockets --------------------------------------------------------------------------------
 
   admit(address: string): number | null {
-    const retryAfterSeconds = this.admission.admit(address, this.turns.now.tick)
-    if (retryAfterSeconds !== null) this.figures.refused++
-    return retryAfterSeconds
+    const refusal = this.admission.admit(address, this.turns.now.tick)
+    if (refusal === null) return null
+    this.figures.refused(refusal.reason)
+    return refusal.retryAfterSeconds
+  }
+
+  distrusted(peer: string): void {
+    this.figures.refused('distrusted')
+    // Once, not for each: it may be a load balancer that is missing in the settings, or somebody who tries.
+    if (this.figures.refusals.get('distrusted') === 1) {
+      this.options.log.warn({ peer }, 'a PROXY header of a peer that is not in transport.proxyProtocolFrom: refused')
+    }
   }
 
   opened(socket: Socket): void {

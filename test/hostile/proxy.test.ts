@@ -12,7 +12,14 @@ const SEED = 4
 t.test('a PROXY header of a stranger is not believed', async (t) => {
   const addresses: string[] = []
   const listener = new Listener({
-    ...{ host: '127.0.0.1', port: 0, tlsCertificate: '', tlsKey: '', backpressureBytesMax: 65_536 },
+    ...{
+      host: '127.0.0.1',
+      port: 0,
+      tlsCertificate: '',
+      tlsKey: '',
+      proxyProtocolFrom: [],
+      backpressureBytesMax: 65_536,
+    },
     onError: (what, error) => t.fail(`${what}: ${String(error)}`),
   })
   t.teardown(() => listener.close())
@@ -21,6 +28,7 @@ t.test('a PROXY header of a stranger is not believed', async (t) => {
       addresses.push(address)
       return null
     },
+    distrusted: () => undefined,
     opened: (socket) => socket.end(Close.going_away.code, ''),
     message: () => undefined,
     drained: () => undefined,

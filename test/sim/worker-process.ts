@@ -80,6 +80,7 @@ export class WorkerProcess {
       worker: workerId(this.index, clock.now()),
       connectionsMax: CONNECTIONS_MAX,
       descriptors: () => null,
+      lagMs: () => 0,
       log: this.world.loggerOf(this.name),
     })
     worker.start().then(

@@ -40,11 +40,13 @@ export const borealis = fileURLToPath(new URL('../../src/cli.js', import.meta.ur
 export async function startInstance(
   t: Pick<Test, 'teardown'>,
   settings: Record<string, string> = {},
+  /** Another instance of the same installation. */
+  beside?: Pick<TestInstance, 'nats' | 'keyring'>,
 ): Promise<TestInstance> {
-  const nats = await startNats(t)
+  const nats = beside?.nats ?? (await startNats(t))
   const folder = mkdtempSync(join(tmpdir(), 'borealis-instance-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  const keyring = Keyring.generate(Date.now())
+  const keyring = beside?.keyring ?? Keyring.generate(Date.now())
   const keys = join(folder, 'keys.json')
   writeFileSync(keys, JSON.stringify(keyring.transportKeys()), { mode: 0o600 })
   const wish = { host: '127.0.0.1', port: 0, setting: '', variable: '' }

@@ -76,7 +76,13 @@ async function connectedDevice() {
   const sockets = new SimSockets({ clock: fabric.clock })
   const worker = new Worker({
     ...{ fabric: store.over(fabric), sockets, settings, clock: fabric.clock, split: 4, issuer: 'sim', worker: '0-1' },
-    ...{ keys: keyring.transportKeys(), connectionsMax: 100, descriptors: () => null, log: silentLogger },
+    ...{
+      keys: keyring.transportKeys(),
+      connectionsMax: 100,
+      descriptors: () => null,
+      log: silentLogger,
+      lagMs: () => 0,
+    },
   })
   await clock.settle(worker.start())
   const device = newDevice()

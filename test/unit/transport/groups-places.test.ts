@@ -38,7 +38,13 @@ async function stage() {
   const sockets = new SimSockets({ clock })
   const worker = new Worker({
     ...{ fabric, sockets, settings, clock: fabric.clock, split: 4, issuer: ISSUER, worker: 'w' },
-    ...{ keys: keyring.transportKeys(), connectionsMax: 100, descriptors: () => null, log: silentLogger },
+    ...{
+      keys: keyring.transportKeys(),
+      connectionsMax: 100,
+      descriptors: () => null,
+      log: silentLogger,
+      lagMs: () => 0,
+    },
   })
   await clock.settle(worker.start())
   const broadcast = new BroadcastLog(core)

@@ -67,7 +67,13 @@ class World {
     const sockets = new SimSockets({ clock: fabric.clock, delayMs, backpressureBytesMax })
     const worker = new Worker({
       ...{ fabric, sockets, settings, clock: fabric.clock, split: 4, issuer: ISSUER, worker: name },
-      ...{ keys: keyring.transportKeys(), connectionsMax: 100, descriptors: () => null, log: silentLogger },
+      ...{
+        keys: keyring.transportKeys(),
+        connectionsMax: 100,
+        descriptors: () => null,
+        log: silentLogger,
+        lagMs: () => 0,
+      },
     })
     this.workers[slot] = { fabric, sockets, worker }
     await worker.start()

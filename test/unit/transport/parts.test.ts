@@ -44,23 +44,33 @@ t.test('tickets', async (t) => {
 })
 
 t.test('admission', async (t) => {
-  const admission = new Admission({ connectionsMax: 4, connectionsPerAddressMax: 2, handshakesPerSecondMax: 3 })
+  let lagMs = 0
+  const limits = { connectionsMax: 4, connectionsPerAddressMax: 2, handshakesPerSecondMax: 3, loopLagMsMax: 100 }
+  const admission = new Admission(limits, () => lagMs)
   t.equal(admission.admit('a', 1), null)
   admission.opened('a')
   admission.opened('a')
-  t.type(admission.admit('a', 1), 'number', 'too many of one address')
+  t.match(admission.admit('a', 1), { reason: 'address', retryAfterSeconds: Number }, 'too many of one address')
   t.equal(admission.admit('b', 1), null)
   t.equal(admission.admit('b', 1), null)
-  t.type(admission.admit('b', 1), 'number', 'too many in a second')
+  t.match(admission.admit('b', 1), { reason: 'rate', retryAfterSeconds: Number }, 'too many in a second')
   t.equal(admission.admit('b', 2), null)
   admission.closed('a')
   t.equal(admission.admit('a', 3), null)
   admission.measured(5)
-  t.type(admission.admit('b', 4), 'number', 'descriptors that are no connections count')
+  t.match(
+    admission.admit('b', 4),
+    { reason: 'full', retryAfterSeconds: Number },
+    'descriptors that are no connections count',
+  )
   admission.measured(1)
   t.equal(admission.admit('b', 5), null)
+  lagMs = 101
+  t.match(admission.admit('b', 5), { reason: 'lag', retryAfterSeconds: Number }, 'too late with the work of others')
+  lagMs = 100
+  t.equal(admission.admit('b', 5), null)
   admission.drain()
-  t.type(admission.admit('b', 6), 'number')
+  t.match(admission.admit('b', 6), { reason: 'draining', retryAfterSeconds: Number })
 })
 
 const session = (device: string): Session => ({ device, slot: -1, outgoing: null }) as unknown as Session

@@ -1,0 +1,136 @@
+/** deploy/haproxy.cfg, as it stands, before two instances. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import t from 'tap'
+import { freePort } from '../../../src/transport/supervisor.js'
+import { until } from '../../support/face.js'
+import { startInstance, type TestInstance } from '../../support/instance.js'
+import { findProgram, needs } from '../../support/programs.js'
+import { RawDevice } from '../../support/raw-device.js'
+
+const DEVICES = 10
+const PROXY = Buffer.from('0d0a0d0a000d0a515549540a2111000c0a0102037f0000011f901e14', 'hex')
+const UPGRADE = [
+  'GET /v1/device HTTP/1.1',
+  'Host: x',
+  'Connection: Upgrade',
+  'Upgrade: websocket',
+  'Sec-WebSocket-Version: 13',
+  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+  '\r\n',
+].join('\r\n')
+
+const sessionsOf = async (instance: TestInstance) =>
+  (await instance.status()).workers.reduce((sum, { levels }) => sum + (levels?.sessions ?? 0), 0)
+
+t.test('two instances behind HAProxy', needs('haproxy'), async (t) => {
+  const settings = {
+    BOREALIS_TRANSPORT_WORKERS: '1',
+    BOREALIS_TRANSPORT_PROXY_PROTOCOL_FROM: '127.0.0.0/8',
+    BOREALIS_TRANSPORT_CONNECTIONS_PER_ADDRESS_MAX: String(DEVICES + 2),
+    BOREALIS_TRANSPORT_DRAIN_DELAY_MS: '4000',
+  }
+  const one = await startInstance(t, { ...settings, BOREALIS_TRANSPORT_INSTANCE: 'one' })
+  const two = await startInstance(t, { ...settings, BOREALIS_TRANSPORT_INSTANCE: 'two' }, one)
+  const port = await freePort('127.0.0.1', 0)
+  const haproxy = spawn(findProgram('haproxy') ?? '', ['-db', '-f', 'deploy/haproxy.cfg'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: {
+      ...process.env,
+      BOREALIS_DEVICES: `127.0.0.1:${port}`,
+      BOREALIS_ONE: `127.0.0.1:${one.port}`,
+      BOREALIS_TWO: `127.0.0.1:${two.port}`,
+      CHECK_ONE: String(one.adminPort),
+      CHECK_TWO: String(two.adminPort),
+    },
+  })
+  let said = ''
+  haproxy.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text
+  })
+  t.teardown(async () => {
+    if (haproxy.exitCode !== null) return
+    haproxy.kill('SIGKILL')
+    await once(haproxy, 'exit')
+  })
+  const knock = async () => {
+    const socket = connect(port, '127.0.0.1')
+    const [what] = await Promise.race([once(socket, 'connect').then(() => ['open']), once(socket, 'error')])
+    socket.destroy()
+    if (haproxy.exitCode !== null) throw new Error(`haproxy ended: ${said}`)
+    return what === 'open'
+  }
+  await until('haproxy listens', knock)
+
+  const url = `ws://127.0.0.1:${port}`
+  const closes: string[] = []
+  for (let i = 0; i < DEVICES; i++) {
+    const client = await one.device({ url })
+    client.on('closed', ({ name }) => closes.push(name))
+  }
+  const shares = [await sessionsOf(one), await sessionsOf(two)]
+  t.ok(
+    shares.every((share) => share > 0 && share < DEVICES),
+    `both have some: ${shares}`,
+  )
+
+  // The limit counts the device's own address: all before came from 127.0.0.1, through one peer.
+  const crowd: RawDevice[] = []
+  for (let i = 0; i < DEVICES + 2; i++) crowd.push(await RawDevice.open(port, { localAddress: '127.0.0.77' }))
+  const others = await Promise.all([1, 2, 3].map((n) => RawDevice.open(port, { localAddress: `127.0.0.${90 + n}` })))
+  for (const raw of [...crowd, ...others]) raw.cut()
+
+  one.process.kill('SIGTERM')
+  t.equal(await one.ended, 0)
+  await until('all moved', async () => (await sessionsOf(two)) === DEVICES)
+  t.same([...new Set(closes)], ['bye'], 'each left when it was asked to')
+  t.equal(closes.length, shares[0], 'and nobody else')
+})
+
+t.test('a PROXY header of anybody else is refused', async (t) => {
+  const instance = await startInstance(t, { BOREALIS_TRANSPORT_WORKERS: '1' })
+  const answer = async (...parts: (Buffer | string)[]) => {
+    const socket = connect(instance.port, '127.0.0.1')
+    for (const part of parts) socket.write(part)
+    const [data] = (await once(socket, 'data')) as [Buffer]
+    socket.destroy()
+    return data.toString('latin1').split('\r\n')[0]
+  }
+  t.match(await answer(PROXY, UPGRADE), /403/)
+  t.match(await answer(PROXY, UPGRADE), /403/)
+  t.match(await answer(UPGRADE), /101/)
+  const warnings = instance.log.filter(({ message }) => /proxyProtocolFrom/.test(String(message)))
+  t.match(warnings, [{ peer: '127.0.0.1', level: 'warn' }], 'one line, not one for each')
+})
+
+t.test('a header of a peer that is believed names the device', async (t) => {
+  const instance = await startInstance(t, {
+    BOREALIS_TRANSPORT_WORKERS: '1',
+    BOREALIS_TRANSPORT_PROXY_PROTOCOL_FROM: '127.0.0.1',
+    BOREALIS_TRANSPORT_CONNECTIONS_PER_ADDRESS_MAX: '1',
+  })
+  const open = async (header: Buffer) => {
+    const socket = connect(instance.port, '127.0.0.1')
+    t.teardown(() => socket.destroy())
+    socket.write(header)
+    socket.write(UPGRADE)
+    const [data] = (await once(socket, 'data')) as [Buffer]
+    return data.toString('latin1').split('\r\n').slice(0, 2).join('|')
+  }
+  const other = Buffer.from(PROXY)
+  other[19] = 9
+  t.match(await open(PROXY), /101/)
+  t.match(await open(PROXY), /503.*\|Retry-After: 5/, 'one for each address')
+  t.match(await open(other), /101/, 'another address of the same peer')
+  t.match(await open(Buffer.alloc(0)), /101/, 'the peer itself, such as a health check')
+})
+
+t.test('PROXY headers and TLS do not go together', async (t) => {
+  const { Listener } = await import('../../../src/transport/listener.js')
+  const options = { host: '127.0.0.1', port: 0, backpressureBytesMax: 1, onError: () => undefined }
+  t.throws(
+    () => new Listener({ ...options, tlsCertificate: 'x', tlsKey: 'y', proxyProtocolFrom: ['10.0.0.0/8'] }),
+    /plain connections only/,
+  )
+})

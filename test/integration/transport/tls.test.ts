@@ -1,0 +1,98 @@
+import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { connect } from 'node:tls'
+import t from 'tap'
+import { Close } from '../../../protocol/close-codes.js'
+import type { BorealisClient } from '../../../src/device/index.js'
+import { mintDeviceToken } from '../../../src/device-token.js'
+import { TrustedPeers } from '../../../src/transport/peers.js'
+import { checkTlsFiles } from '../../../src/transport/tls-files.js'
+import { until } from '../../support/face.js'
+import { run, startInstance } from '../../support/instance.js'
+import { makeCertificate, needs } from '../../support/programs.js'
+import { RawDevice } from '../../support/raw-device.js'
+import { ISSUER, newDevice } from '../../support/transport.js'
+
+/** Whose certificate the port shows. */
+async function certificateOf(port: number): Promise<string> {
+  const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false })
+  await once(socket, 'secureConnect')
+  const { subject } = socket.getPeerCertificate()
+  socket.destroy()
+  return String(subject.CN)
+}
+
+t.test('devices over wss; the certificate changes, and nobody is disconnected', needs('openssl'), async (t) => {
+  const folder = t.testdir()
+  const { certificate, key, pem } = makeCertificate(folder, 'first.test')
+  const instance = await startInstance(t, {
+    BOREALIS_TRANSPORT_TLS_CERTIFICATE: certificate,
+    BOREALIS_TRANSPORT_TLS_KEY: key,
+  })
+  const { port } = instance
+  const url = `wss://127.0.0.1:${port}`
+  const closes: string[] = []
+  const device = async (ca: string): Promise<BorealisClient> => {
+    const client = await instance.device({ url, ca })
+    client.on('closed', ({ name }) => closes.push(name))
+    return client
+  }
+  const early = await Promise.all(Array.from({ length: 8 }, () => device(pem)))
+  t.equal(await certificateOf(port), 'first.test')
+
+  writeFileSync(key, 'no key')
+  t.match(await instance.admin('POST', '/reload'), { status: 422, body: { error: /no certificate and its key/ } })
+  t.equal(await certificateOf(port), 'first.test', 'a bad key changes nothing')
+
+  const second = makeCertificate(folder, 'second.test')
+  instance.process.kill('SIGHUP')
+  await until('reloaded', async () => instance.log.some(({ message }) => /read anew/.test(String(message))))
+  for (let i = 0; i < 10; i++) t.equal(await certificateOf(port), 'second.test', 'on every worker')
+  const late = await device(second.pem)
+  const workers = (await instance.status()).workers
+  t.equal(
+    workers.reduce((sum, { levels }) => sum + (levels?.sessions ?? 0), 0),
+    early.length + 1,
+  )
+  t.same(closes, [], 'open connections were left alone')
+  t.ok([...early, late].every(({ state }) => state === 'live'))
+})
+
+t.test('a rotated keyring is taken over at a reload', async (t) => {
+  const instance = await startInstance(t, { BOREALIS_TRANSPORT_WORKERS: '1' })
+  const { keyring, environment, port } = instance
+  keyring.rotate('deviceToken', Date.now())
+  const device = newDevice()
+  const claims = { issuer: ISSUER, device, fleet: 'fleet', nowMs: Date.now(), lifetimeMs: 3_600_000 }
+  const { token } = mintDeviceToken(keyring.signingKey('deviceToken'), claims)
+  const before = await RawDevice.open(port)
+  before.hello({ credential: { kind: 'token', token } })
+  t.match(await before.closed, { code: Close.bad_token.code }, 'a key that it does not know')
+  writeFileSync(environment.BOREALIS_KEYRING_TRANSPORT_FILE ?? '', JSON.stringify(keyring.transportKeys()))
+  t.match(await run(['reload'], environment), { code: 0 })
+  const after = await RawDevice.connected(port, { credential: { kind: 'token', token } })
+  after.cut()
+})
+
+t.test('files that are no certificate and key', needs('openssl'), async (t) => {
+  const folder = t.testdir({ one: {}, two: {} })
+  const one = makeCertificate(join(folder, 'one'), 'one.test')
+  const two = makeCertificate(join(folder, 'two'), 'two.test')
+  checkTlsFiles({ tlsCertificate: '', tlsKey: '' })
+  checkTlsFiles({ tlsCertificate: one.certificate, tlsKey: one.key })
+  for (const tlsKey of [two.key, `${one.key}.none`, one.certificate, '']) {
+    t.throws(() => checkTlsFiles({ tlsCertificate: one.certificate, tlsKey }), /TLS: /, tlsKey)
+  }
+})
+
+t.test('networks whose PROXY header is believed', async (t) => {
+  const trusted = new TrustedPeers(['10.0.0.0/8', '192.0.2.7', 'fd00::/8'])
+  for (const address of ['10.1.2.3', '192.0.2.7', 'fd00::1', '0000:0000:0000:0000:0000:ffff:0a01:0203']) {
+    t.ok(trusted.has(address), address)
+  }
+  for (const address of ['11.0.0.1', '192.0.2.8', 'fe80::1', '', newDevice()]) t.notOk(trusted.has(address), address)
+  for (const network of ['10.0.0.0/33', 'example.org', '10.0.0.0/', '10.0.0.0/x', '', 'fd00::/129']) {
+    t.throws(() => new TrustedPeers([network]), /is no network/, network)
+  }
+})
