@@ -185,7 +185,12 @@ export class FabricError extends Error {
     readonly lastSequence = 0,
     options?: ErrorOptions,
   ) {
+    // An answer like any other, given thousands of times a second: where it was made says nothing, and costs more than it.
+    const isExpected = code === 'wrong_last_sequence'
+    const { stackTraceLimit } = Error
+    if (isExpected) Error.stackTraceLimit = 0
     super(message, options)
+    if (isExpected) Error.stackTraceLimit = stackTraceLimit
     this.name = 'FabricError'
   }
 }

@@ -23,6 +23,11 @@ export interface Shared {
   link: Link
   appends: Window
   reconnects: Reconnects
+  /**
+   * The server is of no cluster: then every stream has one copy, only that answers a direct get, and what it has is
+   * what there is (ADR 0013). Else a replica that lags may answer, and authoritative reads go to the leader.
+   */
+  isAlone: () => boolean
   report: (problem: string, error: unknown) => void
 }
 
@@ -45,17 +50,17 @@ export class NatsLog implements Log {
   }
 
   last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
-    if (options?.authoritative) return this.#leaderRead({ last_by_subj: subject })
+    if (this.#needsLeader(options)) return this.#leaderRead({ last_by_subj: subject })
     return this.#directRead(`$JS.API.DIRECT.GET.${this.name}.${subject}`, EMPTY)
   }
 
   at(sequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
-    return this.#find({ seq: sequence }, options?.authoritative === true)
+    return this.#find({ seq: sequence }, this.#needsLeader(options))
   }
 
   next(filter: string, fromSequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
     const query = { seq: Math.max(1, fromSequence), next_by_subj: filter }
-    return this.#find(query, options?.authoritative === true)
+    return this.#find(query, this.#needsLeader(options))
   }
 
   async delete(sequence: number): Promise<boolean> {
@@ -112,9 +117,13 @@ export class NatsLog implements Log {
     return directRecord(message, Number(sequence))
   }
 
-  async #find(query: object, authoritative: boolean): Promise<LogRecord | null> {
+  #needsLeader(options?: { authoritative?: boolean }): boolean {
+    return options?.authoritative === true && !this.shared.isAlone()
+  }
+
+  async #find(query: object, needsLeader: boolean): Promise<LogRecord | null> {
     const found = await this.#directRead(`$JS.API.DIRECT.GET.${this.name}`, json(query))
-    return found === null && authoritative ? this.#leaderRead(query) : found
+    return found === null && needsLeader ? this.#leaderRead(query) : found
   }
 
   async #leaderRead(query: object): Promise<LogRecord | null> {

@@ -103,6 +103,9 @@ class NatsFabric implements Fabric {
       link: this.#link,
       appends: new Window(settings.appendsInFlightMax, settings.appendsWaitingMax, settings.requestTimeoutMs),
       reconnects: new Reconnects(),
+      // Asked each time: it may be another server after a reconnect.
+      // (One without JetStream of its own would pass questions on, to a cluster perhaps.)
+      isAlone: () => nc.info?.jetstream === true && !nc.info.cluster,
       report,
     }
     this.bus = new NatsBus(this.#link, report)

@@ -11,6 +11,7 @@ import type { Bus, BusMessage, Subscription } from '../fabric/fabric.js'
 import type { Effects } from './effects.js'
 import type { Groups } from './groups/groups.js'
 import type { Registry } from './registry.js'
+import type { Tombstones } from './tombstones.js'
 import type { Turns } from './turns.js'
 
 export interface DownlinkParts {
@@ -19,6 +20,7 @@ export interface DownlinkParts {
   registry: Registry
   effects: Effects
   groups: Groups
+  tombstones: Tombstones
 }
 
 export class Downlink {
@@ -58,8 +60,9 @@ export class Downlink {
   }
 
   private obey(request: ControlRequest): ControlReply {
-    const { registry, effects, groups, turns } = this.parts
+    const { registry, effects, groups, tombstones, turns } = this.parts
     const session = registry.get(request.device)
+    if (request.kind === 'close') tombstones.replaced(request.device, request.belowConnection)
     if (!session) return 'not_here'
     switch (request.kind) {
       case 'catch_up':

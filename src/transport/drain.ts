@@ -1,7 +1,7 @@
 /**
  * How a worker leaves: no new connections; GOAWAY to its devices at a set rate; each leaves within the jitter window and
- * connects to whoever listens; a moment for the last acknowledgements; then the sockets that are left are closed, each
- * with a tombstone.
+ * connects to whoever listens; a moment for the last acknowledgements; then the sockets that are left are closed. No
+ * tombstones: the lease that is released after it speaks for all.
  */
 import type { GoawayReason } from '../../protocol/frame-types.js'
 import { type Clock, sleep } from '../clock.js'

@@ -78,7 +78,7 @@ export class Effects implements SessionSink {
     left(session)
     // Where another session took its place, that one's record stands or will: no tombstone has a right to it.
     const wasRegistered = registry.remove(session)
-    if (wasRegistered && session.revision > 0 && reason !== 'replaced') tombstones.write(session)
+    if (wasRegistered && session.revision > 0 && reason !== 'replaced') tombstones.ended(session)
     return true
   }
 

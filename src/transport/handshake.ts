@@ -122,13 +122,14 @@ export class Handshake {
       else session.claimed(claim.revision)
     })
     if (!claim.ok) return null
+    tombstones.replaced(device, connection)
     // Where the ticket's record was replaced unread, the session of the ticket was still in the table.
     const before = claim.previous ?? known
     const isElsewhere = before && (before.instance !== owner.instance || before.worker !== owner.worker)
     if (isElsewhere && (claim.previous?.live ?? true)) this.tell(before, session)
     if (session.state !== 'closed') return claim
     // It left while its record was being written: nobody else will end that record.
-    tombstones.write(session)
+    tombstones.ended(session)
     return null
   }
 

@@ -60,6 +60,11 @@ export const TransportSettings = Type.Object(
     settleRepeatMs: positive('Outcomes of parked messages are repeated after so long.', 1_000),
     fabricTimeoutMs: positive('Requests to the core are given up after so long.', 5_000),
     ticketSeconds: positive('How long a resume ticket is good for.', 86_400),
+    tombstoneDelayMs: positive(
+      'The end of a session is written to the table after so long, unless the device is back at the same worker.',
+      30_000,
+    ),
+    tombstonesWaitingMax: positive('Most ends that wait for that. Beyond: the oldest is written at once.', 20_000),
     auditMs: positive('Every session is compared with the table once in so long.', 300_000),
     auditPerSecondMax: positive('Most sessions compared a second when all have to be, after a lapse.', 500),
     groupTopicsMax: positive('Topics remembered by a worker. Beyond: the quietest is read from the log again.', 65_536),

@@ -105,7 +105,7 @@ export class Worker implements SocketHandlers {
     const catchUps = new CatchUps(new ParkedQueue(fabric, options.split), settings.catchUpsInFlightMax)
     const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
     const devices = new DeviceStore(fabric.table(Bucket.DEVICES))
-    const tombstones = new Tombstones(sessions, owner, onError)
+    const tombstones = new Tombstones(sessions, owner, clock, settings, onError)
     const { settlesMax, settleRepeatMs, fabricTimeoutMs: timeoutMs } = settings
     const uplink = new Uplink(bus, clock, figures, { ...owner, settlesMax, settleRepeatMs, timeoutMs, onError })
     const effects = new Effects(
@@ -160,7 +160,7 @@ export class Worker implements SocketHandlers {
       ...{ settings, owner, bus, turns, credentials, revocations, registry, effects },
       ...{ sessions, tombstones, catchUps, devices, groups, figures, onError },
     })
-    this.downlink = new Downlink({ bus, turns, registry, effects, groups }, owner)
+    this.downlink = new Downlink({ bus, turns, registry, effects, groups, tombstones }, owner)
     this.audit = new Audit({ clock, registry, sessions, effects, groups, figures, owner, onError }, settings)
     this.lease = new WorkerLease(fabric, clock, owner.instance, owner.worker, {
       lapse: () => this.audit.all(),
@@ -199,6 +199,7 @@ export class Worker implements SocketHandlers {
     const { turns, registry, effects } = this
     this.admission.drain()
     sockets.refuse()
+    this.tombstones.leave()
     await drain({ clock, turns, registry, effects }, pace)
     for (const greeting of this.greetings.all()) this.refuse(greeting, 'going_away')
     this.audit.stop()

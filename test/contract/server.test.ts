@@ -3,11 +3,16 @@ import { once } from 'node:events'
 import { watch } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { connect } from 'nats'
 import t from 'tap'
+import { Link } from '../../src/fabric/link.js'
+import { NatsLog } from '../../src/fabric/log.js'
+import { Reconnects } from '../../src/fabric/reconnects.js'
 import { ensureStreams, streamDefinitions } from '../../src/fabric/streams.js'
+import { Window } from '../../src/fabric/window.js'
 import { startNats } from '../support/nats.js'
 import { untilReconnected } from './reconnected.js'
-import { bytes, codeOf } from './suite.js'
+import { bytes, codeOf, text } from './suite.js'
 
 t.setTimeout(120_000)
 
@@ -44,6 +49,42 @@ t.test('what cannot change is refused by name', async (t) => {
     message: /MESSAGES_0.*store\.split cannot change/,
   })
   t.match(await codeOf(ensureStreams(bus, { ...nats.store, storage: 'memory' })), { message: /MESSAGES_0 cannot be/ })
+})
+
+t.test('a server that is alone answers a direct get as it does a leader read', async (t) => {
+  const nats = await startNats(t)
+  const settings = nats.settingsAs('unrestricted')
+  const nc = await connect({ servers: settings.url, user: settings.user, pass: settings.password })
+  t.teardown(() => nc.close())
+  const report = (problem: string, error: unknown) => t.fail(problem, { error })
+  const link = new Link(nc, settings, '_INBOX', report)
+  t.teardown(() => link.stop())
+  const logOf = (isAlone: boolean) =>
+    new NatsLog('PARKED_0', {
+      ...{ link, report, isAlone: () => isAlone },
+      ...{ appends: new Window(16, 16, 5_000), reconnects: new Reconnects() },
+    })
+  const [direct, leader] = [logOf(true), logOf(false)]
+  await leader.append('parked.0.dev_a', bytes('first'), { headers: { Own: 'kept' } })
+  await leader.append('parked.0.dev_a', bytes('second'))
+  await leader.append('parked.0.dev_b', new Uint8Array())
+  await leader.append('parked.0.dev_b', bytes('gone'))
+  await leader.delete(4)
+  const authoritative = true
+  for (const [what, ask] of Object.entries({
+    'last, present': (log: NatsLog) => log.last('parked.0.dev_a', { authoritative }),
+    'last, deleted': (log: NatsLog) => log.last('parked.0.dev_b', { authoritative }),
+    'last, absent': (log: NatsLog) => log.last('parked.0.dev_c', { authoritative }),
+    'at, with headers': (log: NatsLog) => log.at(1, { authoritative }),
+    'at, empty': (log: NatsLog) => log.at(3, { authoritative }),
+    'at, deleted': (log: NatsLog) => log.at(4, { authoritative }),
+    'next, present': (log: NatsLog) => log.next('parked.0.*', 2, { authoritative }),
+    'next, absent': (log: NatsLog) => log.next('parked.0.dev_c', 1, { authoritative }),
+  })) {
+    const [one, other] = [await ask(direct), await ask(leader)]
+    t.same(one && { ...one, body: text(one.body) }, other && { ...other, body: text(other.body) }, what)
+    t.equal(one === null, /deleted|absent/.test(what), what)
+  }
 })
 
 t.test('each partition of each family is in exactly one stream', async (t) => {

@@ -90,6 +90,8 @@ export function planOf(random: Random): Plan {
       drainJitterMs: some(0, 500),
       drainGraceMs: 500,
       ticketSeconds: some(10, 86_400),
+      tombstoneDelayMs: some(1, 400, 30_000),
+      tombstonesWaitingMax: some(1, 20_000),
     },
     device: {
       reconnectBaseMs: 200,

@@ -1,11 +1,12 @@
 import t from 'tap'
 import { Outcome } from '../../../protocol/envelope.js'
+import { Bucket, deviceKey } from '../../../protocol/subjects.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { newDevice, startTransport } from '../../support/transport.js'
 
 t.test('HELLO with a device token, one push, its acknowledgement', async (t) => {
-  const transport = await startTransport(t)
-  const { worker, credential, deliver, outcome, sessions } = transport
+  const transport = await startTransport(t, { tombstoneDelayMs: 20 })
+  const { worker, core, credential, deliver, outcome, sessions } = transport
   const device = newDevice()
 
   const raw = await RawDevice.open(worker.port)
@@ -26,7 +27,13 @@ t.test('HELLO with a device token, one push, its acknowledgement', async (t) => 
   t.match(await outcome(78n), { outcome: Outcome.NOT_HERE }, 'another device is not here')
 
   raw.send({ type: 'BYE' })
+  const look = () => sessions.lookup(device, { authoritative: true })
+  const ended = new Promise<unknown>((resolve, reject) => {
+    const seen = (session: Awaited<ReturnType<typeof look>>) => session?.live === false && resolve(session)
+    const watched = core.table(Bucket.SESSIONS).watch(deviceKey(device), () => void look().then(seen, reject))
+    watched.catch(reject)
+  })
   t.match(await raw.closed, { code: 1000 })
+  t.match(await ended, { live: false, connection: 1 }, 'a tombstone is left')
   await worker.stop()
-  t.match(await sessions.lookup(device, { authoritative: true }), { live: false, connection: 1 }, 'a tombstone is left')
 })

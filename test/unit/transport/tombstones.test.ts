@@ -1,0 +1,88 @@
+import t from 'tap'
+import { Bucket } from '../../../protocol/subjects.js'
+import { SessionTable } from '../../../src/store/sessions.js'
+import type { Session } from '../../../src/transport/session.js'
+import { Tombstones } from '../../../src/transport/tombstones.js'
+import { SimFabric } from '../../sim/fabric.js'
+
+const DELAY_MS = 1_000
+const HERE = { instance: 'i', worker: 'here' }
+
+async function setUp(tombstonesWaitingMax = 10) {
+  const sim = new SimFabric()
+  const { clock } = sim
+  const fabric = sim.fabricFor('worker')
+  const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), fabric.clock)
+  const errors: unknown[] = []
+  const pace = { tombstoneDelayMs: DELAY_MS, tombstonesWaitingMax }
+  const tombstones = new Tombstones(sessions, HERE, fabric.clock, pace, (_, error) => errors.push(error))
+  const run = <T>(promise: Promise<T>) => clock.settle(promise)
+  return {
+    ...{ tombstones, errors },
+    claim: async (device: string, connection: number, worker = HERE.worker) => {
+      const claim = await run(sessions.claim(device, { instance: 'i', worker, connection }))
+      if (!claim.ok) throw new Error('refused')
+      return { device, connection, revision: claim.revision } as Session
+    },
+    wait: async (ms: number) => {
+      await run(new Promise<void>((resolve) => fabric.clock.after(ms, resolve)))
+      await run(tombstones.settled())
+    },
+    look: (device: string) => run(sessions.lookup(device, { authoritative: true })),
+  }
+}
+
+t.test('the end of a session is written late', async (t) => {
+  const { tombstones, claim, wait, look, errors } = await setUp()
+  const session = await claim('dev_a', 5)
+  tombstones.ended(session)
+  await wait(DELAY_MS / 2)
+  t.match(await look('dev_a'), { live: true, revision: session.revision }, 'a ticket of it can be used as it is')
+  await wait(DELAY_MS)
+  t.match(await look('dev_a'), { live: false, connection: 5 })
+  tombstones.ended(await claim('dev_a', 6))
+  await wait(2 * DELAY_MS)
+  t.match(await look('dev_a'), { live: false, connection: 6 }, 'and so the next one')
+  t.same(errors, [])
+})
+
+t.test('not at all where the device is back', async (t) => {
+  const { tombstones, claim, wait, look } = await setUp()
+  tombstones.ended(await claim('dev_a', 5))
+  const back = await claim('dev_a', 6)
+  tombstones.replaced('dev_a', 5)
+  tombstones.replaced('dev_a', 6)
+  await wait(2 * DELAY_MS)
+  t.match(await look('dev_a'), { live: true, revision: back.revision })
+})
+
+t.test('never over what another worker wrote', async (t) => {
+  const { tombstones, claim, wait, look, errors } = await setUp()
+  tombstones.ended(await claim('dev_a', 5))
+  const elsewhere = await claim('dev_a', 6, 'there')
+  await wait(2 * DELAY_MS)
+  t.match(await look('dev_a'), { live: true, worker: 'there', revision: elsewhere.revision })
+  t.same(errors, [], 'which is no error')
+})
+
+t.test('a bounded number waits: beyond, the oldest is written at once', async (t) => {
+  const { tombstones, claim, wait, look } = await setUp(2)
+  for (const device of ['dev_a', 'dev_b', 'dev_c']) tombstones.ended(await claim(device, 1))
+  await wait(DELAY_MS / 10)
+  t.match(await look('dev_a'), { live: false })
+  t.match(await look('dev_b'), { live: true })
+  await wait(2 * DELAY_MS)
+  t.match(await look('dev_b'), { live: false })
+  t.match(await look('dev_c'), { live: false })
+})
+
+t.test('a worker that leaves writes nothing: its lease speaks for all', async (t) => {
+  const { tombstones, claim, wait, look } = await setUp()
+  const session = await claim('dev_a', 5)
+  tombstones.ended(session)
+  tombstones.leave()
+  tombstones.ended(await claim('dev_b', 1))
+  await wait(2 * DELAY_MS)
+  t.match(await look('dev_a'), { live: true, revision: session.revision })
+  t.match(await look('dev_b'), { live: true })
+})
