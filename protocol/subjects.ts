@@ -76,6 +76,21 @@ export const ingressSubject = (project: string) => `push.send.${project}`
 export const DEAD_LETTERS_STREAM = 'DEAD_LETTERS'
 export const deadLetterSubject = (project: string) => `push.dead.${project}`
 
+/**
+ * Who has an application on a device, so that registrations are listed without a look at every device:
+ * `reg.<project>.<application>.<user as a token>.<device>` in REGISTRATIONS. The devices' records decide.
+ */
+export const REGISTRATIONS_STREAM = 'REGISTRATIONS'
+export const registrationSubject = (project: string, application: string, user: string, device: string) =>
+  `reg.${project}.${application}.${subjectToken(user)}.${device}`
+/** Absent: any. */
+export const registrationFilter = (project: string, { application, user }: { application?: string; user?: string }) =>
+  `reg.${project}.${application ?? '*'}.${user === undefined ? '*' : subjectToken(user)}.*`
+
+/** What was done to projects, and by whom: `audit.<project>` in AUDIT; `audit._` is about none. */
+export const AUDIT_STREAM = 'AUDIT'
+export const auditSubject = (project: string | null) => `audit.${project ?? '_'}`
+
 // ---- tables (KV buckets) ----------------------------------------------------------------------
 
 /** Bucket names; keys beside them. */
@@ -83,6 +98,8 @@ export const Bucket = {
   PROJECTS: 'PROJECTS', //       <project>
   APPLICATIONS: 'APPLICATIONS', // <application>
   FLEETS: 'FLEETS', //           <fleet>: enrolment key (hashed)
+  CREDENTIALS: 'CREDENTIALS', // <credential>: who may use the admin API, as what (secret hashed)
+  ASSERTIONS: 'ASSERTIONS', //   <digest>: client assertions that were used, as long as they are good
   DEVICES: 'DEVICES', //         <p>.<device>: registrations and subscriptions
   SESSIONS: 'SESSIONS', //       <p>.<device>: which worker has it
   WORKERS: 'WORKERS', //         <instance>.<worker>: lease

@@ -80,7 +80,12 @@ export async function registerDevices(fabric: Fabric, fleet: Fleet, options: Reg
   const { project, application } = fleet
   const added = { since, addedVersion: 1 }
   const record: DeviceRecord = {
-    registrations: [{ number: REGISTRATION, project, application, user: '', createdAtMs: Date.now(), ...added }],
+    registrations: [
+      {
+        ...{ number: REGISTRATION, project, application, user: '', channel: 'native' as const },
+        ...{ createdAtMs: Date.now(), ...added },
+      },
+    ],
     topics: topics.map((topic) => ({ registration: REGISTRATION, project, topic, ...added })),
     version: 1,
     nextNumber: REGISTRATION + 1,

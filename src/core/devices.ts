@@ -18,8 +18,10 @@ import type { BusMessage, Fabric, Log, Subscription, Table } from '../fabric/fab
 import type { MacKey } from '../keyring.js'
 import type { Logger } from '../observe/log.js'
 import { type DeviceRecord, DeviceStore, type Registration } from '../store/devices.js'
+import { RegistrationIndex } from '../store/registrations.js'
 import { type ProjectRecord, TOPIC_NAME } from '../store/tenants.js'
 import { retryAfterMs, toCodedError } from './coded.js'
+import { withoutTopic, withTopic } from './device-record.js'
 import type { DeviceLimits } from './http/settings.js'
 import { encodeRegistrationId } from './registration-id.js'
 import type { Directory } from './tenants/directory.js'
@@ -45,8 +47,9 @@ interface Answer {
 }
 
 export class DeviceService {
-  private readonly devices: DeviceStore
-  private readonly revoked: Table
+  readonly devices: DeviceStore
+  readonly revoked: Table
+  readonly index: RegistrationIndex
   private readonly broadcast: Log
   private readonly underWay = new Set<Promise<void>>()
   private subscription: Subscription | null = null
@@ -55,6 +58,7 @@ export class DeviceService {
     const { fabric } = options
     this.devices = new DeviceStore(fabric.table(Bucket.DEVICES))
     this.revoked = fabric.table(Bucket.REVOKED)
+    this.index = new RegistrationIndex(fabric)
     this.broadcast = fabric.log(BROADCAST_STREAM)
   }
 
@@ -128,21 +132,26 @@ export class DeviceService {
     const known = present.registrations.find(isSame)
     if (known) return this.answer(device, known, present)
 
+    const place = { project: project.id, application, user, device }
     const since = await this.lastBroadcast()
+    // First the hint, then what counts: a registration that nobody can list is worse than a hint without one.
+    await this.index.put(place)
     const record = await this.devices.update(device, (before) => {
       if (before.registrations.some(isSame)) return null
       if (before.registrations.length >= this.options.limits.registrationsMax) {
         throw new CodedError('too_many_registrations')
       }
       const addedVersion = before.version + 1
-      const added = { number: before.nextNumber, project: project.id, application, user, createdAtMs: nowMs }
+      const added = { number: before.nextNumber, ...place, channel: 'native' as const }
       return {
         ...before,
         version: addedVersion,
         nextNumber: before.nextNumber + 1,
-        registrations: [...before.registrations, { ...added, since, addedVersion }],
+        registrations: [...before.registrations, { ...added, createdAtMs: nowMs, since, addedVersion }],
       }
     })
+    // An end of the registration before this one may have taken the hint away meanwhile.
+    if (!(await this.index.has(place))) await this.index.put(place)
     const registration = record.registrations.find(isSame)
     if (!registration) throw new CodedError('internal', 'a registration that was written is not there')
     return this.answer(device, registration, record)
@@ -150,7 +159,7 @@ export class DeviceService {
 
   private async unregister({ device, registration }: DeviceRequest & { kind: 'unregister' }): Promise<Answer> {
     const nowMs = this.options.clock.now()
-    const record = await endRegistration(this.devices, this.revoked, { device, registration, nowMs })
+    const record = await endRegistration(this, { device, registration, nowMs })
     return { registration, registrationId: '', project: '', record }
   }
 
@@ -158,27 +167,15 @@ export class DeviceService {
     const { device, registration, topic } = request
     if (!TOPIC_NAME.test(topic)) throw new CodedError('invalid_request', 'not the name of a topic', { field: 'topic' })
     const since = await this.lastBroadcast()
-    const record = await this.devices.update(device, (before) => {
-      const { project } = registrationIn(before, registration)
-      if (before.topics.some((t) => t.registration === registration && t.topic === topic)) return null
-      if (before.topics.length >= this.options.limits.topicsMax) throw new CodedError('too_many_topics')
-      const addedVersion = before.version + 1
-      return {
-        ...before,
-        version: addedVersion,
-        topics: [...before.topics, { registration, project, topic, since, addedVersion }],
-      }
-    })
+    const { topicsMax } = this.options.limits
+    const change = { registration, topic, since, topicsMax }
+    const record = await this.devices.update(device, (before) => withTopic(before, change))
     return { registration, registrationId: '', project: '', record }
   }
 
   private async unsubscribe(request: DeviceRequest & { kind: 'unsubscribe' }): Promise<Answer> {
     const { device, registration, topic } = request
-    const record = await this.devices.update(device, (before) => {
-      registrationIn(before, registration)
-      const topics = before.topics.filter((t) => t.registration !== registration || t.topic !== topic)
-      return topics.length === before.topics.length ? null : { ...before, version: before.version + 1, topics }
-    })
+    const record = await this.devices.update(device, (before) => withoutTopic(before, registration, topic))
     return { registration, registrationId: '', project: '', record }
   }
 
@@ -221,10 +218,4 @@ function decode(body: Uint8Array): DeviceRequest {
     if (error instanceof EnvelopeError) throw new CodedError('invalid_request', error.message, {}, { cause: error })
     throw error
   }
-}
-
-function registrationIn(record: DeviceRecord, number: number): Registration {
-  const registration = record.registrations.find((r) => r.number === number)
-  if (!registration) throw new CodedError('unknown_registration')
-  return registration
 }

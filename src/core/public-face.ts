@@ -18,8 +18,10 @@ import type { Logger } from '../observe/log.js'
 import { DeviceService } from './devices.js'
 import { createGateway } from './http/gateway.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './http/ports.js'
+import { tokenIssuersOf } from './http/public-url.js'
 import type { AuthSettings, DeviceLimits, HttpSettings, IngressSettings, MessageLimits } from './http/settings.js'
 import { Ingress } from './ingress.js'
+import { Registrations } from './registrations.js'
 import { Directory } from './tenants/directory.js'
 import { AccessTokenVerifier } from './tenants/tokens.js'
 
@@ -86,7 +88,11 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
       {
         ...shared,
         keyring,
-        accessTokens: await AccessTokenVerifier.create(keyring, settings.auth),
+        registrations: new Registrations({ ...shared, registrationKey, limits: settings.devices }),
+        accessTokens: await AccessTokenVerifier.create(keyring, {
+          ...settings.auth,
+          issuer: tokenIssuersOf(settings.http, settings.auth),
+        }),
         readStatus,
         cancel,
         readCounters,

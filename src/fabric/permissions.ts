@@ -15,6 +15,7 @@ import {
   ingressSubject,
   messagesStream,
   parkedStream,
+  REGISTRATIONS_STREAM,
   SETTLE_SUBJECT,
 } from '../../protocol/subjects.js'
 import { inboxPrefixOf } from './nats.js'
@@ -92,22 +93,27 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
     case 'unrestricted':
       return { publish: ['>'], subscribe: ['>'] }
     case 'admin':
-      return { publish: ['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>'], subscribe: [inbox] }
+      return {
+        // A worker is told when what it remembers of a device was changed.
+        publish: ['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>', 'audit.*', 'ctl.*.*'],
+        subscribe: [inbox],
+      }
   }
 }
 
 function corePublishes(split: number): string[] {
   return [
-    ...['msg.>', 'parked.>', 'event.>', 'expiry.>', 'broadcast.>', 'push.dead.*', '$KV.>'],
+    ...['msg.>', 'parked.>', 'event.>', 'expiry.>', 'broadcast.>', 'push.dead.*', '$KV.>', 'audit.*', 'reg.>'],
     ...['tx.*.*', 'ctl.*.*'],
     // Answers to device and settle requests. Not allow_responses: the server would remember each delivered record.
     '_INBOX.>',
     ...['$JS.ACK.>', '$JS.FC.>'],
     ...['CREATE', 'UPDATE', 'INFO', 'MSG.GET'].map((verb) => `$JS.API.STREAM.${verb}.*`),
     `$JS.API.STREAM.PURGE.${EXPIRY_STREAM}`,
-    ...[...family(messagesStream, split), ...family(parkedStream, split), EXPIRY_STREAM, INGRESS_STREAM].map(
-      (stream) => `$JS.API.STREAM.MSG.DELETE.${stream}`,
-    ),
+    ...[
+      ...[...family(messagesStream, split), ...family(parkedStream, split)],
+      ...[EXPIRY_STREAM, INGRESS_STREAM, REGISTRATIONS_STREAM],
+    ].map((stream) => `$JS.API.STREAM.MSG.DELETE.${stream}`),
     '$JS.API.DIRECT.GET.>',
     '$JS.API.CONSUMER.CREATE.*',
     '$JS.API.CONSUMER.DURABLE.CREATE.*.*',

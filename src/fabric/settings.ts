@@ -49,7 +49,9 @@ export const StoreSettings = Type.Object({
   ingressBytesMax: whole(256 * MIB, 'Size of INGRESS, what NATS publishers send.'),
   deadLettersBytesMax: whole(64 * MIB, 'Size of DEAD_LETTERS; the oldest give way.'),
   deadLettersAgeMs: whole(7 * DAY_MS, 'How long invalid messages of NATS publishers are kept.'),
-  tableBytesMax: whole(512 * MIB, 'Size of each table of devices and sessions.'),
+  auditBytesMax: whole(64 * MIB, 'Size of AUDIT, what was done to projects; the oldest give way.'),
+  auditAgeMs: whole(400 * DAY_MS, 'How long it is kept who changed what.'),
+  tableBytesMax: whole(512 * MIB, 'Size of each table of devices and sessions, and of the list of registrations.'),
   smallTableBytesMax: whole(64 * MIB, 'Size of each other table.'),
 })
 export type StoreSettings = Static<typeof StoreSettings>

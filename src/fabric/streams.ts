@@ -1,5 +1,6 @@
 /** Every stream and bucket of protocol/subjects.ts, as it should be on the server, and the way to get it there. */
 import {
+  AUDIT_STREAM,
   BROADCAST_STREAM,
   Bucket,
   DEAD_LETTERS_STREAM,
@@ -8,6 +9,7 @@ import {
   INGRESS_STREAM,
   messagesStream,
   parkedStream,
+  REGISTRATIONS_STREAM,
   splitFilters,
 } from '../../protocol/subjects.js'
 import { type ApiError, fabricErrorOf, textOf } from './api.js'
@@ -33,6 +35,11 @@ export interface StreamDefinition {
 /** EVENTS, PARKED and the rest append by compare-and-set: only a short memory of message ids is needed, and it costs. */
 const SHORT_WINDOW_MS = 1_000
 const API_TIMEOUT_MS = 10_000
+/**
+ * Longer than any client assertion is good: ten minutes at most, and a minute of difference between clocks at each end.
+ * What is gone from the bucket by then is refused as expired.
+ */
+const ASSERTIONS_AGE_MS = 15 * 60_000
 /** Buckets with an entry for each device. */
 const LARGE_BUCKETS = new Set<string>([Bucket.DEVICES, Bucket.SESSIONS])
 const NAME_IN_USE = 10058
@@ -95,6 +102,21 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
       ageMs: store.deadLettersAgeMs,
       whenFull: 'giveWay',
     },
+    {
+      ...base,
+      name: AUDIT_STREAM,
+      subjects: ['audit.*'],
+      bytesMax: store.auditBytesMax,
+      ageMs: store.auditAgeMs,
+      whenFull: 'giveWay',
+    },
+    {
+      ...base,
+      name: REGISTRATIONS_STREAM,
+      subjects: ['reg.>'],
+      bytesMax: store.tableBytesMax,
+      perSubjectMax: 1,
+    },
   )
   for (const name of Object.values(Bucket)) {
     streams.push({
@@ -102,6 +124,7 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
       name: `KV_${name}`,
       subjects: [`$KV.${name}.>`],
       bytesMax: LARGE_BUCKETS.has(name) ? store.tableBytesMax : store.smallTableBytesMax,
+      ageMs: name === Bucket.ASSERTIONS ? ASSERTIONS_AGE_MS : 0,
       perSubjectMax: 1,
       bucket: true,
     })

@@ -16,6 +16,10 @@ export interface Added {
   addedVersion: number
 }
 
+/** How a registration is reached: by a connection of ours; later by what bridges bring. */
+export const CHANNELS = ['native'] as const
+export type Channel = (typeof CHANNELS)[number]
+
 export interface Registration extends Added {
   /** 1 and up; never used again on this device. */
   number: number
@@ -23,6 +27,7 @@ export interface Registration extends Added {
   application: string
   /** Empty: no user. */
   user: string
+  channel: Channel
   createdAtMs: number
 }
 
@@ -84,12 +89,14 @@ export function encodeDeviceRecord(record: DeviceRecord): Uint8Array {
       r.createdAtMs,
       r.since,
       r.addedVersion,
+      r.channel,
     ]),
     record.topics.map((t) => [t.registration, t.project, t.topic, t.since, t.addedVersion]),
   ])
 }
 
-type RegistrationFields = [number, string, string, string, number, number, number]
+/** The channel came later: a record without it is of the native one. */
+type RegistrationFields = [number, string, string, string, number, number, number, Channel?]
 type TopicFields = [number, string, string, number, number]
 
 export function decodeDeviceRecord(bytes: Uint8Array): DeviceRecord {
@@ -100,15 +107,12 @@ export function decodeDeviceRecord(bytes: Uint8Array): DeviceRecord {
   return {
     version: fields[1] as number,
     nextNumber: fields[2] as number,
-    registrations: registrations.map(([number, project, application, user, createdAtMs, since, addedVersion]) => ({
-      number,
-      project,
-      application,
-      user,
-      createdAtMs,
-      since,
-      addedVersion,
-    })),
+    registrations: registrations.map(
+      ([number, project, application, user, createdAtMs, since, addedVersion, channel = 'native']) => ({
+        ...{ number, project, application, user, channel },
+        ...{ createdAtMs, since, addedVersion },
+      }),
+    ),
     topics: topics.map(([registration, project, topic, since, addedVersion]) => ({
       registration,
       project,

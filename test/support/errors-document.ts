@@ -1,5 +1,6 @@
 /** docs/errors.md as the registry says it: a test compares the two. */
 import { type ErrorKind, Errors } from '../../protocol/errors.js'
+import { OAuthErrors } from '../../protocol/oauth-errors.js'
 
 const OWNERS = { caller: 'the caller', peer: 'the other side', us: 'the service' } as const
 const MOVES = { fix: 'fix the request', retry: 'try again later', give_up: 'do not try again' } as const
@@ -25,8 +26,22 @@ This table is made from \`protocol/errors.ts\`.
 | code | HTTP | whose | what to do | meaning |
 | --- | --- | --- | --- | --- |`
 
+const oauthIntro = `
+## The token endpoint
+
+Its errors are those of OAuth 2.0 (RFC 6749, section 5.2), as OAuth clients expect them:
+
+    {"error": "invalid_client", "error_description": "the assertion was used before"}
+
+What is wrong with a body is \`invalid_request\` with the status that fits (408, 413, 415). This table is made from
+\`protocol/oauth-errors.ts\`.
+
+| code | HTTP | whose | what to do | meaning |
+| --- | --- | --- | --- | --- |`
+
 export function errorsDocument(): string {
-  return `${[intro, ...Object.entries<ErrorKind>(Errors).map(row)].join('\n')}\n`
+  const rows = (registry: Record<string, ErrorKind>) => Object.entries(registry).map(row)
+  return `${[intro, ...rows(Errors), oauthIntro, ...rows(OAuthErrors)].join('\n')}\n`
 }
 
 function row([code, { http, owner, next, meaning }]: [string, ErrorKind]): string {

@@ -6,7 +6,9 @@ import { type Clock, systemClock } from '../../src/clock.js'
 import { DeviceService } from '../../src/core/devices.js'
 import { createGateway, type Gateway } from '../../src/core/http/gateway.js'
 import type { AcceptCommand, Accepted, MessageStatus } from '../../src/core/http/ports.js'
+import { publicUrlOf, tokenIssuersOf } from '../../src/core/http/public-url.js'
 import { AuthSettings, DeviceLimits, HttpSettings, MessageLimits } from '../../src/core/http/settings.js'
+import { Registrations } from '../../src/core/registrations.js'
 import { createApplication, createProject, mintToken, openTenants, type Tenants } from '../../src/core/tenants/admin.js'
 import { Directory } from '../../src/core/tenants/directory.js'
 import type { PrivateServiceKey } from '../../src/core/tenants/service-keys.js'
@@ -42,11 +44,17 @@ export interface TestFace {
   project: string
   application: string
   serviceKey: PrivateServiceKey
+  clientId: string
   token: string
+  /** What the gateway believes itself to be reached at. */
+  publicUrl: string
+  /** The same service at another core: its own connection, directory and gateway. */
+  another(): Promise<TestFace>
 }
 
 export interface FaceOptions {
   http?: Partial<HttpSettings>
+  auth?: Partial<AuthSettings>
   devices?: Partial<DeviceLimits>
   requestTimeoutMs?: number
   log?: Logger
@@ -60,62 +68,74 @@ export async function startFace(t: Test, options: FaceOptions = {}): Promise<Tes
   const log = options.log ?? silentLogger
   const tenants = openTenants(await nats.fabricAs('admin'), clock)
   const keyring = Keyring.generate(clock.now())
-  const auth = Value.Default(AuthSettings, {}) as AuthSettings
+  const auth = { ...(Value.Default(AuthSettings, {}) as AuthSettings), ...options.auth }
+  const http = { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0, ...options.http }
   const limits = Value.Default(MessageLimits, {}) as MessageLimits
-  const directory = await Directory.start(fabric, log)
-  t.teardown(() => directory.stop())
-
-  const { serviceKey } = await createProject(tenants, { id: PUBLISHER_PROJECT, alg: 'ES256' })
+  const { project, serviceKey } = await createProject(tenants, { id: PUBLISHER_PROJECT, alg: 'ES256' })
   const { id: application } = await createApplication(tenants, PUBLISHER_PROJECT)
   const { token } = await mintToken(tenants, keyring, auth, PUBLISHER_PROJECT)
   const registrationKeys = new Map(keyring.macKeys('registration').map((key) => [key.kid, key]))
   const core = fakeCore(clock)
-  const gateway = createGateway(
-    {
-      fabric,
-      directory,
-      keyring,
-      accessTokens: await AccessTokenVerifier.create(keyring, auth),
-      registrationKeys,
-      accept: (command) => core.accept(command),
-      readStatus: async (id) => core.statuses.get(id) ?? null,
-      cancel: (project, id) => core.cancel(project, id),
-      readCounters: async () => [
-        { application, day: '2025-01-01', counts: { accepted: 3, delivered: 2, pending: 1 } },
-        { application, day: '2025-01-02', counts: { accepted: 1, delivered: 1 } },
-      ],
-      listMessages: async (_project, { before, limit }) =>
-        [...core.statuses.values()]
-          .filter(({ id }) => before === null || id < before)
-          .sort((a, b) => (a.id < b.id ? 1 : -1))
-          .slice(0, limit),
-      streams: [BROADCAST_STREAM, INGRESS_STREAM],
-      auth,
-      limits,
-      clock,
-      log,
-    },
-    { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0, ...options.http },
-  )
-  t.teardown(() => gateway.stop())
+  const deviceLimits = { ...(Value.Default(DeviceLimits, {}) as DeviceLimits), ...options.devices }
+  const accessTokens = await AccessTokenVerifier.create(keyring, { ...auth, issuer: tokenIssuersOf(http, auth) })
+  const gatewayOf = (fabric: Fabric, directory: Directory) =>
+    createGateway(
+      {
+        fabric,
+        directory,
+        keyring,
+        registrations: new Registrations({
+          ...{ fabric, directory, registrationKeys, clock, log },
+          registrationKey: keyring.macKey('registration'),
+          limits: deviceLimits,
+        }),
+        accessTokens,
+        registrationKeys,
+        accept: (command) => core.accept(command),
+        readStatus: async (id) => core.statuses.get(id) ?? null,
+        cancel: (project, id) => core.cancel(project, id),
+        readCounters: async () => [
+          { application, day: '2025-01-01', counts: { accepted: 3, delivered: 2, pending: 1 } },
+          { application, day: '2025-01-02', counts: { accepted: 1, delivered: 1 } },
+        ],
+        listMessages: async (_project, { before, limit }) =>
+          [...core.statuses.values()]
+            .filter(({ id }) => before === null || id < before)
+            .sort((a, b) => (a.id < b.id ? 1 : -1))
+            .slice(0, limit),
+        streams: [BROADCAST_STREAM, INGRESS_STREAM],
+        auth,
+        limits,
+        clock,
+        log,
+      },
+      http,
+    )
+  const startGateway = async (fabric: Fabric) => {
+    const directory = await Directory.start(fabric, log)
+    t.teardown(() => directory.stop())
+    const gateway = gatewayOf(fabric, directory)
+    t.teardown(() => gateway.stop())
+    return { fabric, directory, gateway }
+  }
+  const first = await startGateway(fabric)
+  const { directory } = first
   const devices = new DeviceService({
     fabric,
     directory,
     registrationKey: keyring.macKey('registration'),
-    limits: { ...(Value.Default(DeviceLimits, {}) as DeviceLimits), ...options.devices },
+    limits: deviceLimits,
     clock,
     log,
   })
   devices.start()
   t.teardown(() => devices.stop())
-  return {
+  const face: TestFace = {
+    ...first,
     nats,
-    fabric,
     tenants,
-    directory,
     keyring,
     registrationKeys,
-    gateway,
     devices,
     core,
     clock,
@@ -125,8 +145,12 @@ export async function startFace(t: Test, options: FaceOptions = {}): Promise<Tes
     project: PUBLISHER_PROJECT,
     application,
     serviceKey,
+    clientId: project.serviceAccount.clientId,
     token,
+    publicUrl: publicUrlOf(http),
+    another: async () => ({ ...face, ...(await startGateway(await nats.fabricAs('core', 'other'))) }),
   }
+  return face
 }
 
 function fakeCore(clock: Clock): FakeCore {

@@ -56,6 +56,7 @@ const SMALL = {
   expiryBytesMax: 64 * MIB,
   ingressBytesMax: 64 * MIB,
   deadLettersBytesMax: 16 * MIB,
+  auditBytesMax: 16 * MIB,
   tableBytesMax: 64 * MIB,
   smallTableBytesMax: 16 * MIB,
 }

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { type DeviceRecord, decodeDeviceRecord, encodeDeviceRecord, groupsOf } from '../../src/store/devices.js'
 
-const registration = { project: 'acme', application: 'app_a', user: '', createdAtMs: 1 }
+const registration = { project: 'acme', application: 'app_a', user: '', channel: 'native' as const, createdAtMs: 1 }
 const record: DeviceRecord = {
   version: 6,
   nextNumber: 5,

@@ -52,7 +52,7 @@ export function readJson(kind: 'one' | 'batch') {
 }
 
 /** What is too large is not kept, but still taken off the socket: a sender hears its answer only if it could send. */
-function readBytes(call: HttpCall<BaseFace>, bytesMax: number): Promise<Buffer> {
+export function readBytes(call: HttpCall<BaseFace>, bytesMax: number): Promise<Buffer> {
   const { raw, headers } = call.request
   const tooLarge = () => new CodedError('payload_too_large', `the body may have ${bytesMax} bytes`, { bytesMax })
   const announced = Number(headers['content-length'])
@@ -85,6 +85,18 @@ const JSON_TYPE = /^application\/(?:[a-z0-9.+-]+\+)?json$/i
 
 /** A sender that names no type, as simple clients do, means JSON. */
 function checkMediaType(headers: IncomingHttpHeaders): void {
+  const type = mediaTypeOf(headers)
+  if (type === null || !isJson(type)) {
+    throw new CodedError('unsupported_media_type', 'the body must be application/json in UTF-8', {
+      header: 'content-type',
+    })
+  }
+}
+
+export const isJson = (type: string) => JSON_TYPE.test(type)
+
+/** Without parameters; null where the text is not in UTF-8. Throws CodedError where the body is compressed. */
+export function mediaTypeOf(headers: IncomingHttpHeaders): string | null {
   const encoding = headers['content-encoding'] ?? 'identity'
   if (encoding.toLowerCase() !== 'identity') {
     throw new CodedError('unsupported_media_type', 'the body must not be compressed', { header: 'content-encoding' })
@@ -95,11 +107,7 @@ function checkMediaType(headers: IncomingHttpHeaders): void {
       .find((p) => /^charset=/i.test(p))
       ?.slice('charset='.length)
       .replaceAll('"', '') ?? 'utf-8'
-  if (!JSON_TYPE.test(type) || !/^utf-?8$/i.test(charset)) {
-    throw new CodedError('unsupported_media_type', 'the body must be application/json in UTF-8', {
-      header: 'content-type',
-    })
-  }
+  return /^utf-?8$/i.test(charset) ? type : null
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })

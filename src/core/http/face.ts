@@ -4,6 +4,7 @@ import type { Clock } from '../../clock.js'
 import type { Fabric } from '../../fabric/fabric.js'
 import type { Keyring, MacKey } from '../../keyring.js'
 import type { ProjectRecord } from '../../store/tenants.js'
+import type { Registrations } from '../registrations.js'
 import type { Directory } from '../tenants/directory.js'
 import type { AccessTokenVerifier, Caller, ScopeName } from '../tenants/tokens.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './ports.js'
@@ -26,6 +27,11 @@ export interface Face extends BaseFace {
   auth: AuthSettings
   limits: MessageLimits
   clock: Clock
+  /** Where app servers reach the API, without a slash at the end. */
+  publicUrl: () => string
+  /** `iss` of the access tokens that this core signs. */
+  tokenIssuer: string
+  registrations: Registrations
 }
 
 export type Call = HttpCall<Face>
@@ -47,7 +53,10 @@ export function authenticate(scope: ScopeName) {
     if (caller.project !== paramOf(call, 'project')) throw new CodedError('forbidden')
     const project = await face.directory.project(caller.project)
     if (!project) throw new CodedError('unknown_project')
-    if (caller.clientId !== project.serviceAccount.clientId) throw new CodedError('forbidden')
+    const { clientId, keys } = project.serviceAccount
+    if (caller.clientId !== clientId) throw new CodedError('forbidden')
+    // Who removes a key that was stolen ends the tokens that the thief has with it.
+    if (caller.keyId !== '' && !keys.some(({ kid }) => kid === caller.keyId)) throw new CodedError('bad_token')
     if (!caller.scopes.has(scope)) throw new CodedError('forbidden', `the token lacks the scope ${scope}`, { scope })
     return { ...call, caller, project }
   }

@@ -4,18 +4,43 @@ import { enrolRoutes } from './enrol.js'
 import type { Face } from './face.js'
 import { healthRoutes } from './health.js'
 import { messageRoutes } from './messages.js'
+import { discoveryRoutes } from './oauth/discovery.js'
+import { tokenRoutes } from './oauth/token.js'
 import { projectRoutes } from './projects.js'
+import { publicUrlOf, tokenIssuersOf } from './public-url.js'
+import { registrationRoutes } from './registrations.js'
 import type { Route } from './route.js'
 import { createHttpServer, type HttpServer } from './server.js'
-import type { HttpSettings } from './settings.js'
+import type { AuthSettings, HttpSettings } from './settings.js'
+import { topicRoutes } from './topics.js'
 
 export type Gateway = HttpServer
 
 /** Everything that is served, in the order of the document. */
-export function routes(): Route<Face>[] {
-  return [...projectRoutes, ...messageRoutes, ...enrolRoutes, ...healthRoutes()]
+export function routes(auth: AuthSettings): Route<Face>[] {
+  return [
+    ...[...tokenRoutes(auth), ...discoveryRoutes],
+    ...[...projectRoutes, ...messageRoutes, ...registrationRoutes, ...topicRoutes],
+    ...[...enrolRoutes, ...healthRoutes()],
+  ]
 }
 
-export function createGateway(parts: Omit<Face, 'bodies'>, settings: HttpSettings): Gateway {
-  return createHttpServer({ ...parts, bodies: new Bodies(settings) }, routes(), settings)
+export function createGateway(
+  parts: Omit<Face, 'bodies' | 'publicUrl' | 'tokenIssuer'>,
+  settings: HttpSettings,
+): Gateway {
+  let { port } = settings
+  const face: Face = {
+    ...parts,
+    bodies: new Bodies(settings),
+    publicUrl: () => publicUrlOf({ ...settings, port }),
+    tokenIssuer: tokenIssuersOf(settings, parts.auth)[0] ?? parts.auth.issuer,
+  }
+  const server = createHttpServer(face, routes(parts.auth), settings)
+  const listen = async () => {
+    const address = await server.listen()
+    port = address.port
+    return address
+  }
+  return { ...server, listen }
 }

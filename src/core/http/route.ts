@@ -32,6 +32,8 @@ export interface Operation {
   /** Headers that mean something here, in lower case. */
   headers?: TObject
   body?: TSchema
+  /** The token endpoint: takes forms too, and writes its errors as OAuth does. */
+  oauth?: boolean
   /** By status, the good ones. */
   answers: Record<number, { description: string; body: TSchema }>
   /** Those that this operation has beside the ones that every operation has. */

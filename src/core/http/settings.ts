@@ -8,6 +8,12 @@ export const HttpSettings = Type.Object(
   {
     host: Type.String({ default: '127.0.0.1', description: 'Address the HTTP API listens on.' }),
     port: Type.Integer({ default: 8080, minimum: 0, maximum: 65535, description: 'Port; 0: any free one.' }),
+    publicUrl: Type.String({
+      default: '',
+      pattern: '^(https?://[^\\s?#]+)?$',
+      description:
+        'Where app servers reach the API, such as https://push.example.com: stands in settings files, discovery documents and tokens. Default: where it listens.',
+    }),
     bodyBytesMax: Type.Integer({
       default: 512 * 1024,
       minimum: 1024,
@@ -55,9 +61,21 @@ export const AuthSettings = Type.Object(
     audience: Type.String({
       default: 'borealis-push',
       minLength: 1,
-      description: 'What access tokens are for: their `aud`.',
+      description: 'What access tokens are for: their `aud`. Several are separated by spaces.',
     }),
     accessTokenSeconds: Type.Integer({ default: 3_600, minimum: 60, description: 'Lifetime of an access token.' }),
+    assertionSecondsMax: Type.Integer({
+      default: 300,
+      minimum: 10,
+      maximum: 600,
+      description: 'Longest lifetime of a client assertion, from its `iat` to its `exp`.',
+    }),
+    tokenRequestsPerSecond: Type.Integer({
+      default: 10,
+      minimum: 1,
+      description: 'Requests to the token endpoint from one address; more are answered 429.',
+    }),
+    tokenRequestsBurst: Type.Integer({ default: 50, minimum: 1, description: 'So many of them may come at once.' }),
     deviceTokenDays: Type.Integer({ default: 365, minimum: 1, description: 'Lifetime of a device token.' }),
     transportUrl: Type.String({
       default: 'ws://127.0.0.1:7700/v1/device',

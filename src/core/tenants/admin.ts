@@ -9,14 +9,17 @@ import { DEVICE_ID } from '../../device-token.js'
 import type { Fabric, Table } from '../../fabric/fabric.js'
 import type { Keyring } from '../../keyring.js'
 import { DeviceStore } from '../../store/devices.js'
+import { RegistrationIndex } from '../../store/registrations.js'
 import {
   type ApplicationRecord,
   type FleetRecord,
   PROJECT_ID,
+  type ProjectLimits,
   type ProjectRecord,
   RecordTable,
   type ServiceKey,
 } from '../../store/tenants.js'
+import { DeviceNotices } from '../device-notices.js'
 import type { AuthSettings } from '../http/settings.js'
 import { newEnrolmentKey } from './enrolment.js'
 import { randomId } from './ids.js'
@@ -31,6 +34,8 @@ export interface Tenants {
   fleets: RecordTable<FleetRecord>
   devices: DeviceStore
   revoked: Table
+  index: RegistrationIndex
+  notices: DeviceNotices
   clock: Clock
 }
 
@@ -41,18 +46,23 @@ export function openTenants(fabric: Fabric, clock: Clock): Tenants {
     fleets: new RecordTable(fabric.table(Bucket.FLEETS), 'fleet'),
     devices: new DeviceStore(fabric.table(Bucket.DEVICES)),
     revoked: fabric.table(Bucket.REVOKED),
+    index: new RegistrationIndex(fabric),
+    notices: new DeviceNotices(fabric, clock),
     clock,
   }
 }
 
 const NAME_CHARACTERS_MAX = 128
+const KEYS_MAX = 8
+
+export const newProjectId = () => randomId('', 20)
 
 /** The private key of its service account is in the answer and nowhere else. Throws CodedError `invalid_request`. */
 export async function createProject(
   tenants: Tenants,
   options: { id?: string; name?: string; alg?: ServiceKey['alg'] } = {},
 ): Promise<{ project: ProjectRecord; serviceKey: PrivateServiceKey }> {
-  const id = options.id ?? randomId('', 20)
+  const id = options.id ?? newProjectId()
   if (!PROJECT_ID.test(id)) throw new CodedError('invalid_request', 'a project id has 1 to 64 of A-Z a-z 0-9 _ -')
   const nowMs = tenants.clock.now()
   const key = generateServiceKey(options.alg ?? 'RS256', nowMs)
@@ -61,7 +71,7 @@ export async function createProject(
     id,
     name: checkName(options.name ?? id),
     isActive: true,
-    serviceAccount: { clientId: randomId('client_', 20), keys: [key.stored] },
+    serviceAccount: { clientId: `${randomId('client_', 20)}.${id}`, keys: [key.stored] },
     createdAtMs: nowMs,
     updatedAtMs: nowMs,
   }
@@ -81,6 +91,17 @@ export function setProjectActive(tenants: Tenants, id: string, isActive: boolean
   return changeProject(tenants, id, (project) => ({ ...project, isActive }))
 }
 
+/** What is not named stays; null means the service's default again. Throws CodedError `invalid_request`. */
+export function setLimits(tenants: Tenants, id: string, limits: ProjectLimits): Promise<ProjectRecord> {
+  const { messagesPerSecond } = limits
+  if (messagesPerSecond != null && !(Number.isInteger(messagesPerSecond) && messagesPerSecond > 0)) {
+    throw new CodedError('invalid_request', 'messagesPerSecond must be a whole number above 0, or null', {
+      field: 'messagesPerSecond',
+    })
+  }
+  return changeProject(tenants, id, (project) => ({ ...project, limits: { ...project.limits, ...limits } }))
+}
+
 /** Another key beside those there are, so that keys can be changed without a gap. */
 export async function addServiceKey(
   tenants: Tenants,
@@ -88,16 +109,22 @@ export async function addServiceKey(
   alg: ServiceKey['alg'] = 'RS256',
 ): Promise<PrivateServiceKey> {
   const key = generateServiceKey(alg, tenants.clock.now())
-  await changeProject(tenants, id, (project) => withKeys(project, [...project.serviceAccount.keys, key.stored]))
+  await changeProject(tenants, id, (project) => {
+    const { keys } = project.serviceAccount
+    if (keys.length >= KEYS_MAX) throw new CodedError('invalid_request', `a project has at most ${KEYS_MAX} keys`)
+    return withKeys(project, [...keys, key.stored])
+  })
   return key.private
 }
 
+/** What it signed is refused, and so is every access token that was asked for with it. */
 export function removeServiceKey(tenants: Tenants, id: string, keyId: string): Promise<ProjectRecord> {
   return changeProject(tenants, id, (project) => {
     const keys = project.serviceAccount.keys.filter((key) => key.kid !== keyId)
     if (keys.length === project.serviceAccount.keys.length) {
       throw new CodedError('invalid_request', `project ${id} has no key ${keyId}`)
     }
+    if (keys.length === 0) throw new CodedError('invalid_request', 'the last key stays: add another one first')
     return withKeys(project, keys)
   })
 }
@@ -167,10 +194,11 @@ export async function revokeDevice(tenants: Tenants, device: string): Promise<vo
   await revokeDeviceKey(tenants.revoked, device, tenants.clock.now())
 }
 
-/** Senders are told `revoked_registration`; when the app registers again it gets a new registrationId. */
+/** Senders are told `revoked_registration`, and a live session leaves the groups of it; when the app registers again it gets a new registrationId. */
 export async function revokeRegistration(tenants: Tenants, device: string, registration: number): Promise<void> {
   if (!DEVICE_ID.test(device)) throw new CodedError('invalid_request', 'a device id is dev_ and 20 of a-z 0-9')
-  await endRegistration(tenants.devices, tenants.revoked, { device, registration, nowMs: tenants.clock.now() })
+  await endRegistration(tenants, { device, registration, nowMs: tenants.clock.now() })
+  await tenants.notices.changed(device)
 }
 
 async function changeProject(
@@ -189,9 +217,9 @@ function withKeys(project: ProjectRecord, keys: ServiceKey[]): ProjectRecord {
   return { ...project, serviceAccount: { ...project.serviceAccount, keys } }
 }
 
-function checkName(name: string): string {
+export function checkName(name: string): string {
   if (name === '' || name.length > NAME_CHARACTERS_MAX) {
-    throw new CodedError('invalid_request', `a name has 1 to ${NAME_CHARACTERS_MAX} characters`)
+    throw new CodedError('invalid_request', `a name has 1 to ${NAME_CHARACTERS_MAX} characters`, { field: 'name' })
   }
   return name
 }

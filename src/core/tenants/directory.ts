@@ -50,6 +50,12 @@ export class Directory {
     return this.projects.find(id)
   }
 
+  /** Whose service account this is. A client id ends in its project, so that no list has to be searched. */
+  async projectOfClient(clientId: string): Promise<ProjectRecord | null> {
+    const project = await this.projects.find(clientId.slice(clientId.indexOf('.') + 1))
+    return project?.serviceAccount.clientId === clientId ? project : null
+  }
+
   application(id: string): Promise<ApplicationRecord | null> {
     return this.applications.find(id)
   }

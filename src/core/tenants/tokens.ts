@@ -15,27 +15,37 @@ export const USER_TOKEN_TYP = 'borealis-user+jwt'
 export const Scope = {
   /** Send, look at and cancel messages. */
   MESSAGE_UPDATE: 'message:update',
-  /** Look at the project and its counters. */
+  /** Look at the project, its registrations and its counters. */
   PROJECT_READ: 'project:read',
 } as const
 export type ScopeName = (typeof Scope)[keyof typeof Scope]
 
+/** Clients of ANS ask for these too; they are granted, and mean nothing here: there is no identity and no refresh token. */
+const SCOPES_OF_ANS = ['openid', 'offline'] as const
+
+/** Every scope that may be asked for, as settings files list them. */
+export const SCOPES_OF_SETTINGS = [...SCOPES_OF_ANS, ...Object.values(Scope)].join(' ')
+
 /** Clocks of servers may differ by so much. */
-const SKEW_SECONDS = 60
+export const SKEW_SECONDS = 60
 
 /** Whom an access token speaks for. */
 export interface Caller {
   project: string
   clientId: string
   scopes: ReadonlySet<string>
+  /** The key of the service account with which it was asked for; empty: none, it was minted by an operator. */
+  keyId: string
   expiresAtMs: number
 }
 
 export interface AccessTokenRequest {
   issuer: string
+  /** Several are separated by spaces. */
   audience: string
   project: string
   clientId: string
+  keyId?: string
   scopes: readonly string[]
   tokenId: string
   nowMs: number
@@ -53,16 +63,36 @@ export async function mintAccessToken(
     client_id: request.clientId,
     project: request.project,
     scope: request.scopes.join(' '),
+    ...(request.keyId === undefined ? {} : { key_id: request.keyId }),
   })
     .setProtectedHeader({ alg: 'ES256', typ: ACCESS_TOKEN_TYP, kid: key.kid })
     .setIssuer(request.issuer)
-    .setAudience(request.audience)
+    .setAudience(audienceClaim(request.audience))
     .setSubject(request.clientId)
     .setJti(request.tokenId)
     .setIssuedAt(issuedAt)
     .setExpirationTime(expiresAt)
     .sign(await importJWK(key.privateJwk, 'ES256'))
   return { token, expiresAtMs: expiresAt * 1000 }
+}
+
+/** One as a string, as most have it; several as a list. */
+function audienceClaim(text: string): string | string[] {
+  const audiences = words(text)
+  return audiences.length > 1 ? audiences : text
+}
+
+/** Values separated by spaces, as OAuth has them. */
+export function words(text: string): string[] {
+  return text.split(' ').filter(Boolean)
+}
+
+export interface VerifierOptions {
+  /** Any of them. */
+  issuer: string | string[]
+  /** Any of them, separated by spaces. */
+  audience: string
+  verifiedTokensMax: number
 }
 
 /** Checks access tokens offline. Remembers a bounded number that were good, so that a sender's token is verified once. */
@@ -72,13 +102,10 @@ export class AccessTokenVerifier {
 
   private constructor(
     private readonly keys: ReadonlyMap<string, Awaited<ReturnType<typeof importJWK>>>,
-    private readonly options: { issuer: string; audience: string; verifiedTokensMax: number },
+    private readonly options: VerifierOptions,
   ) {}
 
-  static async create(
-    keyring: Keyring,
-    options: { issuer: string; audience: string; verifiedTokensMax: number },
-  ): Promise<AccessTokenVerifier> {
+  static async create(keyring: Keyring, options: VerifierOptions): Promise<AccessTokenVerifier> {
     const keys = await Promise.all(
       keyring
         .publicKeys('accessToken')
@@ -116,7 +143,7 @@ export class AccessTokenVerifier {
         algorithms: ['ES256'],
         typ: ACCESS_TOKEN_TYP,
         issuer: this.options.issuer,
-        audience: this.options.audience,
+        audience: words(this.options.audience),
         currentDate: new Date(nowMs),
         clockTolerance: SKEW_SECONDS,
         requiredClaims: ['exp', 'client_id', 'project', 'scope'],
@@ -125,11 +152,12 @@ export class AccessTokenVerifier {
     } catch (error) {
       throw new CodedError(error instanceof errors.JWTExpired ? 'token_expired' : 'bad_token')
     }
-    const { client_id: clientId, project, scope, exp } = claims
+    const { client_id: clientId, project, scope, exp, key_id: keyId = '' } = claims
     if (typeof clientId !== 'string' || typeof project !== 'string' || typeof scope !== 'string' || !exp) {
       throw new CodedError('bad_token')
     }
-    return { clientId, project, scopes: new Set(scope.split(' ')), expiresAtMs: exp * 1000 }
+    if (typeof keyId !== 'string') throw new CodedError('bad_token')
+    return { clientId, project, keyId, scopes: new Set(scope.split(' ')), expiresAtMs: exp * 1000 }
   }
 }
 

@@ -54,6 +54,8 @@ interface Wait {
 export class Groups {
   readonly log: GroupLog
   private readonly underWay = new Map<Session, UnderWay>()
+  /** Told to look again before they were welcomed: what their handshake reads may be older than the change. */
+  private readonly early = new WeakSet<Session>()
   private readonly limiter: Limiter
   private waiting: { sequence: number; wait: Wait }[] = []
   private readonly followers: FollowerWorld
@@ -93,6 +95,11 @@ export class Groups {
 
   /** After WELCOME: from the device's cursor to live. In the same turn where memory has all it missed. */
   follow(session: Session, record: DeviceRecord, cursor: Cursor | null): void {
+    this.followFrom(session, record, cursor)
+    if (this.early.delete(session)) this.refresh(session)
+  }
+
+  private followFrom(session: Session, record: DeviceRecord, cursor: Cursor | null): void {
     const groups = groupsOf(record)
     const furthest = Math.max(cursor?.sequence ?? 0, ...groups.map(({ since }) => since))
     if (furthest <= this.log.at) {
@@ -129,7 +136,7 @@ export class Groups {
     if (underWay) underWay.again = true
     else if (session.state === 'behind' || session.state === 'live') {
       void this.whileUnderWay(session, (own) => this.followChanges(session, own))
-    }
+    } else if (session.state !== 'closed') this.early.add(session)
   }
 
   /** Some of what was kept for its socket went out. */

@@ -1,0 +1,104 @@
+/** The token endpoint as app servers see it: a stock OAuth client, and assertions made by hand that are wrong. */
+import { randomUUID } from 'node:crypto'
+import { importPKCS8, SignJWT } from 'jose'
+import * as oauth from 'oauth4webapi'
+import type { PrivateServiceKey } from '../../src/core/tenants/service-keys.js'
+import { TOKEN_PATH } from '../../src/core/tenants/settings-file.js'
+import type { TestFace } from './face.js'
+
+export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
+const http = { [oauth.allowInsecureRequests]: true }
+
+export interface StockClient {
+  issuer: string
+  clientId: string
+  keyId: string
+  /** PKCS #8, PEM. */
+  privateKey: string
+  alg: 'RS256' | 'ES256'
+}
+
+/** What discovery tells, then a token: nothing of ours is used on the way. Throws what oauth4webapi throws. */
+export async function stockToken(
+  client: StockClient,
+  parameters: Record<string, string>,
+  algorithm: 'oauth2' | 'oidc' = 'oauth2',
+): Promise<oauth.TokenEndpointResponse> {
+  const as = await discovered(client.issuer, algorithm)
+  const key = await importPKCS8(client.privateKey, client.alg)
+  const auth = oauth.PrivateKeyJwt({ key, kid: client.keyId })
+  const it = { client_id: client.clientId }
+  const response = await oauth.clientCredentialsGrantRequest(as, it, auth, parameters, http)
+  return oauth.processClientCredentialsResponse(as, it, response)
+}
+
+export async function discovered(issuer: string, algorithm: 'oauth2' | 'oidc' = 'oauth2') {
+  const url = new URL(issuer)
+  return oauth.processDiscoveryResponse(url, await oauth.discoveryRequest(url, { algorithm, ...http }))
+}
+
+export interface Assertion {
+  header?: Record<string, unknown>
+  /** Over the good ones; undefined leaves a claim out. */
+  claims?: Record<string, unknown>
+  key?: PrivateServiceKey
+}
+
+/** A good one, but for what a test says. */
+export async function assertionOf(face: TestFace, { header, claims, key = face.serviceKey }: Assertion = {}) {
+  const now = Math.floor(face.clock.now() / 1000)
+  const good = {
+    iss: face.clientId,
+    sub: face.clientId,
+    aud: 'borealis-push',
+    iat: now,
+    exp: now + 60,
+    jti: randomUUID(),
+  }
+  const payload = Object.fromEntries(Object.entries({ ...good, ...claims }).filter(([, value]) => value !== undefined))
+  return new SignJWT(payload)
+    .setProtectedHeader({ alg: key.alg, kid: key.keyId, ...header })
+    .sign(await importPKCS8(key.privateKey, key.alg))
+}
+
+export interface TokenAnswer {
+  status: number
+  headers: Record<string, unknown>
+  // biome-ignore lint/suspicious/noExplicitAny: bodies are compared, not trusted
+  body: any
+}
+
+export interface TokenAsk {
+  /** Over the good ones; undefined leaves a parameter out. */
+  parameters?: Record<string, unknown>
+  form?: boolean
+  /** Instead of parameters. */
+  raw?: { type: string; text: string }
+  headers?: Record<string, string>
+  address?: string
+}
+
+export async function askToken(face: TestFace, ask: TokenAsk = {}): Promise<TokenAnswer> {
+  const { parameters = {}, form = false, raw, headers = {}, address = '10.0.0.1' } = ask
+  const assertion = 'client_assertion' in parameters ? '' : await assertionOf(face)
+  const good = {
+    grant_type: 'client_credentials',
+    client_assertion_type: ASSERTION_TYPE,
+    client_assertion: assertion,
+    scope: 'openid offline message:update project:read',
+    audience: 'borealis-push',
+  }
+  const all = Object.entries({ ...good, ...parameters }).filter(([, value]) => value !== undefined)
+  const text = form
+    ? new URLSearchParams(all.map(([name, value]): [string, string] => [name, String(value)])).toString()
+    : JSON.stringify(Object.fromEntries(all))
+  const type = form ? 'application/x-www-form-urlencoded' : 'application/json'
+  const response = await face.gateway.app.inject({
+    method: 'POST',
+    url: TOKEN_PATH,
+    remoteAddress: address,
+    headers: { 'content-type': raw?.type ?? type, ...headers },
+    payload: raw?.text ?? text,
+  })
+  return { status: response.statusCode, headers: response.headers, body: JSON.parse(response.body) }
+}
