@@ -3,12 +3,27 @@
  * through the generated code. A test compares both on the same bytes.
  */
 import protobuf from 'protobufjs/minimal.js'
+import { FrameType } from './frame.js'
 import { borealis } from './generated/frames.js'
 import { toBigint } from './int64.js'
 
 const TAG_PACKED = 0x0a
 const TAG_UNPACKED = 0x09
 const ID_BYTES = 8
+
+/** Length, type, tag and length of the ids: what stands before the id of an ACK of one message. */
+const SOLE_HEAD = [3 + ID_BYTES, FrameType.ACK, TAG_PACKED, ID_BYTES] as const
+
+/**
+ * The id in a WebSocket message that is one ACK of one message in the packed form, which nearly all are that a device
+ * sends; null where it is anything else.
+ */
+export function soleAckId(message: Uint8Array): bigint | null {
+  const [length, type, tag, idsLength] = SOLE_HEAD
+  if (message.length !== length + 1 || message[0] !== length) return null
+  if (message[1] !== type || message[2] !== tag || message[3] !== idsLength) return null
+  return new DataView(message.buffer, message.byteOffset + SOLE_HEAD.length, ID_BYTES).getBigUint64(0, true)
+}
 
 export function decodeAckIds(body: Uint8Array): bigint[] {
   if (body[0] === TAG_PACKED) {

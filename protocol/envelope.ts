@@ -232,9 +232,28 @@ export interface RxBatch {
 }
 
 export function encodeRxBatch(batch: RxBatch): Uint8Array {
-  const fields: unknown[] = [batch.instance, batch.worker]
-  for (const item of batch.items) fields.push(item.id, item.device, item.outcome, item.atMs)
-  return pack(fields)
+  const fields = newRxFields(batch.instance, batch.worker)
+  for (const item of batch.items) addRxItem(fields, item.id, item.device, item.outcome, item.atMs)
+  return encodeRxFields(fields)
+}
+
+/** A batch under construction, flat as it will be written: a worker makes one item for each delivery. */
+export type RxFields = (bigint | string | number)[]
+
+const RX_HEAD_FIELDS = 3
+const RX_ITEM_FIELDS = 4
+
+export function newRxFields(instance: string, worker: string): RxFields {
+  return [ENVELOPE_VERSION, instance, worker]
+}
+
+/** Gives how many items it has now. */
+export function addRxItem(fields: RxFields, id: bigint, device: string, outcome: OutcomeCode, atMs: number): number {
+  return (fields.push(id, device, outcome, atMs) - RX_HEAD_FIELDS) / RX_ITEM_FIELDS
+}
+
+export function encodeRxFields(fields: RxFields): Uint8Array {
+  return packr.pack(fields)
 }
 
 export function decodeRxBatch(bytes: Uint8Array): RxBatch {

@@ -13,7 +13,7 @@ import type { ParkedRef, SessionLimits, SessionSink } from './sink.js'
 import type { Socket } from './socket.js'
 import type { Tombstones } from './tombstones.js'
 import type { Turns } from './turns.js'
-import { rxItem, type Uplink } from './uplink.js'
+import type { Uplink } from './uplink.js'
 
 export interface EffectsParts {
   turns: Turns
@@ -84,12 +84,12 @@ export class Effects implements SessionSink {
 
   outcome(session: Session, router: string, id: bigint, outcome: OutcomeCode): void {
     this.parts.figures.outcomes++
-    this.parts.uplink.outcome(router, rxItem(id, session.device, outcome, this.parts.turns.now.ms))
+    this.parts.uplink.outcome(router, id, session.device, outcome, this.parts.turns.now.ms)
   }
 
   notHere(router: string, id: bigint, device: string): void {
     this.parts.figures.outcomes++
-    this.parts.uplink.outcome(router, rxItem(id, device, Outcome.NOT_HERE, this.parts.turns.now.ms))
+    this.parts.uplink.outcome(router, id, device, Outcome.NOT_HERE, this.parts.turns.now.ms)
   }
 
   settle(session: Session, { message, sequence }: ParkedRef): boolean {

@@ -39,19 +39,13 @@ import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '..
 import type { ParkedEntry } from '../store/parked.js'
 import { type Arrears, type Held, newArrears } from './arrears.js'
 import { gapOf } from './gap.js'
+import { findInFlight, type InFlight, takeInFlight } from './in-flight.js'
 import { isExpired, type Moment } from './moment.js'
 import { deviceRequest, errorFrame, type RequestFrame } from './requests.js'
 import { type ParkedRef, refOf, type SessionSink } from './sink.js'
 import type { Socket } from './socket.js'
 
 export type SessionState = 'claiming' | 'reading' | 'behind' | 'live' | 'closed'
-
-interface InFlight {
-  /** Empty: it was only sent from the parked queue. */
-  router: string
-  /** Records of this message in the parked queue; a message can stand there more than once. */
-  parked: ParkedRef[] | null
-}
 
 /** So many ticks after WINDOW_FULL a session stops waiting for the catch-up that should have come, and asks itself. */
 const RESUME_TICKS = 15
@@ -71,7 +65,7 @@ export class Session {
   /** Frames of this turn that the outbox has not sent yet. */
   outgoing: Uint8Array | Uint8Array[] | null = null
 
-  private inFlight: Map<bigint, InFlight> | null = null
+  private inFlight: InFlight[] | null = null
   private arrears: Arrears | null = newArrears()
   private gap: GapMark | null
   private heardTick: number
@@ -99,25 +93,13 @@ export class Session {
   // ---- from the device ------------------------------------------------------------------------
 
   frame(frame: DeviceFrame | UnknownFrame, now: Moment): void {
-    if (this.state === 'closed') return
-    if (now.tick !== this.heardTick) {
-      this.heardTick = now.tick
-      this.cost = 0
-    }
-    // An ACK pays itself back when something waited for it.
-    this.cost += frame.type === 'ACK' ? ACK_COST : FRAME_COST
-    if (this.cost > this.sink.limits.framesPerSecond * FRAME_COST) {
-      this.sink.close(this, 'rate_limited')
-      return
-    }
-    if (frame.type === 'UNKNOWN') return
-    if (this.state === 'claiming' || this.state === 'reading') {
-      this.sink.close(this, 'unexpected_frame', `${frame.type} before WELCOME`)
-      return
-    }
+    if (!this.mayRead(frame.type, frame.type === 'ACK' ? ACK_COST : FRAME_COST, now)) return
     switch (frame.type) {
+      case 'UNKNOWN':
+        break
       case 'ACK':
-        this.acknowledged(frame.ids, now)
+        for (const id of frame.ids) this.acknowledged(id)
+        if (this.arrears) this.pump(now)
         break
       case 'PING':
         this.sink.send(this, { type: 'PONG' })
@@ -133,16 +115,34 @@ export class Session {
     }
   }
 
-  private acknowledged(ids: bigint[], now: Moment): void {
-    for (const id of ids) {
-      const entry = this.inFlight?.get(id)
-      this.cost += entry ? -ACK_COST : ACK_COST
-      if (!entry) continue
-      this.inFlight?.delete(id)
-      if (entry.router) this.sink.outcome(this, entry.router, id, Outcome.ACKED)
-      if (entry.parked) for (const parked of entry.parked) this.settle(parked)
-    }
+  /** An ACK of one message, as most are: the same as frame(), without the frame. */
+  ack(id: bigint, now: Moment): void {
+    if (!this.mayRead('ACK', ACK_COST, now)) return
+    this.acknowledged(id)
     if (this.arrears) this.pump(now)
+  }
+
+  private mayRead(type: (DeviceFrame | UnknownFrame)['type'], cost: number, now: Moment): boolean {
+    if (this.state === 'closed') return false
+    if (now.tick !== this.heardTick) {
+      this.heardTick = now.tick
+      this.cost = 0
+    }
+    // An ACK pays itself back when something waited for it.
+    this.cost += cost
+    if (this.cost > this.sink.limits.framesPerSecond * FRAME_COST) this.sink.close(this, 'rate_limited')
+    else if ((this.state === 'claiming' || this.state === 'reading') && type !== 'UNKNOWN') {
+      this.sink.close(this, 'unexpected_frame', `${type} before WELCOME`)
+    } else return true
+    return false
+  }
+
+  private acknowledged(id: bigint): void {
+    const entry = takeInFlight(this.inFlight, id)
+    this.cost += entry ? -ACK_COST : ACK_COST
+    if (!entry) return
+    if (entry.router) this.sink.outcome(this, entry.router, id, Outcome.ACKED)
+    if (entry.parked) for (const parked of entry.parked) this.settle(parked)
   }
 
   private ask(frame: RequestFrame): void {
@@ -208,7 +208,7 @@ export class Session {
 
   /** `router` waits for the outcome. Expiry 0: only now, so that being here in time is all it asks. */
   deliver(item: TxItem, router: string, now: Moment): void {
-    const known = this.inFlight?.get(item.id)
+    const known = findInFlight(this.inFlight, item.id)
     if (known) known.router = router
     else if (this.state === 'closed') this.sink.outcome(this, router, item.id, Outcome.NOT_HERE)
     else if (isExpired(item, now)) this.sink.outcome(this, router, item.id, Outcome.EXPIRED)
@@ -244,8 +244,7 @@ export class Session {
         if (this.isAllSent(this.arrears)) this.read(this.arrears)
         return
       // Claiming: the read that follows the claim is still to come.
-      case 'claiming':
-      case 'closed':
+      default:
         return
     }
   }
@@ -258,7 +257,7 @@ export class Session {
       this.sink.close(this, 'idle')
       return
     }
-    if (this.inFlight?.size === 0) this.inFlight = null
+    if (this.inFlight?.length === 0) this.inFlight = null
     const hasWaitedInVain = this.refusedTick > 0 && tick - this.refusedTick > RESUME_TICKS
     if (hasWaitedInVain) this.refusedTick = 0
     if (hasWaitedInVain || this.isUnsettled) this.readAgain()
@@ -270,7 +269,7 @@ export class Session {
     if (this.state === 'closed') return
     this.state = 'closed'
     if (this.inFlight) {
-      for (const [id, { router }] of this.inFlight) if (router) this.sink.outcome(this, router, id, Outcome.CLOSED)
+      for (const { id, router } of this.inFlight) if (router) this.sink.outcome(this, router, id, Outcome.CLOSED)
     }
     this.giveBack(Outcome.CLOSED)
     this.inFlight = null
@@ -280,7 +279,7 @@ export class Session {
 
   /** Messages sent and not acknowledged. */
   get unacknowledged(): number {
-    return this.inFlight?.size ?? 0
+    return this.inFlight?.length ?? 0
   }
 
   // ---- inside ---------------------------------------------------------------------------------
@@ -340,7 +339,7 @@ export class Session {
   /** True where the device has the message already; then its record only waits for the acknowledgement, or for us. */
   private isKnown(entry: ParkedEntry): boolean {
     const { id } = entry.record.message
-    const sent = this.inFlight?.get(id)
+    const sent = findInFlight(this.inFlight, id)
     if (sent) {
       sent.parked ??= []
       if (!sent.parked.some(({ sequence }) => sequence === entry.sequence)) sent.parked.push(refOf(entry))
@@ -356,15 +355,16 @@ export class Session {
   }
 
   private sendHeld({ item, router }: Held, now: Moment): void {
-    const known = this.inFlight?.get(item.id)
+    const known = findInFlight(this.inFlight, item.id)
     if (known) known.router = router
     else if (isExpired(item, now)) this.sink.outcome(this, router, item.id, Outcome.EXPIRED)
     else this.notify(item.id, item.frame, router, null)
   }
 
   private notify(id: bigint, frame: Uint8Array, router: string, parked: ParkedRef[] | null): void {
-    this.inFlight ??= new Map()
-    this.inFlight.set(id, { router, parked })
+    const entry: InFlight = { id, router, parked }
+    if (this.inFlight) this.inFlight.push(entry)
+    else this.inFlight = [entry]
     this.sink.forward(this, frame)
   }
 
@@ -395,6 +395,6 @@ export class Session {
   }
 
   private hasRoom(): boolean {
-    return (this.inFlight?.size ?? 0) < this.sink.limits.window
+    return this.unacknowledged < this.sink.limits.window
   }
 }

@@ -28,16 +28,25 @@ export class Turns {
 
   /** `onThrow` says who has to pay for a fault of ours. */
   run(what: string, work: () => void, onThrow?: () => void): void {
-    if (this.depth === 0) this.moment.ms = this.clock.now()
-    this.depth++
+    this.enter()
     try {
       work()
     } catch (error) {
       this.onError(what, error)
       onThrow?.()
     } finally {
-      this.depth--
-      if (this.depth === 0) this.atEnd()
+      this.leave()
     }
+  }
+
+  /** A turn without a function of its own, for what happens with each delivery. `leave` has to follow in any case. */
+  enter(): void {
+    if (this.depth === 0) this.moment.ms = this.clock.now()
+    this.depth++
+  }
+
+  leave(): void {
+    this.depth--
+    if (this.depth === 0) this.atEnd()
   }
 }

@@ -1,19 +1,21 @@
 /**
  * What goes from devices to the core: outcomes for routers, settlements of parked messages, requests.
  *
- * Outcomes are sent once, a batch for each router and tick: where one is lost, the router's own time-out parks. A
+ * Outcomes are sent once, a batch for each router every few milliseconds: where one is lost, the router's own time-out parks. A
  * settlement is repeated until the core confirmed it, which it does after the record is deleted, oldest record first. Too
  * many, and new ones find no room: their records are read and delivered again later, and settled then.
  */
 import {
+  addRxItem,
   type DeviceRequest,
   decodeDeviceReply,
   decodeSettleReply,
   encodeDeviceRequest,
-  encodeRxBatch,
+  encodeRxFields,
   encodeSettleRequest,
+  newRxFields,
   type OutcomeCode,
-  type RxItem,
+  type RxFields,
   type SettleItem,
 } from '../../protocol/envelope.js'
 import type { ServerFrame } from '../../protocol/frame-types.js'
@@ -25,6 +27,9 @@ import { errorFrame } from './requests.js'
 
 /** Items of one request or batch; more go in the next one. */
 const BATCH_MAX = 512
+
+/** An outcome waits for others so long: no device sees it, and one write less for each millisecond is one less to pay. */
+const OUTCOMES_MS = 3
 
 const POLL_MS = 50
 
@@ -41,7 +46,7 @@ export interface UplinkOptions {
 }
 
 export class Uplink {
-  private readonly outcomes = new Map<string, RxItem[]>()
+  private readonly outcomes = new Map<string, RxFields>()
   private outcomesDue: (() => void) | null = null
   /** By id and record: the same message can be parked in two records, two streams can have the same sequence. */
   private readonly settles = new Map<string, SettleItem>()
@@ -62,25 +67,27 @@ export class Uplink {
     private readonly options: UplinkOptions,
   ) {}
 
-  outcome(router: string, item: RxItem): void {
-    const batch = this.outcomes.get(router)
-    if (batch) batch.push(item)
-    else this.outcomes.set(router, [item])
-    this.outcomesDue ??= this.clock.after(0, () => this.flush())
+  /** `atMs`: this worker's clock. */
+  outcome(router: string, id: bigint, device: string, outcome: OutcomeCode, atMs: number): void {
+    let batch = this.outcomes.get(router)
+    if (!batch) {
+      batch = newRxFields(this.options.instance, this.options.worker)
+      this.outcomes.set(router, batch)
+    }
+    if (addRxItem(batch, id, device, outcome, atMs) >= BATCH_MAX) this.publish(router, batch)
+    else this.outcomesDue ??= this.clock.after(OUTCOMES_MS, () => this.flush())
   }
 
   /** Sends the outcomes that wait, now. */
   flush(): void {
     this.outcomesDue?.()
     this.outcomesDue = null
-    const { instance, worker } = this.options
-    for (const [router, items] of this.outcomes) {
-      for (let from = 0; from < items.length; from += BATCH_MAX) {
-        const body = encodeRxBatch({ instance, worker, items: items.slice(from, from + BATCH_MAX) })
-        this.bus.publish(rxSubject(router), body)
-      }
-    }
-    this.outcomes.clear()
+    for (const [router, batch] of this.outcomes) this.publish(router, batch)
+  }
+
+  private publish(router: string, batch: RxFields): void {
+    this.outcomes.delete(router)
+    this.bus.publish(rxSubject(router), encodeRxFields(batch))
   }
 
   /** False where there is no room. */
@@ -199,8 +206,3 @@ export class Uplink {
 }
 
 const settleKey = (item: SettleItem) => `${item.id}:${item.parkedSequence}`
-
-/** Makes the item of an outcome. */
-export function rxItem(id: bigint, device: string, outcome: OutcomeCode, atMs: number): RxItem {
-  return { id, device, outcome, atMs }
-}

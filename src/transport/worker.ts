@@ -3,6 +3,7 @@
  * connection of its own kind, so that it runs unchanged in the simulation.
  */
 
+import { soleAckId } from '../../protocol/ack.js'
 import type { CloseName } from '../../protocol/close-codes.js'
 import { readFrames } from '../../protocol/decode.js'
 import { DEVICE_FRAME_BYTES_MAX } from '../../protocol/frame.js'
@@ -253,8 +254,17 @@ export class Worker implements SocketHandlers {
   }
 
   message(socket: Socket, bytes: Uint8Array, binary: boolean): void {
-    const blame = () => this.shut(socket, 'internal')
-    this.turns.run('message', () => this.read(socket, bytes, binary), blame)
+    this.turns.enter()
+    try {
+      const id = binary && socket.owner instanceof Session ? soleAckId(bytes) : null
+      if (id === null) this.read(socket, bytes, binary)
+      else (socket.owner as Session).ack(id, this.turns.now)
+    } catch (error) {
+      this.options.log.warn({ what: 'message', error }, 'transport')
+      this.shut(socket, 'internal')
+    } finally {
+      this.turns.leave()
+    }
   }
 
   drained(socket: Socket): void {

@@ -117,8 +117,8 @@ export const transportMutations: Mutation[] = [
     edits: [
       edit(
         SESSION,
-        `                for (const parked of entry.parked)
-                    this.settle(parked);`,
+        `            for (const parked of entry.parked)
+                this.settle(parked);`,
         `                for (const _ of entry.parked)
                     ;`,
       ),

@@ -16,7 +16,7 @@ import { Registry } from '../../../src/transport/registry.js'
 import type { Session } from '../../../src/transport/session.js'
 import type { SendResult } from '../../../src/transport/socket.js'
 import { TicketBox } from '../../../src/transport/ticket.js'
-import { rxItem, Uplink } from '../../../src/transport/uplink.js'
+import { Uplink } from '../../../src/transport/uplink.js'
 import { SimFabric } from '../../sim/fabric.js'
 
 t.test('tickets', async (t) => {
@@ -156,9 +156,9 @@ t.test('uplink: one batch for each router and tick', async (t) => {
   const batches: bigint[][] = []
   core.bus.subscribe(rxSubject('r1'), ({ body }) => batches.push(decodeRxBatch(body).items.map(({ id }) => id)))
   await sim.clock.run(100)
-  for (const id of [1n, 2n, 3n]) up.outcome(id === 2n ? 'r2' : 'r1', rxItem(id, 'd', Outcome.ACKED, 1))
+  for (const id of [1n, 2n, 3n]) up.outcome(id === 2n ? 'r2' : 'r1', id, 'd', Outcome.ACKED, 1)
   await sim.clock.run(100)
-  up.outcome('r1', rxItem(4n, 'd', Outcome.CLOSED, 1))
+  up.outcome('r1', 4n, 'd', Outcome.CLOSED, 1)
   await sim.clock.run(100)
   t.same(batches, [[1n, 3n], [4n]])
 })
