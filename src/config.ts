@@ -6,7 +6,14 @@ import { parse as parseYaml } from 'yaml'
 import { KeyringSettings } from './cli/keyring-settings.js'
 import { StartSettings } from './cli/start-settings.js'
 import { expectation, fromText, type LeafSchema, variableOf } from './config/leaf.js'
-import { AuthSettings, DeviceLimits, HttpSettings, IngressSettings, MessageLimits } from './core/http/settings.js'
+import {
+  AuthSettings,
+  DeviceLimits,
+  HttpSettings,
+  IngressSettings,
+  LimitSettings,
+  MessageLimits,
+} from './core/http/settings.js'
 import { CoreSettings } from './core/settings.js'
 import { DeviceSettings } from './device/settings.js'
 import { NatsSettings, StoreSettings } from './fabric/settings.js'
@@ -29,6 +36,7 @@ const sections = {
   messages: section(MessageLimits),
   devices: section(DeviceLimits),
   ingress: section(IngressSettings),
+  limits: section(LimitSettings),
   transport: section(TransportSettings),
   device: section(DeviceSettings, 'The device client.'),
   log: section(LogSettings),

@@ -30,12 +30,12 @@ async function start(config: Config, log: Logger): Promise<Service> {
       const metrics = await serveMetrics(createMetrics('core'), config.metrics)
       stops.add(() => metrics.stop())
     }
-    const { core: roles, http, auth, messages, devices, ingress, store } = config
+    const { core: roles, http, auth, messages, devices, ingress, limits, store } = config
     const core = await startCore({
       fabric,
       clock: systemClock,
       random: Math.random,
-      settings: { core: roles, http, auth, messages, devices, ingress, split: store.split },
+      settings: { core: roles, http, auth, messages, devices, ingress, limits, split: store.split },
       keyring,
       log,
     })

@@ -52,7 +52,7 @@ export async function startCore(options: CoreOptions): Promise<Core> {
     const { gateway } = core
     const face = await startPublicFace({
       ...{ fabric, keyring, split, accept, readStatus, cancel, readCounters, listMessages },
-      ...{ settings, gateway, clock, log },
+      ...{ settings, gateway, node: delivery.node, leaseMs: core.leaseMs, clock, log },
     })
     started.push(face)
     return { url: face.url, port: face.port, node: delivery.node, stop }

@@ -16,10 +16,19 @@ import type { Fabric } from '../fabric/fabric.js'
 import type { Keyring } from '../keyring.js'
 import type { Logger } from '../observe/log.js'
 import { DeviceService } from './devices.js'
+import { Gateways } from './gateways.js'
 import { createGateway } from './http/gateway.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './http/ports.js'
 import { tokenIssuersOf } from './http/public-url.js'
-import type { AuthSettings, DeviceLimits, HttpSettings, IngressSettings, MessageLimits } from './http/settings.js'
+import { RateLimits } from './http/rate-limit.js'
+import type {
+  AuthSettings,
+  DeviceLimits,
+  HttpSettings,
+  IngressSettings,
+  LimitSettings,
+  MessageLimits,
+} from './http/settings.js'
 import { Ingress } from './ingress.js'
 import { Registrations } from './registrations.js'
 import { Directory } from './tenants/directory.js'
@@ -36,6 +45,10 @@ export interface PublicFaceOptions {
   readCounters: ReadCounters
   listMessages: ListMessages
   settings: PublicFaceSettings
+  /** This process's number in message ids. */
+  node: number
+  /** core.leaseMs */
+  leaseMs: number
   /** Whether it listens for HTTP; without, it answers devices and NATS publishers only. */
   gateway: boolean
   clock: Clock
@@ -49,6 +62,7 @@ export interface PublicFaceSettings {
   messages: MessageLimits
   devices: DeviceLimits
   ingress: IngressSettings
+  limits: LimitSettings
 }
 
 export interface PublicFace {
@@ -83,6 +97,10 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
     stops.push(() => ingress.stop())
 
     if (!options.gateway) return { url: null, port: null, stop }
+    const { node, leaseMs } = options
+    const gateways = new Gateways({ fabric, clock, node, leaseMs, log })
+    await gateways.start()
+    stops.push(() => gateways.stop())
     const { readStatus, cancel, readCounters, listMessages } = options
     const gateway = createGateway(
       {
@@ -98,6 +116,7 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
         readCounters,
         listMessages,
         streams: streamsNeeded(options.split),
+        rates: new RateLimits(settings.limits, clock, () => gateways.count()),
         auth: settings.auth,
         limits: settings.messages,
       },

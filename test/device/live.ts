@@ -10,6 +10,7 @@ import {
   DeviceLimits,
   HttpSettings,
   IngressSettings,
+  LimitSettings,
   MessageLimits,
 } from '../../src/core/http/settings.js'
 import { createApplication, createFleet, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
@@ -83,6 +84,7 @@ export async function startLive(t: Test): Promise<Live> {
       messages: Value.Default(MessageLimits, {}) as MessageLimits,
       devices: Value.Default(DeviceLimits, {}) as DeviceLimits,
       ingress: Value.Default(IngressSettings, {}) as IngressSettings,
+      limits: Value.Default(LimitSettings, {}) as LimitSettings,
       split: nats.store.split,
     },
   })

@@ -17,6 +17,7 @@ import {
   DeviceLimits,
   HttpSettings,
   IngressSettings,
+  LimitSettings,
   MessageLimits,
 } from '../../src/core/http/settings.js'
 import { type PublicFace, type PublicFaceOptions, startPublicFace } from '../../src/core/public-face.js'
@@ -68,7 +69,10 @@ async function setUp(t: Test): Promise<Setup> {
     readCounters: async () => [],
     listMessages: async () => [],
     gateway: true,
+    node: 0,
+    leaseMs: 3_000,
     settings: {
+      limits: Value.Default(LimitSettings, {}) as LimitSettings,
       http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0 },
       auth,
       messages: Value.Default(MessageLimits, {}) as MessageLimits,

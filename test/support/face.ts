@@ -7,7 +7,8 @@ import { DeviceService } from '../../src/core/devices.js'
 import { createGateway, type Gateway } from '../../src/core/http/gateway.js'
 import type { AcceptCommand, Accepted, MessageStatus } from '../../src/core/http/ports.js'
 import { publicUrlOf, tokenIssuersOf } from '../../src/core/http/public-url.js'
-import { AuthSettings, DeviceLimits, HttpSettings, MessageLimits } from '../../src/core/http/settings.js'
+import { RateLimits } from '../../src/core/http/rate-limit.js'
+import { AuthSettings, DeviceLimits, HttpSettings, LimitSettings, MessageLimits } from '../../src/core/http/settings.js'
 import { Registrations } from '../../src/core/registrations.js'
 import { createApplication, createProject, mintToken, openTenants, type Tenants } from '../../src/core/tenants/admin.js'
 import { Directory } from '../../src/core/tenants/directory.js'
@@ -56,6 +57,9 @@ export interface FaceOptions {
   http?: Partial<HttpSettings>
   auth?: Partial<AuthSettings>
   devices?: Partial<DeviceLimits>
+  limits?: Partial<LimitSettings>
+  /** Core processes that share the limits. */
+  gateways?: () => number
   requestTimeoutMs?: number
   log?: Logger
 }
@@ -78,6 +82,7 @@ export async function startFace(t: Test, options: FaceOptions = {}): Promise<Tes
   const core = fakeCore(clock)
   const deviceLimits = { ...(Value.Default(DeviceLimits, {}) as DeviceLimits), ...options.devices }
   const accessTokens = await AccessTokenVerifier.create(keyring, { ...auth, issuer: tokenIssuersOf(http, auth) })
+  const limitSettings = { ...(Value.Default(LimitSettings, {}) as LimitSettings), ...options.limits }
   const gatewayOf = (fabric: Fabric, directory: Directory) =>
     createGateway(
       {
@@ -104,6 +109,7 @@ export async function startFace(t: Test, options: FaceOptions = {}): Promise<Tes
             .sort((a, b) => (a.id < b.id ? 1 : -1))
             .slice(0, limit),
         streams: [BROADCAST_STREAM, INGRESS_STREAM],
+        rates: new RateLimits(limitSettings, clock, options.gateways ?? (() => 1)),
         auth,
         limits,
         clock,

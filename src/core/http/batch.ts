@@ -10,7 +10,7 @@ import { readJson } from './body.js'
 import { errorBody, tellRetryAfter } from './errors.js'
 import { type AuthenticatedCall, authenticate, requireActive } from './face.js'
 import { flow } from './flow.js'
-import { idempotencyKeyOf, sendOne, type Taken } from './send.js'
+import { costOf, idempotencyKeyOf, sendOne, type Taken } from './send.js'
 
 type BatchCall = AuthenticatedCall & { body: unknown }
 
@@ -19,6 +19,7 @@ export const sendBatch = flow(
   requireActive,
   readJson('batch'),
   validate,
+  limit,
   sendAll,
   answerBatch,
 )
@@ -40,6 +41,16 @@ function validate(call: BatchCall): ValidCall {
   const key = idempotencyKeyOf(call.request.headers)
   // Each message has a key of its own, so that a batch that was stored in part can be sent again as a whole.
   return { ...call, messages, keyOf: (index) => (key === undefined ? undefined : `${key} ${index}`) }
+}
+
+function limit(call: ValidCall): ValidCall {
+  const { face, project, messages, reply } = call
+  face.rates.takeMessages(
+    project,
+    messages.reduce((sum: number, message) => sum + costOf(message), 0),
+    reply,
+  )
+  return call
 }
 
 async function sendAll(call: ValidCall): Promise<BatchCall & { results: (Taken | CodedError)[] }> {

@@ -23,7 +23,8 @@ export function answerError(reply: FastifyReply, thrown: unknown, log: Logger, w
 
 export function tellRetryAfter(reply: FastifyReply, code: ErrorCode): void {
   const retryMs = retryAfterMs(code)
-  if (retryMs > 0) reply.header('retry-after', Math.ceil(retryMs / 1000))
+  // Whoever refused may know better.
+  if (retryMs > 0 && !reply.hasHeader('retry-after')) reply.header('retry-after', Math.ceil(retryMs / 1000))
 }
 
 const CODE_OF_FRAMEWORK: Record<string, ErrorCode> = {

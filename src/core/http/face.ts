@@ -8,6 +8,7 @@ import type { Registrations } from '../registrations.js'
 import type { Directory } from '../tenants/directory.js'
 import type { AccessTokenVerifier, Caller, ScopeName } from '../tenants/tokens.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './ports.js'
+import type { RateLimits } from './rate-limit.js'
 import type { BaseFace, HttpCall } from './server.js'
 import type { AuthSettings, MessageLimits } from './settings.js'
 
@@ -24,6 +25,7 @@ export interface Face extends BaseFace {
   listMessages: ListMessages
   /** Names of the streams without which the core is not ready. */
   streams: readonly string[]
+  rates: RateLimits
   auth: AuthSettings
   limits: MessageLimits
   clock: Clock

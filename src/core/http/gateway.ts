@@ -8,6 +8,7 @@ import { discoveryRoutes } from './oauth/discovery.js'
 import { tokenRoutes } from './oauth/token.js'
 import { projectRoutes } from './projects.js'
 import { publicUrlOf, tokenIssuersOf } from './public-url.js'
+import { limitAddresses } from './rate-limit.js'
 import { registrationRoutes } from './registrations.js'
 import type { Route } from './route.js'
 import { createHttpServer, type HttpServer } from './server.js'
@@ -37,6 +38,7 @@ export function createGateway(
     tokenIssuer: tokenIssuersOf(settings, parts.auth)[0] ?? parts.auth.issuer,
   }
   const server = createHttpServer(face, routes(parts.auth), settings)
+  limitAddresses(server.app, parts.rates)
   const listen = async () => {
     const address = await server.listen()
     port = address.port

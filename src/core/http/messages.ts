@@ -22,18 +22,23 @@ import {
 } from './message-schemas.js'
 import type { MessageStatus, WaitingTarget } from './ports.js'
 import { PROJECT_URL, ProjectParams, type Route } from './route.js'
-import { idempotencyKeyOf, sendOne, type Taken } from './send.js'
+import { costOf, idempotencyKeyOf, sendOne, type Taken } from './send.js'
 
 type SendCall = AuthenticatedCall & { body: unknown }
 
 /** POST .../messages: 202 once every target is stored, and never before. */
-const sendMessage = flow(authenticate(Scope.MESSAGE_UPDATE), requireActive, readJson('one'), send, answerSent)
+const sendMessage = flow(authenticate(Scope.MESSAGE_UPDATE), requireActive, readJson('one'), limit, send, answerSent)
 
 /** GET .../messages/{id} */
 const showMessage = flow(authenticate(Scope.MESSAGE_UPDATE), findMessage, answerStatus)
 
 /** DELETE .../messages/{id}: what is not decided yet is cancelled. */
 const cancelMessage = flow(authenticate(Scope.MESSAGE_UPDATE), cancel)
+
+function limit(call: SendCall): SendCall {
+  call.face.rates.takeMessages(call.project, costOf(call.body), call.reply)
+  return call
+}
 
 async function send(call: SendCall): Promise<SendCall & { taken: Taken }> {
   const taken = await sendOne(call.face, call.project.id, call.body, idempotencyKeyOf(call.request.headers))

@@ -40,6 +40,12 @@ export async function sendOne(face: Face, project: string, body: unknown, idempo
   return { isStored: true, answer }
 }
 
+/** Before it is validated: a message counts as often as it names targets. */
+export function costOf(body: unknown): number {
+  const target = (body as { target?: unknown } | null)?.target
+  return Array.isArray(target) ? Math.max(1, target.length) : 1
+}
+
 /** Of the message as it was asked for: which of its targets are still good may differ between two tries. */
 export function fingerprintOf(send: SendMessage): string {
   const { type, ttlMs, priority, collapseKey, title, message, data, targets } = send

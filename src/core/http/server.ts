@@ -49,6 +49,7 @@ export function createHttpServer<F extends BaseFace>(
     requestTimeout: settings.requestTimeoutMs,
     keepAliveTimeout: settings.keepAliveTimeoutMs,
     exposeHeadRoutes: false,
+    trustProxy: settings.trustedProxies === '' ? false : settings.trustedProxies,
     forceCloseConnections: 'idle',
     http: {
       headersTimeout: Math.min(settings.headersTimeoutMs, settings.requestTimeoutMs),

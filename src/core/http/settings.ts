@@ -35,6 +35,11 @@ export const HttpSettings = Type.Object(
       description: 'A request, its body included, has to arrive within this time.',
     }),
     headersTimeoutMs: Type.Integer({ default: 5_000, minimum: 100, description: 'Its headers within this time.' }),
+    trustedProxies: Type.String({
+      default: '',
+      description:
+        'Addresses and networks of reverse proxies, separated by commas: their X-Forwarded-For says who asks. Others are not believed.',
+    }),
     keepAliveTimeoutMs: Type.Integer({
       default: 65_000,
       minimum: 1,
@@ -121,6 +126,30 @@ export const MessageLimits = Type.Object(
   { additionalProperties: false, description: 'Limits of one message.' },
 )
 export type MessageLimits = Static<typeof MessageLimits>
+
+export const LimitSettings = Type.Object(
+  {
+    messagesPerSecond: Type.Integer({
+      default: 20_000,
+      minimum: 0,
+      description:
+        'Messages of a project a second, over all cores, each target counted; 0: no limit. A project may have its own.',
+    }),
+    requestsPerSecond: Type.Integer({
+      default: 10_000,
+      minimum: 0,
+      description: 'HTTP requests from one address a second (IPv6: from one /64), over all cores; 0: no limit.',
+    }),
+    burstSeconds: Type.Integer({
+      default: 2,
+      minimum: 1,
+      maximum: 3_600,
+      description: 'What was left over in so many seconds may be taken at once.',
+    }),
+  },
+  { additionalProperties: false, description: 'Rate limits of the HTTP API; more is answered 429.' },
+)
+export type LimitSettings = Static<typeof LimitSettings>
 
 export const DeviceLimits = Type.Object(
   {

@@ -1,0 +1,105 @@
+import t from 'tap'
+import { Gateways } from '../../src/core/gateways.js'
+import { Allowances } from '../../src/core/http/allowances.js'
+import { silentLogger } from '../../src/observe/log.js'
+import { startFace, until } from '../support/face.js'
+import { ask, isError, messagesOf, registrationIdOf } from '../support/http.js'
+import { SimInstallation } from '../support/sim-core.js'
+
+t.test('an allowance: a rate, a burst, and debts', async (t) => {
+  const allowances = new Allowances(2)
+  const rate = { perSecond: 10, burst: 20 }
+  t.same(allowances.take('a', 15, rate, 0), { left: 5, waitMs: 0 })
+  t.same(allowances.take('a', 100, rate, 0), { left: -95, waitMs: 0 }, 'a large one passes, and is owed')
+  t.same(allowances.take('a', 1, rate, 0), { left: -95, waitMs: 9_600 }, 'what is refused costs nothing')
+  t.equal(allowances.take('a', 1, rate, 9_599).waitMs, 1)
+  t.same(allowances.take('a', 1, rate, 9_600), { left: 0, waitMs: 0 })
+  t.same(allowances.take('a', 1, rate, 1_000_000), { left: 19, waitMs: 0 }, 'never more than the burst')
+  t.same(allowances.take('a', 1, rate, 0), { left: 18, waitMs: 0 }, 'a clock that steps back gives nothing')
+  allowances.take('b', 20, rate, 0)
+  allowances.take('c', 20, rate, 0)
+  t.equal(allowances.take('b', 1, rate, 0).waitMs, 100, 'b is remembered')
+  t.equal(allowances.take('a', 20, rate, 0).left, 0, 'a was forgotten')
+  const small = { perSecond: 0.5, burst: 0.5 }
+  t.equal(allowances.take('small', 1, small, 0).waitMs, 0, 'a small allowance lets one in when it is full')
+  t.equal(allowances.take('small', 1, small, 0).waitMs, 2_000)
+})
+
+t.test('a project that sends too much', async (t) => {
+  let gateways = 1
+  const face = await startFace(t, { limits: { messagesPerSecond: 10, burstSeconds: 2 }, gateways: () => gateways })
+  const startMs = face.clock.now()
+  face.clock.now = () => startMs + face.clock.skewMs
+  const url = messagesOf(face)
+  const target = registrationIdOf(face)
+  const one = { target, type: 'device', ttl: '1m' }
+  const first = await ask(face, { url, body: one })
+  t.equal(first.statusCode, 202)
+  t.equal(first.headers['ratelimit-policy'], '"messages";q=20;w=2')
+  t.equal(first.headers.ratelimit, '"messages";r=19;t=1')
+  const many = { target: Array(30).fill(target), type: 'devices', ttl: '1m' }
+  t.equal((await ask(face, { url, body: many })).statusCode, 202, 'each target counts; what is too much is owed')
+  const refused = await ask(face, { url, body: one })
+  isError(t, refused, 'rate_limited')
+  t.equal(refused.headers['retry-after'], '2')
+  t.equal(refused.body.error.details.retryAfterMs, 1_200)
+  t.equal(refused.headers.ratelimit, '"messages";r=0;t=4')
+  isError(t, await ask(face, { url: `${url}:batch`, body: { messages: [one] } }), 'rate_limited', 'a batch as well')
+  t.equal((await ask(face, { url })).statusCode, 200, 'it may look')
+  face.clock.skewMs = 1_200
+  t.equal((await ask(face, { url, body: one })).statusCode, 202, 'after that time')
+
+  face.clock.skewMs = 100_000
+  gateways = 2
+  t.equal((await ask(face, { url, body: one })).headers['ratelimit-policy'], '"messages";q=10;w=2', 'its share')
+
+  await face.tenants.projects.update(face.project, (project) => ({ ...project, limits: { messagesPerSecond: 100 } }))
+  await until('the limit is known', async () => (await face.directory.project(face.project))?.limits !== undefined)
+  t.equal((await ask(face, { url, body: one })).headers['ratelimit-policy'], '"messages";q=100;w=2', 'its own limit')
+})
+
+t.test('an address that asks too often', async (t) => {
+  const face = await startFace(t, {
+    limits: { requestsPerSecond: 3, burstSeconds: 1 },
+    http: { trustedProxies: '127.0.0.1' },
+  })
+  const startMs = face.clock.now()
+  face.clock.now = () => startMs
+  const from = (address: string, url = messagesOf(face)) =>
+    ask(face, { url, token: 'x', headers: { 'x-forwarded-for': address } })
+  for (let n = 0; n < 3; n++) isError(t, await from('192.0.2.1'), 'bad_token')
+  const refused = await from('192.0.2.1')
+  isError(t, refused, 'rate_limited')
+  t.equal(refused.headers['retry-after'], '1')
+  t.equal((await from('192.0.2.1', '/healthz')).statusCode, 200, 'a probe is answered')
+  isError(t, await from('192.0.2.2'), 'bad_token', 'another address')
+  for (let n = 0; n < 3; n++) isError(t, await from(`2001:db8::${n}`), 'bad_token')
+  isError(t, await from('2001:db8::ffff'), 'rate_limited', 'one network of IPv6')
+  isError(t, await from('2001:db8:0:1::1'), 'bad_token', 'another network')
+})
+
+t.test('core processes count each other', async (t) => {
+  const { sim } = new SimInstallation()
+  const { clock } = sim
+  const start = async (node: number) => {
+    const fabric = sim.fabricFor(`core-${node}`)
+    const gateways = new Gateways({ fabric, clock: fabric.clock, node, leaseMs: 3_000, log: silentLogger })
+    await clock.settle(gateways.start())
+    await clock.run(100)
+    return { fabric, gateways }
+  }
+  const first = await start(1)
+  t.equal(first.gateways.count(), 1)
+  const second = await start(2)
+  const third = await start(3)
+  t.same(
+    [first, second, third].map(({ gateways }) => gateways.count()),
+    [3, 3, 3],
+  )
+  await clock.settle(third.gateways.stop())
+  await clock.run(100)
+  t.same([first.gateways.count(), second.gateways.count()], [2, 2], 'one that stops says so')
+  second.fabric.crash()
+  await clock.run(5_000)
+  t.equal(first.gateways.count(), 1, 'one that crashed is forgotten')
+})
