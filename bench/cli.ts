@@ -72,6 +72,8 @@ async function perform(scenario: Scenario, given: Record<string, unknown>): Prom
     await mkdir(dirname(given.json), { recursive: true })
     await writeFile(given.json, text)
   }
+  const failure = scenario.failed?.(result) ?? ''
+  if (failure !== '') throw new BenchError(`${scenario.name} did not come to its end: ${failure}`)
 }
 
 try {

@@ -12,7 +12,12 @@ export interface PusherOptions {
   /** Targets of one request. */
   batch: number
   ttl?: string
+  /** Number of the device that the n-th message is for; then each is a request of its own, of type `device`. */
+  pick?(n: number): number
 }
+
+/** So many registrationIds are made before the clock runs. */
+const REGISTRATIONS_AT_ONCE = 20_000
 
 const SOCKETS_MAX = 64
 const ATTEMPTS_MAX = 20
@@ -26,17 +31,18 @@ export class Pusher {
   /** Of all answers, 202 or not. */
   slowestMs = 0
   readonly #agent = new Agent({ keepAlive: true, maxSockets: SOCKETS_MAX })
-  readonly #registrations: string[]
+  readonly #registrations: (string | undefined)[]
   #next = 0
   #inFlight = 0
+  #isStopped = false
 
   constructor(
     private readonly rig: Pick<WholeRig, 'system' | 'fleet' | 'token'>,
     private readonly options: PusherOptions,
   ) {
     const { system, fleet } = rig
-    const { connections } = options
-    this.#registrations = Array.from({ length: connections }, (_, index) => registrationIdOf(system, fleet, index))
+    const count = options.pick ? 0 : Math.min(options.connections, REGISTRATIONS_AT_ONCE)
+    this.#registrations = Array.from({ length: count }, (_, index) => registrationIdOf(system, fleet, index))
   }
 
   /** Targets that were sent, answered or not. */
@@ -50,29 +56,43 @@ export class Pusher {
 
   /** One batch. Resolves when it is accepted; rejects where the service refuses it for good. */
   async push(intendedMicros: number, size = this.options.batch): Promise<void> {
-    const { connections, ttl = '10m' } = this.options
+    const { connections, pick } = this.options
     const first = this.#next
     this.#next += size
-    const target = Array.from({ length: size }, (_, i) => this.#registrations[(first + i) % connections])
-    const data = stampAttributes(first, intendedMicros)
-    const body = JSON.stringify({
-      type: 'devices',
-      target,
-      ttl,
-      notification: { title: TITLE, message: MESSAGE, data },
-    })
+    const target = pick
+      ? this.#registration(pick(first))
+      : Array.from({ length: size }, (_, i) => this.#registration((first + i) % connections))
     this.#inFlight++
     try {
-      // The same key: a repeated request is the same message, also where the first answer was lost.
-      await this.#accepted(body, `bench-${this.rig.fleet.run}-${first}`)
+      await this.#send(pick ? 'device' : 'devices', target, `${first}`, stampAttributes(first, intendedMicros))
       this.accepted += size
     } finally {
       this.#inFlight--
     }
   }
 
+  /** To every device of the fleet. Resolves when it is accepted. */
+  async broadcast(sequence: number, intendedMicros: number): Promise<void> {
+    const { application } = this.rig.fleet
+    await this.#send('application', application, `all-${sequence}`, stampAttributes(sequence, intendedMicros))
+  }
+
+  /** What is under way fails. */
   stop(): void {
+    this.#isStopped = true
     this.#agent.destroy()
+  }
+
+  #registration(index: number): string {
+    const { system, fleet } = this.rig
+    return this.#registrations[index] ?? registrationIdOf(system, fleet, index)
+  }
+
+  /** The same key: a repeated request is the same message, also where the first answer was lost. */
+  #send(type: string, target: string | string[], key: string, data: object): Promise<void> {
+    const { ttl = '10m' } = this.options
+    const body = JSON.stringify({ type, target, ttl, notification: { title: TITLE, message: MESSAGE, data } })
+    return this.#accepted(body, `bench-${this.rig.fleet.run}-${key}`)
   }
 
   async #accepted(body: string, key: string): Promise<void> {
@@ -82,7 +102,7 @@ export class Pusher {
       this.slowestMs = Math.max(this.slowestMs, performance.now() - askedAtMs)
       if (answer.status === 202) return
       const mayPass = answer.status === 0 || answer.status === 429 || answer.status >= 500
-      if (!mayPass || attempt === ATTEMPTS_MAX)
+      if (!mayPass || attempt === ATTEMPTS_MAX || this.#isStopped)
         throw new BenchError(`a push was answered ${answer.status}: ${answer.text}`)
       this.retried++
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
@@ -132,4 +152,25 @@ export async function pushAtRate(pusher: Pusher, batch: number, { perSecond, sec
     await new Promise((resolve) => setTimeout(resolve, TURN_MS))
   }
   await Promise.all(answers)
+}
+
+/** Pushes at a rate in pieces of a second, until it is told to stop. */
+export class Flow {
+  #stopping = false
+  readonly #running: Promise<void>
+
+  constructor(pusher: Pusher, batch: number, perSecond: number) {
+    this.#running = this.#run(pusher, batch, perSecond)
+    // Heard at stop().
+    this.#running.catch(() => undefined)
+  }
+
+  stop(): Promise<void> {
+    this.#stopping = true
+    return this.#running
+  }
+
+  async #run(pusher: Pusher, batch: number, perSecond: number): Promise<void> {
+    while (!this.#stopping) await pushAtRate(pusher, batch, { perSecond, seconds: 1 })
+  }
 }

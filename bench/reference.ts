@@ -8,6 +8,7 @@ interface Leaf {
   description?: string
   properties?: Record<string, Leaf>
   items?: Leaf
+  anyOf?: Leaf[]
 }
 
 export const REFERENCE_HEADING = '## Scenarios, options, fields'
@@ -33,7 +34,9 @@ function section({ name, summary, options, result }: Scenario): string {
 
 function fieldNames(schema: TObject | Leaf, prefix = ''): string[] {
   return Object.entries(schema.properties ?? {}).flatMap(([name, inner]) => {
-    const leaf = inner as Leaf
+    const given = inner as Leaf
+    // What may be null is described by what it is otherwise.
+    const leaf = given.anyOf?.find(({ properties }) => properties) ?? given
     if (leaf.type === 'array' && leaf.items?.properties) return fieldNames(leaf.items, `${prefix}${name}[].`)
     return leaf.properties ? fieldNames(leaf, `${prefix}${name}.`) : [`${prefix}${name}`]
   })

@@ -11,6 +11,8 @@ export interface Scenario<O extends TObject = TObject, R extends TObject = TObje
   options: O
   result: R
   run(bench: Bench, options: Static<O>): Promise<Static<R>>
+  /** Why a result that was given all the same is not a whole one; empty: it is. */
+  failed?(result: Static<R>): string
   /** The important part of the result, for people. */
   show?(result: Static<R>): Row[]
 }

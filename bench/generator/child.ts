@@ -17,8 +17,8 @@ const methods = {
   },
   /** What takes this process long and is not to be measured. */
   prepare: (): void => {
-    const { dialect, peers } = theSwarm()
-    if (dialect instanceof BorealisDialect) dialect.prepare(peers)
+    const swarm = theSwarm()
+    if (swarm.dialect instanceof BorealisDialect) swarm.dialect.prepare(swarm.everyone())
   },
   behave: (behaviour: Partial<Behaviour>): void => {
     Object.assign(theSwarm().behaviour, behaviour)
@@ -31,6 +31,8 @@ const methods = {
     const { ready, delivered, groupDelivered } = theSwarm().tally
     return { ready, delivered, groupDelivered }
   },
+  /** What a ramp left behind is no part of what a connection weighs. */
+  collect: (): void => globalThis.gc?.(),
   newRound: (): void => theSwarm().tally.newRound(),
 }
 

@@ -6,6 +6,7 @@ import type { Progress } from '../progress.js'
 import type { Counts, GeneratorMethods } from './child.js'
 import type { Behaviour, DialectConfig } from './dialect.js'
 import { newArea } from './identity.js'
+import { Pace } from './pace.js'
 import { Child } from './rpc.js'
 import type { SwarmConfig } from './swarm.js'
 import { sumReports } from './tally.js'
@@ -31,6 +32,14 @@ export interface Ramp {
   /** Most connections under way, of all together. */
   inFlightMax?: number
   label?: string
+  /** Looked at several times a second: the ramp ends as it stands. */
+  shouldStop?(): boolean
+}
+
+/** Devices of one process that came: the first ones of its share. */
+export interface Range {
+  first: number
+  count: number
 }
 
 export interface Ramped {
@@ -39,8 +48,13 @@ export interface Ramped {
   endMicros: number
 }
 
+/** Dozens of processes that mostly wait: little room for what is young, and garbage can be collected after a ramp. */
+const NODE_OPTIONS = ['--max-semi-space-size=2', '--expose-gc']
+
 const IN_FLIGHT_MAX = 512
 const POLL_MS = 100
+/** A look costs each process something. */
+const POLL_MS_PER_PROCESS = 10
 /** A ramp in which nobody becomes ready for so long has failed. */
 const STALLED_MS = 30_000
 
@@ -50,6 +64,7 @@ export class Generators {
   private constructor(
     private readonly children: readonly Child<GeneratorMethods>[],
     private readonly shares: readonly number[],
+    private readonly first: number,
     private readonly progress: Progress,
   ) {}
 
@@ -58,11 +73,11 @@ export class Generators {
     const processes = Math.max(options.processes ?? 1, Math.ceil(connections / CONNECTIONS_PER_GENERATOR))
     const shares = split(connections, processes)
     const children = shares.map((_, i) =>
-      Child.start<GeneratorMethods>(`generator ${i}`, new URL('./child.js', import.meta.url)),
+      Child.start<GeneratorMethods>(`generator ${i}`, new URL('./child.js', import.meta.url), NODE_OPTIONS),
     )
-    const generators = new Generators(children, shares, progress)
+    const generators = new Generators(children, shares, first, progress)
     try {
-      await generators.#configure(options, first)
+      await generators.#configure(options)
     } catch (error) {
       await generators.stop()
       throw error
@@ -74,8 +89,8 @@ export class Generators {
     return this.children.map(({ pid }) => pid)
   }
 
-  async #configure({ target, dialect, keepaliveMs }: GeneratorsOptions, first: number): Promise<void> {
-    let next = first
+  async #configure({ target, dialect, keepaliveMs }: GeneratorsOptions): Promise<void> {
+    let next = this.first
     const area = newArea()
     await Promise.all(
       this.children.map((child, i) => {
@@ -95,8 +110,14 @@ export class Generators {
     await this.#all((child) => child.call('behave', behaviour))
   }
 
-  /** So many more devices come; resolves when they are ready. */
-  async ramp({ count, perSecond = 0, inFlightMax = IN_FLIGHT_MAX, label = 'devices' }: Ramp): Promise<Ramped> {
+  /** So many more devices come; resolves when they are ready, or when it is to stop. */
+  async ramp({
+    count,
+    perSecond = 0,
+    inFlightMax = IN_FLIGHT_MAX,
+    label = 'devices',
+    shouldStop,
+  }: Ramp): Promise<Ramped> {
     const total = this.shares.reduce((sum, share) => sum + share, 0)
     const startMicros = nowMicros()
     const counts = apportion(count, this.shares)
@@ -107,14 +128,25 @@ export class Generators {
         inFlightMax: Math.max(1, Math.ceil(inFlightMax / this.children.length)),
       }),
     )
-    await this.#watch(
-      Promise.all(ramps),
-      (c) => this.progress.bar(label, c.ready, total),
-      (c) => c.ready,
-    )
+    const pace = new Pace(total)
+    await this.#watch(Promise.all(ramps), async ({ ready }) => {
+      this.progress.bar(`${label}${pace.text(ready)}`, ready, total)
+      if (shouldStop?.()) await this.#all((child) => child.call('halt', undefined as never))
+    })
     const endMicros = nowMicros()
     this.progress.done()
     return { seconds: (endMicros - startMicros) / 1e6, startMicros, endMicros }
+  }
+
+  /** Who is ready, where nobody left: whoever came is among the first of a process. */
+  async ranges(): Promise<Range[]> {
+    const counts = await this.#all((child) => child.call('counts', undefined as never))
+    let first = this.first
+    return counts.map(({ ready }, i) => {
+      const range = { first, count: ready }
+      first += this.shares[i] as number
+      return range
+    })
   }
 
   /** Resolves when so many are ready, as after a storm. */
@@ -138,8 +170,12 @@ export class Generators {
       onCounts(counts)
       if (reached(counts)) return true
       if (performance.now() > deadline) return false
-      await pause(POLL_MS)
+      await pause(this.#pollMs)
     }
+  }
+
+  get #pollMs(): number {
+    return Math.max(POLL_MS, this.children.length * POLL_MS_PER_PROCESS)
   }
 
   async counts(): Promise<Counts> {
@@ -160,6 +196,10 @@ export class Generators {
     }
   }
 
+  async collect(): Promise<void> {
+    await this.#all((child) => child.call('collect', undefined as never))
+  }
+
   async newRound(): Promise<void> {
     await this.#all((child) => child.call('newRound', undefined as never))
   }
@@ -175,11 +215,8 @@ export class Generators {
     await this.#all((child) => child.stop())
   }
 
-  async #watch(
-    done: Promise<unknown>,
-    show: (counts: Counts) => void,
-    measure: (counts: Counts) => number,
-  ): Promise<void> {
+  /** Rejects where nobody becomes ready for long. */
+  async #watch(done: Promise<unknown>, look: (counts: Counts) => Promise<void>): Promise<void> {
     let finished = false
     const settled = done.finally(() => {
       finished = true
@@ -187,12 +224,12 @@ export class Generators {
     let best = -1
     let movedAtMs = performance.now()
     while (!finished) {
-      await Promise.race([settled, pause(POLL_MS)])
+      await Promise.race([settled, pause(this.#pollMs)])
       if (finished) break
       const counts = await this.counts()
-      show(counts)
-      if (measure(counts) > best) {
-        best = measure(counts)
+      await look(counts)
+      if (counts.ready > best) {
+        best = counts.ready
         movedAtMs = performance.now()
       } else if (performance.now() - movedAtMs > STALLED_MS) {
         const { refused, failed, closes } = await this.report()

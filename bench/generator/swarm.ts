@@ -78,7 +78,6 @@ export class Swarm implements DialectHost, TcpOwner {
     this.returns = new Returns(`ws://${config.host}:${config.port}${config.path}`)
     this.#dialect = makeDialect(this)
     this.#request = upgradeRequest({ ...config, subprotocol: this.#dialect.subprotocol })
-    for (let slot = 0; slot < config.count; slot++) this.peers.push(new Peer(slot, config.first + slot))
     this.#timers.push(setInterval(() => this.#slow(), SLOW_TICK_MS))
     if (config.keepaliveMs > 0) this.#timers.push(setInterval(() => this.#keepalive(), KEEPALIVE_TICK_MS))
   }
@@ -87,10 +86,16 @@ export class Swarm implements DialectHost, TcpOwner {
     return this.#dialect
   }
 
+  /** All of them, also those that have not come yet. */
+  everyone(): readonly Peer[] {
+    while (this.peers.length < this.config.count) this.#addPeer()
+    return this.peers
+  }
+
   /** Resolves when so many more are ready. */
   ramp(options: RampOptions): Promise<void> {
-    const idle = this.peers.filter(({ state }) => state === State.IDLE).length
-    const wanted = this.tally.ready + Math.min(options.count, idle)
+    const busy = this.peers.filter(({ state }) => state !== State.IDLE).length
+    const wanted = this.tally.ready + Math.min(options.count, this.config.count - busy)
     return new Promise((resolve) => {
       this.#ramp = { ...options, next: 0, opened: 0, wanted, startedMs: performance.now(), done: resolve }
       this.#tick()
@@ -272,11 +277,20 @@ export class Swarm implements DialectHost, TcpOwner {
   }
 
   #nextIdle(ramp: { next: number }): Peer | null {
-    while (ramp.next < this.peers.length) {
-      const peer = this.peers[ramp.next++] as Peer
+    while (ramp.next < this.config.count) {
+      const peer = this.peers[ramp.next] ?? this.#addPeer()
+      ramp.next++
       if (peer.state === State.IDLE) return peer
     }
     return null
+  }
+
+  /** Made when they are needed, so that what a process weighs before a ramp is the process alone. */
+  #addPeer(): Peer {
+    const slot = this.peers.length
+    const peer = new Peer(slot, this.config.first + slot)
+    this.peers.push(peer)
+    return peer
   }
 
   #open(peer: Peer): void {

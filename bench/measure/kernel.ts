@@ -5,9 +5,13 @@ export interface KernelMemory {
   slabBytes: number
   /** Pages in socket buffers (`mem` of /proc/net/sockstat). */
   socketBufferBytes: number
+  /** What processes cost the kernel: page tables and stacks. */
+  processBytes: number
   tcpSockets: number
   /** Memory in use on the machine: MemTotal - MemAvailable. */
   usedBytes: number
+  /** Without swapping or taking from anybody. */
+  availableBytes: number
 }
 
 const PAGE_BYTES = 4096
@@ -20,8 +24,10 @@ export function kernelMemory(): KernelMemory {
   return {
     slabBytes: kib('Slab') * 1024,
     socketBufferBytes: Number(tcp?.[2] ?? 0) * PAGE_BYTES,
+    processBytes: (kib('PageTables') + kib('KernelStack')) * 1024,
     tcpSockets: Number(tcp?.[1] ?? 0),
     usedBytes: (kib('MemTotal') - kib('MemAvailable')) * 1024,
+    availableBytes: kib('MemAvailable') * 1024,
   }
 }
 

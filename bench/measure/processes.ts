@@ -35,24 +35,28 @@ export interface ProcessMemory {
   rssBytes: number
   /** Resident bytes, each shared page divided by its users: may be summed over processes. */
   pssBytes: number
+  /** What nobody else has: what one more such process would take. */
+  privateBytes: number
 }
 
 export function memoryOf(pid: number): ProcessMemory {
   try {
     const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
     const kib = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? Number.NaN)
-    return { rssBytes: kib('Rss') * 1024, pssBytes: kib('Pss') * 1024 }
+    const privateBytes = (kib('Private_Clean') + kib('Private_Dirty')) * 1024
+    return { rssBytes: kib('Rss') * 1024, pssBytes: kib('Pss') * 1024, privateBytes }
   } catch (error) {
     throw new NoSuchProcess(pid, error)
   }
 }
 
 export function memorySum(pids: readonly number[]): ProcessMemory {
-  const sum = { rssBytes: 0, pssBytes: 0 }
+  const sum = { rssBytes: 0, pssBytes: 0, privateBytes: 0 }
   for (const pid of pids) {
-    const { rssBytes, pssBytes } = memoryOf(pid)
+    const { rssBytes, pssBytes, privateBytes } = memoryOf(pid)
     sum.rssBytes += rssBytes
     sum.pssBytes += pssBytes
+    sum.privateBytes += privateBytes
   }
   return sum
 }

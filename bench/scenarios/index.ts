@@ -3,10 +3,12 @@ import type { Scenario } from '../scenario.js'
 import { accept } from './accept.js'
 import { broadcast } from './broadcast.js'
 import { connect } from './connect.js'
+import { hold } from './hold.js'
 import { hostile } from './hostile.js'
 import { idle } from './idle.js'
 import { peers } from './peers.js'
 import { pipeline } from './pipeline.js'
+import { scale } from './scale.js'
 import { soak } from './soak.js'
 import { storm } from './storm.js'
 import { unicast } from './unicast.js'
@@ -24,4 +26,6 @@ export const scenarios: readonly Scenario[] = [
   peers,
   soak,
   hostile,
+  hold,
+  scale,
 ]

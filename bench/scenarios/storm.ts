@@ -2,7 +2,7 @@
 import Type, { type Static } from 'typebox'
 import { type Generators, pause } from '../generator/generators.js'
 import { significant } from '../measure/stats.js'
-import { Pusher, pushAtRate } from '../pusher.js'
+import { Flow, Pusher } from '../pusher.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { startWhole } from '../system/whole.js'
 import { connections, generators, workers } from './options.js'
@@ -70,7 +70,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
 
   const pusher = new Pusher(rig, { ...options, ttl: '30m' })
   bench.defer(() => pusher.stop())
-  const pushing = new Flow(pusher, options)
+  const pushing = new Flow(pusher, options.batch, options.rate)
   await pause(options.before * 1000)
   const refusedBefore = await devices.report()
   bench.progress.say('killing all workers')
@@ -120,25 +120,4 @@ async function untilBack(bench: Bench, devices: Generators, options: Options, ki
     await pause(POLL_MS)
   }
   return seconds
-}
-
-/** Pushes in pieces of a second, until it is told to stop. */
-class Flow {
-  #stopping = false
-  readonly #running: Promise<void>
-
-  constructor(pusher: Pusher, { batch, rate }: Options) {
-    this.#running = this.#run(pusher, batch, rate)
-    // Heard at stop().
-    this.#running.catch(() => undefined)
-  }
-
-  stop(): Promise<void> {
-    this.#stopping = true
-    return this.#running
-  }
-
-  async #run(pusher: Pusher, batch: number, perSecond: number): Promise<void> {
-    while (!this.#stopping) await pushAtRate(pusher, batch, { perSecond, seconds: 1 })
-  }
 }

@@ -114,16 +114,27 @@ export function registrationIdOf(system: LocalSystem, fleet: Fleet, index: numbe
   })
 }
 
-/** Which worker has which device of a run, by number; holes where one has no live session. */
-export async function locate(fabric: Fabric, fleet: Pick<Fleet, 'run'>, count: number): Promise<Location[]> {
+/** Which worker has which device of a run, by number; holes where one has no live session. From `first` to `end`, into `found`. */
+export async function locate(
+  fabric: Fabric,
+  fleet: Pick<Fleet, 'run'>,
+  end: number,
+  first = 0,
+  found: Location[] = [],
+): Promise<Location[]> {
   const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), systemClock)
-  const found: Location[] = []
-  let next = 0
+  // One object for each worker, not for each device: there may be a million.
+  const workers = new Map<string, Location>()
+  let next = first
   const reader = async () => {
-    while (next < count) {
+    while (next < end) {
       const index = next++
       const session = await sessions.lookup(deviceOf(fleet.run, index), { authoritative: false })
-      if (session?.live) found[index] = { instance: session.instance, worker: session.worker }
+      if (!session?.live) continue
+      const { instance, worker } = session
+      const known = workers.get(`${instance}.${worker}`) ?? { instance, worker }
+      workers.set(`${instance}.${worker}`, known)
+      found[index] = known
     }
   }
   await Promise.all(Array.from({ length: IN_FLIGHT }, reader))

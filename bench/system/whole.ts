@@ -13,6 +13,10 @@ export interface WholeOptions {
   workers: number
   generators: number
   settings?: Overrides
+  /** When the service is up, before its devices are registered. */
+  onStarted?(system: LocalSystem): void
+  /** Default true: device tokens are made before anybody connects. */
+  prepare?: boolean
 }
 
 export interface WholeRig {
@@ -26,7 +30,7 @@ export interface WholeRig {
 
 /** Devices are registered and ready to connect. */
 export async function startWhole(bench: Bench, options: WholeOptions): Promise<WholeRig> {
-  const { connections, workers, generators } = options
+  const { connections, workers, generators, onStarted = () => undefined, prepare = true } = options
   const system = await LocalSystem.start({
     folder: systemFolder(bench.folder),
     settings: mergeOverrides(
@@ -39,6 +43,7 @@ export async function startWhole(bench: Bench, options: WholeOptions): Promise<W
     onNotice: (text) => bench.progress.say(text),
   })
   bench.defer(() => system.stop())
+  onStarted(system)
   const fabric = await system.fabricAs('core')
   const fleet = await createTenant(fabric)
   await registerDevices(fabric, fleet, {
@@ -46,7 +51,7 @@ export async function startWhole(bench: Bench, options: WholeOptions): Promise<W
     onProgress: (done) => bench.progress.bar('registered', done, connections),
   })
   const devices = await devicesOf(bench, { system, run: fleet.run }, { connections, processes: generators })
-  await devices.prepare()
+  if (prepare) await devices.prepare()
   await devices.behave({ spread: connections })
   return { system, fabric, fleet, token: await accessToken(system, fabric, fleet), devices }
 }

@@ -45,6 +45,25 @@ t.test('every scenario of the plan is there, and promises its fields', async (t)
     peers: ['peers'],
     soak: ['samples', 'lost', 'duplicates'],
     hostile: ['quietLatencyMs', 'hostileLatencyMs'],
+    hold: [
+      'connections',
+      'rampSeconds',
+      'connectsPerSecond',
+      'unexpectedDisconnects',
+      'serverRssBytes',
+      'serverPssBytes',
+      'totalMemoryBytes',
+      'kernelBytes',
+      'natsRssBytes',
+      'generatorRssBytes',
+      'idleCores',
+      'pushes',
+      'broadcast',
+      'kill',
+      'rollingRestart',
+      'lost',
+    ],
+    scale: ['sizes', 'ratio', 'lost'],
   }
   const given = Object.fromEntries(scenarios.map(({ name, result }) => [name, Object.keys(result.properties)]))
   t.same(Object.keys(given).sort(), Object.keys(promised).sort())

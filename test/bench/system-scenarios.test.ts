@@ -30,3 +30,23 @@ t.test('soak', async (t) => {
   t.match(result, { lost: 0, duplicatesSeenByApp: 0 })
   t.equal(result.delivered, result.pushed)
 })
+
+t.test('hold', async (t) => {
+  const result = await smoke(t, 'hold', {
+    ...{ connections: 60, minutes: 0.05, keepaliveSeconds: 5, pushes: 60, pushRate: 60, flowRate: 20, workers: 2 },
+  })
+  t.match(result, {
+    failure: '',
+    limit: '',
+    connections: 60,
+    unexpectedDisconnects: 0,
+    lost: 0,
+    duplicatesSeenByApp: 0,
+  })
+  t.match(result, { pushes: { sent: 60, delivered: 60, lost: 0 }, broadcast: { devices: 60, delivered: 60, lost: 0 } })
+  const { kill, rollingRestart } = result as { kill: Record<string, number>; rollingRestart: Record<string, number> }
+  t.match(kill, { othersDisconnected: 0, lost: 0 })
+  t.ok((kill.devices ?? 0) > 0 && (kill.secondsTo100 ?? 0) > 0, 'the devices of the killed worker came back')
+  t.match(rollingRestart, { workers: 2, lost: 0, unexpectedDisconnects: 0 })
+  t.ok((rollingRestart.moved ?? 0) >= 60, 'everybody was moved')
+})

@@ -31,6 +31,18 @@ t.test('connect', async (t) => {
   t.match(result, { refused: 0, unexpectedDisconnects: 0 })
 })
 
+t.test('scale', async (t) => {
+  const result = await smoke(t, 'scale', {
+    ...{ connections: '20,60', rate: 100, seconds: 2, idleSeconds: 1, rounds: 2, workers: 1 },
+  })
+  t.match(result, {
+    lost: 0,
+    duplicates: 0,
+    unexpectedDisconnects: 0,
+    sizes: [{ connections: 20 }, { connections: 60 }],
+  })
+})
+
 t.test('hostile', async (t) => {
   const result = await smoke(t, 'hostile', { connections: 20, rate: 50, seconds: 1, attackers: 3 })
   t.match(result, { lost: 0, unexpectedDisconnects: 0 })

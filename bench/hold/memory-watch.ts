@@ -1,0 +1,49 @@
+/** Looks at what memory is left, so that a run ends with a result and not with the kernel choosing a victim. */
+import { readFileSync } from 'node:fs'
+import { BenchError } from '../scenario.js'
+
+const LOOK_MS = 500
+
+export class MemoryWatch {
+  lowestBytes = Number.POSITIVE_INFINITY
+  readonly #timer: NodeJS.Timeout
+  #reject: (error: Error) => void = () => undefined
+  /** Rejects when less than the floor is left. */
+  readonly emergency: Promise<never>
+
+  constructor(
+    private readonly reserveBytes: number,
+    private readonly floorBytes: number,
+    private readonly look: () => number = availableBytes,
+  ) {
+    this.emergency = new Promise((_, reject) => {
+      this.#reject = reject
+    })
+    // Heard by whoever races with it.
+    this.emergency.catch(() => undefined)
+    this.#timer = setInterval(() => this.#check(), LOOK_MS)
+    this.#check()
+  }
+
+  /** No more devices: less than the reserve is left. */
+  get isLow(): boolean {
+    return this.lowestBytes < this.reserveBytes
+  }
+
+  stop(): void {
+    clearInterval(this.#timer)
+  }
+
+  #check(): void {
+    this.lowestBytes = Math.min(this.lowestBytes, this.look())
+    if (this.lowestBytes < this.floorBytes) {
+      this.#reject(new BenchError(`only ${mib(this.lowestBytes)} of memory are left`))
+    }
+  }
+}
+
+function availableBytes(): number {
+  return Number(/^MemAvailable:\s+(\d+) kB/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? Number.NaN) * 1024
+}
+
+export const mib = (bytes: number) => `${Math.round(bytes / 2 ** 20).toLocaleString('en')} MiB`

@@ -1,0 +1,120 @@
+/** What `hold` gives. What a run did not come to is null, and `failure` says why. */
+import Type, { type Static, type TSchema } from 'typebox'
+import { LatencyMs } from '../measure/latency.js'
+import { Estimate, Footprint, PerConnection } from './footprint.js'
+
+const reached = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+
+export const Pushes = Type.Object({
+  sent: Type.Integer(),
+  delivered: Type.Integer(),
+  lost: Type.Integer(),
+  perSecond: Type.Number(),
+  p50: Type.Number(),
+  p99: Type.Number(),
+  latencyMs: LatencyMs,
+})
+
+export const Broadcast = Type.Object({
+  devices: Type.Integer(),
+  delivered: Type.Integer(),
+  lost: Type.Integer(),
+  /** From the intended send time to the last device. */
+  lastDeviceMs: Type.Number(),
+})
+
+export const Kill = Type.Object({
+  /** That the killed worker had. */
+  devices: Type.Integer(),
+  /** From the kill until so many of them were ready again; -1: not in time. */
+  secondsTo99: Type.Number(),
+  secondsTo100: Type.Number(),
+  /** Devices of other workers that lost their connection. */
+  othersDisconnected: Type.Integer(),
+  pushed: Type.Integer(),
+  lost: Type.Integer(),
+})
+
+export const RollingRestart = Type.Object({
+  workers: Type.Integer(),
+  seconds: Type.Number(),
+  /** Devices that were asked to leave, each time they were. */
+  moved: Type.Integer(),
+  pushed: Type.Integer(),
+  lost: Type.Integer(),
+  p50: Type.Number(),
+  p99: Type.Number(),
+  unexpectedDisconnects: Type.Integer(),
+})
+
+export const Result = Type.Object({
+  /** Empty: everything was done. */
+  failure: Type.String(),
+  /** What ended the ramp before all devices had come, and what the memory was made of; empty: nothing did. */
+  limit: Type.String(),
+  wanted: Type.Integer(),
+  connections: Type.Integer(),
+  workers: Type.Integer(),
+  generators: Type.Integer(),
+  rampSeconds: Type.Number(),
+  connectsPerSecond: Type.Number(),
+  heldSeconds: Type.Number(),
+  keepalives: Type.Integer(),
+  /** Of the whole run, but those of the killed worker. */
+  unexpectedDisconnects: Type.Integer(),
+  serverRssBytes: Type.Integer(),
+  serverPssBytes: Type.Integer(),
+  /** What the machine uses, everything included, at the end of the hold; and before anything was started. */
+  totalMemoryBytes: Type.Integer(),
+  totalMemoryBytesBefore: Type.Integer(),
+  kernelBytes: Type.Integer(),
+  natsRssBytes: Type.Integer(),
+  generatorRssBytes: Type.Integer(),
+  /** Workers and supervisor, over the hold. */
+  idleCores: Type.Number(),
+  natsIdleCores: Type.Number(),
+  coreIdleCores: Type.Number(),
+  generatorIdleCores: Type.Number(),
+  pushes: reached(Pushes),
+  broadcast: reached(Broadcast),
+  kill: reached(Kill),
+  rollingRestart: reached(RollingRestart),
+  /** Messages of all phases that a connected device did not get. */
+  lost: Type.Integer(),
+  duplicatesSeenByApp: Type.Integer(),
+  bytesPerConnection: reached(PerConnection),
+  /** Least that was available at any time. */
+  lowestAvailableBytes: Type.Integer(),
+  stages: Type.Record(Type.String(), Footprint),
+  estimates: Type.Array(Estimate),
+  /** In the store, for each device. */
+  storeBytesPerDevice: reached(Type.Object({ sessions: Type.Number(), devices: Type.Number() })),
+  closes: Type.Record(Type.String(), Type.Integer()),
+})
+export type Result = Static<typeof Result>
+
+/** Of a run that has not begun. */
+export function emptyResult(wanted: number): Result {
+  return {
+    ...{ failure: '', limit: '', wanted, connections: 0, workers: 0, generators: 0 },
+    ...{ rampSeconds: 0, connectsPerSecond: 0, heldSeconds: 0, keepalives: 0, unexpectedDisconnects: 0 },
+    ...{ serverRssBytes: 0, serverPssBytes: 0, totalMemoryBytes: 0, totalMemoryBytesBefore: 0, kernelBytes: 0 },
+    ...{
+      natsRssBytes: 0,
+      generatorRssBytes: 0,
+      idleCores: 0,
+      natsIdleCores: 0,
+      coreIdleCores: 0,
+      generatorIdleCores: 0,
+    },
+    ...{ pushes: null, broadcast: null, kill: null, rollingRestart: null, lost: 0, duplicatesSeenByApp: 0 },
+    ...{
+      bytesPerConnection: null,
+      lowestAvailableBytes: 0,
+      stages: {},
+      estimates: [],
+      storeBytesPerDevice: null,
+      closes: {},
+    },
+  }
+}

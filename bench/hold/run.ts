@@ -1,0 +1,252 @@
+/**
+ * One run of hold, phase by phase. What is known is written into the result as soon as it is, so that a run that fails
+ * in the middle still gives everything before.
+ */
+import { cpus, totalmem } from 'node:os'
+import { connectionsCap } from '../../src/transport/descriptors.js'
+import { workerCount } from '../../src/transport/supervisor.js'
+import { CONNECTIONS_PER_GENERATOR, pause } from '../generator/generators.js'
+import { cpuMicrosOf } from '../measure/processes.js'
+import { settledBytes } from '../measure/settled.js'
+import { significant } from '../measure/stats.js'
+import type { Bench } from '../scenario.js'
+import { Instance } from '../system/instance.js'
+import type { LocalSystem } from '../system/local-system.js'
+import { freePort } from '../system/ports.js'
+import { startWhole } from '../system/whole.js'
+import { estimate, type Footprint, footprint, type Pids, perConnection, type Sizing } from './footprint.js'
+import { MemoryWatch, mib } from './memory-watch.js'
+import { broadcast, killOne, push, restartAll } from './operations.js'
+import { emptyResult, type Result } from './result.js'
+import { pidsOf, Stage } from './stage.js'
+
+export interface HoldOptions {
+  connections: number
+  minutes: number
+  keepaliveSeconds: number
+  pushes: number
+  pushRate: number
+  flowRate: number
+  rampPerSecond: number
+  workers: number
+  generators: number
+}
+
+/** Less than this, and no more devices come: what follows needs room too. */
+const RESERVE_BYTES = 1.5 * 2 ** 30
+/** Less than this, and the run ends. */
+const FLOOR_BYTES = 0.4 * 2 ** 30
+const ESTIMATED = [500_000, 1_000_000]
+/** For each device in each table; the product's default is enough for some two million. */
+const TABLE_BYTES_PER_DEVICE = 400
+const TABLE_BYTES_MIN = 512 * 2 ** 20
+const REST_MS = 2_000
+
+export class HoldRun {
+  readonly result: Result
+  readonly #watch: MemoryWatch
+  #stage: Stage | null = null
+
+  /** `availableBytes`: default the machine's. */
+  constructor(
+    private readonly bench: Bench,
+    private readonly options: HoldOptions,
+    availableBytes?: () => number,
+  ) {
+    this.#watch = new MemoryWatch(RESERVE_BYTES, FLOOR_BYTES, availableBytes)
+    bench.defer(() => this.#watch.stop())
+    this.result = emptyResult(options.connections)
+  }
+
+  /** Resolves with the result in any case. */
+  async run(): Promise<Result> {
+    const { result } = this
+    try {
+      // Whatever happens: what is being started has to be there before it can be ended.
+      await this.#start()
+      for (const phase of [this.#ramp, this.#hold, this.#operate]) {
+        await Promise.race([this.#watch.emergency, phase.call(this)])
+      }
+    } catch (error) {
+      result.failure = error instanceof Error ? error.message : String(error)
+      this.bench.progress.say(`failed: ${result.failure}`)
+    }
+    await this.#sumUp().catch((error: unknown) => {
+      result.failure ||= String(error)
+    })
+    return result
+  }
+
+  async #start(): Promise<void> {
+    const { bench, result } = this
+    const { connections, workers, generators, keepaliveSeconds } = this.options
+    this.#look('empty', null)
+    const port = await freePort()
+    const rig = await startWhole(bench, {
+      ...{ connections, generators, workers, prepare: false },
+      settings: {
+        transport: {
+          ...{ workers, connectionsTarget: connections, keepaliveMs: keepaliveSeconds * 1000 },
+          // The product's own: devices are to leave as they would.
+          ...{ drainMs: 10_000, drainJitterMs: 1_000, drainGraceMs: 2_000 },
+        },
+        store: { tableBytesMax: Math.max(TABLE_BYTES_MIN, connections * TABLE_BYTES_PER_DEVICE) },
+        admin: { port },
+      },
+      onStarted: (system) => this.#look('started', system),
+    })
+    const stage = new Stage(rig, new Instance(port), bench.progress)
+    bench.defer(() => stage.pusher.stop())
+    this.#stage = stage
+    result.workers = rig.system.pids('worker').length
+    result.generators = rig.devices.pids.length
+    bench.progress.say(`${result.workers} workers, ${result.generators} generators`)
+    await rig.devices.behave({ spread: 0 })
+    this.#look('ready')
+  }
+
+  async #ramp(): Promise<void> {
+    const { result, bench, options } = this
+    const stage = this.#reached
+    const { devices } = stage
+    const { connections: count, rampPerSecond: perSecond } = options
+    const ramp = await devices.ramp({ count, perSecond, shouldStop: () => this.#watch.isLow })
+    // Where it was stopped, some were still on the way.
+    if ((await devices.counts()).ready < options.connections) await pause(REST_MS)
+    const { ready } = await devices.counts()
+    result.connections = ready
+    result.rampSeconds = significant(ramp.seconds)
+    result.connectsPerSecond = Math.round(ready / ramp.seconds)
+    stage.ranges = await devices.ranges()
+    await devices.collect()
+    await settledBytes(() => footprint(ready, this.#pids()).serverRssBytes)
+    this.#look('ramped')
+    if (ready < options.connections) {
+      result.limit = this.#limit(ready)
+      bench.progress.say(`no more devices: ${result.limit}`)
+    }
+    await devices.behave({ reconnect: true })
+  }
+
+  async #hold(): Promise<void> {
+    const { result, bench } = this
+    const { devices } = this.#reached
+    const seconds = this.options.minutes * 60
+    const before = this.#cpu()
+    const { pongs } = await devices.report()
+    const startedMs = performance.now()
+    for (let elapsed = 0; elapsed < seconds; elapsed = (performance.now() - startedMs) / 1000) {
+      bench.progress.bar('holding', elapsed, seconds, 's')
+      await Promise.race([pause(Math.min(1, seconds - elapsed) * 1000), this.#watch.emergency])
+    }
+    const micros = (performance.now() - startedMs) * 1000
+    const after = this.#cpu()
+    const cores = (part: keyof typeof after) => significant((after[part] - before[part]) / micros, 3)
+    result.heldSeconds = significant(micros / 1e6)
+    result.idleCores = cores('server')
+    result.natsIdleCores = cores('nats')
+    result.coreIdleCores = cores('core')
+    result.generatorIdleCores = cores('generators')
+    result.keepalives = (await devices.report()).pongs - pongs
+    this.#weigh()
+    result.storeBytesPerDevice = await this.#storeBytes()
+  }
+
+  async #operate(): Promise<void> {
+    const { result, options } = this
+    const stage = this.#reached
+    result.pushes = await push(stage, options.pushes, options.pushRate)
+    result.broadcast = await broadcast(stage)
+    result.kill = await killOne(stage, options.flowRate)
+    result.rollingRestart = await restartAll(stage, options.flowRate)
+  }
+
+  async #sumUp(): Promise<void> {
+    const { result } = this
+    result.lowestAvailableBytes = Math.round(this.#watch.lowestBytes)
+    if (!this.#stage) return
+    if (result.stages.held === undefined) this.#weigh()
+    const totals = await this.#stage.devices.report()
+    result.closes = totals.closes
+    result.duplicatesSeenByApp = totals.duplicatesSeenByApp
+    result.unexpectedDisconnects = Math.max(0, totals.unexpectedDisconnects - (result.kill?.devices ?? 0))
+    result.lost = (await this.#stage.counts()).missing + (result.broadcast?.lost ?? 0)
+  }
+
+  // ---- what it weighs -------------------------------------------------------------------------
+
+  get #reached(): Stage {
+    if (!this.#stage) throw new Error('nothing is started')
+    return this.#stage
+  }
+
+  #pids(system: LocalSystem | null = this.#stage?.rig.system ?? null): Pids {
+    return pidsOf(system, this.#stage?.devices ?? null)
+  }
+
+  #cpu(): Record<keyof Pids, number> {
+    const { server, core, nats, generators } = this.#pids()
+    return {
+      server: cpuMicrosOf(server),
+      core: cpuMicrosOf(core),
+      nats: cpuMicrosOf(nats),
+      generators: cpuMicrosOf(generators),
+    }
+  }
+
+  #look(stage: string, system?: LocalSystem | null): Footprint {
+    const look = footprint(this.result.connections, this.#pids(system))
+    this.result.stages[stage] = look
+    if (stage === 'empty') this.result.totalMemoryBytesBefore = look.usedBytes
+    return look
+  }
+
+  #limit(ready: number): string {
+    const { serverPssBytes, generatorPssBytes, natsRssBytes, kernelBytes } = this.#look('ramped')
+    return (
+      `memory: with ${ready.toLocaleString('en')} devices ${mib(this.#watch.lowestBytes)} were left. ` +
+      `Server ${mib(serverPssBytes)}, generators ${mib(generatorPssBytes)}, nats-server ${mib(natsRssBytes)}, kernel ${mib(kernelBytes)}`
+    )
+  }
+
+  /** At the end of the hold, or where a run ended before. */
+  #weigh(): void {
+    const { result } = this
+    const held = this.#look('held')
+    result.serverRssBytes = held.serverRssBytes
+    result.serverPssBytes = held.serverPssBytes
+    result.totalMemoryBytes = held.usedBytes
+    result.kernelBytes = held.kernelBytes - (result.stages.ready?.kernelBytes ?? 0)
+    result.natsRssBytes = held.natsRssBytes
+    result.generatorRssBytes = held.generatorRssBytes
+    const { empty, started, ready } = result.stages
+    if (!empty || !started || !ready || held.connections === 0) return
+    const stages = { empty, started, ready, held }
+    result.bytesPerConnection = perConnection(stages)
+    result.estimates = ESTIMATED.map((count) => estimate(count, stages, this.#sizing()))
+  }
+
+  #sizing(): Sizing {
+    const { transport } = this.#reached.rig.system.config
+    const cap = connectionsCap(transport.connectionsMax)
+    const { wanted, workers, generators } = this.result
+    const byRule = (connectionsTarget: number) =>
+      workerCount({ ...transport, workers: 0, connectionsTarget }, cpus().length, cap)
+    return {
+      workers: (count) => (count <= wanted ? workers : byRule(count)),
+      generators: (count) => (count <= wanted ? generators : Math.ceil(count / CONNECTIONS_PER_GENERATOR)),
+      machineBytes: totalmem(),
+      reserveBytes: RESERVE_BYTES,
+    }
+  }
+
+  async #storeBytes(): Promise<Result['storeBytesPerDevice']> {
+    const { bus } = this.#reached.rig.fabric
+    const bytesOf = async (bucket: string) => {
+      const info = await bus.request(`$JS.API.STREAM.INFO.KV_${bucket}`, new Uint8Array(), { timeoutMs: 10_000 })
+      const { state } = JSON.parse(Buffer.from(info).toString()) as { state: { bytes: number; messages: number } }
+      return significant(state.bytes / Math.max(1, state.messages))
+    }
+    return { sessions: await bytesOf('SESSIONS'), devices: await bytesOf('DEVICES') }
+  }
+}

@@ -1,0 +1,131 @@
+import { readdirSync } from 'node:fs'
+import t, { type Test } from 'tap'
+import { checkResult } from '../../bench/envelope.js'
+import { pickOptions } from '../../bench/flags.js'
+import { Pace } from '../../bench/generator/pace.js'
+import { estimate, type Footprint, type Stages } from '../../bench/hold/footprint.js'
+import { MemoryWatch } from '../../bench/hold/memory-watch.js'
+import { pickDevice } from '../../bench/hold/pick.js'
+import { HoldRun } from '../../bench/hold/run.js'
+import { childrenOf } from '../../bench/measure/processes.js'
+import { Progress } from '../../bench/progress.js'
+import { runScenario } from '../../bench/run.js'
+import { scenarios } from '../../bench/scenarios/index.js'
+import { sizesOf } from '../../bench/scenarios/scale.js'
+
+// Each starts systems of several processes, on a machine that may be busy.
+t.setTimeout(240_000)
+
+const GIB = 2 ** 30
+
+/** A run of the scenario on a machine that says that it has so much memory left. */
+async function holdWith(t: Test, availableBytes: () => number): Promise<Record<string, unknown>> {
+  const scenario = scenarios.find(({ name }) => name === 'hold')
+  if (!scenario) throw new RangeError('there is no hold')
+  const options = pickOptions(scenario.options, {
+    ...{ connections: 40, minutes: 0.02, pushes: 20, pushRate: 20, flowRate: 5, workers: 1, keepaliveSeconds: 5 },
+    // So slowly that somebody looks at the memory before all are there.
+    rampPerSecond: 20,
+  })
+  const base = t.testdir()
+  const run: typeof scenario.run = (bench, given) => new HoldRun(bench, given as never, availableBytes).run()
+  const quiet = { progress: new Progress(process.stderr, true), signals: false, base }
+  const result = await runScenario({ ...scenario, run }, options, quiet)
+  checkResult(scenario, result)
+  t.same(childrenOf(process.pid), [], 'every process has ended')
+  t.same(readdirSync(base), [], 'its folder is gone')
+  return result
+}
+
+t.test('where memory runs short, no more devices come, and those that came are a whole result', async (t) => {
+  const result = await holdWith(t, () => GIB)
+  t.match(result, { failure: '', limit: /^memory: with \d+ devices 1,024 MiB were left/, wanted: 40, lost: 0 })
+  t.ok((result.connections as number) > 0)
+  t.match(result, { pushes: { lost: 0 }, rollingRestart: { lost: 0 } })
+})
+
+t.test('where it runs out, the run ends with what it has', async (t) => {
+  let left = 8 * GIB
+  // Ten looks are over before anybody is connected.
+  const result = await holdWith(t, () => {
+    left -= GIB / 2
+    return Math.max(left, GIB / 4)
+  })
+  t.match(result, { failure: /only 256 MiB of memory are left/, rollingRestart: null })
+  t.equal(result.lowestAvailableBytes, GIB / 4)
+})
+
+t.test('devices are picked from those that came, all of them some time', async (t) => {
+  const ranges = [
+    { first: 0, count: 3 },
+    { first: 10, count: 0 },
+    { first: 20, count: 2 },
+  ]
+  const picked = new Set(Array.from({ length: 100 }, (_, n) => pickDevice(n, ranges)))
+  t.same(
+    [...picked].sort((a, b) => a - b),
+    [0, 1, 2, 20, 21],
+  )
+  t.throws(() => pickDevice(0, [{ first: 5, count: 0 }]), RangeError)
+})
+
+t.test('an estimate adds what processes weigh alone and what connections add', async (t) => {
+  const look = (over: Partial<Footprint>): Footprint => ({
+    ...{ connections: 0, serverRssBytes: 0, serverPssBytes: 0, coreRssBytes: 0, natsRssBytes: 0, generatorRssBytes: 0 },
+    ...{
+      serverPrivateBytes: 0,
+      generatorPrivateBytes: 0,
+      generatorPssBytes: 0,
+      kernelBytes: 0,
+      usedBytes: 0,
+      availableBytes: 0,
+      ...over,
+    },
+  })
+  const stages: Stages = {
+    empty: look({ usedBytes: 1_000 }),
+    started: look({ serverPssBytes: 300, serverPrivateBytes: 200, natsRssBytes: 50 }),
+    ready: look({ generatorPssBytes: 40, generatorPrivateBytes: 30 }),
+    held: look({
+      ...{ connections: 10, serverPrivateBytes: 300, natsRssBytes: 70, coreRssBytes: 5 },
+      ...{ generatorPrivateBytes: 50, kernelBytes: 70 },
+    }),
+  }
+  const sizing = {
+    workers: (count: number) => (count > 10 ? 4 : 2),
+    generators: (count: number) => (count > 10 ? 3 : 1),
+    ...{ machineBytes: 3_840, reserveBytes: 100 },
+  }
+  t.match(estimate(100, stages, sizing), {
+    ...{ workers: 4, generators: 3, serverBytes: 100 + 4 * 100 + 100 * 10, natsBytes: 50 + 100 * 2, coreBytes: 5 },
+    ...{ generatorBytes: 10 + 3 * 30 + 100 * 2, kernelBytes: 700, totalBytes: 1_000 + 1_500 + 250 + 5 + 300 + 700 },
+    fits: false,
+  })
+  t.ok(estimate(10, stages, sizing).fits)
+})
+
+t.test('memory is watched: low is remembered, and too low is an emergency', async (t) => {
+  let left = 100
+  const watch = new MemoryWatch(50, 10, () => left)
+  t.teardown(() => watch.stop())
+  t.notOk(watch.isLow)
+  left = 5
+  await t.rejects(watch.emergency, { message: /memory/ })
+  t.ok(watch.isLow)
+})
+
+t.test('a pace tells the rate of the last seconds and what is left', async (t) => {
+  let nowMs = 0
+  const pace = new Pace(10_000, () => nowMs)
+  t.equal(pace.text(0), '')
+  nowMs = 1_000
+  t.equal(pace.text(2_000), ' (2,000 a second, 4 s left)')
+  for (nowMs = 2_000; nowMs <= 20_000; nowMs += 1_000) pace.text(2_000 + nowMs / 10)
+  t.match(pace.text(5_000), / a second, \d+ s left/)
+})
+
+t.test('sizes grow', async (t) => {
+  t.same(sizesOf('10, 20,300'), [10, 20, 300])
+  for (const wrong of ['', '10,10', '20,10', 'x', '10,', '2000000', '-1,5', '1.5'])
+    t.throws(() => sizesOf(wrong), wrong)
+})
