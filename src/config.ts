@@ -7,6 +7,7 @@ import { KeyringSettings } from './cli/keyring-settings.js'
 import { StartSettings } from './cli/start-settings.js'
 import { expectation, fromText, type LeafSchema, variableOf } from './config/leaf.js'
 import {
+  AdminApiSettings,
   AuthSettings,
   DeviceLimits,
   HttpSettings,
@@ -32,6 +33,7 @@ const sections = {
   keyring: section(KeyringSettings),
   core: section(CoreSettings),
   http: section(HttpSettings),
+  adminApi: section(AdminApiSettings),
   auth: section(AuthSettings),
   messages: section(MessageLimits),
   devices: section(DeviceLimits),

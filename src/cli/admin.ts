@@ -1,40 +1,36 @@
-/** `borealis admin`: projects, applications, fleets, tokens, revocations and keys. Talks to the tables over NATS. */
+/** `borealis admin`: projects, applications, fleets, credentials, tokens, revocations and keys, over NATS. */
 import { writeFileSync } from 'node:fs'
 import { Command, Option } from 'commander'
 import { CodedError } from '../../protocol/errors.js'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config.js'
+import { publicUrlOf } from '../core/http/public-url.js'
 import { decodeRegistrationId } from '../core/registration-id.js'
+import { mintToken, revokeRegistration } from '../core/tenants/admin.js'
 import {
-  addServiceKey,
-  createApplication,
-  createFleet,
-  createProject,
-  getProject,
-  mintToken,
-  openTenants,
-  removeServiceKey,
-  revokeDevice,
-  revokeRegistration,
-  setProjectActive,
-  type Tenants,
-} from '../core/tenants/admin.js'
+  applicationOutput,
+  auditOutput,
+  credentialOutput,
+  fleetOutput,
+  projectOutput,
+  timeOutput,
+} from '../core/tenants/output.js'
+import { ROLES } from '../core/tenants/roles.js'
 import type { PrivateServiceKey } from '../core/tenants/service-keys.js'
+import { settingsFileOf, settingsYaml } from '../core/tenants/settings-file.js'
 import { Scope } from '../core/tenants/tokens.js'
-import { FabricError } from '../fabric/fabric.js'
-import { connect } from '../fabric/nats.js'
-import { KEY_KINDS, type KeyKind, Keyring, KeyringError } from '../keyring.js'
-import type { ApplicationRecord, FleetRecord, ProjectRecord } from '../store/tenants.js'
-import { CommandError, loadConfig } from './context.js'
-
-/** What a command prints: one object, or a list of them. */
-type Output = Record<string, unknown> | Record<string, unknown>[]
+import { KEY_KINDS, type KeyKind, Keyring } from '../keyring.js'
+import type { ProjectRecord } from '../store/tenants.js'
+import { type Output, onKeyring, onService } from './admin/run.js'
+import { CommandError } from './context.js'
 
 export function adminCommand(): Command {
   const admin = new Command('admin').description('manage projects, applications, fleets, tokens, revocations and keys')
   projectCommands(admin.command('project').description('tenants: each owns applications and a service account'))
   applicationCommands(admin.command('application').description('what device apps register as'))
   fleetCommands(admin.command('fleet').description('groups of devices that enrol with one key'))
+  credentialCommands(admin.command('credential').description('who may use the admin API, and as what'))
+  auditCommands(admin.command('audit').description('who changed what'))
   tokenCommands(admin.command('token').description('access tokens of app servers'))
   revocationCommands(admin)
   keyringCommands(admin.command('keyring').description('the keys of the service, in the file of keyring.file'))
@@ -45,49 +41,82 @@ export function adminCommand(): Command {
 function projectCommands(project: Command): void {
   project
     .command('create')
-    .description('make a project and its service account; prints the private key, which is not kept')
+    .description('make a project; prints the settings file of its app server, with a private key that is not kept')
     .option('--id <id>', '1 to 64 of A-Z a-z 0-9 _ -; random where absent')
     .option('--name <name>', 'for people')
     .addOption(algorithm())
     .action(
-      onTables(async (tenants, { options }) => {
-        const { project, serviceKey } = await createProject(tenants, options)
-        return { ...projectOutput(project), ...keyOutput(serviceKey) }
+      onService(async (service, { config, options, actor }) => {
+        const { id, name, alg } = options
+        const made = await service.createProject(actor, {
+          ...(id ? { id } : {}),
+          ...(name ? { name } : {}),
+          ...(alg ? { alg } : {}),
+        })
+        return settingsOutput(config, made)
       }),
     )
   project
     .command('show <project>')
     .description('what there is to know of a project')
-    .action(onTables(async (tenants, { args: [id = ''] }) => projectOutput(await getProject(tenants, id))))
+    .action(onService(async (service, { args: [id = ''], actor }) => projectOutput(await service.project(actor, id))))
   project
     .command('list')
     .description('every project')
-    .action(onTables(async (tenants) => (await tenants.projects.all()).map(projectOutput)))
+    .action(onService(async (service, { actor }) => (await service.projects(actor)).map(projectOutput)))
+  for (const [verb, isActive, description] of [
+    ['suspend', false, 'refuse everything but a look at the project until it is resumed'],
+    ['resume', true, 'end a suspension'],
+  ] as const) {
+    project
+      .command(`${verb} <project>`)
+      .description(description)
+      .action(
+        onService(async (service, { args: [id = ''], actor }) =>
+          projectOutput(await service.setActive(actor, id, isActive)),
+        ),
+      )
+  }
   project
-    .command('suspend <project>')
-    .description('refuse messages and registrations until it is resumed')
-    .action(onTables(async (tenants, { args: [id = ''] }) => projectOutput(await setProjectActive(tenants, id, false))))
-  project
-    .command('resume <project>')
-    .description('end a suspension')
-    .action(onTables(async (tenants, { args: [id = ''] }) => projectOutput(await setProjectActive(tenants, id, true))))
+    .command('limit <project>')
+    .description('how much a project may send')
+    .requiredOption('--messages-per-second <number>', 'targets accepted a second; `default`: the service decides')
+    .action(
+      onService(async (service, { args: [id = ''], options, actor }) => {
+        const text = options.messagesPerSecond
+        const messagesPerSecond = text === 'default' ? null : Number(text)
+        return projectOutput(await service.setLimits(actor, id, { messagesPerSecond }))
+      }),
+    )
   project
     .command('add-key <project>')
-    .description('another key for the service account, beside those there are; prints the private key')
+    .description('another key beside those there are; prints the settings file with its private key, which is not kept')
     .addOption(algorithm())
     .action(
-      onTables(async (tenants, { args: [id = ''], options }) =>
-        keyOutput(await addServiceKey(tenants, id, options.alg)),
+      onService(async (service, { config, args: [id = ''], options, actor }) =>
+        settingsOutput(config, await service.addKey(actor, id, options.alg)),
       ),
     )
   project
     .command('remove-key <project> <keyId>')
-    .description('what was signed with this key is refused from now on')
+    .description('what was signed or asked for with this key is refused from now on')
     .action(
-      onTables(async (tenants, { args: [id = '', keyId = ''] }) =>
-        projectOutput(await removeServiceKey(tenants, id, keyId)),
+      onService(async (service, { args: [id = '', keyId = ''], actor }) =>
+        projectOutput(await service.removeKey(actor, id, keyId)),
       ),
     )
+}
+
+/** As a text: the settings file, so that it can be sent to a file; as JSON: with what else there is. */
+function settingsOutput(
+  config: Config,
+  { project, serviceKey }: { project: ProjectRecord; serviceKey: PrivateServiceKey },
+): Output {
+  const { keyId, alg, privateKey } = serviceKey
+  const { clientId } = project.serviceAccount
+  const publicUrl = publicUrlOf(config.http)
+  const settings = settingsFileOf({ project: project.id, clientId, keyId, privateKey, publicUrl, auth: config.auth })
+  return { text: settingsYaml(settings), json: { ...projectOutput(project), keyId, alg, privateKey, settings } }
 }
 
 function applicationCommands(application: Command): void {
@@ -97,8 +126,8 @@ function applicationCommands(application: Command): void {
     .requiredOption('--project <project>', 'whose it is')
     .option('--name <name>', 'for people')
     .action(
-      onTables(async (tenants, { options }) =>
-        applicationOutput(await createApplication(tenants, options.project, options)),
+      onService(async (service, { options: { project, name }, actor }) =>
+        applicationOutput(await service.createApplication(actor, project, name === undefined ? {} : { name })),
       ),
     )
   application
@@ -106,9 +135,9 @@ function applicationCommands(application: Command): void {
     .description('applications of a project, or of all')
     .option('--project <project>', 'only those of this one')
     .action(
-      onTables(async (tenants, { options }) => {
-        const all = await tenants.applications.all()
-        return all.filter((one) => !options.project || one.project === options.project).map(applicationOutput)
+      onService(async (service, { options, actor }) => {
+        const all = await service.applications(actor)
+        return all.filter(({ project }) => !options.project || project === options.project).map(applicationOutput)
       }),
     )
 }
@@ -119,15 +148,74 @@ function fleetCommands(fleet: Command): void {
     .description('make a fleet; prints its enrolment key, which is not kept')
     .option('--name <name>', 'for people')
     .action(
-      onTables(async (tenants, { options }) => {
-        const { fleet, enrolmentKey } = await createFleet(tenants, options)
+      onService(async (service, { options: { name }, actor }) => {
+        const { fleet, enrolmentKey } = await service.createFleet(actor, name === undefined ? {} : { name })
         return { ...fleetOutput(fleet), enrolmentKey }
       }),
     )
   fleet
     .command('list')
     .description('every fleet')
-    .action(onTables(async (tenants) => (await tenants.fleets.all()).map(fleetOutput)))
+    .action(onService(async (service, { actor }) => (await service.fleets(actor)).map(fleetOutput)))
+}
+
+function credentialCommands(credential: Command): void {
+  credential
+    .command('create')
+    .description('let somebody use the admin API; prints the secret, which is not kept')
+    .requiredOption('--name <name>', 'whose it is')
+    .requiredOption('--role <role>', ROLES.join(', '))
+    .option('--project <projects>', 'only for these, separated by commas; absent: for the whole service')
+    .action(
+      onService(async (service, { options: { name = '', role, project }, actor }) => {
+        const projects = (project as string | undefined)?.split(',')
+        const { credential, secret } = await service.createCredential(actor, { name, role, projects })
+        return { ...credentialOutput(credential), secret }
+      }),
+    )
+  credential
+    .command('list')
+    .description('every credential, without its secret')
+    .action(onService(async (service, { actor }) => (await service.allCredentials(actor)).map(credentialOutput)))
+  credential
+    .command('remove <credentialId>')
+    .description('refuse this credential from now on')
+    .action(
+      onService(async (service, { args: [id = ''], actor }) => {
+        await service.removeCredential(actor, id)
+        return { credentialId: id, removed: true }
+      }),
+    )
+}
+
+function auditCommands(audit: Command): void {
+  audit
+    .command('show', { isDefault: true })
+    .description('who changed what, newest first')
+    .option('--project <project>', 'only what is about this one')
+    .option('--limit <number>', 'most entries', '50')
+    .option('--before <sequence>', 'the next page, as the page before named it')
+    .action(
+      onService(async (service, { options, actor }) => {
+        const project = options.project as string | undefined
+        const page = await service.auditPage(actor, {
+          limit: wholeNumber(options.limit),
+          ...(project === undefined ? {} : { project }),
+          ...(options.before === undefined ? {} : { before: wholeNumber(options.before) }),
+        })
+        const entries = page.entries.map(auditOutput)
+        const line = (entry: Record<string, unknown>) => `${Object.values(entry).map(shownInLine).join('  ')}\n`
+        const more = page.next === null ? '' : `more: --before ${page.next}\n`
+        return { text: `${entries.map(line).join('')}${more}`, json: { entries, next: page.next } }
+      }),
+    )
+}
+
+const shownInLine = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value))
+
+function wholeNumber(text: string): number {
+  if (!/^[1-9][0-9]{0,15}$/.test(text)) throw new CommandError(`${text} is no whole number above 0`, 2)
+  return Number(text)
 }
 
 function tokenCommands(token: Command): void {
@@ -137,10 +225,12 @@ function tokenCommands(token: Command): void {
     .requiredOption('--project <project>', 'whose messages it may send')
     .option('--scope <scopes>', 'separated by spaces', Object.values(Scope).join(' '))
     .action(
-      onTables(async (tenants, { config, options }) => {
-        const scopes = options.scope.split(' ').filter(Boolean)
+      onService(async (service, { config, options: { project, scope }, actor }) => {
+        const scopes = scope.split(' ').filter(Boolean)
         const keyring = Keyring.open(config.keyring.file, systemClock.now())
-        const { token, expiresAtMs } = await mintToken(tenants, keyring, config.auth, options.project, scopes)
+        const { token, expiresAtMs } = await service.change(actor, 'token.mint', project, { scopes }, () =>
+          mintToken(service.tenants, keyring, config.auth, project, scopes),
+        )
         return { accessToken: token, tokenType: 'Bearer', expiresAt: timeOutput(expiresAtMs) }
       }),
     )
@@ -153,8 +243,8 @@ function revocationCommands(admin: Command): void {
     .command('revoke <device>')
     .description('cut a device off; it may not come back, and senders are told')
     .action(
-      onTables(async (tenants, { args: [device = ''] }) => {
-        await revokeDevice(tenants, device)
+      onService(async (service, { args: [device = ''], actor }) => {
+        await service.revokeDevice(actor, device)
         return { device, revoked: true }
       }),
     )
@@ -164,11 +254,14 @@ function revocationCommands(admin: Command): void {
     .command('revoke <registrationId>')
     .description('end a registration; senders are told, and the app gets another when it registers again')
     .action(
-      onTables(async (tenants, { config, args: [registrationId = ''] }) => {
+      onService(async (service, { config, args: [registrationId = ''], actor }) => {
         const keys = Keyring.open(config.keyring.file, systemClock.now()).macKeys('registration')
         const address = decodeRegistrationId(new Map(keys.map((key) => [key.kid, key])), registrationId)
         if (!address) throw new CodedError('unknown_registration')
-        await revokeRegistration(tenants, address.device, address.registration)
+        const { project, device, registration } = address
+        await service.change(actor, 'registration.revoke', project, { device, registration }, () =>
+          revokeRegistration(service.tenants, device, registration),
+        )
         return { ...address, revoked: true }
       }),
     )
@@ -217,71 +310,6 @@ function keyringCommands(keyring: Command): void {
     )
 }
 
-/** Options as commander gives them: those of a command are there, or have been refused. */
-interface Options {
-  id?: string
-  name?: string
-  alg?: 'RS256' | 'ES256'
-  project: string
-  scope: string
-  json?: boolean
-}
-
-interface Run {
-  config: Config
-  args: string[]
-  options: Options
-}
-
-/** An action on the tables: connects, prints what `run` gives, and closes, whatever happens. */
-function onTables(run: (tenants: Tenants, run: Run) => Promise<Output>) {
-  return async function (this: Command): Promise<void> {
-    const options = this.opts<Options>()
-    const config = loadConfig(this)
-    await explained(async () => {
-      const fabric = await connect(config.nats, { name: 'admin' })
-      try {
-        print(await run(openTenants(fabric, systemClock), { config, args: this.args, options }), this)
-      } finally {
-        await fabric.close()
-      }
-    })
-  }
-}
-
-function onKeyring(run: (run: { keyring: Keyring; file: string; args: string[] }) => Output) {
-  return async function (this: Command): Promise<void> {
-    const { file } = loadConfig(this).keyring
-    await explained(async () =>
-      print(run({ keyring: Keyring.open(file, systemClock.now()), file, args: this.args }), this),
-    )
-  }
-}
-
-/** What a user can act on is told as its message alone. */
-async function explained(run: () => Promise<void>): Promise<void> {
-  try {
-    await run()
-  } catch (error) {
-    if (error instanceof CodedError) throw new CommandError(`${error.message} (${error.code})`, 1, { cause: error })
-    if (error instanceof FabricError || error instanceof KeyringError) {
-      throw new CommandError(error.message, 1, { cause: error })
-    }
-    throw error
-  }
-}
-
-function print(output: Output, command: Command): void {
-  const write = command.configureOutput().writeOut ?? ((text: string) => process.stdout.write(text))
-  if (command.opts<Options>().json) write(`${JSON.stringify(output, null, 2)}\n`)
-  else write([output].flat().map(block).join('\n'))
-}
-
-function block(fields: Record<string, unknown>): string {
-  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${[value].flat().join(' ')}\n`)
-  return lines.join('')
-}
-
 function algorithm(): Option {
   return new Option('--alg <algorithm>', 'with which the service account signs').choices(['RS256', 'ES256'])
 }
@@ -290,32 +318,4 @@ function kindOf(text: string): KeyKind {
   const kind = KEY_KINDS.find((one) => one === text)
   if (!kind) throw new CommandError(`${text} is no kind of key: ${KEY_KINDS.join(', ')}`, 2)
   return kind
-}
-
-function projectOutput(project: ProjectRecord): Record<string, unknown> {
-  return {
-    projectId: project.id,
-    name: project.name,
-    isActive: project.isActive,
-    clientId: project.serviceAccount.clientId,
-    keyIds: project.serviceAccount.keys.map((key) => key.kid),
-    createdAt: timeOutput(project.createdAtMs),
-    updatedAt: timeOutput(project.updatedAtMs),
-  }
-}
-
-function keyOutput({ keyId, alg, privateKey }: PrivateServiceKey): Record<string, unknown> {
-  return { keyId, alg, privateKey }
-}
-
-function applicationOutput({ id, project, name, createdAtMs }: ApplicationRecord): Record<string, unknown> {
-  return { applicationId: id, projectId: project, name, createdAt: timeOutput(createdAtMs) }
-}
-
-function fleetOutput({ id, name, createdAtMs }: FleetRecord): Record<string, unknown> {
-  return { fleetId: id, name, createdAt: timeOutput(createdAtMs) }
-}
-
-function timeOutput(ms: number): string {
-  return new Date(ms).toISOString()
 }

@@ -30,17 +30,22 @@ async function start(config: Config, log: Logger): Promise<Service> {
       const metrics = await serveMetrics(createMetrics('core'), config.metrics)
       stops.add(() => metrics.stop())
     }
-    const { core: roles, http, auth, messages, devices, ingress, limits, store } = config
+    const { core: roles, http, auth, messages, devices, ingress, limits, adminApi, store } = config
     const core = await startCore({
       fabric,
       clock: systemClock,
       random: Math.random,
-      settings: { core: roles, http, auth, messages, devices, ingress, limits, split: store.split },
+      settings: { core: roles, http, auth, messages, devices, ingress, limits, adminApi, split: store.split },
       keyring,
       log,
     })
     stops.add(() => core.stop())
-    return { ready: { node: core.node, ...(core.url === null ? {} : { api: core.url }) }, stop: () => stops.run() }
+    const ready = {
+      node: core.node,
+      ...(core.url === null ? {} : { api: core.url }),
+      ...(core.adminUrl === null ? {} : { adminApi: core.adminUrl }),
+    }
+    return { ready, stop: () => stops.run() }
   } catch (error) {
     return stops.abandon(error)
   }

@@ -88,7 +88,7 @@ async function startEverything(config: Config): Promise<Service> {
     await transport.start()
 
     const apiUrl = `http://${reachable(config.http.host)}:${ports.http}`
-    writeToolConfig(folder, { nats: nats.settingsAs('admin'), keyringFile, sample })
+    writeToolConfig(folder, { nats: nats.settingsAs('admin'), keyringFile, sample, apiUrl, auth: config.auth })
     let registrationId: string | null = null
     if (config.start.device) {
       output.step('sample device')

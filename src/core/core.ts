@@ -27,6 +27,8 @@ export interface Core {
   /** Where the API listens; null where this process has no gateway. */
   readonly url: string | null
   readonly port: number | null
+  /** Where the admin API listens; null where it does not. */
+  readonly adminUrl: string | null
   /** This process's number in message ids. */
   readonly node: number
   stop(): Promise<void>
@@ -55,7 +57,7 @@ export async function startCore(options: CoreOptions): Promise<Core> {
       ...{ settings, gateway, node: delivery.node, leaseMs: core.leaseMs, clock, log },
     })
     started.push(face)
-    return { url: face.url, port: face.port, node: delivery.node, stop }
+    return { url: face.url, port: face.port, adminUrl: face.adminUrl, node: delivery.node, stop }
   } catch (error) {
     await stop()
     throw error

@@ -17,11 +17,13 @@ import type { Keyring } from '../keyring.js'
 import type { Logger } from '../observe/log.js'
 import { DeviceService } from './devices.js'
 import { Gateways } from './gateways.js'
+import { createAdminServer } from './http/admin/server.js'
 import { createGateway } from './http/gateway.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './http/ports.js'
-import { tokenIssuersOf } from './http/public-url.js'
+import { publicUrlOf, tokenIssuersOf } from './http/public-url.js'
 import { RateLimits } from './http/rate-limit.js'
 import type {
+  AdminApiSettings,
   AuthSettings,
   DeviceLimits,
   HttpSettings,
@@ -31,6 +33,7 @@ import type {
 } from './http/settings.js'
 import { Ingress } from './ingress.js'
 import { Registrations } from './registrations.js'
+import { Administration } from './tenants/administration.js'
 import { Directory } from './tenants/directory.js'
 import { AccessTokenVerifier } from './tenants/tokens.js'
 
@@ -58,6 +61,7 @@ export interface PublicFaceOptions {
 /** The sections of the configuration of the same names. */
 export interface PublicFaceSettings {
   http: HttpSettings
+  adminApi: AdminApiSettings
   auth: AuthSettings
   messages: MessageLimits
   devices: DeviceLimits
@@ -69,6 +73,8 @@ export interface PublicFace {
   /** Where the API listens; null where there is no gateway. */
   url: string | null
   port: number | null
+  /** Where the admin API listens; null where it does not. */
+  adminUrl: string | null
   /** Takes nothing new, finishes what is under way, leaves nothing behind. */
   stop(): Promise<void>
 }
@@ -96,7 +102,11 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
     await ingress.start()
     stops.push(() => ingress.stop())
 
-    if (!options.gateway) return { url: null, port: null, stop }
+    const registrations = new Registrations({ ...shared, registrationKey, limits: settings.devices })
+    const address: { url: string | null; port: number | null } = { url: null, port: null }
+    const publicUrl = () => publicUrlOf({ ...settings.http, port: address.port ?? settings.http.port })
+    const adminUrl = await startAdminApi(options, { registrations, publicUrl }, stops)
+    if (!options.gateway) return { ...address, adminUrl, stop }
     const { node, leaseMs } = options
     const gateways = new Gateways({ fabric, clock, node, leaseMs, log })
     await gateways.start()
@@ -106,7 +116,7 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
       {
         ...shared,
         keyring,
-        registrations: new Registrations({ ...shared, registrationKey, limits: settings.devices }),
+        registrations,
         accessTokens: await AccessTokenVerifier.create(keyring, {
           ...settings.auth,
           issuer: tokenIssuersOf(settings.http, settings.auth),
@@ -123,12 +133,27 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
       settings.http,
     )
     stops.push(() => gateway.stop())
-    const { url, port } = await gateway.listen()
-    return { url, port, stop }
+    Object.assign(address, await gateway.listen())
+    return { ...address, adminUrl, stop }
   } catch (error) {
     await stop()
     throw error
   }
+}
+
+/** Null where the settings give it no port. */
+async function startAdminApi(
+  { fabric, readCounters, settings, clock, log }: PublicFaceOptions,
+  { registrations, publicUrl }: { registrations: Registrations; publicUrl: () => string },
+  stops: (() => Promise<void>)[],
+): Promise<string | null> {
+  const { adminApi, auth, http } = settings
+  if (adminApi.port === 0) return null
+  const administration = new Administration(fabric, clock)
+  const parts = { administration, registrations, readCounters, publicUrl, auth, clock, log }
+  const server = createAdminServer(parts, adminApi, http)
+  stops.push(() => server.stop())
+  return (await server.listen()).url
 }
 
 function streamsNeeded(split: number): string[] {

@@ -85,6 +85,7 @@ export async function startLive(t: Test): Promise<Live> {
       devices: Value.Default(DeviceLimits, {}) as DeviceLimits,
       ingress: Value.Default(IngressSettings, {}) as IngressSettings,
       limits: Value.Default(LimitSettings, {}) as LimitSettings,
+      adminApi: { host: '127.0.0.1', port: 0 },
       split: nats.store.split,
     },
   })

@@ -75,6 +75,7 @@ async function setUp(t: Test): Promise<Setup> {
       limits: Value.Default(LimitSettings, {}) as LimitSettings,
       http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0 },
       auth,
+      adminApi: { host: '127.0.0.1', port: 0 },
       messages: Value.Default(MessageLimits, {}) as MessageLimits,
       devices: Value.Default(DeviceLimits, {}) as DeviceLimits,
       ingress: { ...(Value.Default(IngressSettings, {}) as IngressSettings), retryMs: 50 },

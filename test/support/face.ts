@@ -49,6 +49,7 @@ export interface TestFace {
   token: string
   /** What the gateway believes itself to be reached at. */
   publicUrl: string
+  http: HttpSettings
   /** The same service at another core: its own connection, directory and gateway. */
   another(): Promise<TestFace>
 }
@@ -154,6 +155,7 @@ export async function startFace(t: Test, options: FaceOptions = {}): Promise<Tes
     clientId: project.serviceAccount.clientId,
     token,
     publicUrl: publicUrlOf(http),
+    http,
     another: async () => ({ ...face, ...(await startGateway(await nats.fabricAs('core', 'other'))) }),
   }
   return face

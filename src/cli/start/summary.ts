@@ -2,6 +2,7 @@ import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { stringify } from 'yaml'
 import type { Config } from '../../config.js'
+import { settingsFileOf, settingsYaml } from '../../core/tenants/settings-file.js'
 import type { DataFolder } from './folder.js'
 import type { Sample } from './sample.js'
 
@@ -28,6 +29,7 @@ export function summary(running: Running): string {
     ['NATS', natsUrl],
     ['data', folder.path],
     ['project', `${sample.project} (clientId ${sample.clientId}, keyId ${sample.serviceKey.keyId})`],
+    ['settings file', folder.file('sample-settings.yaml')],
     ['private key', folder.file('sample-key.pem')],
     ['application', sample.application],
     ['enrolment key', sample.enrolmentKey],
@@ -64,18 +66,28 @@ export function pushCommand(apiUrl: string, sample: Sample, token: string, regis
   return `node -e '${script}'`
 }
 
+interface ToolSources {
+  nats: Config['nats']
+  keyringFile: string
+  sample: Sample
+  apiUrl: string
+  auth: Config['auth']
+}
+
 /** What tools need to work on this installation: `borealis --config <folder>/borealis.yaml admin ...`. */
-export function writeToolConfig(
-  folder: DataFolder,
-  { nats, keyringFile, sample }: { nats: Config['nats']; keyringFile: string; sample: Sample },
-): void {
+export function writeToolConfig(folder: DataFolder, { nats, keyringFile, sample, apiUrl, auth }: ToolSources): void {
   const { url, user, password } = nats
-  const settings = { nats: { url, user, password }, keyring: { file: keyringFile } }
+  const settings = { nats: { url, user, password }, keyring: { file: keyringFile }, http: { publicUrl: apiUrl } }
   folder.writeText(
     'borealis.yaml',
     `# Made by borealis start, for tools; has the password of an administrator.\n${stringify(settings)}`,
   )
   folder.writeText('sample-key.pem', sample.serviceKey.privateKey)
+  const { project, clientId, serviceKey } = sample
+  folder.writeText(
+    'sample-settings.yaml',
+    settingsYaml(settingsFileOf({ project, clientId, ...serviceKey, publicUrl: apiUrl, auth })),
+  )
 }
 
 function onPath(program: string): boolean {

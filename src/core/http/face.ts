@@ -76,7 +76,7 @@ export function paramOf(call: Pick<Call, 'request'>, name: string): string {
 
 const BEARER = /^Bearer +([A-Za-z0-9._~+/=-]+) *$/i
 
-function bearerOf(header: string | undefined): string {
+export function bearerOf(header: string | undefined): string {
   if (header === undefined) throw new CodedError('missing_token')
   const token = BEARER.exec(header)?.[1]
   if (!token) throw new CodedError(/^Bearer\b/i.test(header) ? 'bad_token' : 'missing_token')

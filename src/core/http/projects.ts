@@ -1,8 +1,11 @@
 /** Projects over HTTP: what an app server checks at its start, and the counters. */
 import Type from 'typebox'
+import { CodedError } from '../../../protocol/errors.js'
 import { Scope } from '../tenants/tokens.js'
 import { type AuthenticatedCall, authenticate } from './face.js'
 import { flow } from './flow.js'
+import type { CounterRow } from './ports.js'
+import { queryText } from './query.js'
 import { PROJECT_URL, ProjectParams, type Route } from './route.js'
 
 const showProject = flow(authenticate(Scope.PROJECT_READ), answerProject)
@@ -19,6 +22,12 @@ const Project = Type.Object({
 
 const Counts = Type.Record(Type.String(), Type.Integer(), {
   description: 'Targets by state: accepted = pending + delivered + expired + dropped + collapsed + cancelled + failed.',
+})
+
+export const CountersQuery = Type.Object({
+  application: Type.Optional(Type.String({ description: 'Only this one.' })),
+  from: Type.Optional(Type.String({ format: 'date', description: 'First UTC day.' })),
+  to: Type.Optional(Type.String({ format: 'date', description: 'Last UTC day.' })),
 })
 
 const Counters = Type.Object({
@@ -58,6 +67,7 @@ export const projectRoutes: readonly Route[] = [
       tag: 'projects',
       scope: Scope.PROJECT_READ,
       params: ProjectParams,
+      query: CountersQuery,
       answers: { 200: { description: 'The counters.', body: Counters } },
       errors: ['unknown_project'],
     },
@@ -75,11 +85,40 @@ function answerProject({ project }: AuthenticatedCall): object {
   }
 }
 
-async function answerCounters({ face, project }: AuthenticatedCall): Promise<object> {
-  const rows = await face.readCounters(project.id)
+async function answerCounters(call: AuthenticatedCall): Promise<object> {
+  const { face, project } = call
+  return countersOutput(project.id, await face.readCounters(project.id), readCountersQuery(call))
+}
+
+interface CountersWanted {
+  application: string
+  from: string
+  to: string
+}
+
+const DAY = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/
+
+/** Throws CodedError `invalid_request`. */
+export function readCountersQuery(call: Pick<AuthenticatedCall, 'request'>): CountersWanted {
+  const dayOf = (name: string) => {
+    const day = queryText(call, name, 16)
+    if (day === '' || (DAY.test(day) && !Number.isNaN(Date.parse(day)))) return day
+    throw new CodedError('invalid_request', `${name} must be a day such as 2025-01-31`, { field: name })
+  }
+  return { application: queryText(call, 'application', 64), from: dayOf('from'), to: dayOf('to') }
+}
+
+/** Days that were added up in one row are before every day there is. */
+export function countersOutput(project: string, all: CounterRow[], { application, from, to }: CountersWanted): object {
+  const rows = all.filter(
+    (row) =>
+      (application === '' || row.application === application) &&
+      (from === '' || (DAY.test(row.day) && row.day >= from)) &&
+      (to === '' || !DAY.test(row.day) || row.day <= to),
+  )
   const total: Record<string, number> = {}
   for (const { counts } of rows) {
     for (const [state, count] of Object.entries(counts)) total[state] = (total[state] ?? 0) + count
   }
-  return { project: project.id, total, applications: rows }
+  return { project, total, applications: rows }
 }

@@ -76,7 +76,7 @@ function tell(reply: FastifyReply, name: string, { perSecond, burst }: Rate, { l
 }
 
 /** Whoever has one address of IPv6 has 2^64 of them: the first half counts. */
-function networkOf(address: string): string {
+export function networkOf(address: string): string {
   if (!address.includes(':') || address.includes('.')) return address
   const [head = '', tail] = address.split('::')
   const before = head.split(':').filter(Boolean)

@@ -56,6 +56,15 @@ export const HttpSettings = Type.Object(
 )
 export type HttpSettings = Static<typeof HttpSettings>
 
+export const AdminApiSettings = Type.Object(
+  {
+    host: Type.String({ default: '127.0.0.1', description: 'Address the admin API listens on.' }),
+    port: Type.Integer({ default: 0, minimum: 0, maximum: 65535, description: 'Port of the admin API. 0: none.' }),
+  },
+  { additionalProperties: false, default: {}, description: 'The admin API: projects, keys, credentials, audit.' },
+)
+export type AdminApiSettings = Static<typeof AdminApiSettings>
+
 export const AuthSettings = Type.Object(
   {
     issuer: Type.String({

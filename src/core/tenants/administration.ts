@@ -5,7 +5,7 @@
 import { CodedError } from '../../../protocol/errors.js'
 import { Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
-import type { Fabric } from '../../fabric/fabric.js'
+import { type Fabric, FabricError } from '../../fabric/fabric.js'
 import { AuditLog, type AuditPage } from '../../store/audit.js'
 import {
   type ApplicationRecord,
@@ -17,7 +17,7 @@ import {
   type ServiceKey,
 } from '../../store/tenants.js'
 import * as admin from './admin.js'
-import { type CredentialRecord, type NewCredential, newCredential } from './credentials.js'
+import { CREDENTIAL_ID, type CredentialRecord, type NewCredential, newCredential } from './credentials.js'
 import { type Action, type Actor, mayDo, requireMay } from './roles.js'
 import type { PrivateServiceKey } from './service-keys.js'
 
@@ -35,6 +35,11 @@ export class Administration {
     this.tenants = admin.openTenants(fabric, clock)
     this.credentials = new RecordTable(fabric.table(Bucket.CREDENTIALS), 'credential')
     this.audit = new AuditLog(fabric)
+  }
+
+  /** Throws CodedError `forbidden` where the actor may not see it. */
+  look(actor: Actor, action: Action, project: string | null): void {
+    requireMay(actor, action, project)
   }
 
   // ---- projects -------------------------------------------------------------------------------
@@ -103,10 +108,10 @@ export class Administration {
 
   // ---- applications, fleets, devices ----------------------------------------------------------
 
-  async applications(actor: Actor, project: string | undefined): Promise<ApplicationRecord[]> {
-    if (project !== undefined) await this.project(actor, project)
+  /** Only those that the actor may see. */
+  async applications(actor: Actor): Promise<ApplicationRecord[]> {
     const all = await this.tenants.applications.all()
-    return all.filter((one) => mayDo(actor, 'application.list', one.project) && (!project || one.project === project))
+    return all.filter(({ project }) => mayDo(actor, 'application.list', project))
   }
 
   createApplication(actor: Actor, project: string, options: { name?: string }): Promise<ApplicationRecord> {
@@ -151,7 +156,8 @@ export class Administration {
 
   removeCredential(actor: Actor, id: string): Promise<void> {
     return this.change(actor, 'credential.remove', null, { id }, async () => {
-      if (!(await this.credentials.get(id))) throw new CodedError('not_found', 'there is no such credential')
+      const isThere = CREDENTIAL_ID.test(id) && (await this.credentials.get(id)) !== null
+      if (!isThere) throw new CodedError('not_found', 'there is no such credential')
       await this.credentials.table.delete(id)
     })
   }
@@ -173,7 +179,8 @@ export class Administration {
     try {
       return await make()
     } catch (error) {
-      const failed = error instanceof CodedError ? error.code : 'internal'
+      const failed =
+        error instanceof CodedError ? error.code : error instanceof FabricError ? 'unavailable' : 'internal'
       await this.audit.append({ atMs: this.clock.now(), ...entry, failed })
       throw error
     }

@@ -10,8 +10,9 @@ import { verifyAssertion } from '../../tenants/client-assertion.js'
 import { randomId } from '../../tenants/ids.js'
 import { AUTH_PATH, TOKEN_PATH } from '../../tenants/settings-file.js'
 import { mintAccessToken, SCOPES_OF_SETTINGS, Scope, words } from '../../tenants/tokens.js'
-import { AddressLimiter } from '../address-limiter.js'
+import { Allowances } from '../allowances.js'
 import type { Call, Face } from '../face.js'
+import { networkOf } from '../rate-limit.js'
 import type { Route } from '../route.js'
 import type { AuthSettings } from '../settings.js'
 import { answerOAuthError } from './answer.js'
@@ -57,14 +58,17 @@ export function tokenRoutes(auth: AuthSettings): Route[] {
 }
 
 const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
+/** Addresses remembered at most. */
+const ADDRESSES_MAX = 10_000
 const KNOWN_SCOPES = words(SCOPES_OF_SETTINGS)
 
 function tokenEndpoint(auth: AuthSettings): (call: Call) => Promise<object> {
-  const limiter = new AddressLimiter({ perSecond: auth.tokenRequestsPerSecond, burst: auth.tokenRequestsBurst })
+  const rate = { perSecond: auth.tokenRequestsPerSecond, burst: auth.tokenRequestsBurst }
+  const addresses = new Allowances(ADDRESSES_MAX)
   return async function issueToken(call) {
     const { face, request, reply } = call
     try {
-      const waitMs = limiter.take(request.ip, face.clock.now())
+      const { waitMs } = addresses.take(networkOf(request.ip), 1, rate, face.clock.now())
       if (waitMs > 0) throw new OAuthError('rate_limited', undefined, { retryAfterMs: waitMs })
       const parameters = await readParameters(call)
       const answer = await grant(face, parameters, request.headers.authorization !== undefined)

@@ -1,0 +1,62 @@
+/** What the admin API shows, as TypeBox: see tenants/output.ts, which makes it. */
+import Type from 'typebox'
+import { ROLES } from '../../tenants/roles.js'
+
+const Time = Type.String({ format: 'date-time' })
+
+export const Project = Type.Object({
+  projectId: Type.String(),
+  name: Type.String(),
+  isActive: Type.Boolean(),
+  clientId: Type.String(),
+  keyIds: Type.Array(Type.String()),
+  messagesPerSecond: Type.Union([Type.Integer(), Type.Null()], { description: 'null: the default of the service.' }),
+  createdAt: Time,
+  updatedAt: Time,
+})
+
+export const Algorithm = Type.Enum(['RS256', 'ES256'], { description: 'What the key signs with.' })
+
+export const NewKey = Type.Object({
+  keyId: Type.String(),
+  alg: Algorithm,
+  settings: Type.Object({ push_notification_system: Type.Record(Type.String(), Type.String()) }),
+  settingsFile: Type.String({
+    description: 'The settings file of the app server, YAML. The private key is kept nowhere.',
+  }),
+})
+
+export const Application = Type.Object({
+  applicationId: Type.String(),
+  projectId: Type.String(),
+  name: Type.String(),
+  createdAt: Time,
+})
+
+export const Fleet = Type.Object({ fleetId: Type.String(), name: Type.String(), createdAt: Time })
+
+export const Credential = Type.Object({
+  credentialId: Type.String(),
+  name: Type.String(),
+  role: Type.Enum([...ROLES]),
+  projects: Type.Union([Type.Literal('*'), Type.Array(Type.String())]),
+  createdAt: Time,
+})
+
+export const AuditPage = Type.Object({
+  entries: Type.Array(
+    Type.Object({
+      at: Time,
+      actor: Type.String(),
+      action: Type.String(),
+      project: Type.Union([Type.String(), Type.Null()]),
+      details: Type.Record(Type.String(), Type.Unknown()),
+      failed: Type.Optional(Type.String({ description: 'Code of the error, where it was not done.' })),
+    }),
+  ),
+  next: Type.Optional(Type.String({ description: '`before` of the next page.' })),
+})
+
+export const Named = Type.Object({ name: Type.Optional(Type.String({ maxLength: 128 })) })
+
+export const ProjectParams = Type.Object({ project: Type.String() })

@@ -1,0 +1,22 @@
+/** The admin API: a listener of its own, for operators and their tools, never for app servers or devices. */
+import { Bodies } from '../body.js'
+import type { Route } from '../route.js'
+import { createHttpServer, type HttpServer } from '../server.js'
+import type { AdminApiSettings, HttpSettings } from '../settings.js'
+import { type AdminFace, adminAddresses } from './face.js'
+import { adminProjectRoutes } from './projects.js'
+import { adminServiceRoutes } from './service.js'
+
+export function adminRoutes(): Route<AdminFace>[] {
+  return [...adminProjectRoutes, ...adminServiceRoutes]
+}
+
+/** `limits`: those of the public listener hold here too. */
+export function createAdminServer(
+  parts: Omit<AdminFace, 'bodies' | 'addresses'>,
+  { host, port }: AdminApiSettings,
+  limits: HttpSettings,
+): HttpServer {
+  const face: AdminFace = { ...parts, bodies: new Bodies(limits), addresses: adminAddresses() }
+  return createHttpServer(face, adminRoutes(), { ...limits, host, port })
+}

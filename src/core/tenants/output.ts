@@ -1,0 +1,39 @@
+/** What `borealis admin` and the admin API show of what is stored: no secret that was not just made. */
+import type { AuditEntry } from '../../store/audit.js'
+import type { ApplicationRecord, FleetRecord, ProjectRecord } from '../../store/tenants.js'
+import type { CredentialRecord } from './credentials.js'
+
+type Fields = Record<string, unknown>
+
+export function projectOutput(project: ProjectRecord): Fields {
+  return {
+    projectId: project.id,
+    name: project.name,
+    isActive: project.isActive,
+    clientId: project.serviceAccount.clientId,
+    keyIds: project.serviceAccount.keys.map((key) => key.kid),
+    messagesPerSecond: project.limits?.messagesPerSecond ?? null,
+    createdAt: timeOutput(project.createdAtMs),
+    updatedAt: timeOutput(project.updatedAtMs),
+  }
+}
+
+export function applicationOutput({ id, project, name, createdAtMs }: ApplicationRecord): Fields {
+  return { applicationId: id, projectId: project, name, createdAt: timeOutput(createdAtMs) }
+}
+
+export function fleetOutput({ id, name, createdAtMs }: FleetRecord): Fields {
+  return { fleetId: id, name, createdAt: timeOutput(createdAtMs) }
+}
+
+export function credentialOutput({ id, name, role, projects, createdAtMs }: CredentialRecord): Fields {
+  return { credentialId: id, name, role, projects, createdAt: timeOutput(createdAtMs) }
+}
+
+export function auditOutput({ atMs, ...entry }: AuditEntry): Fields {
+  return { at: timeOutput(atMs), ...entry }
+}
+
+export function timeOutput(ms: number): string {
+  return new Date(ms).toISOString()
+}
