@@ -15,6 +15,7 @@ import { startWorker } from '../transport/process.js'
 import { startSupervisor } from '../transport/supervisor.js'
 import { CommandError, loadConfig } from './context.js'
 import { runService, type Service, Stops } from './service.js'
+import { v8Flags } from './v8-flags.js'
 
 /** `borealis transport`: one instance, which is a supervisor and its workers, each a process of this same command. */
 export const transportCommand = new Command('transport')
@@ -71,7 +72,7 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
 function spawnWorker(index: number, port: number, file: string | undefined): ChildProcess {
   const program = fileURLToPath(new URL('../cli.js', import.meta.url))
   const global = file === undefined ? [] : ['--config', file]
-  return spawn(process.execPath, [program, ...global, 'transport', '--worker', String(index)], {
+  return spawn(process.execPath, [...v8Flags('worker'), program, ...global, 'transport', '--worker', String(index)], {
     env: { ...process.env, BOREALIS_TRANSPORT_PORT: String(port) },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })

@@ -1,5 +1,5 @@
 /** File descriptors of this process. Both answers are null where the system does not tell. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 
 /** RLIMIT_NOFILE, the soft limit. */
 export function descriptorsMax(): number | null {
@@ -13,10 +13,14 @@ export function descriptorsMax(): number | null {
   }
 }
 
-/** How many are open now. */
+/**
+ * How many are open now. From Linux 6.2 on the size of the folder says so; listing it takes tens of milliseconds with ten
+ * thousand connections, in which no device is served.
+ */
 export function descriptorsOpen(): number | null {
   try {
-    return readdirSync('/proc/self/fd').length
+    const { size } = statSync('/proc/self/fd')
+    return size > 0 ? size : readdirSync('/proc/self/fd').length
   } catch {
     // No /proc, or no descriptor left to look with: the next look counts.
     return null

@@ -52,6 +52,7 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
     worker: workerId(index, clock.now()),
     connectionsMax: connectionsCap(settings.connectionsMax),
     descriptors: descriptorsOpen,
+    ...(globalThis.gc && { collect: globalThis.gc }),
   })
   if (metrics) registerFigures(worker.figures, () => worker.levels(), metrics)
   lag.start()

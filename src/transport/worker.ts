@@ -30,6 +30,7 @@ import { Greeting, type GreetingResult, Greetings } from './greeting.js'
 import { Groups } from './groups/groups.js'
 import { Receipts } from './groups/receipts.js'
 import { Handshake } from './handshake.js'
+import { QuietCollection } from './quiet-collection.js'
 import { Registry } from './registry.js'
 import { Revocations } from './revocations.js'
 import { Session } from './session.js'
@@ -56,6 +57,8 @@ export interface WorkerOptions {
   connectionsMax: number
   /** Descriptors that the process has open; null: not known. */
   descriptors: () => number | null
+  /** A full garbage collection, where the process allows to ask for one. */
+  collect?: () => void
   /** How late the process is with its work. */
   lagMs: () => number
   log: Logger
@@ -91,12 +94,14 @@ export class Worker implements SocketHandlers {
   private readonly audit: Audit
   private readonly sweep: Sweep
   private readonly lease: WorkerLease
+  private readonly collection: QuietCollection
   private status: { unsubscribe(): void } | null = null
   private cancelCheck: (() => void) | null = null
 
   constructor(private readonly options: WorkerOptions) {
     const { fabric, clock, sockets, settings, log } = options
     const { figures, registry } = this
+    this.collection = new QuietCollection(options.collect ?? null)
     const owner = { instance: settings.instance, worker: options.worker }
     this.owner = owner
     const onError = (what: string, error: unknown) => log.warn({ what, error }, 'transport')
@@ -336,6 +341,7 @@ export class Worker implements SocketHandlers {
   // ---- the rest of the world ------------------------------------------------------------------
 
   private measure(tick: number): void {
+    this.collection.tick(this.figures.handshakes, this.admission.open)
     if (tick % DESCRIPTORS_TICKS !== 0) return
     const descriptors = this.options.descriptors()
     if (descriptors !== null) this.admission.measured(descriptors)

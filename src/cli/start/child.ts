@@ -5,6 +5,7 @@ import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { CommandError } from '../context.js'
 import type { ReadyNotice } from '../service.js'
+import { v8Flags } from '../v8-flags.js'
 
 /** One part of the service as a child process of the same program, started again when it crashes. */
 export interface ChildOptions {
@@ -48,7 +49,7 @@ export class Child {
     const { name, program = borealis, args, environment } = this.options
     this.#lastLines = []
     // A group of its own: Ctrl-C at the terminal reaches only `borealis start`, which then stops the parts in order.
-    const child = spawn(process.execPath, [program, ...args], {
+    const child = spawn(process.execPath, [...v8Flags(name), program, ...args], {
       detached: true,
       env: { ...process.env, ...environment },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
