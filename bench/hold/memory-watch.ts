@@ -1,5 +1,5 @@
 /** Looks at what memory is left, so that a run ends with a result and not with the kernel choosing a victim. */
-import { readFileSync } from 'node:fs'
+import { kernelMemory } from '../measure/kernel.js'
 import { BenchError } from '../scenario.js'
 
 const LOOK_MS = 500
@@ -14,7 +14,7 @@ export class MemoryWatch {
   constructor(
     private readonly reserveBytes: number,
     private readonly floorBytes: number,
-    private readonly look: () => number = availableBytes,
+    private readonly look: () => number = () => kernelMemory().availableBytes,
   ) {
     this.emergency = new Promise((_, reject) => {
       this.#reject = reject
@@ -40,10 +40,6 @@ export class MemoryWatch {
       this.#reject(new BenchError(`only ${mib(this.lowestBytes)} of memory are left`))
     }
   }
-}
-
-function availableBytes(): number {
-  return Number(/^MemAvailable:\s+(\d+) kB/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? Number.NaN) * 1024
 }
 
 export const mib = (bytes: number) => `${Math.round(bytes / 2 ** 20).toLocaleString('en')} MiB`
