@@ -103,7 +103,7 @@ export class NatsLog implements Log {
       const answer = await link.ask(subject, body, link.settings.requestTimeoutMs, appendHeaders(options))
       return parsePubAck(answer.data, subject)
     } catch (error) {
-      throw withoutNoResponders(error)
+      throw withoutContradiction(withoutNoResponders(error), options)
     }
   }
 
@@ -150,6 +150,18 @@ export class NatsLog implements Log {
 function withoutNoResponders(error: unknown): unknown {
   if (error instanceof FabricError && error.code === 'no_responders') {
     return new FabricError('unavailable', error.message, 0, { cause: error })
+  }
+  return error
+}
+
+/**
+ * nats-server 2.9 says "wrong last sequence: 0" to who expects 0 where it could not look into its store. Nothing is known
+ * then, least of all that the subject has a record: who takes it for one stored earlier loses his.
+ */
+function withoutContradiction(error: unknown, options?: AppendOptions): unknown {
+  const isRefusal = error instanceof FabricError && error.code === 'wrong_last_sequence'
+  if (isRefusal && error.lastSequence === options?.expectedLastSubjectSequence) {
+    return new FabricError('unavailable', `${error.message}, as expected`, 0, { cause: error })
   }
   return error
 }

@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Api, each } from '../../bench/demo/api.js'
 import { INGRESS_STREAM, messagesStream } from '../../protocol/subjects.js'
-import type { Afterwards, AppRecord, AttemptRecord } from './records.js'
+import { readEnds } from './ends.js'
+import type { Afterwards, AppRecord, AttemptRecord, End } from './records.js'
 import type { Rig } from './rig.js'
 
 const EVERY_MS = 500
@@ -30,7 +31,13 @@ async function stillStored({ admin, system }: Rig): Promise<number> {
 }
 
 export async function lookAfterwards(rig: Rig, attempts: AttemptRecord[], app: AppRecord[]): Promise<Afterwards> {
-  return { counts: await countsOfMissing(rig, attempts, app), totals: await totalsOf(rig) }
+  return { counts: await countsOfMissing(rig, attempts, app), totals: await totalsOf(rig), ends: await endsOf(rig) }
+}
+
+async function endsOf({ admin, driver, system }: Rig): Promise<End[]> {
+  const numbers = new Map((await driver.call('deviceIds', undefined)).map((id, number) => [id, number]))
+  const ends = await readEnds(admin, system.config.store.split)
+  return ends.map(({ device, ...end }) => ({ ...end, device: numbers.get(device) ?? -1 }))
 }
 
 async function totalsOf(rig: Rig): Promise<Map<string, Record<string, number>>> {

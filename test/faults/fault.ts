@@ -1,4 +1,5 @@
 /** What a fault is: how it is done to a running system, how it is undone, and what it needs around it. */
+import type { Cleanup } from '../../bench/cleanup.js'
 import type { Overrides } from '../../bench/system/settings.js'
 import type { Random } from '../sim/random.js'
 import type { Rig } from './rig.js'
@@ -13,7 +14,13 @@ export interface Injection {
   /** How long it lasts before it is healed; 0: it is over at once. */
   lastsMs: number
   heal(): Promise<void> | void
+  /** Asked just before it is healed: did it do anything to the system? A fault that did nothing proves nothing. */
+  hurt?(): Promise<boolean>
 }
+
+/** How long it lasts: mostly short, now and then as long as may be, so that many of them fit in a run. */
+export const mostlyShort = (random: Random, [low, high]: readonly [number, number]): number =>
+  Math.round(low * (high / low) ** (random() ** 2))
 
 export interface Fault {
   name: string
@@ -21,12 +28,17 @@ export interface Fault {
   /** Lines that it breaks. */
   links?: readonly Link[]
   settings?: Overrides
+  /** Before anything of the system is started: where it will keep its data. What is done is undone by `cleanup`. */
+  furnish?(systemFolder: string, cleanup: Cleanup): void
   /** Before each calm time that ends with an injection. */
   prepare?(rig: Rig): Promise<void>
   inject(rig: Rig, random: Random): Promise<Injection> | Injection
   /** What some attempts have to be answered: a fault that did nothing proves nothing. */
   expects?: RegExp
 }
+
+/** This machine does not let it be done. */
+export class FaultSkipped extends Error {}
 
 export const nothingToHeal = () => undefined
 

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
 import { Cleanup } from '../../bench/cleanup.js'
+import { FaultSkipped } from './fault.js'
 import { faultNamed, faults } from './kinds/index.js'
 import { type Result, runFault } from './run.js'
 
@@ -14,6 +15,11 @@ interface Options {
   haste: number
   keep?: string
   json?: string
+}
+
+interface Skipped {
+  fault: string
+  skipped: string
 }
 
 function whole(minimum: number) {
@@ -53,20 +59,26 @@ async function perform(options: Options): Promise<void> {
   }
   process.once('SIGINT', interrupted)
   process.once('SIGTERM', interrupted)
-  const results: Result[] = []
+  const results: (Result | Skipped)[] = []
   for (const fault of chosen) {
     if (!fault) throw new Error(`there is no fault ${options.fault}: --help lists them`)
     say(`${fault.name}: ${fault.summary}`)
     const { kills: injections, seed, devices, rate: pushesPerSecond, haste, keep = null } = options
-    const result = await runFault(fault, { injections, seed, devices, pushesPerSecond, haste, keep, cleanup, say })
-    results.push(result)
-    tell(result)
+    try {
+      const result = await runFault(fault, { injections, seed, devices, pushesPerSecond, haste, keep, cleanup, say })
+      results.push(result)
+      tell(result)
+    } catch (error) {
+      if (!(error instanceof FaultSkipped)) throw error
+      results.push({ fault: fault.name, skipped: error.message })
+      say(`${fault.name} is SKIPPED: ${error.message}`)
+    }
   }
   await endAll()
   const json = `${JSON.stringify(options.fault === 'all' ? results : results[0])}\n`
   if (options.json === '-') process.stdout.write(json)
   else if (options.json) writeFileSync(options.json, json)
-  process.exit(results.every(({ violations }) => violations.length === 0) ? 0 : 1)
+  process.exit(results.every((result) => 'skipped' in result || result.violations.length === 0) ? 0 : 1)
 }
 
 function tell(result: Result): void {

@@ -71,12 +71,21 @@ export interface Window {
   untilMs: number
 }
 
-/** What the API says once everything is quiet. */
+/** The end of a target, as EVENTS has it. */
+export interface End {
+  device: number
+  /** Of the message as its sender knows it. */
+  parent: string
+  kind: string
+}
+
+/** What the API and the store say once everything is quiet. */
 export interface Afterwards {
   /** Of accepted attempts whose message is not at an app: targets by state; null: unknown to the API. */
   counts: Map<number, Record<string, number> | null>
   /** By project. */
   totals: Map<string, Record<string, number>>
+  ends: End[]
 }
 
 export interface Evidence {

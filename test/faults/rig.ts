@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import type { Cleanup } from '../../bench/cleanup.js'
 import { Child } from '../../bench/generator/rpc.js'
-import { LocalSystem, type PartName } from '../../bench/system/local-system.js'
+import { LocalSystem, type PartName, systemFolder } from '../../bench/system/local-system.js'
 import { mergeOverrides, type Overrides } from '../../bench/system/settings.js'
 import { DEVICE_PATH } from '../../protocol/frame.js'
 import { sampleProject } from '../../src/cli/start/sample.js'
@@ -64,7 +64,7 @@ export class Rig {
     const skewFiles = { core: join(folder, 'skew-core'), transport: join(folder, 'skew-transport') }
     for (const file of Object.values(skewFiles)) writeSkew(file, 0)
     system = await LocalSystem.start({
-      folder: join(folder, 'system'),
+      folder: systemFolder(folder),
       settings: mergeOverrides({ transport: { workers: 2 } }, settings),
       onNotice: say,
       onLine: (part, line) => {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Cleanup } from '../../bench/cleanup.js'
+import { systemFolder } from '../../bench/system/local-system.js'
 import { mergeOverrides, type Overrides } from '../../bench/system/settings.js'
 import { between, type Random, seeded } from '../sim/random.js'
 import { lookAfterwards, nothingPending } from './afterwards.js'
@@ -88,6 +89,7 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
   const { settings, ackWaitMs } = hasty(options.haste)
   const trouble: string[] = []
   try {
+    fault.furnish?.(systemFolder(folder), mine)
     const rig = await Rig.start({
       ...{ folder, devices, pushesPerSecond, seed, cleanup: mine, say },
       links: fault.links ?? [],
@@ -116,6 +118,8 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
     const quietMs = ackWaitMs * REDELIVERIES
     const windows = moments.map(({ window }) => ({ ...window, untilMs: window.untilMs + quietMs }))
     const evidence = await gather(rig, windows)
+    if (moments.length > 0 && moments.every(({ hurt }) => hurt === false))
+      trouble.push('harmless: no injection did anything')
     const { expects } = fault
     const isExpected = (r: AttemptRecord) => r.what === 'answered' && expects?.test(r.detail ?? '')
     if (expects && !evidence.attempts.some(isExpected)) trouble.push(`harmless: nothing was answered ${expects}`)
@@ -143,16 +147,20 @@ interface Moment {
   window: Window
   recoveredMs: number | null
   afterHealingMs: number | null
+  /** Null: nobody looked. */
+  hurt: boolean | null
 }
 
 async function injectOnce(rig: Rig, fault: Fault, random: Random): Promise<Moment> {
   const fromMs = Date.now()
-  const { told, lastsMs, heal } = await fault.inject(rig, random)
+  const { told, lastsMs, heal, hurt } = await fault.inject(rig, random)
   const recovering = rig.driver.call('recovered', { fromMs, timeoutMs: RECOVERY_MS_MAX + lastsMs })
   let healedMs = fromMs
   let healing: Promise<unknown> = Promise.resolve()
+  let wasHurt: boolean | null = null
   if (lastsMs > 0) {
     await sleep(lastsMs)
+    if (hurt) wasHurt = await hurt()
     await heal()
     healedMs = Date.now()
     // What got through while it lasted says nothing about the time after it.
@@ -163,7 +171,8 @@ async function injectOnce(rig: Rig, fault: Fault, random: Random): Promise<Momen
   const afterHealingMs = after ? after.allMs : recoveredMs
   const untilMs = Math.max(Date.now(), healedMs)
   const lasting = lastsMs > 0 ? ` for ${(lastsMs / 1000).toFixed(1)} s` : ''
-  return { told: told + lasting, window: { fromMs, untilMs }, recoveredMs, afterHealingMs }
+  const harmless = wasHurt === false ? ' (without effect)' : ''
+  return { told: told + lasting + harmless, window: { fromMs, untilMs }, recoveredMs, afterHealingMs, hurt: wasHurt }
 }
 
 async function gather(rig: Rig, windows: Window[]): Promise<Evidence> {

@@ -18,7 +18,8 @@ export interface Nats {
   server: NatsServer | null
 }
 
-const natsFolder = 'nats'
+/** Below the data folder: what nats-server keeps. */
+export const natsFolder = 'nats'
 
 type Role = 'core' | 'transport' | 'admin' | 'publisher'
 const roles: readonly Role[] = ['core', 'transport', 'admin', 'publisher']

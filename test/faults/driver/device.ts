@@ -24,6 +24,8 @@ const CAUGHT_UP_MS_MAX = 60_000
 export class FaultDevice {
   readonly line: Line
   registrationId = ''
+  /** As the server knows it; empty before it was ever connected. */
+  deviceId = ''
   private client: BorealisClient | null = null
 
   constructor(private readonly options: DeviceOptions) {
@@ -44,6 +46,7 @@ export class FaultDevice {
       random: Math.random,
     })
     this.client = client
+    this.deviceId = client.deviceId ?? ''
     this.listen(client)
     const caughtUp = new Promise<void>((resolve, reject) => {
       const late = setTimeout(

@@ -156,6 +156,8 @@ const methods = {
   spread: (): void => {
     for (const { line } of started().devices) line.cut()
   },
+  /** By number of the device. */
+  deviceIds: (): string[] => started().devices.map(({ deviceId }) => deviceId),
   /** Every device ends and comes back from its state file, until each has been caught up. */
   restartDevices: (): Promise<void> => started().restartDevices(),
 }

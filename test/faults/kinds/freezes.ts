@@ -3,9 +3,9 @@
 import { isAlive } from '../../../bench/measure/processes.js'
 import type { Victim } from '../../../bench/system/local-system.js'
 import { between } from '../../sim/random.js'
-import type { Fault } from '../fault.js'
+import { type Fault, mostlyShort } from '../fault.js'
 
-const FROZEN_MS = [1_000, 15_000] as const
+const FROZEN_MS = [1_000, 60_000] as const
 
 const freezing = (name: string, victim: Victim): Fault => ({
   name: `${name}-freeze`,
@@ -18,7 +18,7 @@ const freezing = (name: string, victim: Victim): Fault => ({
     process.kill(pid, 'SIGSTOP')
     return {
       told: `SIGSTOP to ${name} (pid ${pid})`,
-      lastsMs: between(random, FROZEN_MS),
+      lastsMs: mostlyShort(random, FROZEN_MS),
       heal: () => {
         // Another fault of the same run may have ended it meanwhile.
         if (isAlive(pid)) process.kill(pid, 'SIGCONT')

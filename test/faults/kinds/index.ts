@@ -2,6 +2,7 @@
 import type { Fault } from '../fault.js'
 import { clocks } from './clocks.js'
 import { deviceFaults } from './devices.js'
+import { diskFull } from './disk.js'
 import { kills, terms } from './ends.js'
 import { freezes } from './freezes.js'
 import { lines } from './lines.js'
@@ -21,6 +22,7 @@ export const faults: readonly Fault[] = [
   ...restarts,
   ...clocks,
   ...stores,
+  diskFull,
   overflow,
   overlapping,
 ]

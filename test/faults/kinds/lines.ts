@@ -1,9 +1,9 @@
 /** Lines between parts: cut, slow, silent, one way or both. */
 import { between, type Random } from '../../sim/random.js'
-import { type Fault, LINKS, type Link } from '../fault.js'
+import { type Fault, LINKS, type Link, mostlyShort } from '../fault.js'
 import type { Line, Way } from '../proxy.js'
 
-const LASTS_MS = [1_000, 15_000] as const
+const LASTS_MS = [5_000, 60_000] as const
 const DELAY_MS = [50, 1_500] as const
 const WAYS: readonly Way[] = ['both', 'there', 'back']
 
@@ -35,7 +35,7 @@ const breaking = (link: Link, name: string): Fault => ({
     const { mode, ...details } = line
     return {
       told: `${link} ${mode} ${JSON.stringify(details)}`,
-      lastsMs: between(random, LASTS_MS),
+      lastsMs: mostlyShort(random, LASTS_MS),
       heal: () => rig.proxy(link).set({ mode: 'pass' }),
     }
   },

@@ -1,15 +1,17 @@
 /** The store loses a table, or has no more room. */
-import { Bucket } from '../../../protocol/subjects.js'
+import { Bucket, messagesStream } from '../../../protocol/subjects.js'
 import type { StoreSettings } from '../../../src/fabric/settings.js'
 import { ensureStreams } from '../../../src/fabric/streams.js'
 import { between } from '../../sim/random.js'
 import { type Fault, nothingToHeal } from '../fault.js'
 import type { Rig } from '../rig.js'
 
-const FULL_MS = [2_000, 8_000] as const
+const FULL_MS = [3_000, 8_000] as const
 /** What is left when a stream is full: nothing that fits, or some records, so that it is full in the middle of something. */
 const ROOM_BYTES = [16, 2_048] as const
 const TIMEOUT_MS = 5_000
+/** Longer than a router waits for a device before it parks. */
+const HELD_UP_MS = 1_800
 
 interface StreamState {
   state: { bytes: number }
@@ -26,12 +28,12 @@ async function api<T>(rig: Rig, verb: string, query: object): Promise<T> {
 /** Streams of a family, and the setting that bounds each of them. */
 const families: Record<
   string,
-  { setting: keyof StoreSettings & `${string}BytesMax`; what: string; split: boolean; refused?: true }
+  { setting: keyof StoreSettings & `${string}BytesMax`; what: string; split: boolean; refused: boolean }
 > = {
   MESSAGES: { setting: 'messagesBytesMax', what: 'what is accepted', split: true, refused: true },
-  PARKED: { setting: 'parkedBytesMax', what: 'what devices are owed', split: true },
-  EVENTS: { setting: 'eventsBytesMax', what: 'the ends of messages', split: true },
-  BROADCAST: { setting: 'broadcastBytesMax', what: 'group messages', split: false },
+  PARKED: { setting: 'parkedBytesMax', what: 'what devices are owed', split: true, refused: false },
+  EVENTS: { setting: 'eventsBytesMax', what: 'the ends of messages', split: true, refused: true },
+  BROADCAST: { setting: 'broadcastBytesMax', what: 'group messages', split: false, refused: true },
 }
 
 const filling = (family: string): Fault => ({
@@ -50,9 +52,18 @@ const filling = (family: string): Fault => ({
       told: `${family} may have ${bytesMax} bytes`,
       lastsMs: between(random, FULL_MS),
       heal: () => ensureStreams(rig.admin.bus, store),
+      // Those are answered with the refusal; of parking nobody is told, but what cannot be parked stays where it is.
+      ...(!families[family]?.refused && { hurt: () => isHeldUp(rig) }),
     }
   },
 })
+
+/** Something was accepted a while ago and is neither delivered nor parked. */
+async function isHeldUp({ admin, system }: Rig): Promise<boolean> {
+  const streams = Array.from({ length: system.config.store.split }, (_, index) => admin.log(messagesStream(index)))
+  const oldest = await Promise.all(streams.map((log) => log.next('>', 1)))
+  return oldest.some((record) => record !== null && Date.now() - record.storedAtMs > HELD_UP_MS)
+}
 
 const losing: Fault = {
   name: 'sessions-lost',
