@@ -82,10 +82,11 @@ export class Handshake {
   }
 
   private refusalOf(device: string, hello: HelloFrame): { reason: CloseName; connection?: number } | null {
-    const { revocations, registry, settings } = this.parts
+    const { revocations, registry, settings, tombstones } = this.parts
     if (revocations.has(device)) return { reason: 'revoked' }
-    const here = registry.get(device)
-    if (here && here.connection >= hello.connection) return { reason: 'stale_connection', connection: here.connection }
+    // While an end waits, its record still looks like a session of this worker, which may write the same number again.
+    const connection = registry.get(device)?.connection ?? tombstones.connectionOf(device)
+    if (connection !== null && connection >= hello.connection) return { reason: 'stale_connection', connection }
     return this.underWay >= settings.handshakesInFlightMax ? { reason: 'overloaded' } : null
   }
 

@@ -56,6 +56,11 @@ export class Tombstones {
     this.cancelTimer ??= this.schedule()
   }
 
+  /** Number of the device's session whose end is not written yet: as good as written, for who comes after. */
+  connectionOf(device: string): number | null {
+    return this.waiting.get(device)?.connection ?? null
+  }
+
   /** The table has a session of the device with a greater number: what waits for it would come too late. */
   replaced(device: string, connection: number): void {
     const ended = this.waiting.get(device)

@@ -22,6 +22,21 @@ t.test('a device that connects again takes over, by its connection number', asyn
   second.ws.close()
 })
 
+t.test('the number of a session that has just ended is not taken again', async (t) => {
+  const { worker, credential, sessions } = await startTransport(t)
+  const device = newDevice()
+  const first = await RawDevice.connected(worker.port, { credential: credential(device), connection: 5 })
+  first.send({ type: 'BYE' })
+  await first.closed
+  t.match(await sessions.lookup(device, { authoritative: true }), { live: true }, 'its end is written late')
+  const same = await RawDevice.open(worker.port)
+  same.hello({ credential: credential(device), connection: 5 })
+  t.match(await same.until('ERROR'), { code: 'stale_connection', connection: 5 })
+  t.match(await same.closed, { code: 4020 })
+  const next = await RawDevice.connected(worker.port, { credential: credential(device), connection: 6 })
+  next.ws.close()
+})
+
 t.test('to another worker: the table decides, the old worker is told', async (t) => {
   const transport = await startTransport(t)
   const { worker, credential, sessions, startAnother } = transport
