@@ -68,13 +68,22 @@ export function readNotification(
   return { notification, error }
 }
 
-/** Whether somebody on the device is there to see it. */
+/** Whether somebody on the device is known to be meant: where not, an answer that is to come may name somebody. */
 export function hasReceiver(stored: StoredNotification, state: DeviceState): boolean {
-  return registrationsOf(stored, state).length > 0
+  return namedBy(stored, state).length > 0
 }
 
-/** Whom a notification is for. Topics and users are names within a project: PROTOCOL.md, "Group notifications". */
-function registrationsOf({ registration, group }: StoredNotification, state: DeviceState): Registration[] {
+/** Whom a notification is for: PROTOCOL.md, "Group notifications". */
+function registrationsOf(stored: StoredNotification, state: DeviceState): Registration[] {
+  const named = namedBy(stored, state)
+  const { group } = stored
+  if (named.length > 0 || group?.kind !== 'topic') return named
+  // Nobody here asked for the topic, and the service sends it: an app server subscribed one of its project's.
+  return [...state.registrations.values()].filter(({ project }) => project === group.project)
+}
+
+/** Those that are told by name. Topics and users are names within a project. */
+function namedBy({ registration, group }: StoredNotification, state: DeviceState): Registration[] {
   if (!group) {
     const one = state.registrations.get(registration)
     return one ? [one] : []

@@ -1,50 +1,28 @@
-import { statSync, writeFileSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
-import { Command } from 'commander'
 import t, { type Test } from 'tap'
-import { stringify } from 'yaml'
-import { adminCommand } from '../../src/cli/admin.js'
+import { parse } from 'yaml'
 import { CommandError } from '../../src/cli/context.js'
 import { encodeRegistrationId } from '../../src/core/registration-id.js'
 import { mintUserToken } from '../../src/core/tenants/service-keys.js'
 import { AccessTokenVerifier, verifyUserToken } from '../../src/core/tenants/tokens.js'
 import { Keyring } from '../../src/keyring.js'
+import { type AdminCli, adminCli, type Output } from '../support/admin.js'
 import { startNats, type TestNats } from '../support/nats.js'
 
-// biome-ignore lint/suspicious/noExplicitAny: output is compared, not trusted
-type Output = any
-
-interface Setup {
+interface Setup extends AdminCli {
   nats: TestNats
   keyringFile: string
   folder: string
-  /** Runs `borealis admin <words>`; gives what it prints. */
-  text(...words: string[]): Promise<string>
-  json(...words: string[]): Promise<Output>
 }
 
 async function setUp(t: Test): Promise<Setup> {
   const nats = await startNats(t)
   const folder = t.testdir()
   const keyringFile = join(folder, 'keyring.json')
-  const configFile = join(folder, 'borealis.yaml')
   const { url, user, password } = nats.settingsAs('admin')
-  writeFileSync(configFile, stringify({ nats: { url, user, password }, keyring: { file: keyringFile } }))
-  const text = async (...words: string[]) => {
-    const program = new Command('borealis').option('--config <file>').exitOverride()
-    const admin = adminCommand()
-    let written = ''
-    const writeOut = (text: string) => {
-      written += text
-    }
-    for (const group of admin.commands) {
-      for (const command of group.commands) command.exitOverride().configureOutput({ writeOut })
-    }
-    program.addCommand(admin)
-    await program.parseAsync(['--config', configFile, 'admin', ...words], { from: 'user' })
-    return written
-  }
-  return { nats, folder, keyringFile, text, json: async (...words) => JSON.parse(await text(...words, '--json')) }
+  const cli = adminCli(folder, { nats: { url, user, password }, keyring: { file: keyringFile } })
+  return { nats, folder, keyringFile, ...cli }
 }
 
 t.test('from nothing to a token', async (t) => {
@@ -141,4 +119,46 @@ t.test('mistakes are told as such', async (t) => {
   await t.rejects(text('project', 'create', '--id', 'acme'), { message: /already/ })
   t.notMatch(await text('fleet', 'create'), /undefined/)
   t.ok(nats.url)
+})
+
+t.test('settings files, credentials, limits and who did what', async (t) => {
+  const { json, text } = await setUp(t)
+  const settings = parse(await text('project', 'create', '--id', 'acme', '--alg', 'ES256')).push_notification_system
+  t.match(settings, {
+    project_id: 'acme',
+    push_public_address: 'http://127.0.0.1:8080',
+    api_url: 'http://127.0.0.1:8080/push/public/api/v1/',
+    client_id: /^client_[a-z0-9]{20}\.acme$/,
+    scopes: 'openid offline message:update project:read',
+    audience: 'borealis-push',
+    token_url: 'http://127.0.0.1:8080/auth/public/oauth2/token',
+    private_key: /^-----BEGIN PRIVATE KEY-----\n/,
+    key_id: /^[0-9a-f]{16}$/,
+  })
+  const second = parse(await text('project', 'add-key', 'acme')).push_notification_system
+  t.equal(second.client_id, settings.client_id)
+  await text('project', 'remove-key', 'acme', settings.key_id)
+  await t.rejects(text('project', 'remove-key', 'acme', second.key_id), { message: /last key/ })
+  t.equal((await json('project', 'limit', 'acme', '--messages-per-second', '7')).messagesPerSecond, 7)
+  t.equal((await json('project', 'limit', 'acme', '--messages-per-second', 'default')).messagesPerSecond, null)
+  await t.rejects(text('project', 'limit', 'acme', '--messages-per-second', 'all'), { message: /whole number/ })
+
+  const made = await json('credential', 'create', '--name', 'Anna', '--role', 'developer', '--project', 'acme,shop')
+  t.match(made, { role: 'developer', projects: ['acme', 'shop'], secret: /^bak_/ })
+  const { secret, ...credential } = made
+  t.same(await json('credential', 'list'), [credential])
+  t.same(await json('credential', 'remove', credential.credentialId), {
+    credentialId: credential.credentialId,
+    removed: true,
+  })
+  await t.rejects(text('credential', 'create', '--name', 'x', '--role', 'king'), { message: /role must be one of/ })
+
+  const { entries } = await json('audit', 'show')
+  t.match(entries[0], { actor: /^cli:/, action: 'credential.remove', project: null })
+  const ofProject = await text('audit', 'show', '--project', 'acme', '--limit', '1')
+  t.match(ofProject, /project\.limit {2}acme/)
+  const before = /--before ([0-9]+)/.exec(ofProject)?.[1] ?? ''
+  t.match(await text('audit', 'show', '--project', 'acme', '--before', before), /project\.create {2}acme/)
+  await t.rejects(text('audit', 'show', '--limit', 'x'), { message: /no whole number/ })
+  t.notMatch(JSON.stringify(entries), secret)
 })
