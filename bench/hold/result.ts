@@ -70,6 +70,7 @@ export const Result = Type.Object({
   kernelBytes: Type.Integer(),
   natsRssBytes: Type.Integer(),
   generatorRssBytes: Type.Integer(),
+  generatorPssBytes: Type.Integer(),
   /** Workers and supervisor, over the hold. */
   idleCores: Type.Number(),
   natsIdleCores: Type.Number(),
@@ -102,6 +103,7 @@ export function emptyResult(wanted: number): Result {
     ...{
       natsRssBytes: 0,
       generatorRssBytes: 0,
+      generatorPssBytes: 0,
       idleCores: 0,
       natsIdleCores: 0,
       coreIdleCores: 0,

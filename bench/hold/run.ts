@@ -219,6 +219,7 @@ export class HoldRun {
     result.kernelBytes = held.kernelBytes - (result.stages.ready?.kernelBytes ?? 0)
     result.natsRssBytes = held.natsRssBytes
     result.generatorRssBytes = held.generatorRssBytes
+    result.generatorPssBytes = held.generatorPssBytes
     const { empty, started, ready } = result.stages
     if (!empty || !started || !ready || held.connections === 0) return
     const stages = { empty, started, ready, held }

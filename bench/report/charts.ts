@@ -108,7 +108,27 @@ const drawers: Readonly<Record<string, (result: Envelope['result']) => Drawn[]>>
       }),
     },
   ],
+  hold: (r) => [
+    bars(`Memory with ${numberAt(r, ['connections']).toLocaleString('en')} devices`, 'MiB; both ends on one machine', [
+      ['transport', mebibytes(r, 'serverPssBytes')],
+      ['kernel', mebibytes(r, 'kernelBytes')],
+      ['nats-server', mebibytes(r, 'natsRssBytes')],
+      ['generators', mebibytes(r, 'generatorPssBytes')],
+    ]),
+  ],
+  scale: (r) => [
+    bars(
+      'Worker CPU per delivery, by sessions',
+      'microseconds; less is better',
+      (r.sizes as Record<string, unknown>[]).map((size) => [
+        numberAt(size, ['connections']).toLocaleString('en'),
+        numberAt(size, ['workerCpuMicrosPerDelivery']),
+      ]),
+    ),
+  ],
 }
+
+const mebibytes = (result: Envelope['result'], field: string) => Math.round(numberAt(result, [field]) / 2 ** 20)
 
 export function chartsOf(file: string, { scenario, result }: Envelope): Chart[] {
   return (drawers[scenario]?.(result) ?? []).map(({ suffix, title, svg }) => ({

@@ -65,5 +65,15 @@ export const goals: readonly Goal[] = [
   atMost('accept', 'p99 of a single POST at half of the maximum rate', 50, 'ms', 'single', 'latencyMs', 'p99'),
   atLeast('accept', 'messages accepted a second in batches', 15_000, '', 'batch', 'acceptedPerSecond'),
   atLeast('accept', 'messages accepted a second from NATS', 15_000, '', 'ingress', 'acceptedPerSecond'),
+  atMost('storm', '99% back, by a plain ramp', 1.3, '', 'ratioToPlain'),
   atMost('storm', 'lost', 0, '', 'lost'),
+  atMost('hold', 'lost', 0, '', 'lost'),
+  atMost('hold', 'unexpected disconnects', 0, '', 'unexpectedDisconnects'),
+  {
+    ...atMost('hold', 'idle cores at 500,000 devices', 0.5, '', 'idleCores'),
+    measured: (result) =>
+      numberAt(result, ['connections']) === 500_000 ? numberAt(result, ['idleCores']) : Number.NaN,
+  },
+  atMost('hold', 'p99 of pushes during a rolling restart', 2_000, 'ms', 'rollingRestart', 'p99'),
+  atMost('scale', 'CPU of a delivery, largest size by first', 1.15, '', 'ratio'),
 ]

@@ -25,6 +25,14 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
         { atSeconds: 2, coreRssBytes: 1e8, natsRssBytes: 5e7, workerRssBytes: [6e7, 7e7] },
       ],
     }),
+    '500k': envelope('hold', {
+      connections: 500_000,
+      idleCores: 0.6,
+      lost: 0,
+      serverPssBytes: 2 ** 30,
+      rollingRestart: { p99: 900 },
+    }),
+    scale: envelope('scale', { ratio: 1.1, sizes: [{ connections: 10, workerCpuMicrosPerDelivery: 9 }] }),
     'unknown-one': envelope('hostile', { p99Ratio: 1.1 }),
   }
   for (const [name, result] of Object.entries(results)) {
@@ -35,7 +43,13 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
   t.match(text, /lost \| at most 0 \| 2 \| no \|/)
   t.notMatch(text, /mosquitto/, 'goals of results that are not there are not told')
   t.match(text, /p99Ratio \| 1.1/)
-  t.same(readdirSync(join(folder, 'charts')).sort(), ['soak.svg', 'unicast.svg'], 'and no chart of an earlier report')
+  t.match(text, /idle cores at 500,000 devices \| at most 0.5 \| 0.6 \| no \|/)
+  t.match(text, /rolling restart \| at most 2,?000 ms \| 900 ms \| yes \|/)
+  t.same(
+    readdirSync(join(folder, 'charts')).sort(),
+    ['500k.svg', 'scale.svg', 'soak.svg', 'unicast.svg'],
+    'and no chart of an earlier report',
+  )
   t.match(readFileSync(join(folder, 'charts', 'soak.svg'), 'utf8'), /<polyline points="90\.0,/)
 })
 
