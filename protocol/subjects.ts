@@ -53,7 +53,7 @@ export const parkedSubject = (device: string) => `parked.${partitionOf(device)}.
 
 /** What became of each target: `event.<p>.<id>.<kind>` in EVENTS_<i>. */
 export const eventsStream = (index: number) => `EVENTS_${index}`
-export type EventSubjectKind = 'accepted' | 'final' | 'trace' | 'targets' | 'group' | 'receipts'
+export type EventSubjectKind = 'accepted' | 'final' | 'trace' | 'targets' | 'scheduled' | 'group' | 'receipts'
 export const eventSubject = (partition: number, id: bigint, kind: EventSubjectKind) =>
   `event.${partition}.${id}.${kind}`
 /** What an idempotency key stands for; `digest` is of project and key, `partition` of the digest. Kept as long as events are. */
@@ -69,6 +69,10 @@ export const broadcastSubject = (project: string, kind: GroupKind, name: string)
 /** Parked messages by the minute in which they expire: `expiry.<minute>.<p>` in EXPIRY. */
 export const EXPIRY_STREAM = 'EXPIRY'
 export const expirySubject = (bucket: number, partition: number) => `expiry.${bucket}.${partition}`
+
+/** Accepted messages that go out later, by the second (a setting) in which they are due: `schedule.<bucket>.<id>` in SCHEDULE. */
+export const SCHEDULE_STREAM = 'SCHEDULE'
+export const scheduleSubject = (bucket: number, id: bigint) => `schedule.${bucket}.${id}`
 
 /** What NATS publishers send: `push.send.<project>` in INGRESS; what is invalid goes to `push.dead.<project>` in DEAD_LETTERS. */
 export const INGRESS_STREAM = 'INGRESS'

@@ -91,7 +91,7 @@ export class Ingress {
     if (delivery.body.length > bodyBytesMax) {
       throw new CodedError('payload_too_large', undefined, { bytesMax: bodyBytesMax })
     }
-    const send = validateMessage(decodeBody(delivery, limits), limits)
+    const send = validateMessage(decodeBody(delivery, limits), limits, delivery.storedAtMs)
     const { command, rejected } = await resolveTargets(this.options, projectId, send)
     if (send.validateOnly) return
     const key = `ingress.${this.incarnation}.${delivery.sequence}`

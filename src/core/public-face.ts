@@ -10,6 +10,7 @@ import {
   INGRESS_STREAM,
   messagesStream,
   parkedStream,
+  SCHEDULE_STREAM,
 } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
 import type { Fabric } from '../fabric/fabric.js'
@@ -161,6 +162,6 @@ function streamsNeeded(split: number): string[] {
   const indices = Array.from({ length: split }, (_, index) => index)
   return [
     ...families.flatMap((nameOf) => indices.map(nameOf)),
-    ...[BROADCAST_STREAM, EXPIRY_STREAM, INGRESS_STREAM, DEAD_LETTERS_STREAM],
+    ...[BROADCAST_STREAM, EXPIRY_STREAM, SCHEDULE_STREAM, INGRESS_STREAM, DEAD_LETTERS_STREAM],
   ]
 }

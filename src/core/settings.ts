@@ -27,6 +27,13 @@ export const CoreSettings = Type.Object(
     settleInFlightMax: whole(128, 'Settle requests under way at once; more are not answered, and come again.'),
     expiryBucketMs: whole(10_000, 'Parked messages that expire within one such span are expired together.', 100),
     expiryLookBack: whole(30, 'How many past spans are looked at again, for entries that came late.', 0),
+    scheduling: role('This process takes part in the schedule: one at a time gives messages out whose time has come.'),
+    scheduleBucketMs: whole(
+      1_000,
+      'Messages that are due within one such span go out together, when it has ended.',
+      100,
+    ),
+    scheduleLookBack: whole(10, 'How many past spans of the schedule are looked at again.', 0),
     checkpointMs: whole(500, 'Between two writes of the counters, while they change.'),
     recentMax: whole(1_000, 'Newest messages of a project that can be listed, for each EVENTS stream.', 0),
     counterDaysMax: whole(62, 'Days for which counters are kept apart; what is older is added up in one row.'),

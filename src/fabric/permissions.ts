@@ -16,6 +16,7 @@ import {
   messagesStream,
   parkedStream,
   REGISTRATIONS_STREAM,
+  SCHEDULE_STREAM,
   SETTLE_SUBJECT,
 } from '../../protocol/subjects.js'
 import { inboxPrefixOf } from './nats.js'
@@ -103,7 +104,18 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
 
 function corePublishes(split: number): string[] {
   return [
-    ...['msg.>', 'parked.>', 'event.>', 'expiry.>', 'broadcast.>', 'push.dead.*', '$KV.>', 'audit.*', 'reg.>'],
+    ...[
+      'msg.>',
+      'parked.>',
+      'event.>',
+      'expiry.>',
+      'schedule.>',
+      'broadcast.>',
+      'push.dead.*',
+      '$KV.>',
+      'audit.*',
+      'reg.>',
+    ],
     ...['tx.*.*', 'ctl.*.*'],
     // Answers to device and settle requests. Not allow_responses: the server would remember each delivered record.
     '_INBOX.>',
@@ -112,7 +124,7 @@ function corePublishes(split: number): string[] {
     `$JS.API.STREAM.PURGE.${EXPIRY_STREAM}`,
     ...[
       ...[...family(messagesStream, split), ...family(parkedStream, split)],
-      ...[EXPIRY_STREAM, INGRESS_STREAM, REGISTRATIONS_STREAM],
+      ...[EXPIRY_STREAM, INGRESS_STREAM, REGISTRATIONS_STREAM, SCHEDULE_STREAM],
     ].map((stream) => `$JS.API.STREAM.MSG.DELETE.${stream}`),
     '$JS.API.DIRECT.GET.>',
     '$JS.API.CONSUMER.CREATE.*',

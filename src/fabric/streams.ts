@@ -10,6 +10,7 @@ import {
   messagesStream,
   parkedStream,
   REGISTRATIONS_STREAM,
+  SCHEDULE_STREAM,
   splitFilters,
 } from '../../protocol/subjects.js'
 import { type ApiError, fabricErrorOf, textOf } from './api.js'
@@ -86,6 +87,7 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
       duplicateWindowMs: window,
     },
     { ...base, name: EXPIRY_STREAM, subjects: ['expiry.>'], bytesMax: store.expiryBytesMax },
+    { ...base, name: SCHEDULE_STREAM, subjects: ['schedule.>'], bytesMax: store.scheduleBytesMax },
     {
       ...base,
       name: INGRESS_STREAM,

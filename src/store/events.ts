@@ -49,6 +49,17 @@ export interface TargetsEvent {
   targets: { id: bigint; registrationId: string }[]
 }
 
+/** A message that goes out later, under the id that its sender knows; written once it stands in SCHEDULE. */
+export interface ScheduledEvent {
+  project: string
+  type: 'device' | 'devices' | 'topic' | 'application' | 'user'
+  atMs: number
+  notBeforeMs: number
+  expiresAtMs: number
+  /** Where it, and each of its targets, stands in SCHEDULE. */
+  bucket: number
+}
+
 /** A group message, written once whatever the size of the group. */
 export interface GroupEvent {
   project: string
@@ -153,6 +164,15 @@ export class EventLog {
     return { project: f[1] as string, atMs: f[2] as number, expiresAtMs: f[3] as number, targets }
   }
 
+  async scheduled(id: bigint, e: ScheduledEvent): Promise<void> {
+    await this.appendFirst(id, 'scheduled', pack(e.project, e.type, e.atMs, e.notBeforeMs, e.expiresAtMs, e.bucket))
+  }
+
+  async readScheduled(id: bigint): Promise<ScheduledEvent | null> {
+    const f = await this.last(id, 'scheduled')
+    return f && scheduledOf(f)
+  }
+
   async group(id: bigint, e: GroupEvent): Promise<void> {
     await this.appendFirst(id, 'group', pack(e.project, e.kind, e.name, e.atMs, e.expiresAtMs))
   }
@@ -245,12 +265,27 @@ export function decodeFolded(kind: string, id: bigint, body: Uint8Array): Folded
     const { project, application, kind: what } = finalOf(unpack(body))
     return { project, counted: { application, what } }
   }
+  if (kind === 'scheduled') {
+    const { project, type } = scheduledOf(unpack(body))
+    return { project, message: { id, type } }
+  }
   if (kind === 'group') {
     const f = unpack(body)
     const group = f[2] as GroupKind
     return { project: f[1] as string, message: { id, type: group === 'app' ? 'application' : group } }
   }
   return null
+}
+
+function scheduledOf(f: unknown[]): ScheduledEvent {
+  return {
+    project: f[1] as string,
+    type: f[2] as ScheduledEvent['type'],
+    atMs: f[3] as number,
+    notBeforeMs: f[4] as number,
+    expiresAtMs: f[5] as number,
+    bucket: f[6] as number,
+  }
 }
 
 function finalOf(f: unknown[]): FinalEvent {

@@ -68,7 +68,7 @@ export class ExpiryLog {
   }
 
   /** Forgets a whole bucket at once. */
-  async forget(bucket: number): Promise<void> {
+  async forget(_sequences: readonly number[], bucket: number): Promise<void> {
     await this.log.purge(bucketFilter(bucket))
   }
 

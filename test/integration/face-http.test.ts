@@ -227,6 +227,7 @@ t.test('status, cancel, project and counters', async (t) => {
     target: 'r',
     acceptedAtMs: 1_000,
     expiresAtMs: 61_000,
+    notBeforeMs: null,
     counts: { accepted: 1, delivered: 1 },
     trace: [{ atMs: 1_500, step: 'delivered' }],
     waiting: [],

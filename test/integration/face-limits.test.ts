@@ -120,7 +120,7 @@ t.test('NATS away: never a false 202, and ready again when it is back', async (t
   const store = face.fabric.log('BROADCAST')
   face.core.accept = async () => {
     await store.append('broadcast.acme.topic.x', Buffer.from('x'))
-    return { id: 1n, acceptedAtMs: 0, expiresAtMs: 0 }
+    return { id: 1n, acceptedAtMs: 0, expiresAtMs: 0, notBeforeMs: null }
   }
   const send = () => ask(face, { url: messagesOf(face), body: { type: 'topic', target: 'news', ttl: '1m' } })
   const readiness = () => ask(face, { url: '/readyz', token: null })
@@ -229,7 +229,7 @@ t.test('more requests under way than allowed', async (t) => {
   face.core.accept = async () => {
     waiting++
     await held
-    return { id: 1n, acceptedAtMs: 0, expiresAtMs: 0 }
+    return { id: 1n, acceptedAtMs: 0, expiresAtMs: 0, notBeforeMs: null }
   }
   const send = () => ask(face, { url: messagesOf(face), body: { type: 'topic', target: 'news', ttl: '1m' } })
   const first = [send(), send()]

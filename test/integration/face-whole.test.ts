@@ -28,6 +28,7 @@ import type { Fabric } from '../../src/fabric/fabric.js'
 import { Keyring } from '../../src/keyring.js'
 import { silentLogger } from '../../src/observe/log.js'
 import { EventLog } from '../../src/store/events.js'
+import { ScheduleLog } from '../../src/store/schedule.js'
 import { until } from '../support/face.js'
 import { PUBLISHER_PROJECT, startNats, type TestNats } from '../support/nats.js'
 
@@ -63,7 +64,7 @@ async function setUp(t: Test): Promise<Setup> {
     fabric,
     keyring,
     split,
-    accept: createAccept({ fabric, clock: systemClock, split, events, ids }),
+    accept: createAccept({ fabric, clock: systemClock, split, events, schedule: new ScheduleLog(fabric, 1_000), ids }),
     readStatus: async () => null,
     cancel: async () => 'unknown',
     readCounters: async () => [],

@@ -15,6 +15,8 @@ export interface Sent {
   targets: KnownRegistration[]
   group: { kind: 'app' | 'topic'; name: string } | null
   ttlMs: number
+  /** Null: at once. */
+  notBeforeMs: number | null
   title: string
   body: string
   collapseKey: string
@@ -96,6 +98,7 @@ export class AppServer {
       targets: kind === 'device' ? [some(known)] : kind === 'devices' ? known.filter(() => random() < 0.7) : [],
       ttlMs: some([LONG_MS, LONG_MS, LONG_MS, LONG_MS, 0, between(random, [200, 9_000])]),
       collapseKey: random() < 0.15 ? some(['a', 'b']) : '',
+      notBeforeMs: random() < 0.12 ? this.world.clock.now() + between(random, [0, 9_000]) : null,
     }
     if (kind === 'topic') sent.group = { kind, name: some(['t1', 't2']) }
     if (kind === 'app') sent.group = { kind, name: applicationOf(project) }
@@ -106,7 +109,18 @@ export class AppServer {
     const { random, clock } = this.world
     const n = ++this.composed
     const body = `${project} ${n} ${Math.floor(random() * 1e9).toString(36)}`
-    const sent = { n, producer, project, targets: [], group: null, ttlMs: 0, title: `m${n}`, body, collapseKey: '' }
+    const sent = {
+      n,
+      producer,
+      project,
+      targets: [],
+      group: null,
+      ttlMs: 0,
+      notBeforeMs: null,
+      title: `m${n}`,
+      body,
+      collapseKey: '',
+    }
     return { ...sent, calledAtMs: clock.now(), accepted: null, cancelled: false }
   }
 
@@ -121,6 +135,7 @@ export class AppServer {
       targets,
       group,
       ttlMs: sent.ttlMs,
+      notBeforeMs: sent.notBeforeMs,
       priority: 'normal',
       collapseKey: sent.collapseKey,
       title: sent.title,

@@ -131,9 +131,14 @@ function checkGaps(world: World, fates: Fates): void {
 /** I3, where nothing failed: each producer's messages in the order in which they were accepted. */
 function checkOrder(world: World, device: SimDevice): void {
   const newest = new Map<string, number>()
+  const early = device.seen.find(
+    ({ notification, atMs }) => (world.app.named(notification.title)?.notBeforeMs ?? 0) > atMs,
+  )
+  if (early) world.fail('order', `${device.label} saw ${early.notification.title} before its time`)
   for (const { notification } of device.seen) {
     const sent = world.app.named(notification.title)
-    if (!sent) continue
+    // What goes out later comes after what was accepted later.
+    if (!sent || sent.notBeforeMs !== null) continue
     const key = `${sent.producer} ${notification.registrationId ?? `${sent.group?.kind} ${sent.group?.name}`}`
     const before = newest.get(key) ?? 0
     if (before > sent.n) world.fail('order', `${device.label} saw m${sent.n} after m${before}`)

@@ -1,11 +1,11 @@
 /**
- * What is still in MESSAGES and PARKED when a world has come to rest: nothing, but for strays. A stray is a record of a
+ * What is still in MESSAGES, SCHEDULE and PARKED when a world has come to rest: nothing, but for strays. A stray is a record of a
  * queue that no walk reaches and whose message has ended: a crash came between two deletes, or a killed server brought a
  * delete back. Nobody is owed it, and the expiry step sweeps it out when its message expires.
  */
 import { decodeParkedRecord } from '../../protocol/envelope.js'
 import { partitionOfId } from '../../protocol/message-id.js'
-import { eventSubject, eventsStream, messagesStream, parkedStream } from '../../protocol/subjects.js'
+import { eventSubject, eventsStream, messagesStream, parkedStream, SCHEDULE_STREAM } from '../../protocol/subjects.js'
 import type { SimServer } from './server.js'
 import type { SimStream } from './stream.js'
 
@@ -17,6 +17,8 @@ export interface LeftOver {
 
 export function leftOver(server: SimServer, split: number): LeftOver {
   const found: LeftOver = { owed: null, strays: [] }
+  const scheduled = server.stream(SCHEDULE_STREAM).next('>', 1)
+  if (scheduled) found.owed = `${SCHEDULE_STREAM} still holds ${scheduled.subject} at ${scheduled.sequence}`
   for (let i = 0; i < split; i++) {
     const waiting = server.stream(messagesStream(i)).next('>', 1)
     if (waiting) found.owed ??= `${messagesStream(i)} still holds ${waiting.subject} at ${waiting.sequence}`

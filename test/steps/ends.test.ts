@@ -169,7 +169,7 @@ t.test('counters are exact after crashes of the fold at any moment', async (t) =
     const place = new SimInstallation({ seed, faults: { latencyMs: [1, 15], loseAnswer: 0.01 } })
     const worker = place.worker()
     const steady = await place.core({ counting: false })
-    const fold = { routing: false, settling: false, expiring: false, checkpointMs: 20, leaseMs: 200 }
+    const fold = { routing: false, settling: false, expiring: false, scheduling: false, checkpointMs: 20, leaseMs: 200 }
     // A start that the store did not answer is refused as a whole; whoever runs the core starts it again.
     const startFold = async (): Promise<SimCore> => {
       const [started] = await Promise.allSettled([place.core(fold)])

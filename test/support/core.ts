@@ -43,6 +43,7 @@ export function command(devices: string[], changes: Partial<AcceptCommand> = {})
     targets: devices.map((device) => targetOf(device)),
     group: null,
     ttlMs: 3_600_000,
+    notBeforeMs: null,
     priority: 'normal',
     collapseKey: '',
     title: 'title',

@@ -168,7 +168,12 @@ function fakeCore(clock: Clock): FakeCore {
     accept: async (command) => {
       accepted.push(command)
       const acceptedAtMs = clock.now()
-      return { id: 4_611_686_018_427_387_905n, acceptedAtMs, expiresAtMs: acceptedAtMs + command.ttlMs }
+      return {
+        id: 4_611_686_018_427_387_905n,
+        acceptedAtMs,
+        expiresAtMs: acceptedAtMs + command.ttlMs,
+        notBeforeMs: command.notBeforeMs,
+      }
     },
     statuses: new Map(),
     cancel: async () => 'unknown',

@@ -12,7 +12,7 @@ const good = { target: 'some-registration-id', type: 'device', ttl: '5h30m' }
 
 function refusal(body: unknown): { code: string; field: unknown } {
   try {
-    validateMessage(body, limits)
+    validateMessage(body, limits, 0)
     return { code: 'none', field: undefined }
   } catch (error) {
     if (error instanceof CodedError) return { code: error.code, field: error.details.field }
@@ -51,7 +51,7 @@ t.test('times to live', async (t) => {
 })
 
 t.test('what is left out has its default', async (t) => {
-  const send = validateMessage(good, limits)
+  const send = validateMessage(good, limits, 0)
   t.match(send, {
     type: 'device',
     targets: ['some-registration-id'],
@@ -77,6 +77,7 @@ t.test('everything there is', async (t) => {
       notification: { title: 'T', message: 'M', data },
     },
     limits,
+    0,
   )
   t.same(send.targets, ['a', 'b'])
   t.equal(send.ttlMs, 0)
@@ -157,11 +158,11 @@ t.test('bad input names its field', async (t) => {
 
 t.test('unknown fields are told, not refused', async (t) => {
   const body = { ...good, urgency: 1, notification: { title: 'T', icon: 'x', ['y'.repeat(99)]: 1 } }
-  const { warnings } = validateMessage(body, limits)
+  const { warnings } = validateMessage(body, limits, 0)
   t.same(warnings.slice(0, 2), ['unknown field urgency', 'unknown field notification.icon'])
   t.ok(warnings.every((warning) => warning.length < 100))
   const many = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`f${i}`, i]))
-  t.equal(validateMessage({ ...good, ...many }, limits).warnings.length, 16)
+  t.equal(validateMessage({ ...good, ...many }, limits, 0).warnings.length, 16)
 })
 
 t.test('bodies that are no JSON', async (t) => {
@@ -170,4 +171,25 @@ t.test('bodies that are no JSON', async (t) => {
   }
   t.throws(() => parseJson(Buffer.from([0x22, 0xff, 0x22])), { code: 'malformed_json' }, 'not UTF-8')
   t.throws(() => parseJson(Buffer.from('{"a":1}', 'utf16le')), { code: 'malformed_json' }, 'UTF-16')
+})
+
+t.test('a time to go out', async (t) => {
+  const at = (notBefore: unknown) => validateMessage({ ...good, notBefore }, limits, Date.UTC(2026, 0, 1)).notBeforeMs
+  t.equal(at(undefined), null)
+  t.equal(at('2026-01-02T03:04:05Z'), Date.UTC(2026, 0, 2, 3, 4, 5))
+  t.equal(at('2026-01-02t03:04:05.250+02:00'), Date.UTC(2026, 0, 2, 1, 4, 5, 250))
+  t.equal(at('2020-01-01T00:00:00Z'), Date.UTC(2020, 0, 1), 'one that is past is kept: accept knows when it is now')
+  t.equal(at('2026-01-31T00:00:00Z'), Date.UTC(2026, 0, 31), 'thirty days')
+  for (const bad of [
+    '2026-01-31T00:00:01Z',
+    '2026-01-02',
+    '2026-02-31T00:00:00',
+    '2026-13-01T00:00:00Z',
+    'x',
+    '',
+    7,
+    null,
+  ]) {
+    t.throws(() => at(bad), { code: 'invalid_request', details: { field: 'notBefore' } }, String(bad))
+  }
 })

@@ -19,6 +19,12 @@ export const Message = Type.Object(
       examples: ['5h30m', '90s'],
       description: 'How long it is tried, up to 28 days (a setting); 0s: only devices that are connected then.',
     }),
+    notBefore: Type.Optional(
+      Type.String({
+        format: 'date-time',
+        description: 'Not before this time, up to 30 days ahead (a setting); its ttl counts from then.',
+      }),
+    ),
     priority: Type.Optional(
       Type.Union(
         ['normal', 'high', 'low'].map((priority) => Type.Literal(priority)),
@@ -65,8 +71,9 @@ const answered = {
 
 export const Accepted = Type.Object({
   id: Type.String({ description: 'Decimal, 63 bits: may be read as a number where those are whole.' }),
-  status: Type.Literal('accepted'),
+  status: Type.Union([Type.Literal('accepted'), Type.Literal('scheduled')]),
   acceptedAt: DateTime,
+  notBefore: Type.Optional(DateTime),
   expiredAt: Type.String({ format: 'date-time', description: 'When it is given up.' }),
   ...answered,
 })
@@ -104,11 +111,12 @@ export const Status = Type.Object({
   id: Type.String(),
   status: Type.String({
     description:
-      'accepted, parked, delivered, expired, dropped, collapsed, cancelled, failed; completed: several targets ended differently; sent: a group message that workers sent.',
+      'accepted, scheduled, parked, delivered, expired, dropped, collapsed, cancelled, failed; completed: several targets ended differently; sent: a group message that workers sent.',
   }),
   type: Type.String(),
   target: Target,
   acceptedAt: DateTime,
+  notBefore: Type.Optional(DateTime),
   expiredAt: DateTime,
   counts: Type.Record(Type.String(), Type.Integer(), { description: 'Targets by outcome; receipts of groups.' }),
   trace: Type.Array(
@@ -124,7 +132,7 @@ export const Status = Type.Object({
       Type.Object({
         target: Type.String(),
         why: Type.Union(
-          ['queued', 'offline', 'not_acknowledged', 'window_full'].map((why) => Type.Literal(why)),
+          ['scheduled', 'queued', 'offline', 'not_acknowledged', 'window_full'].map((why) => Type.Literal(why)),
           { description: 'What it waits for.' },
         ),
         since: Type.Optional(DateTime),

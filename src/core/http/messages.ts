@@ -65,6 +65,7 @@ function answerStatus(status: MessageStatus): object {
     type: status.type,
     target: status.target,
     acceptedAt: new Date(status.acceptedAtMs).toISOString(),
+    ...(status.notBeforeMs !== null && { notBefore: new Date(status.notBeforeMs).toISOString() }),
     expiredAt: new Date(status.expiresAtMs).toISOString(),
     counts: status.counts,
     trace: status.trace.map(({ atMs, ...entry }) => ({ at: new Date(atMs).toISOString(), ...entry })),

@@ -28,6 +28,8 @@ export interface AcceptCommand {
   group: { kind: GroupKind; name: string } | null
   /** 0: only for devices that are connected now. */
   ttlMs: number
+  /** Unix milliseconds before which it does not go out; null, or not after acceptance: at once. ttl counts from then. */
+  notBeforeMs: number | null
   priority: MessagePriority
   /** Empty: none. */
   collapseKey: string
@@ -48,6 +50,8 @@ export interface Accepted {
   id: bigint
   acceptedAtMs: number
   expiresAtMs: number
+  /** When it goes out, where that is later. */
+  notBeforeMs: number | null
 }
 
 /** Resolves once every target is stored. */
@@ -68,10 +72,10 @@ export interface WaitingTarget {
   /** As the sender gave it. */
   target: string
   /**
-   * `queued`: route has not seen it. `offline`: its device is not connected. `not_acknowledged`: sent, without a word from
+   * `scheduled`: its time has not come. `queued`: route has not seen it. `offline`: its device is not connected. `not_acknowledged`: sent, without a word from
    * the device. `window_full`: the device has as much as it takes at once.
    */
-  why: 'queued' | 'offline' | 'not_acknowledged' | 'window_full'
+  why: 'scheduled' | 'queued' | 'offline' | 'not_acknowledged' | 'window_full'
   /** Since when, where that is known. */
   sinceMs?: number
 }
@@ -86,6 +90,8 @@ export interface MessageStatus {
   target: string | string[]
   acceptedAtMs: number
   expiresAtMs: number
+  /** Of a message that was to go out later. */
+  notBeforeMs: number | null
   /** Targets by state: accepted, pending, delivered, expired, dropped, collapsed, cancelled, failed; receipts of groups. */
   counts: Record<string, number>
   trace: TraceEntry[]

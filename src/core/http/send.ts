@@ -15,7 +15,7 @@ export interface Taken {
 
 /** Throws CodedError; then nothing was promised. */
 export async function sendOne(face: Face, project: string, body: unknown, idempotencyKey?: string): Promise<Taken> {
-  const send = validateMessage(body, face.limits)
+  const send = validateMessage(body, face.limits, face.clock.now())
   const { command, rejected } = await resolveTargets(face, project, send)
   const told = {
     type: send.type,
@@ -30,10 +30,11 @@ export async function sendOne(face: Face, project: string, body: unknown, idempo
   const { type, target, ...notes } = told
   const answer = {
     id: accepted.id.toString(),
-    status: 'accepted',
+    status: accepted.notBeforeMs === null ? 'accepted' : 'scheduled',
     type,
     target,
     acceptedAt: new Date(accepted.acceptedAtMs).toISOString(),
+    ...(accepted.notBeforeMs !== null && { notBefore: new Date(accepted.notBeforeMs).toISOString() }),
     expiredAt: new Date(accepted.expiresAtMs).toISOString(),
     ...notes,
   }
@@ -48,8 +49,8 @@ export function costOf(body: unknown): number {
 
 /** Of the message as it was asked for: which of its targets are still good may differ between two tries. */
 export function fingerprintOf(send: SendMessage): string {
-  const { type, ttlMs, priority, collapseKey, title, message, data, targets } = send
-  return digestOf([type, String(ttlMs), priority, collapseKey, title, message, data, ...targets])
+  const { type, ttlMs, notBeforeMs, priority, collapseKey, title, message, data, targets } = send
+  return digestOf([type, String(ttlMs), String(notBeforeMs), priority, collapseKey, title, message, data, ...targets])
 }
 
 const KEY = /^[\x21-\x7e]{1,255}$/

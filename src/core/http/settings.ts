@@ -124,6 +124,11 @@ export const MessageLimits = Type.Object(
     }),
     dataDepthMax: Type.Integer({ default: 16, minimum: 1, description: 'Deepest nesting of custom attributes.' }),
     ttlMaxMs: Type.Integer({ default: 28 * DAY_MS, minimum: MINUTE_MS, description: 'Longest time to live.' }),
+    notBeforeMaxMs: Type.Integer({
+      default: 30 * DAY_MS,
+      minimum: 0,
+      description: 'How far ahead a message may be scheduled.',
+    }),
     collapseKeyCharactersMax: Type.Integer({ default: 64, minimum: 1, description: 'Longest collapse key.' }),
     devicesMax: Type.Integer({
       default: 1_000,

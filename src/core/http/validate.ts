@@ -16,6 +16,8 @@ export interface SendMessage {
   /** As given; one entry, except for `devices`. */
   targets: string[]
   ttlMs: number
+  /** As given, also where it is past; null: none. */
+  notBeforeMs: number | null
   priority: MessagePriority
   collapseKey: string
   title: string
@@ -31,7 +33,7 @@ export interface SendMessage {
 const TYPES: readonly MessageType[] = ['device', 'devices', 'topic', 'application', 'user']
 const PRIORITIES: readonly MessagePriority[] = ['normal', 'high', 'low']
 
-const FIELDS = ['target', 'type', 'ttl', 'priority', 'collapseKey', 'validateOnly', 'notification']
+const FIELDS = ['target', 'type', 'ttl', 'priority', 'collapseKey', 'validateOnly', 'notBefore', 'notification']
 const NOTIFICATION_FIELDS = ['title', 'message', 'data']
 
 /** A target is a registrationId at most; nothing longer is worth a look. */
@@ -42,7 +44,7 @@ const WARNINGS_MAX = 16
 const NOTHING = new Uint8Array(0)
 
 /** Throws CodedError `invalid_request` or `payload_too_large`, with `details.field`. */
-export function validateMessage(body: unknown, limits: MessageLimits): SendMessage {
+export function validateMessage(body: unknown, limits: MessageLimits, nowMs: number): SendMessage {
   const fields = objectAt(body, '')
   const notification = fields.notification === undefined ? {} : objectAt(fields.notification, 'notification')
   const type = choiceAt(fields.type, 'type', TYPES)
@@ -50,6 +52,7 @@ export function validateMessage(body: unknown, limits: MessageLimits): SendMessa
     type,
     targets: targetsAt(fields.target, type, limits),
     ttlMs: ttlAt(fields.ttl, limits),
+    notBeforeMs: timeAt(fields.notBefore, 'notBefore', nowMs + limits.notBeforeMaxMs),
     priority: fields.priority === undefined ? 'normal' : choiceAt(fields.priority, 'priority', PRIORITIES),
     collapseKey: textAt(fields.collapseKey, 'collapseKey', limits.collapseKeyCharactersMax),
     title: textAt(notification.title, 'notification.title', limits.titleCharactersMax),
@@ -113,6 +116,17 @@ function ttlAt(value: unknown, limits: MessageLimits): number {
   if (ttlMs === null) throw invalid('ttl', 'must be a time such as 5h30m, 90s or 0s')
   if (ttlMs > limits.ttlMaxMs) throw invalid('ttl', `must be at most ${limits.ttlMaxMs / 3_600_000}h`)
   return ttlMs
+}
+
+const RFC_3339 = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})$/
+
+/** Unix milliseconds; null where there is none. */
+function timeAt(value: unknown, field: string, latestMs: number): number | null {
+  if (value === undefined) return null
+  const ms = typeof value === 'string' && RFC_3339.test(value) ? Date.parse(value.toUpperCase()) : Number.NaN
+  if (Number.isNaN(ms)) throw invalid(field, 'must be a time such as 2026-01-31T12:00:00Z')
+  if (ms > latestMs) throw invalid(field, `must be at most ${new Date(latestMs).toISOString()}`)
+  return ms
 }
 
 function dataAt(value: unknown, limits: MessageLimits): Uint8Array {

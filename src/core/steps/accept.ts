@@ -14,8 +14,10 @@ import { type Fabric, FabricError } from '../../fabric/fabric.js'
 import { BroadcastLog } from '../../store/broadcast.js'
 import type { EventLog } from '../../store/events.js'
 import { IdempotencyKeys, type KeyRecord } from '../../store/idempotency.js'
+import type { Scheduled, ScheduleLog } from '../../store/schedule.js'
 import { SplitLog } from '../../store/split.js'
 import type { AcceptCommand, Accepted, AcceptMessage, AcceptTarget } from '../http/ports.js'
+import { Release } from './release.js'
 
 export interface AcceptOptions {
   fabric: Fabric
@@ -23,6 +25,7 @@ export interface AcceptOptions {
   /** How many streams MESSAGES and EVENTS are split in. */
   split: number
   events: EventLog
+  schedule: ScheduleLog
   /** Unique message ids; throws CodedError `unavailable` where this process holds no node number. */
   ids: IdSource
 }
@@ -35,7 +38,8 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   const messages = new SplitLog(options.fabric, messagesStream, options.split)
   const broadcast = new BroadcastLog(options.fabric)
   const keys = new IdempotencyKeys(options.fabric, options.split)
-  const { events } = options
+  const { events, clock, schedule } = options
+  const release = new Release(messages, broadcast, events)
 
   /** The same key leads to the same ids; `repeated` tells that some of the records may be there already. */
   async function identify(command: AcceptCommand): Promise<{ record: KeyRecord; repeated: boolean }> {
@@ -51,11 +55,20 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     if (command.type === 'devices') {
       // Before the messages: whoever knows the id of one of them can find the others.
       const targets = stored.map(({ id, registrationId }) => ({ id, registrationId }))
-      const { project, ttlMs } = command
-      const atMs = record.acceptedAtMs
-      await events.targets(record.id, { project, atMs, expiresAtMs: atMs + ttlMs, targets })
+      const atMs = beginsAtMs(command, record)
+      await events.targets(record.id, { project: command.project, atMs, expiresAtMs: atMs + command.ttlMs, targets })
     }
-    await allStored(stored.map(({ message }) => (repeated ? storeAgain(message) : store(message))))
+    const notBeforeMs = laterMs(command, record)
+    if (notBeforeMs === null) {
+      await allStored(stored.map(({ message }) => (repeated ? release.unicast(message) : store(message))))
+    } else if (!(repeated && (await events.readScheduled(record.id)) !== null)) {
+      await storeLater(
+        record,
+        notBeforeMs,
+        command,
+        stored.map(({ message }) => ({ kind: 'unicast', message })),
+      )
+    }
   }
 
   async function store(message: StoredMessage): Promise<void> {
@@ -65,34 +78,32 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     })
   }
 
-  /**
-   * Once, however late the repeat comes: what route has seen has its event, what it has not seen is in the stream, and an
-   * append to a subject that is not empty is refused.
-   */
-  async function storeAgain(message: StoredMessage): Promise<void> {
-    if ((await events.readAccepted(message.id)) !== null) return
-    try {
-      const log = messages.ofDevice(message.device)
-      await log.append(messageSubject(message.device, message.id), encodeStoredMessage(message), {
-        messageId: message.id.toString(),
-        expectedLastSubjectSequence: 0,
-      })
-    } catch (error) {
-      if (!(error instanceof FabricError && error.code === 'wrong_last_sequence')) throw error
-    }
+  /** Into SCHEDULE; or, where the time came while that was done, on its way at once. */
+  async function storeLater(record: KeyRecord, notBeforeMs: number, command: AcceptCommand, all: Scheduled[]) {
+    const { id, acceptedAtMs: atMs } = record
+    const bucket = schedule.bucketFor(notBeforeMs, atMs)
+    await allStored(all.map((entry) => schedule.add(bucket, entry)))
+    // A process that stood still may come too late for the step, which looks at ended buckets for a while only.
+    if (schedule.bucketOf(clock.now()) > bucket) await allStored(all.map((entry) => release.any(entry)))
+    const { project, type, ttlMs } = command
+    await events.scheduled(id, { project, type, atMs, notBeforeMs, expiresAtMs: notBeforeMs + ttlMs, bucket })
   }
 
   async function storeGroup(command: AcceptCommand, record: KeyRecord, repeated: boolean): Promise<void> {
     const { group, project } = command
     if (group === null) throw new CodedError('internal', 'a group message without a group')
-    // The event comes second: it proves that the record stands in the log, where a repeat looks for it.
-    if (repeated && (await events.readGroup(record.id)) !== null) return
-    const { id, acceptedAtMs } = record
+    const { id } = record
+    const acceptedAtMs = beginsAtMs(command, record)
     const expiresAtMs = acceptedAtMs + command.ttlMs
     const body = encodeNotifyGroupBody({ ...contentOf(command, expiresAtMs), id, project, target: group })
     const { collapseKey } = command
-    await broadcast.append({ id, project, ...group, acceptedAtMs, expiresAtMs, collapseKey, body })
-    await events.group(id, { project, ...group, atMs: acceptedAtMs, expiresAtMs })
+    const message = { id, project, ...group, acceptedAtMs, expiresAtMs, collapseKey, body }
+    const notBeforeMs = laterMs(command, record)
+    if (notBeforeMs !== null) {
+      if (repeated && (await events.readScheduled(id)) !== null) return
+      await storeLater(record, notBeforeMs, command, [{ kind: 'group', record: message }])
+    } else if (repeated) await release.group(message)
+    else await release.firstOfGroup(message)
   }
 
   return async (command: AcceptCommand): Promise<Accepted> => {
@@ -101,7 +112,8 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
       if (command.group) await storeGroup(command, record, repeated)
       else await storeTargets(command, record, repeated)
       const { id, acceptedAtMs } = record
-      return { id, acceptedAtMs, expiresAtMs: acceptedAtMs + command.ttlMs }
+      const expiresAtMs = beginsAtMs(command, record) + command.ttlMs
+      return { id, acceptedAtMs, expiresAtMs, notBeforeMs: laterMs(command, record) }
     } catch (error) {
       throw refusalOf(error)
     }
@@ -122,6 +134,14 @@ function newIds(command: AcceptCommand, { ids, clock }: AcceptOptions): KeyRecor
   }
 }
 
+/** When it goes out, if not at once. Of the record, so that every repeat agrees. */
+function laterMs({ notBeforeMs }: AcceptCommand, { acceptedAtMs }: KeyRecord): number | null {
+  return notBeforeMs !== null && notBeforeMs > acceptedAtMs ? notBeforeMs : null
+}
+
+/** When it begins to live: its ttl counts from then. */
+const beginsAtMs = (command: AcceptCommand, record: KeyRecord) => laterMs(command, record) ?? record.acceptedAtMs
+
 const nameOf = ({ device, registration }: AcceptTarget) => `${device}/${registration}`
 
 interface NamedMessage {
@@ -135,7 +155,8 @@ interface NamedMessage {
  * others have the ids that they had.
  */
 function storedMessages(command: AcceptCommand, record: KeyRecord): NamedMessage[] {
-  const expiresAtMs = record.acceptedAtMs + command.ttlMs
+  const acceptedAtMs = beginsAtMs(command, record)
+  const expiresAtMs = acceptedAtMs + command.ttlMs
   const content = contentOf(command, expiresAtMs)
   const ids = new Map(record.names.map((name, index) => [name, record.targets[index]]))
   return command.targets.flatMap((target, index) => {
@@ -149,7 +170,7 @@ function storedMessages(command: AcceptCommand, record: KeyRecord): NamedMessage
       application,
       device,
       registration,
-      acceptedAtMs: record.acceptedAtMs,
+      acceptedAtMs,
       expiresAtMs,
       collapseKey: command.collapseKey,
       frame: encodeNotify({ ...content, id, registration }),

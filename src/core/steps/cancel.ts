@@ -1,10 +1,12 @@
 /**
  * cancel: the sender takes a message back. It competes for the final event like everyone else: a message that is on its
- * way is `delivered` or `cancelled`, whoever wrote first. A group message is in the log and can not be taken back.
+ * way is `delivered` or `cancelled`, whoever wrote first. A group message is in the log and can not be taken back, but
+ * where it was to go out later and its time is not near.
  */
 import type { Clock } from '../../clock.js'
-import type { EventLog } from '../../store/events.js'
+import type { EventLog, ScheduledEvent } from '../../store/events.js'
 import type { ParkedQueue } from '../../store/parked.js'
+import type { ScheduleLog } from '../../store/schedule.js'
 import type { CancelMessage } from '../http/ports.js'
 import type { MessageFinder } from './find-message.js'
 
@@ -13,11 +15,15 @@ export interface CancelOptions {
   events: EventLog
   finder: MessageFinder
   queue: ParkedQueue
+  schedule: ScheduleLog
 }
 
-export function createCancel({ clock, events, finder, queue }: CancelOptions): CancelMessage {
-  async function cancelTarget(project: string, id: bigint): Promise<'cancelled' | 'already_final' | 'unknown'> {
-    const found = await finder.find(id)
+/** So near its time a group message may be going out: clocks of core processes may differ by so much. */
+const GOING_OUT_MS = 10_000
+
+export function createCancel({ clock, events, finder, queue, schedule }: CancelOptions): CancelMessage {
+  async function cancelTarget(project: string, id: bigint, bucket: number | null): ReturnType<CancelMessage> {
+    const found = await finder.find(id, bucket)
     if (found === null || found.accepted.project !== project) return 'unknown'
     const { application, device } = found.accepted
     const atMs = clock.now()
@@ -29,15 +35,28 @@ export function createCancel({ clock, events, finder, queue }: CancelOptions): C
     return outcome.won ? 'cancelled' : 'already_final'
   }
 
+  async function cancelGroup(id: bigint, { bucket, notBeforeMs }: ScheduledEvent): ReturnType<CancelMessage> {
+    const atMs = clock.now()
+    const found = atMs < notBeforeMs - GOING_OUT_MS ? await schedule.find(bucket, id) : null
+    if (found === null) return 'already_final'
+    // Before the record is gone: a message that is nowhere has this in its trace.
+    await events.trace(id, { step: 'cancelled', atMs, reason: '' })
+    await schedule.forget([found.sequence])
+    return 'cancelled'
+  }
+
   return async (project, id) => {
+    const scheduled = await events.readScheduled(id)
+    const bucket = scheduled?.bucket ?? null
     const parent = await events.readTargets(id)
     if (parent) {
       if (parent.project !== project) return 'unknown'
-      const results = await Promise.all(parent.targets.map((target) => cancelTarget(project, target.id)))
+      const results = await Promise.all(parent.targets.map((target) => cancelTarget(project, target.id, bucket)))
       return results.includes('cancelled') ? 'cancelled' : 'already_final'
     }
-    const result = await cancelTarget(project, id)
+    const result = await cancelTarget(project, id, bucket)
     if (result !== 'unknown') return result
+    if (scheduled?.project === project && (await events.readGroup(id)) === null) return cancelGroup(id, scheduled)
     const group = await events.readGroup(id)
     return group?.project === project ? 'already_final' : 'unknown'
   }

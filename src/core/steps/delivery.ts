@@ -6,11 +6,14 @@ import { Bucket, eventsStream, messagesStream } from '../../../protocol/subjects
 import type { Clock } from '../../clock.js'
 import type { Fabric } from '../../fabric/fabric.js'
 import type { Logger } from '../../observe/log.js'
+import { BroadcastLog } from '../../store/broadcast.js'
 import { CounterStore } from '../../store/counters.js'
 import { EventLog } from '../../store/events.js'
 import { ExpiryLog } from '../../store/expiry.js'
 import { ParkedQueue } from '../../store/parked.js'
+import { ScheduleLog } from '../../store/schedule.js'
 import { SessionTable } from '../../store/sessions.js'
+import { SplitLog } from '../../store/split.js'
 import { WorkerLiveness } from '../../store/workers.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../http/ports.js'
 import type { CoreSettings } from '../settings.js'
@@ -22,7 +25,9 @@ import { Lease, LeasedRole, type Stoppable } from './lease.js'
 import { createListMessages } from './list.js'
 import { NodeNumber } from './node-number.js'
 import { Parker } from './park.js'
+import { Release } from './release.js'
 import { Router } from './route.js'
+import { ScheduleStep } from './schedule.js'
 import { SecondLook } from './second-look.js'
 import { SettleStep } from './settle.js'
 import { createReadCounters, StatsFold } from './stats.js'
@@ -60,7 +65,8 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   const expiry = new ExpiryLog(fabric, settings.expiryBucketMs)
   const queue = new ParkedQueue(fabric, split, (m, sequence) => expiry.addParked(m, sequence, clock.now()))
   const counters = new CounterStore(fabric)
-  const finder = new MessageFinder(fabric, split, events)
+  const schedule = new ScheduleLog(fabric, settings.scheduleBucketMs)
+  const finder = new MessageFinder(fabric, split, events, schedule)
   const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
   const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
 
@@ -122,6 +128,15 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
         return step
       })
     }
+    if (settings.scheduling) {
+      const { scheduleBucketMs: bucketMs, scheduleLookBack: lookBack } = settings
+      const release = new Release(new SplitLog(fabric, messagesStream, split), new BroadcastLog(fabric), events)
+      await underLease('schedule', async () => {
+        const step = new ScheduleStep({ clock, log, events, schedule, release, bucketMs, lookBack })
+        step.start()
+        return step
+      })
+    }
     if (settings.settling) {
       const { settleInFlightMax: inFlightMax } = settings
       const settle = new SettleStep({ bus: fabric.bus, clock, log, events, queue, inFlightMax })
@@ -136,9 +151,9 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     }
     return {
       node: number,
-      accept: createAccept({ fabric, clock, split, events, ids: node }),
-      readStatus: createReadStatus({ events, finder, sessions, registrationIdOf: options.registrationIdOf }),
-      cancel: createCancel({ clock, events, finder, queue }),
+      accept: createAccept({ fabric, clock, split, events, schedule, ids: node }),
+      readStatus: createReadStatus({ events, finder, sessions, schedule, registrationIdOf: options.registrationIdOf }),
+      cancel: createCancel({ clock, events, finder, queue, schedule }),
       readCounters: createReadCounters(counters, split),
       listMessages: createListMessages(counters, events, split),
       stop,

@@ -180,7 +180,7 @@ export function createReadCounters(counters: CounterStore, split: number): ReadC
 }
 
 /** Kinds of events that the fold reads. */
-const FOLDED: ReadonlySet<string> = new Set(['accepted', 'final', 'group'])
+const FOLDED: ReadonlySet<string> = new Set(['accepted', 'final', 'group', 'scheduled'])
 
 function forgetFirst(recent: RecentMessages): void {
   for (const id of recent.keys()) {

@@ -1,0 +1,93 @@
+/**
+ * SCHEDULE: accepted messages that are not to go out yet, by the span of time ("bucket") in which they are due. A record is
+ * what goes into MESSAGES or BROADCAST then, as it is.
+ */
+import { Packr } from 'msgpackr'
+import {
+  type BroadcastRecord,
+  decodeBroadcastRecord,
+  decodeStoredMessage,
+  encodeBroadcastRecord,
+  encodeStoredMessage,
+  type StoredMessage,
+} from '../../protocol/envelope.js'
+import { SCHEDULE_STREAM, scheduleSubject } from '../../protocol/subjects.js'
+import { type Fabric, FabricError, type Log } from '../fabric/fabric.js'
+
+export type Scheduled = { kind: 'unicast'; message: StoredMessage } | { kind: 'group'; record: BroadcastRecord }
+
+export interface FoundScheduled {
+  bucket: number
+  sequence: number
+  /** Null: of a version that is not known. */
+  entry: Scheduled | null
+}
+
+const VERSION = 1
+const packr = new Packr({ useRecords: false })
+
+export class ScheduleLog {
+  private readonly log: Log
+
+  /** @param bucketMs length of a bucket; the same in every process of an installation. */
+  constructor(
+    fabric: Fabric,
+    private readonly bucketMs: number,
+  ) {
+    this.log = fabric.log(SCHEDULE_STREAM)
+  }
+
+  bucketOf(atMs: number): number {
+    return Math.floor(atMs / this.bucketMs)
+  }
+
+  /** Where a message is put that is accepted now: never into a bucket that has begun, for that one may be being emptied. */
+  bucketFor(notBeforeMs: number, acceptedAtMs: number): number {
+    return Math.max(this.bucketOf(notBeforeMs), this.bucketOf(acceptedAtMs) + 1)
+  }
+
+  /** Once, however often: a repeat finds its subject taken. Rejects with FabricError. */
+  async add(bucket: number, entry: Scheduled): Promise<void> {
+    const [kind, body] =
+      entry.kind === 'unicast' ? ['u', encodeStoredMessage(entry.message)] : ['g', encodeBroadcastRecord(entry.record)]
+    const id = entry.kind === 'unicast' ? entry.message.id : entry.record.id
+    try {
+      await this.log.append(scheduleSubject(bucket, id), packr.pack([VERSION, kind, body]), {
+        expectedLastSubjectSequence: 0,
+      })
+    } catch (error) {
+      if (!(error instanceof FabricError && error.code === 'wrong_last_sequence')) throw error
+    }
+  }
+
+  /** Null where it is not there (any more). */
+  async find(bucket: number, id: bigint): Promise<FoundScheduled | null> {
+    const record = await this.log.last(scheduleSubject(bucket, id), { authoritative: true })
+    return record && { bucket, sequence: record.sequence, entry: entryOf(record.body) }
+  }
+
+  async next(bucket: number | null, fromSequence: number): Promise<FoundScheduled | null> {
+    const filter = bucket === null ? 'schedule.>' : `schedule.${bucket}.*`
+    const record = await this.log.next(filter, fromSequence, { authoritative: true })
+    if (record === null) return null
+    return { bucket: Number(record.subject.split('.')[1]), sequence: record.sequence, entry: entryOf(record.body) }
+  }
+
+  /** One by one: a purge by subject costs the server more than some hundred deletes. */
+  async forget(sequences: readonly number[]): Promise<void> {
+    await Promise.all(sequences.map((sequence) => this.log.delete(sequence)))
+  }
+
+  async lastSequence(): Promise<number> {
+    return (await this.log.state()).lastSequence
+  }
+}
+
+function entryOf(body: Uint8Array): Scheduled | null {
+  const f: unknown = packr.unpack(body)
+  if (!Array.isArray(f)) throw new FabricError('unavailable', 'an entry of SCHEDULE is not an array')
+  if (f[0] !== VERSION) return null
+  const bytes = f[2] as Uint8Array
+  if (f[1] === 'u') return { kind: 'unicast', message: decodeStoredMessage(bytes) }
+  return { kind: 'group', record: decodeBroadcastRecord(bytes) }
+}
