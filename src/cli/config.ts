@@ -3,6 +3,7 @@ import { stringify } from 'yaml'
 import { type Config, isSecret, settings } from '../config.js'
 import { configReference } from './config-reference.js'
 import { loadConfig } from './context.js'
+import { metricsReference } from './metrics-reference.js'
 
 /** `borealis config`: what the settings are, and whether they are right. */
 export const configCommand = new Command('config').description('show or check the configuration')
@@ -27,6 +28,13 @@ configCommand
   .description('print docs/configuration.md: every setting with its variable, default and meaning')
   .action(() => {
     process.stdout.write(configReference())
+  })
+
+configCommand
+  .command('metrics')
+  .description('print docs/metrics.md: every metric with its type, labels and meaning')
+  .action(() => {
+    process.stdout.write(metricsReference())
   })
 
 function withoutSecretSettings(config: Config): Record<string, unknown> {

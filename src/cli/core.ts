@@ -2,9 +2,11 @@ import { Command } from 'commander'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config.js'
 import { startCore } from '../core/core.js'
+import { CoreFigures, registerCoreFigures } from '../core/figures.js'
 import { connect } from '../fabric/nats.js'
 import { ensureStreams } from '../fabric/streams.js'
 import { Keyring } from '../keyring.js'
+import { LoopLag, lagMetric } from '../observe/lag.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
 import { loadConfig } from './context.js'
@@ -26,9 +28,17 @@ async function start(config: Config, log: Logger): Promise<Service> {
     const fabric = await connect(config.nats, { name: 'core', log })
     stops.add(() => fabric.close())
     await ensureStreams(fabric.bus, config.store)
+    const figures = new CoreFigures()
+    const metrics = createMetrics('core')
+    registerCoreFigures(figures, () => fabric.connected(), metrics)
+    const lag = new LoopLag(systemClock)
+    lagMetric(lag, metrics)
+    lag.start()
+    stops.add(async () => lag.stop())
+    let isReady = false
     if (config.metrics.port > 0) {
-      const metrics = await serveMetrics(createMetrics('core'), config.metrics)
-      stops.add(() => metrics.stop())
+      const server = await serveMetrics(metrics, config.metrics, () => isReady && fabric.connected())
+      stops.add(() => server.stop())
     }
     const { core: roles, http, auth, messages, devices, ingress, limits, adminApi, store } = config
     const core = await startCore({
@@ -38,8 +48,13 @@ async function start(config: Config, log: Logger): Promise<Service> {
       settings: { core: roles, http, auth, messages, devices, ingress, limits, adminApi, split: store.split },
       keyring,
       log,
+      figures,
     })
-    stops.add(() => core.stop())
+    isReady = true
+    stops.add(() => {
+      isReady = false
+      return core.stop()
+    })
     const ready = {
       node: core.node,
       ...(core.url === null ? {} : { api: core.url }),

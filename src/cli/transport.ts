@@ -7,10 +7,12 @@ import type { Config } from '../config.js'
 import { connect } from '../fabric/nats.js'
 import { Keyring, type TransportKeys } from '../keyring.js'
 import { createLogger, type Logger } from '../observe/log.js'
+import { reportOf } from '../observe/merge.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
 import { serveAdmin } from '../transport/admin-port.js'
 import { type DrainPace, drainMsMax } from '../transport/drain.js'
-import { listenToSupervisor } from '../transport/ipc.js'
+import { InstanceMetrics } from '../transport/instance-metrics.js'
+import { type FromWorker, listenToSupervisor } from '../transport/ipc.js'
 import { startWorker } from '../transport/process.js'
 import { startSupervisor } from '../transport/supervisor.js'
 import { CommandError, loadConfig } from './context.js'
@@ -35,7 +37,9 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
   readTransportKeys(config) // A wrong keyring is one mistake, not one of each worker again and again.
   const stops = new Stops()
   try {
+    const metrics = new InstanceMetrics()
     const supervisor = await startSupervisor({
+      metrics,
       settings: config.transport,
       clock: systemClock,
       random: Math.random,
@@ -43,6 +47,11 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
       spawn: (index, port) => spawnWorker(index, port, file),
     })
     stops.add(() => supervisor.stop())
+    if (config.metrics.port > 0) {
+      const server = await serveMetrics(metrics, config.metrics, () => supervisor.isReady)
+      // A load balancer learns here that the instance leaves.
+      stops.first(() => server.stop())
+    }
     let drain = (_why: string) => {}
     const asked = new Promise<string>((resolve) => {
       drain = resolve
@@ -82,11 +91,11 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
   const stops = new Stops()
   try {
     const keys = readTransportKeys(config)
-    const metrics = createMetrics(`transport/${index}`)
-    if (config.metrics.port > 0) {
-      const server = await serveMetrics(metrics, { ...config.metrics, port: config.metrics.port + index })
-      stops.add(() => server.stop())
-    }
+    const metrics = createMetrics('transport')
+    // Last of all: what it counted goes on counting for the instance.
+    stops.add(async () => {
+      process.send?.({ report: await reportOf(metrics) } satisfies FromWorker)
+    })
     const fabric = await connect(config.nats, { name: `transport-${index}`, log })
     stops.add(() => fabric.close())
     const { transport, store, auth } = config
@@ -98,6 +107,7 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     stops.add(() => worker.stop(pace))
     const asked = listenToSupervisor(process, {
       levels: () => worker.worker.levels(),
+      metrics: () => reportOf(metrics),
       reload: async () => {
         await worker.reload(readTransportKeys(config))
         return null

@@ -3,6 +3,7 @@ import type { Clock } from '../clock.js'
 import type { Fabric } from '../fabric/fabric.js'
 import type { Keyring } from '../keyring.js'
 import type { Logger } from '../observe/log.js'
+import type { CoreFigures } from './figures.js'
 import { type PublicFaceSettings, startPublicFace } from './public-face.js'
 import { encodeRegistrationId } from './registration-id.js'
 import type { CoreSettings } from './settings.js'
@@ -21,6 +22,7 @@ export interface CoreOptions {
   }
   keyring: Keyring
   log: Logger
+  figures?: CoreFigures
 }
 
 export interface Core {
@@ -36,7 +38,7 @@ export interface Core {
 
 /** Resolves when everything serves. Rejects with FabricError or the listener's error; then nothing is left running. */
 export async function startCore(options: CoreOptions): Promise<Core> {
-  const { fabric, clock, random, keyring, log, settings } = options
+  const { fabric, clock, random, keyring, log, settings, figures } = options
   const { core, split } = settings
   const started: Stoppable[] = []
   const stop = async () => {
@@ -46,6 +48,7 @@ export async function startCore(options: CoreOptions): Promise<Core> {
   try {
     const delivery = await startDelivery({
       ...{ fabric, clock, random, split, log },
+      ...(figures ? { figures } : {}),
       settings: core,
       registrationIdOf: (address) => encodeRegistrationId(registrationKey, address),
     })

@@ -1,7 +1,7 @@
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { collectDefaultMetrics, Registry } from 'prom-client'
+import { Registry } from 'prom-client'
 import Type, { type Static } from 'typebox'
+import { type AnswerServer, healthAnswer, serveAnswers } from './answer.js'
+import { processMetrics } from './plain.js'
 
 /**
  * Metrics in the Prometheus text format, on a port of their own: they are for operators, never for app servers or
@@ -16,7 +16,8 @@ export const MetricsSettings = Type.Object(
       default: 0,
       minimum: 0,
       maximum: 65535,
-      description: 'Port of the metrics listener (GET /metrics); worker n of a transport takes this plus n. 0: none.',
+      description:
+        'Port of the metrics listener (GET /metrics, /healthz, /readyz); of a transport, for all its workers. 0: none.',
     }),
   },
   { additionalProperties: false, default: {}, description: 'The listener for Prometheus.' },
@@ -30,48 +31,25 @@ export function emptyMetrics(part = 'test'): MetricsRegistry {
   return registry
 }
 
-/** A registry with the process's own figures (memory, event loop lag, descriptors). */
+/** A registry with the process's own figures (memory, CPU). */
 export function createMetrics(part: string): MetricsRegistry {
   const registry = emptyMetrics(part)
-  collectDefaultMetrics({ register: registry, prefix: 'borealis_' })
+  processMetrics(registry)
   return registry
 }
 
-export interface MetricsServer {
-  readonly port: number
-  stop(): Promise<void>
-}
-
-/** Serves `GET /metrics`. Rejects with the listener's error where the port is taken. */
-export async function serveMetrics(
-  registry: MetricsRegistry,
+/**
+ * Serves `GET /metrics`, `/healthz` and `/readyz`. Rejects with the listener's error where the port is taken.
+ * @param isReady what `/readyz` says.
+ */
+export function serveMetrics(
+  source: { metrics(): Promise<string> },
   settings: { host: string; port: number },
-): Promise<MetricsServer> {
-  const server = createServer((request, response) => {
-    if (request.method !== 'GET' || request.url !== '/metrics') {
-      response.writeHead(404).end()
-      return
-    }
-    registry.metrics().then(
-      (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
-      (error: unknown) => response.writeHead(500).end(String(error)),
-    )
+  isReady: () => boolean,
+): Promise<AnswerServer> {
+  return serveAnswers(settings, async ({ method, url }) => {
+    if (method !== 'GET') return null
+    if (url !== '/metrics') return healthAnswer(url, isReady)
+    return { status: 200, body: await source.metrics(), contentType: Registry.PROMETHEUS_CONTENT_TYPE }
   })
-  // A scraper holds its connection open; it must not hold up the end of the process.
-  server.unref()
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(settings.port, settings.host, () => {
-      server.off('error', reject)
-      resolve()
-    })
-  })
-  return {
-    port: (server.address() as AddressInfo).port,
-    stop: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve())
-        server.closeAllConnections()
-      }),
-  }
 }

@@ -55,6 +55,11 @@ export class WorkerLease {
     this.schedule()
   }
 
+  /** False where readers may take this worker for dead. */
+  get isHeld(): boolean {
+    return this.stopBeating !== null && this.clock.now() - this.confirmedAtMs <= LEASE_MS - HEARTBEAT_MS
+  }
+
   /** Stops the heartbeat and tells readers at once. */
   async release(): Promise<void> {
     this.stopBeating?.()

@@ -40,7 +40,12 @@ const RETRY_AFTER_MS: Partial<Record<CloseName, number>> = {
 }
 
 export class Effects implements SessionSink {
-  readonly outbox = new Outbox((session) => this.close(session, 'too_slow'))
+  readonly outbox = new Outbox(
+    (session) => this.close(session, 'too_slow'),
+    (bytes) => {
+      this.parts.figures.bytesSent += bytes
+    },
+  )
 
   constructor(
     readonly limits: SessionLimits,
@@ -58,6 +63,7 @@ export class Effects implements SessionSink {
   }
 
   send(session: Session, frame: ServerFrame): void {
+    if (frame.type === 'GAP') this.parts.figures.gaps++
     this.outbox.add(session, encodeFrame(frame))
   }
 
@@ -83,12 +89,12 @@ export class Effects implements SessionSink {
   }
 
   outcome(session: Session, router: string, id: bigint, outcome: OutcomeCode): void {
-    this.parts.figures.outcomes++
+    this.parts.figures.outcome(outcome)
     this.parts.uplink.outcome(router, id, session.device, outcome, this.parts.turns.now.ms)
   }
 
   notHere(router: string, id: bigint, device: string): void {
-    this.parts.figures.outcomes++
+    this.parts.figures.outcome(Outcome.NOT_HERE)
     this.parts.uplink.outcome(router, id, device, Outcome.NOT_HERE, this.parts.turns.now.ms)
   }
 

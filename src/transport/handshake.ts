@@ -55,7 +55,7 @@ export class Handshake {
   constructor(private readonly parts: HandshakeParts) {}
 
   begin(greeting: Greeting, hello: HelloFrame): void {
-    const { credentials, turns, registry, effects, figures } = this.parts
+    const { credentials, turns, registry, effects } = this.parts
     const { socket } = greeting
     const belief = credentials.judge(hello.credential, turns.now.ms)
     if (!belief.ok) {
@@ -72,11 +72,11 @@ export class Handshake {
     const session = new Session(socket, belief.device, hello.connection, hello.gap, effects, turns.now.tick)
     socket.owner = session
     registry.add(session)
-    figures.handshakes++
     void this.introduce(session, hello, belief)
   }
 
   private refuse(socket: Socket, reason: CloseName, connection?: number): void {
+    this.parts.figures.handshake(reason)
     this.parts.figures.closed(reason)
     closeSocket(socket, reason, '', connection)
   }
@@ -91,7 +91,7 @@ export class Handshake {
   }
 
   private async introduce(session: Session, hello: HelloFrame, belief: Believed): Promise<void> {
-    const { turns, effects, catchUps, devices, groups, onError } = this.parts
+    const { turns, effects, catchUps, devices, groups, figures, onError } = this.parts
     this.underWay++
     try {
       const claim = await this.claim(session, belief)
@@ -102,10 +102,13 @@ export class Handshake {
       ])
       effects.turn(session, 'welcome', () => {
         session.welcome(this.welcomeOf(session, belief, record.version), parked, turns.now)
-        if (session.state !== 'closed') groups.follow(session, record, hello.cursor)
+        if (session.state === 'closed') return
+        figures.handshake('welcomed')
+        groups.follow(session, record, hello.cursor)
       })
     } catch (error) {
       onError('handshake', error)
+      figures.handshake('unavailable')
       effects.turn(session, 'handshake', () => session.failed())
     } finally {
       this.underWay--
@@ -114,7 +117,7 @@ export class Handshake {
 
   /** Writes the session; null where it is not to go on. */
   private async claim(session: Session, { ticket }: Believed): Promise<ClaimResult | null> {
-    const { sessions, owner, effects, tombstones } = this.parts
+    const { sessions, owner, effects, tombstones, figures } = this.parts
     const { device, connection } = session
     const known = ticket && connection > ticket.connection ? ticket : null
     const claim = await sessions.claim(device, { ...owner, connection }, known?.revision)
@@ -122,7 +125,10 @@ export class Handshake {
       if (!claim.ok) session.refused(claim.connection)
       else session.claimed(claim.revision)
     })
-    if (!claim.ok) return null
+    if (!claim.ok) {
+      figures.handshake('stale_connection')
+      return null
+    }
     tombstones.replaced(device, connection)
     // Where the ticket's record was replaced unread, the session of the ticket was still in the table.
     const before = claim.previous ?? known

@@ -1,10 +1,12 @@
 /** What a supervisor and its workers say to each other over the IPC channel between their processes. */
+import type { MetricsReport } from '../observe/merge.js'
 import type { DrainPace } from './drain.js'
 import type { Levels } from './figures.js'
 
 /** What a worker can be asked, and what it answers. */
 export interface Answers {
   levels: Levels
+  metrics: MetricsReport
   /** Reads keys and certificates anew. */
   reload: null
 }
@@ -20,6 +22,8 @@ export type FromWorker =
   /** The answer to question `id`; `failed` in its place where there is none. */
   | { answer: number; value: unknown }
   | { answer: number; failed: string }
+  /** What it counted, at its end. */
+  | { report: MetricsReport }
 
 /** The worker's end of the channel: `process`. */
 export interface Channel {

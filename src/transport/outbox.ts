@@ -8,7 +8,10 @@ export class Outbox {
   private dirty: Session[] = []
 
   /** @param onDropped the socket refused to take more: what was sent to it will not all arrive. */
-  constructor(private readonly onDropped: (session: Session) => void) {}
+  constructor(
+    private readonly onDropped: (session: Session) => void,
+    private readonly onSent: (bytes: number) => void = () => undefined,
+  ) {}
 
   add(session: Session, frame: Uint8Array): void {
     if (session.outgoing === null) {
@@ -32,6 +35,7 @@ export class Outbox {
     session.outgoing = null
     const messages = Array.isArray(outgoing) ? joined(outgoing) : [outgoing]
     for (const message of messages) {
+      this.onSent(message.length)
       if (session.socket.send(message) === 'dropped') {
         this.onDropped(session)
         return

@@ -2,13 +2,13 @@
 import type { Clock } from '../clock.js'
 import type { Fabric } from '../fabric/fabric.js'
 import type { TransportKeys } from '../keyring.js'
+import { LoopLag, lagMetric } from '../observe/lag.js'
 import type { Logger } from '../observe/log.js'
 import type { MetricsRegistry } from '../observe/metrics.js'
 import { workerId } from '../store/workers.js'
 import { connectionsCap, descriptorsOpen } from './descriptors.js'
 import type { DrainPace } from './drain.js'
 import { registerFigures } from './figures.js'
-import { LoopLag } from './lag.js'
 import { Listener } from './listener.js'
 import type { TransportSettings } from './settings.js'
 import { Worker } from './worker.js'
@@ -54,7 +54,10 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
     descriptors: descriptorsOpen,
     ...(globalThis.gc && { collect: globalThis.gc }),
   })
-  if (metrics) registerFigures(worker.figures, () => worker.levels(), metrics)
+  if (metrics) {
+    registerFigures(worker.figures, () => worker.levels(), metrics)
+    lagMetric(lag, metrics)
+  }
   lag.start()
   const port = await worker.start()
   return {

@@ -48,6 +48,11 @@ export class Registry {
     return at >= this.slots.length ? 0 : at
   }
 
+  /** `visit` may not remove sessions. */
+  each(visit: (session: Session) => void): void {
+    for (const session of this.slots) visit(session)
+  }
+
   all(): Session[] {
     return [...this.slots]
   }

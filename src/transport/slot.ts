@@ -12,6 +12,8 @@ export interface SlotOptions {
   restartBackoffMs: number
   /** Starts the process of a worker, with an IPC channel (ipc.ts). It listens on `port`. */
   spawn: (index: number, port: number) => ChildProcess
+  /** A worker ended, in whatever way. */
+  onEnded: (child: WorkerChild) => void
 }
 
 const BACKOFF_DOUBLINGS_MAX = 5
@@ -97,6 +99,7 @@ export class Slot {
   }
 
   private ended(child: WorkerChild, why: string): void {
+    this.options.onEnded(child)
     if (this.isStopping || this.leaving.has(child)) return
     const { clock, log } = this.options
     log.error({ worker: this.index, pid: child.pid, why }, 'a worker ended')

@@ -9,6 +9,7 @@ import { type Clock, sleep } from '../clock.js'
 import type { Logger } from '../observe/log.js'
 import { connectionsCap } from './descriptors.js'
 import { drainPace } from './drain.js'
+import type { InstanceMetrics } from './instance-metrics.js'
 import type { InstanceState, InstanceStatus, RestartProgress, WorkerStatus } from './instance-status.js'
 import type { TransportSettings } from './settings.js'
 import { Slot, type SlotOptions } from './slot.js'
@@ -19,6 +20,8 @@ const DRAIN_REPORT_MS = 2_000
 
 export interface SupervisorOptions extends Pick<SlotOptions, 'clock' | 'random' | 'log' | 'spawn'> {
   settings: TransportSettings
+  /** Told of the instance, and of every worker that ends. */
+  metrics?: InstanceMetrics
 }
 
 /** Rejects where the port is taken, or a worker does not start. */
@@ -27,14 +30,18 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
   const port = await freePort(settings.host, settings.port)
   const count = workerCount(settings, cpus().length, connectionsCap(settings.connectionsMax))
   const { restartBackoffMs } = settings
-  const slots = Array.from({ length: count }, (_, index) => new Slot(index, port, { ...options, restartBackoffMs }))
+  const { metrics } = options
+  const ofSlot = { ...options, restartBackoffMs, onEnded: (child: WorkerChild) => metrics?.ended(child) }
+  const slots = Array.from({ length: count }, (_, index) => new Slot(index, port, ofSlot))
   try {
     await Promise.all(slots.map((slot) => slot.start()))
   } catch (error) {
     await Promise.all(slots.map((slot) => slot.stop(drainPace(settings, 'shutdown'))))
     throw error
   }
-  return new Supervisor(port, slots, settings, options.clock, options.log)
+  const supervisor = new Supervisor(port, slots, settings, options.clock, options.log)
+  metrics?.watch(supervisor)
+  return supervisor
 }
 
 /** The kernel spreads connections by hash, unevenly: 15% of room, and one worker to spare. */
@@ -75,6 +82,11 @@ export class Supervisor {
 
   get workers(): number {
     return this.slots.length
+  }
+
+  /** How often workers ended unasked. */
+  get crashes(): number {
+    return this.slots.reduce((sum, { crashed }) => sum + crashed, 0)
   }
 
   get state(): InstanceState {

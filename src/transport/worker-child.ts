@@ -1,6 +1,7 @@
 /** One worker process as its supervisor sees it: started, ready, leaving, gone. */
 import type { ChildProcess } from 'node:child_process'
 import type { Clock } from '../clock.js'
+import type { MetricsReport } from '../observe/merge.js'
 import { type DrainPace, drainMsMax } from './drain.js'
 import type { Answers, FromWorker, Question, ToWorker } from './ipc.js'
 
@@ -20,6 +21,8 @@ export class WorkerChild {
   readonly startedAtMs: number
   /** It was of use once. */
   wasReady = false
+  /** What it counted, as far as it told; null: it never did. */
+  lastReport: MetricsReport | null = null
   private stage: ChildState = 'starting'
   private questions = 0
   private readonly waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
@@ -73,7 +76,10 @@ export class WorkerChild {
         finish()
       }
       this.waiting.set(id, {
-        resolve: (value) => settle(() => resolve(value as Answers[Q])),
+        resolve: (value) => {
+          if (question === 'metrics') this.lastReport = value as MetricsReport
+          settle(() => resolve(value as Answers[Q]))
+        },
         reject: (error) => settle(() => reject(error)),
       })
       if (!this.send({ ask: question, id })) this.waiting.get(id)?.reject(new Error('the worker is gone'))
@@ -105,6 +111,7 @@ export class WorkerChild {
   }
 
   private answered(message: FromWorker): void {
+    if ('report' in message) this.lastReport = message.report
     if (!('answer' in message)) return
     const waiting = this.waiting.get(message.answer)
     if ('failed' in message) waiting?.reject(new Error(message.failed))

@@ -142,6 +142,10 @@ export class Worker implements SocketHandlers {
         tell: (session, frame) => effects.send(session, frame),
         giveUp: (session) => effects.close(session, 'unavailable'),
         tooSlow: (session) => effects.close(session, 'too_slow'),
+        published: (subscribers, bytes) => {
+          figures.notifiedGroup += subscribers
+          figures.bytesSent += subscribers * bytes
+        },
       },
       {
         cacheBytesMax: settings.groupCacheBytesMax,
@@ -169,7 +173,11 @@ export class Worker implements SocketHandlers {
     this.downlink = new Downlink({ bus, turns, registry, effects, groups, tombstones }, owner)
     this.audit = new Audit({ clock, registry, sessions, effects, groups, figures, owner, onError }, settings)
     this.lease = new WorkerLease(fabric, clock, owner.instance, owner.worker, {
-      lapse: () => this.audit.all(),
+      lapse: () => {
+        figures.leaseLapses++
+        log.warn('the lease had lapsed: all sessions are looked at')
+        this.audit.all()
+      },
       error: (error) => onError('lease', error),
     })
     const { helloTimeoutMs, keepaliveMs } = settings
@@ -194,6 +202,7 @@ export class Worker implements SocketHandlers {
     this.sweep.start()
     this.audit.start()
     this.status = fabric.onStatus((status) => {
+      if (status === 'disconnected') this.figures.natsLosses++
       if (status === 'reconnected') this.reconnected()
     })
     return sockets.listen(this)
@@ -231,7 +240,17 @@ export class Worker implements SocketHandlers {
   }
 
   levels(): Levels {
-    return { connections: this.admission.open, sessions: this.registry.size, unsettled: this.uplink.unsettled }
+    let inFlight = 0
+    this.registry.each(({ unacknowledged }) => {
+      inFlight += unacknowledged
+    })
+    return {
+      connections: this.admission.open,
+      sessions: this.registry.size,
+      ...{ inFlight, unsettled: this.uplink.unsettled },
+      natsConnected: this.options.fabric.connected(),
+      leaseHeld: this.lease.isHeld,
+    }
   }
 
   // ---- sockets --------------------------------------------------------------------------------
@@ -259,6 +278,7 @@ export class Worker implements SocketHandlers {
   }
 
   message(socket: Socket, bytes: Uint8Array, binary: boolean): void {
+    this.figures.bytesReceived += bytes.length
     this.turns.enter()
     try {
       const id = binary && socket.owner instanceof Session ? soleAckId(bytes) : null
@@ -341,7 +361,7 @@ export class Worker implements SocketHandlers {
   // ---- the rest of the world ------------------------------------------------------------------
 
   private measure(tick: number): void {
-    this.collection.tick(this.figures.handshakes, this.admission.open)
+    this.collection.tick(this.figures.welcomed, this.admission.open)
     if (tick % DESCRIPTORS_TICKS !== 0) return
     const descriptors = this.options.descriptors()
     if (descriptors !== null) this.admission.measured(descriptors)

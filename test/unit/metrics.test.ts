@@ -1,22 +1,119 @@
+import { readFileSync } from 'node:fs'
 import { Counter } from 'prom-client'
 import t from 'tap'
-import { createMetrics, serveMetrics } from '../../src/observe/metrics.js'
+import { metricsReference } from '../../src/cli/metrics-reference.js'
+import { CoreFigures, CountedEvents, countedAccept, registerCoreFigures } from '../../src/core/figures.js'
+import { LoopLag } from '../../src/observe/lag.js'
+import { MergedMetrics, reportOf } from '../../src/observe/merge.js'
+import { createMetrics, emptyMetrics, serveMetrics } from '../../src/observe/metrics.js'
+import { PlainMetrics } from '../../src/observe/plain.js'
+import { SimFabric } from '../sim/fabric.js'
 
 t.test('metrics are served in the text format, and only there', async (t) => {
   const registry = createMetrics('core')
   new Counter({ name: 'borealis_things_total', help: 'Things', registers: [registry] }).inc(3)
-  const server = await serveMetrics(registry, { host: '127.0.0.1', port: 0 })
+  const server = await serveMetrics(registry, { host: '127.0.0.1', port: 0 }, () => true)
   t.teardown(() => server.stop())
   const answer = await fetch(`http://127.0.0.1:${server.port}/metrics`)
   t.equal(answer.status, 200)
   t.match(await answer.text(), /borealis_things_total\{part="core"\} 3/)
   t.equal((await fetch(`http://127.0.0.1:${server.port}/`)).status, 404)
-  await t.rejects(serveMetrics(registry, { host: '127.0.0.1', port: server.port }), { code: 'EADDRINUSE' })
+  await t.rejects(
+    serveMetrics(registry, { host: '127.0.0.1', port: server.port }, () => true),
+    { code: 'EADDRINUSE' },
+  )
 })
 
 t.test('after stop nobody listens', async (t) => {
-  const server = await serveMetrics(createMetrics('core'), { host: '127.0.0.1', port: 0 })
+  const server = await serveMetrics(createMetrics('core'), { host: '127.0.0.1', port: 0 }, () => true)
   await fetch(`http://127.0.0.1:${server.port}/metrics`)
   await server.stop()
   await t.rejects(fetch(`http://127.0.0.1:${server.port}/metrics`))
+})
+
+t.test('docs/metrics.md is what the registries say', async (t) => {
+  const written = readFileSync('docs/metrics.md', 'utf8')
+  t.equal(written, metricsReference(), 'mend it with: npx borealis config metrics > docs/metrics.md')
+})
+
+t.test('one scrape for several processes: counts never go back, levels join as they say', async (t) => {
+  const processes = [1, 2].map((n) => {
+    const registry = emptyMetrics('transport')
+    const plain = new PlainMetrics(registry, 'x_')
+    plain.count('sent_total', 'Sent', () => n * 10)
+    plain.counts('closes_total', 'Closes', 'reason', () => [[n === 1 ? 'idle' : 'bye', n]])
+    plain.level('sessions', 'Sessions', () => n)
+    plain.level('lag', 'Lag', () => n, 'max')
+    return registry
+  })
+  const [one, two] = await Promise.all(processes.map(reportOf))
+  if (!one || !two) throw new Error('two were made')
+  const merged = new MergedMetrics()
+  const both = await merged.text([one, two])
+  t.match(both, /x_sent_total\{part="transport"\} 30/)
+  t.match(both, /x_closes_total\{reason="idle",part="transport"\} 1/)
+  t.match(both, /x_closes_total\{reason="bye",part="transport"\} 2/)
+  t.match(both, /x_sessions\{part="transport"\} 3/)
+  t.match(both, /x_lag\{part="transport"\} 2/)
+  merged.ended(two)
+  merged.ended(two)
+  const after = await merged.text([one])
+  t.match(after, /x_sent_total\{part="transport"\} 50/, 'of those that ended as well')
+  t.match(after, /x_sessions\{part="transport"\} 1/, 'whose devices are gone')
+})
+
+t.test('what a core counts', async (t) => {
+  const figures = new CoreFigures()
+  const registry = emptyMetrics('core')
+  registerCoreFigures(figures, () => true, registry)
+  const sim = new SimFabric()
+  const events = new CountedEvents(figures, sim.fabricFor('core'), 4, 'run')
+  const final = { atMs: 0, project: 'p', application: 'a', device: 'd', reason: '' }
+  await sim.clock.settle(events.final(1n, { ...final, kind: 'delivered' }))
+  await sim.clock.settle(events.final(1n, { ...final, kind: 'expired' }))
+  await sim.clock.settle(events.trace(2n, { step: 'parked', atMs: 0, reason: 'not_connected' }))
+  await sim.clock.settle(events.trace(2n, { step: 'late_ack', atMs: 0, reason: 'expired' }))
+  const accept = countedAccept(() => Promise.reject(new Error('no')), figures)
+  await t.rejects(accept({ targets: [] } as unknown as Parameters<typeof accept>[0]), { message: 'no' })
+  figures.steps.add({ name: 'route.0', inHand: () => 3, lag: async () => 7 })
+  figures.steps.add({ name: 'route.1', inHand: () => 1, lag: () => Promise.reject(new Error('NATS is away')) })
+  const text = await registry.metrics()
+  t.match(text, /borealis_core_ended_total\{kind="delivered",part="core"\} 1/)
+  t.notMatch(text, /kind="expired"/, 'it was not the first to write that end')
+  t.match(text, /borealis_core_parked_total\{reason="not_connected",part="core"\} 1/)
+  t.match(text, /borealis_core_messages_total\{outcome="internal",part="core"\} 1/)
+  t.match(text, /borealis_core_in_hand\{step="route.1",part="core"\} 1/)
+  t.match(text, /borealis_core_lag\{step="route.0",part="core"\} 7/)
+  t.notMatch(text, /borealis_core_lag\{step="route.1"/)
+})
+
+t.test('lag: seen while it lasts, and the worst until it is asked for', async (t) => {
+  let nowMs = 0
+  let due: (() => void) | null = null
+  const lag = new LoopLag({
+    now: () => nowMs,
+    after: (_ms, fn) => {
+      due = fn
+      return () => {
+        due = null
+      }
+    },
+  })
+  t.equal(lag.now(), 0, 'not started')
+  lag.start()
+  nowMs = 250
+  ;(due as (() => void) | null)?.()
+  t.equal(lag.now(), 0)
+  nowMs = 1_000
+  t.equal(lag.now(), 500, 'the look is overdue')
+  ;(due as (() => void) | null)?.()
+  nowMs = 1_250
+  ;(due as (() => void) | null)?.()
+  t.equal(lag.now(), 0)
+  t.equal(lag.takeWorst(), 500)
+  t.equal(lag.takeWorst(), 0)
+  lag.stop()
+  nowMs = 9_000
+  t.equal(lag.now(), 0)
+  t.equal(due, null)
 })

@@ -8,19 +8,20 @@ import type { Fabric } from '../../fabric/fabric.js'
 import type { Logger } from '../../observe/log.js'
 import { BroadcastLog } from '../../store/broadcast.js'
 import { CounterStore } from '../../store/counters.js'
-import { EventLog } from '../../store/events.js'
 import { ExpiryLog } from '../../store/expiry.js'
 import { ParkedQueue } from '../../store/parked.js'
 import { ScheduleLog } from '../../store/schedule.js'
 import { SessionTable } from '../../store/sessions.js'
 import { SplitLog } from '../../store/split.js'
 import { WorkerLiveness } from '../../store/workers.js'
+import { CoreFigures, CountedEvents, countedAccept, type WatchedStep } from '../figures.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../http/ports.js'
 import type { CoreSettings } from '../settings.js'
 import { createAccept } from './accept.js'
 import { createCancel } from './cancel.js'
 import { ExpireStep } from './expire.js'
 import { MessageFinder } from './find-message.js'
+import { InHand } from './in-hand.js'
 import { Lease, LeasedRole, type Stoppable } from './lease.js'
 import { createListMessages } from './list.js'
 import { NodeNumber } from './node-number.js'
@@ -43,6 +44,8 @@ export interface DeliveryOptions {
   split: number
   log: Logger
   registrationIdOf: StatusOptions['registrationIdOf']
+  /** Where it counts; absent: nowhere that anybody looks. */
+  figures?: CoreFigures
 }
 
 export interface Delivery {
@@ -58,10 +61,10 @@ export interface Delivery {
 
 /** Rejects with FabricError where the store is away; then nothing is left running. */
 export async function startDelivery(options: DeliveryOptions): Promise<Delivery> {
-  const { fabric, clock, random, settings, split, log } = options
+  const { fabric, clock, random, settings, split, log, figures = new CoreFigures() } = options
   // Unique to this run: names its routers, its leases and its writes.
   const run = `${clock.now().toString(36)}-${Math.floor(random() * 0xffff_ffff).toString(36)}`
-  const events = new EventLog(fabric, split, run)
+  const events = new CountedEvents(figures, fabric, split, run)
   const expiry = new ExpiryLog(fabric, settings.expiryBucketMs)
   const queue = new ParkedQueue(fabric, split, (m, sequence) => expiry.addParked(m, sequence, clock.now()))
   const counters = new CounterStore(fabric)
@@ -81,14 +84,28 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     await role.start()
   }
 
+  /** Counted as long as this process has it. */
+  const watched = (part: Stoppable, step: WatchedStep): Stoppable => {
+    figures.steps.add(step)
+    return {
+      stop: () => {
+        figures.steps.delete(step)
+        return part.stop()
+      },
+    }
+  }
+
   const beginRouting = (index: number, liveness: WorkerLiveness) => async () => {
+    const messages = fabric.log(messagesStream(index))
+    const inHand = new InHand(figures)
     const router = new Router({
       fabric,
       clock,
       settings,
       log,
       name: `${run}-${index}`,
-      messages: fabric.log(messagesStream(index)),
+      messages,
+      inHand,
       events,
       sessions,
       liveness,
@@ -96,14 +113,19 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       secondLook: new SecondLook(fabric.bus, sessions, liveness, settings.controlTimeoutMs),
     })
     await router.start()
-    return router
+    return watched(router, {
+      name: `route.${index}`,
+      inHand: () => inHand.size,
+      lag: async () => Math.max(0, (await messages.state()).messages - inHand.size),
+    })
   }
   const beginFold = (index: number) => async () => {
+    const eventsOf = fabric.log(eventsStream(index))
     const { checkpointMs, counterDaysMax: daysMax, recentMax } = settings
     const fold = new StatsFold({
       clock,
       log,
-      events: fabric.log(eventsStream(index)),
+      events: eventsOf,
       index,
       counters,
       checkpointMs,
@@ -111,7 +133,11 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       recentMax,
     })
     await fold.start()
-    return fold
+    return watched(fold, {
+      name: `count.${index}`,
+      inHand: () => 0,
+      lag: async () => Math.max(0, (await eventsOf.state()).lastSequence - fold.at),
+    })
   }
 
   try {
@@ -139,7 +165,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     }
     if (settings.settling) {
       const { settleInFlightMax: inFlightMax } = settings
-      const settle = new SettleStep({ bus: fabric.bus, clock, log, events, queue, inFlightMax })
+      const settle = new SettleStep({ bus: fabric.bus, clock, log, figures, events, queue, inFlightMax })
       settle.start()
       started.push(settle)
     }
@@ -151,7 +177,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     }
     return {
       node: number,
-      accept: createAccept({ fabric, clock, split, events, schedule, ids: node }),
+      accept: countedAccept(createAccept({ fabric, clock, split, events, schedule, ids: node }), figures),
       readStatus: createReadStatus({ events, finder, sessions, schedule, registrationIdOf: options.registrationIdOf }),
       cancel: createCancel({ clock, events, finder, queue, schedule }),
       readCounters: createReadCounters(counters, split),

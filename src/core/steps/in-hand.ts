@@ -5,6 +5,7 @@
 import type { StoredMessage } from '../../../protocol/envelope.js'
 import type { Delivery } from '../../fabric/fabric.js'
 import type { SessionEntry } from '../../store/sessions.js'
+import type { CoreFigures } from '../figures.js'
 
 export interface Target {
   readonly message: StoredMessage
@@ -39,6 +40,8 @@ export class InHand {
   private readonly out = new Map<string, Set<Target>>()
   private readonly waiting = new Map<string, () => void>()
 
+  constructor(private readonly figures: CoreFigures) {}
+
   get size(): number {
     return this.targets.size
   }
@@ -48,6 +51,7 @@ export class InHand {
   }
 
   take(target: Target): void {
+    if (target.redelivered) this.figures.redelivered++
     this.targets.set(target.message.id, target)
   }
 
@@ -57,8 +61,15 @@ export class InHand {
     this.notOut(target)
   }
 
+  /** As release; it will be delivered again. */
+  giveBack(target: Target): void {
+    this.figures.givenBack++
+    this.release(target)
+  }
+
   /** Sent to a worker: last in the order of the sweep. */
   sent(target: Target): void {
+    this.figures.routed++
     target.state = 'live'
     this.live.delete(target.message.id)
     this.live.set(target.message.id, target)

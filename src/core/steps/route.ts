@@ -22,7 +22,7 @@ import type { Logger } from '../../observe/log.js'
 import type { EventLog, FinalKind } from '../../store/events.js'
 import type { SessionEntry } from '../../store/sessions.js'
 import type { CoreSettings } from '../settings.js'
-import { InHand, inOrder, type Target } from './in-hand.js'
+import { type InHand, inOrder, type Target } from './in-hand.js'
 import { Lanes, takeFirst } from './lanes.js'
 import { isExpired, isOnlyNow, onlyNowReason } from './only-now.js'
 import type { Parker } from './park.js'
@@ -42,6 +42,7 @@ export interface RouterOptions {
   events: EventLog
   sessions: SessionLookup
   liveness: Liveness
+  inHand: InHand
   parker: Parker
   secondLook: SecondLook
 }
@@ -53,7 +54,6 @@ const UNREADABLE_RETRY_MS = 30_000
 const BEHIND_MAX = 64
 
 export class Router {
-  private readonly inHand = new InHand()
   private readonly cache: SessionCache
   private readonly batcher: TxBatcher
   private readonly lanes: Lanes<Target>
@@ -90,12 +90,12 @@ export class Router {
     await this.consumption?.stop()
     this.batcher.flush()
     const { clock, settings } = this.options
-    for (let waited = 0; this.inHand.size > 0 && waited < settings.drainMs; waited += settings.sweepMs) {
+    for (let waited = 0; this.options.inHand.size > 0 && waited < settings.drainMs; waited += settings.sweepMs) {
       await new Promise<void>((resolve) => clock.after(settings.sweepMs, resolve))
     }
     this.cancelSweep?.()
     for (const subscription of this.subscriptions) subscription.unsubscribe()
-    for (const target of this.inHand.all()) this.giveBack(target)
+    for (const target of this.options.inHand.all()) this.giveBack(target)
     await this.lanes.idle()
     await Promise.all(this.endings)
   }
@@ -108,7 +108,7 @@ export class Router {
       delivery.nak(this.stopping ? 0 : UNREADABLE_RETRY_MS)
       return
     }
-    const known = this.inHand.get(message.id)
+    const known = this.options.inHand.get(message.id)
     // Its ack wait ran out while we work on it: the work goes on, and acknowledges this delivery.
     if (known) known.delivery = delivery
     else this.take(message, delivery)
@@ -132,7 +132,7 @@ export class Router {
       ackedAtMs: 0,
       why: redelivered ? 'redelivered' : '',
     }
-    this.inHand.take(target)
+    this.options.inHand.take(target)
     const session = redelivered || this.lanes.busy(message.device) ? undefined : this.cached(message.device)
     if (session) this.send(target, session)
     else this.lanes.push(message.device, target)
@@ -165,7 +165,7 @@ export class Router {
     const until = isOnlyNow(message) ? nowMs + this.options.settings.silentMs : message.expiresAtMs
     target.session = session
     target.sentSweep = this.sweeps
-    this.inHand.sent(target)
+    this.options.inHand.sent(target)
     const { id, device, frame } = message
     target.batch = this.batcher.add(session.instance, session.worker, { id, device, expiresAtMs: until, frame })
   }
@@ -183,11 +183,11 @@ export class Router {
 
   private onDeadWorker(batch: number | null): void {
     if (batch === null) return
-    for (const target of this.inHand.sentWithBatch(batch)) this.toLane(target, 'worker_dead')
+    for (const target of this.options.inHand.sentWithBatch(batch)) this.toLane(target, 'worker_dead')
   }
 
   private onOutcome({ id, device, outcome, atMs }: RxItem): void {
-    const target = this.inHand.get(id)
+    const target = this.options.inHand.get(id)
     // Late: it was parked meanwhile, or belongs to an earlier router. Its end comes by way of settle.
     if (!target || target.message.device !== device) return
     if (outcome === Outcome.ACKED) {
@@ -209,7 +209,7 @@ export class Router {
     // The session may have moved: one more try, live. A second "not here" is parked.
     target.next = why === 'not_here' && target.why !== 'not_here' ? 'send' : 'park'
     target.why = why
-    this.inHand.back(target, 'lane')
+    this.options.inHand.back(target, 'lane')
     this.lanes.push(device, target)
   }
 
@@ -219,7 +219,7 @@ export class Router {
     this.cancelSweep = clock.after(settings.sweepMs, () => {
       const patience = Math.ceil(settings.silentMs / settings.sweepMs)
       this.sweeps++
-      for (const target of this.inHand.sentUntil(this.sweeps - 1 - patience)) this.toLane(target, 'silent')
+      for (const target of this.options.inHand.sentUntil(this.sweeps - 1 - patience)) this.toLane(target, 'silent')
       this.sweep()
     })
   }
@@ -245,7 +245,7 @@ export class Router {
   }
 
   private mustWait(target: Target): boolean {
-    return (target.next === 'park' || target.session !== null) && this.inHand.olderOut(target).length > 0
+    return (target.next === 'park' || target.session !== null) && this.options.inHand.olderOut(target).length > 0
   }
 
   /**
@@ -254,8 +254,8 @@ export class Router {
    * too much stands behind.
    */
   private async waitForOlder(head: Target, queue: Target[]): Promise<void> {
-    if (queue.length > BEHIND_MAX) for (const older of this.inHand.olderOut(head)) this.toLane(older, 'slow')
-    else await this.inHand.someBack(head.message.device)
+    if (queue.length > BEHIND_MAX) for (const older of this.options.inHand.olderOut(head)) this.toLane(older, 'slow')
+    else await this.options.inHand.someBack(head.message.device)
     queue.sort(inOrder)
   }
 
@@ -350,7 +350,7 @@ export class Router {
 
   /** Writes the final event and then acknowledges. */
   private end(target: Target, kind: FinalKind, reason: string, atMs: number): void {
-    this.inHand.back(target, 'ending')
+    this.options.inHand.back(target, 'ending')
     this.follow(this.writeEnd(target, kind, reason, atMs))
   }
 
@@ -376,13 +376,13 @@ export class Router {
   private async acknowledge(target: Target): Promise<void> {
     const stored = (await target.accepted) || (await isStored(this.options.events.accepted(target.message)))
     if (stored) {
-      this.inHand.release(target)
+      this.options.inHand.release(target)
       target.delivery.ack()
     } else this.giveBack(target)
   }
 
   private giveBack(target: Target): void {
-    this.inHand.release(target)
+    this.options.inHand.giveBack(target)
     target.delivery.nak(this.stopping ? 0 : this.options.settings.retryMs)
   }
 

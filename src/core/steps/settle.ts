@@ -9,11 +9,13 @@ import { type Bus, type BusMessage, FabricError, type Subscription } from '../..
 import type { Logger } from '../../observe/log.js'
 import type { EventLog } from '../../store/events.js'
 import type { ParkedQueue } from '../../store/parked.js'
+import type { CoreFigures } from '../figures.js'
 
 export interface SettleOptions {
   bus: Bus
   clock: Clock
   log: Logger
+  figures: CoreFigures
   events: EventLog
   queue: ParkedQueue
   /** Most requests under way; those beyond are not answered, and come again. */
@@ -46,6 +48,7 @@ export class SettleStep {
   private async answer(message: BusMessage): Promise<void> {
     try {
       const settled = await this.settle(decodeSettleRequest(message.body).items)
+      this.options.figures.settled += settled.length
       if (message.reply !== '') this.options.bus.publish(message.reply, encodeSettleReply(settled))
     } catch (error) {
       this.options.log.warn({ error }, 'a settle request can not be answered')

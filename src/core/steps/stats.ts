@@ -60,6 +60,11 @@ export class StatsFold {
     this.schedule()
   }
 
+  /** Events up to this sequence are counted. */
+  get at(): number {
+    return this.position
+  }
+
   async stop(): Promise<void> {
     this.stopped = true
     this.cancel?.()

@@ -35,6 +35,8 @@ export interface GroupsWorld {
   giveUp(session: Session): void
   /** It does not read. */
   tooSlow(session: Session): void
+  /** One frame went to so many at once. */
+  published(subscribers: number, frameBytes: number): void
 }
 
 /** What is under way for one session. */
@@ -206,6 +208,7 @@ export class Groups {
     if (this.isOver(message, message.acceptedAtMs)) return
     const subscribers = this.world.sockets.publish(message.subject, message.frame)
     this.world.receipts.sent(message.id, subscribers)
+    this.world.published(subscribers, message.frame.length)
   }
 
   private progressed(): void {

@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { BorealisClient } from '../../../src/device/index.js'
 import type { InstanceStatus } from '../../../src/transport/instance-status.js'
+import { freePort } from '../../../src/transport/supervisor.js'
 import { until } from '../../support/face.js'
 import { run, startInstance } from '../../support/instance.js'
 
@@ -102,3 +103,41 @@ t.test('the admin port asks for its token, and listens to no browser', { timeout
   const open = { ...instance.environment, BOREALIS_ADMIN_HOST: '0.0.0.0', BOREALIS_ADMIN_TOKEN: '' }
   t.match(await run(['transport'], open), { code: 1, stderr: /needs a token/ })
 })
+
+t.test(
+  'one scrape for all workers; what a worker counted stays when it is replaced',
+  { timeout: 120_000 },
+  async (t) => {
+    const metricsPort = await freePort('127.0.0.1', 0)
+    const instance = await startInstance(t, { BOREALIS_METRICS_PORT: String(metricsPort) })
+    const ask = (path: string) => fetch(`http://127.0.0.1:${metricsPort}${path}`)
+    const value = async (series: string): Promise<number> => {
+      const lines = (await (await ask('/metrics')).text()).split('\n')
+      const line = lines.find((one) => one.startsWith(`borealis_transport_${series}`))
+      return line === undefined ? Number.NaN : Number(line.split(' ').at(-1))
+    }
+    await Promise.all(Array.from({ length: DEVICES }, () => instance.device()))
+    const welcomed = 'handshakes_total{outcome="welcomed",part="transport"}'
+    t.equal(await value('sessions{'), DEVICES)
+    t.equal(await value('connections{'), DEVICES)
+    t.equal(await value(welcomed), DEVICES)
+    t.equal(await value('workers{state="ready"'), 2)
+    t.equal(await value('nats_connected{'), 2)
+    t.equal(await value('leases_held{'), 2)
+    t.equal(await value('ready{'), 1)
+    t.ok((await value('received_bytes_total{')) > 0)
+    const sentBefore = await value('sent_bytes_total{')
+    t.ok(sentBefore > 0)
+    t.equal((await ask('/readyz')).status, 200)
+    t.equal((await run(['rolling-restart'], instance.environment)).code, 0)
+    await until('all are back', async () => (await value('sessions{')) === DEVICES)
+    t.ok((await value(welcomed)) >= 2 * DEVICES, 'both lives count')
+    t.ok((await value('sent_bytes_total{')) > sentBefore)
+    t.equal(await value('closes_total{reason="bye"'), (await value(welcomed)) - DEVICES)
+    t.equal(await value('worker_crashes_total{'), 0)
+    const [worker] = (await instance.status()).workers
+    if (worker) process.kill(worker.pid, 'SIGKILL')
+    await until('counted', async () => (await value('worker_crashes_total{')) === 1)
+    t.ok((await value(welcomed)) >= 2 * DEVICES, 'a crash takes nothing back that was scraped')
+  },
+)

@@ -1,5 +1,7 @@
 /** How late a process is with its work: what a timer that was due is behind by. */
 import type { Clock } from '../clock.js'
+import type { MetricsRegistry } from './metrics.js'
+import { PlainMetrics } from './plain.js'
 
 const LOOK_MS = 250
 
@@ -40,4 +42,10 @@ export class LoopLag {
   private overdueMs(): number {
     return this.cancel === null ? 0 : Math.max(0, this.clock.now() - this.dueAtMs)
   }
+}
+
+export function lagMetric(lag: LoopLag, registry: MetricsRegistry): void {
+  const plain = new PlainMetrics(registry, 'borealis_process_')
+  const help = 'How late the process (of several: the worst) was with its work since the last scrape.'
+  plain.level('event_loop_lag_seconds', help, () => lag.takeWorst() / 1000, 'max')
 }
