@@ -58,6 +58,9 @@ export const Result = Type.Object({
   generators: Type.Integer(),
   rampSeconds: Type.Number(),
   connectsPerSecond: Type.Number(),
+  /** Attempts that were answered 503 or closed before WELCOME, and connections that could not be made, of the whole run. */
+  refused: Type.Integer(),
+  failedConnects: Type.Integer(),
   heldSeconds: Type.Number(),
   keepalives: Type.Integer(),
   /** Of the whole run, but those of the killed worker. */
@@ -98,7 +101,15 @@ export type Result = Static<typeof Result>
 export function emptyResult(wanted: number): Result {
   return {
     ...{ failure: '', limit: '', wanted, connections: 0, workers: 0, generators: 0 },
-    ...{ rampSeconds: 0, connectsPerSecond: 0, heldSeconds: 0, keepalives: 0, unexpectedDisconnects: 0 },
+    ...{
+      rampSeconds: 0,
+      refused: 0,
+      failedConnects: 0,
+      connectsPerSecond: 0,
+      heldSeconds: 0,
+      keepalives: 0,
+      unexpectedDisconnects: 0,
+    },
     ...{ serverRssBytes: 0, serverPssBytes: 0, totalMemoryBytes: 0, totalMemoryBytesBefore: 0, kernelBytes: 0 },
     ...{
       natsRssBytes: 0,

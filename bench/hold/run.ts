@@ -168,6 +168,8 @@ export class HoldRun {
     if (result.stages.held === undefined) this.#weigh()
     const totals = await this.#stage.devices.report()
     result.closes = totals.closes
+    result.refused = totals.refused
+    result.failedConnects = totals.failed
     result.duplicatesSeenByApp = totals.duplicatesSeenByApp
     result.unexpectedDisconnects = Math.max(0, totals.unexpectedDisconnects - (result.kill?.devices ?? 0))
     result.lost = (await this.#stage.counts()).missing + (result.broadcast?.lost ?? 0)
