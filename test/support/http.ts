@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net'
 import type { Test } from 'tap'
 import { type ErrorCode, Errors } from '../../protocol/errors.js'
 import { encodeRegistrationId } from '../../src/core/registration-id.js'
+import { undocumented } from './documented.js'
 import type { TestFace } from './face.js'
 
 export const API = '/push/public/api/v1/projects'
@@ -41,11 +42,15 @@ export async function ask(
     },
     ...(payload === undefined ? {} : { payload }),
   })
-  return {
+  const answer = {
     statusCode: response.statusCode,
     headers: response.headers,
     body: response.body && JSON.parse(response.body),
   }
+  const asked = { method: method ?? (payload === undefined ? 'GET' : 'POST'), url }
+  const problem = undocumented(face.auth, asked, answer)
+  if (problem !== null) throw new Error(`not as the API's document says: ${problem}`)
+  return answer
 }
 
 export function isError(t: Test, answer: Answer, code: ErrorCode, name: string = code): void {

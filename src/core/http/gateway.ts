@@ -6,6 +6,8 @@ import { healthRoutes } from './health.js'
 import { messageRoutes } from './messages.js'
 import { discoveryRoutes } from './oauth/discovery.js'
 import { tokenRoutes } from './oauth/token.js'
+import { publicDocument } from './openapi/documents.js'
+import { serveDocument } from './openapi/serve.js'
 import { projectRoutes } from './projects.js'
 import { publicUrlOf, tokenIssuersOf } from './public-url.js'
 import { limitAddresses } from './rate-limit.js'
@@ -37,7 +39,9 @@ export function createGateway(
     publicUrl: () => publicUrlOf({ ...settings, port }),
     tokenIssuer: tokenIssuersOf(settings, parts.auth)[0] ?? parts.auth.issuer,
   }
-  const server = createHttpServer(face, routes(parts.auth), settings)
+  const all = routes(parts.auth)
+  const server = createHttpServer(face, all, settings)
+  serveDocument(server, () => publicDocument(all, face.publicUrl()))
   limitAddresses(server.app, parts.rates)
   const listen = async () => {
     const address = await server.listen()

@@ -1,5 +1,7 @@
 /** The admin API: a listener of its own, for operators and their tools, never for app servers or devices. */
 import { Bodies } from '../body.js'
+import { adminDocument } from '../openapi/documents.js'
+import { serveDocument } from '../openapi/serve.js'
 import type { Route } from '../route.js'
 import { createHttpServer, type HttpServer } from '../server.js'
 import type { AdminApiSettings, HttpSettings } from '../settings.js'
@@ -18,5 +20,8 @@ export function createAdminServer(
   limits: HttpSettings,
 ): HttpServer {
   const face: AdminFace = { ...parts, bodies: new Bodies(limits), addresses: adminAddresses() }
-  return createHttpServer(face, adminRoutes(), { ...limits, host, port })
+  const routes = adminRoutes()
+  const server = createHttpServer(face, routes, { ...limits, host, port })
+  serveDocument(server, () => adminDocument(routes))
+  return server
 }

@@ -1,0 +1,43 @@
+/** Whether what the API answers is what its document says: asked by every test of the face, through ask(). */
+
+import { Value } from 'typebox/value'
+import { routes } from '../../src/core/http/gateway.js'
+import { openApiOf } from '../../src/core/http/openapi/document.js'
+import type { AuthSettings } from '../../src/core/http/settings.js'
+
+interface Documented {
+  paths: Record<string, Record<string, { responses: Record<string, { description: string }> }>>
+}
+
+const unused = { title: '', description: '', version: '1', serverUrl: '/', allSecured: false }
+
+/** Null: it is as documented, or of no route. Else what is not. */
+export function undocumented(
+  auth: AuthSettings,
+  asked: { method: string; url: string },
+  answer: { statusCode: number; body: unknown },
+): string | null {
+  const path = asked.url.replace(/\?.*/s, '').replaceAll(/\/+/g, '/')
+  const route = routes(auth).find(({ method, url }) => method === asked.method && patternOf(url).test(path))
+  if (!route) return null
+  const name = `${route.method} ${route.url} ${answer.statusCode}`
+  const good = route.operation.answers[answer.statusCode]
+  if (good) {
+    const [error] = Value.Errors(good.body, answer.body)
+    return error ? `${name}: ${error.instancePath} ${error.message}: ${JSON.stringify(answer.body)}` : null
+  }
+  const { paths } = openApiOf([route], { ...unused, securitySchemes: { token: {} } }) as Documented
+  const operation = Object.values(Object.values(paths)[0] ?? {})[0]
+  const description = operation?.responses[answer.statusCode]?.description ?? ''
+  const { error } = answer.body as { error: string | { code: string } }
+  const code = typeof error === 'string' ? error : error.code
+  return description.includes(`\`${code}\``) ? null : `${name}: the code ${code} is not documented`
+}
+
+function patternOf(url: string): RegExp {
+  const text = url
+    .replaceAll('::', '\u0000')
+    .replaceAll(/:[A-Za-z]+/g, '[^/]{1,512}')
+    .replaceAll('\u0000', ':')
+  return new RegExp(`^${text}$`)
+}
