@@ -1,6 +1,6 @@
 /** I3: messages of one producer to one registration come in the order in which they were accepted, also from the queue. */
 import t from 'tap'
-import { Outcome } from '../../protocol/envelope.js'
+import { Outcome, type OutcomeCode } from '../../protocol/envelope.js'
 import { command, deviceName } from '../support/core.js'
 import { SimInstallation } from '../support/sim-core.js'
 
@@ -57,6 +57,47 @@ t.test('a message behind one that is being parked waits for it', async (t) => {
   stop()
   const [second] = await place.run(Promise.all(followers))
   t.match(await place.run(core.final(second ?? 0n)), { kind: 'delivered' })
+})
+
+t.test('what comes back undelivered stands before what came meanwhile', async (t) => {
+  const place = new SimInstallation({ faults: { latencyMs: [5, 5] } })
+  const worker = place.worker()
+  const core = await place.core()
+  const device = deviceName(17)
+  await place.run(worker.connect(device))
+  worker.onCatchUp = () => 'not_here'
+  // The device is away, and its record does not say so. The first two are out, the second one's answer takes its time.
+  const answers: ((outcome: OutcomeCode) => void)[] = []
+  worker.onItem = () => new Promise((resolve) => answers.push(resolve))
+  const ids = [
+    (await place.run(core.accept(command([device])))).id,
+    (await place.run(core.accept(command([device])))).id,
+  ]
+  await place.sim.clock.until(() => answers.length === 2, 1_000)
+  const third: Promise<{ id: bigint }>[] = []
+  const stop = place.sim.server.follow(place.sim.server.stream('PARKED_0'), {
+    stored: () => {
+      if (third.length > 0) return
+      third.push(core.accept(command([device])))
+      place.sim.clock.after(10, () => answers[1]?.(Outcome.NOT_HERE))
+    },
+  })
+  answers[0]?.(Outcome.NOT_HERE)
+  await place.run(core.acknowledged(device, ids[0] ?? 0n))
+  for (const { id } of await place.run(Promise.all(third))) ids.push(id)
+  t.equal(ids.length, 3)
+  await place.run(Promise.all(ids.map((id) => core.acknowledged(device, id))))
+  stop()
+  t.same(
+    worker.items.map((item) => item.id),
+    ids.slice(0, 2),
+    'had the device come meanwhile, the third would have been there before the second',
+  )
+  const queue = await place.run(core.queue.walk(device))
+  t.same(
+    queue.map((entry) => entry.record.message.id),
+    ids,
+  )
 })
 
 t.test('what is refused is not parked before what is older and still out', async (t) => {

@@ -9,10 +9,15 @@ export class Lanes<T> {
   private readonly running = new Set<Promise<void>>()
 
   /**
+   * @param inOrder of two items, as for sort(): a queue is kept in it, for what comes back from a worker is older than
+   *   what came meanwhile, and would go after it.
    * @param work takes what it likes from the front of the queue (at least one) and resolves when it is done with that.
-   *   It must not reject.
+   *   It must not reject. While it waits, older items may come to the front.
    */
-  constructor(private readonly work: (device: string, queue: T[]) => Promise<void>) {}
+  constructor(
+    private readonly inOrder: (a: T, b: T) => number,
+    private readonly work: (device: string, queue: T[]) => Promise<void>,
+  ) {}
 
   get size(): number {
     return this.lanes.size
@@ -25,8 +30,11 @@ export class Lanes<T> {
 
   push(device: string, item: T): void {
     const lane = this.lanes.get(device)
-    if (lane) lane.push(item)
-    else {
+    if (lane) {
+      let at = lane.length
+      while (at > 0 && this.inOrder(lane[at - 1] as T, item) > 0) at--
+      lane.splice(at, 0, item)
+    } else {
       const queue = [item]
       this.lanes.set(device, queue)
       const run = this.run(device, queue)

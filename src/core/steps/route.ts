@@ -71,7 +71,7 @@ export class Router {
     const { batchItemsMax: itemsMax, batchBytesMax: bytesMax } = settings
     this.cache = new SessionCache(settings.sessionsCachedMax)
     this.batcher = new TxBatcher({ bus: fabric.bus, clock, router: name, itemsMax, bytesMax })
-    this.lanes = new Lanes((device, queue) => this.workLane(device, queue))
+    this.lanes = new Lanes(inOrder, (device, queue) => this.workLane(device, queue))
   }
 
   async start(): Promise<void> {
@@ -256,7 +256,6 @@ export class Router {
   private async waitForOlder(head: Target, queue: Target[]): Promise<void> {
     if (queue.length > BEHIND_MAX) for (const older of this.options.inHand.olderOut(head)) this.toLane(older, 'slow')
     else await this.options.inHand.someBack(head.message.device)
-    queue.sort(inOrder)
   }
 
   /** Sends what waits for the session; where there is none, leaves everything in the lane to be parked. */
