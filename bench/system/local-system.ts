@@ -27,6 +27,8 @@ export interface SystemOptions {
   folder: string
   /** Default both. Without a core somebody else plays the router. */
   parts?: readonly PartName[]
+  /** Core processes, default 1; each listens on a port of its own. */
+  cores?: number
   settings?: Overrides
   /** More variables for the processes of the parts. */
   environment?: Readonly<Record<string, string>>
@@ -42,7 +44,8 @@ const LOOPBACK = '127.0.0.1'
 const RESTART_MS = 500
 
 export class LocalSystem {
-  readonly #parts = new Map<PartName, Child>()
+  /** By name; of several cores, those after the first have a number. */
+  readonly #parts = new Map<string, Child>()
   readonly #fabrics: Fabric[] = []
   #stopping: Promise<void> | null = null
 
@@ -51,14 +54,15 @@ export class LocalSystem {
     readonly keyring: Keyring,
     private readonly folder: DataFolder,
     private readonly nats: Nats,
+    private readonly httpPorts: readonly number[],
   ) {}
 
   /** Resolves when every part is ready. Leaves nothing behind where one is not. */
   static async start(options: SystemOptions): Promise<LocalSystem> {
-    const { parts = ['core', 'transport'], onNotice = () => undefined } = options
+    const { parts = ['core', 'transport'], cores = 1, onNotice = () => undefined } = options
     const folder = DataFolder.claim(options.folder)
-    const [httpPort = 0, devicePort = 0, natsPort = 0] = await claimPorts(
-      ['http.port', 'transport.port', 'start.natsPort'].map((setting) => ({
+    const [devicePort = 0, natsPort = 0, ...httpPorts] = await claimPorts(
+      ['transport.port', 'start.natsPort', ...Array<string>(cores).fill('http.port')].map((setting) => ({
         host: LOOPBACK,
         port: 0,
         setting,
@@ -67,7 +71,7 @@ export class LocalSystem {
     )
     const overrides = mergeOverrides(
       {
-        http: { host: LOOPBACK, port: httpPort },
+        http: { host: LOOPBACK, port: httpPorts[0] ?? 0 },
         transport: { host: LOOPBACK, port: devicePort },
         auth: { transportUrl: `ws://${LOOPBACK}:${devicePort}${DEVICE_PATH}` },
         keyring: { file: folder.file('keyring.json') },
@@ -78,12 +82,16 @@ export class LocalSystem {
     const config = configWith(overrides)
     const keyring = Keyring.open(config.keyring.file, Date.now())
     const nats = await startNats(config, folder, natsPort, onNotice, undefined, Number.POSITIVE_INFINITY)
-    const system = new LocalSystem(config, keyring, folder, nats)
+    const system = new LocalSystem(config, keyring, folder, nats, httpPorts)
     try {
       const admin = await system.fabricAs('admin')
       await ensureStreams(admin.bus, config.store)
       const environment = { ...environmentOf(overrides), ...options.environment }
-      for (const name of parts) await system.#startPart(name, environment, options)
+      for (const name of parts) await system.#startPart(name, name, environment, options)
+      for (const [index, port] of parts.includes('core') ? httpPorts.slice(1).entries() : []) {
+        const own = environmentOf({ http: { port } })
+        await system.#startPart(`core-${index + 2}`, 'core', { ...environment, ...own }, options)
+      }
       return system
     } catch (error) {
       await system.stop()
@@ -104,6 +112,11 @@ export class LocalSystem {
     return `http://${LOOPBACK}:${this.config.http.port}`
   }
 
+  /** One for each core. */
+  get httpUrls(): string[] {
+    return this.httpPorts.map((port) => `http://${LOOPBACK}:${port}`)
+  }
+
   /** Where devices connect. */
   get deviceTarget(): { host: string; port: number; path: string } {
     return { host: LOOPBACK, port: this.config.transport.port, path: DEVICE_PATH }
@@ -120,9 +133,9 @@ export class LocalSystem {
   pids(victim: Victim): number[] {
     const transport = () => this.#parts.get('transport')?.pid ?? 0
     if (victim === 'worker') return transport() > 0 ? childrenOf(transport()).filter(isAlive) : []
-    const pid = victim === 'nats' ? this.nats.server?.pid : this.#part(victim).pid
+    const found = victim === 'nats' ? [this.nats.server?.pid] : this.#partsOf(victim).map((part) => part.pid)
     // 0 would be a whole process group: ours.
-    return pid && isAlive(pid) ? [pid] : []
+    return found.filter((pid): pid is number => pid !== undefined && pid > 0 && isAlive(pid))
   }
 
   /** Sends the signal to each process of that name, or to the one at `index`. Gives the pids. */
@@ -141,14 +154,20 @@ export class LocalSystem {
 
   async #stop(): Promise<void> {
     // What is frozen cannot stop.
-    for (const victim of ['nats', 'worker', ...this.#parts.keys()] as const) this.kill(victim, 'SIGCONT')
+    const parts = (['core', 'transport'] as const).filter((name) => this.#parts.has(name))
+    for (const victim of ['nats', 'worker', ...parts] as const) this.kill(victim, 'SIGCONT')
     await Promise.all([...this.#parts.values()].map((part) => part.stop()))
     await Promise.all(this.#fabrics.map((fabric) => fabric.close()))
     await stopNats(this.nats)
     this.folder.release()
   }
 
-  async #startPart(name: PartName, environment: Record<string, string>, options: SystemOptions): Promise<void> {
+  async #startPart(
+    key: string,
+    name: PartName,
+    environment: Record<string, string>,
+    options: SystemOptions,
+  ): Promise<void> {
     const { onNotice = () => undefined, onLine = () => undefined, partEnvironment = () => ({}) } = options
     const part = new Child({
       name,
@@ -159,18 +178,23 @@ export class LocalSystem {
       // A fault run crashes parts on purpose, and more often than `borealis start` puts up with.
       onLost: (reason) => {
         onNotice(`${reason}: starting it anew`)
-        void this.#startAnew(name, environment, options)
+        void this.#startAnew(key, name, environment, options)
       },
     })
-    this.#parts.set(name, part)
+    this.#parts.set(key, part)
     await part.start()
   }
 
   /** Until it is there: a fault may hit it while it starts. */
-  async #startAnew(name: PartName, environment: Record<string, string>, options: SystemOptions): Promise<void> {
+  async #startAnew(
+    key: string,
+    name: PartName,
+    environment: Record<string, string>,
+    options: SystemOptions,
+  ): Promise<void> {
     while (!this.#stopping) {
       try {
-        await this.#startPart(name, environment, options)
+        await this.#startPart(key, name, environment, options)
         return
       } catch (error) {
         options.onNotice?.(String(error))
@@ -179,10 +203,10 @@ export class LocalSystem {
     }
   }
 
-  #part(name: PartName): Child {
-    const part = this.#parts.get(name)
-    if (!part) throw new RangeError(`this system has no ${name}`)
-    return part
+  #partsOf(name: PartName): Child[] {
+    const parts = [...this.#parts].filter(([key]) => key === name || key.startsWith(`${name}-`)).map(([, part]) => part)
+    if (parts.length === 0) throw new RangeError(`this system has no ${name}`)
+    return parts
   }
 }
 

@@ -28,6 +28,8 @@ export interface Fault {
   /** Lines that it breaks. */
   links?: readonly Link[]
   settings?: Overrides
+  /** Core processes; default 1. */
+  cores?: number
   /** Before anything of the system is started: where it will keep its data. What is done is undone by `cleanup`. */
   furnish?(systemFolder: string, cleanup: Cleanup): void
   /** Before each calm time that ends with an injection. */

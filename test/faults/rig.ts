@@ -21,6 +21,7 @@ export interface RigOptions {
   pushesPerSecond: number
   seed: number
   links: readonly Link[]
+  cores: number
   settings: Overrides
   cleanup: Cleanup
   say(text: string): void
@@ -45,7 +46,7 @@ export class Rig {
   ) {}
 
   static async start(options: RigOptions): Promise<Rig> {
-    const { folder, cleanup, links, settings, devices, say } = options
+    const { folder, cleanup, links, cores, settings, devices, say } = options
     let system: LocalSystem | null = null
     const natsPort = () => Number(new URL(system?.natsUrl ?? natsUrlSeen).port)
     let natsUrlSeen = ''
@@ -64,6 +65,7 @@ export class Rig {
     const skewFiles = { core: join(folder, 'skew-core'), transport: join(folder, 'skew-transport') }
     for (const file of Object.values(skewFiles)) writeSkew(file, 0)
     system = await LocalSystem.start({
+      cores,
       folder: systemFolder(folder),
       settings: mergeOverrides({ transport: { workers: 2 } }, settings),
       onNotice: say,
@@ -97,7 +99,7 @@ export class Rig {
     const portOf = (link: Link) => proxies.get(link)?.port ?? targets[link]()
     const config: DriverConfig = {
       ...{ folder, enrolmentKey, members, tokens, ingressProject: sampleProject },
-      httpUrl: `http://${LOOPBACK}:${portOf('app-core')}`,
+      httpUrls: proxies.has('app-core') ? [`http://${LOOPBACK}:${portOf('app-core')}`] : system.httpUrls,
       deviceUrl: `ws://${LOOPBACK}:${portOf('device-transport')}${DEVICE_PATH}`,
       nats: system.natsAs('publisher'),
       ...{ pushesPerSecond: options.pushesPerSecond, seed: options.seed, loading: false },

@@ -93,6 +93,7 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
     const rig = await Rig.start({
       ...{ folder, devices, pushesPerSecond, seed, cleanup: mine, say },
       links: fault.links ?? [],
+      cores: fault.cores ?? 1,
       settings: mergeOverrides(settings, fault.settings ?? {}),
     })
     say(`${devices} devices are there, ${pushesPerSecond} pushes a second begin`)

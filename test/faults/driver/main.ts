@@ -13,7 +13,8 @@ import { Sender } from './sender.js'
 
 export interface DriverConfig {
   folder: string
-  httpUrl: string
+  /** One for each core; the first one enrols. */
+  httpUrls: string[]
   deviceUrl: string
   enrolmentKey: string
   nats: NatsSettings
@@ -50,18 +51,18 @@ class Driver {
     readonly config: DriverConfig,
     publisher: Awaited<ReturnType<typeof connect>>,
   ) {
-    const { folder, members, httpUrl, tokens, ingressProject, seed, enrolmentKey } = config
+    const { folder, members, httpUrls, tokens, ingressProject, seed, enrolmentKey } = config
     const at = (name: keyof typeof logFiles) => join(folder, logFiles[name])
     const firstAttempt = readLog<AttemptRecord>(at('attempts')).length
     const wire = new AppendLog<WireRecord>(at('wire'))
     const app = new AppendLog<AppRecord>(at('app'))
     this.#random = seeded(seed)
-    this.sender = new Sender({ httpUrl, tokens, log: new AppendLog(at('attempts')), publisher, firstAttempt })
+    this.sender = new Sender({ httpUrls, tokens, log: new AppendLog(at('attempts')), publisher, firstAttempt })
     this.devices = members.map(
       (member, number) =>
         new FaultDevice({
           ...{ number, folder, member, topics: [TOPIC], wire, app, url: config.deviceUrl },
-          enrol: { url: httpUrl, enrolmentKey },
+          enrol: { url: httpUrls[0] ?? '', enrolmentKey },
           onGiven: (_device, attempt) => this.probes.given(attempt),
         }),
     )

@@ -19,7 +19,8 @@ export interface Push {
 }
 
 export interface SenderOptions {
-  httpUrl: string
+  /** Of all cores: each is asked in its turn. */
+  httpUrls: readonly string[]
   tokens: Readonly<Record<string, string>>
   log: AppendLog<AttemptRecord>
   publisher: Fabric
@@ -40,6 +41,7 @@ const INGRESS_TRIES = 3
 export class Sender {
   readonly #underWay = new Set<Promise<unknown>>()
   #next: number
+  #calls = 0
 
   constructor(private readonly options: SenderOptions) {
     this.#next = options.firstAttempt
@@ -133,7 +135,8 @@ export class Sender {
   }
 
   #call(project: string, path: string, init: RequestInit): Promise<Response> {
-    const { httpUrl, tokens } = this.options
+    const { httpUrls, tokens } = this.options
+    const httpUrl = httpUrls[this.#calls++ % httpUrls.length]
     return fetch(`${httpUrl}/push/public/api/v1/projects/${project}${path}`, {
       ...init,
       headers: {

@@ -19,5 +19,13 @@ const ending = (name: string, victim: Victim, signal: 'SIGKILL' | 'SIGTERM'): Fa
   },
 })
 
+/** Each stream has one router at a time: the other core takes those of the dead one over. */
+export const twoCores: Fault = {
+  ...ending('core', 'core', 'SIGKILL'),
+  name: 'core-kill-of-two',
+  summary: 'kill -9 of one of two cores, both asked by app servers',
+  cores: 2,
+}
+
 export const kills: Fault[] = Object.entries(VICTIMS).map(([name, victim]) => ending(name, victim, 'SIGKILL'))
 export const terms: Fault[] = Object.entries(VICTIMS).map(([name, victim]) => ending(name, victim, 'SIGTERM'))

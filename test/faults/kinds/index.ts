@@ -3,7 +3,7 @@ import type { Fault } from '../fault.js'
 import { clocks } from './clocks.js'
 import { deviceFaults } from './devices.js'
 import { diskFull } from './disk.js'
-import { kills, terms } from './ends.js'
+import { kills, terms, twoCores } from './ends.js'
 import { freezes } from './freezes.js'
 import { lines } from './lines.js'
 import { overflow } from './overflow.js'
@@ -16,6 +16,7 @@ const overlapping = several('several', 'kills and freezes that overlap', [...kil
 export const faults: readonly Fault[] = [
   ...kills,
   ...terms,
+  twoCores,
   ...freezes,
   ...lines,
   ...deviceFaults,
