@@ -54,6 +54,9 @@ t.test('a transport may not accept, settle for itself, or write what others own'
     '$KV.DEVICES.1.dev_a',
     '$KV.PROJECTS.p',
     '$KV.REVOKED.device.d',
+    '$KV.CREDENTIALS.cred_a',
+    'audit.acme',
+    'reg.acme.app_a.=.dev_a',
     'tx.other.worker',
     '_INBOX.core.x',
     '$JS.API.STREAM.DELETE.EVENTS_0',
@@ -98,6 +101,21 @@ t.test('a transport may do what it needs', async (t) => {
   core.bus.subscribe('settle.parked', ({ reply }) => core.bus.publish(reply, bytes('ok')), { queue: 'core' })
   await core.log('BROADCAST').state()
   t.equal((await transport.bus.request('settle.parked', bytes('?'), { timeoutMs: 20_000 })).toString(), 'ok')
+})
+
+t.test('administration writes what it did, and tells workers of it', async (t) => {
+  const nats = await startNats(t)
+  const [admin, core, transport] = [
+    await nats.fabricAs('admin'),
+    await nats.fabricAs('core'),
+    await nats.fabricAs('transport'),
+  ]
+  for (const fabric of [admin, core]) t.ok(await fabric.log('AUDIT').append('audit.acme', bytes('{}')))
+  const sequence = await core.log('REGISTRATIONS').append('reg.acme.app_a.=.dev_a', bytes('[]'))
+  t.equal(await core.log('REGISTRATIONS').delete(sequence), true)
+  transport.bus.subscribe('ctl.i.w', ({ reply }) => transport.bus.publish(reply, bytes('here')))
+  await transport.log('BROADCAST').state()
+  t.equal((await admin.bus.request('ctl.i.w', bytes('?'), { timeoutMs: 20_000 })).toString(), 'here')
 })
 
 t.test('no component hears what is meant for another', async (t) => {
