@@ -66,6 +66,8 @@ export const goals: readonly Goal[] = [
   atLeast('accept', 'messages accepted a second in batches', 15_000, '', 'batch', 'acceptedPerSecond'),
   atLeast('accept', 'messages accepted a second from NATS', 15_000, '', 'ingress', 'acceptedPerSecond'),
   atMost('storm', '99% back, by a plain ramp', 1.3, '', 'ratioToPlain'),
+  atMost('catchup', 'p99 from connecting to caught up', 3_000, 'ms', 'caughtUpMs', 'p99'),
+  atMost('catchup', 'lost', 0, '', 'lost'),
   atMost('storm', 'lost', 0, '', 'lost'),
   atMost('hold', 'lost', 0, '', 'lost'),
   atMost('hold', 'unexpected disconnects', 0, '', 'unexpectedDisconnects'),

@@ -2,6 +2,7 @@
 import type { Scenario } from '../scenario.js'
 import { accept } from './accept.js'
 import { broadcast } from './broadcast.js'
+import { catchup } from './catchup.js'
 import { connect } from './connect.js'
 import { hold } from './hold.js'
 import { hostile } from './hostile.js'
@@ -22,6 +23,7 @@ export const scenarios: readonly Scenario[] = [
   storm,
   pipeline,
   accept,
+  catchup,
   wire,
   peers,
   soak,

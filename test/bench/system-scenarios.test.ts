@@ -19,6 +19,11 @@ t.test('accept', async (t) => {
   }
 })
 
+t.test('catchup', async (t) => {
+  const result = await smoke(t, 'catchup', { connections: 40, parked: 3, rate: 200 })
+  t.match(result, { parked: 120, lost: 0 })
+})
+
 t.test('storm', async (t) => {
   const result = await smoke(t, 'storm', { connections: 50, rate: 50, batch: 5, before: 1, timeout: 45 })
   t.match(result, { lost: 0, duplicatesSeenByApp: 0, workersKilled: 1 })

@@ -1,0 +1,113 @@
+/** Devices that were away come at a steady rate; each has messages parked, and is caught up when it has all of them. */
+import Type, { type Static } from 'typebox'
+import { messagesStream } from '../../protocol/subjects.js'
+import type { Fabric } from '../../src/fabric/fabric.js'
+import { pause } from '../generator/generators.js'
+import { LatencyMs, latencyMs } from '../measure/latency.js'
+import { cpuMicrosOf } from '../measure/processes.js'
+import { significant } from '../measure/stats.js'
+import { nowMicros } from '../micros.js'
+import { Pusher } from '../pusher.js'
+import { type Bench, BenchError, defineScenario } from '../scenario.js'
+import { startWhole } from '../system/whole.js'
+import { connections, generators, workers } from './options.js'
+
+const Options = Type.Object({
+  connections: connections(),
+  parked: Type.Integer({ default: 5, minimum: 1, maximum: 100, description: 'messages parked for each device' }),
+  rate: Type.Integer({ default: 3_000, minimum: 1, maximum: 100_000, description: 'devices that connect a second' }),
+  workers,
+  generators,
+})
+type Options = Static<typeof Options>
+
+const Result = Type.Object({
+  connections: Type.Integer(),
+  parked: Type.Integer(),
+  /** Messages parked a second before any device came. */
+  parkedPerSecond: Type.Number(),
+  connectsPerSecond: Type.Number(),
+  /** From the start of a device's connection to CAUGHT_UP: it has everything that was parked for it. */
+  caughtUpMs: LatencyMs,
+  /** From the first connection until every message was delivered. */
+  seconds: Type.Number(),
+  cpuMicrosPerMessage: Type.Object({ core: Type.Number(), nats: Type.Number(), worker: Type.Number() }),
+  lost: Type.Integer(),
+  duplicates: Type.Integer(),
+})
+type Result = Static<typeof Result>
+
+export const catchup = defineScenario({
+  name: 'catchup',
+  summary: 'devices that were away connect at a rate, each with messages parked: how long until it has them all',
+  options: Options,
+  result: Result,
+  run,
+})
+
+/** Targets of one request. */
+const BATCH = 200
+const REQUESTS_IN_FLIGHT = 4
+const PARKED_MS_MAX = 300_000
+const DELIVERED_MS_MAX = 60_000
+const POLL_MS = 100
+
+async function run(bench: Bench, options: Options): Promise<Result> {
+  const { connections, rate } = options
+  // What is measured is catching up, not the limit of handshakes.
+  const rig = await startWhole(bench, { ...options, settings: { transport: { handshakesPerSecondMax: 1_000_000 } } })
+  const { devices, system } = rig
+  const pusher = new Pusher(rig, { connections, batch: BATCH, ttl: '2h' })
+  bench.defer(() => pusher.stop())
+  const total = connections * options.parked
+  const startedAtMs = performance.now()
+  const line = async () => {
+    while (pusher.sent < total) {
+      await pusher.push(nowMicros(), Math.min(BATCH, total - pusher.sent))
+      bench.progress.bar('accepted', pusher.accepted, total)
+    }
+  }
+  await Promise.all(Array.from({ length: REQUESTS_IN_FLIGHT }, line))
+  await untilRouted(bench, await system.fabricAs('admin'), system.config.store.split, total)
+  const parkingSeconds = (performance.now() - startedAtMs) / 1000
+
+  const parts = { core: system.pids('core'), nats: system.pids('nats'), worker: system.pids('worker') }
+  const cpu = () => ({
+    core: cpuMicrosOf(parts.core),
+    nats: cpuMicrosOf(parts.nats),
+    worker: cpuMicrosOf(parts.worker),
+  })
+  const before = cpu()
+  const beganAtMs = performance.now()
+  const ramped = await devices.ramp({ count: connections, perSecond: rate, inFlightMax: connections })
+  await devices.until(({ delivered }) => delivered >= total, DELIVERED_MS_MAX)
+  const seconds = (performance.now() - beganAtMs) / 1000
+  const after = cpu()
+  const report = await devices.report()
+  const perMessage = (part: keyof typeof before) => significant((after[part] - before[part]) / total)
+  return {
+    connections,
+    parked: total,
+    parkedPerSecond: Math.round(total / parkingSeconds),
+    connectsPerSecond: Math.round(connections / ramped.seconds),
+    caughtUpMs: latencyMs(report.handshake),
+    seconds: significant(seconds),
+    cpuMicrosPerMessage: { core: perMessage('core'), nats: perMessage('nats'), worker: perMessage('worker') },
+    lost: total - report.delivered,
+    duplicates: report.duplicatesOnWire + report.duplicatesSeenByApp,
+  }
+}
+
+/** No device is there: what has left MESSAGES is parked. */
+async function untilRouted(bench: Bench, admin: Fabric, split: number, total: number): Promise<void> {
+  const logs = Array.from({ length: split }, (_, index) => admin.log(messagesStream(index)))
+  const deadlineMs = performance.now() + PARKED_MS_MAX
+  for (;;) {
+    const states = await Promise.all(logs.map((log) => log.state()))
+    const left = states.reduce((sum, { messages }) => sum + messages, 0)
+    bench.progress.bar('parked', total - left, total)
+    if (left === 0) return
+    if (performance.now() > deadlineMs) throw new BenchError(`${left} messages are not parked in time`)
+    await pause(POLL_MS)
+  }
+}
