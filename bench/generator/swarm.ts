@@ -42,6 +42,7 @@ export interface RampOptions {
 }
 
 const TICK_MS = 10
+const LATE_MS = 250
 const KEEPALIVE_TICK_MS = 250
 /** A device pings a little before it would have to. */
 const KEEPALIVE_EARLY = 0.9
@@ -62,11 +63,15 @@ export class Swarm implements DialectHost, TcpOwner {
   readonly #due = new Wheel<Peer>()
   /** Runs while anybody comes, or may have to. */
   #ticking: NodeJS.Timeout | null = null
+  #tickedMs = 0
+  /** This process has more to do than it has time for. */
+  #isLate = false
   /** Who waits for the end of a socket. */
   readonly #ends = new Map<TcpConnection, () => void>()
   #inFlight = 0
   #ramp: (RampOptions & { next: number; opened: number; wanted: number; startedMs: number; done(): void }) | null = null
   #keepaliveAt = 0
+  #keptAliveMs = performance.now()
   #someAreSlow = false
   #slowTurn = 0
   #stopped = false
@@ -208,6 +213,8 @@ export class Swarm implements DialectHost, TcpOwner {
 
   #tick(): void {
     const nowMs = performance.now()
+    this.#isLate = nowMs - this.#tickedMs > LATE_MS
+    this.#tickedMs = nowMs
     this.#due.take(nowMs, (peer) => this.#look(peer, nowMs))
     if (this.#ramp) this.#openMore()
     else if (this.#due.isEmpty && this.#ticking) {
@@ -228,8 +235,11 @@ export class Swarm implements DialectHost, TcpOwner {
     if (state === State.WAITING) this.#open(peer)
     else if (state === State.READY && dueAtMs > 0) this.#moveOn(peer, nowMs)
     else if (state === State.READY && this.#isOlder(peer, this.returns.stableMs)) this.returns.settled(peer)
-    else if (state >= State.CONNECTING && state < State.GREETED && this.#isOlder(peer, this.returns.greetedMsMax))
-      peer.socket?.destroy()
+    else if (state >= State.CONNECTING && state < State.GREETED && this.#isOlder(peer, this.returns.greetedMsMax)) {
+      // What this process had no time to read is not the server's silence: giving up would make a storm of our own.
+      if (this.#isLate) this.#later(peer, nowMs + LATE_MS)
+      else peer.socket?.destroy()
+    }
   }
 
   /** Since it began to connect. */
@@ -353,7 +363,11 @@ export class Swarm implements DialectHost, TcpOwner {
   /** A slice of all at each tick, so that each has its turn once in the interval. */
   #keepalive(): void {
     const everyMs = this.config.keepaliveMs * KEEPALIVE_EARLY
-    const turns = Math.ceil((this.peers.length * KEEPALIVE_TICK_MS) / everyMs)
+    // By the time that went by: a process that is late does not let its devices fall silent.
+    const nowMs = performance.now()
+    const share = Math.min(1, Math.max(KEEPALIVE_TICK_MS, nowMs - this.#keptAliveMs) / everyMs)
+    this.#keptAliveMs = nowMs
+    const turns = Math.ceil(this.peers.length * share)
     for (let i = 0; i < turns; i++) {
       const peer = this.peers[this.#keepaliveAt]
       this.#keepaliveAt = (this.#keepaliveAt + 1) % this.peers.length
