@@ -25,7 +25,7 @@ async function start(config: Config, log: Logger): Promise<Service> {
   const stops = new Stops()
   try {
     const keyring = Keyring.open(config.keyring.file, systemClock.now())
-    const fabric = await connect(config.nats, { name: 'core', log })
+    const fabric = await connect(config.nats, { name: 'core', log, watchesRoom: true })
     stops.add(() => fabric.close())
     await ensureStreams(fabric.bus, config.store)
     const figures = new CoreFigures()

@@ -15,6 +15,7 @@ import {
 } from './fabric.js'
 import type { Link } from './link.js'
 import type { Reconnects } from './reconnects.js'
+import type { Room } from './room.js'
 import { startTail } from './tail.js'
 import type { Window } from './window.js'
 
@@ -28,6 +29,8 @@ export interface Shared {
    * what there is (ADR 0013). Else a replica that lags may answer, and authoritative reads go to the leader.
    */
   isAlone: () => boolean
+  /** Null: this process writes nothing that may not be lost. */
+  room: Room | null
   report: (problem: string, error: unknown) => void
 }
 
@@ -46,6 +49,8 @@ export class NatsLog implements Log {
   ) {}
 
   append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number> {
+    const refusal = this.shared.room?.refusal(this.name, body.length)
+    if (refusal) return Promise.reject(refusal)
     return this.shared.appends.run(() => this.#append(subject, body, options))
   }
 

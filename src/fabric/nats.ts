@@ -14,6 +14,7 @@ import {
 import { Link } from './link.js'
 import { NatsLog, type Shared } from './log.js'
 import { Reconnects } from './reconnects.js'
+import { Room } from './room.js'
 import type { NatsSettings } from './settings.js'
 import { LogTable } from './table.js'
 import { startTail } from './tail.js'
@@ -29,6 +30,8 @@ export interface ConnectOptions {
   /** Names the connection in the server's monitoring: `core`, `transport-0`, … */
   name: string
   log?: FabricLogger
+  /** Appends stop short of the limits of streams (room.ts): for who tells others that something is stored. */
+  watchesRoom?: boolean
 }
 
 const FIRST_RETRY_MS = 200
@@ -105,6 +108,7 @@ class NatsFabric implements Fabric {
       reconnects: new Reconnects(),
       // Asked each time: it may be another server after a reconnect.
       // (One without JetStream of its own would pass questions on, to a cluster perhaps.)
+      room: options.watchesRoom ? new Room(this.#link, report) : null,
       isAlone: () => nc.info?.jetstream === true && !nc.info.cluster,
       report,
     }

@@ -61,7 +61,7 @@ t.test('a server that is alone answers a direct get as it does a leader read', a
   t.teardown(() => link.stop())
   const logOf = (isAlone: boolean) =>
     new NatsLog('PARKED_0', {
-      ...{ link, report, isAlone: () => isAlone },
+      ...{ link, report, room: null, isAlone: () => isAlone },
       ...{ appends: new Window(16, 16, 5_000), reconnects: new Reconnects() },
     })
   const [direct, leader] = [logOf(true), logOf(false)]

@@ -1,5 +1,6 @@
 /** The store loses a table, or has no more room. */
 import { Bucket, messagesStream } from '../../../protocol/subjects.js'
+import { RESERVE_BYTES_MIN } from '../../../src/fabric/room.js'
 import type { StoreSettings } from '../../../src/fabric/settings.js'
 import { ensureStreams } from '../../../src/fabric/streams.js'
 import { between } from '../../sim/random.js'
@@ -7,8 +8,8 @@ import { type Fault, nothingToHeal } from '../fault.js'
 import type { Rig } from '../rig.js'
 
 const FULL_MS = [3_000, 8_000] as const
-/** What is left when a stream is full: nothing that fits, or some records, so that it is full in the middle of something. */
-const ROOM_BYTES = [16, 2_048] as const
+/** What is left: less than the core keeps in reserve, and more than what it adds before it has noticed. */
+const ROOM_BYTES = RESERVE_BYTES_MIN / 2
 const TIMEOUT_MS = 5_000
 /** Longer than a router waits for a device before it parks. */
 const HELD_UP_MS = 1_800
@@ -45,8 +46,7 @@ const filling = (family: string): Fault => ({
     const store = rig.system.config.store
     const names = split ? Array.from({ length: store.split }, (_, index) => `${family}_${index}`) : [family]
     const infos = await Promise.all(names.map((name) => api<StreamState>(rig, `STREAM.INFO.${name}`, {})))
-    const bytesMax =
-      Math.max(...infos.map(({ state }) => state.bytes)) + (random() < 0.7 ? ROOM_BYTES[0] : ROOM_BYTES[1])
+    const bytesMax = Math.max(...infos.map(({ state }) => state.bytes)) + ROOM_BYTES
     await ensureStreams(rig.admin.bus, { ...store, [setting]: bytesMax })
     return {
       told: `${family} may have ${bytesMax} bytes`,

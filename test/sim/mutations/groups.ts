@@ -25,9 +25,14 @@ export const groupMutations: Mutation[] = [
   },
   {
     name: 'tail-behind-the-cursor',
+    test: 'unit/transport/groups-places.test.js',
     rule: "Catch-up waits when the tail is behind the device's cursor.",
     edits: [
-      edit(FOLLOWER, '        if (furthest > log.at)\n            await this.world.reached(furthest);', ''),
+      edit(
+        FOLLOWER,
+        '        if (furthest > log.at)\n            await this.world.reached(this.session, furthest);',
+        '',
+      ),
       edit(GROUPS, '        if (furthest <= this.log.at) {', '        if (furthest >= 0) {'),
     ],
   },

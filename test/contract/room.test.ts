@@ -1,0 +1,38 @@
+/** A stream that is nearly full: what nats-server does then, and what keeps us from it. */
+import t from 'tap'
+import { FabricError } from '../../src/fabric/fabric.js'
+import { connect } from '../../src/fabric/nats.js'
+import { startNats } from '../support/nats.js'
+
+const LIMIT_BYTES = 262_144
+const STREAM = 'MESSAGES_0'
+const subjectOf = (n: number) => `msg.0.dev_00000000000000000000.${n}`
+
+t.test('refuses before the server would remove what was stored, and goes on when there is room again', async (t) => {
+  const nats = await startNats(t, { store: { messagesBytesMax: LIMIT_BYTES } })
+  const fabric = await connect(nats.settingsAs('core'), { name: 'room', watchesRoom: true })
+  t.teardown(() => fabric.close())
+  const log = fabric.log(STREAM)
+  const append = async (n: number): Promise<number | string> => {
+    try {
+      return await log.append(subjectOf(n), Buffer.alloc(1_000))
+    } catch (error) {
+      if (error instanceof FabricError) return error.code
+      throw error
+    }
+  }
+  let accepted = 0
+  let answer: number | string = await append(accepted)
+  for (; typeof answer === 'number'; answer = await append(accepted)) accepted++
+  t.equal(answer, 'full')
+  t.match(await log.state(), { firstSequence: 1, messages: accepted }, 'everything that was accepted is there')
+  t.ok(accepted * 1_000 > LIMIT_BYTES / 4, `room is used: ${accepted} records`)
+
+  for (let sequence = 1; sequence <= accepted; sequence++) await log.delete(sequence)
+  while (typeof answer !== 'number') {
+    // A refusal takes no time: others have their turn, above all the look at the stream.
+    await new Promise((resolve) => setImmediate(resolve))
+    answer = await append(accepted)
+  }
+  t.equal(answer, accepted + 1)
+})
