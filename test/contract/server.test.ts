@@ -25,7 +25,7 @@ t.test('streams are made once, and a second start finds them as they should be',
     name: 'EVENTS_3',
     allow_direct: true,
     discard: 'new',
-    max_age: 35 * 86_400 * 1e9,
+    max_age: nats.store.eventsAgeMs * 1e6,
   })
 })
 
