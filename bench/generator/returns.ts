@@ -58,14 +58,14 @@ export class Returns {
   }
 
   /** When to try again; null: a device would stay away. */
-  ended(peer: Peer, nowMs: number, wasWelcomed: boolean): number | null {
+  ended(peer: Peer, nowMs: number, wasWelcomed: boolean, wasOpened = true): number | null {
     const name = closeName(peer.closeCode)
     const move = name ? Close[name].next : 'reconnect'
     peer.closeCode = 0
     if (move === 'stop') return null
     const reconnect = this.#of(peer)
     if (move === 'raise') reconnect.refusedAsStale(peer.connection)
-    reconnect.ended(wasWelcomed)
+    reconnect.ended(wasWelcomed, wasOpened)
     return reconnect.nextAtMs(nowMs)
   }
 

@@ -256,11 +256,12 @@ export class Swarm implements DialectHost, TcpOwner {
     this.tally.connected--
     this.tally.moved++
     old?.end()
-    this.#comeBack(peer, nowMs, true)
+    this.#comeBack(peer, nowMs, State.READY)
   }
 
-  #comeBack(peer: Peer, nowMs: number, wasWelcomed: boolean): void {
-    const atMs = this.returns.ended(peer, nowMs, wasWelcomed)
+  /** `was`: its state when the connection or the attempt ended. */
+  #comeBack(peer: Peer, nowMs: number, was: Peer['state']): void {
+    const atMs = this.returns.ended(peer, nowMs, was === State.READY, was >= State.OPENED)
     peer.rest = null
     if (atMs === null) {
       this.tally.stopped++
@@ -344,7 +345,7 @@ export class Swarm implements DialectHost, TcpOwner {
     else this.tally.refused++
     // Who was on the way is expected by a ramp, and tries again like any device.
     const comesBack = was !== State.READY || this.behaviour.reconnect
-    if (comesBack) this.#comeBack(peer, performance.now(), was === State.READY)
+    if (comesBack) this.#comeBack(peer, performance.now(), was)
   }
 
   /** Devices that are slow stop reading, and read again for a moment; where none is slow any more, all read. */

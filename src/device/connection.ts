@@ -350,7 +350,7 @@ export class DeviceConnection {
   }
 
   private wait(now: number, code: number, name: string): void {
-    if (this.isOpen()) this.reconnect.ended(this.phase === 'live')
+    if (this.isOpen()) this.reconnect.ended(this.phase === 'live', this.phase !== 'connecting')
     this.phase = 'waiting'
     this.phaseEndsMs = this.reconnect.nextAtMs(now)
     this.turns.notice({ kind: 'closed', code, name, reconnectAtMs: this.time.local(this.phaseEndsMs) })

@@ -16,6 +16,8 @@ export class Reconnect {
   /** Refusals as stale since the last WELCOME, and the number that was in the way. */
   private staleCount = 0
   private raiseAbove = 0
+  /** Whether the attempt of now found a server. */
+  private isReached = true
 
   constructor(
     settings: BackoffSettings,
@@ -54,8 +56,12 @@ export class Reconnect {
     this.staleCount = 0
   }
 
-  /** A connection or an attempt ended: an address that does not greet is not tried again. */
-  ended(wasWelcomed: boolean): void {
+  /**
+   * A connection or an attempt ended: an address that does not greet is not tried again.
+   * @param wasOpened whether there was a WebSocket at all.
+   */
+  ended(wasWelcomed: boolean, wasOpened: boolean): void {
+    this.isReached = wasOpened
     const next = this.goAwayUrl ?? this.currentUrl
     this.followingUrl = !wasWelcomed && next === this.currentUrl ? this.configuredUrl : next
     this.goAwayUrl = null
@@ -68,7 +74,7 @@ export class Reconnect {
 
   /** When to try next. */
   nextAtMs(nowMs: number): number {
-    return this.backoff.next(nowMs)
+    return this.backoff.next(nowMs, this.isReached)
   }
 
   /** The number of the next connection; null: there is none left. */
@@ -79,6 +85,7 @@ export class Reconnect {
   }
 
   nextUrl(): string {
+    this.isReached = true
     this.currentUrl = this.followingUrl
     return this.currentUrl
   }

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { Close } from '../../protocol/close-codes.js'
 import type { ServerFrame } from '../../protocol/frame-types.js'
+import { Backoff } from '../../src/device/backoff.js'
 import { deviceSettings } from '../../src/device/settings.js'
 import { MachineModel } from './machine.js'
 import { notify, welcome } from './scripted-server.js'
@@ -120,12 +121,34 @@ t.test('a clock that is set back an hour puts nothing off', async (t) => {
   t.equal(sent(model, 'PING'), 1)
 })
 
+t.test('nobody listens: short waits for half a minute, then longer and longer; an answer ends that', async (t) => {
+  const settings = { reconnectBaseMs: 1_000, reconnectCapMs: 60_000, retryAfterMsMax: 600_000 }
+  const backoff = new Backoff(settings, () => 0.5)
+  t.equal(backoff.next(0), 500, 'the connection that was lost')
+  let now = 500
+  let tries = 0
+  for (; now < 30_500; tries++) {
+    const next = backoff.next(now, false)
+    t.equal(next - now, 2_000, 'neither longer nor at once')
+    now = next
+  }
+  t.equal(tries, 15)
+  t.equal(backoff.next(now, false) - now, 1_000, 'from here on as after any failure')
+  t.equal(backoff.next(now, false) - now, 2_000)
+  t.equal(backoff.next(now, false) - now, 4_000)
+  t.equal(backoff.next(now, true) - now, 8_000, 'a server that refuses is no reason to hurry')
+  backoff.retryAfter(now, 5_000)
+  t.equal(backoff.next(now, false) - now, 5_000 + 16_000, 'a hint comes from somebody')
+})
+
 t.test('full jitter: each attempt in 0..base*2^n, at most the cap; a stable connection begins anew', async (t) => {
   const settings = { reconnectBaseMs: 1_000, reconnectCapMs: 5_000, stableMs: 10_000 }
   const model = new MachineModel(() => 0.999, deviceSettings(settings))
   const waits: number[] = []
   model.settle()
   for (let attempt = 0; attempt < 5; attempt++) {
+    // Answered, and cut: nobody there is another matter.
+    model.openSocket()
     model.loseSocket(1006)
     waits.push(model.machine.nextInMs(model.now))
     model.settle()
@@ -174,7 +197,7 @@ t.test('a handshake that takes too long is given up', async (t) => {
   t.equal(model.machine.state, 'connecting')
   model.advance(10_000)
   t.equal(model.machine.state, 'waiting')
-  model.advance(0)
+  model.advance(model.machine.nextInMs(model.now))
   model.settle()
   model.openSocket()
   t.equal(model.machine.state, 'greeting')
