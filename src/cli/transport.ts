@@ -17,6 +17,7 @@ import { startWorker } from '../transport/process.js'
 import { startSupervisor } from '../transport/supervisor.js'
 import { CommandError, loadConfig } from './context.js'
 import { runService, type Service, Stops } from './service.js'
+import { notifySystemd, watchdog } from './systemd.js'
 import { v8Flags } from './v8-flags.js'
 
 /** `borealis transport`: one instance, which is a supervisor and its workers, each a process of this same command. */
@@ -72,7 +73,14 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
       stops.first(() => admin.stop())
     }
     const ready = { port: supervisor.port, workers: supervisor.workers }
-    return { ready, asked, reload, stop: () => stops.run() }
+    const endWatchdog = watchdog(log)
+    await notifySystemd(log, 'READY=1')
+    const stop = async () => {
+      endWatchdog()
+      await notifySystemd(log, 'STOPPING=1')
+      await stops.run()
+    }
+    return { ready, asked, reload, stop }
   } catch (error) {
     return stops.abandon(error)
   }
