@@ -62,6 +62,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'second-look-error-is-offline',
     rule: 'An error of the look means unknown, never offline.',
+    test: 'steps/second-look.test.js',
     edits: [
       edit(
         LOOK,
@@ -80,6 +81,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'second-look-from-a-replica',
     rule: 'The look is an authoritative read.',
+    test: 'steps/second-look.test.js',
     edits: [edit(LOOK, 'lookup(device, { authoritative: true })', 'lookup(device, { authoritative: false })')],
   },
   {
@@ -168,6 +170,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'settled-without-the-event',
     rule: 'What is settled has its final event.',
+    test: 'steps/settle.test.js',
     edits: [edit('core/steps/settle', `if (ends[index]?.status === 'fulfilled')`, 'if (ends[index])')],
   },
   {
@@ -178,6 +181,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'newest-deleted-first',
     rule: 'The newest record of a queue is never deleted while older ones remain.',
+    test: 'steps/parked-crash.test.js',
     edits: [edit('store/parked', '[...sequences].sort((a, b) => a - b)', '[...sequences].sort((a, b) => b - a)')],
   },
   {

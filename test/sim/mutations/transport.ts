@@ -22,6 +22,7 @@ export const transportMutations: Mutation[] = [
   {
     name: 'registered-after-written',
     rule: "A worker knows a socket as the device's before it writes the session.",
+    test: 'unit/transport/handshake-sim.test.js',
     edits: [
       edit(HANDSHAKE, '        registry.add(session);', ''),
       edit(
@@ -42,6 +43,7 @@ export const transportMutations: Mutation[] = [
   {
     name: 'read-before-the-session-write',
     rule: 'The read of PARKED comes after the session write is confirmed.',
+    test: 'unit/transport/handshake-sim.test.js',
     edits: [
       edit(
         HANDSHAKE,

@@ -1,0 +1,56 @@
+/** settle by itself: nothing is confirmed, or leaves the queue, before its final event is stored. */
+import t from 'tap'
+import type { SettleItem } from '../../protocol/envelope.js'
+import { CoreFigures } from '../../src/core/figures.js'
+import { SettleStep } from '../../src/core/steps/settle.js'
+import { FabricError } from '../../src/fabric/fabric.js'
+import { silentLogger } from '../../src/observe/log.js'
+import { EventLog } from '../../src/store/events.js'
+import { ParkedQueue } from '../../src/store/parked.js'
+import { SimFabric } from '../sim/fabric.js'
+import { deviceName } from '../support/core.js'
+import { overriding } from '../support/overriding.js'
+import { storedMessage } from '../support/transport.js'
+
+const DEVICE = deviceName(1)
+const SPLIT = 1
+
+t.test('of two records, the one whose event is refused stays, and is not confirmed', async (t) => {
+  const sim = new SimFabric({ store: { split: SPLIT } })
+  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const fabric = sim.fabricFor('core')
+  const queue = new ParkedQueue(fabric, SPLIT)
+  const items: SettleItem[] = []
+  for (const id of [1n, 2n]) {
+    const previous = items.at(-1)?.parkedSequence ?? 0
+    const record = { previous, depth: items.length + 1, queue: 1n, dropped: 0, victims: [], parkedAtMs: 1, older: [] }
+    const parkedSequence = await run(queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, id) }, previous))
+    items.push({ id, device: DEVICE, project: 'p', application: 'app', parkedSequence, atMs: 1 })
+  }
+  const events = new EventLog(fabric, SPLIT, 'test')
+  const refused = new Set([2n])
+  const refusing = overriding(events, {
+    final: (id, event) =>
+      refused.has(id) ? Promise.reject(new FabricError('unavailable', 'refused')) : events.final(id, event),
+  })
+  const figures = new CoreFigures()
+  const parts = { bus: fabric.bus, clock: fabric.clock, log: silentLogger, figures, inFlightMax: 10 }
+  const settle = new SettleStep({ ...parts, events: refusing, queue })
+
+  t.same(await run(settle.settle(items)), [items[0]?.parkedSequence])
+  const left = await run(queue.walk(DEVICE))
+  t.same(
+    left.map((entry) => entry.record.message.id),
+    [2n],
+  )
+  t.equal(await run(events.readFinal(2n)), null)
+
+  refused.clear()
+  t.same(
+    await run(settle.settle(items)),
+    items.map((item) => item.parkedSequence),
+    'it comes again',
+  )
+  t.same(await run(queue.walk(DEVICE)), [])
+  t.match(await run(events.readFinal(2n)), { kind: 'delivered' })
+})

@@ -1,0 +1,67 @@
+/**
+ * The order of a handshake (registered, written, read), seen by a router that does its worst in between: on virtual
+ * time, with a table that takes the session when the test says so.
+ */
+import t from 'tap'
+import { decodeControlReply, encodeControlRequest } from '../../../protocol/envelope.js'
+import { Bucket, controlSubject } from '../../../protocol/subjects.js'
+import { sleep } from '../../../src/clock.js'
+import type { Fabric, Table } from '../../../src/fabric/fabric.js'
+import { overriding } from '../../support/overriding.js'
+import { oneWorker } from './one-worker.js'
+
+const SLOW_MS = 500
+
+/** A fabric whose session table is written by `put`, given the true one. */
+function writing(put: (table: Table, ...write: Parameters<Table['put']>) => Promise<number>) {
+  return (fabric: Fabric): Fabric =>
+    overriding(fabric, {
+      table: (name) => {
+        const table = fabric.table(name)
+        return name === Bucket.SESSIONS ? overriding(table, { put: (...write) => put(table, ...write) }) : table
+      },
+    })
+}
+
+t.test('from the moment its session is stored, a device is here for whoever asks', async (t) => {
+  let stored = false
+  const over = writing(async (table, ...write) => {
+    const revision = await table.put(...write)
+    stored = true
+    // On its way back: a router sees the session already, and the worker does not know yet that it was written.
+    await sleep(stage.clock, SLOW_MS)
+    return revision
+  })
+  const stage = await oneWorker({ over })
+  const { clock, core, device, worker, connect, stop } = stage
+  const phone = connect()
+  for (let ms = 0; ms < 1_000 && !stored; ms++) await clock.run(1)
+  t.ok(stored)
+  const { instance, worker: name } = worker.owner
+  const request = encodeControlRequest({ kind: 'catch_up', device })
+  const answer = core.bus.request(controlSubject(instance, name), request, { timeoutMs: SLOW_MS / 2 })
+  t.equal(decodeControlReply(await clock.settle(answer)), 'here')
+  t.equal(phone.ofType('WELCOME'), 0, 'long before it is welcomed')
+  await clock.run(SLOW_MS)
+  t.equal(phone.ofType('WELCOME'), 1)
+  await stop()
+})
+
+t.test('what was parked before the session was stored comes with the handshake', async (t) => {
+  // A router parks, looks, and finds no session; then the session is stored. Nobody else tells this worker.
+  const over = writing(async (table, ...write) => {
+    await sleep(stage.clock, SLOW_MS)
+    await stage.park(41n)
+    return table.put(...write)
+  })
+  const stage = await oneWorker({ over })
+  const { clock, connect, stop } = stage
+  const phone = connect()
+  await clock.run(SLOW_MS + 100)
+  t.equal(phone.ofType('WELCOME'), 1)
+  t.same(
+    phone.frames.flatMap((frame) => (frame.type === 'NOTIFY' ? [frame.id] : [])),
+    [41n],
+  )
+  await stop()
+})

@@ -1,0 +1,82 @@
+/** One worker with one device, on virtual time: the stage of tests about what a single connection goes through. */
+import { Value } from 'typebox/value'
+import { decodeFrames } from '../../../protocol/decode.js'
+import { encodeFrame } from '../../../protocol/encode.js'
+import { SERVER_FRAME_BYTES_MAX } from '../../../protocol/frame.js'
+import type { Cursor, ServerFrame } from '../../../protocol/frame-types.js'
+import { mintDeviceToken } from '../../../src/device-token.js'
+import type { Fabric } from '../../../src/fabric/fabric.js'
+import { Keyring } from '../../../src/keyring.js'
+import { silentLogger } from '../../../src/observe/log.js'
+import { ParkedQueue } from '../../../src/store/parked.js'
+import { TransportSettings } from '../../../src/transport/settings.js'
+import { Worker } from '../../../src/transport/worker.js'
+import { SimFabric, type SimFabricOptions } from '../../sim/fabric.js'
+import { newDevice, storedMessage } from '../../support/transport.js'
+import { SimSockets } from './sim-sockets.js'
+
+const SPLIT = 4
+const ISSUER = 'sim'
+const keyring = Keyring.generate(0)
+
+export interface OneWorkerOptions extends SimFabricOptions {
+  settings?: Partial<TransportSettings>
+  /** What the worker sees of its fabric; as it is, by default. */
+  over?: (fabric: Fabric) => Fabric
+}
+
+export type OneWorker = Awaited<ReturnType<typeof oneWorker>>
+
+export async function oneWorker({ settings, over = (fabric) => fabric, ...options }: OneWorkerOptions = {}) {
+  const sim = new SimFabric({ seed: 1, ...options })
+  const { clock } = sim
+  const fabric = sim.fabricFor('worker')
+  const sockets = new SimSockets({ clock: fabric.clock })
+  const worker = new Worker({
+    ...{ fabric: over(fabric), sockets, clock: fabric.clock, split: SPLIT, issuer: ISSUER, worker: '0-1' },
+    settings: { ...(Value.Default(TransportSettings, {}) as TransportSettings), ...settings },
+    ...{
+      keys: keyring.transportKeys(),
+      connectionsMax: 100,
+      descriptors: () => null,
+      log: silentLogger,
+      lagMs: () => 0,
+    },
+  })
+  await clock.settle(worker.start())
+  const device = newDevice()
+  const core = sim.fabricFor('core')
+  const parked = new ParkedQueue(core, SPLIT)
+  return {
+    ...{ sim, clock, fabric, sockets, worker, device, core },
+    connect: (cursor: Cursor | null = null) => connect(sockets, device, clock.now(), cursor),
+    /** As the first of the device's queue. */
+    park: (id: bigint) => {
+      const message = { ...storedMessage(device, id), expiresAtMs: clock.now() + 1e6 }
+      const record = { previous: 0, depth: 1, queue: 1n, dropped: 0, victims: [], parkedAtMs: clock.now(), older: [] }
+      return parked.append(device, { ...record, message }, 0)
+    },
+    stop: async () => {
+      await clock.settle(worker.stop())
+      await fabric.close()
+    },
+  }
+}
+
+function connect(sockets: SimSockets, device: string, nowMs: number, cursor: Cursor | null) {
+  const end = sockets.connect()
+  if (!end) throw new Error('the worker takes no connection')
+  const frames: ServerFrame[] = []
+  const closes: number[] = []
+  end.onMessage = (bytes) => {
+    const decoded = decodeFrames(bytes, { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX })
+    frames.push(...(decoded.frames as ServerFrame[]))
+  }
+  end.onClosed = (code) => closes.push(code)
+  const request = { issuer: ISSUER, device, fleet: 'f', nowMs, lifetimeMs: 1e9 }
+  const { token } = mintDeviceToken(keyring.signingKey('deviceToken'), request)
+  const hello = { version: 1, credential: { kind: 'token', token }, connection: 1, client: null } as const
+  end.send(encodeFrame({ type: 'HELLO', ...hello, cursor, gap: null }))
+  const ofType = (type: ServerFrame['type']) => frames.filter((frame) => frame.type === type).length
+  return { end, frames, closes, ofType }
+}
