@@ -72,8 +72,8 @@ export class Session {
   /** Of the frames heard in `heardTick`. */
   private cost = 0
   private requests = 0
-  /** The outcome of a parked message found no room: its record stays, until it is read and acknowledged again. */
-  private isUnsettled = false
+  /** A settlement found no room, or had to give it up: its record stays, until it is read and acknowledged again. */
+  isUnsettled = false
   /** Tick in which an item was first answered WINDOW_FULL; 0: none since the last catch-up. */
   private refusedTick = 0
 

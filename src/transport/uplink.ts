@@ -3,7 +3,8 @@
  *
  * Outcomes are sent once, a batch for each router every few milliseconds: where one is lost, the router's own time-out parks. A
  * settlement is repeated until the core confirmed it, which it does after the record is deleted, oldest record first. Too
- * many, and new ones find no room: their records are read and delivered again later, and settled then.
+ * many, and new ones find no room, while those that only wait for something older give theirs up: it could be among the
+ * refused. Their records are read and delivered again later, and settled then.
  */
 import {
   addRxItem,
@@ -43,6 +44,8 @@ export interface UplinkOptions {
   settleRepeatMs: number
   timeoutMs: number
   onError: (what: string, error: unknown) => void
+  /** A settlement of this device was let go of: its queue has to be read again. */
+  onGivenUp: (device: string) => void
 }
 
 export class Uplink {
@@ -166,6 +169,7 @@ export class Uplink {
           confirmed++
         }
       }
+      if (this.settles.size >= this.options.settlesMax) this.giveUp(batch)
     } catch (error) {
       this.options.onError('settle', error)
     }
@@ -174,6 +178,15 @@ export class Uplink {
     if (confirmed > 0) this.forgetDue ??= this.clock.after(LATE_READ_MS, () => this.forgetConfirmed())
     // What is left of a batch waits for something older, or for the core: no sense in asking again at once.
     if (this.settles.size > 0) this.scheduleSettles(confirmed > 0 ? 0 : this.options.settleRepeatMs)
+  }
+
+  /** What the core answered and did not confirm waits for something older, which found no room while this was here. */
+  private giveUp(batch: ReadonlyMap<number, SettleItem>): void {
+    for (const item of batch.values()) {
+      if (!this.settles.delete(settleKey(item))) continue
+      this.forget(item)
+      this.options.onGivenUp(item.device)
+    }
   }
 
   /** By sequence, which the reply speaks of: of two items with the same one, the second goes another time. */

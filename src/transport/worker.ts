@@ -113,7 +113,12 @@ export class Worker implements SocketHandlers {
     const devices = new DeviceStore(fabric.table(Bucket.DEVICES))
     const tombstones = new Tombstones(sessions, owner, clock, settings, onError)
     const { settlesMax, settleRepeatMs, fabricTimeoutMs: timeoutMs } = settings
-    const uplink = new Uplink(bus, clock, figures, { ...owner, settlesMax, settleRepeatMs, timeoutMs, onError })
+    const onGivenUp = (device: string) => {
+      const session = registry.get(device)
+      if (session) session.isUnsettled = true
+    }
+    const limits = { settlesMax, settleRepeatMs, timeoutMs }
+    const uplink = new Uplink(bus, clock, figures, { ...owner, ...limits, onError, onGivenUp })
     const effects = new Effects(
       {
         window: settings.windowMax,

@@ -154,8 +154,10 @@ function uplink(settlesMax = 100) {
   const [worker, core] = [sim.fabricFor('worker'), sim.fabricFor('core')]
   const figures = new Figures()
   const settings = { instance: 'i', worker: 'w', settlesMax, settleRepeatMs: 1_000, timeoutMs: 2_000 }
-  const up = new Uplink(worker.bus, worker.clock, figures, { ...settings, onError: () => {} })
-  return { sim, core, figures, up }
+  const givenUp: string[] = []
+  const onGivenUp = (device: string) => void givenUp.push(device)
+  const up = new Uplink(worker.bus, worker.clock, figures, { ...settings, onError: () => {}, onGivenUp })
+  return { sim, core, figures, up, givenUp }
 }
 
 const item = (id: bigint, parkedSequence: number): SettleItem => ({
@@ -203,6 +205,34 @@ t.test('uplink: settlements are repeated until they are confirmed', async (t) =>
   t.notOk(up.isSettling(1n))
   up.stop()
 })
+
+t.test(
+  'uplink: full of what waits for something older, which is refused: it gives way (simulation, seed 1153)',
+  async (t) => {
+    const { sim, core, up, givenUp } = uplink(2)
+    const queue = [20, 21, 22]
+    core.bus.subscribe(SETTLE_SUBJECT, ({ body, reply }) => {
+      const settled: number[] = []
+      const asked = decodeSettleRequest(body).items.map(({ parkedSequence }) => parkedSequence)
+      for (const sequence of asked.sort()) if (queue[0] === sequence) settled.push(queue.shift() ?? 0)
+      core.bus.publish(reply, encodeSettleReply(settled))
+    })
+    await sim.clock.run(100)
+    t.same(
+      [21, 22, 20].map((sequence) => up.settle(item(BigInt(sequence), sequence))),
+      [true, true, false],
+    )
+    await sim.clock.run(3_000)
+    t.same(givenUp, ['d', 'd'], 'its queue is to be read again')
+    t.notOk(up.isSettling(21n), 'and what is read is to be delivered again')
+    for (const sequence of [20, 21, 22]) {
+      t.ok(up.settle(item(BigInt(sequence), sequence)))
+      await sim.clock.run(3_000)
+    }
+    t.same(queue, [])
+    up.stop()
+  },
+)
 
 t.test('uplink: nobody there, then too many', async (t) => {
   const { sim, core, figures, up } = uplink(3)
