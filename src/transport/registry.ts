@@ -21,6 +21,12 @@ export class Registry {
     session.slot = this.slots.push(session) - 1
   }
 
+  /** A settlement of the device was given up: whoever has it now reads its queue again. */
+  unsettled(device: string): void {
+    const session = this.byDevice.get(device)
+    if (session) session.isUnsettled = true
+  }
+
   /** False where another session took its place: a late close cannot evict a newer connection. */
   remove(session: Session): boolean {
     if (session.slot < 0) return false

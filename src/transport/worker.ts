@@ -113,12 +113,8 @@ export class Worker implements SocketHandlers {
     const devices = new DeviceStore(fabric.table(Bucket.DEVICES))
     const tombstones = new Tombstones(sessions, owner, clock, settings, onError)
     const { settlesMax, settleRepeatMs, fabricTimeoutMs: timeoutMs } = settings
-    const onGivenUp = (device: string) => {
-      const session = registry.get(device)
-      if (session) session.isUnsettled = true
-    }
-    const limits = { settlesMax, settleRepeatMs, timeoutMs }
-    const uplink = new Uplink(bus, clock, figures, { ...owner, ...limits, onError, onGivenUp })
+    const settling = { settlesMax, settleRepeatMs, timeoutMs, onGivenUp: (device: string) => registry.unsettled(device) }
+    const uplink = new Uplink(bus, clock, figures, { ...owner, ...settling, onError })
     const effects = new Effects(
       {
         window: settings.windowMax,
