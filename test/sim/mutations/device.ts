@@ -64,6 +64,7 @@ export const deviceMutations: Mutation[] = [
   {
     name: 'requests-put-the-ping-off',
     rule: 'A PING follows silence of either side.',
+    test: 'device/keepalive.test.js',
     edits: [edit('device/keepalive', 'Math.min(this.sentAtMs, this.heardAtMs)', 'this.sentAtMs')],
   },
 ]

@@ -73,6 +73,7 @@ export const groupMutations: Mutation[] = [
   {
     name: 'since-ignored',
     rule: "Topics newer than the cursor's version start at their own `since`.",
+    test: 'unit/transport/group-rules.test.js',
     edits: [edit(STARTS, 'cursor !== null && addedVersion <= cursor.subscriptions', 'cursor !== null')],
   },
   {
@@ -83,18 +84,14 @@ export const groupMutations: Mutation[] = [
   {
     name: 'topic-added-during-catch-up',
     rule: 'A topic added during catch-up restarts the completion check.',
+    test: 'unit/transport/group-rules.test.js',
     edits: [edit(GROUPS, 'if (!underWay.again) {', 'if (!underWay.again || underWay) {')],
   },
   {
     name: 'slow-subscriber-is-skipped',
     rule: 'A subscriber too slow to take a group message is closed, never skipped.',
-    edits: [
-      {
-        file: 'test/sim/link.js',
-        find: `        if (this.send(bytes) !== 'dropped')`,
-        replace: `        if (this.send(bytes) !== 'nothing')`,
-      },
-    ],
+    test: 'integration/transport/slow-subscriber.test.js',
+    edits: [edit('transport/listener', 'closeOnBackpressureLimit: 1', 'closeOnBackpressureLimit: 0')],
   },
   {
     name: 'places-kept-by-the-deaf',
@@ -119,6 +116,7 @@ export const groupMutations: Mutation[] = [
   {
     name: 'catch-up-from-a-replica',
     rule: 'What a lagging replica does not find is asked of the leader.',
+    test: 'unit/transport/group-rules.test.js',
     edits: [edit(LOG, 'next(subject, from, { authoritative: true })', 'next(subject, from)')],
   },
   {
@@ -135,6 +133,7 @@ export const groupMutations: Mutation[] = [
   {
     name: 'no-de-duplication-of-groups',
     rule: 'The device removes duplicates of groups by message id too.',
+    test: 'device/duplicates.test.js',
     edits: [edit('device/intake', '!target || this.state.knows(frame.id)', '!target')],
   },
 ]

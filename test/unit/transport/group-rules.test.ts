@@ -1,0 +1,90 @@
+/** Three rules of group messages (design 3.8), each by itself: one worker, one device, virtual time. */
+import t from 'tap'
+import { encodeNotifyGroupBody } from '../../../protocol/encode.js'
+import { encodeControlRequest } from '../../../protocol/envelope.js'
+import { Bucket, controlSubject } from '../../../protocol/subjects.js'
+import { BroadcastLog } from '../../../src/store/broadcast.js'
+import { DeviceStore, type Group } from '../../../src/store/devices.js'
+import { startsOf } from '../../../src/transport/groups/starts.js'
+import { type OneWorker, oneWorker } from './one-worker.js'
+
+/** Everything is read from the log, and little is kept for a device that does not read. */
+const settings = { groupCacheBytesMax: 1, catchUpBufferedBytesMax: 300 }
+
+/** The core's side of groups. */
+function groupsOf({ clock, core, device, worker }: OneWorker) {
+  const broadcast = new BroadcastLog(core)
+  const devices = new DeviceStore(core.table(Bucket.DEVICES))
+  return {
+    send: (name: string, id: bigint) => {
+      const content = { expiresAtSeconds: 4e9, priority: 'normal', collapseKey: '', title: '', message: '' } as const
+      const target = { kind: 'topic', name } as const
+      const body = encodeNotifyGroupBody({ ...content, id, target, project: 'p', data: new Uint8Array() })
+      const times = { acceptedAtMs: clock.now(), expiresAtMs: clock.now() + 1e9 }
+      return clock.settle(broadcast.append({ id, project: 'p', ...target, collapseKey: '', body, ...times }))
+    },
+    subscribe: async (topic: string) => {
+      const since = (await clock.settle(broadcast.log.state())).lastSequence
+      const update = devices.update(device, (record) => {
+        const version = record.version + 1
+        const added = { registration: 1, project: 'p', topic, since, addedVersion: version }
+        return { ...record, version, topics: [...record.topics, added] }
+      })
+      await clock.settle(update)
+      const { instance, worker: name } = worker.owner
+      core.bus.publish(controlSubject(instance, name), encodeControlRequest({ kind: 'refresh', device }))
+    },
+  }
+}
+
+type Phone = ReturnType<OneWorker['connect']>
+const groupIds = ({ frames }: Phone) => frames.flatMap((frame) => (frame.type === 'NOTIFY_GROUP' ? [frame.id] : []))
+const cursors = ({ frames }: Phone) => frames.flatMap((frame) => (frame.type === 'CAUGHT_UP' ? [frame.cursor] : []))
+
+t.test('a group that is newer than the cursor begins where it was subscribed, not at the cursor', async (t) => {
+  const group = (subject: string, since: number, addedVersion: number): Group => ({ subject, since, addedVersion })
+  const cursor = { incarnation: 1n, sequence: 50, subscriptions: 3 }
+  const { from, gap } = startsOf([group('old', 10, 3), group('new', 20, 4)], cursor, { incarnation: 1n, last: 90 })
+  t.same(from, new Map(Object.entries({ old: 50, new: 20 })), 'the cursor went on without the new one')
+  t.equal(gap, null)
+})
+
+t.test('a topic that is added during a catch-up belongs to what the device is told to be caught up with', async (t) => {
+  const stage = await oneWorker({ settings })
+  const { clock, connect, stop } = stage
+  const { send, subscribe } = groupsOf(stage)
+  await subscribe('a')
+  const backlog = Array.from({ length: 20 }, (_, n) => BigInt(n + 1))
+  for (const id of backlog) await send('a', id)
+  const phone = connect()
+  phone.end.pause()
+  await clock.run(1_000)
+  await subscribe('b')
+  await send('b', 100n)
+  await clock.run(1_000)
+  phone.end.resume()
+  await clock.run(1_000)
+  t.match(cursors(phone), [{ subscriptions: 2 }], 'told once, of both')
+  t.same(groupIds(phone), [...backlog, 100n])
+  await send('b', 101n)
+  await clock.run(1_000)
+  t.equal(groupIds(phone).at(-1), 101n, 'and it is live')
+  await stop()
+})
+
+t.test(
+  'what a lagging replica has not got yet is asked of the leader before a device is called caught up',
+  async (t) => {
+    const stage = await oneWorker({ settings, faults: { staleRead: 1, staleMs: [60_000, 60_000] } })
+    const { clock, connect, stop } = stage
+    const { send, subscribe } = groupsOf(stage)
+    await subscribe('a')
+    for (const id of [1n, 2n, 3n]) await send('a', id)
+    await clock.run(1_000)
+    const phone = connect()
+    await clock.run(1_000)
+    t.same(groupIds(phone), [1n, 2n, 3n])
+    t.match(cursors(phone), [{ sequence: 3 }])
+    await stop()
+  },
+)
