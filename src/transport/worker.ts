@@ -112,9 +112,9 @@ export class Worker implements SocketHandlers {
     const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
     const devices = new DeviceStore(fabric.table(Bucket.DEVICES))
     const tombstones = new Tombstones(sessions, owner, clock, settings, onError)
-    const { settlesMax, settleRepeatMs, fabricTimeoutMs: timeoutMs } = settings
-    const settling = { settlesMax, settleRepeatMs, timeoutMs, onGivenUp: (device: string) => registry.unsettled(device) }
-    const uplink = new Uplink(bus, clock, figures, { ...owner, ...settling, onError })
+    const onGivenUp = (device: string) => registry.unsettled(device)
+    const timeoutMs = settings.fabricTimeoutMs
+    const uplink = new Uplink(bus, clock, figures, { ...owner, ...settings, timeoutMs, onError, onGivenUp })
     const effects = new Effects(
       {
         window: settings.windowMax,
