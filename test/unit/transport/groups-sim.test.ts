@@ -64,7 +64,7 @@ class World {
     const fabric = this.sim.fabricFor(name)
     const delayMs = () => 1 + Math.floor(this.sim.random() * 30)
     const { backpressureBytesMax } = settings
-    const sockets = new SimSockets({ clock: fabric.clock, delayMs, backpressureBytesMax })
+    const sockets = new SimSockets({ clock: this.sim.clock, delayMs, backpressureBytesMax })
     const worker = new Worker({
       ...{ fabric, sockets, settings, clock: fabric.clock, split: 4, issuer: ISSUER, worker: name },
       ...{

@@ -31,7 +31,7 @@ export async function oneWorker({ settings, over = (fabric) => fabric, ...option
   const sim = new SimFabric({ seed: 1, ...options })
   const { clock } = sim
   const fabric = sim.fabricFor('worker')
-  const sockets = new SimSockets({ clock: fabric.clock })
+  const sockets = new SimSockets({ clock })
   const worker = new Worker({
     ...{ fabric: over(fabric), sockets, clock: fabric.clock, split: SPLIT, issuer: ISSUER, worker: '0-1' },
     settings: { ...(Value.Default(TransportSettings, {}) as TransportSettings), ...settings },

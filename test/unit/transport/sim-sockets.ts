@@ -2,11 +2,15 @@
  * The Sockets port in memory on a virtual clock: what a device and a worker send travels with a delay, in order; a
  * connection can be cut on one side only (half-open), stop reading, or end. One instance is one worker's port.
  */
-import type { Clock } from '../../../src/clock.js'
 import type { SendResult, Socket, SocketHandlers, Sockets } from '../../../src/transport/socket.js'
+import type { VirtualClock } from '../../sim/clock.js'
 
 export interface SimSocketsOptions {
-  clock: Clock
+  /**
+   * The network's, and not a process' own, which stops with it: a close that was sent arrives, though its worker died
+   * meanwhile.
+   */
+  clock: VirtualClock
   /** Time of one way; drawn for each message. */
   delayMs?: () => number
   backpressureBytesMax?: number
@@ -129,6 +133,14 @@ class SimSocket implements Socket {
     this.world.handlers.closed(this, code)
   }
 
+  /** Its process died: the kernel says so to the device, and what was under way in either direction is lost. */
+  workerDied(): void {
+    if (!this.isOpen) return
+    this.isOpen = false
+    if (!this.hasVanished) this.device.onClosed(1006)
+    this.hasVanished = true
+  }
+
   /** In order: nothing arrives before what was sent earlier in the same direction. */
   private travel(way: 'up' | 'down', arrive: () => void): void {
     const { clock, delayMs } = this.world.options
@@ -168,8 +180,7 @@ export class SimSockets implements Sockets {
   /** The process is gone: every device sees its connection end, and nothing of the worker runs any more. */
   crash(): void {
     this.handlers = null
-    for (const socket of [...this.open]) socket.device.onClosed(1006)
-    for (const socket of [...this.open]) socket.vanish()
+    for (const socket of this.open) socket.workerDied()
     this.open.clear()
   }
 

@@ -1,0 +1,54 @@
+/** The simulated sockets, where a simulation that trusts them would find losses that no worker made. */
+import t from 'tap'
+import type { Socket, SocketHandlers } from '../../../src/transport/socket.js'
+import { SimFabric } from '../../sim/fabric.js'
+import { SimSockets } from './sim-sockets.js'
+
+const DELAY_MS = 10
+
+function stage() {
+  const { clock } = new SimFabric({ seed: 1 })
+  const sockets = new SimSockets({ clock, delayMs: () => DELAY_MS })
+  const opened: Socket[] = []
+  const received: number[] = []
+  const handlers: SocketHandlers = {
+    admit: () => null,
+    distrusted: () => undefined,
+    opened: (socket) => opened.push(socket),
+    message: (_, bytes) => received.push(bytes.length),
+    drained: () => undefined,
+    closed: () => undefined,
+  }
+  void sockets.listen(handlers)
+  const connect = () => {
+    const end = sockets.connect()
+    const socket = opened.at(-1)
+    if (!end || !socket) throw new Error('refused')
+    const closes: number[] = []
+    end.onClosed = (code) => closes.push(code)
+    return { end, socket, closes }
+  }
+  return { clock, sockets, received, connect }
+}
+
+t.test('a close that a worker sent arrives, though the worker dies meanwhile', async (t) => {
+  const { clock, sockets, connect } = stage()
+  const { socket, closes } = connect()
+  socket.end(4041, 'unavailable')
+  sockets.crash()
+  await clock.run(DELAY_MS)
+  t.same(closes, [4041])
+})
+
+t.test('a dead worker reads nothing, sends nothing, and its devices are told at once, each once', async (t) => {
+  const { clock, sockets, received, connect } = stage()
+  const { end, socket, closes } = connect()
+  end.send(new Uint8Array(3))
+  sockets.crash()
+  t.same(closes, [1006])
+  t.equal(socket.send(new Uint8Array(1)), 'dropped')
+  socket.end(1001, 'going away')
+  await clock.run(DELAY_MS)
+  t.same(received, [])
+  t.same(closes, [1006])
+})
