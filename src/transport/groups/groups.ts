@@ -161,6 +161,8 @@ export class Groups {
     } finally {
       this.underWay.delete(session)
     }
+    // Told so after the last look, or during one that found nothing new, and may have seen what was before the change.
+    if (underWay.again) this.refresh(session)
   }
 
   private async followChanges(session: Session, underWay: UnderWay): Promise<void> {

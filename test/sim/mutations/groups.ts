@@ -88,6 +88,18 @@ export const groupMutations: Mutation[] = [
     edits: [edit(GROUPS, 'if (!underWay.again) {', 'if (!underWay.again || underWay) {')],
   },
   {
+    name: 'notice-before-welcome-is-lost',
+    rule: 'A notice of a change that comes during a handshake is done after WELCOME.',
+    test: 'unit/transport/groups-refresh.test.js',
+    edits: [edit(GROUPS, 'if (this.early.delete(session))', 'if (this.early.delete(session) && !session)')],
+  },
+  {
+    name: 'notice-during-a-look-is-lost',
+    rule: 'A notice of a change that comes during the look for an earlier one makes the worker look again.',
+    test: 'unit/transport/groups-refresh.test.js',
+    edits: [edit(GROUPS, '        if (underWay.again)\n            this.refresh(session);', '')],
+  },
+  {
     name: 'slow-subscriber-is-skipped',
     rule: 'A subscriber too slow to take a group message is closed, never skipped.',
     test: 'integration/transport/slow-subscriber.test.js',

@@ -1,45 +1,12 @@
 /** Three rules of group messages (design 3.8), each by itself: one worker, one device, virtual time. */
 import t from 'tap'
-import { encodeNotifyGroupBody } from '../../../protocol/encode.js'
-import { encodeControlRequest } from '../../../protocol/envelope.js'
-import { Bucket, controlSubject } from '../../../protocol/subjects.js'
-import { BroadcastLog } from '../../../src/store/broadcast.js'
-import { DeviceStore, type Group } from '../../../src/store/devices.js'
+import type { Group } from '../../../src/store/devices.js'
 import { startsOf } from '../../../src/transport/groups/starts.js'
-import { type OneWorker, oneWorker } from './one-worker.js'
+import { oneWorker } from './one-worker.js'
+import { cursors, groupIds, groupsOf } from './one-worker-groups.js'
 
 /** Everything is read from the log, and little is kept for a device that does not read. */
 const settings = { groupCacheBytesMax: 1, catchUpBufferedBytesMax: 300 }
-
-/** The core's side of groups. */
-function groupsOf({ clock, core, device, worker }: OneWorker) {
-  const broadcast = new BroadcastLog(core)
-  const devices = new DeviceStore(core.table(Bucket.DEVICES))
-  return {
-    send: (name: string, id: bigint) => {
-      const content = { expiresAtSeconds: 4e9, priority: 'normal', collapseKey: '', title: '', message: '' } as const
-      const target = { kind: 'topic', name } as const
-      const body = encodeNotifyGroupBody({ ...content, id, target, project: 'p', data: new Uint8Array() })
-      const times = { acceptedAtMs: clock.now(), expiresAtMs: clock.now() + 1e9 }
-      return clock.settle(broadcast.append({ id, project: 'p', ...target, collapseKey: '', body, ...times }))
-    },
-    subscribe: async (topic: string) => {
-      const since = (await clock.settle(broadcast.log.state())).lastSequence
-      const update = devices.update(device, (record) => {
-        const version = record.version + 1
-        const added = { registration: 1, project: 'p', topic, since, addedVersion: version }
-        return { ...record, version, topics: [...record.topics, added] }
-      })
-      await clock.settle(update)
-      const { instance, worker: name } = worker.owner
-      core.bus.publish(controlSubject(instance, name), encodeControlRequest({ kind: 'refresh', device }))
-    },
-  }
-}
-
-type Phone = ReturnType<OneWorker['connect']>
-const groupIds = ({ frames }: Phone) => frames.flatMap((frame) => (frame.type === 'NOTIFY_GROUP' ? [frame.id] : []))
-const cursors = ({ frames }: Phone) => frames.flatMap((frame) => (frame.type === 'CAUGHT_UP' ? [frame.cursor] : []))
 
 t.test('a group that is newer than the cursor begins where it was subscribed, not at the cursor', async (t) => {
   const group = (subject: string, since: number, addedVersion: number): Group => ({ subject, since, addedVersion })

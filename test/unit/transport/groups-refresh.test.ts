@@ -1,0 +1,85 @@
+/** A change of a device's groups that its worker hears of while an older state of them is on its way. */
+import t from 'tap'
+import { Bucket } from '../../../protocol/subjects.js'
+import type { Fabric, Table } from '../../../src/fabric/fabric.js'
+import { overriding } from '../../support/overriding.js'
+import { oneWorker } from './one-worker.js'
+import { cursors, groupIds, groupsOf } from './one-worker-groups.js'
+
+/** Reads of DEVICES see what was there when they were asked, and answer when they are let go. */
+class LateAnswers {
+  isHolding = false
+  private readonly held: (() => void)[] = []
+
+  over(fabric: Fabric): Fabric {
+    return overriding(fabric, {
+      table: (name) => (name === Bucket.DEVICES ? this.late(fabric.table(name)) : fabric.table(name)),
+    })
+  }
+
+  get waiting(): number {
+    return this.held.length
+  }
+
+  letGo(): void {
+    this.isHolding = false
+    for (const answer of this.held.splice(0)) answer()
+  }
+
+  private late(table: Table): Table {
+    return overriding(table, {
+      get: async (key, options) => {
+        const entry = await table.get(key, options)
+        if (this.isHolding) await new Promise<void>((resolve) => this.held.push(resolve))
+        return entry
+      },
+    })
+  }
+}
+
+async function lateStage() {
+  const answers = new LateAnswers()
+  // The audit would find the change as well, and is not what is tested.
+  const stage = await oneWorker({ settings: { auditMs: 86_400_000 }, over: (fabric) => answers.over(fabric) })
+  return { answers, ...stage, ...groupsOf(stage) }
+}
+
+t.test('a notice during a handshake is done after WELCOME: what the handshake read is older', async (t) => {
+  const { answers, clock, connect, send, subscribe, stop } = await lateStage()
+  answers.isHolding = true
+  const phone = connect()
+  await clock.run(100)
+  t.equal(answers.waiting, 1, 'the handshake has read')
+  await subscribe('a')
+  await clock.run(100)
+  t.same(phone.frames, [], 'and is not over')
+  answers.letGo()
+  await clock.run(100)
+  t.match(phone.frames[0], { type: 'WELCOME', subscriptions: 0 })
+  t.match(cursors(phone).at(-1), { subscriptions: 1 })
+  await send('a', 1n)
+  await clock.run(100)
+  t.same(groupIds(phone), [1n])
+  await stop()
+})
+
+t.test('a notice during the look that an earlier one asked for makes it look again', async (t) => {
+  const { answers, clock, connect, notice, send, subscribe, stop } = await lateStage()
+  const phone = connect()
+  await clock.run(100)
+  t.match(cursors(phone), [{ subscriptions: 0 }])
+  answers.isHolding = true
+  // As from an audit: nothing has changed yet.
+  notice()
+  await clock.run(100)
+  t.equal(answers.waiting, 1)
+  await subscribe('a')
+  await clock.run(100)
+  answers.letGo()
+  await clock.run(100)
+  t.match(cursors(phone), [{ subscriptions: 0 }, { subscriptions: 1 }])
+  await send('a', 1n)
+  await clock.run(100)
+  t.same(groupIds(phone), [1n])
+  await stop()
+})

@@ -1,0 +1,44 @@
+/** The core's side of the groups of the device of oneWorker(), and what the device was sent of them. */
+import { encodeNotifyGroupBody } from '../../../protocol/encode.js'
+import { encodeControlRequest } from '../../../protocol/envelope.js'
+import { Bucket, controlSubject } from '../../../protocol/subjects.js'
+import { BroadcastLog } from '../../../src/store/broadcast.js'
+import { DeviceStore } from '../../../src/store/devices.js'
+import type { OneWorker } from './one-worker.js'
+
+export function groupsOf({ clock, core, device, worker }: OneWorker) {
+  const broadcast = new BroadcastLog(core)
+  const devices = new DeviceStore(core.table(Bucket.DEVICES))
+  const notice = () => {
+    const { instance, worker: name } = worker.owner
+    core.bus.publish(controlSubject(instance, name), encodeControlRequest({ kind: 'refresh', device }))
+  }
+  return {
+    /** The device's groups changed, or may have. */
+    notice,
+    send: (name: string, id: bigint) => {
+      const content = { expiresAtSeconds: 4e9, priority: 'normal', collapseKey: '', title: '', message: '' } as const
+      const target = { kind: 'topic', name } as const
+      const body = encodeNotifyGroupBody({ ...content, id, target, project: 'p', data: new Uint8Array() })
+      const times = { acceptedAtMs: clock.now(), expiresAtMs: clock.now() + 1e9 }
+      return clock.settle(broadcast.append({ id, project: 'p', ...target, collapseKey: '', body, ...times }))
+    },
+    /** With its notice. */
+    subscribe: async (topic: string) => {
+      const since = (await clock.settle(broadcast.log.state())).lastSequence
+      const update = devices.update(device, (record) => {
+        const version = record.version + 1
+        const added = { registration: 1, project: 'p', topic, since, addedVersion: version }
+        return { ...record, version, topics: [...record.topics, added] }
+      })
+      await clock.settle(update)
+      notice()
+    },
+  }
+}
+
+export type Phone = ReturnType<OneWorker['connect']>
+export const groupIds = ({ frames }: Phone) =>
+  frames.flatMap((frame) => (frame.type === 'NOTIFY_GROUP' ? [frame.id] : []))
+export const cursors = ({ frames }: Phone) =>
+  frames.flatMap((frame) => (frame.type === 'CAUGHT_UP' ? [frame.cursor] : []))
