@@ -113,7 +113,11 @@ export async function baselineSide(bench: Bench, kind: BaselineKind, options: Si
     serverPids: [server.pid],
     behindPids: [nats.pid],
     feed: () => BareFeed.open(bench, nats.url),
-    broadcast: async (sequence, micros) => publisher.publish(BROADCAST_SUBJECT, groupFrame(sequence, micros)),
+    // One at a time, as ours: all in one packet would be one write to each device instead of two or three.
+    broadcast: async (sequence, micros) => {
+      publisher.publish(BROADCAST_SUBJECT, groupFrame(sequence, micros))
+      await publisher.flush()
+    },
     behave: (what) => devices.behave({ acknowledge: what === 'unicast' }),
   }
 }

@@ -14,19 +14,28 @@ export interface BaselineServer {
 
 export type BaselineKind = 'uws' | 'ws'
 
+export interface BaselineProcess {
+  nodeOptions?: readonly string[]
+  /** Variables beyond our own. */
+  environment?: Readonly<Record<string, string>>
+}
+
 export async function startBaseline(
   bench: Bench,
   kind: BaselineKind,
   options: Omit<Listen, 'port'>,
+  { nodeOptions, environment }: BaselineProcess = {},
 ): Promise<BaselineServer> {
-  const child = Child.start<BaselineMethods>(`${kind} server`, new URL(`./${kind}-child.js`, import.meta.url))
+  const file = new URL(`./${kind}-child.js`, import.meta.url)
+  const child = Child.start<BaselineMethods>(`${kind} server`, file, nodeOptions, environment)
   bench.defer(() => child.stop())
   const port = await freePort()
   await child.call('listen', { port, ...options })
   return { pid: child.pid, port, forget: async () => child.call('forget', undefined as never) }
 }
 
-export const startBare = (bench: Bench, options: Omit<Listen, 'port'>) => startBaseline(bench, 'uws', options)
+export const startBare = (bench: Bench, options: Omit<Listen, 'port'>, started?: BaselineProcess) =>
+  startBaseline(bench, 'uws', options, started)
 
 /** Devices for it. They keep alive with WebSocket pings as often as ours with frames. */
 export async function bareDevices(

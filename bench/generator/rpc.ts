@@ -37,10 +37,17 @@ export class Child<M extends Methods> {
     child.once('error', (error) => this.#gone(`did not start: ${error.message}`))
   }
 
-  static start<M extends Methods>(name: string, file: URL, nodeOptions: string[] = []): Child<M> {
+  /** `environment`: beyond our own. */
+  static start<M extends Methods>(
+    name: string,
+    file: URL,
+    nodeOptions: readonly string[] = [],
+    environment: Readonly<Record<string, string>> = {},
+  ): Child<M> {
     const child = fork(file, {
       serialization: 'advanced',
-      execArgv: nodeOptions,
+      execArgv: [...nodeOptions],
+      env: { ...process.env, ...environment },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     return new Child<M>(name, child)

@@ -1,11 +1,13 @@
 /** What one connected and silent device costs: memory of the server and of the kernel, and CPU of keepalive. */
+import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
+import { v8Flags } from '../../src/cli/v8-flags.js'
 import { bareDevices, startBare } from '../baselines/bare.js'
 import { type Generators, pause } from '../generator/generators.js'
 import { kernelBytesEach, kernelMemory } from '../measure/kernel.js'
+import { type MemoryLook, MemoryLooks } from '../measure/memory-look.js'
 import { cpuMicrosOf, memorySum } from '../measure/processes.js'
-import { settledBytes } from '../measure/settled.js'
-import { type Point, significant, slope } from '../measure/stats.js'
+import { significant, slope } from '../measure/stats.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { devicesOf, startTransport } from '../system/transport-only.js'
 import { BARE_CONNECTIONS_MAX, connections, generators, workers } from './options.js'
@@ -21,9 +23,9 @@ const Options = Type.Object({
   }),
   steps: Type.Integer({
     default: 5,
-    minimum: 2,
+    minimum: 3,
     maximum: 20,
-    description: 'of the ramp; memory is looked at after each',
+    description: 'of the ramp after its first 30%; memory is looked at before the first and after each',
   }),
   workers,
   generators,
@@ -34,10 +36,13 @@ const Result = Type.Object({
   connections: Type.Integer(),
   rampSeconds: Type.Number(),
   connectsPerSecond: Type.Number(),
-  /** Least squares over the steps: the process's own size falls out. */
+  /** Least squares over the steps: the process's own size falls out. Resident, without garbage and V8's empty pages. */
   serverRssBytesPerConnection: Type.Number(),
   bareRssBytesPerConnection: Type.Number(),
-  /** Null: so few connections that the bare side did not grow by anything that can be measured. */
+  /** Of that, living objects of JavaScript. */
+  serverHeapBytesPerConnection: Type.Number(),
+  bareHeapBytesPerConnection: Type.Number(),
+  /** Null: too few connections to see the bare side grow. */
   ratioToBare: Type.Union([Type.Number(), Type.Null()]),
   /** One end of a connection; both ends are on this machine. */
   kernelBytesPerConnection: Type.Number(),
@@ -61,14 +66,19 @@ export const idle = defineScenario({
 
 async function run(bench: Bench, options: Options): Promise<Result> {
   const keepaliveMs = options.keepaliveSeconds * 1000
-  const rig = await startTransport(bench, { ...options, settings: { transport: { keepaliveMs } } })
+  const looks = new MemoryLooks(join(bench.folder, 'memory'))
+  const rig = await startTransport(bench, {
+    ...options,
+    settings: { transport: { keepaliveMs } },
+    environment: { ...looks.environment, NODE_OPTIONS: looks.nodeOptions.join(' ') },
+  })
   const devices = await devicesOf(bench, rig, { connections: options.connections, processes: options.generators })
   await devices.prepare()
   const { system } = rig
   const workerPids = system.pids('worker')
   const before = kernelMemory()
   const generatorBefore = memorySum(devices.pids).pssBytes
-  const ramp = await rampInSteps(devices, options.connections, options.steps, workerPids, 'borealis')
+  const ramp = await rampInSteps(bench, looks, { ...options, devices, pids: workerPids, label: 'borealis' })
   const kernel = kernelBytesEach(before, kernelMemory(), options.connections) / SOCKETS_PER_CONNECTION
   const generatorEach = (memorySum(devices.pids).pssBytes - generatorBefore) / options.connections
 
@@ -88,16 +98,21 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const { rssBytes } = memorySum(servers)
   await devices.stop()
 
-  const server = await startBare(bench, { natsUrl: null, topic: false })
+  // As a worker is started.
+  const started = { nodeOptions: [...v8Flags('worker'), ...looks.nodeOptions], environment: looks.environment }
+  const server = await startBare(bench, { natsUrl: null, topic: false }, started)
   const bareCount = Math.min(options.connections, BARE_CONNECTIONS_MAX)
   const bare = await bareDevices(bench, server, { connections: bareCount, processes: options.generators, keepaliveMs })
-  const bareRamp = await rampInSteps(bare, bareCount, options.steps, [server.pid], 'bare')
+  const bareOptions = { ...options, connections: bareCount, devices: bare, pids: [server.pid], label: 'bare' }
+  const bareRamp = await rampInSteps(bench, looks, bareOptions)
   return {
     connections: totals.ready,
     rampSeconds: significant(ramp.seconds),
     connectsPerSecond: Math.round(options.connections / ramp.seconds),
     serverRssBytesPerConnection: Math.round(ramp.bytesEach),
     bareRssBytesPerConnection: Math.round(bareRamp.bytesEach),
+    serverHeapBytesPerConnection: Math.round(ramp.heapBytesEach),
+    bareHeapBytesPerConnection: Math.round(bareRamp.heapBytesEach),
     ratioToBare: bareRamp.bytesEach > 0 ? significant(ramp.bytesEach / bareRamp.bytesEach, 3) : null,
     kernelBytesPerConnection: Math.round(kernel),
     generatorRssBytesPerConnection: Math.round(generatorEach),
@@ -110,26 +125,52 @@ async function run(bench: Bench, options: Options): Promise<Result> {
 }
 
 const SOCKETS_PER_CONNECTION = 2
+/**
+ * The first connections fill what grows once and not with each: tables, pools, pages of the allocator that the start of
+ * the process left free. They stay, and the slope begins after them.
+ */
+const FIRST_SHARE = 0.3
+
 interface Stepped {
   seconds: number
   bytesEach: number
+  heapBytesEach: number
+}
+
+interface StepsOptions {
+  devices: Generators
+  connections: number
+  steps: number
+  pids: readonly number[]
+  label: string
 }
 
 /** The time is that of the ramps alone. */
 async function rampInSteps(
-  devices: Generators,
-  connections: number,
-  steps: number,
-  pids: readonly number[],
-  label: string,
+  bench: Bench,
+  looks: MemoryLooks,
+  { devices, connections, steps, pids, label }: StepsOptions,
 ): Promise<Stepped> {
-  const points: Point[] = []
+  const points: (MemoryLook & { x: number })[] = []
+  const first = Math.floor(connections * FIRST_SHARE)
   let seconds = 0
-  for (let step = 1; step <= steps; step++) {
-    const x = Math.floor((connections * step) / steps)
-    const ramp = await devices.ramp({ count: x - Math.floor((connections * (step - 1)) / steps), label })
+  let connected = 0
+  for (let step = 0; step <= steps; step++) {
+    const x = first + Math.floor(((connections - first) * step) / steps)
+    const ramp = await devices.ramp({ count: x - connected, label })
+    connected = x
     seconds += ramp.seconds
-    points.push({ x, y: await settledBytes(() => memorySum(pids).rssBytes) })
+    const look = await looks.look(pids)
+    const mb = (bytes: number) => (bytes / 1e6).toFixed(2)
+    bench.progress.say(
+      `${label}, ${x} connected: ${mb(look.rssBytes)} MB resident, ${mb(look.neededBytes)} without empty pages of V8, ${mb(look.heapBytes)} of objects`,
+    )
+    points.push({ x, ...look })
   }
-  return { seconds, bytesEach: slope(points) }
+  const each = (bytes: (look: MemoryLook) => number) => slope(points.map((point) => ({ x: point.x, y: bytes(point) })))
+  return {
+    seconds,
+    bytesEach: each(({ neededBytes }) => neededBytes),
+    heapBytesEach: each(({ heapBytes }) => heapBytes),
+  }
 }

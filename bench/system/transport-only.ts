@@ -14,6 +14,8 @@ export interface TransportOptions {
   settings?: Overrides
   /** Folder for a profile of each worker; empty: none. */
   profile?: string
+  /** More variables for the transport and its workers. */
+  environment?: Readonly<Record<string, string>>
 }
 
 export interface TransportRig {
@@ -33,7 +35,7 @@ export async function startTransport(bench: Bench, options: TransportOptions): P
   const system = await LocalSystem.start({
     folder: systemFolder(bench.folder),
     parts: ['transport'],
-    environment: profileEnvironment(options.profile),
+    environment: { ...profileEnvironment(options.profile), ...options.environment },
     settings: mergeOverrides(
       // What is measured is the cost of handshakes, not their limit.
       {

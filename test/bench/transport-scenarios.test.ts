@@ -5,7 +5,7 @@ import { smoke } from './support/smoke.js'
 t.setTimeout(240_000)
 
 t.test('idle', async (t) => {
-  const result = await smoke(t, 'idle', { connections: 60, seconds: 1, steps: 2, keepaliveSeconds: 5 })
+  const result = await smoke(t, 'idle', { connections: 60, seconds: 1, steps: 3, keepaliveSeconds: 5 })
   t.match(result, { connections: 60, unexpectedDisconnects: 0 })
 })
 

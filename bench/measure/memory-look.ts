@@ -1,0 +1,92 @@
+/**
+ * What a server's memory is made of, with its garbage collected.
+ *
+ * Resident memory alone does not tell what 10,000 connections cost: V8 takes and gives back whole megabytes of empty pages
+ * (16 MB of a young generation above all) at moments of its own, which is a kilobyte a connection to either side.
+ * `neededBytes` counts what is resident without what V8 holds empty.
+ */
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { BenchError } from '../scenario.js'
+import { memoryOf } from './processes.js'
+
+/** Variable with the folder for the answers. */
+export const MEMORY_FOLDER = 'BOREALIS_CHILD_MEMORY'
+/** Full collections before each look. */
+export const COLLECTIONS = 2
+
+/** Of V8, after a collection. */
+export interface HeapLook {
+  /** Objects. */
+  usedBytes: number
+  /** Pages, full or not. */
+  residentBytes: number
+}
+
+export interface MemoryLook {
+  rssBytes: number
+  /** Of JavaScript, living objects alone. */
+  heapBytes: number
+  /** Resident, without V8's empty pages. */
+  neededBytes: number
+}
+
+/** What was under way (answers of the store, the last frames) ends; then pages go back to the system. */
+const SETTLE_MS = 800
+const ANSWER_MS_MAX = 20_000
+const POLL_MS = 20
+
+export class MemoryLooks {
+  constructor(private readonly folder: string) {
+    mkdirSync(folder, { recursive: true })
+  }
+
+  /** For the process that is looked at, on top of other flags. */
+  get nodeOptions(): readonly string[] {
+    return [`--import=${new URL('./memory-preload.js', import.meta.url).href}`]
+  }
+
+  get environment(): Readonly<Record<string, string>> {
+    return { [MEMORY_FOLDER]: this.folder }
+  }
+
+  /** Of all these processes together. */
+  async look(pids: readonly number[]): Promise<MemoryLook> {
+    await sleep(SETTLE_MS)
+    // The first collection makes pages empty, and they go back some time after: what counts is the second.
+    await Promise.all(pids.map((pid) => this.#collected(pid)))
+    await sleep(SETTLE_MS)
+    const heaps = await Promise.all(pids.map((pid) => this.#collected(pid)))
+    const sum = { rssBytes: 0, heapBytes: 0, neededBytes: 0 }
+    for (const [i, { usedBytes, residentBytes }] of heaps.entries()) {
+      const { rssBytes } = memoryOf(pids[i] as number)
+      sum.rssBytes += rssBytes
+      sum.heapBytes += usedBytes
+      sum.neededBytes += rssBytes - residentBytes + usedBytes
+    }
+    return sum
+  }
+
+  async #collected(pid: number): Promise<HeapLook> {
+    const file = join(this.folder, `${pid}.json`)
+    rmSync(file, { force: true })
+    process.kill(pid, 'SIGUSR2')
+    const deadline = performance.now() + ANSWER_MS_MAX
+    for (;;) {
+      await sleep(POLL_MS)
+      const look = readIfThere(file)
+      if (look) return look
+      if (performance.now() > deadline) throw new BenchError(`process ${pid} does not tell its memory`)
+    }
+  }
+}
+
+function readIfThere(file: string): HeapLook | null {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as HeapLook
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  }
+}
