@@ -1,12 +1,12 @@
 /** A service with its devices, as the operations of hold see it. */
 import type { Generators, Range } from '../generator/generators.js'
+import { pickDevice } from '../pick.js'
 import type { Progress } from '../progress.js'
 import { Pusher } from '../pusher.js'
 import type { Instance } from '../system/instance.js'
 import type { LocalSystem } from '../system/local-system.js'
 import type { WholeRig } from '../system/whole.js'
 import type { Pids } from './footprint.js'
-import { pickDevice } from './pick.js'
 
 const DELIVERY_MS_MAX = 90_000
 

@@ -13,12 +13,12 @@ import { BARE_CONNECTIONS_MAX, connections, generators, rounds, workers } from '
 const Options = Type.Object({
   connections: Type.Integer({ ...connections(), maximum: BARE_CONNECTIONS_MAX }),
   seconds: Type.Integer({
-    default: 4,
+    default: 2,
     minimum: 1,
     maximum: 600,
     description: 'of unicast to each peer, all rounds together',
   }),
-  messages: Type.Integer({ default: 10, minimum: 1, maximum: 1_000, description: 'broadcasts of each round' }),
+  messages: Type.Integer({ default: 5, minimum: 1, maximum: 1_000, description: 'broadcasts of each round' }),
   rounds: rounds(2),
   window: Type.Integer({ default: 2_000, minimum: 1, maximum: 65_536, description: 'unicast messages under way' }),
   only: Type.String({ default: '', description: 'names of peers, separated by commas; empty: all' }),

@@ -1,9 +1,11 @@
 /** Does a delivery cost more where there are more sessions? The same rate of messages at each size, in one run. */
 import Type, { type Static } from 'typebox'
-import { pause } from '../generator/generators.js'
+import type { Feed } from '../drive.js'
+import { pause, type Range } from '../generator/generators.js'
 import { LatencyMs, latencyMs } from '../measure/latency.js'
 import { cpuMicrosOf } from '../measure/processes.js'
 import { median, significant } from '../measure/stats.js'
+import { nthDevice } from '../pick.js'
 import { type UnicastRound, unicastRound } from '../rounds.js'
 import { BenchRouter } from '../router.js'
 import { type Bench, BenchError, defineScenario } from '../scenario.js'
@@ -123,8 +125,9 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   }
   const found: Size[] = []
   const locations: Location[] = []
+  const ranges: Range[] = []
   for (const size of sizes) {
-    found.push(await measure(bench, rig, side, { size, locations, first: found[0] ?? null, options }))
+    found.push(await measure(bench, rig, side, { size, locations, ranges, first: found[0] ?? null, options }))
   }
   const totals = await devices.report()
   return {
@@ -142,6 +145,8 @@ interface Step {
   size: number
   /** Grows with the sizes. */
   locations: Location[]
+  /** Who had come at the size before. */
+  ranges: Range[]
   first: Size | null
   options: Options
 }
@@ -152,10 +157,17 @@ async function measure(bench: Bench, rig: TransportRig, side: Side, step: Step):
   const before = side.connections
   const ramp = await devices.ramp({ count: size - before, label: `to ${size}` })
   side.connections = size
-  const router = new BenchRouter(rig.fabric, rig.run, await locate(rig.fabric, rig, size, before, step.locations))
+  const ranges = await devices.ranges()
+  for (const [i, { first, count }] of ranges.entries()) {
+    const known = step.ranges[i]?.count ?? 0
+    await locate(rig.fabric, rig, first + count, first + known, step.locations)
+  }
+  step.ranges.splice(0, Number.POSITIVE_INFINITY, ...ranges)
+  const router = new BenchRouter(rig.fabric, rig.run, step.locations)
+  const feed = toThoseWhoCame(router, ranges)
   const round = { rate: options.rate, window: 0 }
   // Code that was never run would be charged to the first size.
-  await unicastRound(side, router, { ...round, seconds: WARM_UP_SECONDS })
+  await unicastRound(side, feed, { ...round, seconds: WARM_UP_SECONDS })
   const idleCores = await idle(bench, side, options.idleSeconds)
   await devices.newRound()
   const usedBefore = side.sequences.used
@@ -163,7 +175,7 @@ async function measure(bench: Bench, rig: TransportRig, side: Side, step: Step):
   const rounds: UnicastRound[] = []
   for (let i = 0; i < options.rounds; i++) {
     bench.progress.bar(`rounds at ${size}`, i, options.rounds)
-    rounds.push(await unicastRound(side, router, { ...round, seconds: options.seconds / options.rounds }))
+    rounds.push(await unicastRound(side, feed, { ...round, seconds: options.seconds / options.rounds }))
   }
   router.stop()
   const { latency, delivered } = await devices.report()
@@ -181,6 +193,17 @@ async function measure(bench: Bench, rig: TransportRig, side: Side, step: Step):
     deliveredPerSecond: Math.round(mid('deliveredPerSecond')),
     latencyMs: latencyMs(latency),
     lost: side.sequences.used - usedBefore - (delivered - deliveredBefore),
+  }
+}
+
+/** Of several generator processes, each has only some of its devices until the last size. */
+function toThoseWhoCame(router: BenchRouter, ranges: readonly Range[]): Feed {
+  return {
+    send: (n, sequence, intendedMicros) => router.send(nthDevice(n, ranges), sequence, intendedMicros),
+    flush: () => router.flush(),
+    get answered() {
+      return router.answered
+    },
   }
 }
 

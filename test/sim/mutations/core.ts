@@ -29,8 +29,8 @@ export const coreMutations: Mutation[] = [
     edits: [
       edit(
         ROUTE,
-        `        this.inHand.back(target, 'ending');`,
-        `        this.inHand.back(target, 'ending'), target.delivery.ack();`,
+        `        this.options.inHand.back(target, 'ending');`,
+        `        this.options.inHand.back(target, 'ending'), target.delivery.ack();`,
       ),
     ],
   },
