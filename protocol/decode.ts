@@ -33,7 +33,7 @@ export interface Decoded<T> {
   fault: FrameFault | null
 }
 
-/** All frames of one message. */
+/** All frames of one message. None is a fault here: the empty message of keepalive is the caller's to know, by its state. */
 export function decodeFrames<F extends Sender>(
   bytes: Uint8Array,
   options: DecodeOptions<F>,

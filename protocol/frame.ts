@@ -10,6 +10,9 @@ export const PROTOCOL_VERSION = 1
 /** WebSocket path and subprotocol of the device port. */
 export const DEVICE_PATH = '/v1/device'
 
+/** A message of no frame, the shortest PING, and its answer: PROTOCOL.md section "Keepalive". */
+export const EMPTY_MESSAGE = new Uint8Array(0)
+
 /** Longest frame (type and body) a server takes from a device, in bytes. */
 export const DEVICE_FRAME_BYTES_MAX = 16 * 1024
 

@@ -58,7 +58,7 @@ export const ServerFloors = {
 export const DeviceTimes = {
   CONNECT_TIMEOUT: { value: 10_000, unit: 'ms', meaning: 'longest wait for an open WebSocket' },
   WELCOME_TIMEOUT: { value: 10_000, unit: 'ms', meaning: 'longest wait for WELCOME after HELLO' },
-  PONG_TIMEOUT: { value: 15_000, unit: 'ms', meaning: 'longest wait for PONG after a PING' },
+  PONG_TIMEOUT: { value: 15_000, unit: 'ms', meaning: 'longest wait for the answer to a keepalive' },
   REQUEST_TIMEOUT: { value: 10_000, unit: 'ms', meaning: 'a request without an answer is sent again after so long' },
   REQUEST_SPACING: {
     value: 25,

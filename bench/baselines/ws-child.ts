@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { encodeFrames } from '../../protocol/encode.js'
-import { FrameType } from '../../protocol/frame.js'
+import { EMPTY_MESSAGE, FrameType } from '../../protocol/frame.js'
 import { serve } from '../generator/rpc.js'
 import type { Answers } from './answers.js'
 import { ACK_ID_AT, type BaselineMethods, feedFrom } from './baseline-child.js'
@@ -22,7 +22,6 @@ const WELCOME = encodeFrames([
   },
   { type: 'CAUGHT_UP', cursor: null },
 ])
-const PONG = encodeFrames([{ type: 'PONG' }])
 
 function accept(socket: WebSocket): void {
   const connection = clients.push(socket) - 1
@@ -30,7 +29,7 @@ function accept(socket: WebSocket): void {
     const type = typeOf(message)
     if (type === FrameType.ACK) answers?.add(message, ACK_ID_AT)
     else if (type === FrameType.HELLO) socket.send(WELCOME)
-    else if (type === FrameType.PING) socket.send(PONG)
+    else if (message.length === 0) socket.send(EMPTY_MESSAGE)
   })
   socket.on('error', () => socket.terminate())
   socket.once('close', () => {

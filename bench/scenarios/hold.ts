@@ -12,7 +12,7 @@ const Options = Type.Object({
     default: 300,
     minimum: 5,
     maximum: 3_600,
-    description: 'between two PINGs of a device',
+    description: 'between two keepalives of a device',
   }),
   pushes: Type.Integer({ default: 10_000, minimum: 1, maximum: 10_000_000, description: 'to random devices' }),
   pushRate: Type.Integer({ default: 500, minimum: 1, maximum: 100_000, description: 'of these, a second' }),

@@ -19,7 +19,7 @@ const Options = Type.Object({
     default: 120,
     minimum: 5,
     maximum: 3_600,
-    description: 'between two PINGs of a device',
+    description: 'between two keepalives of a device',
   }),
   steps: Type.Integer({
     default: 5,

@@ -44,7 +44,7 @@ const Options = Type.Object({
     default: 300,
     minimum: 5,
     maximum: 3_600,
-    description: 'between two PINGs of a device',
+    description: 'between two keepalives of a device',
   }),
   workers: Type.Integer({
     default: 0,

@@ -1,7 +1,7 @@
 /** Our own protocol against a worker, with bench as the router. */
 import { decodeFrames } from '../../protocol/decode.js'
 import { encodeFrame } from '../../protocol/encode.js'
-import { PROTOCOL_VERSION, SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
+import { EMPTY_MESSAGE, PROTOCOL_VERSION, SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
 import type { Credential, ServerFrame } from '../../protocol/frame-types.js'
 import { CONTENT_BYTES } from '../content.js'
 import { nowMicros } from '../micros.js'
@@ -57,8 +57,8 @@ export function borealisProtocol({ target, token, router }: BorealisWireOptions)
       })
     },
     keepalive: async (client) => {
-      client.send(encodeFrame({ type: 'PING' }))
-      await client.next((message) => framesOf(message).some(({ type }) => type === 'PONG'))
+      client.send(EMPTY_MESSAGE)
+      await client.next((message) => message.length === 0)
     },
   }
 }

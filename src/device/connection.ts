@@ -13,7 +13,7 @@
  * | live       | CAUGHT_UP, GAP                 | live       | persist the cursor or mark, then tell                  |
  * | live       | REGISTERED, DONE               | live       | persist, then answer the command                       |
  * | live       | the time that GOAWAY gave      | waiting    | BYE, close                                             |
- * | live       | silence, then no PONG          | waiting    | close: half open                                       |
+ * | live       | silence, then no answer        | waiting    | close: half open                                       |
  * | live       | not persisted                  | waiting    | close without ACK: the server sends again              |
  * | any open   | closed, by the code's next move| waiting    | (`raise`: greater number; `token`: forget the ticket)  |
  * | any open   | closed, next move `stop`       | stopped    | fatal error                                            |
@@ -26,7 +26,7 @@
 import { Close, type CloseName, closeName, type NextMove } from '../../protocol/close-codes.js'
 import { readFrames } from '../../protocol/decode.js'
 import { encodeFrame } from '../../protocol/encode.js'
-import { PROTOCOL_VERSION, SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
+import { EMPTY_MESSAGE, PROTOCOL_VERSION, SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
 import type { DeviceFrame, ErrorFrame, ServerFrame, UnknownFrame, WelcomeFrame } from '../../protocol/frame-types.js'
 import { ackFrames, ackIdsMax } from './acks.js'
 import { DeviceError } from './errors.js'
@@ -129,6 +129,7 @@ export class DeviceConnection {
     if (!this.isOpen()) return
     const now = this.time.at(nowMs)
     this.keepalive.heard(now)
+    if (bytes.length === 0 && this.keepalive.answered()) return
     const limits = { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX } as const
     const fault = readFrames(bytes, limits, (frame) => {
       this.frame(now, frame)
@@ -260,10 +261,8 @@ export class DeviceConnection {
     this.stableAtMs = now + settings.stableMs
     this.ackIdsMax = ackIdsMax(limits.frameBytesMax, settings.ackIdsMax)
     this.keepalive.start(now, frame.keepaliveSeconds)
-    if (ticket.length > 0) {
-      const untilMs = localMs + frame.ticketSeconds * 1_000
-      this.turns.change({ kind: 'ticket', ticket: { bytes: ticket, untilMs } })
-    }
+    const untilMs = localMs + frame.ticketSeconds * 1_000
+    if (ticket.length > 0) this.turns.change({ kind: 'ticket', ticket: { bytes: ticket, untilMs } })
     const { connection } = this.memory
     this.turns.notice({ kind: 'ready', connection, serverTimeMs, subscriptions, resumed: this.usedTicket })
     this.registrar.connected(now, subscriptions)
@@ -336,7 +335,7 @@ export class DeviceConnection {
     const due = this.keepalive.due(now)
     if (due === 'half_open') this.drop(now, 'idle', new DeviceError('half_open'))
     if (due === 'ping') {
-      this.send(now, { type: 'PING' })
+      this.sink.send(EMPTY_MESSAGE)
       this.keepalive.pinged(now)
     }
   }

@@ -47,7 +47,7 @@ export const DeviceErrors = {
     next: 'nothing: the device tries again by itself',
   },
   half_open: {
-    meaning: 'the transport fell silent: no PONG in time',
+    meaning: 'the transport fell silent: no answer to a keepalive in time',
     next: 'nothing: the device reconnects',
   },
   bad_server_bytes: {

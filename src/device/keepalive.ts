@@ -1,7 +1,7 @@
 /**
- * Keepalive as the device drives it: a PING after silence of either side; silence of the server after that is half open.
- * Of either: what the device sends tells the server that it lives, and only what it hears tells the device anything. A
- * request that is repeated into a dead connection must not put the PING off. Pure.
+ * Keepalive as the device drives it: an empty message after silence of either side; silence of the server after that is
+ * half open. Of either: what the device sends tells the server that it lives, and only what it hears tells the device
+ * anything. A request that is repeated into a dead connection must not put the ping off. Pure.
  */
 
 export type KeepaliveDue = 'ping' | 'half_open'
@@ -22,6 +22,8 @@ export class Keepalive {
   private waitMs = 0
   private answerDueMs: number | null = null
   private paused = false
+  /** Pings whose own answer has not come yet: other bytes may have come meanwhile, and another ping gone out. */
+  private unanswered = 0
 
   constructor(
     private readonly settings: KeepaliveSettings,
@@ -32,6 +34,7 @@ export class Keepalive {
     const { keepaliveMsMin, keepaliveMsMax } = this.settings
     this.intervalMs = Math.min(Math.max(intervalSeconds * 1_000, keepaliveMsMin), keepaliveMsMax)
     this.paused = false
+    this.unanswered = 0
     this.sent(nowMs)
     this.heard(nowMs)
     this.draw()
@@ -45,6 +48,7 @@ export class Keepalive {
   pinged(nowMs: number): void {
     this.sent(nowMs)
     this.draw()
+    this.unanswered++
     this.answerDueMs = nowMs + this.settings.pongTimeoutMs
   }
 
@@ -52,6 +56,13 @@ export class Keepalive {
   heard(nowMs: number): void {
     this.heardAtMs = nowMs
     this.answerDueMs = null
+  }
+
+  /** An empty message came. False: nobody asked for one. */
+  answered(): boolean {
+    if (this.unanswered === 0) return false
+    this.unanswered--
+    return true
   }
 
   /** While the device does not read, nothing can come. */

@@ -15,7 +15,7 @@ export const DeviceSettings = Type.Object(
     stableMs: ms(10_000, 'A connection that lived so long makes the next reconnect a first attempt again', 0),
     connectTimeoutMs: ms(10_000, 'Longest wait for an open WebSocket'),
     welcomeTimeoutMs: ms(10_000, 'Longest wait for WELCOME after HELLO'),
-    pongTimeoutMs: ms(15_000, 'A PING without a PONG for so long means that the connection is half open'),
+    pongTimeoutMs: ms(15_000, 'A keepalive without an answer for so long means that the connection is half open'),
     keepaliveMsMin: ms(1_000, 'Shortest keepalive interval taken from a server'),
     keepaliveMsMax: ms(3_600_000, 'Longest keepalive interval taken from a server'),
     requestTimeoutMs: ms(10_000, 'A request without an answer for so long is sent again'),

@@ -8,7 +8,8 @@ import type { DeviceSocket, Dial, SocketEvents } from './dial.js'
 /** A peer that does not answer the close is cut after so long. */
 const CLOSE_WAIT_MS = 1_000
 const ABNORMAL = 1006
-const NO_BYTES = new Uint8Array(0)
+/** A length of 0: bytes that are no frame. */
+const NO_FRAME = Uint8Array.of(0)
 
 /** `ca`: PEM of certificates that are trusted besides those that Node knows. */
 export function wsDial(webSocketBytesMax: number, clock: Clock, ca?: string): Dial {
@@ -40,8 +41,8 @@ function open(url: string, events: SocketEvents, options: ClientOptions, clock: 
   let cancelCut = nothing
   ws.on('open', () => events.opened())
   ws.on('message', (data: Buffer, isBinary) => {
-    // Text is no frame, and no bytes are no frame either: the machine closes.
-    events.received(isBinary ? data : NO_BYTES)
+    // Text is no frame, nor the empty message that answers one: the machine closes.
+    events.received(isBinary ? data : NO_FRAME)
   })
   ws.on('unexpected-response', (_request, response) => {
     const seconds = Number(response.headers['retry-after'])

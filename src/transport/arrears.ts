@@ -29,3 +29,11 @@ export interface Arrears {
 export function newArrears(): Arrears {
   return { reading: false, marked: false, parked: [], next: 0, more: false, held: [], heldNext: 0, caughtUp: null }
 }
+
+/** What is held and was not sent, oldest first; nothing is held afterwards. */
+export function takeHeld(arrears: Arrears): Held[] {
+  const waiting = arrears.held.slice(arrears.heldNext)
+  arrears.held = []
+  arrears.heldNext = 0
+  return waiting
+}

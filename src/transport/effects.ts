@@ -2,6 +2,7 @@
 import { Close, type CloseName } from '../../protocol/close-codes.js'
 import { encodeFrame } from '../../protocol/encode.js'
 import { type DeviceRequest, Outcome, type OutcomeCode } from '../../protocol/envelope.js'
+import { EMPTY_MESSAGE } from '../../protocol/frame.js'
 import type { ServerFrame } from '../../protocol/frame-types.js'
 import type { CatchUps } from './catch-up.js'
 import type { Figures } from './figures.js'
@@ -65,6 +66,10 @@ export class Effects implements SessionSink {
   send(session: Session, frame: ServerFrame): void {
     if (frame.type === 'GAP') this.parts.figures.gaps++
     this.outbox.add(session, encodeFrame(frame))
+  }
+
+  answerEmpty(session: Session): void {
+    this.outbox.add(session, EMPTY_MESSAGE)
   }
 
   close(session: Session, reason: CloseName, detail = '', connection = 0): void {

@@ -26,7 +26,7 @@
  *   behind,    ACK                                     the same   outcome ACKED or settlement; room in the window
  *     live
  *     "        REGISTER, SUBSCRIBE, ...                the same   the core is asked; REGISTERED, DONE or ERROR
- *     "        PING                                    the same   PONG
+ *     "        PING, or an empty message               the same   PONG, or an empty message
  *     "        BYE                                     closed     close bye
  *   any        end()                                   closed     outcome CLOSED for all in flight and held
  *
@@ -37,7 +37,7 @@
 import { Outcome, type OutcomeCode, type TxItem } from '../../protocol/envelope.js'
 import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '../../protocol/frame-types.js'
 import type { ParkedEntry } from '../store/parked.js'
-import { type Arrears, type Held, newArrears } from './arrears.js'
+import { type Arrears, type Held, newArrears, takeHeld } from './arrears.js'
 import { gapOf } from './gap.js'
 import { findInFlight, type InFlight, takeInFlight } from './in-flight.js'
 import { isExpired, type Moment } from './moment.js'
@@ -120,6 +120,11 @@ export class Session {
     if (!this.mayRead('ACK', ACK_COST, now)) return
     this.acknowledged(id)
     if (this.arrears) this.pump(now)
+  }
+
+  /** A message without a frame: the shortest PING. */
+  empty(now: Moment): void {
+    if (this.mayRead('PING', FRAME_COST, now)) this.sink.answerEmpty(this)
   }
 
   private mayRead(type: (DeviceFrame | UnknownFrame)['type'], cost: number, now: Moment): boolean {
@@ -268,9 +273,7 @@ export class Session {
   end(): void {
     if (this.state === 'closed') return
     this.state = 'closed'
-    if (this.inFlight) {
-      for (const { id, router } of this.inFlight) if (router) this.sink.outcome(this, router, id, Outcome.CLOSED)
-    }
+    for (const { id, router } of this.inFlight ?? []) if (router) this.sink.outcome(this, router, id, Outcome.CLOSED)
     this.giveBack(Outcome.CLOSED)
     this.inFlight = null
     this.arrears = null
@@ -382,11 +385,8 @@ export class Session {
 
   /** False where nothing was held. */
   private giveBack(outcome: OutcomeCode): boolean {
-    const { held = [], heldNext = 0 } = this.arrears ?? {}
-    const waiting = held.slice(heldNext)
+    const waiting = this.arrears ? takeHeld(this.arrears) : []
     for (const { item, router } of waiting) this.sink.outcome(this, router, item.id, outcome)
-    if (this.arrears) this.arrears.held = []
-    if (this.arrears) this.arrears.heldNext = 0
     return waiting.length > 0
   }
 

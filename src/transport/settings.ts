@@ -39,7 +39,7 @@ export const TransportSettings = Type.Object(
     handshakesInFlightMax: positive('Most HELLOs under way in a worker. Beyond: closed as overloaded.', 2_000),
     helloTimeoutMs: positive('A connection without HELLO for so long is closed.', 5_000),
     keepaliveMs: positive(
-      'A device that was silent for so long sends a PING; after one and a half times that it is closed.',
+      'A device that was silent for so long sends a keepalive; after one and a half times that it is closed.',
       120_000,
     ),
     framesPerSecondMax: positive('Most frames a second from a device, ACKs hardly counted. Beyond: closed.', 100),

@@ -18,6 +18,8 @@ export interface SessionSink {
   /** A frame that is encoded already. */
   forward(session: Session, frame: Uint8Array): void
   send(session: Session, frame: ServerFrame): void
+  /** The answer to an empty message: another one. */
+  answerEmpty(session: Session): void
   /** Ends the connection, after an ERROR frame; `end` of the session is called before this returns. */
   close(session: Session, reason: CloseName, detail?: string, connection?: number): void
   outcome(session: Session, router: string, id: bigint, outcome: OutcomeCode): void

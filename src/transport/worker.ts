@@ -2,7 +2,6 @@
  * One transport worker: the parts of this folder on the ports Fabric, Clock and Sockets. It holds no socket, timer or
  * connection of its own kind, so that it runs unchanged in the simulation.
  */
-
 import { soleAckId } from '../../protocol/ack.js'
 import type { CloseName } from '../../protocol/close-codes.js'
 import { readFrames } from '../../protocol/decode.js'
@@ -106,7 +105,6 @@ export class Worker implements SocketHandlers {
     this.owner = owner
     const onError = (what: string, error: unknown) => log.warn({ what, error }, 'transport')
     const { bus } = fabric
-
     const turns = new Turns(clock, () => this.effects.outbox.flush(), onError)
     const catchUps = new CatchUps(new ParkedQueue(fabric, options.split), settings.catchUpsInFlightMax)
     const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
@@ -181,13 +179,12 @@ export class Worker implements SocketHandlers {
       },
       error: (error) => onError('lease', error),
     })
-    const { helloTimeoutMs, keepaliveMs } = settings
     this.sweep = new Sweep(
       clock,
       turns,
       registry,
       this.greetings,
-      { helloTimeoutMs, idleMs: keepaliveMs * 1.5 },
+      { helloTimeoutMs: settings.helloTimeoutMs, idleMs: settings.keepaliveMs * 1.5 },
       { helloTimeout: (greeting) => this.refuse(greeting, 'hello_timeout'), tick: (tick) => this.measure(tick) },
     )
   }
@@ -282,9 +279,11 @@ export class Worker implements SocketHandlers {
     this.figures.bytesReceived += bytes.length
     this.turns.enter()
     try {
-      const id = binary && socket.owner instanceof Session ? soleAckId(bytes) : null
-      if (id === null) this.read(socket, bytes, binary)
-      else (socket.owner as Session).ack(id, this.turns.now)
+      const session = binary && socket.owner instanceof Session ? socket.owner : null
+      const id = session && soleAckId(bytes)
+      if (session && id !== null) session.ack(id, this.turns.now)
+      else if (session && bytes.length === 0) session.empty(this.turns.now)
+      else this.read(socket, bytes, binary)
     } catch (error) {
       this.options.log.warn({ what: 'message', error }, 'transport')
       this.shut(socket, 'internal')

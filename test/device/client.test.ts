@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { Packr } from 'msgpackr'
 import t from 'tap'
+import { EMPTY_MESSAGE } from '../../protocol/frame.js'
 import type { DeviceError } from '../../src/device/index.js'
 import { notify, welcome } from './scripted-server.js'
 import { client, event, Inbox, memory, server } from './support.js'
@@ -158,28 +159,40 @@ t.test('ERROR retry_after and Retry-After are floors of the next attempt', async
   t.equal((await again.next('HELLO')).connection, 3, 'every attempt has a number of its own')
 })
 
-t.test('any frame in answer to a PING will do', async (t) => {
+t.test('anything in answer to a keepalive will do', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory(), { settings: { keepaliveMsMin: 20, pongTimeoutMs: 600_000 } })
   device.connect()
   const peer = await transport.welcomed({ keepaliveSeconds: 0 })
-  await peer.next('PING')
+  await peer.empty()
   peer.send({ type: 'CAUGHT_UP', cursor: null })
-  await peer.next('PING')
-  t.pass('a PING without an answer is not followed by another')
+  await peer.empty()
+  peer.sendBytes(EMPTY_MESSAGE)
+  await peer.empty()
+  t.pass('one without an answer is not followed by another')
 })
 
-t.test('no PONG in time: half open, reconnects', async (t) => {
+t.test('no answer in time: half open, reconnects', async (t) => {
   const transport = await server(t)
   const settings = { keepaliveMsMin: 20, pongTimeoutMs: 30 }
   const device = client(t, transport.url, memory(), { settings })
   device.connect()
   const errors = once(device, 'error')
   const peer = await transport.welcomed({ keepaliveSeconds: 0 })
-  await peer.next('PING')
+  await peer.empty()
   const [error] = (await errors) as [DeviceError]
   t.equal(error.code, 'half_open')
   t.equal((await (await transport.connection()).next('HELLO')).connection, 2)
+})
+
+t.test('text is not the answer to a keepalive, not even an empty one', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory(), { settings: { keepaliveMsMin: 20, pongTimeoutMs: 600_000 } })
+  device.connect()
+  const peer = await transport.welcomed({ keepaliveSeconds: 0 })
+  await peer.empty()
+  peer.sendText('')
+  t.equal(await peer.closed(), 4000)
 })
 
 t.test('bytes that are no frame: closed as such, and back', async (t) => {

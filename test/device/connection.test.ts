@@ -35,6 +35,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.constant(step('write fails', (m) => m.failWrite())) },
   { weight: 2, arbitrary: fc.constant(step('crash', (m) => m.crash())) },
   { weight: 3, arbitrary: fc.constant(step('pong', (m) => m.receive({ type: 'PONG' }))) },
+  { weight: 1, arbitrary: fc.constant(step('empty', (m) => m.receiveEmpty())) },
   { weight: 3, arbitrary: fc.constantFrom(...comingBack()).map((c) => step(`closed ${c}`, (m) => m.loseSocket(c))) },
   { weight: 1, arbitrary: fc.constant(step('go away', (m) => m.receive(goaway))) },
   { weight: 1, arbitrary: fc.constant(step('stale', (m) => m.receive(stale))) },
@@ -96,29 +97,58 @@ t.test('whatever happens: durable before acknowledged, shown once, and it always
   fc.assert(runs, { numRuns: 1_000 })
 })
 
-t.test('keepalive: a PING after silence, jittered; what is sent puts it off', async (t) => {
+t.test('keepalive: an empty message after silence, jittered; what is sent puts it off', async (t) => {
   const model = live(() => 0)
   model.advance(47_999)
-  t.equal(sent(model, 'PING'), 0)
+  t.equal(model.pings, 0)
   model.advance(1)
-  t.equal(sent(model, 'PING'), 1, 'four fifths of the interval at the earliest')
-  model.receive({ type: 'PONG' })
+  t.equal(model.pings, 1, 'four fifths of the interval at the earliest')
+  model.receiveEmpty()
   model.advance(30_000)
   model.receive(notify(1n))
   model.settle()
   model.advance(30_000)
-  t.equal(sent(model, 'PING'), 1, 'the ACK was a sign of life')
+  t.equal(model.pings, 1, 'the ACK was a sign of life')
   model.advance(18_000)
-  t.equal(sent(model, 'PING'), 2)
+  t.equal(model.pings, 2)
   model.advance(15_000)
-  t.equal(model.machine.state, 'waiting', 'no PONG')
+  t.equal(model.machine.state, 'waiting', 'no answer')
 })
 
 t.test('a clock that is set back an hour puts nothing off', async (t) => {
   const model = live(() => 0)
   model.advance(-3_600_000)
   model.advance(48_000)
-  t.equal(sent(model, 'PING'), 1)
+  t.equal(model.pings, 1)
+})
+
+t.test('an empty message is an answer: each to one that was sent, however late, and to none else', async (t) => {
+  const unasked = live(() => 0)
+  unasked.receiveEmpty()
+  t.equal(unasked.machine.state, 'waiting')
+  t.match(unasked.events.map((event) => event.kind === 'error' && event.error.code).filter(Boolean), [
+    'bad_server_bytes',
+  ])
+
+  const model = live(() => 0)
+  for (const asked of [1, 2]) {
+    model.advance(48_000)
+    t.equal(model.pings, asked)
+    // Anything is a sign of life, and the answer itself is still to come.
+    model.receive({ type: 'PONG' })
+  }
+  model.receiveEmpty()
+  model.receiveEmpty()
+  t.equal(model.machine.state, 'live')
+  model.advance(47_999)
+  model.loseSocket(1006)
+  model.advance(60_000)
+  model.settle()
+  model.openSocket()
+  model.receive(welcome({ serverTimeMs: model.now }))
+  t.equal(model.machine.state, 'live')
+  model.receiveEmpty()
+  t.equal(model.machine.state, 'waiting', 'what another connection was asked counts for nothing')
 })
 
 t.test('nobody listens: short waits for half a minute, then longer and longer; an answer ends that', async (t) => {
@@ -292,10 +322,6 @@ function live(random: () => number, settings = {}): MachineModel {
   model.receive(welcome({ serverTimeMs: model.now }))
   model.settle()
   return model
-}
-
-function sent(model: MachineModel, type: string): number {
-  return model.sent.filter((frame) => frame.type === type).length
 }
 
 /** Any sequence in [0, 1) that a seed gives again. */

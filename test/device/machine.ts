@@ -4,6 +4,7 @@
  */
 import { decodeFrames } from '../../protocol/decode.js'
 import { encodeFrames } from '../../protocol/encode.js'
+import { EMPTY_MESSAGE } from '../../protocol/frame.js'
 import type { DeviceFrame, ServerFrame } from '../../protocol/frame-types.js'
 import { DeviceConnection } from '../../src/device/connection.js'
 import { DeviceError } from '../../src/device/errors.js'
@@ -26,6 +27,8 @@ export class MachineModel implements Sink {
   readonly disk = new DeviceState(1_000)
   machine: DeviceConnection
   readonly sent: DeviceFrame[] = []
+  /** Empty messages sent. */
+  pings = 0
   readonly events: ConnectionEvent[] = []
   socketOpen = false
   paused = false
@@ -65,6 +68,11 @@ export class MachineModel implements Sink {
     this.machine.received(this.now, encodeFrames(frames))
     if (!live || this.machine.state !== 'live') return
     for (const frame of frames) if (frame.type === 'NOTIFY') this.owed.add(frame.id)
+  }
+
+  /** An empty message comes. */
+  receiveEmpty(): void {
+    if (this.socketOpen && !this.paused) this.machine.received(this.now, EMPTY_MESSAGE)
   }
 
   loseSocket(code: number): void {
@@ -150,6 +158,11 @@ export class MachineModel implements Sink {
 
   send(bytes: Uint8Array): void {
     must(this.socketOpen, 'nothing is sent on a socket that is not open')
+    if (bytes.length === 0) {
+      must(this.framesOnSocket > 0, 'HELLO comes first')
+      this.pings++
+      return
+    }
     const { frames, fault } = decodeFrames(bytes, { from: 'device', frameBytesMax: 16_384 })
     must(fault === null, `the device sends whole frames: ${fault?.detail}`)
     for (const frame of frames) this.check(frame as DeviceFrame)

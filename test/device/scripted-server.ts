@@ -79,10 +79,17 @@ export class Peer {
   readonly frames: DeviceFrame[] = []
   private readonly waiting: { type: string; resolve: (frame: DeviceFrame) => void }[] = []
   private readonly closing: Promise<number>
+  private empties = 0
+  private wake: () => void = () => {}
 
   constructor(private readonly ws: WebSocket) {
     this.closing = new Promise((resolve) => ws.on('close', (code) => resolve(code)))
     ws.on('message', (data: Buffer) => {
+      if (data.length === 0) {
+        this.empties++
+        this.wake()
+        return
+      }
       const { frames, fault } = decodeFrames(data, { from: 'device', frameBytesMax: 16_384 })
       if (fault) throw new Error(fault.detail)
       for (const frame of frames) this.take(frame as DeviceFrame)
@@ -99,12 +106,26 @@ export class Peer {
     return frame as Extract<DeviceFrame, { type: T }>
   }
 
+  /** The next empty message that was not taken yet. */
+  async empty(): Promise<void> {
+    while (this.empties === 0) {
+      await new Promise<void>((resolve) => {
+        this.wake = resolve
+      })
+    }
+    this.empties--
+  }
+
   send(...frames: ServerFrame[]): void {
     this.ws.send(encodeFrames(frames))
   }
 
   sendBytes(bytes: Uint8Array): void {
     this.ws.send(bytes)
+  }
+
+  sendText(text: string): void {
+    this.ws.send(text)
   }
 
   close(name: CloseName): void {

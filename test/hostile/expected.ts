@@ -27,6 +27,8 @@ export function endOfGreeting(message: Uint8Array): number | null {
 
 /** For a connection after WELCOME. */
 export function endOfSession(message: Uint8Array): number | null {
+  // Keepalive; it counts as a frame.
+  if (message.length === 0) return null
   return endOf(message, (frame) => {
     if (frame.type === 'HELLO') return Close.unexpected_frame.code
     return frame.type === 'BYE' ? Close.bye.code : null

@@ -44,6 +44,8 @@ t.test('what has to follow is not what anything would do', async (t) => {
   t.equal(endOfGreeting(bytes('0107')), Close.unexpected_frame.code)
   t.equal(endOfGreeting(bytes('017f')), null)
   t.equal(endOfSession(bytes('0107')), null)
+  t.equal(endOfGreeting(bytes('')), Close.protocol_error.code)
+  t.equal(endOfSession(bytes('')), null)
   t.equal(endOfSession(bytes('0108')), Close.bye.code)
   t.equal(endOfSession(bytes('00')), Close.protocol_error.code)
 })

@@ -119,6 +119,8 @@ export class Wire {
   }
 
   private take(message: Buffer): void {
+    // The answer to an empty message.
+    if (message.length === 0) return
     const { frames, fault } = decodeFrames(message, { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX })
     if (fault) {
       this.socket.destroy()

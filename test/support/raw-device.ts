@@ -99,6 +99,10 @@ export class RawDevice {
 
   private take(data: Buffer): void {
     this.messages.push(data)
+    if (data.length === 0) {
+      this.wake()
+      return
+    }
     const { frames, fault } = decodeFrames(data, { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX })
     if (fault) throw new Error(`the server sent what is no frame: ${fault.detail}`)
     for (const frame of frames) {

@@ -1,8 +1,14 @@
-/** Our protocol. NOTIFY, NOTIFY_GROUP and PONG are read in place; what is rare goes through the product's decoder. */
+/** Our protocol. NOTIFY, NOTIFY_GROUP and keepalive are read in place; what is rare goes through the product's decoder. */
 
 import { decodeFrames } from '../../../protocol/decode.js'
 import { encodeFrame } from '../../../protocol/encode.js'
-import { DEVICE_FRAME_BYTES_MAX, FrameType, PROTOCOL_VERSION, SERVER_FRAME_BYTES_MAX } from '../../../protocol/frame.js'
+import {
+  DEVICE_FRAME_BYTES_MAX,
+  EMPTY_MESSAGE,
+  FrameType,
+  PROTOCOL_VERSION,
+  SERVER_FRAME_BYTES_MAX,
+} from '../../../protocol/frame.js'
 import type { Credential, GapMark, ServerFrame, UnknownFrame } from '../../../protocol/frame-types.js'
 import { mintDeviceToken } from '../../../src/device-token.js'
 import { nowMicros } from '../../micros.js'
@@ -15,7 +21,7 @@ import { clientFrame } from '../websocket.js'
 import { ACK_IDS_MAX, ackMessage } from './acks.js'
 import { groupStamp } from './frame-stamp.js'
 
-const PING = clientFrame(encodeFrame({ type: 'PING' }))
+const PING = clientFrame(EMPTY_MESSAGE)
 const BYE = clientFrame(encodeFrame({ type: 'BYE' }))
 const TAG_ID = 0x09
 const TOKEN_LIFETIME_MS = 86_400_000
@@ -48,6 +54,7 @@ export class BorealisDialect implements Dialect {
   }
 
   message(peer: Peer, bytes: Buffer, start: number, end: number): void {
+    if (start === end) this.host.tally.pongs++
     let at = start
     while (at < end) {
       const first = bytes[at] as number
@@ -64,7 +71,6 @@ export class BorealisDialect implements Dialect {
       const type = bytes[typeAt]
       if (type === FrameType.NOTIFY) this.#notify(peer, bytes, typeAt + 1, at)
       else if (type === FrameType.NOTIFY_GROUP) this.#group(peer, bytes, at)
-      else if (type === FrameType.PONG) this.host.tally.pongs++
       else this.#rare(peer, bytes.subarray(typeAt - prefix, at))
     }
     if (this.#owedCount > 0) this.#acknowledge(peer)

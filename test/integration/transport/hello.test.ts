@@ -1,6 +1,6 @@
 import t from 'tap'
 import { encodeFrame } from '../../../protocol/encode.js'
-import { DEVICE_FRAME_BYTES_MAX, FrameType } from '../../../protocol/frame.js'
+import { DEVICE_FRAME_BYTES_MAX, EMPTY_MESSAGE, FrameType } from '../../../protocol/frame.js'
 import { mintDeviceToken } from '../../../src/device-token.js'
 import { Keyring } from '../../../src/keyring.js'
 import { RawDevice } from '../../support/raw-device.js'
@@ -22,6 +22,30 @@ t.test('before WELCOME', async (t) => {
     const raw = await open()
     raw.send({ type: 'PING' })
     t.match(await endOf(raw), { error: 'unexpected_frame', code: 4002 })
+  })
+
+  t.test('an empty message is closed before HELLO, and before WELCOME; after it, it is answered', async (t) => {
+    const raw = await open()
+    raw.bytes(EMPTY_MESSAGE)
+    t.match(await endOf(raw), { error: 'protocol_error', code: 4000 })
+    const hasty = await open()
+    hasty.hello({ credential: credential(newDevice()) })
+    hasty.bytes(EMPTY_MESSAGE)
+    t.match(await endOf(hasty), { error: 'unexpected_frame', code: 4002 })
+    const device = await RawDevice.connected(worker.port, { credential: credential(newDevice()) })
+    const before = device.messages.length
+    device.bytes(EMPTY_MESSAGE)
+    device.send({ type: 'PING' })
+    device.bytes(EMPTY_MESSAGE)
+    await device.until('PONG')
+    device.send({ type: 'PING' })
+    await device.until('PONG')
+    t.same(
+      device.messages.slice(before).map(({ length }) => length),
+      [0, 2, 0, 2],
+      'each in its own form, and none unasked',
+    )
+    device.cut()
   })
 
   t.test('a frame after HELLO that did not wait for WELCOME', async (t) => {

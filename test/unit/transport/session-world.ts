@@ -42,7 +42,7 @@ export class SessionWorld implements SessionSink {
   /** A read takes what is parked when it is answered, or, if a test wants it so, when it was asked. */
   reads: ParkedEntry[][] = []
 
-  readonly sent: (bigint | ServerFrame['type'])[] = []
+  readonly sent: (bigint | ServerFrame['type'] | 'empty')[] = []
   readonly frames: ServerFrame[] = []
   readonly outcomes: { id: bigint; outcome: OutcomeCode }[] = []
   readonly settles: { id: bigint; sequence: number }[] = []
@@ -64,6 +64,10 @@ export class SessionWorld implements SessionSink {
   send(_session: Session, frame: ServerFrame): void {
     this.frames.push(frame)
     this.sent.push(frame.type)
+  }
+
+  answerEmpty(): void {
+    this.sent.push('empty')
   }
 
   close(session: Session, reason: CloseName): void {

@@ -156,6 +156,16 @@ t.test('silence and chatter', async (t) => {
   chatty.session.frame({ type: 'PING' }, chatty.now)
   t.equal(chatty.closedWith, 'rate_limited')
 
+  const quiet = new SessionWorld()
+  quiet.session.empty(quiet.now)
+  t.equal(quiet.closedWith, 'unexpected_frame', 'an empty message before WELCOME is a PING before WELCOME')
+  const pinging = new SessionWorld()
+  pinging.greet()
+  for (let i = 0; i < 10; i++) pinging.session.empty(pinging.now)
+  t.same(pinging.sent, ['WELCOME', ...Array.from({ length: 10 }, () => 'empty')])
+  pinging.session.empty(pinging.now)
+  t.equal(pinging.closedWith, 'rate_limited', 'an empty message counts as much as PING')
+
   const busy = new SessionWorld()
   busy.greet()
   for (let id = 1n; id <= 1_000n; id++) {
