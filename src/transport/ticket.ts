@@ -30,7 +30,7 @@ export interface Ticket {
 }
 
 const VERSION = 2
-const MAC_BYTES = 12
+export const MAC_BYTES = 12
 /** Up to the first varint. */
 const HEAD_BYTES = 1 + 1 + 4 + 4
 const DEVICE_ID = /^dev_[0-9a-z]{20}$/

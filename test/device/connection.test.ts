@@ -126,6 +126,7 @@ t.test('an empty message is an answer: each to one that was sent, however late, 
   const unasked = live(() => 0)
   unasked.receiveEmpty()
   t.equal(unasked.machine.state, 'waiting')
+  unasked.endTurn()
   t.match(unasked.events.map((event) => event.kind === 'error' && event.error.code).filter(Boolean), [
     'bad_server_bytes',
   ])

@@ -4,7 +4,7 @@ import { Close } from '../../protocol/close-codes.js'
 import type { Credential } from '../../protocol/frame-types.js'
 import { DEVICE_TOKEN_AUDIENCE, DEVICE_TOKEN_TYP } from '../../src/device-token.js'
 import { Keyring, type StoredSigningKey } from '../../src/keyring.js'
-import { type Ticket, TicketBox } from '../../src/transport/ticket.js'
+import { MAC_BYTES, type Ticket, TicketBox } from '../../src/transport/ticket.js'
 import { below, noise, pick, type Random } from './chance.js'
 
 export interface Forgery {
@@ -133,14 +133,14 @@ export class Forger {
     }
     this.goodTicket = box.seal(ticket)
     const good = this.goodTicket
-    const renamed = Buffer.from(good)
-    renamed.set(Buffer.from(another), renamed.indexOf(victim))
+    const anothers = box.seal({ ...ticket, device: another })
+    const renamed = Buffer.concat([anothers.subarray(0, -MAC_BYTES), good.subarray(-MAC_BYTES)])
     this.tickets = [
       { name: 'of another service', ticket: strangers.seal(ticket) },
       { name: 'expired', ticket: box.seal({ ...ticket, expiresAtMs: Date.now() - 3_600_000 }) },
       { name: 'of a token that expired', ticket: box.seal({ ...ticket, expiresAtMs: 0, tokenExpiresAtMs: 0 }) },
       { name: "with another device's name", ticket: renamed },
-      { name: 'without its MAC', ticket: good.subarray(0, -16) },
+      { name: 'without its MAC', ticket: good.subarray(0, -MAC_BYTES) },
       { name: 'with a shorter MAC', ticket: good.subarray(0, -1) },
       { name: 'with something behind', ticket: Buffer.concat([good, Buffer.alloc(1)]) },
       { name: 'doubled', ticket: Buffer.concat([good, good]) },
@@ -177,7 +177,7 @@ export class Forger {
 
   private flippedTicket(random: Random): Pick<Forgery, 'name' | 'credential'> {
     const ticket = Buffer.from(this.goodTicket)
-    if (below(random, 8) === 0) ticket.set(noise(random, 16), ticket.length - 16)
+    if (below(random, 8) === 0) ticket.set(noise(random, MAC_BYTES), ticket.length - MAC_BYTES)
     else flip(random, ticket)
     return { name: 'ticket: a bit flipped', credential: { kind: 'ticket', ticket } }
   }
