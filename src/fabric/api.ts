@@ -1,5 +1,4 @@
 /** The JetStream API as the server speaks it: error bodies to FabricError, and small readers of its answers. */
-import type { Msg } from 'nats'
 import { FabricError, type FabricErrorCode } from './fabric.js'
 
 /** `err_code` of the answers that mean something to us; everything else is `unavailable` with the server's words. */
@@ -33,11 +32,6 @@ export function fabricErrorOf(error: ApiError, what: string): FabricError {
 
 /** True for the API's way to say that there is no such message (or stream, by its own code). */
 export const isNoMessage = (error: ApiError): boolean => error.err_code === ErrCode.NO_MESSAGE
-
-/** The status of a headers-only message (100, 404, 408, 409, 503), or 0 for an ordinary one. */
-export function statusOf(message: Msg): number {
-  return message.data.length === 0 ? (message.headers?.code ?? 0) : 0
-}
 
 /** An API answer, parsed. Throws FabricError where it carries an error, unless `allow` takes that error. */
 export function parseAnswer<T extends object>(
@@ -85,19 +79,6 @@ export function parseAckSubject(reply: string): DeliveryInfo {
     storedAtMs: Math.floor(number(3) / 1e6),
     pending: number(4),
   }
-}
-
-/** The application's own headers: what the server and the client add for themselves is left out. */
-export function ownHeaders(message: Msg): Record<string, string> | null {
-  const all = message.headers
-  if (!all) return null
-  let own: Record<string, string> | null = null
-  for (const [key, values] of all) {
-    if (key.startsWith('Nats-')) continue
-    own ??= {}
-    own[key] = values[0] ?? ''
-  }
-  return own
 }
 
 export const textOf = (body: Uint8Array): string =>

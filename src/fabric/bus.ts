@@ -1,7 +1,7 @@
 /** Core NATS over one Link. */
 import type { Msg } from 'nats'
-import { ownHeaders, statusOf } from './api.js'
 import type { Bus, BusMessage, PublishOptions, Subscription } from './fabric.js'
+import { ownHeaders, statusOf } from './headers.js'
 import type { Link } from './link.js'
 
 export class NatsBus implements Bus {

@@ -1,7 +1,8 @@
 /** A durable pull consumer with explicit acknowledgement: made idempotently, made again when lost, pulled in batches. */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
-import { type ApiError, ownHeaders, parseAckSubject, parseAnswer, statusOf } from './api.js'
+import { type ApiError, parseAckSubject, parseAnswer } from './api.js'
 import type { ConsumeOptions, Consumption, Delivery } from './fabric.js'
+import { ownHeaders, statusOf } from './headers.js'
 import { json, type Shared } from './log.js'
 import { Sweeper } from './sweeper.js'
 

@@ -2,9 +2,9 @@
  * One connection's questions and answers: every request and append publishes with a reply under one shared inbox, so
  * that an answer costs a map look-up and no subscription of its own.
  */
-import { createInbox, type Msg, type MsgHdrs, type NatsConnection, headers as natsHeaders } from 'nats'
-import { statusOf } from './api.js'
+import { createInbox, type Msg, type NatsConnection } from 'nats'
 import { FabricError } from './fabric.js'
+import { headersToSend, statusOf } from './headers.js'
 import type { NatsSettings } from './settings.js'
 import { type Command, TurnWriter } from './turn-writer.js'
 
@@ -90,7 +90,7 @@ export class Link {
 
   #write({ subject, body, reply, headers }: Command): void {
     try {
-      this.nc.publish(subject, body, { reply, ...(headers && { headers: encoded(headers) }) })
+      this.nc.publish(subject, body, { reply, ...(headers && { headers: headersToSend(headers) }) })
     } catch (error) {
       this.#failed(subject, reply, error)
     }
@@ -153,10 +153,4 @@ export class Link {
       this.#sweeper = null
     }
   }
-}
-
-function encoded(headers: Record<string, string>): MsgHdrs {
-  const block = natsHeaders()
-  for (const key in headers) block.set(key, headers[key] ?? '')
-  return block
 }

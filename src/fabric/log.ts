@@ -1,6 +1,6 @@
 /** A JetStream stream over one Link: the hot paths speak the API's subjects directly. */
 import type { Msg } from 'nats'
-import { EMPTY, isNoMessage, ownHeaders, parseAnswer, parsePubAck, statusOf, textOf } from './api.js'
+import { EMPTY, isNoMessage, parseAnswer, parsePubAck, textOf } from './api.js'
 import { startConsume } from './consume.js'
 import {
   type AppendOptions,
@@ -13,6 +13,7 @@ import {
   type LogState,
   type TailOptions,
 } from './fabric.js'
+import { ownIn, statusOf, textOfHeaders, valueIn } from './headers.js'
 import type { Link } from './link.js'
 import type { Reconnects } from './reconnects.js'
 import type { Room } from './room.js'
@@ -117,9 +118,16 @@ export class NatsLog implements Log {
     const message = await this.#ask(subject, query, link.settings.requestTimeoutMs)
     const status = statusOf(message)
     if (status === 404) return null
-    const sequence = message.headers?.get('Nats-Sequence')
+    const headers = textOfHeaders(message)
+    const sequence = valueIn(headers, 'Nats-Sequence')
     if (!sequence) throw new FabricError('unavailable', `${subject}: status ${status} ${message.headers?.description}`)
-    return directRecord(message, Number(sequence))
+    return {
+      subject: valueIn(headers, 'Nats-Subject'),
+      sequence: Number(sequence),
+      body: message.data,
+      storedAtMs: Date.parse(valueIn(headers, 'Nats-Time-Stamp')),
+      headers: ownIn(headers),
+    }
   }
 
   #needsLeader(options?: { authoritative?: boolean }): boolean {
@@ -181,37 +189,14 @@ function appendHeaders(options?: AppendOptions): Record<string, string> | undefi
   return headers
 }
 
-function directRecord(message: Msg, sequence: number): LogRecord {
-  const { headers } = message
-  return {
-    subject: headers?.get('Nats-Subject') ?? '',
-    sequence,
-    body: message.data,
-    storedAtMs: Date.parse(headers?.get('Nats-Time-Stamp') ?? ''),
-    headers: ownHeaders(message),
-  }
-}
-
 function storedRecord(stored: StoredMessage): LogRecord {
   return {
     subject: stored.subject,
     sequence: stored.seq,
     body: stored.data ? Buffer.from(stored.data, 'base64') : EMPTY,
     storedAtMs: Date.parse(stored.time),
-    headers: stored.hdrs ? parseStoredHeaders(Buffer.from(stored.hdrs, 'base64')) : null,
+    headers: stored.hdrs ? ownIn(textOf(Buffer.from(stored.hdrs, 'base64'))) : null,
   }
-}
-
-/** `NATS/1.0\r\nKey: value\r\n…\r\n\r\n`, as a leader read returns it. */
-function parseStoredHeaders(block: Uint8Array): Record<string, string> | null {
-  let own: Record<string, string> | null = null
-  for (const line of textOf(block).split('\r\n').slice(1)) {
-    const colon = line.indexOf(':')
-    if (colon < 0 || line.startsWith('Nats-')) continue
-    own ??= {}
-    own[line.slice(0, colon)] = line.slice(colon + 1).trim()
-  }
-  return own
 }
 
 export const json = (value: object): Uint8Array => Buffer.from(JSON.stringify(value))

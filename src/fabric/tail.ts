@@ -3,8 +3,9 @@
  * a silence or a reconnect it is made anew from the last record handed over + 1, so that nothing is skipped.
  */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
-import { EMPTY, ownHeaders, parseAckSubject, parseAnswer, statusOf } from './api.js'
+import { EMPTY, parseAckSubject, parseAnswer } from './api.js'
 import { type Consumption, FabricError, type LogRecord, type TailOptions } from './fabric.js'
+import { ownHeaders, statusOf } from './headers.js'
 import { json, type Shared } from './log.js'
 import type { TailHooks } from './table.js'
 

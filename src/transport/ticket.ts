@@ -74,7 +74,7 @@ export class TicketBox {
     at = writeDevice(draft, at, ticket.device)
     at = writeText(draft, at, ticket.instance)
     at = writeText(draft, at, ticket.worker)
-    at += macOf(newest, draft.subarray(0, at)).copy(draft, at, 0, MAC_BYTES)
+    at += draft.write(macOf(newest, draft.subarray(0, at)), at, MAC_BYTES, 'latin1')
     return Uint8Array.prototype.slice.call(draft, 0, at)
   }
 
@@ -87,7 +87,7 @@ export class TicketBox {
     const mac = bytes.subarray(signedBytes)
     // Two keys can begin with the same byte.
     const isOurs = this.keys.some(
-      (key) => key.tag === bytes[1] && timingSafeEqual(macOf(key, signed).subarray(0, MAC_BYTES), mac),
+      (key) => key.tag === bytes[1] && timingSafeEqual(Buffer.from(macOf(key, signed), 'latin1'), mac),
     )
     if (!isOurs) return null
     const ticket = read(signed)
@@ -95,7 +95,9 @@ export class TicketBox {
   }
 }
 
-const macOf = ({ secret }: Key, signed: Uint8Array): Buffer => createHmac('sha256', secret).update(signed).digest()
+/** As many characters as bytes: a digest as text costs a fifth less than one as a buffer of its own. */
+const macOf = ({ secret }: Key, signed: Uint8Array): string =>
+  createHmac('sha256', secret).update(signed).digest('binary').slice(0, MAC_BYTES)
 
 /** Of bytes whose MAC is right: we made them, so they have this form. */
 function read(bytes: Buffer): Ticket {
