@@ -14,6 +14,7 @@ import { startPlainNats } from './baselines/plain-nats.js'
 import { groupBody, groupFrame } from './content.js'
 import { type Feed, Sequences } from './drive.js'
 import { Generators } from './generator/generators.js'
+import type { MemoryLooks } from './measure/memory-look.js'
 import { BenchRouter } from './router.js'
 import { type Bench, BenchError } from './scenario.js'
 import { createTenant, locate, newRun, registerDevices } from './system/fleet.js'
@@ -26,6 +27,8 @@ export interface Side {
   devices: Generators
   /** The processes that hold the devices' connections. */
   serverPids: number[]
+  /** Tells their memory without garbage; a broker cannot be asked for that. */
+  looks?: MemoryLooks | undefined
   /** What else belongs to the server: the store or the bus behind it. */
   behindPids: number[]
   /** Made when the devices are connected. */
@@ -48,6 +51,8 @@ export interface SideOptions {
   workers: number
   /** Folder for a profile of each worker of ours; empty: none. */
   profile?: string
+  /** Servers are started so that their memory can be looked at. */
+  looks?: MemoryLooks
 }
 
 const TOPIC = 'bench'
@@ -59,8 +64,9 @@ export async function borealisSide(
   bench: Bench,
   options: SideOptions & { registered: boolean },
 ): Promise<Side & { rig: TransportRig; router(): BenchRouter }> {
-  const { connections, generators, registered } = options
-  const rig = await startTransport(bench, options)
+  const { connections, generators, registered, looks } = options
+  const environment = looks && { ...looks.environment, NODE_OPTIONS: looks.nodeOptions.join(' ') }
+  const rig = await startTransport(bench, { ...options, ...(environment && { environment }) })
   const tenant = registered ? await createTenant(rig.fabric, rig.run) : null
   if (tenant) await registerDevices(rig.fabric, tenant, { count: connections, topics: [TOPIC] })
   const devices = await devicesOf(bench, rig, { connections, processes: generators })
@@ -69,7 +75,7 @@ export async function borealisSide(
   const ids = new MessageIdSource(0, () => Date.now())
   let router: BenchRouter | null = null
   return {
-    ...{ name: 'borealis', version: '', rig, devices, connections, ...newSequences() },
+    ...{ name: 'borealis', version: '', rig, devices, connections, looks, ...newSequences() },
     serverPids: rig.system.pids('worker'),
     behindPids: [...rig.system.pids('nats'), ...rig.system.pids('transport')],
     feed: async () => {
@@ -101,14 +107,14 @@ export async function borealisSide(
 
 /** Bare uWebSockets.js, or a server on `ws` with our protocol; fed by a NATS of bench's own. */
 export async function baselineSide(bench: Bench, kind: BaselineKind, options: SideOptions): Promise<Side> {
-  const { connections, generators } = options
+  const { connections, generators, looks } = options
   const nats = await startPlainNats(bench)
-  const server = await startBaseline(bench, kind, { natsUrl: nats.url, topic: true })
+  const server = await startBaseline(bench, kind, { natsUrl: nats.url, topic: true }, looks)
   const devices = await baselineDevices(bench, kind, server, connections, generators)
   const publisher = await connect({ servers: nats.url, noAsyncTraces: true })
   bench.defer(() => publisher.close())
   return {
-    ...{ name: kind === 'uws' ? 'bare uWebSockets.js' : 'ws', version: '', devices, connections },
+    ...{ name: kind === 'uws' ? 'bare uWebSockets.js' : 'ws', version: '', devices, connections, looks },
     ...newSequences(),
     serverPids: [server.pid],
     behindPids: [nats.pid],

@@ -3,11 +3,12 @@ import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
 import { v8Flags } from '../../src/cli/v8-flags.js'
 import { bareDevices, startBare } from '../baselines/bare.js'
-import { type Generators, pause } from '../generator/generators.js'
+import { pause } from '../generator/generators.js'
 import { kernelBytesEach, kernelMemory } from '../measure/kernel.js'
-import { type MemoryLook, MemoryLooks } from '../measure/memory-look.js'
+import { MemoryLooks } from '../measure/memory-look.js'
 import { cpuMicrosOf, memorySum } from '../measure/processes.js'
-import { significant, slope } from '../measure/stats.js'
+import { significant } from '../measure/stats.js'
+import { rampInSteps } from '../ramp-in-steps.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { devicesOf, startTransport } from '../system/transport-only.js'
 import { BARE_CONNECTIONS_MAX, connections, generators, workers } from './options.js'
@@ -78,7 +79,10 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const workerPids = system.pids('worker')
   const before = kernelMemory()
   const generatorBefore = memorySum(devices.pids).pssBytes
-  const ramp = await rampInSteps(bench, looks, { ...options, devices, pids: workerPids, label: 'borealis' })
+  const ramp = await rampInSteps(bench.progress, {
+    ...{ ...options, devices, label: 'borealis' },
+    look: () => looks.look(workerPids),
+  })
   const kernel = kernelBytesEach(before, kernelMemory(), options.connections) / SOCKETS_PER_CONNECTION
   const generatorEach = (memorySum(devices.pids).pssBytes - generatorBefore) / options.connections
 
@@ -103,8 +107,10 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const server = await startBare(bench, { natsUrl: null, topic: false }, started)
   const bareCount = Math.min(options.connections, BARE_CONNECTIONS_MAX)
   const bare = await bareDevices(bench, server, { connections: bareCount, processes: options.generators, keepaliveMs })
-  const bareOptions = { ...options, connections: bareCount, devices: bare, pids: [server.pid], label: 'bare' }
-  const bareRamp = await rampInSteps(bench, looks, bareOptions)
+  const bareRamp = await rampInSteps(bench.progress, {
+    ...{ ...options, connections: bareCount, devices: bare, label: 'bare' },
+    look: () => looks.look([server.pid]),
+  })
   return {
     connections: totals.ready,
     rampSeconds: significant(ramp.seconds),
@@ -125,52 +131,3 @@ async function run(bench: Bench, options: Options): Promise<Result> {
 }
 
 const SOCKETS_PER_CONNECTION = 2
-/**
- * The first connections fill what grows once and not with each: tables, pools, pages of the allocator that the start of
- * the process left free. They stay, and the slope begins after them.
- */
-const FIRST_SHARE = 0.3
-
-interface Stepped {
-  seconds: number
-  bytesEach: number
-  heapBytesEach: number
-}
-
-interface StepsOptions {
-  devices: Generators
-  connections: number
-  steps: number
-  pids: readonly number[]
-  label: string
-}
-
-/** The time is that of the ramps alone. */
-async function rampInSteps(
-  bench: Bench,
-  looks: MemoryLooks,
-  { devices, connections, steps, pids, label }: StepsOptions,
-): Promise<Stepped> {
-  const points: (MemoryLook & { x: number })[] = []
-  const first = Math.floor(connections * FIRST_SHARE)
-  let seconds = 0
-  let connected = 0
-  for (let step = 0; step <= steps; step++) {
-    const x = first + Math.floor(((connections - first) * step) / steps)
-    const ramp = await devices.ramp({ count: x - connected, label })
-    connected = x
-    seconds += ramp.seconds
-    const look = await looks.look(pids)
-    const mb = (bytes: number) => (bytes / 1e6).toFixed(2)
-    bench.progress.say(
-      `${label}, ${x} connected: ${mb(look.rssBytes)} MB resident, ${mb(look.neededBytes)} without empty pages of V8, ${mb(look.heapBytes)} of objects`,
-    )
-    points.push({ x, ...look })
-  }
-  const each = (bytes: (look: MemoryLook) => number) => slope(points.map((point) => ({ x: point.x, y: bytes(point) })))
-  return {
-    seconds,
-    bytesEach: each(({ neededBytes }) => neededBytes),
-    heapBytesEach: each(({ heapBytes }) => heapBytes),
-  }
-}

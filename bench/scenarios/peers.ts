@@ -1,10 +1,13 @@
 /** What a user might pick instead, and the floor under all of them, on the same machine in the same run. */
+import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
 import { mosquittoSide, natsSide } from '../baselines/brokers.js'
 import type { Feed } from '../drive.js'
+import { type MemoryLook, MemoryLooks } from '../measure/memory-look.js'
 import { memorySum } from '../measure/processes.js'
 import { settledBytes } from '../measure/settled.js'
-import { median, significant, slope } from '../measure/stats.js'
+import { median, significant } from '../measure/stats.js'
+import { rampInSteps } from '../ramp-in-steps.js'
 import { type BroadcastRound, broadcastRound, latencyAt, type UnicastRound, unicastRound } from '../rounds.js'
 import { type Bench, BenchError, defineScenario } from '../scenario.js'
 import { baselineSide, borealisSide, type Side, type SideOptions } from '../sides.js'
@@ -125,19 +128,22 @@ function chosen(only: string): string[] {
   return names
 }
 
-const STEPS = 4
+const STEPS = 3
 
 async function enter(bench: Bench, name: string, options: Options): Promise<Contestant> {
   const start = PEERS[name]
   if (!start) throw new BenchError(`no peer ${name}`)
-  const side = await start(bench, options)
-  const points: { x: number; y: number }[] = []
-  for (let step = 1; step <= STEPS; step++) {
-    const x = Math.floor((side.connections * step) / STEPS)
-    await side.devices.ramp({ count: x - Math.floor((side.connections * (step - 1)) / STEPS), label: name })
-    points.push({ x, y: await settledBytes(() => memorySum(side.serverPids).rssBytes) })
-  }
-  return { name, side, feed: await side.feed(), memoryEach: slope(points), unicast: [], broadcast: [] }
+  const side = await start(bench, { ...options, looks: new MemoryLooks(join(bench.folder, 'memory')) })
+  const { devices, connections, looks, serverPids } = side
+  const look = looks ? () => looks.look(serverPids) : () => settled(serverPids)
+  const { bytesEach } = await rampInSteps(bench.progress, { devices, connections, steps: STEPS, look, label: name })
+  return { name, side, feed: await side.feed(), memoryEach: bytesEach, unicast: [], broadcast: [] }
+}
+
+/** Of a broker: it frees what it does not need, or keeps it. */
+async function settled(pids: readonly number[]): Promise<MemoryLook> {
+  const rssBytes = await settledBytes(() => memorySum(pids).rssBytes)
+  return { rssBytes, heapBytes: 0, neededBytes: rssBytes }
 }
 
 async function rowOf({ name, side, feed, memoryEach, unicast, broadcast }: Contestant, seconds: number): Promise<Peer> {
