@@ -39,13 +39,16 @@ export async function makeReport(folder: string): Promise<string> {
 
 async function readResults(folder: string): Promise<Found[]> {
   const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith('.json')).sort()
-  const found = await Promise.all(
+  const results = await Promise.all(
     names.map(async (name) => {
       const envelope: unknown = JSON.parse(await readFile(join(folder, name), 'utf8'))
+      // The results of sim, faults and demo lie here too, and have no scenario.
+      if (typeof envelope === 'object' && envelope !== null && !('scenario' in envelope)) return []
       if (!Value.Check(Envelope, envelope)) throw new BenchError(`${name} is no result of bench`)
-      return { file: name.replace(/\.json$/, ''), envelope }
+      return [{ file: name.replace(/\.json$/, ''), envelope }]
     }),
   )
+  const found = results.flat()
   if (found.length === 0) throw new BenchError(`there are no results in ${folder}: run scenarios with --json first`)
   return found
 }
