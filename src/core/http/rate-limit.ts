@@ -1,6 +1,6 @@
 /**
  * Rate limits of projects and of addresses. Each core process lets in its share: the limit by the number of processes
- * that have a gateway now (ADR 11). 429 with Retry-After, and the fields RateLimit and RateLimit-Policy of the IETF draft.
+ * that have a gateway now (ADR 18). 429 with Retry-After, and the fields RateLimit and RateLimit-Policy of the IETF draft.
  */
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
