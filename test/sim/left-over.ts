@@ -9,10 +9,21 @@ import { eventSubject, eventsStream, messagesStream, parkedStream, SCHEDULE_STRE
 import type { SimServer } from './server.js'
 import type { SimStream } from './stream.js'
 
+export interface Stray {
+  /** For people. */
+  what: string
+  stream: SimStream
+  sequence: number
+  device: string
+  id: string
+  /** Its message was parked before, at an older sequence. */
+  isCopy: boolean
+}
+
 export interface LeftOver {
   /** The first record that should not be there any more. */
   owed: string | null
-  strays: string[]
+  strays: Stray[]
 }
 
 export function leftOver(server: SimServer, split: number): LeftOver {
@@ -29,7 +40,15 @@ export function leftOver(server: SimServer, split: number): LeftOver {
       const { id } = decodeParkedRecord(record.body).message
       const hasEnded = events.last(eventSubject(partitionOfId(id), id, 'final'), Number.POSITIVE_INFINITY) !== null
       if (!hasEnded || isReached(parked, record.subject, record.sequence)) found.owed ??= what
-      else found.strays.push(what)
+      else {
+        const { subject, sequence } = record
+        const [, , device = ''] = subject.split('.')
+        const isCopy = parked.ever.some(
+          (older) =>
+            older.subject === subject && older.sequence < sequence && decodeParkedRecord(older.body).message.id === id,
+        )
+        found.strays.push({ what, stream: parked, sequence, device, id: String(id), isCopy })
+      }
     }
   }
   return found

@@ -29,18 +29,22 @@ export interface PoolResult {
   seeds: number
   /** In the order of seeds. */
   violations: SeedViolation[]
+  /** Records that were left behind for ever (leaks.ts), of all seeds. */
+  leaks: number
 }
 
 export interface BatchReport {
   done: number
   violations: SeedViolation[]
+  leaks: number
 }
 
 export async function runSeeds({ first, count }: SeedRange, options: PoolOptions = {}): Promise<PoolResult> {
-  const result: PoolResult = { seeds: 0, violations: [] }
-  const take = ({ done, violations }: BatchReport) => {
+  const result: PoolResult = { seeds: 0, violations: [], leaks: 0 }
+  const take = ({ done, violations, leaks }: BatchReport) => {
     result.seeds += done
     result.violations.push(...violations)
+    result.leaks += leaks
     options.onProgress?.(result.seeds, result.violations.length)
   }
   let next = first
@@ -66,12 +70,14 @@ export async function runSeeds({ first, count }: SeedRange, options: PoolOptions
 export async function runBatch({ first, count, stopEarly = false }: SeedRange): Promise<BatchReport> {
   const violations: SeedViolation[] = []
   let done = 0
+  let leaks = 0
   while (done < count && !(stopEarly && violations.length > 0)) {
     const seed = first + done++
-    const { violation } = await runSeed(seed)
+    const { violation, leaks: left } = await runSeed(seed)
+    leaks += left
     if (violation) violations.push({ seed, ...violation })
   }
-  return { done, violations }
+  return { done, violations, leaks }
 }
 
 /** Feeds one child until nothing is left. Rejects where it ends before. */

@@ -18,7 +18,7 @@ export async function runSeed(seed: number, isTraced = false): Promise<RunResult
   } catch (error) {
     onThrown(error)
     const { violation, trace } = world
-    return { violation, digest: trace.digest, lines: trace.lines, virtualMs: 0, sent: 0 }
+    return { violation, digest: trace.digest, lines: trace.lines, virtualMs: 0, sent: 0, leaks: 0 }
   } finally {
     process.off('unhandledRejection', onThrown)
     process.off('uncaughtException', onThrown)

@@ -8,8 +8,10 @@ const RECORD_BYTES = 38
 
 export class SimStream {
   lastSequence = 0
-  /** Deleted once, and brought back by a kill -9. */
-  readonly undone = new Set<number>()
+  /** Sequence to subject of what was deleted once, and brought back by a kill -9. */
+  readonly undone = new Map<number, string>()
+  /** Everything that was ever stored, in its order: for those who judge a run. */
+  readonly ever: LogRecord[] = []
   /** In order of sequence. */
   #records = new Map<number, LogRecord>()
   readonly #sequences = new Map<string, number[]>()
@@ -54,6 +56,7 @@ export class SimStream {
       headers: options.headers ? { ...options.headers } : null,
     }
     this.#insert(record)
+    this.ever.push(record)
     if (options.messageId !== undefined) {
       this.#seen.set(options.messageId, { sequence: record.sequence, atMs: nowMs })
     }
@@ -111,7 +114,7 @@ export class SimStream {
     if (undone.length === 0) return
     for (const { record } of undone) {
       this.#insert(record)
-      this.undone.add(record.sequence)
+      this.undone.set(record.sequence, record.subject)
     }
     this.#records = new Map([...this.#records].sort(([a], [b]) => a - b))
   }
