@@ -1,4 +1,5 @@
 /** Servers of baselines that are child processes of bench: bare uWebSockets.js, and `ws`. */
+import { v8Flags } from '../../src/cli/v8-flags.js'
 import { Generators, type GeneratorsOptions } from '../generator/generators.js'
 import { Child } from '../generator/rpc.js'
 import type { Bench } from '../scenario.js'
@@ -20,6 +21,7 @@ export interface BaselineProcess {
   environment?: Readonly<Record<string, string>>
 }
 
+/** Bare uWebSockets.js runs with a worker's own V8 flags: what they save is no merit of ours beside it. */
 export async function startBaseline(
   bench: Bench,
   kind: BaselineKind,
@@ -27,7 +29,8 @@ export async function startBaseline(
   { nodeOptions, environment }: BaselineProcess = {},
 ): Promise<BaselineServer> {
   const file = new URL(`./${kind}-child.js`, import.meta.url)
-  const child = Child.start<BaselineMethods>(`${kind} server`, file, nodeOptions, environment)
+  const flags = [...(kind === 'uws' ? v8Flags('worker') : []), ...(nodeOptions ?? [])]
+  const child = Child.start<BaselineMethods>(`${kind} server`, file, flags, environment)
   bench.defer(() => child.stop())
   const port = await freePort()
   await child.call('listen', { port, ...options })

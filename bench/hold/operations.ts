@@ -65,7 +65,7 @@ export async function killOne(stage: Stage, flowRate: number): Promise<Static<ty
   progress.say(`killing worker ${victim.index}, which has ${count} devices`)
   const killedMs = performance.now()
   process.kill(victim.pid, 'SIGKILL')
-  await devices.until(({ ready }) => ready < before.ready, BACK_MS_MAX)
+  await devices.until(({ ready }) => ready < before.ready - count / 2, BACK_MS_MAX)
   const back = await untilBack(stage, before.ready, count, killedMs)
   await flow.stop()
   await stage.delivered()

@@ -1,7 +1,6 @@
 /** What one connected and silent device costs: memory of the server and of the kernel, and CPU of keepalive. */
 import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
-import { v8Flags } from '../../src/cli/v8-flags.js'
 import { bareDevices, startBare } from '../baselines/bare.js'
 import { pause } from '../generator/generators.js'
 import { kernelBytesEach, kernelMemory } from '../measure/kernel.js'
@@ -103,7 +102,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   await devices.stop()
 
   // As a worker is started.
-  const started = { nodeOptions: [...v8Flags('worker'), ...looks.nodeOptions], environment: looks.environment }
+  const started = { nodeOptions: looks.nodeOptions, environment: looks.environment }
   const server = await startBare(bench, { natsUrl: null, topic: false }, started)
   const bareCount = Math.min(options.connections, BARE_CONNECTIONS_MAX)
   const bare = await bareDevices(bench, server, { connections: bareCount, processes: options.generators, keepaliveMs })

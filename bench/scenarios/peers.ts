@@ -52,7 +52,7 @@ type Peer = Static<typeof Peer>
 const Result = Type.Object({
   connections: Type.Integer(),
   peers: Type.Array(Peer),
-  /** Unicast deliveries a server CPU second, ours by mosquitto's; 0: one of both was left out. */
+  /** Unicast deliveries a server CPU second, our bus counted, ours by mosquitto's; 0: one of both was left out. */
   unicastRatioToMosquitto: Type.Number(),
 })
 type Result = Static<typeof Result>
@@ -111,7 +111,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
     bench.progress.say(`latencies of ${contestant.name}`)
     rows.push(await rowOf(contestant, round.seconds))
   }
-  const perCpu = (name: string) => rows.find(({ peer }) => peer === name)?.unicastPerServerCpuSecond ?? 0
+  const perCpu = (name: string) => rows.find(({ peer }) => peer === name)?.unicastPerCpuSecondInAll ?? 0
   const mosquitto = perCpu('mosquitto')
   return {
     connections: options.connections,

@@ -107,8 +107,8 @@ async function run(bench: Bench, options: Options): Promise<Result> {
 async function untilBack(bench: Bench, devices: Generators, options: Options, killedAtMs: number): Promise<number[]> {
   const { connections, timeout } = options
   const seconds: number[] = []
-  // The connections have to be gone first: counts of the moment of the kill would call everybody back.
-  await devices.until(({ ready }) => ready < connections, timeout * 1000)
+  // They have to be gone first: a share that is counted on their way out would be called back.
+  await devices.until(({ ready }) => ready < connections * SHARES[0], timeout * 1000)
   while (seconds.length < SHARES.length) {
     const elapsed = (performance.now() - killedAtMs) / 1000
     if (elapsed > timeout) return SHARES.map((_, i) => seconds[i] ?? -1)

@@ -1,4 +1,4 @@
-/** The address of a connection is that of its peer, whatever a PROXY header in front of its upgrade says. */
+/** The address of a connection is that of its peer, whatever a PROXY header of a stranger in front of its upgrade says. */
 import t from 'tap'
 import { Close } from '../../protocol/close-codes.js'
 import { Listener } from '../../src/transport/listener.js'
