@@ -3,7 +3,7 @@
  * keeps only a part of what was printed (docs/adr/0011).
  */
 import { runFiles } from './tap.mjs'
-import { failuresOf } from './tap-output.mjs'
+import { failuresOf, skippedOf } from './tap-output.mjs'
 
 /** More failures than this are no accident of a busy machine. */
 const RETRIED_MAX = 3
@@ -11,13 +11,16 @@ const SUMMARY_LINES_MAX = 40
 const FAILURES_SHOWN = 5
 
 /**
- * Prints one line for each file, the whole output of those that fail, and the summary. Resolves with the files that
- * failed, and with those that failed among the others and passed alone.
+ * Prints one line for each file, what it skipped, the whole output of those that fail, and the summary. Resolves with the
+ * files that failed, with those that failed among the others and passed alone, and with how much was skipped.
  */
 export async function runSuite(root, files, { jobs, timeoutSeconds, print = (text) => process.stdout.write(text) }) {
   const onResult = ({ file, verdict, why, ms, output }) => {
     print(`${verdict.padEnd(5)} ${file} ${ms}ms${why ? ` (${why})` : ''}\n`)
     if (verdict !== 'pass') print(`${output.trimEnd()}\n\n`)
+    // What was not tested is no secret, also where all the rest of the file passed.
+    else
+      for (const { path, skip } of skippedOf(output)) print(`      ${`${path.join(' > ')} # SKIP ${skip}`.trimEnd()}\n`)
   }
   const first = await runFiles(root, files, { jobs, timeoutSeconds, onResult })
   const broken = first.filter(({ verdict }) => verdict !== 'pass')
@@ -35,7 +38,10 @@ export async function runSuite(root, files, { jobs, timeoutSeconds, print = (tex
   for (const result of flaky) print(summaryOf('FLAKY', result, 'passed when it ran again, alone; the first time:'))
   for (const result of failed) print(summaryOf('FAILED', result, ''))
   const names = (results) => results.map(({ file }) => file)
-  return { failed: names(failed), flaky: names(flaky) }
+  // Of a file that ran twice, the last run says it.
+  const last = new Map([...first, ...second].map((result) => [result.file, result]))
+  const skipped = [...last.values()].reduce((sum, { output }) => sum + skippedOf(output).length, 0)
+  return { failed: names(failed), flaky: names(flaky), skipped }
 }
 
 function summaryOf(mark, { file, verdict, why, output }, note) {

@@ -1,6 +1,6 @@
 /** Reads the TAP of one test file: its assertions, where in the tree of subtests each stands, and what a failure says. */
 
-/** @typedef {{ path: string[], ok: boolean, counts: boolean, diagnosis: string[] }} Point `counts`: neither skipped nor a todo. */
+/** @typedef {{ path: string[], ok: boolean, counts: boolean, skip: string | null, diagnosis: string[] }} Point `counts`: neither skipped nor a todo; `skip`: why it was, or null. */
 
 const POINT = /^( *)(not )?ok \d+(?: - )?(.*)$/
 const SUBTEST = /^( *)# Subtest: (.*)$/
@@ -31,14 +31,17 @@ export function pointsOf(output) {
     }
     const diagnosis = diagnosisAfter(lines, at, indent)
     const counts = !/ # (?:SKIP|TODO)\b/i.test(rest)
-    const name = closing?.name ?? rest.replace(/ # time=.*$/, '')
-    points.push({ path: [...open.map((outer) => outer?.name ?? '?'), name], ok, counts, diagnosis })
+    const name = closing?.name ?? rest.replace(/ # (?:time=|SKIP\b).*$/i, '')
+    const skip = / # SKIP\b ?(.*)$/i.exec(rest)?.[1] ?? null
+    points.push({ path: [...open.map((outer) => outer?.name ?? '?'), name], ok, counts, skip, diagnosis })
     if (!ok && counts) for (const outer of open) if (outer) outer.failures++
   }
   return points
 }
 
 export const failuresOf = (output) => pointsOf(output).filter(({ ok, counts }) => !ok && counts)
+
+export const skippedOf = (output) => pointsOf(output).filter(({ skip }) => skip !== null)
 
 /** The YAML block that follows a point, without its marks. */
 function diagnosisAfter(lines, at, indent) {

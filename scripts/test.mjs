@@ -25,13 +25,14 @@ async function main(asked) {
   const missing = files.filter((file) => !existsSync(join(root, file)))
   if (missing.length > 0) throw new PrepareError(`no such test: ${missing.join(', ')}`)
   if (files.length === 0) throw new PrepareError('there are no tests: that cannot be right')
-  const { failed, flaky } = await runSuite(root, files, { jobs: JOBS, timeoutSeconds: FILE_SECONDS_MAX })
+  const { failed, flaky, skipped } = await runSuite(root, files, { jobs: JOBS, timeoutSeconds: FILE_SECONDS_MAX })
   const seconds = Math.round((performance.now() - startedAt) / 1000)
   const count = `${files.length} test files`
   const passedAlone = flaky.length > 0 ? `; FLAKY, passed only alone: ${flaky.join(', ')}` : ''
   if (failed.length > 0)
     throw new PrepareError(`FAILED ${failed.length} of ${count}: ${failed.join(', ')}${passedAlone}`)
-  say(`PASSED all ${count} in ${seconds} s${passedAlone}`)
+  const notTested = skipped > 0 ? `, ${skipped} skipped: look for # SKIP` : ''
+  say(`PASSED all ${count} in ${seconds} s${notTested}${passedAlone}`)
 }
 
 async function lint() {

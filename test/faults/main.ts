@@ -38,7 +38,7 @@ const list = faults.map(({ name, summary }) => `  ${name.padEnd(26)} ${summary}`
 
 const program = new Command('faults')
   .description(
-    'Runs a whole Borealis on free ports under load, does a fault to it again and again at random moments, and judges: nothing lost, nothing twice at an app, nothing made up, every target counted. Ends with 1 where a promise was broken.',
+    'Runs a whole Borealis on free ports under load, does a fault to it again and again at random moments, and judges: nothing lost, nothing twice at an app, nothing made up, every target counted. Ends with 1 where a promise was broken, or no fault could be done.',
   )
   .option('--fault <name>', 'one of those below, or all', 'all')
   .option('--kills <n>', 'injections of each fault', whole(1), 3)
@@ -78,7 +78,10 @@ async function perform(options: Options): Promise<void> {
   const json = `${JSON.stringify(options.fault === 'all' ? results : results[0])}\n`
   if (options.json === '-') process.stdout.write(json)
   else if (options.json) writeFileSync(options.json, json)
-  process.exit(results.every((result) => 'skipped' in result || result.violations.length === 0) ? 0 : 1)
+  const isBroken = results.some((result) => 'violations' in result && result.violations.length > 0)
+  // Where nothing could be done, nothing was shown.
+  const isIdle = results.every((result) => 'skipped' in result)
+  process.exit(isBroken || isIdle ? 1 : 0)
 }
 
 function tell(result: Result): void {

@@ -13,7 +13,7 @@ export function findProgram(name: string): string | null {
 
 /** The option of a tap test that needs a program: runs it, or says why not. */
 export function needs(name: string): { skip: false | string } {
-  return { skip: findProgram(name) === null && `${name} is not installed, and apt could not install it` }
+  return { skip: findProgram(name) === null && `${name} is not installed` }
 }
 
 /** A new self-signed certificate for localhost and 127.0.0.1; written to FOLDER/tls.crt and tls.key. */

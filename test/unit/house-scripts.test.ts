@@ -31,6 +31,7 @@ interface Suite {
   stdout: string
   failed: string[]
   flaky: string[]
+  skipped: number
 }
 
 /** A project of these tests, run by the real runner and the real tap. Time-outs are nets: what hangs says so itself. */
@@ -54,8 +55,8 @@ async function runSuite(name: string, tests: Record<string, string>): Promise<Su
   )
   const { stdout } = await promisify(execFile)(process.execPath, ['run.mjs'], { cwd: project, env: environment })
   const names = (files: string[]) => files.map((file) => /(\w+)\.test\.js$/.exec(file)?.[1] ?? '').sort()
-  const { failed, flaky } = JSON.parse(/^RESULT (.*)$/m.exec(stdout)?.[1] ?? '{}') as Omit<Suite, 'stdout'>
-  return { stdout, failed: names(failed), flaky: names(flaky) }
+  const { failed, flaky, skipped } = JSON.parse(/^RESULT (.*)$/m.exec(stdout)?.[1] ?? '{}') as Omit<Suite, 'stdout'>
+  return { stdout, failed: names(failed), flaky: names(flaky), skipped }
 }
 
 const GOOD = `import t from 'tap'; t.test('a', async (t) => { t.equal(1, 1) })`
@@ -99,4 +100,17 @@ t.test('what fails among the others and passes alone is flaky, not failed', asyn
   const summary = stdout.slice(stdout.indexOf('==== summary'))
   t.match(summary, /^FLAKY dist\/test\/sometimes\.test\.js: .*passed when it ran again[\s\S]*a > the second time/m)
   t.match(summary, /^FAILED dist\/test\/bad\.test\.js/m)
+})
+
+t.test('what a file that passes skips is told and counted', async (t) => {
+  const skips = `t.test('outer', async (t) => { t.test('inner', { skip: 'no such program' }, async (t) => { t.ok(1) }) })`
+  const { stdout, failed, skipped } = await runSuite('skips', {
+    good: GOOD,
+    some: `${GOOD}; ${skips}`,
+    bare: `${GOOD}; t.test('without a reason', { skip: true }, async (t) => { t.ok(1) })`,
+  })
+  t.same(failed, [])
+  t.equal(skipped, 2)
+  t.match(stdout, /^pass {2}dist\/test\/some\.test\.js.*\n +outer > inner # SKIP no such program$/m)
+  t.match(stdout, /^ +without a reason # SKIP$/m)
 })

@@ -207,6 +207,11 @@ export const coreMutations: Mutation[] = [
     ],
   },
   {
+    name: 'strays-not-swept-out',
+    rule: 'The expiry step deletes what no walk reaches any more.',
+    edits: [edit('core/steps/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, ')],
+  },
+  {
     name: 'no-expiry-entry',
     rule: 'Parked messages are entered for the expiry step.',
     edits: [
