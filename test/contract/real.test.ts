@@ -10,6 +10,7 @@ fabricContract(async (t) => {
   return {
     a,
     b,
+    mayTimeOut: true,
     restart: async (kill) => {
       const back = untilReconnected([a, b])
       if (kill) await nats.kill9()

@@ -11,6 +11,7 @@ fabricContract(async (t) => {
   return {
     a,
     b,
+    mayTimeOut: false,
     restart: async (kill) => {
       const back = untilReconnected([a, b])
       sim.restartServer(100, kill)

@@ -9,6 +9,8 @@ import { tableContract } from './table.js'
 import { tailContract } from './tail.js'
 
 export interface Ground {
+  /** A request that nobody listens to may end as a time-out; in the simulation nothing is lost without a fault. */
+  mayTimeOut: boolean
   /** Two processes with all rights. */
   a: Fabric
   b: Fabric

@@ -23,7 +23,7 @@ export interface HostileOptions {
   seed: number
   /** For the data of the system; empty. */
   folder: string
-  /** The run goes on until so many pushes were accepted, however fast the frames went. Default: none. */
+  /** The run goes on until so many pushes were accepted, however fast the frames went, or patience is over. Default: none. */
   pushesMin?: number
   /** Connections of each slow kind; their ends take up to 12 s. Default 4. */
   slowOfEach?: number
@@ -73,6 +73,8 @@ const COMMUTE_MS = 700
 const SUSPECTS = 64
 const SUSPECTS_PUSHED = 4
 const PROGRESS_MS = 1_000
+/** For `pushesMin`: a run that does not get there ends without. */
+const PUSHES_MS_MAX = 120_000
 /** Streams of chance beside those of plans, which have numbers from 0 on. */
 const STREAM_SLOW = -2
 
@@ -190,7 +192,8 @@ async function attackLive(
     )
   }, PROGRESS_MS)
   try {
-    const isEnough = () => ledger.frames >= frames && pushes.accepted >= pushesMin
+    const arePushesDue = () => pushes.accepted < pushesMin && performance.now() - startedMs < PUSHES_MS_MAX
+    const isEnough = () => ledger.frames >= frames && !arePushesDue()
     await Promise.all(Array.from({ length: AT_ONCE }, (_, lane) => attack(lane, isEnough, seed, world)))
     const liveFrames = ledger.frames
     const seconds = (performance.now() - startedMs) / 1000

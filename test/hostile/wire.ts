@@ -9,7 +9,7 @@ import type { ServerFrame } from '../../protocol/frame-types.js'
 import { CUT } from './expected.js'
 
 /** The server sent what is no frame: no close code, and none that anybody expects. */
-export const GARBLED = 0
+const GARBLED = 0
 
 /** How a connection ended, seen from here. */
 export interface End {

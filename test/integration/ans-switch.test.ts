@@ -101,7 +101,7 @@ async function setUp(t: Test): Promise<Switched> {
   return { live, admin, server, device, arrival, isLeft, application, registrationId }
 }
 
-t.test('from borealis admin to a push on a device', { timeout: 60_000 }, async (t) => {
+t.test('from borealis admin to a push on a device', { timeout: 120_000 }, async (t) => {
   const { admin, server, arrival, isLeft, application, registrationId } = await setUp(t)
   t.match(await server.call('GET', ''), {
     status: 200,
@@ -161,7 +161,7 @@ t.test('from borealis admin to a push on a device', { timeout: 60_000 }, async (
   })
 })
 
-t.test('a registration that was revoked', { timeout: 60_000 }, async (t) => {
+t.test('a registration that was revoked', { timeout: 120_000 }, async (t) => {
   const { live, server, device, arrival, isLeft, application, registrationId } = await setUp(t)
   await server.send('application', application, 'to all')
   t.ok(await arrival('to all'))

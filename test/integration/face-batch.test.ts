@@ -2,7 +2,7 @@ import { connect } from 'node:net'
 import t from 'tap'
 import { CodedError } from '../../protocol/errors.js'
 import { FabricError } from '../../src/fabric/fabric.js'
-import { startFace } from '../support/face.js'
+import { startFace, until } from '../support/face.js'
 import { ask, everything, isError, messagesOf, registrationIdOf } from '../support/http.js'
 
 t.test('a batch: each message for itself', async (t) => {
@@ -94,10 +94,9 @@ t.test('large bodies', async (t) => {
   await new Promise((resolve) => socket.once('data', resolve))
   socket.write('{')
   const refused = async () => (await ask(face, { url, body: padding(600_000) })).body.error.code === 'overloaded'
-  while (!(await refused())) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('what does not fit beside it is refused', refused)
   socket.destroy()
-  while (await refused()) await new Promise((resolve) => setTimeout(resolve, 5))
-  t.pass('the share of a sender that went away is free again')
+  await until('the share of a sender that went away is free again', async () => !(await refused()))
 })
 
 t.test('a body that comes too slowly', async (t) => {

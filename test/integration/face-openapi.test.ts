@@ -6,7 +6,7 @@ import { adminRoutes } from '../../src/core/http/admin/server.js'
 import { routes } from '../../src/core/http/gateway.js'
 import { adminDocument, publicDocument } from '../../src/core/http/openapi/documents.js'
 import { undocumented } from '../support/documented.js'
-import { startFace } from '../support/face.js'
+import { startFace, until } from '../support/face.js'
 
 interface Operation {
   operationId: string
@@ -136,7 +136,7 @@ t.test('the page to try it loads nothing from elsewhere', async (t) => {
   }
   new Function('document', 'fetch', script.body)(document, fetched)
   const operations = known.get('operations')
-  while ((operations?.children.length ?? 0) === 0) await new Promise((resolve) => setImmediate(resolve))
+  await until('the page shows its operations', () => (operations?.children.length ?? 0) > 0)
   t.equal(known.get('title')?.textContent, 'Borealis push API')
   const buttons = made.filter(({ listener }) => listener !== null)
   t.equal(buttons.length, operations?.children.length, 'each operation can be sent')
