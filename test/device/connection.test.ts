@@ -5,20 +5,13 @@ import type { ServerFrame } from '../../protocol/frame-types.js'
 import { Backoff } from '../../src/device/backoff.js'
 import { deviceSettings } from '../../src/device/settings.js'
 import { MachineModel } from './machine.js'
-import { notify, welcome } from './scripted-server.js'
+import { group, notify, welcome } from './scripted-server.js'
 
 /** A counterexample prints as the list of what was done. */
 type Step = { run: (model: MachineModel) => void; [fc.toStringMethod]: () => string }
 
 const ids = fc.bigInt({ min: 1n, max: 12n })
 const step = (does: string, run: (model: MachineModel) => void): Step => ({ run, [fc.toStringMethod]: () => does })
-const group = (id: bigint, sequence: number): ServerFrame => ({
-  ...notify(id),
-  type: 'NOTIFY_GROUP',
-  target: { kind: 'app', name: 'app_a' },
-  project: 'p',
-  sequence,
-})
 
 /** Where each kind of step may go wrong most, it stands more often. */
 const steps: fc.Arbitrary<Step> = fc.oneof(

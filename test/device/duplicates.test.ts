@@ -1,8 +1,7 @@
 /** What the wire brings twice, the app sees once: of one device and of groups, in one life and across a crash. */
 import t from 'tap'
-import type { ServerFrame } from '../../protocol/frame-types.js'
 import { MachineModel } from './machine.js'
-import { notify, welcome } from './scripted-server.js'
+import { group, notify, welcome } from './scripted-server.js'
 
 const ONCE = { plain: 1, marked: 0 }
 
@@ -12,14 +11,6 @@ function live(model: MachineModel): void {
   model.receive(welcome({ serverTimeMs: model.now }))
   model.settle()
 }
-
-const group = (id: bigint, sequence: number): ServerFrame => ({
-  ...notify(id),
-  type: 'NOTIFY_GROUP',
-  target: { kind: 'app', name: 'app_a' },
-  project: 'p',
-  sequence,
-})
 
 for (const [what, make] of Object.entries({ 'of one device': notify, 'of a group': (id: bigint) => group(id, 5) })) {
   t.test(`a message ${what} that comes again`, async (t) => {

@@ -175,4 +175,9 @@ export function notify(id: bigint, with_: Partial<NotifyFrame> = {}): NotifyFram
   }
 }
 
+/** The same as notify(id), to a group. */
+export function group(id: bigint, sequence: number): ServerFrame {
+  return { ...notify(id), type: 'NOTIFY_GROUP', target: { kind: 'app', name: 'app_a' }, project: 'p', sequence }
+}
+
 export { encodeFrame }

@@ -14,13 +14,16 @@ export function groupsOf({ clock, core, device, worker }: OneWorker) {
     core.bus.publish(controlSubject(instance, name), encodeControlRequest({ kind: 'refresh', device }))
   }
   return {
+    broadcast,
+    devices,
     /** The device's groups changed, or may have. */
     notice,
-    send: (name: string, id: bigint) => {
+    /** It expires `ttlMs` from now. */
+    send: (name: string, id: bigint, ttlMs = 1e9) => {
       const content = { expiresAtSeconds: 4e9, priority: 'normal', collapseKey: '', title: '', message: '' } as const
       const target = { kind: 'topic', name } as const
       const body = encodeNotifyGroupBody({ ...content, id, target, project: 'p', data: new Uint8Array() })
-      const times = { acceptedAtMs: clock.now(), expiresAtMs: clock.now() + 1e9 }
+      const times = { acceptedAtMs: clock.now(), expiresAtMs: clock.now() + ttlMs }
       return clock.settle(broadcast.append({ id, project: 'p', ...target, collapseKey: '', body, ...times }))
     },
     /** With its notice. */

@@ -49,7 +49,8 @@ export async function oneWorker({ settings, over = (fabric) => fabric, ...option
   const parked = new ParkedQueue(core, SPLIT)
   return {
     ...{ sim, clock, fabric, sockets, worker, device, core },
-    connect: (cursor: Cursor | null = null) => connect(sockets, device, clock.now(), cursor),
+    /** Of this device, or of another one. */
+    connect: (cursor: Cursor | null = null, who = device) => connect(sockets, who, clock.now(), cursor),
     /** As the first of the device's queue. */
     park: (id: bigint) => {
       const message = { ...storedMessage(device, id), expiresAtMs: clock.now() + 1e6 }
