@@ -3,6 +3,7 @@ import type { Msg } from 'nats'
 import type { Bus, BusMessage, PublishOptions, Subscription } from './fabric.js'
 import { ownHeaders, statusOf } from './headers.js'
 import type { Link } from './link.js'
+import { checkFilter } from './subject.js'
 
 export class NatsBus implements Bus {
   constructor(
@@ -15,6 +16,7 @@ export class NatsBus implements Bus {
   }
 
   subscribe(subject: string, handler: (message: BusMessage) => void, options?: { queue?: string }): Subscription {
+    checkFilter(subject)
     const subscription = this.link.nc.subscribe(subject, {
       ...(options?.queue && { queue: options.queue }),
       callback: (error, message) => {

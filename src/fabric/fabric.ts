@@ -3,6 +3,9 @@
  *
  * Two implementations exist: `nats.ts` over a real server, and the simulated one of test/sim. One contract suite
  * (test/contract) runs against both. Bodies handed to a callback belong to the callback.
+ *
+ * Subjects and keys have no white space and no control characters, and only filters have wildcards; what has, is refused
+ * with a RangeError: it is a fault of ours, which no repeat mends.
  */
 
 /** Core NATS: at most once, ordered for one publisher and one subscription. */

@@ -6,6 +6,7 @@ import { createInbox, type Msg, type NatsConnection } from 'nats'
 import { FabricError } from './fabric.js'
 import { headersToSend, statusOf } from './headers.js'
 import type { NatsSettings } from './settings.js'
+import { checkSubject } from './subject.js'
 import { type Command, TurnWriter } from './turn-writer.js'
 
 const SWEEP_MS = 50
@@ -45,7 +46,7 @@ export class Link {
     return createInbox(this.inboxPrefix)
   }
 
-  /** Publishes and resolves with the answer. Rejects with `no_responders`, `timeout`, `disconnected`, `unavailable`. */
+  /** Publishes and resolves with the answer. Rejects with `no_responders`, `timeout`, `disconnected`, `unavailable`, or RangeError. */
   ask(
     subject: string,
     body: Uint8Array,
@@ -71,9 +72,11 @@ export class Link {
 
   /**
    * Leaves at the end of this turn of the event loop; `body` must stay as it is until then. While there is no connection
-   * it is lost. Throws FabricError `unavailable` where the server would not take it: too long, or closed for good.
+   * it is lost. Throws FabricError `unavailable` where the server would not take it: too long, or closed for good; RangeError for what is no subject.
    */
   publish(subject: string, body: Uint8Array, reply = '', headers: Record<string, string> | null = null): void {
+    checkSubject(subject)
+    if (reply !== '') checkSubject(reply)
     if (!this.connected) return
     const bytesMax = this.nc.info?.max_payload ?? Number.POSITIVE_INFINITY
     if (body.length > bytesMax) {

@@ -17,6 +17,7 @@ import { ownIn, statusOf, textOfHeaders, valueIn } from './headers.js'
 import type { Link } from './link.js'
 import type { Reconnects } from './reconnects.js'
 import type { Room } from './room.js'
+import { checkSubject } from './subject.js'
 import { startTail } from './tail.js'
 import type { Window } from './window.js'
 
@@ -56,7 +57,7 @@ export class NatsLog implements Log {
   }
 
   last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
-    if (this.#needsLeader(options)) return this.#leaderRead({ last_by_subj: subject })
+    if (this.#needsLeader(options)) return this.#leaderLast(subject)
     return this.#directRead(`$JS.API.DIRECT.GET.${this.name}.${subject}`, EMPTY)
   }
 
@@ -137,6 +138,12 @@ export class NatsLog implements Log {
   async #find(query: object, needsLeader: boolean): Promise<LogRecord | null> {
     const found = await this.#directRead(`$JS.API.DIRECT.GET.${this.name}`, json(query))
     return found === null && needsLeader ? this.#leaderRead(query) : found
+  }
+
+  /** Here the subject is in the body, where the link does not see it. */
+  async #leaderLast(subject: string): Promise<LogRecord | null> {
+    checkSubject(subject)
+    return this.#leaderRead({ last_by_subj: subject })
   }
 
   async #leaderRead(query: object): Promise<LogRecord | null> {

@@ -23,6 +23,21 @@ export const busContract: Contract = (t, open) => {
     t.same(await got.until(2), ['rx.x', 'rx.y'])
   })
 
+  t.test('what is no subject is refused before it reaches the server', async (t) => {
+    const { a, b } = await open(t)
+    const got = new Collected<string>()
+    b.bus.subscribe('rx.one', (message) => got.add(text(message.body)))
+    await served(a, b)
+    for (const wrong of ['rx.one 2\r\nhi\r\nPUB x', 'rx.a b', 'rx.\t', 'rx.\0', 'rx.\x7f', 'rx.*', 'rx.>']) {
+      t.throws(() => a.bus.publish(wrong, bytes('')), RangeError, JSON.stringify(wrong))
+      t.throws(() => a.bus.publish('rx.one', bytes('not sent'), { reply: wrong }), RangeError, 'nor to be answered to')
+      await t.rejects(a.bus.request(wrong, bytes(''), WAIT), RangeError, 'nor asked')
+    }
+    t.throws(() => a.bus.subscribe('rx.one 7\r\nPUB rx.one 2\r\nhi\r\nSUB rx.two', () => {}), RangeError)
+    a.bus.publish('rx.one', bytes('last'))
+    t.same(await got.until(1), ['last'], 'and nothing else was sent')
+  })
+
   t.test('a request is answered by whoever serves the subject', async (t) => {
     const { a, b } = await open(t)
     b.bus.subscribe('device.request', (message) => b.bus.publish(message.reply, bytes(`${text(message.body)}!`)))

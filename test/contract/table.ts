@@ -29,6 +29,19 @@ export const tableContract: Contract = (t, open) => {
     t.match(await codeOf(table.put('1.dev', bytes('z'), first)), { lastSequence: second })
   })
 
+  t.test('what is no key is refused, whoever forgot to check it', async (t) => {
+    const table = (await open(t)).a.table(BUCKET)
+    await table.put('1.dev', bytes('x'))
+    for (const wrong of ['1.x\r\nPUB $KV.SESSIONS.1.dev 1\r\ny', '1.a b', '1.\n', '1.*', '>']) {
+      for (const authoritative of [false, true]) {
+        await t.rejects(table.get(wrong, { authoritative }), RangeError, JSON.stringify(wrong))
+      }
+      await t.rejects(table.put(wrong, bytes('y')), RangeError)
+      await t.rejects(table.delete(wrong), RangeError)
+    }
+    t.match((await table.entries()).map(spell), ['1.dev=x'])
+  })
+
   t.test('a deleted key is absent, and can be made again', async (t) => {
     const { a } = await open(t)
     const table = a.table(BUCKET)

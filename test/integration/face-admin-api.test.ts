@@ -211,3 +211,13 @@ t.test('bad credentials, and bodies that are wrong', async (t) => {
   }
   t.fail('guesses are slowed down')
 })
+
+t.test('what can be no project is unknown, and reaches no subject of NATS', async (t) => {
+  const { credential, call } = await setUp(t)
+  const viewer = await credential('viewer')
+  for (const id of ['x%0D%0APUB%20rx.one%202%0D%0Ahi%0D%0A', 'a%20b', '%2A', '%3E', 'x.y', 'x'.repeat(65)]) {
+    for (const path of ['', '/counters', '/registrations', '/applications']) {
+      isError(t, await call('GET', `/projects/${id}${path}`, viewer), 'unknown_project', `${id}${path}`)
+    }
+  }
+})

@@ -1,6 +1,7 @@
 /** Core NATS as one simulated process sees it. */
 import type { Bus, BusMessage, PublishOptions, Subscription } from '../../src/fabric/fabric.js'
 import { FabricError } from '../../src/fabric/fabric.js'
+import { checkFilter, checkSubject } from '../../src/fabric/subject.js'
 import type { SimClient } from './client.js'
 import type { Routed } from './server.js'
 
@@ -18,6 +19,8 @@ export class SimBus implements Bus {
   }
 
   publish(subject: string, body: Uint8Array, options?: PublishOptions): void {
+    checkSubject(subject)
+    if (options?.reply) checkSubject(options.reply)
     const message = {
       subject,
       body: body.slice(),
@@ -29,6 +32,7 @@ export class SimBus implements Bus {
   }
 
   subscribe(subject: string, handler: (message: BusMessage) => void, options?: { queue?: string }): Subscription {
+    checkFilter(subject)
     return this.client.subscribe(subject, options?.queue ?? '', handler)
   }
 

@@ -10,6 +10,7 @@ import {
   type LogState,
   type TailOptions,
 } from '../../src/fabric/fabric.js'
+import { checkSubject } from '../../src/fabric/subject.js'
 import type { TailHooks } from '../../src/fabric/table.js'
 import type { SimClient } from './client.js'
 import type { Member } from './consumer.js'
@@ -27,14 +28,16 @@ export class SimLog implements Log {
   append(subject: string, body: Uint8Array, options: AppendOptions = {}): Promise<number> {
     const { server } = this.client
     const sent = body.slice()
-    return this.client.ask(subject, () => {
+    const asked = () => {
       if (server.chance(server.faults.refuseAppend)) throw new FabricError('unavailable', `${subject}: refused`)
       return server.append(this.#stream(), subject, sent, options)
-    })
+    }
+    return refusalOf(subject) ?? this.client.ask(subject, asked)
   }
 
   last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
-    return this.#read((stream, asOfMs) => stream.last(subject, asOfMs), options?.authoritative)
+    const look = (stream: SimStream, asOfMs: number) => stream.last(subject, asOfMs)
+    return refusalOf(subject) ?? this.#read(look, options?.authoritative)
   }
 
   at(sequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
@@ -249,6 +252,16 @@ class Tailing extends Joined {
 
   protected leave(): void {
     this.#leave()
+  }
+}
+
+/** Null: it is one. */
+function refusalOf(subject: string): Promise<never> | null {
+  try {
+    checkSubject(subject)
+    return null
+  } catch (error) {
+    return Promise.reject(error)
   }
 }
 

@@ -37,9 +37,10 @@ export class Administration {
     this.audit = new AuditLog(fabric)
   }
 
-  /** Throws CodedError `forbidden` where the actor may not see it. */
-  look(actor: Actor, action: Action, project: string | null): void {
+  /** Throws CodedError `forbidden` where the actor may not see it, `unknown_project` where there can be none. */
+  look(actor: Actor, action: Action, project: string): void {
     requireMay(actor, action, project)
+    if (!PROJECT_ID.test(project)) throw new CodedError('unknown_project')
   }
 
   // ---- projects -------------------------------------------------------------------------------

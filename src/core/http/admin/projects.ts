@@ -87,7 +87,11 @@ export const adminProjectRoutes: readonly Route<AdminFace>[] = [
     ...{ params: ProjectParams, body: Named, answers: answer(Application, 'The application.', 201) },
   }),
   route('GET', `${PROJECT}/registrations`, looks(listRegistrations), {
-    ...{ id: 'listProjectRegistrations', summary: 'Registrations of a project', errors: ['forbidden'] },
+    ...{
+      id: 'listProjectRegistrations',
+      summary: 'Registrations of a project',
+      errors: ['forbidden', 'unknown_project'],
+    },
     ...{ params: ProjectParams, query: RegistrationQuery, answers: answer(RegistrationPage, 'A page.') },
   }),
   route('DELETE', `${PROJECT}/registrations/:registration`, looks(revokeRegistration), {
@@ -97,7 +101,11 @@ export const adminProjectRoutes: readonly Route<AdminFace>[] = [
     errors: ['forbidden', 'unknown_registration', 'foreign_registration'],
   }),
   route('GET', `${PROJECT}/counters`, looks(showCounters), {
-    ...{ id: 'showProjectCounters', summary: 'Counters by application and day', errors: ['forbidden'] },
+    ...{
+      id: 'showProjectCounters',
+      summary: 'Counters by application and day',
+      errors: ['forbidden', 'unknown_project'],
+    },
     ...{ params: ProjectParams, query: CountersQuery },
     answers: answer(Type.Record(Type.String(), Type.Unknown()), 'As the public API has them.'),
   }),
