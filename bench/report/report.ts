@@ -69,7 +69,7 @@ function heading(found: readonly Found[]): string {
   ].join('\n')
 }
 
-/** Every goal that a result speaks of. */
+/** Every goal that a result speaks of, and the scenarios whose goals none speaks of. */
 export function goalTable(found: readonly Found[]): string {
   const rows: Row[] = []
   for (const goal of goals) {
@@ -86,7 +86,9 @@ export function goalTable(found: readonly Found[]): string {
       })
     }
   }
-  return markdown(rows)
+  const silent = new Set(goals.map(({ scenario }) => scenario))
+  for (const { envelope } of found) silent.delete(envelope.scenario)
+  return silent.size === 0 ? markdown(rows) : `${markdown(rows)}\n\nNot measured: ${[...silent].join(', ')}.`
 }
 
 function provenance({ command, commit, startedAt, seconds, versions }: Envelope): string {
