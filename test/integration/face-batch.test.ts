@@ -99,6 +99,51 @@ t.test('large bodies', async (t) => {
   await until('the share of a sender that went away is free again', async () => !(await refused()))
 })
 
+t.test('strangers take nothing of what large bodies share', async (t) => {
+  const face = await startFace(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
+  const { port } = await face.gateway.listen()
+  for (const size of ['content-length: 4096', 'transfer-encoding: chunked']) {
+    for (let n = 0; n < 2; n++) {
+      const socket = connect(port, '127.0.0.1')
+      t.teardown(() => socket.destroy())
+      socket.write(`POST /device/v1/enrol HTTP/1.1\r\nhost: x\r\n${size}\r\nexpect: 100-continue\r\n\r\n`)
+      await new Promise((resolve) => socket.once('data', resolve))
+    }
+  }
+  const large = { messages: [], padding: 'x'.repeat(600_000) }
+  isError(t, await ask(face, { url: `${messagesOf(face)}:batch`, body: large }), 'invalid_request', 'there is room')
+  const long = { enrolmentKey: 'x', padding: 'x'.repeat(4_096) }
+  isError(t, await ask(face, { url: '/device/v1/enrol', body: long, token: null }), 'payload_too_large')
+})
+
+t.test('a sender that left before its body is read takes nothing with it', async (t) => {
+  const face = await startFace(t, { http: { largeBodiesBytesMax: 1_000_000 } })
+  const url = `${messagesOf(face)}:batch`
+  const { port } = await face.gateway.listen()
+  const project = face.directory.project.bind(face.directory)
+  let goOn = () => {}
+  const left = new Promise<void>((resolve) => {
+    goOn = resolve
+  })
+  const socket = connect(port, '127.0.0.1')
+  const asked = new Promise<void>((resolve) => {
+    face.directory.project = async (id) => {
+      resolve()
+      await left
+      return project(id)
+    }
+  })
+  const head = [`POST ${url} HTTP/1.1`, 'host: x', `authorization: Bearer ${face.token}`, 'content-length: 600000']
+  const gone = new Promise((resolve) => face.gateway.app.server.once('connection', (one) => one.once('close', resolve)))
+  socket.write(`${head.join('\r\n')}\r\n\r\n{`)
+  await asked
+  socket.destroy()
+  await gone
+  goOn()
+  const large = { messages: [], padding: 'x'.repeat(600_000) }
+  isError(t, await ask(face, { url, body: large }), 'invalid_request', 'its share is free')
+})
+
 t.test('a body that comes too slowly', async (t) => {
   const face = await startFace(t, { http: { requestTimeoutMs: 1_000 } })
   const { port } = await face.gateway.listen()

@@ -1,6 +1,7 @@
 /**
  * Bodies of requests: JSON in UTF-8, bounded while it is read. Reading is a step of a flow of its own, so that a sender
- * without a token cannot make us keep a body.
+ * without a token cannot make us keep a body. Where the body is what authenticates (enrolment, the token endpoint), it is
+ * a small one: strangers take nothing of what large bodies share.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
@@ -16,6 +17,9 @@ export interface BodyLimits {
 
 /** Bodies up to this size are bounded by the number of requests in flight; larger ones share what there is for them. */
 const SMALL_BYTES = 64 * 1024
+
+/** Of a body that anyone may send. */
+const STRANGERS_BYTES_MAX = 4 * 1024
 
 /** What large bodies may take up, all together, while their requests are under way. */
 export class Bodies {
@@ -43,11 +47,12 @@ export function leaveBodies(app: FastifyInstance): void {
  * The step: throws CodedError `unsupported_media_type`, `payload_too_large`, `malformed_json`, `request_timeout`,
  * `overloaded`.
  */
-export function readJson(kind: 'one' | 'batch') {
+export function readJson(kind: 'small' | 'one' | 'batch') {
   return async function readJson<C extends HttpCall<BaseFace>>(call: C): Promise<C & { body: unknown }> {
     const { bodyBytesMax, batchBytesMax } = call.face.bodies.limits
+    const bytesMax = { small: STRANGERS_BYTES_MAX, one: bodyBytesMax, batch: batchBytesMax }
     checkMediaType(call.request.headers)
-    return { ...call, body: parseJson(await readBytes(call, kind === 'one' ? bodyBytesMax : batchBytesMax)) }
+    return { ...call, body: parseJson(await readBytes(call, bytesMax[kind])) }
   }
 }
 
@@ -57,6 +62,8 @@ export function readBytes(call: HttpCall<BaseFace>, bytesMax: number): Promise<B
   const tooLarge = () => new CodedError('payload_too_large', `the body may have ${bytesMax} bytes`, { bytesMax })
   const announced = Number(headers['content-length'])
   if (announced > bytesMax) return Promise.reject(tooLarge())
+  // The sender left while a step before this one waited: nothing would come any more, not even the end.
+  if (call.reply.raw.destroyed) return Promise.reject(new CodedError('request_timeout', 'the body did not arrive'))
   return new Promise((resolve, reject) => {
     // Who does not say how much it is may send as much as is allowed.
     const expected = Number.isNaN(announced) ? bytesMax : announced

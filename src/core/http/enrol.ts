@@ -11,7 +11,7 @@ interface EnrolCall extends Call {
   enrolmentKey: string
 }
 
-const enrolDevice = flow(readJson('one')<Call>, validate, answerEnrolled)
+const enrolDevice = flow(readJson('small')<Call>, validate, answerEnrolled)
 
 const DAY_MS = 24 * 3_600_000
 const KEY_CHARACTERS_MAX = 128
