@@ -91,9 +91,9 @@ export const registrationSubject = (project: string, application: string, user: 
 export const registrationFilter = (project: string, { application, user }: { application?: string; user?: string }) =>
   `reg.${project}.${application ?? '*'}.${user === undefined ? '*' : subjectToken(user)}.*`
 
-/** What was done to projects, and by whom: `audit.<project>` in AUDIT; `audit._` is about none. */
+/** What was done to projects, and by whom: `audit.<project>` in AUDIT; `audit.=` is about none (no project id has a `=`). */
 export const AUDIT_STREAM = 'AUDIT'
-export const auditSubject = (project: string | null) => `audit.${project ?? '_'}`
+export const auditSubject = (project: string | null) => `audit.${project ?? '='}`
 
 // ---- tables (KV buckets) ----------------------------------------------------------------------
 

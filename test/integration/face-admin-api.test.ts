@@ -221,3 +221,15 @@ t.test('what can be no project is unknown, and reaches no subject of NATS', asyn
     }
   }
 })
+
+t.test('what is about no project is not in the AUDIT of any', async (t) => {
+  const { credential, call } = await setUp(t)
+  const operator = await credential('operator')
+  await call('POST', '/fleets', operator, { name: 'phones' })
+  t.equal((await call('POST', '/projects', operator, { id: '_', alg: 'ES256' })).statusCode, 201)
+  const { entries } = (await call('GET', '/audit?project=_', operator)).body
+  t.same(
+    entries.map(({ action }: { action: string }) => action),
+    ['project.create'],
+  )
+})
