@@ -76,13 +76,21 @@ t.test('cancelled before its time: it never goes out, and is counted', async (t)
   const devices = [deviceName(1), deviceName(2)]
   const one = await place.run(core.accept(command([deviceName(1)], { notBeforeMs })))
   const many = await place.run(core.accept(command(devices, { notBeforeMs })))
-  t.match(await place.run(core.readStatus(many.id)), { status: 'scheduled', type: 'devices' })
+  t.match(await place.run(core.readStatus(many.id)), {
+    ...{ status: 'scheduled', type: 'devices', acceptedAtMs: many.acceptedAtMs, notBeforeMs },
+    trace: [{ step: 'scheduled', atMs: many.acceptedAtMs }],
+  })
   const group = { kind: 'topic' as const, name: 'news' }
   const topic = await place.run(core.accept(command([], { type: 'topic', targets: [], group, notBeforeMs })))
   for (const { id } of [one, many, topic]) {
     t.equal(await place.run(core.cancel('other', id)), 'unknown')
     t.equal(await place.run(core.cancel(PROJECT, id)), 'cancelled')
-    t.match(await place.run(core.readStatus(id)), { status: 'cancelled' })
+    const status = await place.run(core.readStatus(id))
+    t.match(status, { status: 'cancelled' })
+    t.notOk(
+      status?.trace.some(({ step }) => step === 'accepted'),
+      'it never came into the flow',
+    )
   }
   t.equal(await scheduled(place), 0)
   await clock.run(2 * MINUTE_MS)
@@ -98,6 +106,44 @@ t.test('cancelled before its time: it never goes out, and is counted', async (t)
     core.accept(command([], { type: 'topic', targets: [], group, notBeforeMs: clock.now() + 5_000 })),
   )
   t.equal(await place.run(core.cancel(PROJECT, near.id)), 'already_final', 'a group that is about to go out')
+})
+
+t.test('devices: accepted when they were, and in the flow when they are', async (t) => {
+  const place = new SimInstallation()
+  const { clock } = place.sim
+  await online(place, 1)
+  await online(place, 2)
+  const core = await place.core()
+  const notBeforeMs = clock.now() + MINUTE_MS
+  const many = await place.run(core.accept(command([deviceName(1), deviceName(2)], { notBeforeMs })))
+  t.equal(many.acceptedAtMs < notBeforeMs, true)
+  const waiting = await place.run(core.readStatus(many.id))
+  t.equal(waiting?.acceptedAtMs, many.acceptedAtMs)
+  t.same(
+    waiting?.trace.map(({ step }) => step),
+    ['scheduled'],
+    'nothing that is still to come',
+  )
+  await clock.run(MINUTE_MS + 5_000)
+  const sent = await place.run(core.readStatus(many.id))
+  t.match(sent, { acceptedAtMs: many.acceptedAtMs, notBeforeMs })
+  t.same(sent?.trace.map(({ step }) => step).slice(0, 2), ['scheduled', 'accepted'])
+})
+
+t.test('a cancel of a group that ended half-way has not cancelled it', async (t) => {
+  const place = new SimInstallation()
+  const { clock } = place.sim
+  const core = await place.core()
+  const notBeforeMs = clock.now() + MINUTE_MS
+  const group = { kind: 'topic' as const, name: 'news' }
+  const topic = await place.run(core.accept(command([], { type: 'topic', targets: [], group, notBeforeMs })))
+  // What cancel writes first; then its process ended.
+  await place.run(core.events.trace(topic.id, { step: 'cancelled', atMs: clock.now(), reason: '' }))
+  t.match(await place.run(core.readStatus(topic.id)), { status: 'scheduled', target: 'news' })
+  t.equal(await place.run(core.cancel(PROJECT, topic.id)), 'cancelled', 'who asks again')
+  t.match(await place.run(core.readStatus(topic.id)), { status: 'cancelled' })
+  await clock.run(2 * MINUTE_MS)
+  t.equal((await place.run(place.sim.fabricFor('test').log('BROADCAST').state())).messages, 0)
 })
 
 /** A start that the store did not answer is refused as a whole; whoever runs the core starts it again. */

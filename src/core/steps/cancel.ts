@@ -56,8 +56,8 @@ export function createCancel({ clock, events, finder, queue, schedule }: CancelO
     }
     const result = await cancelTarget(project, id, bucket)
     if (result !== 'unknown') return result
-    if (scheduled?.project === project && (await events.readGroup(id)) === null) return cancelGroup(id, scheduled)
     const group = await events.readGroup(id)
+    if (group === null && scheduled?.project === project) return cancelGroup(id, scheduled)
     return group?.project === project ? 'already_final' : 'unknown'
   }
 }

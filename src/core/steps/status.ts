@@ -56,7 +56,8 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
     if (found === null) return null
     const { project, atMs, expiresAtMs } = found.accepted
     const [final, way] = await Promise.all([events.readFinal(id), events.readTrace(id)])
-    const trace = began(scheduled, atMs, found.scheduled === null)
+    const isOut = found.scheduled === null && !endedBefore(final, atMs)
+    const trace = began(scheduled, atMs, isOut)
     for (const { step, atMs, reason } of way) trace.push(entry(atMs, step, reason))
     if (final) trace.push(entry(final.atMs, final.kind, final.reason))
     const target = registrationIdOf(found.accepted)
@@ -83,20 +84,23 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
     scheduled: ScheduledEvent | null,
   ): Promise<MessageStatus> {
     const finals = await Promise.all(targets.map((target) => events.readFinal(target.id)))
-    const trace = began(scheduled, atMs, true)
+    const open = targets.filter((_, index) => finals[index] === null).slice(0, WAITING_MAX)
+    const waiting = (await Promise.all(open.map((target) => waitsInMany(target, scheduled)))).flat()
+    const isWaiting = waiting.length > 0 && waiting.every(({ why }) => why === 'scheduled')
+    const isOut = !isWaiting && !finals.every((final) => endedBefore(final, atMs))
+    const trace = began(scheduled, atMs, isOut)
     for (const [index, final] of finals.entries()) {
       const target = targets[index]?.registrationId
       if (final && target) trace.push({ ...entry(final.atMs, final.kind, final.reason), target })
     }
-    const open = targets.filter((_, index) => finals[index] === null).slice(0, WAITING_MAX)
-    const waiting = (await Promise.all(open.map((target) => waitsInMany(target, scheduled)))).flat()
     return {
       id,
       project,
-      status: waiting.length > 0 && waiting.every(({ why }) => why === 'scheduled') ? 'scheduled' : overall(finals),
+      status: isWaiting ? 'scheduled' : overall(finals),
       type: 'devices',
       target: targets.map((target) => target.registrationId),
-      acceptedAtMs: atMs,
+      // What its targets have is when they go out.
+      acceptedAtMs: scheduled?.atMs ?? atMs,
       expiresAtMs,
       notBeforeMs: scheduled?.notBeforeMs ?? null,
       counts: countsOf(finals),
@@ -133,7 +137,8 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
     const { project, type, bucket, atMs: acceptedAtMs, expiresAtMs, notBeforeMs } = scheduled
     const way = await events.readTrace(id)
     const found = await schedule.find(bucket, id)
-    const isCancelled = way.some(({ step }) => step === 'cancelled')
+    // A cancel that failed half-way left it in SCHEDULE: it still goes out.
+    const isCancelled = found === null && way.some(({ step }) => step === 'cancelled')
     const trace = [...began(scheduled, acceptedAtMs, false), ...way.map((e) => entry(e.atMs, e.step, e.reason))]
     const target = found?.entry?.kind === 'group' ? found.entry.record.name : ''
     const rest = { acceptedAtMs, expiresAtMs, notBeforeMs, counts: { sent: 0 }, trace, waiting: [] }
@@ -151,6 +156,11 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
 function began(scheduled: ScheduledEvent | null, atMs: number, isOut: boolean): TraceEntry[] {
   const accepted = isOut ? [{ atMs, step: 'accepted' }] : []
   return scheduled ? [{ atMs: scheduled.atMs, step: 'scheduled' }, ...accepted] : accepted
+}
+
+/** It was cancelled before its time had come: it never came into the flow. */
+function endedBefore(final: FinalEvent | null, atMs: number): boolean {
+  return final?.kind === 'cancelled' && final.atMs < atMs
 }
 
 function entry(atMs: number, step: string, reason: string): TraceEntry {
