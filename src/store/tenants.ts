@@ -61,8 +61,9 @@ export class RecordTable<R extends { v: 1; id: string }> {
     private readonly what: string,
   ) {}
 
-  async get(id: string): Promise<R | null> {
-    const entry = await this.table.get(id)
+  /** `authoritative`: never from a replica that lags. */
+  async get(id: string, options?: { authoritative?: boolean }): Promise<R | null> {
+    const entry = await this.table.get(id, options)
     return entry && !entry.deleted ? this.decode(entry.value) : null
   }
 

@@ -60,7 +60,7 @@ export function newCredential(
 /** Throws CodedError `bad_token`; rejects with FabricError where the table is away. */
 export async function actorOf(credentials: RecordTable<CredentialRecord>, secret: string): Promise<Actor> {
   const id = SECRET.exec(secret)?.[1]
-  const record = id === undefined ? null : await credentials.get(`cred_${id}`)
+  const record = id === undefined ? null : await credentials.get(`cred_${id}`, { authoritative: true })
   if (!record || !timingSafeEqual(Buffer.from(record.hash, 'hex'), hashOf(secret))) throw new CodedError('bad_token')
   return { name: record.id, role: record.role, projects: record.projects }
 }

@@ -1,0 +1,24 @@
+/** A credential that was removed is good for nothing, at once. */
+import t from 'tap'
+import { Administration } from '../../src/core/tenants/administration.js'
+import { actorOf } from '../../src/core/tenants/credentials.js'
+import type { Actor } from '../../src/core/tenants/roles.js'
+import { SimFabric } from '../sim/fabric.js'
+
+const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
+
+t.test('a replica that lags does not bring a removed credential back', async (t) => {
+  const sim = new SimFabric()
+  const { clock } = sim
+  const administration = new Administration(sim.fabricFor('admin'), clock)
+  const { credentials } = administration
+  const made = clock.settle(administration.createCredential(root, { name: 'x', role: 'viewer' }))
+  const { credential, secret } = await made
+  await clock.run(10_000)
+  t.match(await clock.settle(actorOf(credentials, secret)), { name: credential.id, role: 'viewer' })
+  await clock.settle(administration.removeCredential(root, credential.id))
+  sim.faults.staleRead = 1
+  sim.faults.staleMs = [5_000, 6_000]
+  t.ok(await clock.settle(credentials.get(credential.id)), 'that is what a replica says')
+  await t.rejects(clock.settle(actorOf(credentials, secret)), { code: 'bad_token' })
+})
