@@ -52,6 +52,9 @@ function runFile(root, file, timeoutSeconds) {
     ]
     const ended = (code, signal) => {
       for (const timer of timers) clearTimeout(timer)
+      // Open pipes, whoever holds their other end, would keep this process alive after its last word.
+      child.stdout.destroy()
+      child.stderr.destroy()
       const ms = Math.round(performance.now() - startedAt)
       resolve({ file, ...judge(output, code, signal), ms, output })
     }

@@ -1,5 +1,14 @@
 import { execFile } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -113,4 +122,20 @@ t.test('what a file that passes skips is told and counted', async (t) => {
   t.equal(skipped, 2)
   t.match(stdout, /^pass {2}dist\/test\/some\.test\.js.*\n +outer > inner # SKIP no such program$/m)
   t.match(stdout, /^ +without a reason # SKIP$/m)
+})
+
+t.test('what a test left running does not keep the runner', async (t) => {
+  t.setTimeout(120_000)
+  const pidFile = join(folder, 'left-over.pid')
+  const { failed } = await runSuite('leftover', {
+    good: `${GOOD}
+      import { spawn } from 'node:child_process'
+      import { writeFileSync } from 'node:fs'
+      const child = spawn(process.execPath, ['-e', 'setTimeout(() => 1, 60_000)'], { stdio: 'inherit', detached: true })
+      child.unref()
+      writeFileSync(${JSON.stringify(pidFile)}, String(child.pid))`,
+  })
+  t.same(failed, [])
+  // The runner has ended before it: this throws where it is gone.
+  t.ok(process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGTERM'))
 })
