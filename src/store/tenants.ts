@@ -15,7 +15,7 @@ export interface ServiceKey {
 
 /** What a project may use; null or absent: the service's default (settings). */
 export interface ProjectLimits {
-  /** Unicast targets and group messages accepted a second, over all cores. */
+  /** Unicast targets and group messages accepted a second over HTTP, over all cores. NATS publishers are not counted. */
   messagesPerSecond?: number | null
 }
 

@@ -22,7 +22,7 @@ t.test('a batch: each message for itself', async (t) => {
   const messages = [good, { ...good, target: 'forged' }, null, { ...good, validateOnly: true }, { ...good, ttl: '1d' }]
   const some = await ask(face, { url, body: { messages } })
   t.equal(some.statusCode, 207)
-  t.match(some.body, { accepted: 2, failed: 3 })
+  t.match(some.body, { accepted: 1, failed: 3 })
   t.match(some.body.results, [
     { status: 'accepted' },
     { error: { code: 'unknown_registration', details: { field: 'target' } } },
@@ -31,11 +31,18 @@ t.test('a batch: each message for itself', async (t) => {
     { error: { code: 'invalid_request', details: { field: 'ttl' } } },
   ])
   t.equal(face.core.accepted.length, 3, 'what is only to be checked is not accepted')
+  const check = { ...good, validateOnly: true }
+  const checked = await ask(face, { url, body: { messages: [check, check] } })
+  t.equal(checked.statusCode, 200, 'nothing was accepted')
+  t.match(checked.body, { accepted: 0, failed: 0, results: [{ status: 'valid' }, { status: 'valid' }] })
+  const one = await ask(face, { url, body: { messages: [check, good] } })
+  t.equal(one.statusCode, 202)
+  t.match(one.body, { accepted: 1, failed: 0 })
 
   for (const body of [null, [], {}, { messages: [] }, { messages: 'x' }, { messages: Array(1_001).fill(good) }]) {
     isError(t, await ask(face, { url, body }), 'invalid_request', JSON.stringify(body).slice(0, 30))
   }
-  t.equal(face.core.accepted.length, 3)
+  t.equal(face.core.accepted.length, 4)
   const most = await ask(face, { url, body: { messages: Array(1_000).fill(good) } })
   t.equal(most.statusCode, 202)
   t.equal(most.body.results.length, 1_000)

@@ -70,9 +70,11 @@ function answerBatch({ results, reply }: BatchCall & { results: (Taken | CodedEr
   // Nothing was accepted, and it was us: an answer that plain clients understand.
   if (retry && errors.length === results.length) throw retry
   if (retry) tellRetryAfter(reply, retry.code)
-  reply.code(errors.length === 0 ? 202 : 207)
+  // What was only to be checked is neither accepted nor failed.
+  const accepted = results.filter((result) => !(result instanceof CodedError) && result.isStored).length
+  reply.code(errors.length > 0 ? 207 : accepted > 0 ? 202 : 200)
   return {
-    accepted: results.length - errors.length,
+    accepted,
     failed: errors.length,
     results: results.map((result) => (result instanceof CodedError ? errorBody(result) : result.answer)),
   }

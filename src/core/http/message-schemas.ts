@@ -85,7 +85,7 @@ export const Batch = Type.Object({
 })
 
 export const BatchResult = Type.Object({
-  accepted: Type.Integer({ description: 'How many were.' }),
+  accepted: Type.Integer({ description: 'How many are stored; what was only to be checked is not counted.' }),
   failed: Type.Integer(),
   results: Type.Array(Type.Union([Accepted, Valid, Type.Object({ error: ErrorBody })]), {
     description: 'One for each message, in their order.',

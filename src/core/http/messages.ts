@@ -129,7 +129,8 @@ export const messageRoutes: readonly Route[] = [
       headers: IdempotencyHeaders,
       body: Batch,
       answers: {
-        202: { description: 'Every one is accepted.', body: BatchResult },
+        200: { description: 'All were only to be checked, and would be accepted.', body: BatchResult },
+        202: { description: 'Every one is accepted, or was only to be checked.', body: BatchResult },
         207: { description: 'Some were not: their results are errors.', body: BatchResult },
       },
       errors: SEND_ERRORS,
