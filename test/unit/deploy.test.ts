@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
 import { metricsOf } from '../../src/cli/metrics-reference.js'
+import { v8Flags } from '../../src/cli/v8-flags.js'
 import { settings } from '../../src/config.js'
 import { findProgram, needs } from '../support/programs.js'
 
@@ -42,7 +43,11 @@ t.test('compose and units name settings that there are', async (t) => {
     ...units.flatMap((unit) => unit.match(/BOREALIS_[A-Z_]+/g) ?? []),
   ]
   t.ok(named.length > 8)
-  for (const name of named) t.ok(variables.has(name), name)
+  for (const name of named) t.ok(variables.has(name) || name === 'NODE_OPTIONS', name)
+  // A core that is no child of `npm start` is told the same.
+  const [flag] = v8Flags('core', '')
+  t.equal(compose.services.core?.environment?.NODE_OPTIONS, flag)
+  t.match(readFileSync('deploy/systemd/borealis-core.service', 'utf8'), `\nEnvironment=NODE_OPTIONS=${flag}\n`)
 })
 
 t.test('systemd takes the units', needs('systemd-analyze'), async (t) => {
