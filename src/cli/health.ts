@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { Command, Option } from 'commander'
 import type { Config } from '../config.js'
+import { authorityOf, reachableHost } from '../core/http/public-url.js'
 import { CommandError, loadConfig } from './context.js'
 
 const timeoutMs = 2_500
@@ -29,7 +30,7 @@ function probesByPart(): Record<'core' | 'transport', (config: Config) => Promis
 }
 
 async function probeCore({ http }: Config): Promise<string> {
-  const url = `http://${reachable(http.host)}:${http.port}/healthz`
+  const url = `http://${authorityOf(http.host, http.port)}/healthz`
   const answer = await fetch(url, { signal: AbortSignal.timeout(timeoutMs) }).catch((error: Error) => {
     throw new Error(`${url} does not answer`, { cause: error })
   })
@@ -39,19 +40,16 @@ async function probeCore({ http }: Config): Promise<string> {
 
 /** That it takes connections is what a stranger can see of a transport; its workers restart each other's crashes. */
 async function probeTransport({ transport }: Config): Promise<string> {
-  const host = reachable(transport.host)
-  const socket = connect({ host, port: transport.port, timeout: timeoutMs })
+  const { port } = transport
+  const address = authorityOf(transport.host, port)
+  const socket = connect({ host: reachableHost(transport.host), port, timeout: timeoutMs })
   socket.once('timeout', () => socket.destroy(new Error('no answer')))
   try {
     await once(socket, 'connect')
-    return `transport: ${host}:${transport.port} takes connections`
+    return `transport: ${address} takes connections`
   } catch (error) {
-    throw new Error(`${host}:${transport.port} takes no connections`, { cause: error })
+    throw new Error(`${address} takes no connections`, { cause: error })
   } finally {
     socket.destroy()
   }
-}
-
-function reachable(host: string): string {
-  return host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command } from 'commander'
 import type { Config } from '../config.js'
+import { authorityOf } from '../core/http/public-url.js'
 import type { InstanceStatus } from '../transport/instance-status.js'
 import { CommandError, loadConfig } from './context.js'
 
@@ -63,8 +64,7 @@ class AdminPort {
 
   constructor({ admin: { host, port, token } }: Config) {
     if (port === 0) throw new CommandError('this configuration has no admin port: set admin.port (BOREALIS_ADMIN_PORT)')
-    const name = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
-    this.base = `http://${name.includes(':') ? `[${name}]` : name}:${port}`
+    this.base = `http://${authorityOf(host, port)}`
     this.headers = token === '' ? {} : { authorization: `Bearer ${token}` }
   }
 

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config.js'
+import { authorityOf } from '../core/http/public-url.js'
 import { connect } from '../fabric/nats.js'
 import { ensureStreams } from '../fabric/streams.js'
 import { Keyring } from '../keyring.js'
@@ -56,7 +57,7 @@ async function startEverything(config: Config): Promise<Service> {
     await ensureStreams(admin.bus, storage.store)
     const sample = await ensureSample(admin, folder)
 
-    const transportUrl = `ws://${reachable(config.transport.host)}:${ports.transport}/v1/device`
+    const transportUrl = `ws://${authorityOf(config.transport.host, ports.transport)}/v1/device`
     const shared = { BOREALIS_KEYRING_FILE: keyringFile, BOREALIS_LOG_FORMAT: 'json' }
     const part = (name: string, environment: Record<string, string>) =>
       new Child({
@@ -87,7 +88,7 @@ async function startEverything(config: Config): Promise<Service> {
     stops.add(() => transport.stop())
     await transport.start()
 
-    const apiUrl = `http://${reachable(config.http.host)}:${ports.http}`
+    const apiUrl = `http://${authorityOf(config.http.host, ports.http)}`
     writeToolConfig(folder, { nats: nats.settingsAs('admin'), keyringFile, sample, apiUrl, auth: config.auth })
     let registrationId: string | null = null
     if (config.start.device) {
@@ -149,8 +150,4 @@ function failure(): { promise: Promise<never>; because: (reason: string) => void
   // Heard by runService; where the start itself fails first, nobody listens.
   promise.catch(() => undefined)
   return { promise, because }
-}
-
-function reachable(host: string): string {
-  return host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host
 }

@@ -10,6 +10,7 @@ import { RegistrationIndex, type RegistrationPlace } from '../store/registration
 import { toCodedError } from './coded.js'
 import { DeviceNotices } from './device-notices.js'
 import { withoutTopic, withTopic } from './device-record.js'
+import { resolveRegistration } from './http/resolve.js'
 import type { DeviceLimits } from './http/settings.js'
 import { decodeRegistrationId, encodeRegistrationId, type RegistrationAddress } from './registration-id.js'
 import type { Directory } from './tenants/directory.js'
@@ -101,9 +102,13 @@ export class Registrations {
     const rejected: ChangedTopics['rejected'] = []
     const byDevice = new Map<string, { target: string; registration: number }[]>()
     for (const target of new Set(registrationIds)) {
-      const address = this.usable(project, target)
-      if (typeof address === 'string') rejected.push({ target, code: address })
-      else byDevice.set(address.device, [...(byDevice.get(address.device) ?? []), { target, ...address }])
+      const found = resolveRegistration(this.options, project, target)
+      if (typeof found === 'string') {
+        rejected.push({ target, code: found })
+        continue
+      }
+      const { device, registration } = found
+      byDevice.set(device, [...(byDevice.get(device) ?? []), { target, registration }])
     }
     const waiting = [...byDevice]
     let done = 0
@@ -170,15 +175,5 @@ export class Registrations {
     if (!address) throw new CodedError('unknown_registration')
     if (address.project !== project) throw new CodedError('foreign_registration')
     return address
-  }
-
-  private usable(project: string, registrationId: string): RegistrationAddress | ErrorCode {
-    const { registrationKeys, directory } = this.options
-    const address = decodeRegistrationId(registrationKeys, registrationId)
-    if (!address) return 'unknown_registration'
-    if (address.project !== project) return 'foreign_registration'
-    const { device, registration } = address
-    const hasEnded = directory.isDeviceRevoked(device) || directory.isRegistrationRevoked(device, registration)
-    return hasEnded ? 'revoked_registration' : address
   }
 }

@@ -33,16 +33,6 @@ export function flow<A, B, C, D, E, F, G, H>(
   f: Step<F, G>,
   g: Step<G, H>,
 ): Flow<A, H>
-export function flow<A, B, C, D, E, F, G, H, I>(
-  a: Step<A, B>,
-  b: Step<B, C>,
-  c: Step<C, D>,
-  d: Step<D, E>,
-  e: Step<E, F>,
-  f: Step<F, G>,
-  g: Step<G, H>,
-  h: Step<H, I>,
-): Flow<A, I>
 export function flow(...steps: Step<unknown, unknown>[]): Flow<unknown, unknown> {
   return async (input) => {
     let value = input

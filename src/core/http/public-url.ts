@@ -4,8 +4,18 @@ import type { AuthSettings, HttpSettings } from './settings.js'
 
 export function publicUrlOf({ publicUrl, host, port }: Pick<HttpSettings, 'publicUrl' | 'host' | 'port'>): string {
   if (publicUrl !== '') return publicUrl.replace(/\/+$/, '')
-  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
-  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`
+  return `http://${authorityOf(host, port)}`
+}
+
+/** The address at which this machine reaches what listens on `host`. */
+export function reachableHost(host: string): string {
+  return host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
+}
+
+/** The same with its port, as it stands in a URL. */
+export function authorityOf(host: string, port: number): string {
+  const name = reachableHost(host)
+  return `${name.includes(':') ? `[${name}]` : name}:${port}`
 }
 
 /**

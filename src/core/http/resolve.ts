@@ -58,7 +58,8 @@ function resolveRegistrations(
   return { accepted, rejected }
 }
 
-function resolveRegistration(
+/** What a registrationId of a sender stands for, or why it cannot be sent to. */
+export function resolveRegistration(
   { directory, registrationKeys }: ResolveContext,
   project: string,
   registrationId: string,

@@ -80,6 +80,6 @@ async function changeTopic({ face, project, topic, registrationIds }: TopicCall,
   const { done, rejected } = await face.registrations.changeTopic(project.id, topic, registrationIds, wanted)
   const ours = rejected.find(({ code }) => Errors[code].owner === 'us')
   // Where nothing could be done because of us, it is no answer to look into.
-  if (done === 0 && ours && rejected.length === new Set(registrationIds).size) throw new CodedError(ours.code)
+  if (done === 0 && ours) throw new CodedError(ours.code)
   return { topic, done, rejected }
 }

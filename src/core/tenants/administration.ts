@@ -21,7 +21,8 @@ import { CREDENTIAL_ID, type CredentialRecord, type NewCredential, newCredential
 import { type Action, type Actor, mayDo, requireMay } from './roles.js'
 import type { PrivateServiceKey } from './service-keys.js'
 
-const AUDIT_LIMIT_MAX = 200
+/** Entries of one page of AUDIT. */
+export const AUDIT_PAGE_MAX = 200
 
 export class Administration {
   readonly tenants: admin.Tenants
@@ -168,7 +169,7 @@ export class Administration {
     { project, before, limit }: { project?: string; before?: number; limit: number },
   ): Promise<AuditPage> {
     requireMay(actor, 'audit.show', project ?? null)
-    const page = { limit: Math.min(limit, AUDIT_LIMIT_MAX), ...(before === undefined ? {} : { before }) }
+    const page = { limit: Math.min(limit, AUDIT_PAGE_MAX), ...(before === undefined ? {} : { before }) }
     return this.audit.page(project === undefined ? page : { ...page, project })
   }
 

@@ -1,6 +1,7 @@
 /** What is about the whole service, over the admin API: fleets, devices, credentials, AUDIT. */
 import Type from 'typebox'
 import { CodedError } from '../../../../protocol/errors.js'
+import { AUDIT_PAGE_MAX } from '../../tenants/administration.js'
 import { auditOutput, credentialOutput, fleetOutput } from '../../tenants/output.js'
 import { ROLES } from '../../tenants/roles.js'
 import { paramOf } from '../face.js'
@@ -18,8 +19,6 @@ import {
 } from './face.js'
 import { ADMIN } from './projects.js'
 import { AuditPage, Credential, Fleet, Named } from './schemas.js'
-
-const AUDIT_PAGE_MAX = 200
 
 const looks = (run: (call: ActingCall) => Promise<object>) => flow(authenticateActor, run)
 const changes = (run: (call: BodyCall) => Promise<object>) => flow(authenticateActor, readFields, run)

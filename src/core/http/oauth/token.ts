@@ -65,13 +65,15 @@ const KNOWN_SCOPES = words(SCOPES_OF_SETTINGS)
 function tokenEndpoint(auth: AuthSettings): (call: Call) => Promise<object> {
   const rate = { perSecond: auth.tokenRequestsPerSecond, burst: auth.tokenRequestsBurst }
   const addresses = new Allowances(ADDRESSES_MAX)
+  let used: UsedAssertions | null = null
   return async function issueToken(call) {
     const { face, request, reply } = call
     try {
       const { waitMs } = addresses.take(networkOf(request.ip), 1, rate, face.clock.now())
       if (waitMs > 0) throw new OAuthError('rate_limited', undefined, { retryAfterMs: waitMs })
       const parameters = await readParameters(call)
-      const answer = await grant(face, parameters, request.headers.authorization !== undefined)
+      used ??= new UsedAssertions(face.fabric)
+      const answer = await grant(face, used, parameters, request.headers.authorization !== undefined)
       reply.header('cache-control', 'no-store').header('pragma', 'no-cache')
       return answer
     } catch (error) {
@@ -80,7 +82,12 @@ function tokenEndpoint(auth: AuthSettings): (call: Call) => Promise<object> {
   }
 }
 
-async function grant(face: Face, parameters: TokenParameters, hasHeader: boolean): Promise<object> {
+async function grant(
+  face: Face,
+  used: UsedAssertions,
+  parameters: TokenParameters,
+  hasHeader: boolean,
+): Promise<object> {
   const { grant_type: grantType } = parameters
   if (grantType === undefined) throw new OAuthError('invalid_request', 'grant_type is missing')
   if (grantType !== 'client_credentials') throw new OAuthError('unsupported_grant_type')
@@ -88,7 +95,6 @@ async function grant(face: Face, parameters: TokenParameters, hasHeader: boolean
   const scopes = scopesOf(parameters)
   const audience = audienceOf(parameters, face.auth)
   const nowMs = face.clock.now()
-  const used = new UsedAssertions(face.fabric)
   const { project, keyId } = await verifyAssertion(assertion, {
     projectOf: (clientId) => face.directory.projectOfClient(clientId),
     audiences: audiencesOfAssertions(face),
