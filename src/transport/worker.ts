@@ -66,9 +66,6 @@ export interface WorkerOptions {
 /** How often open descriptors are counted. */
 const DESCRIPTORS_TICKS = 5
 
-/** After a reconnect, how soon the log of group messages is asked again where it did not answer. */
-const LOG_CHECK_MS = 1_000
-
 const MESSAGE_BYTES_MAX = WireLimits.DEVICE_MESSAGE_BYTES_MAX.value
 
 const RECEIVED = { from: 'device', frameBytesMax: DEVICE_FRAME_BYTES_MAX } as const
@@ -95,7 +92,6 @@ export class Worker implements SocketHandlers {
   private readonly lease: WorkerLease
   private readonly collection: QuietCollection
   private status: { unsubscribe(): void } | null = null
-  private cancelCheck: (() => void) | null = null
 
   constructor(private readonly options: WorkerOptions) {
     const { fabric, clock, sockets, settings, log } = options
@@ -141,6 +137,7 @@ export class Worker implements SocketHandlers {
         tell: (session, frame) => effects.send(session, frame),
         giveUp: (session) => effects.close(session, 'unavailable'),
         tooSlow: (session) => effects.close(session, 'too_slow'),
+        logReplaced: () => this.logReplaced(),
         published: (subscribers, bytes) => {
           figures.notifiedGroup += subscribers
           figures.bytesSent += subscribers * bytes
@@ -222,7 +219,6 @@ export class Worker implements SocketHandlers {
     await this.uplink.settled(pace.drainGraceMs)
     this.status?.unsubscribe()
     this.status = null
-    this.cancelCheck?.()
     this.downlink.stop()
     this.uplink.stop()
     await this.groups.stop()
@@ -375,25 +371,14 @@ export class Worker implements SocketHandlers {
   /** What was said to this worker meanwhile is lost: look at everything, and whether the log is still the same. */
   private reconnected(): void {
     this.audit.all()
-    void this.checkLog(false)
+    this.groups.reconnected()
   }
 
-  /** Asks until there is an answer: the store may be back later than the connection. */
-  private async checkLog(isKnownReplaced: boolean): Promise<void> {
-    const { clock, log } = this.options
-    this.cancelCheck?.()
-    let isReplaced = isKnownReplaced
-    try {
-      isReplaced ||= await this.groups.log.isReplaced()
-      if (!isReplaced) return
-      log.warn({}, 'the log of group messages was made anew: devices come back for a new cursor')
-      await this.groups.log.restart()
-      for (const session of this.registry.all()) {
-        this.effects.turn(session, 'log replaced', () => this.effects.close(session, 'unavailable', 'log reset'))
-      }
-    } catch (error) {
-      log.warn({ error }, 'the log of group messages could not be looked at')
-      if (this.status) this.cancelCheck = clock.after(LOG_CHECK_MS, () => void this.checkLog(isReplaced))
+  /** Devices come back for a cursor of the log that is there now. */
+  private logReplaced(): void {
+    this.options.log.warn({}, 'the log of group messages was made anew: devices come back for a new cursor')
+    for (const session of this.registry.all()) {
+      this.effects.turn(session, 'log replaced', () => this.effects.close(session, 'unavailable', 'log reset'))
     }
   }
 }

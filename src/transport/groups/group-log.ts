@@ -52,7 +52,6 @@ export class GroupLog {
   private cachedFrom = 0
   private cachedBytes = 0
   private consumption: Consumption | null = null
-  private restarted: Promise<void> = Promise.resolve()
 
   constructor(
     private readonly log: Log,
@@ -79,16 +78,8 @@ export class GroupLog {
     return BigInt(state.incarnation) !== this.incarnation || state.lastSequence < at
   }
 
-  /** Begins again, with the log that is there now. One after the other. */
-  restart(): Promise<void> {
-    this.restarted = this.restarted.then(
-      () => this.beginAgain(),
-      () => this.beginAgain(),
-    )
-    return this.restarted
-  }
-
-  private async beginAgain(): Promise<void> {
+  /** Begins again, with the log that is there now; where it rejects there may be no tail. One at a time. */
+  async restart(): Promise<void> {
     await this.stop()
     this.topics.clear()
     this.cached.splice(0)

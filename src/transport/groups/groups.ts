@@ -1,6 +1,6 @@
 /** The groups of all sessions of a worker: who follows what, from HELLO to live, and when subscriptions change. */
 import type { Cursor, ServerFrame } from '../../../protocol/frame-types.js'
-import { type Clock, sleep } from '../../clock.js'
+import { sleep } from '../../clock.js'
 import type { Log } from '../../fabric/fabric.js'
 import { type DeviceRecord, type DeviceStore, groupsOf } from '../../store/devices.js'
 import { Limiter } from '../limiter.js'
@@ -8,6 +8,7 @@ import type { Session } from '../session.js'
 import type { Sockets } from '../socket.js'
 import { Follower, type FollowerWorld } from './follower.js'
 import { GroupLog, type GroupMessage } from './group-log.js'
+import { LogCheck, type LogCheckWorld } from './log-check.js'
 import type { Receipts } from './receipts.js'
 import { type Starts, startsOf } from './starts.js'
 
@@ -20,8 +21,7 @@ export interface GroupsOptions {
   stalledMs: number
 }
 
-export interface GroupsWorld {
-  clock: Clock
+export interface GroupsWorld extends LogCheckWorld {
   sockets: Sockets
   devices: DeviceStore
   receipts: Receipts
@@ -29,8 +29,6 @@ export interface GroupsWorld {
   /** A group message is one frame to one device. */
   forward(session: Session, frame: Uint8Array): void
   tell(session: Session, frame: ServerFrame): void
-  /** A sentence for the log. */
-  onError(what: string, error: unknown): void
   /** Nothing can be promised to this device: close it, so that it comes back with its cursor. */
   giveUp(session: Session): void
   /** It does not read. */
@@ -61,6 +59,7 @@ export class Groups {
   private readonly limiter: Limiter
   private waiting: { sequence: number; wait: Wait }[] = []
   private readonly followers: FollowerWorld
+  private readonly logCheck: LogCheck
 
   constructor(
     log: Log,
@@ -75,6 +74,7 @@ export class Groups {
       onProgress: () => this.progressed(),
       onError: world.onError,
     })
+    this.logCheck = new LogCheck(this.log, world)
     this.followers = {
       log: this.log,
       turn: world.turn,
@@ -90,7 +90,13 @@ export class Groups {
     return this.log.start()
   }
 
+  /** The store may be another one. */
+  reconnected(): void {
+    this.logCheck.look()
+  }
+
   async stop(): Promise<void> {
+    await this.logCheck.stop()
     await this.log.stop()
     for (const session of this.underWay.keys()) this.closed(session)
   }

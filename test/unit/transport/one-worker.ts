@@ -49,8 +49,9 @@ export async function oneWorker({ settings, over = (fabric) => fabric, ...option
   const parked = new ParkedQueue(core, SPLIT)
   return {
     ...{ sim, clock, fabric, sockets, worker, device, core },
-    /** Of this device, or of another one. */
-    connect: (cursor: Cursor | null = null, who = device) => connect(sockets, who, clock.now(), cursor),
+    /** Of this device, or of another one; it counts its connections. */
+    connect: (cursor: Cursor | null = null, who = device, connection = 1) =>
+      connect(sockets, who, clock.now(), cursor, connection),
     /** As the first of the device's queue. */
     park: (id: bigint) => {
       const message = { ...storedMessage(device, id), expiresAtMs: clock.now() + 1e6 }
@@ -64,7 +65,7 @@ export async function oneWorker({ settings, over = (fabric) => fabric, ...option
   }
 }
 
-function connect(sockets: SimSockets, device: string, nowMs: number, cursor: Cursor | null) {
+function connect(sockets: SimSockets, device: string, nowMs: number, cursor: Cursor | null, connection: number) {
   const end = sockets.connect()
   if (!end) throw new Error('the worker takes no connection')
   const frames: ServerFrame[] = []
@@ -76,7 +77,7 @@ function connect(sockets: SimSockets, device: string, nowMs: number, cursor: Cur
   end.onClosed = (code) => closes.push(code)
   const request = { issuer: ISSUER, device, fleet: 'f', nowMs, lifetimeMs: 1e9 }
   const { token } = mintDeviceToken(keyring.signingKey('deviceToken'), request)
-  const hello = { version: 1, credential: { kind: 'token', token }, connection: 1, client: null } as const
+  const hello = { version: 1, credential: { kind: 'token', token }, connection, client: null } as const
   end.send(encodeFrame({ type: 'HELLO', ...hello, cursor, gap: null }))
   const ofType = (type: ServerFrame['type']) => frames.filter((frame) => frame.type === type).length
   return { end, frames, closes, ofType }
