@@ -16,6 +16,11 @@ export type Belief =
     }
   | { ok: false; reason: CloseName & ('bad_token' | 'token_expired' | 'bad_ticket') }
 
+/** Throws RangeError where Credentials cannot be made of them. */
+export function checkKeys(keys: TransportKeys, issuer: string): void {
+  void [new TicketBox(keys.tickets), new DeviceTokenVerifier(keys.deviceTokens, issuer)]
+}
+
 export class Credentials {
   private box: TicketBox
   private tokens: DeviceTokenVerifier

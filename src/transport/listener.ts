@@ -117,15 +117,24 @@ export class Listener implements Sockets {
     return this.port
   }
 
-  /** A new application with the files of now listens beside the old one, then in its place; open connections stay. */
+  /**
+   * A new application with the files of now listens beside the old one, then in its place; open connections stay.
+   * Rejects, and the old one goes on, where the files are no good or it cannot listen.
+   */
   async reloadTls(): Promise<void> {
     const { handlers, current: old } = this
     if (this.options.tlsCertificate === '' || handlers === null || old.token === null) return
     const next = this.make()
     this.serve(next, handlers)
-    await this.bind(next, this.port)
+    try {
+      await this.bind(next, this.port)
+    } catch (error) {
+      this.mounted.delete(next)
+      throw error
+    }
     this.current = next
     stopAccepting(old)
+    this.forgetIfLeft(old)
   }
 
   refuse(): void {
@@ -184,11 +193,16 @@ export class Listener implements Sockets {
       close: (ws, code) =>
         this.guard('close', () => {
           mounted.open--
-          if (mounted !== this.current && mounted.open === 0) this.mounted.delete(mounted)
+          this.forgetIfLeft(mounted)
           close(ws, code, handlers)
         }),
     })
     app.any('/*', (res) => this.guard('request', () => res.writeStatus('404 Not Found').end('', true)))
+  }
+
+  /** One that accepts no more, and whose last connection is gone: nobody is reached through it. */
+  private forgetIfLeft(mounted: Mounted): void {
+    if (mounted !== this.current && mounted.open === 0) this.mounted.delete(mounted)
   }
 
   private bind(mounted: Mounted, port: number): Promise<number> {

@@ -6,6 +6,7 @@ import { LoopLag, lagMetric } from '../observe/lag.js'
 import type { Logger } from '../observe/log.js'
 import type { MetricsRegistry } from '../observe/metrics.js'
 import { workerId } from '../store/workers.js'
+import { checkKeys } from './credentials.js'
 import { connectionsCap, descriptorsOpen } from './descriptors.js'
 import type { DrainPace } from './drain.js'
 import { registerFigures } from './figures.js'
@@ -63,8 +64,10 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
   return {
     ...{ port, worker },
     reload: async (keys) => {
-      worker.useKeys(keys)
+      // All that may be refused comes before anything changes.
+      checkKeys(keys, rest.issuer)
       await sockets.reloadTls()
+      worker.useKeys(keys)
     },
     stop: async (pace) => {
       await worker.stop(pace)

@@ -44,6 +44,20 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
   return supervisor
 }
 
+/** Neither leaving nor gone: such a worker welcomes nobody any more, and may end before it answers. */
+const staysOn = ({ state }: WorkerChild) => state === 'starting' || state === 'ready'
+
+async function reloadOne(child: WorkerChild): Promise<void> {
+  try {
+    // One that starts may have read the old files already.
+    if (child.state === 'starting') await child.ready
+    await child.ask('reload')
+  } catch (error) {
+    // It left meanwhile; whoever takes its place begins with the new files.
+    if (staysOn(child)) throw error
+  }
+}
+
 /** The kernel spreads connections by hash, unevenly: 15% of room, and one worker to spare. */
 export function workerCount(settings: TransportSettings, cores: number, cap: number): number {
   if (settings.workers > 0) return settings.workers
@@ -131,18 +145,16 @@ export class Supervisor {
   }
 
   /**
-   * Has every worker read its keys and certificate anew; connections stay. Rejects, and nothing changes, where the files
-   * are no good.
+   * Has every worker read its keys and certificate anew, but those that leave; connections stay. Rejects, and nothing
+   * changes, where the files are no good.
    */
   async reload(): Promise<void> {
     // Looked at here first, so that no worker has the new one while another cannot.
     checkTlsFiles(this.settings)
     await Promise.all(
-      this.children().map(async (child) => {
-        // One that starts may have read the old files already.
-        if (child.state === 'starting') await child.ready
-        await child.ask('reload')
-      }),
+      this.children()
+        .filter(staysOn)
+        .map((child) => reloadOne(child)),
     )
     this.log.info({ workers: this.workers }, 'keys and certificates: read anew')
   }

@@ -6,7 +6,9 @@ import t from 'tap'
 import { Close } from '../../../protocol/close-codes.js'
 import type { BorealisClient } from '../../../src/device/index.js'
 import { mintDeviceToken } from '../../../src/device-token.js'
+import { Listener } from '../../../src/transport/listener.js'
 import { TrustedPeers } from '../../../src/transport/peers.js'
+import { freePort } from '../../../src/transport/supervisor.js'
 import { checkTlsFiles } from '../../../src/transport/tls-files.js'
 import { until } from '../../support/face.js'
 import { run, startInstance } from '../../support/instance.js'
@@ -58,6 +60,39 @@ t.test('devices over wss; the certificate changes, and nobody is disconnected', 
   t.same(closes, [], 'open connections were left alone')
   t.ok([...early, late].every(({ state }) => state === 'live'))
 })
+
+t.test(
+  'a reload, done or failed, leaves nobody who has no connections and accepts none',
+  needs('openssl'),
+  async (t) => {
+    const { certificate, key } = makeCertificate(t.testdir(), 'first.test')
+    const listening = async (wanted: number) => {
+      const listener = new Listener({
+        ...{ host: '127.0.0.1', port: wanted, tlsCertificate: certificate, tlsKey: key, proxyProtocolFrom: [] },
+        backpressureBytesMax: 65_536,
+        onError: (_, error) => t.fail(String(error)),
+      })
+      t.teardown(() => listener.close())
+      const port = await listener.listen({
+        ...{ admit: () => null, distrusted: () => {}, opened: () => {} },
+        ...{ message: () => {}, drained: () => {}, closed: () => {} },
+      })
+      // Each of them would be asked for each group message.
+      const { mounted } = listener as unknown as { mounted: ReadonlySet<unknown> }
+      return { listener, port, mounted }
+    }
+    const shared = await listening(await freePort('127.0.0.1', 0))
+    for (let reload = 0; reload < 3; reload++) await shared.listener.reloadTls()
+    t.equal(shared.mounted.size, 1)
+    t.equal(await certificateOf(shared.port), 'first.test')
+
+    // The library shares a port only where it was asked for by number.
+    const alone = await listening(0)
+    await t.rejects(alone.listener.reloadTls(), { message: /cannot listen/ })
+    t.equal(alone.mounted.size, 1)
+    t.equal(await certificateOf(alone.port), 'first.test', 'the old one goes on')
+  },
+)
 
 t.test('a rotated keyring is taken over at a reload', async (t) => {
   const instance = await startInstance(t, { BOREALIS_TRANSPORT_WORKERS: '1' })
