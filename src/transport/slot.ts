@@ -62,9 +62,10 @@ export class Slot {
    */
   async replace(pace: DrainPace): Promise<void> {
     this.cancelRestart?.()
-    const next = this.launch()
-    this.next = next
+    let next: WorkerChild
     try {
+      next = this.launch()
+      this.next = next
       await next.ready
     } catch (error) {
       this.next = null
@@ -114,16 +115,29 @@ export class Slot {
 
   /** At once after a first crash: only its own devices are waiting. Then with backoff. */
   private restartLater(livedMs: number): void {
-    const { clock, random, restartBackoffMs, log } = this.options
+    const { clock, random, restartBackoffMs } = this.options
     if (livedMs > STABLE_MS) this.failures = 0
     const doublings = Math.min(this.failures++ - 1, BACKOFF_DOUBLINGS_MAX)
     const ceilingMs = doublings < 0 ? 0 : restartBackoffMs * 2 ** doublings
-    this.cancelRestart = clock.after(ceilingMs * (0.5 + random() / 2), () => {
-      this.start().then(
-        () => log.info({ worker: this.index }, 'a worker is back'),
-        // Its end was logged, and the next attempt is under way.
-        () => undefined,
-      )
-    })
+    this.cancelRestart = clock.after(ceilingMs * (0.5 + random() / 2), () => this.restart())
+  }
+
+  private restart(): void {
+    const { log } = this.options
+    let child: WorkerChild
+    try {
+      child = this.launch()
+    } catch (error) {
+      // No process, so no end of one that would lead to the next attempt: the system is short of something.
+      log.error({ worker: this.index, error }, 'a worker could not be started')
+      this.restartLater(0)
+      return
+    }
+    this.current = child
+    child.ready.then(
+      () => log.info({ worker: this.index }, 'a worker is back'),
+      // Its end was logged, and the next attempt is under way.
+      () => undefined,
+    )
   }
 }
