@@ -65,7 +65,8 @@ export async function runService(log: Logger, start: () => Promise<Service>, sto
   const asked = untilAsked(log)
   try {
     const service = await start()
-    process.send?.({ ready: service.ready } satisfies ReadyNotice)
+    // Who started this may be gone by now: `asked` knows then. Without a callback it would be an uncaught error.
+    process.send?.({ ready: service.ready } satisfies ReadyNotice, () => undefined)
     log.info(service.ready, 'ready')
     asked.reload = service.reload
     await untilStopped(service, asked.promise, log, stopMsMax)

@@ -12,7 +12,7 @@ import { createMetrics, serveMetrics } from '../observe/metrics.js'
 import { serveAdmin } from '../transport/admin-port.js'
 import { type DrainPace, drainMsMax } from '../transport/drain.js'
 import { InstanceMetrics } from '../transport/instance-metrics.js'
-import { type FromWorker, listenToSupervisor } from '../transport/ipc.js'
+import { listenToSupervisor, tell } from '../transport/ipc.js'
 import { startWorker } from '../transport/process.js'
 import { startSupervisor } from '../transport/supervisor.js'
 import { CommandError, loadConfig } from './context.js'
@@ -102,7 +102,7 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     const metrics = createMetrics('transport')
     // Last of all: what it counted goes on counting for the instance.
     stops.add(async () => {
-      process.send?.({ report: await reportOf(metrics) } satisfies FromWorker)
+      tell(process, { report: await reportOf(metrics) })
     })
     const fabric = await connect(config.nats, { name: `transport-${index}`, log })
     stops.add(() => fabric.close())

@@ -27,8 +27,14 @@ export type FromWorker =
 
 /** The worker's end of the channel: `process`. */
 export interface Channel {
-  send?(message: unknown): unknown
+  send?(message: unknown, sent: () => void): unknown
   on(event: 'message', listener: (message: unknown) => void): unknown
+}
+
+/** To whoever started this process, if anybody did, and lost where it has ended: a worker then drains by itself. */
+export function tell(channel: Channel, message: FromWorker): void {
+  // Without a callback a closed channel is an error event of the process, which ends it at once.
+  channel.send?.(message, () => undefined)
 }
 
 /** Listens to the supervisor. Resolves when it wants this worker to leave; where nobody is there, never. */
@@ -43,7 +49,7 @@ export function listenToSupervisor(
     } catch (error) {
       message = { answer: id, failed: String(error) }
     }
-    channel.send?.(message)
+    tell(channel, message)
   }
   return new Promise((resolve) => {
     channel.on('message', (message) => {
