@@ -33,12 +33,14 @@ export class Room {
   readonly #fills = new Map<string, Fill>()
 
   constructor(
-    private readonly link: Link,
+    private readonly link: Pick<Link, 'connected' | 'ask' | 'settings'>,
     private readonly report: (problem: string, error: unknown) => void,
   ) {}
 
   /** Null where there is room for so many bytes more, as far as is known. */
   refusal(stream: string, bytes: number): FabricError | null {
+    // Nothing leaves, so nothing is added; the append says so itself.
+    if (!this.link.connected) return null
     const fill = this.#fills.get(stream) ?? { bytesMax: Number.POSITIVE_INFINITY, bytes: 0, lookedAtMs: 0 }
     this.#fills.set(stream, fill)
     const nowMs = Date.now()
