@@ -72,7 +72,7 @@ export class Link {
 
   /**
    * Leaves at the end of this turn of the event loop; `body` must stay as it is until then. While there is no connection
-   * it is lost. Throws FabricError `unavailable` where the server would not take it: too long, or closed for good; RangeError for what is no subject.
+   * it is lost. Throws FabricError `unavailable` where it is longer than the server takes; RangeError for what is no subject.
    */
   publish(subject: string, body: Uint8Array, reply = '', headers: Record<string, string> | null = null): void {
     checkSubject(subject)
@@ -82,7 +82,6 @@ export class Link {
     if (body.length > bytesMax) {
       throw new FabricError('unavailable', `${subject}: ${body.length} bytes, the server takes ${bytesMax}`)
     }
-    if (this.nc.isClosed()) throw new FabricError('disconnected', `${subject}: closed`)
     this.#writer.add(subject, body, reply, headers)
   }
 

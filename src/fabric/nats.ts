@@ -106,9 +106,9 @@ class NatsFabric implements Fabric {
       link: this.#link,
       appends: new Window(settings.appendsInFlightMax, settings.appendsWaitingMax, settings.requestTimeoutMs),
       reconnects: new Reconnects(),
+      room: options.watchesRoom ? new Room(this.#link, report) : null,
       // Asked each time: it may be another server after a reconnect.
       // (One without JetStream of its own would pass questions on, to a cluster perhaps.)
-      room: options.watchesRoom ? new Room(this.#link, report) : null,
       isAlone: () => nc.info?.jetstream === true && !nc.info.cluster,
       report,
     }
