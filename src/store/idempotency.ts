@@ -13,15 +13,20 @@ export interface KeyRecord {
   /** Id of the message as the sender knows it. */
   id: bigint
   acceptedAtMs: number
-  /** What the command said, so that a key used for another message is noticed. */
-  fingerprint: string
+  /** What the command said, so that a key used for another message is noticed. Null: not comparable with those of now. */
+  fingerprint: string | null
   /** One for each target, in the order of the command. */
   targets: bigint[]
-  /** Which target each of them is for. */
+  /** Which target each of them is for; none in a record that is older than this field. */
   names: string[]
 }
 
-const VERSION = 1
+/**
+ * 2: with names, and a fingerprint of what the caller sent rather than of what came of it. A record of version 1 stands for
+ * its message all the same, or the repeat that the key was made for would send it twice; its fingerprint compares with
+ * nothing of now. (Some that say 1 have names: those are of form 2.)
+ */
+const VERSION = 2
 const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
 
 /** SHA-256 of parts that can not run into each other, as base64url. */
@@ -56,14 +61,19 @@ export class IdempotencyKeys {
     }
     const stored = await log.last(subject, { authoritative: true })
     if (stored === null) throw new FabricError('unavailable', 'the record of an idempotency key can not be read')
-    const f = packr.unpack(stored.body) as unknown[]
-    const record = {
-      id: f[1] as bigint,
-      acceptedAtMs: f[2] as number,
-      fingerprint: f[3] as string,
-      targets: f[4] as bigint[],
-      names: f[5] as string[],
-    }
+    const record = recordOf(stored.body)
     return { first: record.id === mine.id, record }
+  }
+}
+
+function recordOf(body: Uint8Array): KeyRecord {
+  const f = packr.unpack(body) as unknown[]
+  const names = f[5] as string[] | undefined
+  return {
+    id: f[1] as bigint,
+    acceptedAtMs: f[2] as number,
+    fingerprint: names === undefined ? null : (f[3] as string),
+    targets: f[4] as bigint[],
+    names: names ?? [],
   }
 }

@@ -3,7 +3,8 @@ import t from 'tap'
 import { decodeFrames } from '../../protocol/decode.js'
 import { decodeBroadcastRecord } from '../../protocol/envelope.js'
 import { partitionOf, partitionOfId } from '../../protocol/message-id.js'
-import { BROADCAST_STREAM, Bucket, messagesStream } from '../../protocol/subjects.js'
+import { BROADCAST_STREAM, Bucket, eventsStream, idempotencySubject, messagesStream } from '../../protocol/subjects.js'
+import { digestOf } from '../../src/store/idempotency.js'
 import { command, deviceName, PROJECT, targetOf } from '../support/core.js'
 import { SimInstallation } from '../support/sim-core.js'
 
@@ -76,6 +77,31 @@ t.test('a key is of its project, and of its message', async (t) => {
   const changed = core.accept(command([deviceName(1)], { idempotency: { key: 'k', fingerprint: 'another' } }))
   await t.rejects(place.run(changed), { code: 'idempotency_conflict' })
 })
+
+t.test(
+  'a key of a record without names, as older cores wrote: the same ids; its fingerprint compares with nothing',
+  async (t) => {
+    const place = new SimInstallation()
+    const core = await place.core(idle)
+    const device = deviceName(1)
+    const { id } = await place.run(core.accept(command([device])))
+    const digest = digestOf([PROJECT, 'old'])
+    const old = [1, id, place.sim.clock.now(), 'of another form', [id]]
+    const body = new Packr({ useRecords: false, int64AsType: 'bigint' }).pack(old)
+    const partition = partitionOf(digest)
+    const log = place.sim.fabricFor('test').log(eventsStream(0))
+    await place.run(log.append(idempotencySubject(partition, digest), body))
+    const repeat = (devices: string[]) =>
+      core.accept(command(devices, { idempotency: { key: 'old', fingerprint: 'f' } }))
+    t.equal((await place.run(repeat([device]))).id, id)
+    t.equal(place.sim.server.stream(messagesStream(0)).state().messages, 1, 'its message is not sent again')
+    await t.rejects(
+      place.run(repeat([device, deviceName(2)])),
+      { code: 'idempotency_conflict' },
+      'no id for the second',
+    )
+  },
+)
 
 t.test('a core that died between two targets: the repeat stores the rest', async (t) => {
   const place = new SimInstallation()

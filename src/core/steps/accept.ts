@@ -46,7 +46,7 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     const mine = newIds(command, options)
     if (command.idempotency === undefined) return { record: mine, repeated: false }
     const { first, record } = await keys.claim(command.project, command.idempotency.key, mine)
-    if (record.fingerprint !== mine.fingerprint) throw new CodedError('idempotency_conflict')
+    if (isOfAnother(record, mine)) throw new CodedError('idempotency_conflict')
     return { record, repeated: !first }
   }
 
@@ -118,6 +118,11 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
       throw refusalOf(error)
     }
   }
+}
+
+/** The key stands for another message; of a record without a comparable fingerprint, as far as its ids tell. */
+function isOfAnother({ fingerprint, targets }: KeyRecord, mine: KeyRecord): boolean {
+  return fingerprint === null ? targets.length !== mine.targets.length : fingerprint !== mine.fingerprint
 }
 
 function newIds(command: AcceptCommand, { ids, clock }: AcceptOptions): KeyRecord {
