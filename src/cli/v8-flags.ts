@@ -1,17 +1,17 @@
 /** What V8 is told where one of our processes starts another. */
 
 /**
- * A core has thousands of messages in hand, each for some ten milliseconds: with the default of 16 MB they survive, are
- * copied twice and die in the old generation. A quarter of its CPU went there under load.
+ * A core under load has thousands of messages in hand: with the default of 16 MB they survive, are copied twice and die in
+ * the old generation.
  */
 const CORE = ['--max-semi-space-size=64']
 
 /**
- * A worker asks for a collection in a quiet moment (transport/quiet-collection.ts). A smaller young generation would save
- * it 10 MB and cost more: what handshakes have under way is promoted then, and the old generation grows by 3 KB a connection.
+ * A worker asks for a collection in a quiet moment (transport/quiet-collection.ts). A smaller young generation would
+ * save it memory and cost more: what handshakes have under way is promoted then, and the old generation grows by it.
  *
- * One thread beside the main one for V8's own work: an instance has a worker for each core and more, and four threads that
- * share out a collection of one millisecond cost more than they save (a delivery 18.8 us of CPU instead of 22.2).
+ * One thread beside the main one for V8's own work: an instance has a worker for each core and more, and threads that
+ * share out a short collection cost more than they save.
  */
 const WORKER = ['--expose-gc', '--v8-pool-size=1']
 

@@ -1,10 +1,9 @@
 /**
  * A full garbage collection in the first quiet second after many connects.
  *
- * A handshake leaves kilobytes behind, part of them in the old generation, where they stay resident until V8 fills it up:
- * on a worker whose devices are silent that is hours away, and costs several times what their sessions do. One collection
- * stops the worker for some 40 ms with 10,000 sessions: so it comes only when hardly anybody connects, and for so many
- * connects that it is small beside what they cost.
+ * A handshake leaves garbage behind, part of it in the old generation, where it stays resident until V8 fills it up: on a
+ * worker whose devices are silent that is far away. One collection stops the worker for as long as its sessions take to
+ * walk: so it comes only when hardly anybody connects, and for so many connects that it is small beside what they cost.
  */
 
 /** At least so many connects, and this share of the open connections, are worth a collection. */
