@@ -11,8 +11,7 @@ export interface AdmissionLimits {
 }
 
 /** Why a connection was refused before its upgrade. */
-export const REFUSALS = ['draining', 'full', 'address', 'rate', 'lag', 'distrusted'] as const
-export type RefusalReason = (typeof REFUSALS)[number]
+export type RefusalReason = 'draining' | 'full' | 'address' | 'rate' | 'lag' | 'distrusted'
 
 export interface Refusal {
   reason: RefusalReason

@@ -63,6 +63,12 @@ export class Effects implements SessionSink {
     this.outbox.add(session, frame)
   }
 
+  /** A group message for one session alone, which catches up. */
+  forwardGroup(session: Session, frame: Uint8Array): void {
+    this.parts.figures.notifiedGroup++
+    this.outbox.add(session, frame)
+  }
+
   send(session: Session, frame: ServerFrame): void {
     if (frame.type === 'GAP') this.parts.figures.gaps++
     this.outbox.add(session, encodeFrame(frame))

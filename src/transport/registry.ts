@@ -54,9 +54,11 @@ export class Registry {
     return at >= this.slots.length ? 0 : at
   }
 
-  /** `visit` may not remove sessions. */
-  each(visit: (session: Session) => void): void {
-    for (const session of this.slots) visit(session)
+  /** Messages that all of them were sent and have not acknowledged; counted now. */
+  unacknowledged(): number {
+    let sum = 0
+    for (const session of this.slots) sum += session.unacknowledged
+    return sum
   }
 
   all(): Session[] {

@@ -133,7 +133,7 @@ export class Worker implements SocketHandlers {
       {
         ...{ clock, sockets, devices, receipts, onError },
         turn: (work) => turns.run('groups', work),
-        forward: (session, frame) => effects.forward(session, frame),
+        forward: (session, frame) => effects.forwardGroup(session, frame),
         tell: (session, frame) => effects.send(session, frame),
         giveUp: (session) => effects.close(session, 'unavailable'),
         tooSlow: (session) => effects.close(session, 'too_slow'),
@@ -234,14 +234,15 @@ export class Worker implements SocketHandlers {
   }
 
   levels(): Levels {
-    let inFlight = 0
-    this.registry.each(({ unacknowledged }) => {
-      inFlight += unacknowledged
-    })
+    const { registry } = this
     return {
       connections: this.admission.open,
-      sessions: this.registry.size,
-      ...{ inFlight, unsettled: this.uplink.unsettled },
+      sessions: registry.size,
+      // A walk over all sessions, for who asks for it.
+      get inFlight() {
+        return registry.unacknowledged()
+      },
+      unsettled: this.uplink.unsettled,
       natsConnected: this.options.fabric.connected(),
       leaseHeld: this.lease.isHeld,
     }

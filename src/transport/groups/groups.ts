@@ -57,7 +57,8 @@ export class Groups {
   /** Told to look again before they were welcomed: what their handshake reads may be older than the change. */
   private readonly early = new WeakSet<Session>()
   private readonly limiter: Limiter
-  private waiting: { sequence: number; wait: Wait }[] = []
+  /** Those who wait for the tail, and until where. */
+  private readonly waiting = new Map<Wait, number>()
   private readonly followers: FollowerWorld
   private readonly logCheck: LogCheck
 
@@ -220,8 +221,8 @@ export class Groups {
   }
 
   private progressed(): void {
-    if (this.waiting.length === 0) return
-    for (const { sequence, wait } of [...this.waiting]) if (sequence <= this.log.at) wait.resume()
+    // Each leaves the map as it goes on.
+    for (const [wait, sequence] of this.waiting) if (sequence <= this.log.at) wait.resume()
   }
 
   private send(session: Session, message: GroupMessage): void {
@@ -244,13 +245,13 @@ export class Groups {
           const wait: Wait = {
             resume: () => {
               underWay.waits = null
-              this.waiting = this.waiting.filter((other) => other.wait !== wait)
+              this.waiting.delete(wait)
               resolve()
             },
             drained: () => undefined,
           }
           underWay.waits = wait
-          this.waiting.push({ sequence, wait })
+          this.waiting.set(wait, sequence)
         }),
     )
   }
