@@ -1,5 +1,6 @@
 /** The invariants of the design, judged when everything has come to rest. Each reports the first thing that is wrong. */
-import { parkedStream, parkedSubject } from '../../protocol/subjects.js'
+import { unpack } from 'msgpackr'
+import { Bucket, eventsStream, parkedStream, parkedSubject } from '../../protocol/subjects.js'
 import { FINAL_KINDS } from '../../src/store/events.js'
 import { LONG_MS, type Sent } from './app-server.js'
 import type { SimDevice } from './device.js'
@@ -149,10 +150,30 @@ function checkOrder(world: World, device: SimDevice): void {
   }
 }
 
+/** Longer than it takes a core that has just started to get a lease and to write a checkpoint. */
+const FOLD_MS_MAX = 60_000
+
+/**
+ * Whether the checkpoints of the fold, as src/store/counters.ts writes them, say that every event is counted: a core may
+ * have been without the lease when everything else had come to rest.
+ */
+function isFolded(world: World): boolean {
+  const { server } = world.fabric
+  const checkpoints = server.stream(`KV_${Bucket.COUNTERS}`)
+  return Array.from({ length: world.plan.split }, (_, i) => i).every((i) => {
+    const checkpoint = checkpoints.last(`$KV.${Bucket.COUNTERS}.${i}`, Number.POSITIVE_INFINITY)
+    const position = checkpoint ? Number((unpack(checkpoint.body) as unknown[])[1]) : 0
+    return position >= server.stream(eventsStream(i)).lastSequence
+  })
+}
+
 /** I4: the counters are what the events are, and what was accepted is what ended. */
 async function checkCounters(world: World, fates: Fates): Promise<void> {
   const core = world.cores.find((other) => other.isUp)
   if (!core?.delivery) return world.fail('stuck', 'no core is up')
+  if (!(await world.clock.until(() => isFolded(world), FOLD_MS_MAX))) {
+    world.fail('conservation', 'the fold of the counters does not come to the end of the events')
+  }
   for (const project of PROJECTS) {
     const rows = await world.clock.settle(core.delivery.readCounters(project))
     const counted = (what: string) => rows.reduce((sum, row) => sum + (row.counts[what] ?? 0), 0)
