@@ -30,13 +30,14 @@ export class ParkedQueue {
   private readonly logs: SplitLog
 
   /**
-   * @param onMoved told of each record that remove() makes, before it deletes the one that this is a copy of: the core
-   *   notes when it expires, so that a killed nats-server that brings it back leaves nothing for ever.
+   * @param note writes down when a record expires, so that the expiry step finds it by its sequence. remove() calls it for
+   *   what it is about to put out of reach of every walk, as the one who appended that may not have come so far; and for
+   *   each copy that it made, before it deletes the original, which a killed nats-server may bring back.
    */
   constructor(
     fabric: Fabric,
     split: number,
-    private readonly onMoved: (message: StoredMessage, sequence: number) => Promise<void> = async () => undefined,
+    private readonly note: (message: StoredMessage, sequence: number) => Promise<void> = async () => undefined,
   ) {
     this.logs = new SplitLog(fabric, parkedStream, split)
   }
@@ -159,10 +160,12 @@ export class ParkedQueue {
       if (youngest && !fromOldEnd) {
         const { message } = youngest.record
         const copy = successor(newest.record, message, survivors.slice(0, -1), nowMs)
+        doomed.push(youngest)
+        // Invariant: what no walk reaches any more has its entry, whatever is cut off from here on.
+        await Promise.all(doomed.map((entry) => this.note(entry.record.message, entry.sequence)))
         const sequence = await this.tryAppend(device, copy, newest.sequence)
         if (sequence === null) continue
-        await this.onMoved(message, sequence)
-        doomed.push(youngest)
+        await this.note(message, sequence)
       }
       const missed = await this.delete(
         device,

@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import { MessageIdSource, partitionOf } from '../../protocol/message-id.js'
+import { parkedStream } from '../../protocol/subjects.js'
 import { Parker } from '../../src/core/steps/park.js'
 import type { Fabric } from '../../src/fabric/fabric.js'
 import { silentLogger } from '../../src/observe/log.js'
@@ -22,8 +23,8 @@ function setUp(parkedMax = LIMIT) {
   let runs = 0
   const partsOn = (fabric: Fabric) => {
     const events = new EventLog(fabric, SPLIT, `run${++runs}`)
-    const queue = new ParkedQueue(fabric, SPLIT)
     const expiry = new ExpiryLog(fabric, 10_000)
+    const queue = new ParkedQueue(fabric, SPLIT, (m, sequence) => expiry.addParked(m, sequence, sim.clock.now()))
     return {
       events,
       queue,
@@ -57,6 +58,14 @@ function setUp(parkedMax = LIMIT) {
   const lastDropped = async () => (await sim.clock.settle(parts.queue.last(DEVICE)))?.record.dropped
   const finalKind = async ({ id }: StoredMessage) => (await sim.clock.settle(parts.events.readFinal(id)))?.kind
   return { sim, healthy, partsOn, ...parts, message, park, owed, lastDropped, finalKind }
+}
+
+async function entriesOf(sim: SimFabric) {
+  const expiry = new ExpiryLog(sim.fabricFor('judge'), 10_000)
+  const entries = []
+  let found = await sim.clock.settle(expiry.next(null, 1))
+  for (; found; found = await sim.clock.settle(expiry.next(null, found.sequence + 1))) entries.push(found.entry)
+  return entries
 }
 
 const idsOf = (messages: StoredMessage[]) => messages.map(({ id }) => id)
@@ -177,6 +186,77 @@ t.test('a late message does not replace what is newer than itself', async (t) =>
   await park(parker, [fresh])
   t.same(await park(parker, [old]), ['replaced'])
   t.same(await owed(), idsOf([fresh]))
+})
+
+t.test('an append whose answer was lost is completed by the retry: its victims go', async (t) => {
+  const overflow = { limit: 2, key: '', kind: 'dropped' } as const
+  const collapse = { limit: LIMIT, key: 'k', kind: 'collapsed' } as const
+  for (const { limit, key, kind } of [overflow, collapse]) {
+    const { healthy, partsOn, park, parker, message, owed, finalKind, queue, sim } = setUp(limit)
+    const victim = message({ collapseKey: key })
+    const older = kind === 'dropped' ? [victim, message()] : [victim]
+    await park(parker, older)
+    const late = message({ collapseKey: key })
+    // The victim's end, and then the append: stored, but nobody hears of it.
+    const run = interrupted(healthy, 2, 'after')
+    await t.rejects(park(partsOn(run.fabric).parker, [late]))
+    const whole = async () => (await sim.clock.settle(queue.walkAll(DEVICE))).map(({ record }) => record.message.id)
+    t.same(await whole(), idsOf([...older, late]), `${kind}: it was stored`)
+    t.same(await park(parker, [late], [late]), ['present'])
+    t.same(await whole(), idsOf([...older.slice(1), late]), `${kind}: nothing is left over`)
+    t.same(await owed(), idsOf([...older.slice(1), late]))
+    t.equal(await finalKind(victim), kind)
+    t.same(await park(parker, [late], [late]), ['present'], 'once more')
+    t.same(await whole(), idsOf([...older.slice(1), late]))
+  }
+})
+
+t.test('what gets out of reach of every walk has its entry in EXPIRY, whatever is cut off', async (t) => {
+  for (const way of ['removed', 'collapsed'] as const) {
+    for (const when of ['before', 'after'] as const) {
+      for (let at = 1; ; at++) {
+        const { healthy, partsOn, park, message, queue, sim } = setUp()
+        const messages = [message(), message({ collapseKey: 'k' })]
+        for (const one of messages) {
+          // Stored, and its answer lost: nobody comes as far as the entry.
+          await t.rejects(park(partsOn(interrupted(healthy, 1, 'after').fabric).parker, [one]))
+        }
+        const run = interrupted(healthy, at, when)
+        const doomed = partsOn(run.fabric).parker
+        const late = message({ collapseKey: 'k' })
+        const work: Promise<unknown> =
+          way === 'removed' ? doomed.withdraw(DEVICE, messages.slice(1)) : park(doomed, [late])
+        const crashed = await sim.clock.settle(work).then(
+          () => false,
+          () => true,
+        )
+        const reached = new Set((await sim.clock.settle(queue.walkAll(DEVICE))).map(({ sequence }) => sequence))
+        const noted = new Set((await entriesOf(sim)).map((entry) => entry?.parkedSequence))
+        const parked = sim.server.stream(parkedStream(partitionOf(DEVICE) % SPLIT))
+        for (let record = parked.next('>', 1); record; record = parked.next('>', record.sequence + 1)) {
+          const isSafe = reached.has(record.sequence) || noted.has(record.sequence)
+          t.ok(isSafe, `${way}, ${when} write ${at}: the record at ${record.sequence}`)
+        }
+        if (!crashed) break
+        t.ok(at < 20)
+      }
+    }
+  }
+})
+
+t.test('what was dropped and comes again is not appended, and pushes nothing out', async (t) => {
+  const { park, parker, message, owed, lastDropped, finalKind } = setUp(2)
+  const [first, second, third, fourth] = [message(), message(), message(), message()]
+  await park(parker, [first, second])
+  // The batch itself drops the first one before it comes to it.
+  t.same(await park(parker, [third, first, fourth], [first]), ['parked', 'ended', 'parked'])
+  t.same(await owed(), idsOf([third, fourth]))
+  t.equal(await lastDropped(), 2)
+  t.equal(await finalKind(third), undefined)
+  // Another router had it as a first delivery.
+  t.same(await park(parker, [second]), ['ended'])
+  t.same(await owed(), idsOf([third, fourth]))
+  t.equal(await lastDropped(), 2)
 })
 
 t.test('two routers that park for one device at once lose nothing', async (t) => {

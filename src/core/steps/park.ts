@@ -25,9 +25,9 @@ export interface ParkOptions {
 
 /**
  * `parked`: in the queue now. `present`: was there already. `replaced`: a newer message with its collapse key is there:
- * nothing was appended, and it ends as `collapsed`.
+ * nothing was appended, and it ends as `collapsed`. `ended`: it has a final event, and nothing was appended.
  */
-export type ParkResult = 'parked' | 'present' | 'replaced'
+export type ParkResult = 'parked' | 'present' | 'replaced' | 'ended'
 
 /** How often an append is tried again because somebody else wrote to the same queue. */
 const RACES_MAX = 16
@@ -35,7 +35,8 @@ const RACES_MAX = 16
 interface Plan {
   record: ParkedRecord
   follows: number
-  doomed: number[]
+  /** Deleted after the append. */
+  doomed: ParkedEntry[]
 }
 
 export class Parker {
@@ -57,7 +58,8 @@ export class Parker {
         results.push(placed.result)
         last = placed.last
         // An earlier try may have ended before its entry was written; a second entry is harmless.
-        if (placed.result !== 'replaced') expiries.push(failureOf(this.scheduleExpiry(message, placed.sequence)))
+        if (placed.result === 'parked' || placed.result === 'present')
+          expiries.push(failureOf(this.scheduleExpiry(message, placed.sequence)))
       }
     } finally {
       // Nothing is under way any more when the caller learns how it ended.
@@ -104,12 +106,17 @@ export class Parker {
     let last = known === undefined ? await queue.last(device) : known
     for (let race = 0; race < RACES_MAX; race++) {
       // Also where an append of ours was stored and its answer was lost.
-      if (last?.record.message.id === message.id) return { result: 'present' as const, sequence: last.sequence, last }
+      if (last?.record.message.id === message.id) {
+        if (last.record.victims.length > 0) await this.complete(device, await queue.walkAll(device, last))
+        return { result: 'present' as const, sequence: last.sequence, last }
+      }
       const plan = await this.plan(device, message, again, last)
       if ('result' in plan) return plan
+      // Without a list of victims these get out of reach: whoever parked them may not have come as far as their entry.
+      if (plan.record.victims.length === 0) await this.noteAll(plan.doomed)
       const sequence = await queue.tryAppend(device, plan.record, plan.follows)
       if (sequence !== null) {
-        await queue.delete(device, plan.doomed)
+        await queue.delete(device, sequencesOf(plan.doomed))
         return { result: 'parked' as const, sequence, last: { sequence, record: plan.record } }
       }
       last = await queue.last(device)
@@ -117,25 +124,66 @@ export class Parker {
     throw new FabricError('unavailable', `the queue of ${device} does not stand still`)
   }
 
+  /** What an append still had to do whose answer was lost: the victims that its record lists have ended, and go. */
+  private async complete(device: string, entries: readonly ParkedEntry[]): Promise<void> {
+    const newest = entries.at(-1)
+    const listed = new Set(newest?.record.victims)
+    const left = entries.filter((entry) => entry !== newest && listed.has(entry.record.message.id))
+    await this.options.queue.delete(device, sequencesOf(left))
+  }
+
+  private async noteAll(entries: readonly ParkedEntry[]): Promise<void> {
+    await Promise.all(entries.map((entry) => this.scheduleExpiry(entry.record.message, entry.sequence)))
+  }
+
+  /**
+   * Whether a message that may have been in the queue has ended meanwhile: appended again, it would push out another one, and
+   * be counted twice when it is pushed out itself.
+   *
+   * Invariant: nothing is appended after its drop was counted. The event is read after `last`, the record that the append
+   * has to follow: a drop that is counted before that has its event, and one that is counted later makes the append fail.
+   * A first delivery was in no queue, unless another router was given the message as well: it is asked for where drops are.
+   */
+  private async hasEnded(message: StoredMessage, again: boolean, last: ParkedEntry | null): Promise<boolean> {
+    if (!again && (last === null || last.record.dropped === 0)) return false
+    return (await this.options.events.readFinal(message.id)) !== null
+  }
+
   private async plan(device: string, message: StoredMessage, again: boolean, last: ParkedEntry | null) {
     const nowMs = this.options.clock.now()
-    if (last === null) return { record: first(message, nowMs), follows: 0, doomed: [] } satisfies Plan
+    if (last === null) return this.asFirst(message, again, nowMs)
     const { depth, victims } = last.record
     // `depth` is an upper bound: below the limit there is nothing to count, and nothing to look for.
     if (!again && depth < this.options.parkedMax && message.collapseKey === '' && victims.length === 0) {
+      if (await this.hasEnded(message, again, last)) return { result: 'ended' as const, sequence: 0, last }
       return { record: next(last, message, nowMs), follows: last.sequence, doomed: [] } satisfies Plan
     }
     const entries = await this.options.queue.walkAll(device, last)
     const newest = entries.at(-1)
-    if (!newest) return { record: first(message, nowMs), follows: 0, doomed: [] } satisfies Plan
-    return this.planWith(entries, newest, message, nowMs)
+    if (!newest) return this.asFirst(message, again, nowMs)
+    return this.planWith(entries, newest, message, again, nowMs)
   }
 
-  private async planWith(entries: ParkedEntry[], newest: ParkedEntry, message: StoredMessage, nowMs: number) {
+  private async asFirst(message: StoredMessage, again: boolean, nowMs: number) {
+    if (await this.hasEnded(message, again, null)) return { result: 'ended' as const, sequence: 0, last: null }
+    return { record: first(message, nowMs), follows: 0, doomed: [] } satisfies Plan
+  }
+
+  private async planWith(
+    entries: ParkedEntry[],
+    newest: ParkedEntry,
+    message: StoredMessage,
+    again: boolean,
+    nowMs: number,
+  ) {
     const listed = new Set(newest.record.victims)
     const owed = entries.filter((entry) => !listed.has(entry.record.message.id))
     const present = owed.find((entry) => entry.record.message.id === message.id)
-    if (present) return { result: 'present' as const, sequence: present.sequence, last: newest }
+    if (present) {
+      await this.complete(message.device, entries)
+      return { result: 'present' as const, sequence: present.sequence, last: newest }
+    }
+    if (await this.hasEnded(message, again, newest)) return { result: 'ended' as const, sequence: 0, last: newest }
     const sameKey = owed.map((entry) => entry.record.message).filter((other) => collapses(other, message))
     // Ids are ordered by time: a late one does not replace what came after it.
     if (sameKey.some((other) => other.id > message.id)) {
@@ -158,7 +206,7 @@ export class Parker {
     const plan: Plan = {
       record: { ...record, dropped: total, depth },
       follows: newest.sequence,
-      doomed: doomed.map((entry) => entry.sequence),
+      doomed,
     }
     return plan
   }
@@ -199,6 +247,8 @@ function collapses(other: StoredMessage, message: StoredMessage): boolean {
 function distinct(entries: ParkedEntry[]): StoredMessage[] {
   return [...new Map(entries.map((entry) => [entry.record.message.id, entry.record.message])).values()]
 }
+
+const sequencesOf = (entries: readonly ParkedEntry[]) => entries.map((entry) => entry.sequence)
 
 function first(message: StoredMessage, parkedAtMs: number): ParkedRecord {
   return { previous: 0, depth: 1, queue: message.id, dropped: 0, victims: [], parkedAtMs, message, older: [] }
