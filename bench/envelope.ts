@@ -88,8 +88,8 @@ function versions(): Envelope['versions'] {
   }
 }
 
-/** With `-dirty` where the tree had changes. */
-function commit(): string {
+/** Of the tree that this runs in, with `-dirty` where it had changes. */
+export function commit(): string {
   return output('git', ['-C', root, 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*'])
 }
 

@@ -1,10 +1,11 @@
 /** `npm run faults`: breaks a running system in the ways that happen, and asks the oracle whether a promise was broken. */
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
 import { Cleanup } from '../../bench/cleanup.js'
 import { FaultSkipped } from './fault.js'
 import { faultNamed, faults } from './kinds/index.js'
-import { type Result, runFault } from './run.js'
+import { joinResults, type Result } from './result.js'
+import { runFault } from './run.js'
 
 interface Options {
   fault: string
@@ -14,6 +15,7 @@ interface Options {
   rate: number
   haste: number
   keep?: string
+  join?: string[]
   json?: string
 }
 
@@ -47,11 +49,22 @@ const program = new Command('faults')
   .option('--rate <n>', 'pushes a second, beside the producers that keep an order', whole(1), 40)
   .option('--haste <n>', 'the waits of the system are its defaults divided by this', whole(1), 4)
   .option('--keep <folder>', 'keep the logs of runs that broke a promise there')
+  .option('--join <files...>', 'run nothing: make one list of these results of earlier runs, those of one fault joined')
   .option('--json <file>', 'write the result as JSON; - for standard output')
   .addHelpText('after', `\nFaults:\n${list}`)
   .action(perform)
 
 async function perform(options: Options): Promise<void> {
+  if (options.join) {
+    const results = options.join.map((file) => JSON.parse(readFileSync(file, 'utf8')) as Result)
+    const names = faults.map(({ name }) => name).filter((name) => results.some(({ fault }) => fault === name))
+    conclude(
+      names.map((name) => joinResults(results.filter(({ fault }) => fault === name))),
+      true,
+      options.json,
+    )
+    return
+  }
   const chosen = options.fault === 'all' ? faults : [faultNamed(options.fault)]
   const interrupted = () => {
     say('interrupted')
@@ -75,9 +88,16 @@ async function perform(options: Options): Promise<void> {
     }
   }
   await endAll()
-  const json = `${JSON.stringify(options.fault === 'all' ? results : results[0])}\n`
-  if (options.json === '-') process.stdout.write(json)
-  else if (options.json) writeFileSync(options.json, json)
+  conclude(results, options.fault === 'all', options.json)
+}
+
+/** Writes what came of it, a list where more than one fault was asked for, and ends with the code that says it. */
+function conclude(results: (Result | Skipped)[], isList: boolean, file: string | undefined): void {
+  // A fault in one line, so that a difference between two runs of all can be read.
+  const lines = results.map((result) => JSON.stringify(result))
+  const json = isList ? `[\n${lines.join(',\n')}\n]\n` : `${lines[0]}\n`
+  if (file === '-') process.stdout.write(json)
+  else if (file) writeFileSync(file, json)
   const isBroken = results.some((result) => 'violations' in result && result.violations.length > 0)
   // Where nothing could be done, nothing was shown.
   const isIdle = results.every((result) => 'skipped' in result)

@@ -12,6 +12,7 @@ import type { Fault } from './fault.js'
 import { readLog } from './log.js'
 import { judge } from './oracle.js'
 import { type AppRecord, type AttemptRecord, type Evidence, logFiles, type Window, type WireRecord } from './records.js'
+import { type Result, resultOf, sumOf } from './result.js'
 import { Rig } from './rig.js'
 
 export interface RunOptions {
@@ -25,28 +26,6 @@ export interface RunOptions {
   keep: string | null
   cleanup: Cleanup
   say(text: string): void
-}
-
-export interface Result {
-  fault: string
-  injections: number
-  seed: number
-  accepted: number
-  rejected: number
-  indeterminate: number
-  targets: number
-  lost: number
-  appDuplicates: number
-  phantoms: number
-  wireDuplicateShare: number
-  /** From the moment of the fault, which may last, until each of the probed devices got a push that was sent after it. */
-  recoverySeconds: { p50: number | null; p99: number | null }
-  /** The same from the moment the fault ended. */
-  afterHealingSeconds: { p50: number | null; p99: number | null }
-  /** What became of the targets of all projects, by the API's counters. */
-  ends: Record<string, number>
-  violations: string[]
-  seconds: number
 }
 
 const CALM_MS = [1_500, 5_000] as const
@@ -127,17 +106,13 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
     const verdict = judge(evidence)
     const violations = [...trouble, ...verdict.violations]
     if (violations.length > 0 && options.keep !== null) keepLogs(rig, join(options.keep, `${fault.name}-${seed}`), say)
-    return {
-      fault: fault.name,
-      injections: moments.length,
-      seed,
-      ...verdict,
-      recoverySeconds: percentiles(moments.map(({ recoveredMs }) => recoveredMs)),
-      afterHealingSeconds: percentiles(moments.map(({ afterHealingMs }) => afterHealingMs)),
+    return resultOf({
+      ...{ fault: fault.name, seed, verdict, violations },
+      recoveryMs: moments.map(({ recoveredMs }) => recoveredMs),
+      afterHealingMs: moments.map(({ afterHealingMs }) => afterHealingMs),
       ends: sumOf(evidence.afterwards.totals.values()),
-      violations,
       seconds: Math.round((performance.now() - begin) / 1000),
-    }
+    })
   } finally {
     await mine.run((error) => say(String(error)))
   }
@@ -188,20 +163,4 @@ function keepLogs(rig: Rig, folder: string, say: (text: string) => void): void {
   mkdirSync(folder, { recursive: true })
   for (const file of Object.values(logFiles)) cpSync(join(rig.driverFolder, file), join(folder, file))
   say(`the logs are in ${folder}`)
-}
-
-function sumOf(totals: Iterable<Record<string, number>>): Record<string, number> {
-  const sum: Record<string, number> = {}
-  for (const total of totals) for (const [end, count] of Object.entries(total)) sum[end] = (sum[end] ?? 0) + count
-  return sum
-}
-
-/** Seconds; null where one never came, which is worse than any number. */
-function percentiles(samples: (number | null)[]): { p50: number | null; p99: number | null } {
-  const sorted = samples.map((ms) => ms ?? Number.POSITIVE_INFINITY).sort((a, b) => a - b)
-  const at = (share: number) => {
-    const ms = sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * share) - 1)]
-    return ms === undefined || !Number.isFinite(ms) ? null : Number((ms / 1000).toFixed(2))
-  }
-  return { p50: at(0.5), p99: at(0.99) }
 }

@@ -12,7 +12,7 @@ const DISK_MIB = 256
 const store = {
   ...{ messagesBytesMax: 4 * MIB, parkedBytesMax: 4 * MIB, eventsBytesMax: 8 * MIB, broadcastBytesMax: 8 * MIB },
   ...{ expiryBytesMax: 8 * MIB, ingressBytesMax: 8 * MIB, deadLettersBytesMax: MIB },
-  ...{ tableBytesMax: 4 * MIB, smallTableBytesMax: MIB },
+  ...{ scheduleBytesMax: 4 * MIB, auditBytesMax: MIB, tableBytesMax: 4 * MIB, smallTableBytesMax: MIB },
 }
 const FULL_MS = [3_000, 10_000] as const
 const FILLER = 'filler'
