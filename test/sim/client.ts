@@ -111,12 +111,9 @@ export class SimClient implements Fabric {
 
   thaw(): void {
     this.#frozen = false
-    const held = this.#heldByFreeze
-    this.#heldByFreeze = []
-    for (const fn of held) this.server.clock.after(0, () => this.#whenAwake(fn))
-    if (!this.#lostWhileFrozen) return
+    if (this.#lostWhileFrozen) this.#heldByFreeze.push(() => this.#disconnected())
     this.#lostWhileFrozen = false
-    this.server.clock.after(0, () => this.#whenAwake(() => this.#disconnected()))
+    if (this.#heldByFreeze.length > 0) this.server.clock.after(0, () => this.#wake())
   }
 
   /** Nothing passes in either direction. Healed early it was only a delay; later, both sides give the connection up. */
@@ -130,9 +127,7 @@ export class SimClient implements Fabric {
 
   heal(): void {
     this.#cut = false
-    const held = this.#heldByCut
-    this.#heldByCut = []
-    for (const fn of held) this.server.clock.after(0, fn)
+    if (this.#heldByCut.length > 0) this.server.clock.after(0, () => this.#letThrough())
   }
 
   /** The connection ends, as both sides see at once. It comes back by itself. */
@@ -148,23 +143,19 @@ export class SimClient implements Fabric {
   toServer(lane: string, fn: () => void): void {
     if (!this.#connected || this.#dead) return
     const epoch = this.#epoch
-    const arrive = () => {
-      if (epoch !== this.#epoch || !this.server.up) return
-      if (this.#cut) this.#heldByCut.push(arrive)
-      else fn()
+    const pass = () => {
+      if (epoch === this.#epoch && this.server.up) fn()
     }
-    this.server.clock.quietly(this.#delay('>', lane, 0), arrive)
+    this.server.clock.quietly(this.#delay('>', lane, 0), () => this.#arrive(pass))
   }
 
   /** Runs `fn` in this process, later, in order after what the server sent before. */
   toClient(lane: string, fn: () => void, extraMs = 0): void {
     const epoch = this.#epoch
-    const arrive = () => {
-      if (epoch !== this.#epoch) return
-      if (this.#cut) this.#heldByCut.push(arrive)
-      else this.#whenAwake(fn)
+    const pass = () => {
+      if (epoch === this.#epoch) this.#whenAwake(fn)
     }
-    this.server.clock.after(this.#delay('<', lane, extraMs), arrive)
+    this.server.clock.after(this.#delay('<', lane, extraMs), () => this.#arrive(pass))
   }
 
   /** A question to the server itself: `work` runs there; what it returns or throws comes back. */
@@ -252,10 +243,28 @@ export class SimClient implements Fabric {
     }
   }
 
+  /** What is held is in front of what comes: a connection keeps its order, also where it is healed and thawed at once. */
+  #arrive(pass: () => void): void {
+    if (this.#cut || this.#heldByCut.length > 0) this.#heldByCut.push(pass)
+    else pass()
+  }
+
+  #letThrough(): void {
+    if (this.#cut) return
+    this.#heldByCut.shift()?.()
+    if (this.#heldByCut.length > 0) this.server.clock.after(0, () => this.#letThrough())
+  }
+
   #whenAwake(fn: () => void): void {
     if (this.#dead) return
-    if (this.#frozen) this.#heldByFreeze.push(fn)
+    if (this.#frozen || this.#heldByFreeze.length > 0) this.#heldByFreeze.push(fn)
     else fn()
+  }
+
+  #wake(): void {
+    if (this.#dead || this.#frozen) return
+    this.#heldByFreeze.shift()?.()
+    if (this.#heldByFreeze.length > 0) this.server.clock.after(0, () => this.#wake())
   }
 
   #leaveServer(): void {

@@ -184,3 +184,22 @@ t.test('a clock that is wrong is wrong for that process alone', async (t) => {
   t.equal(a.clock.now() - b.clock.now(), 3_600_000)
   t.equal(b.clock.now(), sim.clock.now())
 })
+
+t.test('a connection keeps its order, also where it is healed and its process thawed at once', async (t) => {
+  const { sim, a, b } = open({ faults: { silentMs: 60_000, latencyMs: [1, 1] } })
+  const seen: number[] = []
+  await sim.clock.settle(a.log('BROADCAST').tail({ fromSequence: 1 }, ({ sequence }) => void seen.push(sequence)))
+  const store = async (n: number) => {
+    await sim.clock.settle(b.log('BROADCAST').append('broadcast.p.topic.t', bytes(`${n}`)))
+    await sim.clock.run(10)
+  }
+  a.freeze()
+  await store(1)
+  a.partition()
+  await store(2)
+  a.heal()
+  a.thaw()
+  // It is on its way in the same moment as what was held.
+  await store(3)
+  t.same(seen, [1, 2, 3])
+})

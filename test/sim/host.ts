@@ -31,7 +31,7 @@ export class Host {
 
   thaw(): void {
     this.#frozen = false
-    for (const fn of this.#held.splice(0)) this.world.after(0, () => this.#whenAwake(fn))
+    if (this.#held.length > 0) this.world.after(0, () => this.#wake())
   }
 
   #after(ms: number, fn: () => void): () => void {
@@ -49,7 +49,14 @@ export class Host {
 
   #whenAwake(fn: () => void): void {
     if (this.#dead) return
-    if (this.#frozen) this.#held.push(fn)
+    // What is held is in front of what comes.
+    if (this.#frozen || this.#held.length > 0) this.#held.push(fn)
     else fn()
+  }
+
+  #wake(): void {
+    if (this.#dead || this.#frozen) return
+    this.#held.shift()?.()
+    if (this.#held.length > 0) this.world.after(0, () => this.#wake())
   }
 }
