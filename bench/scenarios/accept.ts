@@ -2,7 +2,7 @@
 import Type, { type Static } from 'typebox'
 import { INGRESS_STREAM, ingressSubject, messagesStream } from '../../protocol/subjects.js'
 import { sampleProject } from '../../src/cli/start/sample.js'
-import type { Fabric } from '../../src/fabric/fabric.js'
+import { type Fabric, FabricError, type Log } from '../../src/fabric/fabric.js'
 import { MESSAGE, TITLE } from '../content.js'
 import { HttpLoad } from '../http-load.js'
 import { type Ask, askAtRate, askMax } from '../loops.js'
@@ -96,7 +96,8 @@ async function run(bench: Bench, options: Options): Promise<Result> {
     return checked(await batches.post(body), options.batch)
   }
   const published: Ask = async () => {
-    await log.append(ingressSubject(sampleProject), Buffer.from(bodyOf()))
+    const body = Buffer.from(bodyOf())
+    while (!(await publish(log, body))) await new Promise((resolve) => setTimeout(resolve, POLL_MS))
     return 1
   }
   return {
@@ -179,6 +180,17 @@ async function stored({ system, admin }: Rig): Promise<number> {
   const names = Array.from({ length: system.config.store.split }, (_, index) => messagesStream(index))
   const states = await Promise.all(names.map((name) => admin.log(name).state()))
   return states.reduce((sum, { lastSequence }) => sum + lastSequence, 0)
+}
+
+/** False: INGRESS is full, since the core takes out less than is put in. A publisher waits and publishes again. */
+async function publish(log: Log, body: Uint8Array): Promise<boolean> {
+  try {
+    await log.append(ingressSubject(sampleProject), body)
+    return true
+  } catch (error) {
+    if (error instanceof FabricError && error.code === 'full') return false
+    throw error
+  }
 }
 
 async function untilAccepted({ admin }: Rig): Promise<void> {

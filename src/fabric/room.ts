@@ -9,12 +9,11 @@
 import { parseAnswer } from './api.js'
 import { FabricError } from './fabric.js'
 import type { Link } from './link.js'
+import { RECORD_OVERHEAD_BYTES } from './streams.js'
 
 const LOOK_MS = 500
 const RESERVE_SHARE = 1 / 16
 export const RESERVE_BYTES_MIN = 65_536
-/** Subject, headers and the server's own of a record, generously. */
-const OVERHEAD_BYTES = 512
 
 interface Fill {
   /** Most bytes that the stream may have by our reckoning. */
@@ -49,7 +48,7 @@ export class Room {
       void this.#look(stream, fill)
     }
     if (fill.bytes > fill.bytesMax) return new FabricError('full', `${stream}: what is left is kept in reserve`)
-    fill.bytes += bytes + OVERHEAD_BYTES
+    fill.bytes += bytes + RECORD_OVERHEAD_BYTES
     return null
   }
 

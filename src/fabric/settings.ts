@@ -2,7 +2,8 @@
 import Type, { type Static } from 'typebox'
 import { STREAM_SPLIT_DEFAULT } from '../../protocol/subjects.js'
 
-const MIB = 1024 * 1024
+const KIB = 1024
+const MIB = 1024 * KIB
 const DAY_MS = 86_400_000
 
 const whole = (value: number, description: string, minimum = 1) =>
@@ -50,7 +51,11 @@ export const StoreSettings = Type.Object({
   broadcastAgeMs: whole(28 * DAY_MS, 'How long group messages are kept: the longest ttl.'),
   expiryBytesMax: whole(256 * MIB, 'Size of EXPIRY.'),
   scheduleBytesMax: whole(512 * MIB, 'Size of SCHEDULE, messages that go out later.'),
-  ingressBytesMax: whole(256 * MIB, 'Size of INGRESS, what NATS publishers send.'),
+  ingressBytesMax: whole(
+    1024 * MIB,
+    'Size of INGRESS, what NATS publishers send: it takes as many records as there is room for of the longest kind, and refuses more.',
+  ),
+  ingressRecordBytes: whole(32 * KIB, 'Longest record of INGRESS, body and headers; longer ones are refused.', 1_024),
   deadLettersBytesMax: whole(64 * MIB, 'Size of DEAD_LETTERS; the oldest give way.'),
   deadLettersAgeMs: whole(7 * DAY_MS, 'How long invalid messages of NATS publishers are kept.'),
   auditBytesMax: whole(64 * MIB, 'Size of AUDIT, what was done to projects; the oldest give way.'),

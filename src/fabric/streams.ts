@@ -23,6 +23,10 @@ export interface StreamDefinition {
   /** `work`: a record vanishes when its one consumer acknowledged it. `keep`: until it is deleted or too old. */
   retention: 'work' | 'keep'
   bytesMax: number
+  /** 0: as many as the bytes allow. */
+  recordsMax: number
+  /** Body and headers of one record; 0: what the server takes. */
+  recordBytesMax: number
   /** 0: for ever. */
   ageMs: number
   /** 0: no limit. 1 in buckets: the last value of a key. */
@@ -41,6 +45,8 @@ const API_TIMEOUT_MS = 10_000
  * What is gone from the bucket by then is refused as expired.
  */
 const ASSERTIONS_AGE_MS = 15 * 60_000
+/** Subject and the server's own of a record, generously. */
+export const RECORD_OVERHEAD_BYTES = 512
 /** Buckets with an entry for each device. */
 const LARGE_BUCKETS = new Set<string>([Bucket.DEVICES, Bucket.SESSIONS])
 const NAME_IN_USE = 10058
@@ -48,6 +54,8 @@ const NAME_IN_USE = 10058
 export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
   const base = {
     retention: 'keep',
+    recordsMax: 0,
+    recordBytesMax: 0,
     ageMs: 0,
     perSubjectMax: 0,
     whenFull: 'refuse',
@@ -94,6 +102,8 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
       subjects: ['push.send.*'],
       retention: 'work',
       bytesMax: store.ingressBytesMax,
+      recordsMax: ingressRecordsMax(store),
+      recordBytesMax: store.ingressRecordBytes,
       duplicateWindowMs: window,
     },
     {
@@ -132,6 +142,15 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
     })
   }
   return streams
+}
+
+/**
+ * How many records INGRESS takes: so few that its bytes can never be used up. Publishers write to it themselves, so nobody stops
+ * short of its limit for them (room.ts), and near a limit of bytes nats-server 2.9 removes what it said is stored. Records
+ * it counts exactly: the one too many is refused.
+ */
+function ingressRecordsMax({ ingressBytesMax, ingressRecordBytes }: StoreSettings): number {
+  return Math.max(1, Math.floor(ingressBytesMax / (ingressRecordBytes + RECORD_OVERHEAD_BYTES)))
 }
 
 /**
@@ -182,8 +201,8 @@ function serverConfig(definition: StreamDefinition, store: StoreSettings): objec
     discard: definition.whenFull === 'refuse' ? 'new' : 'old',
     max_bytes: definition.bytesMax,
     max_age: nanos(definition.ageMs),
-    max_msgs: -1,
-    max_msg_size: -1,
+    max_msgs: definition.recordsMax || -1,
+    max_msg_size: definition.recordBytesMax || -1,
     max_consumers: -1,
     max_msgs_per_subject: definition.perSubjectMax || -1,
     duplicate_window: nanos(definition.duplicateWindowMs),

@@ -117,11 +117,11 @@ export const logContract: Contract = (t, open) => {
 
   t.test('a full stream refuses and keeps what it has', async (t) => {
     const log = (await open(t)).a.log('DEAD_LETTERS')
-    const full = (await open(t)).a.log('INGRESS')
+    const full = (await open(t)).a.log('SCHEDULE')
     const piece = new Uint8Array(900_000)
     let error = null
     for (let i = 0; i < 80 && !error; i++) {
-      error = await full.append('push.send.acme', piece).then(
+      error = await full.append('schedule.1.2', piece).then(
         () => null,
         (cause: unknown) => cause,
       )
@@ -130,6 +130,22 @@ export const logContract: Contract = (t, open) => {
     t.equal((await full.at(1))?.sequence, 1)
     for (let i = 0; i < 20; i++) await log.append('push.dead.acme', piece)
     t.equal(await log.at(1), null, 'dead letters give way')
+  })
+
+  t.test('a stream of so many records refuses the next one, and those that are too long', async (t) => {
+    const log = (await open(t)).a.log('INGRESS')
+    t.equal((await codeOf(log.append('push.send.acme', new Uint8Array(40_000)))).code, 'unavailable')
+    let error = null
+    for (let i = 0; i < 300 && !error; i++) {
+      error = await log.append('push.send.acme', bytes('m')).then(
+        () => null,
+        (cause: unknown) => cause,
+      )
+    }
+    t.match(error, { code: 'full' })
+    t.match(await log.state(), { firstSequence: 1, messages: 252 }, 'as many as 8 MiB have room for')
+    t.equal(await log.delete(1), true)
+    t.equal(await log.append('push.send.acme', bytes('m')), 253)
   })
 
   t.test('a stream that is not there, and a subject of no stream, are unavailable', async (t) => {

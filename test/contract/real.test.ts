@@ -3,9 +3,13 @@ import { startNats } from '../support/nats.js'
 import { untilReconnected } from './reconnected.js'
 import { fabricContract } from './suite.js'
 
+const MIB8 = 8 * 1024 * 1024
+
 fabricContract(async (t) => {
   // The limits are small so that a stream can be filled.
-  const nats = await startNats(t, { store: { ingressBytesMax: 8 * 1024 * 1024, deadLettersBytesMax: 8 * 1024 * 1024 } })
+  const nats = await startNats(t, {
+    store: { ingressBytesMax: MIB8, scheduleBytesMax: MIB8, deadLettersBytesMax: MIB8 },
+  })
   const [a, b] = [await nats.fabricAs('unrestricted', 'a'), await nats.fabricAs('unrestricted', 'b')]
   return {
     a,

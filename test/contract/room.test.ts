@@ -1,8 +1,10 @@
 /** A stream that is nearly full: what nats-server does then, and what keeps us from it. */
 import t from 'tap'
+import { INGRESS_STREAM, ingressSubject } from '../../protocol/subjects.js'
 import { FabricError } from '../../src/fabric/fabric.js'
 import { connect } from '../../src/fabric/nats.js'
-import { startNats } from '../support/nats.js'
+import { RECORD_OVERHEAD_BYTES } from '../../src/fabric/streams.js'
+import { PUBLISHER_PROJECT, startNats } from '../support/nats.js'
 
 const LIMIT_BYTES = 262_144
 /** More than the limit has room for, whatever a record costs. */
@@ -42,3 +44,32 @@ t.test('refuses before the server would remove what was stored, and goes on when
   t.ok(fabric.connected(), 'the server is there')
   t.equal(answer, accepted + 1)
 })
+
+t.test(
+  'what publishers write themselves is refused by count, before any byte could push out what was stored',
+  async (t) => {
+    const recordBytes = 1_024
+    const records = 20
+    const ingressBytesMax = records * (recordBytes + RECORD_OVERHEAD_BYTES)
+    const nats = await startNats(t, { store: { ingressBytesMax, ingressRecordBytes: recordBytes } })
+    const publisher = await connect(nats.settingsAs('publisher'), { name: 'publisher' })
+    t.teardown(() => publisher.close())
+    const log = publisher.log(INGRESS_STREAM)
+    const headers = { 'Content-Type': 'application/json' }
+    const append = (bytes: number) => log.append(ingressSubject(PUBLISHER_PROJECT), Buffer.alloc(bytes), { headers })
+    const longest = recordBytes - headerBytes(headers)
+    await t.rejects(append(longest + 1), { code: 'unavailable' }, 'too long')
+    for (let n = 1; n <= records; n++) t.equal(await append(longest), n)
+    // Small ones find no gap either.
+    for (const bytes of [1, longest]) await t.rejects(append(bytes), { code: 'full' })
+    const admin = await nats.fabricAs('admin')
+    t.match(await admin.log(INGRESS_STREAM).state(), { firstSequence: 1, messages: records })
+  },
+)
+
+/** As they are sent: a line that names the version, one for each, an empty one. */
+const headerBytes = (headers: Record<string, string>) =>
+  Object.entries(headers).reduce(
+    (sum, [name, value]) => sum + `${name}: ${value}\r\n`.length,
+    'NATS/1.0\r\n\r\n'.length,
+  )

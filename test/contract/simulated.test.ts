@@ -3,8 +3,10 @@ import { SimFabric } from '../sim/fabric.js'
 import { untilReconnected } from './reconnected.js'
 import { fabricContract } from './suite.js'
 
+const MIB8 = 8 * 1024 * 1024
+
 fabricContract(async (t) => {
-  const store = { ingressBytesMax: 8 * 1024 * 1024, deadLettersBytesMax: 8 * 1024 * 1024 }
+  const store = { ingressBytesMax: MIB8, scheduleBytesMax: MIB8, deadLettersBytesMax: MIB8 }
   const sim = new SimFabric({ seed: 1, store })
   t.teardown(sim.clock.runFreely())
   const [a, b] = [sim.fabricFor('a'), sim.fabricFor('b')]

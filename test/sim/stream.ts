@@ -143,10 +143,16 @@ export class SimStream {
   }
 
   #makeRoom(subject: string, body: Uint8Array): void {
-    const { perSubjectMax, bytesMax, whenFull, name } = this.definition
+    const { perSubjectMax, bytesMax, recordsMax, recordBytesMax, whenFull, name } = this.definition
     const sequences = this.#sequences.get(subject) ?? []
     if (perSubjectMax > 0 && sequences.length >= perSubjectMax) {
       for (const sequence of sequences.slice(0, sequences.length - perSubjectMax + 1)) this.#evict(sequence)
+    }
+    if (recordBytesMax > 0 && body.length > recordBytesMax) {
+      throw new FabricError('unavailable', `${name}: message size exceeds maximum allowed`)
+    }
+    if (recordsMax > 0 && this.#records.size >= recordsMax) {
+      throw new FabricError('full', `${name}: maximum messages exceeded`)
     }
     const size = RECORD_BYTES + subject.length + body.length
     while (this.#bytes + size > bytesMax) {
