@@ -109,6 +109,12 @@ export const Errors = {
     meaning: 'the idempotency key was used for another message',
   },
   project_inactive: { http: 403, owner: 'caller', next: 'give_up', meaning: 'the project is suspended' },
+  webhook_address_refused: {
+    http: 400,
+    owner: 'caller',
+    next: 'fix',
+    meaning: 'the address of the webhook is not public, and not one that the operator allows',
+  },
   too_many_registrations: {
     http: 409,
     owner: 'caller',

@@ -81,6 +81,16 @@ export const DEAD_LETTERS_STREAM = 'DEAD_LETTERS'
 export const deadLetterSubject = (project: string) => `push.dead.${project}`
 
 /**
+ * What became of messages, told to app servers that asked for it: `push.event.<project>.<kind>` in PUSH_EVENTS. Two
+ * durable consumers for each such project: of its NATS user, and of its webhook.
+ */
+export const APP_EVENTS_STREAM = 'PUSH_EVENTS'
+export const appEventSubject = (project: string, kind: string) => `push.event.${project}.${kind}`
+export const appEventsFilter = (project: string) => appEventSubject(project, '*')
+export const readerDurable = (project: string) => `reader-${project}`
+export const webhookDurable = (project: string) => `webhook-${project}`
+
+/**
  * Who has an application on a device, so that registrations are listed without a look at every device:
  * `reg.<project>.<application>.<user as a token>.<device>` in REGISTRATIONS. The devices' records decide.
  */
@@ -110,6 +120,8 @@ export const Bucket = {
   REVOKED: 'REVOKED', //         device.<device> | registration.<device>.<number>: watched set
   CORES: 'CORES', //             node.<n> | router.<i>: leases of core processes
   COUNTERS: 'COUNTERS', //       <i>: checkpoint of the fold over EVENTS_<i>
+  FEEDS: 'FEEDS', //             <project>: that it wants events, its webhook and the secrets that this signs with
+  FEED_STATE: 'FEED_STATE', //   position.<i>: what of EVENTS_<i> was told | webhook.<project>: how its webhook does
 } as const
 export type BucketName = (typeof Bucket)[keyof typeof Bucket]
 

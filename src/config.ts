@@ -16,6 +16,7 @@ import {
   MessageLimits,
 } from './core/http/settings.js'
 import { CoreSettings } from './core/settings.js'
+import { WebhookSettings } from './core/webhooks/settings.js'
 import { DeviceSettings } from './device/settings.js'
 import { NatsSettings, StoreSettings } from './fabric/settings.js'
 import { LogSettings, secretFields } from './observe/log.js'
@@ -39,6 +40,7 @@ const sections = {
   devices: section(DeviceLimits),
   ingress: section(IngressSettings),
   limits: section(LimitSettings),
+  webhooks: section(WebhookSettings),
   transport: section(TransportSettings),
   device: section(DeviceSettings, 'The device client.'),
   log: section(LogSettings),

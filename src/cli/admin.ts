@@ -21,6 +21,7 @@ import { settingsFileOf, settingsYaml } from '../core/tenants/settings-file.js'
 import { Scope } from '../core/tenants/tokens.js'
 import { KEY_KINDS, type KeyKind, Keyring } from '../keyring.js'
 import type { ProjectRecord } from '../store/tenants.js'
+import { eventCommands, webhookCommands } from './admin/events.js'
 import { type Output, onKeyring, onService } from './admin/run.js'
 import { CommandError } from './context.js'
 
@@ -30,6 +31,8 @@ export function adminCommand(): Command {
   applicationCommands(admin.command('application').description('what device apps register as'))
   fleetCommands(admin.command('fleet').description('groups of devices that enrol with one key'))
   credentialCommands(admin.command('credential').description('who may use the admin API, and as what'))
+  eventCommands(admin.command('events').description('what became of messages, told to app servers'))
+  webhookCommands(admin.command('webhook').description('where a project has its events posted to'))
   auditCommands(admin.command('audit').description('who changed what'))
   tokenCommands(admin.command('token').description('access tokens of app servers'))
   revocationCommands(admin)

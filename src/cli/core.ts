@@ -40,12 +40,12 @@ async function start(config: Config, log: Logger): Promise<Service> {
       const server = await serveMetrics(metrics, config.metrics, () => isReady && fabric.connected())
       stops.add(() => server.stop())
     }
-    const { core: roles, http, auth, messages, devices, ingress, limits, adminApi, store } = config
+    const { core: roles, http, auth, messages, devices, ingress, limits, adminApi, webhooks, store } = config
     const core = await startCore({
       fabric,
       clock: systemClock,
       random: Math.random,
-      settings: { core: roles, http, auth, messages, devices, ingress, limits, adminApi, split: store.split },
+      settings: { core: roles, http, auth, messages, devices, ingress, limits, adminApi, webhooks, split: store.split },
       keyring,
       log,
       figures,

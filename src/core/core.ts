@@ -3,9 +3,10 @@ import type { Clock } from '../clock.js'
 import type { Fabric } from '../fabric/fabric.js'
 import type { Keyring } from '../keyring.js'
 import type { Logger } from '../observe/log.js'
-import type { CoreFigures } from './figures.js'
+import { startFeeds } from './feeds/feeds.js'
+import { CoreFigures } from './figures.js'
 import { type PublicFaceSettings, startPublicFace } from './public-face.js'
-import { encodeRegistrationId } from './registration-id.js'
+import { encodeRegistrationId, type RegistrationAddress } from './registration-id.js'
 import type { CoreSettings } from './settings.js'
 import { startDelivery } from './steps/delivery.js'
 import type { Stoppable } from './steps/lease.js'
@@ -38,7 +39,7 @@ export interface Core {
 
 /** Resolves when everything serves. Rejects with FabricError or the listener's error; then nothing is left running. */
 export async function startCore(options: CoreOptions): Promise<Core> {
-  const { fabric, clock, random, keyring, log, settings, figures } = options
+  const { fabric, clock, random, keyring, log, settings, figures = new CoreFigures() } = options
   const { core, split } = settings
   const started: Stoppable[] = []
   const stop = async () => {
@@ -46,12 +47,13 @@ export async function startCore(options: CoreOptions): Promise<Core> {
   }
   const registrationKey = keyring.macKey('registration')
   try {
-    const delivery = await startDelivery({
-      ...{ fabric, clock, random, split, log },
-      ...(figures ? { figures } : {}),
-      settings: core,
-      registrationIdOf: (address) => encodeRegistrationId(registrationKey, address),
-    })
+    const shared = {
+      ...{ fabric, clock, random, split, log, figures, settings: core },
+      registrationIdOf: (address: RegistrationAddress) => encodeRegistrationId(registrationKey, address),
+    }
+    // First, so that it stops last: what the other parts end on their way out is told as well.
+    started.push(await startFeeds({ ...shared, webhooks: settings.webhooks }))
+    const delivery = await startDelivery(shared)
     started.push(delivery)
     const { accept, readStatus, cancel, readCounters, listMessages } = delivery
     const { gateway } = core

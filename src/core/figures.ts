@@ -33,6 +33,16 @@ export class CoreFigures {
   /** Why messages were parked. */
   readonly parked = new Map<string, number>()
   readonly steps = new Set<WatchedStep>()
+  /** Events stored for app servers. */
+  readonly told = new Map<FinalKind, number>()
+  /** POSTs to webhooks: `2xx` to `5xx`, `timeout`, `address_refused`, `failed`. */
+  readonly webhookPosts = new Map<string, number>()
+  /** Events that a webhook took. */
+  webhookEvents = 0
+  /** Events that a webhook did not take until they were too old. */
+  webhookGivenUp = 0
+  /** Webhooks that this process delivers to, by state: `ok`, `failing`, `paused`. */
+  webhooks: () => Map<string, number> = () => new Map()
 }
 
 export function registerCoreFigures(figures: CoreFigures, connected: () => boolean, registry: MetricsRegistry): void {
@@ -46,6 +56,11 @@ export function registerCoreFigures(figures: CoreFigures, connected: () => boole
   plain.counts('parked_total', 'Messages parked, by why.', 'reason', () => figures.parked)
   plain.count('settled_total', 'Acknowledgements of parked messages, settled.', () => figures.settled)
   plain.counts('ended_total', 'Targets that came to their end, written by this process.', 'kind', () => figures.ended)
+  plain.counts('events_told_total', 'Events stored for app servers.', 'kind', () => figures.told)
+  plain.counts('webhook_posts_total', 'POSTs to webhooks, by how they ended.', 'outcome', () => figures.webhookPosts)
+  plain.count('webhook_events_total', 'Events that webhooks took.', () => figures.webhookEvents)
+  plain.count('webhook_given_up_total', 'Events that webhooks did not take in time.', () => figures.webhookGivenUp)
+  plain.levels('webhooks', 'Webhooks that this process delivers to.', 'state', async () => figures.webhooks())
   plain.levels('in_hand', 'Messages taken from the store and not done with.', 'step', async () =>
     steps().map((step) => [step.name, step.inHand()] as const),
   )

@@ -36,7 +36,9 @@ import { Ingress } from './ingress.js'
 import { Registrations } from './registrations.js'
 import { Administration } from './tenants/administration.js'
 import { Directory } from './tenants/directory.js'
+import { FeedAdministration } from './tenants/feeds.js'
 import { AccessTokenVerifier } from './tenants/tokens.js'
+import type { WebhookSettings } from './webhooks/settings.js'
 
 export interface PublicFaceOptions {
   fabric: Fabric
@@ -68,6 +70,7 @@ export interface PublicFaceSettings {
   devices: DeviceLimits
   ingress: IngressSettings
   limits: LimitSettings
+  webhooks: WebhookSettings
 }
 
 export interface PublicFace {
@@ -144,14 +147,15 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
 
 /** Null where the settings give it no port. */
 async function startAdminApi(
-  { fabric, readCounters, settings, clock, log }: PublicFaceOptions,
+  { fabric, split, readCounters, settings, clock, log }: PublicFaceOptions,
   { registrations, publicUrl }: { registrations: Registrations; publicUrl: () => string },
   stops: (() => Promise<void>)[],
 ): Promise<string | null> {
-  const { adminApi, auth, http } = settings
+  const { adminApi, auth, http, webhooks } = settings
   if (adminApi.port === 0) return null
   const administration = new Administration(fabric, clock)
-  const parts = { administration, registrations, readCounters, publicUrl, auth, clock, log }
+  const feeds = new FeedAdministration({ administration, fabric, clock, split, settings: webhooks })
+  const parts = { administration, registrations, feeds, readCounters, publicUrl, auth, clock, log }
   const server = createAdminServer(parts, adminApi, http)
   stops.push(() => server.stop())
   return (await server.listen()).url

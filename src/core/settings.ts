@@ -12,6 +12,11 @@ export const CoreSettings = Type.Object(
     settling: role('This process settles parked messages that devices acknowledged.'),
     expiring: role('This process takes part in the expiry step: one at a time runs it.'),
     counting: role('This process takes part in the counters: one at a time folds each EVENTS stream.'),
+    notifying: role('This process takes part in telling app servers of ends: one at a time does.'),
+    webhooks: role(
+      'This process takes part in delivering to webhooks: one at a time does. It reaches their addresses.',
+    ),
+    notifyInHandMax: whole(1_000, 'Events for app servers under way at once, of one EVENTS stream.'),
     leaseMs: whole(3_000, 'A process that did not renew its lease for so long has lost it to another.', 100),
     routePendingMax: whole(8_192, 'Messages of one stream under way at once, in one router.'),
     ackWaitMs: whole(30_000, 'A message not done by then is delivered to a router again.', 100),

@@ -6,6 +6,7 @@ const ErrCode = {
   RESOURCES: 10023, //        insufficient resources
   MEMORY: 10028, //           memory of JetStream exceeded
   STORAGE: 10047, //          storage of JetStream exceeded
+  NO_CONSUMER: 10014, //      consumer not found
   NO_MESSAGE: 10037, //       no message found
   WRONG_LAST_SEQUENCE: 10071,
   STORE_FAILED: 10077, //     maximum bytes or messages exceeded, or the disk's own error
@@ -32,6 +33,8 @@ export function fabricErrorOf(error: ApiError, what: string): FabricError {
 
 /** True for the API's way to say that there is no such message (or stream, by its own code). */
 export const isNoMessage = (error: ApiError): boolean => error.err_code === ErrCode.NO_MESSAGE
+
+export const isNoConsumer = (error: ApiError): boolean => error.err_code === ErrCode.NO_CONSUMER
 
 /** An API answer, parsed. Throws FabricError where it carries an error, unless `allow` takes that error. */
 export function parseAnswer<T extends object>(

@@ -1,6 +1,7 @@
 /** A durable pull consumer with explicit acknowledgement: made idempotently, made again when lost, pulled in batches. */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
-import { type ApiError, parseAckSubject, parseAnswer } from './api.js'
+import { parseAckSubject } from './api.js'
+import { ensureDurable } from './durable.js'
 import type { ConsumeOptions, Consumption, Delivery } from './fabric.js'
 import { ownHeaders, statusOf } from './headers.js'
 import { json, type Shared } from './log.js'
@@ -57,7 +58,7 @@ class PullConsumer implements Consumption {
 
   async start(): Promise<void> {
     try {
-      await this.#ensureConsumer()
+      await ensureDurable(this.shared, this.stream, this.options)
     } catch (error) {
       await this.stop()
       throw error
@@ -80,7 +81,7 @@ class PullConsumer implements Consumption {
   #restart(): void {
     if (this.#stopped || this.#preparing) return
     this.#preparing = true
-    this.#ensureConsumer()
+    ensureDurable(this.shared, this.stream, this.options)
       .then(() => this.#open())
       .then(() => this.#sweeper.sweepTwice())
       .catch((error: unknown) => {
@@ -99,28 +100,6 @@ class PullConsumer implements Consumption {
       if (this.shared.link.connected) this.#restart()
       // Else `reconnected` does it.
     }, RETRY_MS).unref()
-  }
-
-  async #ensureConsumer(): Promise<void> {
-    const { link } = this.shared
-    const { durable, filter, ackWaitMs, pendingMax } = this.options
-    const config = {
-      durable_name: durable,
-      ...(filter && { filter_subject: filter }),
-      deliver_policy: 'all',
-      ack_policy: 'explicit',
-      ack_wait: ackWaitMs * NANOS_PER_MS,
-      max_ack_pending: pendingMax,
-      max_deliver: -1,
-      replay_policy: 'instant',
-    }
-    // Creating a durable that is there updates what may be updated, and is an error only where it cannot be.
-    const answer = await link.ask(
-      `$JS.API.CONSUMER.DURABLE.CREATE.${this.stream}.${durable}`,
-      json({ stream_name: this.stream, config }),
-      link.settings.requestTimeoutMs,
-    )
-    parseAnswer<{ error?: ApiError }>(answer.data, `consumer ${durable} of ${this.stream}`)
   }
 
   /** A new inbox for each start: what belongs to pulls before it is not heard, and so is delivered again. */

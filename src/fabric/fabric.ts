@@ -68,6 +68,12 @@ export interface Log {
   state(): Promise<LogState>
   /** A durable pull consumer with explicit acknowledgement. `handler` is called synchronously and must not throw. */
   consume(options: ConsumeOptions, handler: (delivery: Delivery) => void): Promise<Consumption>
+  /** Makes a durable consumer without taking from it, for who will; harmless where it is there. */
+  prepare(options: ConsumeOptions): Promise<void>
+  /** Ends a durable consumer for good; harmless where it is not there. */
+  forgetConsumer(durable: string): Promise<void>
+  /** Records that a durable consumer has still to get or to acknowledge; null where there is no such consumer. */
+  waiting(durable: string): Promise<number | null>
   /** An ordered tail: every record from `fromSequence` on, in sequence order, without gaps, across reconnects. */
   tail(options: TailOptions, handler: (record: LogRecord) => void): Promise<Consumption>
 }
@@ -101,6 +107,8 @@ export interface ConsumeOptions {
   /** Name of the durable consumer. */
   durable: string
   filter?: string
+  /** Where a durable begins that is made by this; for one that is there it has to be as it was. Default: `all`. */
+  startsAt?: 'all' | 'new'
   ackWaitMs: number
   /** Most deliveries without acknowledgement. */
   pendingMax: number

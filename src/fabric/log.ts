@@ -2,6 +2,7 @@
 import type { Msg } from 'nats'
 import { EMPTY, isNoMessage, parseAnswer, parsePubAck, textOf } from './api.js'
 import { startConsume } from './consume.js'
+import { ensureDurable, forgetDurable, waitingOf } from './durable.js'
 import {
   type AppendOptions,
   type ConsumeOptions,
@@ -98,6 +99,18 @@ export class NatsLog implements Log {
 
   consume(options: ConsumeOptions, handler: (delivery: Delivery) => void): Promise<Consumption> {
     return startConsume(this.shared, this.name, options, handler)
+  }
+
+  prepare(options: ConsumeOptions): Promise<void> {
+    return ensureDurable(this.shared, this.name, options)
+  }
+
+  forgetConsumer(durable: string): Promise<void> {
+    return forgetDurable(this.shared, this.name, durable)
+  }
+
+  waiting(durable: string): Promise<number | null> {
+    return waitingOf(this.shared, this.name, durable)
   }
 
   tail(options: TailOptions, handler: (record: LogRecord) => void): Promise<Consumption> {

@@ -3,10 +3,13 @@
  * an inbox prefix of its own (nats.ts), so that none reads what another was answered.
  *
  * What this cannot keep apart: a transport may make a consumer on BROADCAST, and a consumer delivers wherever it was
- * told to; and transports share `$KV.SESSIONS`, `rx.>` and `ctl.>` (a device's new worker tells its old one). A
+ * told to; a reply subject is not asked for permission either, so that a user of a project may have an answer of the
+ * server, or an event of its own, sent to a subject that it may not publish to; and transports share `$KV.SESSIONS`, `rx.>` and `ctl.>` (a device's new worker tells its old one). A
  * transport is trusted with sessions and outcomes.
  */
 import {
+  APP_EVENTS_STREAM,
+  appEventsFilter,
   BROADCAST_STREAM,
   Bucket,
   DEVICE_REQUEST_SUBJECT,
@@ -16,6 +19,7 @@ import {
   messagesStream,
   parkedStream,
   REGISTRATIONS_STREAM,
+  readerDurable,
   SCHEDULE_STREAM,
   SETTLE_SUBJECT,
 } from '../../protocol/subjects.js'
@@ -28,6 +32,8 @@ export type NatsUser = { user: string; password: string } & (
   /** `instance`: only that instance's subjects; absent: those of all. */
   | { role: 'transport'; instance?: string }
   | { role: 'publisher'; project: string }
+  /** Reads the events of one project, live and by the durable consumer that was made for it. */
+  | { role: 'subscriber'; project: string }
 )
 
 export interface ServerConfigOptions {
@@ -91,6 +97,14 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
     }
     case 'publisher':
       return { publish: [ingressSubject(user.project)], subscribe: [inbox] }
+    case 'subscriber': {
+      // No consumers of its own: 2.9 would let one deliver what is stored wherever it was told to.
+      const durable = `${APP_EVENTS_STREAM}.${readerDurable(user.project)}`
+      return {
+        publish: [...['MSG.NEXT', 'INFO'].map((verb) => `$JS.API.CONSUMER.${verb}.${durable}`), `$JS.ACK.${durable}.>`],
+        subscribe: [appEventsFilter(user.project), inbox],
+      }
+    }
     case 'unrestricted':
       return { publish: ['>'], subscribe: ['>'] }
     case 'admin':
@@ -112,6 +126,7 @@ function corePublishes(split: number): string[] {
       'schedule.>',
       'broadcast.>',
       'push.dead.*',
+      'push.event.*.*',
       '$KV.>',
       'audit.*',
       'reg.>',

@@ -1,5 +1,6 @@
 /** Every stream and bucket of protocol/subjects.ts, as it should be on the server, and the way to get it there. */
 import {
+  APP_EVENTS_STREAM,
   AUDIT_STREAM,
   BROADCAST_STREAM,
   Bucket,
@@ -29,7 +30,7 @@ export interface StreamDefinition {
   recordBytesMax: number
   /** 0: for ever. */
   ageMs: number
-  /** 0: no limit. 1 in buckets: the last value of a key. */
+  /** 0: no limit; beyond it the oldest of the subject gives way. 1 in buckets: the last value of a key. */
   perSubjectMax: number
   /** `refuse` what does not fit, or let the oldest `giveWay`. */
   whenFull: 'refuse' | 'giveWay'
@@ -113,6 +114,17 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
       bytesMax: store.deadLettersBytesMax,
       ageMs: store.deadLettersAgeMs,
       whenFull: 'giveWay',
+    },
+    {
+      ...base,
+      name: APP_EVENTS_STREAM,
+      subjects: ['push.event.*.*'],
+      bytesMax: store.appEventsBytesMax,
+      ageMs: store.appEventsAgeMs,
+      // So that what a busy project has too much of is its own that gives way.
+      perSubjectMax: store.appEventsPerKindMax,
+      whenFull: 'giveWay',
+      duplicateWindowMs: window,
     },
     {
       ...base,

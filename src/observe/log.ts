@@ -49,6 +49,7 @@ const secretShapes: readonly [RegExp, string][] = [
   [/\beyJ[\w-]{8,}\.[\w-]+\.[\w-]+/g, '[jwt]'],
   [/\b(Bearer|Basic) +[\w.~+/=-]{8,}/gi, '$1 [secret]'],
   [/\b([a-z][a-z0-9+.-]*:\/\/)[^\s/@"]+@/gi, '$1[credentials]@'],
+  [/\bwhsec_[\w+/=]{16,}/g, '[secret]'],
   [/-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----/gs, '[private key]'],
 ]
 

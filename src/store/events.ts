@@ -277,6 +277,11 @@ export function decodeFolded(kind: string, id: bigint, body: Uint8Array): Folded
   return null
 }
 
+/** The end of a target, from its record. */
+export function decodeFinal(body: Uint8Array): FinalEvent {
+  return finalOf(unpack(body))
+}
+
 function scheduledOf(f: unknown[]): ScheduledEvent {
   return {
     project: f[1] as string,

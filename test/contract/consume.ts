@@ -102,6 +102,42 @@ export const consumeContract: Contract = (t, open) => {
     await second.stop()
   })
 
+  t.test('a durable is prepared, counted and forgotten without anybody who takes from it', async (t) => {
+    const { a, b } = await open(t)
+    const log = a.log('PUSH_EVENTS')
+    const options = {
+      durable: 'reader',
+      filter: 'push.event.one.*',
+      startsAt: 'new' as const,
+      ackWaitMs: 60_000,
+      pendingMax: 2,
+    }
+    await log.append('push.event.one.delivered', bytes('before'))
+    t.equal(await log.waiting('reader'), null)
+    await log.prepare(options)
+    await log.prepare(options)
+    t.equal(await log.waiting('reader'), 0)
+    for (const n of [1, 2, 3]) await log.append('push.event.one.delivered', bytes(`${n}`))
+    await log.append('push.event.two.delivered', bytes('of another'))
+    t.equal(await log.waiting('reader'), 3)
+    const got = new Collected<Delivery>()
+    const consumption = await b.log('PUSH_EVENTS').consume(options, got.add)
+    await got.until(2)
+    t.equal(await log.waiting('reader'), 3, 'what is out counts')
+    for (const delivery of got.all) delivery.ack()
+    const all = await got.until(3)
+    t.same(
+      all.map(({ body }) => text(body)),
+      ['1', '2', '3'],
+    )
+    all[2]?.ack()
+    while ((await log.waiting('reader')) !== 0);
+    await consumption.stop()
+    await log.forgetConsumer('reader')
+    await log.forgetConsumer('reader')
+    t.equal(await log.waiting('reader'), null)
+  })
+
   for (const kill of [false, true]) {
     t.test(`goes on after a ${kill ? 'kill -9' : 'restart'} of the server`, async (t) => {
       const { a, b, restart } = await open(t)

@@ -5,7 +5,7 @@ import { connect } from '../../src/fabric/nats.js'
 import { permissionsOf } from '../../src/fabric/permissions.js'
 import { findNatsServer } from '../../src/fabric/server.js'
 import { PUBLISHER_PROJECT, startNats } from '../support/nats.js'
-import { bytes, Collected, codeOf } from './suite.js'
+import { bytes, Collected, codeOf, text } from './suite.js'
 
 t.setTimeout(120_000)
 
@@ -55,6 +55,8 @@ t.test('a transport may not accept, settle for itself, or write what others own'
     '$KV.PROJECTS.p',
     '$KV.REVOKED.device.d',
     '$KV.CREDENTIALS.cred_a',
+    '$KV.FEEDS.acme',
+    'push.event.acme.delivered',
     'audit.acme',
     'reg.acme.app_a.=.dev_a',
     'tx.other.worker',
@@ -66,6 +68,8 @@ t.test('a transport may not accept, settle for itself, or write what others own'
     '$JS.API.CONSUMER.DURABLE.CREATE.BROADCAST.d',
     '$JS.API.DIRECT.GET.EVENTS_1',
     '$JS.API.DIRECT.GET.KV_PROJECTS.$KV.PROJECTS.p',
+    '$JS.API.DIRECT.GET.KV_FEEDS.$KV.FEEDS.acme',
+    '$JS.API.CONSUMER.CREATE.PUSH_EVENTS',
     '$JS.API.STREAM.MSG.GET.MESSAGES_0',
   ]
   t.same(await refused(transport, all, subjects), subjects)
@@ -151,6 +155,69 @@ t.test('a publisher sends to its own project and nowhere else', async (t) => {
   const before = (await all.log('INGRESS').state()).lastSequence
   t.equal(await publisher.log('INGRESS').append(`push.send.${PUBLISHER_PROJECT}`, bytes('m')), before + 1)
   t.equal((await codeOf(publisher.log('INGRESS').append('push.send.other', bytes('m')))).code, 'timeout')
+})
+
+t.test('a subscriber hears its project, and takes its events from the consumer that was made for it', async (t) => {
+  const nats = await startNats(t, { nats: SHORT })
+  const [subscriber, all, core] = [
+    await nats.fabricAs('subscriber'),
+    await nats.fabricAs('unrestricted'),
+    await nats.fabricAs('core'),
+  ]
+  const told = core.log('PUSH_EVENTS')
+  const consumer = { startsAt: 'new' as const, ackWaitMs: 30_000, pendingMax: 10 }
+  for (const project of [PUBLISHER_PROJECT, 'other']) {
+    await told.prepare({ ...consumer, durable: `reader-${project}`, filter: `push.event.${project}.*` })
+  }
+  const live = new Collected<string>()
+  subscriber.bus.subscribe(`push.event.${PUBLISHER_PROJECT}.*`, ({ body }) => live.add(text(body)))
+  t.equal(await subscriber.log('PUSH_EVENTS').waiting(`reader-${PUBLISHER_PROJECT}`), 0)
+  await told.append(`push.event.${PUBLISHER_PROJECT}.delivered`, bytes('mine'))
+  await told.append('push.event.other.delivered', bytes('theirs'))
+  t.same(await live.until(1), ['mine'])
+  const next = `$JS.API.CONSUMER.MSG.NEXT.PUSH_EVENTS.reader-${PUBLISHER_PROJECT}`
+  const pulled = new Collected<string>()
+  subscriber.bus.subscribe('_INBOX.subscriber.pulled', ({ body }) => pulled.add(text(body)))
+  subscriber.bus.publish(next, bytes('1'), { reply: '_INBOX.subscriber.pulled' })
+  t.same(await pulled.until(1), ['mine'])
+
+  const subjects = [
+    `push.event.${PUBLISHER_PROJECT}.delivered`,
+    '$JS.API.CONSUMER.MSG.NEXT.PUSH_EVENTS.reader-other',
+    '$JS.API.CONSUMER.INFO.PUSH_EVENTS.reader-other',
+    '$JS.ACK.PUSH_EVENTS.reader-other.1.2.3.4.0',
+    '$JS.API.CONSUMER.CREATE.PUSH_EVENTS',
+    '$JS.API.CONSUMER.DURABLE.CREATE.PUSH_EVENTS.mine',
+    `$JS.API.CONSUMER.DURABLE.CREATE.PUSH_EVENTS.reader-${PUBLISHER_PROJECT}`,
+    `$JS.API.CONSUMER.DELETE.PUSH_EVENTS.reader-${PUBLISHER_PROJECT}`,
+    '$JS.API.STREAM.INFO.PUSH_EVENTS',
+    '$JS.API.STREAM.MSG.GET.PUSH_EVENTS',
+    '$JS.API.DIRECT.GET.PUSH_EVENTS',
+    '$JS.API.DIRECT.GET.KV_FEEDS',
+    `push.send.${PUBLISHER_PROJECT}`,
+    'rx.router',
+  ]
+  const heard = new Collected<string>()
+  all.bus.subscribe('>', ({ subject }) => heard.add(subject))
+  await roundTrip(all)
+  for (const subject of subjects) subscriber.bus.publish(subject, bytes(''))
+  const allowed = `$JS.ACK.PUSH_EVENTS.reader-${PUBLISHER_PROJECT}.1.1.1.1.0`
+  subscriber.bus.publish(allowed, bytes('+ACK'))
+  while (!heard.all.includes(allowed)) await heard.until(heard.all.length + 1)
+  t.same(
+    heard.all.filter((subject) => subjects.includes(subject)),
+    [],
+  )
+  const others: [filter: string, subject: string][] = [
+    ['push.event.other.*', 'push.event.other.delivered'],
+    ['push.event.*.*', 'push.event.other.delivered'],
+    ['_INBOX.core.>', '_INBOX.core.x'],
+  ]
+  t.same(
+    await deaf(subscriber, all, others),
+    others.map(([filter]) => filter),
+  )
+  t.same(live.all, ['mine'])
 })
 
 t.test('core may not delete streams, nor the history of messages', async (t) => {

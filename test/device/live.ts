@@ -14,6 +14,7 @@ import {
   MessageLimits,
 } from '../../src/core/http/settings.js'
 import { createApplication, createFleet, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
+import { WebhookSettings } from '../../src/core/webhooks/settings.js'
 import { type BorealisClient, type OpenOptions, openClient } from '../../src/device/index.js'
 import { Keyring } from '../../src/keyring.js'
 import { silentLogger } from '../../src/observe/log.js'
@@ -86,6 +87,7 @@ export async function startLive(t: Test): Promise<Live> {
       ingress: Value.Default(IngressSettings, {}) as IngressSettings,
       limits: Value.Default(LimitSettings, {}) as LimitSettings,
       adminApi: { host: '127.0.0.1', port: 0 },
+      webhooks: Value.Default(WebhookSettings, {}) as WebhookSettings,
       split: nats.store.split,
     },
   })

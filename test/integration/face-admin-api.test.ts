@@ -1,71 +1,13 @@
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { parse } from 'yaml'
 import type { ErrorCode } from '../../protocol/errors.js'
-import { createAdminServer } from '../../src/core/http/admin/server.js'
-import { Registrations } from '../../src/core/registrations.js'
-import { Administration } from '../../src/core/tenants/administration.js'
-import { Actions, type Actor, mayDo, ROLES } from '../../src/core/tenants/roles.js'
-import { startFace, type TestFace } from '../support/face.js'
-import { type Answer, isError } from '../support/http.js'
+import { Actions, mayDo, ROLES } from '../../src/core/tenants/roles.js'
+import { root, startAdminApi } from '../support/admin-api.js'
+import { isError } from '../support/http.js'
 import { askToken, assertionOf } from '../support/oauth.js'
 
-const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
-
-interface Setup {
-  face: TestFace
-  administration: Administration
-  /** The secret of a new credential. */
-  credential(role: string, ...projects: string[]): Promise<string>
-  call(method: 'GET' | 'POST' | 'DELETE', path: string, secret: string | null, body?: unknown): Promise<Answer>
-}
-
-async function setUp(t: Test): Promise<Setup> {
-  const face = await startFace(t)
-  const { fabric, directory, registrationKeys, clock, log, auth, keyring } = face
-  const administration = new Administration(fabric, clock)
-  const registrations = new Registrations({
-    ...{
-      fabric,
-      directory,
-      registrationKeys,
-      clock,
-      log,
-      limits: { registrationsMax: 9, topicsMax: 9, requestsMax: 9 },
-    },
-    registrationKey: keyring.macKey('registration'),
-  })
-  const server = createAdminServer(
-    {
-      ...{ administration, registrations, auth, clock, log, publicUrl: () => 'https://push.example.com' },
-      readCounters: async () => [{ application: 'app_x', day: '2025-01-01', counts: { accepted: 1, delivered: 1 } }],
-    },
-    { host: '127.0.0.1', port: 0 },
-    face.http,
-  )
-  t.teardown(() => server.stop())
-  return {
-    face,
-    administration,
-    credential: async (role, ...projects) => {
-      const wanted = { name: role, role, projects: projects.length > 0 ? projects : undefined }
-      return (await administration.createCredential(root, wanted)).secret
-    },
-    call: async (method, path, secret, body) => {
-      const response = await server.app.inject({
-        ...{ method, url: `/admin/v1${path}` },
-        headers: {
-          ...(secret === null ? {} : { authorization: `Bearer ${secret}` }),
-          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-        },
-        ...(body === undefined ? {} : { payload: JSON.stringify(body) }),
-      })
-      return { statusCode: response.statusCode, headers: response.headers, body: JSON.parse(response.body) }
-    },
-  }
-}
-
 t.test('from a credential to a token of a new project, and every change in AUDIT', async (t) => {
-  const { face, administration, credential, call } = await setUp(t)
+  const { face, administration, credential, call } = await startAdminApi(t)
   const operator = await credential('operator')
   const made = await call('POST', '/projects', operator, { id: 'shop', name: 'The shop', alg: 'ES256' })
   t.equal(made.statusCode, 201)
@@ -122,7 +64,7 @@ t.test('from a credential to a token of a new project, and every change in AUDIT
 })
 
 t.test('each role may do what the table says, for its projects', async (t) => {
-  const { credential, call, face } = await setUp(t)
+  const { credential, call, face } = await startAdminApi(t)
   const operator = await credential('operator')
   await call('POST', '/projects', operator, { id: 'other', alg: 'ES256' })
   const viewer = await credential('viewer', face.project)
@@ -162,7 +104,7 @@ t.test('each role may do what the table says, for its projects', async (t) => {
 })
 
 t.test('bad credentials, and bodies that are wrong', async (t) => {
-  const { credential, call } = await setUp(t)
+  const { credential, call } = await startAdminApi(t)
   const operator = await credential('operator')
   const other = operator.slice(0, -1) + (operator.endsWith('A') ? 'B' : 'A')
   isError(t, await call('GET', '/projects', null), 'missing_token')
@@ -213,7 +155,7 @@ t.test('bad credentials, and bodies that are wrong', async (t) => {
 })
 
 t.test('what can be no project is unknown, and reaches no subject of NATS', async (t) => {
-  const { credential, call } = await setUp(t)
+  const { credential, call } = await startAdminApi(t)
   const viewer = await credential('viewer')
   for (const id of ['x%0D%0APUB%20rx.one%202%0D%0Ahi%0D%0A', 'a%20b', '%2A', '%3E', 'x.y', 'x'.repeat(65)]) {
     for (const path of ['', '/counters', '/registrations', '/applications']) {
@@ -223,7 +165,7 @@ t.test('what can be no project is unknown, and reaches no subject of NATS', asyn
 })
 
 t.test('what is about no project is not in the AUDIT of any', async (t) => {
-  const { credential, call } = await setUp(t)
+  const { credential, call } = await startAdminApi(t)
   const operator = await credential('operator')
   await call('POST', '/fleets', operator, { name: 'phones' })
   t.equal((await call('POST', '/projects', operator, { id: '_', alg: 'ES256' })).statusCode, 201)

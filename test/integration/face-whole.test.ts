@@ -24,6 +24,7 @@ import { type PublicFace, type PublicFaceOptions, startPublicFace } from '../../
 import { encodeRegistrationId } from '../../src/core/registration-id.js'
 import { createAccept } from '../../src/core/steps/accept.js'
 import { createApplication, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
+import { WebhookSettings } from '../../src/core/webhooks/settings.js'
 import type { Fabric } from '../../src/fabric/fabric.js'
 import { Keyring } from '../../src/keyring.js'
 import { silentLogger } from '../../src/observe/log.js'
@@ -78,6 +79,7 @@ async function setUp(t: Test): Promise<Setup> {
       auth,
       adminApi: { host: '127.0.0.1', port: 0 },
       messages: Value.Default(MessageLimits, {}) as MessageLimits,
+      webhooks: Value.Default(WebhookSettings, {}) as WebhookSettings,
       devices: Value.Default(DeviceLimits, {}) as DeviceLimits,
       ingress: { ...(Value.Default(IngressSettings, {}) as IngressSettings), retryMs: 50 },
     },

@@ -21,16 +21,39 @@ export class SimConsumer {
   readonly #pending = new Map<number, Pending>()
   readonly #again: number[] = []
   readonly #deliveries = new Map<number, number>()
+  readonly #unfollow: () => void
 
   constructor(
     readonly server: SimServer,
     readonly stream: SimStream,
   ) {
-    server.follow(stream, { stored: () => this.#pump() })
+    this.#unfollow = server.follow(stream, { stored: () => this.#pump() })
+  }
+
+  set(options: ConsumeOptions): void {
+    if (this.#options.durable === '' && options.startsAt === 'new') this.#next = this.stream.lastSequence + 1
+    this.#options = options
+  }
+
+  /** What it has still to give, or waits to have acknowledged. */
+  waiting(): number {
+    let count = this.#pending.size
+    const filter = this.#options.filter ?? '>'
+    for (let record = this.stream.next(filter, this.#next); record; ) {
+      if (!this.#pending.has(record.sequence)) count++
+      record = this.stream.next(filter, record.sequence + 1)
+    }
+    return count
+  }
+
+  /** It was deleted: it gives nothing more. */
+  end(): void {
+    this.serverStopped()
+    this.#unfollow()
   }
 
   join(member: Member, options: ConsumeOptions): void {
-    this.#options = options
+    this.set(options)
     this.#members.push(member)
     this.#pump()
   }
@@ -63,7 +86,7 @@ export class SimConsumer {
   /** Who had what is remembered; every ack wait begins anew. Records that came back are delivered as if new. */
   serverStarted(): void {
     for (const sequence of this.#pending.keys()) this.#wait(sequence, this.#options.ackWaitMs)
-    this.#next = 1
+    if (this.#options.startsAt !== 'new') this.#next = 1
   }
 
   #pump(): void {

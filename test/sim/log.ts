@@ -70,6 +70,21 @@ export class SimLog implements Log {
     return consumption
   }
 
+  prepare(options: ConsumeOptions): Promise<void> {
+    return this.client.ask(this.name, () => this.client.server.consumer(this.#stream(), options.durable).set(options))
+  }
+
+  forgetConsumer(durable: string): Promise<void> {
+    return this.client.ask(this.name, () => this.client.server.forgetConsumer(this.#stream(), durable))
+  }
+
+  waiting(durable: string): Promise<number | null> {
+    return this.client.ask(
+      this.name,
+      () => this.client.server.knownConsumer(this.#stream(), durable)?.waiting() ?? null,
+    )
+  }
+
   async tail(options: TailOptions, handler: (record: LogRecord) => void, hooks: TailHooks = {}): Promise<Consumption> {
     const tail = new Tailing(this.client, this.name, options, handler, hooks)
     await tail.start()

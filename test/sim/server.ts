@@ -97,6 +97,15 @@ export class SimServer {
     return consumer
   }
 
+  knownConsumer(stream: SimStream, durable: string): SimConsumer | null {
+    return this.#consumers.get(`${stream.name} ${durable}`) ?? null
+  }
+
+  forgetConsumer(stream: SimStream, durable: string): void {
+    this.knownConsumer(stream, durable)?.end()
+    this.#consumers.delete(`${stream.name} ${durable}`)
+  }
+
   subscribe(subscription: ServerSubscription): void {
     this.#subscriptions.add(subscription)
   }

@@ -31,6 +31,9 @@ export function interrupted(fabric: Fabric, at: number, when: 'before' | 'after'
       purge: (...args) => write(() => log.purge(...args)),
       state: () => log.state(),
       consume: (...args) => log.consume(...args),
+      prepare: (...args) => write(() => log.prepare(...args)),
+      forgetConsumer: (...args) => write(() => log.forgetConsumer(...args)),
+      waiting: (...args) => log.waiting(...args),
       tail: (...args) => log.tail(...args),
     }
     logs.set(name, wrapped)

@@ -12,7 +12,7 @@ import { type NatsServer, startNatsServer } from '../../src/fabric/server.js'
 import { NatsSettings, StoreSettings } from '../../src/fabric/settings.js'
 import { ensureStreams } from '../../src/fabric/streams.js'
 
-export type TestRole = 'core' | 'transport' | 'admin' | 'publisher' | 'unrestricted'
+export type TestRole = 'core' | 'transport' | 'admin' | 'publisher' | 'subscriber' | 'unrestricted'
 
 export interface TestNatsOptions {
   store?: Partial<StoreSettings>
@@ -30,7 +30,7 @@ export interface TestNats {
   /** Settings to connect as that role, for code that connects by itself. */
   settingsAs(role: TestRole): NatsSettings
   /**
-   * A new connection as that role; closed at the end of the test. Publishers are of PUBLISHER_PROJECT. `url` instead of
+   * A new connection as that role; closed at the end of the test. Publishers and subscribers are of PUBLISHER_PROJECT. `url` instead of
    * the server's own: by way of a proxy.
    */
   fabricAs(role: TestRole, name?: string, url?: string): Promise<Fabric>
@@ -56,6 +56,7 @@ const SMALL = {
   expiryBytesMax: 64 * MIB,
   ingressBytesMax: 64 * MIB,
   deadLettersBytesMax: 16 * MIB,
+  appEventsBytesMax: 16 * MIB,
   auditBytesMax: 16 * MIB,
   tableBytesMax: 64 * MIB,
   smallTableBytesMax: 16 * MIB,
@@ -71,6 +72,7 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
     { role: 'admin', user: 'admin', password },
     { role: 'unrestricted', user: 'unrestricted', password },
     { role: 'publisher', user: 'publisher', password, project: PUBLISHER_PROJECT },
+    { role: 'subscriber', user: 'subscriber', password, project: PUBLISHER_PROJECT },
   ]
   const server = await startNatsServer({ dataDir, users, split: store.split })
   const fabrics: Fabric[] = []

@@ -6,7 +6,7 @@ import { systemClock } from '../../clock.js'
 import type { Config } from '../../config.js'
 import { Administration } from '../../core/tenants/administration.js'
 import type { Actor } from '../../core/tenants/roles.js'
-import { FabricError } from '../../fabric/fabric.js'
+import { type Fabric, FabricError } from '../../fabric/fabric.js'
 import { connect } from '../../fabric/nats.js'
 import { Keyring, KeyringError } from '../../keyring.js'
 import { CommandError, loadConfig } from '../context.js'
@@ -26,11 +26,14 @@ export interface Options {
   limit: string
   before?: string
   messagesPerSecond: string
+  url?: string
+  kinds?: string
   json?: boolean
 }
 
 export interface Run {
   config: Config
+  fabric: Fabric
   args: string[]
   options: Options
   /** Who has the password of NATS may do everything: this names the user of the machine, for AUDIT. */
@@ -47,7 +50,7 @@ export function onService(run: (administration: Administration, run: Run) => Pro
       const fabric = await connect(config.nats, { name: 'admin' })
       try {
         const administration = new Administration(fabric, systemClock)
-        print(await run(administration, { config, args: this.args, options, actor }), this)
+        print(await run(administration, { config, fabric, args: this.args, options, actor }), this)
       } finally {
         await fabric.close()
       }

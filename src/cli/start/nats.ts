@@ -21,8 +21,8 @@ export interface Nats {
 /** Below the data folder: what nats-server keeps. */
 export const natsFolder = 'nats'
 
-type Role = 'core' | 'transport' | 'admin' | 'publisher'
-const roles: readonly Role[] = ['core', 'transport', 'admin', 'publisher']
+type Role = 'core' | 'transport' | 'admin' | 'publisher' | 'subscriber'
+const roles: readonly Role[] = ['core', 'transport', 'admin', 'publisher', 'subscriber']
 
 /** `onNotice` is told of crashes; the server is then started again on the same data. `fileBytesMax`: of storage.ts. `restartsMax`: then it stays away. */
 export async function startNats(
@@ -39,6 +39,7 @@ export async function startNats(
     { role: 'transport', user: 'transport', password: passwords.transport },
     { role: 'admin', user: 'admin', password: passwords.admin },
     { role: 'publisher', user: 'publisher', password: passwords.publisher, project: sampleProject },
+    { role: 'subscriber', user: 'subscriber', password: passwords.subscriber, project: sampleProject },
   ]
   const dataDir = folder.file(natsFolder)
   const server = await startNatsServer({

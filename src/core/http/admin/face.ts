@@ -4,6 +4,7 @@ import type { Clock } from '../../../clock.js'
 import type { Registrations } from '../../registrations.js'
 import type { Administration } from '../../tenants/administration.js'
 import { actorOf } from '../../tenants/credentials.js'
+import type { FeedAdministration } from '../../tenants/feeds.js'
 import type { Actor } from '../../tenants/roles.js'
 import type { PrivateServiceKey } from '../../tenants/service-keys.js'
 import { settingsFileOf, settingsYaml } from '../../tenants/settings-file.js'
@@ -18,6 +19,7 @@ import type { AuthSettings } from '../settings.js'
 export interface AdminFace extends BaseFace {
   administration: Administration
   registrations: Registrations
+  feeds: FeedAdministration
   readCounters: ReadCounters
   /** What stands in settings files. */
   publicUrl: () => string

@@ -21,7 +21,7 @@ import { Algorithm, Application, Named, NewKey, Project, ProjectParams } from '.
 
 export const ADMIN = '/admin/v1'
 const PROJECTS = `${ADMIN}/projects`
-const PROJECT = `${PROJECTS}/:project`
+export const PROJECT = `${PROJECTS}/:project`
 
 type Run<C> = (call: C, project: string) => Promise<object>
 const looks = (run: Run<ActingCall>) => flow(authenticateActor, (call) => run(call, paramOf(call, 'project')))

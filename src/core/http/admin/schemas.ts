@@ -1,5 +1,6 @@
 /** What the admin API shows, as TypeBox: see tenants/output.ts, which makes it. */
 import Type from 'typebox'
+import { FINAL_KINDS } from '../../../store/events.js'
 import { ROLES } from '../../tenants/roles.js'
 
 const Time = Type.String({ format: 'date-time' })
@@ -55,6 +56,38 @@ export const AuditPage = Type.Object({
     }),
   ),
   next: Type.Optional(Type.String({ description: '`before` of the next page.' })),
+})
+
+const OptionalTime = Type.Union([Time, Type.Null()])
+const Waiting = Type.Union([Type.Integer(), Type.Null()], { description: 'Events that it has still to take.' })
+
+const Webhook = Type.Object({
+  url: Type.String(),
+  kinds: Type.Array(Type.Enum([...FINAL_KINDS])),
+  state: Type.Enum(['new', 'ok', 'failing', 'paused', 'disabled'], {
+    description: 'paused: it failed for long, and is tried now and then; disabled: it answered 410.',
+  }),
+  waiting: Waiting,
+  givenUp: Type.Integer({ description: 'Events that were too old to be tried again.' }),
+  lastSuccessAt: OptionalTime,
+  lastFailureAt: OptionalTime,
+  lastError: Type.Union([Type.String(), Type.Null()]),
+  failingSince: OptionalTime,
+  disabledAt: OptionalTime,
+  secrets: Type.Array(Type.Object({ createdAt: Time, endsAt: OptionalTime }), {
+    description: 'That sign now, newest first; never the secrets themselves.',
+  }),
+  createdAt: Time,
+})
+
+export const Events = Type.Object({
+  projectId: Type.String(),
+  isOn: Type.Boolean(),
+  nats: Type.Union([
+    Type.Object({ subject: Type.String(), stream: Type.String(), consumer: Type.String(), waiting: Waiting }),
+    Type.Null(),
+  ]),
+  webhook: Type.Union([Webhook, Type.Null()]),
 })
 
 export const Named = Type.Object({ name: Type.Optional(Type.String({ maxLength: 128 })) })

@@ -5,12 +5,13 @@ import { serveDocument } from '../openapi/serve.js'
 import type { Route } from '../route.js'
 import { createHttpServer, type HttpServer } from '../server.js'
 import type { AdminApiSettings, HttpSettings } from '../settings.js'
+import { adminEventRoutes } from './events.js'
 import { type AdminFace, adminAddresses } from './face.js'
 import { adminProjectRoutes } from './projects.js'
 import { adminServiceRoutes } from './service.js'
 
 export function adminRoutes(): Route<AdminFace>[] {
-  return [...adminProjectRoutes, ...adminServiceRoutes]
+  return [...adminProjectRoutes, ...adminEventRoutes, ...adminServiceRoutes]
 }
 
 /** `limits`: those of the public listener hold here too. */

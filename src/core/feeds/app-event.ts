@@ -1,0 +1,48 @@
+/** What an app server is told: one end of one target, as JSON. docs/events.md is its specification. */
+import Type, { type Static } from 'typebox'
+import { type AcceptedEvent, FINAL_KINDS, type FinalEvent, type FinalKind } from '../../store/events.js'
+
+export const AppEvent = Type.Object({
+  v: Type.Literal(1, { description: 'Version of this form. What is added later does not raise it.' }),
+  id: Type.String({ description: 'The same whenever this event is told again: whoever keeps it tells duplicates.' }),
+  kind: Type.Enum([...FINAL_KINDS], { description: 'What became of the target.' }),
+  projectId: Type.String(),
+  applicationId: Type.String(),
+  messageId: Type.String({ description: 'Id of the message, as it was answered when it was sent.' }),
+  target: Type.Union([Type.String(), Type.Null()], {
+    description: 'registrationId of the target; null where a core that died in the middle of a cancel left it unknown.',
+  }),
+  time: Type.String({ format: 'date-time', description: 'When it ended.' }),
+  reason: Type.Union([Type.String(), Type.Null()], { description: 'Why, in one word; null: the kind says it.' }),
+})
+export type AppEvent = Static<typeof AppEvent>
+
+/** A target ends once, so its id and the kind name the event, whoever tells it how often. */
+export const appEventId = (target: bigint, kind: FinalKind) => `${target}.${kind}`
+
+/** @param accepted null: not known. */
+export function appEventOf(
+  target: bigint,
+  end: FinalEvent,
+  accepted: AcceptedEvent | null,
+  registrationIdOf: (accepted: AcceptedEvent) => string,
+): AppEvent {
+  return {
+    v: 1,
+    id: appEventId(target, end.kind),
+    kind: end.kind,
+    projectId: end.project,
+    applicationId: end.application,
+    messageId: String(accepted?.parent ?? target),
+    target: accepted && registrationIdOf(accepted),
+    time: new Date(end.atMs).toISOString(),
+    reason: end.reason || null,
+  }
+}
+
+export const encodeAppEvent = (event: AppEvent): Uint8Array => Buffer.from(JSON.stringify(event))
+
+/** Throws SyntaxError where the record is none of ours. */
+export function decodeAppEvent(body: Uint8Array): AppEvent {
+  return JSON.parse(Buffer.from(body).toString('utf8')) as AppEvent
+}

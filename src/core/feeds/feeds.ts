@@ -1,0 +1,100 @@
+/** What tells app servers of the ends of their messages, as one part of a core process: steps under leases. */
+import { APP_EVENTS_STREAM, Bucket, eventsStream } from '../../../protocol/subjects.js'
+import type { Clock } from '../../clock.js'
+import type { Fabric } from '../../fabric/fabric.js'
+import type { Logger } from '../../observe/log.js'
+import { EventLog } from '../../store/events.js'
+import { FeedStates } from '../../store/feeds.js'
+import type { CoreFigures, WatchedStep } from '../figures.js'
+import type { CoreSettings } from '../settings.js'
+import { Lease, LeasedRole, type Stoppable } from '../steps/lease.js'
+import { NotifyStep } from '../steps/notify.js'
+import type { StatusOptions } from '../steps/status.js'
+import type { WebhookSettings } from '../webhooks/settings.js'
+import { Webhooks } from '../webhooks/webhooks.js'
+import { FeedDirectory } from './directory.js'
+
+export interface FeedsOptions {
+  fabric: Fabric
+  clock: Clock
+  /** 0 up to 1, as Math.random. */
+  random: () => number
+  settings: Pick<
+    CoreSettings,
+    'notifying' | 'webhooks' | 'notifyInHandMax' | 'leaseMs' | 'checkpointMs' | 'retryMs' | 'drainMs'
+  >
+  webhooks: WebhookSettings
+  /** store.split */
+  split: number
+  log: Logger
+  figures: CoreFigures
+  registrationIdOf: StatusOptions['registrationIdOf']
+}
+
+/** Rejects with FabricError where the store is away; then nothing is left running. */
+export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
+  const { fabric, clock, random, settings, split, log, figures } = options
+  const run = `${clock.now().toString(36)}-${Math.floor(random() * 0xffff_ffff).toString(36)}`
+  const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
+  const started: Stoppable[] = []
+  const stop = async () => {
+    for (const part of started.splice(0).reverse()) await part.stop()
+  }
+  const underLease = async (key: string, begin: () => Promise<Stoppable>) => {
+    const onError = (error: unknown) => log.warn({ error, key }, 'a step could not start or stop')
+    const role = new LeasedRole(new Lease(key, leases), clock, begin, onError)
+    started.push(role)
+    await role.start()
+  }
+  try {
+    const feeds = await new FeedDirectory().start(fabric, log)
+    started.push(feeds)
+    const states = new FeedStates(fabric)
+    const events = new EventLog(fabric, split, run)
+    if (settings.notifying) {
+      await underLease('notify', () => {
+        const { checkpointMs, retryMs, notifyInHandMax: inHandMax } = settings
+        const shared = { clock, log, figures, events, feeds, states, checkpointMs, retryMs, inHandMax }
+        const steps = Array.from({ length: split }, (_, index) => {
+          const source = fabric.log(eventsStream(index))
+          const told = fabric.log(APP_EVENTS_STREAM)
+          return new NotifyStep({ ...shared, source, index, told, registrationIdOf: options.registrationIdOf })
+        })
+        return startAll(steps, figures)
+      })
+    }
+    if (settings.webhooks) {
+      await underLease('webhooks', async () => {
+        const { retryMs, drainMs } = settings
+        const shared = { fabric, clock, random, log, figures, feeds, states, retryMs, drainMs }
+        const webhooks = new Webhooks({ ...shared, settings: options.webhooks })
+        webhooks.start()
+        return webhooks
+      })
+    }
+    return { stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** All or none; counted as long as this process has them. */
+async function startAll(steps: NotifyStep[], figures: CoreFigures): Promise<Stoppable> {
+  const watched = new Set<WatchedStep>()
+  const stop = async () => {
+    for (const step of watched) figures.steps.delete(step)
+    await Promise.all(steps.map((step) => step.stop()))
+  }
+  try {
+    for (const [index, step] of steps.entries()) {
+      await step.start()
+      watched.add({ name: `notify.${index}`, inHand: () => step.inHand, lag: () => step.lag() })
+    }
+    for (const step of watched) figures.steps.add(step)
+    return { stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * Which addresses a webhook may reach. Its url is chosen by a project's developers, and a core stands where much is within
+ * reach that they are not to talk to: so all that is not public is refused, but for what the operator allows.
+ *
+ * What counts is the address that is connected to: it is checked after the name was resolved, by the connect itself.
+ */
+import { lookup as systemLookup } from 'node:dns'
+import { BlockList, isIP, type LookupFunction } from 'node:net'
+
+/** RFC 6890 and its successors: this host, private, shared, loopback, link-local, documentation, benchmarks, multicast, reserved. */
+const REFUSED = [
+  ...['0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.0.0.0/24'],
+  ...['192.0.2.0/24', '192.88.99.0/24', '192.168.0.0/16', '198.18.0.0/15', '198.51.100.0/24', '203.0.113.0/24'],
+  ...['224.0.0.0/4', '240.0.0.0/4'],
+  ...['::/128', '::1/128', '100::/64', '2001:db8::/32', 'fc00::/7', 'fe80::/10', 'fec0::/10', 'ff00::/8'],
+  // These lead to IPv4 addresses by way of somebody else.
+  ...['::/96', '64:ff9b::/96', '64:ff9b:1::/48', '2001::/23', '2002::/16'],
+]
+
+export const ADDRESS_REFUSED = 'address_refused'
+
+export class AddressGuard {
+  private readonly refused = blockListOf(REFUSED)
+  private readonly allowed: BlockList
+
+  /** @param allowed as the setting has it. Throws RangeError where that is no list of addresses and networks. */
+  constructor(allowed: string) {
+    this.allowed = blockListOf(
+      allowed
+        .split(',')
+        .map((one) => one.trim())
+        .filter(Boolean),
+    )
+  }
+
+  mayReach(address: string): boolean {
+    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
+    return this.allowed.check(address, family) || !this.refused.check(address, family)
+  }
+
+  /** False for a literal address that may not be reached; a name is judged when it is resolved. */
+  mayName(host: string): boolean {
+    const literal = host.replace(/^\[(.*)\]$/, '$1')
+    return isIP(literal) === 0 || this.mayReach(literal)
+  }
+
+  /** As dns.lookup, without the addresses that may not be reached; where none is left, an error with the code ADDRESS_REFUSED. */
+  lookup(resolve: LookupAll = systemLookup): LookupFunction {
+    return (host, options, callback) => {
+      resolve(host, { ...options, all: true }, (error, found) => {
+        if (error) return callback(error, '')
+        const good = found.filter(({ address }) => this.mayReach(address))
+        const [first] = good
+        if (!first)
+          return callback(Object.assign(new Error(`no address of it may be reached`), { code: ADDRESS_REFUSED }), '')
+        if (options.all) callback(null, good)
+        else callback(null, first.address, first.family)
+      })
+    }
+  }
+}
+
+/** As dns.lookup with `all`. */
+export type LookupAll = (
+  host: string,
+  options: { all: true },
+  callback: (error: NodeJS.ErrnoException | null, found: { address: string; family: number }[]) => void,
+) => void
+
+function blockListOf(networks: readonly string[]): BlockList {
+  const list = new BlockList()
+  for (const network of networks) {
+    const [address = '', bits] = network.split('/')
+    const version = isIP(address)
+    const most = version === 6 ? 128 : 32
+    const prefix = bits === undefined ? most : Number(bits)
+    if (version === 0 || !Number.isInteger(prefix) || prefix < 0 || prefix > most || bits === '') {
+      throw new RangeError(`${network} is neither an address nor a network`)
+    }
+    list.addSubnet(address, prefix, version === 6 ? 'ipv6' : 'ipv4')
+  }
+  return list
+}

@@ -1,0 +1,68 @@
+/** The admin API on a real nats-server, asked as each role. */
+import type { Test } from 'tap'
+import { Value } from 'typebox/value'
+import { createAdminServer } from '../../src/core/http/admin/server.js'
+import { Registrations } from '../../src/core/registrations.js'
+import { Administration } from '../../src/core/tenants/administration.js'
+import { FeedAdministration } from '../../src/core/tenants/feeds.js'
+import type { Actor } from '../../src/core/tenants/roles.js'
+import { WebhookSettings } from '../../src/core/webhooks/settings.js'
+import { startFace, type TestFace } from './face.js'
+import type { Answer } from './http.js'
+
+export const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
+
+export interface TestAdminApi {
+  face: TestFace
+  administration: Administration
+  /** The secret of a new credential. */
+  credential(role: string, ...projects: string[]): Promise<string>
+  call(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, secret: string | null, body?: unknown): Promise<Answer>
+}
+
+export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> = {}): Promise<TestAdminApi> {
+  const face = await startFace(t)
+  const { fabric, directory, registrationKeys, clock, log, auth, keyring } = face
+  const administration = new Administration(fabric, clock)
+  const registrations = new Registrations({
+    ...{
+      fabric,
+      directory,
+      registrationKeys,
+      clock,
+      log,
+      limits: { registrationsMax: 9, topicsMax: 9, requestsMax: 9 },
+    },
+    registrationKey: keyring.macKey('registration'),
+  })
+  const settings = { ...(Value.Default(WebhookSettings, {}) as WebhookSettings), ...webhooks }
+  const feeds = new FeedAdministration({ administration, fabric, clock, split: face.nats.store.split, settings })
+  const server = createAdminServer(
+    {
+      ...{ administration, registrations, feeds, auth, clock, log, publicUrl: () => 'https://push.example.com' },
+      readCounters: async () => [{ application: 'app_x', day: '2025-01-01', counts: { accepted: 1, delivered: 1 } }],
+    },
+    { host: '127.0.0.1', port: 0 },
+    face.http,
+  )
+  t.teardown(() => server.stop())
+  return {
+    face,
+    administration,
+    credential: async (role, ...projects) => {
+      const wanted = { name: role, role, projects: projects.length > 0 ? projects : undefined }
+      return (await administration.createCredential(root, wanted)).secret
+    },
+    call: async (method, path, secret, body) => {
+      const response = await server.app.inject({
+        ...{ method, url: `/admin/v1${path}` },
+        headers: {
+          ...(secret === null ? {} : { authorization: `Bearer ${secret}` }),
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body === undefined ? {} : { payload: JSON.stringify(body) }),
+      })
+      return { statusCode: response.statusCode, headers: response.headers, body: JSON.parse(response.body) }
+    },
+  }
+}
