@@ -1,6 +1,13 @@
 /** What V8 is told where one of our processes starts another. */
 
 /**
+ * V8 forgets the shape of a kind of object once none of that kind lives through two full collections, and throws away all
+ * compiled code that relied on it. Messages, frames and answers live for less than a turn: each collection, those of
+ * quiet moments above all, would find none of them, and the whole hot path would be compiled again and again.
+ */
+const KEEP_SHAPES = '--retain-maps-for-n-gc=1000000000'
+
+/**
  * A core under load has thousands of messages in hand: with the default of 16 MB they survive, are copied twice and die in
  * the old generation.
  */
@@ -13,7 +20,7 @@ const CORE = ['--max-semi-space-size=64']
  * One thread beside the main one for V8's own work: an instance has a worker for each core and more, and threads that
  * share out a short collection cost more than they save.
  */
-const WORKER = ['--expose-gc', '--v8-pool-size=1']
+const WORKER = ['--expose-gc', '--v8-pool-size=1', KEEP_SHAPES]
 
 /** Flags of Node for a process with that part. A size that the operator chose in NODE_OPTIONS is not overruled. */
 export function v8Flags(part: string, nodeOptions = process.env.NODE_OPTIONS ?? ''): readonly string[] {
