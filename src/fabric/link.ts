@@ -3,7 +3,7 @@
  * that an answer costs a map look-up and no subscription of its own.
  */
 import { createInbox, type Msg, type NatsConnection } from 'nats'
-import { FabricError } from './fabric.js'
+import { FabricError, type FabricErrorCode } from './fabric.js'
 import { headersToSend, statusOf } from './headers.js'
 import type { NatsSettings } from './settings.js'
 import { checkSubject } from './subject.js'
@@ -11,11 +11,22 @@ import { type Command, TurnWriter } from './turn-writer.js'
 
 const SWEEP_MS = 50
 
+/** How an answer is taken: at once, so that what asks needs one promise and no chain of them. */
+export interface Reader<T> {
+  /** What it throws, rejects. */
+  read: (message: Msg) => T
+  /** What it is called where nobody serves the subject. */
+  nobody: FabricErrorCode
+}
+
+const WHOLE: Reader<Msg> = { read: (message) => message, nobody: 'no_responders' }
+
 interface Pending {
   subject: string
   deadlineMs: number
-  resolve: (message: Msg) => void
-  reject: (error: FabricError) => void
+  reader: Reader<unknown>
+  resolve: (answer: unknown) => void
+  reject: (error: unknown) => void
 }
 
 export class Link {
@@ -47,19 +58,26 @@ export class Link {
   }
 
   /** Publishes and resolves with the answer. Rejects with `no_responders`, `timeout`, `disconnected`, `unavailable`, or RangeError. */
-  ask(
+  ask(subject: string, body: Uint8Array, timeoutMs: number): Promise<Msg> {
+    return this.askFor(WHOLE, subject, body, timeoutMs)
+  }
+
+  /** The same, with what `reader` makes of the answer. */
+  askFor<T>(
+    reader: Reader<T>,
     subject: string,
     body: Uint8Array,
     timeoutMs: number,
     headers: Record<string, string> | null = null,
-  ): Promise<Msg> {
+  ): Promise<T> {
     if (!this.connected) return Promise.reject(new FabricError('disconnected', `${subject}: not connected`))
     if (this.#pending.size >= this.settings.requestsInFlightMax) {
       return Promise.reject(new FabricError('unavailable', `${subject}: too many requests without an answer`))
     }
     const token = this.#nextToken++
-    return new Promise((resolve, reject) => {
-      this.#pending.set(token, { subject, deadlineMs: Date.now() + timeoutMs, resolve, reject })
+    return new Promise<T>((resolve, reject) => {
+      const pending = { subject, deadlineMs: Date.now() + timeoutMs, reader, resolve, reject }
+      this.#pending.set(token, pending as Pending)
       this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
       try {
         this.publish(subject, body, this.#inbox + token, headers)
@@ -136,10 +154,12 @@ export class Link {
     const pending = this.#pending.get(token)
     if (!pending) return // came after its time-out
     this.#pending.delete(token)
-    if (statusOf(message) === 503) {
-      pending.reject(new FabricError('no_responders', `${pending.subject}: nobody serves it`))
-    } else {
-      pending.resolve(message)
+    const { subject, reader } = pending
+    try {
+      if (statusOf(message) === 503) throw new FabricError(reader.nobody, `${subject}: nobody serves it`)
+      pending.resolve(reader.read(message))
+    } catch (error) {
+      pending.reject(error)
     }
   }
 

@@ -15,7 +15,7 @@ import {
   type TailOptions,
 } from './fabric.js'
 import { ownIn, statusOf, textOfHeaders, valueIn } from './headers.js'
-import type { Link } from './link.js'
+import type { Link, Reader } from './link.js'
 import type { Reconnects } from './reconnects.js'
 import type { Room } from './room.js'
 import { checkSubject } from './subject.js'
@@ -46,10 +46,14 @@ interface StoredMessage {
 }
 
 export class NatsLog implements Log {
+  readonly #lastPrefix: string
+
   constructor(
     readonly name: string,
     readonly shared: Shared,
-  ) {}
+  ) {
+    this.#lastPrefix = `$JS.API.DIRECT.GET.${name}.`
+  }
 
   append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number> {
     const refusal = this.shared.room?.refusal(this.name, body.length)
@@ -59,7 +63,7 @@ export class NatsLog implements Log {
 
   last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
     if (this.#needsLeader(options)) return this.#leaderLast(subject)
-    return this.#directRead(`$JS.API.DIRECT.GET.${this.name}.${subject}`, EMPTY)
+    return this.#directRead(`${this.#lastPrefix}${subject}`, EMPTY)
   }
 
   at(sequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
@@ -117,31 +121,15 @@ export class NatsLog implements Log {
     return startTail(this.shared, this.name, options, handler)
   }
 
-  async #append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number> {
+  #append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number> {
     const { link } = this.shared
-    try {
-      const answer = await link.ask(subject, body, link.settings.requestTimeoutMs, appendHeaders(options))
-      return parsePubAck(answer.data, subject)
-    } catch (error) {
-      throw withoutContradiction(withoutNoResponders(error), options)
-    }
+    const { requestTimeoutMs } = link.settings
+    return link.askFor(appended(subject, options), subject, body, requestTimeoutMs, appendHeaders(options))
   }
 
-  async #directRead(subject: string, query: Uint8Array): Promise<LogRecord | null> {
+  #directRead(subject: string, query: Uint8Array): Promise<LogRecord | null> {
     const { link } = this.shared
-    const message = await this.#ask(subject, query, link.settings.requestTimeoutMs)
-    const status = statusOf(message)
-    if (status === 404) return null
-    const headers = textOfHeaders(message)
-    const sequence = valueIn(headers, 'Nats-Sequence')
-    if (!sequence) throw new FabricError('unavailable', `${subject}: status ${status} ${message.headers?.description}`)
-    return {
-      subject: valueIn(headers, 'Nats-Subject'),
-      sequence: Number(sequence),
-      body: message.data,
-      storedAtMs: Date.parse(valueIn(headers, 'Nats-Time-Stamp')),
-      headers: ownIn(headers),
-    }
+    return link.askFor(FOUND, subject, query, link.settings.requestTimeoutMs)
   }
 
   #needsLeader(options?: { authoritative?: boolean }): boolean {
@@ -164,27 +152,46 @@ export class NatsLog implements Log {
     return answer && storedRecord(answer.message)
   }
 
-  async #api<T extends object>(verb: string, query: object, allow?: Parameters<typeof parseAnswer>[2]) {
+  #api<T extends object>(verb: string, query: object, allow?: Parameters<typeof parseAnswer>[2]): Promise<T | null> {
     const { link } = this.shared
-    const message = await this.#ask(`$JS.API.STREAM.${verb}.${this.name}`, json(query), link.settings.requestTimeoutMs)
-    return parseAnswer<T>(message.data, `${verb} of ${this.name}`, allow)
-  }
-
-  async #ask(subject: string, query: Uint8Array, timeoutMs: number): Promise<Msg> {
-    try {
-      return await this.shared.link.ask(subject, query, timeoutMs)
-    } catch (error) {
-      throw withoutNoResponders(error)
+    const answer: Reader<T | null> = {
+      read: ({ data }) => parseAnswer<T>(data, `${verb} of ${this.name}`, allow),
+      nobody: 'unavailable',
     }
+    return link.askFor(answer, `$JS.API.STREAM.${verb}.${this.name}`, json(query), link.settings.requestTimeoutMs)
   }
 }
 
-/** Nobody serves a stream's subject: no such stream, or no leader now. To a caller that is `unavailable`. */
-function withoutNoResponders(error: unknown): unknown {
-  if (error instanceof FabricError && error.code === 'no_responders') {
-    return new FabricError('unavailable', error.message, 0, { cause: error })
+// Nobody serves a stream's subject: no such stream, or no leader now. To a caller that is `unavailable`.
+
+const FOUND: Reader<LogRecord | null> = { read: foundRecord, nobody: 'unavailable' }
+
+/** Of a direct get; null where it says that there is none. */
+function foundRecord(message: Msg): LogRecord | null {
+  const status = statusOf(message)
+  if (status === 404) return null
+  const headers = textOfHeaders(message)
+  const sequence = valueIn(headers, 'Nats-Sequence')
+  if (!sequence) throw new FabricError('unavailable', `direct get: status ${status} ${message.headers?.description}`)
+  return {
+    subject: valueIn(headers, 'Nats-Subject'),
+    sequence: Number(sequence),
+    body: message.data,
+    storedAtMs: Date.parse(valueIn(headers, 'Nats-Time-Stamp')),
+    headers: ownIn(headers),
   }
-  return error
+}
+
+/** The sequence of what was appended. */
+function appended(subject: string, options?: AppendOptions): Reader<number> {
+  const read = ({ data }: Msg) => {
+    try {
+      return parsePubAck(data, subject)
+    } catch (error) {
+      throw withoutContradiction(error, options)
+    }
+  }
+  return { read, nobody: 'unavailable' }
 }
 
 /**

@@ -45,14 +45,16 @@ export class Window {
     return this.#queue.length - this.#head
   }
 
-  async #track<T>(task: Promise<T>): Promise<T> {
+  #track<T>(task: Promise<T>): Promise<T> {
     this.#running++
-    try {
-      return await task
-    } finally {
-      this.#running--
-      this.#next()
-    }
+    task.then(this.#done, this.#done)
+    return task
+  }
+
+  /** One for all tasks: how they end is not this window's matter. */
+  readonly #done = () => {
+    this.#running--
+    this.#next()
   }
 
   #next(): void {
