@@ -13,7 +13,7 @@ import type { Effects } from './effects.js'
 import type { Figures } from './figures.js'
 import type { Groups } from './groups/groups.js'
 import { Limiter } from './limiter.js'
-import type { Registry } from './registry.js'
+import type { Registry, Rounds } from './registry.js'
 import type { Session } from './session.js'
 
 const SLICE_MS = 1_000
@@ -36,14 +36,16 @@ export class Audit {
   private urgent: Session[] = []
   /** Looks begun and not ended: while reads run into their time-outs, no more begin than end. */
   private looking = 0
-  private at = 0
+  private readonly rounds: Rounds
   private share = 0
   private cancel: (() => void) | null = null
 
   constructor(
     private readonly parts: AuditParts,
     private readonly pace: { auditMs: number; auditPerSecondMax: number },
-  ) {}
+  ) {
+    this.rounds = parts.registry.rounds()
+  }
 
   start(): void {
     this.cancel = this.parts.clock.after(SLICE_MS, () => {
@@ -71,7 +73,7 @@ export class Audit {
       this.share = Math.min(registry.size, this.share + (registry.size * SLICE_MS) / this.pace.auditMs)
       const share = Math.floor(this.share)
       this.share -= share
-      this.at = registry.walk(this.at, share, (session) => due.push(session))
+      this.rounds.walk(share, (session) => due.push(session))
     }
     for (const session of due) {
       this.looking++

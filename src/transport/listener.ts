@@ -12,6 +12,7 @@ import uWS, {
 } from 'uWebSockets.js'
 import { DEVICE_PATH } from '../../protocol/frame.js'
 import { TrustedPeers } from './peers.js'
+import { SameTexts } from './same-text.js'
 import type { SendResult, Socket, SocketHandlers, Sockets } from './socket.js'
 import { checkTlsFiles } from './tls-files.js'
 
@@ -92,6 +93,7 @@ export class Listener implements Sockets {
   /** With those whose certificates are out of date and whose connections are still open. */
   private readonly mounted = new Set<Mounted>()
   private readonly trusted: TrustedPeers
+  private readonly addresses = new SameTexts()
   private handlers: SocketHandlers | null = null
   /** As it turned out to be. */
   private port = 0
@@ -228,7 +230,7 @@ export class Listener implements Sockets {
       res.writeStatus('403 Forbidden').end('', true)
       return
     }
-    const address = proxied || peer
+    const address = this.addresses.of(proxied || peer)
     const retryAfterSeconds = handlers.admit(address)
     if (retryAfterSeconds !== null) {
       res.writeStatus('503 Service Unavailable').writeHeader('Retry-After', String(retryAfterSeconds)).end('', true)

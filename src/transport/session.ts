@@ -41,14 +41,12 @@ import { type Arrears, type Held, newArrears, takeHeld } from './arrears.js'
 import { gapOf } from './gap.js'
 import { findInFlight, type InFlight, takeInFlight } from './in-flight.js'
 import { isExpired, type Moment } from './moment.js'
+import { hasToReadAgain, nothingRare, type Rare } from './rare.js'
 import { deviceRequest, errorFrame, type RequestFrame } from './requests.js'
 import { type ParkedRef, refOf, type SessionSink } from './sink.js'
 import type { Socket } from './socket.js'
 
 export type SessionState = 'claiming' | 'reading' | 'behind' | 'live' | 'closed'
-
-/** So many ticks after WINDOW_FULL a session stops waiting for the catch-up that should have come, and asks itself. */
-const RESUME_TICKS = 15
 
 /** What a frame counts towards the rate limit. A device owes us ACKs; of one with 2,000 ids that nobody waited for, each counts. */
 const FRAME_COST = 20
@@ -60,22 +58,15 @@ export class Session {
   revision = 0
   /** Version of the subscriptions that the worker follows for it. */
   subscriptions = 0
-  /** Place in the registry's list. */
-  slot = -1
   /** Frames of this turn that the outbox has not sent yet. */
   outgoing: Uint8Array | Uint8Array[] | null = null
 
   private inFlight: InFlight[] | null = null
   private arrears: Arrears | null = newArrears()
-  private gap: GapMark | null
-  private heardTick: number
   /** Of the frames heard in `heardTick`. */
   private cost = 0
-  private requests = 0
-  /** A settlement found no room, or had to give it up: its record stays, until it is read and acknowledged again. */
-  isUnsettled = false
-  /** Tick in which an item was first answered WINDOW_FULL; 0: none since the last catch-up. */
-  private refusedTick = 0
+  /** Made with the first of it: most sessions never have any. */
+  private rare: Rare | null
 
   constructor(
     readonly socket: Socket,
@@ -84,10 +75,9 @@ export class Session {
     readonly connection: number,
     gap: GapMark | null,
     private readonly sink: SessionSink,
-    tick: number,
+    private heardTick: number,
   ) {
-    this.gap = gap
-    this.heardTick = tick
+    this.rare = gap === null ? null : nothingRare(gap)
   }
 
   // ---- from the device ------------------------------------------------------------------------
@@ -151,11 +141,11 @@ export class Session {
   }
 
   private ask(frame: RequestFrame): void {
-    if (this.requests >= this.sink.limits.requests) {
+    if (this.rare && this.rare.requests >= this.sink.limits.requests) {
       this.sink.send(this, errorFrame('overloaded', 'too many requests under way', frame.request))
       return
     }
-    this.requests++
+    this.toRare().requests++
     this.sink.request(this, frame.request, deviceRequest(this.device, frame))
   }
 
@@ -198,7 +188,7 @@ export class Session {
   }
 
   replied(frame: ServerFrame): void {
-    this.requests--
+    this.toRare().requests--
     if (this.state !== 'closed') this.sink.send(this, frame)
   }
 
@@ -217,7 +207,8 @@ export class Session {
     if (known) known.router = router
     else if (this.state === 'closed') this.sink.outcome(this, router, item.id, Outcome.NOT_HERE)
     else if (isExpired(item, now)) this.sink.outcome(this, router, item.id, Outcome.EXPIRED)
-    else if (this.refusedTick > 0) this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
+    else if (this.rare !== null && this.rare.refusedTick > 0)
+      this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
     else if (this.arrears) this.hold(item, router, this.arrears, now)
     else if (this.hasRoom()) this.notify(item.id, item.frame, router, null)
     else this.refuse(item, router, now)
@@ -228,13 +219,14 @@ export class Session {
    * parked it too, out of patience, or something that is older.
    */
   catchUp(now: Moment): void {
-    this.refusedTick = this.giveBack(Outcome.WINDOW_FULL) ? now.tick : 0
+    const gaveBack = this.giveBack(Outcome.WINDOW_FULL)
+    if (gaveBack || this.rare) this.toRare().refusedTick = gaveBack ? now.tick : 0
     this.readAgain()
   }
 
   /** Something may have been parked without a word to this worker. */
   readAgain(): void {
-    this.isUnsettled = false
+    if (this.rare) this.rare.isUnsettled = false
     switch (this.state) {
       case 'live':
         this.state = 'behind'
@@ -263,10 +255,13 @@ export class Session {
       return
     }
     if (this.inFlight?.length === 0) this.inFlight = null
-    const hasWaitedInVain = this.refusedTick > 0 && tick - this.refusedTick > RESUME_TICKS
-    if (hasWaitedInVain) this.refusedTick = 0
-    if (hasWaitedInVain || this.isUnsettled) this.readAgain()
+    if (this.rare && hasToReadAgain(this.rare, tick)) this.readAgain()
     else if (this.arrears?.marked && this.isAllSent(this.arrears)) this.read(this.arrears)
+  }
+
+  /** A settlement found no room, or had to give it up: its record stays, until it is read and acknowledged again. */
+  unsettled(): void {
+    this.toRare().isUnsettled = true
   }
 
   /** The connection is gone, or about to be: whoever waits for an outcome is told. */
@@ -287,6 +282,11 @@ export class Session {
 
   // ---- inside ---------------------------------------------------------------------------------
 
+  private toRare(): Rare {
+    this.rare ??= nothingRare(null)
+    return this.rare
+  }
+
   private read(arrears: Arrears): void {
     arrears.reading = true
     arrears.marked = false
@@ -300,9 +300,9 @@ export class Session {
     this.arrears.parked = unsent.slice(0, this.sink.limits.window)
     this.arrears.next = 0
     this.arrears.more = unsent.length > this.arrears.parked.length
-    const gap = gapOf(parked, this.gap)
+    const gap = gapOf(parked, this.rare?.gap ?? null)
     if (gap) {
-      this.gap = gap.mark
+      this.toRare().gap = gap.mark
       this.sink.send(this, gap)
     }
     this.pump(now)
@@ -354,7 +354,7 @@ export class Session {
   }
 
   private settle(parked: ParkedRef): void {
-    if (!this.sink.settle(this, parked)) this.isUnsettled = true
+    if (!this.sink.settle(this, parked)) this.unsettled()
   }
 
   private sendHeld({ item, router }: Held, now: Moment): void {
@@ -378,7 +378,7 @@ export class Session {
 
   /** What is held is refused with it, before it: it is older, and would stand behind it in the queue one day. */
   private refuse(item: TxItem, router: string, now: Moment): void {
-    this.refusedTick = now.tick
+    this.toRare().refusedTick = now.tick
     this.giveBack(Outcome.WINDOW_FULL)
     this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
   }

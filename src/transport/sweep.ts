@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../clock.js'
 import type { Greeting, Greetings } from './greeting.js'
-import type { Registry } from './registry.js'
+import type { Registry, Rounds } from './registry.js'
 import type { Turns } from './turns.js'
 
 export const TICK_MS = 1_000
@@ -17,7 +17,7 @@ export interface SweepOptions {
 }
 
 export class Sweep {
-  private at = 0
+  private readonly rounds: Rounds
   private cancel: (() => void) | null = null
 
   constructor(
@@ -27,7 +27,9 @@ export class Sweep {
     private readonly greetings: Greetings,
     private readonly options: SweepOptions,
     private readonly on: { helloTimeout: (greeting: Greeting) => void; tick: (tick: number) => void },
-  ) {}
+  ) {
+    this.rounds = registry.rounds()
+  }
 
   start(): void {
     this.cancel = this.clock.after(TICK_MS, () => {
@@ -49,7 +51,7 @@ export class Sweep {
     for (const greeting of [...this.greetings.openedBefore(tick - helloTicks)]) this.on.helloTimeout(greeting)
     const idleTicks = Math.ceil(this.options.idleMs / TICK_MS)
     const share = Math.ceil(this.registry.size / ROUND_TICKS)
-    this.at = this.registry.walk(this.at, share, (session) => session.sweep(now, idleTicks))
+    this.rounds.walk(share, (session) => session.sweep(now, idleTicks))
     this.on.tick(tick)
   }
 }

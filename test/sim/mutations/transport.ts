@@ -130,7 +130,7 @@ export const transportMutations: Mutation[] = [
     name: 'unsettled-is-forgotten',
     rule: 'An outcome that found no room is asked for again: PARKED is read once more.',
     test: 'unit/transport/session.test.js',
-    edits: [edit(SESSION, 'hasWaitedInVain || this.isUnsettled', 'hasWaitedInVain')],
+    edits: [edit('transport/rare', 'hasWaitedInVain || rare.isUnsettled', 'hasWaitedInVain')],
   },
   {
     name: 'newest-refused-is-taken-as-settled',
@@ -148,7 +148,7 @@ export const transportMutations: Mutation[] = [
     rule: 'A GAP is told once for each state of a queue.',
     edits: [
       edit('device/intake', 'const fresh = mark ? newInGap(this.state.gap, mark) : count;', 'const fresh = count;'),
-      edit(SESSION, '            this.gap = gap.mark;', ''),
+      edit(SESSION, '            this.toRare().gap = gap.mark;', ''),
     ],
   },
 ]
