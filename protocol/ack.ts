@@ -14,6 +14,10 @@ const ID_BYTES = 8
 /** Length, type, tag and length of the ids: what stands before the id of an ACK of one message. */
 const SOLE_HEAD = [3 + ID_BYTES, FrameType.ACK, TAG_PACKED, ID_BYTES] as const
 
+/** Ids are read through it: a view of each message's own would cost more than the reading. */
+const idBytes = new Uint8Array(ID_BYTES)
+const idView = new DataView(idBytes.buffer)
+
 /**
  * The id in a WebSocket message that is one ACK of one message in the packed form, which nearly all are that a device
  * sends; null where it is anything else.
@@ -22,7 +26,8 @@ export function soleAckId(message: Uint8Array): bigint | null {
   const [length, type, tag, idsLength] = SOLE_HEAD
   if (message.length !== length + 1 || message[0] !== length) return null
   if (message[1] !== type || message[2] !== tag || message[3] !== idsLength) return null
-  return new DataView(message.buffer, message.byteOffset + SOLE_HEAD.length, ID_BYTES).getBigUint64(0, true)
+  for (let i = 0; i < ID_BYTES; i++) idBytes[i] = message[SOLE_HEAD.length + i] as number
+  return idView.getBigUint64(0, true)
 }
 
 export function decodeAckIds(body: Uint8Array): bigint[] {

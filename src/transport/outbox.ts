@@ -33,14 +33,15 @@ export class Outbox {
     const { outgoing } = session
     if (outgoing === null) return
     session.outgoing = null
-    const messages = Array.isArray(outgoing) ? joined(outgoing) : [outgoing]
-    for (const message of messages) {
-      this.onSent(message.length)
-      if (session.socket.send(message) === 'dropped') {
-        this.onDropped(session)
-        return
-      }
-    }
+    if (!Array.isArray(outgoing)) this.send(session, outgoing)
+    else for (const message of joined(outgoing)) if (!this.send(session, message)) return
+  }
+
+  private send(session: Session, message: Uint8Array): boolean {
+    this.onSent(message.length)
+    if (session.socket.send(message) !== 'dropped') return true
+    this.onDropped(session)
+    return false
   }
 }
 
