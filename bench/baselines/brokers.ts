@@ -49,26 +49,36 @@ abstract class CountedFeed implements Feed {
   }
 }
 
+/**
+ * mosquitto reads one packet of each connection in a turn of its loop, and with WebSockets a turn looks at all connections:
+ * one publisher alone would wait for one such turn with each message.
+ */
+const MQTT_PUBLISHERS = 64
+
 class MqttFeed extends CountedFeed {
   #packetId = 0
-  #packets: Buffer[] = []
+  readonly #packets: Buffer[][]
 
   constructor(
     devices: Generators,
-    private readonly socket: Socket,
+    private readonly publishers: readonly Socket[],
   ) {
     super(devices)
+    this.#packets = publishers.map(() => [])
   }
 
+  /** Messages to one device go by one publisher: they keep their order. */
   publish(index: number, frame: Buffer): void {
     this.#packetId = (this.#packetId % 65_535) + 1
-    this.#packets.push(publishPacket(topicOf(index), frame, 1, this.#packetId))
+    const packets = this.#packets[index % this.publishers.length]
+    packets?.push(publishPacket(topicOf(index), frame, 1, this.#packetId))
   }
 
   flush(): void {
-    if (this.#packets.length === 0) return
-    this.socket.write(Buffer.concat(this.#packets))
-    this.#packets = []
+    for (const [n, publisher] of this.publishers.entries()) {
+      const packets = this.#packets[n]?.splice(0) ?? []
+      if (packets.length > 0) publisher.write(Buffer.concat(packets))
+    }
   }
 }
 
@@ -91,14 +101,15 @@ class NatsFeed extends CountedFeed {
 export async function mosquittoSide(bench: Bench, { connections, generators }: SideOptions): Promise<Side> {
   const broker = await startMosquitto(bench)
   const devices = await devicesAt(bench, 'mqtt', broker.webSocketPort, '/mqtt', connections, generators)
-  const publisher = await mqttPublisher(bench, broker.tcpPort)
+  const publishers: Socket[] = []
+  for (let n = 0; n < MQTT_PUBLISHERS; n++) publishers.push(await mqttPublisher(bench, broker.tcpPort, n))
   return {
     ...{ name: 'mosquitto', version: broker.version, connections, devices, ...newSequences() },
     serverPids: [broker.pid],
     behindPids: [],
-    feed: async () => stopping(bench, new MqttFeed(devices, publisher)),
+    feed: async () => stopping(bench, new MqttFeed(devices, publishers)),
     broadcast: async (sequence, micros) =>
-      publisher.write(publishPacket(TOPIC_ALL, groupFrame(sequence, micros), 0, 0)),
+      publishers[0]?.write(publishPacket(TOPIC_ALL, groupFrame(sequence, micros), 0, 0)),
     behave: async () => undefined,
   }
 }
@@ -144,10 +155,10 @@ async function devicesAt(
 const PING_MS = 20_000
 
 /** Reads what the broker answers, and lets it go: QoS 1 of the publisher is the broker's work, not ours. */
-async function mqttPublisher(bench: Bench, port: number): Promise<Socket> {
+async function mqttPublisher(bench: Bench, port: number, n: number): Promise<Socket> {
   const socket = tcpConnect({ host: '127.0.0.1', port, noDelay: true })
   await once(socket, 'connect')
-  socket.write(connectPacket({ clientId: 'bench-publisher', clean: true, keepaliveSeconds: 60 }))
+  socket.write(connectPacket({ clientId: `bench-publisher-${n}`, clean: true, keepaliveSeconds: 60 }))
   const [answer] = (await once(socket, 'data')) as [Buffer]
   if (readPacket(answer, 0, answer.length)?.type !== Packet.CONNACK) throw new Error('mosquitto refused the publisher')
   socket.on('data', () => undefined)
