@@ -81,14 +81,16 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const full: Wave[] = []
   const resumed: Wave[] = []
   const floor: Wave[] = []
-  for (let i = 0; i < options.rounds; i++) {
+  // A first round is not counted: servers live for months, and are compiled in their first seconds.
+  for (let round = 0; round <= options.rounds; round++) {
+    const keep = (waves: Wave[], wave: Wave) => round > 0 && waves.push(wave)
     await devices.prepare()
     await devices.behave({ resume: false })
-    full.push(await wave(devices, options.connections, 'full', workerPids))
+    keep(full, await wave(devices, options.connections, 'full', workerPids))
     await devices.behave({ resume: true })
     await devices.newRound()
-    resumed.push(await wave(devices, options.connections, 'resumed', workerPids))
-    floor.push(await wave(bare, bareCount, 'bare', [server.pid]))
+    keep(resumed, await wave(devices, options.connections, 'resumed', workerPids))
+    keep(floor, await wave(bare, bareCount, 'bare', [server.pid]))
     await server.forget()
   }
   const totals = await devices.report()
