@@ -23,6 +23,12 @@ export interface ParkedEntry {
   record: ParkedRecord
 }
 
+export interface ParkedRef {
+  sequence: number
+  /** Of the message that stood there. */
+  id: bigint
+}
+
 /** How often an append is tried again because somebody else wrote to the same queue. */
 const RACES_MAX = 16
 
@@ -121,21 +127,41 @@ export class ParkedQueue {
    * Deletes those of `items` that nothing older is in front of, and resolves with the sequences that are gone now. What
    * has something older before it stays: its owner comes again when that is settled.
    */
-  async settle(device: string, items: readonly { sequence: number; id: bigint }[], nowMs: number): Promise<number[]> {
+  async settle(device: string, items: readonly ParkedRef[], nowMs: number): Promise<number[]> {
+    const gone = await this.settleFront(device, items, nowMs)
+    if (gone.length === items.length) return gone
+    // What was dropped is shown to nobody, and so settled by nobody: where its delete was cut off, or a killed nats-server
+    // brought it back, it goes now, or everything behind it would stay.
+    const [left] = await this.deleteVictims(device, await this.walkAll(device))
+    return left === undefined ? gone : this.settleFront(device, items, nowMs)
+  }
+
+  /** What the newest of all entries of a queue lists as victims has ended, and was counted: it goes. Gives what was there. */
+  async deleteVictims(device: string, entries: readonly ParkedEntry[]): Promise<number[]> {
+    const newest = entries.at(-1)
+    const listed = new Set(newest?.record.victims)
+    const left = entries.filter((entry) => entry !== newest && listed.has(entry.record.message.id))
+    const sequences = left.map((entry) => entry.sequence)
+    await this.delete(device, sequences)
+    return sequences
+  }
+
+  private async settleFront(device: string, items: readonly ParkedRef[], nowMs: number): Promise<number[]> {
     const ascending = [...items].sort((a, b) => a.sequence - b.sequence)
     const entries = await Promise.all(ascending.map((item) => this.at(device, item.sequence)))
     const gone = new Set<number>()
     const isGone = async (sequence: number) =>
       sequence === 0 || gone.has(sequence) || (await this.at(device, sequence)) === null
     for (const [index, { sequence, id }] of ascending.entries()) {
-      const entry = entries[index]
+      // A sequence that a store used again after it lost its end is another message's.
+      const entry = entries[index]?.record.message.id === id ? entries[index] : null
       if (entry) {
         const { older, previous } = entry.record
         const before = await Promise.all((older.length > 0 ? older : [previous]).map(isGone))
         if (!before.every(Boolean)) continue
       }
       // Not there: settled before, or moved to another sequence by remove() while the device had it.
-      const deleted = entry !== null && (await this.logs.ofDevice(device).delete(sequence))
+      const deleted = entry && (await this.logs.ofDevice(device).delete(sequence))
       if (!deleted) await this.remove(device, new Set([id]), nowMs)
       gone.add(sequence)
     }
@@ -183,7 +209,7 @@ export class ParkedQueue {
    * Deletes records that no walk reaches any more: a crash came between the list of survivors and the deletes. Only for
    * messages that have ended and that remove() was called for.
    */
-  async sweepOut(device: string, items: readonly { sequence: number; id: bigint }[]): Promise<void> {
+  async sweepOut(device: string, items: readonly ParkedRef[]): Promise<void> {
     const left = await Promise.all(items.map((item) => this.at(device, item.sequence)))
     const stray = left.filter((entry, index) => entry !== null && entry.record.message.id === items[index]?.id)
     await this.delete(

@@ -43,3 +43,39 @@ for (const survivors of IDS.keys()) {
     },
   )
 }
+
+t.test('what was dropped and came back with a killed server holds up nobody behind it', async (t) => {
+  const sim = new SimFabric({ store: { split: SPLIT } })
+  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const queue = new ParkedQueue(sim.fabricFor('core'), SPLIT)
+  const items: { sequence: number; id: bigint }[] = []
+  for (const [index, id] of IDS.entries()) {
+    const previous = items.at(-1)?.sequence ?? 0
+    const record = { previous, depth: index + 1, queue: 1n, dropped: 1, parkedAtMs: 1, older: [] }
+    const victims = id === IDS.at(-1) ? [1n] : []
+    const message = storedMessage(DEVICE, id)
+    items.push({ id, sequence: await run(queue.append(DEVICE, { ...record, victims, message }, previous)) })
+  }
+  // The first one is shown to nobody, and so nobody settles it.
+  const shown = await run(queue.walk(DEVICE))
+  t.same(
+    shown.map((entry) => entry.record.message.id),
+    IDS.slice(1),
+  )
+  const settled = await run(queue.settle(DEVICE, items.slice(1), 1))
+  t.same(
+    settled,
+    items.slice(1).map((item) => item.sequence),
+  )
+  t.equal(sim.server.stream('PARKED_0').state().messages, 0)
+})
+
+t.test('a sequence that a store used again after it lost its end is not taken for the record before it', async (t) => {
+  const sim = new SimFabric({ store: { split: SPLIT } })
+  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const queue = new ParkedQueue(sim.fabricFor('core'), SPLIT)
+  const record = { previous: 0, depth: 1, queue: 2n, dropped: 0, victims: [], parkedAtMs: 1, older: [] }
+  const sequence = await run(queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, 2n) }, 0))
+  t.same(await run(queue.settle(DEVICE, [{ sequence, id: 1n }], 1)), [sequence], 'of the one before nothing is left')
+  t.match(await run(queue.last(DEVICE)), { record: { message: { id: 2n } } })
+})

@@ -107,7 +107,8 @@ export class Parker {
     for (let race = 0; race < RACES_MAX; race++) {
       // Also where an append of ours was stored and its answer was lost.
       if (last?.record.message.id === message.id) {
-        if (last.record.victims.length > 0) await this.complete(device, await queue.walkAll(device, last))
+        // What that append still had to do.
+        if (last.record.victims.length > 0) await queue.deleteVictims(device, await queue.walkAll(device, last))
         return { result: 'present' as const, sequence: last.sequence, last }
       }
       const plan = await this.plan(device, message, again, last)
@@ -122,14 +123,6 @@ export class Parker {
       last = await queue.last(device)
     }
     throw new FabricError('unavailable', `the queue of ${device} does not stand still`)
-  }
-
-  /** What an append still had to do whose answer was lost: the victims that its record lists have ended, and go. */
-  private async complete(device: string, entries: readonly ParkedEntry[]): Promise<void> {
-    const newest = entries.at(-1)
-    const listed = new Set(newest?.record.victims)
-    const left = entries.filter((entry) => entry !== newest && listed.has(entry.record.message.id))
-    await this.options.queue.delete(device, sequencesOf(left))
   }
 
   private async noteAll(entries: readonly ParkedEntry[]): Promise<void> {
@@ -180,7 +173,7 @@ export class Parker {
     const owed = entries.filter((entry) => !listed.has(entry.record.message.id))
     const present = owed.find((entry) => entry.record.message.id === message.id)
     if (present) {
-      await this.complete(message.device, entries)
+      await this.options.queue.deleteVictims(message.device, entries)
       return { result: 'present' as const, sequence: present.sequence, last: newest }
     }
     if (await this.hasEnded(message, again, newest)) return { result: 'ended' as const, sequence: 0, last: newest }

@@ -237,4 +237,16 @@ export const coreMutations: Mutation[] = [
     rule: 'A record is absent only if the leader says so.',
     edits: [edit('store/parked', '.at(sequence, { authoritative: true })', '.at(sequence)')],
   },
+  {
+    name: 'victim-holds-up-the-queue',
+    rule: 'What was dropped and is there again goes, so that what is behind it can be settled.',
+    test: 'steps/parked-crash.test.js',
+    edits: [edit('store/parked', 'return left === undefined ? gone', 'return left !== 0 ? gone')],
+  },
+  {
+    name: 'settled-by-sequence-alone',
+    rule: 'A parked record is settled by its sequence and the id of its message.',
+    test: 'steps/parked-crash.test.js',
+    edits: [edit('store/parked', 'entries[index]?.record.message.id === id ? entries[index] : null', 'entries[index]')],
+  },
 ]
