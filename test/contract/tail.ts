@@ -1,5 +1,5 @@
 import type { LogRecord } from '../../src/fabric/fabric.js'
-import { bytes, Collected, type Contract, text } from './suite.js'
+import { bytes, Collected, type Contract, codeOf, text } from './suite.js'
 
 const LOG = 'BROADCAST'
 const SUBJECT = 'broadcast.p.app.x'
@@ -28,6 +28,15 @@ export const tailContract: Contract = (t, open) => {
     for (const name of ['app.x', 'topic.y', 'app.z', 'topic.w'])
       await a.log(LOG).append(`broadcast.p.${name}`, bytes(''))
     t.same(await got.until(2), ['broadcast.p.topic.y', 'broadcast.p.topic.w'])
+    await tail.stop()
+  })
+
+  t.test('a filter that is wider than each subject of the stream is refused', async (t) => {
+    const { a } = await open(t)
+    const events = a.log('EVENTS_0')
+    const error = await codeOf(events.tail({ fromSequence: 1, filter: 'event.*.*.final' }, () => {}))
+    t.equal(error.code, 'unavailable')
+    const tail = await events.tail({ fromSequence: 1, filter: 'event.0.*.final' }, () => {})
     await tail.stop()
   })
 

@@ -43,7 +43,11 @@ export interface Live {
   status(id: string): Promise<string>
 }
 
-export async function startLive(t: Test): Promise<Live> {
+export interface LiveOptions {
+  webhooks?: WebhookSettings
+}
+
+export async function startLive(t: Test, options: LiveOptions = {}): Promise<Live> {
   const nats = await startNats(t)
   const keyring = Keyring.generate(systemClock.now())
   const tenants = openTenants(await nats.fabricAs('admin'), systemClock)
@@ -87,7 +91,7 @@ export async function startLive(t: Test): Promise<Live> {
       ingress: Value.Default(IngressSettings, {}) as IngressSettings,
       limits: Value.Default(LimitSettings, {}) as LimitSettings,
       adminApi: { host: '127.0.0.1', port: 0 },
-      webhooks: Value.Default(WebhookSettings, {}) as WebhookSettings,
+      webhooks: options.webhooks ?? (Value.Default(WebhookSettings, {}) as WebhookSettings),
       split: nats.store.split,
     },
   })

@@ -119,6 +119,7 @@ abstract class Joined implements Consumption {
   constructor(
     readonly client: SimClient,
     readonly stream: string,
+    readonly options: { filter?: string },
   ) {
     this.#status = client.onStatus((status) => {
       if (status === 'disconnected') this.leave()
@@ -154,6 +155,7 @@ abstract class Joined implements Consumption {
     const attempt = ++this.#attempt
     return this.client.ask(this.stream, () => {
       const stream = this.client.server.stream(this.stream)
+      stream.checkFilter(this.options.filter)
       this.leave()
       if (attempt !== this.#attempt) return
       this.join(stream)
@@ -177,10 +179,10 @@ class Consuming extends Joined {
   constructor(
     client: SimClient,
     stream: string,
-    readonly options: ConsumeOptions,
+    override readonly options: ConsumeOptions,
     readonly handler: (delivery: Delivery) => void,
   ) {
-    super(client, stream)
+    super(client, stream, options)
   }
 
   protected join(stream: SimStream): void {
@@ -221,11 +223,11 @@ class Tailing extends Joined {
   constructor(
     client: SimClient,
     stream: string,
-    readonly options: TailOptions,
+    override readonly options: TailOptions,
     readonly handler: (record: LogRecord) => void,
     readonly hooks: TailHooks,
   ) {
-    super(client, stream)
+    super(client, stream, options)
     this.#next = options.fromSequence
   }
 

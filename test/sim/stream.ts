@@ -33,6 +33,12 @@ export class SimStream {
     return this.definition.name
   }
 
+  /** As the server judges the filter of a consumer: throws FabricError where it is wider than each of the subjects. */
+  checkFilter(filter: string | undefined): void {
+    if (filter === undefined || this.takes(filter)) return
+    throw new FabricError('unavailable', `${this.name}: filter ${filter} is not a subset of its subjects`)
+  }
+
   takes(subject: string): boolean {
     return this.definition.subjects.some((filter) => subjectMatches(filter, subject))
   }

@@ -36,7 +36,7 @@ export interface NotifyOptions {
   inHandMax: number
 }
 
-const FINALS = 'event.*.*.final'
+const FINAL = '.final'
 /** A cancel writes the end first and what it is the end of right after it; one that died between the two never does. */
 const LOOKS_MAX = 10
 
@@ -114,7 +114,8 @@ export class NotifyStep {
       // What ended before anybody asked is nobody's.
       this.next = Math.max(this.next, Math.min(...this.known.values()) + 1)
       const attempt = ++this.attempt
-      this.tail = await source.tail({ filter: FINALS, fromSequence: this.next }, (record) => {
+      // Without a filter: the server takes none that is wider than one of the stream's subjects, which are partitions.
+      this.tail = await source.tail({ fromSequence: this.next }, (record) => {
         if (attempt === this.attempt) this.look(record)
       })
     }
@@ -142,6 +143,7 @@ export class NotifyStep {
     const { feeds, index, inHandMax, log } = this.options
     const { sequence, subject, body } = record
     this.next = sequence + 1
+    if (!subject.endsWith(FINAL)) return
     try {
       const end = decodeFinal(body)
       const feed = feeds.of(end.project)

@@ -1,0 +1,74 @@
+/** The core that tells app servers is killed under load: the other one goes on, and nothing is lost. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { accessToken, createTenant, newRun, registerDevices, registrationIdOf } from '../../bench/system/fleet.js'
+import { LocalSystem } from '../../bench/system/local-system.js'
+import { systemClock } from '../../src/clock.js'
+import { Administration } from '../../src/core/tenants/administration.js'
+import { FeedAdministration } from '../../src/core/tenants/feeds.js'
+import { startReceiver } from '../support/receiver.js'
+
+// Several processes are started, on a machine that may be busy.
+t.setTimeout(180_000)
+
+const MESSAGES = 60
+
+t.test('one of two cores is killed: every event comes, and what comes twice has the same id', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'borealis-two-cores-'))
+  const webhooks = { allowHttp: true, allowedNetworks: '127.0.0.1', backoffMs: 50 }
+  const system = await LocalSystem.start({
+    folder: join(folder, 'system'),
+    parts: ['core'],
+    cores: 2,
+    settings: { core: { leaseMs: 1_500, expiryBucketMs: 500 }, webhooks },
+  })
+  t.teardown(async () => {
+    await system.stop()
+    rmSync(folder, { recursive: true, force: true })
+  })
+  const fabric = await system.fabricAs('core')
+  const fleet = await createTenant(fabric, newRun())
+  await registerDevices(fabric, fleet, { count: 1 })
+  const token = await accessToken(system, fabric, fleet)
+  const receiver = await startReceiver(t)
+  const feeds = new FeedAdministration({
+    ...{ administration: new Administration(fabric, systemClock), fabric, clock: systemClock },
+    ...{ split: system.config.store.split, settings: system.config.webhooks },
+  })
+  const root = { name: 'cli:test', role: 'operator', projects: '*' } as const
+  const set = await feeds.setWebhook(root, fleet.project, { url: receiver.url, kinds: ['expired'] })
+  receiver.secrets = [set.secret ?? '']
+
+  // No device is connected, so that what is accepted expires.
+  const accepted = new Set<string>()
+  const send = async (n: number) => {
+    const url = `${system.httpUrls[n % 2]}/push/public/api/v1/projects/${fleet.project}/messages`
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+    const body = JSON.stringify({ type: 'device', target: registrationIdOf(system, fleet, 0), ttl: '1s' })
+    const response = await fetch(url, { method: 'POST', headers, body }).catch(() => null)
+    if (response?.status === 202) accepted.add(((await response.json()) as { id: string }).id)
+  }
+  const ended = () => new Set(receiver.events.map(({ messageId }) => messageId))
+  for (let n = 0; n < MESSAGES / 2; n++) await send(n)
+  await receiver.until(() => ended().size > 0)
+  // Between what is told and what is acknowledged: the receiver has it, and the core never learns that.
+  const [answer, posts] = [receiver.answer, receiver.posts.length]
+  receiver.answer = () => {}
+  for (let n = MESSAGES / 2; n < MESSAGES; n++) await send(n)
+  while (receiver.posts.length === posts) await new Promise((resolve) => setImmediate(resolve))
+  // Which of them holds the lease is not known: the first, and once it is back, the other.
+  for (const index of [0, 1]) {
+    const before = system.pids('core')[index]
+    t.ok(system.kill('core', 'SIGKILL', index).length > 0)
+    while (system.pids('core').length < 2 || system.pids('core')[index] === before) {
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+  receiver.answer = answer
+  await receiver.until(() => [...accepted].every((id) => ended().has(id)))
+  t.ok(accepted.size > MESSAGES / 4, `${accepted.size} accepted`)
+  t.same([...ended()].filter((id) => !accepted.has(id)).length <= MESSAGES - accepted.size, true)
+  for (const { id, messageId, kind } of receiver.events) t.equal(id, `${messageId}.${kind}`)
+})

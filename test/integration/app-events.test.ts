@@ -1,0 +1,113 @@
+/** From a push to the app server that is told of it: devices, cores, nats-server and webhooks as they are. */
+import t from 'tap'
+import { systemClock } from '../../src/clock.js'
+import { Administration } from '../../src/core/tenants/administration.js'
+import { FeedAdministration } from '../../src/core/tenants/feeds.js'
+import type { Actor } from '../../src/core/tenants/roles.js'
+import { Collected } from '../contract/suite.js'
+import { startLive } from '../device/live.js'
+import { PUBLISHER_PROJECT } from '../support/nats.js'
+import { startReceiver } from '../support/receiver.js'
+import { quickWebhooks } from '../support/webhooks.js'
+
+t.setTimeout(120_000)
+
+const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
+
+t.test('a push is delivered: its app server hears it on NATS, by its consumer, and at its webhook', async (t) => {
+  const live = await startLive(t, { webhooks: quickWebhooks })
+  const { nats, application } = live
+  const fabric = await nats.fabricAs('admin')
+  const administration = new Administration(fabric, systemClock)
+  const feeds = new FeedAdministration({
+    ...{ administration, fabric, clock: systemClock, split: nats.store.split, settings: quickWebhooks },
+  })
+  const receiver = await startReceiver(t)
+  const set = await feeds.setWebhook(root, PUBLISHER_PROJECT, { url: receiver.url, kinds: null })
+  receiver.secrets = [set.secret ?? '']
+
+  const subscriber = await nats.fabricAs('subscriber')
+  const heard = new Collected<{ subject: string; event: Record<string, unknown> }>()
+  subscriber.bus.subscribe(`push.event.${PUBLISHER_PROJECT}.*`, ({ subject, body }) =>
+    heard.add({ subject, event: JSON.parse(Buffer.from(body).toString()) }),
+  )
+  const device = await live.device('first')
+  device.connect()
+  const { registrationId } = await device.register(application)
+
+  const first = await live.send('device', registrationId, 'hello')
+  const expected = {
+    ...{ v: 1, id: `${first}.delivered`, kind: 'delivered', projectId: PUBLISHER_PROJECT, applicationId: application },
+    ...{ messageId: first, target: registrationId, time: String, reason: null },
+  }
+  await receiver.until(() => receiver.events.length === 1)
+  t.match(receiver.events, [expected])
+  t.match(await heard.until(1), [{ subject: `push.event.${PUBLISHER_PROJECT}.delivered`, event: expected }])
+  t.same(heard.all[0]?.event, receiver.events[0], 'the same on both ways')
+
+  await t.test('the receiver is down and comes back', async (t) => {
+    await receiver.stop()
+    const ids = [await live.send('device', registrationId, '2'), await live.send('device', registrationId, '3')]
+    await heard.until(3)
+    await receiver.start()
+    await receiver.until(() => receiver.events.length >= 3)
+    t.same(new Set(receiver.events.slice(1).map(({ messageId }) => messageId)), new Set(ids))
+  })
+
+  await t.test('a receiver that is slow, or leads elsewhere, took nothing; it gets the same POST again', async (t) => {
+    const [events, posts] = [receiver.events.length, receiver.posts.length]
+    const answers: (typeof receiver.answer)[] = [
+      (response) => response.writeHead(302, { location: `http://127.0.0.1:${receiver.port}/elsewhere` }).end(),
+      (response) => response.writeHead(500).end('x'.repeat(100_000)),
+      // Its time runs out, and the sender cuts it.
+      () => {},
+    ]
+    const good = receiver.answer
+    receiver.answer = (response) => (answers.shift() ?? good)(response)
+    await live.send('device', registrationId, '4')
+    await receiver.until(() => receiver.events.length > events)
+    const tries = receiver.posts.slice(posts)
+    t.equal(new Set(tries.map(({ id }) => id)).size, 1)
+    t.same(new Set(tries.map(({ path }) => path)), new Set(['/hook']), 'a redirect is not followed')
+    t.equal(tries.length, 4)
+  })
+
+  await t.test('a secret is changed without a gap', async (t) => {
+    const before = receiver.secrets
+    const { secret } = await feeds.rotateSecret(root, PUBLISHER_PROJECT)
+    for (const secrets of [before, [secret]]) {
+      receiver.secrets = secrets
+      const count = receiver.events.length
+      await live.send('device', registrationId, 'rotated')
+      await receiver.until(() => receiver.events.length > count)
+    }
+    t.notOk(receiver.posts.some(({ status }) => status === 401))
+  })
+
+  await t.test('a webhook that leads to a private address is not posted to', async (t) => {
+    const guarded = { ...quickWebhooks, allowedNetworks: '' }
+    const strict = new FeedAdministration({
+      ...{ administration, fabric, clock: systemClock, split: nats.store.split, settings: guarded },
+    })
+    await t.rejects(strict.setWebhook(root, PUBLISHER_PROJECT, { url: receiver.url, kinds: null }), {
+      code: 'webhook_address_refused',
+    })
+  })
+
+  await t.test('410: it is disabled, and events stay on NATS', async (t) => {
+    receiver.answer = (response) => response.writeHead(410).end()
+    const [posts, count] = [receiver.posts.length, heard.all.length]
+    await live.send('device', registrationId, 'gone')
+    await receiver.until(() => receiver.posts.length > posts)
+    for (let view = await feeds.show(root, PUBLISHER_PROJECT); !view.feed?.webhook?.disabled; ) {
+      view = await feeds.show(root, PUBLISHER_PROJECT)
+    }
+    await live.send('device', registrationId, 'still')
+    await heard.until(count + 2)
+    t.equal(receiver.posts.length, posts + 1)
+    const { waiting } = await feeds.show(root, PUBLISHER_PROJECT)
+    t.equal(waiting.webhook, 2)
+    t.equal(waiting.reader, heard.all.length, 'nobody took them by the consumer')
+  })
+  await device.close()
+})

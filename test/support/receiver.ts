@@ -1,0 +1,96 @@
+/** The receiver of a webhook as an app server would have it: verifies, remembers, answers what a test tells it to. */
+import { createHmac, timingSafeEqual } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Test } from 'tap'
+import type { AppEvent } from '../../src/core/feeds/app-event.js'
+
+export interface Receiver {
+  readonly url: string
+  readonly port: number
+  /** Good for one of these, or the receiver answers 401. */
+  secrets: string[]
+  /** In the order in which they came, repeats included. */
+  readonly events: AppEvent[]
+  /** Every POST, whatever became of it; status 0: it is not answered. */
+  readonly posts: { id: string; path: string; status: number }[]
+  answer: (response: ServerResponse) => void
+  /** Resolves when the condition holds after a POST was answered. */
+  until(condition: () => boolean): Promise<void>
+  /** Listens no more, and cuts who is connected; start() listens on the same port. */
+  stop(): Promise<void>
+  start(): Promise<void>
+}
+
+export async function startReceiver(t: Pick<Test, 'teardown'>): Promise<Receiver> {
+  const waiting = new Set<() => void>()
+  const server = createServer((request, response) => {
+    receive(receiver, request, response).then(
+      () => {
+        for (const look of waiting) look()
+      },
+      // The sender went away in the middle.
+      () => response.destroy(),
+    )
+  })
+  const listen = async (port: number) => {
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+    return (server.address() as AddressInfo).port
+  }
+  const stop = async () => {
+    if (!server.listening) return
+    server.closeAllConnections()
+    server.close()
+    await once(server, 'close')
+  }
+  const port = await listen(0)
+  t.teardown(stop)
+  const receiver: Receiver = {
+    ...{ url: `http://127.0.0.1:${port}/hook`, port, secrets: [], events: [], posts: [] },
+    answer: (response) => response.writeHead(204).end(),
+    until: (condition) =>
+      new Promise((resolve) => {
+        const look = () => {
+          if (!condition()) return
+          waiting.delete(look)
+          resolve()
+        }
+        waiting.add(look)
+        look()
+      }),
+    stop,
+    start: async () => {
+      await listen(port)
+    },
+  }
+  return receiver
+}
+
+async function receive(receiver: Receiver, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk as Buffer)
+  const body = Buffer.concat(chunks).toString()
+  const { 'webhook-id': id, 'webhook-timestamp': at, 'webhook-signature': signatures } = request.headers
+  const isGood = receiver.secrets.some((secret) => {
+    const key = Buffer.from(secret.replace('whsec_', ''), 'base64')
+    const mine = Buffer.from(`v1,${createHmac('sha256', key).update(`${id}.${at}.${body}`).digest('base64')}`)
+    const theirs = String(signatures)
+      .split(' ')
+      .map((one) => Buffer.from(one))
+    return theirs.some((one) => one.length === mine.length && timingSafeEqual(one, mine))
+  })
+  const post = { id: String(id), path: request.url ?? '', status: 0 }
+  receiver.posts.push(post)
+  response.once('close', () => {
+    post.status = response.writableEnded ? response.statusCode : 0
+  })
+  const done = once(response, 'close')
+  if (!isGood) response.writeHead(401).end()
+  else {
+    receiver.answer(response)
+    await done
+    if (post.status >= 200 && post.status < 300) receiver.events.push(...(JSON.parse(body) as { events: AppEvent[] }).events)
+  }
+}
