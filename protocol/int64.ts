@@ -16,6 +16,8 @@ export function toBigint(value: Wire64): bigint {
 
 /** Throws a RangeError over 2^53-1. */
 export function toSafeNumber(value: Wire64, what: string): number {
+  // Most are small, and stay small integers in this way: V8 keeps any other number in an object of its own.
+  if (typeof value !== 'number' && value.high === 0) return value.low >>> 0
   const number =
     typeof value === 'number'
       ? value
