@@ -50,7 +50,7 @@ export async function startNats(
     ...(fileBytesMax !== undefined && { fileBytesMax }),
   })
   folder.write('nats.json', { pid: server.pid })
-  keepAlive(server, folder, onNotice, restartsMax)
+  void keepAlive(server, folder, onNotice, restartsMax)
   return natsAt(config, server.url, server, (role) => ({ user: role, password: passwords[role] }))
 }
 
@@ -115,15 +115,15 @@ function commandOf(pid: number): string {
 
 const restartsMaxDefault = 5
 
-function keepAlive(
+async function keepAlive(
   server: NatsServer,
   folder: DataFolder,
   onNotice: (text: string) => void,
   restartsMax: number,
-  restarts = 0,
-): void {
-  const pid = server.pid
-  void server.exited.then(async () => {
+): Promise<void> {
+  for (let restarts = 0; ; restarts++) {
+    const { pid } = server
+    await server.exited
     if (stopped.has(server)) return
     if (restarts >= restartsMax) {
       onNotice(`nats-server (pid ${pid}) ended again after ${restarts} restarts: it stays away`)
@@ -134,11 +134,12 @@ function keepAlive(
       await server.start()
       folder.write('nats.json', { pid: server.pid })
       onNotice('nats-server is back')
-      keepAlive(server, folder, onNotice, restartsMax, restarts + 1)
     } catch (error) {
+      // It ended while it started: that was one restart, and the next one follows.
       onNotice((error as Error).message)
+      await setTimeout(pollMs)
     }
-  })
+  }
 }
 
 /** Servers that we stopped ourselves: their end is no crash. */

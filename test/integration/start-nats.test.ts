@@ -1,0 +1,38 @@
+/** The nats-server of `borealis start`: whatever ends it, and whenever, it comes back. */
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { DataFolder } from '../../src/cli/start/folder.js'
+import { startNats, stopNats } from '../../src/cli/start/nats.js'
+import { readConfig } from '../../src/config.js'
+import { findNatsServer } from '../../src/fabric/server.js'
+
+t.test('one that is killed again while it starts is started once more', async (t) => {
+  const path = mkdtempSync(join(tmpdir(), 'borealis-start-nats-'))
+  t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  const [program, doomed] = [join(path, 'nats-server'), join(path, 'doomed')]
+  writeFileSync(program, `#!/bin/sh\n[ -e ${doomed} ] && rm ${doomed} && kill -9 $$\nexec ${findNatsServer()} "$@"\n`)
+  chmodSync(program, 0o755)
+  const before = process.env.NATS_SERVER_BIN
+  process.env.NATS_SERVER_BIN = program
+  t.teardown(() => {
+    if (before === undefined) delete process.env.NATS_SERVER_BIN
+    else process.env.NATS_SERVER_BIN = before
+  })
+  const told: string[] = []
+  let isBack: () => void = () => undefined
+  const back = new Promise<void>((resolve) => {
+    isBack = resolve
+  })
+  const nats = await startNats(readConfig({ environment: {} }), DataFolder.claim(join(path, 'data')), 0, (text) => {
+    told.push(text)
+    if (text === 'nats-server is back') isBack()
+  })
+  t.teardown(() => stopNats(nats))
+  writeFileSync(doomed, '')
+  process.kill(nats.server?.pid ?? 0, 'SIGKILL')
+  await back
+  t.notOk(existsSync(doomed), 'the first start after it was cut short')
+  t.match(told, [/starting it again/, /ended with code null/, /starting it again/, /is back/])
+})
