@@ -91,6 +91,7 @@ async function receive(receiver: Receiver, request: IncomingMessage, response: S
   else {
     receiver.answer(response)
     await done
-    if (post.status >= 200 && post.status < 300) receiver.events.push(...(JSON.parse(body) as { events: AppEvent[] }).events)
+    if (post.status >= 200 && post.status < 300)
+      receiver.events.push(...(JSON.parse(body) as { events: AppEvent[] }).events)
   }
 }
