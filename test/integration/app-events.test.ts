@@ -107,7 +107,7 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
       t.teardown(() => child.kill())
       const lines = new Collected<string>()
       createInterface({ input: child.stdout }).on('line', lines.add)
-      return { lines, exited: once(child, 'exit') }
+      return { lines, exited: once(child, 'close') }
     }
     const probe = await startReceiver(t)
     await probe.stop()

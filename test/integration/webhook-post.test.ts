@@ -52,7 +52,7 @@ t.test('an answer that never ends is cut, by its length and by its time; its sta
     } else response.write('x')
   })
   const answered = { answered: true, status: 200, retryAfterMs: null }
-  t.same(await poster(t)(`http://127.0.0.1:${port}/long`), answered)
+  t.same(await poster(t, { settings: { ...settings, timeoutMs: 600_000 } })(`http://127.0.0.1:${port}/long`), answered)
   t.same(await poster(t, { settings: { ...settings, timeoutMs: 50 } })(`http://127.0.0.1:${port}/slow`), answered)
   while (!cut.long || !cut.slow) await new Promise((resolve) => setImmediate(resolve))
 })

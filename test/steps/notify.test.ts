@@ -113,19 +113,20 @@ t.test('what ends after the feed was turned on is told, with all that an app ser
 
 t.test('while nobody wants events nothing of them is read, and nothing written', async (t) => {
   const place = new Place()
-  const { process } = await place.start()
   const touched: string[] = []
   place.sim.server.observe = (what, subject) => touched.push(`${what} ${subject}`)
   const tails: string[] = []
-  const events = process.log('EVENTS_0')
-  const tail = events.tail.bind(events)
-  events.tail = (...args) => {
-    tails.push('EVENTS_0')
-    return tail(...args)
+  const { server } = place.sim
+  const follow = server.follow.bind(server)
+  server.follow = (stream, follower) => {
+    tails.push(stream.name)
+    return follow(stream, follower)
   }
+  await place.start()
   for (let id = 1n; id <= 20n; id++) await place.end(id)
   await place.sim.clock.run(5_000)
-  t.same(tails, [])
+  t.ok(tails.includes('KV_FEEDS'), 'it watches who wants them')
+  t.notOk(tails.includes('EVENTS_0'))
   t.same(
     touched.filter((line) => /push\.event|FEED_STATE/.test(line)),
     [],
@@ -155,6 +156,25 @@ t.test(
     )
   },
 )
+
+t.test('who was turned on a moment before the step heard of it gets what it had passed, and no more', async (t) => {
+  const place = new Place()
+  await place.start()
+  await place.turnOn()
+  await place.end(1n, 'delivered', 'late')
+  const { lastSequence } = await place.run(place.observer.log('EVENTS_0').state())
+  await place.end(2n, 'delivered', 'late')
+  await place.end(3n)
+  await place.untilTold(1)
+  const turnedOn = (id: string, since: number) =>
+    openFeeds(place.observer).create({ v: 1, id, since: [since], webhook: null, createdAtMs: 0, updatedAtMs: 0 })
+  const ids = async (count: number) => (await place.untilTold(count)).map(({ id }) => id)
+  await place.run(turnedOn('late', lastSequence))
+  t.same(await ids(2), ['3.delivered', '2.delivered'])
+  await place.run(turnedOn('early', 0))
+  await place.end(4n, 'delivered', 'early')
+  t.same(await ids(3), ['3.delivered', '2.delivered', '4.delivered'], 'going back for one tells others nothing older')
+})
 
 t.test(
   'an end whose beginning is written after it waits for it; where it never comes it is told without',

@@ -7,10 +7,12 @@ import { createProject } from '../../src/core/tenants/admin.js'
 import { Administration } from '../../src/core/tenants/administration.js'
 import { FeedAdministration } from '../../src/core/tenants/feeds.js'
 import type { Actor } from '../../src/core/tenants/roles.js'
+import { consumerOf } from '../../src/core/webhooks/consumer.js'
 import type { Post, PostOutcome } from '../../src/core/webhooks/post.js'
 import type { WebhookSettings } from '../../src/core/webhooks/settings.js'
 import { signatureOf } from '../../src/core/webhooks/signature.js'
 import { Webhooks } from '../../src/core/webhooks/webhooks.js'
+import type { Delivery } from '../../src/fabric/fabric.js'
 import { silentLogger } from '../../src/observe/log.js'
 import { FeedStates } from '../../src/store/feeds.js'
 import type { SimClient } from '../sim/client.js'
@@ -221,6 +223,13 @@ t.test('one that fails for long is paused: tried now and then, and it keeps noth
   for (let n = 2; n <= 20; n++) await place.tell(`${n}`)
   await place.wait(70 * SECOND_MS)
   t.equal(place.received.length, tries, 'it is left in peace')
+  const free: Delivery[] = []
+  const stream = place.observer.log(APP_EVENTS_STREAM)
+  const other = await place.run(stream.consume(consumerOf(PROJECT, place.settings), (one) => free.push(one)))
+  await place.wait(SECOND_MS)
+  t.equal(free.length, 20, 'whoever asked would have them all')
+  for (const delivery of free) delivery.nak(0)
+  await other.stop()
   await place.wait(35 * SECOND_MS)
   t.equal(place.received.length, tries + 1, 'and tried once')
   place.answer = () => ok
