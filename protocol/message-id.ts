@@ -21,6 +21,9 @@ export const NODES = 256
 
 const COUNTER_MAX = 255
 
+/** How many ids of each partition there are in a block of MessageIdSource.nextBlock(). */
+export const ID_BLOCK = COUNTER_MAX + 1
+
 /** The partition of a device (or of any routing key): FNV-1a, 32 bit, modulo PARTITIONS. */
 export function partitionOf(key: string): number {
   let hash = 0x811c9dc5
@@ -38,6 +41,11 @@ export function partitionOfId(id: MessageId): number {
 /** Unix milliseconds at which the id was made (or a little later, where a millisecond overflowed). */
 export function timeOfId(id: MessageId): number {
   return Number(id >> 22n) + EPOCH_MS
+}
+
+/** An id of a block. @param place 0 up to ID_BLOCK, or any number modulo that. */
+export function blockId(block: MessageId, partition: number, place: number): MessageId {
+  return block | BigInt((partition << 16) | (place % ID_BLOCK))
 }
 
 /** Reads the decimal form of JSON; null where it is not a message id. */
@@ -82,5 +90,16 @@ export class MessageIdSource {
     }
     const time = BigInt(this.lastMs[partition] as number)
     return (time << 22n) | BigInt((partition << 16) | (this.node << 8) | (this.counter[partition] as number))
+  }
+
+  /**
+   * A millisecond that this source makes no other ids of, as the id of partition 0 and counter 0 in it: whoever has it may
+   * make ID_BLOCK ids for each partition, with blockId().
+   */
+  nextBlock(): MessageId {
+    const ms = Math.max(Math.floor(this.now()) - EPOCH_MS, Math.max(...this.lastMs) + 1, 1)
+    this.lastMs.fill(ms)
+    this.counter.fill(COUNTER_MAX)
+    return (BigInt(ms) << 22n) | BigInt(this.node << 8)
   }
 }

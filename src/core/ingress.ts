@@ -3,21 +3,21 @@
  * take the same way as those over HTTP: validate, resolve, accept.
  *
  * A record is acknowledged after its message is stored, or after it stands in DEAD_LETTERS with the reason. Anything else
- * is left for redelivery: nothing is lost. A redelivery makes no second message, since the idempotency key of the command
- * is made from the record's place in the stream.
+ * is left for redelivery: nothing is lost. A redelivery makes no second message, since its id comes from the record's place
+ * in the stream: directly where it goes to one device now, else by an idempotency key.
  */
 import { CodedError, Errors } from '../../protocol/errors.js'
 import { DEAD_LETTERS_STREAM, deadLetterSubject, INGRESS_STREAM } from '../../protocol/subjects.js'
-import type { Consumption, Delivery, Fabric, Log } from '../fabric/fabric.js'
+import type { Consumption, Delivery, Fabric, Log, Subscription } from '../fabric/fabric.js'
 import type { MacKey } from '../keyring.js'
 import type { Logger } from '../observe/log.js'
 import { toCodedError } from './coded.js'
 import { parseJson } from './http/body.js'
-import type { AcceptMessage } from './http/ports.js'
+import type { AcceptCommand, AcceptMessage } from './http/ports.js'
 import { resolveTargets } from './http/resolve.js'
 import { fingerprintOf } from './http/send.js'
 import type { IngressSettings, MessageLimits } from './http/settings.js'
-import { validateMessage } from './http/validate.js'
+import { type SendMessage, validateMessage } from './http/validate.js'
 import { decodeMsgpack } from './msgpack/decode.js'
 import { MsgpackError } from './msgpack/error.js'
 import type { Directory } from './tenants/directory.js'
@@ -41,11 +41,25 @@ const DETAIL_CHARACTERS_MAX = 512
 /** The body and `notification` around the data. */
 const DEPTH_ABOVE_DATA = 2
 
+interface KnownStream {
+  /** A stream that was made anew counts from 1 again: its records are others. */
+  incarnation: number
+  /**
+   * Its last sequence when we came. Up to here, what is delivered as new may have been accepted: a killed nats-server
+   * forgets acknowledgements and counts of its last moments. Our connection breaks with it.
+   */
+  lastBefore: number
+}
+
 export class Ingress {
   private readonly deadLetters: Log
   private readonly underWay = new Set<Promise<void>>()
   private consumption: Consumption | null = null
-  private incarnation = 0
+  /** Null: not known since the connection came, or came again. */
+  private stream: KnownStream | null = null
+  private looking: Promise<KnownStream> | null = null
+  private breaks = 0
+  private status: Subscription | null = null
 
   constructor(private readonly options: IngressOptions) {
     this.deadLetters = options.fabric.log(DEAD_LETTERS_STREAM)
@@ -54,18 +68,27 @@ export class Ingress {
   /** Rejects with FabricError where the store is away. */
   async start(): Promise<void> {
     const { fabric, settings } = this.options
-    const stream = fabric.log(INGRESS_STREAM)
-    // A stream that was made anew counts from 1 again: its records are others.
-    this.incarnation = (await stream.state()).incarnation
     const { ackWaitMs, pendingMax } = settings
-    this.consumption = await stream.consume({ durable: DURABLE, ackWaitMs, pendingMax }, (delivery) => {
-      const done = this.handle(delivery).finally(() => this.underWay.delete(done))
-      this.underWay.add(done)
+    this.status = fabric.onStatus(() => {
+      this.breaks++
+      this.stream = null
     })
+    try {
+      await this.look()
+      const stream = fabric.log(INGRESS_STREAM)
+      this.consumption = await stream.consume({ durable: DURABLE, ackWaitMs, pendingMax }, (delivery) => {
+        const done = this.handle(delivery).finally(() => this.underWay.delete(done))
+        this.underWay.add(done)
+      })
+    } catch (error) {
+      await this.stop()
+      throw error
+    }
   }
 
   /** Resolves once what is under way was stored or given back. */
   async stop(): Promise<void> {
+    this.status?.unsubscribe()
     await this.consumption?.stop()
     this.consumption = null
     await Promise.all(this.underWay)
@@ -94,8 +117,7 @@ export class Ingress {
     const send = validateMessage(decodeBody(delivery, limits), limits, delivery.storedAtMs)
     const { command, rejected } = await resolveTargets(this.options, projectId, send)
     if (send.validateOnly) return
-    const key = `ingress.${this.incarnation}.${delivery.sequence}`
-    await accept({ ...command, idempotency: { key, fingerprint: fingerprintOf(send) } })
+    await accept({ ...command, ...(await this.identityOf(delivery, send)) })
     if (rejected.length > 0) {
       // There is nobody to answer: the targets that were left out are told of beside what was refused as a whole.
       const codes = [...new Set(rejected.map(({ code }) => code))].join(', ')
@@ -105,6 +127,35 @@ export class Ingress {
       )
       await this.bury(projectId, delivery, error, JSON.stringify({ rejected }))
     }
+  }
+
+  private async identityOf(
+    delivery: Delivery,
+    send: SendMessage,
+  ): Promise<Pick<AcceptCommand, 'idempotency' | 'place'>> {
+    const { sequence, storedAtMs, deliveryCount } = delivery
+    const { incarnation, lastBefore } = this.stream ?? (await this.look())
+    if (send.type === 'device' && send.notBeforeMs === null) {
+      return { place: { incarnation, sequence, storedAtMs, isRepeat: deliveryCount > 1 || sequence <= lastBefore } }
+    }
+    return { idempotency: { key: `ingress.${incarnation}.${sequence}`, fingerprint: fingerprintOf(send) } }
+  }
+
+  /** Once for all who ask meanwhile. Rejects with FabricError. */
+  private look(): Promise<KnownStream> {
+    this.looking ??= this.readStream().finally(() => {
+      this.looking = null
+    })
+    return this.looking
+  }
+
+  private async readStream(): Promise<KnownStream> {
+    const breaks = this.breaks
+    const { incarnation, lastSequence } = await this.options.fabric.log(INGRESS_STREAM).state()
+    const stream = { incarnation, lastBefore: lastSequence }
+    // Else the connection broke meanwhile: good for those who wait, and for nobody who comes later.
+    if (breaks === this.breaks) this.stream = stream
+    return stream
   }
 
   private async refuse(project: string, delivery: Delivery, error: CodedError): Promise<void> {
@@ -133,7 +184,7 @@ export class Ingress {
     }
     if (contentType) headers['Content-Type'] = oneLine(contentType)
     await this.deadLetters.append(deadLetterSubject(project), typeof body === 'string' ? Buffer.from(body) : body, {
-      messageId: `dead.${this.incarnation}.${delivery.sequence}`,
+      messageId: `dead.${delivery.storedAtMs}.${delivery.sequence}`,
       headers,
     })
   }

@@ -78,11 +78,12 @@ t.test('JSON and msgpack lead to the same command as HTTP', async (t) => {
   await until('all are accepted', () => face.core.accepted.length === 3)
   await until('all are acknowledged', async () => (await left()) === 0)
   const [first, ...others] = face.core.accepted
-  const { idempotency, ...command } = first as AcceptCommand
+  const { place, ...command } = first as AcceptCommand
   t.match(command, { project: face.project, type: 'device', title: 'T', ttlMs: 3_600_000 })
-  for (const { idempotency: key, ...other } of others) {
+  t.match(place, { isRepeat: false })
+  for (const { place: another, ...other } of others) {
     t.same(other, command)
-    t.not(key?.key, idempotency?.key, 'each record has a key of its own')
+    t.not(another?.sequence, place?.sequence, 'each record has a place of its own')
   }
   t.same(await dead(), [])
 })
@@ -159,6 +160,44 @@ t.test('a store that refuses: given back until it is accepted, with the same key
   t.equal(keys.length, 4)
   t.equal(new Set(keys).size, 1)
   t.same(await dead(), [])
+})
+
+t.test('what comes again has its place, and is a repeat', async (t) => {
+  const { face, publish, left, registrationId } = await setUp(t)
+  const accept = face.core.accept
+  const places: (AcceptCommand['place'] | null)[] = []
+  face.core.accept = async (command) => {
+    places.push(command.place)
+    if (places.length === 1) throw new FabricError('unavailable', 'no')
+    return accept(command)
+  }
+  const sequence = await publish(JSON.stringify({ target: registrationId, type: 'device', ttl: '1h' }))
+  await until('it is acknowledged', async () => (await left()) === 0)
+  const [first] = places
+  t.match(first, { sequence, isRepeat: false })
+  t.same(places[1], { ...first, isRepeat: true })
+})
+
+t.test('after a crash of NATS everything may be a repeat that was there before', async (t) => {
+  const { face, publish, publisher, registrationId } = await setUp(t)
+  const accept = face.core.accept
+  const repeats: (boolean | undefined)[] = []
+  let isAway = true
+  face.core.accept = async (command) => {
+    if (isAway) throw new FabricError('unavailable', 'no')
+    repeats.push(command.place?.isRepeat)
+    return accept(command)
+  }
+  const body = JSON.stringify({ target: registrationId, type: 'device', ttl: '1h' })
+  await publish(body)
+  await face.nats.server.kill9()
+  await face.nats.server.start()
+  isAway = false
+  await until('it is accepted', () => repeats.length === 1)
+  await until('the publisher is connected again', () => publisher.connected())
+  await publish(body)
+  await until('so is the next', () => repeats.length === 2)
+  t.same(repeats, [true, false])
 })
 
 t.test('a record that makes us fail again and again is buried, not lost and not in the way', async (t) => {

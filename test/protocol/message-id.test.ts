@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import t from 'tap'
 import {
+  blockId,
+  ID_BLOCK,
   MessageIdSource,
   NODES,
   PARTITIONS,
@@ -108,4 +110,24 @@ t.test('the partition of a key is FNV-1a, for ever: stored subjects depend on it
     Math.min(...counts) > 700 && Math.max(...counts) < 1_300,
     `1,000 each wanted: ${Math.min(...counts)} to ${Math.max(...counts)}`,
   )
+})
+
+t.test('a block: a millisecond of the node for itself, whatever was made before and is made after', (t) => {
+  const source = new MessageIdSource(3, () => NOW)
+  const before = Array.from({ length: 300 }, () => source.next(5))
+  const blocks = [source.nextBlock(), source.nextBlock()]
+  const after = [source.next(5), source.next(6)]
+  const inBlocks = blocks.flatMap((block) =>
+    [5, 6, PARTITIONS - 1].flatMap((partition) =>
+      Array.from({ length: ID_BLOCK }, (_, place) => blockId(block, partition, place)),
+    ),
+  )
+  const all = [...before, ...inBlocks, ...after]
+  t.equal(new Set(all).size, all.length)
+  for (const [index, id] of inBlocks.entries()) {
+    t.equal(partitionOfId(id), [5, 6, PARTITIONS - 1][Math.floor(index / ID_BLOCK) % 3])
+    t.ok(id > (before.at(-1) ?? 0n) && id < (after[0] ?? 0n), 'in the order of time')
+  }
+  t.equal(blockId(blocks[0] ?? 0n, 5, ID_BLOCK + 2), blockId(blocks[0] ?? 0n, 5, 2))
+  t.end()
 })

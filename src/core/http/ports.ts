@@ -39,10 +39,23 @@ export interface AcceptCommand {
   data: Uint8Array
   /**
    * Two commands of one project with the same key are one message, as long as events are kept: the second resolves with
-   * the first one's id. The ingress derives it from its record, so that a redelivery is harmless. The fingerprint is a
-   * digest of what was asked for: with the same key and another one a command is refused (`idempotency_conflict`).
+   * the first one's id. The fingerprint is a digest of what was asked for: with the same key and another one a command is
+   * refused (`idempotency_conflict`).
    */
   idempotency?: { key: string; fingerprint: string }
+  /** Instead of a key: where the command stands in a stream. Only for type `device`, and what goes out at once. */
+  place?: Place
+}
+
+/** A record of a stream that may be delivered again. The same place is the same message, and has the same id. */
+export interface Place {
+  /** Of the stream: one that was made anew counts from 1 again. */
+  incarnation: number
+  sequence: number
+  /** When the stream took it: then the message counts as accepted. */
+  storedAtMs: number
+  /** It may have been accepted before. False only where it was not. */
+  isRepeat: boolean
 }
 
 export interface Accepted {

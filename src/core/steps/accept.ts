@@ -17,6 +17,7 @@ import { IdempotencyKeys, type KeyRecord } from '../../store/idempotency.js'
 import type { Scheduled, ScheduleLog } from '../../store/schedule.js'
 import { SplitLog } from '../../store/split.js'
 import type { AcceptCommand, Accepted, AcceptMessage, AcceptTarget } from '../http/ports.js'
+import { PlaceIds } from './place-ids.js'
 import { Release } from './release.js'
 
 export interface AcceptOptions {
@@ -32,6 +33,8 @@ export interface AcceptOptions {
 
 export interface IdSource {
   next(partition: number): bigint
+  /** See MessageIdSource. */
+  nextBlock(): bigint
 }
 
 export function createAccept(options: AcceptOptions): AcceptMessage {
@@ -39,10 +42,13 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   const broadcast = new BroadcastLog(options.fabric)
   const keys = new IdempotencyKeys(options.fabric, options.split)
   const { events, clock, schedule } = options
+  const places = new PlaceIds(keys, options)
   const release = new Release(messages, broadcast, events)
 
-  /** The same key leads to the same ids; `repeated` tells that some of the records may be there already. */
+  /** The same key or place leads to the same ids; `repeated` tells that some of the records may be there already. */
   async function identify(command: AcceptCommand): Promise<{ record: KeyRecord; repeated: boolean }> {
+    const { place } = command
+    if (place) return { record: await places.recordOf(place, command), repeated: place.isRepeat }
     const mine = newIds(command, options)
     if (command.idempotency === undefined) return { record: mine, repeated: false }
     const { first, record } = await keys.claim(command.project, command.idempotency.key, mine)

@@ -38,10 +38,18 @@ export class NodeNumber implements IdSource {
   }
 
   next(partition: number): bigint {
+    return this.source().next(partition)
+  }
+
+  nextBlock(): bigint {
+    return this.source().nextBlock()
+  }
+
+  private source(): MessageIdSource {
     if (!this.ids || !this.lease || this.options.clock.now() >= this.lease.heldUntilMs) {
       throw new CodedError('unavailable', 'this process has no node number now')
     }
-    return this.ids.next(partition)
+    return this.ids
   }
 
   private async take(): Promise<number> {
