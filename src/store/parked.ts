@@ -149,23 +149,27 @@ export class ParkedQueue {
   private async settleFront(device: string, items: readonly ParkedRef[], nowMs: number): Promise<number[]> {
     const ascending = [...items].sort((a, b) => a.sequence - b.sequence)
     const entries = await Promise.all(ascending.map((item) => this.at(device, item.sequence)))
-    const gone = new Set<number>()
+    const free = new Set<number>()
     const isGone = async (sequence: number) =>
-      sequence === 0 || gone.has(sequence) || (await this.at(device, sequence)) === null
-    for (const [index, { sequence, id }] of ascending.entries()) {
+      sequence === 0 || free.has(sequence) || (await this.at(device, sequence)) === null
+    const present: ParkedRef[] = []
+    // Not there: settled before, or moved to another sequence by remove() while the device had it.
+    const missed = new Set<bigint>()
+    for (const [index, item] of ascending.entries()) {
       // A sequence that a store used again after it lost its end is another message's.
-      const entry = entries[index]?.record.message.id === id ? entries[index] : null
+      const entry = entries[index]?.record.message.id === item.id ? entries[index] : null
       if (entry) {
         const { older, previous } = entry.record
         const before = await Promise.all((older.length > 0 ? older : [previous]).map(isGone))
         if (!before.every(Boolean)) continue
-      }
-      // Not there: settled before, or moved to another sequence by remove() while the device had it.
-      const deleted = entry && (await this.logs.ofDevice(device).delete(sequence))
-      if (!deleted) await this.remove(device, new Set([id]), nowMs)
-      gone.add(sequence)
+        present.push(item)
+      } else missed.add(item.id)
+      free.add(item.sequence)
     }
-    return [...gone]
+    const log = this.logs.ofDevice(device)
+    for (const { sequence, id } of middleFirst(present)) if (!(await log.delete(sequence))) missed.add(id)
+    if (missed.size > 0) await this.remove(device, missed, nowMs)
+    return [...free]
   }
 
   /**
@@ -249,6 +253,17 @@ export function successor(
     message,
     older: survivors.map((entry) => entry.sequence),
   }
+}
+
+/**
+ * The oldest last but one, the newest last. When the first record of a subject goes and others stay, nats-server 2.9 looks
+ * at every record behind it for the next one of that subject, and lets nobody else at the stream meanwhile, unless only one
+ * stays. A crash in between cuts the oldest off: it has ended, and who settles again names it, or the expiry step.
+ */
+function middleFirst<T>(ascending: readonly T[]): T[] {
+  return ascending.length < 3
+    ? [...ascending]
+    : [...ascending.slice(1, -1), ...ascending.slice(0, 1), ...ascending.slice(-1)]
 }
 
 function entryOf(record: LogRecord): ParkedEntry {
