@@ -167,7 +167,7 @@ export class ParkedQueue {
       free.add(item.sequence)
     }
     const log = this.logs.ofDevice(device)
-    for (const { sequence, id } of middleFirst(present)) if (!(await log.delete(sequence))) missed.add(id)
+    for (const { sequence, id } of newestLast(present)) if (!(await log.delete(sequence))) missed.add(id)
     if (missed.size > 0) await this.remove(device, missed, nowMs)
     return [...free]
   }
@@ -256,14 +256,13 @@ export function successor(
 }
 
 /**
- * The oldest last but one, the newest last. When the first record of a subject goes and others stay, nats-server 2.9 looks
- * at every record behind it for the next one of that subject, and lets nobody else at the stream meanwhile, unless only one
- * stays. A crash in between cuts the oldest off: it has ended, and who settles again names it, or the expiry step.
+ * Newest first, but the newest of all at last. When the first record of a subject goes and more than one stays, nats-server
+ * 2.9 looks at every record behind it for the next one of that subject, and lets nobody else at the stream meanwhile. In
+ * this order that happens once at most. A crash in between cuts off older ones, which have ended: who settles again names
+ * them, or at last the expiry step.
  */
-function middleFirst<T>(ascending: readonly T[]): T[] {
-  return ascending.length < 3
-    ? [...ascending]
-    : [...ascending.slice(1, -1), ...ascending.slice(0, 1), ...ascending.slice(-1)]
+function newestLast<T>(ascending: readonly T[]): T[] {
+  return [...ascending.slice(0, -1).reverse(), ...ascending.slice(-1)]
 }
 
 function entryOf(record: LogRecord): ParkedEntry {

@@ -3,7 +3,7 @@
  *
  * A claim for each of them would cost as much as the message. So records that stand together in the stream, and came within
  * the same second, share a block of ids, and only the block is claimed in the store, by whoever is first. A second, since
- * ids tell the time; ID_BLOCK records, since a block has so many ids of each partition.
+ * ids tell the time; ID_BLOCK records, since a block has so many ids of each partition (ADR 21).
  */
 import { CodedError } from '../../../protocol/errors.js'
 import { blockId, ID_BLOCK, partitionOf } from '../../../protocol/message-id.js'
