@@ -247,6 +247,8 @@ export const coreMutations: Mutation[] = [
     name: 'settled-by-sequence-alone',
     rule: 'A parked record is settled by its sequence and the id of its message.',
     test: 'steps/parked-crash.test.js',
-    edits: [edit('store/parked', 'entries[index]?.record.message.id === id ? entries[index] : null', 'entries[index]')],
+    edits: [
+      edit('store/parked', 'entries[index]?.record.message.id === item.id ? entries[index] : null', 'entries[index]'),
+    ],
   },
 ]
