@@ -1,7 +1,7 @@
 /** A durable pull consumer with explicit acknowledgement: made idempotently, made again when lost, pulled in batches. */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
-import { parseAckSubject } from './api.js'
-import { ensureDurable } from './durable.js'
+import { type DeliveryInfo, parseAckSubject } from './api.js'
+import { ensureDurable, forgetDurable } from './durable.js'
 import type { ConsumeOptions, Consumption, Delivery } from './fabric.js'
 import { ownHeaders, statusOf } from './headers.js'
 import { json, type Shared } from './log.js'
@@ -37,6 +37,11 @@ class PullConsumer implements Consumption {
   #stopped = false
   #preparing = false
   #retry: NodeJS.Timeout | null = null
+  /** Of what was delivered here. */
+  #furthest: Place = START
+  /** The same, of earlier connections: a server that is another one has other records there. */
+  #before: Place = START
+  #origin: Origin = { isOver: false }
   readonly #sweeper: Sweeper
   readonly #watchdog: NodeJS.Timeout
   readonly #status: { unsubscribe(): void }
@@ -47,7 +52,10 @@ class PullConsumer implements Consumption {
     readonly options: ConsumeOptions,
     readonly handler: (delivery: Delivery) => void,
   ) {
-    this.#sweeper = new Sweeper(shared, stream, options)
+    this.#sweeper = new Sweeper(shared, stream, options, {
+      isOf: (record) => this.#isReused(record),
+      found: () => this.#beginAnew(),
+    })
     this.#batch = Math.max(1, Math.min(BATCH_MAX, options.pendingMax))
     this.#watchdog = setInterval(() => this.#checkSilence(), HEARTBEAT_MS / 2).unref()
     this.#status = shared.reconnects.on((status) => {
@@ -58,7 +66,7 @@ class PullConsumer implements Consumption {
 
   async start(): Promise<void> {
     try {
-      await ensureDurable(this.shared, this.stream, this.options)
+      await this.#ensure()
     } catch (error) {
       await this.stop()
       throw error
@@ -77,11 +85,40 @@ class PullConsumer implements Consumption {
     this.#subscription?.unsubscribe()
   }
 
+  async #ensure(): Promise<void> {
+    this.#before = this.#furthest
+    if (await ensureDurable(this.shared, this.stream, this.options)) this.#forgetBefore()
+  }
+
+  /** A sequence that was another record's before: a stream that lost its end gives them again. */
+  #isReused({ sequence, storedAtMs }: Place): boolean {
+    return sequence <= this.#before.sequence && storedAtMs > this.#before.storedAtMs
+  }
+
+  /** An acknowledgement names a sequence: said of the stream as it was, it would now be of another record. */
+  #forgetBefore(): void {
+    this.#origin.isOver = true
+    this.#origin = { isOver: false }
+    this.#furthest = this.#before = START
+  }
+
+  /** ensureDurable() came too late to see it: the stream lost its end, and has grown beyond where it was. */
+  #beginAnew(): void {
+    const { durable } = this.options
+    this.shared.report(
+      `consumer ${durable} of ${this.stream}`,
+      new Error('the stream gives its sequences a second time'),
+    )
+    forgetDurable(this.shared, this.stream, durable)
+      .catch((error: unknown) => this.shared.report(`consumer ${durable} of ${this.stream}`, error))
+      .finally(() => this.#retryLater())
+  }
+
   /** The pulls are lost, perhaps the consumer too: both again, until it works. */
   #restart(): void {
     if (this.#stopped || this.#preparing) return
     this.#preparing = true
-    ensureDurable(this.shared, this.stream, this.options)
+    this.#ensure()
       .then(() => this.#open())
       .then(() => this.#sweeper.sweepTwice())
       .catch((error: unknown) => {
@@ -143,7 +180,12 @@ class PullConsumer implements Consumption {
 
   #deliver(message: Msg): void {
     this.#wanted = Math.max(0, this.#wanted - 1)
-    this.handler(new NatsDelivery(message, this.shared))
+    const info = parseAckSubject(message.reply ?? '')
+    const { sequence, storedAtMs } = info
+    // Another process made the consumer anew.
+    if (this.#isReused(info)) this.#forgetBefore()
+    if (sequence > this.#furthest.sequence) this.#furthest = { sequence, storedAtMs }
+    this.handler(new NatsDelivery(message, info, this.shared, this.#origin))
   }
 
   /** A pull ended early. 408: it expired, with so many records not come. Anything else: ask again from the start. */
@@ -163,6 +205,19 @@ class PullConsumer implements Consumption {
   }
 }
 
+interface Place {
+  sequence: number
+  storedAtMs: number
+}
+
+const START: Place = { sequence: 0, storedAtMs: 0 }
+
+/** The stream that a delivery came from, as far as its sequences go. */
+interface Origin {
+  /** They are given again. */
+  isOver: boolean
+}
+
 class NatsDelivery implements Delivery {
   readonly subject: string
   readonly body: Uint8Array
@@ -171,9 +226,9 @@ class NatsDelivery implements Delivery {
   readonly deliveryCount: number
   readonly #message: Msg
   readonly #shared: Shared
+  readonly #origin: Origin
 
-  constructor(message: Msg, shared: Shared) {
-    const info = parseAckSubject(message.reply ?? '')
+  constructor(message: Msg, info: DeliveryInfo, shared: Shared, origin: Origin) {
     this.subject = message.subject
     this.body = message.data
     this.sequence = info.sequence
@@ -181,6 +236,7 @@ class NatsDelivery implements Delivery {
     this.deliveryCount = info.deliveryCount
     this.#message = message
     this.#shared = shared
+    this.#origin = origin
   }
 
   /** Parsed only when asked: most readers want the body alone. */
@@ -201,6 +257,7 @@ class NatsDelivery implements Delivery {
   }
 
   #answer(body: Uint8Array): void {
+    if (this.#origin.isOver) return
     this.#shared.link.publish(this.#message.reply ?? '', body)
   }
 }

@@ -1,12 +1,31 @@
 /** Durable consumers as the server keeps them: made, counted, ended. What takes from one is consume.ts. */
-import { type ApiError, isNoConsumer, parseAnswer } from './api.js'
-import type { ConsumeOptions } from './fabric.js'
+import { isNoConsumer, parseAnswer } from './api.js'
+import { type ConsumeOptions, FabricError } from './fabric.js'
 import { json, type Shared } from './log.js'
 
 const NANOS_PER_MS = 1_000_000
 
-/** Creating a durable that is there updates what may be updated, and is an error only where it cannot be. */
-export async function ensureDurable(shared: Shared, stream: string, options: ConsumeOptions): Promise<void> {
+/**
+ * Creating a durable that is there updates what may be updated, and is an error only where it cannot be.
+ *
+ * One that is further than its stream is made anew. A nats-server whose disk was full, or a backup, can bring a stream back
+ * without its end; what is stored then has sequences that the consumer takes for acknowledged, and delivers to nobody.
+ * True where it was so.
+ */
+export async function ensureDurable(shared: Shared, stream: string, options: ConsumeOptions): Promise<boolean> {
+  const { delivered } = await createDurable(shared, stream, options)
+  // Looked at after the consumer: none is ahead of what its stream had before.
+  if (options.startsAt === 'new' || delivered.stream_seq <= (await lastSequenceOf(shared, stream))) return false
+  shared.report(
+    `consumer ${options.durable} of ${stream}`,
+    new Error('the stream lost its end: the consumer begins anew'),
+  )
+  await forgetDurable(shared, stream, options.durable)
+  await createDurable(shared, stream, options)
+  return true
+}
+
+async function createDurable(shared: Shared, stream: string, options: ConsumeOptions): Promise<MadeConsumer> {
   const { durable, filter, startsAt = 'all', ackWaitMs, pendingMax } = options
   const config = {
     durable_name: durable,
@@ -19,7 +38,19 @@ export async function ensureDurable(shared: Shared, stream: string, options: Con
     replay_policy: 'instant',
   }
   const question = `CONSUMER.DURABLE.CREATE.${stream}.${durable}`
-  await ask<{ error?: ApiError }>(shared, question, { stream_name: stream, config })
+  const made = await ask<MadeConsumer>(shared, question, { stream_name: stream, config })
+  if (!made) throw new FabricError('unavailable', `${question}: no answer`)
+  return made
+}
+
+interface MadeConsumer {
+  delivered: { stream_seq: number }
+}
+
+async function lastSequenceOf(shared: Shared, stream: string): Promise<number> {
+  const info = await ask<{ state: { last_seq: number } }>(shared, `STREAM.INFO.${stream}`, {})
+  if (!info) throw new FabricError('unavailable', `STREAM.INFO.${stream}: no answer`)
+  return info.state.last_seq
 }
 
 export async function forgetDurable(shared: Shared, stream: string, durable: string): Promise<void> {

@@ -105,8 +105,8 @@ export class NatsLog implements Log {
     return startConsume(this.shared, this.name, options, handler)
   }
 
-  prepare(options: ConsumeOptions): Promise<void> {
-    return ensureDurable(this.shared, this.name, options)
+  async prepare(options: ConsumeOptions): Promise<void> {
+    await ensureDurable(this.shared, this.name, options)
   }
 
   forgetConsumer(durable: string): Promise<void> {

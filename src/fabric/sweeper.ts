@@ -7,7 +7,7 @@
  * wait for, and those would never be delivered again (seen: one in two).
  */
 import { parseAnswer } from './api.js'
-import { type ConsumeOptions, FabricError } from './fabric.js'
+import { type ConsumeOptions, FabricError, type LogRecord } from './fabric.js'
 import { json, NatsLog, type Shared } from './log.js'
 
 const SWEEP_MS = 60_000
@@ -31,6 +31,12 @@ export class Sweeper {
     readonly shared: Shared,
     readonly stream: string,
     readonly options: ConsumeOptions,
+    readonly reuse: {
+      /** The record's sequence was another one's before: nobody acknowledged this one. */
+      isOf(record: LogRecord): boolean
+      /** Then the consumer takes for acknowledged, and delivers to nobody, what is stored. */
+      found(): void
+    },
   ) {
     this.#timer = setInterval(() => void this.sweep(), SWEEP_MS).unref()
   }
@@ -65,6 +71,10 @@ export class Sweeper {
     const log = new NatsLog(this.stream, this.shared)
     let record = await log.next('>', 1)
     for (let count = 0; record && record.sequence <= floor && count < DELETES_MAX; count++) {
+      if (this.reuse.isOf(record)) {
+        this.reuse.found()
+        return
+      }
       await log.delete(record.sequence)
       record = await log.next('>', record.sequence + 1)
     }

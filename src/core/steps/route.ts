@@ -62,8 +62,8 @@ export class Router {
   private subscriptions: Subscription[] = []
   private cancelSweep: (() => void) | null = null
   private sweeps = 0
-  /** Highest sequence that came: first deliveries come in the order of the stream. */
-  private seenSequence = 0
+  /** The furthest record that came: first deliveries come in the order of the stream. */
+  private seen = { sequence: 0, storedAtMs: 0 }
   private stopping = false
 
   constructor(private readonly options: RouterOptions) {
@@ -116,8 +116,8 @@ export class Router {
 
   private take(message: StoredMessage, delivery: Delivery): void {
     // A nats-server that was killed may bring back what was acknowledged, and call it a first delivery.
-    const redelivered = delivery.deliveryCount > 1 || delivery.sequence <= this.seenSequence
-    this.seenSequence = Math.max(this.seenSequence, delivery.sequence)
+    const redelivered = delivery.deliveryCount > 1 || this.isSeen(delivery)
+    if (!this.isSeen(delivery)) this.seen = { sequence: delivery.sequence, storedAtMs: delivery.storedAtMs }
     const target: Target = {
       message,
       delivery,
@@ -136,6 +136,11 @@ export class Router {
     const session = redelivered || this.lanes.busy(message.device) ? undefined : this.cached(message.device)
     if (session) this.send(target, session)
     else this.lanes.push(message.device, target)
+  }
+
+  /** A stream that lost its end gives the same sequences again, to what is stored later. */
+  private isSeen({ sequence, storedAtMs }: Delivery): boolean {
+    return sequence <= this.seen.sequence && storedAtMs <= this.seen.storedAtMs
   }
 
   private read(delivery: Delivery): StoredMessage | null {

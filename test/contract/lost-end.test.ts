@@ -1,0 +1,78 @@
+/**
+ * A stream that lost its end, as after a full disk: nats-server 2.9 begins its sequences again and keeps the consumer, which
+ * takes what is stored from then on for acknowledged. Nothing of it may be lost.
+ */
+import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import type { Delivery } from '../../src/fabric/fabric.js'
+import { LineProxy } from '../faults/proxy.js'
+import { startNats } from '../support/nats.js'
+import { untilReconnected } from './reconnected.js'
+import { bytes, Collected, text } from './suite.js'
+
+const STREAM = 'MESSAGES_1'
+const OPTIONS = { durable: 'route', ackWaitMs: 1_000, pendingMax: 100 }
+const FIRST = ['a', 'b', 'c', 'd']
+
+async function stage(t: Parameters<typeof startNats>[0]) {
+  const nats = await startNats(t)
+  const line = await LineProxy.open(() => ({ host: '127.0.0.1', port: nats.server.port }))
+  t.teardown(() => line.close())
+  const writer = await nats.fabricAs('core', 'writer')
+  const reader = await nats.fabricAs('core', 'reader', `nats://127.0.0.1:${line.port}`)
+  const got = new Collected<Delivery>()
+  const consumption = await reader.log(STREAM).consume(OPTIONS, (delivery) => {
+    delivery.ack()
+    got.add(delivery)
+  })
+  t.teardown(() => consumption.stop())
+  const append = async (texts: readonly string[]) => {
+    for (const text of texts) await writer.log(STREAM).append(`msg.1.dev_a.${text}`, bytes(text))
+  }
+  await append(FIRST)
+  await got.until(FIRST.length)
+  while ((await writer.log(STREAM).state()).messages > 0);
+  return { nats, line, writer, reader, got, append }
+}
+
+/** Takes the records and leaves the consumers. */
+function loseRecords(dataDir: string): void {
+  const [account = ''] = readdirSync(join(dataDir, 'jetstream'))
+  rmSync(join(dataDir, 'jetstream', account, 'streams', STREAM, 'msgs'), { recursive: true })
+}
+
+const bodies = (deliveries: readonly Delivery[]) => deliveries.map(({ body }) => text(body))
+
+t.test('what is stored after it is delivered', async (t) => {
+  const { nats, writer, reader, got, append } = await stage(t)
+  const back = untilReconnected([writer, reader])
+  await nats.server.stop()
+  loseRecords(nats.dataDir)
+  await nats.start()
+  await back
+  t.equal((await writer.log(STREAM).state()).lastSequence, 0)
+  await append(['e', 'f'])
+  t.same(bodies(await got.until(6)), [...FIRST, 'e', 'f'])
+})
+
+t.test('also where it had grown beyond its old end before the consumer looked', async (t) => {
+  const { nats, line, writer, reader, got, append } = await stage(t)
+  const back = [untilReconnected([writer]), untilReconnected([reader])]
+  line.set({ mode: 'cut' })
+  await nats.server.stop()
+  loseRecords(nats.dataDir)
+  await nats.start()
+  await back[0]
+  const second = ['e', 'f', 'g', 'h', 'i', 'j']
+  await append(second)
+  line.set({ mode: 'pass' })
+  await back[1]
+  // Those beyond are delivered first, and perhaps once more with the others.
+  const seen = new Set<string>()
+  for (let count = FIRST.length + 1; seen.size < second.length; count++) {
+    const latest = (await got.until(count))[count - 1]
+    if (latest) seen.add(text(latest.body))
+  }
+  t.same([...seen].sort(), second)
+})
