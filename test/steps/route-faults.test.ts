@@ -302,3 +302,24 @@ t.test('a core that stops gives back what it did not bring to an end', async (t)
   await place.run(next.acknowledged(device, id))
   t.equal((await place.run(next.queue.walk(device))).length, 1)
 })
+
+t.test(
+  'a first delivery that is parked after its ack wait: another router may have parked and dropped it',
+  async (t) => {
+    const place = new SimInstallation()
+    const worker = place.worker()
+    const ackWaitMs = 10_000
+    const core = await place.core({ ackWaitMs, silentMs: 2 * ackWaitMs })
+    const device = deviceName(20)
+    await place.run(worker.connect(device))
+    worker.onItem = () => 'silent'
+    const { id } = await place.run(core.accept(command([device])))
+    await place.sim.clock.run(100)
+    const { project, targets } = command([device])
+    const application = targets[0]?.application ?? ''
+    await place.run(core.events.final(id, { kind: 'dropped', atMs: 1, project, application, device, reason: '' }))
+    await place.run(core.acknowledged(device, id))
+    // Appended after its drop was counted, it could be pushed out again, and be counted twice.
+    t.equal(place.sim.server.stream('PARKED_0').lastSequence, 0)
+  },
+)

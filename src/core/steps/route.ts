@@ -316,7 +316,7 @@ export class Router {
         device,
         over.map((target) => target.message),
       )
-      const again = new Set(owed.filter((target) => target.redelivered).map((target) => target.message.id))
+      const again = new Set(owed.filter((target) => this.isPerhapsElsewhere(target)).map((target) => target.message.id))
       const messages = owed.map((target) => target.message)
       const results = await parker.park(device, messages, again)
       const replaced = owed.filter((_, index) => results[index] === 'replaced')
@@ -332,6 +332,15 @@ export class Router {
       log.debug({ error, device }, 'parking did not complete')
       for (const target of targets) if (target.state === 'parking') this.giveBack(target)
     }
+  }
+
+  /**
+   * Another router has perhaps been given it, parked it, and dropped it: it was delivered before, or lies here so long that
+   * its ack wait may have run out. By the server's time, since this process may have stood still before it read it.
+   */
+  private isPerhapsElsewhere({ redelivered, delivery }: Target): boolean {
+    const { clock, settings } = this.options
+    return redelivered || Math.abs(clock.now() - delivery.storedAtMs) > settings.ackWaitMs / 2
   }
 
   /** A redelivered message may have ended already; a first delivery has not been through here. */

@@ -251,4 +251,16 @@ export const coreMutations: Mutation[] = [
       edit('store/parked', 'entries[index]?.record.message.id === item.id ? entries[index] : null', 'entries[index]'),
     ],
   },
+  {
+    name: 'held-past-its-ack-wait',
+    rule: 'A first delivery that lay longer than its ack wait is looked for like a redelivered one.',
+    test: 'steps/route-faults.test.js',
+    edits: [
+      edit(
+        ROUTE,
+        'owed.filter((target) => this.isPerhapsElsewhere(target))',
+        'owed.filter((target) => target.redelivered)',
+      ),
+    ],
+  },
 ]
