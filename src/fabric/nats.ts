@@ -36,6 +36,10 @@ export interface ConnectOptions {
 
 const FIRST_RETRY_MS = 200
 
+/** One without JetStream of its own would pass questions on, to a cluster perhaps. */
+export const isAlone = (info: { jetstream?: boolean; cluster?: string } | undefined): boolean =>
+  info?.jetstream === true && !info.cluster
+
 /** Answers of each user come under a prefix of its own, which its permissions name. */
 export const inboxPrefixOf = (user: string): string => (user ? `_INBOX.${user}` : '_INBOX')
 
@@ -108,8 +112,7 @@ class NatsFabric implements Fabric {
       reconnects: new Reconnects(),
       room: options.watchesRoom ? new Room(this.#link, report) : null,
       // Asked each time: it may be another server after a reconnect.
-      // (One without JetStream of its own would pass questions on, to a cluster perhaps.)
-      isAlone: () => nc.info?.jetstream === true && !nc.info.cluster,
+      isAlone: () => isAlone(nc.info),
       report,
     }
     this.bus = new NatsBus(this.#link, report)

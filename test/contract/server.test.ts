@@ -7,6 +7,7 @@ import { connect } from 'nats'
 import t from 'tap'
 import { Link } from '../../src/fabric/link.js'
 import { NatsLog } from '../../src/fabric/log.js'
+import { isAlone } from '../../src/fabric/nats.js'
 import { Reconnects } from '../../src/fabric/reconnects.js'
 import { ensureStreams, streamDefinitions } from '../../src/fabric/streams.js'
 import { Window } from '../../src/fabric/window.js'
@@ -71,6 +72,8 @@ t.test('a server that is alone answers a direct get as it does a leader read', a
   await leader.append('parked.0.dev_b', bytes('gone'))
   await leader.delete(4)
   const authoritative = true
+  let leaderReads = 0
+  nc.subscribe('$JS.API.STREAM.MSG.GET.PARKED_0', { callback: () => leaderReads++ })
   for (const [what, ask] of Object.entries({
     'last, present': (log: NatsLog) => log.last('parked.0.dev_a', { authoritative }),
     'last, deleted': (log: NatsLog) => log.last('parked.0.dev_b', { authoritative }),
@@ -85,6 +88,8 @@ t.test('a server that is alone answers a direct get as it does a leader read', a
     t.same(one && { ...one, body: text(one.body) }, other && { ...other, body: text(other.body) }, what)
     t.equal(one === null, /deleted|absent/.test(what), what)
   }
+  await nc.flush()
+  t.ok(leaderReads > 0, 'the leader was asked')
 })
 
 t.test('each partition of each family is in exactly one stream', async (t) => {
@@ -133,3 +138,10 @@ async function untilWritten(file: string, afterMs: number): Promise<void> {
     await once(watch(file, { persistent: true }).unref(), 'change')
   }
 }
+
+t.test('a server is alone that has JetStream of its own and is of no cluster', async (t) => {
+  t.ok(isAlone({ jetstream: true }))
+  t.notOk(isAlone({ jetstream: true, cluster: 'c1' }))
+  t.notOk(isAlone({ jetstream: false }), 'it passes questions on, to whom it does not say')
+  t.notOk(isAlone(undefined))
+})

@@ -263,4 +263,29 @@ export const coreMutations: Mutation[] = [
       ),
     ],
   },
+  {
+    name: 'out-of-reach-without-entry',
+    rule: 'What no walk reaches any more has its entry in EXPIRY before.',
+    test: 'steps/park.test.js',
+    edits: [
+      edit(PARK, 'await this.noteAll(plan.doomed);', ';'),
+      edit(
+        'store/parked',
+        'await Promise.all(doomed.map((entry) => this.note(entry.record.message, entry.sequence)));',
+        '',
+      ),
+    ],
+  },
+  {
+    name: 'copy-without-entry',
+    rule: 'A copy has its entry in EXPIRY before the original is deleted.',
+    test: 'steps/parked-queue.test.js',
+    edits: [edit('store/parked', 'await this.note(message, sequence);', '')],
+  },
+  {
+    name: 'appended-after-its-drop',
+    rule: 'Nothing is appended after its drop was counted.',
+    test: 'steps/park.test.js',
+    edits: [edit(PARK, 'return (await this.options.events.readFinal(message.id)) !== null;', 'return false;')],
+  },
 ]

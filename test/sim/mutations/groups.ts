@@ -14,6 +14,7 @@ export const groupMutations: Mutation[] = [
   },
   {
     name: 'reads-past-the-tail',
+    test: 'unit/transport/group-rules.test.js',
     rule: "Catch-up never reads past the worker's own tail.",
     edits: [
       edit(

@@ -1,5 +1,6 @@
 import { coreMutations } from './core.js'
 import { deviceMutations } from './device.js'
+import { fabricMutations } from './fabric.js'
 import { groupMutations } from './groups.js'
 import type { Family } from './mutation.js'
 import { transportMutations } from './transport.js'
@@ -9,6 +10,7 @@ const TRANSPORT = ['session', 'session-model', 'stores', 'parts', 'groups-sim'].
   (n) => `unit/transport/${n}.test.js`,
 )
 const DEVICE = ['connection', 'client', 'handover', 'state'].map((name) => `device/${name}.test.js`)
+const FABRIC = ['contract/room', 'contract/server', 'contract/lost-end', 'unit/room'].map((name) => `${name}.test.js`)
 
 /** Every deliberate break, each of which the simulation or a test has to catch. */
 export const families: Family[] = [
@@ -16,4 +18,5 @@ export const families: Family[] = [
   { mutations: transportMutations, tests: [...TRANSPORT, ...STEPS] },
   { mutations: groupMutations, tests: TRANSPORT },
   { mutations: deviceMutations, tests: DEVICE },
+  { mutations: fabricMutations, tests: FABRIC },
 ]

@@ -5,6 +5,7 @@ const SESSIONS = 'store/sessions'
 const HANDSHAKE = 'transport/handshake'
 const SESSION = 'transport/session'
 const AUDIT = 'transport/audit'
+const TOMBSTONES = 'transport/tombstones'
 
 export const transportMutations: Mutation[] = [
   {
@@ -150,5 +151,41 @@ export const transportMutations: Mutation[] = [
       edit('device/intake', 'const fresh = mark ? newInGap(this.state.gap, mark) : count;', 'const fresh = count;'),
       edit(SESSION, '            this.toRare().gap = gap.mark;', ''),
     ],
+  },
+  {
+    name: 'waiting-end-is-no-session',
+    rule: 'While the end of a session waits to be written, its number is as good as written (ADR 12).',
+    test: 'unit/transport/handshake-sim.test.js',
+    edits: [edit(HANDSHAKE, '?? tombstones.connectionOf(device)', '?? null')],
+  },
+  {
+    name: 'tombstones-without-bound',
+    rule: 'A bounded number of ends waits to be written (ADR 12).',
+    test: 'unit/transport/tombstones.test.js',
+    edits: [edit(TOMBSTONES, 'this.waiting.size > this.pace.tombstonesWaitingMax', 'this.waiting.size < 0')],
+  },
+  {
+    name: 'tombstones-of-a-worker-that-leaves',
+    rule: 'The lease of a worker that leaves speaks for its sessions: it writes no ends (ADR 12).',
+    test: 'unit/transport/tombstones.test.js',
+    edits: [edit(TOMBSTONES, '        if (this.isLeaving)\n            return;', '')],
+  },
+  {
+    name: 'older-end-stands-last',
+    rule: 'Of two ends of a device the newer one is written (ADR 12).',
+    test: 'unit/transport/tombstones.test.js',
+    edits: [
+      edit(
+        TOMBSTONES,
+        '        this.waiting.delete(device);\n        this.waiting.set(',
+        '        if (!this.waiting.has(device))\n            this.waiting.set(',
+      ),
+    ],
+  },
+  {
+    name: 'ticket-of-any-number',
+    rule: 'A ticket saves the read of the session only for a greater number than its own (ADR 12, ADR 13).',
+    test: 'unit/transport/handshake-sim.test.js',
+    edits: [edit(HANDSHAKE, 'ticket && connection > ticket.connection ? ticket : null', 'ticket')],
   },
 ]

@@ -3,7 +3,7 @@ import t from 'tap'
 import type { Group } from '../../../src/store/devices.js'
 import { startsOf } from '../../../src/transport/groups/starts.js'
 import { oneWorker } from './one-worker.js'
-import { cursors, groupIds, groupsOf } from './one-worker-groups.js'
+import { cursors, groupIds, groupsOf, MESSAGE_BYTES } from './one-worker-groups.js'
 
 /** Everything is read from the log, and little is kept for a device that does not read. */
 const settings = { groupCacheBytesMax: 1, catchUpBufferedBytesMax: 300 }
@@ -55,3 +55,20 @@ t.test(
     await stop()
   },
 )
+
+t.test('what is read from the log ends where memory begins: no topic gets ahead of another', async (t) => {
+  const stage = await oneWorker({ settings: { groupCacheBytesMax: 2 * MESSAGE_BYTES } })
+  const { clock, connect, stop } = stage
+  const { send, subscribe } = groupsOf(stage)
+  await subscribe('a')
+  await send('a', 1n)
+  // All that it may have of this one is in memory.
+  await subscribe('b')
+  await send('b', 2n)
+  await send('a', 3n)
+  await clock.run(1_000)
+  const phone = connect()
+  await clock.run(1_000)
+  t.same(groupIds(phone), [1n, 2n, 3n], 'cut off after the third it would never ask for the second')
+  await stop()
+})

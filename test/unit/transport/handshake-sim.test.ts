@@ -3,10 +3,12 @@
  * time, with a table that takes the session when the test says so.
  */
 import t from 'tap'
+import { Close } from '../../../protocol/close-codes.js'
 import { decodeControlReply, encodeControlRequest } from '../../../protocol/envelope.js'
 import { Bucket, controlSubject } from '../../../protocol/subjects.js'
 import { sleep } from '../../../src/clock.js'
 import type { Fabric, Table } from '../../../src/fabric/fabric.js'
+import { SessionTable } from '../../../src/store/sessions.js'
 import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 
@@ -63,5 +65,37 @@ t.test('what was parked before the session was stored comes with the handshake',
     phone.frames.flatMap((frame) => (frame.type === 'NOTIFY' ? [frame.id] : [])),
     [41n],
   )
+  await stop()
+})
+
+t.test('while the end of a session waits to be written, its number is not good a second time', async (t) => {
+  const { clock, device, connect, stop } = await oneWorker()
+  const first = connect(null, device, 5)
+  await clock.run(1_000)
+  t.equal(first.ofType('WELCOME'), 1)
+  first.end.close()
+  await clock.run(1_000)
+  // Of an attempt that the device gave up long ago.
+  const late = connect(null, device, 5)
+  await clock.run(1_000)
+  t.same(late.closes, [Close.stale_connection.code])
+  const next = connect(null, device, 6)
+  await clock.run(1_000)
+  t.equal(next.ofType('WELCOME'), 1)
+  await stop()
+})
+
+t.test('a ticket does not make a number good that its own session had', async (t) => {
+  const { clock, core, device, resume, stop } = await oneWorker()
+  const elsewhere = { instance: 'i', worker: 'gone', connection: 5 }
+  const sessions = new SessionTable(core.table(Bucket.SESSIONS), clock)
+  const claim = await clock.settle(sessions.claim(device, elsewhere))
+  const ticket = { ...elsewhere, device, revision: claim.ok ? claim.revision : 0 }
+  const late = resume(ticket, 5)
+  await clock.run(1_000)
+  t.same(late.closes, [Close.stale_connection.code])
+  const next = resume(ticket, 6)
+  await clock.run(1_000)
+  t.equal(next.ofType('WELCOME'), 1)
   await stop()
 })

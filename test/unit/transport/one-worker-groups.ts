@@ -1,10 +1,24 @@
 /** The core's side of the groups of the device of oneWorker(), and what the device was sent of them. */
-import { encodeNotifyGroupBody } from '../../../protocol/encode.js'
+import { encodeNotifyGroupBody, encodeNotifyGroupFrame } from '../../../protocol/encode.js'
 import { encodeControlRequest } from '../../../protocol/envelope.js'
 import { Bucket, controlSubject } from '../../../protocol/subjects.js'
 import { BroadcastLog } from '../../../src/store/broadcast.js'
 import { DeviceStore } from '../../../src/store/devices.js'
 import type { OneWorker } from './one-worker.js'
+
+function bodyOf(name: string, id: bigint): Uint8Array {
+  const content = { expiresAtSeconds: 4e9, priority: 'normal', collapseKey: '', title: '', message: '' } as const
+  return encodeNotifyGroupBody({
+    ...content,
+    id,
+    target: { kind: 'topic', name },
+    project: 'p',
+    data: new Uint8Array(),
+  })
+}
+
+/** What memory holds of a message with a short name, a small id and a small sequence. */
+export const MESSAGE_BYTES = encodeNotifyGroupFrame(bodyOf('a', 1n), 1).length
 
 export function groupsOf({ clock, core, device, worker }: OneWorker) {
   const broadcast = new BroadcastLog(core)
@@ -20,9 +34,8 @@ export function groupsOf({ clock, core, device, worker }: OneWorker) {
     notice,
     /** It expires `ttlMs` from now. */
     send: (name: string, id: bigint, ttlMs = 1e9) => {
-      const content = { expiresAtSeconds: 4e9, priority: 'normal', collapseKey: '', title: '', message: '' } as const
+      const body = bodyOf(name, id)
       const target = { kind: 'topic', name } as const
-      const body = encodeNotifyGroupBody({ ...content, id, target, project: 'p', data: new Uint8Array() })
       const times = { acceptedAtMs: clock.now(), expiresAtMs: clock.now() + ttlMs }
       return clock.settle(broadcast.append({ id, project: 'p', ...target, collapseKey: '', body, ...times }))
     },

@@ -3,17 +3,20 @@ import { Value } from 'typebox/value'
 import { decodeFrames } from '../../../protocol/decode.js'
 import { encodeFrame } from '../../../protocol/encode.js'
 import { SERVER_FRAME_BYTES_MAX } from '../../../protocol/frame.js'
-import type { Cursor, ServerFrame } from '../../../protocol/frame-types.js'
+import type { Cursor, HelloFrame, ServerFrame } from '../../../protocol/frame-types.js'
 import { mintDeviceToken } from '../../../src/device-token.js'
 import type { Fabric } from '../../../src/fabric/fabric.js'
 import { Keyring } from '../../../src/keyring.js'
 import { silentLogger } from '../../../src/observe/log.js'
 import { ParkedQueue } from '../../../src/store/parked.js'
 import { TransportSettings } from '../../../src/transport/settings.js'
+import { type Ticket, TicketBox } from '../../../src/transport/ticket.js'
 import { Worker } from '../../../src/transport/worker.js'
 import { SimFabric, type SimFabricOptions } from '../../sim/fabric.js'
 import { newDevice, storedMessage } from '../../support/transport.js'
 import { SimSockets } from './sim-sockets.js'
+
+type Credential = HelloFrame['credential']
 
 const SPLIT = 4
 const ISSUER = 'sim'
@@ -51,7 +54,10 @@ export async function oneWorker({ settings, over = (fabric) => fabric, ...option
     ...{ sim, clock, fabric, sockets, worker, device, core },
     /** Of this device, or of another one; it counts its connections. */
     connect: (cursor: Cursor | null = null, who = device, connection = 1) =>
-      connect(sockets, who, clock.now(), cursor, connection),
+      connect(sockets, tokenOf(who, clock.now()), cursor, connection),
+    /** With the ticket of an earlier WELCOME, of this worker or another. */
+    resume: (ticket: Omit<Ticket, 'expiresAtMs' | 'tokenExpiresAtMs' | 'subscriptions'>, connection: number) =>
+      connect(sockets, ticketOf({ ...ticket, ...LASTING }), null, connection),
     /** As the first of the device's queue. */
     park: (id: bigint) => {
       const message = { ...storedMessage(device, id), expiresAtMs: clock.now() + 1e6 }
@@ -65,7 +71,18 @@ export async function oneWorker({ settings, over = (fabric) => fabric, ...option
   }
 }
 
-function connect(sockets: SimSockets, device: string, nowMs: number, cursor: Cursor | null, connection: number) {
+const LASTING = { subscriptions: 0, expiresAtMs: 4e12, tokenExpiresAtMs: 4e12 }
+
+function ticketOf(ticket: Ticket): Credential {
+  return { kind: 'ticket', ticket: new TicketBox(keyring.transportKeys().tickets).seal(ticket) }
+}
+
+function tokenOf(device: string, nowMs: number): Credential {
+  const request = { issuer: ISSUER, device, fleet: 'f', nowMs, lifetimeMs: 1e9 }
+  return { kind: 'token', token: mintDeviceToken(keyring.signingKey('deviceToken'), request).token }
+}
+
+function connect(sockets: SimSockets, credential: Credential, cursor: Cursor | null, connection: number) {
   const end = sockets.connect()
   if (!end) throw new Error('the worker takes no connection')
   const frames: ServerFrame[] = []
@@ -75,9 +92,7 @@ function connect(sockets: SimSockets, device: string, nowMs: number, cursor: Cur
     frames.push(...(decoded.frames as ServerFrame[]))
   }
   end.onClosed = (code) => closes.push(code)
-  const request = { issuer: ISSUER, device, fleet: 'f', nowMs, lifetimeMs: 1e9 }
-  const { token } = mintDeviceToken(keyring.signingKey('deviceToken'), request)
-  const hello = { version: 1, credential: { kind: 'token', token }, connection, client: null } as const
+  const hello = { version: 1, credential, connection, client: null } as const
   end.send(encodeFrame({ type: 'HELLO', ...hello, cursor, gap: null }))
   const ofType = (type: ServerFrame['type']) => frames.filter((frame) => frame.type === type).length
   return { end, frames, closes, ofType }
