@@ -50,8 +50,10 @@ export class SimClient implements Fabric {
     readonly name: string,
     readonly server: SimServer,
   ) {
-    server.clients.add(this)
     this.clock = { now: () => server.clock.now() + this.skewMs, after: (ms, fn) => this.#after(ms, fn) }
+    this.#connected = server.up
+    if (server.up) server.clients.add(this)
+    else this.#reconnectLater()
     this.bus = new SimBus(this)
   }
 

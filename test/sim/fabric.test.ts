@@ -1,7 +1,7 @@
 /** The simulation's own promises: one seed one run, and each fault does what it says and no more. */
 import t from 'tap'
 import type { Delivery } from '../../src/fabric/fabric.js'
-import { bytes, Collected, codeOf } from '../contract/suite.js'
+import { bytes, Collected, codeOf, text } from '../contract/suite.js'
 import { SimFabric, type SimFabricOptions } from './fabric.js'
 
 const WORK = { durable: 'route', ackWaitMs: 1_000, pendingMax: 50 }
@@ -202,4 +202,19 @@ t.test('a connection keeps its order, also where it is healed and its process th
   // It is on its way in the same moment as what was held.
   await store(3)
   t.same(seen, [1, 2, 3])
+})
+
+t.test('a process that begins while the server is away hears answers once it is back', async (t) => {
+  const { sim, b } = open({ faults: { reconnectMs: [100, 100] } })
+  sim.server.down(false)
+  const late = sim.fabricFor('late')
+  t.notOk(late.connected())
+  t.equal((await codeOf(late.bus.request('x', bytes(''), { timeoutMs: 10 }))).code, 'disconnected')
+  sim.server.start()
+  await sim.clock.run(1_000)
+  t.ok(late.connected())
+  b.bus.subscribe('x', ({ reply }) => b.bus.publish(reply, bytes('here')))
+  await sim.clock.run(100)
+  const answer = late.bus.request('x', bytes(''), { timeoutMs: 1_000 })
+  t.equal(text(await sim.clock.settle(answer)), 'here')
 })

@@ -36,7 +36,7 @@ export class SimFabric {
     this.server = new SimServer(this.clock, this.random, this.faults, { ...STORE, ...options.store })
   }
 
-  /** A new process' connection, up at once. A name may be used again after a crash. */
+  /** A new process' connection, up at once where the server is. A name may be used again after a crash. */
   fabricFor(name: string): SimClient {
     return new SimClient(name, this.server)
   }
