@@ -88,7 +88,7 @@ export class HoldRun {
         transport: {
           ...{ workers, connectionsTarget: connections, keepaliveMs: keepaliveSeconds * 1000 },
           // The product's own: devices are to leave as they would.
-          ...{ drainMs: 10_000, drainJitterMs: 1_000, drainGraceMs: 2_000 },
+          ...{ drainMs: 10_000, drainJitterMs: 250, drainGraceMs: 2_000 },
         },
         store: { tableBytesMax: Math.max(TABLE_BYTES_MIN, connections * TABLE_BYTES_PER_DEVICE) },
         admin: { port },

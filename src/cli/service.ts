@@ -6,6 +6,8 @@ export interface Service {
   readonly ready: Readonly<Record<string, string | number>>
   /** In order, leaving nothing behind. */
   stop(): Promise<void>
+  /** How long stop() may take, in milliseconds, as far as it is known only when it is asked for. */
+  readonly stopMsMax?: () => number
   /** Rejects where the service cannot go on; absent where it never gives up by itself. */
   readonly failed?: Promise<never>
   /** Resolves, with who asks, where something else than a signal asks it to stop. */
@@ -82,10 +84,11 @@ async function untilStopped(service: Service, asked: Promise<string>, log: Logge
     const why = await Promise.race([asked, service.asked, service.failed].filter((one) => one !== undefined))
     log.info({ why }, 'stopping')
   } finally {
+    const limitMs = service.stopMsMax?.() ?? stopMsMax
     const stuck = setTimeout(() => {
-      log.error({ stopMsMax }, 'the stop is stuck: ending anyway')
+      log.error({ stopMsMax: limitMs }, 'the stop is stuck: ending anyway')
       process.exit(1)
-    }, stopMsMax)
+    }, limitMs)
     await service.stop()
     clearTimeout(stuck)
   }

@@ -20,6 +20,9 @@ import { runService, type Service, Stops } from './service.js'
 import { notifySystemd, watchdog } from './systemd.js'
 import { v8Flags } from './v8-flags.js'
 
+/** Beyond the time of a drain. Longer than the supervisor waits for a worker, so that it is the one who decides. */
+const STUCK_MS = 10_000
+
 /** `borealis transport`: one instance, which is a supervisor and its workers, each a process of this same command. */
 export const transportCommand = new Command('transport')
   .description('run a transport instance: the connections of devices')
@@ -29,8 +32,7 @@ export const transportCommand = new Command('transport')
     const { config: file } = command.optsWithGlobals<{ config?: string }>()
     const index = options.worker === undefined ? null : Number(options.worker)
     const log = createLogger(index === null ? 'transport' : `transport/${index}`, config.log)
-    // Longer than the supervisor waits for a worker that drains, so that it is the one who decides.
-    const stopMsMax = config.transport.drainDelayMs + drainMsMax(config.transport) + 10_000
+    const stopMsMax = config.transport.drainDelayMs + drainMsMax(config.transport) + STUCK_MS
     await runService(log, () => (index === null ? supervise(config, file, log) : work(config, index, log)), stopMsMax)
   })
 
@@ -45,7 +47,7 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
       clock: systemClock,
       random: Math.random,
       log,
-      spawn: (index, port) => spawnWorker(index, port, file),
+      spawn: (index, port, workers) => spawnWorker(index, { port, workers }, file),
     })
     stops.add(() => supervisor.stop())
     if (config.metrics.port > 0) {
@@ -86,11 +88,19 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
   }
 }
 
-function spawnWorker(index: number, port: number, file: string | undefined): ChildProcess {
+function spawnWorker(
+  index: number,
+  { port, workers }: { port: number; workers: number },
+  file: string | undefined,
+): ChildProcess {
   const program = fileURLToPath(new URL('../cli.js', import.meta.url))
   const global = file === undefined ? [] : ['--config', file]
   return spawn(process.execPath, [...v8Flags('worker'), program, ...global, 'transport', '--worker', String(index)], {
-    env: { ...process.env, BOREALIS_TRANSPORT_PORT: String(port) },
+    env: {
+      ...process.env,
+      BOREALIS_TRANSPORT_PORT: String(port),
+      BOREALIS_TRANSPORT_WORKERS: String(workers),
+    },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
 }
@@ -112,13 +122,23 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
       issuer: auth.issuer,
     })
     let pace: DrainPace | undefined
-    stops.add(() => worker.stop(pace))
-    const asked = listenToSupervisor(process, {
+    let elsewhere: number | null = null
+    stops.add(() => worker.stop(pace, () => elsewhere))
+    const answers = {
       levels: () => worker.worker.levels(),
+      sessions: () => worker.worker.registry.size,
       metrics: () => reportOf(metrics),
       reload: async () => {
         await worker.reload(readTransportKeys(config))
         return null
+      },
+    }
+    const asked = listenToSupervisor(process, answers, {
+      accept: (isOpen) => {
+        worker.worker.accept(isOpen).catch((error: unknown) => log.error({ error, isOpen }, 'cannot listen again'))
+      },
+      elsewhere: (devices) => {
+        elsewhere = devices
       },
     }).then((given) => {
       pace = given
@@ -126,7 +146,9 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     })
     const stop = () => stops.run()
     // SIGHUP to a whole group of processes reaches workers too: the supervisor tells them what to do about it.
-    return { ready: { worker: index, port: worker.port }, asked, reload: async () => undefined, stop }
+    const reload = async () => undefined
+    const stopMsMax = () => drainMsMax(pace ?? transport) + STUCK_MS
+    return { ready: { worker: index, port: worker.port }, asked, reload, stop, stopMsMax }
   } catch (error) {
     return stops.abandon(error)
   }

@@ -1,4 +1,4 @@
-/** When to come back: full jitter, and the hints of a server. Pure: time and randomness are arguments. */
+/** When to come back: as a server says, else with full jitter. Pure: time and randomness are arguments. */
 
 export interface BackoffSettings {
   reconnectBaseMs: number
@@ -15,8 +15,10 @@ export interface BackoffSettings {
 const UNREACHED_MS = 30_000
 
 /**
- * Without a hint an attempt waits a random time between 0 and base * 2^attempts (capped). A hint of ERROR or Retry-After
- * is a floor below that: servers give the same one to everybody. GOAWAY brings its own jitter and is obeyed as it is.
+ * Without a hint an attempt waits a random time between 0 and base * 2^attempts (capped): somebody has to be careful. With
+ * a hint of ERROR or Retry-After the server is: it knows how many it can take, and may have given this device a place of
+ * its own. So the device comes then, within the base at random (Retry-After counts whole seconds), and the attempt does
+ * not count. GOAWAY brings its own jitter and is obeyed as it is.
  */
 export class Backoff {
   private attempts = 0
@@ -56,6 +58,7 @@ export class Backoff {
     this.floorMs = 0
     if (exact !== null) return Math.max(exact, floor)
     const { reconnectBaseMs, reconnectCapMs } = this.settings
+    if (isHinted) return floor + Math.floor(this.random() * reconnectBaseMs)
     if (this.unreachedSinceMs !== null && nowMs - this.unreachedSinceMs < UNREACHED_MS) {
       const waitMs = reconnectBaseMs + this.random() * 2 * reconnectBaseMs
       return nowMs + Math.floor(Math.min(waitMs, reconnectCapMs))

@@ -11,6 +11,10 @@ import type { Session } from './session.js'
 import type { Turns } from './turns.js'
 
 const SLICE_MS = 100
+/** So many devices may be away in any case: else nobody would ever leave. */
+const AWAY_MIN = 100
+/** And as many as were back in this share of a second lately: the rest of their way is a wait for somebody busy. */
+const AWAY_SECONDS = 0.5
 
 export interface DrainPace {
   /** All GOAWAYs are out after so long, whatever the rate. */
@@ -24,28 +28,71 @@ export interface DrainPace {
   /** Where devices are sent; empty: to where they came from. */
   drainUrl: string
   reason: GoawayReason
+  /** Asks devices only as fast as those that were asked are back in this instance. */
+  waitsForReturns: boolean
 }
 
+export type DrainSettings = Omit<DrainPace, 'reason' | 'waitsForReturns'> & { restartMs: number }
+
 /** At the pace of the settings. A restart sends devices to the worker beside it, never to another address. */
-export function drainPace(settings: Omit<DrainPace, 'reason'>, reason: GoawayReason): DrainPace {
-  const { drainMs, drainPerSecondMax, drainJitterMs, drainGraceMs, drainUrl } = settings
+export function drainPace(settings: DrainSettings, reason: GoawayReason): DrainPace {
+  const { drainMs, restartMs, drainPerSecondMax, drainJitterMs, drainGraceMs, drainUrl } = settings
+  const isRestart = reason === 'upgrade'
   return {
-    ...{ drainMs, drainPerSecondMax, drainJitterMs, drainGraceMs, reason },
-    drainUrl: reason === 'upgrade' ? '' : drainUrl,
+    ...{ drainPerSecondMax, drainJitterMs, drainGraceMs, reason },
+    drainMs: isRestart ? restartMs : drainMs,
+    drainUrl: isRestart ? '' : drainUrl,
+    waitsForReturns: isRestart,
   }
 }
 
 /** How long a worker may take to leave, in milliseconds. */
-export function drainMsMax({ drainMs, drainJitterMs, drainGraceMs }: Omit<DrainPace, 'reason'>): number {
+export function drainMsMax(pace: Pick<DrainPace, 'drainMs' | 'drainJitterMs' | 'drainGraceMs'>): number {
   // The grace counts twice: for the acknowledgements of devices, and for those of the core.
-  return drainMs + drainJitterMs + 2 * drainGraceMs
+  return pace.drainMs + pace.drainJitterMs + 2 * pace.drainGraceMs
 }
 
-export async function drain(
-  parts: { clock: Clock; turns: Turns; registry: Registry; effects: Effects },
-  pace: DrainPace,
-): Promise<void> {
-  const { clock, turns, registry, effects } = parts
+/**
+ * How many GOAWAYs are due in a slice of a drain. Devices may have gone elsewhere for good, to another instance behind a
+ * load balancer: so never fewer than drainMs demands.
+ * @param away asked, and not known to be back
+ * @param backPerSecond lately
+ */
+export function dueInSlice(pace: DrainPace, sessions: number, away: number, backPerSecond: number): number {
+  const least = Math.max(1, Math.ceil((sessions * SLICE_MS) / pace.drainMs))
+  const most = Math.max(least, Math.ceil((pace.drainPerSecondMax * SLICE_MS) / 1000))
+  if (!pace.waitsForReturns) return most
+  const awayMax = AWAY_MIN + AWAY_SECONDS * backPerSecond
+  return Math.max(least, Math.min(most, Math.ceil(awayMax - away)))
+}
+
+/** How many devices are back since the drain began, and how many a second. */
+class Returns {
+  private before: number | null = null
+  private readonly lately: number[] = []
+
+  /** To be called once in each slice. `elsewhere`: devices that the other workers have; null: not known yet. */
+  look(elsewhere: number | null): { back: number; perSecond: number } {
+    this.before ??= elsewhere
+    const back = Math.max(0, (elsewhere ?? 0) - (this.before ?? 0))
+    this.lately.push(back)
+    const [first = 0] = this.lately
+    if (this.lately.length > 1000 / SLICE_MS) this.lately.shift()
+    return { back, perSecond: back - first }
+  }
+}
+
+export interface DrainParts {
+  clock: Clock
+  turns: Turns
+  registry: Registry
+  effects: Effects
+  /** How many devices the other workers of this instance have; null: not known yet. */
+  elsewhere: () => number | null
+}
+
+export async function drain(parts: DrainParts, pace: DrainPace): Promise<void> {
+  const { clock, turns, registry, effects, elsewhere } = parts
   const { reason, drainJitterMs: jitterMs, drainUrl: url } = pace
   const goaway = { type: 'GOAWAY', reason, afterMs: 0, jitterMs, url } as const
   const asked = new WeakSet<Session>()
@@ -57,14 +104,13 @@ export async function drain(
       }
     })
   const sessions = registry.all()
-  const perSlice = Math.max(
-    1,
-    Math.ceil((pace.drainPerSecondMax * SLICE_MS) / 1000),
-    Math.ceil((sessions.length * SLICE_MS) / pace.drainMs),
-  )
-  for (let from = 0; from < sessions.length; from += perSlice) {
+  const returns = new Returns()
+  for (let from = 0; from < sessions.length; ) {
     if (from > 0) await sleep(clock, SLICE_MS)
-    ask(sessions.slice(from, from + perSlice))
+    const { back, perSecond } = returns.look(elsewhere())
+    const due = dueInSlice(pace, sessions.length, from - back, perSecond)
+    ask(sessions.slice(from, from + due))
+    from += due
   }
   const jitterEndsMs = clock.now() + jitterMs
   const graceEndsMs = jitterEndsMs + pace.drainGraceMs

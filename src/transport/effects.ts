@@ -36,6 +36,8 @@ const SILENT: ReadonlySet<CloseName> = new Set(['bye', 'going_away', 'too_slow']
 /** When a device that we could not serve may come again. */
 const RETRY_AFTER_MS: Partial<Record<CloseName, number>> = {
   overloaded: 2_000,
+  // Not doubled with each: where many are late, it is the machine, or the network.
+  hello_timeout: 1_000,
   unavailable: 1_000,
   rate_limited: 5_000,
 }

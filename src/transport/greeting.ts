@@ -35,6 +35,24 @@ export class Greeting {
 /** All connections without HELLO, in the order in which they opened: the first is the first whose time is over. */
 export class Greetings {
   private readonly waiting = new Set<Greeting>()
+  /** Those opened before that tick are old, and how many of them wait. */
+  private oldBefore = 0
+  private old = 0
+
+  /**
+   * Those that may speak any moment. Who was silent for a second or two is none of them: otherwise a few that never
+   * speak would keep the door shut for everybody.
+   */
+  get young(): number {
+    return this.waiting.size - this.old
+  }
+
+  /** To be called at each tick. */
+  age(tick: number): void {
+    this.oldBefore = tick - 1
+    this.old = 0
+    for (const _ of this.openedBefore(this.oldBefore)) this.old++
+  }
 
   add(greeting: Greeting): void {
     this.waiting.add(greeting)
@@ -42,7 +60,9 @@ export class Greetings {
 
   /** False where it was not waiting any more. */
   remove(greeting: Greeting): boolean {
-    return this.waiting.delete(greeting)
+    if (!this.waiting.delete(greeting)) return false
+    if (greeting.openedTick < this.oldBefore) this.old--
+    return true
   }
 
   /** Those opened before `tick`. */

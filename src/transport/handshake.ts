@@ -26,6 +26,7 @@ import type { Revocations } from './revocations.js'
 import { Session } from './session.js'
 import type { TransportSettings } from './settings.js'
 import type { Socket } from './socket.js'
+import type { Throughput } from './throughput.js'
 import type { Tombstones } from './tombstones.js'
 import type { Turns } from './turns.js'
 
@@ -44,15 +45,21 @@ export interface HandshakeParts {
   devices: DeviceStore
   groups: Groups
   figures: Figures
+  throughput: Throughput
   onError: (what: string, error: unknown) => void
 }
 
 type Believed = Belief & { ok: true }
 
 export class Handshake {
-  private underWay = 0
+  private running = 0
 
   constructor(private readonly parts: HandshakeParts) {}
+
+  /** HELLOs without their WELCOME. */
+  get underWay(): number {
+    return this.running
+  }
 
   begin(greeting: Greeting, hello: HelloFrame): void {
     const { credentials, turns, registry, effects } = this.parts
@@ -87,12 +94,13 @@ export class Handshake {
     // While an end waits, its record still looks like a session of this worker, which may write the same number again.
     const connection = registry.get(device)?.connection ?? tombstones.connectionOf(device)
     if (connection !== null && connection >= hello.connection) return { reason: 'stale_connection', connection }
-    return this.underWay >= settings.handshakesInFlightMax ? { reason: 'overloaded' } : null
+    return this.running >= settings.handshakesInFlightMax ? { reason: 'overloaded' } : null
   }
 
   private async introduce(session: Session, hello: HelloFrame, belief: Believed): Promise<void> {
-    const { turns, effects, catchUps, devices, groups, figures, onError } = this.parts
-    this.underWay++
+    const { turns, effects, catchUps, devices, groups, figures, throughput, onError } = this.parts
+    this.running++
+    const begun = throughput.begin(turns.now.ms)
     try {
       const claim = await this.claim(session, belief)
       if (!claim) return
@@ -104,6 +112,7 @@ export class Handshake {
         session.welcome(this.welcomeOf(session, belief, record.version), parked, turns.now)
         if (session.state === 'closed') return
         figures.handshake('welcomed')
+        throughput.finish(begun, turns.now.ms)
         groups.follow(session, record, hello.cursor)
       })
     } catch (error) {
@@ -111,7 +120,7 @@ export class Handshake {
       figures.handshake('unavailable')
       effects.turn(session, 'handshake', () => session.failed())
     } finally {
-      this.underWay--
+      this.running--
     }
   }
 

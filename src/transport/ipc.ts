@@ -6,6 +6,8 @@ import type { Levels } from './figures.js'
 /** What a worker can be asked, and what it answers. */
 export interface Answers {
   levels: Levels
+  /** How many devices it has: all that a rolling restart asks for, and often. */
+  sessions: number
   metrics: MetricsReport
   /** Reads keys and certificates anew. */
   reload: null
@@ -14,7 +16,12 @@ export type Question = keyof Answers
 
 export type ToWorker =
   /** Leave, at this pace; then the process ends. */
-  { drain: DrainPace } | { ask: Question; id: number }
+  | { drain: DrainPace }
+  /** While it leaves: so many devices the other workers of the instance have. */
+  | { elsewhere: number }
+  /** Listen, or leave the port to others. */
+  | { accept: boolean }
+  | { ask: Question; id: number }
 
 export type FromWorker =
   /** Devices can connect. Sent by the service that the worker is. */
@@ -37,10 +44,17 @@ export function tell(channel: Channel, message: FromWorker): void {
   channel.send?.(message, () => undefined)
 }
 
+/** What a worker does when it is told. Must not throw. */
+export interface Orders {
+  accept(isOpen: boolean): void
+  elsewhere(devices: number): void
+}
+
 /** Listens to the supervisor. Resolves when it wants this worker to leave; where nobody is there, never. */
 export function listenToSupervisor(
   channel: Channel,
   answers: { [Q in Question]: () => Promise<Answers[Q]> | Answers[Q] },
+  orders: Orders,
 ): Promise<DrainPace> {
   const answer = async (question: Question, id: number) => {
     let message: FromWorker
@@ -55,6 +69,8 @@ export function listenToSupervisor(
     channel.on('message', (message) => {
       const told = message as ToWorker
       if ('drain' in told) resolve(told.drain)
+      else if ('accept' in told) orders.accept(told.accept)
+      else if ('elsewhere' in told) orders.elsewhere(told.elsewhere)
       else if ('ask' in told) void answer(told.ask, told.id)
     })
   })

@@ -79,10 +79,17 @@ class UwsSocket implements Socket {
   }
 }
 
+/**
+ * The library has the kernel keep 512 connections for a listening socket. Beyond, the kernel drops them without a word, and a
+ * device notices after a second, three, seven: so a worker has several, for a crowd that comes in one moment.
+ */
+const LISTEN_SOCKETS = 4
+
 /** One application of the library: its options, certificates among them, cannot be changed once it is made. */
 interface Mounted {
   readonly app: uWS.TemplatedApp
-  token: us_listen_socket | null
+  /** Empty: it does not listen. */
+  readonly tokens: us_listen_socket[]
   /** Open connections. */
   open: number
 }
@@ -120,16 +127,16 @@ export class Listener implements Sockets {
   }
 
   /**
-   * A new application with the files of now listens beside the old one, then in its place; open connections stay.
-   * Rejects, and the old one goes on, where the files are no good or it cannot listen.
+   * A new application with the files of now listens beside the old one, if that does, then in its place; open connections
+   * stay. Rejects, and the old one goes on, where the files are no good or it cannot listen.
    */
   async reloadTls(): Promise<void> {
     const { handlers, current: old } = this
-    if (this.options.tlsCertificate === '' || handlers === null || old.token === null) return
+    if (this.options.tlsCertificate === '' || handlers === null) return
     const next = this.make()
     this.serve(next, handlers)
     try {
-      await this.bind(next, this.port)
+      if (old.tokens.length > 0) await this.bind(next, this.port)
     } catch (error) {
       this.mounted.delete(next)
       throw error
@@ -141,6 +148,10 @@ export class Listener implements Sockets {
 
   refuse(): void {
     stopAccepting(this.current)
+  }
+
+  async accept(): Promise<void> {
+    if (this.current.tokens.length === 0) await this.bind(this.current, this.port)
   }
 
   publish(topic: string, bytes: Uint8Array): number {
@@ -164,7 +175,7 @@ export class Listener implements Sockets {
     const app = tlsCertificate
       ? uWS.SSLApp({ cert_file_name: tlsCertificate, key_file_name: tlsKey, ssl_prefer_low_memory_usage: true })
       : uWS.App()
-    const made = { app, token: null, open: 0 }
+    const made = { app, tokens: [], open: 0 }
     this.mounted.add(made)
     return made
   }
@@ -207,15 +218,28 @@ export class Listener implements Sockets {
     if (mounted !== this.current && mounted.open === 0) this.mounted.delete(mounted)
   }
 
-  private bind(mounted: Mounted, port: number): Promise<number> {
+  /** All or none. A port that the kernel chose is not to be shared, says the library. */
+  private async bind(mounted: Mounted, port: number): Promise<number> {
+    const wanted = port === 0 ? 1 : LISTEN_SOCKETS
+    let bound = port
+    try {
+      while (mounted.tokens.length < wanted) bound = await this.bindOne(mounted, bound)
+    } catch (error) {
+      stopAccepting(mounted)
+      throw error
+    }
+    return bound
+  }
+
+  private bindOne({ app, tokens }: Mounted, port: number): Promise<number> {
     const { host } = this.options
     return new Promise((resolve, reject) => {
-      mounted.app.listen(host, port, (token) => {
+      app.listen(host, port, (token) => {
         if (token === false) {
           reject(new Error(`cannot listen on ${host}:${port}`))
           return
         }
-        mounted.token = token
+        tokens.push(token)
         resolve(uWS.us_socket_local_port(token as unknown as uWS.us_socket))
       })
     })
@@ -253,8 +277,7 @@ export class Listener implements Sockets {
 const textOf = (bytes: ArrayBuffer) => Buffer.from(bytes).toString('latin1')
 
 function stopAccepting(mounted: Mounted): void {
-  if (mounted.token) uWS.us_listen_socket_close(mounted.token)
-  mounted.token = null
+  for (const token of mounted.tokens.splice(0)) uWS.us_listen_socket_close(token)
 }
 
 function open(ws: RawSocket, handlers: SocketHandlers): void {

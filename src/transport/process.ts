@@ -1,4 +1,5 @@
 /** A worker on its real ports: what a worker process runs. */
+import { cpus } from 'node:os'
 import type { Clock } from '../clock.js'
 import type { Fabric } from '../fabric/fabric.js'
 import type { TransportKeys } from '../keyring.js'
@@ -35,8 +36,8 @@ export interface RunningWorker {
   readonly worker: Worker
   /** Other keys, and the certificate as it is now. Rejects where they are no good; then what was stays. */
   reload(keys: TransportKeys): Promise<void>
-  /** Drains, then ends everything. Absent: at the pace of the settings. */
-  stop(pace?: DrainPace): Promise<void>
+  /** Drains, then ends everything. Absent: at the pace of the settings. See Worker.stop(). */
+  stop(pace?: DrainPace, elsewhere?: () => number | null): Promise<void>
 }
 
 /** Rejects where it cannot listen, NATS does not answer, or uWebSockets.js did not load. */
@@ -53,6 +54,8 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
     worker: workerId(index, clock.now()),
     connectionsMax: connectionsCap(settings.connectionsMax),
     descriptors: descriptorsOpen,
+    // Told to each worker by its supervisor; 0 where there is none, and so one worker.
+    coreShare: Math.min(1, cpus().length / Math.max(1, settings.workers)),
     ...(globalThis.gc && { collect: globalThis.gc }),
   })
   if (metrics) {
@@ -69,8 +72,8 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
       await sockets.reloadTls()
       worker.useKeys(keys)
     },
-    stop: async (pace) => {
-      await worker.stop(pace)
+    stop: async (pace, elsewhere) => {
+      await worker.stop(pace, elsewhere)
       lag.stop()
     },
   }

@@ -36,7 +36,10 @@ export const TransportSettings = Type.Object(
     connectionsPerAddressMax: positive('Most connections from one address. Beyond: 503.', 20_000),
     handshakesPerSecondMax: positive('Most new connections a second and worker. Beyond: 503.', 5_000),
     loopLagMsMax: positive('A worker that is so late with its work takes no new connections. Beyond: 503.', 500),
-    handshakesInFlightMax: positive('Most HELLOs under way in a worker. Beyond: closed as overloaded.', 2_000),
+    handshakesInFlightMax: positive(
+      'Most connections of a worker between upgrade and WELCOME, fewer where it cannot serve as many in a moment. Beyond: 503 (a HELLO: closed as overloaded).',
+      2_000,
+    ),
     helloTimeoutMs: positive('A connection without HELLO for so long is closed.', 5_000),
     keepaliveMs: positive(
       'A device that was silent for so long sends a keepalive; after one and a half times that it is closed.',
@@ -73,14 +76,18 @@ export const TransportSettings = Type.Object(
       0,
     ),
     drainPerSecondMax: positive(
-      'Devices a second that a worker asks to leave, in a drain or a rolling restart.',
+      'Most devices a second that a worker asks to leave, in a drain or a rolling restart.',
       2_000,
     ),
     drainMs: positive(
-      'By then a leaving worker has asked all its devices, even where the rate has to be higher for it.',
+      'By then a worker of an instance that leaves has asked all its devices, even where the rate has to be higher for it.',
       10_000,
     ),
-    drainJitterMs: natural('A device that is asked to leave does so within a random time up to this.', 1_000),
+    restartMs: positive(
+      'In a rolling restart devices are asked to leave only as fast as they are back in this instance; but by then a worker has asked all of them.',
+      30_000,
+    ),
+    drainJitterMs: natural('A device that is asked to leave does so within a random time up to this.', 250),
     drainGraceMs: natural('After a drain, so long for the last acknowledgements.', 2_000),
     drainUrl: Type.String({
       default: '',

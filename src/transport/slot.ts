@@ -10,8 +10,8 @@ export interface SlotOptions {
   random: () => number
   log: Logger
   restartBackoffMs: number
-  /** Starts the process of a worker, with an IPC channel (ipc.ts). It listens on `port`. */
-  spawn: (index: number, port: number) => ChildProcess
+  /** Starts the process of a worker, with an IPC channel (ipc.ts). It listens on `port`, as one of so many. */
+  spawn: (index: number, port: number, workers: number) => ChildProcess
   /** A worker ended, in whatever way. */
   onEnded: (child: WorkerChild) => void
 }
@@ -35,6 +35,8 @@ export class Slot {
     readonly index: number,
     private readonly port: number,
     private readonly options: SlotOptions,
+    /** Of the instance. */
+    private readonly workers = 1,
   ) {}
 
   /** Resolves when the worker is ready; rejects where it ends before. */
@@ -59,8 +61,9 @@ export class Slot {
   /**
    * A new worker in place of this one: the new one listens before the old one is asked to leave, so that somebody always
    * does. Resolves when the old one is gone. Rejects where the new one does not start; then the old one goes on.
+   * @param beforeLeave between the two.
    */
-  async replace(pace: DrainPace): Promise<void> {
+  async replace(pace: DrainPace, beforeLeave = async () => {}): Promise<void> {
     this.cancelRestart?.()
     let next: WorkerChild
     try {
@@ -75,7 +78,10 @@ export class Slot {
     const old = this.current
     this.next = null
     this.current = next
-    if (old) await this.leave(old, pace)
+    if (!old) return
+    this.leaving.add(old)
+    await beforeLeave()
+    await this.leave(old, pace)
   }
 
   async stop(pace: DrainPace): Promise<void> {
@@ -94,7 +100,7 @@ export class Slot {
 
   private launch(): WorkerChild {
     const { clock, spawn } = this.options
-    const child = new WorkerChild(this.index, spawn(this.index, this.port), clock)
+    const child = new WorkerChild(this.index, spawn(this.index, this.port, this.workers), clock)
     void child.ended.then((why) => this.ended(child, why))
     return child
   }

@@ -48,6 +48,8 @@ export interface Sockets {
   listen(handlers: SocketHandlers): Promise<number>
   /** Accepts no more; open connections stay. */
   refuse(): void
+  /** Accepts again, on the same port, after `refuse`. Rejects where it cannot listen. */
+  accept(): Promise<void>
   /** To every subscriber of the topic, in order with its `send`s; a subscriber too slow to take it is closed. How many. */
   publish(topic: string, bytes: Uint8Array): number
   /** Drops what is left, without a close frame. */

@@ -11,6 +11,7 @@ import { connectionsCap } from './descriptors.js'
 import { drainPace } from './drain.js'
 import type { InstanceMetrics } from './instance-metrics.js'
 import type { InstanceState, InstanceStatus, RestartProgress, WorkerStatus } from './instance-status.js'
+import { RollingRestart } from './rolling-restart.js'
 import type { TransportSettings } from './settings.js'
 import { Slot, type SlotOptions } from './slot.js'
 import { checkTlsFiles } from './tls-files.js'
@@ -32,7 +33,7 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
   const { restartBackoffMs } = settings
   const { metrics } = options
   const ofSlot = { ...options, restartBackoffMs, onEnded: (child: WorkerChild) => metrics?.ended(child) }
-  const slots = Array.from({ length: count }, (_, index) => new Slot(index, port, ofSlot))
+  const slots = Array.from({ length: count }, (_, index) => new Slot(index, port, ofSlot, count))
   try {
     await Promise.all(slots.map((slot) => slot.start()))
   } catch (error) {
@@ -170,12 +171,11 @@ export class Supervisor {
     const pace = drainPace(settings, 'upgrade')
     log.info({ workers: slots.length }, 'rolling restart: begins')
     try {
-      for (const slot of slots) {
-        if (this.stopping) throw new Error('the instance leaves')
-        await slot.replace(pace)
+      await new RollingRestart(slots, clock, pace).run((slot) => {
         progress.done++
         log.info({ worker: slot.index, done: progress.done, total: slots.length }, 'rolling restart: replaced')
-      }
+        if (this.stopping) throw new Error('the instance leaves')
+      })
       progress.state = 'done'
       log.info({ seconds: (clock.now() - progress.startedAtMs) / 1000 }, 'rolling restart: done')
     } catch (error) {

@@ -9,6 +9,10 @@ import type { Turns } from './turns.js'
 
 export const TICK_MS = 1_000
 const ROUND_TICKS = 10
+/** A tick that comes so late comes from a worker, or a machine, that had no time: silence in it is nobody's fault. */
+const LATE_MS = 250
+/** Without end nobody waits for a HELLO, however busy the machine: so many times its time. */
+const PATIENCE = 4
 
 export interface SweepOptions {
   helloTimeoutMs: number
@@ -19,6 +23,7 @@ export interface SweepOptions {
 export class Sweep {
   private readonly rounds: Rounds
   private cancel: (() => void) | null = null
+  private dueAtMs = 0
 
   constructor(
     private readonly clock: Clock,
@@ -32,10 +37,12 @@ export class Sweep {
   }
 
   start(): void {
+    this.dueAtMs = this.clock.now() + TICK_MS
     this.cancel = this.clock.after(TICK_MS, () => {
+      const lateMs = this.clock.now() - this.dueAtMs
       this.start()
       this.turns.tick()
-      this.turns.run('sweep', () => this.sweep())
+      this.turns.run('sweep', () => this.sweep(lateMs))
     })
   }
 
@@ -43,11 +50,12 @@ export class Sweep {
     this.cancel?.()
   }
 
-  private sweep(): void {
+  private sweep(lateMs: number): void {
     const { now } = this.turns
     const { tick } = now
     // Opened in the middle of a tick: only after one more is the time surely over.
-    const helloTicks = Math.ceil(this.options.helloTimeoutMs / TICK_MS)
+    const helloTicks = Math.ceil(this.options.helloTimeoutMs / TICK_MS) * (lateMs >= LATE_MS ? PATIENCE : 1)
+    this.greetings.age(tick)
     for (const greeting of [...this.greetings.openedBefore(tick - helloTicks)]) this.on.helloTimeout(greeting)
     const idleTicks = Math.ceil(this.options.idleMs / TICK_MS)
     const share = Math.ceil(this.registry.size / ROUND_TICKS)

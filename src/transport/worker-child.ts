@@ -99,6 +99,15 @@ export class WorkerChild {
     cancelKill()
   }
 
+  accept(isOpen: boolean): void {
+    this.send({ accept: isOpen })
+  }
+
+  /** So many devices the other workers of the instance have. */
+  elsewhere(devices: number): void {
+    this.send({ elsewhere: devices })
+  }
+
   kill(): void {
     this.child.kill('SIGKILL')
   }

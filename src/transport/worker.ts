@@ -36,6 +36,7 @@ import { Session } from './session.js'
 import type { TransportSettings } from './settings.js'
 import type { Socket, SocketHandlers, Sockets } from './socket.js'
 import { Sweep } from './sweep.js'
+import { Throughput } from './throughput.js'
 import { Tombstones } from './tombstones.js'
 import { Turns } from './turns.js'
 import { Uplink } from './uplink.js'
@@ -60,11 +61,16 @@ export interface WorkerOptions {
   collect?: () => void
   /** How late the process is with its work. */
   lagMs: () => number
+  /** How much of a core it has where all workers are busy; default 1, all of one. */
+  coreShare?: number
   log: Logger
 }
 
 /** How often open descriptors are counted. */
 const DESCRIPTORS_TICKS = 5
+
+/** What a worker with a core of its own can do when it is new, about: a first guess, until it was busy once. */
+const HANDSHAKES_PER_SECOND = 1_000
 
 const MESSAGE_BYTES_MAX = WireLimits.DEVICE_MESSAGE_BYTES_MAX.value
 
@@ -92,6 +98,7 @@ export class Worker implements SocketHandlers {
   private readonly lease: WorkerLease
   private readonly collection: QuietCollection
   private status: { unsubscribe(): void } | null = null
+  private isLeaving = false
 
   constructor(private readonly options: WorkerOptions) {
     const { fabric, clock, sockets, settings, log } = options
@@ -161,11 +168,20 @@ export class Worker implements SocketHandlers {
     this.receipts = receipts
     this.tombstones = tombstones
     this.revocations = revocations
-    this.admission = new Admission({ ...settings, connectionsMax: options.connectionsMax }, options.lagMs)
+    const throughput = new Throughput(HANDSHAKES_PER_SECOND * (options.coreShare ?? 1))
     this.handshake = new Handshake({
       ...{ settings, owner, bus, turns, credentials, revocations, registry, effects },
-      ...{ sessions, tombstones, catchUps, devices, groups, figures, onError },
+      ...{ sessions, tombstones, catchUps, devices, groups, figures, throughput, onError },
     })
+    this.admission = new Admission(
+      { ...settings, connectionsMax: options.connectionsMax },
+      {
+        lagMs: options.lagMs,
+        greeting: () => this.greetings.young,
+        handshaking: () => this.handshake.underWay,
+      },
+      throughput,
+    )
     this.downlink = new Downlink({ bus, turns, registry, effects, groups, tombstones }, owner)
     this.audit = new Audit({ clock, registry, sessions, effects, groups, figures, owner, onError }, settings)
     this.lease = new WorkerLease(fabric, clock, owner.instance, owner.worker, {
@@ -203,14 +219,29 @@ export class Worker implements SocketHandlers {
     return sockets.listen(this)
   }
 
-  /** In order: devices leave, what they said is passed on, then the lease and the subscriptions go. */
-  async stop(pace = drainPace(this.options.settings, 'shutdown')): Promise<void> {
+  /** Whether new devices are to come here, or to others of the port. One that leaves takes nobody any more. */
+  async accept(isOpen: boolean): Promise<void> {
+    const { sockets } = this.options
+    if (this.isLeaving) return
+    if (isOpen) await sockets.accept()
+    else sockets.refuse()
+  }
+
+  /**
+   * In order: devices leave, what they said is passed on, then the lease and the subscriptions go.
+   * @param elsewhere how many devices the other workers of this instance have; null: not known.
+   */
+  async stop(
+    pace = drainPace(this.options.settings, 'shutdown'),
+    elsewhere: () => number | null = () => null,
+  ): Promise<void> {
     const { clock, sockets } = this.options
     const { turns, registry, effects } = this
+    this.isLeaving = true
     this.admission.drain()
     sockets.refuse()
     this.tombstones.leave()
-    await drain({ clock, turns, registry, effects }, pace)
+    await drain({ clock, turns, registry, effects, elsewhere }, pace)
     for (const greeting of this.greetings.all()) this.refuse(greeting, 'going_away')
     this.audit.stop()
     this.sweep.stop()
@@ -251,7 +282,8 @@ export class Worker implements SocketHandlers {
   // ---- sockets --------------------------------------------------------------------------------
 
   admit(address: string): number | null {
-    const refusal = this.admission.admit(address, this.turns.now.tick)
+    const { tick } = this.turns.now
+    const refusal = this.admission.admit(address, { ms: this.options.clock.now(), tick })
     if (refusal === null) return null
     this.figures.refused(refusal.reason)
     return refusal.retryAfterSeconds

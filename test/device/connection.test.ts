@@ -162,7 +162,10 @@ t.test('nobody listens: short waits for half a minute, then longer and longer; a
   t.equal(backoff.next(now, false) - now, 4_000)
   t.equal(backoff.next(now, true) - now, 8_000, 'a server that refuses is no reason to hurry')
   backoff.retryAfter(now, 5_000)
-  t.equal(backoff.next(now, false) - now, 5_000 + 16_000, 'a hint comes from somebody')
+  t.equal(backoff.next(now, false) - now, 5_000 + 500, 'a hint comes from somebody, and is the place in a line')
+  backoff.retryAfter(now, 5_000)
+  t.equal(backoff.next(now, true) - now, 5_000 + 500, 'nor does it become longer with the attempts')
+  t.equal(backoff.next(now, true) - now, 16_000, 'which it leaves as they were')
 })
 
 t.test('full jitter: each attempt in 0..base*2^n, at most the cap; a stable connection begins anew', async (t) => {

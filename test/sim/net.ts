@@ -70,6 +70,10 @@ export class SimSockets implements Sockets {
     this.net.remove(this)
   }
 
+  async accept(): Promise<void> {
+    this.net.add(this)
+  }
+
   publish(topic: string, bytes: Uint8Array): number {
     let count = 0
     for (const link of [...this.links]) if (link.joined.has(topic) && link.sendOrClose(bytes)) count++

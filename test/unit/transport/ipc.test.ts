@@ -6,7 +6,7 @@ import t from 'tap'
 const WORKER = `
   import { listenToSupervisor } from '${new URL('../../../src/transport/ipc.js', import.meta.url)}'
   const gone = new Promise((resolve) => process.once('disconnect', resolve))
-  listenToSupervisor(process, { levels: () => gone.then(() => ({})), metrics: () => ({}), reload: () => null })
+  listenToSupervisor(process, { levels: () => gone.then(() => ({})), metrics: () => ({}), reload: () => null }, {})
   gone.then(() => setTimeout(() => console.log('drained'), 100))
 `
 

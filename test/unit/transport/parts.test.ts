@@ -15,6 +15,7 @@ import { Outbox } from '../../../src/transport/outbox.js'
 import { Registry } from '../../../src/transport/registry.js'
 import type { Session } from '../../../src/transport/session.js'
 import type { SendResult } from '../../../src/transport/socket.js'
+import { Throughput } from '../../../src/transport/throughput.js'
 import { TicketBox } from '../../../src/transport/ticket.js'
 import { Uplink } from '../../../src/transport/uplink.js'
 import { SimFabric } from '../../sim/fabric.js'
@@ -55,9 +56,15 @@ t.test('tickets', async (t) => {
 })
 
 t.test('admission', async (t) => {
-  let lagMs = 0
-  const limits = { connectionsMax: 4, connectionsPerAddressMax: 2, handshakesPerSecondMax: 3, loopLagMsMax: 100 }
-  const admission = new Admission(limits, () => lagMs)
+  let [lagMs, greeting, handshaking] = [0, 0, 0]
+  const limits = { connectionsMax: 4, connectionsPerAddressMax: 2, handshakesPerSecondMax: 3 }
+  const load = { lagMs: () => lagMs, greeting: () => greeting, handshaking: () => handshaking }
+  const throughput = new Throughput(100)
+  const door = new Admission({ ...limits, handshakesInFlightMax: 150, loopLagMsMax: 100 }, load, throughput)
+  const admission = {
+    ...{ admit: (address: string, tick: number) => door.admit(address, { ms: 0, tick }) },
+    ...{ opened: (address: string) => door.opened(address), closed: (address: string) => door.closed(address) },
+  }
   t.equal(admission.admit('a', 1), null)
   admission.opened('a')
   admission.opened('a')
@@ -68,19 +75,24 @@ t.test('admission', async (t) => {
   t.equal(admission.admit('b', 2), null)
   admission.closed('a')
   t.equal(admission.admit('a', 3), null)
-  admission.measured(5)
+  door.measured(5)
   t.match(
     admission.admit('b', 4),
     { reason: 'full', retryAfterSeconds: Number },
     'descriptors that are no connections count',
   )
-  admission.measured(1)
+  door.measured(1)
   t.equal(admission.admit('b', 5), null)
   lagMs = 101
   t.match(admission.admit('b', 5), { reason: 'lag', retryAfterSeconds: Number }, 'too late with the work of others')
   lagMs = 100
   t.equal(admission.admit('b', 5), null)
-  admission.drain()
+  handshaking = 60
+  greeting = 40
+  t.match(admission.admit('b', 6), { reason: 'crowd', retryAfterSeconds: Number }, 'enough on their way for a second')
+  greeting = 39
+  t.equal(admission.admit('b', 6), null)
+  door.drain()
   t.match(admission.admit('b', 6), { reason: 'draining', retryAfterSeconds: Number })
 })
 

@@ -154,6 +154,7 @@ class SimSocket implements Socket {
 
 export class SimSockets implements Sockets {
   private handlers: SocketHandlers | null = null
+  private refused: SocketHandlers | null = null
   private readonly open = new Set<SimSocket>()
 
   constructor(private readonly options: SimSocketsOptions) {}
@@ -164,7 +165,13 @@ export class SimSockets implements Sockets {
   }
 
   refuse(): void {
+    this.refused = this.handlers
     this.handlers = null
+  }
+
+  accept(): Promise<void> {
+    this.handlers = this.refused
+    return Promise.resolve()
   }
 
   publish(topic: string, bytes: Uint8Array): number {

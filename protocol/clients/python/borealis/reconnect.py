@@ -58,7 +58,7 @@ def ceiling_ms(attempt: int) -> int:
 
 
 class Backoff:
-    """Full jitter with hints."""
+    """As the server says, else with full jitter."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -71,10 +71,13 @@ class Backoff:
     def delay(self, hint_ms: float = 0, drawn_ms: float | None = None) -> float:
         """How long to wait after a connection or attempt that ended; `drawn_ms` is left of what GOAWAY made it draw."""
         hint, ceiling = min(hint_ms, HINT_MAX_MS), ceiling_ms(self.attempt)
-        self.attempt += 1
+        if hint <= 0:
+            self.attempt += 1
         if drawn_ms is not None:
             return max(0.0, drawn_ms, hint)
-        return hint + self.random.uniform(0, ceiling)
+        if hint > 0:
+            return hint + self.random.uniform(0, RECONNECT_BASE_MS)
+        return self.random.uniform(0, ceiling)
 
 
 def goaway_url(url: str, current: str) -> str | None:
