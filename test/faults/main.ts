@@ -1,7 +1,8 @@
 /** `npm run faults`: breaks a running system in the ways that happen, and asks the oracle whether a promise was broken. */
 import { readFileSync, writeFileSync } from 'node:fs'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command } from 'commander'
 import { Cleanup } from '../../bench/cleanup.js'
+import { whole } from '../support/options.js'
 import { FaultSkipped } from './fault.js'
 import { faultNamed, faults } from './kinds/index.js'
 import { joinResults, type Result } from './result.js'
@@ -22,15 +23,6 @@ interface Options {
 interface Skipped {
   fault: string
   skipped: string
-}
-
-function whole(minimum: number) {
-  return (text: string): number => {
-    const number = Number(text)
-    if (!Number.isInteger(number) || number < minimum)
-      throw new InvalidArgumentError(`It has to be an integer of at least ${minimum}.`)
-    return number
-  }
 }
 
 const cleanup = new Cleanup()

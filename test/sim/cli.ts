@@ -1,44 +1,64 @@
-/**
- * npm run sim -- --seeds N [--seed S] [--jobs N] [--json FILE|-] [--trace]
- *
- * Runs N seeds from S (1) on, in as many processes as there are cores, or in --jobs. `--seed` alone replays that seed twice, compares the two runs, and prints what happened.
- * `leaks` of the result counts records of known kinds that stay for ever (leaks.ts). Exit code 1: an invariant was violated.
- */
+/** `npm run sim`: many seeds in many processes, or one seed as a story. Exit code 1: an invariant was violated, or the run was cut. */
 import { writeFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
+import { Command } from 'commander'
+import { commit } from '../../bench/envelope.js'
+import { whole } from '../support/options.js'
 import { type PoolResult, runSeeds } from './pool.js'
 import { runSeed, type SeedViolation } from './run.js'
 
-const DEFAULT_SEEDS = 200
-
-const { values } = parseArgs({
-  options: {
-    seeds: { type: 'string' },
-    seed: { type: 'string' },
-    jobs: { type: 'string' },
-    json: { type: 'string' },
-    trace: { type: 'boolean', default: false },
-  },
-})
-
-const first = wholeNumber('seed', values.seed ?? '1')
-const isReplay = values.seed !== undefined && values.seeds === undefined
-const result = isReplay
-  ? await replay(first)
-  : await runMany(wholeNumber('seeds', values.seeds ?? String(DEFAULT_SEEDS)))
-report(result)
-process.exitCode = result.violations.length > 0 ? 1 : 0
-
-function wholeNumber(name: string, text: string): number {
-  const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`--${name} takes a whole number, not ${text}`)
-  return value
+interface Options {
+  seeds?: number
+  seed?: number
+  jobs?: number
+  json?: string
+  trace: boolean
 }
 
-async function replay(seed: number): Promise<PoolResult> {
+const SEEDS_DEFAULT = 200
+/** Where nobody looks at a terminal, a line so often. */
+const LINE_MS = 30_000
+const VIOLATIONS_TOLD = 20
+
+await new Command('sim')
+  .description(
+    'Runs the real core steps, workers and device connections on a virtual clock, with a simulated network, store and faults that a seed decides, and checks the invariants I1 to I5 once all is quiet. Prints {"seeds", "violations", "firstViolation", "leaks", "firstSeed", "commit"}; `leaks` counts records of known kinds that stay for ever (leaks.ts).',
+  )
+  .option('--seeds <n>', `how many seeds (default: ${SEEDS_DEFAULT})`, whole(1))
+  .option(
+    '--seed <n>',
+    'the first of them (default: 1); without --seeds: replay this one twice, and tell what happened',
+    whole(0),
+  )
+  .option('--jobs <n>', 'processes (default: as many as there are cores)', whole(1))
+  .option('--json <file>', 'write the result as JSON; - for standard output')
+  .option('--trace', 'tell what happened in the first seed that violates', false)
+  .addHelpText(
+    'after',
+    `
+A long run tells how far it is on standard error. SIGINT or SIGTERM ends it early: the result is of the seeds so far, of
+which none is missing, and "nextSeed" is where to go on.
+
+Examples:
+  npm run -s sim -- --seeds 2000 --json -
+  npm run -s sim -- --seed 1246                      the story of one seed
+  npm run -s sim -- --seeds 500 --seed 4001 --trace`,
+  )
+  .action(perform)
+  .parseAsync()
+
+async function perform(options: Options): Promise<void> {
+  const isReplay = options.seed !== undefined && options.seeds === undefined
+  const first = options.seed ?? 1
+  const seeds = isReplay ? 1 : (options.seeds ?? SEEDS_DEFAULT)
+  const result = isReplay ? await replay(first, options) : await runMany(first, seeds, options)
+  report(result, first, seeds, options)
+  process.exitCode = result.violations.length > 0 || result.seeds < seeds ? 1 : 0
+}
+
+async function replay(seed: number, { json }: Options): Promise<PoolResult> {
   const run = await runSeed(seed, true)
   const again = await runSeed(seed)
-  if (values.json !== '-') process.stdout.write(`${run.lines.join('\n')}\n`)
+  if (json !== '-') process.stdout.write(`${run.lines.join('\n')}\n`)
   const violations: SeedViolation[] = run.violation ? [{ seed, ...run.violation }] : []
   if (run.digest !== again.digest) {
     const what = `two runs differ: ${run.digest} and ${again.digest}`
@@ -47,31 +67,52 @@ async function replay(seed: number): Promise<PoolResult> {
   return { seeds: 1, violations, leaks: run.leaks }
 }
 
-async function runMany(seeds: number): Promise<PoolResult> {
-  const startedMs = performance.now()
-  const isShown = process.stderr.isTTY === true
-  const onProgress = (done: number, violations: number) => {
-    const perMinute = Math.round(done / ((performance.now() - startedMs) / 60_000))
-    process.stderr.write(`\r${done} of ${seeds} seeds, ${violations} violations, ${perMinute} a minute `)
+async function runMany(first: number, count: number, { jobs, trace }: Options): Promise<PoolResult> {
+  const cut = new AbortController()
+  const end = () => cut.abort()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end)
+  const options = {
+    onProgress: progressOf(count),
+    signal: cut.signal,
+    ...(jobs !== undefined && { processesMax: jobs }),
   }
-  const jobs = values.jobs === undefined ? {} : { processesMax: wholeNumber('jobs', values.jobs) }
-  const many = await runSeeds({ first, count: seeds }, { ...jobs, ...(isShown ? { onProgress } : {}) })
-  if (isShown) process.stderr.write('\n')
+  const many = await runSeeds({ first, count }, options)
+  if (process.stderr.isTTY) process.stderr.write('\n')
   const [worst] = many.violations
-  if (values.trace && worst) {
+  if (trace && worst) {
     const { lines } = await runSeed(worst.seed, true)
     process.stderr.write(`${lines.join('\n')}\n`)
   }
   return many
 }
 
-function report({ seeds, violations, leaks }: PoolResult): void {
-  const summary = { seeds, violations: violations.length, firstViolation: violations[0] ?? null, leaks }
+function progressOf(seeds: number): (done: number, violations: number) => void {
+  const startedMs = performance.now()
+  let toldMs = startedMs
+  return (done, violations) => {
+    const nowMs = performance.now()
+    const perMinute = Math.round(done / ((nowMs - startedMs) / 60_000))
+    const text = `${done} of ${seeds} seeds, ${violations} violations, ${perMinute} a minute`
+    if (process.stderr.isTTY) process.stderr.write(`\r${text} `)
+    else if (nowMs - toldMs >= LINE_MS) {
+      toldMs = nowMs
+      process.stderr.write(`sim: ${text}\n`)
+    }
+  }
+}
+
+function report(result: PoolResult, firstSeed: number, wanted: number, options: Options): void {
+  const { seeds, violations, leaks } = result
+  const isCut = seeds < wanted
+  const summary = {
+    ...{ seeds, violations: violations.length, firstViolation: violations[0] ?? null, leaks },
+    ...{ firstSeed, commit: commit(), ...(isCut && { nextSeed: firstSeed + seeds }) },
+  }
   const json = `${JSON.stringify(summary)}\n`
-  if (values.json !== undefined && values.json !== '-') writeFileSync(values.json, json)
+  if (options.json !== undefined && options.json !== '-') writeFileSync(options.json, json)
   else process.stdout.write(json)
-  if (values.json !== undefined) return
-  for (const { seed, invariant, what } of violations.slice(1, 20)) {
+  if (options.json !== undefined) return
+  for (const { seed, invariant, what } of violations.slice(1, VIOLATIONS_TOLD)) {
     process.stdout.write(`seed ${seed}: ${invariant}: ${what.split('\n')[0]}\n`)
   }
 }

@@ -19,6 +19,8 @@ export interface PoolOptions {
   onProgress?: (done: number, violations: number) => void
   /** No further seeds are begun after the first violation. */
   stopEarly?: boolean
+  /** No further seeds are begun once it is aborted; those that were are finished, so that none before them is missing. */
+  signal?: AbortSignal
   /** Where run-child.js is: a mutated copy of the tree has its own. */
   child?: string
   /** Most processes. */
@@ -50,7 +52,8 @@ export async function runSeeds({ first, count }: SeedRange, options: PoolOptions
   let next = first
   const end = first + count
   const batch = (): SeedRange | null => {
-    const isOver = next >= end || (options.stopEarly === true && result.violations.length > 0)
+    const isCut = options.signal?.aborted === true || (options.stopEarly === true && result.violations.length > 0)
+    const isOver = next >= end || isCut
     if (isOver) return null
     const range = { first: next, count: Math.min(BATCH, end - next), stopEarly: options.stopEarly === true }
     next += range.count

@@ -23,3 +23,11 @@ t.test('another seed is another run', async (t) => {
   const [one, two] = [await runSeed(4), await runSeed(5)]
   t.not(one.digest, two.digest)
 })
+
+t.test('a run that is cut is of the seeds that were begun, all of them', async (t) => {
+  const cut = new AbortController()
+  const options = { processesMax: 2, signal: cut.signal, onProgress: () => cut.abort() }
+  const { seeds, violations } = await runSeeds({ first: 1, count: 10_000 }, options)
+  t.ok(seeds >= 10 && seeds <= 30, `${seeds} seeds: a batch or two in each process`)
+  t.same(violations, [])
+})

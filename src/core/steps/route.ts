@@ -26,6 +26,7 @@ import { type InHand, inOrder, type Target } from './in-hand.js'
 import { Lanes, takeFirst } from './lanes.js'
 import { isExpired, isOnlyNow, onlyNowReason } from './only-now.js'
 import type { Parker } from './park.js'
+import { Repeats } from './repeats.js'
 import type { Liveness, SecondLook, SessionLookup } from './second-look.js'
 import { SessionCache, sameSession } from './session-cache.js'
 import { TxBatcher } from './tx-batcher.js'
@@ -62,13 +63,13 @@ export class Router {
   private subscriptions: Subscription[] = []
   private cancelSweep: (() => void) | null = null
   private sweeps = 0
-  /** The furthest record that came: first deliveries come in the order of the stream. */
-  private seen = { sequence: 0, storedAtMs: 0 }
+  private readonly repeats: Repeats
   private stopping = false
 
   constructor(private readonly options: RouterOptions) {
     const { fabric, clock, settings, name } = options
     const { batchItemsMax: itemsMax, batchBytesMax: bytesMax } = settings
+    this.repeats = new Repeats(clock, settings.ackWaitMs)
     this.cache = new SessionCache(settings.sessionsCachedMax)
     this.batcher = new TxBatcher({ bus: fabric.bus, clock, router: name, itemsMax, bytesMax })
     this.lanes = new Lanes(inOrder, (device, queue) => this.workLane(device, queue))
@@ -115,9 +116,7 @@ export class Router {
   }
 
   private take(message: StoredMessage, delivery: Delivery): void {
-    // A nats-server that was killed may bring back what was acknowledged, and call it a first delivery.
-    const redelivered = delivery.deliveryCount > 1 || this.isSeen(delivery)
-    if (!this.isSeen(delivery)) this.seen = { sequence: delivery.sequence, storedAtMs: delivery.storedAtMs }
+    const redelivered = this.repeats.isRepeated(delivery)
     const target: Target = {
       message,
       delivery,
@@ -136,11 +135,6 @@ export class Router {
     const session = redelivered || this.lanes.busy(message.device) ? undefined : this.cached(message.device)
     if (session) this.send(target, session)
     else this.lanes.push(message.device, target)
-  }
-
-  /** A stream that lost its end gives the same sequences again, to what is stored later. */
-  private isSeen({ sequence, storedAtMs }: Delivery): boolean {
-    return sequence <= this.seen.sequence && storedAtMs <= this.seen.storedAtMs
   }
 
   private read(delivery: Delivery): StoredMessage | null {
@@ -316,7 +310,9 @@ export class Router {
         device,
         over.map((target) => target.message),
       )
-      const again = new Set(owed.filter((target) => this.isPerhapsElsewhere(target)).map((target) => target.message.id))
+      const again = new Set(
+        owed.filter((target) => this.repeats.isPerhapsElsewhere(target)).map((target) => target.message.id),
+      )
       const messages = owed.map((target) => target.message)
       const results = await parker.park(device, messages, again)
       const replaced = owed.filter((_, index) => results[index] === 'replaced')
@@ -332,15 +328,6 @@ export class Router {
       log.debug({ error, device }, 'parking did not complete')
       for (const target of targets) if (target.state === 'parking') this.giveBack(target)
     }
-  }
-
-  /**
-   * Another router has perhaps been given it, parked it, and dropped it: it was delivered before, or lies here so long that
-   * its ack wait may have run out. By the server's time, since this process may have stood still before it read it.
-   */
-  private isPerhapsElsewhere({ redelivered, delivery }: Target): boolean {
-    const { clock, settings } = this.options
-    return redelivered || Math.abs(clock.now() - delivery.storedAtMs) > settings.ackWaitMs / 2
   }
 
   /** A redelivered message may have ended already; a first delivery has not been through here. */

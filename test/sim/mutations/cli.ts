@@ -1,20 +1,26 @@
 /**
- * npm run mutants -- [--only NAME[,NAME...]] [--seeds N] [--jobs N] [--json FILE|-]
- *
- * Puts each deliberate break into a copy of the compiled tree, and stops with it as soon as something notices: the test
- * made for its rule, if it names one; else the simulation; else the tests of the part that is broken. Exit code 1: one
- * survived its tests and N seeds (400).
+ * `npm run mutants`: puts each deliberate break into a copy of the compiled tree, and stops with it as soon as something
+ * notices: the test made for its rule, if it names one; else the simulation; else the tests of the part that is broken.
  */
 import { spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { Command } from 'commander'
+import { commit } from '../../../bench/envelope.js'
+import { whole } from '../../support/options.js'
 import { runSeeds } from '../pool.js'
 import { MutantTree } from './apply.js'
 import { families } from './index.js'
 import type { Family, Mutation } from './mutation.js'
 
-const SEEDS = '400'
+const SEEDS_DEFAULT = 400
+
+interface Options {
+  only?: string
+  seeds: number
+  jobs?: number
+  json?: string
+}
 
 interface Verdict {
   name: string
@@ -26,44 +32,55 @@ interface Verdict {
   by: string
 }
 
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string' },
-    seeds: { type: 'string', default: SEEDS },
-    jobs: { type: 'string' },
-    json: { type: 'string' },
-  },
-})
-const all = families.flatMap((family) => family.mutations.map((mutation) => ({ mutation, tests: family.tests })))
-const names = values.only?.split(',')
-const chosen = all.filter(({ mutation }) => names === undefined || names.includes(mutation.name))
-if (chosen.length < (names?.length ?? 1)) throw new RangeError(`not all of these are mutations: ${values.only}`)
-
 /** Tests that were run without a break: did they pass? */
 const sound = new Map<string, boolean>()
 const tree = new MutantTree()
 process.once('exit', () => tree.remove())
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 
-const verdicts: Verdict[] = []
-for (const { mutation, tests } of chosen) {
-  const verdict = await judge(mutation, tests)
-  verdicts.push(verdict)
-  if (values.json !== '-') process.stdout.write(`${lineOf(verdict)}\n`)
+await new Command('mutants')
+  .description(
+    'Breaks the rules of the design one by one in a copy of the compiled tree, and shows what notices: a test, or the simulation. Exit code 1: one survived its tests and the seeds, or the run was cut.',
+  )
+  .option('--only <names>', 'these mutations alone, separated by commas')
+  .option('--seeds <n>', 'seeds of the simulation for each', whole(1), SEEDS_DEFAULT)
+  .option('--jobs <n>', 'processes of the simulation (default: as many as there are cores)', whole(1))
+  .option('--json <file>', 'write the verdicts as JSON; - for standard output')
+  .addHelpText('after', '\nA line for each as it is judged. SIGINT or SIGTERM ends it early, with the verdicts so far.')
+  .action(perform)
+  .parseAsync()
+
+async function perform(options: Options): Promise<void> {
+  const all = families.flatMap((family) => family.mutations.map((mutation) => ({ mutation, tests: family.tests })))
+  const names = options.only?.split(',')
+  const chosen = all.filter(({ mutation }) => names === undefined || names.includes(mutation.name))
+  if (chosen.length < (names?.length ?? 1)) throw new RangeError(`not all of these are mutations: ${options.only}`)
+  const verdicts: Verdict[] = []
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => conclude(verdicts, chosen.length, options))
+  for (const { mutation, tests } of chosen) {
+    const verdict = await judge(mutation, tests, options)
+    verdicts.push(verdict)
+    if (options.json !== '-') process.stdout.write(`${lineOf(verdict)}\n`)
+  }
+  conclude(verdicts, chosen.length, options)
 }
-const survived = verdicts.filter(({ caught }) => !caught).map(({ name }) => name)
-const json = `${JSON.stringify({ mutations: verdicts.length, survived, verdicts }, null, 1)}\n`
-if (values.json === '-') process.stdout.write(json)
-else if (values.json !== undefined) writeFileSync(values.json, json)
-process.exitCode = survived.length > 0 ? 1 : 0
 
-async function judge(mutation: Mutation, tests: Family['tests']): Promise<Verdict> {
+function conclude(verdicts: Verdict[], wanted: number, { json: file }: Options): void {
+  const survived = verdicts.filter(({ caught }) => !caught).map(({ name }) => name)
+  const mutations = verdicts.length
+  const cut = mutations < wanted ? { notJudged: wanted - mutations } : {}
+  const json = `${JSON.stringify({ mutations, survived, ...cut, commit: commit(), verdicts }, null, 1)}\n`
+  if (file === '-') process.stdout.write(json)
+  else if (file !== undefined) writeFileSync(file, json)
+  process.exit(survived.length > 0 || mutations < wanted ? 1 : 0)
+}
+
+async function judge(mutation: Mutation, tests: Family['tests'], { seeds: count, jobs }: Options): Promise<Verdict> {
   const { name, rule, test } = mutation
   const early = test === undefined ? null : await firstToFail(mutation, [test])
   if (early !== null) return { name, rule, caught: true, seeds: 0, by: early }
-  const processes = values.jobs === undefined ? {} : { processesMax: Number(values.jobs) }
-  const options = { child: tree.child, stopEarly: true, ...processes }
-  const range = { first: 1, count: Number(values.seeds) }
+  const options = { child: tree.child, stopEarly: true, ...(jobs !== undefined && { processesMax: jobs }) }
+  const range = { first: 1, count }
   const { seeds, violations } = await tree.with(mutation, () => runSeeds(range, options))
   const [violation] = violations
   if (violation) {

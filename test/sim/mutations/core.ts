@@ -258,7 +258,7 @@ export const coreMutations: Mutation[] = [
     edits: [
       edit(
         ROUTE,
-        'owed.filter((target) => this.isPerhapsElsewhere(target))',
+        'owed.filter((target) => this.repeats.isPerhapsElsewhere(target))',
         'owed.filter((target) => target.redelivered)',
       ),
     ],
