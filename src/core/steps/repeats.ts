@@ -18,7 +18,7 @@ export class Repeats {
     // A nats-server that was killed may bring back what was acknowledged, and call it a first delivery. A stream that lost its
     // end gives the same sequences again, to what is stored later.
     if (sequence <= this.furthest.sequence && storedAtMs <= this.furthest.storedAtMs) return true
-    this.furthest = { sequence, storedAtMs }
+    if (storedAtMs >= this.furthest.storedAtMs) this.furthest = { sequence, storedAtMs }
     return deliveryCount > 1
   }
 
