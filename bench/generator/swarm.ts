@@ -361,17 +361,21 @@ export class Swarm implements DialectHost, TcpOwner {
     this.#someAreSlow = slowEvery > 0
   }
 
-  /** A slice of all at each tick, so that each has its turn once in the interval. */
+  /**
+   * A slice of all at each tick, so that each has its turn once in the interval. Of all that may come: among those that came,
+   * while a ramp goes on, the first would wait until the round has caught up with the newest, which takes twice the interval.
+   */
   #keepalive(): void {
     const everyMs = this.config.keepaliveMs * KEEPALIVE_EARLY
     // By the time that went by: a process that is late does not let its devices fall silent.
     const nowMs = performance.now()
     const share = Math.min(1, Math.max(KEEPALIVE_TICK_MS, nowMs - this.#keptAliveMs) / everyMs)
     this.#keptAliveMs = nowMs
-    const turns = Math.ceil(this.peers.length * share)
+    const { count } = this.config
+    const turns = Math.ceil(count * share)
     for (let i = 0; i < turns; i++) {
       const peer = this.peers[this.#keepaliveAt]
-      this.#keepaliveAt = (this.#keepaliveAt + 1) % this.peers.length
+      this.#keepaliveAt = (this.#keepaliveAt + 1) % count
       if (peer?.state === State.READY) this.#dialect.keepalive(peer)
     }
   }
