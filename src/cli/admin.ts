@@ -1,5 +1,5 @@
 /** `borealis admin`: projects, applications, fleets, credentials, tokens, revocations and keys, over NATS. */
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { Command, Option } from 'commander'
 import { CodedError } from '../../protocol/errors.js'
 import { systemClock } from '../clock.js'
@@ -101,6 +101,15 @@ function projectCommands(project: Command): void {
       ),
     )
   project
+    .command('add-public-key <project> <file>')
+    .description('let the app server sign with a key pair of its own: the file has the public part, as PEM')
+    .action(
+      onService(async (service, { args: [id = '', file = ''], actor }) => {
+        const { project: changed, key } = await service.addPublicKey(actor, id, textOf(file))
+        return { ...projectOutput(changed), keyId: key.kid, alg: key.alg }
+      }),
+    )
+  project
     .command('remove-key <project> <keyId>')
     .description('what was signed or asked for with this key is refused from now on')
     .action(
@@ -108,6 +117,15 @@ function projectCommands(project: Command): void {
         projectOutput(await service.removeKey(actor, id, keyId)),
       ),
     )
+}
+
+/** Throws CommandError where it cannot be read. */
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (cause) {
+    throw new CommandError(`${file} cannot be read: ${(cause as NodeJS.ErrnoException).code}`, 2, { cause })
+  }
 }
 
 /** As a text: the settings file, so that it can be sent to a file; as JSON: with what else there is. */

@@ -1,3 +1,4 @@
+import { generateKeyPairSync, type KeyObject } from 'node:crypto'
 import t from 'tap'
 import { parse } from 'yaml'
 import type { ErrorCode } from '../../protocol/errors.js'
@@ -61,6 +62,44 @@ t.test('from a credential to a token of a new project, and every change in AUDIT
   const second = await call('GET', `/audit?limit=200&before=${first.body.next}`, operator)
   t.equal(second.body.entries.at(-1).action, 'credential.create')
   t.notMatch(JSON.stringify([body, first, second]), /bak_|PRIVATE/, 'no secret')
+})
+
+t.test('an app server signs with a key pair of its own, of which it gives the public part', async (t) => {
+  const { face, credential, call, administration } = await startAdminApi(t)
+  const developer = await credential('developer', face.project)
+  const url = `/projects/${face.project}/public-keys`
+  for (const [alg, pair] of [
+    ['ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' })],
+    ['RS256', generateKeyPairSync('rsa', { modulusLength: 2048 })],
+  ] as const) {
+    const pem = (key: KeyObject, type: 'spki' | 'pkcs8') => key.export({ format: 'pem', type }) as string
+    const added = await call('POST', url, developer, { publicKey: pem(pair.publicKey, 'spki') })
+    t.match(added, { statusCode: 201, body: { alg } })
+    const { keyId } = added.body
+    const privateKey = pem(pair.privateKey, 'pkcs8')
+    const { clientId } = (await administration.project(root, face.project)).serviceAccount
+    const assertion = await assertionOf(face, {
+      key: { keyId, alg, privateKey },
+      claims: { iss: clientId, sub: clientId },
+    })
+    t.equal((await askToken(face, { parameters: { client_assertion: assertion } })).status, 200, alg)
+    isError(t, await call('POST', url, developer, { publicKey: privateKey }), 'invalid_request', 'its private part')
+  }
+  const weak = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.export({ format: 'pem', type: 'spki' })
+  const other = generateKeyPairSync('ed25519').publicKey.export({ format: 'pem', type: 'spki' })
+  for (const publicKey of [
+    '',
+    'no key',
+    '-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n',
+    weak,
+    other,
+    7,
+  ]) {
+    const refused = await call('POST', url, developer, { publicKey })
+    isError(t, refused, 'invalid_request', String(publicKey).slice(0, 40))
+    t.equal(refused.body.error?.details?.field ?? refused.body.details?.field, 'publicKey')
+  }
+  isError(t, await call('POST', url, await credential('viewer', face.project), {}), 'forbidden')
 })
 
 t.test('each role may do what the table says, for its projects', async (t) => {

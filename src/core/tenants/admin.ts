@@ -109,12 +109,17 @@ export async function addServiceKey(
   alg: ServiceKey['alg'] = 'RS256',
 ): Promise<PrivateServiceKey> {
   const key = generateServiceKey(alg, tenants.clock.now())
-  await changeProject(tenants, id, (project) => {
+  await storeServiceKey(tenants, id, key.stored)
+  return key.private
+}
+
+/** Throws CodedError `invalid_request` where there is no room for another one. */
+export function storeServiceKey(tenants: Tenants, id: string, key: ServiceKey): Promise<ProjectRecord> {
+  return changeProject(tenants, id, (project) => {
     const { keys } = project.serviceAccount
     if (keys.length >= KEYS_MAX) throw new CodedError('invalid_request', `a project has at most ${KEYS_MAX} keys`)
-    return withKeys(project, [...keys, key.stored])
+    return withKeys(project, [...keys, key])
   })
-  return key.private
 }
 
 /** What it signed is refused, and so is every access token that was asked for with it. */

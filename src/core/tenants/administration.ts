@@ -19,7 +19,7 @@ import {
 import * as admin from './admin.js'
 import { CREDENTIAL_ID, type CredentialRecord, type NewCredential, newCredential } from './credentials.js'
 import { type Action, type Actor, mayDo, requireMay } from './roles.js'
-import type { PrivateServiceKey } from './service-keys.js'
+import { type PrivateServiceKey, serviceKeyOf } from './service-keys.js'
 
 /** Entries of one page of AUDIT. */
 export const AUDIT_PAGE_MAX = 200
@@ -87,6 +87,17 @@ export class Administration {
       const serviceKey = await admin.addServiceKey(this.tenants, id, alg)
       return { project: await admin.getProject(this.tenants, id), serviceKey }
     })
+  }
+
+  /** The public part of a pair that its owner made: the private part never comes here. */
+  async addPublicKey(actor: Actor, id: string, pem: string): Promise<{ project: ProjectRecord; key: ServiceKey }> {
+    requireMay(actor, 'key.add', id)
+    const key = serviceKeyOf(pem, this.clock.now())
+    const { alg, kid: keyId } = key
+    return this.change(actor, 'key.add', id, { alg, keyId }, async () => ({
+      project: await admin.storeServiceKey(this.tenants, id, key),
+      key,
+    }))
   }
 
   removeKey(actor: Actor, id: string, keyId: string): Promise<ProjectRecord> {

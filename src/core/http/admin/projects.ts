@@ -17,7 +17,7 @@ import {
   readFields,
   settingsFor,
 } from './face.js'
-import { Algorithm, Application, Named, NewKey, Project, ProjectParams } from './schemas.js'
+import { Algorithm, Application, Named, NewKey, Project, ProjectParams, PublicKey } from './schemas.js'
 
 export const ADMIN = '/admin/v1'
 const PROJECTS = `${ADMIN}/projects`
@@ -72,6 +72,12 @@ export const adminProjectRoutes: readonly Route<AdminFace>[] = [
     ...{ id: 'addKey', summary: 'Another key beside those there are', errors: ['forbidden', 'unknown_project'] },
     ...{ params: ProjectParams, body: Type.Object({ alg: Type.Optional(Algorithm) }) },
     answers: answer(NewKey, 'The key, in a settings file.', 201),
+  }),
+  route('POST', `${PROJECT}/public-keys`, changes(addPublicKey), {
+    ...{ id: 'addPublicKey', summary: 'The public part of a key that the app server made' },
+    ...{ params: ProjectParams, body: Type.Object({ publicKey: PublicKey }) },
+    answers: answer(Type.Object({ keyId: Type.String(), alg: Algorithm }), 'What to sign with from now on.', 201),
+    errors: ['forbidden', 'unknown_project'],
   }),
   route('DELETE', `${PROJECT}/keys/:key`, looks(removeKey), {
     ...{ id: 'removeKey', summary: 'Refuse a key, and the tokens asked for with it' },
@@ -144,6 +150,13 @@ async function addKey(call: BodyCall, id: string): Promise<object> {
   const { project, serviceKey } = await face.administration.addKey(actor, id, algorithm(call))
   reply.code(201).header('cache-control', 'no-store')
   return settingsFor(face, { id, clientId: project.serviceAccount.clientId }, serviceKey)
+}
+
+async function addPublicKey(call: BodyCall, id: string): Promise<object> {
+  const { face, actor, reply } = call
+  const { key } = await face.administration.addPublicKey(actor, id, optionalText(call, 'publicKey') ?? '')
+  reply.code(201)
+  return { keyId: key.kid, alg: key.alg }
 }
 
 async function removeKey(call: ActingCall, project: string): Promise<object> {

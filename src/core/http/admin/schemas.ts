@@ -18,6 +18,10 @@ export const Project = Type.Object({
 
 export const Algorithm = Type.Enum(['RS256', 'ES256'], { description: 'What the key signs with.' })
 
+export const PublicKey = Type.String({
+  description: 'PEM that begins with PUBLIC KEY: RSA of 2048 to 4096 bits (RS256), or P-256 (ES256).',
+})
+
 export const NewKey = Type.Object({
   keyId: Type.String(),
   alg: Algorithm,
