@@ -138,7 +138,9 @@ export class Ingress {
     if (send.type === 'device' && send.notBeforeMs === null) {
       return { place: { incarnation, sequence, storedAtMs, isRepeat: deliveryCount > 1 || sequence <= lastBefore } }
     }
-    return { idempotency: { key: `ingress.${incarnation}.${sequence}`, fingerprint: fingerprintOf(send) } }
+    // A stream that lost its end gives its sequences again: the time belongs to the place.
+    const key = `ingress.${incarnation}.${sequence}.${storedAtMs}`
+    return { idempotency: { key, fingerprint: fingerprintOf(send) } }
   }
 
   /** Once for all who ask meanwhile. Rejects with FabricError. */

@@ -2,12 +2,10 @@
  * A stream that lost its end, as after a full disk: nats-server 2.9 begins its sequences again and keeps the consumer, which
  * takes what is stored from then on for acknowledged. Nothing of it may be lost.
  */
-import { readdirSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
 import t from 'tap'
 import type { Delivery } from '../../src/fabric/fabric.js'
 import { LineProxy } from '../faults/proxy.js'
-import { startNats } from '../support/nats.js'
+import { loseRecords, startNats } from '../support/nats.js'
 import { untilReconnected } from './reconnected.js'
 import { bytes, Collected, text } from './suite.js'
 
@@ -36,19 +34,13 @@ async function stage(t: Parameters<typeof startNats>[0]) {
   return { nats, line, writer, reader, got, append }
 }
 
-/** Takes the records and leaves the consumers. */
-function loseRecords(dataDir: string): void {
-  const [account = ''] = readdirSync(join(dataDir, 'jetstream'))
-  rmSync(join(dataDir, 'jetstream', account, 'streams', STREAM, 'msgs'), { recursive: true })
-}
-
 const bodies = (deliveries: readonly Delivery[]) => deliveries.map(({ body }) => text(body))
 
 t.test('what is stored after it is delivered', async (t) => {
   const { nats, writer, reader, got, append } = await stage(t)
   const back = untilReconnected([writer, reader])
   await nats.server.stop()
-  loseRecords(nats.dataDir)
+  loseRecords(nats.dataDir, STREAM)
   await nats.start()
   await back
   t.equal((await writer.log(STREAM).state()).lastSequence, 0)
@@ -61,7 +53,7 @@ t.test('also where it had grown beyond its old end before the consumer looked', 
   const back = [untilReconnected([writer]), untilReconnected([reader])]
   line.set({ mode: 'cut' })
   await nats.server.stop()
-  loseRecords(nats.dataDir)
+  loseRecords(nats.dataDir, STREAM)
   await nats.start()
   await back[0]
   const second = ['e', 'f', 'g', 'h', 'i', 'j']

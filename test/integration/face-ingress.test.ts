@@ -8,7 +8,9 @@ import { Ingress } from '../../src/core/ingress.js'
 import { encodeRegistrationId } from '../../src/core/registration-id.js'
 import { setProjectActive } from '../../src/core/tenants/admin.js'
 import { type Fabric, FabricError, type LogRecord } from '../../src/fabric/fabric.js'
+import { untilReconnected } from '../contract/reconnected.js'
 import { startFace, type TestFace, until } from '../support/face.js'
+import { loseRecords } from '../support/nats.js'
 
 const packr = new Packr({ useRecords: false })
 const device = 'dev_0123456789abcdefghij'
@@ -220,4 +222,21 @@ t.test('a publisher sends for its own project only', async (t) => {
   const { publisher, left } = await setUp(t)
   await t.rejects(publisher.log(INGRESS_STREAM).append(ingressSubject('other'), Buffer.from('{}')), FabricError)
   t.equal(await left(), 0)
+})
+
+t.test('a stream that lost its end gives its sequences again: what is stored then is another message', async (t) => {
+  const { face, publisher, publish } = await setUp(t)
+  const topic = (target: string) => JSON.stringify({ type: 'topic', target, ttl: '1h' })
+  t.equal(await publish(topic('first')), 1)
+  await until('the first is accepted', () => face.core.accepted.length === 1)
+  const back = untilReconnected([publisher, face.fabric])
+  await face.nats.server.stop()
+  loseRecords(face.nats.dataDir, INGRESS_STREAM)
+  await face.nats.start()
+  await back
+  t.equal(await publish(topic('second')), 1)
+  await until('the second is accepted', () => face.core.accepted.length === 2)
+  const [first, second] = face.core.accepted.map(({ idempotency }) => idempotency?.key)
+  t.type(first, 'string')
+  t.not(first, second)
 })

@@ -1,6 +1,6 @@
 /** A nats-server for one test: its own port and folder, the product's permissions, its streams made. */
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
@@ -117,4 +117,10 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
     start: () => server.start(),
     stop: () => server.stop(),
   }
+}
+
+/** While the server is away: takes the records of a stream, and leaves its consumers where they were. */
+export function loseRecords(dataDir: string, stream: string): void {
+  const [account = ''] = readdirSync(join(dataDir, 'jetstream'))
+  rmSync(join(dataDir, 'jetstream', account, 'streams', stream, 'msgs'), { recursive: true })
 }

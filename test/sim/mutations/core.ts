@@ -208,6 +208,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'strays-not-swept-out',
+    test: 'steps/expire.test.js',
     rule: 'The expiry step deletes what no walk reaches any more.',
     edits: [edit('core/steps/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, ')],
   },

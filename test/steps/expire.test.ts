@@ -1,0 +1,44 @@
+/** expire by itself: what nobody is owed any more does not stay, wherever it stands. */
+import t from 'tap'
+import { ExpireStep } from '../../src/core/steps/expire.js'
+import { silentLogger } from '../../src/observe/log.js'
+import { EventLog } from '../../src/store/events.js'
+import { ExpiryLog } from '../../src/store/expiry.js'
+import { ParkedQueue } from '../../src/store/parked.js'
+import { SimFabric } from '../sim/fabric.js'
+import { deviceName } from '../support/core.js'
+import { storedMessage } from '../support/transport.js'
+
+const DEVICE = deviceName(1)
+const SPLIT = 1
+const BUCKET_MS = 1_000
+
+t.test('a record that no walk reaches goes with its entry, one that is owed stays', async (t) => {
+  const sim = new SimFabric({ store: { split: SPLIT } })
+  const { clock } = sim
+  const run = <T>(promise: Promise<T>) => clock.settle(promise)
+  const fabric = sim.fabricFor('core')
+  const queue = new ParkedQueue(fabric, SPLIT)
+  const expiry = new ExpiryLog(fabric, BUCKET_MS)
+  const events = new EventLog(fabric, SPLIT, 'test')
+  const append = async (id: bigint, after: number, lifeMs: number) => {
+    // As a list of survivors leaves it whose deletes were cut off: nothing points to what is before.
+    const message = { ...storedMessage(DEVICE, id), expiresAtMs: clock.now() + lifeMs }
+    const record = { previous: 0, depth: 1, queue: 1n, dropped: 0, victims: [], parkedAtMs: clock.now(), older: [] }
+    const sequence = await run(queue.append(DEVICE, { ...record, message }, after))
+    await run(expiry.addParked(message, sequence, clock.now()))
+    return sequence
+  }
+  const stray = await append(1n, 0, 2 * BUCKET_MS)
+  const owed = await append(2n, stray, 3_600_000)
+  const step = new ExpireStep({
+    ...{ clock, log: silentLogger, events, expiry, queue, bucketMs: BUCKET_MS, lookBack: 1 },
+  })
+  step.start()
+  await clock.run(10 * BUCKET_MS)
+  await run(step.stop())
+  t.equal(await run(queue.at(DEVICE, stray)), null)
+  t.match(await run(events.readFinal(1n)), { kind: 'expired' })
+  t.match(await run(queue.at(DEVICE, owed)), { record: { message: { id: 2n } } })
+  t.equal(await run(events.readFinal(2n)), null)
+})
