@@ -52,6 +52,8 @@ export interface Ramped {
 const NODE_OPTIONS = ['--max-semi-space-size=2', '--expose-gc']
 
 const IN_FLIGHT_MAX = 512
+/** With dozens of processes on few cores each waits for its turn: what it finds then has to be worth it. */
+const IN_FLIGHT_PER_PROCESS = 32
 const POLL_MS = 100
 /** A look costs each process something. */
 const POLL_MS_PER_PROCESS = 10
@@ -114,7 +116,7 @@ export class Generators {
   async ramp({
     count,
     perSecond = 0,
-    inFlightMax = IN_FLIGHT_MAX,
+    inFlightMax = Math.max(IN_FLIGHT_MAX, IN_FLIGHT_PER_PROCESS * this.children.length),
     label = 'devices',
     shouldStop,
   }: Ramp): Promise<Ramped> {

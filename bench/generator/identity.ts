@@ -10,11 +10,7 @@ export function indexOf(device: string): number {
   return Number.parseInt(device.slice(-NUMBER_DIGITS), 36)
 }
 
-/**
- * Most connections from one source address. A bind that names no port searches the ports of one parity in the lower half of
- * the ephemeral range, some 7,000, one by one, and looks at each for a bind to any address: with most of them taken, by
- * connections or by what these left in TIME_WAIT, that took a third of a generator's time at 250,000 devices.
- */
+/** Most connections from one source address: leaves each device ports for its next connections. */
 export const CONNECTIONS_PER_ADDRESS = 2_000
 
 const FIRST_ADDRESS = 2
@@ -26,6 +22,17 @@ const FIRST_ADDRESS = 2
 export function sourceAddress(index: number, area = 0): string {
   const n = FIRST_ADDRESS + Math.floor(index / CONNECTIONS_PER_ADDRESS)
   return `127.${area}.${n >> 8}.${n & 255}`
+}
+
+const FIRST_PORT = 16_000
+const PORT_ROUNDS = 24
+
+/**
+ * The port of a device's n-th connection: named, so that the kernel has nothing to search. Those of the last connections
+ * may still be in TIME_WAIT.
+ */
+export function sourcePort(index: number, nth: number): number {
+  return FIRST_PORT + (nth % PORT_ROUNDS) * CONNECTIONS_PER_ADDRESS + (index % CONNECTIONS_PER_ADDRESS)
 }
 
 /** 1 to 254: 0 is where everybody else's addresses are. */

@@ -31,6 +31,8 @@ export class Peer {
   dueAtMs = 0
   /** Of the close frame that came last; 0: none. */
   closeCode = 0
+  /** How often it tried to connect. */
+  dials = 0
   /** Number of the connection, raised before each. */
   connection = 0
   /** Last group message that came, by its place in the log. */

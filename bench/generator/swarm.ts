@@ -6,7 +6,7 @@ import type { GoawayFrame } from '../../protocol/frame-types.js'
 import { record } from '../measure/latency.js'
 import { nowMicros } from '../micros.js'
 import type { Behaviour, Dialect, DialectHost } from './dialect.js'
-import { sourceAddress } from './identity.js'
+import { sourceAddress, sourcePort } from './identity.js'
 import { LoadSocket, Peer, State } from './peer.js'
 import { Returns } from './returns.js'
 import { Tally } from './tally.js'
@@ -314,7 +314,8 @@ export class Swarm implements DialectHost, TcpOwner {
     this.#inFlight++
     const { host, port, area, first } = this.config
     const from = sourceAddress(first + peer.slot, area)
-    peer.socket = new LoadSocket(peer, this, { from, host, port })
+    const fromPort = sourcePort(first + peer.slot, peer.dials++)
+    peer.socket = new LoadSocket(peer, this, { from, fromPort, host, port })
     this.#later(peer, performance.now() + this.returns.greetedMsMax)
   }
 

@@ -67,6 +67,8 @@ export interface TcpOwner {
 export interface TcpTarget {
   /** Addresses are IPv4. */
   from: string
+  /** 0, the default: the kernel chooses. */
+  fromPort?: number
   host: string
   port: number
 }
@@ -83,14 +85,14 @@ export class TcpConnection {
   /** The outcome comes later, in every case. */
   constructor(
     readonly owner: TcpOwner,
-    { from, host, port }: TcpTarget,
+    { from, fromPort = 0, host, port }: TcpTarget,
   ) {
     const handle = new tcp.TCP(tcp.constants.SOCKET)
     this.#handle = handle
     handle.owner = this
     const request = new tcp.TCPConnectWrap()
     request.oncomplete = onConnected
-    const failed = handle.bind(from, 0) < 0 || handle.connect(request, host, port) < 0
+    const failed = handle.bind(from, fromPort) < 0 || handle.connect(request, host, port) < 0
     if (failed) setImmediate(() => this.destroy())
   }
 

@@ -101,7 +101,8 @@ export class HoldRun {
     result.workers = rig.system.pids('worker').length
     result.generators = rig.devices.pids.length
     bench.progress.say(`${result.workers} workers, ${result.generators} generators`)
-    await rig.devices.behave({ spread: 0 })
+    // Also in the ramp, which takes a while: who is lost is counted, and comes again.
+    await rig.devices.behave({ spread: 0, reconnect: true })
     this.#look('ready')
   }
 
@@ -125,7 +126,6 @@ export class HoldRun {
       result.limit = this.#limit(ready)
       bench.progress.say(`no more devices: ${result.limit}`)
     }
-    await devices.behave({ reconnect: true })
   }
 
   async #hold(): Promise<void> {

@@ -8,10 +8,7 @@ import { readFrames } from '../../protocol/decode.js'
 import { DEVICE_FRAME_BYTES_MAX } from '../../protocol/frame.js'
 import { WireLimits } from '../../protocol/limits.js'
 import { BROADCAST_STREAM, Bucket } from '../../protocol/subjects.js'
-import type { Clock } from '../clock.js'
-import type { Fabric } from '../fabric/fabric.js'
 import type { TransportKeys } from '../keyring.js'
-import type { Logger } from '../observe/log.js'
 import { DeviceStore } from '../store/devices.js'
 import { EventLog } from '../store/events.js'
 import { ParkedQueue } from '../store/parked.js'
@@ -33,38 +30,13 @@ import { QuietCollection } from './quiet-collection.js'
 import { Registry } from './registry.js'
 import { Revocations } from './revocations.js'
 import { Session } from './session.js'
-import type { TransportSettings } from './settings.js'
-import type { Socket, SocketHandlers, Sockets } from './socket.js'
+import type { Socket, SocketHandlers } from './socket.js'
 import { Sweep } from './sweep.js'
 import { Throughput } from './throughput.js'
 import { Tombstones } from './tombstones.js'
 import { Turns } from './turns.js'
 import { Uplink } from './uplink.js'
-
-export interface WorkerOptions {
-  fabric: Fabric
-  clock: Clock
-  sockets: Sockets
-  settings: TransportSettings
-  /** Into how many streams PARKED and EVENTS are split. */
-  split: number
-  keys: TransportKeys
-  /** Issuer of device tokens. */
-  issuer: string
-  /** See workerId(). */
-  worker: string
-  /** Most connections, from the descriptors that the process may have. */
-  connectionsMax: number
-  /** Descriptors that the process has open; null: not known. */
-  descriptors: () => number | null
-  /** A full garbage collection, where the process allows to ask for one. */
-  collect?: () => void
-  /** How late the process is with its work. */
-  lagMs: () => number
-  /** How much of a core it has where all workers are busy; default 1, all of one. */
-  coreShare?: number
-  log: Logger
-}
+import type { WorkerOptions } from './worker-options.js'
 
 /** How often open descriptors are counted. */
 const DESCRIPTORS_TICKS = 5

@@ -6,7 +6,7 @@ import { Cleanup } from '../../bench/cleanup.js'
 import { Envelope, seal } from '../../bench/envelope.js'
 import { addFlags, pickOptions } from '../../bench/flags.js'
 import { apportion, split } from '../../bench/generator/generators.js'
-import { deviceOf, indexOf, sourceAddress } from '../../bench/generator/identity.js'
+import { deviceOf, indexOf, sourceAddress, sourcePort } from '../../bench/generator/identity.js'
 import { Tally } from '../../bench/generator/tally.js'
 import { clientFrame, readServerFrame, readUpgradeAnswer } from '../../bench/generator/websocket.js'
 import { latencyMs, mergeHistograms, newHistogram, packHistogram, record } from '../../bench/measure/latency.js'
@@ -35,10 +35,17 @@ t.test('devices are numbers: named, found again, spread over source addresses', 
   t.match(deviceOf('abcd1234', 987_654), DEVICE_ID)
   t.equal(indexOf(deviceOf('abcd1234', 987_654)), 987_654)
   t.equal(sourceAddress(0), '127.0.0.2')
-  t.equal(sourceAddress(8_000), '127.0.0.3')
-  t.equal(sourceAddress(999_999), '127.0.0.126')
-  t.equal(sourceAddress(8_000 * 254), '127.0.1.0')
-  t.equal(sourceAddress(8_000, 77), '127.77.0.3')
+  t.equal(sourceAddress(2_000), '127.0.0.3')
+  t.equal(sourceAddress(999_999), '127.0.1.245')
+  t.equal(sourceAddress(2_000 * 254), '127.0.1.0')
+  t.equal(sourceAddress(2_000, 77), '127.77.0.3')
+  const ports = new Set<number>()
+  for (let nth = 0; nth < 24; nth++) for (let i = 2_000; i < 4_000; i++) ports.add(sourcePort(i, nth))
+  t.equal(ports.size, 48_000, 'one for each device of an address and each of its last connections')
+  let [lowest, highest] = [65_536, 0]
+  for (const port of ports) [lowest, highest] = [Math.min(lowest, port), Math.max(highest, port)]
+  t.ok(lowest > 1_024 && highest < 65_536)
+  t.equal(sourcePort(5, 24), sourcePort(5, 0))
 })
 
 t.test('shares add up', async (t) => {
