@@ -1,7 +1,7 @@
 /** The public face of a core over a real nats-server, with the delivery core behind a port that tests look into. */
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
-import { BROADCAST_STREAM, INGRESS_STREAM } from '../../protocol/subjects.js'
+import { BROADCAST_STREAM, Bucket, INGRESS_STREAM } from '../../protocol/subjects.js'
 import { type Clock, systemClock } from '../../src/clock.js'
 import { DeviceService } from '../../src/core/devices.js'
 import { createGateway, type Gateway } from '../../src/core/http/gateway.js'
@@ -17,6 +17,7 @@ import { AccessTokenVerifier } from '../../src/core/tenants/tokens.js'
 import type { Fabric } from '../../src/fabric/fabric.js'
 import { Keyring, type MacKey } from '../../src/keyring.js'
 import { type Logger, silentLogger } from '../../src/observe/log.js'
+import { DeviceStore } from '../../src/store/devices.js'
 import { PUBLISHER_PROJECT, startNats, type TestNats } from './nats.js'
 
 /** What stands behind the face: answers what a test tells it to, and remembers what it was asked. */
@@ -137,6 +138,8 @@ export async function startFace(t: Test, options: FaceOptions = {}): Promise<Tes
   })
   devices.start()
   t.teardown(() => devices.stop())
+  // An answer on the same connection: the server knows the subscription, and who asks at once is not told that nobody serves it.
+  await new DeviceStore(fabric.table(Bucket.DEVICES)).read('dev_00000000000000000000')
   const face: TestFace = {
     ...first,
     nats,
