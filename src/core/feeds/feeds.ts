@@ -7,8 +7,9 @@ import { EventLog } from '../../store/events.js'
 import { FeedStates } from '../../store/feeds.js'
 import type { CoreFigures, WatchedStep } from '../figures.js'
 import type { CoreSettings } from '../settings.js'
-import { Lease, LeasedRole, type Stoppable } from '../steps/lease.js'
+import type { Stoppable } from '../steps/lease.js'
 import { NotifyStep } from '../steps/notify.js'
+import { Started } from '../steps/started.js'
 import type { StatusOptions } from '../steps/status.js'
 import type { WebhookSettings } from '../webhooks/settings.js'
 import { Webhooks } from '../webhooks/webhooks.js'
@@ -36,23 +37,14 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
   const { fabric, clock, random, settings, split, log, figures } = options
   const run = `${clock.now().toString(36)}-${Math.floor(random() * 0xffff_ffff).toString(36)}`
   const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
-  const started: Stoppable[] = []
-  const stop = async () => {
-    for (const part of started.splice(0).reverse()) await part.stop()
-  }
-  const underLease = async (key: string, begin: () => Promise<Stoppable>) => {
-    const onError = (error: unknown) => log.warn({ error, key }, 'a step could not start or stop')
-    const role = new LeasedRole(new Lease(key, leases), clock, begin, onError)
-    started.push(role)
-    await role.start()
-  }
+  const started = new Started(leases, log)
   try {
     const feeds = await new FeedDirectory().start(fabric, log)
-    started.push(feeds)
+    started.add(feeds)
     const states = new FeedStates(fabric)
     const events = new EventLog(fabric, split, run)
     if (settings.notifying) {
-      await underLease('notify', () => {
+      await started.underLease('notify', () => {
         const { checkpointMs, retryMs, notifyInHandMax: inHandMax } = settings
         const shared = { clock, log, figures, events, feeds, states, checkpointMs, retryMs, inHandMax }
         const steps = Array.from({ length: split }, (_, index) => {
@@ -64,7 +56,7 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
       })
     }
     if (settings.webhooks) {
-      await underLease('webhooks', async () => {
+      await started.underLease('webhooks', async () => {
         const { retryMs, drainMs } = settings
         const shared = { fabric, clock, random, log, figures, feeds, states, retryMs, drainMs }
         const webhooks = new Webhooks({ ...shared, settings: options.webhooks })
@@ -72,9 +64,9 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
         return webhooks
       })
     }
-    return { stop }
+    return started
   } catch (error) {
-    await stop()
+    await started.stop()
     throw error
   }
 }

@@ -22,7 +22,7 @@ import { createCancel } from './cancel.js'
 import { ExpireStep } from './expire.js'
 import { MessageFinder } from './find-message.js'
 import { InHand } from './in-hand.js'
-import { Lease, LeasedRole, type Stoppable } from './lease.js'
+import type { Stoppable } from './lease.js'
 import { createListMessages } from './list.js'
 import { NodeNumber } from './node-number.js'
 import { Parker } from './park.js'
@@ -31,6 +31,7 @@ import { Router } from './route.js'
 import { ScheduleStep } from './schedule.js'
 import { SecondLook } from './second-look.js'
 import { SettleStep } from './settle.js'
+import { Started } from './started.js'
 import { createReadCounters, StatsFold } from './stats.js'
 import { createReadStatus, type StatusOptions } from './status.js'
 
@@ -73,16 +74,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
   const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
 
-  const started: Stoppable[] = []
-  const stop = async () => {
-    for (const part of started.splice(0).reverse()) await part.stop()
-  }
-  const underLease = async (key: string, begin: () => Promise<Stoppable>) => {
-    const onError = (error: unknown) => log.warn({ error, key }, 'a step could not start or stop')
-    const role = new LeasedRole(new Lease(key, leases), clock, begin, onError)
-    started.push(role)
-    await role.start()
-  }
+  const started = new Started(leases, log)
 
   /** Counted as long as this process has it. */
   const watched = (part: Stoppable, step: WatchedStep): Stoppable => {
@@ -142,13 +134,13 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
 
   try {
     const node = new NodeNumber(leases, random)
-    started.push(node)
+    started.add(node)
     const number = await node.start()
     // Started in the reverse of the flow, so that stop() ends it in its order.
-    if (settings.counting) for (let i = 0; i < split; i++) await underLease(`stats.${i}`, beginFold(i))
+    if (settings.counting) for (let i = 0; i < split; i++) await started.underLease(`stats.${i}`, beginFold(i))
     if (settings.expiring) {
       const { expiryBucketMs: bucketMs, expiryLookBack: lookBack } = settings
-      await underLease('expire', async () => {
+      await started.underLease('expire', async () => {
         const step = new ExpireStep({ clock, log, events, expiry, queue, bucketMs, lookBack })
         step.start()
         return step
@@ -157,7 +149,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     if (settings.scheduling) {
       const { scheduleBucketMs: bucketMs, scheduleLookBack: lookBack } = settings
       const release = new Release(new SplitLog(fabric, messagesStream, split), new BroadcastLog(fabric), events)
-      await underLease('schedule', async () => {
+      await started.underLease('schedule', async () => {
         const step = new ScheduleStep({ clock, log, events, schedule, release, bucketMs, lookBack })
         step.start()
         return step
@@ -167,13 +159,13 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       const { settleInFlightMax: inFlightMax } = settings
       const settle = new SettleStep({ bus: fabric.bus, clock, log, figures, events, queue, inFlightMax })
       settle.start()
-      started.push(settle)
+      started.add(settle)
     }
     if (settings.routing) {
       const liveness = new WorkerLiveness(fabric, clock)
-      started.push(liveness)
+      started.add(liveness)
       await liveness.start()
-      for (let i = 0; i < split; i++) await underLease(`router.${i}`, beginRouting(i, liveness))
+      for (let i = 0; i < split; i++) await started.underLease(`router.${i}`, beginRouting(i, liveness))
     }
     return {
       node: number,
@@ -182,10 +174,10 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       cancel: createCancel({ clock, events, finder, queue, schedule }),
       readCounters: createReadCounters(counters, split),
       listMessages: createListMessages(counters, events, split),
-      stop,
+      stop: () => started.stop(),
     }
   } catch (error) {
-    await stop()
+    await started.stop()
     throw error
   }
 }

@@ -3,20 +3,13 @@ import Type from 'typebox'
 import { CodedError } from '../../../../protocol/errors.js'
 import { FINAL_KINDS } from '../../../store/events.js'
 import { feedOutput } from '../../tenants/output.js'
-import { paramOf } from '../face.js'
-import { flow } from '../flow.js'
 import type { Route } from '../route.js'
-import { type ActingCall, type AdminFace, authenticateActor, type BodyCall, optionalText, readFields } from './face.js'
-import { PROJECT } from './projects.js'
+import { type ActingCall, type AdminFace, type BodyCall, optionalText } from './face.js'
+import { changes, looks, PROJECT } from './projects.js'
 import { Events, ProjectParams } from './schemas.js'
 
 const EVENTS = `${PROJECT}/events`
 const WEBHOOK = `${PROJECT}/webhook`
-
-type Run<C> = (call: C, project: string) => Promise<object>
-const looks = (run: Run<ActingCall>) => flow(authenticateActor, (call) => run(call, paramOf(call, 'project')))
-const changes = (run: Run<BodyCall>) =>
-  flow(authenticateActor, readFields, (call) => run(call, paramOf(call, 'project')))
 
 const route = (
   method: Route['method'],

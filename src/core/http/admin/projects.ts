@@ -23,9 +23,9 @@ export const ADMIN = '/admin/v1'
 const PROJECTS = `${ADMIN}/projects`
 export const PROJECT = `${PROJECTS}/:project`
 
-type Run<C> = (call: C, project: string) => Promise<object>
-const looks = (run: Run<ActingCall>) => flow(authenticateActor, (call) => run(call, paramOf(call, 'project')))
-const changes = (run: Run<BodyCall>) =>
+export type Run<C> = (call: C, project: string) => Promise<object>
+export const looks = (run: Run<ActingCall>) => flow(authenticateActor, (call) => run(call, paramOf(call, 'project')))
+export const changes = (run: Run<BodyCall>) =>
   flow(authenticateActor, readFields, (call) => run(call, paramOf(call, 'project')))
 
 const route = (

@@ -1,0 +1,28 @@
+/** What a part of a core process has started, some of it under leases: ended in the reverse order. */
+import type { Logger } from '../../observe/log.js'
+import { Lease, LeasedRole, type LeaseOptions, type Stoppable } from './lease.js'
+
+export class Started implements Stoppable {
+  private readonly parts: Stoppable[] = []
+
+  constructor(
+    private readonly leases: LeaseOptions,
+    private readonly log: Logger,
+  ) {}
+
+  add(part: Stoppable): void {
+    this.parts.push(part)
+  }
+
+  /** What `begin` gives runs while this process has the lease. */
+  async underLease(key: string, begin: () => Promise<Stoppable>): Promise<void> {
+    const onError = (error: unknown) => this.log.warn({ error, key }, 'a step could not start or stop')
+    const role = new LeasedRole(new Lease(key, this.leases), this.leases.clock, begin, onError)
+    this.add(role)
+    await role.start()
+  }
+
+  async stop(): Promise<void> {
+    for (const part of this.parts.splice(0).reverse()) await part.stop()
+  }
+}
