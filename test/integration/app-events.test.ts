@@ -140,10 +140,11 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
     await live.send('device', registrationId, 'still')
     await heard.until(count + 2)
     t.equal(receiver.posts.length, posts + 1)
-    // What was heard live is counted for the consumers a moment later.
+    // What was heard live is counted for the consumers a moment later. The change of the url may have overtaken the
+    // acknowledgement of the event before, which then waits as well.
     let { waiting } = await feeds.show(root, PUBLISHER_PROJECT)
-    while (waiting.webhook !== 2 || waiting.reader !== 2) waiting = (await feeds.show(root, PUBLISHER_PROJECT)).waiting
-    t.same(waiting, { webhook: 2, reader: 2 }, 'the example took what came before')
+    while ((waiting.webhook ?? 0) < 2) waiting = (await feeds.show(root, PUBLISHER_PROJECT)).waiting
+    t.equal(waiting.reader, 2, 'the example took what came before')
   })
   await device.close()
 })
