@@ -12,6 +12,9 @@ const ErrCode = {
   STORE_FAILED: 10077, //     maximum bytes or messages exceeded, or the disk's own error
 } as const
 
+/** JetStream counts time in nanoseconds. */
+export const nanos = (ms: number) => ms * 1_000_000
+
 export interface ApiError {
   code: number
   err_code?: number

@@ -1,13 +1,12 @@
 /** A durable pull consumer with explicit acknowledgement: made idempotently, made again when lost, pulled in batches. */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
-import { type DeliveryInfo, parseAckSubject } from './api.js'
+import { type DeliveryInfo, nanos, parseAckSubject } from './api.js'
 import { ensureDurable, forgetDurable } from './durable.js'
 import type { ConsumeOptions, Consumption, Delivery } from './fabric.js'
 import { ownHeaders, statusOf } from './headers.js'
 import { json, type Shared } from './log.js'
 import { Sweeper } from './sweeper.js'
 
-const NANOS_PER_MS = 1_000_000
 const HEARTBEAT_MS = 2_000
 const SILENCE_MS_MAX = 2.5 * HEARTBEAT_MS
 const PULL_EXPIRES_MS = 30_000
@@ -163,8 +162,8 @@ class PullConsumer implements Consumption {
     this.#wanted += count
     const query = {
       batch: count,
-      expires: PULL_EXPIRES_MS * NANOS_PER_MS,
-      idle_heartbeat: HEARTBEAT_MS * NANOS_PER_MS,
+      expires: nanos(PULL_EXPIRES_MS),
+      idle_heartbeat: nanos(HEARTBEAT_MS),
     }
     this.shared.link.publish(`$JS.API.CONSUMER.MSG.NEXT.${this.stream}.${this.options.durable}`, json(query), inbox)
   }
@@ -249,7 +248,7 @@ class NatsDelivery implements Delivery {
   }
 
   nak(delayMs: number): void {
-    this.#answer(Buffer.from(`-NAK {"delay":${Math.round(delayMs * NANOS_PER_MS)}}`))
+    this.#answer(Buffer.from(`-NAK {"delay":${Math.round(nanos(delayMs))}}`))
   }
 
   working(): void {

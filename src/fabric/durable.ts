@@ -1,9 +1,7 @@
 /** Durable consumers as the server keeps them: made, counted, ended. What takes from one is consume.ts. */
-import { isNoConsumer, parseAnswer } from './api.js'
+import { isNoConsumer, nanos, parseAnswer } from './api.js'
 import { type ConsumeOptions, FabricError } from './fabric.js'
 import { json, type Shared } from './log.js'
-
-const NANOS_PER_MS = 1_000_000
 
 /**
  * Creating a durable that is there updates what may be updated, and is an error only where it cannot be.
@@ -32,7 +30,7 @@ async function createDurable(shared: Shared, stream: string, options: ConsumeOpt
     ...(filter && { filter_subject: filter }),
     deliver_policy: startsAt,
     ack_policy: 'explicit',
-    ack_wait: ackWaitMs * NANOS_PER_MS,
+    ack_wait: nanos(ackWaitMs),
     max_ack_pending: pendingMax,
     max_deliver: -1,
     replay_policy: 'instant',

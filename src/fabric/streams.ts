@@ -14,7 +14,7 @@ import {
   SCHEDULE_STREAM,
   splitFilters,
 } from '../../protocol/subjects.js'
-import { type ApiError, fabricErrorOf, textOf } from './api.js'
+import { type ApiError, fabricErrorOf, nanos, textOf } from './api.js'
 import { type Bus, FabricError } from './fabric.js'
 import type { StoreSettings } from './settings.js'
 
@@ -203,7 +203,6 @@ async function api(bus: Bus, verb: string, query: object): Promise<ApiAnswer> {
 }
 
 function serverConfig(definition: StreamDefinition, store: StoreSettings): object {
-  const nanos = (ms: number) => ms * 1_000_000
   return {
     name: definition.name,
     subjects: definition.subjects,

@@ -3,13 +3,12 @@
  * a silence or a reconnect it is made anew from the last record handed over + 1, so that nothing is skipped.
  */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
-import { EMPTY, parseAckSubject, parseAnswer } from './api.js'
+import { EMPTY, nanos, parseAckSubject, parseAnswer } from './api.js'
 import { type Consumption, FabricError, type LogRecord, type TailOptions } from './fabric.js'
 import { ownHeaders, statusOf } from './headers.js'
 import { json, type Shared } from './log.js'
 import type { TailHooks } from './table.js'
 
-const NANOS_PER_MS = 1_000_000
 const HEARTBEAT_MS = 2_000
 /** Silent for longer, heartbeats included: the consumer is gone. */
 const SILENCE_MS_MAX = 2.5 * HEARTBEAT_MS
@@ -140,8 +139,8 @@ class Tail implements Consumption {
       ack_policy: 'none',
       max_deliver: 1,
       flow_control: true,
-      idle_heartbeat: HEARTBEAT_MS * NANOS_PER_MS,
-      inactive_threshold: 10 * HEARTBEAT_MS * NANOS_PER_MS,
+      idle_heartbeat: nanos(HEARTBEAT_MS),
+      inactive_threshold: nanos(10 * HEARTBEAT_MS),
       num_replicas: 1,
       mem_storage: true,
     }
