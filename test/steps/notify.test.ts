@@ -3,6 +3,7 @@ import { strict as assert } from 'node:assert'
 import t from 'tap'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import { APP_EVENTS_STREAM } from '../../protocol/subjects.js'
+import { sleep } from '../../src/clock.js'
 import { decodeAppEvent } from '../../src/core/feeds/app-event.js'
 import { startFeeds } from '../../src/core/feeds/feeds.js'
 import { CoreFigures } from '../../src/core/figures.js'
@@ -24,8 +25,12 @@ class Place extends SimInstallation {
   readonly events = new EventLog(this.observer, SIM_SPLIT, 'test')
   private starts = 0
 
-  async start(settings: Partial<typeof quickSettings> = {}): Promise<{ process: SimClient; part: Stoppable }> {
+  async start(
+    settings: Partial<typeof quickSettings> = {},
+    arrange: (process: SimClient) => void = () => {},
+  ): Promise<{ process: SimClient; part: Stoppable }> {
     const process = this.sim.fabricFor(`feeds-${++this.starts}`)
+    arrange(process)
     const starting = startFeeds({
       ...{ fabric: process, clock: process.clock, random: this.sim.random, split: SIM_SPLIT, log: silentLogger },
       ...{ settings: { ...quickSettings, leaseMs: 200, ...settings }, webhooks: quickWebhooks, figures: this.figures },
@@ -33,7 +38,7 @@ class Place extends SimInstallation {
     })
     const [started] = await this.run(Promise.allSettled([starting]))
     // A start that the store did not answer is refused as a whole; whoever runs the core starts it again.
-    return started.status === 'fulfilled' ? { process, part: started.value } : this.start(settings)
+    return started.status === 'fulfilled' ? { process, part: started.value } : this.start(settings, arrange)
   }
 
   /** As administration does it. */
@@ -200,9 +205,32 @@ t.test('more than fit in memory are told all the same, while the store for them 
   await place.turnOn()
   for (let id = 1n; id <= 60n; id++) await place.end(id)
   place.sim.faults.refuseAppend = 0.3
+  const inHand = () => Math.max(0, ...[...place.figures.steps].map((step) => step.inHand()))
+  let most = 0
+  place.sim.server.observe = () => {
+    most = Math.max(most, inHand())
+  }
   await place.start({ notifyInHandMax: 5 })
   const ids = (await place.untilTold(60)).map(({ id }) => id)
   t.equal(new Set(ids).size, 60)
+  t.equal(most, 5)
+})
+
+t.test('records that come before their tail does, and fill the memory, hold up nothing', async (t) => {
+  const place = new Place()
+  await place.turnOn()
+  for (let id = 1n; id <= 20n; id++) await place.end(id)
+  await place.start({ notifyInHandMax: 5 }, (process) => {
+    const source = process.log('EVENTS_0')
+    const tail = source.tail.bind(source)
+    source.tail = async (options, handler, hooks) => {
+      const consumption = await tail(options, handler, hooks)
+      await sleep(process.clock, 20)
+      return consumption
+    }
+  })
+  const ids = (await place.untilTold(20)).map(({ id }) => id)
+  t.equal(new Set(ids).size, 20)
 })
 
 t.test('crashes at any moment lose no event, and what is told twice has the same id', async (t) => {

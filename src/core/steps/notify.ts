@@ -115,9 +115,12 @@ export class NotifyStep {
       this.next = Math.max(this.next, Math.min(...this.known.values()) + 1)
       const attempt = ++this.attempt
       // Without a filter: the server takes none that is wider than one of the stream's subjects, which are partitions.
-      this.tail = await source.tail({ fromSequence: this.next }, (record) => {
+      const tail = await source.tail({ fromSequence: this.next }, (record) => {
         if (attempt === this.attempt) this.look(record)
       })
+      // Its first records may come before this does, and be so many that it was let go by them.
+      if (attempt === this.attempt) this.tail = tail
+      else await tail.stop()
     }
     await this.checkpoint()
   }
