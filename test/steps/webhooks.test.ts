@@ -210,6 +210,46 @@ t.test('410 disables it, in AUDIT and for all to see; who wants it again says so
   t.match(await place.view(), { feed: { webhook: { disabled: null } }, waiting: { webhook: 0 } })
 })
 
+t.test('several POSTs that are answered 410 at once disable it once', async (t) => {
+  const place = new Place({ batchMax: 1, postsPerProjectMax: 4 })
+  await place.project()
+  await place.start()
+  place.answer = async () => {
+    await new Promise<void>((resolve) => place.sim.clock.after(SECOND_MS, resolve))
+    return status(410)
+  }
+  for (let n = 0; n < 4; n++) await place.tell(`${n}`)
+  await place.wait(10 * SECOND_MS)
+  t.equal(place.received.length, 4)
+  const { entries } = await place.run(place.administration.auditPage(root, { project: PROJECT, limit: 10 }))
+  t.equal(entries.filter(({ action }) => action === 'webhook.disable').length, 1)
+})
+
+t.test('410 of a url that was changed meanwhile disables nothing, and AUDIT does not say so', async (t) => {
+  const place = new Place()
+  await place.project()
+  const { process } = await place.start()
+  let answered = () => {}
+  place.answer = () =>
+    new Promise((resolve) => {
+      answered = () => resolve(status(410))
+    })
+  await place.tell('1')
+  await place.wait(SECOND_MS)
+  // The core does not hear of it before the answer.
+  process.freeze()
+  await place.run(place.feeds.setWebhook(root, PROJECT, { url: `${URL_}/new`, kinds: null }))
+  place.answer = () => ok
+  answered()
+  await place.wait(100)
+  process.thaw()
+  await place.wait(10 * SECOND_MS)
+  t.match(await place.view(), { feed: { webhook: { disabled: null } }, waiting: { webhook: 0 } })
+  const { entries } = await place.run(place.administration.auditPage(root, { project: PROJECT, limit: 10 }))
+  t.notOk(entries.some(({ action }) => action === 'webhook.disable'))
+  t.equal(place.received.at(-1)?.url, `${URL_}/new`)
+})
+
 t.test('one that fails for long is paused: tried now and then, and it keeps nothing in memory', async (t) => {
   const place = new Place({ pauseAfterMs: 10_000, pausedRetryMs: 100_000, backoffMaxMs: 1_000 })
   await place.project()

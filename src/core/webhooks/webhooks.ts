@@ -111,11 +111,15 @@ export class Webhooks {
   private async disable(project: string, url: string): Promise<void> {
     const { fabric, clock, log } = this.options
     const atMs = clock.now()
-    await openFeeds(fabric).update(project, (feed) => {
-      // Somebody may have given it another url meanwhile.
-      if (feed.webhook?.url !== url) return feed
-      return { ...feed, webhook: { ...feed.webhook, disabled: { reason: 'gone', atMs } }, updatedAtMs: atMs }
+    let isDone = false
+    const feed = await openFeeds(fabric).update(project, (feed) => {
+      const { webhook } = feed
+      // Somebody may have given it another url meanwhile; and of several POSTs that were under way at once, one is enough.
+      isDone = webhook !== null && webhook.url === url && webhook.disabled === null
+      if (!webhook || !isDone) return feed
+      return { ...feed, webhook: { ...webhook, disabled: { reason: 'gone', atMs } }, updatedAtMs: atMs }
     })
+    if (!feed || !isDone) return
     const details = { origin: originOf(url), reason: 'gone' }
     log.warn({ project, ...details }, 'a webhook is disabled')
     await new AuditLog(fabric).append({ atMs, actor: 'core', action: 'webhook.disable', project, details })
