@@ -49,10 +49,7 @@ abstract class CountedFeed implements Feed {
   }
 }
 
-/**
- * mosquitto reads one packet of each connection in a turn of its loop, and with WebSockets a turn looks at all connections:
- * one publisher alone would wait for one such turn with each message.
- */
+/** A broker may take little from one connection at a time: with a single publisher that would be measured, not the broker. */
 const MQTT_PUBLISHERS = 64
 
 class MqttFeed extends CountedFeed {

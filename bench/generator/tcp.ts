@@ -1,6 +1,6 @@
 /**
- * A TCP connection as node's own `net` has it underneath, without the streams above: 1.2 KB of a generator's memory
- * instead of 4.0 (measured with 12,000), which for a million devices is what decides whether they fit. Node calls these
+ * A TCP connection as node's own `net` has it underneath, without the streams above, which would take most of a generator's
+ * memory: for a million devices that decides whether they fit. Node calls these
  * handles internal; they are the same in every version that uWebSockets.js loads on, and only load tools use them.
  */
 import { BenchError } from '../scenario.js'

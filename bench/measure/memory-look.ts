@@ -2,7 +2,7 @@
  * What a server's memory is made of, with its garbage collected.
  *
  * Resident memory alone does not tell what 10,000 connections cost: V8 takes and gives back whole megabytes of empty pages
- * (16 MB of a young generation above all) at moments of its own, which is a kilobyte a connection to either side.
+ * (16 MB of a young generation above all) at moments of its own, which is about a kilobyte a connection (16 MB by 10,000) to either side.
  * `neededBytes` counts what is resident without what V8 holds empty.
  */
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'

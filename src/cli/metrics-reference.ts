@@ -52,7 +52,7 @@ const outro = `## What to watch
 | sign | what it means |
 | --- | --- |
 | \`borealis_transport_ready\` 0 | nobody can connect: it drains, or no worker listens |
-| \`borealis_transport_refusals_total\` by \`reason\` | \`rate\`, \`lag\`: a storm, which the gates spread out; \`full\`, \`address\`: a limit that is too low; \`distrusted\`: a load balancer that is missing in \`transport.proxyProtocolFrom\`, or somebody who tries |
+| \`borealis_transport_refusals_total\` by \`reason\` | \`crowd\`, \`rate\`, \`lag\`: a storm, which the gates spread out; \`draining\`: devices that come while the instance or a worker leaves; \`full\`, \`address\`: a limit that is too low; \`distrusted\`: a load balancer that is missing in \`transport.proxyProtocolFrom\`, or somebody who tries |
 | \`borealis_transport_closes_total{reason="too_slow"}\` | devices that do not read; they come back and catch up |
 | \`borealis_process_event_loop_lag_seconds\` above 0.5 | a worker takes no new connections |
 | \`borealis_transport_nats_connected\` or \`leases_held\` below the workers | NATS is away or slow: messages are parked |

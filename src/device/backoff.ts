@@ -8,9 +8,9 @@ export interface BackoffSettings {
 
 /**
  * For so long after the first attempt that found nobody, further ones do not wait longer and longer. A server that starts
- * anew is back within seconds, and refusing costs it next to nothing; doubling as after an overload kept a tenth of the
- * devices away for five times as long as it takes all of them to connect. With waits of one to three times the base,
- * everybody has tried within three seconds of its return, and no device more often than once in two.
+ * anew is back within seconds, and refusing costs it next to nothing; doubling as after an overload keeps some of the
+ * devices away long after all others have connected. With waits of one to three times the base everybody has tried within
+ * three times the base of its return, and no device more often than once in two on average.
  */
 const UNREACHED_MS = 30_000
 

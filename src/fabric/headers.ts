@@ -1,6 +1,6 @@
 /**
  * NATS headers as bytes, both ways: once for each append and each read. The client's own objects check and index what
- * nobody asks for, and take three to five times as long.
+ * nobody asks for, which takes several times as long.
  *
  * Of an answer only the client's objects are public, but its header block stands before its data, in the same memory: we
  * look there, and ask the client where it is not.

@@ -2,7 +2,7 @@
  * What one turn of the event loop publishes leaves together, at its end.
  *
  * The client flushes what it has whenever the microtasks of the moment are over: with every answer that wakes its own
- * promise that is one system call for each publish, a third of a worker's CPU while devices connect. Order is kept: all
+ * promise that is one system call for each publish, which a worker feels while devices connect. Order is kept: all
  * that a connection publishes goes through here, and subscriptions, which do not, only ever come earlier than they would.
  */
 

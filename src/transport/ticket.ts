@@ -95,7 +95,7 @@ export class TicketBox {
   }
 }
 
-/** As many characters as bytes: a digest as text costs a fifth less than one as a buffer of its own. */
+/** As many characters as bytes: a digest as text costs less than one as a buffer of its own. */
 const macOf = ({ secret }: Key, signed: Uint8Array): string =>
   createHmac('sha256', secret).update(signed).digest('binary').slice(0, MAC_BYTES)
 

@@ -29,7 +29,7 @@ import { errorFrame } from './requests.js'
 /** Items of one request or batch; more go in the next one. */
 const BATCH_MAX = 512
 
-/** An outcome waits for others so long: no device sees it, and what a write costs (some 40 us) is shared by more of them. */
+/** An outcome waits for others so long: no device sees it, and what a write costs is shared by more of them. */
 const OUTCOMES_MS = 8
 
 const POLL_MS = 50

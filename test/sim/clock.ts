@@ -147,6 +147,6 @@ const isBefore = (a: Event, b: Event) => a.atMs < b.atMs || (a.atMs === b.atMs &
 
 /**
  * Lets every promise that can run do so, synchronously; only from a callback of the event loop, never from a promise's.
- * A turn of the event loop would do the same and costs twenty times as much, which is most of the time of a simulation.
+ * A turn of the event loop would do the same and costs many times as much, which is most of the time of a simulation.
  */
 const settlePromises = (process as unknown as { _tickCallback: () => void })._tickCallback

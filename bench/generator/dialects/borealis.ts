@@ -43,7 +43,7 @@ export class BorealisDialect implements Dialect {
     private readonly config: DialectConfig,
   ) {}
 
-  /** Makes the tokens before the clock runs: 0.1 ms of this process each. */
+  /** Makes the tokens before the clock runs: each is a signature. */
   prepare(peers: readonly Peer[]): void {
     for (const peer of peers) this.#tokens[peer.slot] = this.#mint(peer.index)
   }
