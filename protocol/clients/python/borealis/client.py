@@ -47,6 +47,7 @@ class Ended:
     stale_above: int = 0
     reconnect_at_ms: float | None = None
     reconnect_url: str = ""
+    opened: bool = True
     welcomed: bool = False
     with_ticket: bool = False
 
@@ -157,7 +158,8 @@ class Client:
             if ended.reconnect_at_ms is not None:
                 drawn = ended.reconnect_at_ms - monotonic_ms()
                 other_url = goaway_url(ended.reconnect_url, self.url) or other_url
-            delay = self.backoff.delay(ended.hint_ms, drawn)
+            nobody_at_ms = None if ended.opened else monotonic_ms()
+            delay = self.backoff.delay(ended.hint_ms, drawn, nobody_at_ms=nobody_at_ms)
             self._after_close(following, ended)
             self._emit(
                 event="closed",
@@ -179,7 +181,7 @@ class Client:
         try:
             socket = await self.open_socket(url)
         except CannotOpen as error:
-            return Ended(DEAD, str(error), error.retry_after_ms)
+            return Ended(DEAD, str(error), error.retry_after_ms, opened=False)
         machine = Connection(self.random)
         code, detail = DEAD, ""
         try:
@@ -200,8 +202,8 @@ class Client:
             machine.stale_above,
             machine.reconnect_at_ms,
             machine.reconnect_url,
-            machine.welcomed,
-            hello["credential"][0] == "ticket",
+            welcomed=machine.welcomed,
+            with_ticket=hello["credential"][0] == "ticket",
         )
 
     async def _talk(self, socket: Socket, machine: Connection) -> tuple[int, str]:

@@ -57,26 +57,42 @@ def ceiling_ms(attempt: int) -> int:
     return min(RECONNECT_CAP_MS, RECONNECT_BASE_MS * 2 ** min(attempt, 20))
 
 
+# So long after the first attempt that found nobody, further ones do not wait longer and longer.
+NOBODY_MS = 30_000
+
+
 class Backoff:
     """As the server says, else with full jitter."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
         self.attempt = 0
+        self.nobody_since_ms: float | None = None
 
     def stable(self) -> None:
         """A connection has lived for STABLE after WELCOME."""
         self.attempt = 0
 
-    def delay(self, hint_ms: float = 0, drawn_ms: float | None = None) -> float:
-        """How long to wait after a connection or attempt that ended; `drawn_ms` is left of what GOAWAY made it draw."""
-        hint, ceiling = min(hint_ms, HINT_MAX_MS), ceiling_ms(self.attempt)
-        if hint <= 0:
-            self.attempt += 1
+    def delay(
+        self, hint_ms: float = 0, drawn_ms: float | None = None, *, nobody_at_ms: float | None = None
+    ) -> float:
+        """How long to wait after a connection or attempt that ended.
+
+        `drawn_ms` is left of what GOAWAY made it draw, `nobody_at_ms` the time of now where there was no WebSocket.
+        """
+        hint = min(hint_ms, HINT_MAX_MS)
+        if nobody_at_ms is None or hint > 0:
+            self.nobody_since_ms = None
+        elif self.nobody_since_ms is None:
+            self.nobody_since_ms = nobody_at_ms
         if drawn_ms is not None:
             return max(0.0, drawn_ms, hint)
         if hint > 0:
             return hint + self.random.uniform(0, RECONNECT_BASE_MS)
+        if nobody_at_ms is not None and nobody_at_ms - (self.nobody_since_ms or 0) < NOBODY_MS:
+            return RECONNECT_BASE_MS + self.random.uniform(0, 2 * RECONNECT_BASE_MS)
+        ceiling = ceiling_ms(self.attempt)
+        self.attempt += 1
         return self.random.uniform(0, ceiling)
 
 

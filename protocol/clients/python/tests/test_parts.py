@@ -211,6 +211,19 @@ class Reconnecting(unittest.TestCase):
         self.assertEqual(backoff.delay(hint_ms=10**9), 601_000)
         self.assertEqual(backoff.delay(drawn_ms=-5), 0)
         self.assertEqual(backoff.delay(hint_ms=9, drawn_ms=-5), 9)
+        self.assertEqual(backoff.delay(), 1_000, "neither a hint nor a GOAWAY counts")
+
+    def test_nobody_there(self) -> None:
+        class Greatest(Random):
+            def uniform(self, a: float, b: float) -> float:
+                return b
+
+        backoff = Backoff(Greatest())
+        self.assertEqual([backoff.delay(nobody_at_ms=at) for at in (500, 3_500, 30_499)], [3_000] * 3)
+        self.assertEqual([backoff.delay(nobody_at_ms=at) for at in (30_500, 31_500)], [1_000, 2_000], "jitter from then on")
+        self.assertEqual(backoff.delay(hint_ms=5_000, nobody_at_ms=33_500), 6_000)
+        self.assertEqual(backoff.delay(nobody_at_ms=40_000), 3_000, "somebody was there in between")
+        self.assertEqual(backoff.delay(), 4_000)
 
     def test_goaway_never_leaves_tls(self) -> None:
         self.assertEqual(goaway_url("wss://b/x", "ws://a"), "wss://b/x")
