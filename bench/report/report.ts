@@ -70,7 +70,7 @@ function heading(found: readonly Found[]): string {
 }
 
 /** Every goal that a result speaks of, and the scenarios whose goals none speaks of. */
-export function goalTable(found: readonly Found[]): string {
+function goalTable(found: readonly Found[]): string {
   const rows: Row[] = []
   for (const goal of goals) {
     for (const { file, envelope } of found.filter(({ envelope: { scenario } }) => scenario === goal.scenario)) {
