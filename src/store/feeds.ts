@@ -43,6 +43,8 @@ export interface FeedRecord {
 /** How a webhook does, as whoever delivers to it saw it last. */
 export interface WebhookState {
   v: 1
+  /** Of the webhook that it is about: one that was removed may leave its state behind, written while it ended. */
+  createdAtMs: number
   state: 'ok' | 'failing' | 'paused'
   lastSuccessAtMs: number | null
   lastFailureAtMs: number | null
@@ -75,8 +77,10 @@ export class FeedStates {
     await this.write(positionKey(index), { v: 1, sequence })
   }
 
-  webhook(project: string): Promise<WebhookState | null> {
-    return this.read<WebhookState>(webhookKey(project))
+  /** Null: of this webhook nothing is known yet. */
+  async webhook(project: string, { createdAtMs }: Webhook): Promise<WebhookState | null> {
+    const state = await this.read<WebhookState>(webhookKey(project))
+    return state?.createdAtMs === createdAtMs ? state : null
   }
 
   async writeWebhook(project: string, state: WebhookState): Promise<void> {

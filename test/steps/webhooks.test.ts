@@ -350,6 +350,35 @@ t.test(
   },
 )
 
+t.test(
+  'a webhook that is removed and set again is a new one: nothing of how the other did is told of it',
+  async (t) => {
+    for (const pauseMs of [0, 5 * SECOND_MS]) {
+      const place = new Place()
+      await place.project()
+      const { process } = await place.start()
+      place.answer = () => status(500)
+      await place.tell('1')
+      await place.wait(SECOND_MS)
+      t.match(await place.view(), { state: { state: 'failing' } })
+      // Its last failure is written down after it was removed, since the core hears of that late.
+      process.freeze()
+      await place.run(place.feeds.removeWebhook(root, PROJECT))
+      if (pauseMs > 0) process.thaw()
+      await place.wait(pauseMs)
+      await place.run(place.feeds.setWebhook(root, PROJECT, { url: `${URL_}/new`, kinds: null }))
+      process.thaw()
+      await place.wait(5 * SECOND_MS)
+      t.match(await place.view(), { state: null, waiting: { webhook: 0 } }, `after ${pauseMs} ms`)
+      place.answer = () => ok
+      await place.tell('2')
+      await place.wait(5 * SECOND_MS)
+      t.match(await place.view(), { state: { state: 'ok', lastFailureAtMs: null, lastError: null } })
+      t.same(place.received.at(-1)?.ids, ['2'])
+    }
+  },
+)
+
 t.test('a core that dies or stops in the middle leaves everything to the next one', async (t) => {
   for (const end of ['crash', 'stop'] as const) {
     const place = new Place({ batchMax: 3 })

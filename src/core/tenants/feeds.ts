@@ -145,18 +145,13 @@ export class FeedAdministration {
   }
 
   private async view(project: string): Promise<FeedView> {
-    const [feed, state, reader, webhook] = await Promise.all([
+    const [feed, reader, webhook] = await Promise.all([
       this.feeds.get(project, { authoritative: true }),
-      this.states.webhook(project),
       this.told.waiting(readerDurable(project)),
       this.told.waiting(consumerOf(project, this.options.settings).durable),
     ])
-    return {
-      project,
-      feed: feed && this.current(feed),
-      state: feed?.webhook ? state : null,
-      waiting: { reader, webhook },
-    }
+    const state = feed?.webhook ? await this.states.webhook(project, feed.webhook) : null
+    return { project, feed: feed && this.current(feed), state, waiting: { reader, webhook } }
   }
 
   private current(feed: FeedRecord): FeedRecord {

@@ -29,6 +29,7 @@ export interface EndpointOptions {
   project: string
   /** PUSH_EVENTS. */
   stream: Log
+  /** Of this webhook. */
   keeper: StateKeeper
   slots: Slots
   poster: Poster
@@ -73,6 +74,10 @@ export class Endpoint {
     const isAsked = webhook.attempt !== this.webhook.attempt
     this.webhook = webhook
     if (isAsked) this.unblock()
+  }
+
+  get createdAtMs(): number {
+    return this.webhook.createdAtMs
   }
 
   get state(): 'ok' | 'failing' | 'paused' {

@@ -1,14 +1,14 @@
 /** How a webhook does, in memory, and in FEED_STATE soon after: at once where it changed its state, else now and then. */
 import type { Clock } from '../../clock.js'
 import type { Logger } from '../../observe/log.js'
-import type { FeedStates, WebhookState } from '../../store/feeds.js'
+import type { FeedStates, Webhook, WebhookState } from '../../store/feeds.js'
 
 const GAP_MS = 2_000
 
-const FRESH: WebhookState = {
-  ...{ v: 1, state: 'ok', lastSuccessAtMs: null, lastFailureAtMs: null },
+const freshState = (createdAtMs: number): WebhookState => ({
+  ...{ v: 1, createdAtMs, state: 'ok', lastSuccessAtMs: null, lastFailureAtMs: null },
   ...{ lastError: null, failingSinceMs: null, givenUp: 0 },
-}
+})
 
 export class StateKeeper {
   private isDirty = false
@@ -23,9 +23,14 @@ export class StateKeeper {
     private value: WebhookState,
   ) {}
 
-  /** Rejects with FabricError where the store is away. */
-  static async load(states: FeedStates, clock: Clock, log: Logger, project: string): Promise<StateKeeper> {
-    return new StateKeeper(states, clock, log, project, (await states.webhook(project)) ?? FRESH)
+  /** @param webhook the project's. Rejects with FabricError where the store is away. */
+  static async load(
+    { states, clock, log }: { states: FeedStates; clock: Clock; log: Logger },
+    project: string,
+    webhook: Webhook,
+  ): Promise<StateKeeper> {
+    const state = (await states.webhook(project, webhook)) ?? freshState(webhook.createdAtMs)
+    return new StateKeeper(states, clock, log, project, state)
   }
 
   get state(): WebhookState {

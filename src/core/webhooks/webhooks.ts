@@ -73,12 +73,15 @@ export class Webhooks {
     const { feeds, log, clock, retryMs, drainMs } = this.options
     const wanted = new Map<string, Webhook>()
     for (const { id, webhook } of feeds.all()) if (webhook && !webhook.disabled) wanted.set(id, webhook)
-    const ended = [...this.endpoints].filter(([project]) => !wanted.has(project))
+    // One that was removed and set again is another one, also where nothing was heard in between.
+    const ended = [...this.endpoints].filter(
+      ([project, { createdAtMs }]) => wanted.get(project)?.createdAtMs !== createdAtMs,
+    )
     for (const [project] of ended) this.endpoints.delete(project)
+    await Promise.all(ended.map(([, endpoint]) => endpoint.stop(drainMs)))
     let isComplete = true
-    await Promise.all([
-      ...ended.map(([, endpoint]) => endpoint.stop(drainMs)),
-      ...[...wanted].map(async ([project, webhook]) => {
+    await Promise.all(
+      [...wanted].map(async ([project, webhook]) => {
         const endpoint = this.endpoints.get(project)
         if (endpoint) return endpoint.change(webhook)
         try {
@@ -88,14 +91,14 @@ export class Webhooks {
           log.warn({ error, project }, 'a webhook could not be started: it is tried again')
         }
       }),
-    ])
+    )
     if (!isComplete && !this.stopped) this.cancelRetry = clock.after(retryMs, () => this.syncNow())
   }
 
   private async begin(project: string, webhook: Webhook): Promise<void> {
     if (this.stopped) return
     const { fabric, clock, random, log, figures, settings, states } = this.options
-    const keeper = await StateKeeper.load(states, clock, log, project)
+    const keeper = await StateKeeper.load({ states, clock, log }, project, webhook)
     const endpoint = new Endpoint(
       {
         ...{ clock, random, log, figures, settings, project, keeper, slots: this.slots, poster: this.poster },
