@@ -9,6 +9,7 @@ import { FeedAdministration } from '../../src/core/tenants/feeds.js'
 import type { Actor } from '../../src/core/tenants/roles.js'
 import { Collected } from '../contract/suite.js'
 import { startLive } from '../device/live.js'
+import { until } from '../support/face.js'
 import { PUBLISHER_PROJECT } from '../support/nats.js'
 import { startReceiver } from '../support/receiver.js'
 import { quickWebhooks } from '../support/webhooks.js'
@@ -134,17 +135,15 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
     const [posts, count] = [receiver.posts.length, heard.all.length]
     await live.send('device', registrationId, 'gone')
     await receiver.until(() => receiver.posts.length > posts)
-    for (let view = await feeds.show(root, PUBLISHER_PROJECT); !view.feed?.webhook?.disabled; ) {
-      view = await feeds.show(root, PUBLISHER_PROJECT)
-    }
+    const view = () => feeds.show(root, PUBLISHER_PROJECT)
+    await until('it is disabled', async () => !!(await view()).feed?.webhook?.disabled)
     await live.send('device', registrationId, 'still')
     await heard.until(count + 2)
     t.equal(receiver.posts.length, posts + 1)
     // What was heard live is counted for the consumers a moment later. The change of the url may have overtaken the
     // acknowledgement of the event before, which then waits as well.
-    let { waiting } = await feeds.show(root, PUBLISHER_PROJECT)
-    while ((waiting.webhook ?? 0) < 2) waiting = (await feeds.show(root, PUBLISHER_PROJECT)).waiting
-    t.equal(waiting.reader, 2, 'the example took what came before')
+    await until('both wait for the webhook', async () => ((await view()).waiting.webhook ?? 0) >= 2)
+    t.equal((await view()).waiting.reader, 2, 'the example took what came before')
   })
   await device.close()
 })

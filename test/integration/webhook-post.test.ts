@@ -6,9 +6,10 @@ import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.js'
 import { AddressGuard, type LookupAll } from '../../src/core/webhooks/addresses.js'
 import { createPoster, type PosterOptions } from '../../src/core/webhooks/post.js'
+import { until } from '../support/face.js'
 
 const never = new AbortController().signal
-const settings = { timeoutMs: 10_000, responseBytesMax: 1_000, postsPerProjectMax: 4 }
+const settings = { timeoutMs: 10_000, responseBytesMax: 1_000 }
 
 async function listening(t: Test, server: Server): Promise<number> {
   server.listen(0, '127.0.0.1')
@@ -54,7 +55,7 @@ t.test('an answer that never ends is cut, by its length and by its time; its sta
   const answered = { answered: true, status: 200, retryAfterMs: null }
   t.same(await poster(t, { settings: { ...settings, timeoutMs: 600_000 } })(`http://127.0.0.1:${port}/long`), answered)
   t.same(await poster(t, { settings: { ...settings, timeoutMs: 50 } })(`http://127.0.0.1:${port}/slow`), answered)
-  while (!cut.long || !cut.slow) await new Promise((resolve) => setImmediate(resolve))
+  await until('both are cut', () => cut.long && cut.slow)
 })
 
 t.test('who does not answer in time, or not in HTTP, or not at all, has failed', async (t) => {

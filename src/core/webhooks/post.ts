@@ -28,7 +28,7 @@ export interface Poster {
 export interface PosterOptions {
   clock: Clock
   guard: AddressGuard
-  settings: Pick<WebhookSettings, 'timeoutMs' | 'responseBytesMax' | 'postsPerProjectMax'>
+  settings: Pick<WebhookSettings, 'timeoutMs' | 'responseBytesMax'>
   /** Absent: the system's. */
   resolve?: LookupAll
 }
