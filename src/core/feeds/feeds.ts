@@ -5,11 +5,11 @@ import type { Fabric } from '../../fabric/fabric.js'
 import type { Logger } from '../../observe/log.js'
 import { EventLog } from '../../store/events.js'
 import { FeedStates } from '../../store/feeds.js'
-import type { CoreFigures, WatchedStep } from '../figures.js'
+import type { CoreFigures } from '../figures.js'
 import type { CoreSettings } from '../settings.js'
 import type { Stoppable } from '../steps/lease.js'
 import { NotifyStep } from '../steps/notify.js'
-import { Started } from '../steps/started.js'
+import { newRun, Started, watched } from '../steps/started.js'
 import type { StatusOptions } from '../steps/status.js'
 import type { WebhookSettings } from '../webhooks/settings.js'
 import { Webhooks } from '../webhooks/webhooks.js'
@@ -35,7 +35,7 @@ export interface FeedsOptions {
 /** Rejects with FabricError where the store is away; then nothing is left running. */
 export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
   const { fabric, clock, random, settings, split, log, figures } = options
-  const run = `${clock.now().toString(36)}-${Math.floor(random() * 0xffff_ffff).toString(36)}`
+  const run = newRun(clock, random)
   const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
   const started = new Started(leases, log)
   try {
@@ -71,19 +71,19 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
   }
 }
 
-/** All or none; counted as long as this process has them. */
+/** All or none. */
 async function startAll(steps: NotifyStep[], figures: CoreFigures): Promise<Stoppable> {
-  const watched = new Set<WatchedStep>()
+  const running: Stoppable[] = []
   const stop = async () => {
-    for (const step of watched) figures.steps.delete(step)
-    await Promise.all(steps.map((step) => step.stop()))
+    await Promise.all(running.map((step) => step.stop()))
   }
   try {
     for (const [index, step] of steps.entries()) {
       await step.start()
-      watched.add({ name: `notify.${index}`, inHand: () => step.inHand, lag: () => step.lag() })
+      running.push(
+        watched(figures, step, { name: `notify.${index}`, inHand: () => step.inHand, lag: () => step.lag() }),
+      )
     }
-    for (const step of watched) figures.steps.add(step)
     return { stop }
   } catch (error) {
     await stop()

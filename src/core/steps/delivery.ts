@@ -14,7 +14,7 @@ import { ScheduleLog } from '../../store/schedule.js'
 import { SessionTable } from '../../store/sessions.js'
 import { SplitLog } from '../../store/split.js'
 import { WorkerLiveness } from '../../store/workers.js'
-import { CoreFigures, CountedEvents, countedAccept, type WatchedStep } from '../figures.js'
+import { CoreFigures, CountedEvents, countedAccept } from '../figures.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../http/ports.js'
 import type { CoreSettings } from '../settings.js'
 import { createAccept } from './accept.js'
@@ -22,7 +22,6 @@ import { createCancel } from './cancel.js'
 import { ExpireStep } from './expire.js'
 import { MessageFinder } from './find-message.js'
 import { InHand } from './in-hand.js'
-import type { Stoppable } from './lease.js'
 import { createListMessages } from './list.js'
 import { NodeNumber } from './node-number.js'
 import { Parker } from './park.js'
@@ -31,7 +30,7 @@ import { Router } from './route.js'
 import { ScheduleStep } from './schedule.js'
 import { SecondLook } from './second-look.js'
 import { SettleStep } from './settle.js'
-import { Started } from './started.js'
+import { newRun, Started, watched } from './started.js'
 import { createReadCounters, StatsFold } from './stats.js'
 import { createReadStatus, type StatusOptions } from './status.js'
 
@@ -64,7 +63,7 @@ export interface Delivery {
 export async function startDelivery(options: DeliveryOptions): Promise<Delivery> {
   const { fabric, clock, random, settings, split, log, figures = new CoreFigures() } = options
   // Unique to this run: names its routers, its leases and its writes.
-  const run = `${clock.now().toString(36)}-${Math.floor(random() * 0xffff_ffff).toString(36)}`
+  const run = newRun(clock, random)
   const events = new CountedEvents(figures, fabric, split, run)
   const expiry = new ExpiryLog(fabric, settings.expiryBucketMs)
   const queue = new ParkedQueue(fabric, split, (m, sequence) => expiry.addParked(m, sequence, clock.now()))
@@ -75,17 +74,6 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
 
   const started = new Started(leases, log)
-
-  /** Counted as long as this process has it. */
-  const watched = (part: Stoppable, step: WatchedStep): Stoppable => {
-    figures.steps.add(step)
-    return {
-      stop: () => {
-        figures.steps.delete(step)
-        return part.stop()
-      },
-    }
-  }
 
   const beginRouting = (index: number, liveness: WorkerLiveness) => async () => {
     const messages = fabric.log(messagesStream(index))
@@ -105,7 +93,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       secondLook: new SecondLook(fabric.bus, sessions, liveness, settings.controlTimeoutMs),
     })
     await router.start()
-    return watched(router, {
+    return watched(figures, router, {
       name: `route.${index}`,
       inHand: () => inHand.size,
       lag: async () => Math.max(0, (await messages.state()).messages - inHand.size),
@@ -125,7 +113,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       recentMax,
     })
     await fold.start()
-    return watched(fold, {
+    return watched(figures, fold, {
       name: `count.${index}`,
       inHand: () => 0,
       lag: async () => Math.max(0, (await eventsOf.state()).lastSequence - fold.at),
