@@ -272,3 +272,15 @@ t.test('the second core goes on where the first one died', async (t) => {
     ['1.delivered', '2.delivered'],
   )
 })
+
+t.test('networks that are none refuse the start', async (t) => {
+  const place = new Place()
+  const { sim, figures } = place
+  const process = sim.fabricFor('wrong')
+  const starting = startFeeds({
+    ...{ fabric: process, clock: process.clock, random: sim.random, split: SIM_SPLIT, log: silentLogger, figures },
+    ...{ settings: quickSettings, webhooks: { ...quickWebhooks, allowedNetworks: '10.0.0.0/33' } },
+    registrationIdOf: () => '',
+  })
+  await t.rejects(place.run(starting), RangeError)
+})

@@ -7,6 +7,7 @@ import { createProject } from '../../src/core/tenants/admin.js'
 import { Administration } from '../../src/core/tenants/administration.js'
 import { FeedAdministration } from '../../src/core/tenants/feeds.js'
 import type { Actor } from '../../src/core/tenants/roles.js'
+import { AddressGuard } from '../../src/core/webhooks/addresses.js'
 import { consumerOf } from '../../src/core/webhooks/consumer.js'
 import type { Post, PostOutcome } from '../../src/core/webhooks/post.js'
 import type { WebhookSettings } from '../../src/core/webhooks/settings.js'
@@ -70,6 +71,7 @@ class Place {
     const webhooks = new Webhooks({
       ...{ fabric: process, clock, random: this.sim.random, log: silentLogger, figures: this.figures },
       ...{ settings: this.settings, feeds, states: new FeedStates(process), retryMs: 50, drainMs: 500 },
+      guard: new AddressGuard(''),
       poster: {
         post: async (post) => {
           const body = JSON.parse(Buffer.from(post.body).toString()) as { events: { id: string }[] }

@@ -11,6 +11,7 @@ import type { Stoppable } from '../steps/lease.js'
 import { NotifyStep } from '../steps/notify.js'
 import { newRun, Started, watched } from '../steps/started.js'
 import type { StatusOptions } from '../steps/status.js'
+import { AddressGuard } from '../webhooks/addresses.js'
 import type { WebhookSettings } from '../webhooks/settings.js'
 import { Webhooks } from '../webhooks/webhooks.js'
 import { FeedDirectory } from './directory.js'
@@ -32,7 +33,7 @@ export interface FeedsOptions {
   registrationIdOf: StatusOptions['registrationIdOf']
 }
 
-/** Rejects with FabricError where the store is away; then nothing is left running. */
+/** Rejects with FabricError where the store is away, RangeError where `webhooks.allowedNetworks` is no such list; then nothing is left running. */
 export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
   const { fabric, clock, random, settings, split, log, figures } = options
   const run = newRun(clock, random)
@@ -56,10 +57,12 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
       })
     }
     if (settings.webhooks) {
+      // Here, so that a wrong setting is told at the start, and not by each process that gets the lease.
+      const guard = new AddressGuard(options.webhooks.allowedNetworks)
       await started.underLease('webhooks', async () => {
         const { retryMs, drainMs } = settings
         const shared = { fabric, clock, random, log, figures, feeds, states, retryMs, drainMs }
-        const webhooks = new Webhooks({ ...shared, settings: options.webhooks })
+        const webhooks = new Webhooks({ ...shared, guard, settings: options.webhooks })
         webhooks.start()
         return webhooks
       })

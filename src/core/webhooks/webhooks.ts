@@ -7,7 +7,7 @@ import { AuditLog } from '../../store/audit.js'
 import { type FeedStates, openFeeds, type Webhook } from '../../store/feeds.js'
 import type { FeedDirectory } from '../feeds/directory.js'
 import type { CoreFigures } from '../figures.js'
-import { AddressGuard } from './addresses.js'
+import type { AddressGuard } from './addresses.js'
 import { Endpoint } from './endpoint.js'
 import { createPoster, type Poster } from './post.js'
 import type { WebhookSettings } from './settings.js'
@@ -22,6 +22,7 @@ export interface WebhooksOptions {
   log: Logger
   figures: CoreFigures
   settings: WebhookSettings
+  guard: AddressGuard
   feeds: FeedDirectory
   states: FeedStates
   retryMs: number
@@ -40,9 +41,8 @@ export class Webhooks {
   private stopped = false
 
   constructor(private readonly options: WebhooksOptions) {
-    const { clock, settings } = options
+    const { clock, settings, guard } = options
     this.slots = new Slots(settings.postsMax)
-    const guard = new AddressGuard(settings.allowedNetworks)
     this.poster = options.poster ?? createPoster({ clock, guard, settings })
   }
 
