@@ -1,0 +1,101 @@
+/** Webhooks of a core on virtual time, with receivers that answer what a test tells them to. */
+import { APP_EVENTS_STREAM, appEventSubject } from '../../protocol/subjects.js'
+import { FeedDirectory } from '../../src/core/feeds/directory.js'
+import { CoreFigures } from '../../src/core/figures.js'
+import { createProject } from '../../src/core/tenants/admin.js'
+import { Administration } from '../../src/core/tenants/administration.js'
+import { FeedAdministration } from '../../src/core/tenants/feeds.js'
+import type { Actor } from '../../src/core/tenants/roles.js'
+import { AddressGuard } from '../../src/core/webhooks/addresses.js'
+import type { Post, PostOutcome } from '../../src/core/webhooks/post.js'
+import type { WebhookSettings } from '../../src/core/webhooks/settings.js'
+import { Webhooks } from '../../src/core/webhooks/webhooks.js'
+import { silentLogger } from '../../src/observe/log.js'
+import { FeedStates } from '../../src/store/feeds.js'
+import type { SimClient } from '../sim/client.js'
+import { SimFabric } from '../sim/fabric.js'
+import { quickWebhooks } from './webhooks.js'
+
+export const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
+export const PROJECT = 'acme'
+export const URL_ = 'http://127.0.0.1/hook'
+export const SECOND_MS = 1_000
+export const ok: PostOutcome = { answered: true, status: 204, retryAfterMs: null }
+export const status = (status: number, retryAfterMs: number | null = null): PostOutcome => ({
+  answered: true,
+  status,
+  retryAfterMs,
+})
+
+export interface Received extends Post {
+  atMs: number
+  ids: string[]
+}
+
+export class Place {
+  readonly sim = new SimFabric({ store: { split: 1 } })
+  readonly observer = this.sim.fabricFor('observer')
+  readonly figures = new CoreFigures()
+  readonly settings: WebhookSettings
+  readonly feeds: FeedAdministration
+  readonly administration = new Administration(this.observer, this.sim.clock)
+  readonly received: Received[] = []
+  answer: (post: Received) => PostOutcome | Promise<PostOutcome> = () => ok
+  private starts = 0
+
+  constructor(settings: Partial<WebhookSettings> = {}) {
+    this.settings = { ...quickWebhooks, ...settings }
+    const { administration, observer: fabric } = this
+    this.feeds = new FeedAdministration({
+      ...{ administration, fabric, clock: this.sim.clock, split: 1, settings: this.settings },
+    })
+  }
+
+  run<T>(promise: Promise<T>): Promise<T> {
+    return this.sim.clock.settle(promise)
+  }
+
+  async project(id = PROJECT, kinds: string[] | null = null): Promise<string> {
+    await this.run(createProject(this.administration.tenants, { id, alg: 'ES256' }))
+    return (await this.run(this.feeds.setWebhook(root, id, { url: `${URL_}/${id}`, kinds }))).secret ?? ''
+  }
+
+  async start(): Promise<{ process: SimClient; stop: () => Promise<void> }> {
+    const process = this.sim.fabricFor(`core-${++this.starts}`)
+    const { clock } = process
+    const feeds = await this.run(new FeedDirectory().start(process, silentLogger))
+    const webhooks = new Webhooks({
+      ...{ fabric: process, clock, random: this.sim.random, log: silentLogger, figures: this.figures },
+      ...{ settings: this.settings, feeds, states: new FeedStates(process), retryMs: 50, drainMs: 500 },
+      guard: new AddressGuard(''),
+      poster: {
+        post: async (post) => {
+          const body = JSON.parse(Buffer.from(post.body).toString()) as { events: { id: string }[] }
+          const one = { ...post, atMs: this.sim.clock.now(), ids: body.events.map(({ id }) => id) }
+          this.received.push(one)
+          return this.answer(one)
+        },
+        close: () => {},
+      },
+    })
+    webhooks.start()
+    return { process, stop: () => this.run(webhooks.stop()) }
+  }
+
+  async tell(id: string, project = PROJECT, kind = 'delivered'): Promise<void> {
+    const body = Buffer.from(JSON.stringify({ v: 1, id, kind, projectId: project }))
+    await this.run(this.observer.log(APP_EVENTS_STREAM).append(appEventSubject(project, kind), body))
+  }
+
+  wait(ms: number): Promise<void> {
+    return this.sim.clock.run(ms)
+  }
+
+  view(project = PROJECT) {
+    return this.run(this.feeds.show(root, project))
+  }
+
+  get ids(): string[] {
+    return this.received.flatMap(({ ids }) => ids)
+  }
+}
