@@ -3,17 +3,19 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { natsFolder } from '../../../src/cli/start/nats.js'
+import type { StoreSettings } from '../../../src/fabric/settings.js'
 import { between } from '../../sim/random.js'
 import { type Fault, FaultSkipped } from '../fault.js'
 
 const MIB = 1_048_576
 const DISK_MIB = 256
-/** JetStream reserves what its streams may have, and takes three quarters of the disk at most. */
+/** Of every stream: JetStream reserves what they may have, and takes three quarters of the disk at most. */
 const store = {
   ...{ messagesBytesMax: 4 * MIB, parkedBytesMax: 4 * MIB, eventsBytesMax: 8 * MIB, broadcastBytesMax: 8 * MIB },
   ...{ expiryBytesMax: 8 * MIB, ingressBytesMax: 8 * MIB, deadLettersBytesMax: MIB },
-  ...{ scheduleBytesMax: 4 * MIB, auditBytesMax: MIB, tableBytesMax: 4 * MIB, smallTableBytesMax: MIB },
-}
+  ...{ appEventsBytesMax: 4 * MIB, scheduleBytesMax: 4 * MIB, auditBytesMax: MIB },
+  ...{ tableBytesMax: 4 * MIB, smallTableBytesMax: MIB },
+} satisfies Record<keyof StoreSettings & `${string}BytesMax`, number>
 const FULL_MS = [3_000, 10_000] as const
 const FILLER = 'filler'
 
