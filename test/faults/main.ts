@@ -48,7 +48,8 @@ const program = new Command('faults')
 
 async function perform(options: Options): Promise<void> {
   if (options.join) {
-    const results = options.join.map((file) => JSON.parse(readFileSync(file, 'utf8')) as Result)
+    // A file has one result, or the list that this makes.
+    const results = options.join.flatMap((file) => JSON.parse(readFileSync(file, 'utf8')) as Result | Result[])
     const names = faults.map(({ name }) => name).filter((name) => results.some(({ fault }) => fault === name))
     conclude(
       names.map((name) => joinResults(results.filter(({ fault }) => fault === name))),

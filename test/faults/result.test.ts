@@ -22,6 +22,7 @@ t.test('counts are added, percentiles are of all injections, what was broken sta
     ...{ recoverySeconds: { p50: 2, p99: 3 }, recoveryMs: [1_000, 2_000, 3_000], wireDuplicateShare: 0.1 },
   })
   t.equal(joined.commits.length, 1)
+  t.same(joinResults([joined]), joined, 'alone it stays as it is')
   t.same(joinResults([joined, run(3, [1])]).seeds, [1, 2, 3], 'what was joined can be joined again')
 })
 

@@ -44,6 +44,8 @@ export function joinResults(results: readonly Result[]): Result {
   const [first] = results
   if (!first || results.some(({ fault }) => fault !== first.fault))
     throw new RangeError(`only results of one fault are joined, not of ${results.map(({ fault }) => fault).join(', ')}`)
+  // As it is: older ones do not tell each recovery.
+  if (results.length === 1) return first
   const sum = (of: (result: Result) => number) => results.reduce((all, result) => all + of(result), 0)
   const recoveryMs = results.flatMap((result) => result.recoveryMs)
   const afterHealingMs = results.flatMap((result) => result.afterHealingMs)
