@@ -31,6 +31,8 @@ export interface Ramp {
   perSecond?: number
   /** Most connections under way, of all together. */
   inFlightMax?: number
+  /** So many processes ramp at a time, and the others wait for their turn; default: all. */
+  atATime?: number
   label?: string
   /** Looked at several times a second: the ramp ends as it stands. */
   shouldStop?(): boolean
@@ -58,7 +60,7 @@ const POLL_MS = 100
 /** A look costs each process something. */
 const POLL_MS_PER_PROCESS = 10
 /** A ramp in which nobody becomes ready for so long has failed. */
-const STALLED_MS = 30_000
+const STALLED_MS = 60_000
 
 export type Totals = ReturnType<typeof sumReports> & { latency: Histogram; handshake: Histogram }
 
@@ -116,24 +118,34 @@ export class Generators {
   async ramp({
     count,
     perSecond = 0,
-    inFlightMax = Math.max(IN_FLIGHT_MAX, IN_FLIGHT_PER_PROCESS * this.children.length),
+    atATime = this.children.length,
+    inFlightMax = Math.max(IN_FLIGHT_MAX, IN_FLIGHT_PER_PROCESS * Math.min(atATime, this.children.length)),
     label = 'devices',
     shouldStop,
   }: Ramp): Promise<Ramped> {
     const total = this.shares.reduce((sum, share) => sum + share, 0)
     const startMicros = nowMicros()
     const counts = apportion(count, this.shares)
-    const ramps = this.children.map((child, i) =>
-      child.call('ramp', {
-        count: counts[i] as number,
-        perSecond: (perSecond * (this.shares[i] as number)) / total,
-        inFlightMax: Math.max(1, Math.ceil(inFlightMax / this.children.length)),
-      }),
-    )
+    // A rate is of all together, who come evenly.
+    const lanes = perSecond > 0 ? this.children.length : Math.min(atATime, this.children.length)
+    const waiting = this.children.entries()
+    let isHalted = false
+    const lane = async (): Promise<void> => {
+      for (const [i, child] of waiting) {
+        if (isHalted) return
+        await child.call('ramp', {
+          count: counts[i] as number,
+          perSecond: (perSecond * (this.shares[i] as number)) / total,
+          inFlightMax: Math.max(1, Math.ceil(inFlightMax / lanes)),
+        })
+      }
+    }
     const pace = new Pace(total)
-    await this.#watch(Promise.all(ramps), async ({ ready }) => {
+    await this.#watch(Promise.all(Array.from({ length: lanes }, lane)), async ({ ready }) => {
       this.progress.bar(`${label}${pace.text(ready)}`, ready, total)
-      if (shouldStop?.()) await this.#all((child) => child.call('halt', undefined as never))
+      if (!shouldStop?.()) return
+      isHalted = true
+      await this.#all((child) => child.call('halt', undefined as never))
     })
     const endMicros = nowMicros()
     this.progress.done()

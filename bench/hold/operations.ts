@@ -8,10 +8,10 @@ import { Flow, pushAtRate } from '../pusher.js'
 import type { Broadcast, Kill, Pushes, RollingRestart } from './result.js'
 import type { Stage } from './stage.js'
 
-const BACK_MS_MAX = 180_000
+const BACK_MS_MAX = 300_000
 const BROADCAST_MS_MAX = 300_000
 /** What a rolling restart may take for each worker, and once more. */
-const RESTART_MS_PER_WORKER = 60_000
+const RESTART_MS_PER_WORKER = 90_000
 const STATUS_MS = 500
 const REST_MS = 2_000
 

@@ -2,7 +2,7 @@
  * One run of hold, phase by phase. What is known is written into the result as soon as it is, so that a run that fails
  * in the middle still gives everything before.
  */
-import { cpus, totalmem } from 'node:os'
+import { availableParallelism, cpus, totalmem } from 'node:os'
 import { connectionsCap } from '../../src/transport/descriptors.js'
 import { workerCount } from '../../src/transport/supervisor.js'
 import { CONNECTIONS_PER_GENERATOR, pause } from '../generator/generators.js'
@@ -89,6 +89,8 @@ export class HoldRun {
           ...{ workers, connectionsTarget: connections, keepaliveMs: keepaliveSeconds * 1000 },
           // The product's own: devices are to leave as they would.
           ...{ drainMs: 10_000, drainJitterMs: 250, drainGraceMs: 2_000 },
+          // Longer than its 30 s: with dozens of workers and generators on few cores devices come back slower.
+          restartMs: 60_000,
         },
         store: { tableBytesMax: Math.max(TABLE_BYTES_MIN, connections * TABLE_BYTES_PER_DEVICE) },
         admin: { port },
@@ -111,7 +113,9 @@ export class HoldRun {
     const stage = this.#reached
     const { devices } = stage
     const { connections: count, rampPerSecond: perSecond } = options
-    const ramp = await devices.ramp({ count, perSecond, shouldStop: () => this.#watch.isLow })
+    // More processes than cores would only take turns, each with cold caches: with dozens of them that halves the rate.
+    const atATime = availableParallelism()
+    const ramp = await devices.ramp({ count, perSecond, atATime, shouldStop: () => this.#watch.isLow })
     // Where it was stopped, some were still on the way.
     if ((await devices.counts()).ready < options.connections) await pause(REST_MS)
     const { ready } = await devices.counts()
