@@ -1,4 +1,5 @@
 /** Does a delivery cost more where there are more sessions? The same rate of messages at each size, in one run. */
+import { availableParallelism } from 'node:os'
 import Type, { type Static } from 'typebox'
 import type { Feed } from '../drive.js'
 import { pause, type Range } from '../generator/generators.js'
@@ -105,6 +106,8 @@ export const scale = defineScenario({
 })
 
 const WARM_UP_SECONDS = 3
+/** The first size has to warm up all workers, of which each gets its share of the rate only. */
+const WARM_UP_SECONDS_PER_WORKER = 1
 
 async function run(bench: Bench, options: Options): Promise<Result> {
   const sizes = sizesOf(options.connections)
@@ -155,7 +158,7 @@ async function measure(bench: Bench, rig: TransportRig, side: Side, step: Step):
   const { size, first, options } = step
   const { devices } = side
   const before = side.connections
-  const ramp = await devices.ramp({ count: size - before, label: `to ${size}` })
+  const ramp = await devices.ramp({ count: size - before, atATime: availableParallelism(), label: `to ${size}` })
   side.connections = size
   const ranges = await devices.ranges()
   for (const [i, { first, count }] of ranges.entries()) {
@@ -167,7 +170,8 @@ async function measure(bench: Bench, rig: TransportRig, side: Side, step: Step):
   const feed = toThoseWhoCame(router, ranges)
   const round = { rate: options.rate, window: 0 }
   // Code that was never run would be charged to the first size.
-  await unicastRound(side, feed, { ...round, seconds: WARM_UP_SECONDS })
+  const warmUp = first ? 0 : WARM_UP_SECONDS_PER_WORKER * side.serverPids.length
+  await unicastRound(side, feed, { ...round, seconds: Math.max(WARM_UP_SECONDS, warmUp) })
   const idleCores = await idle(bench, side, options.idleSeconds)
   await devices.newRound()
   const usedBefore = side.sequences.used

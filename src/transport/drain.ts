@@ -13,8 +13,11 @@ import type { Turns } from './turns.js'
 const SLICE_MS = 100
 /** So many devices may be away in any case: else nobody would ever leave. */
 const AWAY_MIN = 100
-/** And as many as were back in this share of a second lately: the rest of their way is a wait for somebody busy. */
-const AWAY_SECONDS = 0.5
+/**
+ * And as many as were back lately in this share of a second and in the jitter that they were asked to take: what is more of their way is a
+ * wait for somebody busy.
+ */
+const AWAY_MS = 500
 
 export interface DrainPace {
   /** All GOAWAYs are out after so long, whatever the rate. */
@@ -62,7 +65,7 @@ export function dueInSlice(pace: DrainPace, sessions: number, away: number, back
   const least = Math.max(1, Math.ceil((sessions * SLICE_MS) / pace.drainMs))
   const most = Math.max(least, Math.ceil((pace.drainPerSecondMax * SLICE_MS) / 1000))
   if (!pace.waitsForReturns) return most
-  const awayMax = AWAY_MIN + AWAY_SECONDS * backPerSecond
+  const awayMax = AWAY_MIN + ((AWAY_MS + pace.drainJitterMs) / 1000) * backPerSecond
   return Math.max(least, Math.min(most, Math.ceil(awayMax - away)))
 }
 

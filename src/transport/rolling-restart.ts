@@ -9,8 +9,8 @@ import type { DrainPace } from './drain.js'
 import type { Slot } from './slot.js'
 import type { WorkerChild } from './worker-child.js'
 
-/** How often the workers are asked how many devices they have. */
-const LOOK_MS = 200
+/** How often the workers are asked how many devices they have: devices that are back and not known to be make others wait. */
+const LOOK_MS = 100
 
 export class RollingRestart {
   private readonly old: ReadonlySet<WorkerChild>

@@ -32,7 +32,16 @@ t.test('devices are asked to leave as fast as they are back', async (t) => {
   const restart = { ...drainPace({ ...settings, drainPerSecondMax: 2_000, restartMs: 30_000 }, 'upgrade') }
   t.equal(dueInSlice(restart, 3_000, 0, 0), 100, 'the first')
   t.equal(dueInSlice(restart, 3_000, 100, 0), 10, 'nobody is back: only so many that the time is kept')
-  t.equal(dueInSlice(restart, 3_000, 500, 1_000), 100, 'those of half a second may be away, and some')
+  t.equal(
+    dueInSlice({ ...restart, drainJitterMs: 0 }, 3_000, 500, 1_000),
+    100,
+    'those of half a second may be away, and some',
+  )
+  t.equal(
+    dueInSlice({ ...restart, drainJitterMs: 250 }, 3_000, 750, 1_000),
+    100,
+    'and those who take the jitter they were asked to',
+  )
   t.equal(dueInSlice(restart, 3_000, 0, 5_000), 200, 'never faster than the rate')
   t.equal(dueInSlice(restart, 90_000, 50_000, 0), 300)
   const shutdown = drainPace({ ...settings, drainPerSecondMax: 2_000, drainMs: 10_000 }, 'shutdown')
