@@ -5,7 +5,8 @@ import { dirname } from 'node:path'
 import { Command } from 'commander'
 import { seal } from './envelope.js'
 import { addFlags, pickOptions } from './flags.js'
-import { type CpuProfile, summarise } from './profile/summary.js'
+import { type CpuProfile, partTimes } from './profile/parts.js'
+import { timeRows } from './profile/table.js'
 import { reference } from './reference.js'
 import { makeReport } from './report/report.js'
 import { runScenario } from './run.js'
@@ -38,12 +39,15 @@ program
   })
 
 program
-  .command('profile')
-  .description('show where the time of a .cpuprofile went (scenarios with --profile write one for each worker)')
+  .command('parts')
+  .description(
+    'show which parts of the code the time of a .cpuprofile went to (profile --keep and accept --profile write them)',
+  )
   .argument('<file>')
   .action(async (file: string) => {
-    const { busyMicros, places, functions } = summarise(JSON.parse(await readFile(file, 'utf8')) as CpuProfile)
-    process.stdout.write(`busy: ${Math.round(busyMicros / 1000)} ms\n\n${textTable(places)}\n${textTable(functions)}`)
+    const { samples, busyMicros, parts } = partTimes([JSON.parse(await readFile(file, 'utf8')) as CpuProfile])
+    process.stdout.write(`busy: ${Math.round(busyMicros / 1000)} ms, ${samples} samples\n\n`)
+    process.stdout.write(textTable(timeRows(parts, busyMicros)))
   })
 
 program

@@ -1,9 +1,9 @@
 /** One measurement of one side. Scenarios repeat them, taking turns, and take medians. */
 import { DRAIN_MS, type Driven, drained, driveMax, driveRate, type Feed } from './drive.js'
 import { type LatencyMs, latencyMs } from './measure/latency.js'
-import { cpuMicrosOf } from './measure/processes.js'
 import { nowMicros } from './micros.js'
 import type { Side } from './sides.js'
+import { type Stretch, spending } from './stretch.js'
 
 export interface UnicastRound {
   deliveredPerSecond: number
@@ -20,19 +20,26 @@ export interface UnicastOptions {
 }
 
 export async function unicastRound(side: Side, feed: Feed, options: UnicastOptions): Promise<UnicastRound> {
+  const { operations, perSecond, cpu } = await unicastStretch(side, feed, options)
+  return {
+    deliveredPerSecond: perSecond,
+    cpuMicrosPerDelivery: cpu.serverMicros / operations,
+    behindCpuMicrosPerDelivery: cpu.behindMicros / operations,
+  }
+}
+
+/** An operation is a message that was answered. */
+export async function unicastStretch(side: Side, feed: Feed, options: UnicastOptions): Promise<Stretch> {
   await side.behave('unicast')
   const { seconds, rate, window } = options
   const drive = { feed, connections: side.connections, seconds, sequences: side.sequences }
   const answeredBefore = feed.answered
-  const before = { server: cpuMicrosOf(side.serverPids), behind: cpuMicrosOf(side.behindPids) }
-  const driven = await (rate === 'max' ? driveMax(drive, window) : driveRate(drive, rate))
-  await settle(feed, driven, answeredBefore)
-  const delivered = feed.answered - answeredBefore
-  return {
-    deliveredPerSecond: driven.answered / driven.seconds,
-    cpuMicrosPerDelivery: (cpuMicrosOf(side.serverPids) - before.server) / delivered,
-    behindCpuMicrosPerDelivery: (cpuMicrosOf(side.behindPids) - before.behind) / delivered,
-  }
+  const { done: driven, cpu } = await spending(side, async () => {
+    const driven = await (rate === 'max' ? driveMax(drive, window) : driveRate(drive, rate))
+    await settle(feed, driven, answeredBefore)
+    return driven
+  })
+  return { operations: feed.answered - answeredBefore, perSecond: driven.answered / driven.seconds, cpu }
 }
 
 export async function latencyAt(side: Side, feed: Feed, perSecond: number, seconds: number): Promise<LatencyMs> {
@@ -61,25 +68,34 @@ export interface BroadcastRound {
 }
 
 export async function broadcastRound(side: Side, messages: number): Promise<BroadcastRound> {
-  await side.behave('broadcast')
-  await side.devices.newRound()
-  const before = { server: cpuMicrosOf(side.serverPids), behind: cpuMicrosOf(side.behindPids) }
-  const startMicros = nowMicros()
-  for (let i = 0; i < messages; i++) await side.broadcast(side.groupSequences.next(), nowMicros())
-  const missing = await untilDelivered(side, messages * side.connections)
-  const { lastAtMicros, latency } = await side.devices.report()
-  const deliveries = messages * side.connections - missing
-  const cpu = cpuMicrosOf(side.serverPids) - before.server
-  const behind = cpuMicrosOf(side.behindPids) - before.behind
+  const { operations, perSecond, cpu, latency, missing } = await broadcastStretch(side, messages)
   const single = await oneAlone(side)
   return {
-    perSecond: deliveries / ((lastAtMicros - startMicros) / 1e6),
-    cpuMicrosPerDelivery: cpu / deliveries,
-    behindCpuMicrosPerDelivery: behind / deliveries,
+    perSecond,
+    cpuMicrosPerDelivery: cpu.serverMicros / operations,
+    behindCpuMicrosPerDelivery: cpu.behindMicros / operations,
     lastDeviceMs: single.lastDeviceMs,
-    latency: latencyMs(latency),
+    latency,
     missing: missing + single.missing,
   }
+}
+
+/** An operation is one message at one device. */
+export async function broadcastStretch(
+  side: Side,
+  messages: number,
+): Promise<Stretch & Pick<BroadcastRound, 'latency' | 'missing'>> {
+  await side.behave('broadcast')
+  await side.devices.newRound()
+  const startMicros = nowMicros()
+  const { done, cpu } = await spending(side, async () => {
+    for (let i = 0; i < messages; i++) await side.broadcast(side.groupSequences.next(), nowMicros())
+    const missing = await untilDelivered(side, messages * side.connections)
+    return { missing, ...(await side.devices.report()) }
+  })
+  const operations = messages * side.connections - done.missing
+  const perSecond = operations / ((done.lastAtMicros - startMicros) / 1e6)
+  return { operations, perSecond, cpu, latency: latencyMs(done.latency), missing: done.missing }
 }
 
 async function oneAlone(side: Side): Promise<{ lastDeviceMs: number; missing: number }> {

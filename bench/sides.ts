@@ -15,6 +15,8 @@ import { groupBody, groupFrame } from './content.js'
 import { type Feed, Sequences } from './drive.js'
 import { Generators } from './generator/generators.js'
 import type { MemoryLooks } from './measure/memory-look.js'
+import { preloadEnvironment } from './measure/preload.js'
+import type { Profiler } from './profile/profiler.js'
 import { BenchRouter } from './router.js'
 import { type Bench, BenchError } from './scenario.js'
 import { createTenant, locate, newRun, registerDevices } from './system/fleet.js'
@@ -49,10 +51,10 @@ export interface SideOptions {
   generators: number
   /** 0: as many as the connections need. */
   workers: number
-  /** Folder for a profile of each worker of ours; empty: none. */
-  profile?: string
   /** Servers are started so that their memory can be looked at. */
   looks?: MemoryLooks
+  /** Servers are started so that they can be profiled; not together with `looks`. */
+  profiler?: Profiler
 }
 
 const TOPIC = 'bench'
@@ -64,9 +66,9 @@ export async function borealisSide(
   bench: Bench,
   options: SideOptions & { registered: boolean },
 ): Promise<Side & { rig: TransportRig; router(): BenchRouter }> {
-  const { connections, generators, registered, looks } = options
-  const environment = looks && { ...looks.environment, NODE_OPTIONS: looks.nodeOptions.join(' ') }
-  const rig = await startTransport(bench, { ...options, ...(environment && { environment }) })
+  const { connections, generators, registered, looks, profiler } = options
+  const preload = looks ?? profiler
+  const rig = await startTransport(bench, { ...options, ...(preload && { environment: preloadEnvironment(preload) }) })
   const tenant = registered ? await createTenant(rig.fabric, rig.run) : null
   if (tenant) await registerDevices(rig.fabric, tenant, { count: connections, topics: [TOPIC] })
   const devices = await devicesOf(bench, rig, { connections, processes: generators })
@@ -107,9 +109,9 @@ export async function borealisSide(
 
 /** Bare uWebSockets.js, or a server on `ws` with our protocol; fed by a NATS of bench's own. */
 export async function baselineSide(bench: Bench, kind: BaselineKind, options: SideOptions): Promise<Side> {
-  const { connections, generators, looks } = options
+  const { connections, generators, looks, profiler } = options
   const nats = await startPlainNats(bench)
-  const server = await startBaseline(bench, kind, { natsUrl: nats.url, topic: true }, looks)
+  const server = await startBaseline(bench, kind, { natsUrl: nats.url, topic: true }, looks ?? profiler)
   const devices = await baselineDevices(bench, kind, server, connections, generators)
   const publisher = await connect({ servers: nats.url, noAsyncTraces: true })
   bench.defer(() => publisher.close())

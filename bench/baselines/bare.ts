@@ -2,6 +2,7 @@
 import { v8Flags } from '../../src/cli/v8-flags.js'
 import { Generators, type GeneratorsOptions } from '../generator/generators.js'
 import { Child } from '../generator/rpc.js'
+import type { Preload } from '../measure/preload.js'
 import type { Bench } from '../scenario.js'
 import { freePort } from '../system/ports.js'
 import type { BaselineMethods, Listen } from './baseline-child.js'
@@ -15,30 +16,24 @@ export interface BaselineServer {
 
 export type BaselineKind = 'uws' | 'ws'
 
-export interface BaselineProcess {
-  nodeOptions?: readonly string[]
-  /** Variables beyond our own. */
-  environment?: Readonly<Record<string, string>>
-}
-
 /** Bare uWebSockets.js runs with a worker's own V8 flags: what they save is no merit of ours beside it. */
 export async function startBaseline(
   bench: Bench,
   kind: BaselineKind,
   options: Omit<Listen, 'port'>,
-  { nodeOptions, environment }: BaselineProcess = {},
+  preload?: Preload,
 ): Promise<BaselineServer> {
   const file = new URL(`./${kind}-child.js`, import.meta.url)
-  const flags = [...(kind === 'uws' ? v8Flags('worker') : []), ...(nodeOptions ?? [])]
-  const child = Child.start<BaselineMethods>(`${kind} server`, file, flags, environment)
+  const flags = [...(kind === 'uws' ? v8Flags('worker') : []), ...(preload?.nodeOptions ?? [])]
+  const child = Child.start<BaselineMethods>(`${kind} server`, file, flags, preload?.environment)
   bench.defer(() => child.stop())
   const port = await freePort()
   await child.call('listen', { port, ...options })
   return { pid: child.pid, port, forget: async () => child.call('forget', undefined as never) }
 }
 
-export const startBare = (bench: Bench, options: Omit<Listen, 'port'>, started?: BaselineProcess) =>
-  startBaseline(bench, 'uws', options, started)
+export const startBare = (bench: Bench, options: Omit<Listen, 'port'>, preload?: Preload) =>
+  startBaseline(bench, 'uws', options, preload)
 
 /** Devices for it. They keep alive with WebSocket pings as often as ours with frames. */
 export async function bareDevices(

@@ -93,6 +93,11 @@ export class Generators {
     return this.children.map(({ pid }) => pid)
   }
 
+  /** Of all processes together. */
+  get connections(): number {
+    return this.shares.reduce((sum, share) => sum + share, 0)
+  }
+
   async #configure({ target, dialect, keepaliveMs }: GeneratorsOptions): Promise<void> {
     let next = this.first
     const area = newArea()
@@ -123,7 +128,7 @@ export class Generators {
     label = 'devices',
     shouldStop,
   }: Ramp): Promise<Ramped> {
-    const total = this.shares.reduce((sum, share) => sum + share, 0)
+    const total = this.connections
     const startMicros = nowMicros()
     const counts = apportion(count, this.shares)
     // A rate is of all together, who come evenly.

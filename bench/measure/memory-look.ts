@@ -5,10 +5,10 @@
  * (16 MB of a young generation above all) at moments of its own, which is about a kilobyte a connection (16 MB by 10,000) to either side.
  * `neededBytes` counts what is resident without what V8 holds empty.
  */
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BenchError } from '../scenario.js'
+import { askBySignal, type Preload } from './preload.js'
 import { memoryOf } from './processes.js'
 
 /** Variable with the folder for the answers. */
@@ -34,15 +34,12 @@ export interface MemoryLook {
 
 /** What was under way (answers of the store, the last frames) ends; then pages go back to the system. */
 const SETTLE_MS = 800
-const ANSWER_MS_MAX = 20_000
-const POLL_MS = 20
 
-export class MemoryLooks {
+export class MemoryLooks implements Preload {
   constructor(private readonly folder: string) {
     mkdirSync(folder, { recursive: true })
   }
 
-  /** For the process that is looked at, on top of other flags. */
   get nodeOptions(): readonly string[] {
     return [`--import=${new URL('./memory-preload.js', import.meta.url).href}`]
   }
@@ -69,24 +66,6 @@ export class MemoryLooks {
   }
 
   async #collected(pid: number): Promise<HeapLook> {
-    const file = join(this.folder, `${pid}.json`)
-    rmSync(file, { force: true })
-    process.kill(pid, 'SIGUSR2')
-    const deadline = performance.now() + ANSWER_MS_MAX
-    for (;;) {
-      await sleep(POLL_MS)
-      const look = readIfThere(file)
-      if (look) return look
-      if (performance.now() > deadline) throw new BenchError(`process ${pid} does not tell its memory`)
-    }
-  }
-}
-
-function readIfThere(file: string): HeapLook | null {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as HeapLook
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
-    throw error
+    return JSON.parse(await askBySignal(pid, join(this.folder, `${pid}.json`))) as HeapLook
   }
 }

@@ -10,17 +10,34 @@ export class NoSuchProcess extends Error {
 
 const TICK_MICROS = 10_000
 
+export interface ThreadCpu {
+  /** The one that the process began with has the process's own: there Node runs JavaScript. */
+  id: number
+  micros: number
+}
+
+/** What each thread used that there is now. Throws NoSuchProcess. */
+export function threadsOf(pid: number): ThreadCpu[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).map((thread) => ({
+      id: Number(thread),
+      micros: threadNanos(pid, thread) / 1000,
+    }))
+  } catch (error) {
+    throw new NoSuchProcess(pid, error)
+  }
+}
+
 /**
  * Microseconds of CPU that a process used, user and system, with all its threads. From schedstat, which counts
  * nanoseconds; threads that ended meanwhile are only in the ticks of `stat`, so the greater of both counts.
  */
-export function cpuMicros(pid: number): number {
+export function cpuMicros(pid: number, threads: readonly ThreadCpu[] = threadsOf(pid)): number {
   try {
     const fields = afterName(readFileSync(`/proc/${pid}/stat`, 'utf8'))
     const ticks = Number(fields[11]) + Number(fields[12])
-    let nanos = 0
-    for (const thread of readdirSync(`/proc/${pid}/task`)) nanos += threadNanos(pid, thread)
-    return Math.max(nanos / 1000, (ticks - 1) * TICK_MICROS)
+    const precise = threads.reduce((sum, { micros }) => sum + micros, 0)
+    return Math.max(precise, (ticks - 1) * TICK_MICROS)
   } catch (error) {
     throw new NoSuchProcess(pid, error)
   }

@@ -1,29 +1,35 @@
 /**
- * Loaded before a part (node --import) when a scenario is asked for a profile: writes a .cpuprofile when the process ends.
- * Only transport workers and cores are profiled: they are what is measured.
+ * Loaded into a server before anything else (node --import): on the signal, V8's sampling profiler starts; on the next one it
+ * stops, and the profile is written. Before the first signal it costs nothing. The same code for ours and for baselines.
  */
-import { mkdirSync, writeFileSync } from 'node:fs'
 import { Session } from 'node:inspector'
-import { join } from 'node:path'
+import { answerInFile, PRELOAD_SIGNAL } from '../measure/preload.js'
+import { PROFILE_FOLDER, profileFiles } from './profiler.js'
 
-const folder = process.env.BOREALIS_CHILD_PROFILE
-const at = process.argv.indexOf('--worker')
+/** A stack is read in about ten microseconds: some percent of the thread's time. */
 const INTERVAL_MICROS = 500
 
-const part = at > 0 ? `worker-${process.argv[at + 1]}` : process.argv[2] === 'core' ? 'core' : ''
+const folder = process.env[PROFILE_FOLDER]
 
-if (folder && part !== '') {
-  const session = new Session()
-  session.connect()
-  session.post('Profiler.enable')
-  session.post('Profiler.setSamplingInterval', { interval: INTERVAL_MICROS })
-  session.post('Profiler.start')
-  process.once('exit', () => {
+if (folder) {
+  const { started, profile } = profileFiles(folder, process.pid)
+  let session: Session | null = null
+  process.on(PRELOAD_SIGNAL, () => {
+    if (session === null) {
+      session = new Session()
+      session.connect()
+      session.post('Profiler.enable')
+      session.post('Profiler.setSamplingInterval', { interval: INTERVAL_MICROS })
+      session.post('Profiler.start')
+      answerInFile(started, 'started')
+      return
+    }
     // The answer comes before post() returns: both ends are this thread.
     session.post('Profiler.stop', (error, answer) => {
-      if (error) return
-      mkdirSync(folder, { recursive: true })
-      writeFileSync(join(folder, `${part}.cpuprofile`), JSON.stringify(answer.profile))
+      if (error) throw error
+      answerInFile(profile, JSON.stringify(answer.profile))
     })
+    session.disconnect()
+    session = null
   })
 }

@@ -1,5 +1,6 @@
 /** Which charts a result gives. */
 import type { Envelope } from '../envelope.js'
+import { partRows, type Sides } from '../profile/table.js'
 import { numberAt } from './goals.js'
 import { barChart, lineChart } from './svg.js'
 
@@ -40,6 +41,7 @@ const drawers: Readonly<Record<string, (result: Envelope['result']) => Drawn[]>>
       ['bare upgrade', numberAt(r, ['bareCpuMicros'])],
     ]),
   ],
+  profile: (r) => [partBars(r)],
   storm: (r) => [
     bars('All workers killed', 'seconds; less is better', [
       ['plain ramp', numberAt(r, ['plainRampSeconds'])],
@@ -147,6 +149,24 @@ function peerBars(result: Envelope['result'], suffix: string, title: string, sub
   const rows = result.peers as Record<string, unknown>[]
   const values = rows.map((row) => [String(row.peer), numberAt(row, [field])] as const)
   return { ...bars(title, subtitle, values), suffix }
+}
+
+/** What takes a part of the whole that can be seen. */
+const BARS_MAX = 14
+
+function partBars(result: Envelope['result']): Drawn {
+  const title = `CPU by parts of the code: ${result.of}`
+  const subtitle = 'microseconds of the server process for each delivery or handshake; less is better'
+  const groups = partRows(result as unknown as Sides)
+    .slice(0, BARS_MAX)
+    .map((row) => ({
+      label: String(row.part),
+      bars: [
+        { name: 'borealis', value: Number(row.us) },
+        { name: 'bare uWebSockets.js', value: Number(row['bare us']) },
+      ],
+    }))
+  return { title, svg: barChart({ title, subtitle, groups }) }
 }
 
 const total = (value: unknown) =>

@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Value } from 'typebox/value'
 import { Envelope } from '../envelope.js'
+import { partRows, type Sides } from '../profile/table.js'
 import { BenchError, type Row } from '../scenario.js'
 import { cell, rowsOf } from '../table.js'
 import { chartsOf } from './charts.js'
@@ -30,7 +31,9 @@ export async function makeReport(folder: string): Promise<string> {
     const drawn = chartsOf(file, envelope)
     for (const { name, svg } of drawn) await writeFile(join(charts, `${name}.svg`), svg)
     const images = drawn.map(({ name, title }) => `![${title}](${CHARTS}/${name}.svg)`)
-    sections.push([`## ${file}`, provenance(envelope), ...images, fieldTable(envelope)].join('\n\n'))
+    sections.push(
+      [`## ${file}`, provenance(envelope), ...images, fieldTable(envelope), ...partTables(envelope)].join('\n\n'),
+    )
   }
   const path = join(folder, REPORT)
   await writeFile(path, `${[heading(found), goalTable(found), ...sections].join('\n\n')}\n`)
@@ -99,9 +102,14 @@ function provenance({ command, commit, startedAt, seconds, versions }: Envelope)
 function fieldTable({ result }: Envelope): string {
   return markdown(
     rowsOf(result)
-      .filter(({ field }) => !String(field).startsWith('samples'))
+      .filter(({ field }) => !String(field).startsWith('samples') && !String(field).includes('.parts['))
       .slice(0, ROWS_MAX),
   )
+}
+
+/** Of a profile its parts, which are too many for rows of their own fields. */
+function partTables({ scenario, result }: Envelope): string[] {
+  return scenario === 'profile' ? [markdown(partRows(result as unknown as Sides))] : []
 }
 
 function markdown(rows: readonly Row[]): string {

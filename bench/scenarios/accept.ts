@@ -1,4 +1,5 @@
 /** What it costs to accept a message: one by one and in batches over HTTP, and from NATS. Nothing is sent to a device. */
+import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
 import { INGRESS_STREAM, ingressSubject, messagesStream } from '../../protocol/subjects.js'
 import { sampleProject } from '../../src/cli/start/sample.js'
@@ -7,13 +8,13 @@ import { MESSAGE, TITLE } from '../content.js'
 import { HttpLoad } from '../http-load.js'
 import { type Ask, askAtRate, askMax } from '../loops.js'
 import { LatencyMs, latencyMs, newHistogram } from '../measure/latency.js'
+import { preloadEnvironment } from '../measure/preload.js'
 import { cpuMicrosOf } from '../measure/processes.js'
 import { significant } from '../measure/stats.js'
+import { keepProfiles, Profiler } from '../profile/profiler.js'
 import { type Bench, BenchError, defineScenario } from '../scenario.js'
 import { accessToken, createTenant, newRun, registrationIdOf } from '../system/fleet.js'
 import { LocalSystem, systemFolder } from '../system/local-system.js'
-import { profileEnvironment } from '../system/transport-only.js'
-import { profile } from './options.js'
 
 const Options = Type.Object({
   devices: Type.Integer({ default: 5_000, minimum: 1, maximum: 1_000_000, description: 'devices that are addressed' }),
@@ -26,7 +27,11 @@ const Options = Type.Object({
     default: false,
     description: 'the core also routes and parks what it accepts, in the same process; all devices are away',
   }),
-  profile,
+  profile: Type.String({
+    default: '',
+    description:
+      'folder for a .cpuprofile of the core, as fast as it goes, of each way; figures of such a run do not count',
+  }),
 })
 type Options = Static<typeof Options>
 
@@ -69,6 +74,9 @@ interface Rig {
   publisher: Fabric
   token: string
   registrations: readonly string[]
+  /** Null: nothing is profiled. */
+  profiler: Profiler | null
+  profileFolder: string
 }
 
 const WARM_UP_SECONDS = 1
@@ -108,11 +116,12 @@ async function run(bench: Bench, options: Options): Promise<Result> {
 }
 
 async function start(bench: Bench, options: Options): Promise<Rig> {
-  const { routing } = options
+  const { routing, profile } = options
+  const profiler = profile === '' ? null : new Profiler(join(bench.folder, 'profiles'))
   const system = await LocalSystem.start({
     folder: systemFolder(bench.folder),
     parts: ['core'],
-    environment: profileEnvironment(options.profile),
+    ...(profiler && { environment: preloadEnvironment(profiler) }),
     settings: {
       core: { routing, expiring: routing, settling: routing, counting: routing },
       // What is measured is the cost of messages, not their limit; which is kept all the same.
@@ -133,6 +142,8 @@ async function start(bench: Bench, options: Options): Promise<Rig> {
     publisher: await system.fabricAs('publisher'),
     token: await accessToken(system, fabric, fleet),
     registrations,
+    profiler,
+    profileFolder: profile,
   }
 }
 
@@ -148,6 +159,8 @@ async function measure(
   bench.progress.say(`${name}: as fast as it goes`)
   await askMax(ask, window, WARM_UP_SECONDS)
   await untilAccepted(rig)
+  const corePids = rig.system.pids('core')
+  await rig.profiler?.start(corePids)
   const storedBefore = await stored(rig)
   const cpu = cpuOf(rig)
   const startedAtMs = performance.now()
@@ -156,6 +169,7 @@ async function measure(
   await untilAccepted(rig)
   const acceptedPerSecond = max.accepted / ((performance.now() - startedAtMs) / 1000)
   const { core, nats } = cpuOf(rig)
+  if (rig.profiler) await keepProfiles(rig.profileFolder, name, await rig.profiler.stop(corePids))
   const rate = Math.max(1, acceptedPerSecond / 2)
   bench.progress.say(`${name}: ${Math.round(acceptedPerSecond)} a second; latencies at half of it`)
   const latencies = newHistogram()

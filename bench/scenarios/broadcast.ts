@@ -5,20 +5,14 @@ import { median, significant } from '../measure/stats.js'
 import { type BroadcastRound, broadcastRound } from '../rounds.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { baselineSide, borealisSide } from '../sides.js'
-import { BARE_CONNECTIONS_MAX, connections, generators, profile, rounds, workers } from './options.js'
+import { BARE_CONNECTIONS_MAX, connections, generators, messages, rounds, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
-  messages: Type.Integer({
-    default: 20,
-    minimum: 1,
-    maximum: 10_000,
-    description: 'of each round, one behind the other',
-  }),
+  messages: messages(),
   rounds: rounds(),
   workers,
   generators,
-  profile,
 })
 type Options = Static<typeof Options>
 

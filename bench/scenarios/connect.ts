@@ -1,21 +1,18 @@
 /** Handshakes: with a token, with a resume ticket, and the bare upgrade of uWebSockets.js. */
 import Type, { type Static } from 'typebox'
-import { bareDevices, startBare } from '../baselines/bare.js'
-import { type Generators, pause } from '../generator/generators.js'
+import { Handshakes } from '../handshakes.js'
 import { LatencyMs, latencyMs } from '../measure/latency.js'
-import { cpuMicrosOf } from '../measure/processes.js'
 import { median, significant } from '../measure/stats.js'
 import { type Bench, defineScenario } from '../scenario.js'
-import { devicesOf, startTransport } from '../system/transport-only.js'
-import { BARE_CONNECTIONS_MAX, connections, generators, profile, rounds, workers } from './options.js'
+import type { Stretch } from '../stretch.js'
+import { connections, generators, inFlight, rounds, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
   rounds: rounds(),
-  inFlight: Type.Integer({ default: 512, minimum: 1, maximum: 8_192, description: 'handshakes under way, most' }),
+  inFlight,
   workers,
   generators,
-  profile,
 })
 type Options = Static<typeof Options>
 
@@ -54,79 +51,38 @@ export const connect = defineScenario({
   ],
 })
 
-interface Wave {
-  perSecond: number
-  cpuMicros: number
-  natsCpuMicros: number
-}
-
-/** Closes and their tombstones are done, and garbage is collected, before the next wave is measured. */
-const REST_MS = 700
-
 async function run(bench: Bench, options: Options): Promise<Result> {
-  const rig = await startTransport(bench, options)
-  const devices = await devicesOf(bench, rig, { connections: options.connections, processes: options.generators })
-  const server = await startBare(bench, { natsUrl: null, topic: false })
-  const bareCount = Math.min(options.connections, BARE_CONNECTIONS_MAX)
-  const bare = await bareDevices(bench, server, {
-    connections: bareCount,
-    processes: options.generators,
-    keepaliveMs: 0,
-  })
-  const workerPids = rig.system.pids('worker')
-  const natsPids = rig.system.pids('nats')
-  const wave = (who: Generators, count: number, label: string, pids: number[]) =>
-    oneWave(who, { count, inFlightMax: options.inFlight, label }, pids, natsPids)
-
-  const full: Wave[] = []
-  const resumed: Wave[] = []
-  const floor: Wave[] = []
+  const handshakes = await Handshakes.start(bench, options)
+  const full: Stretch[] = []
+  const resumed: Stretch[] = []
+  const floor: Stretch[] = []
   // A first round is not counted: servers live for months, and are compiled in their first seconds.
   for (let round = 0; round <= options.rounds; round++) {
-    const keep = (waves: Wave[], wave: Wave) => round > 0 && waves.push(wave)
-    await devices.prepare()
-    await devices.behave({ resume: false })
-    keep(full, await wave(devices, options.connections, 'full', workerPids))
-    await devices.behave({ resume: true })
-    await devices.newRound()
-    keep(resumed, await wave(devices, options.connections, 'resumed', workerPids))
-    keep(floor, await wave(bare, bareCount, 'bare', [server.pid]))
-    await server.forget()
+    const keep = (waves: Stretch[], wave: Stretch) => round > 0 && waves.push(wave)
+    keep(full, await handshakes.full())
+    keep(resumed, await handshakes.resumed())
+    keep(floor, await handshakes.upgraded())
   }
-  const totals = await devices.report()
-  const of = (waves: Wave[], name: keyof Wave) => median(waves.map((one) => one[name]))
-  const bareCpu = of(floor, 'cpuMicros')
+  const totals = await handshakes.devices.report()
+  const of = (waves: Stretch[], value: (wave: Stretch) => number) => median(waves.map(value))
+  const perSecond = (wave: Stretch) => wave.perSecond
+  const server = (wave: Stretch) => wave.cpu.serverMicros / wave.operations
+  const nats = (wave: Stretch) => wave.cpu.behindMicros / wave.operations
+  const bareCpu = of(floor, server)
   return {
     connections: options.connections,
-    fullHandshakesPerSecond: Math.round(of(full, 'perSecond')),
-    resumedPerSecond: Math.round(of(resumed, 'perSecond')),
-    bareUpgradesPerSecond: Math.round(of(floor, 'perSecond')),
-    fullCpuMicros: significant(of(full, 'cpuMicros')),
-    resumedCpuMicros: significant(of(resumed, 'cpuMicros')),
+    fullHandshakesPerSecond: Math.round(of(full, perSecond)),
+    resumedPerSecond: Math.round(of(resumed, perSecond)),
+    bareUpgradesPerSecond: Math.round(of(floor, perSecond)),
+    fullCpuMicros: significant(of(full, server)),
+    resumedCpuMicros: significant(of(resumed, server)),
     bareCpuMicros: significant(bareCpu),
-    resumedRatioToBare: significant(of(resumed, 'cpuMicros') / bareCpu, 3),
-    fullRatioToBare: significant(of(full, 'cpuMicros') / bareCpu, 3),
-    natsFullCpuMicros: significant(of(full, 'natsCpuMicros')),
-    natsResumedCpuMicros: significant(of(resumed, 'natsCpuMicros')),
+    resumedRatioToBare: significant(of(resumed, server) / bareCpu, 3),
+    fullRatioToBare: significant(of(full, server) / bareCpu, 3),
+    natsFullCpuMicros: significant(of(full, nats)),
+    natsResumedCpuMicros: significant(of(resumed, nats)),
     resumedLatencyMs: latencyMs(totals.handshake),
     refused: totals.refused,
     unexpectedDisconnects: totals.unexpectedDisconnects,
   }
-}
-
-/** All come, and go by reset. Only the coming is measured. */
-async function oneWave(
-  devices: Generators,
-  ramp: { count: number; inFlightMax: number; label: string },
-  serverPids: readonly number[],
-  natsPids: readonly number[],
-): Promise<Wave> {
-  const cpuBefore = cpuMicrosOf(serverPids)
-  const natsBefore = cpuMicrosOf(natsPids)
-  const { seconds } = await devices.ramp(ramp)
-  const cpu = cpuMicrosOf(serverPids) - cpuBefore
-  const natsCpu = cpuMicrosOf(natsPids) - natsBefore
-  await devices.leave({ abrupt: true })
-  await pause(REST_MS)
-  return { perSecond: ramp.count / seconds, cpuMicros: cpu / ramp.count, natsCpuMicros: natsCpu / ramp.count }
 }

@@ -5,6 +5,7 @@ import { bareDevices, startBare } from '../baselines/bare.js'
 import { pause } from '../generator/generators.js'
 import { kernelBytesEach, kernelMemory } from '../measure/kernel.js'
 import { MemoryLooks } from '../measure/memory-look.js'
+import { preloadEnvironment } from '../measure/preload.js'
 import { cpuMicrosOf, memorySum } from '../measure/processes.js'
 import { significant } from '../measure/stats.js'
 import { rampInSteps } from '../ramp-in-steps.js'
@@ -70,7 +71,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const rig = await startTransport(bench, {
     ...options,
     settings: { transport: { keepaliveMs } },
-    environment: { ...looks.environment, NODE_OPTIONS: looks.nodeOptions.join(' ') },
+    environment: preloadEnvironment(looks),
   })
   const devices = await devicesOf(bench, rig, { connections: options.connections, processes: options.generators })
   await devices.prepare()
@@ -101,9 +102,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const { rssBytes } = memorySum(servers)
   await devices.stop()
 
-  // As a worker is started.
-  const started = { nodeOptions: looks.nodeOptions, environment: looks.environment }
-  const server = await startBare(bench, { natsUrl: null, topic: false }, started)
+  const server = await startBare(bench, { natsUrl: null, topic: false }, looks)
   const bareCount = Math.min(options.connections, BARE_CONNECTIONS_MAX)
   const bare = await bareDevices(bench, server, { connections: bareCount, processes: options.generators, keepaliveMs })
   const bareRamp = await rampInSteps(bench.progress, {

@@ -9,6 +9,7 @@ import { hostile } from './hostile.js'
 import { idle } from './idle.js'
 import { peers } from './peers.js'
 import { pipeline } from './pipeline.js'
+import { profile } from './profile.js'
 import { scale } from './scale.js'
 import { soak } from './soak.js'
 import { storm } from './storm.js'
@@ -20,6 +21,7 @@ export const scenarios: readonly Scenario[] = [
   unicast,
   broadcast,
   connect,
+  profile,
   storm,
   pipeline,
   accept,

@@ -27,8 +27,30 @@ export const rounds = (value = 3) =>
 /** A bare server of one process cannot hold more. */
 export const BARE_CONNECTIONS_MAX = 18_000
 
-export const profile = Type.String({
-  default: '',
-  description:
-    'folder for a .cpuprofile of each worker (or core); it slows them down, so that figures of this run do not count',
+export const rate = (atMax = '') =>
+  Type.Union([Type.Literal('max'), Type.Integer({ minimum: 1, maximum: 1_000_000 })], {
+    default: 'max',
+    description: `messages a second; max: as many as come back${atMax}`,
+  })
+
+export const window = Type.Integer({
+  default: 2_000,
+  minimum: 1,
+  maximum: 65_536,
+  description: 'with --rate max: messages under way',
 })
+
+export const inFlight = Type.Integer({
+  default: 512,
+  minimum: 1,
+  maximum: 8_192,
+  description: 'handshakes under way, most',
+})
+
+export const messages = (load = '') =>
+  Type.Integer({
+    default: 20,
+    minimum: 1,
+    maximum: 10_000,
+    description: `of each round${load}, one behind the other`,
+  })

@@ -6,14 +6,11 @@ import { median, significant } from '../measure/stats.js'
 import { latencyAt, type UnicastRound, unicastRound } from '../rounds.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { baselineSide, borealisSide } from '../sides.js'
-import { BARE_CONNECTIONS_MAX, connections, generators, profile, rounds, workers } from './options.js'
+import { BARE_CONNECTIONS_MAX, connections, generators, rate, rounds, window, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
-  rate: Type.Union([Type.Literal('max'), Type.Integer({ minimum: 1, maximum: 1_000_000 })], {
-    default: 'max',
-    description: 'messages a second; max: as many as come back, then half of it for the latencies',
-  }),
+  rate: rate(', then half of it for the latencies'),
   seconds: Type.Integer({
     default: 10,
     minimum: 1,
@@ -21,15 +18,9 @@ const Options = Type.Object({
     description: 'of sending to each side, all rounds together',
   }),
   rounds: rounds(),
-  window: Type.Integer({
-    default: 2_000,
-    minimum: 1,
-    maximum: 65_536,
-    description: 'with --rate max: messages under way',
-  }),
+  window,
   workers,
   generators,
-  profile,
 })
 type Options = Static<typeof Options>
 

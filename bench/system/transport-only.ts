@@ -1,5 +1,4 @@
 /** A transport and its nats-server, with generators as its devices: what the worker-only scenarios begin with. */
-import { resolve } from 'node:path'
 import type { Fabric } from '../../src/fabric/fabric.js'
 import { Generators } from '../generator/generators.js'
 import type { Bench } from '../scenario.js'
@@ -12,8 +11,6 @@ export interface TransportOptions {
   workers: number
   connections: number
   settings?: Overrides
-  /** Folder for a profile of each worker; empty: none. */
-  profile?: string
   /** More variables for the transport and its workers. */
   environment?: Readonly<Record<string, string>>
 }
@@ -35,7 +32,7 @@ export async function startTransport(bench: Bench, options: TransportOptions): P
   const system = await LocalSystem.start({
     folder: systemFolder(bench.folder),
     parts: ['transport'],
-    environment: { ...profileEnvironment(options.profile), ...options.environment },
+    ...(options.environment && { environment: options.environment }),
     settings: mergeOverrides(
       // What is measured is the cost of handshakes, not their limit.
       {
@@ -57,13 +54,6 @@ export async function startTransport(bench: Bench, options: TransportOptions): P
   })
   bench.defer(() => system.stop())
   return { system, fabric: await system.fabricAs('core'), run: newRun() }
-}
-
-/** Workers load profile/preload.ts before anything else. */
-export function profileEnvironment(folder = ''): Record<string, string> {
-  if (folder === '') return {}
-  const preload = new URL('../profile/preload.js', import.meta.url)
-  return { NODE_OPTIONS: `--import=${preload.href}`, BOREALIS_CHILD_PROFILE: resolve(folder) }
 }
 
 export async function devicesOf(

@@ -38,6 +38,7 @@ t.test('every scenario of the plan is there, and promises its fields', async (t)
       'resumedCpuMicros',
       'bareCpuMicros',
     ],
+    profile: ['of', 'connections', 'ratioToBare', 'borealis', 'bare'],
     storm: ['secondsTo50', 'secondsTo99', 'secondsTo100', 'plainRampSeconds', 'refused', 'lost', 'duplicatesSeenByApp'],
     pipeline: ['acceptedPerSecond', 'deliveredPerSecond', 'latencyMs', 'cpuMicrosPerMessage', 'lost', 'duplicates'],
     catchup: ['connections', 'parked', 'caughtUpMs', 'seconds', 'lost', 'duplicates'],

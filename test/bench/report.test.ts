@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Envelope } from '../../bench/envelope.js'
-import { summarise } from '../../bench/profile/summary.js'
+import type { Cost, Part } from '../../bench/profile/cost.js'
 import { makeReport } from '../../bench/report/report.js'
 import { barChart } from '../../bench/report/svg.js'
 
@@ -11,6 +11,11 @@ const envelope = (scenario: string, result: Record<string, unknown>): Envelope =
   machine: { cpu: 'a processor', cores: 2, memoryBytes: 2 ** 34, kernel: '6.1' },
   versions: { borealis: '0.1.0', node: 'v20', uWebSockets: '20.30', natsServer: 'v2.9' },
   ...{ commit: 'abc', startedAt: '2026-01-01T00:00:00.000Z', seconds: 3 },
+})
+
+const cost = (parts: Omit<Part, 'functions'>[]): Cost => ({
+  ...{ operations: 10, cpuMicros: 5, profiledCpuMicros: 6, samples: 20 },
+  parts: parts.map((part) => ({ ...part, functions: [{ name: 'f', micros: 1 }] })),
 })
 
 t.test('a report has goals, tables and charts of all results', async (t) => {
@@ -33,6 +38,11 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
       rollingRestart: { p99: 900 },
     }),
     scale: envelope('scale', { ratio: 1.1, sizes: [{ connections: 10, workerCpuMicrosPerDelivery: 9 }] }),
+    resume: envelope('profile', {
+      of: 'resume',
+      borealis: cost([{ part: 'src/transport/ticket.ts', micros: 3.5, percent: 70 }]),
+      bare: cost([{ part: 'uWebSockets.js', micros: 2, percent: 100 }]),
+    }),
     'unknown-one': envelope('hostile', { p99Ratio: 1.1 }),
   }
   for (const [name, result] of Object.entries(results)) {
@@ -45,10 +55,14 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
   t.match(text, /Not measured: (?!.*unicast).*peers.*\./, 'but are not passed over')
   t.match(text, /p99Ratio \| 1.1/)
   t.match(text, /idle cores at 500,000 devices \| at most 0.5 \| 0.6 \| no \|/)
+  t.match(text, /borealis\.cpuMicros \| 5 \|/)
+  t.match(text, /src\/transport\/ticket\.ts \| 3\.5 \| 70 \| {2}\| f 1 \|/, 'a profile has a row for each part')
+  t.match(text, /uWebSockets\.js \| {2}\| {2}\| 2 \|/)
+  t.notMatch(text, /parts\[/)
   t.match(text, /rolling restart \| at most 2,?000 ms \| 900 ms \| yes \|/)
   t.same(
     readdirSync(join(folder, 'charts')).sort(),
-    ['500k.svg', 'scale.svg', 'soak.svg', 'unicast.svg'],
+    ['500k.svg', 'resume.svg', 'scale.svg', 'soak.svg', 'unicast.svg'],
     'and no chart of an earlier report',
   )
   t.match(readFileSync(join(folder, 'charts', 'soak.svg'), 'utf8'), /<polyline points="90\.0,/)
@@ -72,25 +86,4 @@ t.test('bars are as long as their values, and names are only text', async (t) =>
   const widths = [...svg.matchAll(/<rect x="170"[^>]* width="([\d.]+)"/g)].map((match) => Number(match[1]))
   t.equal((widths[1] ?? 0) / (widths[0] ?? 1), 2)
   t.match(svg, 'a &lt; b &amp; &quot;c&quot;')
-})
-
-t.test('a profile: native time belongs to its caller, idle time to nobody', async (t) => {
-  const frame = (functionName: string, url = '', lineNumber = 0) => ({ functionName, url, lineNumber })
-  const summary = summarise({
-    nodes: [
-      { id: 1, callFrame: frame('(root)'), children: [2, 4, 5] },
-      { id: 2, callFrame: frame('deliver', 'file:///x/dist/src/transport/worker.js', 9), children: [3] },
-      { id: 3, callFrame: frame('send') },
-      { id: 4, callFrame: frame('(idle)') },
-      { id: 5, callFrame: frame('parse', 'file:///x/node_modules/nats/lib/parser.js') },
-    ],
-    samples: [2, 3, 3, 4, 5],
-    timeDeltas: [100, 100, 100, 1000, 100],
-  })
-  t.equal(summary.busyMicros, 400)
-  t.match(summary.places, [
-    { place: 'src/transport/worker', 'share %': 75 },
-    { place: 'nats', 'share %': 25 },
-  ])
-  t.match(summary.functions[0], { function: 'send', 'share %': 50 })
 })

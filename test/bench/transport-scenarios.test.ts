@@ -1,4 +1,5 @@
 import t from 'tap'
+import type { Cost } from '../../bench/profile/cost.js'
 import { smoke } from './support/smoke.js'
 
 // Each starts systems of several processes, on a machine that may be busy.
@@ -30,6 +31,17 @@ t.test('connect', async (t) => {
   const result = await smoke(t, 'connect', { connections: 50, rounds: 1 })
   t.match(result, { refused: 0, unexpectedDisconnects: 0 })
 })
+
+for (const of of ['unicast', 'broadcast', 'connect', 'resume']) {
+  t.test(`profile of ${of}`, async (t) => {
+    const result = await smoke(t, 'profile', { of, connections: 50, seconds: 1, rounds: 1, window: 100, messages: 4 })
+    const { borealis } = result as { borealis: Cost }
+    t.ok(borealis.operations >= 50)
+    const sum = borealis.parts.reduce((micros, part) => micros + part.micros, 0)
+    const off = Math.abs(sum - borealis.cpuMicros) / borealis.cpuMicros
+    t.ok(off < 0.05, `parts (${sum} us) add up to what the OS counted (${borealis.cpuMicros} us)`)
+  })
+}
 
 t.test('scale', async (t) => {
   const result = await smoke(t, 'scale', {

@@ -1,0 +1,156 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { cpuLook, cpuSince } from '../../bench/measure/cpu-look.js'
+import { costOf, OTHER_THREADS, READING, withUnseen } from '../../bench/profile/cost.js'
+import { type CpuProfile, partTimes } from '../../bench/profile/parts.js'
+import { placeOf } from '../../bench/profile/places.js'
+import { Profiler } from '../../bench/profile/profiler.js'
+import { partRows } from '../../bench/profile/table.js'
+
+const DIST = 'file:///x/dist/'
+const frame = (functionName: string, url = '') => ({ functionName, url })
+const listener = frame('send', `${DIST}src/transport/listener.js`)
+
+/** (root) > deliver > send > send (native); (idle); (garbage collector); parse; (program). Ids 1 to 8. */
+const profile: CpuProfile = {
+  startTime: 1_000,
+  nodes: [
+    { id: 1, callFrame: frame('(root)'), children: [2, 5, 6, 7, 8] },
+    { id: 2, callFrame: frame('deliver', `${DIST}src/transport/downlink.js`), children: [3] },
+    { id: 3, callFrame: listener, children: [4] },
+    { id: 4, callFrame: frame('send') },
+    { id: 5, callFrame: frame('(idle)') },
+    { id: 6, callFrame: frame('(garbage collector)') },
+    { id: 7, callFrame: frame('parse', 'file:///x/node_modules/nats/lib/nats-base-client/parser.js') },
+    { id: 8, callFrame: frame('(program)') },
+  ],
+  // The thread had no core for 5 ms. The second sample of send was asked for meanwhile, and the next one was not late.
+  samples: [2, 4, 4, 5, 6, 7, 8, 4],
+  timeDeltas: [100, 100, 5_000, 40, 100, 100, 100, 100],
+}
+
+t.test('samples by parts: each counts the usual distance, idle and late ones nothing', async (t) => {
+  const { samples, busyMicros, parts } = partTimes([profile])
+  t.equal(samples, 6)
+  t.equal(busyMicros, 600)
+  t.same(parts, [
+    { part: 'uWebSockets.js', micros: 200, functions: [{ name: 'send', micros: 200 }] },
+    { part: 'src/transport/downlink.ts', micros: 100, functions: [{ name: 'deliver', micros: 100 }] },
+    {
+      part: 'V8 garbage collection',
+      micros: 100,
+      functions: [{ name: '(garbage collector)', micros: 100 }],
+    },
+    { part: 'nats client', micros: 100, functions: [{ name: 'parser.js parse', micros: 100 }] },
+    { part: '(program)', micros: 100, functions: [{ name: '(program)', micros: 100 }] },
+  ])
+})
+
+t.test('only what was sampled within a window counts', async (t) => {
+  // Samples at 1,100, 1,200, 6,200, 6,240, 6,340, 6,440, 6,540 and 6,640.
+  const windows = [
+    { fromMicros: 1_150, toMicros: 6_200 },
+    { fromMicros: 6_340, toMicros: 6_500 },
+  ]
+  const { samples, parts } = partTimes([profile, profile], windows)
+  t.equal(samples, 6, 'of both processes')
+  t.same(
+    parts.map(({ part, micros }) => [part, micros]),
+    [
+      ['uWebSockets.js', 200],
+      ['V8 garbage collection', 200],
+      ['nats client', 200],
+    ],
+  )
+})
+
+t.test('places have names that a reader finds again', async (t) => {
+  const partOf = (url: string) => placeOf(frame('f', url), []).part
+  t.equal(partOf(`${DIST}protocol/encode.js`), 'protocol/encode.ts')
+  t.equal(partOf('file:///x/node_modules/@scope/name/dist/src/index.js'), '@scope/name')
+  t.equal(partOf('node:internal/crypto/hash'), 'node crypto')
+  t.equal(partOf('node:internal/stream_base_commons'), 'node sockets and streams')
+  t.equal(partOf('node:internal/process/task_queues'), 'node event loop')
+  t.equal(partOf('node:buffer'), 'node buffers and texts')
+  t.equal(partOf('node:diagnostics_channel'), 'node, other modules')
+  t.equal(partOf('evalmachine.<anonymous>'), 'other scripts')
+
+  const native = (name: string, ...callers: ReturnType<typeof frame>[]) => placeOf(frame(name), callers)
+  t.same(native('getHeader', listener), { part: 'uWebSockets.js', name: 'getHeader' })
+  t.same(native('slice', listener), { part: 'src/transport/listener.ts', name: 'slice (native)' })
+  t.match(native('send', frame('f', `${DIST}src/transport/session.js`)), { part: 'src/transport/session.ts' })
+  t.same(native('writeBuffer', frame('call'), frame('write', 'node:internal/stream_base_commons')), {
+    part: 'node sockets and streams',
+    name: 'writeBuffer (native)',
+  })
+})
+
+t.test('what no sample shows comes from the OS', async (t) => {
+  const of = (sampled: number) =>
+    withUnseen([{ part: 'a', micros: sampled, functions: [] }], 15, 10).map(({ part, micros }) => [part, micros])
+  t.same(of(6), [
+    ['a', 6],
+    [OTHER_THREADS, 5],
+    [READING, 4],
+  ])
+  t.same(
+    of(40),
+    [
+      ['a', 10],
+      [OTHER_THREADS, 5],
+      [READING, 0],
+    ],
+    'samples cannot be more than the thread had',
+  )
+})
+
+t.test('a cost is that of one operation; rows have both sides', async (t) => {
+  const cpu = { fromMicros: 0, toMicros: 10_000, serverMicros: 1_500, mainMicros: 1_000, behindMicros: 50 }
+  const stretch = (operations: number) => ({ operations, perSecond: 1, cpu })
+  const borealis = costOf({
+    plain: [stretch(10), stretch(15), stretch(30)],
+    profiled: [stretch(10)],
+    profiles: [profile],
+  })
+  t.match(borealis, { operations: 10, cpuMicros: 100, profiledCpuMicros: 150, samples: 6 })
+  t.same(
+    borealis.parts.slice(0, 3).map(({ part, micros, percent }) => [part, micros, percent]),
+    [
+      [OTHER_THREADS, 33.3, 33.3],
+      ['uWebSockets.js', 20, 20],
+      ['src/transport/downlink.ts', 10, 10],
+    ],
+  )
+  t.same(borealis.parts[1]?.functions, [{ name: 'send', micros: 20 }])
+  const bare = { ...borealis, parts: [{ part: 'theirs', micros: 7, percent: 100, functions: [] }] }
+  const rows = partRows({ borealis, bare })
+  t.equal(rows.length, borealis.parts.length + 1)
+  t.match(rows.at(-1), { part: 'theirs', us: '', 'bare us': 7 })
+})
+
+t.test('a process that runs is profiled from one signal to the next', async (t) => {
+  const profiler = new Profiler(t.testdir())
+  const script = `setInterval(function burn() { for (let i = 0; i < 3e6; i++); }, 1); console.log('runs')`
+  const child = spawn(process.execPath, [...profiler.nodeOptions, '-e', script], {
+    env: { ...process.env, ...profiler.environment },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  await once(child.stdout, 'data')
+  const pid = child.pid as number
+  const processes = { serverPids: [pid], behindPids: [] }
+  await profiler.start([pid])
+  const before = cpuLook(processes)
+  await sleep(300)
+  const spent = cpuSince(before, processes)
+  const profiles = await profiler.stop([pid])
+  const { samples, busyMicros, parts } = partTimes(profiles, [spent])
+  t.ok(samples > 0, 'the clock of the profile is that of the window')
+  t.ok(parts.some(({ functions }) => functions.some(({ name }) => name === 'burn')))
+  t.ok(spent.mainMicros > 0 && spent.mainMicros <= spent.serverMicros)
+  t.comment(`samples ${busyMicros} us, the OS ${spent.mainMicros} us`)
+  await profiler.start([pid])
+  t.equal((await profiler.stop([pid])).length, 1, 'and again')
+})
