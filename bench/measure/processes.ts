@@ -28,6 +28,13 @@ export function threadsOf(pid: number): ThreadCpu[] {
   }
 }
 
+/** Ids of threads of that name, which has at most 15 characters. */
+export function threadsNamed(pid: number, name: string): number[] {
+  return threadsOf(pid)
+    .map(({ id }) => id)
+    .filter((id) => readIfThere(`/proc/${pid}/task/${id}/comm`)?.trim() === name)
+}
+
 /**
  * Microseconds of CPU that a process used, user and system, with all its threads. From schedstat, which counts
  * nanoseconds; threads that ended meanwhile are only in the ticks of `stat`, so the greater of both counts.

@@ -57,5 +57,5 @@ function inScript(url: string, name: string): Place {
   // What was compiled from text or lies elsewhere has no name that anybody would find.
   if (module === undefined) return { part: 'other scripts', name }
   const [, region] = NODE_REGIONS.find(([pattern]) => pattern.test(module)) ?? []
-  return { part: region ?? 'node, other modules', name: `${module} ${name}` }
+  return { part: region ?? 'node, other modules', name: `${module.split('/').pop()} ${name}` }
 }

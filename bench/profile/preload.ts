@@ -6,8 +6,8 @@ import { Session } from 'node:inspector'
 import { answerInFile, PRELOAD_SIGNAL } from '../measure/preload.js'
 import { PROFILE_FOLDER, profileFiles } from './profiler.js'
 
-/** A stack is read in about ten microseconds: some percent of the thread's time. */
-const INTERVAL_MICROS = 500
+/** A sample costs the thread some ten microseconds, and wakes it where it waits: more of them would measure themselves. */
+const INTERVAL_MICROS = 1_000
 
 const folder = process.env[PROFILE_FOLDER]
 
