@@ -7,8 +7,8 @@ import type { Answers, FromWorker, Question, ToWorker } from './ipc.js'
 
 export type ChildState = 'starting' | 'ready' | 'draining' | 'ended'
 
-/** A process that says nothing for so long will say nothing. */
-const READY_MS_MAX = 60_000
+/** A process that says nothing for so long will say nothing. On a machine that has no time for it, ending it would only begin its start anew. */
+const READY_MS_MAX = 180_000
 const ANSWER_MS_MAX = 5_000
 /** Beyond its own pace, until a worker that does not end is killed. */
 const KILL_MARGIN_MS = 5_000

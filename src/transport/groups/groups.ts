@@ -51,11 +51,17 @@ interface Wait {
   drained(): void
 }
 
+/** Subscriptions that could not be read are read again after so long. */
+const UNREAD_MS = 1_000
+
 export class Groups {
   readonly log: GroupLog
   private readonly underWay = new Map<Session, UnderWay>()
   /** Told to look again before they were welcomed: what their handshake reads may be older than the change. */
   private readonly early = new WeakSet<Session>()
+  /** Whose subscriptions may have changed, and could not be read. */
+  private readonly unread = new Set<Session>()
+  private cancelUnread: (() => void) | null = null
   private readonly limiter: Limiter
   /** Those who wait for the tail, and until where. */
   private readonly waiting = new Map<Wait, number>()
@@ -97,6 +103,7 @@ export class Groups {
   }
 
   async stop(): Promise<void> {
+    this.cancelUnread?.()
     await this.logCheck.stop()
     await this.log.stop()
     for (const session of this.underWay.keys()) this.closed(session)
@@ -154,6 +161,7 @@ export class Groups {
   }
 
   closed(session: Session): void {
+    this.unread.delete(session)
     this.underWay.get(session)?.waits?.resume()
   }
 
@@ -173,9 +181,31 @@ export class Groups {
   }
 
   private async followChanges(session: Session, underWay: UnderWay): Promise<void> {
-    const record = await this.world.devices.read(session.device, { authoritative: true })
-    if (record.version === session.subscriptions || session.state === 'closed') return
+    const record = await this.recordOf(session)
+    if (record === null || record.version === session.subscriptions || session.state === 'closed') return
     await this.bringLive(session, underWay, record, await this.changes(session, record))
+  }
+
+  /**
+   * Null: not known now. Nothing has changed for the device yet, so that it is looked at again after a moment, and keeps its connection: a store that is
+   * late has enough to do without handshakes.
+   */
+  private async recordOf(session: Session): Promise<DeviceRecord | null> {
+    try {
+      return await this.world.devices.read(session.device, { authoritative: true })
+    } catch (error) {
+      this.world.onError('groups of a device', error)
+      this.unread.add(session)
+      this.cancelUnread ??= this.world.clock.after(UNREAD_MS, () => this.readUnread())
+      return null
+    }
+  }
+
+  private readUnread(): void {
+    this.cancelUnread = null
+    const sessions = [...this.unread]
+    this.unread.clear()
+    for (const session of sessions) this.refresh(session)
   }
 
   /** Leaves the groups that are no more, and gives where the new ones start. */

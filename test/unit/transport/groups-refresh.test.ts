@@ -83,3 +83,36 @@ t.test('a notice during the look that an earlier one asked for makes it look aga
   t.same(groupIds(phone), [1n])
   await stop()
 })
+
+t.test('a look that fails is repeated, and the device keeps its connection', async (t) => {
+  const store = { isAway: false, asked: 0 }
+  const late = (table: Table) =>
+    overriding(table, {
+      get: async (key, options) => {
+        if (!store.isAway) return table.get(key, options)
+        store.asked++
+        throw new Error('no answer in time')
+      },
+    })
+  const over = (fabric: Fabric) =>
+    overriding(fabric, { table: (name) => (name === Bucket.DEVICES ? late(fabric.table(name)) : fabric.table(name)) })
+  const stage = await oneWorker({ settings: { auditMs: 86_400_000 }, over })
+  const { clock, connect, stop } = stage
+  const { notice, subscribe } = groupsOf(stage)
+  const phone = connect()
+  await clock.run(100)
+  store.isAway = true
+  await subscribe('a')
+  notice()
+  await clock.run(5_000)
+  t.ok(store.asked > 2, 'again and again')
+  t.same(phone.closes, [])
+  t.match(cursors(phone), [{ subscriptions: 0 }])
+  store.isAway = false
+  await clock.run(5_000)
+  t.match(cursors(phone), [{ subscriptions: 0 }, { subscriptions: 1 }])
+  const { asked } = store
+  await clock.run(5_000)
+  t.equal(store.asked, asked, 'and that was all')
+  await stop()
+})
