@@ -1,6 +1,6 @@
 /** CPU that servers used over a stretch of time, and which of their threads used it. */
 import { nowMicros } from '../micros.js'
-import { cpuMicros, cpuMicrosOf, threadsOf } from './processes.js'
+import { cpuMicros, cpuMicrosOf, threadsNamed, threadsOf } from './processes.js'
 
 /** Processes of one side. */
 export interface Processes {
@@ -15,6 +15,8 @@ interface Cpu {
   serverMicros: number
   /** Of `serverMicros`, the threads that run JavaScript. */
   mainMicros: number
+  /** Of `serverMicros`, V8's sampling profiler; 0 where there is none. */
+  samplerMicros: number
   behindMicros: number
 }
 
@@ -28,12 +30,19 @@ export interface CpuSpent extends Cpu {
   toMicros: number
 }
 
+/** V8's name for the thread of its sampling profiler. */
+export const SAMPLER = 'v8:ProfEvntProc'
+
 export function cpuLook({ serverPids, behindPids }: Processes): CpuLook {
-  const look = { atMicros: nowMicros(), serverMicros: 0, mainMicros: 0 }
+  const look = { atMicros: nowMicros(), serverMicros: 0, mainMicros: 0, samplerMicros: 0 }
   for (const pid of serverPids) {
     const threads = threadsOf(pid)
     look.serverMicros += cpuMicros(pid, threads)
-    look.mainMicros += threads.find(({ id }) => id === pid)?.micros ?? 0
+    const samplers = new Set(threadsNamed(pid, SAMPLER))
+    for (const { id, micros } of threads) {
+      if (id === pid) look.mainMicros += micros
+      else if (samplers.has(id)) look.samplerMicros += micros
+    }
   }
   return { ...look, behindMicros: cpuMicrosOf(behindPids) }
 }
@@ -45,6 +54,7 @@ export function cpuSince(before: CpuLook, processes: Processes): CpuSpent {
     toMicros: after.atMicros,
     serverMicros: after.serverMicros - before.serverMicros,
     mainMicros: after.mainMicros - before.mainMicros,
+    samplerMicros: after.samplerMicros - before.samplerMicros,
     behindMicros: after.behindMicros - before.behindMicros,
   }
 }

@@ -21,7 +21,7 @@ export const Cost = Type.Object({
   operations: Type.Integer(),
   /** Of the servers' CPU for each operation, from the OS: without the profiler, median of the rounds. */
   cpuMicros: Type.Number(),
-  /** The same with the profiler. */
+  /** With the profiler, but for its own thread; all rounds together. */
   profiledCpuMicros: Type.Number(),
   /** Of stacks that did something. */
   samples: Type.Integer(),
@@ -49,32 +49,36 @@ export interface Profiled {
   profiles: readonly CpuProfile[]
 }
 
+/**
+ * The profiler makes everything slower, its own thread not counted: so shares are of what was used with it, and stand for the same
+ * shares of `cpuMicros`.
+ */
 export function costOf({ plain, profiled, profiles }: Profiled): Cost {
   const windows = profiled.map(({ cpu }) => cpu)
   const { samples, parts } = partTimes(profiles, windows)
-  const operations = profiled.reduce((sum, stretch) => sum + stretch.operations, 0)
-  const cpuMicros = perOperation(plain)
-  const mainShare = median(plain.map(({ cpu }) => cpu.mainMicros / cpu.serverMicros))
-  const seen = parts.map((part) => scaled(part, 1 / operations))
-  const all = shortened(withUnseen(seen, cpuMicros, cpuMicros * mainShare))
+  const sum = (of: (stretch: Stretch) => number) => profiled.reduce((total, stretch) => total + of(stretch), 0)
+  const profiledMicros = sum(({ cpu }) => cpu.serverMicros - cpu.samplerMicros)
+  const mainMicros = sum(({ cpu }) => cpu.mainMicros)
+  const cpuMicros = median(plain.map(({ cpu, operations }) => cpu.serverMicros / operations))
+  const operations = sum((stretch) => stretch.operations)
+  const all = shortened(withUnseen(parts, profiledMicros, mainMicros))
   return {
     operations,
     cpuMicros: significant(cpuMicros),
-    profiledCpuMicros: significant(perOperation(profiled)),
+    profiledCpuMicros: significant(profiledMicros / operations),
     samples,
-    parts: all.map(({ part, micros, functions }) => ({
-      part,
-      micros: significant(micros, 3),
-      percent: significant((100 * micros) / cpuMicros, 3),
-      functions: functions
-        .slice(0, FUNCTIONS_MAX)
-        .map((one) => ({ name: one.name, micros: significant(one.micros, 3) })),
-    })),
+    parts: all.map((part) => row(scaled(part, cpuMicros / profiledMicros), cpuMicros)),
   }
 }
 
-const perOperation = (rounds: readonly Stretch[]) =>
-  median(rounds.map(({ cpu, operations }) => cpu.serverMicros / operations))
+function row({ part, micros, functions }: PartTime, cpuMicros: number): Part {
+  return {
+    part,
+    micros: significant(micros, 3),
+    percent: significant((100 * micros) / cpuMicros, 3),
+    functions: functions.slice(0, FUNCTIONS_MAX).map((one) => ({ name: one.name, micros: significant(one.micros, 3) })),
+  }
+}
 
 /**
  * The samples' parts, and the two that no sample shows, from what the OS counted: in all, and for the thread of JavaScript

@@ -3,15 +3,13 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { SAMPLER } from '../measure/cpu-look.js'
 import { askBySignal, type Preload } from '../measure/preload.js'
 import { threadsNamed } from '../measure/processes.js'
 import type { CpuProfile } from './parts.js'
 
 /** Variable with the folder for the profiles. */
 export const PROFILE_FOLDER = 'BOREALIS_CHILD_PROFILE'
-
-/** The name that V8 gives its thread. */
-const SAMPLER = 'v8:ProfEvntProc'
 
 export const profileFiles = (folder: string, pid: number) => ({
   started: join(folder, `${pid}.started`),

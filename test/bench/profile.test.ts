@@ -107,23 +107,26 @@ t.test('what no sample shows comes from the OS', async (t) => {
 })
 
 t.test('a cost is that of one operation; rows have both sides', async (t) => {
-  const cpu = { fromMicros: 0, toMicros: 10_000, serverMicros: 1_500, mainMicros: 1_000, behindMicros: 50 }
+  const cpu = {
+    ...{ fromMicros: 0, toMicros: 10_000, serverMicros: 1_500, mainMicros: 1_000 },
+    ...{ samplerMicros: 300, behindMicros: 50 },
+  }
   const stretch = (operations: number) => ({ operations, perSecond: 1, cpu })
   const borealis = costOf({
     plain: [stretch(10), stretch(15), stretch(30)],
     profiled: [stretch(10)],
     profiles: [profile],
   })
-  t.match(borealis, { operations: 10, cpuMicros: 100, profiledCpuMicros: 150, samples: 6 })
+  t.match(borealis, { operations: 10, cpuMicros: 100, profiledCpuMicros: 120, samples: 6 })
   t.same(
     borealis.parts.slice(0, 3).map(({ part, micros, percent }) => [part, micros, percent]),
     [
-      [OTHER_THREADS, 33.3, 33.3],
-      ['uWebSockets.js', 20, 20],
-      ['src/transport/downlink.ts', 10, 10],
+      [READING, 33.3, 33.3],
+      ['uWebSockets.js', 16.7, 16.7],
+      [OTHER_THREADS, 16.7, 16.7],
     ],
   )
-  t.same(borealis.parts[1]?.functions, [{ name: 'send', micros: 20 }])
+  t.same(borealis.parts[1]?.functions, [{ name: 'send', micros: 16.7 }])
   const bare = { ...borealis, parts: [{ part: 'theirs', micros: 7, percent: 100, functions: [] }] }
   const rows = partRows({ borealis, bare })
   t.equal(rows.length, borealis.parts.length + 1)
@@ -150,6 +153,7 @@ t.test('a process that runs is profiled from one signal to the next', async (t) 
   t.ok(samples > 0, 'the clock of the profile is that of the window')
   t.ok(parts.some(({ functions }) => functions.some(({ name }) => name === 'burn')))
   t.ok(spent.mainMicros > 0 && spent.mainMicros <= spent.serverMicros)
+  t.ok(spent.samplerMicros > 0, 'the thread of the profiler is found by its name')
   t.comment(`samples ${busyMicros} us, the OS ${spent.mainMicros} us`)
   await profiler.start([pid])
   t.equal((await profiler.stop([pid])).length, 1, 'and again')
