@@ -1,13 +1,9 @@
 /**
  * What the samples of a .cpuprofile say: how much of the time that JavaScript had went to which part of the code.
  *
- * V8 asks for a sample at even distances, whether the thread runs or not; what counts here is the time in which it ran. So each
- * sample stands for the usual distance, not for the one that it has: a greater one is time without a core. One that was asked for
- * without a core comes late, when the thread has one again, wherever that happens to be: it is known by the next one, which
- * follows too soon, and left out.
- *
- * What V8 calls idle counts nothing; it is epoll and all native code that runs before JavaScript is called, too, and the
- * profiler cannot tell these from waiting.
+ * A sample counts as much time as there usually is between two of them, not as much as there was: a greater distance is time
+ * in which the thread had no core. (Profiler sees to it that there is little of that.) What V8 calls idle counts nothing; it is
+ * epoll and all native code that runs before JavaScript is called, too, and the profiler cannot tell these from waiting.
  */
 import { median } from '../measure/stats.js'
 import { type CallFrame, type Place, placeOf } from './places.js'
@@ -39,7 +35,7 @@ export interface PartTime {
 }
 
 export interface Sampled {
-  /** That count. */
+  /** That were not idle. */
   samples: number
   /** What they stand for. */
   busyMicros: number
@@ -47,8 +43,6 @@ export interface Sampled {
 }
 
 const IDLE = '(idle)'
-/** Of the usual distance: signals do not come to the microsecond. */
-const TOO_SOON = 0.93
 const ALWAYS: readonly Window[] = [{ fromMicros: Number.NEGATIVE_INFINITY, toMicros: Number.POSITIVE_INFINITY }]
 
 /** Of several processes together. Only what was sampled within one of the windows counts; default: everything. */
@@ -60,9 +54,9 @@ export function partTimes(profiles: readonly CpuProfile[], windows: readonly Win
     const places = placesOf(profile)
     const within = samplesIn(profile, windows)
     const usual = median(within.map(({ distance }) => distance))
-    for (const { node, next } of within) {
+    for (const { node } of within) {
       const place = places.get(node)
-      if (!place || next < usual * TOO_SOON) continue
+      if (!place) continue
       samples++
       busyMicros += usual
       const functions = parts.get(place.part) ?? new Map<string, number>()
@@ -86,17 +80,15 @@ interface Sample {
   node: number
   /** From the sample before, in microseconds. */
   distance: number
-  /** To the next one. */
-  next: number
 }
 
 function samplesIn({ startTime, samples, timeDeltas }: CpuProfile, windows: readonly Window[]): Sample[] {
   let atMicros = startTime
   return samples.flatMap((node, i) => {
-    const [distance = 0, next = Number.POSITIVE_INFINITY] = timeDeltas.slice(i, i + 2)
+    const distance = timeDeltas[i] ?? 0
     atMicros += distance
     const isIn = windows.some(({ fromMicros, toMicros }) => atMicros >= fromMicros && atMicros < toMicros)
-    return isIn ? [{ node, distance, next }] : []
+    return isIn ? [{ node, distance }] : []
   })
 }
 
