@@ -45,8 +45,8 @@ program
   )
   .argument('<file>')
   .action(async (file: string) => {
-    const { samples, busyMicros, parts } = partTimes([JSON.parse(await readFile(file, 'utf8')) as CpuProfile])
-    process.stdout.write(`busy: ${Math.round(busyMicros / 1000)} ms, ${samples} samples\n\n`)
+    const { samplesOnTime, busyMicros, parts } = partTimes([JSON.parse(await readFile(file, 'utf8')) as CpuProfile])
+    process.stdout.write(`busy: ${Math.round(busyMicros / 1000)} ms, ${samplesOnTime} samples\n\n`)
     process.stdout.write(textTable(timeRows(parts, busyMicros)))
   })
 

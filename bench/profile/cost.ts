@@ -23,8 +23,9 @@ export const Cost = Type.Object({
   cpuMicros: Type.Number(),
   /** With the profiler, but for its own thread; all rounds together. */
   profiledCpuMicros: Type.Number(),
-  /** Of stacks that did something. */
+  /** Of stacks that did something; on time are those in which the thread had a core. */
   samples: Type.Integer(),
+  samplesOnTime: Type.Integer(),
   /** Add up to cpuMicros; what is dearest first. */
   parts: Type.Array(Part),
 })
@@ -55,7 +56,7 @@ export interface Profiled {
  */
 export function costOf({ plain, profiled, profiles }: Profiled): Cost {
   const windows = profiled.map(({ cpu }) => cpu)
-  const { samples, parts } = partTimes(profiles, windows)
+  const { samples, samplesOnTime, parts } = partTimes(profiles, windows)
   const sum = (of: (stretch: Stretch) => number) => profiled.reduce((total, stretch) => total + of(stretch), 0)
   const profiledMicros = sum(({ cpu }) => cpu.serverMicros - cpu.samplerMicros)
   const mainMicros = sum(({ cpu }) => cpu.mainMicros)
@@ -67,6 +68,7 @@ export function costOf({ plain, profiled, profiles }: Profiled): Cost {
     cpuMicros: significant(cpuMicros),
     profiledCpuMicros: significant(profiledMicros / operations),
     samples,
+    samplesOnTime,
     parts: all.map((part) => row(scaled(part, cpuMicros / profiledMicros), cpuMicros)),
   }
 }

@@ -29,15 +29,15 @@ export class Profiler implements Preload {
     return { [PROFILE_FOLDER]: this.folder }
   }
 
-  /** Resolves when all of these processes, which must have been started with the preload, are profiled: whether undisturbed. */
+  /** Resolves when all of these processes, which must have been started with the preload, are profiled. False: a sampler may be late. */
   async start(pids: readonly number[]): Promise<boolean> {
     await Promise.all(pids.map((pid) => askBySignal(pid, profileFiles(this.folder, pid).started)))
-    return pids.map(favour).every(Boolean)
+    const samplers = pids.flatMap((pid) => threadsNamed(pid, SAMPLER))
+    return samplers.length > 0 && samplers.every(runFirst)
   }
 
   /** One profile of each, since start(). */
   async stop(pids: readonly number[]): Promise<CpuProfile[]> {
-    for (const pid of pids) schedule(pid, '--other', 0)
     const texts = await Promise.all(pids.map((pid) => askBySignal(pid, profileFiles(this.folder, pid).profile)))
     return texts.map((text) => JSON.parse(text) as CpuProfile)
   }
@@ -53,16 +53,10 @@ export async function keepProfiles(folder: string, name: string, profiles: reado
 }
 
 /**
- * Has V8's thread that asks for samples run before everything else, and the thread that it asks next. Where cores are
- * contended, the one would get a core when the other gives one up, and find it waiting; and the other would lose its core where it
- * wakes somebody (in `send`), and be found there as long as it has none. By 10% to 50% either way.
+ * V8's thread that asks for samples has to run when it is time. Where the cores are busy it would get one when the thread that it
+ * asks gives one up, and find that thread waiting: up to half of what is done in short bursts would be missing. False: no
+ * root, or no chrt (util-linux).
  */
-function favour(pid: number): boolean {
-  const samplers = threadsNamed(pid, SAMPLER)
-  return samplers.length > 0 && samplers.every((thread) => schedule(thread, '--fifo', 2)) && schedule(pid, '--fifo', 1)
-}
-
-/** False: no root, or no chrt (util-linux). */
-function schedule(thread: number, policy: '--fifo' | '--other', priority: number): boolean {
-  return spawnSync('chrt', [policy, '--pid', String(priority), String(thread)], { stdio: 'ignore' }).status === 0
+function runFirst(thread: number): boolean {
+  return spawnSync('chrt', ['--fifo', '--pid', '1', String(thread)], { stdio: 'ignore' }).status === 0
 }

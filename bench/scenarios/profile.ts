@@ -45,8 +45,8 @@ const Result = Type.Object({
   connections: Type.Integer(),
   /** CPU per operation, without the profiler: the worker's by that of bare. */
   ratioToBare: Type.Number(),
-  /** The threads that were profiled did not have to wait for a core, which needs root and chrt: without, samples are biased. */
-  undisturbed: Type.Boolean(),
+  /** The profiler's thread ran before all others, which needs root and chrt: without, contended cores bias the samples. */
+  samplerFirst: Type.Boolean(),
   borealis: Cost,
   bare: Cost,
 })
@@ -68,8 +68,8 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const profiler = new Profiler(join(bench.folder, 'profiles'))
   const load = await loads[options.of](bench, { ...options, seconds: options.seconds / options.rounds }, profiler)
   const plain = await inTurns(bench, load, options.rounds, 'without the profiler')
-  const undisturbed = await profiler.start([...load.borealis.processes.serverPids, ...load.bare.processes.serverPids])
-  if (!undisturbed) bench.progress.say('no root, or no chrt: where cores are contended, samples are biased')
+  const samplerFirst = await profiler.start([...load.borealis.processes.serverPids, ...load.bare.processes.serverPids])
+  if (!samplerFirst) bench.progress.say('no root, or no chrt: where cores are busy, samples are missing')
   const profiled = await inTurns(bench, load, options.rounds, 'with the profiler')
   const cost = async (side: keyof Load): Promise<Cost> => {
     const profiles = await profiler.stop(load[side].processes.serverPids)
@@ -86,7 +86,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
     of: options.of,
     connections: options.connections,
     ratioToBare: significant(borealis.cpuMicros / bare.cpuMicros, 3),
-    undisturbed,
+    samplerFirst,
     borealis,
     bare,
   }

@@ -14,7 +14,7 @@ const envelope = (scenario: string, result: Record<string, unknown>): Envelope =
 })
 
 const cost = (parts: Omit<Part, 'functions'>[]): Cost => ({
-  ...{ operations: 10, cpuMicros: 5, profiledCpuMicros: 6, samples: 20 },
+  ...{ operations: 10, cpuMicros: 5, profiledCpuMicros: 6, samples: 20, samplesOnTime: 15 },
   parts: parts.map((part) => ({ ...part, functions: [{ name: 'f', micros: 1 }] })),
 })
 
