@@ -140,15 +140,24 @@ export interface PushRate {
   seconds: number
 }
 
-/** Open loop: each batch is stamped with the time at which its turn was. Resolves when all are accepted. */
-export async function pushAtRate(pusher: Pusher, batch: number, { perSecond, seconds }: PushRate): Promise<void> {
+/** Open loop: each batch is stamped with the time at which its turn was. Resolves when all are accepted; rejects, when all were sent, where one was not. */
+export async function pushAtRate(
+  pusher: Pick<Pusher, 'push'>,
+  batch: number,
+  { perSecond, seconds }: PushRate,
+): Promise<void> {
   const startMicros = nowMicros()
   const batches = Math.max(1, Math.round((perSecond * seconds) / batch))
   const answers: Promise<void>[] = []
   let sent = 0
   while (sent < batches) {
     const due = Math.min(batches, Math.floor(((nowMicros() - startMicros) / 1e6 / batch) * perSecond) + 1)
-    for (; sent < due; sent++) answers.push(pusher.push(startMicros + ((sent * batch) / perSecond) * 1e6))
+    for (; sent < due; sent++) {
+      const answer = pusher.push(startMicros + ((sent * batch) / perSecond) * 1e6)
+      // Heard below, when all have been sent.
+      answer.catch(() => undefined)
+      answers.push(answer)
+    }
     await new Promise((resolve) => setTimeout(resolve, TURN_MS))
   }
   await Promise.all(answers)

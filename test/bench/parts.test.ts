@@ -14,6 +14,7 @@ import { childrenOf, cpuMicros, isAlive, memoryOf } from '../../bench/measure/pr
 import { median, slope } from '../../bench/measure/stats.js'
 import { nowMicros } from '../../bench/micros.js'
 import { Progress } from '../../bench/progress.js'
+import { pushAtRate } from '../../bench/pusher.js'
 import { microsAt, STAMP_BYTES, sequenceAt, stampData, stampText, writeStamp } from '../../bench/stamp.js'
 import { textTable } from '../../bench/table.js'
 import { DEVICE_ID } from '../../src/device-token.js'
@@ -186,4 +187,16 @@ t.test('tables line up', async (t) => {
     ]),
     'a       b\nx       12,346\nlonger  0.1235\n',
   )
+})
+
+t.test('a push that fails while others are still to come is told at the end', async (t) => {
+  const sent: number[] = []
+  const pusher = {
+    push: async (intendedMicros: number) => {
+      sent.push(intendedMicros)
+      if (sent.length === 1) throw new Error('refused')
+    },
+  }
+  await t.rejects(pushAtRate(pusher, 1, { perSecond: 100, seconds: 0.2 }), { message: 'refused' })
+  t.equal(sent.length, 20)
 })
