@@ -4,7 +4,6 @@ import { type Generators, pause } from './generator/generators.js'
 import type { Processes } from './measure/cpu-look.js'
 import { type Preload, preloadEnvironment } from './measure/preload.js'
 import type { Bench } from './scenario.js'
-import { BARE_CONNECTIONS_MAX } from './scenarios/options.js'
 import { type Stretch, spending } from './stretch.js'
 import { devicesOf, startTransport } from './system/transport-only.js'
 
@@ -38,11 +37,7 @@ export class Handshakes {
     })
     const devices = await devicesOf(bench, rig, { connections, processes: generators })
     const server = await startBare(bench, { natsUrl: null, topic: false }, preload)
-    const bare = await bareDevices(bench, server, {
-      connections: Math.min(connections, BARE_CONNECTIONS_MAX),
-      processes: generators,
-      keepaliveMs: 0,
-    })
+    const bare = await bareDevices(bench, server, { connections, processes: generators, keepaliveMs: 0 })
     const transport = { serverPids: rig.system.pids('worker'), behindPids: rig.system.pids('nats') }
     return new Handshakes(options, devices, transport, bare, server)
   }

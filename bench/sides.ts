@@ -116,7 +116,8 @@ export async function baselineSide(bench: Bench, kind: BaselineKind, options: Si
   const publisher = await connect({ servers: nats.url, noAsyncTraces: true })
   bench.defer(() => publisher.close())
   return {
-    ...{ name: kind === 'uws' ? 'bare uWebSockets.js' : 'ws', version: '', devices, connections, looks },
+    ...{ name: kind === 'uws' ? 'bare uWebSockets.js' : 'ws', version: '', devices, looks },
+    connections: devices.connections,
     ...newSequences(),
     serverPids: [server.pid],
     behindPids: [nats.pid],

@@ -14,6 +14,9 @@ export interface BaselineServer {
   forget(): Promise<void>
 }
 
+/** A server of one process cannot hold more. */
+export const BARE_CONNECTIONS_MAX = 18_000
+
 export type BaselineKind = 'uws' | 'ws'
 
 /** Bare uWebSockets.js runs with a worker's own V8 flags: what they save is no merit of ours beside it. */
@@ -35,7 +38,7 @@ export async function startBaseline(
 export const startBare = (bench: Bench, options: Omit<Listen, 'port'>, preload?: Preload) =>
   startBaseline(bench, 'uws', options, preload)
 
-/** Devices for it. They keep alive with WebSocket pings as often as ours with frames. */
+/** Devices for it, no more than it can hold. They keep alive with WebSocket pings as often as ours with frames. */
 export async function bareDevices(
   bench: Bench,
   server: { port: number },
@@ -43,7 +46,8 @@ export async function bareDevices(
 ): Promise<Generators> {
   const target = { host: '127.0.0.1', port: server.port, path: '/' }
   const dialect = { kind: 'bare', run: 'bare0000' } as const
-  const generators = await Generators.start({ target, dialect, ...options }, bench.progress)
+  const connections = Math.min(options.connections, BARE_CONNECTIONS_MAX)
+  const generators = await Generators.start({ target, dialect, ...options, connections }, bench.progress)
   bench.defer(() => generators.stop())
   return generators
 }

@@ -113,7 +113,7 @@ export class HoldRun {
     const stage = this.#reached
     const { devices } = stage
     const { connections: count, rampPerSecond: perSecond } = options
-    // More processes than cores would only take turns, each with cold caches: with dozens of them that halves the rate.
+    // More processes than cores would only take turns, each with cold caches.
     const atATime = availableParallelism()
     const ramp = await devices.ramp({ count, perSecond, atATime, shouldStop: () => this.#watch.isLow })
     // Where it was stopped, some were still on the way.

@@ -3,7 +3,6 @@ import { Handshakes } from '../handshakes.js'
 import type { Processes } from '../measure/cpu-look.js'
 import { broadcastStretch, unicastStretch } from '../rounds.js'
 import type { Bench } from '../scenario.js'
-import { BARE_CONNECTIONS_MAX } from '../scenarios/options.js'
 import { baselineSide, borealisSide, type Side } from '../sides.js'
 import type { Stretch } from '../stretch.js'
 import type { Profiler } from './profiler.js'
@@ -73,8 +72,7 @@ async function sides(
 ): Promise<{ borealis: Side; bare: Side }> {
   const borealis = await borealisSide(bench, { ...options, profiler, registered })
   await borealis.devices.ramp({ count: borealis.connections, label: 'borealis' })
-  const connections = Math.min(options.connections, BARE_CONNECTIONS_MAX)
-  const bare = await baselineSide(bench, 'uws', { ...options, connections, profiler })
+  const bare = await baselineSide(bench, 'uws', { ...options, profiler })
   await bare.devices.ramp({ count: bare.connections, label: 'bare' })
   return { borealis, bare }
 }

@@ -5,7 +5,7 @@ import { median, significant } from '../measure/stats.js'
 import { type BroadcastRound, broadcastRound } from '../rounds.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { baselineSide, borealisSide } from '../sides.js'
-import { BARE_CONNECTIONS_MAX, connections, generators, messages, rounds, workers } from './options.js'
+import { connections, generators, messages, rounds, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
@@ -48,10 +48,7 @@ export const broadcast = defineScenario({
 async function run(bench: Bench, options: Options): Promise<Result> {
   const borealis = await borealisSide(bench, { ...options, registered: true })
   await borealis.devices.ramp({ count: options.connections, label: 'borealis' })
-  const bare = await baselineSide(bench, 'uws', {
-    ...options,
-    connections: Math.min(options.connections, BARE_CONNECTIONS_MAX),
-  })
+  const bare = await baselineSide(bench, 'uws', options)
   await bare.devices.ramp({ count: bare.connections, label: 'bare' })
   const mine: BroadcastRound[] = []
   const floor: BroadcastRound[] = []

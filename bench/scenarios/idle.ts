@@ -11,7 +11,7 @@ import { significant } from '../measure/stats.js'
 import { rampInSteps } from '../ramp-in-steps.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { devicesOf, startTransport } from '../system/transport-only.js'
-import { BARE_CONNECTIONS_MAX, connections, generators, workers } from './options.js'
+import { connections, generators, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
@@ -103,10 +103,10 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   await devices.stop()
 
   const server = await startBare(bench, { natsUrl: null, topic: false }, looks)
-  const bareCount = Math.min(options.connections, BARE_CONNECTIONS_MAX)
-  const bare = await bareDevices(bench, server, { connections: bareCount, processes: options.generators, keepaliveMs })
+  const { connections, generators: processes } = options
+  const bare = await bareDevices(bench, server, { connections, processes, keepaliveMs })
   const bareRamp = await rampInSteps(bench.progress, {
-    ...{ ...options, connections: bareCount, devices: bare, label: 'bare' },
+    ...{ ...options, connections: bare.connections, devices: bare, label: 'bare' },
     look: () => looks.look([server.pid]),
   })
   return {

@@ -24,9 +24,6 @@ export const generators = Type.Integer({
 export const rounds = (value = 3) =>
   Type.Integer({ default: value, minimum: 1, maximum: 21, description: 'rounds of each side; medians count' })
 
-/** A bare server of one process cannot hold more. */
-export const BARE_CONNECTIONS_MAX = 18_000
-
 export const rate = (atMax = '') =>
   Type.Union([Type.Literal('max'), Type.Integer({ minimum: 1, maximum: 1_000_000 })], {
     default: 'max',

@@ -1,6 +1,7 @@
 /** What a user might pick instead, and the floor under all of them, on the same machine in the same run. */
 import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
+import { BARE_CONNECTIONS_MAX } from '../baselines/bare.js'
 import { mosquittoSide, natsSide } from '../baselines/brokers.js'
 import type { Feed } from '../drive.js'
 import { type MemoryLook, MemoryLooks } from '../measure/memory-look.js'
@@ -11,7 +12,7 @@ import { rampInSteps } from '../ramp-in-steps.js'
 import { type BroadcastRound, broadcastRound, latencyAt, type UnicastRound, unicastRound } from '../rounds.js'
 import { type Bench, BenchError, defineScenario } from '../scenario.js'
 import { baselineSide, borealisSide, type Side, type SideOptions } from '../sides.js'
-import { BARE_CONNECTIONS_MAX, connections, generators, rounds, workers } from './options.js'
+import { connections, generators, rounds, workers } from './options.js'
 
 const Options = Type.Object({
   connections: Type.Integer({ ...connections(), maximum: BARE_CONNECTIONS_MAX }),

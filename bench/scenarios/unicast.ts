@@ -6,7 +6,7 @@ import { median, significant } from '../measure/stats.js'
 import { latencyAt, type UnicastRound, unicastRound } from '../rounds.js'
 import { type Bench, defineScenario } from '../scenario.js'
 import { baselineSide, borealisSide } from '../sides.js'
-import { BARE_CONNECTIONS_MAX, connections, generators, rate, rounds, window, workers } from './options.js'
+import { connections, generators, rate, rounds, window, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
@@ -82,10 +82,7 @@ export const unicast = defineScenario({
 async function run(bench: Bench, options: Options): Promise<Result> {
   const borealis = await borealisSide(bench, { ...options, registered: false })
   await borealis.devices.ramp({ count: options.connections, label: 'borealis' })
-  const bare = await baselineSide(bench, 'uws', {
-    ...options,
-    connections: Math.min(options.connections, BARE_CONNECTIONS_MAX),
-  })
+  const bare = await baselineSide(bench, 'uws', options)
   await bare.devices.ramp({ count: bare.connections, label: 'bare' })
   const feed = await borealis.feed()
   const bareFeed = await bare.feed()

@@ -46,6 +46,8 @@ for (const of of ['unicast', 'broadcast', 'connect', 'resume']) {
 t.test('scale', async (t) => {
   const result = await smoke(t, 'scale', {
     ...{ connections: '20,60', rate: 100, seconds: 2, idleSeconds: 1, rounds: 2, workers: 1 },
+    // More than there are cores to ramp at a time.
+    generators: 5,
   })
   t.match(result, {
     lost: 0,

@@ -141,3 +141,15 @@ t.test('a worker that begins to leave while it is asked makes no reload fail', a
   await clock.settle(reloaded)
   t.same(other.questions(), ['reload'])
 })
+
+t.test('a worker that starts slowly is waited for, and one that never is ready is ended', async (t) => {
+  const { clock, processes, slot } = stage()
+  const slow = slot(0).start()
+  await clock.run(170_000)
+  processes[0]?.ready()
+  await slow
+  await clock.run(60_000)
+  t.ok(processes[0]?.connected)
+  const silent = slot(1).start()
+  await Promise.all([t.rejects(silent, { message: 'worker 1 ended before it was ready: SIGKILL' }), clock.run(180_000)])
+})
