@@ -38,7 +38,6 @@ export const CoreSettings = Type.Object(
       'Messages that are due within one such span go out together, when it has ended.',
       100,
     ),
-    scheduleLookBack: whole(10, 'How many past spans of the schedule are looked at again.', 0),
     checkpointMs: whole(500, 'Between two writes of the counters, while they change.'),
     recentMax: whole(1_000, 'Newest messages of a project that can be listed, for each EVENTS stream.', 0),
     counterDaysMax: whole(62, 'Days for which counters are kept apart; what is older is added up in one row.'),

@@ -31,7 +31,8 @@ async function stillStored({ admin, system }: Rig): Promise<number> {
 }
 
 export async function lookAfterwards(rig: Rig, attempts: AttemptRecord[], app: AppRecord[]): Promise<Afterwards> {
-  return { counts: await countsOfMissing(rig, attempts, app), totals: await totalsOf(rig), ends: await endsOf(rig) }
+  const [counts, totals] = [await countsOfMissing(rig, attempts, app), await totalsOf(rig)]
+  return { at: Date.now(), counts, totals, ends: await endsOf(rig) }
 }
 
 async function endsOf({ admin, driver, system }: Rig): Promise<End[]> {

@@ -1,8 +1,9 @@
 import t from 'tap'
 import { judge } from './oracle.js'
-import type { AttemptRecord, Evidence } from './records.js'
+import type { AttemptRecord, Begun, Evidence } from './records.js'
 
 const PROJECT = { project: 'p', application: 'app_p' }
+const TTL_MS = 10_000
 const OTHER = { project: 'q', application: 'app_q' }
 
 /** Two pushes of one producer to device 0, accepted and given; one to a group of devices 0 and 1, given to both. */
@@ -13,7 +14,7 @@ function sound(): Evidence {
   const wire = app.map(({ device, id, attempt }) => ({ at: 5, device, id, group: attempt === 3 }))
   const totals = new Map([['p', { accepted: 2, delivered: 2 }]])
   const members = [PROJECT, PROJECT, OTHER]
-  return { attempts, app, wire, members, windows: [], afterwards: { counts: new Map(), totals, ends: [] } }
+  return { attempts, app, wire, members, windows: [], afterwards: { at: 1_000, counts: new Map(), totals, ends: [] } }
 }
 
 function begun(attempt: number, kind: 'device' | 'devices' | 'topic', devices: number[]): AttemptRecord[] {
@@ -22,7 +23,7 @@ function begun(attempt: number, kind: 'device' | 'devices' | 'topic', devices: n
   return [
     {
       ...{ what: 'begun', at: attempt, attempt, kind, project: 'p', devices },
-      ttlMs: 1,
+      ttlMs: TTL_MS,
       collapses: false,
       hash,
       producer,
@@ -45,10 +46,13 @@ function forget(evidence: Evidence, index: number): void {
   evidence.app.splice(index, 1)
 }
 
-/** The first push ended as dropped. */
-function dropped(evidence: Evidence, device: number): void {
-  evidence.afterwards.ends.push({ device, parent: 'id 1', kind: 'dropped' })
-  evidence.afterwards.totals.set('p', { accepted: 2, delivered: 1, dropped: 1 })
+/** The first push ended so. */
+function ended(evidence: Evidence, kind: string, device = 0): void {
+  evidence.afterwards.ends.push({ device, parent: 'id 1', kind })
+  evidence.afterwards.totals.set(
+    'p',
+    kind === 'delivered' ? { accepted: 2, delivered: 2 } : { accepted: 2, delivered: 1, [kind]: 1 },
+  )
 }
 
 const gap = (device: number, count: number) =>
@@ -68,9 +72,39 @@ const breaks: Record<string, { do(evidence: Evidence): void; found: RegExp }> = 
   'a push that is delivered and not at the app': {
     do: (e) => {
       forget(e, 0)
-      e.afterwards.counts.set(1, { accepted: 1, delivered: 1, dropped: 0 })
+      ended(e, 'delivered')
     },
-    found: /^lost: device 1 .*delivered/,
+    found: /^lost: device 1 .*its end is delivered/,
+  },
+  ...Object.fromEntries(
+    ['expired', 'collapsed', 'cancelled', 'failed'].map((kind) => [
+      `a push that ended as ${kind}, and nobody asked for it`,
+      {
+        do: (e: Evidence) => {
+          forget(e, 0)
+          ended(e, kind)
+        },
+        found: new RegExp(`^lost: device 1 .*it ended as ${kind}, which nothing explains`),
+      },
+    ]),
+  ),
+  'an API that says another end': {
+    do: (e) => {
+      forget(e, 0)
+      e.app.push(gap(0, 1))
+      ended(e, 'dropped')
+      e.afterwards.counts.set(1, { accepted: 1, expired: 1 })
+    },
+    found: /^status: of 1 .*expired.* EVENTS has dropped/,
+  },
+  'an API that knows nothing of it': {
+    do: (e) => {
+      forget(e, 0)
+      e.app.push(gap(0, 1))
+      ended(e, 'dropped')
+      e.afterwards.counts.set(1, null)
+    },
+    found: /^status: of 1 .*the API says null/,
   },
   'a group message that one member did not get': {
     do: (e) => forget(e, 3),
@@ -105,19 +139,19 @@ const breaks: Record<string, { do(evidence: Evidence): void; found: RegExp }> = 
     found: /^conservation: p accepted 3/,
   },
   'drops that the device was not told of': {
-    do: (e) => dropped(e, 0),
+    do: (e) => ended(e, 'dropped'),
     found: /^gaps: device 0 was told 0 .*dropped were 1/,
   },
   'a drop that another device was told of': {
     do: (e) => {
-      dropped(e, 0)
+      ended(e, 'dropped')
       e.app.push(gap(1, 1))
     },
     found: /^gaps: device 1 was told 1 .*dropped were 0/,
   },
   'a drop that is told twice': {
     do: (e) => {
-      dropped(e, 0)
+      ended(e, 'dropped')
       e.app.push(gap(0, 1), gap(0, 1))
     },
     found: /^gaps: device 0 was told 2/,
@@ -130,6 +164,14 @@ const breaks: Record<string, { do(evidence: Evidence): void; found: RegExp }> = 
     do: (e) => {
       nameless(e, 1)
       forget(e, 0)
+    },
+    found: /^lost: device 1 .*nor is its end/,
+  },
+  'a push of a publisher that expired before its time': {
+    do: (e) => {
+      nameless(e, 1)
+      forget(e, 0)
+      ended(e, 'expired')
     },
     found: /^lost: device 1 .*nor is its end/,
   },
@@ -152,10 +194,28 @@ t.test('what is excused: another end, an indeterminate answer, a marked repetiti
     const overflow = sound()
     forget(overflow, 0)
     overflow.app.push(gap(0, 1))
-    dropped(overflow, 0)
+    ended(overflow, 'dropped')
     if (isNamed) overflow.afterwards.counts.set(1, { accepted: 1, dropped: 1 })
     else nameless(overflow, 1)
     t.same(judge(overflow).violations, [])
+  }
+
+  const asked: Record<string, (evidence: Evidence, first: Begun) => void> = {
+    expired: (evidence) => {
+      evidence.afterwards.at += TTL_MS
+    },
+    collapsed: (_, first) => {
+      first.collapses = true
+    },
+    cancelled: ({ attempts }) => void attempts.push({ what: 'cancelled', at: 2, attempt: 1 }),
+  }
+  for (const [kind, ask] of Object.entries(asked)) {
+    const evidence = sound()
+    forget(evidence, 0)
+    ended(evidence, kind)
+    const [first] = evidence.attempts
+    if (first?.what === 'begun') ask(evidence, first)
+    t.same(judge(evidence).violations, [])
   }
 
   for (const stored of [0, 1]) {

@@ -21,7 +21,6 @@ export interface Verdict {
 }
 
 const ENDS = ['delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
-const NOT_DELIVERED = ENDS.filter((end) => end !== 'delivered')
 /** Violations of one kind that are told one by one. */
 const TOLD_MAX = 20
 
@@ -34,6 +33,7 @@ export function judge(evidence: Evidence): Verdict {
     appDuplicates: findDuplicates(book),
     phantoms: findPhantoms(book),
     conservation: checkConservation(book),
+    status: checkStatus(book),
     gaps: checkGaps(book),
     order: findDisorder(book),
   }
@@ -63,6 +63,8 @@ interface Attempt {
   begun: Begun
   answer: 'accepted' | 'rejected' | 'indeterminate'
   id: string | null
+  /** Its sender asked for that. */
+  cancelled: boolean
   /** What came of it, by device. */
   at: Map<number, Given[]>
 }
@@ -71,62 +73,69 @@ interface Book {
   evidence: Evidence
   attempts: Map<number, Attempt>
   given: Given[]
+  /** Kinds, by {@link endKey}. */
+  ends: Map<string, string>
 }
+
+const endKey = (id: string, device: number) => `${id} ${device}`
 
 function openBook(evidence: Evidence): Book {
   const attempts = new Map<number, Attempt>()
   for (const record of evidence.attempts) {
     if (record.what === 'begun') {
       // A driver that ended before the answer knows as little as one that timed out.
-      attempts.set(record.attempt, { begun: record, answer: 'indeterminate', id: null, at: new Map() })
+      attempts.set(record.attempt, {
+        ...{ begun: record, answer: 'indeterminate', id: null, cancelled: false, at: new Map() },
+      })
       continue
     }
     const attempt = attempts.get(record.attempt)
-    if (attempt) Object.assign(attempt, { answer: record.answer, id: record.id ?? null })
+    if (record.what === 'cancelled') Object.assign(attempt ?? {}, { cancelled: true })
+    else if (attempt) Object.assign(attempt, { answer: record.answer, id: record.id ?? null })
   }
   const given = evidence.app.filter((record): record is Given => record.what !== 'gap')
   for (const record of given) {
     const { at } = attempts.get(record.attempt) ?? { at: new Map<number, Given[]>() }
     at.set(record.device, [...(at.get(record.device) ?? []), record])
   }
-  return { evidence, attempts, given }
+  const ends = new Map(evidence.afterwards.ends.map(({ parent, device, kind }) => [endKey(parent, device), kind]))
+  return { evidence, attempts, given, ends }
 }
 
 const isUnicast = ({ begun }: Attempt) => begun.kind !== 'topic' && begun.kind !== 'application'
 
-/** I1: what was accepted is at the device, or has another final event. */
-function findLost({ attempts, evidence }: Book): string[] {
+/** I1: what was accepted is at the device, or has another end that its sender asked for or its queue's limit explains. */
+function findLost(book: Book): string[] {
+  const { attempts, evidence } = book
   const lost: string[] = []
-  const nameless = namelessEnds(attempts, evidence)
+  const nameless = namelessDrops(book)
   for (const [number, attempt] of attempts) {
     if (attempt.answer !== 'accepted') continue
-    const missing = attempt.begun.devices.filter((device) => !attempt.at.has(device))
-    if (missing.length === 0) continue
-    const told = (what: string) => `${attempt.begun.kind} ${number} (id ${attempt.id}) is not at ${what}`
-    if (!isUnicast(attempt)) {
-      for (const device of missing) if (!hasGroupGap(evidence, device)) lost.push(told(`device ${device}`))
-      continue
-    }
-    if (attempt.id === null) {
-      // A publisher on NATS is not told the id. Its message may be among the ends that belong to no id we know.
-      for (const device of missing) if (!nameless.take(device)) lost.push(told(`device ${device}, nor is its end`))
-      continue
-    }
-    const counts = evidence.afterwards.counts.get(number)
-    const excused = counts ? NOT_DELIVERED.reduce((sum, end) => sum + (counts[end] ?? 0), 0) : 0
-    for (const device of missing.slice(excused)) {
-      lost.push(told(`device ${device}; the API says ${JSON.stringify(counts ?? null)}`))
+    const { kind, devices } = attempt.begun
+    for (const device of devices) {
+      if (attempt.at.has(device)) continue
+      const told = (why: string) => lost.push(`${kind} ${number} (id ${attempt.id}) is not at device ${device}${why}`)
+      if (!isUnicast(attempt)) {
+        if (!hasGroupGap(evidence, device)) told('')
+      } else if (attempt.id === null) {
+        // A publisher on NATS is not told the id. Its message may be among the drops that belong to no id we know.
+        if (!nameless.take(device)) told(', nor is its end')
+      } else {
+        const end = book.ends.get(endKey(attempt.id, device))
+        if (end === undefined || end === 'delivered') told(`; its end is ${end ?? 'nowhere'}`)
+        else if (!mayEndAs(end, attempt, evidence)) told(`; it ended as ${end}, which nothing explains`)
+      }
     }
   }
   return lost
 }
 
-/** Ends other than `delivered`, by device, of messages whose id no answer named. Each excuses one message. */
-function namelessEnds(attempts: Book['attempts'], { afterwards }: Evidence): { take(device: number): boolean } {
+/** Drops, by device, of messages whose id no answer named. Each excuses one message: they cannot end otherwise. */
+function namelessDrops({ attempts, evidence }: Book): { take(device: number): boolean } {
   const named = new Set([...attempts.values()].map(({ id }) => id))
   const left = new Map<number, number>()
-  for (const { device, parent, kind } of afterwards.ends) {
-    if (kind !== 'delivered' && !named.has(parent)) left.set(device, (left.get(device) ?? 0) + 1)
+  for (const { device, parent, kind } of evidence.afterwards.ends) {
+    if (kind === 'dropped' && !named.has(parent)) left.set(device, (left.get(device) ?? 0) + 1)
   }
   return {
     take: (device) => {
@@ -135,6 +144,30 @@ function namelessEnds(attempts: Book['attempts'], { afterwards }: Evidence): { t
       return count > 0
     },
   }
+}
+
+/** Whether what was sent, and asked for since, explains an end other than `delivered`. */
+function mayEndAs(end: string, { begun, cancelled }: Attempt, { afterwards }: Evidence): boolean {
+  if (end === 'expired') return begun.at + begun.ttlMs <= afterwards.at
+  if (end === 'collapsed') return begun.collapses
+  if (end === 'cancelled') return cancelled
+  // The device was told how many (see checkGaps). What failed had nobody to go to, and these devices stay.
+  return end === 'dropped'
+}
+
+/** What the API says of a message that is not everywhere is what EVENTS has, kind by kind. */
+function checkStatus({ attempts, evidence }: Book): string[] {
+  const wrong: string[] = []
+  for (const [number, counts] of evidence.afterwards.counts) {
+    const id = attempts.get(number)?.id
+    const ends = evidence.afterwards.ends.filter(({ parent }) => parent === id)
+    const differs = ENDS.some((kind) => (counts?.[kind] ?? 0) !== ends.filter((end) => end.kind === kind).length)
+    if (differs) {
+      const stored = ends.map(({ kind }) => kind).join(', ') || 'nothing'
+      wrong.push(`of ${number} (id ${id}) the API says ${JSON.stringify(counts)}, EVENTS has ${stored}`)
+    }
+  }
+  return wrong
 }
 
 const hasGroupGap = ({ app }: Evidence, device: number) =>

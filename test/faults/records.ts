@@ -36,7 +36,14 @@ export interface Answered {
   detail?: string
 }
 
-export type AttemptRecord = Begun | Answered
+/** Written before the DELETE leaves; how that is answered decides nothing. */
+export interface Cancelled {
+  what: 'cancelled'
+  at: number
+  attempt: number
+}
+
+export type AttemptRecord = Begun | Answered | Cancelled
 
 /** A push that came in on a device's socket. */
 export interface WireRecord {
@@ -81,6 +88,8 @@ export interface End {
 
 /** What the API and the store say once everything is quiet. */
 export interface Afterwards {
+  /** When they were asked. */
+  at: number
   /** Of accepted attempts whose message is not at an app: targets by state; null: unknown to the API. */
   counts: Map<number, Record<string, number> | null>
   /** By project. */

@@ -86,13 +86,19 @@ async function runMany(first: number, count: number, { jobs, trace }: Options): 
   return many
 }
 
-function progressOf(seeds: number): (done: number, violations: number) => void {
+/** Violations as they are found: a long run is not awaited for them. */
+function progressOf(seeds: number): (soFar: Readonly<PoolResult>) => void {
   const startedMs = performance.now()
   let toldMs = startedMs
-  return (done, violations) => {
+  let told = 0
+  return ({ seeds: done, violations }) => {
+    for (const violation of violations.slice(told, VIOLATIONS_TOLD)) {
+      process.stderr.write(`${process.stderr.isTTY ? '\n' : ''}${storyOf(violation)}`)
+    }
+    told = violations.length
     const nowMs = performance.now()
     const perMinute = Math.round(done / ((nowMs - startedMs) / 60_000))
-    const text = `${done} of ${seeds} seeds, ${violations} violations, ${perMinute} a minute`
+    const text = `${done} of ${seeds} seeds, ${violations.length} violations, ${perMinute} a minute`
     if (process.stderr.isTTY) process.stderr.write(`\r${text} `)
     else if (nowMs - toldMs >= LINE_MS) {
       toldMs = nowMs
@@ -111,8 +117,6 @@ function report(result: PoolResult, firstSeed: number, wanted: number, options: 
   const json = `${JSON.stringify(summary)}\n`
   if (options.json !== undefined && options.json !== '-') writeFileSync(options.json, json)
   else process.stdout.write(json)
-  if (options.json !== undefined) return
-  for (const { seed, invariant, what } of violations.slice(1, VIOLATIONS_TOLD)) {
-    process.stdout.write(`seed ${seed}: ${invariant}: ${what.split('\n')[0]}\n`)
-  }
 }
+
+const storyOf = ({ seed, invariant, what }: SeedViolation) => `seed ${seed}: ${invariant}: ${what.split('\n')[0]}\n`

@@ -16,7 +16,8 @@ export interface SeedRange {
 }
 
 export interface PoolOptions {
-  onProgress?: (done: number, violations: number) => void
+  /** Violations in the order in which they were found. */
+  onProgress?: (soFar: Readonly<PoolResult>) => void
   /** No further seeds are begun after the first violation. */
   stopEarly?: boolean
   /** No further seeds are begun once it is aborted; those that were are finished, so that none before them is missing. */
@@ -47,7 +48,7 @@ export async function runSeeds({ first, count }: SeedRange, options: PoolOptions
     result.seeds += done
     result.violations.push(...violations)
     result.leaks += leaks
-    options.onProgress?.(result.seeds, result.violations.length)
+    options.onProgress?.(result)
   }
   let next = first
   const end = first + count

@@ -1,8 +1,11 @@
 /** Messages that go out later, on virtual time. */
 import t from 'tap'
+import { ScheduleLog } from '../../src/store/schedule.js'
 import { command, deviceName, eventually, PROJECT } from '../support/core.js'
 import { type SimCore, SimInstallation } from '../support/sim-core.js'
+import { storedMessage } from '../support/transport.js'
 
+const SECOND_MS = 1_000
 const MINUTE_MS = 60_000
 const DAY_MS = 1_440 * MINUTE_MS
 
@@ -180,6 +183,38 @@ t.test('a crash loses none, and sends none twice', async (t) => {
     t.equal(await scheduled(place), 0, `seed ${seed}: nothing is left`)
   }
 })
+
+t.test(
+  'a core whose clock is behind stores it long after its second: it goes out, once, and nothing stays',
+  async (t) => {
+    const place = new SimInstallation()
+    const { clock } = place.sim
+    const worker = await online(place, 1)
+    await place.core()
+    await clock.run(MINUTE_MS)
+    const slow = await place.core()
+    slow.process.skewMs = -2 * MINUTE_MS
+    const idempotency = { key: 'k', fingerprint: 'f' }
+    const late = command([deviceName(1)], { notBeforeMs: clock.now() - MINUTE_MS, idempotency })
+    const { id, notBeforeMs } = await place.run(slow.accept(late))
+    t.equal(notBeforeMs, late.notBeforeMs, 'by its clock it is still to come')
+    await clock.run(3_000)
+    t.match(await place.run(slow.final(id)), { kind: 'delivered' })
+    t.equal(await scheduled(place), 0)
+
+    // What a repeat leaves that was under way when the first one went out (seed 4535).
+    const log = place.sim.fabricFor('test').log('SCHEDULE')
+    const again = { ...storedMessage(deviceName(1), id), expiresAtMs: clock.now() + DAY_MS }
+    const schedule = new ScheduleLog(place.sim.fabricFor('writer'), SECOND_MS)
+    const bucket = schedule.bucketOf(clock.now() - MINUTE_MS)
+    await place.run(schedule.add(bucket, { kind: 'unicast', message: again }))
+    t.equal(await scheduled(place), 1)
+    await clock.run(3_000)
+    t.equal(await scheduled(place), 0)
+    t.equal(worker.items.length, 1)
+    t.equal((await place.run(log.state())).lastSequence, 2)
+  },
+)
 
 t.test('nobody was there when it was due', async (t) => {
   const place = new SimInstallation()

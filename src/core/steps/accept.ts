@@ -41,7 +41,7 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   const messages = new SplitLog(options.fabric, messagesStream, options.split)
   const broadcast = new BroadcastLog(options.fabric)
   const keys = new IdempotencyKeys(options.fabric, options.split)
-  const { events, clock, schedule } = options
+  const { events, schedule } = options
   const places = new PlaceIds(keys, options)
   const release = new Release(messages, broadcast, events)
 
@@ -84,13 +84,11 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     })
   }
 
-  /** Into SCHEDULE; or, where the time came while that was done, on its way at once. */
+  /** Into SCHEDULE, whose step finds it also where its time came while that was done. */
   async function storeLater(record: KeyRecord, notBeforeMs: number, command: AcceptCommand, all: Scheduled[]) {
     const { id, acceptedAtMs: atMs } = record
     const bucket = schedule.bucketFor(notBeforeMs, atMs)
     await allStored(all.map((entry) => schedule.add(bucket, entry)))
-    // A process that stood still may come too late for the step, which looks at ended buckets for a while only.
-    if (schedule.bucketOf(clock.now()) > bucket) await allStored(all.map((entry) => release.any(entry)))
     const { project, type, ttlMs } = command
     await events.scheduled(id, { project, type, atMs, notBeforeMs, expiresAtMs: notBeforeMs + ttlMs, bucket })
   }

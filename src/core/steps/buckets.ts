@@ -7,7 +7,7 @@
 import type { Clock } from '../../clock.js'
 import type { Logger } from '../../observe/log.js'
 
-/** A log whose records stand in buckets; nothing is added to a bucket that has begun, but for what is late by a little. */
+/** A log whose records stand in buckets; what is added to a bucket that has ended is late (see BucketStepOptions). */
 export interface Buckets<E> {
   bucketOf(atMs: number): number
   /** The next record of a bucket (of any, where that is null) from a sequence on; `entry` is null where it can not be read. */
@@ -15,7 +15,7 @@ export interface Buckets<E> {
     bucket: number | null,
     fromSequence: number,
   ): Promise<{ bucket: number; sequence: number; entry: E | null } | null>
-  /** These, which are all that a look found in the bucket, are done with. */
+  /** These, which are all that a look found in the bucket, are done with; what came since may be forgotten with them. */
   forget(sequences: readonly number[], bucket: number): Promise<void>
   lastSequence(): Promise<number>
 }
@@ -27,8 +27,11 @@ export interface BucketStepOptions<E> {
   name: string
   buckets: Buckets<E>
   bucketMs: number
-  /** How many past buckets are looked at again in each round, for entries that came late. */
-  lookBack: number
+  /**
+   * How entries are found that are added to a bucket that has ended, since a writer stood still or its clock is behind. A
+   * number: so many past buckets are looked at again in each round. `follow`: every entry that is added is read once.
+   */
+  late: number | 'follow'
   /** Rejects where something is not done: then the bucket is looked at again. */
   act(entries: E[]): Promise<void>
 }
@@ -45,6 +48,8 @@ export class BucketStep<E> {
   private stopped = false
   /** All buckets before this one were looked at when they had ended; null: nothing was looked at yet. */
   private reached: number | null = null
+  /** Every entry up to this sequence was read, or stood in a bucket that had not ended. */
+  private sweptTo = 0
 
   constructor(private readonly options: BucketStepOptions<E>) {}
 
@@ -69,31 +74,37 @@ export class BucketStep<E> {
   }
 
   /**
-   * One look at every bucket that has ended since the last look that got to its end, and at some before: however long the
+   * One look at every bucket that has ended since the last look that got to its end, and at what came late: however long the
    * store was away, or however far the clock was set forward, none is passed over.
    */
   private async workDue(): Promise<void> {
-    const { clock, buckets, lookBack } = this.options
+    const { clock, buckets, late } = this.options
     const current = buckets.bucketOf(clock.now())
+    const lookBack = late === 'follow' ? 0 : late
     const from = this.reached === null ? null : Math.min(this.reached, current) - 1 - lookBack
-    if (from === null || current - from > BUCKETS_MAX) await this.sweepAll()
-    else for (let bucket = from; bucket < current && !this.stopped; bucket++) await this.work(bucket)
+    if (from === null || current - from > BUCKETS_MAX) await this.sweep(1)
+    else {
+      for (let bucket = from; bucket < current && !this.stopped; bucket++) await this.work(bucket)
+      if (late === 'follow') await this.sweep(this.sweptTo + 1)
+    }
     this.reached = current
   }
 
-  /** Every entry there is, in the order of the stream: buckets that have ended are emptied. */
-  private async sweepAll(): Promise<void> {
+  /** Every entry from a sequence on, in the order of the stream: buckets that have ended are emptied. */
+  private async sweep(first: number): Promise<void> {
     const { clock, buckets } = this.options
     const end = await buckets.lastSequence()
     const done = new Set<number>()
-    for (let from = 1; from <= end && !this.stopped; ) {
+    // A server that lost the end of its log gives those sequences again.
+    for (let from = first <= end + 1 ? first : 1; from <= end && !this.stopped; ) {
       const found = await buckets.next(null, from)
-      if (found === null) return
+      if (found === null) break
       from = found.sequence + 1
       if (found.bucket >= buckets.bucketOf(clock.now()) || done.has(found.bucket)) continue
       await this.work(found.bucket)
       done.add(found.bucket)
     }
+    this.sweptTo = end
   }
 
   private async work(bucket: number): Promise<void> {
@@ -110,8 +121,7 @@ export class BucketStep<E> {
       }
       await act(page)
     }
-    // Invariant: a bucket is forgotten only after everything in it is done with. Entries are never added to a bucket that
-    // has begun, so nothing new is in it.
+    // Invariant: a bucket is forgotten only after everything that was found in it is done with.
     if (!this.stopped) await buckets.forget(sequences, bucket)
   }
 }

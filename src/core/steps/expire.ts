@@ -28,7 +28,7 @@ export class ExpireStep {
   constructor(private readonly options: ExpireOptions) {
     const { clock, log, expiry, bucketMs, lookBack } = options
     const act = (entries: ExpiryEntry[]) => this.expireAll(entries)
-    this.buckets = new BucketStep({ clock, log, name: 'expiry', buckets: expiry, bucketMs, lookBack, act })
+    this.buckets = new BucketStep({ clock, log, name: 'expiry', buckets: expiry, bucketMs, late: lookBack, act })
   }
 
   start(): void {

@@ -4,7 +4,6 @@ import { messageSubject } from '../../../protocol/subjects.js'
 import { FabricError } from '../../fabric/fabric.js'
 import type { BroadcastLog } from '../../store/broadcast.js'
 import type { EventLog } from '../../store/events.js'
-import type { Scheduled } from '../../store/schedule.js'
 import type { SplitLog } from '../../store/split.js'
 
 export class Release {
@@ -29,10 +28,6 @@ export class Release {
     } catch (error) {
       if (!(error instanceof FabricError && error.code === 'wrong_last_sequence')) throw error
     }
-  }
-
-  any(entry: Scheduled): Promise<void> {
-    return entry.kind === 'unicast' ? this.unicast(entry.message) : this.group(entry.record)
   }
 
   /** The event comes second: it proves that the record stands in the log, where a repeat looks for it. */

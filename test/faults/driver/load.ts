@@ -91,8 +91,8 @@ export class Load {
   }
 
   async #cancelled(push: Push): Promise<void> {
-    const { id } = await this.sender.send(push)
-    if (id !== null) await this.sender.cancel(push.project, id)
+    const { attempt, id } = await this.sender.send(push)
+    if (id !== null) await this.sender.cancel(push.project, attempt, id)
   }
 
   #to(device: number, also: Partial<Push> = {}): Push {

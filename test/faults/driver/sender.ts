@@ -67,7 +67,8 @@ export class Sender {
   }
 
   /** DELETE; how it is answered decides nothing here, the message's end does. */
-  async cancel(project: string, id: string): Promise<void> {
+  async cancel(project: string, attempt: number, id: string): Promise<void> {
+    this.options.log.write({ what: 'cancelled', at: Date.now(), attempt })
     try {
       const response = await this.#call(project, `/messages/${id}`, { method: 'DELETE' })
       await response.arrayBuffer()

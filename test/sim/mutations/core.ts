@@ -278,6 +278,12 @@ export const coreMutations: Mutation[] = [
     ],
   },
   {
+    name: 'late-record-passed-over',
+    rule: 'What comes into SCHEDULE after its second was passed goes out all the same.',
+    test: 'steps/schedule.test.js',
+    edits: [edit('core/steps/schedule', "late: 'follow'", 'late: 10')],
+  },
+  {
     name: 'copy-without-entry',
     rule: 'A copy has its entry in EXPIRY before the original is deleted.',
     test: 'steps/parked-queue.test.js',
