@@ -95,7 +95,8 @@ export class Registrar {
   private end({ wish, callers, error }: Outcome): void {
     if (!error) this.fulfil(wish)
     if (callers.length === 0 && error?.code === 'request_timeout') this.failed = true
-    else if (wish.kind === 'register') this.stale.delete(keyOf(wish.application, wish.user))
+    else if (wish.kind === 'register' || wish.kind === 'unregister')
+      this.stale.delete(keyOf(wish.application, wish.user))
     // While anything waits, the state is not yet what that version stands for.
     const isComplete = this.requests.size === 0 && this.stale.size === 0 && !this.failed
     const agrees = isComplete && this.version >= 0

@@ -29,6 +29,8 @@ interface Pending {
   key: string
   /** Who waits; empty: the device itself (registering anew). */
   callers: number[]
+  /** Earlier wishes that are about the same thing and end otherwise: it is sent when they have ended. */
+  after: Set<Pending>
   attempts: number
   /** How often the server asked to try again. */
   retries: number
@@ -38,7 +40,7 @@ interface Pending {
   isKnownWrong: boolean
   /** Number under which it was sent and not answered; 0: it waits to be sent. */
   request: number
-  /** When to send it (again); Infinity: when the REGISTER that it waits for has ended. */
+  /** When to send it (again); Infinity: when what it waits for has ended. */
   dueAtMs: number
 }
 
@@ -50,7 +52,8 @@ export interface Outcome {
 }
 
 export class Requests {
-  private readonly pending = new Map<string, Pending>()
+  /** In the order in which they were asked for. */
+  private readonly pending = new Set<Pending>()
   private readonly underWay = new Map<number, Pending>()
   private lastRequest = 0
   private nextSendAtMs = 0
@@ -64,43 +67,49 @@ export class Requests {
     return this.pending.size
   }
 
-  /** A wish that waits already is shared. False: there are as many as the limit. */
+  /**
+   * A wish that waits already is shared, unless what was asked for since is its opposite. What the device asks for of itself
+   * is left out where it is about to end. False: there are as many as the limit.
+   */
   add(wish: Wish, caller: number | null, nowMs: number, isKnownWrong = false): boolean {
     const key = JSON.stringify(wish)
     const callers = caller === null ? [] : [caller]
-    const same = this.pending.get(key)
-    if (same) {
-      same.isKnownWrong ||= isKnownWrong
-      same.callers.push(...callers)
+    const related = [...this.pending].filter((p) => p.key === key || isOpposite(p.wish, wish))
+    const last = related.at(-1)
+    if (last?.key === key) {
+      last.isKnownWrong ||= isKnownWrong
+      last.callers.push(...callers)
       return true
     }
+    if (caller === null && last) return true
     if (this.pending.size >= this.settings.requestsMax) return false
     const fresh = { attempts: 0, retries: 0, renewed: false, isKnownWrong, request: 0, dueAtMs: nowMs }
-    this.pending.set(key, { wish, key, callers, ...fresh })
+    this.pending.add({ wish, key, callers, after: new Set(related), ...fresh })
     return true
   }
 
   /** A registration or a topic is being asked for: what comes for it may come before the answer. */
   get isAsking(): boolean {
-    for (const { wish } of this.pending.values()) if (wish.kind === 'register' || wish.kind === 'subscribe') return true
+    for (const { wish } of this.pending) if (wish.kind === 'register' || wish.kind === 'subscribe') return true
     return false
   }
 
   /** A new connection: everything that waits is due, whenever it was last sent. */
   restart(nowMs: number): void {
-    for (const p of this.pending.values()) this.again(p, nowMs)
+    for (const p of this.pending) this.again(p, nowMs)
   }
 
   /** Ends the wishes that are fulfilled, where the server's table is known to be as this device left it. */
   known(state: DeviceState): Outcome[] {
     const outcomes: Outcome[] = []
-    for (const p of this.pending.values()) {
+    for (const p of this.pending) {
       const { wish } = p
       // A user's registration is asked for again: its token may say something new.
       const isRegistered =
         wish.kind === 'register' && wish.userToken === '' && state.registrationOf(wish.application, wish.user) !== null
       const isSubscribed = wish.kind === 'subscribe' && state.isSubscribed(wish)
-      if (p.attempts === 0 && !p.isKnownWrong && (isRegistered || isSubscribed)) outcomes.push(this.end(p, null))
+      const isFresh = p.attempts === 0 && p.after.size === 0 && !p.isKnownWrong
+      if (isFresh && (isRegistered || isSubscribed)) outcomes.push(this.end(p, null))
     }
     return outcomes
   }
@@ -108,7 +117,7 @@ export class Requests {
   nextAtMs(): number {
     const isFull = this.underWay.size >= this.settings.requestsInFlightMax
     let next = Number.POSITIVE_INFINITY
-    for (const p of this.pending.values()) {
+    for (const p of this.pending) {
       if (p.request !== 0) next = Math.min(next, p.dueAtMs)
       else if (!isFull) next = Math.min(next, Math.max(p.dueAtMs, this.nextSendAtMs))
     }
@@ -119,11 +128,11 @@ export class Requests {
   due(nowMs: number, state: DeviceState): { frames: DeviceFrame[]; failed: Outcome[] } {
     const frames: DeviceFrame[] = []
     const failed: Outcome[] = []
-    for (const p of this.pending.values()) {
+    for (const p of this.pending) {
       if (p.dueAtMs > nowMs) continue
       this.again(p, p.dueAtMs)
       if (p.attempts >= this.settings.requestAttemptsMax) failed.push(this.end(p, new DeviceError('request_timeout')))
-      else if (this.waitsForNumber(p.wish)) p.dueAtMs = Number.POSITIVE_INFINITY
+      else if (p.after.size > 0 || this.waitsForNumber(p.wish)) p.dueAtMs = Number.POSITIVE_INFINITY
       else if (p.wish.kind !== 'register' && !state.registrationOf(p.wish.application, p.wish.user))
         failed.push(this.end(p, new DeviceError('no_registration', p.wish.application)))
       else if (this.maySend(nowMs)) frames.push(this.send(p, nowMs, state))
@@ -156,7 +165,7 @@ export class Requests {
 
   /** The client closes: nobody waits any longer. */
   abandon(): Outcome[] {
-    return [...this.pending.values()].map((p) => this.end(p, new DeviceError('stopped')))
+    return [...this.pending].map((p) => this.end(p, new DeviceError('stopped')))
   }
 
   private send(p: Pending, nowMs: number, state: DeviceState): DeviceFrame {
@@ -192,9 +201,10 @@ export class Requests {
 
   private end(p: Pending, error: DeviceError | null): Outcome {
     this.underWay.delete(p.request)
-    this.pending.delete(p.key)
-    if (p.wish.kind === 'register') {
-      for (const other of this.pending.values()) if (other.dueAtMs === Number.POSITIVE_INFINITY) other.dueAtMs = 0
+    this.pending.delete(p)
+    for (const other of this.pending) {
+      const hadToWait = other.after.delete(p) || p.wish.kind === 'register'
+      if (hadToWait && other.dueAtMs === Number.POSITIVE_INFINITY) other.dueAtMs = 0
     }
     return { wish: p.wish, callers: p.callers, error }
   }
@@ -202,11 +212,20 @@ export class Requests {
   /** Its registration is being asked for: the number that is known may be another one's by now. */
   private waitsForNumber(wish: Wish): boolean {
     if (wish.kind === 'register') return false
-    for (const { wish: other } of this.pending.values()) {
-      if (other.kind === 'register' && other.application === wish.application && other.user === wish.user) return true
+    for (const { wish: other, after } of this.pending) {
+      if (other.kind !== 'register' || other.application !== wish.application || other.user !== wish.user) continue
+      // One that waits for an UNREGISTER changes nothing yet; and that may wait for this wish.
+      if (after.size === 0) return true
     }
     return false
   }
+}
+
+/** The order decides what is so at the end; the server answers requests that are under way at once in any order. */
+function isOpposite(a: Wish, b: Wish): boolean {
+  if (a.application !== b.application || a.user !== b.user || a.kind === b.kind) return false
+  if (a.kind === 'unregister' || b.kind === 'unregister') return true
+  return 'topic' in a && 'topic' in b && a.topic === b.topic
 }
 
 /** A code of a later version is worth another try where it says when. */

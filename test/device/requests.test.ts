@@ -155,6 +155,96 @@ t.test('many requests are paced, and tried again after a random time', async (t)
   t.same(waits, [800, 1_300, 2_300], 'the hint, and half of 1, 2, 4 seconds')
 })
 
+/** A machine that is connected as app_a's device, and what it asked of the server so far. */
+function connected() {
+  const model = new MachineModel(() => 0.5, deviceSettings({}))
+  const connect = (subscriptions: number) => {
+    model.advance(60_000)
+    model.settle()
+    model.openSocket()
+    model.receive(welcome({ serverTimeMs: model.now, subscriptions }))
+  }
+  connect(1)
+  const ask = (kind: 'subscribe' | 'unsubscribe', topic: string, caller: number) =>
+    model.machine.request(model.now, { kind, application: 'app_a', user: '', topic }, caller)
+  const askFor = (kind: 'register' | 'unregister', caller: number) =>
+    model.machine.request(model.now, { kind, application: 'app_a', user: '', userToken: '' }, caller)
+  const requests = () => model.sent.flatMap((frame) => ('request' in frame ? [frame] : []))
+  const kinds = () => requests().map(({ type }) => type)
+  const last = () => requests().at(-1)?.request ?? 0
+  return { model, connect, ask, askFor, kinds, last }
+}
+
+t.test('what is asked for last is so at the end: opposites go one after the other', async (t) => {
+  const { model, ask, kinds, last } = connected()
+  model.memory.apply({ kind: 'topic', topic: { application: 'app_a', user: '', topic: 'news' }, subscribed: true })
+  ask('unsubscribe', 'news', 1)
+  const first = last()
+  ask('subscribe', 'news', 2)
+  model.advance(25)
+  t.same(kinds(), ['UNSUBSCRIBE'], 'not fulfilled by what still stands here, nor sent beside it')
+  model.advance(10_000)
+  t.same(kinds(), ['UNSUBSCRIBE', 'UNSUBSCRIBE'], 'the first again')
+  model.receive({ type: 'DONE', request: last(), subscriptions: 2 })
+  model.advance(25)
+  t.same(kinds().slice(2), ['SUBSCRIBE'])
+  model.receive({ type: 'DONE', request: first, subscriptions: 2 })
+  model.receive({ type: 'DONE', request: last(), subscriptions: 3 })
+  t.same(model.memory.topicList(), [{ application: 'app_a', user: '', topic: 'news' }])
+})
+
+t.test('wishes that were taken back before they were sent go in their order, too', async (t) => {
+  const { model, ask, kinds, last } = connected()
+  ask('subscribe', 'a', 1)
+  ask('unsubscribe', 'a', 2)
+  ask('subscribe', 'a', 3)
+  ask('subscribe', 'a', 4)
+  for (let n = 0; n < 4; n++) {
+    model.receive({ type: 'DONE', request: last(), subscriptions: 2 + n })
+    model.advance(25)
+  }
+  t.same(kinds(), ['SUBSCRIBE', 'UNSUBSCRIBE', 'SUBSCRIBE'], 'the last two share one')
+  t.equal(model.memory.topicList().length, 1)
+})
+
+t.test('what is about to end is not asked for again by the device itself', async (t) => {
+  const { model, connect, ask, askFor, kinds } = connected()
+  for (const topic of ['news', 'goals']) {
+    model.memory.apply({ kind: 'topic', topic: { application: 'app_a', user: '', topic }, subscribed: true })
+  }
+  ask('unsubscribe', 'news', 1)
+  model.loseSocket(1006)
+  connect(9)
+  model.receive({
+    ...{ type: 'REGISTERED', request: requestOf(model, 'REGISTER'), registration: 1, registrationId: 'r' },
+    ...{ subscriptions: 9, project: 'acme' },
+  })
+  for (let n = 0; n < 4; n++) model.advance(25)
+  t.same(kinds().sort(), ['REGISTER', 'SUBSCRIBE', 'UNSUBSCRIBE', 'UNSUBSCRIBE'])
+  askFor('unregister', 2)
+  model.loseSocket(1006)
+  const before = kinds().length
+  connect(12)
+  for (let n = 0; n < 8; n++) model.advance(25)
+  t.notOk(kinds().slice(before).includes('REGISTER'), 'the app has left it')
+})
+
+t.test('a wish that cannot be fulfilled any more does not hold up what was asked for after it', async (t) => {
+  const { model, ask, askFor, kinds, last } = connected()
+  ask('subscribe', 'news', 1)
+  const subscribe = last()
+  askFor('unregister', 2)
+  askFor('register', 3)
+  const error = { type: 'ERROR', code: 'unknown_registration', detail: '', retryAfterMs: 0, connection: 0 } as const
+  model.receive({ ...error, request: subscribe })
+  model.advance(25)
+  model.receive({ ...error, request: last() })
+  model.advance(25)
+  model.receive({ type: 'DONE', request: last(), subscriptions: 2 })
+  model.advance(25)
+  t.same(kinds(), ['SUBSCRIBE', 'SUBSCRIBE', 'UNREGISTER', 'REGISTER'])
+})
+
 t.test('refusals of requests: those that can be retried are, the others reject', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
@@ -250,4 +340,9 @@ t.test('close says BYE and leaves nothing behind', async (t) => {
 async function answerRegister(peer: Peer, number: number, registrationId: string, subscriptions: number) {
   const { request } = await peer.next('REGISTER')
   peer.send({ type: 'REGISTERED', request, registration: number, registrationId, subscriptions, project: 'acme' })
+}
+
+function requestOf(model: MachineModel, type: string): number {
+  const frame = model.sent.findLast((sent) => sent.type === type)
+  return frame && 'request' in frame ? frame.request : 0
 }

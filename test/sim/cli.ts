@@ -119,4 +119,6 @@ function report(result: PoolResult, firstSeed: number, wanted: number, options: 
   else process.stdout.write(json)
 }
 
-const storyOf = ({ seed, invariant, what }: SeedViolation) => `seed ${seed}: ${invariant}: ${what.split('\n')[0]}\n`
+function storyOf({ seed, invariant, what }: SeedViolation): string {
+  return `seed ${seed}: ${invariant}: ${what.split('\n')[0]}\n`
+}
