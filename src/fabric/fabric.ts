@@ -63,8 +63,11 @@ export interface Log {
    * never delete the newest of a subject first. And a kill -9 of the server can bring back what was just deleted.
    */
   delete(sequence: number): Promise<boolean>
-  /** Only for a stream without consumers: nats-server 2.9 then forgets which records they wait for. */
-  purge(filter: string): Promise<void>
+  /**
+   * What matches and stands before a sequence. Only for a stream without consumers: nats-server 2.9 then forgets which records
+   * they wait for.
+   */
+  purge(filter: string, beforeSequence: number): Promise<void>
   state(): Promise<LogState>
   /** A durable pull consumer with explicit acknowledgement. `handler` is called synchronously and must not throw. */
   consume(options: ConsumeOptions, handler: (delivery: Delivery) => void): Promise<Consumption>

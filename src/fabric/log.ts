@@ -83,8 +83,9 @@ export class NatsLog implements Log {
     return answer !== null
   }
 
-  async purge(filter: string): Promise<void> {
-    await this.#api('PURGE', { filter })
+  async purge(filter: string, beforeSequence: number): Promise<void> {
+    // To the server, 0 and 1 are no bound.
+    if (beforeSequence > 1) await this.#api('PURGE', { filter, seq: beforeSequence })
   }
 
   async state(): Promise<LogState> {

@@ -6,7 +6,7 @@ import { Packr } from 'msgpackr'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import { partitionOf } from '../../protocol/message-id.js'
 import { EXPIRY_STREAM, expirySubject } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Log } from '../fabric/fabric.js'
+import { type Fabric, FabricError, type Log, type LogRecord } from '../fabric/fabric.js'
 
 export interface ExpiryEntry {
   id: bigint
@@ -43,7 +43,7 @@ export class ExpiryLog {
     return Math.floor(atMs / this.bucketMs)
   }
 
-  /** Never into a bucket that has begun: that one may be being emptied. */
+  /** Never into a bucket that has begun, by our clock: what is in it may have been looked at. */
   async add(entry: ExpiryEntry, nowMs: number): Promise<void> {
     const bucket = Math.max(this.bucketOf(entry.expiresAtMs), this.bucketOf(nowMs) + 1)
     const { id, device, project, application, expiresAtMs, parkedSequence } = entry
@@ -64,12 +64,17 @@ export class ExpiryLog {
       authoritative: true,
     })
     if (record === null) return null
-    return { bucket: Number(record.subject.split('.')[1]), sequence: record.sequence, entry: entryOf(record.body) }
+    return { bucket: bucketOf(record), sequence: record.sequence, entry: entryOf(record.body) }
   }
 
-  /** Forgets a whole bucket at once. */
-  async forget(_sequences: readonly number[], bucket: number): Promise<void> {
-    await this.log.purge(bucketFilter(bucket))
+  /** All at once, up to the last of them: what came since stays. */
+  async forget(sequences: readonly number[], bucket: number): Promise<void> {
+    await this.log.purge(bucketFilter(bucket), (sequences.at(-1) ?? 0) + 1)
+  }
+
+  async bucketAt(sequence: number): Promise<number | null> {
+    const record = await this.log.at(sequence, { authoritative: true })
+    return record && bucketOf(record)
   }
 
   async lastSequence(): Promise<number> {
@@ -78,6 +83,8 @@ export class ExpiryLog {
 }
 
 const bucketFilter = (bucket: number) => `expiry.${bucket}.>`
+
+const bucketOf = ({ subject }: LogRecord) => Number(subject.split('.')[1])
 
 function entryOf(body: Uint8Array): ExpiryEntry | null {
   const f: unknown = packr.unpack(body)

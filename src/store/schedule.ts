@@ -12,7 +12,7 @@ import {
   type StoredMessage,
 } from '../../protocol/envelope.js'
 import { SCHEDULE_STREAM, scheduleSubject } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Log } from '../fabric/fabric.js'
+import { type Fabric, FabricError, type Log, type LogRecord } from '../fabric/fabric.js'
 
 export type Scheduled = { kind: 'unicast'; message: StoredMessage } | { kind: 'group'; record: BroadcastRecord }
 
@@ -70,7 +70,7 @@ export class ScheduleLog {
     const filter = bucket === null ? 'schedule.>' : `schedule.${bucket}.*`
     const record = await this.log.next(filter, fromSequence, { authoritative: true })
     if (record === null) return null
-    return { bucket: Number(record.subject.split('.')[1]), sequence: record.sequence, entry: entryOf(record.body) }
+    return { bucket: bucketOf(record), sequence: record.sequence, entry: entryOf(record.body) }
   }
 
   /** One by one: a purge by subject costs the server more than some hundred deletes. */
@@ -78,10 +78,17 @@ export class ScheduleLog {
     await Promise.all(sequences.map((sequence) => this.log.delete(sequence)))
   }
 
+  async bucketAt(sequence: number): Promise<number | null> {
+    const record = await this.log.at(sequence, { authoritative: true })
+    return record && bucketOf(record)
+  }
+
   async lastSequence(): Promise<number> {
     return (await this.log.state()).lastSequence
   }
 }
+
+const bucketOf = ({ subject }: LogRecord) => Number(subject.split('.')[1])
 
 function entryOf(body: Uint8Array): Scheduled | null {
   const f: unknown = packr.unpack(body)

@@ -107,10 +107,14 @@ export const logContract: Contract = (t, open) => {
     t.equal(await log.append(SUBJECT, bytes('3'), { expectedLastSubjectSequence: 0 }), 4)
   })
 
-  t.test('purge takes what matches', async (t) => {
+  t.test('purge takes what matches, up to a sequence', async (t) => {
     const log = (await open(t)).a.log('EXPIRY')
     for (const subject of ['expiry.5.1', 'expiry.5.2', 'expiry.6.1']) await log.append(subject, bytes(''))
-    await log.purge('expiry.5.*')
+    await log.purge('expiry.5.*', 1)
+    t.match(await log.state(), { messages: 3 }, 'nothing stands before the first')
+    await log.purge('expiry.5.*', 2)
+    t.equal((await log.next('expiry.>', 1))?.subject, 'expiry.5.2', 'only what stands before that sequence')
+    await log.purge('expiry.5.*', 4)
     t.equal((await log.next('expiry.>', 1))?.subject, 'expiry.6.1')
     t.match(await log.state(), { messages: 1, firstSequence: 3, lastSequence: 3 })
   })

@@ -171,5 +171,6 @@ function skew(world: World): void {
 
 /** Only where somebody looks for it in time. */
 function loseSessions({ plan, fabric }: World): void {
-  if (plan.transport.auditMs < 60_000) fabric.server.stream('KV_SESSIONS').purge('>', fabric.clock.now())
+  if (plan.transport.auditMs < 60_000)
+    fabric.server.stream('KV_SESSIONS').purge('>', Number.POSITIVE_INFINITY, fabric.clock.now())
 }

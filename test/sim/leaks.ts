@@ -18,7 +18,7 @@ export class Sweeps {
     const expiry = server.stream(EXPIRY_STREAM)
     const entries: LogRecord[] = []
     for (let entry = expiry.next('>', 1); entry; entry = expiry.next('>', entry.sequence + 1)) entries.push(entry)
-    this.due = namesOf(entries)
+    this.due = expiryNames(entries)
   }
 
   /** Whether a stray that outlived every sweep is of a kind that is known. */
@@ -26,13 +26,13 @@ export class Sweeps {
     const name = nameOf(stray.device, stray.id, stray.sequence)
     if (this.due.has(name)) return false
     if (stray.stream.undone.has(stray.sequence)) return true
-    const hadEntry = namesOf(this.server.stream(EXPIRY_STREAM).ever).has(name)
+    const hadEntry = expiryNames(this.server.stream(EXPIRY_STREAM).ever).has(name)
     return !hadEntry && stray.isCopy
   }
 }
 
-/** Fields of an entry, as src/store/expiry.ts writes them: read here on our own, so that a fault there shows. */
-function namesOf(entries: readonly LogRecord[]): Set<string> {
+/** The records that entries of EXPIRY are about; their fields as src/store/expiry.ts writes them: read here on our own, so that a fault there shows. */
+export function expiryNames(entries: readonly LogRecord[]): Set<string> {
   return new Set(
     entries.map(({ body }) => {
       const [, id, device, , , , parkedSequence] = unpack(body) as unknown[]
@@ -41,4 +41,4 @@ function namesOf(entries: readonly LogRecord[]): Set<string> {
   )
 }
 
-const nameOf = (device: string, id: string, sequence: number) => `${device} ${id} ${sequence}`
+export const nameOf = (device: string, id: string, sequence: number) => `${device} ${id} ${sequence}`

@@ -1,11 +1,22 @@
 /**
  * What is still in MESSAGES, SCHEDULE and PARKED when a world has come to rest: nothing, but for strays. A stray is a record of a
- * queue that no walk reaches and whose message has ended: a crash came between two deletes, or a killed server brought a
- * delete back. Nobody is owed it, and the expiry step sweeps it out when its message expires.
+ * queue whose message has ended, and that no walk reaches (a crash came between two deletes, or a killed server brought a
+ * delete back) or that was appended after that end and has no entry (its writer had stood still, the queue was empty again, and
+ * the answer came to nobody). Nobody is owed it, and the expiry step sweeps it out when its message expires, unless its device
+ * comes before.
  */
 import { decodeParkedRecord } from '../../protocol/envelope.js'
 import { partitionOfId } from '../../protocol/message-id.js'
-import { eventSubject, eventsStream, messagesStream, parkedStream, SCHEDULE_STREAM } from '../../protocol/subjects.js'
+import {
+  EXPIRY_STREAM,
+  eventSubject,
+  eventsStream,
+  messagesStream,
+  parkedStream,
+  SCHEDULE_STREAM,
+} from '../../protocol/subjects.js'
+import type { LogRecord } from '../../src/fabric/fabric.js'
+import { expiryNames, nameOf } from './leaks.js'
 import type { SimServer } from './server.js'
 import type { SimStream } from './stream.js'
 
@@ -38,8 +49,10 @@ export function leftOver(server: SimServer, split: number): LeftOver {
     for (let record = parked.next('>', 1); record; record = parked.next('>', record.sequence + 1)) {
       const what = `${parked.name} still holds ${record.subject} at ${record.sequence}`
       const { id } = decodeParkedRecord(record.body).message
-      const hasEnded = events.last(eventSubject(partitionOfId(id), id, 'final'), Number.POSITIVE_INFINITY) !== null
-      if (!hasEnded || isReached(parked, record.subject, record.sequence)) found.owed ??= what
+      const end = events.last(eventSubject(partitionOfId(id), id, 'final'), Number.POSITIVE_INFINITY)
+      const isStray =
+        end !== null && (!isReached(parked, record.subject, record.sequence) || cameLate(server, record, end))
+      if (!isStray) found.owed ??= what
       else {
         const { subject, sequence } = record
         const [, , device = ''] = subject.split('.')
@@ -52,6 +65,14 @@ export function leftOver(server: SimServer, split: number): LeftOver {
     }
   }
   return found
+}
+
+/** Whoever knows that it was appended writes its entry, and takes it out where its message has ended. */
+function cameLate(server: SimServer, record: LogRecord, end: LogRecord): boolean {
+  if (record.storedAtMs < end.storedAtMs) return false
+  const [, , device = ''] = record.subject.split('.')
+  const { id } = decodeParkedRecord(record.body).message
+  return !expiryNames(server.stream(EXPIRY_STREAM).ever).has(nameOf(device, String(id), record.sequence))
 }
 
 /** Whether a walk from the newest record of the subject meets it. */

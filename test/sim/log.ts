@@ -56,8 +56,10 @@ export class SimLog implements Log {
     })
   }
 
-  purge(filter: string): Promise<void> {
-    return this.client.ask(this.name, () => this.#stream().purge(filter, this.client.server.clock.now()))
+  purge(filter: string, beforeSequence: number): Promise<void> {
+    return this.client.ask(this.name, () => {
+      this.#stream().purge(filter, beforeSequence, this.client.server.clock.now())
+    })
   }
 
   state(): Promise<LogState> {

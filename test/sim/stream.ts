@@ -98,9 +98,9 @@ export class SimStream {
     return true
   }
 
-  purge(filter: string, nowMs: number): void {
-    for (const record of [...this.#records.values()]) {
-      if (subjectMatches(filter, record.subject)) this.delete(record.sequence, nowMs)
+  purge(filter: string, beforeSequence: number, nowMs: number): void {
+    for (const { sequence, subject } of [...this.#records.values()]) {
+      if (sequence < beforeSequence && subjectMatches(filter, subject)) this.delete(sequence, nowMs)
     }
   }
 

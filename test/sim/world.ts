@@ -103,6 +103,8 @@ export class World implements WorldParts {
     await this.rest()
     if (!this.violation && this.isAtRest()) await this.probe()
     await clock.run(AFTER_REST_MS)
+    // A device may have found out meanwhile that its line had been dead for a while.
+    await this.rest()
     if (!this.violation) await check(this)
     if (!this.violation) await this.outliveStrays()
     const virtualMs = clock.now() - START_MS

@@ -42,3 +42,28 @@ t.test('a record that no walk reaches goes with its entry, one that is owed stay
   t.match(await run(queue.at(DEVICE, owed)), { record: { message: { id: 2n } } })
   t.equal(await run(events.readFinal(2n)), null)
 })
+
+t.test('what a core whose clock is behind parked, after it had expired, ends all the same', async (t) => {
+  const sim = new SimFabric({ store: { split: SPLIT } })
+  const { clock } = sim
+  const run = <T>(promise: Promise<T>) => clock.settle(promise)
+  const fabric = sim.fabricFor('core')
+  const queue = new ParkedQueue(fabric, SPLIT)
+  const expiry = new ExpiryLog(fabric, BUCKET_MS)
+  const events = new EventLog(fabric, SPLIT, 'test')
+  const step = new ExpireStep({
+    ...{ clock, log: silentLogger, events, expiry, queue, bucketMs: BUCKET_MS, lookBack: 1 },
+  })
+  step.start()
+  await clock.run(300 * BUCKET_MS)
+  const message = { ...storedMessage(DEVICE, 1n), expiresAtMs: clock.now() - 200 * BUCKET_MS }
+  const slowMs = message.expiresAtMs - 5 * BUCKET_MS
+  const record = { previous: 0, depth: 1, queue: 1n, dropped: 0, victims: [], parkedAtMs: slowMs, older: [] }
+  const sequence = await run(queue.append(DEVICE, { ...record, message }, 0))
+  await run(expiry.addParked(message, sequence, slowMs))
+  await clock.run(3 * BUCKET_MS)
+  await run(step.stop())
+  t.match(await run(events.readFinal(1n)), { kind: 'expired' })
+  t.equal(await run(queue.last(DEVICE)), null)
+  t.equal((await run(fabric.log('EXPIRY').state())).messages, 0)
+})

@@ -7,7 +7,7 @@
 import type { Clock } from '../../clock.js'
 import type { Logger } from '../../observe/log.js'
 
-/** A log whose records stand in buckets; what is added to a bucket that has ended is late (see BucketStepOptions). */
+/** A log whose records stand in buckets; what is added to a bucket that has ended came late. */
 export interface Buckets<E> {
   bucketOf(atMs: number): number
   /** The next record of a bucket (of any, where that is null) from a sequence on; `entry` is null where it can not be read. */
@@ -15,7 +15,9 @@ export interface Buckets<E> {
     bucket: number | null,
     fromSequence: number,
   ): Promise<{ bucket: number; sequence: number; entry: E | null } | null>
-  /** These, which are all that a look found in the bucket, are done with; what came since may be forgotten with them. */
+  /** Of the record at a sequence; null where there is none (any more). */
+  bucketAt(sequence: number): Promise<number | null>
+  /** These, which are all that a look found in the bucket, in their order, are done with. */
   forget(sequences: readonly number[], bucket: number): Promise<void>
   lastSequence(): Promise<number>
 }
@@ -27,11 +29,8 @@ export interface BucketStepOptions<E> {
   name: string
   buckets: Buckets<E>
   bucketMs: number
-  /**
-   * How entries are found that are added to a bucket that has ended, since a writer stood still or its clock is behind. A
-   * number: so many past buckets are looked at again in each round. `follow`: every entry that is added is read once.
-   */
-  late: number | 'follow'
+  /** How many past buckets are looked at again in each round, for entries that a killed nats-server brings back. */
+  lookBack: number
   /** Rejects where something is not done: then the bucket is looked at again. */
   act(entries: E[]): Promise<void>
 }
@@ -48,8 +47,8 @@ export class BucketStep<E> {
   private stopped = false
   /** All buckets before this one were looked at when they had ended; null: nothing was looked at yet. */
   private reached: number | null = null
-  /** Every entry up to this sequence was read, or stood in a bucket that had not ended. */
-  private sweptTo = 0
+  /** Up to this sequence it is known which entries were added to a bucket that had ended. */
+  private seenTo = 0
 
   constructor(private readonly options: BucketStepOptions<E>) {}
 
@@ -74,29 +73,27 @@ export class BucketStep<E> {
   }
 
   /**
-   * One look at every bucket that has ended since the last look that got to its end, and at what came late: however long the
-   * store was away, or however far the clock was set forward, none is passed over.
+   * One look at every bucket that has ended since the last look that got to its end, at some before, and at what came late:
+   * however long the store was away, or however far the clock was set forward, none is passed over.
    */
   private async workDue(): Promise<void> {
-    const { clock, buckets, late } = this.options
+    const { clock, buckets, lookBack } = this.options
     const current = buckets.bucketOf(clock.now())
-    const lookBack = late === 'follow' ? 0 : late
     const from = this.reached === null ? null : Math.min(this.reached, current) - 1 - lookBack
-    if (from === null || current - from > BUCKETS_MAX) await this.sweep(1)
+    if (from === null || current - from > BUCKETS_MAX) await this.sweepAll()
     else {
       for (let bucket = from; bucket < current && !this.stopped; bucket++) await this.work(bucket)
-      if (late === 'follow') await this.sweep(this.sweptTo + 1)
+      await this.workLate()
     }
     this.reached = current
   }
 
-  /** Every entry from a sequence on, in the order of the stream: buckets that have ended are emptied. */
-  private async sweep(first: number): Promise<void> {
+  /** Every entry there is, in the order of the stream: buckets that have ended are emptied. */
+  private async sweepAll(): Promise<void> {
     const { clock, buckets } = this.options
     const end = await buckets.lastSequence()
     const done = new Set<number>()
-    // A server that lost the end of its log gives those sequences again.
-    for (let from = first <= end + 1 ? first : 1; from <= end && !this.stopped; ) {
+    for (let from = 1; from <= end && !this.stopped; ) {
       const found = await buckets.next(null, from)
       if (found === null) break
       from = found.sequence + 1
@@ -104,7 +101,26 @@ export class BucketStep<E> {
       await this.work(found.bucket)
       done.add(found.bucket)
     }
-    this.sweptTo = end
+    this.seenTo = end
+  }
+
+  /**
+   * Reads every entry that was added since the last round, for its bucket: a writer that stood still, or whose clock is behind
+   * ours, adds to one that has ended, however long ago.
+   */
+  private async workLate(): Promise<void> {
+    const { clock, buckets } = this.options
+    const end = await buckets.lastSequence()
+    // A server that lost the end of its log gives those sequences again.
+    if (end < this.seenTo) await this.sweepAll()
+    while (this.seenTo < end && !this.stopped) {
+      const count = Math.min(ENTRIES_MAX, end - this.seenTo)
+      const added = Array.from({ length: count }, (_, index) => buckets.bucketAt(this.seenTo + 1 + index))
+      const now = buckets.bucketOf(clock.now())
+      const late = (await Promise.all(added)).filter((bucket) => bucket !== null && bucket < now)
+      for (const bucket of new Set(late)) if (bucket !== null) await this.work(bucket)
+      this.seenTo += count
+    }
   }
 
   private async work(bucket: number): Promise<void> {
@@ -121,7 +137,7 @@ export class BucketStep<E> {
       }
       await act(page)
     }
-    // Invariant: a bucket is forgotten only after everything that was found in it is done with.
+    // Invariant: an entry is forgotten only after it is done with.
     if (!this.stopped) await buckets.forget(sequences, bucket)
   }
 }

@@ -135,10 +135,10 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       })
     }
     if (settings.scheduling) {
-      const { scheduleBucketMs: bucketMs } = settings
+      const { scheduleBucketMs: bucketMs, scheduleLookBack: lookBack } = settings
       const release = new Release(new SplitLog(fabric, messagesStream, split), new BroadcastLog(fabric), events)
       await started.underLease('schedule', async () => {
-        const step = new ScheduleStep({ clock, log, events, schedule, release, bucketMs })
+        const step = new ScheduleStep({ clock, log, events, schedule, release, bucketMs, lookBack })
         step.start()
         return step
       })

@@ -18,7 +18,7 @@ export interface ExpireOptions {
   expiry: ExpiryLog
   queue: ParkedQueue
   bucketMs: number
-  /** How many past buckets are looked at again in each round, for entries that came late. */
+  /** See BucketStepOptions. */
   lookBack: number
 }
 
@@ -28,7 +28,7 @@ export class ExpireStep {
   constructor(private readonly options: ExpireOptions) {
     const { clock, log, expiry, bucketMs, lookBack } = options
     const act = (entries: ExpiryEntry[]) => this.expireAll(entries)
-    this.buckets = new BucketStep({ clock, log, name: 'expiry', buckets: expiry, bucketMs, late: lookBack, act })
+    this.buckets = new BucketStep({ clock, log, name: 'expiry', buckets: expiry, bucketMs, lookBack, act })
   }
 
   start(): void {

@@ -20,16 +20,17 @@ export interface ScheduleOptions {
   schedule: ScheduleLog
   release: Release
   bucketMs: number
+  /** See BucketStepOptions. */
+  lookBack: number
 }
 
 export class ScheduleStep {
   private readonly buckets: BucketStep<Scheduled>
 
   constructor(private readonly options: ScheduleOptions) {
-    const { clock, log, schedule, bucketMs } = options
+    const { clock, log, schedule, bucketMs, lookBack } = options
     const act = (entries: Scheduled[]) => this.releaseAll(entries)
-    // A message whose record comes late was accepted like any other, however late it is.
-    this.buckets = new BucketStep({ clock, log, name: 'schedule', buckets: schedule, bucketMs, late: 'follow', act })
+    this.buckets = new BucketStep({ clock, log, name: 'schedule', buckets: schedule, bucketMs, lookBack, act })
   }
 
   start(): void {

@@ -279,9 +279,9 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'late-record-passed-over',
-    rule: 'What comes into SCHEDULE after its second was passed goes out all the same.',
+    rule: 'What comes into SCHEDULE or EXPIRY after its span was passed is seen to all the same.',
     test: 'steps/schedule.test.js',
-    edits: [edit('core/steps/schedule', "late: 'follow'", 'late: 10')],
+    edits: [edit('core/steps/buckets', 'bucket !== null && bucket < now', 'false')],
   },
   {
     name: 'copy-without-entry',
