@@ -33,7 +33,7 @@ export const CoreSettings = Type.Object(
     expiryBucketMs: whole(10_000, 'Parked messages that expire within one such span are expired together.', 100),
     expiryLookBack: whole(
       30,
-      'How many past spans are looked at again, for entries that a killed nats-server brings back.',
+      'How many rounds a span in which something was found is looked at again: a killed nats-server brings back deletes.',
       0,
     ),
     scheduling: role('This process takes part in the schedule: one at a time gives messages out whose time has come.'),

@@ -29,6 +29,9 @@ export interface ParkedRef {
   id: bigint
 }
 
+/** Whether a message has a final event. */
+export type HasEnded = (id: bigint) => Promise<boolean>
+
 /** How often an append is tried again because somebody else wrote to the same queue. */
 const RACES_MAX = 16
 
@@ -125,25 +128,51 @@ export class ParkedQueue {
 
   /**
    * Deletes those of `items` that nothing older is in front of, and resolves with the sequences that are gone now. What
-   * has something older before it stays: its owner comes again when that is settled.
+   * has something older before it that is owed stays: its owner comes again when that is settled.
    */
-  async settle(device: string, items: readonly ParkedRef[], nowMs: number): Promise<number[]> {
+  async settle(
+    device: string,
+    items: readonly ParkedRef[],
+    nowMs: number,
+    hasEnded: HasEnded = async () => false,
+  ): Promise<number[]> {
     const gone = await this.settleFront(device, items, nowMs)
     if (gone.length === items.length) return gone
-    // What was dropped is shown to nobody, and so settled by nobody: where its delete was cut off, or a killed nats-server
-    // brought it back, it goes now, or everything behind it would stay.
-    const [left] = await this.deleteVictims(device, await this.walkAll(device))
-    return left === undefined ? gone : this.settleFront(device, items, nowMs)
+    const left = new Map(
+      items.filter(({ sequence }) => !gone.includes(sequence)).map((item) => [item.sequence, item.id]),
+    )
+    const free = await this.freeOf(device, left, hasEnded)
+    const missed = await this.delete(device, free)
+    const moved = new Set(missed.flatMap((sequence) => left.get(sequence) ?? []))
+    if (moved.size > 0) await this.remove(device, moved, nowMs)
+    return [...gone, ...free.filter((sequence) => left.has(sequence))]
   }
 
-  /** What the newest of all entries of a queue lists as victims has ended, and was counted: it goes. Gives what was there. */
-  async deleteVictims(device: string, entries: readonly ParkedEntry[]): Promise<number[]> {
+  /**
+   * What may go when `left` is settled, as a walk sees the queue. What ended otherwise is settled by nobody: where its delete was
+   * cut off, or a killed nats-server brought it back, everything behind it would stay. So what has ended goes where it stands in
+   * front, and what is out of reach of the walk holds up nothing.
+   */
+  private async freeOf(device: string, left: ReadonlyMap<number, bigint>, hasEnded: HasEnded): Promise<number[]> {
+    const reached = await this.walkAll(device)
+    const front: number[] = []
+    for (const { sequence, record } of reached) {
+      if (!left.has(sequence) && !(await hasEnded(record.message.id))) break
+      front.push(sequence)
+    }
+    const known = new Set(reached.map((entry) => entry.sequence))
+    return [...front, ...[...left.keys()].filter((sequence) => !known.has(sequence))]
+  }
+
+  /** What the newest of all entries of a queue lists as victims has ended, and was counted: it goes. */
+  async deleteVictims(device: string, entries: readonly ParkedEntry[]): Promise<void> {
     const newest = entries.at(-1)
     const listed = new Set(newest?.record.victims)
     const left = entries.filter((entry) => entry !== newest && listed.has(entry.record.message.id))
-    const sequences = left.map((entry) => entry.sequence)
-    await this.delete(device, sequences)
-    return sequences
+    await this.delete(
+      device,
+      left.map((entry) => entry.sequence),
+    )
   }
 
   private async settleFront(device: string, items: readonly ParkedRef[], nowMs: number): Promise<number[]> {

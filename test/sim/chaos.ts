@@ -5,6 +5,9 @@ import { SILENT_MS } from './plan.js'
 import { between } from './random.js'
 import type { World } from './world.js'
 
+/** How wrong a clock may be. */
+export const SKEW_MS_MAX = 3_600_000
+
 type Act = (world: World) => void
 
 /** Only what a device does in a good world. */
@@ -165,7 +168,7 @@ function restartServer(world: World, kill: boolean): void {
 function skew(world: World): void {
   const client = pick(world, world.clients)
   if (!client) return
-  client.skewMs = between(world.random, world.random() < 0.5 ? [-5_000, 5_000] : [-3_600_000, 3_600_000])
+  client.skewMs = between(world.random, world.random() < 0.5 ? [-5_000, 5_000] : [-SKEW_MS_MAX, SKEW_MS_MAX])
   world.trace.add('chaos', `${client.name} ${client.skewMs}`)
 }
 

@@ -1,7 +1,7 @@
 /**
  * What is still in MESSAGES, SCHEDULE and PARKED when a world has come to rest: nothing, but for strays. A stray is a record of a
  * queue whose message has ended, and that no walk reaches (a crash came between two deletes, or a killed server brought a
- * delete back) or that was appended after that end and has no entry (its writer had stood still, the queue was empty again, and
+ * delete back), or that a killed server brought back, or that was appended after that end and has no entry (its writer had stood still, the queue was empty again, and
  * the answer came to nobody). Nobody is owed it, and the expiry step sweeps it out when its message expires, unless its device
  * comes before.
  */
@@ -51,7 +51,10 @@ export function leftOver(server: SimServer, split: number): LeftOver {
       const { id } = decodeParkedRecord(record.body).message
       const end = events.last(eventSubject(partitionOfId(id), id, 'final'), Number.POSITIVE_INFINITY)
       const isStray =
-        end !== null && (!isReached(parked, record.subject, record.sequence) || cameLate(server, record, end))
+        end !== null &&
+        (parked.undone.has(record.sequence) ||
+          !isReached(parked, record.subject, record.sequence) ||
+          cameLate(server, record, end))
       if (!isStray) found.owed ??= what
       else {
         const { subject, sequence } = record
@@ -75,15 +78,15 @@ function cameLate(server: SimServer, record: LogRecord, end: LogRecord): boolean
   return !expiryNames(server.stream(EXPIRY_STREAM).ever).has(nameOf(device, String(id), record.sequence))
 }
 
-/** Whether a walk from the newest record of the subject meets it. */
+/** Whether a walk from the newest record of the subject meets it: along `previous`, as far as the first list of older ones. */
 function isReached(stream: SimStream, subject: string, sequence: number): boolean {
-  const open = [stream.last(subject, Number.POSITIVE_INFINITY)?.sequence ?? 0]
-  for (let at = open.pop(); at !== undefined; at = open.pop()) {
+  let at = stream.last(subject, Number.POSITIVE_INFINITY)?.sequence ?? 0
+  for (;;) {
     if (at === sequence) return true
     const record = stream.at(at)
-    if (record?.subject !== subject) continue
+    if (record?.subject !== subject) return false
     const { previous, older } = decodeParkedRecord(record.body)
-    open.push(...(older.length > 0 ? older : [previous]))
+    if (older.length > 0) return older.includes(sequence)
+    at = previous
   }
-  return false
 }

@@ -2,7 +2,7 @@
 import t from 'tap'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import type { Fabric } from '../../src/fabric/fabric.js'
-import { ParkedQueue } from '../../src/store/parked.js'
+import { ParkedQueue, successor } from '../../src/store/parked.js'
 import { SimFabric } from '../sim/fabric.js'
 import { seeded } from '../sim/random.js'
 import { deviceName } from '../support/core.js'
@@ -139,5 +139,49 @@ t.test(
       const found = (await sim.clock.settle(first.walk(DEVICE))).map((entry) => entry.record.message.id)
       t.same(new Set(found), new Set(left), `seed ${seed}`)
     }
+  },
+)
+
+t.test('what is out of reach and not deleted holds up nobody: settled behind it, what is owed stays', async (t) => {
+  const sim = new SimFabric({ store: { split: SPLIT } })
+  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const queue = new ParkedQueue(sim.fabricFor('core'), SPLIT)
+  await run(fill(queue, 4))
+  const entries = await run(queue.walk(DEVICE))
+  const [first, , third, newest] = entries
+  if (!first || !third || !newest) throw new RangeError('four were parked')
+  // The second one was replaced: its successor stands, and the delete was cut off (seed 78498).
+  const copy = successor(newest.record, messageOf(5n, 1), [first, third, newest], 1)
+  const fifth = await run(queue.append(DEVICE, copy, newest.sequence))
+  t.same(await run(queue.settle(DEVICE, [{ sequence: third.sequence, id: 3n }], 1)), [], 'the first is owed')
+  t.same(await run(queue.settle(DEVICE, [{ sequence: first.sequence, id: 1n }], 1)), [first.sequence])
+  const behind = [third, newest].map(({ sequence, record }) => ({ sequence, id: record.message.id }))
+  t.same(await run(queue.settle(DEVICE, behind, 1)), [third.sequence, newest.sequence])
+  t.same(
+    (await run(queue.walk(DEVICE))).map((entry) => entry.sequence),
+    [fifth],
+  )
+})
+
+t.test(
+  'what has ended and stands in front, where a killed nats-server brought it back, goes with what is settled',
+  async (t) => {
+    const sim = new SimFabric({ store: { split: SPLIT } })
+    const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+    const queue = new ParkedQueue(sim.fabricFor('core'), SPLIT)
+    await run(fill(queue, 4))
+    const entries = await run(queue.walk(DEVICE))
+    const items = entries.map(({ sequence, record }) => ({ sequence, id: record.message.id }))
+    const ended = new Set([1n, 3n])
+    const settle = (n: number) => run(queue.settle(DEVICE, items.slice(n, n + 1), 1, async (id) => ended.has(id)))
+    t.same(await settle(3), [], 'the second is owed')
+    t.same(
+      (await run(queue.walk(DEVICE))).map(({ record }) => record.message.id),
+      [2n, 3n, 4n],
+      'and what has ended before it is gone',
+    )
+    t.same(await settle(1), [items[1]?.sequence])
+    await settle(3)
+    t.same(await run(queue.walk(DEVICE)), [])
   },
 )

@@ -216,6 +216,24 @@ t.test(
   },
 )
 
+t.test('what a killed nats-server brings back is taken out again, whatever the clock says (seed 2339)', async (t) => {
+  const place = new SimInstallation()
+  const { clock } = place.sim
+  const worker = await online(place, 1)
+  const core = await place.core()
+  const { id } = await place.run(core.accept(command([deviceName(1)], { notBeforeMs: clock.now() + 5_000 })))
+  await clock.run(2_000)
+  core.process.skewMs = MINUTE_MS
+  for (let looks = 0; looks < 60 && (await scheduled(place)) > 0; looks++) await clock.run(50)
+  await clock.run(1_000)
+  place.sim.server.stream('SCHEDULE').undoDeletes(() => 0, 1, clock.now())
+  t.equal(await scheduled(place), 1)
+  await clock.run(10_000)
+  t.equal(await scheduled(place), 0)
+  t.match(await place.run(core.final(id)), { kind: 'delivered' }, 'early, by a clock that is ahead')
+  t.equal(worker.items.length, 1)
+})
+
 t.test('nobody was there when it was due', async (t) => {
   const place = new SimInstallation()
   const { clock } = place.sim

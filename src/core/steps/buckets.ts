@@ -29,7 +29,7 @@ export interface BucketStepOptions<E> {
   name: string
   buckets: Buckets<E>
   bucketMs: number
-  /** How many past buckets are looked at again in each round, for entries that a killed nats-server brings back. */
+  /** How many rounds a bucket in which something was found is looked at again: a killed nats-server brings back deletes. */
   lookBack: number
   /** Rejects where something is not done: then the bucket is looked at again. */
   act(entries: E[]): Promise<void>
@@ -49,6 +49,8 @@ export class BucketStep<E> {
   private reached: number | null = null
   /** Up to this sequence it is known which entries were added to a bucket that had ended. */
   private seenTo = 0
+  /** Buckets in which something was found of late, and for how many rounds they are still looked at. */
+  private readonly recent = new Map<number, number>()
 
   constructor(private readonly options: BucketStepOptions<E>) {}
 
@@ -73,18 +75,19 @@ export class BucketStep<E> {
   }
 
   /**
-   * One look at every bucket that has ended since the last look that got to its end, at some before, and at what came late:
-   * however long the store was away, or however far the clock was set forward, none is passed over.
+   * One look at every bucket that has ended since the last look that got to its end, at what came late, and at what may have come
+   * back: however long the store was away, or however far the clock was set forward, none is passed over.
    */
   private async workDue(): Promise<void> {
-    const { clock, buckets, lookBack } = this.options
+    const { clock, buckets } = this.options
     const current = buckets.bucketOf(clock.now())
-    const from = this.reached === null ? null : Math.min(this.reached, current) - 1 - lookBack
+    const from = this.reached === null ? null : Math.min(this.reached, current) - 1
     if (from === null || current - from > BUCKETS_MAX) await this.sweepAll()
     else {
       for (let bucket = from; bucket < current && !this.stopped; bucket++) await this.work(bucket)
       await this.workLate()
     }
+    await this.workAgain()
     this.reached = current
   }
 
@@ -123,10 +126,20 @@ export class BucketStep<E> {
     }
   }
 
+  private async workAgain(): Promise<void> {
+    for (const [bucket, rounds] of [...this.recent]) {
+      if (this.stopped) return
+      this.recent.set(bucket, rounds - 1)
+      await this.work(bucket)
+      if ((this.recent.get(bucket) ?? 0) <= 0) this.recent.delete(bucket)
+    }
+  }
+
   private async work(bucket: number): Promise<void> {
-    const { buckets, log, name, act } = this.options
+    const { buckets, log, name, act, lookBack } = this.options
     let found = await buckets.next(bucket, 1)
     if (found === null) return
+    if (lookBack > 0) this.recent.set(bucket, lookBack)
     const sequences: number[] = []
     while (found !== null && !this.stopped) {
       const page: E[] = []

@@ -77,7 +77,9 @@ export class SettleStep {
       for (const [index, item] of items.entries()) if (ends[index]?.status === 'fulfilled') ended.push(item)
       // Invariant: the record is deleted only after the final event of its message is stored.
       const records = ended.map((item) => ({ sequence: item.parkedSequence, id: item.id }))
-      const sequences = new Set(await this.options.queue.settle(device, records, this.options.clock.now()))
+      const { queue, clock, events } = this.options
+      const hasEnded = async (id: bigint) => (await events.readFinal(id)) !== null
+      const sequences = new Set(await queue.settle(device, records, clock.now(), hasEnded))
       return ended.filter((item) => sequences.has(item.parkedSequence))
     } catch (error) {
       if (!(error instanceof FabricError)) throw error

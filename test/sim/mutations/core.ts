@@ -239,10 +239,16 @@ export const coreMutations: Mutation[] = [
     edits: [edit('store/parked', '.at(sequence, { authoritative: true })', '.at(sequence)')],
   },
   {
-    name: 'victim-holds-up-the-queue',
-    rule: 'What was dropped and is there again goes, so that what is behind it can be settled.',
+    name: 'ended-holds-up-the-queue',
+    rule: 'What has ended and is there again goes, so that what is behind it can be settled.',
     test: 'steps/parked-crash.test.js',
-    edits: [edit('store/parked', 'return left === undefined ? gone', 'return left !== 0 ? gone')],
+    edits: [edit('store/parked', '!(await hasEnded(record.message.id))', 'true')],
+  },
+  {
+    name: 'out-of-reach-holds-up-the-queue',
+    rule: 'What no walk reaches any more holds up nothing.',
+    test: 'steps/parked-queue.test.js',
+    edits: [edit('store/parked', 'return [...gone, ...free.filter((sequence) => left.has(sequence))]', 'return gone')],
   },
   {
     name: 'settled-by-sequence-alone',
