@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random, SystemRandom
@@ -83,6 +84,8 @@ class Client:
         self.inbox = Inbox(self.state)
         self._ready = False
         self._wake = asyncio.Event()
+        # One wish of a registration at a time: the service carries out what is under way at once in any order.
+        self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stopping = False
         self._stale_in_a_row = 0
         self._resyncing: set[tuple[str, str, str | None, str]] = set()
@@ -92,44 +95,48 @@ class Client:
 
     async def register(self, application: str, user_token: str = "") -> Registration:
         """Registers an application. Raises RequestError; waits across connections for the answer."""
-        entry = self.state.registration_of(application, user_token)
-        if entry is None:
-            entry = Registration(application, user_token)
-            self.state.registrations.append(entry)
-            self._save()
-        elif entry.user_token != user_token:
-            entry.user_token = user_token
-            self._save()
-        await self._ask(Request("REGISTER", application, user_token))
-        return entry
+        async with self._turns[application, user_token]:
+            entry = self.state.registration_of(application, user_token)
+            if entry is None:
+                entry = Registration(application, user_token)
+                self.state.registrations.append(entry)
+                self._save()
+            elif entry.user_token != user_token:
+                entry.user_token = user_token
+                self._save()
+            await self._ask(Request("REGISTER", application, user_token))
+            return entry
 
     async def unregister(self, application: str, user_token: str = "") -> None:
         """Ends a registration and its topics. Raises RequestError, KeyError where there is none."""
-        entry = self._entry(application, user_token)
-        await self._ask(Request("UNREGISTER", application, user_token))
-        self.state.registrations.remove(entry)
-        self._save()
+        async with self._turns[application, user_token]:
+            entry = self._entry(application, user_token)
+            await self._ask(Request("UNREGISTER", application, user_token))
+            self.state.registrations.remove(entry)
+            self._save()
 
     async def subscribe(self, application: str, topic: str, user_token: str = "") -> None:
         """Joins a topic of the application's project. Raises RequestError, KeyError without a registration."""
-        entry = self._entry(application, user_token)
-        if topic not in entry.topics:
-            entry.topics.append(topic)
-            self._save()
-        try:
-            await self._ask(Request("SUBSCRIBE", application, user_token, topic))
-        except RequestError:
-            entry.topics.remove(topic)
-            self._save()
-            raise
+        async with self._turns[application, user_token]:
+            entry = self._entry(application, user_token)
+            if topic not in entry.topics:
+                entry.topics.append(topic)
+                self._save()
+            try:
+                await self._ask(Request("SUBSCRIBE", application, user_token, topic))
+            except RequestError:
+                entry.topics.remove(topic)
+                self._save()
+                raise
 
     async def unsubscribe(self, application: str, topic: str, user_token: str = "") -> None:
         """Leaves a topic. Raises RequestError, KeyError without a registration."""
-        entry = self._entry(application, user_token)
-        await self._ask(Request("UNSUBSCRIBE", application, user_token, topic))
-        if topic in entry.topics:
-            entry.topics.remove(topic)
-            self._save()
+        async with self._turns[application, user_token]:
+            entry = self._entry(application, user_token)
+            await self._ask(Request("UNSUBSCRIBE", application, user_token, topic))
+            if topic in entry.topics:
+                entry.topics.remove(topic)
+                self._save()
 
     @property
     def stopping(self) -> bool:
