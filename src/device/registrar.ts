@@ -11,7 +11,7 @@ export class Registrar {
   private readonly requests: Requests
   /** Version of the subscriptions as the server last said; -1: it never did. */
   private version = -1
-  /** Something could not be asked for again: the versions must go on to differ. */
+  /** Something was not asked for, or nobody knows what came of it: what stands here is no more than a guess until WELCOME. */
   private failed = false
   /** Registrations that the service may not have as they are here: their topics are asked for again with their number. */
   private readonly stale = new Set<string>()
@@ -54,7 +54,7 @@ export class Registrar {
 
   /** Frames to send now. */
   due(nowMs: number): DeviceFrame[] {
-    if (this.state.subscriptions === this.version) {
+    if (this.state.subscriptions === this.version && !this.failed) {
       for (const outcome of this.requests.known(this.state)) this.end(outcome)
     }
     const { frames, failed } = this.requests.due(nowMs, this.state)
@@ -94,7 +94,7 @@ export class Registrar {
 
   private end({ wish, callers, error }: Outcome): void {
     if (!error) this.fulfil(wish)
-    if (callers.length === 0 && error?.code === 'request_timeout') this.failed = true
+    if (error?.code === 'request_timeout') this.failed = true
     else if (wish.kind === 'register' || wish.kind === 'unregister')
       this.stale.delete(keyOf(wish.application, wish.user))
     // While anything waits, the state is not yet what that version stands for.

@@ -185,3 +185,23 @@ t.test(
     t.same(await run(queue.walk(DEVICE)), [])
   },
 )
+
+t.test('a copy has its entry in EXPIRY before its original is deleted', async (t) => {
+  const sim = new SimFabric({ store: { split: SPLIT } })
+  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const stream = () => sim.server.stream('PARKED_0')
+  const noted: { id: bigint; sequence: number; isOriginalThere: boolean }[] = []
+  const queue = new ParkedQueue(sim.fabricFor('core'), SPLIT, async ({ id }, sequence) => {
+    noted.push({ id, sequence, isOriginalThere: stream().at(3) !== null })
+  })
+  await run(fill(queue, 3))
+  await run(queue.remove(DEVICE, new Set([2n]), 1))
+  t.same(
+    (await run(queue.walk(DEVICE))).map(({ sequence }) => sequence),
+    [1, 4],
+  )
+  t.match(
+    noted.find(({ sequence }) => sequence === 4),
+    { id: 3n, isOriginalThere: true },
+  )
+})

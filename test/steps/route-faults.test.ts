@@ -1,6 +1,6 @@
 /** What a router does when others, or itself, do not do as hoped: on virtual time. */
 import t from 'tap'
-import { Outcome } from '../../protocol/envelope.js'
+import { decodeStoredMessage, Outcome } from '../../protocol/envelope.js'
 import { rxSubject } from '../../protocol/subjects.js'
 import { type Fabric, FabricError, type Log } from '../../src/fabric/fabric.js'
 import { ParkedQueue } from '../../src/store/parked.js'
@@ -63,6 +63,31 @@ t.test(
     t.match(await place.run(next.events.readAccepted(id)), { device }, 'its accepted event is there as well')
   },
 )
+
+t.test('what ends when it comes again does not stay in the queue, where an earlier try had put it', async (t) => {
+  const place = new SimInstallation()
+  const { clock, server } = place.sim
+  const worker = place.worker()
+  const core = await place.core()
+  const device = deviceName(3)
+  await place.run(worker.connect(device))
+  worker.onItem = () => 'silent'
+  const { id } = await place.run(core.accept(command([device], { ttlMs: 2_000 })))
+  await clock.run(20)
+  core.process.crash()
+  // As far as an append whose answer found nobody: no entry in EXPIRY, no acknowledgement.
+  const [record] = server.stream('MESSAGES_0').ever
+  if (!record) throw new RangeError('nothing was stored')
+  const message = decodeStoredMessage(record.body)
+  const parked = { previous: 0, depth: 1, queue: id, dropped: 0, victims: [], parkedAtMs: clock.now(), older: [] }
+  await place.run(core.queue.append(device, { ...parked, message }, 0))
+  await clock.run(2_000)
+
+  const next = await place.core()
+  t.match(await place.run(next.final(id)), { kind: 'expired' })
+  await place.run(next.acknowledged(device, id))
+  t.same(await place.run(next.queue.walk(device)), [])
+})
 
 t.test('an unknown session is not an offline one: nothing is acknowledged until the look succeeds', async (t) => {
   const place = new SimInstallation()

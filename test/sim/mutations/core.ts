@@ -108,6 +108,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'ended-stays-parked',
     rule: 'What ends after an earlier try is taken out of the queue.',
+    test: 'steps/route-faults.test.js',
     edits: [
       edit(
         ROUTE,
