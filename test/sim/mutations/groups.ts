@@ -52,7 +52,7 @@ export const groupMutations: Mutation[] = [
       edit(
         FOLLOWER,
         '                    this.session.socket.subscribe(subject);',
-        '                    void this.world.writable(this.session).then(() => this.session.socket.subscribe(subject));',
+        '                    void this.world.reached(this.session, log.at + 1).then(() => this.session.socket.subscribe(subject));',
       ),
     ],
   },

@@ -56,6 +56,20 @@ t.test('not at all where the device is back', async (t) => {
   t.match(await look('dev_a'), { live: true, revision: back.revision })
 })
 
+t.test('of two ends of a device the newer one is written, and counts from its own time', async (t) => {
+  const { tombstones, claim, wait, look } = await setUp()
+  tombstones.ended(await claim('dev_a', 5))
+  tombstones.ended(await claim('dev_b', 1))
+  await wait(DELAY_MS / 2)
+  tombstones.ended(await claim('dev_a', 6))
+  t.equal(tombstones.connectionOf('dev_a'), 6)
+  await wait(0.7 * DELAY_MS)
+  t.match(await look('dev_b'), { live: false }, 'it does not stand behind the other one')
+  t.match(await look('dev_a'), { live: true })
+  await wait(DELAY_MS)
+  t.match(await look('dev_a'), { live: false, connection: 6 })
+})
+
 t.test('never over what another worker wrote', async (t) => {
   const { tombstones, claim, wait, look, errors } = await setUp()
   tombstones.ended(await claim('dev_a', 5))
