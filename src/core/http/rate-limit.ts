@@ -36,7 +36,7 @@ export class RateLimits {
   }
 
   /** Every request of an address, before anything else is looked at. Throws CodedError `rate_limited`. */
-  takeRequest(address: string, reply: FastifyReply): void {
+  takeRequest(address: string | undefined, reply: FastifyReply): void {
     const rate = this.share(this.settings.requestsPerSecond)
     if (rate !== null) refuse(reply, this.addresses.take(networkOf(address), 1, rate, this.clock.now()))
   }
@@ -75,8 +75,12 @@ function tell(reply: FastifyReply, name: string, { perSecond, burst }: Rate, { l
   reply.header('ratelimit', `"${name}";r=${Math.max(0, Math.floor(left))};t=${fullAfterSeconds}`)
 }
 
-/** Whoever has one address of IPv6 has 2^64 of them: the first half counts. */
-export function networkOf(address: string): string {
+/**
+ * Whoever has one address of IPv6 has 2^64 of them: the first half counts. Of a connection that is gone already Node knows no
+ * address, whatever fastify's types say: all of these count as one.
+ */
+export function networkOf(address: string | undefined): string {
+  if (address === undefined) return ''
   if (!address.includes(':') || address.includes('.')) return address
   const [head = '', tail] = address.split('::')
   const before = head.split(':').filter(Boolean)
