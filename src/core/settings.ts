@@ -33,7 +33,7 @@ export const CoreSettings = Type.Object(
     expiryBucketMs: whole(10_000, 'Parked messages that expire within one such span are expired together.', 100),
     expiryLookBack: whole(
       30,
-      'How many rounds a span in which something was found is looked at again: a killed nats-server brings back deletes.',
+      'How many rounds a span is looked at again after it was passed or emptied: a killed nats-server brings back deletes.',
       0,
     ),
     scheduling: role('This process takes part in the schedule: one at a time gives messages out whose time has come.'),

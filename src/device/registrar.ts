@@ -92,9 +92,12 @@ export class Registrar {
     for (const outcome of this.requests.abandon()) this.end(outcome)
   }
 
-  private end({ wish, callers, error }: Outcome): void {
+  private end({ wish, callers, error, isUnknown }: Outcome): void {
     if (!error) this.fulfil(wish)
-    if (error?.code === 'request_timeout') this.failed = true
+    // What was left out because it was about to end goes on after all.
+    const isStillThere =
+      error?.code === 'request_refused' && (wish.kind === 'unregister' || wish.kind === 'unsubscribe')
+    if (isUnknown || isStillThere) this.failed = true
     else if (wish.kind === 'register' || wish.kind === 'unregister')
       this.stale.delete(keyOf(wish.application, wish.user))
     // While anything waits, the state is not yet what that version stands for.

@@ -49,6 +49,8 @@ export interface Outcome {
   wish: Wish
   callers: readonly number[]
   error: DeviceError | null
+  /** Nobody knows what the server made of it: an attempt was not answered, or by a refusal that says nothing of it. */
+  isUnknown: boolean
 }
 
 export class Requests {
@@ -160,7 +162,8 @@ export class Requests {
       this.again(p, nowMs + Math.min(retryAfterMs, retryAfterMsMax) + Math.floor(this.random() * ceilingMs))
       return null
     }
-    return this.end(p, new DeviceError('request_refused', `${code}: ${detail}`, { serverCode: code }))
+    const isUnknown = p.attempts > 1 || isRetried(code, retryAfterMs)
+    return this.end(p, new DeviceError('request_refused', `${code}: ${detail}`, { serverCode: code }), isUnknown)
   }
 
   /** The client closes: nobody waits any longer. */
@@ -199,14 +202,14 @@ export class Requests {
     p.dueAtMs = dueAtMs
   }
 
-  private end(p: Pending, error: DeviceError | null): Outcome {
+  private end(p: Pending, error: DeviceError | null, isUnknown = error?.code === 'request_timeout'): Outcome {
     this.underWay.delete(p.request)
     this.pending.delete(p)
     for (const other of this.pending) {
       const hadToWait = other.after.delete(p) || p.wish.kind === 'register'
       if (hadToWait && other.dueAtMs === Number.POSITIVE_INFINITY) other.dueAtMs = 0
     }
-    return { wish: p.wish, callers: p.callers, error }
+    return { wish: p.wish, callers: p.callers, error, isUnknown }
   }
 
   /** Its registration is being asked for: the number that is known may be another one's by now. */

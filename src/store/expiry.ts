@@ -60,7 +60,7 @@ export class ExpiryLog {
   /** The next entry of a bucket (of any, where that is null) from a sequence on. */
   async next(bucket: number | null, fromSequence: number): Promise<FoundEntry | null> {
     const record = await this.log.next(bucket === null ? 'expiry.>' : bucketFilter(bucket), fromSequence, {
-      // What a look does not find is purged with its bucket.
+      // What a look does not find may be purged with its bucket.
       authoritative: true,
     })
     if (record === null) return null

@@ -29,7 +29,7 @@ export interface ParkedRef {
   id: bigint
 }
 
-/** Whether a message has a final event. */
+/** Whether a message has ended otherwise than by a drop, which this queue counts first, and then lists. */
 export type HasEnded = (id: bigint) => Promise<boolean>
 
 /** How often an append is tried again because somebody else wrote to the same queue. */
@@ -130,12 +130,7 @@ export class ParkedQueue {
    * Deletes those of `items` that nothing older is in front of, and resolves with the sequences that are gone now. What
    * has something older before it that is owed stays: its owner comes again when that is settled.
    */
-  async settle(
-    device: string,
-    items: readonly ParkedRef[],
-    nowMs: number,
-    hasEnded: HasEnded = async () => false,
-  ): Promise<number[]> {
+  async settle(device: string, items: readonly ParkedRef[], nowMs: number, hasEnded: HasEnded): Promise<number[]> {
     const gone = await this.settleFront(device, items, nowMs)
     if (gone.length === items.length) return gone
     const left = new Map(
@@ -150,14 +145,16 @@ export class ParkedQueue {
 
   /**
    * What may go when `left` is settled, as a walk sees the queue. What ended otherwise is settled by nobody: where its delete was
-   * cut off, or a killed nats-server brought it back, everything behind it would stay. So what has ended goes where it stands in
-   * front, and what is out of reach of the walk holds up nothing.
+   * cut off, or a killed nats-server brought it back, everything behind it would stay. So what has ended, and a drop that is
+   * listed and so counted, goes where it stands in front; and what is out of reach of the walk holds up nothing.
    */
   private async freeOf(device: string, left: ReadonlyMap<number, bigint>, hasEnded: HasEnded): Promise<number[]> {
     const reached = await this.walkAll(device)
+    const victims = new Set(reached.at(-1)?.record.victims)
     const front: number[] = []
     for (const { sequence, record } of reached) {
-      if (!left.has(sequence) && !(await hasEnded(record.message.id))) break
+      const { id } = record.message
+      if (left.get(sequence) !== id && !victims.has(id) && !(await hasEnded(id))) break
       front.push(sequence)
     }
     const known = new Set(reached.map((entry) => entry.sequence))

@@ -41,7 +41,7 @@ export class ScheduleLog {
     return Math.floor(atMs / this.bucketMs)
   }
 
-  /** Where a message is put that is accepted now: never into a bucket that has begun, for that one may be being emptied. */
+  /** Where a message is put that is accepted now: never into a bucket that has begun, by our clock. */
   bucketFor(notBeforeMs: number, acceptedAtMs: number): number {
     return Math.max(this.bucketOf(notBeforeMs), this.bucketOf(acceptedAtMs) + 1)
   }

@@ -193,25 +193,31 @@ t.test('what is asked for last is so at the end: opposites go one after the othe
   t.same(model.memory.topicList(), [{ application: 'app_a', user: '', topic: 'news' }])
 })
 
-t.test(
-  'after a wish whose end nobody knows, its opposite is asked for, and the versions are not taken for agreed',
-  async (t) => {
-    const { model, connect, ask, kinds, last } = connected()
-    model.memory.apply({ kind: 'topic', topic: { application: 'app_a', user: '', topic: 'news' }, subscribed: true })
-    ask('unsubscribe', 'news', 1)
-    for (let n = 0; n < deviceSettings({}).requestAttemptsMax; n++) model.advance(10_000)
-    const before = kinds().length
-    ask('subscribe', 'news', 2)
-    model.advance(25)
-    t.same(kinds().slice(before), ['SUBSCRIBE'], 'it still stands here, and may be gone there')
-    model.receive({ type: 'DONE', request: last(), subscriptions: 3 })
-    t.equal(model.memory.subscriptions, 1)
-    model.loseSocket(1006)
-    connect(3)
-    model.advance(25)
-    t.equal(kinds().at(-1), 'REGISTER', 'everything again')
-  },
-)
+for (const answer of ['none', 'unavailable'] as const) {
+  t.test(
+    `nobody knows what came of a wish (answer: ${answer}): its opposite is asked for, no version agreed`,
+    async (t) => {
+      const { model, connect, ask, kinds, last } = connected()
+      model.memory.apply({ kind: 'topic', topic: { application: 'app_a', user: '', topic: 'news' }, subscribed: true })
+      ask('unsubscribe', 'news', 1)
+      const error = { type: 'ERROR', code: 'unavailable', detail: '', retryAfterMs: 0, connection: 0 } as const
+      for (let n = 0; n < deviceSettings({}).requestAttemptsMax; n++) {
+        if (answer === 'unavailable') model.receive({ ...error, request: last() })
+        model.advance(10_000)
+      }
+      const before = kinds().length
+      ask('subscribe', 'news', 2)
+      model.advance(25)
+      t.same(kinds().slice(before), ['SUBSCRIBE'], 'it still stands here, and may be gone there')
+      model.receive({ type: 'DONE', request: last(), subscriptions: 3 })
+      t.equal(model.memory.subscriptions, 1)
+      model.loseSocket(1006)
+      connect(3)
+      model.advance(25)
+      t.equal(kinds().at(-1), 'REGISTER', 'everything again')
+    },
+  )
+}
 
 t.test('wishes that were taken back before they were sent go in their order, too', async (t) => {
   const { model, ask, kinds, last } = connected()

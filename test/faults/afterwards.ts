@@ -31,7 +31,8 @@ async function stillStored({ admin, system }: Rig): Promise<number> {
 }
 
 export async function lookAfterwards(rig: Rig, attempts: AttemptRecord[], app: AppRecord[]): Promise<Afterwards> {
-  const [counts, totals] = [await countsOfMissing(rig, attempts, app), await totalsOf(rig)]
+  const counts = await countsOfMissing(rig, attempts, app)
+  const totals = await totalsOf(rig)
   return { at: Date.now(), counts, totals, ends: await endsOf(rig) }
 }
 

@@ -90,8 +90,9 @@ function openBook(evidence: Evidence): Book {
       continue
     }
     const attempt = attempts.get(record.attempt)
-    if (record.what === 'cancelled') Object.assign(attempt ?? {}, { cancelled: true })
-    else if (attempt) Object.assign(attempt, { answer: record.answer, id: record.id ?? null })
+    if (!attempt) continue
+    if (record.what === 'cancelled') attempt.cancelled = true
+    else Object.assign(attempt, { answer: record.answer, id: record.id ?? null })
   }
   const given = evidence.app.filter((record): record is Given => record.what !== 'gap')
   for (const record of given) {
@@ -123,14 +124,15 @@ function findLost(book: Book): string[] {
       } else {
         const end = book.ends.get(endKey(attempt.id, device))
         if (end === undefined || end === 'delivered') told(`; its end is ${end ?? 'nowhere'}`)
-        else if (!mayEndAs(end, attempt, evidence)) told(`; it ended as ${end}, which nothing explains`)
+        else if (!mayEndAs(end, attempt, book)) told(`; it ended as ${end}, which nothing explains`)
       }
     }
   }
   return lost
 }
 
-/** Drops, by device, of messages whose id no answer named. Each excuses one message: they cannot end otherwise. */
+/** Drops, by device, of messages whose id no answer named. Each excuses one message, which
+ * cannot end otherwise; a drop of an attempt that was not answered excuses one as well. */
 function namelessDrops({ attempts, evidence }: Book): { take(device: number): boolean } {
   const named = new Set([...attempts.values()].map(({ id }) => id))
   const left = new Map<number, number>()
@@ -147,12 +149,22 @@ function namelessDrops({ attempts, evidence }: Book): { take(device: number): bo
 }
 
 /** Whether what was sent, and asked for since, explains an end other than `delivered`. */
-function mayEndAs(end: string, { begun, cancelled }: Attempt, { afterwards }: Evidence): boolean {
-  if (end === 'expired') return begun.at + begun.ttlMs <= afterwards.at
-  if (end === 'collapsed') return begun.collapses
+function mayEndAs(end: string, attempt: Attempt, { attempts, evidence }: Book): boolean {
+  const { begun, cancelled } = attempt
+  if (end === 'expired') return begun.at + begun.ttlMs <= evidence.afterwards.at
+  if (end === 'collapsed') return begun.collapses && isReplaced(attempt, attempts)
   if (end === 'cancelled') return cancelled
   // The device was told how many (see checkGaps). What failed had nobody to go to, and these devices stay.
   return end === 'dropped'
+}
+
+/** Something else that replaces was sent to its device, before its answer or after it. */
+function isReplaced({ begun }: Attempt, attempts: Book['attempts']): boolean {
+  for (const { begun: other, answer } of attempts.values()) {
+    const isRival = other.attempt !== begun.attempt && other.collapses && answer !== 'rejected'
+    if (isRival && begun.devices.some((device) => other.devices.includes(device))) return true
+  }
+  return false
 }
 
 /** What the API says of a message that is not everywhere is what EVENTS has, kind by kind. */

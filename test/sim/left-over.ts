@@ -2,8 +2,8 @@
  * What is still in MESSAGES, SCHEDULE and PARKED when a world has come to rest: nothing, but for strays. A stray is a record of a
  * queue whose message has ended, and that no walk reaches (a crash came between two deletes, or a killed server brought a
  * delete back), or that a killed server brought back, or that was appended after that end and has no entry (its writer had stood still, the queue was empty again, and
- * the answer came to nobody). Nobody is owed it, and the expiry step sweeps it out when its message expires, unless its device
- * comes before.
+ * the answer came to nobody). Nobody is owed it, and the expiry step sweeps it out when its message expires: by the entry of
+ * that record, or by that of an earlier parking; unless its device comes before.
  */
 import { decodeParkedRecord } from '../../protocol/envelope.js'
 import { partitionOfId } from '../../protocol/message-id.js'

@@ -10,6 +10,8 @@ import { startNats } from '../support/nats.js'
 
 const SPLIT = 1
 const DEVICE = deviceName(3)
+/** Has ended: only what is named. */
+const nothingElse = async () => false
 
 const messageOf = (id: bigint, bodyBytes: number): StoredMessage => ({
   id,
@@ -59,7 +61,7 @@ async function runAgainstModel(fabric: Fabric, seed: number, steps: number, body
       const entries = await queue.walk(DEVICE)
       const chosen = entries.filter(() => random() < 0.5)
       const items = chosen.map((entry) => ({ sequence: entry.sequence, id: entry.record.message.id }))
-      const gone = new Set(await queue.settle(DEVICE, items, 1))
+      const gone = new Set(await queue.settle(DEVICE, items, 1, nothingElse))
       const ended = items.filter((item) => gone.has(item.sequence)).map((item) => item.id)
       owed = owed.filter((id) => !ended.includes(id))
     }
@@ -68,7 +70,7 @@ async function runAgainstModel(fabric: Fabric, seed: number, steps: number, body
   }
   // Settled from the old end in one go, everything goes.
   const items = (await queue.walk(DEVICE)).map((e) => ({ sequence: e.sequence, id: e.record.message.id }))
-  await queue.settle(DEVICE, items, 1)
+  await queue.settle(DEVICE, items, 1, nothingElse)
   return { seed, left: (await queue.walk(DEVICE)).length }
 }
 
@@ -109,7 +111,11 @@ t.test('a replica that lags hides nothing that is owed', async (t) => {
     found.map((entry) => entry.record.message.id),
     [1n, 2n, 3n],
   )
-  t.same(await sim.clock.settle(queue.settle(DEVICE, [{ sequence: newest, id: 3n }], 1)), [], 'it is not the oldest')
+  t.same(
+    await sim.clock.settle(queue.settle(DEVICE, [{ sequence: newest, id: 3n }], 1, nothingElse)),
+    [],
+    'it is not the oldest',
+  )
 })
 
 t.test(
@@ -130,7 +136,7 @@ t.test(
       const removed = random() < 0.5 ? [4n, 2n] : [4n]
       await sim.clock.settle(
         Promise.all([
-          first.settle(DEVICE, items, 1),
+          first.settle(DEVICE, items, 1, nothingElse),
           second.remove(DEVICE, new Set([3n]), 1),
           third.remove(DEVICE, new Set(removed), 1),
         ]),
@@ -153,10 +159,14 @@ t.test('what is out of reach and not deleted holds up nobody: settled behind it,
   // The second one was replaced: its successor stands, and the delete was cut off (seed 78498).
   const copy = successor(newest.record, messageOf(5n, 1), [first, third, newest], 1)
   const fifth = await run(queue.append(DEVICE, copy, newest.sequence))
-  t.same(await run(queue.settle(DEVICE, [{ sequence: third.sequence, id: 3n }], 1)), [], 'the first is owed')
-  t.same(await run(queue.settle(DEVICE, [{ sequence: first.sequence, id: 1n }], 1)), [first.sequence])
+  t.same(
+    await run(queue.settle(DEVICE, [{ sequence: third.sequence, id: 3n }], 1, nothingElse)),
+    [],
+    'the first is owed',
+  )
+  t.same(await run(queue.settle(DEVICE, [{ sequence: first.sequence, id: 1n }], 1, nothingElse)), [first.sequence])
   const behind = [third, newest].map(({ sequence, record }) => ({ sequence, id: record.message.id }))
-  t.same(await run(queue.settle(DEVICE, behind, 1)), [third.sequence, newest.sequence])
+  t.same(await run(queue.settle(DEVICE, behind, 1, nothingElse)), [third.sequence, newest.sequence])
   t.same(
     (await run(queue.walk(DEVICE))).map((entry) => entry.sequence),
     [fifth],

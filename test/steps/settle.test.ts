@@ -54,3 +54,29 @@ t.test('of two records, the one whose event is refused stays, and is not confirm
   t.same(await run(queue.walk(DEVICE)), [])
   t.match(await run(events.readFinal(2n)), { kind: 'delivered' })
 })
+
+for (const [kind, isHeldUp] of [
+  ['collapsed', false],
+  ['dropped', true],
+] as const) {
+  const what = isHeldUp ? 'is still to be counted' : 'stands in front for nothing'
+  t.test(`what ended as ${kind} and was not listed ${what}`, async (t) => {
+    const sim = new SimFabric({ store: { split: SPLIT } })
+    const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+    const fabric = sim.fabricFor('core')
+    const queue = new ParkedQueue(fabric, SPLIT)
+    const events = new EventLog(fabric, SPLIT, 'test')
+    const base = { dropped: 0, victims: [], parkedAtMs: 1, queue: 1n, older: [] }
+    const first = { ...base, previous: 0, depth: 1, message: storedMessage(DEVICE, 1n) }
+    const before = await run(queue.append(DEVICE, first, 0))
+    const second = { ...base, previous: before, depth: 2, message: storedMessage(DEVICE, 2n) }
+    const parkedSequence = await run(queue.append(DEVICE, second, before))
+    const place = { device: DEVICE, project: 'p', application: 'app', atMs: 1 }
+    await run(events.final(1n, { ...place, kind, reason: '' }))
+    const parts = { bus: fabric.bus, clock: fabric.clock, log: silentLogger, figures: new CoreFigures() }
+    const settle = new SettleStep({ ...parts, inFlightMax: 10, events, queue })
+    const confirmed = await run(settle.settle([{ ...place, id: 2n, parkedSequence }]))
+    t.same(confirmed, isHeldUp ? [] : [parkedSequence])
+    t.equal((await run(queue.walk(DEVICE))).length, isHeldUp ? 2 : 0)
+  })
+}

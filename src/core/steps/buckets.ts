@@ -29,7 +29,7 @@ export interface BucketStepOptions<E> {
   name: string
   buckets: Buckets<E>
   bucketMs: number
-  /** How many rounds a bucket in which something was found is looked at again: a killed nats-server brings back deletes. */
+  /** How many rounds a bucket is looked at again after it was emptied or passed: a killed nats-server brings back deletes. */
   lookBack: number
   /** Rejects where something is not done: then the bucket is looked at again. */
   act(entries: E[]): Promise<void>
@@ -37,6 +37,12 @@ export interface BucketStepOptions<E> {
 
 /** Entries that are worked on at once. */
 const ENTRIES_MAX = 256
+
+/** Entries that were added are read in one round up to this number; the next round goes on. */
+const ADDED_MAX = 16_384
+
+/** Buckets that are looked at again; beyond it the oldest is not. */
+const RECENT_MAX = 512
 
 /** More buckets than these are not asked one by one: every entry is looked at. */
 const BUCKETS_MAX = 10_000
@@ -49,7 +55,7 @@ export class BucketStep<E> {
   private reached: number | null = null
   /** Up to this sequence it is known which entries were added to a bucket that had ended. */
   private seenTo = 0
-  /** Buckets in which something was found of late, and for how many rounds they are still looked at. */
+  /** Buckets that were passed or emptied of late, and for how many rounds they are still looked at. */
   private readonly recent = new Map<number, number>()
 
   constructor(private readonly options: BucketStepOptions<E>) {}
@@ -79,15 +85,20 @@ export class BucketStep<E> {
    * back: however long the store was away, or however far the clock was set forward, none is passed over.
    */
   private async workDue(): Promise<void> {
-    const { clock, buckets } = this.options
+    const { clock, buckets, lookBack } = this.options
     const current = buckets.bucketOf(clock.now())
     const from = this.reached === null ? null : Math.min(this.reached, current) - 1
-    if (from === null || current - from > BUCKETS_MAX) await this.sweepAll()
-    else {
-      for (let bucket = from; bucket < current && !this.stopped; bucket++) await this.work(bucket)
+    await this.workAgain()
+    if (from === null || current - from > BUCKETS_MAX) {
+      await this.sweepAll()
+      for (let bucket = current - lookBack; bucket < current; bucket++) this.remember(bucket)
+    } else {
+      for (let bucket = from; bucket < current && !this.stopped; bucket++) {
+        await this.work(bucket)
+        this.remember(bucket)
+      }
       await this.workLate()
     }
-    await this.workAgain()
     this.reached = current
   }
 
@@ -116,12 +127,14 @@ export class BucketStep<E> {
     const end = await buckets.lastSequence()
     // A server that lost the end of its log gives those sequences again.
     if (end < this.seenTo) await this.sweepAll()
-    while (this.seenTo < end && !this.stopped) {
-      const count = Math.min(ENTRIES_MAX, end - this.seenTo)
-      const added = Array.from({ length: count }, (_, index) => buckets.bucketAt(this.seenTo + 1 + index))
+    const until = Math.min(end, this.seenTo + ADDED_MAX)
+    while (this.seenTo < until && !this.stopped) {
+      const count = Math.min(ENTRIES_MAX, until - this.seenTo)
       const now = buckets.bucketOf(clock.now())
-      const late = (await Promise.all(added)).filter((bucket) => bucket !== null && bucket < now)
-      for (const bucket of new Set(late)) if (bucket !== null) await this.work(bucket)
+      const added = Array.from({ length: count }, (_, index) => buckets.bucketAt(this.seenTo + 1 + index))
+      const late = new Set<number>()
+      for (const bucket of await Promise.all(added)) if (bucket !== null && bucket < now) late.add(bucket)
+      for (const bucket of late) await this.work(bucket)
       this.seenTo += count
     }
   }
@@ -135,11 +148,20 @@ export class BucketStep<E> {
     }
   }
 
+  private remember(bucket: number): void {
+    const { lookBack } = this.options
+    if (lookBack > 0) this.recent.set(bucket, lookBack)
+    for (const oldest of this.recent.keys()) {
+      if (this.recent.size <= RECENT_MAX) break
+      this.recent.delete(oldest)
+    }
+  }
+
   private async work(bucket: number): Promise<void> {
-    const { buckets, log, name, act, lookBack } = this.options
+    const { buckets, log, name, act } = this.options
     let found = await buckets.next(bucket, 1)
     if (found === null) return
-    if (lookBack > 0) this.recent.set(bucket, lookBack)
+    this.remember(bucket)
     const sequences: number[] = []
     while (found !== null && !this.stopped) {
       const page: E[] = []

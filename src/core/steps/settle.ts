@@ -78,7 +78,7 @@ export class SettleStep {
       // Invariant: the record is deleted only after the final event of its message is stored.
       const records = ended.map((item) => ({ sequence: item.parkedSequence, id: item.id }))
       const { queue, clock, events } = this.options
-      const hasEnded = async (id: bigint) => (await events.readFinal(id)) !== null
+      const hasEnded = async (id: bigint) => ![undefined, 'dropped'].includes((await events.readFinal(id))?.kind)
       const sequences = new Set(await queue.settle(device, records, clock.now(), hasEnded))
       return ended.filter((item) => sequences.has(item.parkedSequence))
     } catch (error) {

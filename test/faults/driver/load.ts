@@ -23,7 +23,8 @@ export interface Crowd {
   steady: readonly number[]
 }
 
-const LONG_SECONDS = 7_200
+/** Longer than a clock is ever wrong, from an hour behind to an hour ahead. */
+const LONG_SECONDS = 14_400
 const SHORT_SECONDS = 2
 const UNDER_WAY_MAX = 200
 const ORDERED_EVERY_MS = [300, 700] as const

@@ -243,7 +243,7 @@ export const coreMutations: Mutation[] = [
     name: 'ended-holds-up-the-queue',
     rule: 'What has ended and is there again goes, so that what is behind it can be settled.',
     test: 'steps/parked-crash.test.js',
-    edits: [edit('store/parked', '!(await hasEnded(record.message.id))', 'true')],
+    edits: [edit('store/parked', '!(await hasEnded(id))', 'true')],
   },
   {
     name: 'out-of-reach-holds-up-the-queue',

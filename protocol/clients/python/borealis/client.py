@@ -22,7 +22,7 @@ from .limits import INTEGER_MAX, PROTOCOL_VERSION
 from .position import note_caught_up, note_gap, note_sequence
 from .reconnect import CLOSE_NAMES, Backoff, goaway_url, next_after_close, next_after_error
 from .requests import Request, RequestTable
-from .state import DeviceState, Registration, StateFile, token_is_good
+from .state import DeviceState, Registration, StateFile, token_is_good, user_of
 from .websocket import CannotOpen, Socket, SocketClosed, open_websocket
 
 Event = dict[str, Any]
@@ -84,8 +84,7 @@ class Client:
         self.inbox = Inbox(self.state)
         self._ready = False
         self._wake = asyncio.Event()
-        # One wish of a registration at a time: the service carries out what is under way at once in any order.
-        self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns: defaultdict[tuple[str, str | None], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stopping = False
         self._stale_in_a_row = 0
         self._resyncing: set[tuple[str, str, str | None, str]] = set()
@@ -95,7 +94,7 @@ class Client:
 
     async def register(self, application: str, user_token: str = "") -> Registration:
         """Registers an application. Raises RequestError; waits across connections for the answer."""
-        async with self._turns[application, user_token]:
+        async with self._turn(application, user_token):
             entry = self.state.registration_of(application, user_token)
             if entry is None:
                 entry = Registration(application, user_token)
@@ -109,7 +108,7 @@ class Client:
 
     async def unregister(self, application: str, user_token: str = "") -> None:
         """Ends a registration and its topics. Raises RequestError, KeyError where there is none."""
-        async with self._turns[application, user_token]:
+        async with self._turn(application, user_token):
             entry = self._entry(application, user_token)
             await self._ask(Request("UNREGISTER", application, user_token))
             self.state.registrations.remove(entry)
@@ -117,7 +116,7 @@ class Client:
 
     async def subscribe(self, application: str, topic: str, user_token: str = "") -> None:
         """Joins a topic of the application's project. Raises RequestError, KeyError without a registration."""
-        async with self._turns[application, user_token]:
+        async with self._turn(application, user_token):
             entry = self._entry(application, user_token)
             if topic not in entry.topics:
                 entry.topics.append(topic)
@@ -131,7 +130,7 @@ class Client:
 
     async def unsubscribe(self, application: str, topic: str, user_token: str = "") -> None:
         """Leaves a topic. Raises RequestError, KeyError without a registration."""
-        async with self._turns[application, user_token]:
+        async with self._turn(application, user_token):
             entry = self._entry(application, user_token)
             await self._ask(Request("UNSUBSCRIBE", application, user_token, topic))
             if topic in entry.topics:
@@ -361,6 +360,8 @@ class Client:
         if value["subscriptions"] != state.subscriptions:
             for entry in state.registrations:
                 request = Request("REGISTER", entry.application, entry.user_token)
+                if self.requests.ends(request):
+                    continue
                 self._resyncing.add(request.key)
                 if token_is_good(entry.user_token, value["server_time_ms"] / 1000):
                     self.requests.add(request)
@@ -377,7 +378,14 @@ class Client:
         if code is not None:
             raise RequestError(code)
 
+    def _turn(self, application: str, user_token: str) -> asyncio.Lock:
+        """One wish of a registration at a time: the service carries out what is under way at once in any order. A call that is
+        cancelled gives up its turn, and what it asked for may still be carried out."""
+        return self._turns[application, user_of(user_token)]
+
     def _resync(self, request: Request) -> None:
+        if self.requests.ends(request):
+            return
         self._resyncing.add(request.key)
         self.requests.add(request)
 

@@ -68,14 +68,21 @@ class RequestTable:
     @property
     def asking(self) -> bool:
         """Whether a registration or a topic is being asked for."""
-        requests = [*self.waiting, *(request for request, _ in self.under_way.values())]
-        return any(request.type in ("REGISTER", "SUBSCRIBE") for request in requests)
+        return any(request.type in ("REGISTER", "SUBSCRIBE") for request in self._all())
+
+    def ends(self, request: Request) -> bool:
+        """Whether what a request asks for is being ended: its registration, or its topic."""
+        name = (request.application, user_of(request.user_token))
+        return any(
+            (other.application, user_of(other.user_token)) == name
+            and (other.type == "UNREGISTER" or (other.type == "UNSUBSCRIBE" and other.topic == request.topic))
+            for other in self._all()
+        )
 
     def registering(self, request: Request) -> bool:
         """Whether the registration of a request is being asked for: its number may be another one's by now."""
-        requests = [*self.waiting, *(other for other, _ in self.under_way.values())]
         name = (request.application, user_of(request.user_token))
-        return any(o.type == "REGISTER" and (o.application, user_of(o.user_token)) == name for o in requests)
+        return any(o.type == "REGISTER" and (o.application, user_of(o.user_token)) == name for o in self._all())
 
     def drop(self, number: int) -> Request | None:
         """Takes the request that an answer is to; None: no such one is under way."""
@@ -100,6 +107,9 @@ class RequestTable:
             ready = [e.not_before_ms for e in self.waiting if e.type == "REGISTER" or not self.registering(e)]
             times.extend([max(self._next_send_ms, min(ready))] if ready else [])
         return min(times, default=None)
+
+    def _all(self) -> list[Request]:
+        return [*self.waiting, *(request for request, _ in self.under_way.values())]
 
     def _expire(self, now_ms: float) -> None:
         for number in [number for number, (_, deadline) in self.under_way.items() if deadline <= now_ms]:

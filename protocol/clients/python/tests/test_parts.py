@@ -247,6 +247,20 @@ class Requests(unittest.TestCase):
         self.assertEqual(table.take(24_999), [])
         self.assertGreaterEqual(table.next_time_ms() or 0, 25_000)
 
+    def test_what_is_being_ended_is_not_asked_for_anew(self) -> None:
+        table = RequestTable(Random(1))
+        table.add(Request("UNSUBSCRIBE", "a", "", "news"))
+        self.assertTrue(table.ends(Request("SUBSCRIBE", "a", "", "news")))
+        self.assertFalse(table.ends(Request("SUBSCRIBE", "a", "", "goals")))
+        self.assertFalse(table.ends(Request("REGISTER", "a")))
+        table.add(Request("UNREGISTER", "b"))
+        [(number, _)] = table.take(0)
+        self.assertTrue(table.ends(Request("REGISTER", "b")))
+        self.assertTrue(table.ends(Request("SUBSCRIBE", "b", "", "goals")))
+        self.assertTrue(table.ends(Request("SUBSCRIBE", "a", "", "news")), "also when it is under way")
+        table.drop(number)
+        self.assertFalse(table.ends(Request("SUBSCRIBE", "a", "", "news")))
+
     def test_no_more_than_eight_under_way(self) -> None:
         table = RequestTable(Random(1))
         for number in range(20):
