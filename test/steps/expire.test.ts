@@ -13,14 +13,23 @@ const DEVICE = deviceName(1)
 const SPLIT = 1
 const BUCKET_MS = 1_000
 
-t.test('a record that no walk reaches goes with its entry, one that is owed stays', async (t) => {
+function setUp() {
   const sim = new SimFabric({ store: { split: SPLIT } })
   const { clock } = sim
-  const run = <T>(promise: Promise<T>) => clock.settle(promise)
   const fabric = sim.fabricFor('core')
   const queue = new ParkedQueue(fabric, SPLIT)
   const expiry = new ExpiryLog(fabric, BUCKET_MS)
   const events = new EventLog(fabric, SPLIT, 'test')
+  const parts = { clock, log: silentLogger, events, expiry, queue }
+  return {
+    ...{ clock, fabric, queue, expiry, events },
+    run: <T>(promise: Promise<T>) => clock.settle(promise),
+    step: new ExpireStep({ ...parts, bucketMs: BUCKET_MS, lookBack: 1 }),
+  }
+}
+
+t.test('a record that no walk reaches goes with its entry, one that is owed stays', async (t) => {
+  const { clock, run, queue, expiry, events, step } = setUp()
   const append = async (id: bigint, after: number, lifeMs: number) => {
     // As a list of survivors leaves it whose deletes were cut off: nothing points to what is before.
     const message = { ...storedMessage(DEVICE, id), expiresAtMs: clock.now() + lifeMs }
@@ -31,9 +40,6 @@ t.test('a record that no walk reaches goes with its entry, one that is owed stay
   }
   const stray = await append(1n, 0, 2 * BUCKET_MS)
   const owed = await append(2n, stray, 3_600_000)
-  const step = new ExpireStep({
-    ...{ clock, log: silentLogger, events, expiry, queue, bucketMs: BUCKET_MS, lookBack: 1 },
-  })
   step.start()
   await clock.run(10 * BUCKET_MS)
   await run(step.stop())
@@ -44,16 +50,7 @@ t.test('a record that no walk reaches goes with its entry, one that is owed stay
 })
 
 t.test('what a core whose clock is behind parked, after it had expired, ends all the same', async (t) => {
-  const sim = new SimFabric({ store: { split: SPLIT } })
-  const { clock } = sim
-  const run = <T>(promise: Promise<T>) => clock.settle(promise)
-  const fabric = sim.fabricFor('core')
-  const queue = new ParkedQueue(fabric, SPLIT)
-  const expiry = new ExpiryLog(fabric, BUCKET_MS)
-  const events = new EventLog(fabric, SPLIT, 'test')
-  const step = new ExpireStep({
-    ...{ clock, log: silentLogger, events, expiry, queue, bucketMs: BUCKET_MS, lookBack: 1 },
-  })
+  const { clock, run, fabric, queue, expiry, events, step } = setUp()
   step.start()
   await clock.run(300 * BUCKET_MS)
   const message = { ...storedMessage(DEVICE, 1n), expiresAtMs: clock.now() - 200 * BUCKET_MS }
