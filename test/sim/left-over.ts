@@ -1,9 +1,11 @@
 /**
  * What is still in MESSAGES, SCHEDULE and PARKED when a world has come to rest: nothing, but for strays. A stray is a record of a
- * queue whose message has ended, and that no walk reaches (a crash came between two deletes, or a killed server brought a
- * delete back), or that a killed server brought back, or that was appended after that end and has no entry (its writer had stood still, the queue was empty again, and
- * the answer came to nobody). Nobody is owed it, and the expiry step sweeps it out when its message expires: by the entry of
- * that record, or by that of an earlier parking; unless its device comes before.
+ * queue whose message has ended, and that
+ * - no walk reaches: a crash came between two deletes;
+ * - or a killed server brought back;
+ * - or has no entry in EXPIRY: whoever appended it stood still until its message had ended, or was cut off.
+ * Nobody is owed it, and the expiry step sweeps it out when its message expires, by the entry of that record or of an earlier
+ * one; unless its device comes before.
  */
 import { decodeParkedRecord } from '../../protocol/envelope.js'
 import { partitionOfId } from '../../protocol/message-id.js'
@@ -54,7 +56,7 @@ export function leftOver(server: SimServer, split: number): LeftOver {
         end !== null &&
         (parked.undone.has(record.sequence) ||
           !isReached(parked, record.subject, record.sequence) ||
-          cameLate(server, record, end))
+          !hasEntry(server, record))
       if (!isStray) found.owed ??= what
       else {
         const { subject, sequence } = record
@@ -71,11 +73,10 @@ export function leftOver(server: SimServer, split: number): LeftOver {
 }
 
 /** Whoever knows that it was appended writes its entry, and takes it out where its message has ended. */
-function cameLate(server: SimServer, record: LogRecord, end: LogRecord): boolean {
-  if (record.storedAtMs < end.storedAtMs) return false
-  const [, , device = ''] = record.subject.split('.')
-  const { id } = decodeParkedRecord(record.body).message
-  return !expiryNames(server.stream(EXPIRY_STREAM).ever).has(nameOf(device, String(id), record.sequence))
+function hasEntry(server: SimServer, { subject, sequence, body }: LogRecord): boolean {
+  const [, , device = ''] = subject.split('.')
+  const { id } = decodeParkedRecord(body).message
+  return expiryNames(server.stream(EXPIRY_STREAM).ever).has(nameOf(device, String(id), sequence))
 }
 
 /** Whether a walk from the newest record of the subject meets it: along `previous`, as far as the first list of older ones. */
