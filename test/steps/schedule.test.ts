@@ -234,6 +234,29 @@ t.test('what a killed nats-server brings back is taken out again, whatever the c
   t.equal(worker.items.length, 1)
 })
 
+t.test('a clock that is set back while everything is looked at: nothing is passed over (seed 91756)', async (t) => {
+  const place = new SimInstallation()
+  const { clock } = place.sim
+  await online(place, 1)
+  const core = await place.core()
+  const ids: bigint[] = []
+  for (let n = 0; n < 20; n++) {
+    const later = command([deviceName(1)], { notBeforeMs: clock.now() + MINUTE_MS + n * SECOND_MS })
+    ids.push((await place.run(core.accept(later))).id)
+  }
+  core.process.crash()
+  await clock.run(3 * MINUTE_MS)
+  const next = await place.core()
+  for (let looks = 0; looks < 200 && (await scheduled(place)) > 15; looks++) await clock.run(2)
+  t.ok((await scheduled(place)) > 10, 'in the middle of it')
+  next.process.skewMs = -10 * MINUTE_MS
+  await clock.run(500)
+  next.process.skewMs = 0
+  await clock.run(20_000)
+  t.equal(await scheduled(place), 0)
+  for (const id of ids) t.ok(await place.run(next.events.readAccepted(id)))
+})
+
 t.test('nobody was there when it was due', async (t) => {
   const place = new SimInstallation()
   const { clock } = place.sim

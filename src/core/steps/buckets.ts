@@ -90,28 +90,31 @@ export class BucketStep<E> {
     const from = this.reached === null ? null : Math.min(this.reached, current) - 1
     await this.workAgain()
     if (from === null || current - from > BUCKETS_MAX) {
-      await this.sweepAll()
+      await this.sweepAll(current)
       for (let bucket = current - lookBack; bucket < current; bucket++) this.remember(bucket)
     } else {
       for (let bucket = from; bucket < current && !this.stopped; bucket++) {
         await this.work(bucket)
         this.remember(bucket)
       }
-      await this.workLate()
+      await this.workLate(current)
     }
     this.reached = current
   }
 
-  /** Every entry there is, in the order of the stream: buckets that have ended are emptied. */
-  private async sweepAll(): Promise<void> {
-    const { clock, buckets } = this.options
+  /**
+   * Every entry there is, in the order of the stream: buckets before `current` are emptied. Not before what the clock says by
+   * then: set back meanwhile, it would have entries passed over that count as looked at.
+   */
+  private async sweepAll(current: number): Promise<void> {
+    const { buckets } = this.options
     const end = await buckets.lastSequence()
     const done = new Set<number>()
     for (let from = 1; from <= end && !this.stopped; ) {
       const found = await buckets.next(null, from)
       if (found === null) break
       from = found.sequence + 1
-      if (found.bucket >= buckets.bucketOf(clock.now()) || done.has(found.bucket)) continue
+      if (found.bucket >= current || done.has(found.bucket)) continue
       await this.work(found.bucket)
       done.add(found.bucket)
     }
@@ -122,18 +125,17 @@ export class BucketStep<E> {
    * Reads every entry that was added since the last round, for its bucket: a writer that stood still, or whose clock is behind
    * ours, adds to one that has ended, however long ago.
    */
-  private async workLate(): Promise<void> {
-    const { clock, buckets } = this.options
+  private async workLate(current: number): Promise<void> {
+    const { buckets } = this.options
     const end = await buckets.lastSequence()
     // A server that lost the end of its log gives those sequences again.
-    if (end < this.seenTo) await this.sweepAll()
+    if (end < this.seenTo) await this.sweepAll(current)
     const until = Math.min(end, this.seenTo + ADDED_MAX)
     while (this.seenTo < until && !this.stopped) {
       const count = Math.min(ENTRIES_MAX, until - this.seenTo)
-      const now = buckets.bucketOf(clock.now())
       const added = Array.from({ length: count }, (_, index) => buckets.bucketAt(this.seenTo + 1 + index))
       const late = new Set<number>()
-      for (const bucket of await Promise.all(added)) if (bucket !== null && bucket < now) late.add(bucket)
+      for (const bucket of await Promise.all(added)) if (bucket !== null && bucket < current) late.add(bucket)
       for (const bucket of late) await this.work(bucket)
       this.seenTo += count
     }

@@ -288,7 +288,7 @@ export const coreMutations: Mutation[] = [
     name: 'late-record-passed-over',
     rule: 'What comes into SCHEDULE or EXPIRY after its span was passed is seen to all the same.',
     test: 'steps/schedule.test.js',
-    edits: [edit('core/steps/buckets', 'bucket !== null && bucket < now', 'false')],
+    edits: [edit('core/steps/buckets', 'bucket !== null && bucket < current', 'false')],
   },
   {
     name: 'copy-without-entry',
