@@ -46,6 +46,11 @@ t.test('what is stored after it is delivered', async (t) => {
   t.equal((await writer.log(STREAM).state()).lastSequence, 0)
   await append(['e', 'f'])
   t.same(bodies(await got.until(6)), [...FIRST, 'e', 'f'])
+  const answer = await writer.bus.request(`$JS.API.CONSUMER.INFO.${STREAM}.${OPTIONS.durable}`, bytes(''), {
+    timeoutMs: 5_000,
+  })
+  const { delivered } = JSON.parse(text(answer)) as { delivered: { stream_seq: number } }
+  t.equal(delivered.stream_seq, 2, 'the consumer stands where its stream does')
 })
 
 t.test('also where it had grown beyond its old end before the consumer looked', async (t) => {

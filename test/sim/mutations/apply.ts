@@ -19,7 +19,8 @@ export class MutantTree {
   constructor() {
     this.folder = mkdtempSync(join(tmpdir(), 'borealis-mutant-'))
     this.dist = join(this.folder, 'dist')
-    for (const part of ['protocol', 'src', 'test', 'bench']) cpSync(join(DIST, part), join(this.dist, part), { recursive: true })
+    for (const part of ['protocol', 'src', 'test', 'bench'])
+      cpSync(join(DIST, part), join(this.dist, part), { recursive: true })
     writeFileSync(join(this.folder, 'package.json'), '{"type":"module"}')
     symlinkSync(join(ROOT, 'node_modules'), join(this.folder, 'node_modules'))
     this.child = join(this.dist, 'test/sim/run-child.js')
