@@ -2,7 +2,7 @@
 import { decodeRxBatch, encodeTxBatch, Outcome, type OutcomeCode, type TxItem } from '../protocol/envelope.js'
 import { MessageIdSource, partitionOf } from '../protocol/message-id.js'
 import { rxSubject, txSubject } from '../protocol/subjects.js'
-import type { Bus, Fabric, Subscription } from '../src/fabric/fabric.js'
+import type { Bus, Fabric, Subscription } from '../src/nats/broker.js'
 import { NotifyFrames } from './content.js'
 import type { Feed } from './drive.js'
 import { deviceOf } from './generator/identity.js'

@@ -14,15 +14,15 @@ import {
   IngressSettings,
   LimitSettings,
   MessageLimits,
-} from './core/http/settings.js'
+} from './core/api/settings.js'
+import { WebhookSettings } from './core/outcomes/webhooks/settings.js'
 import { CoreSettings } from './core/settings.js'
-import { WebhookSettings } from './core/webhooks/settings.js'
 import { DeviceSettings } from './device/settings.js'
-import { NatsSettings, StoreSettings } from './fabric/settings.js'
+import { NatsSettings, StoreSettings } from './nats/settings.js'
 import { LogSettings, secretFields } from './observe/log.js'
 import { MetricsSettings } from './observe/metrics.js'
-import { AdminSettings } from './transport/admin-settings.js'
 import { TransportSettings } from './transport/settings.js'
+import { AdminSettings } from './transport/supervisor/admin-settings.js'
 
 /**
  * The configuration of every process: one schema, assembled from what each part declares. Later sources win:

@@ -1,6 +1,7 @@
 /** A device of the demo with one app on it: counts what the app was given. Its memory outlives its connections. */
 
 import { systemClock } from '../../src/clock.js'
+import { wsDial } from '../../src/device/connection/ws-dial.js'
 import type { BorealisClient as Client } from '../../src/device/index.js'
 import {
   BorealisClient,
@@ -10,7 +11,6 @@ import {
   MemoryStateStore,
   type Registration,
 } from '../../src/device/index.js'
-import { wsDial } from '../../src/device/ws-dial.js'
 
 const WEBSOCKET_BYTES_MAX = 1_048_576
 

@@ -2,8 +2,14 @@
 import { INGRESS_STREAM, ingressSubject } from '../../protocol/subjects.js'
 import { sampleProject } from '../../src/cli/start/sample.js'
 import { systemClock } from '../../src/clock.js'
-import { createApplication, createFleet, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
-import { mintUserToken } from '../../src/core/tenants/service-keys.js'
+import { mintUserToken } from '../../src/core/tenants/auth/service-keys.js'
+import {
+  createApplication,
+  createFleet,
+  createProject,
+  mintToken,
+  openTenants,
+} from '../../src/core/tenants/projects.js'
 import { LocalSystem } from '../system/local-system.js'
 import { Actor } from './actor.js'
 import type { Stage } from './acts.js'

@@ -1,5 +1,5 @@
 /** One connection of a generator, and the few numbers that a dialect keeps. */
-import type { Reconnect } from '../../src/device/reconnect.js'
+import type { Reconnect } from '../../src/device/connection/reconnect.js'
 import { TcpConnection, type TcpOwner, type TcpTarget } from './tcp.js'
 
 export const State = {

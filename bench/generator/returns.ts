@@ -1,10 +1,10 @@
 /**
- * When devices come back: the product's own rules (src/device/reconnect.ts), so that a storm in bench is the storm that
+ * When devices come back: the product's own rules (src/device/connection/reconnect.ts), so that a storm in bench is the storm that
  * devices make. Their memory is kept only for those to whom something happened, and until their connection held.
  */
 import { Close, closeName } from '../../protocol/close-codes.js'
 import type { ErrorFrame, GoawayFrame } from '../../protocol/frame-types.js'
-import { Reconnect } from '../../src/device/reconnect.js'
+import { Reconnect } from '../../src/device/connection/reconnect.js'
 import { type DeviceSettings, deviceSettings } from '../../src/device/settings.js'
 import type { Peer } from './peer.js'
 

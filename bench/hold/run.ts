@@ -3,8 +3,8 @@
  * in the middle still gives everything before.
  */
 import { availableParallelism, cpus, totalmem } from 'node:os'
-import { connectionsCap } from '../../src/transport/descriptors.js'
-import { workerCount } from '../../src/transport/supervisor.js'
+import { connectionsCap } from '../../src/transport/admission/descriptors.js'
+import { workerCount } from '../../src/transport/supervisor/supervisor.js'
 import { CONNECTIONS_PER_GENERATOR, pause } from '../generator/generators.js'
 import { cpuMicrosOf } from '../measure/processes.js'
 import { settledBytes } from '../measure/settled.js'

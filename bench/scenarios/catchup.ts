@@ -1,7 +1,7 @@
 /** Devices that were away come at a steady rate; each has messages parked, and is caught up when it has all of them. */
 import Type, { type Static } from 'typebox'
 import { messagesStream } from '../../protocol/subjects.js'
-import type { Fabric } from '../../src/fabric/fabric.js'
+import type { Fabric } from '../../src/nats/broker.js'
 import { pause } from '../generator/generators.js'
 import { LatencyMs, latencyMs } from '../measure/latency.js'
 import { cpuMicrosOf } from '../measure/processes.js'

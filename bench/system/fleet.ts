@@ -4,10 +4,10 @@
  */
 import { BROADCAST_STREAM, Bucket, deviceKey } from '../../protocol/subjects.js'
 import { systemClock } from '../../src/clock.js'
-import { encodeRegistrationId } from '../../src/core/registration-id.js'
-import { createApplication, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
+import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
+import { createApplication, createProject, mintToken, openTenants } from '../../src/core/tenants/projects.js'
 import { mintDeviceToken } from '../../src/device-token.js'
-import type { Fabric } from '../../src/fabric/fabric.js'
+import type { Fabric } from '../../src/nats/broker.js'
 import { type DeviceRecord, encodeDeviceRecord } from '../../src/store/devices.js'
 import { SessionTable } from '../../src/store/sessions.js'
 import type { DialectConfig } from '../generator/dialect.js'

@@ -1,5 +1,5 @@
 /** A transport instance through its admin port: who its workers are, and a rolling restart. */
-import type { InstanceStatus } from '../../src/transport/instance-status.js'
+import type { InstanceStatus } from '../../src/transport/supervisor/instance-status.js'
 import { BenchError } from '../scenario.js'
 
 /** A busy machine may be slow to answer, never so slow. */

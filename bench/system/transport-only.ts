@@ -1,5 +1,5 @@
 /** A transport and its nats-server, with generators as its devices: what the worker-only scenarios begin with. */
-import type { Fabric } from '../../src/fabric/fabric.js'
+import type { Fabric } from '../../src/nats/broker.js'
 import { Generators } from '../generator/generators.js'
 import type { Bench } from '../scenario.js'
 import { dialectOf, newRun } from './fleet.js'

@@ -1,5 +1,5 @@
 /** A whole system with a registered fleet: what scenarios from HTTP to device begin with. */
-import type { Fabric } from '../../src/fabric/fabric.js'
+import type { Fabric } from '../../src/nats/broker.js'
 import type { Generators } from '../generator/generators.js'
 import type { Bench } from '../scenario.js'
 import { accessToken, createTenant, type Fleet, registerDevices } from './fleet.js'

@@ -4,9 +4,11 @@ import { Command, Option } from 'commander'
 import { CodedError } from '../../protocol/errors.js'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config.js'
-import { publicUrlOf } from '../core/http/public-url.js'
-import { decodeRegistrationId } from '../core/registration-id.js'
-import { mintToken, revokeRegistration } from '../core/tenants/admin.js'
+import { publicUrlOf } from '../core/api/public-url.js'
+import { decodeRegistrationId } from '../core/domain/registration-id.js'
+import { ROLES } from '../core/tenants/auth/roles.js'
+import type { PrivateServiceKey } from '../core/tenants/auth/service-keys.js'
+import { Scope } from '../core/tenants/auth/tokens.js'
 import {
   applicationOutput,
   auditOutput,
@@ -15,10 +17,8 @@ import {
   projectOutput,
   timeOutput,
 } from '../core/tenants/output.js'
-import { ROLES } from '../core/tenants/roles.js'
-import type { PrivateServiceKey } from '../core/tenants/service-keys.js'
+import { mintToken, revokeRegistration } from '../core/tenants/projects.js'
 import { settingsFileOf, settingsYaml } from '../core/tenants/settings-file.js'
-import { Scope } from '../core/tenants/tokens.js'
 import { KEY_KINDS, type KeyKind, Keyring } from '../keyring.js'
 import type { ProjectRecord } from '../store/tenants.js'
 import { eventCommands, webhookCommands } from './admin/events.js'

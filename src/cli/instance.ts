@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command } from 'commander'
 import type { Config } from '../config.js'
-import { authorityOf } from '../core/http/public-url.js'
-import type { InstanceStatus } from '../transport/instance-status.js'
+import { authorityOf } from '../core/api/public-url.js'
+import type { InstanceStatus } from '../transport/supervisor/instance-status.js'
 import { CommandError, loadConfig } from './context.js'
 
 /** `borealis drain`, `rolling-restart`, `reload`, `status`: talk to the admin port of the transport instance of this configuration. */

@@ -1,8 +1,8 @@
-import { CoreFigures, registerCoreFigures } from '../core/figures.js'
+import { CoreFigures, registerCoreFigures } from '../core/metrics.js'
 import { LoopLag, lagMetric } from '../observe/lag.js'
 import { createMetrics, type MetricsRegistry } from '../observe/metrics.js'
-import { Figures, registerFigures } from '../transport/figures.js'
-import { InstanceMetrics } from '../transport/instance-metrics.js'
+import { Figures, registerFigures } from '../transport/metrics.js'
+import { InstanceMetrics } from '../transport/supervisor/instance-metrics.js'
 
 /** One metric as the registry has it. */
 export interface MetricEntry {

@@ -1,15 +1,15 @@
 /** One core process: the delivery core, and its public face where the process has that role. */
 import type { Clock } from '../clock.js'
-import type { Fabric } from '../fabric/fabric.js'
 import type { Keyring } from '../keyring.js'
+import type { Fabric } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
-import { startFeeds } from './feeds/feeds.js'
-import { CoreFigures } from './figures.js'
-import { type PublicFaceSettings, startPublicFace } from './public-face.js'
-import { encodeRegistrationId, type RegistrationAddress } from './registration-id.js'
+import type { Stoppable } from './cluster/lease.js'
+import { startDelivery } from './delivery/delivery.js'
+import { encodeRegistrationId, type RegistrationAddress } from './domain/registration-id.js'
+import { type PublicFaceSettings, startPublicFace } from './front-end.js'
+import { CoreFigures } from './metrics.js'
+import { startFeeds } from './outcomes/outcomes.js'
 import type { CoreSettings } from './settings.js'
-import { startDelivery } from './steps/delivery.js'
-import type { Stoppable } from './steps/lease.js'
 
 export interface CoreOptions {
   fabric: Fabric

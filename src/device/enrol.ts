@@ -1,6 +1,6 @@
 /** Enrolment: a device becomes one of a fleet, over HTTP, once in its life. */
 import { DeviceError } from './errors.js'
-import type { Identity } from './state.js'
+import type { Identity } from './state/state.js'
 
 /** Path on the core where devices enrol. */
 export const ENROL_PATH = '/device/v1/enrol'

@@ -1,7 +1,7 @@
 /** What the connection machine tells whoever drives it. */
 import type { Cursor, GapReason } from '../../protocol/frame-types.js'
 import type { DeviceError } from './errors.js'
-import type { Registration, StoredNotification } from './state.js'
+import type { Registration, StoredNotification } from './state/state.js'
 
 export type ConnectionEvent =
   /** WELCOME came: pushes flow. `connection` is this connection's number. */

@@ -2,7 +2,7 @@
  * Hands notifications to the app one at a time, in order, and marks each done after its handler. Last step of I2:
  * persisted, acknowledged, handed over, done.
  */
-import type { StoredNotification } from './state.js'
+import type { StoredNotification } from './state/state.js'
 
 export interface HandoverTarget {
   /** False: nobody listens yet, so everything waits. */

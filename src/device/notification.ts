@@ -2,7 +2,7 @@
 import type { Priority } from '../../protocol/frame-types.js'
 import { type Data, type DataLimits, decodeData } from './data.js'
 import { DeviceError } from './errors.js'
-import type { DeviceState, Registration, StoredNotification } from './state.js'
+import type { DeviceState, Registration, StoredNotification } from './state/state.js'
 
 export interface Notification {
   /** Message id, decimal. */

@@ -6,9 +6,9 @@ import { BorealisClient, type ClientOptions } from './client.js'
 import { type EnrolOptions, enrol } from './enrol.js'
 import { DeviceError } from './errors.js'
 import { deviceSettings } from './settings.js'
-import type { Identity } from './state.js'
-import { FileStateStore } from './state-file.js'
-import type { StateStore } from './state-store.js'
+import type { Identity } from './state/state.js'
+import { FileStateStore } from './state/state-file.js'
+import type { StateStore } from './state/state-store.js'
 
 export interface OpenOptions extends Omit<ClientOptions, 'store'> {
   /** Path of the state file; made where there is none. One process a file. */

@@ -1,7 +1,7 @@
 /** Client assertions that were used (table ASSERTIONS): each is good once, at whichever core it is shown. */
 import { createHash } from 'node:crypto'
 import { Bucket } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Table } from '../fabric/fabric.js'
+import { type Fabric, FabricError, type Table } from '../nats/broker.js'
 
 export class UsedAssertions {
   private readonly table: Table

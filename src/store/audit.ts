@@ -3,7 +3,7 @@
  * that there is no change without one; a change that was refused or failed has a second entry that says so.
  */
 import { AUDIT_STREAM, auditSubject } from '../../protocol/subjects.js'
-import type { Fabric, Log } from '../fabric/fabric.js'
+import type { Fabric, Log } from '../nats/broker.js'
 
 export interface AuditEntry {
   atMs: number

@@ -1,7 +1,7 @@
 /** BROADCAST: group messages, written once each whatever the size of the group; every worker tails the stream. */
 import { type BroadcastRecord, encodeBroadcastRecord } from '../../protocol/envelope.js'
 import { BROADCAST_STREAM, broadcastSubject } from '../../protocol/subjects.js'
-import type { Fabric, Log } from '../fabric/fabric.js'
+import type { Fabric, Log } from '../nats/broker.js'
 
 export class BroadcastLog {
   readonly log: Log

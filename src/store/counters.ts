@@ -4,7 +4,7 @@
  */
 import { Packr } from 'msgpackr'
 import { Bucket } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Table } from '../fabric/fabric.js'
+import { type Fabric, FabricError, type Table } from '../nats/broker.js'
 
 /** What is counted of a unicast target, in the order of a stored row. */
 export const COUNTED = ['accepted', 'delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const

@@ -6,7 +6,7 @@
  */
 import { Packr } from 'msgpackr'
 import { broadcastSubject, deviceKey } from '../../protocol/subjects.js'
-import { FabricError, type Table } from '../fabric/fabric.js'
+import { FabricError, type Table } from '../nats/broker.js'
 
 /** Where something stands in the order of subscriptions and of group messages. */
 export interface Added {

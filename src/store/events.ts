@@ -6,7 +6,7 @@ import { Packr } from 'msgpackr'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import { partitionOfId } from '../../protocol/message-id.js'
 import { type EventSubjectKind, eventSubject, eventsStream, type GroupKind } from '../../protocol/subjects.js'
-import { type Fabric, FabricError } from '../fabric/fabric.js'
+import { type Fabric, FabricError } from '../nats/broker.js'
 import { SplitLog } from './split.js'
 
 export const FINAL_KINDS = ['delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const

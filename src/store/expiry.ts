@@ -6,7 +6,7 @@ import { Packr } from 'msgpackr'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import { partitionOf } from '../../protocol/message-id.js'
 import { EXPIRY_STREAM, expirySubject } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Log, type LogRecord } from '../fabric/fabric.js'
+import { type Fabric, FabricError, type Log, type LogRecord } from '../nats/broker.js'
 
 export interface ExpiryEntry {
   id: bigint

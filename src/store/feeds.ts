@@ -4,7 +4,7 @@
  * core and administration may read that table.
  */
 import { Bucket } from '../../protocol/subjects.js'
-import type { Fabric, Table } from '../fabric/fabric.js'
+import type { Fabric, Table } from '../nats/broker.js'
 import type { FinalKind } from './events.js'
 import { RecordTable } from './tenants.js'
 

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { Packr } from 'msgpackr'
 import { partitionOf } from '../../protocol/message-id.js'
 import { eventsStream, idempotencySubject } from '../../protocol/subjects.js'
-import { type Fabric, FabricError } from '../fabric/fabric.js'
+import { type Fabric, FabricError } from '../nats/broker.js'
 import { SplitLog } from './split.js'
 
 export interface KeyRecord {

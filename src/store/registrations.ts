@@ -7,7 +7,7 @@
  * run into each other, one of the two sees the other.
  */
 import { REGISTRATIONS_STREAM, registrationFilter, registrationSubject } from '../../protocol/subjects.js'
-import type { Fabric, Log } from '../fabric/fabric.js'
+import type { Fabric, Log } from '../nats/broker.js'
 
 /** A device has an application for a user once at most. */
 export interface RegistrationPlace {

@@ -12,7 +12,7 @@ import {
   type StoredMessage,
 } from '../../protocol/envelope.js'
 import { SCHEDULE_STREAM, scheduleSubject } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Log, type LogRecord } from '../fabric/fabric.js'
+import { type Fabric, FabricError, type Log, type LogRecord } from '../nats/broker.js'
 
 export type Scheduled = { kind: 'unicast'; message: StoredMessage } | { kind: 'group'; record: BroadcastRecord }
 

@@ -7,7 +7,7 @@
 import { Packr } from 'msgpackr'
 import { deviceKey } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
-import { FabricError, type Table } from '../fabric/fabric.js'
+import { FabricError, type Table } from '../nats/broker.js'
 
 const RECORD_VERSION = 1
 

@@ -1,7 +1,7 @@
 /** A family of streams that per-device subjects are spread over: MESSAGES_<i>, PARKED_<i>, EVENTS_<i>. */
 import { partitionOf, partitionOfId } from '../../protocol/message-id.js'
 import { streamIndexOf } from '../../protocol/subjects.js'
-import type { Fabric, Log } from '../fabric/fabric.js'
+import type { Fabric, Log } from '../nats/broker.js'
 
 export class SplitLog {
   readonly logs: readonly Log[]

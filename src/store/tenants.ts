@@ -3,7 +3,7 @@
  * them with any NATS tool. Small tables, written by administration only.
  */
 import type { JsonWebKey } from 'node:crypto'
-import { FabricError, type Table } from '../fabric/fabric.js'
+import { FabricError, type Table } from '../nats/broker.js'
 
 /** A public key with which the service account of a project signs. The algorithm is pinned to it. */
 export interface ServiceKey {

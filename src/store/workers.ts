@@ -8,7 +8,7 @@
 import { Packr } from 'msgpackr'
 import { Bucket } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
-import type { Consumption, Fabric, Table, TableEntry } from '../fabric/fabric.js'
+import type { Consumption, Fabric, Table, TableEntry } from '../nats/broker.js'
 
 export const HEARTBEAT_MS = 3_000
 export const LEASE_MS = 10_000

@@ -5,10 +5,10 @@
  */
 import type { GoawayReason } from '../../protocol/frame-types.js'
 import { type Clock, sleep } from '../clock.js'
-import type { Effects } from './effects.js'
-import type { Registry } from './registry.js'
-import type { Session } from './session.js'
-import type { Turns } from './turns.js'
+import type { Turns } from './delivery/turns.js'
+import type { Effects } from './session/effects.js'
+import type { Registry } from './session/registry.js'
+import type { Session } from './session/session.js'
 
 const SLICE_MS = 100
 /** So many devices may be away in any case: else nobody would ever leave. */

@@ -1,10 +1,10 @@
 /** What a worker is made of: its ports, its settings, and what its process knows. */
 import type { Clock } from '../clock.js'
-import type { Fabric } from '../fabric/fabric.js'
 import type { TransportKeys } from '../keyring.js'
+import type { Fabric } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import type { TransportSettings } from './settings.js'
-import type { Sockets } from './socket.js'
+import type { Sockets } from './socket/socket.js'
 
 export interface WorkerOptions {
   fabric: Fabric

@@ -11,14 +11,14 @@ import { partRows } from '../../bench/profile/table.js'
 
 const DIST = 'file:///x/dist/'
 const frame = (functionName: string, url = '') => ({ functionName, url })
-const listener = frame('send', `${DIST}src/transport/listener.js`)
+const listener = frame('send', `${DIST}src/transport/socket/listener.js`)
 
 /** (root) > deliver > send > send (native); (idle); (garbage collector); parse; (program). Ids 1 to 8. */
 const profile: CpuProfile = {
   startTime: 1_000,
   nodes: [
     { id: 1, callFrame: frame('(root)'), children: [2, 5, 6, 7, 8] },
-    { id: 2, callFrame: frame('deliver', `${DIST}src/transport/downlink.js`), children: [3] },
+    { id: 2, callFrame: frame('deliver', `${DIST}src/transport/delivery/downlink.js`), children: [3] },
     { id: 3, callFrame: listener, children: [4] },
     { id: 4, callFrame: frame('send') },
     { id: 5, callFrame: frame('(idle)') },
@@ -41,7 +41,7 @@ t.test('samples by parts: late ones count nothing, others also for those of whic
   })
   t.same(parts, [
     part('uWebSockets.js', 250, 'send'),
-    part('src/transport/downlink.ts', 125, 'deliver'),
+    part('src/transport/delivery/downlink.ts', 125, 'deliver'),
     part('V8 garbage collection', 125, '(garbage collector)'),
     part('nats client', 125, 'parser.js parse'),
     part('(program)', 125, '(program)'),
@@ -79,8 +79,10 @@ t.test('places have names that a reader finds again', async (t) => {
 
   const native = (name: string, ...callers: ReturnType<typeof frame>[]) => placeOf(frame(name), callers)
   t.same(native('getHeader', listener), { part: 'uWebSockets.js', name: 'getHeader' })
-  t.same(native('slice', listener), { part: 'src/transport/listener.ts', name: 'slice (native)' })
-  t.match(native('send', frame('f', `${DIST}src/transport/session.js`)), { part: 'src/transport/session.ts' })
+  t.same(native('slice', listener), { part: 'src/transport/socket/listener.ts', name: 'slice (native)' })
+  t.match(native('send', frame('f', `${DIST}src/transport/session/session.js`)), {
+    part: 'src/transport/session/session.ts',
+  })
   t.same(native('writeBuffer', frame('call'), frame('write', 'node:internal/stream_base_commons')), {
     part: 'node sockets and streams',
     name: 'writeBuffer (native)',

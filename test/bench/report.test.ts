@@ -40,7 +40,7 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
     scale: envelope('scale', { ratio: 1.1, sizes: [{ connections: 10, workerCpuMicrosPerDelivery: 9 }] }),
     resume: envelope('profile', {
       of: 'resume',
-      borealis: cost([{ part: 'src/transport/ticket.ts', micros: 3.5, percent: 70 }]),
+      borealis: cost([{ part: 'src/transport/admission/ticket.ts', micros: 3.5, percent: 70 }]),
       bare: cost([{ part: 'uWebSockets.js', micros: 2, percent: 100 }]),
     }),
     'unknown-one': envelope('hostile', { p99Ratio: 1.1 }),

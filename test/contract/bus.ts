@@ -1,4 +1,4 @@
-import type { BusMessage, Fabric } from '../../src/fabric/fabric.js'
+import type { BusMessage, Fabric } from '../../src/nats/broker.js'
 import { bytes, Collected, type Contract, codeOf, text } from './suite.js'
 
 const WAIT = { timeoutMs: 20_000 }

@@ -1,4 +1,4 @@
-import type { Delivery } from '../../src/fabric/fabric.js'
+import type { Delivery } from '../../src/nats/broker.js'
 import { bytes, Collected, type Contract, text } from './suite.js'
 
 const LOG = 'MESSAGES_1'

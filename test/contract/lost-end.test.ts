@@ -3,7 +3,7 @@
  * takes what is stored from then on for acknowledged. Nothing of it may be lost.
  */
 import t from 'tap'
-import type { Delivery } from '../../src/fabric/fabric.js'
+import type { Delivery } from '../../src/nats/broker.js'
 import { LineProxy } from '../faults/proxy.js'
 import { loseRecords, startNats } from '../support/nats.js'
 import { untilReconnected } from './reconnected.js'

@@ -1,9 +1,9 @@
 /** What each component may not do, on a real server: a publish that is refused is not stored, a subscription hears nothing. */
 import t from 'tap'
-import type { Fabric } from '../../src/fabric/fabric.js'
-import { connect } from '../../src/fabric/nats.js'
-import { permissionsOf } from '../../src/fabric/permissions.js'
-import { findNatsServer } from '../../src/fabric/server.js'
+import type { Fabric } from '../../src/nats/broker.js'
+import { connect } from '../../src/nats/connect.js'
+import { permissionsOf } from '../../src/nats/server/permissions.js'
+import { findNatsServer } from '../../src/nats/server/server-info.js'
 import { PUBLISHER_PROJECT, startNats } from '../support/nats.js'
 import { bytes, Collected, codeOf, text } from './suite.js'
 

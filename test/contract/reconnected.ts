@@ -1,4 +1,4 @@
-import type { Fabric } from '../../src/fabric/fabric.js'
+import type { Fabric } from '../../src/nats/broker.js'
 
 /** Resolves when each of them said `reconnected` after this call. */
 export async function untilReconnected(fabrics: Fabric[]): Promise<void> {

@@ -1,9 +1,9 @@
 /** A stream that is nearly full: what nats-server does then, and what keeps us from it. */
 import t from 'tap'
 import { INGRESS_STREAM, ingressSubject } from '../../protocol/subjects.js'
-import { FabricError } from '../../src/fabric/fabric.js'
-import { connect } from '../../src/fabric/nats.js'
-import { RECORD_OVERHEAD_BYTES } from '../../src/fabric/streams.js'
+import { FabricError } from '../../src/nats/broker.js'
+import { connect } from '../../src/nats/connect.js'
+import { RECORD_OVERHEAD_BYTES } from '../../src/nats/server/streams.js'
 import { PUBLISHER_PROJECT, startNats } from '../support/nats.js'
 
 const LIMIT_BYTES = 262_144

@@ -1,5 +1,5 @@
 /** The contract over the simulated fabric, whose time runs by itself here. */
-import { SimFabric } from '../sim/fabric.js'
+import { SimFabric } from '../sim/broker.js'
 import { untilReconnected } from './reconnected.js'
 import { fabricContract } from './suite.js'
 

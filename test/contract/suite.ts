@@ -1,7 +1,7 @@
-/** What Bus, Log and Table promise (src/fabric/fabric.ts), as tests that every implementation has to pass. */
+/** What Bus, Log and Table promise (src/nats/broker.ts), as tests that every implementation has to pass. */
 import { strict as assert } from 'node:assert'
 import t, { type Test } from 'tap'
-import { type Fabric, FabricError } from '../../src/fabric/fabric.js'
+import { type Fabric, FabricError } from '../../src/nats/broker.js'
 import { busContract } from './bus.js'
 import { consumeContract } from './consume.js'
 import { logContract } from './log.js'

@@ -1,4 +1,4 @@
-import type { TableEntry } from '../../src/fabric/fabric.js'
+import type { TableEntry } from '../../src/nats/broker.js'
 import { bytes, Collected, type Contract, codeOf, text } from './suite.js'
 
 const BUCKET = 'SESSIONS'

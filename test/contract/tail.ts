@@ -1,4 +1,4 @@
-import type { LogRecord } from '../../src/fabric/fabric.js'
+import type { LogRecord } from '../../src/nats/broker.js'
 import { bytes, Collected, type Contract, codeOf, text } from './suite.js'
 
 const LOG = 'BROADCAST'

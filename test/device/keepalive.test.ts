@@ -1,6 +1,6 @@
 /** When a device asks whether the other end is still there. */
 import t from 'tap'
-import { Keepalive } from '../../src/device/keepalive.js'
+import { Keepalive } from '../../src/device/connection/keepalive.js'
 
 const INTERVAL_SECONDS = 100
 /** With the draw of started(): four fifths of the interval, and 95% of the other fifth. */

@@ -4,7 +4,6 @@ import type { Test } from 'tap'
 import { Value } from 'typebox/value'
 import { DEVICE_PATH } from '../../protocol/frame.js'
 import { systemClock } from '../../src/clock.js'
-import { type Core, startCore } from '../../src/core/core.js'
 import {
   AuthSettings,
   DeviceLimits,
@@ -12,14 +11,21 @@ import {
   IngressSettings,
   LimitSettings,
   MessageLimits,
-} from '../../src/core/http/settings.js'
-import { createApplication, createFleet, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
-import { WebhookSettings } from '../../src/core/webhooks/settings.js'
+} from '../../src/core/api/settings.js'
+import { type Core, startCore } from '../../src/core/core.js'
+import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
+import {
+  createApplication,
+  createFleet,
+  createProject,
+  mintToken,
+  openTenants,
+} from '../../src/core/tenants/projects.js'
 import { type BorealisClient, type OpenOptions, openClient } from '../../src/device/index.js'
 import { Keyring } from '../../src/keyring.js'
 import { silentLogger } from '../../src/observe/log.js'
-import { type RunningWorker, startWorker } from '../../src/transport/process.js'
 import { TransportSettings } from '../../src/transport/settings.js'
+import { type RunningWorker, startWorker } from '../../src/transport/supervisor/process.js'
 import { quickSettings } from '../support/core.js'
 import { PUBLISHER_PROJECT, startNats, type TestNats } from '../support/nats.js'
 import { FAST } from './support.js'

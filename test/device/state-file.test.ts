@@ -2,9 +2,9 @@ import { appendFile, readdir, readFile, stat, writeFile } from 'node:fs/promises
 import { join } from 'node:path'
 import t from 'tap'
 import { BorealisClient } from '../../src/device/index.js'
-import type { Change } from '../../src/device/state.js'
-import { FileStateStore } from '../../src/device/state-file.js'
-import type { StateStore } from '../../src/device/state-store.js'
+import type { Change } from '../../src/device/state/state.js'
+import { FileStateStore } from '../../src/device/state/state-file.js'
+import type { StateStore } from '../../src/device/state/state-store.js'
 import { notify } from './scripted-server.js'
 import { FAST, IDENTITY, Inbox, KNOWN, server } from './support.js'
 

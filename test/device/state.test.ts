@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { advanceCursor, type Change, caughtUpCursor, DeviceState, newInGap } from '../../src/device/state.js'
-import { decodeChange, encodeChange } from '../../src/device/state-codec.js'
+import { advanceCursor, type Change, caughtUpCursor, DeviceState, newInGap } from '../../src/device/state/state.js'
+import { decodeChange, encodeChange } from '../../src/device/state/state-codec.js'
 
 const cursor = { incarnation: 7n, sequence: 100, subscriptions: 3 }
 

@@ -2,8 +2,8 @@
 import type { EventEmitter } from 'node:events'
 import type { Test } from 'tap'
 import { BorealisClient, type ClientOptions, type Notification } from '../../src/device/index.js'
-import type { Change } from '../../src/device/state.js'
-import { MemoryStateStore, type StateStore } from '../../src/device/state-store.js'
+import type { Change } from '../../src/device/state/state.js'
+import { MemoryStateStore, type StateStore } from '../../src/device/state/state-store.js'
 import { ScriptedServer } from './scripted-server.js'
 
 /** Short times, so that no test waits for a default. */

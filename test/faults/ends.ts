@@ -1,7 +1,7 @@
 /** Every final event there is, read from EVENTS itself, and on our own: a fault of src/store/events.ts shows here. */
 import { unpack } from 'msgpackr'
 import { eventsStream } from '../../protocol/subjects.js'
-import type { Fabric, LogRecord } from '../../src/fabric/fabric.js'
+import type { Fabric, LogRecord } from '../../src/nats/broker.js'
 import type { End } from './records.js'
 
 /** Of a device by its id. */

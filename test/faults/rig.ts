@@ -7,8 +7,14 @@ import { mergeOverrides, type Overrides } from '../../bench/system/settings.js'
 import { DEVICE_PATH } from '../../protocol/frame.js'
 import { sampleProject } from '../../src/cli/start/sample.js'
 import { systemClock } from '../../src/clock.js'
-import { createApplication, createFleet, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
-import type { Fabric } from '../../src/fabric/fabric.js'
+import {
+  createApplication,
+  createFleet,
+  createProject,
+  mintToken,
+  openTenants,
+} from '../../src/core/tenants/projects.js'
+import type { Fabric } from '../../src/nats/broker.js'
 import type { DriverConfig, DriverMethods } from './driver/main.js'
 import type { Link } from './fault.js'
 import { LineProxy } from './proxy.js'

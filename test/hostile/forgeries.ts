@@ -4,7 +4,7 @@ import { Close } from '../../protocol/close-codes.js'
 import type { Credential } from '../../protocol/frame-types.js'
 import { DEVICE_TOKEN_AUDIENCE, DEVICE_TOKEN_TYP } from '../../src/device-token.js'
 import { Keyring, type StoredSigningKey } from '../../src/keyring.js'
-import { MAC_BYTES, type Ticket, TicketBox } from '../../src/transport/ticket.js'
+import { MAC_BYTES, type Ticket, TicketBox } from '../../src/transport/admission/ticket.js'
 import { below, noise, pick, type Random } from './chance.js'
 
 export interface Forgery {

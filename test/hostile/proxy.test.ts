@@ -1,7 +1,7 @@
 /** The address of a connection is that of its peer, whatever a PROXY header of a stranger in front of its upgrade says. */
 import t from 'tap'
 import { Close } from '../../protocol/close-codes.js'
-import { Listener } from '../../src/transport/listener.js'
+import { Listener } from '../../src/transport/socket/listener.js'
 import { streamOf } from './chance.js'
 import { proxyHeaders } from './http.js'
 import { upgradeRequest } from './websocket.js'

@@ -7,7 +7,7 @@ import { accessToken, createTenant, newRun, registerDevices, registrationIdOf } 
 import { LocalSystem } from '../../bench/system/local-system.js'
 import { systemClock } from '../../src/clock.js'
 import { Administration } from '../../src/core/tenants/administration.js'
-import { FeedAdministration } from '../../src/core/tenants/feeds.js'
+import { FeedAdministration } from '../../src/core/tenants/feed-administration.js'
 import { until } from '../support/face.js'
 import { startReceiver } from '../support/receiver.js'
 

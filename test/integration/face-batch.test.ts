@@ -1,7 +1,7 @@
 import { connect } from 'node:net'
 import t from 'tap'
 import { CodedError } from '../../protocol/errors.js'
-import { FabricError } from '../../src/fabric/fabric.js'
+import { FabricError } from '../../src/nats/broker.js'
 import { startFace, until } from '../support/face.js'
 import { ask, everything, isError, messagesOf, registrationIdOf } from '../support/http.js'
 

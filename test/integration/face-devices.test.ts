@@ -8,7 +8,8 @@ import {
 } from '../../protocol/envelope.js'
 import { type ErrorCode, Errors } from '../../protocol/errors.js'
 import { Bucket, DEVICE_REQUEST_SUBJECT } from '../../protocol/subjects.js'
-import { decodeRegistrationId } from '../../src/core/registration-id.js'
+import { decodeRegistrationId } from '../../src/core/domain/registration-id.js'
+import { mintUserToken } from '../../src/core/tenants/auth/service-keys.js'
 import {
   addServiceKey,
   createApplication,
@@ -17,9 +18,8 @@ import {
   revokeDevice,
   revokeRegistration,
   setProjectActive,
-} from '../../src/core/tenants/admin.js'
-import { mintUserToken } from '../../src/core/tenants/service-keys.js'
-import type { Fabric } from '../../src/fabric/fabric.js'
+} from '../../src/core/tenants/projects.js'
+import type { Fabric } from '../../src/nats/broker.js'
 import { DeviceStore } from '../../src/store/devices.js'
 import { type FaceOptions, startFace, type TestFace, until } from '../support/face.js'
 

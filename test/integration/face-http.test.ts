@@ -1,6 +1,7 @@
 import { unpack } from 'msgpackr'
 import t from 'tap'
 import type { ErrorCode } from '../../protocol/errors.js'
+import { mintAccessToken } from '../../src/core/tenants/auth/tokens.js'
 import {
   createApplication,
   createFleet,
@@ -10,8 +11,7 @@ import {
   revokeDevice,
   revokeRegistration,
   setProjectActive,
-} from '../../src/core/tenants/admin.js'
-import { mintAccessToken } from '../../src/core/tenants/tokens.js'
+} from '../../src/core/tenants/projects.js'
 import { DeviceTokenVerifier } from '../../src/device-token.js'
 import { Keyring } from '../../src/keyring.js'
 import { startFace, type TestFace, until } from '../support/face.js'

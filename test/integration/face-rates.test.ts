@@ -1,6 +1,6 @@
 import t from 'tap'
-import { Gateways } from '../../src/core/gateways.js'
-import { Allowances } from '../../src/core/http/allowances.js'
+import { Allowances } from '../../src/core/api/token-buckets.js'
+import { Gateways } from '../../src/core/cluster/gateways.js'
 import { silentLogger } from '../../src/observe/log.js'
 import { startFace, until } from '../support/face.js'
 import { ask, isError, messagesOf, registrationIdOf } from '../support/http.js'

@@ -6,7 +6,7 @@ import {
   encodeDeviceRequest,
 } from '../../protocol/envelope.js'
 import { Bucket, controlSubject, DEVICE_REQUEST_SUBJECT } from '../../protocol/subjects.js'
-import { createApplication, createProject, revokeDevice } from '../../src/core/tenants/admin.js'
+import { createApplication, createProject, revokeDevice } from '../../src/core/tenants/projects.js'
 import { DeviceStore } from '../../src/store/devices.js'
 import { RegistrationIndex } from '../../src/store/registrations.js'
 import { SessionTable } from '../../src/store/sessions.js'

@@ -19,14 +19,14 @@ import {
   IngressSettings,
   LimitSettings,
   MessageLimits,
-} from '../../src/core/http/settings.js'
-import { type PublicFace, type PublicFaceOptions, startPublicFace } from '../../src/core/public-face.js'
-import { encodeRegistrationId } from '../../src/core/registration-id.js'
-import { createAccept } from '../../src/core/steps/accept.js'
-import { createApplication, createProject, mintToken, openTenants } from '../../src/core/tenants/admin.js'
-import { WebhookSettings } from '../../src/core/webhooks/settings.js'
-import type { Fabric } from '../../src/fabric/fabric.js'
+} from '../../src/core/api/settings.js'
+import { createAccept } from '../../src/core/delivery/accept/accept.js'
+import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
+import { type PublicFace, type PublicFaceOptions, startPublicFace } from '../../src/core/front-end.js'
+import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
+import { createApplication, createProject, mintToken, openTenants } from '../../src/core/tenants/projects.js'
 import { Keyring } from '../../src/keyring.js'
+import type { Fabric } from '../../src/nats/broker.js'
 import { silentLogger } from '../../src/observe/log.js'
 import { EventLog } from '../../src/store/events.js'
 import { ScheduleLog } from '../../src/store/schedule.js'

@@ -4,8 +4,8 @@ import { createServer, type RequestListener } from 'node:http'
 import { type AddressInfo, createServer as createTcp, type Server } from 'node:net'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.js'
-import { AddressGuard, type LookupAll } from '../../src/core/webhooks/addresses.js'
-import { createPoster, type PosterOptions } from '../../src/core/webhooks/post.js'
+import { AddressGuard, type LookupAll } from '../../src/core/outcomes/webhooks/addresses.js'
+import { createPoster, type PosterOptions } from '../../src/core/outcomes/webhooks/post.js'
 import { until } from '../support/face.js'
 
 const never = new AbortController().signal

@@ -1,7 +1,7 @@
 /** App servers: what they sent, how it was answered. `accepted` is a promise of the service, `unknown` may have arrived. */
 import { sleep } from '../../src/clock.js'
-import type { AcceptCommand, Accepted } from '../../src/core/http/ports.js'
-import type { Delivery } from '../../src/core/steps/delivery.js'
+import type { Delivery } from '../../src/core/delivery/delivery.js'
+import type { AcceptCommand, Accepted } from '../../src/core/domain/commands.js'
 import type { CoreProcess } from './core-process.js'
 import type { KnownRegistration, SimDevice } from './device.js'
 import { applicationOf, PROJECTS } from './identities.js'

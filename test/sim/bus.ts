@@ -1,7 +1,7 @@
 /** Core NATS as one simulated process sees it. */
-import type { Bus, BusMessage, PublishOptions, Subscription } from '../../src/fabric/fabric.js'
-import { FabricError } from '../../src/fabric/fabric.js'
-import { checkFilter, checkSubject } from '../../src/fabric/subject.js'
+import type { Bus, BusMessage, PublishOptions, Subscription } from '../../src/nats/broker.js'
+import { FabricError } from '../../src/nats/broker.js'
+import { checkFilter, checkSubject } from '../../src/nats/client/subject.js'
 import type { SimClient } from './client.js'
 import type { Routed } from './server.js'
 

@@ -11,9 +11,9 @@ import {
   type Log,
   type Subscription,
   type Table,
-} from '../../src/fabric/fabric.js'
-import { Reconnects } from '../../src/fabric/reconnects.js'
-import { LogTable } from '../../src/fabric/table.js'
+} from '../../src/nats/broker.js'
+import { Reconnects } from '../../src/nats/client/reconnects.js'
+import { LogTable } from '../../src/nats/table.js'
 import { SimBus } from './bus.js'
 import { SimLog } from './log.js'
 import { between } from './random.js'

@@ -1,5 +1,5 @@
 /** The server's side of a durable consumer: who has which record, how often it was delivered, when it comes again. */
-import type { ConsumeOptions, LogRecord } from '../../src/fabric/fabric.js'
+import type { ConsumeOptions, LogRecord } from '../../src/nats/broker.js'
 import { between } from './random.js'
 import type { SimServer } from './server.js'
 import type { SimStream } from './stream.js'

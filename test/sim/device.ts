@@ -4,7 +4,7 @@
  */
 import { sleep } from '../../src/clock.js'
 import { BorealisClient, type ClientEvents } from '../../src/device/client.js'
-import type { Registration } from '../../src/device/state.js'
+import type { Registration } from '../../src/device/state/state.js'
 import { SimDisk } from './disk.js'
 import { Host } from './host.js'
 import { applicationOf, tokenOf } from './identities.js'

@@ -1,6 +1,6 @@
 /** A device's disk: what its state store confirmed survives a crash, what it did not confirm may or may not. */
-import { type Change, DeviceState } from '../../src/device/state.js'
-import type { StateStore } from '../../src/device/state-store.js'
+import { type Change, DeviceState } from '../../src/device/state/state.js'
+import type { StateStore } from '../../src/device/state/state-store.js'
 import type { Host } from './host.js'
 import { between, type Random } from './random.js'
 

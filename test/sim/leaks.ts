@@ -6,7 +6,7 @@
  */
 import { unpack } from 'msgpackr'
 import { EXPIRY_STREAM } from '../../protocol/subjects.js'
-import type { LogRecord } from '../../src/fabric/fabric.js'
+import type { LogRecord } from '../../src/nats/broker.js'
 import type { Stray } from './left-over.js'
 import type { SimServer } from './server.js'
 

@@ -17,7 +17,7 @@ import {
   parkedStream,
   SCHEDULE_STREAM,
 } from '../../protocol/subjects.js'
-import type { LogRecord } from '../../src/fabric/fabric.js'
+import type { LogRecord } from '../../src/nats/broker.js'
 import { expiryNames, nameOf } from './leaks.js'
 import type { SimServer } from './server.js'
 import type { SimStream } from './stream.js'

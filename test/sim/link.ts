@@ -3,8 +3,8 @@
  * happen to it. Cut: both ends see it. Half open: neither does. Slow: the device reads when it likes.
  */
 import type { Clock } from '../../src/clock.js'
-import type { SocketEvents } from '../../src/device/dial.js'
-import type { SendResult, Socket, SocketHandlers } from '../../src/transport/socket.js'
+import type { SocketEvents } from '../../src/device/connection/dial.js'
+import type { SendResult, Socket, SocketHandlers } from '../../src/transport/socket/socket.js'
 import { between, type Random } from './random.js'
 
 /** What both ends of all links have in common. */

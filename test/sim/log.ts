@@ -9,9 +9,9 @@ import {
   type LogRecord,
   type LogState,
   type TailOptions,
-} from '../../src/fabric/fabric.js'
-import { checkSubject } from '../../src/fabric/subject.js'
-import type { TailHooks } from '../../src/fabric/table.js'
+} from '../../src/nats/broker.js'
+import { checkSubject } from '../../src/nats/client/subject.js'
+import type { TailHooks } from '../../src/nats/table.js'
 import type { SimClient } from './client.js'
 import type { Member } from './consumer.js'
 import { between } from './random.js'

@@ -1,6 +1,6 @@
 /** The simulated network between devices and workers: who listens, who is connected to whom. */
-import type { Dial } from '../../src/device/dial.js'
-import type { SocketHandlers, Sockets } from '../../src/transport/socket.js'
+import type { Dial } from '../../src/device/connection/dial.js'
+import type { SocketHandlers, Sockets } from '../../src/transport/socket/socket.js'
 import type { SimClient } from './client.js'
 import type { Host } from './host.js'
 import { Link, type LinkWorld } from './link.js'

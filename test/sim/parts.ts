@@ -1,8 +1,8 @@
 /** What the parts of a simulated world share. */
 import type { Logger } from '../../src/observe/log.js'
+import type { SimFabric } from './broker.js'
 import type { VirtualClock } from './clock.js'
 import type { DiskFaults } from './disk.js'
-import type { SimFabric } from './fabric.js'
 import type { SimNet } from './net.js'
 import type { Plan } from './plan.js'
 import type { Random } from './random.js'

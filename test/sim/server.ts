@@ -2,9 +2,9 @@
  * The simulated nats-server: streams and durable consumers, which outlive it, and the connections and subscriptions of
  * clients, which do not. What it calls on a client is already subject to that client's link.
  */
-import { type AppendOptions, FabricError } from '../../src/fabric/fabric.js'
-import type { StoreSettings } from '../../src/fabric/settings.js'
-import { streamDefinitions } from '../../src/fabric/streams.js'
+import { type AppendOptions, FabricError } from '../../src/nats/broker.js'
+import { streamDefinitions } from '../../src/nats/server/streams.js'
+import type { StoreSettings } from '../../src/nats/settings.js'
 import type { SimClient } from './client.js'
 import type { VirtualClock } from './clock.js'
 import { SimConsumer } from './consumer.js'

@@ -1,6 +1,6 @@
 /** One simulated JetStream stream: what the server keeps, and the answers it gives from it. No time, no network. */
-import { type AppendOptions, FabricError, type LogRecord, type LogState } from '../../src/fabric/fabric.js'
-import type { StreamDefinition } from '../../src/fabric/streams.js'
+import { type AppendOptions, FabricError, type LogRecord, type LogState } from '../../src/nats/broker.js'
+import type { StreamDefinition } from '../../src/nats/server/streams.js'
 import { subjectMatches } from './subjects.js'
 
 /** What a record costs beside its body, roughly as nats-server counts. */

@@ -1,5 +1,5 @@
 /** One transport worker process of the simulation. */
-import { FabricError } from '../../src/fabric/fabric.js'
+import { FabricError } from '../../src/nats/broker.js'
 import { workerId } from '../../src/store/workers.js'
 import { Worker } from '../../src/transport/worker.js'
 import type { SimClient } from './client.js'

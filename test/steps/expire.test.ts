@@ -1,11 +1,11 @@
 /** expire by itself: what nobody is owed any more does not stay, wherever it stands. */
 import t from 'tap'
-import { ExpireStep } from '../../src/core/steps/expire.js'
+import { ExpireStep } from '../../src/core/delivery/queue/expire.js'
 import { silentLogger } from '../../src/observe/log.js'
 import { EventLog } from '../../src/store/events.js'
 import { ExpiryLog } from '../../src/store/expiry.js'
-import { ParkedQueue } from '../../src/store/parked.js'
-import { SimFabric } from '../sim/fabric.js'
+import { ParkedQueue } from '../../src/store/queue.js'
+import { SimFabric } from '../sim/broker.js'
 import { deviceName } from '../support/core.js'
 import { storedMessage } from '../support/transport.js'
 

@@ -2,8 +2,8 @@
 import t from 'tap'
 import { decodeStoredMessage, Outcome } from '../../protocol/envelope.js'
 import { rxSubject } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Log } from '../../src/fabric/fabric.js'
-import { ParkedQueue } from '../../src/store/parked.js'
+import { type Fabric, FabricError, type Log } from '../../src/nats/broker.js'
+import { ParkedQueue } from '../../src/store/queue.js'
 import { command, deviceName, startTestCore } from '../support/core.js'
 import { SIM_SPLIT, SimInstallation } from '../support/sim-core.js'
 

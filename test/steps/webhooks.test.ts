@@ -1,9 +1,9 @@
 /** Webhooks: what they send, what they do with each answer, and what a crash leaves. */
 import t from 'tap'
 import { APP_EVENTS_STREAM } from '../../protocol/subjects.js'
-import { consumerOf } from '../../src/core/webhooks/consumer.js'
-import { signatureOf } from '../../src/core/webhooks/signature.js'
-import type { Delivery } from '../../src/fabric/fabric.js'
+import { consumerOf } from '../../src/core/outcomes/webhooks/consumer.js'
+import { signatureOf } from '../../src/core/outcomes/webhooks/signature.js'
+import type { Delivery } from '../../src/nats/broker.js'
 import { ok, Place, PROJECT, type Received, root, SECOND_MS, status, URL_ } from '../support/webhooks-place.js'
 
 t.test('events come signed, once, in the kinds that were asked for, and are acknowledged', async (t) => {

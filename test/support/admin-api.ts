@@ -1,12 +1,12 @@
 /** The admin API on a real nats-server, asked as each role. */
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
-import { createAdminServer } from '../../src/core/http/admin/server.js'
-import { Registrations } from '../../src/core/registrations.js'
+import { createAdminServer } from '../../src/core/api/admin/server.js'
+import { Registrations } from '../../src/core/devices/registrations.js'
+import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
 import { Administration } from '../../src/core/tenants/administration.js'
-import { FeedAdministration } from '../../src/core/tenants/feeds.js'
-import type { Actor } from '../../src/core/tenants/roles.js'
-import { WebhookSettings } from '../../src/core/webhooks/settings.js'
+import type { Actor } from '../../src/core/tenants/auth/roles.js'
+import { FeedAdministration } from '../../src/core/tenants/feed-administration.js'
 import { startFace, type TestFace } from './face.js'
 import type { Answer } from './http.js'
 

@@ -1,9 +1,9 @@
 /** Whether what the API answers is what its document says: asked by every test of the face, through ask(). */
 
 import { Value } from 'typebox/value'
-import { routes } from '../../src/core/http/gateway.js'
-import { openApiOf } from '../../src/core/http/openapi/document.js'
-import type { AuthSettings } from '../../src/core/http/settings.js'
+import { openApiOf } from '../../src/core/api/openapi/document.js'
+import { routes } from '../../src/core/api/public/gateway.js'
+import type { AuthSettings } from '../../src/core/api/settings.js'
 
 interface Documented {
   paths: Record<string, Record<string, { responses: Record<string, { description: string }> }>>

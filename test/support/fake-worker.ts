@@ -14,7 +14,7 @@ import {
 } from '../../protocol/envelope.js'
 import { Bucket, controlSubject, rxSubject, SETTLE_SUBJECT, txSubject } from '../../protocol/subjects.js'
 import { type Clock, systemClock } from '../../src/clock.js'
-import type { Fabric, Subscription } from '../../src/fabric/fabric.js'
+import type { Fabric, Subscription } from '../../src/nats/broker.js'
 import { SessionTable } from '../../src/store/sessions.js'
 
 export type OnItem = (item: TxItem) => OutcomeCode | 'silent' | Promise<OutcomeCode | 'silent'>

@@ -4,7 +4,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import type { Test } from 'tap'
 import { type ErrorCode, Errors } from '../../protocol/errors.js'
-import { encodeRegistrationId } from '../../src/core/registration-id.js'
+import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
 import { undocumented } from './documented.js'
 import type { TestFace } from './face.js'
 

@@ -10,7 +10,7 @@ import { claimPorts } from '../../src/cli/start/ports.js'
 import { BorealisClient, type ClientOptions, identify, MemoryStateStore } from '../../src/device/index.js'
 import { mintDeviceToken } from '../../src/device-token.js'
 import { Keyring } from '../../src/keyring.js'
-import type { InstanceStatus } from '../../src/transport/instance-status.js'
+import type { InstanceStatus } from '../../src/transport/supervisor/instance-status.js'
 import { startNats, type TestNats } from './nats.js'
 import { ISSUER, newDevice } from './transport.js'
 

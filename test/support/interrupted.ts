@@ -1,5 +1,5 @@
 /** A Fabric whose n-th write fails, before it was done or after: the place where a process crashed. */
-import { type Fabric, FabricError, type Log, type Table } from '../../src/fabric/fabric.js'
+import { type Fabric, FabricError, type Log, type Table } from '../../src/nats/broker.js'
 
 export interface Interruption {
   readonly fabric: Fabric

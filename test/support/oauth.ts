@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { importPKCS8, SignJWT } from 'jose'
 import * as oauth from 'oauth4webapi'
-import type { PrivateServiceKey } from '../../src/core/tenants/service-keys.js'
+import type { PrivateServiceKey } from '../../src/core/tenants/auth/service-keys.js'
 import { TOKEN_PATH } from '../../src/core/tenants/settings-file.js'
 import type { TestFace } from './face.js'
 

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
-import type { AppEvent } from '../../src/core/feeds/app-event.js'
+import type { AppEvent } from '../../src/core/outcomes/outcome-event.js'
 
 export interface Receiver {
   readonly url: string

@@ -1,7 +1,7 @@
 /** A simulated installation for tests of the steps: a server, core processes and fake workers on one virtual clock. */
 import type { CoreSettings } from '../../src/core/settings.js'
+import { SimFabric, type SimFabricOptions } from '../sim/broker.js'
 import type { SimClient } from '../sim/client.js'
-import { SimFabric, type SimFabricOptions } from '../sim/fabric.js'
 import { startTestCore, type TestCore } from './core.js'
 import { FakeWorker } from './fake-worker.js'
 

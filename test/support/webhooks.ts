@@ -1,6 +1,6 @@
 /** Webhooks with quick settings, which may reach this machine. */
 import { Value } from 'typebox/value'
-import { WebhookSettings } from '../../src/core/webhooks/settings.js'
+import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
 
 export const quickWebhooks: WebhookSettings = {
   ...(Value.Default(WebhookSettings, {}) as WebhookSettings),

@@ -1,9 +1,9 @@
 /** A credential that was removed is good for nothing, at once. */
 import t from 'tap'
 import { Administration } from '../../src/core/tenants/administration.js'
-import { actorOf } from '../../src/core/tenants/credentials.js'
-import type { Actor } from '../../src/core/tenants/roles.js'
-import { SimFabric } from '../sim/fabric.js'
+import { actorOf } from '../../src/core/tenants/auth/credentials.js'
+import type { Actor } from '../../src/core/tenants/auth/roles.js'
+import { SimFabric } from '../sim/broker.js'
 
 const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
 

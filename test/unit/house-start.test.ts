@@ -13,8 +13,8 @@ import { claimPorts } from '../../src/cli/start/ports.js'
 import { fitStoreTo } from '../../src/cli/start/storage.js'
 import { pushCommand } from '../../src/cli/start/summary.js'
 import { readConfig } from '../../src/config.js'
-import { StoreSettings } from '../../src/fabric/settings.js'
-import { streamDefinitions } from '../../src/fabric/streams.js'
+import { streamDefinitions } from '../../src/nats/server/streams.js'
+import { StoreSettings } from '../../src/nats/settings.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'borealis-start-'))
 t.teardown(() => rmSync(folder, { recursive: true }))

@@ -2,12 +2,12 @@ import { readFileSync } from 'node:fs'
 import { Counter } from 'prom-client'
 import t from 'tap'
 import { metricsReference } from '../../src/cli/metrics-reference.js'
-import { CoreFigures, CountedEvents, countedAccept, registerCoreFigures } from '../../src/core/figures.js'
+import { CoreFigures, CountedEvents, countedAccept, registerCoreFigures } from '../../src/core/metrics.js'
 import { LoopLag } from '../../src/observe/lag.js'
 import { MergedMetrics, reportOf } from '../../src/observe/merge.js'
 import { createMetrics, emptyMetrics, serveMetrics } from '../../src/observe/metrics.js'
 import { PlainMetrics } from '../../src/observe/plain.js'
-import { SimFabric } from '../sim/fabric.js'
+import { SimFabric } from '../sim/broker.js'
 
 t.test('metrics are served in the text format, and only there', async (t) => {
   const registry = createMetrics('core')

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { Packr } from 'msgpackr'
 import t from 'tap'
-import { decodeMsgpack } from '../../src/core/msgpack/decode.js'
-import { encodeMsgpack } from '../../src/core/msgpack/encode.js'
-import { MsgpackError } from '../../src/core/msgpack/error.js'
+import { decodeMsgpack } from '../../src/core/domain/msgpack/decode.js'
+import { encodeMsgpack } from '../../src/core/domain/msgpack/encode.js'
+import { MsgpackError } from '../../src/core/domain/msgpack/error.js'
 
 const limits = { bytesMax: 65_536, depthMax: 32 }
 const oracle = new Packr({ useRecords: false, variableMapSize: true, int64AsType: 'auto' as 'bigint' })

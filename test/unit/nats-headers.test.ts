@@ -1,7 +1,7 @@
 /** Headers read from where they lie, as the client reads them; and where they do not lie there, through the client. */
 import { type Msg, type MsgHdrs, headers as natsHeaders } from 'nats'
 import t from 'tap'
-import { headersToSend, ownHeaders, ownIn, statusOf, textOfHeaders, valueIn } from '../../src/fabric/headers.js'
+import { headersToSend, ownHeaders, ownIn, statusOf, textOfHeaders, valueIn } from '../../src/nats/client/headers.js'
 
 /** As the client's parser leaves a message: headers and data one after the other, in a buffer with more around them. */
 function received(block: string, data: string, subject = 'inbox.1'): Msg & { size(): number } {

@@ -1,6 +1,6 @@
 /** Where this machine reaches its own listeners. */
 import t from 'tap'
-import { authorityOf, publicUrlOf, reachableHost } from '../../src/core/http/public-url.js'
+import { authorityOf, publicUrlOf, reachableHost } from '../../src/core/api/public-url.js'
 
 t.test(
   'a listener on every address is reached on the loopback; IPv6 has brackets in a URL and nowhere else',

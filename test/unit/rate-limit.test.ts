@@ -1,6 +1,6 @@
 import Fastify from 'fastify'
 import t from 'tap'
-import { limitAddresses, networkOf, RateLimits } from '../../src/core/http/rate-limit.js'
+import { limitAddresses, networkOf, RateLimits } from '../../src/core/api/rate-limits.js'
 
 t.test('the network of an address: of IPv6 the first half; nothing where the client is gone', async (t) => {
   t.equal(networkOf('192.0.2.7'), '192.0.2.7')

@@ -1,5 +1,9 @@
 import t from 'tap'
-import { decodeRegistrationId, encodeRegistrationId, type RegistrationAddress } from '../../src/core/registration-id.js'
+import {
+  decodeRegistrationId,
+  encodeRegistrationId,
+  type RegistrationAddress,
+} from '../../src/core/domain/registration-id.js'
 import { Keyring, type MacKey } from '../../src/keyring.js'
 
 const keyring = Keyring.generate(0)

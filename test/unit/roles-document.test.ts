@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { Actions } from '../../src/core/tenants/roles.js'
+import { Actions } from '../../src/core/tenants/auth/roles.js'
 
 t.test('docs/admin.md has the table of roles as it is', async (t) => {
   const rows = [...readFileSync('docs/admin.md', 'utf8').matchAll(/^\| `([a-z.]+)` \| ([a-z]+) \| ([a-z]+) \|$/gm)]

@@ -1,9 +1,9 @@
 /** How full a stream is, as the process that writes to it reckons. */
 import t from 'tap'
 import { Value } from 'typebox/value'
-import type { Link } from '../../src/fabric/link.js'
-import { Room } from '../../src/fabric/room.js'
-import { NatsSettings } from '../../src/fabric/settings.js'
+import type { Link } from '../../src/nats/client/link.js'
+import { Room } from '../../src/nats/server/headroom.js'
+import { NatsSettings } from '../../src/nats/settings.js'
 
 const BYTES_MAX = 1_000_000
 

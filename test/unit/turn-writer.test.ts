@@ -1,6 +1,6 @@
 /** What is published in one turn of the event loop is written at its end, in order, and never kept without bound. */
 import t from 'tap'
-import { TurnWriter } from '../../src/fabric/turn-writer.js'
+import { TurnWriter } from '../../src/nats/client/turn-writer.js'
 
 const bytes = (length: number) => new Uint8Array(length)
 

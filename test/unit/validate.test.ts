@@ -2,10 +2,10 @@ import { unpack } from 'msgpackr'
 import t from 'tap'
 import { Value } from 'typebox/value'
 import { CodedError } from '../../protocol/errors.js'
-import { parseJson } from '../../src/core/http/body.js'
-import { MessageLimits } from '../../src/core/http/settings.js'
-import { parseTtl } from '../../src/core/http/ttl.js'
-import { validateMessage } from '../../src/core/http/validate.js'
+import { parseJson } from '../../src/core/api/body.js'
+import { MessageLimits } from '../../src/core/api/settings.js'
+import { parseTtl } from '../../src/core/domain/ttl.js'
+import { validateMessage } from '../../src/core/domain/validate-message.js'
 
 const limits = Value.Create(MessageLimits)
 const good = { target: 'some-registration-id', type: 'device', ttl: '5h30m' }

@@ -1,12 +1,12 @@
 /** Webhooks without a network: signatures, waits, and which addresses they may reach. */
 import { createHmac } from 'node:crypto'
 import t from 'tap'
-import { ADDRESS_REFUSED, AddressGuard, type LookupAll } from '../../src/core/webhooks/addresses.js'
-import { backoffOf, retryAfterOf } from '../../src/core/webhooks/backoff.js'
-import { bodyOf } from '../../src/core/webhooks/body.js'
-import { batchIdOf, newWebhookSecret, signatureOf, signedHeaders } from '../../src/core/webhooks/signature.js'
-import { Slots } from '../../src/core/webhooks/slots.js'
-import { checkWebhookUrl } from '../../src/core/webhooks/url.js'
+import { ADDRESS_REFUSED, AddressGuard, type LookupAll } from '../../src/core/outcomes/webhooks/addresses.js'
+import { backoffOf, retryAfterOf } from '../../src/core/outcomes/webhooks/backoff.js'
+import { bodyOf } from '../../src/core/outcomes/webhooks/body.js'
+import { batchIdOf, newWebhookSecret, signatureOf, signedHeaders } from '../../src/core/outcomes/webhooks/signature.js'
+import { Slots } from '../../src/core/outcomes/webhooks/slots.js'
+import { checkWebhookUrl } from '../../src/core/outcomes/webhooks/url.js'
 
 const bytes = (text: string) => Buffer.from(text)
 

@@ -1,9 +1,9 @@
 /** `borealis admin events` and `borealis admin webhook`: what became of a project's messages, told to its app server. */
 import type { Command } from 'commander'
 import { systemClock } from '../../clock.js'
-import { FeedAdministration, type FeedView } from '../../core/tenants/feeds.js'
+import type { Actor } from '../../core/tenants/auth/roles.js'
+import { FeedAdministration, type FeedView } from '../../core/tenants/feed-administration.js'
 import { feedOutput } from '../../core/tenants/output.js'
-import type { Actor } from '../../core/tenants/roles.js'
 import { type Options, type Output, onService } from './run.js'
 
 export function eventCommands(events: Command): void {

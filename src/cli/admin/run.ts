@@ -5,10 +5,10 @@ import { CodedError } from '../../../protocol/errors.js'
 import { systemClock } from '../../clock.js'
 import type { Config } from '../../config.js'
 import { Administration } from '../../core/tenants/administration.js'
-import type { Actor } from '../../core/tenants/roles.js'
-import { type Fabric, FabricError } from '../../fabric/fabric.js'
-import { connect } from '../../fabric/nats.js'
+import type { Actor } from '../../core/tenants/auth/roles.js'
 import { Keyring, KeyringError } from '../../keyring.js'
+import { type Fabric, FabricError } from '../../nats/broker.js'
+import { connect } from '../../nats/connect.js'
 import { CommandError, loadConfig } from '../context.js'
 
 /** What a command prints: one object, a list of them, or a text beside what --json gives. */

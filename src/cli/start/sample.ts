@@ -1,6 +1,7 @@
 import { CodedError } from '../../../protocol/errors.js'
 import { systemClock } from '../../clock.js'
-import type { AuthSettings } from '../../core/http/settings.js'
+import type { AuthSettings } from '../../core/api/settings.js'
+import type { PrivateServiceKey } from '../../core/tenants/auth/service-keys.js'
 import {
   addServiceKey,
   createApplication,
@@ -10,10 +11,9 @@ import {
   mintToken,
   openTenants,
   type Tenants,
-} from '../../core/tenants/admin.js'
-import type { PrivateServiceKey } from '../../core/tenants/service-keys.js'
-import type { Fabric } from '../../fabric/fabric.js'
+} from '../../core/tenants/projects.js'
 import type { Keyring } from '../../keyring.js'
+import type { Fabric } from '../../nats/broker.js'
 import type { DataFolder } from './folder.js'
 
 /** The project, application and fleet that a fresh installation has, so that a first push needs no administration. */

@@ -1,8 +1,8 @@
 import { readdirSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { variableOf } from '../../config/leaf.js'
-import type { StoreSettings } from '../../fabric/settings.js'
-import { streamDefinitions } from '../../fabric/streams.js'
+import { streamDefinitions } from '../../nats/server/streams.js'
+import type { StoreSettings } from '../../nats/settings.js'
 
 /**
  * Stream sizes that fit the disk. JetStream reserves every stream's limit when it is made, and refuses where the sum is

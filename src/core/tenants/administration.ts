@@ -5,7 +5,7 @@
 import { CodedError } from '../../../protocol/errors.js'
 import { Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
-import { type Fabric, FabricError } from '../../fabric/fabric.js'
+import { type Fabric, FabricError } from '../../nats/broker.js'
 import { AuditLog, type AuditPage } from '../../store/audit.js'
 import {
   type ApplicationRecord,
@@ -16,10 +16,10 @@ import {
   RecordTable,
   type ServiceKey,
 } from '../../store/tenants.js'
-import * as admin from './admin.js'
-import { CREDENTIAL_ID, type CredentialRecord, type NewCredential, newCredential } from './credentials.js'
-import { type Action, type Actor, mayDo, requireMay } from './roles.js'
-import { type PrivateServiceKey, serviceKeyOf } from './service-keys.js'
+import { CREDENTIAL_ID, type CredentialRecord, type NewCredential, newCredential } from './auth/credentials.js'
+import { type Action, type Actor, mayDo, requireMay } from './auth/roles.js'
+import { type PrivateServiceKey, serviceKeyOf } from './auth/service-keys.js'
+import * as admin from './projects.js'
 
 /** Entries of one page of AUDIT. */
 export const AUDIT_PAGE_MAX = 200

@@ -3,7 +3,7 @@
  * What the watch has not (yet) seen is read once from the table: something is unknown only if the store says so.
  */
 import { Bucket } from '../../../protocol/subjects.js'
-import type { Consumption, Fabric, TableEntry } from '../../fabric/fabric.js'
+import type { Consumption, Fabric, TableEntry } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import {
   APPLICATION_ID,

@@ -4,8 +4,8 @@ import type { AuditEntry } from '../../store/audit.js'
 import { FINAL_KINDS } from '../../store/events.js'
 import type { Webhook, WebhookState } from '../../store/feeds.js'
 import type { ApplicationRecord, FleetRecord, ProjectRecord } from '../../store/tenants.js'
-import type { CredentialRecord } from './credentials.js'
-import type { FeedView } from './feeds.js'
+import type { CredentialRecord } from './auth/credentials.js'
+import type { FeedView } from './feed-administration.js'
 
 type Fields = Record<string, unknown>
 

@@ -1,6 +1,6 @@
 /** What has ended: devices and registrations in the table REVOKED, which gateways and workers watch. */
 import { CodedError } from '../../../protocol/errors.js'
-import type { Table } from '../../fabric/fabric.js'
+import type { Table } from '../../nats/broker.js'
 import type { DeviceRecord, DeviceStore, Registration } from '../../store/devices.js'
 import type { RegistrationIndex } from '../../store/registrations.js'
 

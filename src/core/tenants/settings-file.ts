@@ -1,7 +1,7 @@
 /** The settings file of an app server, as the Aurora Notification Service hands it out: YAML, nine quoted strings. */
 import { stringify } from 'yaml'
-import type { AuthSettings } from '../http/settings.js'
-import { SCOPES_OF_SETTINGS } from './tokens.js'
+import type { AuthSettings } from '../api/settings.js'
+import { SCOPES_OF_SETTINGS } from './auth/tokens.js'
 
 export interface SettingsFile {
   push_notification_system: {

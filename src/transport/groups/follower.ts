@@ -6,7 +6,7 @@
  * nothing after what was sent, so that nothing can come between.
  */
 import type { Cursor, ServerFrame } from '../../../protocol/frame-types.js'
-import type { Session } from '../session.js'
+import type { Session } from '../session/session.js'
 import type { GroupLog, GroupMessage } from './group-log.js'
 
 /** Messages of one turn; between two, others have theirs. */

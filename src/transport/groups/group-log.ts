@@ -12,7 +12,7 @@
 
 import { encodeNotifyGroupFrame } from '../../../protocol/encode.js'
 import { decodeBroadcastRecord } from '../../../protocol/envelope.js'
-import type { Consumption, Log, LogRecord, LogState } from '../../fabric/fabric.js'
+import type { Consumption, Log, LogRecord, LogState } from '../../nats/broker.js'
 
 export interface GroupMessage {
   id: bigint

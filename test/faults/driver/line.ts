@@ -1,8 +1,8 @@
 /** The way of a device to the server, which a fault can cut, clog or leave half-open from the device's end. */
 import { decodeFrames } from '../../../protocol/decode.js'
 import { systemClock } from '../../../src/clock.js'
+import { wsDial } from '../../../src/device/connection/ws-dial.js'
 import type { DeviceSocket, Dial, SocketEvents } from '../../../src/device/index.js'
-import { wsDial } from '../../../src/device/ws-dial.js'
 
 const WEBSOCKET_BYTES_MAX = 1_048_576
 const FRAME_BYTES_MAX = 1_048_576

@@ -1,8 +1,8 @@
 /** The driver: devices and producers in a process of their own, with logs that survive it. Started by rig.ts. */
 import { join } from 'node:path'
 import { serve } from '../../../bench/generator/rpc.js'
-import { connect } from '../../../src/fabric/nats.js'
-import type { NatsSettings } from '../../../src/fabric/settings.js'
+import { connect } from '../../../src/nats/connect.js'
+import type { NatsSettings } from '../../../src/nats/settings.js'
 import { between, seeded } from '../../sim/random.js'
 import { AppendLog, readLog } from '../log.js'
 import { type AppRecord, type AttemptRecord, logFiles, type Member, type WireRecord } from '../records.js'

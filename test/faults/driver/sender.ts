@@ -1,7 +1,7 @@
 /** Sends pushes and writes down each attempt: before it leaves, and how it was answered. */
 import { randomBytes } from 'node:crypto'
 import { INGRESS_STREAM, ingressSubject } from '../../../protocol/subjects.js'
-import type { Fabric } from '../../../src/fabric/fabric.js'
+import type { Fabric } from '../../../src/nats/broker.js'
 import type { AppendLog } from '../log.js'
 import { type Answered, type AttemptKind, type AttemptRecord, hashOf } from '../records.js'
 

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { natsFolder } from '../../../src/cli/start/nats.js'
-import type { StoreSettings } from '../../../src/fabric/settings.js'
+import type { StoreSettings } from '../../../src/nats/settings.js'
 import { between } from '../../sim/random.js'
 import { type Fault, FaultSkipped } from '../fault.js'
 

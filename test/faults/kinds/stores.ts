@@ -1,8 +1,8 @@
 /** The store loses a table, or has no more room. */
 import { Bucket, messagesStream } from '../../../protocol/subjects.js'
-import { RESERVE_BYTES_MIN } from '../../../src/fabric/room.js'
-import type { StoreSettings } from '../../../src/fabric/settings.js'
-import { ensureStreams } from '../../../src/fabric/streams.js'
+import { RESERVE_BYTES_MIN } from '../../../src/nats/server/headroom.js'
+import { ensureStreams } from '../../../src/nats/server/streams.js'
+import type { StoreSettings } from '../../../src/nats/settings.js'
 import { between } from '../../sim/random.js'
 import { type Fault, nothingToHeal } from '../fault.js'
 import type { Rig } from '../rig.js'

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import t from 'tap'
-import { freePort } from '../../../src/transport/supervisor.js'
+import { freePort } from '../../../src/transport/supervisor/supervisor.js'
 import { until } from '../../support/face.js'
 import { startInstance, type TestInstance } from '../../support/instance.js'
 import { findProgram, needs } from '../../support/programs.js'
@@ -127,7 +127,7 @@ t.test('a header of a peer that is believed names the device', async (t) => {
 })
 
 t.test('PROXY headers and TLS do not go together', async (t) => {
-  const { Listener } = await import('../../../src/transport/listener.js')
+  const { Listener } = await import('../../../src/transport/socket/listener.js')
   const options = { host: '127.0.0.1', port: 0, backpressureBytesMax: 1, onError: () => undefined }
   t.throws(
     () => new Listener({ ...options, tlsCertificate: 'x', tlsKey: 'y', proxyProtocolFrom: ['10.0.0.0/8'] }),

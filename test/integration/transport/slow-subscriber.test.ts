@@ -4,8 +4,8 @@ import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
 import WebSocket from 'ws'
 import { DEVICE_PATH } from '../../../protocol/frame.js'
-import { Listener } from '../../../src/transport/listener.js'
-import type { Socket } from '../../../src/transport/socket.js'
+import { Listener } from '../../../src/transport/socket/listener.js'
+import type { Socket } from '../../../src/transport/socket/socket.js'
 
 const MESSAGE_BYTES = 65_536
 /** More than any kernel keeps on its way between two sockets of one machine. */

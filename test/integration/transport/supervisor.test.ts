@@ -11,7 +11,7 @@ import { systemClock } from '../../../src/clock.js'
 import { Keyring } from '../../../src/keyring.js'
 import { silentLogger } from '../../../src/observe/log.js'
 import { TransportSettings } from '../../../src/transport/settings.js'
-import { freePort, startSupervisor, workerCount } from '../../../src/transport/supervisor.js'
+import { freePort, startSupervisor, workerCount } from '../../../src/transport/supervisor/supervisor.js'
 import { startNats } from '../../support/nats.js'
 import { RawDevice } from '../../support/raw-device.js'
 

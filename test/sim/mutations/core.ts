@@ -1,16 +1,16 @@
 /** Breaks of accept, route, park, settle, expire, cancel and the counters. */
 import { edit, type Mutation } from './mutation.js'
 
-const ROUTE = 'core/steps/route'
-const PARK = 'core/steps/park'
-const LOOK = 'core/steps/second-look'
+const ROUTE = 'core/delivery/route/route'
+const PARK = 'core/delivery/queue/enqueue'
+const LOOK = 'core/delivery/route/session-recheck'
 const EVENTS = 'store/events'
 
 export const coreMutations: Mutation[] = [
   {
     name: 'accept-before-stored',
     rule: 'A message is accepted only when every target is stored.',
-    edits: [edit('core/steps/accept', 'await allStored(stored.map(', 'void allStored(stored.map(')],
+    edits: [edit('core/delivery/accept/accept', 'await allStored(stored.map(', 'void allStored(stored.map(')],
   },
   {
     name: 'ack-before-park',
@@ -62,7 +62,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'second-look-error-is-offline',
     rule: 'An error of the look means unknown, never offline.',
-    test: 'steps/second-look.test.js',
+    test: 'steps/session-recheck.test.js',
     edits: [
       edit(
         LOOK,
@@ -81,7 +81,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'second-look-from-a-replica',
     rule: 'The look is an authoritative read.',
-    test: 'steps/second-look.test.js',
+    test: 'steps/session-recheck.test.js',
     edits: [edit(LOOK, 'lookup(device, { authoritative: true })', 'lookup(device, { authoritative: false })')],
   },
   {
@@ -161,7 +161,7 @@ export const coreMutations: Mutation[] = [
     rule: 'The parked record is deleted only after the final event is stored.',
     edits: [
       edit(
-        'core/steps/settle',
+        'core/delivery/queue/settle',
         '            const ends = await Promise.allSettled(items.map((item) => this.end(item)));',
         `            await this.options.queue.settle(device, items.map((item) => ({ sequence: item.parkedSequence, id: item.id })), 0);
             const ends = await Promise.allSettled(items.map((item) => this.end(item)));`,
@@ -172,18 +172,18 @@ export const coreMutations: Mutation[] = [
     name: 'settled-without-the-event',
     rule: 'What is settled has its final event.',
     test: 'steps/settle.test.js',
-    edits: [edit('core/steps/settle', `if (ends[index]?.status === 'fulfilled')`, 'if (ends[index])')],
+    edits: [edit('core/delivery/queue/settle', `if (ends[index]?.status === 'fulfilled')`, 'if (ends[index])')],
   },
   {
     name: 'park-without-compare-and-set',
     rule: 'Append to a queue is a compare-and-set.',
-    edits: [edit('store/parked', '            expectedLastSubjectSequence: expectedLast,\n', '')],
+    edits: [edit('store/queue', '            expectedLastSubjectSequence: expectedLast,\n', '')],
   },
   {
     name: 'newest-deleted-first',
     rule: 'The newest record of a queue is never deleted while older ones remain.',
-    test: 'steps/parked-crash.test.js',
-    edits: [edit('store/parked', '[...sequences].sort((a, b) => a - b)', '[...sequences].sort((a, b) => b - a)')],
+    test: 'steps/queue-crash.test.js',
+    edits: [edit('store/queue', '[...sequences].sort((a, b) => a - b)', '[...sequences].sort((a, b) => b - a)')],
   },
   {
     name: 'dropped-counted-unwon',
@@ -200,18 +200,18 @@ export const coreMutations: Mutation[] = [
     rule: 'The expiry step takes the record out of the queue.',
     edits: [
       edit(
-        'core/steps/expire',
+        'core/delivery/queue/expire',
         '        await queue.remove(device, new Set(entries.map((entry) => entry.id)), clock.now());',
         '',
       ),
-      edit('core/steps/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, '),
+      edit('core/delivery/queue/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, '),
     ],
   },
   {
     name: 'strays-not-swept-out',
     test: 'steps/expire.test.js',
     rule: 'The expiry step deletes what no walk reaches any more.',
-    edits: [edit('core/steps/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, ')],
+    edits: [edit('core/delivery/queue/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, ')],
   },
   {
     name: 'no-expiry-entry',
@@ -227,36 +227,36 @@ export const coreMutations: Mutation[] = [
   {
     name: 'cancelled-stays-parked',
     rule: 'A cancelled message is taken out of the queue.',
-    edits: [edit('core/steps/cancel', '        await queue.remove(device, new Set([id]), atMs);', '')],
+    edits: [edit('core/delivery/cancel', '        await queue.remove(device, new Set([id]), atMs);', '')],
   },
   {
     name: 'counted-twice',
     rule: 'The counters are exact under crashes: what has a sequence up to the checkpoint is counted already.',
-    edits: [edit('core/steps/stats', 'if (sequence <= fold.sequence)', 'if (sequence < 0)')],
+    edits: [edit('core/delivery/query/counters', 'if (sequence <= fold.sequence)', 'if (sequence < 0)')],
   },
   {
     name: 'absent-at-a-replica-is-gone',
     rule: 'A record is absent only if the leader says so.',
-    edits: [edit('store/parked', '.at(sequence, { authoritative: true })', '.at(sequence)')],
+    edits: [edit('store/queue', '.at(sequence, { authoritative: true })', '.at(sequence)')],
   },
   {
     name: 'ended-holds-up-the-queue',
     rule: 'What has ended and is there again goes, so that what is behind it can be settled.',
-    test: 'steps/parked-crash.test.js',
-    edits: [edit('store/parked', '!(await hasEnded(id))', 'true')],
+    test: 'steps/queue-crash.test.js',
+    edits: [edit('store/queue', '!(await hasEnded(id))', 'true')],
   },
   {
     name: 'out-of-reach-holds-up-the-queue',
     rule: 'What no walk reaches any more holds up nothing.',
-    test: 'steps/parked-queue.test.js',
-    edits: [edit('store/parked', 'return [...gone, ...free.filter((sequence) => left.has(sequence))]', 'return gone')],
+    test: 'steps/queue-records.test.js',
+    edits: [edit('store/queue', 'return [...gone, ...free.filter((sequence) => left.has(sequence))]', 'return gone')],
   },
   {
     name: 'settled-by-sequence-alone',
     rule: 'A parked record is settled by its sequence and the id of its message.',
-    test: 'steps/parked-crash.test.js',
+    test: 'steps/queue-crash.test.js',
     edits: [
-      edit('store/parked', 'entries[index]?.record.message.id === item.id ? entries[index] : null', 'entries[index]'),
+      edit('store/queue', 'entries[index]?.record.message.id === item.id ? entries[index] : null', 'entries[index]'),
     ],
   },
   {
@@ -274,11 +274,11 @@ export const coreMutations: Mutation[] = [
   {
     name: 'out-of-reach-without-entry',
     rule: 'What no walk reaches any more has its entry in EXPIRY before.',
-    test: 'steps/park.test.js',
+    test: 'steps/enqueue.test.js',
     edits: [
       edit(PARK, 'await this.noteAll(plan.doomed);', ';'),
       edit(
-        'store/parked',
+        'store/queue',
         'await Promise.all(doomed.map((entry) => this.note(entry.record.message, entry.sequence)));',
         '',
       ),
@@ -288,18 +288,18 @@ export const coreMutations: Mutation[] = [
     name: 'late-record-passed-over',
     rule: 'What comes into SCHEDULE or EXPIRY after its span was passed is seen to all the same.',
     test: 'steps/schedule.test.js',
-    edits: [edit('core/steps/buckets', 'bucket !== null && bucket < current', 'false')],
+    edits: [edit('core/delivery/schedule/buckets', 'bucket !== null && bucket < current', 'false')],
   },
   {
     name: 'copy-without-entry',
     rule: 'A copy has its entry in EXPIRY before the original is deleted.',
-    test: 'steps/parked-queue.test.js',
-    edits: [edit('store/parked', 'await this.note(message, sequence);', '')],
+    test: 'steps/queue-records.test.js',
+    edits: [edit('store/queue', 'await this.note(message, sequence);', '')],
   },
   {
     name: 'appended-after-its-drop',
     rule: 'Nothing is appended after its drop was counted.',
-    test: 'steps/park.test.js',
+    test: 'steps/enqueue.test.js',
     edits: [edit(PARK, 'return (await this.options.events.readFinal(message.id)) !== null;', 'return false;')],
   },
 ]

@@ -1,8 +1,8 @@
 /** Breaks of the device's side. */
 import { edit, type Mutation } from './mutation.js'
 
-const INTAKE = 'device/intake'
-const CONNECTION = 'device/connection'
+const INTAKE = 'device/connection/intake'
+const CONNECTION = 'device/connection/connection'
 
 export const deviceMutations: Mutation[] = [
   {
@@ -21,7 +21,7 @@ export const deviceMutations: Mutation[] = [
   {
     name: 'seen-forgotten-after-hand-over',
     rule: 'What was seen is remembered across restarts.',
-    edits: [edit('device/state', '        this.seen.set(id, forgetAtMs);', '')],
+    edits: [edit('device/state/state', '        this.seen.set(id, forgetAtMs);', '')],
   },
   {
     name: 'duplicate-not-acknowledged',
@@ -65,6 +65,6 @@ export const deviceMutations: Mutation[] = [
     name: 'requests-put-the-ping-off',
     rule: 'A PING follows silence of either side.',
     test: 'device/keepalive.test.js',
-    edits: [edit('device/keepalive', 'Math.min(this.sentAtMs, this.heardAtMs)', 'this.sentAtMs')],
+    edits: [edit('device/connection/keepalive', 'Math.min(this.sentAtMs, this.heardAtMs)', 'this.sentAtMs')],
   },
 ]

@@ -104,7 +104,7 @@ export const groupMutations: Mutation[] = [
     name: 'slow-subscriber-is-skipped',
     rule: 'A subscriber too slow to take a group message is closed, never skipped.',
     test: 'integration/transport/slow-subscriber.test.js',
-    edits: [edit('transport/listener', 'closeOnBackpressureLimit: 1', 'closeOnBackpressureLimit: 0')],
+    edits: [edit('transport/socket/listener', 'closeOnBackpressureLimit: 1', 'closeOnBackpressureLimit: 0')],
   },
   {
     name: 'places-kept-by-the-deaf',
@@ -137,7 +137,7 @@ export const groupMutations: Mutation[] = [
     rule: 'The device keeps the cursor that it was caught up with.',
     edits: [
       edit(
-        'device/intake',
+        'device/connection/intake',
         `this.turns.change({ kind: 'cursor', cursor: caughtUpCursor(this.state.cursor, cursor) });`,
         `this.turns.change({ kind: 'cursor', cursor: { ...cursor, sequence: cursor.sequence + 1 } });`,
       ),
@@ -147,6 +147,6 @@ export const groupMutations: Mutation[] = [
     name: 'no-de-duplication-of-groups',
     rule: 'The device removes duplicates of groups by message id too.',
     test: 'device/duplicates.test.js',
-    edits: [edit('device/intake', '!target || this.state.knows(frame.id)', '!target')],
+    edits: [edit('device/connection/intake', '!target || this.state.knows(frame.id)', '!target')],
   },
 ]

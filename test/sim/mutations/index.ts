@@ -1,11 +1,11 @@
 import { coreMutations } from './core.js'
 import { deviceMutations } from './device.js'
-import { fabricMutations } from './fabric.js'
 import { groupMutations } from './groups.js'
 import type { Family } from './mutation.js'
+import { fabricMutations } from './nats.js'
 import { transportMutations } from './transport.js'
 
-const STEPS = ['route', 'route-faults', 'ends', 'park', 'parked-queue', 'accept'].map((name) => `steps/${name}.test.js`)
+const STEPS = ['route', 'route-faults', 'ends', 'enqueue', 'queue-records', 'accept'].map((name) => `steps/${name}.test.js`)
 const TRANSPORT = ['session', 'session-model', 'stores', 'parts', 'groups-sim'].map(
   (n) => `unit/transport/${n}.test.js`,
 )

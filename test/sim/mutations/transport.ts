@@ -2,10 +2,10 @@
 import { edit, type Mutation } from './mutation.js'
 
 const SESSIONS = 'store/sessions'
-const HANDSHAKE = 'transport/handshake'
-const SESSION = 'transport/session'
-const AUDIT = 'transport/audit'
-const TOMBSTONES = 'transport/tombstones'
+const HANDSHAKE = 'transport/admission/handshake'
+const SESSION = 'transport/session/session'
+const AUDIT = 'transport/session/audit'
+const TOMBSTONES = 'transport/session/tombstones'
 
 export const transportMutations: Mutation[] = [
   {
@@ -77,7 +77,7 @@ export const transportMutations: Mutation[] = [
   {
     name: 'catch-up-ignored',
     rule: 'A worker that confirms a catch-up reads the queue.',
-    edits: [edit('transport/downlink', 'session.catchUp(turns.now);', '')],
+    edits: [edit('transport/delivery/downlink', 'session.catchUp(turns.now);', '')],
   },
   {
     name: 'live-while-catching-up',
@@ -107,7 +107,7 @@ export const transportMutations: Mutation[] = [
     rule: 'A worker repeats the outcomes of parked records until settle confirmed.',
     edits: [
       edit(
-        'transport/uplink',
+        'transport/delivery/uplink',
         `            this.options.onError('settle', error);`,
         `            this.options.onError('settle', error);
             for (const item of batch.values()) this.settles.delete(settleKey(item));`,
@@ -131,13 +131,13 @@ export const transportMutations: Mutation[] = [
     name: 'unsettled-is-forgotten',
     rule: 'An outcome that found no room is asked for again: PARKED is read once more.',
     test: 'unit/transport/session.test.js',
-    edits: [edit('transport/rare', 'hasWaitedInVain || rare.isUnsettled', 'hasWaitedInVain')],
+    edits: [edit('transport/session/optional-state', 'hasWaitedInVain || rare.isUnsettled', 'hasWaitedInVain')],
   },
   {
     name: 'newest-refused-is-taken-as-settled',
     rule: 'A settlement without room is refused, not taken and forgotten.',
     test: 'unit/transport/parts.test.js',
-    edits: [edit('transport/uplink', '            return false;', '            return true;')],
+    edits: [edit('transport/delivery/uplink', '            return false;', '            return true;')],
   },
   {
     name: 'duplicate-loses-its-record',
@@ -148,7 +148,11 @@ export const transportMutations: Mutation[] = [
     name: 'gap-count-without-mark',
     rule: 'A GAP is told once for each state of a queue.',
     edits: [
-      edit('device/intake', 'const fresh = mark ? newInGap(this.state.gap, mark) : count;', 'const fresh = count;'),
+      edit(
+        'device/connection/intake',
+        'const fresh = mark ? newInGap(this.state.gap, mark) : count;',
+        'const fresh = count;',
+      ),
       edit(SESSION, '            this.toRare().gap = gap.mark;', ''),
     ],
   },

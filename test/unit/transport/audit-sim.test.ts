@@ -4,7 +4,7 @@
  */
 import t from 'tap'
 import { BROADCAST_STREAM, Bucket } from '../../../protocol/subjects.js'
-import { type Fabric, FabricError, type Log, type Table } from '../../../src/fabric/fabric.js'
+import { type Fabric, FabricError, type Log, type Table } from '../../../src/nats/broker.js'
 import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 

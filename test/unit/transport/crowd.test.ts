@@ -1,12 +1,12 @@
 /** A crowd at the door: the line, what a worker can finish, and both together with devices that come back as they do. */
 import t from 'tap'
-import { Backoff } from '../../../src/device/backoff.js'
+import { Backoff } from '../../../src/device/connection/backoff.js'
 import { deviceSettings } from '../../../src/device/settings.js'
-import { Admission } from '../../../src/transport/admission.js'
-import { Greeting, Greetings } from '../../../src/transport/greeting.js'
-import { Line } from '../../../src/transport/line.js'
-import type { Socket } from '../../../src/transport/socket.js'
-import { Throughput } from '../../../src/transport/throughput.js'
+import { Admission } from '../../../src/transport/admission/admission.js'
+import { Line } from '../../../src/transport/admission/admission-queue.js'
+import { Greeting, Greetings } from '../../../src/transport/admission/greeting.js'
+import { Throughput } from '../../../src/transport/admission/throughput.js'
+import type { Socket } from '../../../src/transport/socket/socket.js'
 import { seeded } from '../../sim/random.js'
 
 t.test('the line: everybody has a place, so many a second; it grows shorter with time', async (t) => {

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readdirSync } from 'node:fs'
 import t from 'tap'
-import { connectionsCap, descriptorsMax, descriptorsOpen } from '../../../src/transport/descriptors.js'
+import { connectionsCap, descriptorsMax, descriptorsOpen } from '../../../src/transport/admission/descriptors.js'
 
 const COUNT = 100
 

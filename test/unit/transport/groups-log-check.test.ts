@@ -2,7 +2,7 @@
 import t from 'tap'
 import { Close } from '../../../protocol/close-codes.js'
 import { BROADCAST_STREAM } from '../../../protocol/subjects.js'
-import type { Fabric, Log } from '../../../src/fabric/fabric.js'
+import type { Fabric, Log } from '../../../src/nats/broker.js'
 import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 import { cursors, groupIds, groupsOf } from './one-worker-groups.js'

@@ -1,7 +1,7 @@
 /** A change of a device's groups that its worker hears of while an older state of them is on its way. */
 import t from 'tap'
 import { Bucket } from '../../../protocol/subjects.js'
-import type { Fabric, Table } from '../../../src/fabric/fabric.js'
+import type { Fabric, Table } from '../../../src/nats/broker.js'
 import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 import { cursors, groupIds, groupsOf } from './one-worker-groups.js'

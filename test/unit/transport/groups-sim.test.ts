@@ -18,8 +18,8 @@ import { BroadcastLog } from '../../../src/store/broadcast.js'
 import { DeviceStore } from '../../../src/store/devices.js'
 import { TransportSettings } from '../../../src/transport/settings.js'
 import { Worker } from '../../../src/transport/worker.js'
+import { SimFabric } from '../../sim/broker.js'
 import type { SimClient } from '../../sim/client.js'
-import { SimFabric } from '../../sim/fabric.js'
 import { type DeviceEnd, SimSockets } from './sim-sockets.js'
 
 const SEEDS = Number(process.env.SIM_SEEDS ?? 40)

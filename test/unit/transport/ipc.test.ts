@@ -4,7 +4,7 @@ import t from 'tap'
 
 /** A worker that answers when its supervisor is gone, and has something left to do then. */
 const WORKER = `
-  import { listenToSupervisor } from '${new URL('../../../src/transport/ipc.js', import.meta.url)}'
+  import { listenToSupervisor } from '${new URL('../../../src/transport/supervisor/ipc.js', import.meta.url)}'
   const gone = new Promise((resolve) => process.once('disconnect', resolve))
   listenToSupervisor(process, { levels: () => gone.then(() => ({})), metrics: () => ({}), reload: () => null }, {})
   gone.then(() => setTimeout(() => console.log('drained'), 100))

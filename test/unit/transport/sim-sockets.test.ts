@@ -1,7 +1,7 @@
 /** The simulated sockets, where a simulation that trusts them would find losses that no worker made. */
 import t from 'tap'
-import type { Socket, SocketHandlers } from '../../../src/transport/socket.js'
-import { SimFabric } from '../../sim/fabric.js'
+import type { Socket, SocketHandlers } from '../../../src/transport/socket/socket.js'
+import { SimFabric } from '../../sim/broker.js'
 import { SimSockets } from './sim-sockets.js'
 
 const DELAY_MS = 10

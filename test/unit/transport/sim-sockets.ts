@@ -2,7 +2,7 @@
  * The Sockets port in memory on a virtual clock: what a device and a worker send travels with a delay, in order; a
  * connection can be cut on one side only (half-open), stop reading, or end. One instance is one worker's port.
  */
-import type { SendResult, Socket, SocketHandlers, Sockets } from '../../../src/transport/socket.js'
+import type { SendResult, Socket, SocketHandlers, Sockets } from '../../../src/transport/socket/socket.js'
 import type { VirtualClock } from '../../sim/clock.js'
 
 export interface SimSocketsOptions {

@@ -5,10 +5,10 @@ import t from 'tap'
 import { Value } from 'typebox/value'
 import { silentLogger } from '../../../src/observe/log.js'
 import { drainPace } from '../../../src/transport/drain.js'
-import type { ToWorker } from '../../../src/transport/ipc.js'
 import { TransportSettings } from '../../../src/transport/settings.js'
-import { Slot } from '../../../src/transport/slot.js'
-import { Supervisor } from '../../../src/transport/supervisor.js'
+import type { ToWorker } from '../../../src/transport/supervisor/ipc.js'
+import { Slot } from '../../../src/transport/supervisor/slot.js'
+import { Supervisor } from '../../../src/transport/supervisor/supervisor.js'
 import { VirtualClock } from '../../sim/clock.js'
 
 const settings = Value.Default(TransportSettings, {}) as TransportSettings

@@ -2,7 +2,7 @@ import t from 'tap'
 import { Bucket } from '../../../protocol/subjects.js'
 import { SessionTable } from '../../../src/store/sessions.js'
 import { WorkerLease, WorkerLiveness } from '../../../src/store/workers.js'
-import { SimFabric } from '../../sim/fabric.js'
+import { SimFabric } from '../../sim/broker.js'
 
 const DEVICE = 'dev_00000000000000000000'
 const owner = (worker: string, connection: number) => ({ instance: 'i', worker, connection })

@@ -1,9 +1,9 @@
 import t from 'tap'
 import { Bucket } from '../../../protocol/subjects.js'
 import { SessionTable } from '../../../src/store/sessions.js'
-import type { Session } from '../../../src/transport/session.js'
-import { Tombstones } from '../../../src/transport/tombstones.js'
-import { SimFabric } from '../../sim/fabric.js'
+import type { Session } from '../../../src/transport/session/session.js'
+import { Tombstones } from '../../../src/transport/session/tombstones.js'
+import { SimFabric } from '../../sim/broker.js'
 
 const DELAY_MS = 1_000
 const HERE = { instance: 'i', worker: 'here' }

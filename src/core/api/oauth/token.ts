@@ -1,0 +1,168 @@
+/**
+ * POST /auth/public/oauth2/token: an access token for the client assertion of a project's service account
+ * (client_credentials with private_key_jwt; RFC 6749, 7521, 7523). Any stock OAuth client can ask, and the clients of ANS.
+ */
+import Type from 'typebox'
+import { OAuthError } from '../../../../protocol/oauth-errors.js'
+import { UsedAssertions } from '../../../store/assertions.js'
+import type { ProjectRecord } from '../../../store/tenants.js'
+import { verifyAssertion } from '../../tenants/auth/client-assertion.js'
+import { mintAccessToken, SCOPES_OF_SETTINGS, Scope, words } from '../../tenants/auth/tokens.js'
+import { randomId } from '../../tenants/ids.js'
+import { AUTH_PATH, TOKEN_PATH } from '../../tenants/settings-file.js'
+import type { Call, Face } from '../public/context.js'
+import { networkOf } from '../rate-limits.js'
+import type { Route } from '../route.js'
+import type { AuthSettings } from '../settings.js'
+import { Allowances } from '../token-buckets.js'
+import { answerOAuthError } from './error-answers.js'
+import { readParameters, type TokenParameters } from './form.js'
+
+export function tokenRoutes(auth: AuthSettings): Route[] {
+  return [
+    {
+      method: 'POST',
+      url: TOKEN_PATH,
+      handler: tokenEndpoint(auth),
+      operation: {
+        id: 'issueToken',
+        summary: 'An access token for a client assertion of the service account',
+        tag: 'tokens',
+        oauth: true,
+        body: Type.Object({
+          grant_type: Type.Literal('client_credentials'),
+          client_assertion_type: Type.Literal(ASSERTION_TYPE),
+          client_assertion: Type.String({
+            description: 'A JWT, signed with the private key (RS256 or ES256, kid = key_id): iss, sub, aud, exp, jti.',
+          }),
+          scope: Type.Optional(Type.String({ description: 'Separated by spaces. Absent: all there are.' })),
+          audience: Type.Optional(Type.String({ description: 'From the settings file. Absent: all there are.' })),
+          client_id: Type.Optional(Type.String()),
+        }),
+        answers: {
+          200: {
+            description: 'The token. `expires_at` is in seconds since 1970.',
+            body: Type.Object({
+              access_token: Type.String(),
+              token_type: Type.Literal('Bearer'),
+              expires_in: Type.Integer(),
+              expires_at: Type.Integer(),
+              scope: Type.String(),
+            }),
+          },
+        },
+        errors: [],
+      },
+    },
+  ]
+}
+
+const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
+/** Addresses remembered at most. */
+const ADDRESSES_MAX = 10_000
+const KNOWN_SCOPES = words(SCOPES_OF_SETTINGS)
+
+function tokenEndpoint(auth: AuthSettings): (call: Call) => Promise<object> {
+  const rate = { perSecond: auth.tokenRequestsPerSecond, burst: auth.tokenRequestsBurst }
+  const addresses = new Allowances(ADDRESSES_MAX)
+  let used: UsedAssertions | null = null
+  return async function issueToken(call) {
+    const { face, request, reply } = call
+    try {
+      const { waitMs } = addresses.take(networkOf(request.ip), 1, rate, face.clock.now())
+      if (waitMs > 0) throw new OAuthError('rate_limited', undefined, { retryAfterMs: waitMs })
+      const parameters = await readParameters(call)
+      used ??= new UsedAssertions(face.fabric)
+      const answer = await grant(face, used, parameters, request.headers.authorization !== undefined)
+      reply.header('cache-control', 'no-store').header('pragma', 'no-cache')
+      return answer
+    } catch (error) {
+      return answerOAuthError(reply, error, face.log)
+    }
+  }
+}
+
+async function grant(
+  face: Face,
+  used: UsedAssertions,
+  parameters: TokenParameters,
+  hasHeader: boolean,
+): Promise<object> {
+  const { grant_type: grantType } = parameters
+  if (grantType === undefined) throw new OAuthError('invalid_request', 'grant_type is missing')
+  if (grantType !== 'client_credentials') throw new OAuthError('unsupported_grant_type')
+  const assertion = assertionOf(parameters, hasHeader)
+  const scopes = scopesOf(parameters)
+  const audience = audienceOf(parameters, face.auth)
+  const nowMs = face.clock.now()
+  const { project, keyId } = await verifyAssertion(assertion, {
+    projectOf: (clientId) => face.directory.projectOfClient(clientId),
+    audiences: audiencesOfAssertions(face),
+    lifetimeSecondsMax: face.auth.assertionSecondsMax,
+    nowMs,
+    use: (clientId, jti) => used.use(clientId, jti),
+  })
+  const { clientId } = project.serviceAccount
+  if (parameters.client_id !== undefined && parameters.client_id !== clientId) {
+    throw new OAuthError('invalid_client', 'client_id is not the one of the assertion')
+  }
+  const granted = grantedTo(project, scopes)
+  const lifetimeSeconds = face.auth.accessTokenSeconds
+  const { token, expiresAtMs } = await mintAccessToken(face.keyring, {
+    ...{ issuer: face.tokenIssuer, audience, project: project.id, clientId, keyId, scopes: granted },
+    ...{ tokenId: randomId('', 20), nowMs, lifetimeSeconds },
+  })
+  return {
+    access_token: token,
+    token_type: 'Bearer',
+    expires_in: lifetimeSeconds,
+    expires_at: Math.floor(expiresAtMs / 1000),
+    scope: granted.join(' '),
+  }
+}
+
+function assertionOf(parameters: TokenParameters, hasHeader: boolean): string {
+  const { client_assertion: assertion, client_assertion_type: type } = parameters
+  if (assertion === undefined) {
+    // Only a client that tried it with the header is to be told of another scheme there.
+    const challenge = hasHeader ? { challenge: 'Basic realm="client authentication is by private_key_jwt only"' } : {}
+    throw new OAuthError('invalid_client', 'client_assertion is missing', challenge)
+  }
+  if (type !== ASSERTION_TYPE)
+    throw new OAuthError('invalid_request', `client_assertion_type must be ${ASSERTION_TYPE}`)
+  return assertion
+}
+
+/** Absent: all there are. */
+function scopesOf({ scope }: TokenParameters): string[] {
+  const scopes = scope === undefined ? [...KNOWN_SCOPES] : [...new Set(words(scope))]
+  const unknown = scopes.find((one) => !KNOWN_SCOPES.includes(one))
+  if (unknown !== undefined)
+    throw new OAuthError('invalid_scope', `there is no scope ${JSON.stringify(unknown.slice(0, 64))}`)
+  if (scopes.length === 0) throw new OAuthError('invalid_scope', 'no scope is asked for')
+  return scopes
+}
+
+/** Absent: all there are. */
+function audienceOf({ audience }: TokenParameters, auth: AuthSettings): string {
+  if (audience === undefined) return auth.audience
+  const wanted = [...new Set(words(audience))]
+  const known = words(auth.audience)
+  if (wanted.length === 0 || !wanted.every((one) => known.includes(one))) {
+    throw new OAuthError('invalid_target', `audience must be of ${auth.audience}`)
+  }
+  return wanted.join(' ')
+}
+
+/** The token endpoint, the issuer as clients write it, and what access tokens are for: as clients of ANS do it. */
+function audiencesOfAssertions({ publicUrl, auth }: Face): string[] {
+  const issuer = `${publicUrl()}${AUTH_PATH}`
+  return [`${publicUrl()}${TOKEN_PATH}`, issuer, `${issuer}/`, ...words(auth.audience)]
+}
+
+/** A suspended project may look at itself, so that its owner sees why nothing is sent. */
+function grantedTo(project: ProjectRecord, scopes: string[]): string[] {
+  if (project.isActive) return scopes
+  if (!scopes.includes(Scope.PROJECT_READ)) throw new OAuthError('unauthorized_client')
+  return [Scope.PROJECT_READ]
+}

@@ -1,0 +1,52 @@
+/** The public HTTP API of a core: its routes. */
+import { Bodies } from '../body.js'
+import { discoveryRoutes } from '../oauth/discovery.js'
+import { tokenRoutes } from '../oauth/token.js'
+import { publicDocument } from '../openapi/documents.js'
+import { serveDocument } from '../openapi/serve.js'
+import { publicUrlOf, tokenIssuersOf } from '../public-url.js'
+import { limitAddresses } from '../rate-limits.js'
+import type { Route } from '../route.js'
+import { createHttpServer, type HttpServer } from '../server.js'
+import type { AuthSettings, HttpSettings } from '../settings.js'
+import type { Face } from './context.js'
+import { enrolRoutes } from './enrol.js'
+import { healthRoutes } from './health.js'
+import { messageRoutes } from './messages.js'
+import { projectRoutes } from './projects.js'
+import { registrationRoutes } from './registrations.js'
+import { topicRoutes } from './topics.js'
+
+export type Gateway = HttpServer
+
+/** Everything that is served, in the order of the document. */
+export function routes(auth: AuthSettings): Route<Face>[] {
+  return [
+    ...[...tokenRoutes(auth), ...discoveryRoutes],
+    ...[...projectRoutes, ...messageRoutes, ...registrationRoutes, ...topicRoutes],
+    ...[...enrolRoutes, ...healthRoutes()],
+  ]
+}
+
+export function createGateway(
+  parts: Omit<Face, 'bodies' | 'publicUrl' | 'tokenIssuer'>,
+  settings: HttpSettings,
+): Gateway {
+  let { port } = settings
+  const face: Face = {
+    ...parts,
+    bodies: new Bodies(settings),
+    publicUrl: () => publicUrlOf({ ...settings, port }),
+    tokenIssuer: tokenIssuersOf(settings, parts.auth)[0] ?? parts.auth.issuer,
+  }
+  const all = routes(parts.auth)
+  const server = createHttpServer(face, all, settings)
+  serveDocument(server, () => publicDocument(all, face.publicUrl()))
+  limitAddresses(server.app, parts.rates)
+  const listen = async () => {
+    const address = await server.listen()
+    port = address.port
+    return address
+  }
+  return { ...server, listen }
+}

@@ -1,0 +1,90 @@
+/**
+ * Rate limits of projects and of addresses. Each core process lets in its share: the limit by the number of processes
+ * that have a gateway now (ADR 18). 429 with Retry-After, and the fields RateLimit and RateLimit-Policy of the IETF draft.
+ */
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import { CodedError } from '../../../protocol/errors.js'
+import type { Clock } from '../../clock.js'
+import type { ProjectRecord } from '../../store/tenants.js'
+import type { LimitSettings } from './settings.js'
+import { Allowances, type Rate, type Taken } from './token-buckets.js'
+
+/** How many core processes have a gateway now; at least 1. */
+export type CountGateways = () => number
+
+const PROJECTS_MAX = 10_000
+const ADDRESSES_MAX = 65_536
+
+export class RateLimits {
+  private readonly projects = new Allowances(PROJECTS_MAX)
+  private readonly addresses = new Allowances(ADDRESSES_MAX)
+
+  constructor(
+    private readonly settings: LimitSettings,
+    private readonly clock: Clock,
+    private readonly gateways: CountGateways,
+  ) {}
+
+  /** So many messages of a project. Throws CodedError `rate_limited`. */
+  takeMessages(project: ProjectRecord, count: number, reply: FastifyReply): void {
+    const perSecond = project.limits?.messagesPerSecond ?? this.settings.messagesPerSecond
+    const rate = this.share(perSecond)
+    if (rate === null) return
+    const taken = this.projects.take(project.id, count, rate, this.clock.now())
+    tell(reply, 'messages', rate, taken)
+    refuse(reply, taken)
+  }
+
+  /** Every request of an address, before anything else is looked at. Throws CodedError `rate_limited`. */
+  takeRequest(address: string | undefined, reply: FastifyReply): void {
+    const rate = this.share(this.settings.requestsPerSecond)
+    if (rate !== null) refuse(reply, this.addresses.take(networkOf(address), 1, rate, this.clock.now()))
+  }
+
+  private share(perSecond: number): Rate | null {
+    if (perSecond === 0) return null
+    const own = perSecond / this.gateways()
+    return { perSecond: own, burst: own * this.settings.burstSeconds }
+  }
+}
+
+/** Probes of an orchestrator come often, and are answered from memory. */
+const UNLIMITED = new Set(['/healthz', '/readyz'])
+
+export function limitAddresses(app: FastifyInstance, limits: RateLimits): void {
+  app.addHook('onRequest', (request, reply, done) => {
+    try {
+      if (!UNLIMITED.has(request.url)) limits.takeRequest(request.ip, reply)
+      done()
+    } catch (error) {
+      done(error as Error)
+    }
+  })
+}
+
+function refuse(reply: FastifyReply, { waitMs }: Taken): void {
+  if (waitMs === 0) return
+  reply.header('retry-after', Math.ceil(waitMs / 1000))
+  throw new CodedError('rate_limited', undefined, { retryAfterMs: waitMs })
+}
+
+/** `q` is taken at once at most, in a window of `w` seconds; `r` is left, `t` is how long until it is all there again. */
+function tell(reply: FastifyReply, name: string, { perSecond, burst }: Rate, { left }: Taken): void {
+  const fullAfterSeconds = Math.ceil((burst - left) / perSecond)
+  reply.header('ratelimit-policy', `"${name}";q=${Math.floor(burst)};w=${Math.ceil(burst / perSecond)}`)
+  reply.header('ratelimit', `"${name}";r=${Math.max(0, Math.floor(left))};t=${fullAfterSeconds}`)
+}
+
+/**
+ * Whoever has one address of IPv6 has 2^64 of them: the first half counts. Of a connection that is gone already Node knows no
+ * address, whatever fastify's types say: all of these count as one.
+ */
+export function networkOf(address: string | undefined): string {
+  if (address === undefined) return ''
+  if (!address.includes(':') || address.includes('.')) return address
+  const [head = '', tail] = address.split('::')
+  const before = head.split(':').filter(Boolean)
+  const after = (tail ?? '').split(':').filter(Boolean)
+  const zeros = Array<string>(Math.max(0, 8 - before.length - after.length)).fill('0')
+  return [...before, ...zeros, ...after].slice(0, 4).join(':')
+}

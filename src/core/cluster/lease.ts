@@ -1,0 +1,189 @@
+/**
+ * Leases of core processes in the table CORES: a key that one process holds at a time, by renewing it.
+ *
+ * Nothing that must never happen twice rests on them: two routers of one stream or two folds at once are harmless (the
+ * store decides by compare-and-set). They keep work from being done twice for long. Node numbers look at `heldUntilMs`.
+ */
+import type { Clock } from '../../clock.js'
+import { FabricError, type Table, type TableEntry } from '../../nats/broker.js'
+
+interface LeaseRecord {
+  v: 1
+  holder: string
+  atMs: number
+  released: boolean
+}
+
+/** How often a lease is renewed, or looked at, within its time. */
+const BEATS = 3
+
+export interface LeaseOptions {
+  table: Table
+  clock: Clock
+  /** Unique to this process and run. */
+  holder: string
+  leaseMs: number
+}
+
+export class Lease {
+  private revision = 0
+  /** How many looks in a row found the other's record unchanged. */
+  private quiet = 0
+  private held = false
+  /** Own clock; the lease may be relied on until then. Less than what others wait before they take it. */
+  heldUntilMs = 0
+
+  constructor(
+    readonly key: string,
+    private readonly options: LeaseOptions,
+  ) {}
+
+  get isHeld(): boolean {
+    return this.held
+  }
+
+  get beatMs(): number {
+    return this.options.leaseMs / BEATS
+  }
+
+  /** Takes it, or renews it; call once every beat. Resolves with whether it is held. Never rejects. */
+  async beat(): Promise<boolean> {
+    try {
+      if (this.held) await this.write(false)
+      else await this.tryTake()
+    } catch (error) {
+      if (!(error instanceof FabricError)) throw error
+      this.quiet = 0
+      if (error.code === 'wrong_last_sequence') return this.lost()
+      // Unknown: it is held until the time that others wait has nearly passed.
+      if (this.options.clock.now() >= this.heldUntilMs) this.held = false
+    }
+    return this.held
+  }
+
+  /** Refused: another has it, or a renewal of ours was stored and its answer was lost. */
+  private async lost(): Promise<boolean> {
+    this.held = false
+    try {
+      await this.tryTake()
+    } catch (error) {
+      if (!(error instanceof FabricError)) throw error
+    }
+    return this.held
+  }
+
+  /** Takes it now, over the record of that revision; false where somebody else was faster. Rejects with FabricError. */
+  async takeOver(revision: number): Promise<boolean> {
+    this.revision = revision
+    try {
+      await this.write(false)
+      return true
+    } catch (error) {
+      if (error instanceof FabricError && error.code === 'wrong_last_sequence') return false
+      throw error
+    }
+  }
+
+  /** Lets the next one take it at once. */
+  async release(): Promise<void> {
+    if (!this.held) return
+    this.held = false
+    try {
+      await this.write(true)
+    } catch (error) {
+      // The store is away: the lease runs out by itself.
+      if (!(error instanceof FabricError)) throw error
+    }
+  }
+
+  private async tryTake(): Promise<void> {
+    const entry = await this.options.table.get(this.key, { authoritative: true })
+    const unchanged = entry !== null && entry.revision === this.revision
+    this.revision = entry?.revision ?? 0
+    this.quiet = unchanged ? this.quiet + 1 : 0
+    const mine = entry !== null && !entry.deleted && decodeLease(entry.value).holder === this.options.holder
+    if (mine || isFree(entry) || this.quiet > BEATS) await this.write(false)
+  }
+
+  private async write(released: boolean): Promise<void> {
+    const { table, clock, holder, leaseMs } = this.options
+    const atMs = clock.now()
+    this.revision = await table.put(this.key, encodeLease({ v: 1, holder, atMs, released }), this.revision)
+    this.held = !released
+    this.quiet = 0
+    this.heldUntilMs = released ? 0 : atMs + (leaseMs * (BEATS - 1)) / BEATS
+  }
+}
+
+export function isFree(entry: TableEntry | null): boolean {
+  return entry === null || entry.deleted || decodeLease(entry.value).released
+}
+
+/** When a lease was written last; 0 where it never was. */
+export function writtenAtMs(entry: TableEntry): number {
+  return entry.deleted ? 0 : decodeLease(entry.value).atMs
+}
+
+const encodeLease = (record: LeaseRecord) => Buffer.from(JSON.stringify(record))
+const decodeLease = (value: Uint8Array) => JSON.parse(Buffer.from(value).toString('utf8')) as LeaseRecord
+
+export interface Stoppable {
+  stop(): Promise<void>
+}
+
+/** Runs something while a lease is held, and stops it when the lease is lost. */
+export class LeasedRole {
+  private running: Stoppable | null = null
+  private loop: Promise<void> = Promise.resolve()
+  private stopped = false
+  private wake: (() => void) | null = null
+
+  /** @param onError told what made a start fail; it is tried again with the next beat. */
+  constructor(
+    private readonly lease: Lease,
+    private readonly clock: Clock,
+    private readonly begin: () => Promise<Stoppable>,
+    private readonly onError: (error: unknown) => void,
+  ) {}
+
+  /** Resolves after the first try to take the lease. */
+  async start(): Promise<void> {
+    await this.turn()
+    this.loop = this.follow()
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true
+    this.wake?.()
+    await this.loop
+    await this.running?.stop()
+    await this.lease.release()
+  }
+
+  private async follow(): Promise<void> {
+    while (!this.stopped) {
+      await new Promise<void>((resolve) => {
+        const cancel = this.clock.after(this.lease.beatMs, resolve)
+        this.wake = () => {
+          cancel()
+          resolve()
+        }
+      })
+      if (!this.stopped) await this.turn()
+    }
+  }
+
+  private async turn(): Promise<void> {
+    const held = await this.lease.beat()
+    try {
+      if (held && !this.running) this.running = await this.begin()
+      else if (!held && this.running) {
+        const lost = this.running
+        this.running = null
+        await lost.stop()
+      }
+    } catch (error) {
+      this.onError(error)
+    }
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * accept: from a validated command to stored records, and only then an answer.
+ *
+ * The promise of a 2xx starts here: every target of the message is stored by then. Whatever is unknown (a time-out, a
+ * broken connection) is answered as refused; the message may then still arrive, which an idempotency key makes harmless.
+ */
+import { EncodeError, encodeNotify, encodeNotifyGroupBody } from '../../../../protocol/encode.js'
+import { encodeStoredMessage, type StoredMessage } from '../../../../protocol/envelope.js'
+import { CodedError } from '../../../../protocol/errors.js'
+import { partitionOf } from '../../../../protocol/message-id.js'
+import { messageSubject, messagesStream } from '../../../../protocol/subjects.js'
+import type { Clock } from '../../../clock.js'
+import { type Fabric, FabricError } from '../../../nats/broker.js'
+import { BroadcastLog } from '../../../store/broadcast.js'
+import type { EventLog } from '../../../store/events.js'
+import { IdempotencyKeys, type KeyRecord } from '../../../store/idempotency.js'
+import type { Scheduled, ScheduleLog } from '../../../store/schedule.js'
+import { SplitLog } from '../../../store/split.js'
+import type { AcceptCommand, Accepted, AcceptMessage, AcceptTarget } from '../../domain/commands.js'
+import { PlaceIds } from './position-ids.js'
+import { Release } from './release.js'
+
+export interface AcceptOptions {
+  fabric: Fabric
+  clock: Clock
+  /** How many streams MESSAGES and EVENTS are split in. */
+  split: number
+  events: EventLog
+  schedule: ScheduleLog
+  /** Unique message ids; throws CodedError `unavailable` where this process holds no node number. */
+  ids: IdSource
+}
+
+export interface IdSource {
+  next(partition: number): bigint
+  /** See MessageIdSource. */
+  nextBlock(): bigint
+}
+
+export function createAccept(options: AcceptOptions): AcceptMessage {
+  const messages = new SplitLog(options.fabric, messagesStream, options.split)
+  const broadcast = new BroadcastLog(options.fabric)
+  const keys = new IdempotencyKeys(options.fabric, options.split)
+  const { events, schedule } = options
+  const places = new PlaceIds(keys, options)
+  const release = new Release(messages, broadcast, events)
+
+  /** The same key or place leads to the same ids; `repeated` tells that some of the records may be there already. */
+  async function identify(command: AcceptCommand): Promise<{ record: KeyRecord; repeated: boolean }> {
+    const { place } = command
+    if (place) return { record: await places.recordOf(place, command), repeated: place.isRepeat }
+    const mine = newIds(command, options)
+    if (command.idempotency === undefined) return { record: mine, repeated: false }
+    const { first, record } = await keys.claim(command.project, command.idempotency.key, mine)
+    if (isOfAnother(record, mine)) throw new CodedError('idempotency_conflict')
+    return { record, repeated: !first }
+  }
+
+  async function storeTargets(command: AcceptCommand, record: KeyRecord, repeated: boolean): Promise<void> {
+    const stored = storedMessages(command, record)
+    if (command.type === 'devices') {
+      // Before the messages: whoever knows the id of one of them can find the others.
+      const targets = stored.map(({ id, registrationId }) => ({ id, registrationId }))
+      const atMs = beginsAtMs(command, record)
+      await events.targets(record.id, { project: command.project, atMs, expiresAtMs: atMs + command.ttlMs, targets })
+    }
+    const notBeforeMs = laterMs(command, record)
+    if (notBeforeMs === null) {
+      await allStored(stored.map(({ message }) => (repeated ? release.unicast(message) : store(message))))
+    } else if (!(repeated && (await events.readScheduled(record.id)) !== null)) {
+      await storeLater(
+        record,
+        notBeforeMs,
+        command,
+        stored.map(({ message }) => ({ kind: 'unicast', message })),
+      )
+    }
+  }
+
+  async function store(message: StoredMessage): Promise<void> {
+    const log = messages.ofDevice(message.device)
+    await log.append(messageSubject(message.device, message.id), encodeStoredMessage(message), {
+      messageId: message.id.toString(),
+    })
+  }
+
+  /** Into SCHEDULE, whose step finds it also where its time came while that was done. */
+  async function storeLater(record: KeyRecord, notBeforeMs: number, command: AcceptCommand, all: Scheduled[]) {
+    const { id, acceptedAtMs: atMs } = record
+    const bucket = schedule.bucketFor(notBeforeMs, atMs)
+    await allStored(all.map((entry) => schedule.add(bucket, entry)))
+    const { project, type, ttlMs } = command
+    await events.scheduled(id, { project, type, atMs, notBeforeMs, expiresAtMs: notBeforeMs + ttlMs, bucket })
+  }
+
+  async function storeGroup(command: AcceptCommand, record: KeyRecord, repeated: boolean): Promise<void> {
+    const { group, project } = command
+    if (group === null) throw new CodedError('internal', 'a group message without a group')
+    const { id } = record
+    const acceptedAtMs = beginsAtMs(command, record)
+    const expiresAtMs = acceptedAtMs + command.ttlMs
+    const body = encodeNotifyGroupBody({ ...contentOf(command, expiresAtMs), id, project, target: group })
+    const { collapseKey } = command
+    const message = { id, project, ...group, acceptedAtMs, expiresAtMs, collapseKey, body }
+    const notBeforeMs = laterMs(command, record)
+    if (notBeforeMs !== null) {
+      if (repeated && (await events.readScheduled(id)) !== null) return
+      await storeLater(record, notBeforeMs, command, [{ kind: 'group', record: message }])
+    } else if (repeated) await release.group(message)
+    else await release.firstOfGroup(message)
+  }
+
+  return async (command: AcceptCommand): Promise<Accepted> => {
+    try {
+      const { record, repeated } = await identify(command)
+      if (command.group) await storeGroup(command, record, repeated)
+      else await storeTargets(command, record, repeated)
+      const { id, acceptedAtMs } = record
+      const expiresAtMs = beginsAtMs(command, record) + command.ttlMs
+      return { id, acceptedAtMs, expiresAtMs, notBeforeMs: laterMs(command, record) }
+    } catch (error) {
+      throw refusalOf(error)
+    }
+  }
+}
+
+/** The key stands for another message; of a record without a comparable fingerprint, as far as its ids tell. */
+function isOfAnother({ fingerprint, targets }: KeyRecord, mine: KeyRecord): boolean {
+  return fingerprint === null ? targets.length !== mine.targets.length : fingerprint !== mine.fingerprint
+}
+
+function newIds(command: AcceptCommand, { ids, clock }: AcceptOptions): KeyRecord {
+  const targets = command.targets.map((target) => ids.next(partitionOf(target.device)))
+  const routing = command.group ? `${command.project}.${command.group.name}` : (command.targets[0]?.device ?? '')
+  const own = command.type === 'device' ? targets[0] : ids.next(partitionOf(routing))
+  if (own === undefined) throw new CodedError('internal', 'a message without a target')
+  return {
+    id: own,
+    acceptedAtMs: clock.now(),
+    fingerprint: command.idempotency?.fingerprint ?? '',
+    targets,
+    names: command.idempotency === undefined ? [] : command.targets.map(nameOf),
+  }
+}
+
+/** When it goes out, if not at once. Of the record, so that every repeat agrees. */
+function laterMs({ notBeforeMs }: AcceptCommand, { acceptedAtMs }: KeyRecord): number | null {
+  return notBeforeMs !== null && notBeforeMs > acceptedAtMs ? notBeforeMs : null
+}
+
+/** When it begins to live: its ttl counts from then. */
+const beginsAtMs = (command: AcceptCommand, record: KeyRecord) => laterMs(command, record) ?? record.acceptedAtMs
+
+const nameOf = ({ device, registration }: AcceptTarget) => `${device}/${registration}`
+
+interface NamedMessage {
+  id: bigint
+  registrationId: string
+  message: StoredMessage
+}
+
+/**
+ * The messages of a command under the ids of its record. A repeat may come when some of the targets are revoked: the
+ * others have the ids that they had.
+ */
+function storedMessages(command: AcceptCommand, record: KeyRecord): NamedMessage[] {
+  const acceptedAtMs = beginsAtMs(command, record)
+  const expiresAtMs = acceptedAtMs + command.ttlMs
+  const content = contentOf(command, expiresAtMs)
+  const ids = new Map(record.names.map((name, index) => [name, record.targets[index]]))
+  return command.targets.flatMap((target, index) => {
+    const id = ids.size > 0 ? ids.get(nameOf(target)) : record.targets[index]
+    if (id === undefined) return []
+    const { application, device, registration, registrationId } = target
+    const message: StoredMessage = {
+      id,
+      parent: record.id,
+      project: command.project,
+      application,
+      device,
+      registration,
+      acceptedAtMs,
+      expiresAtMs,
+      collapseKey: command.collapseKey,
+      frame: encodeNotify({ ...content, id, registration }),
+    }
+    return [{ id, registrationId, message }]
+  })
+}
+
+function contentOf(command: AcceptCommand, expiresAtMs: number) {
+  const { priority, collapseKey, title, message, data } = command
+  // Rounded up: a device must not take a message for expired before the core does.
+  const expiresAtSeconds = command.ttlMs === 0 ? 0 : Math.ceil(expiresAtMs / 1000)
+  return { expiresAtSeconds, priority, collapseKey, title, message, data }
+}
+
+/** Waits for all of them, so that nothing of a refused message is under way once it is refused. */
+async function allStored(appends: Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(appends)
+  const refused = results.find((result) => result.status === 'rejected')
+  if (refused) throw refused.reason
+}
+
+function refusalOf(error: unknown): unknown {
+  if (error instanceof FabricError) {
+    return new CodedError(error.code === 'full' ? 'storage_full' : 'unavailable', undefined, {}, { cause: error })
+  }
+  if (error instanceof EncodeError && error.code === 'frame_too_large') {
+    return new CodedError('payload_too_large', undefined, {}, { cause: error })
+  }
+  return error
+}

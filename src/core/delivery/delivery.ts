@@ -1,0 +1,171 @@
+/**
+ * The delivery core of one process: accept, route, settle, expire, stats, and what reads their results. It knows no HTTP
+ * and no real time, so that the simulation runs it as it is.
+ */
+import { Bucket, eventsStream, messagesStream } from '../../../protocol/subjects.js'
+import type { Clock } from '../../clock.js'
+import type { Fabric } from '../../nats/broker.js'
+import type { Logger } from '../../observe/log.js'
+import { BroadcastLog } from '../../store/broadcast.js'
+import { CounterStore } from '../../store/counters.js'
+import { ExpiryLog } from '../../store/expiry.js'
+import { ParkedQueue } from '../../store/queue.js'
+import { ScheduleLog } from '../../store/schedule.js'
+import { SessionTable } from '../../store/sessions.js'
+import { SplitLog } from '../../store/split.js'
+import { WorkerLiveness } from '../../store/workers.js'
+import { NodeNumber } from '../cluster/node-number.js'
+import { newRun, Started, watched } from '../cluster/running-parts.js'
+import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../domain/commands.js'
+import { CoreFigures, CountedEvents, countedAccept } from '../metrics.js'
+import type { CoreSettings } from '../settings.js'
+import { createAccept } from './accept/accept.js'
+import { Release } from './accept/release.js'
+import { createCancel } from './cancel.js'
+import { createReadCounters, StatsFold } from './query/counters.js'
+import { MessageFinder } from './query/find-message.js'
+import { createListMessages } from './query/list.js'
+import { createReadStatus, type StatusOptions } from './query/status.js'
+import { Parker } from './queue/enqueue.js'
+import { ExpireStep } from './queue/expire.js'
+import { SettleStep } from './queue/settle.js'
+import { InHand } from './route/inflight.js'
+import { Router } from './route/route.js'
+import { SecondLook } from './route/session-recheck.js'
+import { ScheduleStep } from './schedule/schedule.js'
+
+export interface DeliveryOptions {
+  fabric: Fabric
+  clock: Clock
+  /** 0 up to 1, as Math.random. */
+  random: () => number
+  settings: CoreSettings
+  /** How many streams MESSAGES, PARKED and EVENTS are split in. */
+  split: number
+  log: Logger
+  registrationIdOf: StatusOptions['registrationIdOf']
+  /** Where it counts; absent: nowhere that anybody looks. */
+  figures?: CoreFigures
+}
+
+export interface Delivery {
+  readonly node: number
+  readonly accept: AcceptMessage
+  readonly readStatus: ReadStatus
+  readonly cancel: CancelMessage
+  readonly readCounters: ReadCounters
+  readonly listMessages: ListMessages
+  /** In the order of the flow, so that nothing is begun that can not be ended. */
+  stop(): Promise<void>
+}
+
+/** Rejects with FabricError where the store is away; then nothing is left running. */
+export async function startDelivery(options: DeliveryOptions): Promise<Delivery> {
+  const { fabric, clock, random, settings, split, log, figures = new CoreFigures() } = options
+  // Unique to this run: names its routers, its leases and its writes.
+  const run = newRun(clock, random)
+  const events = new CountedEvents(figures, fabric, split, run)
+  const expiry = new ExpiryLog(fabric, settings.expiryBucketMs)
+  const queue = new ParkedQueue(fabric, split, (m, sequence) => expiry.addParked(m, sequence, clock.now()))
+  const counters = new CounterStore(fabric)
+  const schedule = new ScheduleLog(fabric, settings.scheduleBucketMs)
+  const finder = new MessageFinder(fabric, split, events, schedule)
+  const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
+  const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
+
+  const started = new Started(leases, log)
+
+  const beginRouting = (index: number, liveness: WorkerLiveness) => async () => {
+    const messages = fabric.log(messagesStream(index))
+    const inHand = new InHand(figures)
+    const router = new Router({
+      fabric,
+      clock,
+      settings,
+      log,
+      name: `${run}-${index}`,
+      messages,
+      inHand,
+      events,
+      sessions,
+      liveness,
+      parker: new Parker({ clock, log, queue, events, expiry, parkedMax: settings.parkedMax }),
+      secondLook: new SecondLook(fabric.bus, sessions, liveness, settings.controlTimeoutMs),
+    })
+    await router.start()
+    return watched(figures, router, {
+      name: `route.${index}`,
+      inHand: () => inHand.size,
+      lag: async () => Math.max(0, (await messages.state()).messages - inHand.size),
+    })
+  }
+  const beginFold = (index: number) => async () => {
+    const eventsOf = fabric.log(eventsStream(index))
+    const { checkpointMs, counterDaysMax: daysMax, recentMax } = settings
+    const fold = new StatsFold({
+      clock,
+      log,
+      events: eventsOf,
+      index,
+      counters,
+      checkpointMs,
+      daysMax,
+      recentMax,
+    })
+    await fold.start()
+    return watched(figures, fold, {
+      name: `count.${index}`,
+      inHand: () => 0,
+      lag: async () => Math.max(0, (await eventsOf.state()).lastSequence - fold.at),
+    })
+  }
+
+  try {
+    const node = new NodeNumber(leases, random)
+    started.add(node)
+    const number = await node.start()
+    // Started in the reverse of the flow, so that stop() ends it in its order.
+    if (settings.counting) for (let i = 0; i < split; i++) await started.underLease(`stats.${i}`, beginFold(i))
+    if (settings.expiring) {
+      const { expiryBucketMs: bucketMs, expiryLookBack: lookBack } = settings
+      await started.underLease('expire', async () => {
+        const step = new ExpireStep({ clock, log, events, expiry, queue, bucketMs, lookBack })
+        step.start()
+        return step
+      })
+    }
+    if (settings.scheduling) {
+      const { scheduleBucketMs: bucketMs, scheduleLookBack: lookBack } = settings
+      const release = new Release(new SplitLog(fabric, messagesStream, split), new BroadcastLog(fabric), events)
+      await started.underLease('schedule', async () => {
+        const step = new ScheduleStep({ clock, log, events, schedule, release, bucketMs, lookBack })
+        step.start()
+        return step
+      })
+    }
+    if (settings.settling) {
+      const { settleInFlightMax: inFlightMax } = settings
+      const settle = new SettleStep({ bus: fabric.bus, clock, log, figures, events, queue, inFlightMax })
+      settle.start()
+      started.add(settle)
+    }
+    if (settings.routing) {
+      const liveness = new WorkerLiveness(fabric, clock)
+      started.add(liveness)
+      await liveness.start()
+      for (let i = 0; i < split; i++) await started.underLease(`router.${i}`, beginRouting(i, liveness))
+    }
+    return {
+      node: number,
+      accept: countedAccept(createAccept({ fabric, clock, split, events, schedule, ids: node }), figures),
+      readStatus: createReadStatus({ events, finder, sessions, schedule, registrationIdOf: options.registrationIdOf }),
+      cancel: createCancel({ clock, events, finder, queue, schedule }),
+      readCounters: createReadCounters(counters, split),
+      listMessages: createListMessages(counters, events, split),
+      stop: () => started.stop(),
+    }
+  } catch (error) {
+    await started.stop()
+    throw error
+  }
+}

@@ -1,0 +1,226 @@
+/**
+ * stats: the counters are a fold over EVENTS, with a checkpoint that holds the counts together with the sequence up to
+ * which they count. What was counted and what was not is one number, so a crash anywhere counts nothing twice.
+ */
+import { timeOfId } from '../../../../protocol/message-id.js'
+import type { Clock } from '../../../clock.js'
+import type { Consumption, Log, LogRecord } from '../../../nats/broker.js'
+import type { Logger } from '../../../observe/log.js'
+import {
+  COUNTED,
+  type CounterRow,
+  type CounterStore,
+  emptyCounts,
+  OLDER_DAYS,
+  type ProjectCounters,
+  type RecentMessages,
+} from '../../../store/counters.js'
+import { decodeFolded, FINAL_KINDS, type FoldedEvent } from '../../../store/events.js'
+import type { ReadCounters } from '../../domain/commands.js'
+
+export interface StatsOptions {
+  clock: Clock
+  log: Logger
+  /** EVENTS_<index>. */
+  events: Log
+  index: number
+  counters: CounterStore
+  checkpointMs: number
+  daysMax: number
+  /** Newest messages of a project that are remembered. */
+  recentMax: number
+}
+
+/** Most rows of one project in one checkpoint, which has to fit a NATS message: beyond it the oldest days are added up. */
+const ROWS_MAX = 8_000
+
+interface ProjectFold {
+  rows: Map<string, CounterRow>
+  recent: RecentMessages
+  /** Counted up to here; after a crash it may be ahead of the fold's own position. */
+  sequence: number
+  revision: number
+  dirty: boolean
+}
+
+/** The fold over one EVENTS stream, between one start and one stop. */
+export class StatsFold {
+  private projects = new Map<string, ProjectFold>()
+  private position = 0
+  private written = { value: 0, revision: 0 }
+  private tail: Consumption | null = null
+  private cancel: (() => void) | null = null
+  private work: Promise<void> = Promise.resolve()
+  private stopped = false
+
+  constructor(private readonly options: StatsOptions) {}
+
+  async start(): Promise<void> {
+    await this.load()
+    this.schedule()
+  }
+
+  /** Events up to this sequence are counted. */
+  get at(): number {
+    return this.position
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true
+    this.cancel?.()
+    await this.work
+    // Without a tail the last checkpoint failed, and what is in memory is not to be written any more.
+    if (!this.tail) return
+    await this.tail.stop()
+    // What was counted since the last checkpoint is counted again by whoever goes on.
+    await this.checkpoint().catch((error) => this.options.log.debug({ error }, 'no last checkpoint of the counters'))
+  }
+
+  private async load(): Promise<void> {
+    const { counters, index, events, log } = this.options
+    // In this order: the projects' checkpoints are never behind the position, and skip what they have.
+    this.written = await counters.position(index)
+    this.position = this.written.value
+    this.projects = new Map()
+    for (const [project, { value, revision }] of await counters.projects(index)) {
+      const rows = new Map(value.rows.map((row) => [rowKey(row.application, row.day), row]))
+      const { recent, sequence } = value
+      this.projects.set(project, { rows, recent, sequence, revision, dirty: false })
+    }
+    const { firstSequence } = await events.state()
+    if (firstSequence > this.position + 1) {
+      log.error({ index, from: this.position + 1, to: firstSequence - 1 }, 'events were gone before they were counted')
+    }
+    this.tail = await events.tail({ fromSequence: this.position + 1 }, (record) => this.count(record))
+  }
+
+  private schedule(): void {
+    const { clock, checkpointMs } = this.options
+    this.cancel = clock.after(checkpointMs, () => {
+      this.work = this.turn()
+        .catch((error) => this.options.log.error({ error }, 'the fold of the counters failed'))
+        .then(() => {
+          if (!this.stopped) this.schedule()
+        })
+    })
+  }
+
+  private async turn(): Promise<void> {
+    try {
+      if (this.tail) await this.checkpoint()
+      else await this.load()
+    } catch (error) {
+      this.options.log.debug({ error, index: this.options.index }, 'the counters go back to their checkpoint')
+      // Unknown what was stored, or another fold is at work: only the stored checkpoint tells from where to go on.
+      const tail = this.tail
+      this.tail = null
+      await tail?.stop()
+    }
+  }
+
+  private count(record: LogRecord): void {
+    this.position = Math.max(this.position, record.sequence)
+    const [, , id, kind] = record.subject.split('.')
+    if (id === undefined || kind === undefined || !FOLDED.has(kind)) return
+    try {
+      const event = decodeFolded(kind, BigInt(id), record.body)
+      if (event) this.add(event, dayOf(id), record.sequence)
+    } catch (error) {
+      this.options.log.error({ error, subject: record.subject }, 'an event can not be read: it is not counted')
+    }
+  }
+
+  private add({ project, counted, message }: FoldedEvent, day: string, sequence: number): void {
+    let fold = this.projects.get(project)
+    if (!fold) {
+      fold = { rows: new Map(), recent: new Map(), sequence: 0, revision: 0, dirty: false }
+      this.projects.set(project, fold)
+    }
+    // Invariant: a record is counted in a project's rows exactly if its sequence is not above the project's.
+    if (sequence <= fold.sequence) return
+    fold.sequence = sequence
+    fold.dirty = true
+    if (counted) rowOf(fold.rows, counted.application, day).counts[counted.what]++
+    // The targets of one message come one by one: it is listed once.
+    if (message) fold.recent.set(message.id, message.type)
+    if (fold.recent.size > this.options.recentMax) forgetFirst(fold.recent)
+  }
+
+  private async checkpoint(): Promise<void> {
+    const { counters, index, daysMax } = this.options
+    const position = this.position
+    if (position === this.written.value) return
+    const dirty = [...this.projects].filter(([, fold]) => fold.dirty)
+    // Taken in one turn: counts and sequence belong together, while the tail goes on.
+    const snapshots = dirty.map(([project, fold]): [string, ProjectFold, ProjectCounters] => {
+      fold.dirty = false
+      foldOldDays(fold.rows, daysMax)
+      const rows = [...fold.rows.values()].map((row) => ({ ...row, counts: { ...row.counts } }))
+      return [project, fold, { sequence: fold.sequence, rows, recent: new Map(fold.recent) }]
+    })
+    await Promise.all(
+      snapshots.map(async ([project, fold, snapshot]) => {
+        fold.revision = await counters.writeProject(index, project, snapshot, fold.revision)
+      }),
+    )
+    // Last: the position never says more than the projects have.
+    this.written = { value: position, revision: await counters.writePosition(index, position, this.written.revision) }
+  }
+}
+
+/** The counters of a project over all folds, as old as the last checkpoint. */
+export function createReadCounters(counters: CounterStore, split: number): ReadCounters {
+  return async (project) => {
+    const parts = await Promise.all(Array.from({ length: split }, (_, index) => counters.project(index, project)))
+    const sums = new Map<string, CounterRow>()
+    for (const row of parts.flatMap((part) => part?.rows ?? [])) {
+      const sum = rowOf(sums, row.application, row.day)
+      for (const what of COUNTED) sum.counts[what] += row.counts[what]
+    }
+    return [...sums.values()].map(({ application, day, counts }) => {
+      const finals = FINAL_KINDS.reduce((sum, kind) => sum + counts[kind], 0)
+      return { application, day, counts: { ...counts, pending: counts.accepted - finals } }
+    })
+  }
+}
+
+/** Kinds of events that the fold reads. */
+const FOLDED: ReadonlySet<string> = new Set(['accepted', 'final', 'group', 'scheduled'])
+
+function forgetFirst(recent: RecentMessages): void {
+  for (const id of recent.keys()) {
+    recent.delete(id)
+    return
+  }
+}
+
+const rowKey = (application: string, day: string) => `${application} ${day}`
+
+function rowOf(rows: Map<string, CounterRow>, application: string, day: string): CounterRow {
+  const key = rowKey(application, day)
+  let row = rows.get(key)
+  if (!row) {
+    row = { application, day, counts: emptyCounts() }
+    rows.set(key, row)
+  }
+  return row
+}
+
+/** The day of acceptance, for the end as well: so that each day is conserved for itself. */
+function dayOf(id: string): string {
+  return new Date(timeOfId(BigInt(id))).toISOString().slice(0, 10)
+}
+
+/** Keeps the newest days apart and adds up the rest. */
+function foldOldDays(rows: Map<string, CounterRow>, daysMax: number): void {
+  const days = [...new Set([...rows.values()].map((row) => row.day))].filter((day) => day !== OLDER_DAYS).sort()
+  while (days.length > daysMax || (rows.size > ROWS_MAX && days.length > 1)) {
+    const oldest = days.shift()
+    for (const [key, row] of [...rows]) {
+      if (row.day !== oldest) continue
+      const sum = rowOf(rows, row.application, OLDER_DAYS)
+      for (const what of COUNTED) sum.counts[what] += row.counts[what]
+      rows.delete(key)
+    }
+  }
+}

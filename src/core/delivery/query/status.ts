@@ -1,0 +1,186 @@
+/**
+ * status: what became of a message, read from EVENTS, and from MESSAGES where route has not seen it yet. What a target
+ * that has not ended waits for is seen where its device is now.
+ */
+import type { GroupKind } from '../../../../protocol/subjects.js'
+import {
+  type EventLog,
+  FINAL_KINDS,
+  type FinalEvent,
+  type ScheduledEvent,
+  type TargetsEvent,
+  type TraceEvent,
+} from '../../../store/events.js'
+import type { ScheduleLog } from '../../../store/schedule.js'
+import type { MessageStatus, MessageType, ReadStatus, TraceEntry, WaitingTarget } from '../../domain/commands.js'
+import type { SessionLookup } from '../route/session-recheck.js'
+import type { FoundTarget, MessageFinder } from './find-message.js'
+
+export interface StatusOptions {
+  events: EventLog
+  finder: MessageFinder
+  sessions: SessionLookup
+  schedule: ScheduleLog
+  /** The registrationId that a sender knows a registration by. */
+  registrationIdOf: (address: { project: string; application: string; device: string; registration: number }) => string
+}
+
+/** Of a message with many targets, so many that wait are looked after. */
+const WAITING_MAX = 100
+
+const TYPE_OF_GROUP: Record<GroupKind, MessageType> = { app: 'application', topic: 'topic', user: 'user' }
+
+export function createReadStatus({ events, finder, sessions, schedule, registrationIdOf }: StatusOptions): ReadStatus {
+  async function waits(target: string, found: FoundTarget, way: readonly TraceEvent[]): Promise<WaitingTarget> {
+    const { device, atMs } = found.accepted
+    if (found.scheduled) return { target, why: 'scheduled' }
+    if (found.unrouted) return { target, why: 'queued', sinceMs: atMs }
+    const session = await sessions.lookup(device, { authoritative: false })
+    // A device that never connected is as far away as can be.
+    if (!session?.live) return { target, why: 'offline', ...(session && { sinceMs: session.atMs }) }
+    const parked = way.findLast(({ step }) => step === 'parked')
+    const why = parked?.reason === 'window_full' ? 'window_full' : 'not_acknowledged'
+    return { target, why, sinceMs: parked?.atMs ?? atMs }
+  }
+
+  async function waitsInMany(
+    { id, registrationId }: TargetsEvent['targets'][number],
+    scheduled: ScheduledEvent | null,
+  ): Promise<WaitingTarget[]> {
+    const found = await finder.find(id, scheduled?.bucket ?? null)
+    return found ? [await waits(registrationId, found, await events.readTrace(id))] : []
+  }
+
+  async function ofTarget(id: bigint, scheduled: ScheduledEvent | null): Promise<MessageStatus | null> {
+    const found = await finder.find(id, scheduled?.bucket ?? null)
+    if (found === null) return null
+    const { project, atMs, expiresAtMs } = found.accepted
+    const [final, way] = await Promise.all([events.readFinal(id), events.readTrace(id)])
+    const isOut = found.scheduled === null && !endedBefore(final, atMs)
+    const trace = began(scheduled, atMs, isOut)
+    for (const { step, atMs, reason } of way) trace.push(entry(atMs, step, reason))
+    if (final) trace.push(entry(final.atMs, final.kind, final.reason))
+    const target = registrationIdOf(found.accepted)
+    const open = found.scheduled ? 'scheduled' : way.some(({ step }) => step === 'parked') ? 'parked' : 'accepted'
+    const status = final?.kind ?? open
+    return {
+      id,
+      project,
+      status,
+      type: 'device',
+      target,
+      acceptedAtMs: scheduled?.atMs ?? atMs,
+      expiresAtMs,
+      notBeforeMs: scheduled?.notBeforeMs ?? null,
+      counts: countsOf([final]),
+      trace: trace.sort((a, b) => a.atMs - b.atMs),
+      waiting: final ? [] : [await waits(target, found, way)],
+    }
+  }
+
+  async function ofTargets(
+    id: bigint,
+    { project, atMs, expiresAtMs, targets }: TargetsEvent,
+    scheduled: ScheduledEvent | null,
+  ): Promise<MessageStatus> {
+    const finals = await Promise.all(targets.map((target) => events.readFinal(target.id)))
+    const open = targets.filter((_, index) => finals[index] === null).slice(0, WAITING_MAX)
+    const waiting = (await Promise.all(open.map((target) => waitsInMany(target, scheduled)))).flat()
+    const isWaiting = waiting.length > 0 && waiting.every(({ why }) => why === 'scheduled')
+    const isOut = !isWaiting && !finals.every((final) => endedBefore(final, atMs))
+    const trace = began(scheduled, atMs, isOut)
+    for (const [index, final] of finals.entries()) {
+      const target = targets[index]?.registrationId
+      if (final && target) trace.push({ ...entry(final.atMs, final.kind, final.reason), target })
+    }
+    return {
+      id,
+      project,
+      status: isWaiting ? 'scheduled' : overall(finals),
+      type: 'devices',
+      target: targets.map((target) => target.registrationId),
+      // What its targets have is when they go out.
+      acceptedAtMs: scheduled?.atMs ?? atMs,
+      expiresAtMs,
+      notBeforeMs: scheduled?.notBeforeMs ?? null,
+      counts: countsOf(finals),
+      trace: trace.sort((a, b) => a.atMs - b.atMs),
+      waiting,
+    }
+  }
+
+  async function ofGroup(id: bigint, scheduled: ScheduledEvent | null): Promise<MessageStatus | null> {
+    const group = await events.readGroup(id)
+    if (group === null) return scheduled && ofScheduledGroup(id, scheduled)
+    const receipts = await events.readReceipts(id)
+    const trace = began(scheduled, group.atMs, true)
+    for (const { atMs, instance, worker, sent } of receipts) {
+      trace.push({ atMs, step: 'sent', reason: `${sent} by ${instance}/${worker}` })
+    }
+    return {
+      id,
+      project: group.project,
+      status: receipts.length > 0 ? 'sent' : 'accepted',
+      type: TYPE_OF_GROUP[group.kind],
+      target: group.name,
+      acceptedAtMs: scheduled?.atMs ?? group.atMs,
+      expiresAtMs: group.expiresAtMs,
+      notBeforeMs: scheduled?.notBeforeMs ?? null,
+      counts: { sent: receipts.reduce((sum, receipt) => sum + receipt.sent, 0) },
+      trace,
+      waiting: [],
+    }
+  }
+
+  /** One that has not gone out: in SCHEDULE, or taken out of it. */
+  async function ofScheduledGroup(id: bigint, scheduled: ScheduledEvent): Promise<MessageStatus | null> {
+    const { project, type, bucket, atMs: acceptedAtMs, expiresAtMs, notBeforeMs } = scheduled
+    const way = await events.readTrace(id)
+    const found = await schedule.find(bucket, id)
+    // A cancel that failed half-way left it in SCHEDULE: it still goes out.
+    const isCancelled = found === null && way.some(({ step }) => step === 'cancelled')
+    const trace = [...began(scheduled, acceptedAtMs, false), ...way.map((e) => entry(e.atMs, e.step, e.reason))]
+    const target = found?.entry?.kind === 'group' ? found.entry.record.name : ''
+    const rest = { acceptedAtMs, expiresAtMs, notBeforeMs, counts: { sent: 0 }, trace, waiting: [] }
+    return { id, project, status: isCancelled ? 'cancelled' : 'scheduled', type, target, ...rest }
+  }
+
+  return async (id) => {
+    const [targets, scheduled] = await Promise.all([events.readTargets(id), events.readScheduled(id)])
+    if (targets) return ofTargets(id, targets, scheduled)
+    return (await ofTarget(id, scheduled)) ?? (await ofGroup(id, scheduled))
+  }
+}
+
+/** What comes first in a trace: when it was scheduled, and when it came into the flow. */
+function began(scheduled: ScheduledEvent | null, atMs: number, isOut: boolean): TraceEntry[] {
+  const accepted = isOut ? [{ atMs, step: 'accepted' }] : []
+  return scheduled ? [{ atMs: scheduled.atMs, step: 'scheduled' }, ...accepted] : accepted
+}
+
+/** It was cancelled before its time had come: it never came into the flow. */
+function endedBefore(final: FinalEvent | null, atMs: number): boolean {
+  return final?.kind === 'cancelled' && final.atMs < atMs
+}
+
+function entry(atMs: number, step: string, reason: string): TraceEntry {
+  return reason === '' ? { atMs, step } : { atMs, step, reason }
+}
+
+/** accepted = pending + everything final, as in the counters. */
+function countsOf(finals: (FinalEvent | null)[]): Record<string, number> {
+  const counts: Record<string, number> = { accepted: finals.length, pending: 0 }
+  for (const kind of FINAL_KINDS) counts[kind] = 0
+  for (const final of finals) {
+    const state = final?.kind ?? 'pending'
+    counts[state] = (counts[state] ?? 0) + 1
+  }
+  return counts
+}
+
+/** `accepted` while a target is open; the one end that all had; `completed` where they ended differently. */
+function overall(finals: (FinalEvent | null)[]): string {
+  const kinds = new Set(finals.map((final) => final?.kind ?? 'accepted'))
+  if (kinds.has('accepted')) return 'accepted'
+  return kinds.size === 1 ? ([...kinds][0] ?? 'completed') : 'completed'
+}

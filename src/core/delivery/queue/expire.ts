@@ -1,0 +1,66 @@
+/**
+ * expire: writes the end of parked messages whose time has run out, and takes them out of the queues. It reads EXPIRY by
+ * buckets of time.
+ *
+ * Any number of processes may run it at once: the final event decides, and deleting twice is harmless.
+ */
+import type { Clock } from '../../../clock.js'
+import type { Logger } from '../../../observe/log.js'
+import type { EventLog } from '../../../store/events.js'
+import type { ExpiryEntry, ExpiryLog } from '../../../store/expiry.js'
+import type { ParkedQueue } from '../../../store/queue.js'
+import { BucketStep } from '../schedule/buckets.js'
+
+export interface ExpireOptions {
+  clock: Clock
+  log: Logger
+  events: EventLog
+  expiry: ExpiryLog
+  queue: ParkedQueue
+  bucketMs: number
+  /** See BucketStepOptions. */
+  lookBack: number
+}
+
+export class ExpireStep {
+  private readonly buckets: BucketStep<ExpiryEntry>
+
+  constructor(private readonly options: ExpireOptions) {
+    const { clock, log, expiry, bucketMs, lookBack } = options
+    const act = (entries: ExpiryEntry[]) => this.expireAll(entries)
+    this.buckets = new BucketStep({ clock, log, name: 'expiry', buckets: expiry, bucketMs, lookBack, act })
+  }
+
+  start(): void {
+    this.buckets.start()
+  }
+
+  stop(): Promise<void> {
+    return this.buckets.stop()
+  }
+
+  private async expireAll(entries: ExpiryEntry[]): Promise<void> {
+    const byDevice = new Map<string, ExpiryEntry[]>()
+    for (const entry of entries) {
+      const ofDevice = byDevice.get(entry.device)
+      if (ofDevice) ofDevice.push(entry)
+      else byDevice.set(entry.device, [entry])
+    }
+    await Promise.all([...byDevice].map(([device, own]) => this.expireDevice(device, own)))
+  }
+
+  private async expireDevice(device: string, entries: ExpiryEntry[]): Promise<void> {
+    const { events, queue, clock } = this.options
+    await Promise.all(
+      entries.map(({ id, project, application, expiresAtMs: atMs }) =>
+        events.final(id, { kind: 'expired', atMs, project, application, device, reason: '' }),
+      ),
+    )
+    // By id: the record may have moved since, or be gone with what ended otherwise.
+    await queue.remove(device, new Set(entries.map((entry) => entry.id)), clock.now())
+    await queue.sweepOut(
+      device,
+      entries.map((entry) => ({ sequence: entry.parkedSequence, id: entry.id })),
+    )
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * settle: workers tell what devices acknowledged of their queues. First the final event, then the delete, then the
+ * confirmation; the worker repeats until it is confirmed, so a crash between costs a repeat.
+ */
+import { decodeSettleRequest, encodeSettleReply, type SettleItem } from '../../../../protocol/envelope.js'
+import { CORE_QUEUE, SETTLE_SUBJECT } from '../../../../protocol/subjects.js'
+import type { Clock } from '../../../clock.js'
+import { type Bus, type BusMessage, FabricError, type Subscription } from '../../../nats/broker.js'
+import type { Logger } from '../../../observe/log.js'
+import type { EventLog } from '../../../store/events.js'
+import type { ParkedQueue } from '../../../store/queue.js'
+import type { CoreFigures } from '../../metrics.js'
+
+export interface SettleOptions {
+  bus: Bus
+  clock: Clock
+  log: Logger
+  figures: CoreFigures
+  events: EventLog
+  queue: ParkedQueue
+  /** Most requests under way; those beyond are not answered, and come again. */
+  inFlightMax: number
+}
+
+export class SettleStep {
+  private readonly underWay = new Set<Promise<void>>()
+  private subscription: Subscription | null = null
+
+  constructor(private readonly options: SettleOptions) {}
+
+  start(): void {
+    const options = { queue: CORE_QUEUE }
+    this.subscription = this.options.bus.subscribe(SETTLE_SUBJECT, (message) => this.receive(message), options)
+  }
+
+  async stop(): Promise<void> {
+    this.subscription?.unsubscribe()
+    await Promise.all(this.underWay)
+  }
+
+  private receive(message: BusMessage): void {
+    if (this.underWay.size >= this.options.inFlightMax) return
+    const work = this.answer(message)
+    this.underWay.add(work)
+    void work.finally(() => this.underWay.delete(work))
+  }
+
+  private async answer(message: BusMessage): Promise<void> {
+    try {
+      const settled = await this.settle(decodeSettleRequest(message.body).items)
+      this.options.figures.settled += settled.length
+      if (message.reply !== '') this.options.bus.publish(message.reply, encodeSettleReply(settled))
+    } catch (error) {
+      this.options.log.warn({ error }, 'a settle request can not be answered')
+    }
+  }
+
+  /** Resolves with the sequences to confirm. What the store did not take is left out, and comes again. */
+  async settle(items: readonly SettleItem[]): Promise<number[]> {
+    const byDevice = new Map<string, SettleItem[]>()
+    for (const item of items) {
+      const ofDevice = byDevice.get(item.device)
+      if (ofDevice) ofDevice.push(item)
+      else byDevice.set(item.device, [item])
+    }
+    const settled = await Promise.all([...byDevice].map(([device, own]) => this.settleDevice(device, own)))
+    // A confirmation names a sequence only; items of two streams may share one, and then both have to be settled.
+    const gone = new Set(settled.flat())
+    const openSequences = new Set(items.filter((item) => !gone.has(item)).map((item) => item.parkedSequence))
+    return [...new Set(items.map((item) => item.parkedSequence))].filter((sequence) => !openSequences.has(sequence))
+  }
+
+  private async settleDevice(device: string, items: SettleItem[]): Promise<SettleItem[]> {
+    const ended: SettleItem[] = []
+    try {
+      const ends = await Promise.allSettled(items.map((item) => this.end(item)))
+      for (const [index, item] of items.entries()) if (ends[index]?.status === 'fulfilled') ended.push(item)
+      // Invariant: the record is deleted only after the final event of its message is stored.
+      const records = ended.map((item) => ({ sequence: item.parkedSequence, id: item.id }))
+      const { queue, clock, events } = this.options
+      const hasEnded = async (id: bigint) => ![undefined, 'dropped'].includes((await events.readFinal(id))?.kind)
+      const sequences = new Set(await queue.settle(device, records, clock.now(), hasEnded))
+      return ended.filter((item) => sequences.has(item.parkedSequence))
+    } catch (error) {
+      if (!(error instanceof FabricError)) throw error
+      this.options.log.debug({ error, device }, 'parked records can not be settled now')
+      return []
+    }
+  }
+
+  private async end({ id, device, project, application, atMs }: SettleItem): Promise<void> {
+    const { events } = this.options
+    const outcome = await events.final(id, { kind: 'delivered', atMs, project, application, device, reason: '' })
+    if (outcome.won || outcome.existing.kind === 'delivered') return
+    await events.trace(id, { step: 'late_ack', atMs, reason: outcome.existing.kind })
+  }
+}

@@ -1,0 +1,400 @@
+/**
+ * route: takes accepted messages from one MESSAGES stream and brings each to a worker, to the device's queue, or to its
+ * end. The heart of "no loss": the JetStream acknowledgement comes last, after the `accepted` event is stored and the
+ * final event is stored or parking is complete. A crash anywhere before leads to a redelivery.
+ *
+ *   first delivery -> session known -> sent live -> ACKED -> final `delivered` -> ack
+ *                  -> in the lane of its device: look up the session -> live, or park
+ *   sent live      -> silent, refused, worker dead -> in the lane -> park -> ack
+ *   redelivery     -> in the lane -> park (never live; without an append where it has ended) -> ack
+ */
+import {
+  decodeRxBatch,
+  decodeStoredMessage,
+  Outcome,
+  type RxItem,
+  type StoredMessage,
+} from '../../../../protocol/envelope.js'
+import { rxSubject } from '../../../../protocol/subjects.js'
+import type { Clock } from '../../../clock.js'
+import type { BusMessage, Consumption, Delivery, Fabric, Log, Subscription } from '../../../nats/broker.js'
+import type { Logger } from '../../../observe/log.js'
+import type { EventLog, FinalKind } from '../../../store/events.js'
+import type { SessionEntry } from '../../../store/sessions.js'
+import type { CoreSettings } from '../../settings.js'
+import { isExpired, isOnlyNow, onlyNowReason } from '../expiry.js'
+import type { Parker } from '../queue/enqueue.js'
+import { type InHand, inOrder, type Target } from './inflight.js'
+import { Lanes, takeFirst } from './lanes.js'
+import { Repeats } from './redeliveries.js'
+import { SessionCache, sameSession } from './session-cache.js'
+import type { Liveness, SecondLook, SessionLookup } from './session-recheck.js'
+import { TxBatcher } from './tx-batcher.js'
+
+export interface RouterOptions {
+  fabric: Fabric
+  clock: Clock
+  settings: CoreSettings
+  log: Logger
+  /** Unique to this router and run: outcomes come to `rx.<name>`. One token. */
+  name: string
+  /** The MESSAGES stream that it routes. */
+  messages: Log
+  events: EventLog
+  sessions: SessionLookup
+  liveness: Liveness
+  inHand: InHand
+  parker: Parker
+  secondLook: SecondLook
+}
+
+const DURABLE = 'route'
+/** A record of a later version waits for a router that knows it. */
+const UNREADABLE_RETRY_MS = 30_000
+/** Most messages of one device that wait for older ones to come back; more, and the older ones are parked as well. */
+const BEHIND_MAX = 64
+
+export class Router {
+  private readonly cache: SessionCache
+  private readonly batcher: TxBatcher
+  private readonly lanes: Lanes<Target>
+  private readonly endings = new Set<Promise<void>>()
+  private consumption: Consumption | null = null
+  private subscriptions: Subscription[] = []
+  private cancelSweep: (() => void) | null = null
+  private sweeps = 0
+  private readonly repeats: Repeats
+  private stopping = false
+
+  constructor(private readonly options: RouterOptions) {
+    const { fabric, clock, settings, name } = options
+    const { batchItemsMax: itemsMax, batchBytesMax: bytesMax } = settings
+    this.repeats = new Repeats(clock, settings.ackWaitMs)
+    this.cache = new SessionCache(settings.sessionsCachedMax)
+    this.batcher = new TxBatcher({ bus: fabric.bus, clock, router: name, itemsMax, bytesMax })
+    this.lanes = new Lanes(inOrder, (device, queue) => this.workLane(device, queue))
+  }
+
+  async start(): Promise<void> {
+    const { fabric, name, settings, messages } = this.options
+    const { ackWaitMs, routePendingMax: pendingMax } = settings
+    this.subscriptions = [rxSubject(name), `${rxSubject(name)}.*`].map((subject) =>
+      fabric.bus.subscribe(subject, (message) => this.onOutcomes(message)),
+    )
+    this.sweep()
+    this.consumption = await messages.consume({ durable: DURABLE, ackWaitMs, pendingMax }, (d) => this.onDelivery(d))
+  }
+
+  /** Takes nothing new, waits for what is under way, and gives the rest back to be delivered to another router. */
+  async stop(): Promise<void> {
+    this.stopping = true
+    await this.consumption?.stop()
+    this.batcher.flush()
+    const { clock, settings } = this.options
+    for (let waited = 0; this.options.inHand.size > 0 && waited < settings.drainMs; waited += settings.sweepMs) {
+      await new Promise<void>((resolve) => clock.after(settings.sweepMs, resolve))
+    }
+    this.cancelSweep?.()
+    for (const subscription of this.subscriptions) subscription.unsubscribe()
+    for (const target of this.options.inHand.all()) this.giveBack(target)
+    await this.lanes.idle()
+    await Promise.all(this.endings)
+  }
+
+  // ---- from JetStream -------------------------------------------------------------------------
+
+  private onDelivery(delivery: Delivery): void {
+    const message = this.stopping ? null : this.read(delivery)
+    if (message === null) {
+      delivery.nak(this.stopping ? 0 : UNREADABLE_RETRY_MS)
+      return
+    }
+    const known = this.options.inHand.get(message.id)
+    // Its ack wait ran out while we work on it: the work goes on, and acknowledges this delivery.
+    if (known) known.delivery = delivery
+    else this.take(message, delivery)
+  }
+
+  private take(message: StoredMessage, delivery: Delivery): void {
+    const redelivered = this.repeats.isRepeated(delivery)
+    const target: Target = {
+      message,
+      delivery,
+      redelivered,
+      accepted: isStored(this.options.events.accepted(message)),
+      state: 'lane',
+      // A redelivered message never goes live: the device may have it, and its acknowledgement may be under way.
+      next: redelivered ? 'park' : 'send',
+      session: null,
+      batch: 0,
+      sentSweep: 0,
+      ackedAtMs: 0,
+      why: redelivered ? 'redelivered' : '',
+    }
+    this.options.inHand.take(target)
+    const session = redelivered || this.lanes.busy(message.device) ? undefined : this.cached(message.device)
+    if (session) this.send(target, session)
+    else this.lanes.push(message.device, target)
+  }
+
+  private read(delivery: Delivery): StoredMessage | null {
+    try {
+      return decodeStoredMessage(delivery.body)
+    } catch (error) {
+      this.options.log.error({ error, subject: delivery.subject }, 'an accepted message can not be read')
+      return null
+    }
+  }
+
+  private cached(device: string): SessionEntry | undefined {
+    const session = this.cache.get(device)
+    return session && !this.options.liveness.isDead(session.instance, session.worker) ? session : undefined
+  }
+
+  // ---- to workers -----------------------------------------------------------------------------
+
+  private send(target: Target, session: SessionEntry): void {
+    const { message } = target
+    const nowMs = this.options.clock.now()
+    if (isExpired(message, nowMs)) {
+      this.end(target, 'expired', isOnlyNow(message) ? 'not_connected' : '', nowMs)
+      return
+    }
+    // A message for now is worth the time that a device has to acknowledge.
+    const until = isOnlyNow(message) ? nowMs + this.options.settings.silentMs : message.expiresAtMs
+    target.session = session
+    target.sentSweep = this.sweeps
+    this.options.inHand.sent(target)
+    const { id, device, frame } = message
+    target.batch = this.batcher.add(session.instance, session.worker, { id, device, expiresAtMs: until, frame })
+  }
+
+  // ---- from workers ---------------------------------------------------------------------------
+
+  private onOutcomes(message: BusMessage): void {
+    try {
+      if (message.noResponders) this.onDeadWorker(this.batcher.batchOfReply(message.subject))
+      else for (const item of decodeRxBatch(message.body).items) this.onOutcome(item)
+    } catch (error) {
+      this.options.log.warn({ error, subject: message.subject }, 'outcomes of a worker can not be read')
+    }
+  }
+
+  private onDeadWorker(batch: number | null): void {
+    if (batch === null) return
+    for (const target of this.options.inHand.sentWithBatch(batch)) this.toLane(target, 'worker_dead')
+  }
+
+  private onOutcome({ id, device, outcome, atMs }: RxItem): void {
+    const target = this.options.inHand.get(id)
+    // Late: it was parked meanwhile, or belongs to an earlier router. Its end comes by way of settle.
+    if (!target || target.message.device !== device) return
+    if (outcome === Outcome.ACKED) {
+      if (target.state === 'live') this.end(target, 'delivered', '', atMs)
+      // Parking that began completes; the acknowledgement only becomes the final event, when the lane comes to it.
+      else if (target.state !== 'ending') target.ackedAtMs = atMs
+      return
+    }
+    if (target.state !== 'live') return
+    if (outcome === Outcome.EXPIRED) this.end(target, 'expired', '', this.options.clock.now())
+    else if (outcome === Outcome.NOT_HERE) this.toLane(target, 'not_here')
+    else this.toLane(target, outcome === Outcome.WINDOW_FULL ? 'window_full' : 'closed')
+  }
+
+  /** Back from a worker, undelivered. */
+  private toLane(target: Target, why: string): void {
+    const { device } = target.message
+    if (why !== 'window_full') this.cache.forget(device)
+    // The session may have moved: one more try, live. A second "not here" is parked.
+    target.next = why === 'not_here' && target.why !== 'not_here' ? 'send' : 'park'
+    target.why = why
+    this.options.inHand.back(target, 'lane')
+    this.lanes.push(device, target)
+  }
+
+  /** One sweep over what is out, oldest first, instead of a timer for each message. */
+  private sweep(): void {
+    const { clock, settings } = this.options
+    this.cancelSweep = clock.after(settings.sweepMs, () => {
+      const patience = Math.ceil(settings.silentMs / settings.sweepMs)
+      this.sweeps++
+      for (const target of this.options.inHand.sentUntil(this.sweeps - 1 - patience)) this.toLane(target, 'silent')
+      this.sweep()
+    })
+  }
+
+  // ---- lanes: one device, one thing at a time -------------------------------------------------
+
+  private async workLane(device: string, queue: Target[]): Promise<void> {
+    const head = queue[0]
+    if (!head) return
+    try {
+      if (this.stopping) for (const target of queue.splice(0)) this.giveBack(target)
+      else if (this.mustWait(head)) await this.waitForOlder(head, queue)
+      else if (head.next === 'send') await this.findSession(device, queue)
+      else {
+        const next = takeFirst(queue, (target) => target.next === 'park' && !this.mustWait(target))
+        await this.parkAll(device, next)
+      }
+    } catch (error) {
+      // A fault of ours, not of the store: what is concerned comes again.
+      this.options.log.error({ error, device }, 'a lane failed')
+      for (const target of queue.splice(0)) this.giveBack(target)
+    }
+  }
+
+  private mustWait(target: Target): boolean {
+    return (target.next === 'park' || target.session !== null) && this.options.inHand.olderOut(target).length > 0
+  }
+
+  /**
+   * A message that came back undelivered waits for the older ones that are still out at a worker: were it parked before
+   * them, and they after it, the device would get them in that order. They come back within silentMs, or now, where
+   * too much stands behind.
+   */
+  private async waitForOlder(head: Target, queue: Target[]): Promise<void> {
+    if (queue.length > BEHIND_MAX) for (const older of this.options.inHand.olderOut(head)) this.toLane(older, 'slow')
+    else await this.options.inHand.someBack(head.message.device)
+  }
+
+  /** Sends what waits for the session; where there is none, leaves everything in the lane to be parked. */
+  private async findSession(device: string, queue: Target[]): Promise<void> {
+    const moved = queue[0]?.session !== null
+    let found: SessionEntry | null
+    try {
+      found = (moved ? undefined : this.cached(device)) ?? (await this.look(device, moved))
+    } catch (error) {
+      this.options.log.debug({ error, device }, 'a session can not be looked up')
+      for (const target of takeFirst(queue, (target) => target.next === 'send')) this.giveBack(target)
+      return
+    }
+    // From here on nothing is awaited: no later message of the device can come between.
+    if (found) this.cache.remember(device, found)
+    for (let head = queue[0]; head?.next === 'send'; head = queue[0]) {
+      const denied = found !== null && head.session !== null && sameSession(head.session, found)
+      if (found === null || denied) {
+        this.cache.forget(device)
+        for (const target of queue) {
+          target.next = 'park'
+          target.why ||= 'not_connected'
+        }
+        return
+      }
+      queue.shift()
+      this.send(head, found)
+    }
+  }
+
+  private async look(device: string, authoritative: boolean): Promise<SessionEntry | null> {
+    const { sessions, liveness } = this.options
+    const session = await sessions.lookup(device, { authoritative })
+    return session?.live && !liveness.isDead(session.instance, session.worker) ? session : null
+  }
+
+  private async parkAll(device: string, targets: Target[]): Promise<void> {
+    for (const target of targets) target.state = 'parking'
+    const { clock, parker, secondLook, log } = this.options
+    const owed: Target[] = []
+    const over: Target[] = []
+    try {
+      for (const [target, ended] of await this.withFinals(targets)) {
+        const { message } = target
+        if (ended) over.push(target)
+        else if (target.ackedAtMs > 0) this.end(target, 'delivered', '', target.ackedAtMs)
+        else if (isOnlyNow(message)) this.end(target, 'expired', onlyNowReason(target), clock.now())
+        else if (isExpired(message, clock.now())) this.end(target, 'expired', '', clock.now())
+        else owed.push(target)
+      }
+      if (owed.length + over.length === 0) return
+      await parker.withdraw(
+        device,
+        over.map((target) => target.message),
+      )
+      const again = new Set(
+        owed.filter((target) => this.repeats.isPerhapsElsewhere(target)).map((target) => target.message.id),
+      )
+      const messages = owed.map((target) => target.message)
+      const results = await parker.park(device, messages, again)
+      const replaced = owed.filter((_, index) => results[index] === 'replaced')
+      for (const target of replaced) this.end(target, 'collapsed', '', clock.now())
+      const parked = owed.filter((_, index) => results[index] !== 'replaced')
+      const told = owed
+        .filter((_, index) => results[index] === 'parked')
+        .map(({ message, why }) => parker.tell(message, why))
+      // What has ended is looked after as well: another router may have put a copy of it into the queue just now.
+      const [seen] = await Promise.all([secondLook.isSeen(device), ...told])
+      for (const target of [...parked, ...over]) this.finishParking(target, seen)
+    } catch (error) {
+      log.debug({ error, device }, 'parking did not complete')
+      for (const target of targets) if (target.state === 'parking') this.giveBack(target)
+    }
+  }
+
+  /** A redelivered message may have ended already; a first delivery has not been through here. */
+  private withFinals(targets: Target[]): Promise<[Target, boolean][]> {
+    return Promise.all(
+      targets.map(async (target): Promise<[Target, boolean]> => {
+        if (!target.redelivered) return [target, false]
+        return [target, (await this.options.events.readFinal(target.message.id)) !== null]
+      }),
+    )
+  }
+
+  private finishParking(target: Target, seen: boolean): void {
+    if (!seen) this.giveBack(target)
+    else if (target.ackedAtMs > 0) this.end(target, 'delivered', '', target.ackedAtMs)
+    else this.follow(this.acknowledge(target))
+  }
+
+  // ---- the end --------------------------------------------------------------------------------
+
+  /** Writes the final event and then acknowledges. */
+  private end(target: Target, kind: FinalKind, reason: string, atMs: number): void {
+    this.options.inHand.back(target, 'ending')
+    this.follow(this.writeEnd(target, kind, reason, atMs))
+  }
+
+  private async writeEnd(target: Target, kind: FinalKind, reason: string, atMs: number): Promise<void> {
+    const { events, parker, log } = this.options
+    const { id, project, application, device } = target.message
+    try {
+      const outcome = await events.final(id, { kind, atMs, project, application, device, reason })
+      if (kind === 'delivered' && !outcome.won && outcome.existing.kind !== 'delivered') {
+        await events.trace(id, { step: 'late_ack', atMs, reason: outcome.existing.kind })
+      }
+      // An earlier try may have come as far as the queue. After the event, as everywhere.
+      if (target.redelivered) await parker.withdraw(device, [target.message])
+    } catch (error) {
+      log.debug({ error, id }, 'a final event can not be written')
+      this.giveBack(target)
+      return
+    }
+    await this.acknowledge(target)
+  }
+
+  /** The only place that acknowledges: everything that the message is owed is stored by now, but the accepted event. */
+  private async acknowledge(target: Target): Promise<void> {
+    const stored = (await target.accepted) || (await isStored(this.options.events.accepted(target.message)))
+    if (stored) {
+      this.options.inHand.release(target)
+      target.delivery.ack()
+    } else this.giveBack(target)
+  }
+
+  private giveBack(target: Target): void {
+    this.options.inHand.giveBack(target)
+    target.delivery.nak(this.stopping ? 0 : this.options.settings.retryMs)
+  }
+
+  /** Keeps count of what stop() has to wait for. */
+  private follow(ending: Promise<void>): void {
+    this.endings.add(ending)
+    void ending.finally(() => this.endings.delete(ending))
+  }
+}
+
+const isStored = (append: Promise<void>) =>
+  append.then(
+    () => true,
+    () => false,
+  )

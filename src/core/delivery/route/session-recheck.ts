@@ -1,0 +1,67 @@
+/**
+ * The second look of parking (design 3.5): after the append was confirmed, is there a session, and does its worker know?
+ *
+ * Invariant: either this look sees the session, or the session was written after the append was confirmed, and then the
+ * read of PARKED that follows every session write sees the record. So the look must be authoritative, must come after
+ * the append, and an error means unknown, never offline.
+ */
+import { decodeControlReply, encodeControlRequest } from '../../../../protocol/envelope.js'
+import { controlSubject } from '../../../../protocol/subjects.js'
+import { type Bus, FabricError } from '../../../nats/broker.js'
+import type { SessionEntry } from '../../../store/sessions.js'
+import { sameSession } from './session-cache.js'
+
+export interface SessionLookup {
+  lookup(device: string, options: { authoritative: boolean }): Promise<SessionEntry | null>
+}
+
+export interface Liveness {
+  isDead(instance: string, worker: string): boolean
+}
+
+/** A device that moves faster than this is asked about again after a redelivery. */
+const MOVES_MAX = 4
+
+export class SecondLook {
+  constructor(
+    private readonly bus: Bus,
+    private readonly sessions: SessionLookup,
+    private readonly liveness: Liveness,
+    private readonly timeoutMs: number,
+  ) {}
+
+  /** True: whoever has the device, now or later, reads its queue. False: unknown, do not acknowledge. Never rejects. */
+  async isSeen(device: string): Promise<boolean> {
+    let denied: SessionEntry | null = null
+    try {
+      for (let moves = 0; moves < MOVES_MAX; moves++) {
+        const session = await this.sessions.lookup(device, { authoritative: true })
+        if (session === null || !session.live) return true
+        // The worker says that it is not there, and nobody else has it: its socket is closed, and a worker knows a socket
+        // before it writes the session. The device comes back through a session write.
+        if (denied && sameSession(denied, session)) return true
+        const answer = await this.ask(device, session)
+        if (answer === 'unknown') return false
+        if (answer !== 'not_here') return true
+        denied = session
+      }
+      return false
+    } catch (error) {
+      if (error instanceof FabricError) return false
+      throw error
+    }
+  }
+
+  private async ask(device: string, { instance, worker }: SessionEntry) {
+    try {
+      const request = encodeControlRequest({ kind: 'catch_up', device })
+      const subject = controlSubject(instance, worker)
+      return decodeControlReply(await this.bus.request(subject, request, { timeoutMs: this.timeoutMs }))
+    } catch (error) {
+      if (!(error instanceof FabricError)) throw error
+      if (error.code === 'no_responders') return 'dead'
+      // The lease only says what silence means: a worker that came back is seen late by the watch, so it is asked first.
+      return error.code === 'timeout' && this.liveness.isDead(instance, worker) ? 'dead' : 'unknown'
+    }
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * Answers what devices ask through their worker: register, unregister, subscribe, unsubscribe. Any core answers any
+ * device (a queue group); the device's record is changed by compare-and-set, so that two cores cannot disagree.
+ */
+
+import {
+  type DeviceReply,
+  type DeviceRequest,
+  decodeDeviceRequest,
+  EnvelopeError,
+  encodeDeviceReply,
+} from '../../../protocol/envelope.js'
+import { CodedError } from '../../../protocol/errors.js'
+import { BROADCAST_STREAM, Bucket, CORE_QUEUE, DEVICE_REQUEST_SUBJECT } from '../../../protocol/subjects.js'
+import type { Clock } from '../../clock.js'
+import { DEVICE_ID } from '../../device-token.js'
+import type { MacKey } from '../../keyring.js'
+import type { BusMessage, Fabric, Log, Subscription, Table } from '../../nats/broker.js'
+import type { Logger } from '../../observe/log.js'
+import { type DeviceRecord, DeviceStore, type Registration } from '../../store/devices.js'
+import { RegistrationIndex } from '../../store/registrations.js'
+import { type ProjectRecord, TOPIC_NAME } from '../../store/tenants.js'
+import type { DeviceLimits } from '../api/settings.js'
+import { retryAfterMs, toCodedError } from '../domain/errors.js'
+import { encodeRegistrationId } from '../domain/registration-id.js'
+import { verifyUserToken } from '../tenants/auth/tokens.js'
+import type { Directory } from '../tenants/directory.js'
+import { endRegistration } from '../tenants/revocation.js'
+import { withoutTopic, withTopic } from './device-record.js'
+
+export interface DeviceServiceOptions {
+  fabric: Fabric
+  directory: Directory
+  /** The key that signs registrationIds now. */
+  registrationKey: MacKey
+  limits: DeviceLimits
+  clock: Clock
+  log: Logger
+}
+
+/** What a request leads to: the registration it is about (0 and empty where none), and the record afterwards. */
+interface Answer {
+  registration: number
+  registrationId: string
+  project: string
+  record: DeviceRecord
+}
+
+export class DeviceService {
+  readonly devices: DeviceStore
+  readonly revoked: Table
+  readonly index: RegistrationIndex
+  private readonly broadcast: Log
+  private readonly underWay = new Set<Promise<void>>()
+  private subscription: Subscription | null = null
+
+  constructor(private readonly options: DeviceServiceOptions) {
+    const { fabric } = options
+    this.devices = new DeviceStore(fabric.table(Bucket.DEVICES))
+    this.revoked = fabric.table(Bucket.REVOKED)
+    this.index = new RegistrationIndex(fabric)
+    this.broadcast = fabric.log(BROADCAST_STREAM)
+  }
+
+  start(): void {
+    this.subscription = this.options.fabric.bus.subscribe(DEVICE_REQUEST_SUBJECT, (message) => this.receive(message), {
+      queue: CORE_QUEUE,
+    })
+  }
+
+  /** Resolves once what is under way was answered. */
+  async stop(): Promise<void> {
+    this.subscription?.unsubscribe()
+    this.subscription = null
+    await Promise.all(this.underWay)
+  }
+
+  /** Never rejects: what goes wrong is a coded reply. */
+  async handle(body: Uint8Array): Promise<DeviceReply> {
+    try {
+      const request = decode(body)
+      const { registration, registrationId, project, record } = await this.serve(request)
+      return { ok: true, registration, registrationId, project, subscriptions: record.version }
+    } catch (error) {
+      const coded = toCodedError(error, this.options.log, 'device request')
+      return { ok: false, code: coded.code, detail: coded.message, retryAfterMs: retryAfterMs(coded.code) }
+    }
+  }
+
+  private receive(message: BusMessage): void {
+    if (!message.reply) return
+    const done = this.reply(message).finally(() => this.underWay.delete(done))
+    this.underWay.add(done)
+  }
+
+  private async reply(message: BusMessage): Promise<void> {
+    const tooMany = this.underWay.size >= this.options.limits.requestsMax
+    const reply = tooMany ? OVERLOADED : await this.handle(message.body)
+    try {
+      this.options.fabric.bus.publish(message.reply, encodeDeviceReply(reply))
+    } catch (error) {
+      // The worker's request times out, and the device asks again.
+      this.options.log.warn({ error }, 'a device request could not be answered')
+    }
+  }
+
+  private serve(request: DeviceRequest): Promise<Answer> {
+    if (!DEVICE_ID.test(request.device) || this.options.directory.isDeviceRevoked(request.device)) {
+      throw new CodedError('forbidden', 'the device was revoked')
+    }
+    switch (request.kind) {
+      case 'register':
+        return this.register(request)
+      case 'unregister':
+        return this.unregister(request)
+      case 'subscribe':
+        return this.subscribe(request)
+      case 'unsubscribe':
+        return this.unsubscribe(request)
+      default:
+        throw new CodedError('invalid_request', 'a device request of an unknown kind')
+    }
+  }
+
+  /** The same application and user on the same device keep their number, and so their registrationId. */
+  private async register({ device, application, userToken }: DeviceRequest & { kind: 'register' }): Promise<Answer> {
+    const project = await this.projectOf(application)
+    const nowMs = this.options.clock.now()
+    const user = userToken ? await verifyUserToken(userToken, { project, application, device, nowMs }) : ''
+    const isSame = (r: Registration) => r.application === application && r.user === user
+    const present = await this.devices.read(device, { authoritative: true })
+    const known = present.registrations.find(isSame)
+    if (known) return this.answer(device, known, present)
+
+    const place = { project: project.id, application, user, device }
+    const since = await this.lastBroadcast()
+    // First the hint, then what counts: a registration that nobody can list is worse than a hint without one.
+    await this.index.put(place)
+    const record = await this.devices.update(device, (before) => {
+      if (before.registrations.some(isSame)) return null
+      if (before.registrations.length >= this.options.limits.registrationsMax) {
+        throw new CodedError('too_many_registrations')
+      }
+      const addedVersion = before.version + 1
+      const added = { number: before.nextNumber, ...place, channel: 'native' as const }
+      return {
+        ...before,
+        version: addedVersion,
+        nextNumber: before.nextNumber + 1,
+        registrations: [...before.registrations, { ...added, createdAtMs: nowMs, since, addedVersion }],
+      }
+    })
+    // An end of the registration before this one may have taken the hint away meanwhile.
+    if (!(await this.index.has(place))) await this.index.put(place)
+    const registration = record.registrations.find(isSame)
+    if (!registration) throw new CodedError('internal', 'a registration that was written is not there')
+    return this.answer(device, registration, record)
+  }
+
+  private async unregister({ device, registration }: DeviceRequest & { kind: 'unregister' }): Promise<Answer> {
+    const nowMs = this.options.clock.now()
+    const record = await endRegistration(this, { device, registration, nowMs })
+    return { registration, registrationId: '', project: '', record }
+  }
+
+  private async subscribe(request: DeviceRequest & { kind: 'subscribe' }): Promise<Answer> {
+    const { device, registration, topic } = request
+    if (!TOPIC_NAME.test(topic)) throw new CodedError('invalid_request', 'not the name of a topic', { field: 'topic' })
+    const since = await this.lastBroadcast()
+    const { topicsMax } = this.options.limits
+    const change = { registration, topic, since, topicsMax }
+    const record = await this.devices.update(device, (before) => withTopic(before, change))
+    return { registration, registrationId: '', project: '', record }
+  }
+
+  private async unsubscribe(request: DeviceRequest & { kind: 'unsubscribe' }): Promise<Answer> {
+    const { device, registration, topic } = request
+    const record = await this.devices.update(device, (before) => withoutTopic(before, registration, topic))
+    return { registration, registrationId: '', project: '', record }
+  }
+
+  private async projectOf(applicationId: string): Promise<ProjectRecord> {
+    const { directory } = this.options
+    const application = await directory.application(applicationId)
+    const project = application ? await directory.project(application.project) : null
+    if (!project) throw new CodedError('unknown_application')
+    if (!project.isActive) throw new CodedError('project_inactive')
+    return project
+  }
+
+  /**
+   * Read before the record is written: every group message accepted after the answer has a greater sequence. One that
+   * was accepted in between may come as well, which is harmless.
+   */
+  private async lastBroadcast(): Promise<number> {
+    return (await this.broadcast.state()).lastSequence
+  }
+
+  private answer(device: string, registration: Registration, record: DeviceRecord): Answer {
+    const { project, application, number } = registration
+    const address = { project, application, device, registration: number }
+    const registrationId = encodeRegistrationId(this.options.registrationKey, address)
+    return { registration: number, registrationId, project, record }
+  }
+}
+
+const OVERLOADED: DeviceReply = {
+  ok: false,
+  code: 'overloaded',
+  detail: 'too many device requests are under way',
+  retryAfterMs: retryAfterMs('overloaded'),
+}
+
+function decode(body: Uint8Array): DeviceRequest {
+  try {
+    return decodeDeviceRequest(body)
+  } catch (error) {
+    if (error instanceof EnvelopeError) throw new CodedError('invalid_request', error.message, {}, { cause: error })
+    throw error
+  }
+}

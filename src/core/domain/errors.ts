@@ -1,0 +1,39 @@
+/**
+ * Every throw becomes a coded error once, here, at the edge where it is answered: HTTP, device requests, ingress. What
+ * is ours and unknown is logged with its cause, and only its code goes out.
+ */
+import { CodedError, type ErrorCode, Errors } from '../../../protocol/errors.js'
+import { FabricError, type FabricErrorCode } from '../../nats/broker.js'
+import type { Logger } from '../../observe/log.js'
+
+const CODE_OF_FABRIC: Record<FabricErrorCode, ErrorCode> = {
+  // A compare-and-set that lost again and again: somebody else was faster each time.
+  wrong_last_sequence: 'overloaded',
+  timeout: 'unavailable',
+  no_responders: 'unavailable',
+  disconnected: 'unavailable',
+  unavailable: 'unavailable',
+  full: 'storage_full',
+}
+
+export function toCodedError(error: unknown, log: Logger, where: string): CodedError {
+  if (error instanceof CodedError) {
+    if (error.code === 'internal') log.error({ error, where }, 'internal error')
+    return error
+  }
+  if (error instanceof FabricError) {
+    const coded = new CodedError(CODE_OF_FABRIC[error.code], undefined, {}, { cause: error })
+    log.warn({ code: coded.code, cause: error.message, where }, 'the store refused or is away')
+    return coded
+  }
+  log.error({ error, where }, 'internal error')
+  return new CodedError('internal', undefined, {}, { cause: error })
+}
+
+const RETRY_AFTER_MS = 1_000
+
+/** How long to wait before the same is tried again; 0: trying again does not help. */
+export function retryAfterMs(code: ErrorCode): number {
+  const { owner, next } = Errors[code]
+  return next === 'retry' && (owner === 'us' || code === 'rate_limited') ? RETRY_AFTER_MS : 0
+}

@@ -1,0 +1,171 @@
+/**
+ * The public face of a core as one part: gateway, device requests and ingress over one directory. The composition of a
+ * core process starts it after the delivery steps, and stops it before them, so that nothing is accepted that nobody routes.
+ */
+import {
+  BROADCAST_STREAM,
+  DEAD_LETTERS_STREAM,
+  EXPIRY_STREAM,
+  eventsStream,
+  INGRESS_STREAM,
+  messagesStream,
+  parkedStream,
+  SCHEDULE_STREAM,
+} from '../../protocol/subjects.js'
+import type { Clock } from '../clock.js'
+import type { Keyring } from '../keyring.js'
+import type { Fabric } from '../nats/broker.js'
+import type { Logger } from '../observe/log.js'
+import { createAdminServer } from './api/admin/server.js'
+import { createGateway } from './api/public/gateway.js'
+import { publicUrlOf, tokenIssuersOf } from './api/public-url.js'
+import { RateLimits } from './api/rate-limits.js'
+import type {
+  AdminApiSettings,
+  AuthSettings,
+  DeviceLimits,
+  HttpSettings,
+  IngressSettings,
+  LimitSettings,
+  MessageLimits,
+} from './api/settings.js'
+import { Gateways } from './cluster/gateways.js'
+import { DeviceService } from './devices/device-requests.js'
+import { Registrations } from './devices/registrations.js'
+import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './domain/commands.js'
+import { Ingress } from './ingress/ingress.js'
+import type { WebhookSettings } from './outcomes/webhooks/settings.js'
+import { Administration } from './tenants/administration.js'
+import { AccessTokenVerifier } from './tenants/auth/tokens.js'
+import { Directory } from './tenants/directory.js'
+import { FeedAdministration } from './tenants/feed-administration.js'
+
+export interface PublicFaceOptions {
+  fabric: Fabric
+  keyring: Keyring
+  /** How many streams each split family has (store.split). */
+  split: number
+  accept: AcceptMessage
+  readStatus: ReadStatus
+  cancel: CancelMessage
+  readCounters: ReadCounters
+  listMessages: ListMessages
+  settings: PublicFaceSettings
+  /** This process's number in message ids. */
+  node: number
+  /** core.leaseMs */
+  leaseMs: number
+  /** Whether it listens for HTTP; without, it answers devices and NATS publishers only. */
+  gateway: boolean
+  clock: Clock
+  log: Logger
+}
+
+/** The sections of the configuration of the same names. */
+export interface PublicFaceSettings {
+  http: HttpSettings
+  adminApi: AdminApiSettings
+  auth: AuthSettings
+  messages: MessageLimits
+  devices: DeviceLimits
+  ingress: IngressSettings
+  limits: LimitSettings
+  webhooks: WebhookSettings
+}
+
+export interface PublicFace {
+  /** Where the API listens; null where there is no gateway. */
+  url: string | null
+  port: number | null
+  /** Where the admin API listens; null where it does not. */
+  adminUrl: string | null
+  /** Takes nothing new, finishes what is under way, leaves nothing behind. */
+  stop(): Promise<void>
+}
+
+/** Rejects where NATS is away or the port is in use; then nothing is left running. */
+export async function startPublicFace(options: PublicFaceOptions): Promise<PublicFace> {
+  const { fabric, keyring, settings, accept, clock, log } = options
+  const stops: (() => Promise<void>)[] = []
+  const stop = async () => {
+    for (const end of stops.splice(0).reverse()) await end()
+  }
+  try {
+    const directory = await Directory.start(fabric, log)
+    stops.push(() => directory.stop())
+    const registrationKeys = new Map(keyring.macKeys('registration').map((key) => [key.kid, key]))
+    const shared = { fabric, directory, registrationKeys, accept, clock, log }
+
+    const registrationKey = keyring.macKey('registration')
+    const devices = new DeviceService({ fabric, directory, registrationKey, limits: settings.devices, clock, log })
+    devices.start()
+    stops.push(() => devices.stop())
+
+    const { bodyBytesMax } = settings.http
+    const ingress = new Ingress({ ...shared, settings: settings.ingress, limits: settings.messages, bodyBytesMax })
+    await ingress.start()
+    stops.push(() => ingress.stop())
+
+    const registrations = new Registrations({ ...shared, registrationKey, limits: settings.devices })
+    const address: { url: string | null; port: number | null } = { url: null, port: null }
+    const publicUrl = () => publicUrlOf({ ...settings.http, port: address.port ?? settings.http.port })
+    const adminUrl = await startAdminApi(options, { registrations, publicUrl }, stops)
+    if (!options.gateway) return { ...address, adminUrl, stop }
+    const { node, leaseMs } = options
+    const gateways = new Gateways({ fabric, clock, node, leaseMs, log })
+    await gateways.start()
+    stops.push(() => gateways.stop())
+    const { readStatus, cancel, readCounters, listMessages } = options
+    const gateway = createGateway(
+      {
+        ...shared,
+        keyring,
+        registrations,
+        accessTokens: await AccessTokenVerifier.create(keyring, {
+          ...settings.auth,
+          issuer: tokenIssuersOf(settings.http, settings.auth),
+        }),
+        readStatus,
+        cancel,
+        readCounters,
+        listMessages,
+        streams: streamsNeeded(options.split),
+        rates: new RateLimits(settings.limits, clock, () => gateways.count()),
+        auth: settings.auth,
+        limits: settings.messages,
+      },
+      settings.http,
+    )
+    stops.push(() => gateway.stop())
+    Object.assign(address, await gateway.listen())
+    return { ...address, adminUrl, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** Null where the settings give it no port. */
+async function startAdminApi(
+  { fabric, split, readCounters, settings, clock, log }: PublicFaceOptions,
+  { registrations, publicUrl }: { registrations: Registrations; publicUrl: () => string },
+  stops: (() => Promise<void>)[],
+): Promise<string | null> {
+  const { adminApi, auth, http, webhooks } = settings
+  if (adminApi.port === 0) return null
+  const administration = new Administration(fabric, clock)
+  const feeds = new FeedAdministration({ administration, fabric, clock, split, settings: webhooks })
+  const parts = { administration, registrations, feeds, readCounters, publicUrl, auth, clock, log }
+  const server = createAdminServer(parts, adminApi, http)
+  stops.push(() => server.stop())
+  return (await server.listen()).url
+}
+
+function streamsNeeded(split: number): string[] {
+  const families = [messagesStream, parkedStream, eventsStream]
+  const indices = Array.from({ length: split }, (_, index) => index)
+  return [
+    ...families.flatMap((nameOf) => indices.map(nameOf)),
+    ...[BROADCAST_STREAM, EXPIRY_STREAM, SCHEDULE_STREAM, INGRESS_STREAM, DEAD_LETTERS_STREAM],
+  ]
+}

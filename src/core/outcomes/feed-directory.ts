@@ -1,0 +1,49 @@
+/** The feeds of all projects in memory, kept current by a watch: whether a project wants events is a map look-up. */
+import type { Consumption, Fabric } from '../../nats/broker.js'
+import type { Logger } from '../../observe/log.js'
+import { type FeedRecord, openFeeds } from '../../store/feeds.js'
+
+export class FeedDirectory {
+  private readonly records = new Map<string, FeedRecord>()
+  private readonly listeners = new Set<() => void>()
+  private watch: Consumption | null = null
+
+  /** Resolves once everything present was read. Rejects with FabricError where the store is away. */
+  async start(fabric: Fabric, log: Logger): Promise<this> {
+    const store = openFeeds(fabric)
+    this.watch = await store.table.watch('>', ({ key, value, deleted }) => {
+      this.records.delete(key)
+      try {
+        if (!deleted) this.records.set(key, store.decode(value))
+      } catch (error) {
+        log.error({ error, key }, 'a feed that cannot be read: its project is told nothing')
+      }
+      for (const listener of this.listeners) listener()
+    })
+    return this
+  }
+
+  /** Null: this project wants no events. */
+  of(project: string): FeedRecord | null {
+    return this.records.get(project) ?? null
+  }
+
+  all(): Iterable<FeedRecord> {
+    return this.records.values()
+  }
+
+  get isEmpty(): boolean {
+    return this.records.size === 0
+  }
+
+  /** Called after each change, and must not throw; the answer ends it. */
+  onChange(listener: () => void): () => void {
+    this.listeners.add(listener)
+    return () => void this.listeners.delete(listener)
+  }
+
+  async stop(): Promise<void> {
+    this.listeners.clear()
+    await this.watch?.stop()
+  }
+}

@@ -1,0 +1,111 @@
+/** One POST to a webhook: no redirects, a bounded time, a bounded answer, only to addresses that may be reached. */
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import type { Clock } from '../../../clock.js'
+import { ADDRESS_REFUSED, type AddressGuard, type LookupAll } from './addresses.js'
+import { retryAfterOf } from './backoff.js'
+import type { WebhookSettings } from './settings.js'
+
+export interface Post {
+  url: string
+  headers: Record<string, string>
+  body: Uint8Array
+  /** Ends it early. */
+  signal: AbortSignal
+}
+
+export type PostOutcome =
+  | { answered: true; status: number; retryAfterMs: number | null }
+  /** `timeout`, `address_refused`, or a code of node such as ECONNREFUSED: never what the receiver said. */
+  | { answered: false; error: string }
+
+export interface Poster {
+  /** Never rejects. */
+  post(post: Post): Promise<PostOutcome>
+  close(): void
+}
+
+export interface PosterOptions {
+  clock: Clock
+  guard: AddressGuard
+  settings: Pick<WebhookSettings, 'timeoutMs' | 'responseBytesMax'>
+  /** Absent: the system's. */
+  resolve?: LookupAll
+}
+
+/** An idle connection is kept so long, for the next POST. */
+const IDLE_MS = 4_000
+const HEADERS_BYTES_MAX = 16_384
+
+export function createPoster(options: PosterOptions): Poster {
+  const agents = { 'http:': new HttpAgent(agentOptions), 'https:': new HttpsAgent(agentOptions) }
+  return {
+    post: async (post) => {
+      const first = await attempt(options, agents, post)
+      // The receiver closed an idle connection in the moment it was used again: nobody failed.
+      return first.onStaleConnection ? (await attempt(options, agents, post)).outcome : first.outcome
+    },
+    close: () => {
+      for (const agent of Object.values(agents)) agent.destroy()
+    },
+  }
+}
+
+const agentOptions = { keepAlive: true, maxFreeSockets: 2, timeout: IDLE_MS, scheduling: 'lifo' } as const
+
+interface Attempt {
+  outcome: PostOutcome
+  onStaleConnection: boolean
+}
+
+function attempt(
+  { clock, guard, settings, resolve }: PosterOptions,
+  agents: { 'http:': HttpAgent; 'https:': HttpsAgent },
+  { url: text, headers, body, signal }: Post,
+): Promise<Attempt> {
+  const url = new URL(text)
+  const failed = (error: string): Attempt => ({ outcome: { answered: false, error }, onStaleConnection: false })
+  // A literal address is not looked up.
+  if (!guard.mayName(url.hostname)) return Promise.resolve(failed(ADDRESS_REFUSED))
+  return new Promise((done) => {
+    let answer: PostOutcome | null = null
+    const isPlain = url.protocol === 'http:'
+    const request = (isPlain ? httpRequest : httpsRequest)(url, {
+      method: 'POST',
+      headers: { ...headers, 'content-length': String(body.length) },
+      agent: isPlain ? agents['http:'] : agents['https:'],
+      lookup: guard.lookup(resolve),
+      maxHeaderSize: HEADERS_BYTES_MAX,
+      signal,
+    })
+    const cancel = clock.after(settings.timeoutMs, () => request.destroy(coded('timeout')))
+    request.on('response', (response) => {
+      answer = outcomeOf(response, clock.now())
+      let bytes = 0
+      response.on('data', (chunk: Buffer) => {
+        bytes += chunk.length
+        if (bytes > settings.responseBytesMax) request.destroy()
+      })
+      response.on('error', () => request.destroy())
+    })
+    let failure: NodeJS.ErrnoException | null = null
+    request.on('error', (error) => {
+      failure = error
+    })
+    request.on('close', () => {
+      cancel()
+      // What it answered counts, also where the rest of the answer did not come.
+      if (answer) return done({ outcome: answer, onStaleConnection: false })
+      const error = failure?.code ?? 'closed'
+      done({ ...failed(error), onStaleConnection: request.reusedSocket && error === 'ECONNRESET' })
+    })
+    request.end(body)
+  })
+}
+
+function outcomeOf(response: IncomingMessage, nowMs: number): PostOutcome {
+  const retryAfterMs = retryAfterOf(response.headers['retry-after'], nowMs)
+  return { answered: true, status: response.statusCode ?? 0, retryAfterMs }
+}
+
+const coded = (code: string) => Object.assign(new Error(code), { code })

@@ -1,0 +1,84 @@
+/** Keys of service accounts, and what their owners sign with them. The server keeps the public part only. */
+import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
+import { importPKCS8, SignJWT } from 'jose'
+import { CodedError } from '../../../../protocol/errors.js'
+import type { ServiceKey } from '../../../store/tenants.js'
+import { USER_TOKEN_TYP } from './tokens.js'
+
+/** What the owner of a project gets, once. */
+export interface PrivateServiceKey {
+  keyId: string
+  alg: ServiceKey['alg']
+  /** PKCS #8, PEM. */
+  privateKey: string
+}
+
+export function generateServiceKey(
+  alg: ServiceKey['alg'],
+  nowMs: number,
+): { stored: ServiceKey; private: PrivateServiceKey } {
+  const { publicKey, privateKey } =
+    alg === 'ES256'
+      ? generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      : generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const kid = newKeyId()
+  return {
+    stored: { kid, alg, publicJwk: publicKey.export({ format: 'jwk' }), createdAtMs: nowMs },
+    private: { keyId: kid, alg, privateKey: privateKey.export({ format: 'pem', type: 'pkcs8' }) as string },
+  }
+}
+
+/**
+ * From the public part of a pair that its owner made: whoever has a vault or a smart card of their own gives away no more.
+ * @param pem SPKI (`BEGIN PUBLIC KEY`): RSA of 2,048 to 4,096 bits, or P-256.
+ * Throws CodedError `invalid_request`.
+ */
+export function serviceKeyOf(pem: string, nowMs: number): ServiceKey {
+  const key = publicKeyOf(pem)
+  const alg = algorithmOf(key)
+  if (alg === null) throw refused('must be an RSA key of 2048 to 4096 bits, or an EC key on P-256')
+  return { kid: newKeyId(), alg, publicJwk: key.export({ format: 'jwk' }), createdAtMs: nowMs }
+}
+
+function publicKeyOf(pem: string): KeyObject {
+  // Of a private key node would take the public part; but then it has left its owner, and must not be used any more.
+  if (pem.includes('PRIVATE KEY')) throw refused('is a private key: it must not leave you; make another pair')
+  if (!pem.trimStart().startsWith('-----BEGIN PUBLIC KEY-----'))
+    throw refused('must be PEM that begins with PUBLIC KEY')
+  try {
+    return createPublicKey(pem)
+  } catch (cause) {
+    throw refused('cannot be read as PEM', cause)
+  }
+}
+
+function algorithmOf(key: KeyObject): ServiceKey['alg'] | null {
+  const { modulusLength = 0, namedCurve } = key.asymmetricKeyDetails ?? {}
+  if (key.asymmetricKeyType === 'rsa' && modulusLength >= 2_048 && modulusLength <= 4_096) return 'RS256'
+  return key.asymmetricKeyType === 'ec' && namedCurve === 'prime256v1' ? 'ES256' : null
+}
+
+const refused = (why: string, cause?: unknown) =>
+  new CodedError('invalid_request', `publicKey ${why}`, { field: 'publicKey' }, { cause })
+
+const newKeyId = () => randomBytes(8).toString('hex')
+
+export interface UserTokenRequest {
+  user: string
+  application: string
+  device: string
+  nowMs: number
+  lifetimeSeconds: number
+}
+
+/** What an app server does to tell who uses a device: for samples, tests and the CLI. */
+export async function mintUserToken(key: PrivateServiceKey, request: UserTokenRequest): Promise<string> {
+  const issuedAt = Math.floor(request.nowMs / 1000)
+  return new SignJWT({ device: request.device })
+    .setProtectedHeader({ alg: key.alg, typ: USER_TOKEN_TYP, kid: key.keyId })
+    .setSubject(request.user)
+    .setAudience(request.application)
+    .setIssuedAt(issuedAt)
+    .setExpirationTime(issuedAt + request.lifetimeSeconds)
+    .sign(await importPKCS8(key.privateKey, key.alg))
+}

@@ -1,0 +1,230 @@
+/**
+ * What an operator does with projects, applications, fleets, devices and registrations. `borealis admin`, `npm start`,
+ * tests and bench call these; every core sees the change through its watches.
+ */
+import { CodedError } from '../../../protocol/errors.js'
+import { Bucket } from '../../../protocol/subjects.js'
+import type { Clock } from '../../clock.js'
+import { DEVICE_ID } from '../../device-token.js'
+import type { Keyring } from '../../keyring.js'
+import type { Fabric, Table } from '../../nats/broker.js'
+import { DeviceStore } from '../../store/devices.js'
+import { RegistrationIndex } from '../../store/registrations.js'
+import {
+  type ApplicationRecord,
+  type FleetRecord,
+  PROJECT_ID,
+  type ProjectLimits,
+  type ProjectRecord,
+  RecordTable,
+  type ServiceKey,
+} from '../../store/tenants.js'
+import type { AuthSettings } from '../api/settings.js'
+import { DeviceNotices } from '../devices/device-notices.js'
+import { newEnrolmentKey } from './auth/enrolment.js'
+import { generateServiceKey, type PrivateServiceKey } from './auth/service-keys.js'
+import { mintAccessToken, Scope } from './auth/tokens.js'
+import { randomId } from './ids.js'
+import { endRegistration, revokeDeviceKey } from './revocation.js'
+
+/** The tables that administration writes. */
+export interface Tenants {
+  projects: RecordTable<ProjectRecord>
+  applications: RecordTable<ApplicationRecord>
+  fleets: RecordTable<FleetRecord>
+  devices: DeviceStore
+  revoked: Table
+  index: RegistrationIndex
+  notices: DeviceNotices
+  clock: Clock
+}
+
+export function openTenants(fabric: Fabric, clock: Clock): Tenants {
+  return {
+    projects: new RecordTable(fabric.table(Bucket.PROJECTS), 'project'),
+    applications: new RecordTable(fabric.table(Bucket.APPLICATIONS), 'application'),
+    fleets: new RecordTable(fabric.table(Bucket.FLEETS), 'fleet'),
+    devices: new DeviceStore(fabric.table(Bucket.DEVICES)),
+    revoked: fabric.table(Bucket.REVOKED),
+    index: new RegistrationIndex(fabric),
+    notices: new DeviceNotices(fabric, clock),
+    clock,
+  }
+}
+
+const NAME_CHARACTERS_MAX = 128
+const KEYS_MAX = 8
+
+export const newProjectId = () => randomId('', 20)
+
+/** The private key of its service account is in the answer and nowhere else. Throws CodedError `invalid_request`. */
+export async function createProject(
+  tenants: Tenants,
+  options: { id?: string; name?: string; alg?: ServiceKey['alg'] } = {},
+): Promise<{ project: ProjectRecord; serviceKey: PrivateServiceKey }> {
+  const id = options.id ?? newProjectId()
+  if (!PROJECT_ID.test(id)) throw new CodedError('invalid_request', 'a project id has 1 to 64 of A-Z a-z 0-9 _ -')
+  const nowMs = tenants.clock.now()
+  const key = generateServiceKey(options.alg ?? 'RS256', nowMs)
+  const project: ProjectRecord = {
+    v: 1,
+    id,
+    name: checkName(options.name ?? id),
+    isActive: true,
+    serviceAccount: { clientId: `${randomId('client_', 20)}.${id}`, keys: [key.stored] },
+    createdAtMs: nowMs,
+    updatedAtMs: nowMs,
+  }
+  if (!(await tenants.projects.create(project))) {
+    throw new CodedError('invalid_request', `there is a project ${id} already`)
+  }
+  return { project, serviceKey: key.private }
+}
+
+export async function getProject(tenants: Tenants, id: string): Promise<ProjectRecord> {
+  const project = PROJECT_ID.test(id) ? await tenants.projects.get(id) : null
+  if (!project) throw new CodedError('unknown_project')
+  return project
+}
+
+export function setProjectActive(tenants: Tenants, id: string, isActive: boolean): Promise<ProjectRecord> {
+  return changeProject(tenants, id, (project) => ({ ...project, isActive }))
+}
+
+/** What is not named stays; null means the service's default again. Throws CodedError `invalid_request`. */
+export function setLimits(tenants: Tenants, id: string, limits: ProjectLimits): Promise<ProjectRecord> {
+  const { messagesPerSecond } = limits
+  if (messagesPerSecond != null && !(Number.isInteger(messagesPerSecond) && messagesPerSecond > 0)) {
+    throw new CodedError('invalid_request', 'messagesPerSecond must be a whole number above 0, or null', {
+      field: 'messagesPerSecond',
+    })
+  }
+  return changeProject(tenants, id, (project) => ({ ...project, limits: { ...project.limits, ...limits } }))
+}
+
+/** Another key beside those there are, so that keys can be changed without a gap. */
+export async function addServiceKey(
+  tenants: Tenants,
+  id: string,
+  alg: ServiceKey['alg'] = 'RS256',
+): Promise<PrivateServiceKey> {
+  const key = generateServiceKey(alg, tenants.clock.now())
+  await storeServiceKey(tenants, id, key.stored)
+  return key.private
+}
+
+/** Throws CodedError `invalid_request` where there is no room for another one. */
+export function storeServiceKey(tenants: Tenants, id: string, key: ServiceKey): Promise<ProjectRecord> {
+  return changeProject(tenants, id, (project) => {
+    const { keys } = project.serviceAccount
+    if (keys.length >= KEYS_MAX) throw new CodedError('invalid_request', `a project has at most ${KEYS_MAX} keys`)
+    return withKeys(project, [...keys, key])
+  })
+}
+
+/** What it signed is refused, and so is every access token that was asked for with it. */
+export function removeServiceKey(tenants: Tenants, id: string, keyId: string): Promise<ProjectRecord> {
+  return changeProject(tenants, id, (project) => {
+    const keys = project.serviceAccount.keys.filter((key) => key.kid !== keyId)
+    if (keys.length === project.serviceAccount.keys.length) {
+      throw new CodedError('invalid_request', `project ${id} has no key ${keyId}`)
+    }
+    if (keys.length === 0) throw new CodedError('invalid_request', 'the last key stays: add another one first')
+    return withKeys(project, keys)
+  })
+}
+
+export async function createApplication(
+  tenants: Tenants,
+  project: string,
+  options: { id?: string; name?: string } = {},
+): Promise<ApplicationRecord> {
+  await getProject(tenants, project)
+  const id = options.id ?? randomId('app_', 20)
+  const application: ApplicationRecord = {
+    v: 1,
+    id,
+    project,
+    name: checkName(options.name ?? id),
+    createdAtMs: tenants.clock.now(),
+  }
+  if (!(await tenants.applications.create(application))) {
+    throw new CodedError('invalid_request', `there is an application ${id} already`)
+  }
+  return application
+}
+
+/** The enrolment key is in the answer and nowhere else. */
+export async function createFleet(
+  tenants: Tenants,
+  options: { name?: string } = {},
+): Promise<{ fleet: FleetRecord; enrolmentKey: string }> {
+  const id = randomId('fleet_', 12)
+  const { enrolmentKey, hash } = newEnrolmentKey(id)
+  const fleet: FleetRecord = {
+    v: 1,
+    id,
+    name: checkName(options.name ?? id),
+    keyHashes: [hash],
+    createdAtMs: tenants.clock.now(),
+  }
+  if (!(await tenants.fleets.create(fleet))) throw new CodedError('internal', `fleet id ${id} was taken`)
+  return { fleet, enrolmentKey }
+}
+
+/** An access token without the token endpoint. Throws CodedError `unknown_project`. */
+export async function mintToken(
+  tenants: Tenants,
+  keyring: Keyring,
+  auth: Pick<AuthSettings, 'issuer' | 'audience' | 'accessTokenSeconds'>,
+  id: string,
+  scopes: readonly string[] = Object.values(Scope),
+): Promise<{ token: string; expiresAtMs: number }> {
+  const project = await getProject(tenants, id)
+  return mintAccessToken(keyring, {
+    issuer: auth.issuer,
+    audience: auth.audience,
+    project: id,
+    clientId: project.serviceAccount.clientId,
+    scopes,
+    tokenId: randomId('', 20),
+    nowMs: tenants.clock.now(),
+    lifetimeSeconds: auth.accessTokenSeconds,
+  })
+}
+
+/** The device is cut off and may not come back; its registrations are refused to senders. */
+export async function revokeDevice(tenants: Tenants, device: string): Promise<void> {
+  if (!DEVICE_ID.test(device)) throw new CodedError('invalid_request', 'a device id is dev_ and 20 of a-z 0-9')
+  await revokeDeviceKey(tenants.revoked, device, tenants.clock.now())
+}
+
+/** Senders are told `revoked_registration`, and a live session leaves the groups of it; when the app registers again it gets a new registrationId. */
+export async function revokeRegistration(tenants: Tenants, device: string, registration: number): Promise<void> {
+  if (!DEVICE_ID.test(device)) throw new CodedError('invalid_request', 'a device id is dev_ and 20 of a-z 0-9')
+  await endRegistration(tenants, { device, registration, nowMs: tenants.clock.now() })
+  await tenants.notices.changed(device)
+}
+
+async function changeProject(
+  tenants: Tenants,
+  id: string,
+  change: (project: ProjectRecord) => ProjectRecord,
+): Promise<ProjectRecord> {
+  const nowMs = tenants.clock.now()
+  const known = PROJECT_ID.test(id)
+  const changed = known ? await tenants.projects.update(id, (p) => ({ ...change(p), updatedAtMs: nowMs })) : null
+  if (!changed) throw new CodedError('unknown_project')
+  return changed
+}
+
+function withKeys(project: ProjectRecord, keys: ServiceKey[]): ProjectRecord {
+  return { ...project, serviceAccount: { ...project.serviceAccount, keys } }
+}
+
+export function checkName(name: string): string {
+  if (name === '' || name.length > NAME_CHARACTERS_MAX) {
+    throw new CodedError('invalid_request', `a name has 1 to ${NAME_CHARACTERS_MAX} characters`, { field: 'name' })
+  }
+  return name
+}

@@ -1,0 +1,72 @@
+/** A bounded number of tasks at once, and a bounded queue of those that wait, first in first out. */
+import { FabricError } from '../broker.js'
+
+interface Waiting {
+  deadlineMs: number
+  start: () => void
+  refuse: (error: FabricError) => void
+}
+
+export class Window {
+  #running = 0
+  #queue: Waiting[] = []
+  #head = 0
+
+  constructor(
+    readonly runningMax: number,
+    readonly waitingMax: number,
+    readonly waitMsMax: number,
+  ) {}
+
+  /** Runs `task` now or in its turn. Rejects with `unavailable` where the queue is full or the turn comes too late. */
+  run<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#running < this.runningMax && this.#waiting === 0) return this.#track(task())
+    if (this.#waiting >= this.waitingMax) {
+      return Promise.reject(new FabricError('unavailable', 'too many appends wait for the server'))
+    }
+    return new Promise((resolve, reject) => {
+      this.#queue.push({
+        deadlineMs: Date.now() + this.waitMsMax,
+        start: () => this.#track(task()).then(resolve, reject),
+        refuse: reject,
+      })
+    })
+  }
+
+  /** Nothing that waits was sent: refuse it all, with an error that says so. */
+  refuseWaiting(): void {
+    const waiting = this.#queue.slice(this.#head)
+    this.#queue = []
+    this.#head = 0
+    for (const { refuse } of waiting) refuse(new FabricError('disconnected', 'the connection was lost before sending'))
+  }
+
+  get #waiting(): number {
+    return this.#queue.length - this.#head
+  }
+
+  #track<T>(task: Promise<T>): Promise<T> {
+    this.#running++
+    task.then(this.#done, this.#done)
+    return task
+  }
+
+  /** One for all tasks: how they end is not this window's matter. */
+  readonly #done = () => {
+    this.#running--
+    this.#next()
+  }
+
+  #next(): void {
+    while (this.#running < this.runningMax && this.#waiting > 0) {
+      const next = this.#queue[this.#head++]
+      if (this.#head > 1024 || this.#waiting === 0) {
+        this.#queue = this.#queue.slice(this.#head)
+        this.#head = 0
+      }
+      if (!next) continue
+      if (next.deadlineMs < Date.now()) next.refuse(new FabricError('unavailable', 'waited too long for a place'))
+      else next.start()
+    }
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * A configuration for nats-server in which each component may use the subjects that it needs and no more. Each user has
+ * an inbox prefix of its own (nats.ts), so that none reads what another was answered.
+ *
+ * What this cannot keep apart: a transport may make a consumer on BROADCAST, and a consumer delivers wherever it was
+ * told to; a reply subject is not asked for permission either, so that a user of a project may have an answer of the
+ * server, or an event of its own, sent to a subject that it may not publish to; and transports share `$KV.SESSIONS`, `rx.>` and `ctl.>` (a device's new worker tells its old one). A
+ * transport is trusted with sessions and outcomes.
+ */
+import {
+  APP_EVENTS_STREAM,
+  appEventsFilter,
+  BROADCAST_STREAM,
+  Bucket,
+  DEVICE_REQUEST_SUBJECT,
+  EXPIRY_STREAM,
+  INGRESS_STREAM,
+  ingressSubject,
+  messagesStream,
+  parkedStream,
+  REGISTRATIONS_STREAM,
+  readerDurable,
+  SCHEDULE_STREAM,
+  SETTLE_SUBJECT,
+} from '../../../protocol/subjects.js'
+import { inboxPrefixOf } from '../connect.js'
+
+export type NatsUser = { user: string; password: string } & (
+  | { role: 'core' | 'admin' }
+  /** Everything: for tests and for an operator's own tools, never for a component. */
+  | { role: 'unrestricted' }
+  /** `instance`: only that instance's subjects; absent: those of all. */
+  | { role: 'transport'; instance?: string }
+  | { role: 'publisher'; project: string }
+  /** Reads the events of one project, live and by the durable consumer that was made for it. */
+  | { role: 'subscriber'; project: string }
+)
+
+export interface ServerConfigOptions {
+  dataDir: string
+  port: number
+  /** Default 127.0.0.1: nats-server is private to the machine or its network. */
+  host?: string
+  users: NatsUser[]
+  /** As in StoreSettings. */
+  split: number
+  /** A limit for all of JetStream on disk; default: the server's own, three quarters of what is free. */
+  fileBytesMax?: number
+}
+
+interface Permissions {
+  publish: string[] | { allow: string[] }
+  subscribe: string[]
+  allow_responses?: { max: number; expires: string }
+}
+
+/** The text of a configuration file (JSON, which nats-server reads as its own format). */
+export function serverConfig(options: ServerConfigOptions): string {
+  return JSON.stringify(
+    {
+      host: options.host ?? '127.0.0.1',
+      port: options.port,
+      server_name: 'borealis',
+      jetstream: {
+        store_dir: options.dataDir,
+        ...(options.fileBytesMax !== undefined && { max_file_store: options.fileBytesMax }),
+      },
+      authorization: {
+        users: options.users.map((user) => ({
+          user: user.user,
+          password: user.password,
+          permissions: permissionsOf(user, options.split),
+        })),
+      },
+    },
+    null,
+    2,
+  )
+}
+
+export function permissionsOf(user: NatsUser, split: number): Permissions {
+  const inbox = `${inboxPrefixOf(user.user)}.>`
+  switch (user.role) {
+    case 'core':
+      return {
+        publish: corePublishes(split),
+        subscribe: ['rx.*', 'rx.*.*', DEVICE_REQUEST_SUBJECT, SETTLE_SUBJECT, inbox],
+      }
+    case 'transport': {
+      const instance = user.instance ?? '*'
+      return {
+        publish: transportPublishes(split),
+        subscribe: [`tx.${instance}.*`, `ctl.${instance}.*`, inbox],
+        // Answers to control requests go to the asker's inbox, which is not named here.
+        allow_responses: { max: 1, expires: '10s' },
+      }
+    }
+    case 'publisher':
+      return { publish: [ingressSubject(user.project)], subscribe: [inbox] }
+    case 'subscriber': {
+      // No consumers of its own: 2.9 would let one deliver what is stored wherever it was told to.
+      const durable = `${APP_EVENTS_STREAM}.${readerDurable(user.project)}`
+      return {
+        publish: [...['MSG.NEXT', 'INFO'].map((verb) => `$JS.API.CONSUMER.${verb}.${durable}`), `$JS.ACK.${durable}.>`],
+        subscribe: [appEventsFilter(user.project), inbox],
+      }
+    }
+    case 'unrestricted':
+      return { publish: ['>'], subscribe: ['>'] }
+    case 'admin':
+      return {
+        // A worker is told when what it remembers of a device was changed.
+        publish: ['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>', 'audit.*', 'ctl.*.*'],
+        subscribe: [inbox],
+      }
+  }
+}
+
+function corePublishes(split: number): string[] {
+  return [
+    ...[
+      'msg.>',
+      'parked.>',
+      'event.>',
+      'expiry.>',
+      'schedule.>',
+      'broadcast.>',
+      'push.dead.*',
+      'push.event.*.*',
+      '$KV.>',
+      'audit.*',
+      'reg.>',
+    ],
+    ...['tx.*.*', 'ctl.*.*'],
+    // Answers to device and settle requests. Not allow_responses: the server would remember each delivered record.
+    '_INBOX.>',
+    ...['$JS.ACK.>', '$JS.FC.>'],
+    ...['CREATE', 'UPDATE', 'INFO', 'MSG.GET'].map((verb) => `$JS.API.STREAM.${verb}.*`),
+    `$JS.API.STREAM.PURGE.${EXPIRY_STREAM}`,
+    ...[
+      ...[...family(messagesStream, split), ...family(parkedStream, split)],
+      ...[EXPIRY_STREAM, INGRESS_STREAM, REGISTRATIONS_STREAM, SCHEDULE_STREAM],
+    ].map((stream) => `$JS.API.STREAM.MSG.DELETE.${stream}`),
+    '$JS.API.DIRECT.GET.>',
+    '$JS.API.CONSUMER.CREATE.*',
+    '$JS.API.CONSUMER.DURABLE.CREATE.*.*',
+    '$JS.API.CONSUMER.MSG.NEXT.*.*',
+    '$JS.API.CONSUMER.DELETE.*.*',
+    '$JS.API.CONSUMER.INFO.*.*',
+  ]
+}
+
+function transportPublishes(split: number): string[] {
+  const parked = family(parkedStream, split)
+  const buckets = [Bucket.SESSIONS, Bucket.DEVICES, Bucket.WORKERS, Bucket.REVOKED].map((name) => `KV_${name}`)
+  const tailed = [BROADCAST_STREAM, `KV_${Bucket.REVOKED}`]
+  return [
+    ...['rx.*', SETTLE_SUBJECT, DEVICE_REQUEST_SUBJECT, 'event.*.*.receipts'],
+    // A device that moved: its new worker tells the old one to close.
+    'ctl.*.*',
+    ...[Bucket.SESSIONS, Bucket.WORKERS].map((name) => `$KV.${name}.>`),
+    ...[...parked, ...buckets, BROADCAST_STREAM].flatMap((stream) => [
+      `$JS.API.DIRECT.GET.${stream}`,
+      `$JS.API.DIRECT.GET.${stream}.>`,
+    ]),
+    ...[...parked, ...buckets, BROADCAST_STREAM].map((stream) => `$JS.API.STREAM.MSG.GET.${stream}`),
+    ...tailed.flatMap((stream) => [
+      `$JS.API.STREAM.INFO.${stream}`,
+      `$JS.API.CONSUMER.CREATE.${stream}`,
+      `$JS.API.CONSUMER.DELETE.${stream}.*`,
+      `$JS.FC.${stream}.>`,
+    ]),
+  ]
+}
+
+const family = (nameOf: (index: number) => string, split: number) => Array.from({ length: split }, (_, i) => nameOf(i))

@@ -1,0 +1,172 @@
+/** A nats-server of our own as a child process: for `npm start` and for tests. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { delimiter, join } from 'node:path'
+import { FabricError } from '../broker.js'
+import { type NatsUser, serverConfig } from './permissions.js'
+
+export interface NatsServerOptions {
+  /** Holds the configuration file (mode 0600: it has passwords) and JetStream's data. */
+  dataDir: string
+  users: NatsUser[]
+  split: number
+  /** 0 or absent: a free one. */
+  port?: number
+  fileBytesMax?: number
+  /** Each line that the server writes. */
+  onLine?: (line: string) => void
+}
+
+export interface NatsServer {
+  readonly url: string
+  readonly port: number
+  readonly pid: number
+  /** Resolves when the present child ended, whoever ended it. */
+  readonly exited: Promise<void>
+  /** Starts it again on the same port and data, after kill9() or stop() or a crash. */
+  start(): Promise<void>
+  /** As a power switch: what JetStream acknowledged is in the kernel's hands and stays. */
+  kill9(): Promise<void>
+  /** In order: open records are written and clients are told. */
+  stop(): Promise<void>
+}
+
+const READY_MS_MAX = 15_000
+const STOP_MS_MAX = 10_000
+const LINES_KEPT = 20
+
+export async function startNatsServer(options: NatsServerOptions): Promise<NatsServer> {
+  const server = new ChildServer(options, options.port || (await freePort()))
+  await server.start()
+  return server
+}
+
+/** NATS_SERVER_BIN, then PATH, then where Debian puts it. */
+export function findNatsServer(env: NodeJS.ProcessEnv = process.env): string {
+  if (env.NATS_SERVER_BIN) return env.NATS_SERVER_BIN
+  const folders = [...(env.PATH ?? '').split(delimiter).filter(Boolean), '/usr/sbin', '/usr/local/bin']
+  for (const folder of folders) {
+    const path = join(folder, 'nats-server')
+    if (isExecutable(path)) return path
+  }
+  throw new FabricError('unavailable', 'nats-server was not found: install it, or set NATS_SERVER_BIN to its path')
+}
+
+class ChildServer implements NatsServer {
+  readonly url: string
+  exited: Promise<void> = Promise.resolve()
+  readonly #configFile: string
+  #child: ChildProcess | null = null
+  #lines: string[] = []
+  /** Node cannot ask the kernel to end a child with its parent; this covers every exit that runs handlers. */
+  readonly #atExit = () => void this.#child?.kill('SIGKILL')
+
+  constructor(
+    readonly options: NatsServerOptions,
+    readonly port: number,
+  ) {
+    this.url = `nats://127.0.0.1:${port}`
+    this.#configFile = join(options.dataDir, 'nats-server.conf')
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0
+  }
+
+  async start(): Promise<void> {
+    if (this.#child) return
+    const { dataDir, users, split, fileBytesMax } = this.options
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+    const config = serverConfig({
+      dataDir,
+      port: this.port,
+      users,
+      split,
+      ...(fileBytesMax !== undefined && { fileBytesMax }),
+    })
+    writeFileSync(this.#configFile, config, { mode: 0o600 })
+    // A process group of its own: Ctrl-C at a terminal must not stop it before those who still write to it.
+    const child = spawn(findNatsServer(), ['-c', this.#configFile], {
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    this.#child = child
+    this.#lines = []
+    process.on('exit', this.#atExit)
+    this.exited = new Promise((resolve) => {
+      const ended = () => {
+        if (this.#child === child) this.#child = null
+        process.off('exit', this.#atExit)
+        resolve()
+      }
+      child.once('exit', ended)
+      child.once('error', ended)
+    })
+    await this.#untilReady(child)
+  }
+
+  async kill9(): Promise<void> {
+    this.#child?.kill('SIGKILL')
+    await this.exited
+  }
+
+  async stop(): Promise<void> {
+    const child = this.#child
+    if (!child) return
+    child.kill('SIGTERM')
+    const force = setTimeout(() => child.kill('SIGKILL'), STOP_MS_MAX)
+    await this.exited
+    clearTimeout(force)
+  }
+
+  #untilReady(child: ChildProcess): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const fail = (why: string) => {
+        child.kill('SIGKILL')
+        clearTimeout(timer)
+        reject(new FabricError('unavailable', `nats-server ${why}:\n${this.#lines.join('\n')}`))
+      }
+      const timer = setTimeout(() => fail(`was not ready in ${READY_MS_MAX} ms`), READY_MS_MAX)
+      child.once('error', (error) => fail(`did not start (${error.message})`))
+      child.once('exit', (code) => fail(`ended with code ${code}`))
+      eachLine(child, (line) => {
+        this.#lines.push(line)
+        if (this.#lines.length > LINES_KEPT) this.#lines.shift()
+        this.options.onLine?.(line)
+        if (!line.endsWith('Server is ready')) return
+        clearTimeout(timer)
+        resolve()
+      })
+    })
+  }
+}
+
+function eachLine(child: ChildProcess, onLine: (line: string) => void): void {
+  let rest = ''
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
+    const lines = (rest + chunk).split('\n')
+    rest = (lines.pop() ?? '').slice(-4096)
+    for (const line of lines) onLine(line)
+  })
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false // not there, or not ours to run: look in the next folder
+  }
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1')
+  await once(probe, 'listening')
+  const address = probe.address()
+  probe.close()
+  await once(probe, 'close')
+  if (typeof address !== 'object' || !address) throw new FabricError('unavailable', 'no free port')
+  return address.port
+}

@@ -1,0 +1,38 @@
+/** The watched set of revoked devices. */
+import { Bucket } from '../../../protocol/subjects.js'
+import type { Consumption, Fabric, TableEntry } from '../../nats/broker.js'
+
+const PREFIX = 'device.'
+
+export class Revocations {
+  private readonly devices = new Set<string>()
+  private watch: Consumption | null = null
+
+  /** @param onRevoked the device may have a session here. */
+  constructor(
+    private readonly fabric: Fabric,
+    private readonly onRevoked: (device: string) => void,
+  ) {}
+
+  /** Resolves when those revoked so far are known. */
+  async start(): Promise<void> {
+    this.watch = await this.fabric.table(Bucket.REVOKED).watch(`${PREFIX}>`, (entry) => this.take(entry))
+  }
+
+  async stop(): Promise<void> {
+    await this.watch?.stop()
+  }
+
+  has(device: string): boolean {
+    return this.devices.has(device)
+  }
+
+  private take({ key, deleted }: TableEntry): void {
+    const device = key.slice(PREFIX.length)
+    if (deleted) this.devices.delete(device)
+    else if (!this.devices.has(device)) {
+      this.devices.add(device)
+      this.onRevoked(device)
+    }
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * Resume tickets: what a worker believes of a returning device without public-key work and without a read. Each one goes
+ * over the wire twice, so it is short:
+ *
+ *   version (1) | first byte of the key id (1) | expiry s (4) | token expiry s (4) | varint connection | varint revision
+ *   | varint subscriptions | device | length, instance | length, worker | HMAC-SHA256 of all before, first 12 bytes
+ *
+ * A device id of our own form (`dev_` and 20 of [0-9a-z]) is a byte 0 and two numbers of base 36, 7 bytes each; any other is
+ * its length and text. 96 bits of MAC can only be guessed at online, against the limits of handshakes.
+ *
+ * A ticket never outlives the device token it descends from. It names the session it was given to: where that record
+ * still stands, the next session replaces it by one compare-and-set.
+ */
+import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto'
+import { writeVarint } from '../../../protocol/varint.js'
+import type { TransportKeys } from '../../keyring.js'
+
+export interface Ticket {
+  device: string
+  instance: string
+  worker: string
+  connection: number
+  /** Revision of the session record. */
+  revision: number
+  /** Version of the subscriptions that were known when it was made. */
+  subscriptions: number
+  expiresAtMs: number
+  /** When the device token expires that all began with. */
+  tokenExpiresAtMs: number
+}
+
+const VERSION = 2
+export const MAC_BYTES = 12
+/** Up to the first varint. */
+const HEAD_BYTES = 1 + 1 + 4 + 4
+const DEVICE_ID = /^dev_[0-9a-z]{20}$/
+const HALF_DIGITS = 10
+const HALF_BYTES = 7
+
+/** Longest ticket that is looked at. */
+export const TICKET_BYTES_MAX = 256
+
+interface Key {
+  tag: number
+  secret: KeyObject
+}
+
+/** Makes tickets with the newest key, and reads those of all keys. Never throws on what devices send. */
+export class TicketBox {
+  private readonly keys: Key[]
+  private readonly newest: Key
+  /** Where tickets are put together: one at a time, copied when done. */
+  private readonly draft = Buffer.alloc(TICKET_BYTES_MAX)
+
+  constructor(keys: TransportKeys['tickets']) {
+    this.keys = keys.map(({ kid, secret }) => ({
+      tag: Number.parseInt(kid.slice(0, 2), 16),
+      secret: createSecretKey(Buffer.from(secret, 'base64url')),
+    }))
+    const newest = this.keys.at(-1)
+    if (!newest) throw new RangeError('no ticket key')
+    this.newest = newest
+  }
+
+  seal(ticket: Ticket): Uint8Array {
+    const { draft, newest } = this
+    draft[0] = VERSION
+    draft[1] = newest.tag
+    let at = draft.writeUInt32BE(seconds(ticket.expiresAtMs), 2)
+    at = draft.writeUInt32BE(seconds(ticket.tokenExpiresAtMs), at)
+    at = writeVarint(draft, at, ticket.connection)
+    at = writeVarint(draft, at, ticket.revision)
+    at = writeVarint(draft, at, ticket.subscriptions)
+    at = writeDevice(draft, at, ticket.device)
+    at = writeText(draft, at, ticket.instance)
+    at = writeText(draft, at, ticket.worker)
+    at += draft.write(macOf(newest, draft.subarray(0, at)), at, MAC_BYTES, 'latin1')
+    return Uint8Array.prototype.slice.call(draft, 0, at)
+  }
+
+  /** Null where it is expired, forged, or made with a retired key. */
+  open(sealed: Uint8Array, nowMs: number): Ticket | null {
+    const bytes = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.byteLength)
+    const signedBytes = bytes.length - MAC_BYTES
+    if (signedBytes <= HEAD_BYTES || bytes.length > TICKET_BYTES_MAX || bytes[0] !== VERSION) return null
+    const signed = bytes.subarray(0, signedBytes)
+    const mac = bytes.subarray(signedBytes)
+    // Two keys can begin with the same byte.
+    const isOurs = this.keys.some(
+      (key) => key.tag === bytes[1] && timingSafeEqual(Buffer.from(macOf(key, signed), 'latin1'), mac),
+    )
+    if (!isOurs) return null
+    const ticket = read(signed)
+    return ticket.expiresAtMs > nowMs ? ticket : null
+  }
+}
+
+/** As many characters as bytes: a digest as text costs less than one as a buffer of its own. */
+const macOf = ({ secret }: Key, signed: Uint8Array): string =>
+  createHmac('sha256', secret).update(signed).digest('binary').slice(0, MAC_BYTES)
+
+/** Of bytes whose MAC is right: we made them, so they have this form. */
+function read(bytes: Buffer): Ticket {
+  let at = HEAD_BYTES
+  const number = () => {
+    let value = 0
+    for (let scale = 1; ; scale *= 128) {
+      const byte = bytes.readUInt8(at++)
+      value += (byte & 0x7f) * scale
+      if (byte < 0x80) return value
+    }
+  }
+  const text = () => {
+    const start = at + 1
+    at = start + bytes.readUInt8(at)
+    return bytes.toString('latin1', start, at)
+  }
+  const half = () => {
+    const value = bytes.readUIntBE(at, 1) * 2 ** 48 + bytes.readUIntBE(at + 1, 6)
+    at += HALF_BYTES
+    return value.toString(36).padStart(HALF_DIGITS, '0')
+  }
+  const deviceId = () => {
+    if (bytes[at] !== 0) return text()
+    at++
+    return `dev_${half()}${half()}`
+  }
+  return {
+    connection: number(),
+    revision: number(),
+    subscriptions: number(),
+    device: deviceId(),
+    instance: text(),
+    worker: text(),
+    expiresAtMs: bytes.readUInt32BE(2) * 1000,
+    tokenExpiresAtMs: bytes.readUInt32BE(6) * 1000,
+  }
+}
+
+function writeDevice(into: Buffer, at: number, device: string): number {
+  if (!DEVICE_ID.test(device)) return writeText(into, at, device)
+  into[at] = 0
+  // Ten digits of base 36 are less than 2^52: exact, as a number.
+  const middle = device.length - HALF_DIGITS
+  const end = writeHalf(into, at + 1, device.slice(middle - HALF_DIGITS, middle))
+  return writeHalf(into, end, device.slice(middle))
+}
+
+function writeHalf(into: Buffer, at: number, digits: string): number {
+  const value = Number.parseInt(digits, 36)
+  into[at] = Math.floor(value / 2 ** 48)
+  return into.writeUIntBE(value % 2 ** 48, at + 1, 6)
+}
+
+/** Ids and names are ASCII, of at most 64 characters: three of them fit. */
+function writeText(into: Buffer, at: number, text: string): number {
+  into[at] = text.length
+  return at + 1 + into.write(text, at + 1, 'latin1')
+}
+
+const seconds = (ms: number) => Math.min(Math.floor(ms / 1000), 0xffff_ffff)

@@ -1,0 +1,99 @@
+/** What a worker counts: plain numbers on the hot path, read by the metrics when somebody asks. */
+import type { CloseName } from '../../protocol/close-codes.js'
+import { Outcome, type OutcomeCode } from '../../protocol/envelope.js'
+import type { MetricsRegistry } from '../observe/metrics.js'
+import { countUp, PlainMetrics } from '../observe/plain.js'
+import type { RefusalReason } from './admission/admission.js'
+
+const outcomeNames = new Map<number, string>(Object.entries(Outcome).map(([name, code]) => [code, name.toLowerCase()]))
+
+export class Figures {
+  /** NOTIFY frames sent. */
+  notified = 0
+  /** Group messages sent, one for each subscriber. */
+  notifiedGroup = 0
+  /** GAP frames sent. */
+  gaps = 0
+  /** Of WebSocket messages, both ways. */
+  bytesReceived = 0
+  bytesSent = 0
+  /** Outcomes told to routers, by code. */
+  readonly outcomes: number[] = [...outcomeNames].map(() => 0)
+  /** Settlements confirmed. */
+  settled = 0
+  /** Settlements refused for want of room; their messages are delivered again. */
+  settlesRefused = 0
+  /** Sessions that an audit found without their record, or with another's. */
+  auditRepairs = 0
+  /** The connection to NATS was lost. */
+  natsLosses = 0
+  /** The lease lapsed: others may have taken this worker for dead. */
+  leaseLapses = 0
+  readonly closes = new Map<CloseName | 'network', number>()
+  /** Connections refused before their upgrade. */
+  readonly refusals = new Map<RefusalReason, number>()
+  /** How HELLOs ended: `welcomed`, or why not. */
+  readonly handshakes = new Map<CloseName | 'welcomed', number>()
+
+  refused(reason: RefusalReason): void {
+    countUp(this.refusals, reason)
+  }
+
+  closed(reason: CloseName | 'network'): void {
+    countUp(this.closes, reason)
+  }
+
+  get welcomed(): number {
+    return this.handshakes.get('welcomed') ?? 0
+  }
+
+  handshake(outcome: CloseName | 'welcomed'): void {
+    countUp(this.handshakes, outcome)
+  }
+
+  outcome(code: OutcomeCode): void {
+    this.outcomes[code] = (this.outcomes[code] ?? 0) + 1
+  }
+}
+
+export interface Levels {
+  connections: number
+  sessions: number
+  /** NOTIFY frames without an acknowledgement. */
+  inFlight: number
+  /** Outcomes of parked messages without confirmation. */
+  unsettled: number
+  natsConnected: boolean
+  /** Whether others are sure that this worker lives. */
+  leaseHeld: boolean
+}
+
+export function registerFigures(figures: Figures, levels: () => Levels, registry: MetricsRegistry): void {
+  const plain = new PlainMetrics(registry, 'borealis_transport_')
+  plain.level('connections', 'Open WebSocket connections.', () => levels().connections)
+  plain.level('sessions', 'Devices with a session.', () => levels().sessions)
+  plain.level('in_flight', 'NOTIFY frames without an acknowledgement.', () => levels().inFlight)
+  plain.level('unsettled', 'Outcomes of parked messages without confirmation.', () => levels().unsettled)
+  plain.level('nats_connected', 'Workers that are connected to NATS.', () => Number(levels().natsConnected))
+  plain.level('leases_held', 'Workers whose lease has not lapsed.', () => Number(levels().leaseHeld))
+  plain.counts('handshakes_total', 'HELLOs, by how they ended.', 'outcome', () => figures.handshakes)
+  plain.counts('refusals_total', 'Connections refused before their upgrade.', 'reason', () => figures.refusals)
+  plain.counts('closes_total', 'Connections closed; too_slow is backpressure.', 'reason', () => figures.closes)
+  plain.count('notified_total', 'NOTIFY frames sent.', () => figures.notified)
+  plain.count('notified_group_total', 'Group messages sent, one for each subscriber.', () => figures.notifiedGroup)
+  plain.counts('outcomes_total', 'Outcomes of live messages; acked is an acknowledgement.', 'outcome', () =>
+    figures.outcomes.map((count, code) => [outcomeNames.get(code) ?? String(code), count] as const),
+  )
+  plain.count('settled_total', 'Acknowledgements of parked messages that the core settled.', () => figures.settled)
+  plain.count(
+    'settles_refused_total',
+    'Acknowledgements of parked messages without room; they come again.',
+    () => figures.settlesRefused,
+  )
+  plain.count('gaps_total', 'GAP frames sent: devices were told that messages will not come.', () => figures.gaps)
+  plain.count('received_bytes_total', 'Bytes of WebSocket messages from devices.', () => figures.bytesReceived)
+  plain.count('sent_bytes_total', 'Bytes of WebSocket messages to devices.', () => figures.bytesSent)
+  plain.count('audit_repairs_total', 'Sessions that an audit found not as they should be.', () => figures.auditRepairs)
+  plain.count('nats_losses_total', 'Lost connections to NATS.', () => figures.natsLosses)
+  plain.count('lease_lapses_total', 'Leases that lapsed: routers took the worker for dead.', () => figures.leaseLapses)
+}

@@ -1,0 +1,23 @@
+/** What devices ask of the core, and ERROR frames. */
+import type { DeviceRequest } from '../../../protocol/envelope.js'
+import type { DeviceFrame, ServerFrame } from '../../../protocol/frame-types.js'
+
+/** An ERROR frame about a request, or (request 0) about the connection. */
+export function errorFrame(code: string, detail: string, request = 0, retryAfterMs = 0, connection = 0): ServerFrame {
+  return { type: 'ERROR', code, detail, request, retryAfterMs, connection }
+}
+
+export type RequestFrame = Exclude<DeviceFrame, { type: 'HELLO' | 'ACK' | 'PING' | 'BYE' }>
+
+export function deviceRequest(device: string, frame: RequestFrame): DeviceRequest {
+  switch (frame.type) {
+    case 'REGISTER':
+      return { kind: 'register', device, application: frame.application, userToken: frame.userToken }
+    case 'UNREGISTER':
+      return { kind: 'unregister', device, registration: frame.registration }
+    case 'SUBSCRIBE':
+      return { kind: 'subscribe', device, registration: frame.registration, topic: frame.topic }
+    case 'UNSUBSCRIBE':
+      return { kind: 'unsubscribe', device, registration: frame.registration, topic: frame.topic }
+  }
+}

@@ -1,0 +1,220 @@
+/** The simulation's own promises: one seed one run, and each fault does what it says and no more. */
+import t from 'tap'
+import type { Delivery } from '../../src/nats/broker.js'
+import { bytes, Collected, codeOf, text } from '../contract/suite.js'
+import { SimFabric, type SimFabricOptions } from './broker.js'
+
+const WORK = { durable: 'route', ackWaitMs: 1_000, pendingMax: 50 }
+
+/** A small run with many faults; what happened, as text. */
+async function story(seed: number): Promise<string> {
+  const faults = { loseAnswer: 0.1, loseRequest: 0.1, loseAck: 0.2, redeliver: 0.1, dropCore: 0.2, overtake: 0.5 }
+  const sim = new SimFabric({ seed, faults })
+  const [a, b] = [sim.fabricFor('a'), sim.fabricFor('b')]
+  const lines: string[] = []
+  const write = (line: string) => lines.push(`${sim.clock.now()} ${line}`)
+  b.bus.subscribe('rx.*', ({ subject }) => write(subject))
+  sim.clock
+    .settle(
+      b.log('MESSAGES_1').consume(WORK, (delivery) => {
+        write(`${delivery.sequence} x${delivery.deliveryCount}`)
+        delivery.ack()
+      }),
+    )
+    .catch(() => write('no consumer'))
+  for (let i = 0; i < 20; i++) {
+    a.bus.publish(`rx.${i}`, bytes(''))
+    a.log('MESSAGES_1')
+      .append(`msg.1.d.${i}`, bytes('x'), { messageId: `${i}` })
+      .then(
+        (sequence) => write(`stored ${sequence}`),
+        (error) => write(String(error)),
+      )
+  }
+  sim.clock.after(500, () => sim.restartServer(2_000, true))
+  await sim.clock.run(60_000)
+  return lines.join('\n')
+}
+
+t.test('one seed, one run; another seed, another', async (t) => {
+  const first = await story(7)
+  t.equal(await story(7), first)
+  t.not(await story(8), first)
+})
+
+const open = (options: SimFabricOptions) => {
+  const sim = new SimFabric({ seed: 3, ...options })
+  return { sim, a: sim.fabricFor('a'), b: sim.fabricFor('b') }
+}
+
+t.test('a lost answer: stored, and the caller sees a time-out; the same message id finds it again', async (t) => {
+  const { sim, a } = open({ faults: { loseAnswer: 1 } })
+  const append = () => a.log('MESSAGES_1').append('msg.1.d.1', bytes('x'), { messageId: '1' })
+  t.equal((await sim.clock.settle(codeOf(append()))).code, 'timeout')
+  sim.heal()
+  t.equal(await sim.clock.settle(append()), 1)
+  t.equal((await sim.clock.settle(a.log('MESSAGES_1').state())).messages, 1)
+})
+
+t.test('a lost request: a time-out, and nothing is stored', async (t) => {
+  const { sim, a } = open({ faults: { loseRequest: 1 } })
+  t.equal((await sim.clock.settle(codeOf(a.log('MESSAGES_1').append('msg.1.d.1', bytes('x'))))).code, 'timeout')
+  sim.heal()
+  t.equal((await sim.clock.settle(a.log('MESSAGES_1').state())).messages, 0)
+})
+
+t.test('a lost acknowledgement: the record comes again', async (t) => {
+  const { sim, a } = open({ faults: { loseAck: 1 } })
+  const got = new Collected<Delivery>()
+  await sim.clock.settle(a.log('MESSAGES_1').consume(WORK, got.add))
+  await sim.clock.settle(a.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
+  t.ok(await sim.clock.until(() => got.all.length === 1, 100))
+  got.all[0]?.ack()
+  t.ok(await sim.clock.until(() => got.all.length === 2, 1_100))
+  t.equal(got.all[1]?.deliveryCount, 2)
+})
+
+t.test('a crash: nothing of the process runs any more, and its work goes to another', async (t) => {
+  const { sim, a, b } = open({})
+  const [first, second] = [new Collected<Delivery>(), new Collected<Delivery>()]
+  await sim.clock.settle(a.log('MESSAGES_1').consume(WORK, first.add))
+  a.bus.subscribe('tx.i.a', () => t.fail('a dead process heard something'))
+  a.clock.after(10, () => t.fail('a dead process had the time'))
+  await sim.clock.settle(b.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
+  await sim.clock.until(() => first.all.length === 1, 100)
+  let settled = false
+  const mark = () => {
+    settled = true
+  }
+  a.log('MESSAGES_1').state().then(mark, mark)
+  a.crash()
+  await sim.clock.settle(b.log('MESSAGES_1').consume(WORK, second.add))
+  t.ok(await sim.clock.until(() => second.all.length === 1, 5_000))
+  t.equal(second.all[0]?.deliveryCount, 2)
+  const answers = new Collected<boolean>()
+  b.bus.subscribe('rx.b', ({ noResponders }) => answers.add(noResponders))
+  b.bus.publish('tx.i.a', bytes(''), { reply: 'rx.b' })
+  await sim.clock.run(10_000)
+  t.same(answers.all, [true], 'a subject whose process died is not served')
+  t.notOk(settled)
+})
+
+t.test('a short partition is a delay, a long one ends the connection', async (t) => {
+  const { sim, a, b } = open({})
+  const heard = new Collected<number>()
+  b.bus.subscribe('rx.b', () => heard.add(sim.clock.now()))
+  const statuses: string[] = []
+  a.onStatus((status) => statuses.push(status))
+  await sim.clock.run(100)
+  a.partition()
+  a.bus.publish('rx.b', bytes('1'))
+  await sim.clock.run(1_000)
+  t.equal(heard.all.length, 0)
+  a.heal()
+  t.ok(await sim.clock.until(() => heard.all.length === 1, 100))
+  a.partition()
+  a.bus.publish('rx.b', bytes('2'))
+  await sim.clock.run(25_000)
+  a.heal()
+  await sim.clock.run(5_000)
+  t.equal(heard.all.length, 1, 'what was under way is lost')
+  t.same(statuses, ['disconnected', 'reconnected'])
+})
+
+t.test('frozen: timers and messages wait, and come in order at the end', async (t) => {
+  const { sim, a, b } = open({})
+  const order: string[] = []
+  b.bus.subscribe('rx.b', ({ body }) => order.push(Buffer.from(body).toString()))
+  await sim.clock.run(100)
+  b.freeze()
+  b.clock.after(5, () => order.push('timer'))
+  await sim.clock.run(6)
+  for (const word of ['1', '2']) a.bus.publish('rx.b', bytes(word))
+  await sim.clock.run(1_000)
+  t.same(order, [])
+  b.thaw()
+  await sim.clock.run(1)
+  t.same(order, ['timer', '1', '2'])
+})
+
+t.test('frozen for long: the server gives it up; awake, it reconnects', async (t) => {
+  const { sim, b } = open({})
+  const statuses: string[] = []
+  b.onStatus((status) => statuses.push(status))
+  b.freeze()
+  await sim.clock.run(30_000)
+  t.same(statuses, [])
+  b.thaw()
+  await sim.clock.run(5_000)
+  t.same(statuses, ['disconnected', 'reconnected'])
+})
+
+t.test('a replica that lags: an authoritative read sees what a direct one does not', async (t) => {
+  const { sim, a } = open({ faults: { staleRead: 1, staleMs: [1_000, 1_000] } })
+  const table = a.table('SESSIONS')
+  await sim.clock.settle(table.put('1.d', bytes('old')))
+  await sim.clock.run(2_000)
+  await sim.clock.settle(table.put('1.d', bytes('new')))
+  const spell = async (authoritative: boolean) =>
+    Buffer.from((await sim.clock.settle(table.get('1.d', { authoritative })))?.value ?? []).toString()
+  t.equal(await spell(true), 'new')
+  t.equal(await spell(false), 'old')
+})
+
+t.test('a kill -9 can bring back what was deleted, and deliver again what was acknowledged', async (t) => {
+  const { sim, a } = open({ faults: { undoDelete: 1 } })
+  const got = new Collected<Delivery>()
+  await sim.clock.settle(
+    a.log('MESSAGES_1').consume(WORK, (delivery) => {
+      delivery.ack()
+      got.add(delivery)
+    }),
+  )
+  await sim.clock.settle(a.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
+  await sim.clock.until(() => got.all.length === 1, 100)
+  await sim.clock.run(100)
+  sim.restartServer(100, true)
+  t.ok(await sim.clock.until(() => got.all.length === 2, 10_000))
+  t.equal(got.all[1]?.deliveryCount, 1)
+})
+
+t.test('a clock that is wrong is wrong for that process alone', async (t) => {
+  const { sim, a, b } = open({})
+  a.skewMs = 3_600_000
+  t.equal(a.clock.now() - b.clock.now(), 3_600_000)
+  t.equal(b.clock.now(), sim.clock.now())
+})
+
+t.test('a connection keeps its order, also where it is healed and its process thawed at once', async (t) => {
+  const { sim, a, b } = open({ faults: { silentMs: 60_000, latencyMs: [1, 1] } })
+  const seen: number[] = []
+  await sim.clock.settle(a.log('BROADCAST').tail({ fromSequence: 1 }, ({ sequence }) => void seen.push(sequence)))
+  const store = async (n: number) => {
+    await sim.clock.settle(b.log('BROADCAST').append('broadcast.p.topic.t', bytes(`${n}`)))
+    await sim.clock.run(10)
+  }
+  a.freeze()
+  await store(1)
+  a.partition()
+  await store(2)
+  a.heal()
+  a.thaw()
+  // It is on its way in the same moment as what was held.
+  await store(3)
+  t.same(seen, [1, 2, 3])
+})
+
+t.test('a process that begins while the server is away hears answers once it is back', async (t) => {
+  const { sim, b } = open({ faults: { reconnectMs: [100, 100] } })
+  sim.server.down(false)
+  const late = sim.fabricFor('late')
+  t.notOk(late.connected())
+  t.equal((await codeOf(late.bus.request('x', bytes(''), { timeoutMs: 10 }))).code, 'disconnected')
+  sim.server.start()
+  await sim.clock.run(1_000)
+  t.ok(late.connected())
+  b.bus.subscribe('x', ({ reply }) => b.bus.publish(reply, bytes('here')))
+  await sim.clock.run(100)
+  const answer = late.bus.request('x', bytes(''), { timeoutMs: 1_000 })
+  t.equal(text(await sim.clock.settle(answer)), 'here')
+})
