@@ -2,7 +2,7 @@
 import { decodeRxBatch, encodeTxBatch, Outcome, type OutcomeCode, type TxItem } from '../protocol/envelope.js'
 import { MessageIdSource, partitionOf } from '../protocol/message-id.js'
 import { rxSubject, txSubject } from '../protocol/subjects.js'
-import type { Bus, Fabric, Subscription } from '../src/nats/broker.js'
+import type { Broker, Bus, Subscription } from '../src/nats/broker.js'
 import { NotifyFrames } from './content.js'
 import type { Feed } from './drive.js'
 import { deviceOf } from './generator/identity.js'
@@ -35,11 +35,11 @@ export class BenchRouter implements Feed {
   readonly #subscription: Subscription
 
   constructor(
-    fabric: Fabric,
+    broker: Broker,
     private readonly run: string,
     private readonly locations: readonly (Location | undefined)[],
   ) {
-    this.#bus = fabric.bus
+    this.#bus = broker.bus
     this.#name = `bench-${run}`
     this.#frames = new NotifyFrames(REGISTRATION, Math.floor(this.#expiresAtMs / 1000))
     this.#subscription = this.#bus.subscribe(rxSubject(this.#name), (message) => {

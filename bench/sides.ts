@@ -69,11 +69,11 @@ export async function borealisSide(
   const { connections, generators, registered, looks, profiler } = options
   const preload = looks ?? profiler
   const rig = await startTransport(bench, { ...options, ...(preload && { environment: preloadEnvironment(preload) }) })
-  const tenant = registered ? await createTenant(rig.fabric, rig.run) : null
-  if (tenant) await registerDevices(rig.fabric, tenant, { count: connections, topics: [TOPIC] })
+  const tenant = registered ? await createTenant(rig.broker, rig.run) : null
+  if (tenant) await registerDevices(rig.broker, tenant, { count: connections, topics: [TOPIC] })
   const devices = await devicesOf(bench, rig, { connections, processes: generators })
   await devices.prepare()
-  const log = new BroadcastLog(rig.fabric)
+  const log = new BroadcastLog(rig.broker)
   const ids = new MessageIdSource(0, () => Date.now())
   let router: BenchRouter | null = null
   return {
@@ -81,7 +81,7 @@ export async function borealisSide(
     serverPids: rig.system.pids('worker'),
     behindPids: [...rig.system.pids('nats'), ...rig.system.pids('transport')],
     feed: async () => {
-      router = new BenchRouter(rig.fabric, rig.run, await locate(rig.fabric, rig, connections))
+      router = new BenchRouter(rig.broker, rig.run, await locate(rig.broker, rig, connections))
       bench.defer(() => router?.stop())
       return router
     },

@@ -36,7 +36,7 @@ function unpack(bytes: Uint8Array, what: string): unknown[] {
 
 // ---- the message itself -----------------------------------------------------------------------
 
-/** One target of one accepted message, as it stands in MESSAGES and inside a parked record. */
+/** One target of one accepted message, as it stands in MESSAGES and inside a queued record. */
 export interface StoredMessage {
   /** Id of this target; on the wire the id of the NOTIFY frame. */
   id: bigint
@@ -87,10 +87,10 @@ export function decodeStoredMessage(bytes: Uint8Array): StoredMessage {
   }
 }
 
-// ---- parked records ---------------------------------------------------------------------------
+// ---- queued records ---------------------------------------------------------------------------
 
-/** One entry of a device's offline queue (stream PARKED). The queue is walked backwards by `previous`, or by `older`. */
-export interface ParkedRecord {
+/** One entry of a device's offline queue (stream QUEUE). The queue is walked backwards by `previous`, or by `older`. */
+export interface QueueRecord {
   /** Stream sequence of the record before it in this queue; 0: nothing older is owed. */
   previous: number
   /** Upper bound of the records in the queue, this one included (deletions do not lower it until the next walk). */
@@ -100,8 +100,8 @@ export interface ParkedRecord {
   /** How many messages this queue has dropped so far (only those whose `dropped` event was ours). */
   dropped: number
   /** Ids that this append ended (dropped, collapsed): those dropped are counted in `dropped`; perhaps not yet deleted. */
-  victims: bigint[]
-  parkedAtMs: number
+  evicted: bigint[]
+  queuedAtMs: number
   message: StoredMessage
   /**
    * Sequences of everything older that is still owed, oldest first; empty: follow `previous`. Written when something was
@@ -110,20 +110,20 @@ export interface ParkedRecord {
   older: number[]
 }
 
-export function encodeParkedRecord(r: ParkedRecord): Uint8Array {
+export function encodeQueueRecord(r: QueueRecord): Uint8Array {
   const message = encodeStoredMessage(r.message)
-  return pack([r.previous, r.depth, r.queue, r.dropped, r.victims, r.parkedAtMs, message, r.older])
+  return pack([r.previous, r.depth, r.queue, r.dropped, r.evicted, r.queuedAtMs, message, r.older])
 }
 
-export function decodeParkedRecord(bytes: Uint8Array): ParkedRecord {
-  const f = unpack(bytes, 'parked record')
+export function decodeQueueRecord(bytes: Uint8Array): QueueRecord {
+  const f = unpack(bytes, 'queued record')
   return {
     previous: f[1] as number,
     depth: f[2] as number,
     queue: f[3] as bigint,
     dropped: f[4] as number,
-    victims: f[5] as bigint[],
-    parkedAtMs: f[6] as number,
+    evicted: f[5] as bigint[],
+    queuedAtMs: f[6] as number,
     message: decodeStoredMessage(f[7] as Uint8Array),
     older: (f[8] as number[] | undefined) ?? [],
   }
@@ -206,11 +206,11 @@ export function decodeTxBatch(bytes: Uint8Array): TxBatch {
 export const Outcome = {
   /** The device acknowledged. */
   ACKED: 0,
-  /** The device has no live session here: look it up again, or park. */
+  /** The device has no live session here: look it up again, or enqueue. */
   NOT_HERE: 1,
-  /** The device has its window full, or is being caught up and too much waits: park. */
+  /** The device has its window full, or is being caught up and too much waits: enqueue. */
   WINDOW_FULL: 2,
-  /** The session ended before an acknowledgement: park. */
+  /** The session ended before an acknowledgement: enqueue. */
   CLOSED: 3,
   /** It expired before it was sent. */
   EXPIRED: 4,
@@ -270,16 +270,16 @@ export function decodeRxBatch(bytes: Uint8Array): RxBatch {
   return { instance: f[1] as string, worker: f[2] as string, items }
 }
 
-// ---- worker to core: outcomes of parked messages ----------------------------------------------
+// ---- worker to core: outcomes of queued messages ----------------------------------------------
 
-/** One parked record whose message the device acknowledged. Repeated until confirmed. */
+/** One queued record whose message the device acknowledged. Repeated until confirmed. */
 export interface SettleItem {
   id: bigint
   device: string
   project: string
   application: string
-  /** Its sequence in PARKED_<i>, to delete. */
-  parkedSequence: number
+  /** Its sequence in QUEUE_<i>, to delete. */
+  queueSequence: number
   atMs: number
 }
 
@@ -291,7 +291,7 @@ export interface SettleRequest {
 
 export function encodeSettleRequest(r: SettleRequest): Uint8Array {
   const fields: unknown[] = [r.instance, r.worker]
-  for (const i of r.items) fields.push(i.id, i.device, i.project, i.application, i.parkedSequence, i.atMs)
+  for (const i of r.items) fields.push(i.id, i.device, i.project, i.application, i.queueSequence, i.atMs)
   return pack(fields)
 }
 
@@ -304,14 +304,14 @@ export function decodeSettleRequest(bytes: Uint8Array): SettleRequest {
       device: f[i + 1] as string,
       project: f[i + 2] as string,
       application: f[i + 3] as string,
-      parkedSequence: f[i + 4] as number,
+      queueSequence: f[i + 4] as number,
       atMs: f[i + 5] as number,
     })
   }
   return { instance: f[1] as string, worker: f[2] as string, items }
 }
 
-/** Confirms the items (by parkedSequence) whose event is written and whose record is deleted. */
+/** Confirms the items (by queueSequence) whose event is written and whose record is deleted. */
 export function encodeSettleReply(settled: number[]): Uint8Array {
   return pack(settled)
 }
@@ -323,7 +323,7 @@ export function decodeSettleReply(bytes: Uint8Array): number[] {
 // ---- core to worker: control ------------------------------------------------------------------
 
 export type ControlRequest =
-  /** Read PARKED for this device (again). Confirmed once the worker has marked it, or has no such session. */
+  /** Read QUEUE for this device (again). Confirmed once the worker has marked it, or has no such session. */
   | { kind: 'catch_up'; device: string }
   /** Its registrations or subscriptions changed: read the device record again. */
   | { kind: 'refresh'; device: string }
@@ -344,7 +344,7 @@ export function decodeControlRequest(bytes: Uint8Array): ControlRequest {
   return { kind, device }
 }
 
-/** `here`: the device is (or is being) connected at this worker and will read PARKED; `not_here`: it is not. */
+/** `here`: the device is (or is being) connected at this worker and will read QUEUE; `not_here`: it is not. */
 export type ControlReply = 'here' | 'not_here'
 
 export function encodeControlReply(reply: ControlReply): Uint8Array {

@@ -34,8 +34,8 @@ export const controlSubject = (instance: string, worker: string) => `ctl.${insta
 /** Worker to core, request with reply, queue group CORE_QUEUE: what a device asked (DeviceRequest). */
 export const DEVICE_REQUEST_SUBJECT = 'device.request'
 
-/** Worker to core, request with reply, queue group CORE_QUEUE: outcomes of parked messages (SettleRequest). */
-export const SETTLE_SUBJECT = 'settle.parked'
+/** Worker to core, request with reply, queue group CORE_QUEUE: outcomes of queued messages (SettleRequest). */
+export const SETTLE_SUBJECT = 'settle.queued'
 
 export const CORE_QUEUE = 'core'
 
@@ -47,9 +47,9 @@ export const messageSubject = (device: string, id: bigint) => `msg.${partitionOf
 /** Finds an accepted message that route has not finished, by id alone. */
 export const messageByIdFilter = (partition: number, id: bigint) => `msg.${partition}.*.${id}`
 
-/** What an offline device is owed: `parked.<p>.<device>` in PARKED_<i>. */
-export const parkedStream = (index: number) => `PARKED_${index}`
-export const parkedSubject = (device: string) => `parked.${partitionOf(device)}.${device}`
+/** What an offline device is owed: `queued.<p>.<device>` in QUEUE_<i>. */
+export const queueStream = (index: number) => `QUEUE_${index}`
+export const queueSubject = (device: string) => `queued.${partitionOf(device)}.${device}`
 
 /** What became of each target: `event.<p>.<id>.<kind>` in EVENTS_<i>. */
 export const eventsStream = (index: number) => `EVENTS_${index}`
@@ -66,7 +66,7 @@ export type GroupKind = 'app' | 'topic' | 'user'
 export const broadcastSubject = (project: string, kind: GroupKind, name: string) =>
   `broadcast.${project}.${kind}.${subjectToken(name)}`
 
-/** Parked messages by the minute in which they expire: `expiry.<minute>.<p>` in EXPIRY. */
+/** Queued messages by the minute in which they expire: `expiry.<minute>.<p>` in EXPIRY. */
 export const EXPIRY_STREAM = 'EXPIRY'
 export const expirySubject = (bucket: number, partition: number) => `expiry.${bucket}.${partition}`
 
@@ -84,9 +84,9 @@ export const deadLetterSubject = (project: string) => `push.dead.${project}`
  * What became of messages, told to app servers that asked for it: `push.event.<project>.<kind>` in PUSH_EVENTS. Two
  * durable consumers for each such project: of its NATS user, and of its webhook.
  */
-export const APP_EVENTS_STREAM = 'PUSH_EVENTS'
-export const appEventSubject = (project: string, kind: string) => `push.event.${project}.${kind}`
-export const appEventsFilter = (project: string) => appEventSubject(project, '*')
+export const OUTCOME_EVENTS_STREAM = 'PUSH_EVENTS'
+export const outcomeEventSubject = (project: string, kind: string) => `push.event.${project}.${kind}`
+export const outcomeEventsFilter = (project: string) => outcomeEventSubject(project, '*')
 export const readerDurable = (project: string) => `reader-${project}`
 export const webhookDurable = (project: string) => `webhook-${project}`
 

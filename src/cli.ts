@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { Command, CommanderError } from 'commander'
 import { CommandError } from './cli/context.js'
-import { ConfigError } from './config.js'
+import { ConfigError } from './config/config.js'
 import { withoutSecrets } from './observe/log.js'
 
 /**
@@ -95,7 +95,7 @@ function inherit(command: Command, parent: Command): Command {
 }
 
 /** Errors whose message tells a user all there is to do. */
-const expected = new Set(['CommandError', 'ConfigError', 'CodedError', 'FabricError', 'KeyringError'])
+const expected = new Set(['CommandError', 'ConfigError', 'CodedError', 'BrokerError', 'KeyringError'])
 
 function report(error: unknown, verbose: boolean): number {
   if (error instanceof CommanderError) {

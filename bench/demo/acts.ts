@@ -111,7 +111,7 @@ export const acts: Record<string, Act> = {
     await leave(devices)
     const send = (device: Actor, title: string) => api.send({ ...push(device, title), collapseKey: 'score' })
     const old = await each(devices, WIDTH, (device) => send(device, '1:0'))
-    checks.equal('first parked', 5, await countTrace(api, old))
+    checks.equal('first queued', 5, await countTrace(api, old))
     const latest = await each(devices, WIDTH, (device) => send(device, '2:0'))
     checks.equal('status collapsed', 5, await countStatus(api, old, 'collapsed'))
     await each(devices, WIDTH, (device) => device.connect())
@@ -228,11 +228,11 @@ async function countTrace(api: Api, ids: readonly string[]): Promise<number> {
   const found = await each(ids, WIDTH, (id) =>
     settled(
       () => api.status(id),
-      (answer) => answer.trace.some(({ step }) => step === 'parked'),
+      (answer) => answer.trace.some(({ step }) => step === 'queued'),
       PATIENCE_MS,
     ),
   )
-  return found.filter((answer) => answer.trace.some(({ step }) => step === 'parked')).length
+  return found.filter((answer) => answer.trace.some(({ step }) => step === 'queued')).length
 }
 
 async function leave(devices: readonly Actor[]): Promise<void> {

@@ -37,8 +37,8 @@ export async function openTheatre(folder: string, onNotice: (text: string) => vo
 }
 
 async function setStage(system: LocalSystem): Promise<Stage> {
-  const admin = await system.fabricAs('admin', 'demo-admin')
-  const publisher = await system.fabricAs('publisher', 'demo-publisher')
+  const admin = await system.brokerAs('admin', 'demo-admin')
+  const publisher = await system.brokerAs('publisher', 'demo-publisher')
   const tenants = openTenants(admin, systemClock)
   const { project, serviceKey } = await createProject(tenants, { id: sampleProject, name: 'Demo' })
   const application = await createApplication(tenants, project.id, { name: 'Demo application' })
@@ -72,7 +72,7 @@ async function setStage(system: LocalSystem): Promise<Stage> {
     checks: new Checks(),
     everyone,
     ingested: () => ingested,
-    queueMax: system.config.core.parkedMax,
+    queueMax: system.config.core.queueMax,
     cast: (count, role = {}) => each(Array.from({ length: count }), ENROLMENTS_AT_ONCE, () => enter(role)),
     publish: async (body) => {
       const bytes = new TextEncoder().encode(JSON.stringify(body))

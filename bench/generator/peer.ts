@@ -18,7 +18,7 @@ export const State = {
 export class Peer {
   state: number = State.IDLE
   socket: LoadSocket | null = null
-  /** Bytes of an unfinished frame. Rare, so that it costs nothing to the others. */
+  /** Bytes of an unfinished frame. OptionalState, so that it costs nothing to the others. */
   rest: Buffer | null = null
   /** The same for packets of a dialect that may be cut by messages. */
   tail: Buffer | null = null

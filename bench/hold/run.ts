@@ -248,7 +248,7 @@ export class HoldRun {
   }
 
   async #storeBytes(): Promise<Result['storeBytesPerDevice']> {
-    const { bus } = this.#reached.rig.fabric
+    const { bus } = this.#reached.rig.broker
     const bytesOf = async (bucket: string) => {
       const info = await bus.request(`$JS.API.STREAM.INFO.KV_${bucket}`, new Uint8Array(), { timeoutMs: 10_000 })
       const { state } = JSON.parse(Buffer.from(info).toString()) as { state: { bytes: number; messages: number } }

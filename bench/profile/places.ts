@@ -16,7 +16,7 @@ export interface Place {
 export const PROGRAM = '(program)'
 
 /** What these call natively is called uWebSockets.js's, where it has such a method: they alone import it. */
-const CALLERS_OF_UWS = /\/dist\/(src\/transport\/listener|bench\/baselines\/uws-child)\.js$/
+const CALLERS_OF_UWS = /\/dist\/(src\/transport\/socket\/listener|bench\/baselines\/uws-child)\.js$/
 const UWS_METHODS = new Set([
   ...['send', 'publish', 'end', 'close', 'cork', 'subscribe', 'unsubscribe', 'getTopics', 'numSubscribers'],
   ...['getUserData', 'getBufferedAmount', 'upgrade', 'writeStatus', 'writeHeader', 'getHeader'],

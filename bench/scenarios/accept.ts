@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
 import { INGRESS_STREAM, ingressSubject, messagesStream } from '../../protocol/subjects.js'
 import { sampleProject } from '../../src/cli/start/sample.js'
-import { type Fabric, FabricError, type Log } from '../../src/nats/broker.js'
+import { type Broker, BrokerError, type Log } from '../../src/nats/broker.js'
 import { MESSAGE, TITLE } from '../content.js'
 import { HttpLoad } from '../http-load.js'
 import { type Ask, askAtRate, askMax } from '../loops.js'
@@ -25,12 +25,12 @@ const Options = Type.Object({
   window: Type.Integer({ default: 1_000, minimum: 1, maximum: 2_048, description: 'records of NATS under way' }),
   routing: Type.Boolean({
     default: false,
-    description: 'the core also routes and parks what it accepts, in the same process; all devices are away',
+    description: 'the core also routes and enqueues what it accepts, in the same process; all devices are away',
   }),
   profile: Type.String({
     default: '',
     description:
-      'folder for a .cpuprofile of the core, as fast as it goes, of each way; figures of such a run do not count',
+      'folder for a .cpuprofile of the core, as fast as it goes, of each way; metrics of such a run do not count',
   }),
 })
 type Options = Static<typeof Options>
@@ -70,8 +70,8 @@ export const accept = defineScenario({
 
 interface Rig {
   system: LocalSystem
-  admin: Fabric
-  publisher: Fabric
+  admin: Broker
+  publisher: Broker
   token: string
   registrations: readonly string[]
   /** Null: nothing is profiled. */
@@ -133,14 +133,14 @@ async function start(bench: Bench, options: Options): Promise<Rig> {
     onNotice: (text) => bench.progress.say(text),
   })
   bench.defer(() => system.stop())
-  const fabric = await system.fabricAs('core')
-  const fleet = await createTenant(fabric, newRun(), sampleProject)
+  const broker = await system.brokerAs('core')
+  const fleet = await createTenant(broker, newRun(), sampleProject)
   const registrations = Array.from({ length: options.devices }, (_, index) => registrationIdOf(system, fleet, index))
   return {
     system,
-    admin: await system.fabricAs('admin'),
-    publisher: await system.fabricAs('publisher'),
-    token: await accessToken(system, fabric, fleet),
+    admin: await system.brokerAs('admin'),
+    publisher: await system.brokerAs('publisher'),
+    token: await accessToken(system, broker, fleet),
     registrations,
     profiler,
     profileFolder: profile,
@@ -206,7 +206,7 @@ async function publish(log: Log, body: Uint8Array): Promise<boolean> {
     await log.append(ingressSubject(sampleProject), body)
     return true
   } catch (error) {
-    if (error instanceof FabricError && error.code === 'full') return false
+    if (error instanceof BrokerError && error.code === 'full') return false
     throw error
   }
 }

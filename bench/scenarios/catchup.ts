@@ -1,7 +1,7 @@
-/** Devices that were away come at a steady rate; each has messages parked, and is caught up when it has all of them. */
+/** Devices that were away come at a steady rate; each has messages queued, and is caught up when it has all of them. */
 import Type, { type Static } from 'typebox'
 import { messagesStream } from '../../protocol/subjects.js'
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 import { pause } from '../generator/generators.js'
 import { LatencyMs, latencyMs } from '../measure/latency.js'
 import { cpuMicrosOf } from '../measure/processes.js'
@@ -14,7 +14,7 @@ import { connections, generators, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
-  parked: Type.Integer({ default: 5, minimum: 1, maximum: 100, description: 'messages parked for each device' }),
+  queued: Type.Integer({ default: 5, minimum: 1, maximum: 100, description: 'messages queued for each device' }),
   rate: Type.Integer({ default: 3_000, minimum: 1, maximum: 100_000, description: 'devices that connect a second' }),
   workers,
   generators,
@@ -23,11 +23,11 @@ type Options = Static<typeof Options>
 
 const Result = Type.Object({
   connections: Type.Integer(),
-  parked: Type.Integer(),
-  /** Messages parked a second before any device came. */
-  parkedPerSecond: Type.Number(),
+  queued: Type.Integer(),
+  /** Messages queued a second before any device came. */
+  queuedPerSecond: Type.Number(),
   connectsPerSecond: Type.Number(),
-  /** From the start of a device's connection to CAUGHT_UP: it has everything that was parked for it. */
+  /** From the start of a device's connection to CAUGHT_UP: it has everything that was queued for it. */
   caughtUpMs: LatencyMs,
   /** From the first connection until every message was delivered. */
   seconds: Type.Number(),
@@ -39,7 +39,7 @@ type Result = Static<typeof Result>
 
 export const catchup = defineScenario({
   name: 'catchup',
-  summary: 'devices that were away connect at a rate, each with messages parked: how long until it has them all',
+  summary: 'devices that were away connect at a rate, each with messages queued: how long until it has them all',
   options: Options,
   result: Result,
   run,
@@ -48,7 +48,7 @@ export const catchup = defineScenario({
 /** Targets of one request. */
 const BATCH = 200
 const REQUESTS_IN_FLIGHT = 4
-const PARKED_MS_MAX = 300_000
+const QUEUED_MS_MAX = 300_000
 const DELIVERED_MS_MAX = 60_000
 const POLL_MS = 100
 
@@ -61,7 +61,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const batch = Math.min(BATCH, connections)
   const pusher = new Pusher(rig, { connections, batch, ttl: '2h' })
   bench.defer(() => pusher.stop())
-  const total = connections * options.parked
+  const total = connections * options.queued
   const startedAtMs = performance.now()
   const line = async () => {
     while (pusher.sent < total) {
@@ -70,8 +70,8 @@ async function run(bench: Bench, options: Options): Promise<Result> {
     }
   }
   await Promise.all(Array.from({ length: REQUESTS_IN_FLIGHT }, line))
-  await untilRouted(bench, await system.fabricAs('admin'), system.config.store.split, total)
-  const parkingSeconds = (performance.now() - startedAtMs) / 1000
+  await untilRouted(bench, await system.brokerAs('admin'), system.config.store.split, total)
+  const enqueueSeconds = (performance.now() - startedAtMs) / 1000
 
   const parts = { core: system.pids('core'), nats: system.pids('nats'), worker: system.pids('worker') }
   const cpu = () => ({
@@ -89,8 +89,8 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const perMessage = (part: keyof typeof before) => significant((after[part] - before[part]) / total)
   return {
     connections,
-    parked: total,
-    parkedPerSecond: Math.round(total / parkingSeconds),
+    queued: total,
+    queuedPerSecond: Math.round(total / enqueueSeconds),
     connectsPerSecond: Math.round(connections / ramped.seconds),
     caughtUpMs: latencyMs(report.handshake),
     seconds: significant(seconds),
@@ -100,16 +100,16 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   }
 }
 
-/** No device is there: what has left MESSAGES is parked. */
-async function untilRouted(bench: Bench, admin: Fabric, split: number, total: number): Promise<void> {
+/** No device is there: what has left MESSAGES is queued. */
+async function untilRouted(bench: Bench, admin: Broker, split: number, total: number): Promise<void> {
   const logs = Array.from({ length: split }, (_, index) => admin.log(messagesStream(index)))
-  const deadlineMs = performance.now() + PARKED_MS_MAX
+  const deadlineMs = performance.now() + QUEUED_MS_MAX
   for (;;) {
     const states = await Promise.all(logs.map((log) => log.state()))
     const left = states.reduce((sum, { messages }) => sum + messages, 0)
-    bench.progress.bar('parked', total - left, total)
+    bench.progress.bar('queued', total - left, total)
     if (left === 0) return
-    if (performance.now() > deadlineMs) throw new BenchError(`${left} messages are not parked in time`)
+    if (performance.now() > deadlineMs) throw new BenchError(`${left} messages are not queued in time`)
     await pause(POLL_MS)
   }
 }

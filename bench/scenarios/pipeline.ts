@@ -57,7 +57,7 @@ export const pipeline = defineScenario({
 })
 
 const POLL_MS = 10
-/** Long enough for what was parked because a device was silent, and for redelivery. */
+/** Long enough for what was queued because a device was silent, and for redelivery. */
 const DELIVERY_MS_MAX = 45_000
 const WARM_UP_BATCHES = 20
 

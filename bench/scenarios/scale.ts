@@ -163,10 +163,10 @@ async function measure(bench: Bench, rig: TransportRig, side: Side, step: Step):
   const ranges = await devices.ranges()
   for (const [i, { first, count }] of ranges.entries()) {
     const known = step.ranges[i]?.count ?? 0
-    await locate(rig.fabric, rig, first + count, first + known, step.locations)
+    await locate(rig.broker, rig, first + count, first + known, step.locations)
   }
   step.ranges.splice(0, Number.POSITIVE_INFINITY, ...ranges)
-  const router = new BenchRouter(rig.fabric, rig.run, step.locations)
+  const router = new BenchRouter(rig.broker, rig.run, step.locations)
   const feed = toThoseWhoCame(router, ranges)
   const round = { rate: options.rate, window: 0 }
   // Code that was never run would be charged to the first size.

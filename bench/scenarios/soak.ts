@@ -73,7 +73,7 @@ export const soak = defineScenario({
 
 const SAMPLE_MS = 2_000
 const CHURN_MS = 10_000
-/** A slow device reads every ten seconds; what was parked for it comes after its acknowledgements. */
+/** A slow device reads every ten seconds; what was queued for it comes after its acknowledgements. */
 const DELIVERY_MS_MAX = 60_000
 
 async function run(bench: Bench, options: Options): Promise<Result> {

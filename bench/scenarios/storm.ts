@@ -55,7 +55,7 @@ export const storm = defineScenario({
 const REST_MS = 1_500
 const POLL_MS = 50
 const SHARES = [0.5, 0.99, 1] as const
-/** Parked messages wait for their device; what was in the dead worker's hands waits until the router calls it silent. */
+/** Queued messages wait for their device; what was in the dead worker's hands waits until the router calls it silent. */
 const DELIVERY_MS_MAX = 60_000
 
 async function run(bench: Bench, options: Options): Promise<Result> {

@@ -66,7 +66,7 @@ async function run(bench: Bench, { keepaliveSeconds }: Options): Promise<Result>
     target: rig.system.deviceTarget,
     token,
     router: async () => {
-      router = new BenchRouter(rig.fabric, rig.run, await locate(rig.fabric, rig, 1))
+      router = new BenchRouter(rig.broker, rig.run, await locate(rig.broker, rig, 1))
       return router
     },
   })

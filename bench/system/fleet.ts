@@ -7,7 +7,7 @@ import { systemClock } from '../../src/clock.js'
 import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
 import { createApplication, createProject, mintToken, openTenants } from '../../src/core/tenants/projects.js'
 import { mintDeviceToken } from '../../src/device-token.js'
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 import { type DeviceRecord, encodeDeviceRecord } from '../../src/store/devices.js'
 import { SessionTable } from '../../src/store/sessions.js'
 import type { DialectConfig } from '../generator/dialect.js'
@@ -34,17 +34,17 @@ export function newRun(): string {
 }
 
 /** A project and an application for the devices of a run. */
-export async function createTenant(fabric: Fabric, run = newRun(), id = `bench-${run}`): Promise<Fleet> {
-  const tenants = openTenants(fabric, systemClock)
+export async function createTenant(broker: Broker, run = newRun(), id = `bench-${run}`): Promise<Fleet> {
+  const tenants = openTenants(broker, systemClock)
   const { project } = await createProject(tenants, { id, alg: 'ES256' })
   const application = await createApplication(tenants, project.id)
   return { run, project: project.id, application: application.id }
 }
 
 /** An access token for the fleet's project. */
-export async function accessToken(system: LocalSystem, fabric: Fabric, fleet: Fleet): Promise<string> {
+export async function accessToken(system: LocalSystem, broker: Broker, fleet: Fleet): Promise<string> {
   const auth = { ...system.config.auth, accessTokenSeconds: TOKEN_SECONDS }
-  return (await mintToken(openTenants(fabric, systemClock), system.keyring, auth, fleet.project)).token
+  return (await mintToken(openTenants(broker, systemClock), system.keyring, auth, fleet.project)).token
 }
 
 /** What generators need to be these devices. */
@@ -72,11 +72,11 @@ export interface RegisterOptions {
   onProgress?(done: number): void
 }
 
-/** Registers each device for the fleet's application. `fabric` is a core's or an admin's. */
-export async function registerDevices(fabric: Fabric, fleet: Fleet, options: RegisterOptions): Promise<void> {
+/** Registers each device for the fleet's application. `broker` is a core's or an admin's. */
+export async function registerDevices(broker: Broker, fleet: Fleet, options: RegisterOptions): Promise<void> {
   const { count, first = 0, topics = [], onProgress = () => undefined } = options
-  const table = fabric.table(Bucket.DEVICES)
-  const { lastSequence: since } = await fabric.log(BROADCAST_STREAM).state()
+  const table = broker.table(Bucket.DEVICES)
+  const { lastSequence: since } = await broker.log(BROADCAST_STREAM).state()
   const { project, application } = fleet
   const added = { since, addedVersion: 1 }
   const record: DeviceRecord = {
@@ -116,13 +116,13 @@ export function registrationIdOf(system: LocalSystem, fleet: Fleet, index: numbe
 
 /** Which worker has which device of a run, by number; holes where one has no live session. From `first` to `end`, into `found`. */
 export async function locate(
-  fabric: Fabric,
+  broker: Broker,
   fleet: Pick<Fleet, 'run'>,
   end: number,
   first = 0,
   found: Location[] = [],
 ): Promise<Location[]> {
-  const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), systemClock)
+  const sessions = new SessionTable(broker.table(Bucket.SESSIONS), systemClock)
   // One object for each worker, not for each device: there may be a million.
   const workers = new Map<string, Location>()
   let next = first

@@ -9,9 +9,9 @@ import { Child } from '../../src/cli/start/child.js'
 import { DataFolder } from '../../src/cli/start/folder.js'
 import { type Nats, startNats, stopNats } from '../../src/cli/start/nats.js'
 import { claimPorts } from '../../src/cli/start/ports.js'
-import type { Config } from '../../src/config.js'
+import type { Config } from '../../src/config/config.js'
 import { Keyring } from '../../src/keyring.js'
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 import { connect } from '../../src/nats/connect.js'
 import { ensureStreams } from '../../src/nats/server/streams.js'
 import { childrenOf, isAlive } from '../measure/processes.js'
@@ -46,7 +46,7 @@ const RESTART_MS = 500
 export class LocalSystem {
   /** By name; of several cores, those after the first have a number. */
   readonly #parts = new Map<string, Child>()
-  readonly #fabrics: Fabric[] = []
+  readonly #brokers: Broker[] = []
   #stopping: Promise<void> | null = null
 
   private constructor(
@@ -84,7 +84,7 @@ export class LocalSystem {
     const nats = await startNats(config, folder, natsPort, onNotice, undefined, Number.POSITIVE_INFINITY)
     const system = new LocalSystem(config, keyring, folder, nats, httpPorts)
     try {
-      const admin = await system.fabricAs('admin')
+      const admin = await system.brokerAs('admin')
       await ensureStreams(admin.bus, config.store)
       const environment = { ...environmentOf(overrides), ...options.environment }
       for (const name of parts) await system.#startPart(name, name, environment, options)
@@ -123,10 +123,10 @@ export class LocalSystem {
   }
 
   /** A connection of the caller's own to NATS; closed by stop(). */
-  async fabricAs(role: Role, name = `bench-${role}`): Promise<Fabric> {
-    const fabric = await connect(this.nats.settingsAs(role), { name })
-    this.#fabrics.push(fabric)
-    return fabric
+  async brokerAs(role: Role, name = `bench-${role}`): Promise<Broker> {
+    const broker = await connect(this.nats.settingsAs(role), { name })
+    this.#brokers.push(broker)
+    return broker
   }
 
   /** Process ids of a part, none while it is away; looked up now, for a crashed one comes back under another. */
@@ -157,7 +157,7 @@ export class LocalSystem {
     const parts = (['core', 'transport'] as const).filter((name) => this.#parts.has(name))
     for (const victim of ['nats', 'worker', ...parts] as const) this.kill(victim, 'SIGCONT')
     await Promise.all([...this.#parts.values()].map((part) => part.stop()))
-    await Promise.all(this.#fabrics.map((fabric) => fabric.close()))
+    await Promise.all(this.#brokers.map((broker) => broker.close()))
     await stopNats(this.nats)
     this.folder.release()
   }

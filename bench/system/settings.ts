@@ -1,5 +1,5 @@
 /** The product's configuration for a system of bench: its own schema, its own variables. */
-import { type Config, readConfig, settings } from '../../src/config.js'
+import { type Config, readConfig, settings } from '../../src/config/config.js'
 
 /** Some settings of some sections. */
 export type Overrides = { [S in keyof Config]?: Partial<Config[S]> }

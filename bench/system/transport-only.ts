@@ -1,5 +1,5 @@
 /** A transport and its nats-server, with generators as its devices: what the worker-only scenarios begin with. */
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 import { Generators } from '../generator/generators.js'
 import type { Bench } from '../scenario.js'
 import { dialectOf, newRun } from './fleet.js'
@@ -18,7 +18,7 @@ export interface TransportOptions {
 export interface TransportRig {
   system: LocalSystem
   /** With a core's rights. */
-  fabric: Fabric
+  broker: Broker
   run: string
 }
 
@@ -53,7 +53,7 @@ export async function startTransport(bench: Bench, options: TransportOptions): P
     onNotice: (text) => bench.progress.say(text),
   })
   bench.defer(() => system.stop())
-  return { system, fabric: await system.fabricAs('core'), run: newRun() }
+  return { system, broker: await system.brokerAs('core'), run: newRun() }
 }
 
 export async function devicesOf(

@@ -1,5 +1,5 @@
 /** A whole system with a registered fleet: what scenarios from HTTP to device begin with. */
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 import type { Generators } from '../generator/generators.js'
 import type { Bench } from '../scenario.js'
 import { accessToken, createTenant, type Fleet, registerDevices } from './fleet.js'
@@ -21,7 +21,7 @@ export interface WholeOptions {
 
 export interface WholeRig {
   system: LocalSystem
-  fabric: Fabric
+  broker: Broker
   fleet: Fleet
   /** Access token of the fleet's project. */
   token: string
@@ -44,14 +44,14 @@ export async function startWhole(bench: Bench, options: WholeOptions): Promise<W
   })
   bench.defer(() => system.stop())
   onStarted(system)
-  const fabric = await system.fabricAs('core')
-  const fleet = await createTenant(fabric)
-  await registerDevices(fabric, fleet, {
+  const broker = await system.brokerAs('core')
+  const fleet = await createTenant(broker)
+  await registerDevices(broker, fleet, {
     count: connections,
     onProgress: (done) => bench.progress.bar('registered', done, connections),
   })
   const devices = await devicesOf(bench, { system, run: fleet.run }, { connections, processes: generators })
   if (prepare) await devices.prepare()
   await devices.behave({ spread: connections })
-  return { system, fabric, fleet, token: await accessToken(system, fabric, fleet), devices }
+  return { system, broker, fleet, token: await accessToken(system, broker, fleet), devices }
 }

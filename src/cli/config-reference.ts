@@ -1,5 +1,5 @@
+import { ConfigSchema, isSecret, type Setting, settings } from '../config/config.js'
 import { expectation } from '../config/leaf.js'
-import { ConfigSchema, isSecret, type Setting, settings } from '../config.js'
 
 /** docs/configuration.md, made from the schema; a test compares the two. */
 export function configReference(): string {

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { stringify } from 'yaml'
-import { type Config, isSecret, settings } from '../config.js'
+import { type Config, isSecret, settings } from '../config/config.js'
 import { configReference } from './config-reference.js'
 import { loadConfig } from './context.js'
 import { metricsReference } from './metrics-reference.js'

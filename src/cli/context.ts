@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { type Config, readConfig } from '../config.js'
+import { type Config, readConfig } from '../config/config.js'
 
 /** A failure that a user can act on: shown as its message alone. */
 export class CommandError extends Error {

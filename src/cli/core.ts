@@ -1,8 +1,8 @@
 import { Command } from 'commander'
 import { systemClock } from '../clock.js'
-import type { Config } from '../config.js'
+import type { Config } from '../config/config.js'
 import { startCore } from '../core/core.js'
-import { CoreFigures, registerCoreFigures } from '../core/metrics.js'
+import { CoreMetrics, registerCoreMetrics } from '../core/metrics.js'
 import { Keyring } from '../keyring.js'
 import { connect } from '../nats/connect.js'
 import { ensureStreams } from '../nats/server/streams.js'
@@ -25,30 +25,30 @@ async function start(config: Config, log: Logger): Promise<Service> {
   const stops = new Stops()
   try {
     const keyring = Keyring.open(config.keyring.file, systemClock.now())
-    const fabric = await connect(config.nats, { name: 'core', log, watchesRoom: true })
-    stops.add(() => fabric.close())
-    await ensureStreams(fabric.bus, config.store)
-    const figures = new CoreFigures()
-    const metrics = createMetrics('core')
-    registerCoreFigures(figures, () => fabric.connected(), metrics)
+    const broker = await connect(config.nats, { name: 'core', log, watchesRoom: true })
+    stops.add(() => broker.close())
+    await ensureStreams(broker.bus, config.store)
+    const metrics = new CoreMetrics()
+    const registry = createMetrics('core')
+    registerCoreMetrics(metrics, () => broker.connected(), registry)
     const lag = new LoopLag(systemClock)
-    lagMetric(lag, metrics)
+    lagMetric(lag, registry)
     lag.start()
     stops.add(async () => lag.stop())
     let isReady = false
     if (config.metrics.port > 0) {
-      const server = await serveMetrics(metrics, config.metrics, () => isReady && fabric.connected())
+      const server = await serveMetrics(registry, config.metrics, () => isReady && broker.connected())
       stops.add(() => server.stop())
     }
     const { core: roles, http, auth, messages, devices, ingress, limits, adminApi, webhooks, store } = config
     const core = await startCore({
-      fabric,
+      broker,
       clock: systemClock,
       random: Math.random,
       settings: { core: roles, http, auth, messages, devices, ingress, limits, adminApi, webhooks, split: store.split },
       keyring,
       log,
-      figures,
+      metrics,
     })
     isReady = true
     stops.add(() => {

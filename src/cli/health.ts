@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { Command, Option } from 'commander'
-import type { Config } from '../config.js'
+import type { Config } from '../config/config.js'
 import { authorityOf, reachableHost } from '../core/api/public-url.js'
 import { CommandError, loadConfig } from './context.js'
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command } from 'commander'
-import type { Config } from '../config.js'
+import type { Config } from '../config/config.js'
 import { authorityOf } from '../core/api/public-url.js'
 import type { InstanceStatus } from '../transport/supervisor/instance-status.js'
 import { CommandError, loadConfig } from './context.js'

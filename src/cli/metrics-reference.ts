@@ -1,7 +1,8 @@
-import { CoreFigures, registerCoreFigures } from '../core/metrics.js'
+import { CoreMetrics, registerCoreMetrics } from '../core/metrics.js'
 import { LoopLag, lagMetric } from '../observe/lag.js'
-import { createMetrics, type MetricsRegistry } from '../observe/metrics.js'
-import { Figures, registerFigures } from '../transport/metrics.js'
+import { createMetrics } from '../observe/metrics.js'
+import type { MetricsRegistry } from '../observe/registry.js'
+import { registerWorkerMetrics, WorkerMetrics } from '../transport/metrics.js'
 import { InstanceMetrics } from '../transport/supervisor/instance-metrics.js'
 
 /** One metric as the registry has it. */
@@ -19,11 +20,11 @@ export function metricsOf(part: 'core' | 'transport'): MetricEntry[] {
   const registry = createMetrics(part)
   lagMetric(new LoopLag(still), registry)
   if (part === 'core') {
-    registerCoreFigures(new CoreFigures(), () => true, registry)
+    registerCoreMetrics(new CoreMetrics(), () => true, registry)
     return entriesOf(registry)
   }
   const levels = { connections: 0, sessions: 0, inFlight: 0, unsettled: 0, natsConnected: true, leaseHeld: true }
-  registerFigures(new Figures(), () => levels, registry)
+  registerWorkerMetrics(new WorkerMetrics(), () => levels, registry)
   const instance = new InstanceMetrics()
   instance.watch({ isReady: true, crashes: 0, children: () => [] })
   return [...entriesOf(registry), ...entriesOf(instance.own)]
@@ -55,9 +56,9 @@ const outro = `## What to watch
 | \`borealis_transport_refusals_total\` by \`reason\` | \`crowd\`, \`rate\`, \`lag\`: a storm, which the gates spread out; \`draining\`: devices that come while the instance or a worker leaves; \`full\`, \`address\`: a limit that is too low; \`distrusted\`: a load balancer that is missing in \`transport.proxyProtocolFrom\`, or somebody who tries |
 | \`borealis_transport_closes_total{reason="too_slow"}\` | devices that do not read; they come back and catch up |
 | \`borealis_process_event_loop_lag_seconds\` above 0.5 | a worker takes no new connections |
-| \`borealis_transport_nats_connected\` or \`leases_held\` below the workers | NATS is away or slow: messages are parked |
+| \`borealis_transport_nats_connected\` or \`leases_held\` below the workers | NATS is away or slow: messages are queued |
 | \`borealis_core_lag{step="route.*"}\` growing | accepted faster than routed |
-| \`borealis_core_parked_total\` by \`reason\` | \`not_connected\` is daily life; \`silent\` are devices that do not acknowledge |
+| \`borealis_core_queued_total\` by \`reason\` | \`not_connected\` is daily life; \`silent\` are devices that do not acknowledge |
 | \`borealis_core_messages_total{outcome="unavailable"}\`, \`storage_full\` | senders are refused |`
 
 function entriesOf(registry: MetricsRegistry): MetricEntry[] {

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { systemClock } from '../clock.js'
-import type { Config } from '../config.js'
+import type { Config } from '../config/config.js'
 import { authorityOf } from '../core/api/public-url.js'
 import { Keyring } from '../keyring.js'
 import { connect } from '../nats/connect.js'

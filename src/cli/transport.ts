@@ -3,18 +3,18 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Command, Option } from 'commander'
 import { systemClock } from '../clock.js'
-import type { Config } from '../config.js'
+import type { Config } from '../config/config.js'
 import { Keyring, type TransportKeys } from '../keyring.js'
 import { connect } from '../nats/connect.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import { reportOf } from '../observe/merge.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
-import { type DrainPace, drainMsMax } from '../transport/drain.js'
 import { serveAdmin } from '../transport/supervisor/admin-port.js'
 import { InstanceMetrics } from '../transport/supervisor/instance-metrics.js'
 import { listenToSupervisor, tell } from '../transport/supervisor/ipc.js'
 import { startWorker } from '../transport/supervisor/process.js'
 import { startSupervisor } from '../transport/supervisor/supervisor.js'
+import { type DrainPace, drainMsMax } from '../transport/upkeep/drain.js'
 import { CommandError, loadConfig } from './context.js'
 import { runService, type Service, Stops } from './service.js'
 import { notifySystemd, watchdog } from './systemd.js'
@@ -109,16 +109,16 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
   const stops = new Stops()
   try {
     const keys = readTransportKeys(config)
-    const metrics = createMetrics('transport')
+    const metricsRegistry = createMetrics('transport')
     // Last of all: what it counted goes on counting for the instance.
     stops.add(async () => {
-      tell(process, { report: await reportOf(metrics) })
+      tell(process, { report: await reportOf(metricsRegistry) })
     })
-    const fabric = await connect(config.nats, { name: `transport-${index}`, log })
-    stops.add(() => fabric.close())
+    const broker = await connect(config.nats, { name: `transport-${index}`, log })
+    stops.add(() => broker.close())
     const { transport, store, auth } = config
     const worker = await startWorker({
-      ...{ fabric, clock: systemClock, settings: transport, split: store.split, keys, index, log, metrics },
+      ...{ broker, clock: systemClock, settings: transport, split: store.split, keys, index, log, metricsRegistry },
       issuer: auth.issuer,
     })
     let pace: DrainPace | undefined
@@ -127,7 +127,7 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     const answers = {
       levels: () => worker.worker.levels(),
       sessions: () => worker.worker.registry.size,
-      metrics: () => reportOf(metrics),
+      metrics: () => reportOf(metricsRegistry),
       reload: async () => {
         await worker.reload(readTransportKeys(config))
         return null

@@ -1,29 +1,29 @@
-/** One core process: the delivery core, and its public face where the process has that role. */
+/** One core process: the delivery core, and its public context where the process has that role. */
 import type { Clock } from '../clock.js'
 import type { Keyring } from '../keyring.js'
-import type { Fabric } from '../nats/broker.js'
+import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import type { Stoppable } from './cluster/lease.js'
 import { startDelivery } from './delivery/delivery.js'
 import { encodeRegistrationId, type RegistrationAddress } from './domain/registration-id.js'
-import { type PublicFaceSettings, startPublicFace } from './front-end.js'
-import { CoreFigures } from './metrics.js'
+import { type FrontEndSettings, startFrontEnd } from './front-end.js'
+import { CoreMetrics } from './metrics.js'
 import { startFeeds } from './outcomes/outcomes.js'
 import type { CoreSettings } from './settings.js'
 
 export interface CoreOptions {
-  fabric: Fabric
+  broker: Broker
   clock: Clock
   /** 0 up to 1, as Math.random. */
   random: () => number
-  settings: PublicFaceSettings & {
+  settings: FrontEndSettings & {
     core: CoreSettings
     /** store.split */
     split: number
   }
   keyring: Keyring
   log: Logger
-  figures?: CoreFigures
+  metrics?: CoreMetrics
 }
 
 export interface Core {
@@ -37,9 +37,9 @@ export interface Core {
   stop(): Promise<void>
 }
 
-/** Resolves when everything serves. Rejects with FabricError or the listener's error; then nothing is left running. */
+/** Resolves when everything serves. Rejects with BrokerError or the listener's error; then nothing is left running. */
 export async function startCore(options: CoreOptions): Promise<Core> {
-  const { fabric, clock, random, keyring, log, settings, figures = new CoreFigures() } = options
+  const { broker, clock, random, keyring, log, settings, metrics = new CoreMetrics() } = options
   const { core, split } = settings
   const started: Stoppable[] = []
   const stop = async () => {
@@ -48,7 +48,7 @@ export async function startCore(options: CoreOptions): Promise<Core> {
   const registrationKey = keyring.macKey('registration')
   try {
     const shared = {
-      ...{ fabric, clock, random, split, log, figures, settings: core },
+      ...{ broker, clock, random, split, log, metrics, settings: core },
       registrationIdOf: (address: RegistrationAddress) => encodeRegistrationId(registrationKey, address),
     }
     // First, so that it stops last: what the other parts end on their way out is told as well.
@@ -57,12 +57,12 @@ export async function startCore(options: CoreOptions): Promise<Core> {
     started.push(delivery)
     const { accept, readStatus, cancel, readCounters, listMessages } = delivery
     const { gateway } = core
-    const face = await startPublicFace({
-      ...{ fabric, keyring, split, accept, readStatus, cancel, readCounters, listMessages },
+    const context = await startFrontEnd({
+      ...{ broker, keyring, split, accept, readStatus, cancel, readCounters, listMessages },
       ...{ settings, gateway, node: delivery.node, leaseMs: core.leaseMs, clock, log },
     })
-    started.push(face)
-    return { url: face.url, port: face.port, adminUrl: face.adminUrl, node: delivery.node, stop }
+    started.push(context)
+    return { url: context.url, port: context.port, adminUrl: context.adminUrl, node: delivery.node, stop }
   } catch (error) {
     await stop()
     throw error

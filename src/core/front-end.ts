@@ -1,5 +1,5 @@
 /**
- * The public face of a core as one part: gateway, device requests and ingress over one directory. The composition of a
+ * The public context of a core as one part: gateway, device requests and ingress over one directory. The composition of a
  * core process starts it after the delivery steps, and stops it before them, so that nothing is accepted that nobody routes.
  */
 import {
@@ -9,39 +9,34 @@ import {
   eventsStream,
   INGRESS_STREAM,
   messagesStream,
-  parkedStream,
+  queueStream,
   SCHEDULE_STREAM,
 } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
 import type { Keyring } from '../keyring.js'
-import type { Fabric } from '../nats/broker.js'
+import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import { createAdminServer } from './api/admin/server.js'
 import { createGateway } from './api/public/gateway.js'
 import { publicUrlOf, tokenIssuersOf } from './api/public-url.js'
 import { RateLimits } from './api/rate-limits.js'
-import type {
-  AdminApiSettings,
-  AuthSettings,
-  DeviceLimits,
-  HttpSettings,
-  IngressSettings,
-  LimitSettings,
-  MessageLimits,
-} from './api/settings.js'
+import type { AdminApiSettings, HttpSettings, LimitSettings } from './api/settings.js'
 import { Gateways } from './cluster/gateways.js'
 import { DeviceService } from './devices/device-requests.js'
 import { Registrations } from './devices/registrations.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './domain/commands.js'
+import type { DeviceLimits, MessageLimits } from './domain/limits.js'
 import { Ingress } from './ingress/ingress.js'
+import type { IngressSettings } from './ingress/settings.js'
+import { FeedAdministration } from './outcomes/feed-administration.js'
 import type { WebhookSettings } from './outcomes/webhooks/settings.js'
 import { Administration } from './tenants/administration.js'
+import type { AuthSettings } from './tenants/auth/settings.js'
 import { AccessTokenVerifier } from './tenants/auth/tokens.js'
 import { Directory } from './tenants/directory.js'
-import { FeedAdministration } from './tenants/feed-administration.js'
 
-export interface PublicFaceOptions {
-  fabric: Fabric
+export interface FrontEndOptions {
+  broker: Broker
   keyring: Keyring
   /** How many streams each split family has (store.split). */
   split: number
@@ -50,7 +45,7 @@ export interface PublicFaceOptions {
   cancel: CancelMessage
   readCounters: ReadCounters
   listMessages: ListMessages
-  settings: PublicFaceSettings
+  settings: FrontEndSettings
   /** This process's number in message ids. */
   node: number
   /** core.leaseMs */
@@ -62,7 +57,7 @@ export interface PublicFaceOptions {
 }
 
 /** The sections of the configuration of the same names. */
-export interface PublicFaceSettings {
+export interface FrontEndSettings {
   http: HttpSettings
   adminApi: AdminApiSettings
   auth: AuthSettings
@@ -73,7 +68,7 @@ export interface PublicFaceSettings {
   webhooks: WebhookSettings
 }
 
-export interface PublicFace {
+export interface FrontEnd {
   /** Where the API listens; null where there is no gateway. */
   url: string | null
   port: number | null
@@ -84,20 +79,20 @@ export interface PublicFace {
 }
 
 /** Rejects where NATS is away or the port is in use; then nothing is left running. */
-export async function startPublicFace(options: PublicFaceOptions): Promise<PublicFace> {
-  const { fabric, keyring, settings, accept, clock, log } = options
+export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd> {
+  const { broker, keyring, settings, accept, clock, log } = options
   const stops: (() => Promise<void>)[] = []
   const stop = async () => {
     for (const end of stops.splice(0).reverse()) await end()
   }
   try {
-    const directory = await Directory.start(fabric, log)
+    const directory = await Directory.start(broker, log)
     stops.push(() => directory.stop())
     const registrationKeys = new Map(keyring.macKeys('registration').map((key) => [key.kid, key]))
-    const shared = { fabric, directory, registrationKeys, accept, clock, log }
+    const shared = { broker, directory, registrationKeys, accept, clock, log }
 
     const registrationKey = keyring.macKey('registration')
-    const devices = new DeviceService({ fabric, directory, registrationKey, limits: settings.devices, clock, log })
+    const devices = new DeviceService({ broker, directory, registrationKey, limits: settings.devices, clock, log })
     devices.start()
     stops.push(() => devices.stop())
 
@@ -112,7 +107,7 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
     const adminUrl = await startAdminApi(options, { registrations, publicUrl }, stops)
     if (!options.gateway) return { ...address, adminUrl, stop }
     const { node, leaseMs } = options
-    const gateways = new Gateways({ fabric, clock, node, leaseMs, log })
+    const gateways = new Gateways({ broker, clock, node, leaseMs, log })
     await gateways.start()
     stops.push(() => gateways.stop())
     const { readStatus, cancel, readCounters, listMessages } = options
@@ -147,14 +142,14 @@ export async function startPublicFace(options: PublicFaceOptions): Promise<Publi
 
 /** Null where the settings give it no port. */
 async function startAdminApi(
-  { fabric, split, readCounters, settings, clock, log }: PublicFaceOptions,
+  { broker, split, readCounters, settings, clock, log }: FrontEndOptions,
   { registrations, publicUrl }: { registrations: Registrations; publicUrl: () => string },
   stops: (() => Promise<void>)[],
 ): Promise<string | null> {
   const { adminApi, auth, http, webhooks } = settings
   if (adminApi.port === 0) return null
-  const administration = new Administration(fabric, clock)
-  const feeds = new FeedAdministration({ administration, fabric, clock, split, settings: webhooks })
+  const administration = new Administration(broker, clock)
+  const feeds = new FeedAdministration({ administration, broker, clock, split, settings: webhooks })
   const parts = { administration, registrations, feeds, readCounters, publicUrl, auth, clock, log }
   const server = createAdminServer(parts, adminApi, http)
   stops.push(() => server.stop())
@@ -162,7 +157,7 @@ async function startAdminApi(
 }
 
 function streamsNeeded(split: number): string[] {
-  const families = [messagesStream, parkedStream, eventsStream]
+  const families = [messagesStream, queueStream, eventsStream]
   const indices = Array.from({ length: split }, (_, index) => index)
   return [
     ...families.flatMap((nameOf) => indices.map(nameOf)),

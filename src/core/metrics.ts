@@ -1,7 +1,7 @@
 /** What a core counts: plain numbers, read by the metrics when somebody asks. */
 import { CodedError } from '../../protocol/errors.js'
-import type { MetricsRegistry } from '../observe/metrics.js'
-import { countUp, PlainMetrics } from '../observe/plain.js'
+import { countUp, PlainMetrics } from '../observe/plain-metrics.js'
+import type { MetricsRegistry } from '../observe/registry.js'
 import { EventLog, type FinalEvent, type FinalKind, type FinalOutcome, type TraceEvent } from '../store/events.js'
 import type { AcceptMessage } from './domain/commands.js'
 
@@ -10,12 +10,12 @@ export interface WatchedStep {
   /** Such as `route.0`. */
   name: string
   /** Messages taken and not done with. */
-  inHand(): number
+  inflight(): number
   /** Messages that are stored and not taken. Rejects where the store does not say. */
   lag(): Promise<number>
 }
 
-export class CoreFigures {
+export class CoreMetrics {
   /** `accepted`, or the code of the refusal. */
   readonly accepts = new Map<string, number>()
   /** Unicast targets accepted. */
@@ -25,13 +25,13 @@ export class CoreFigures {
   /** Delivered again by the store: what a crash or a silence left over. */
   redelivered = 0
   /** Given back to the store, to come again. */
-  givenBack = 0
-  /** Acknowledgements of parked messages, confirmed to workers. */
+  nacked = 0
+  /** Acknowledgements of queued messages, confirmed to workers. */
   settled = 0
   /** Ends that this process wrote. */
   readonly ended = new Map<FinalKind, number>()
-  /** Why messages were parked. */
-  readonly parked = new Map<string, number>()
+  /** Why messages were queued. */
+  readonly queued = new Map<string, number>()
   readonly steps = new Set<WatchedStep>()
   /** Events stored for app servers. */
   readonly told = new Map<FinalKind, number>()
@@ -45,24 +45,24 @@ export class CoreFigures {
   webhooks: () => Map<string, number> = () => new Map()
 }
 
-export function registerCoreFigures(figures: CoreFigures, connected: () => boolean, registry: MetricsRegistry): void {
+export function registerCoreMetrics(metrics: CoreMetrics, connected: () => boolean, registry: MetricsRegistry): void {
   const plain = new PlainMetrics(registry, 'borealis_core_')
-  const steps = () => [...figures.steps]
-  plain.counts('messages_total', 'Messages offered, by what became of them.', 'outcome', () => figures.accepts)
-  plain.count('targets_total', 'Unicast targets accepted.', () => figures.targets)
-  plain.count('routed_total', 'Messages sent to a worker.', () => figures.routed)
-  plain.count('redelivered_total', 'Messages that the store delivered again.', () => figures.redelivered)
-  plain.count('given_back_total', 'Messages given back to the store, to come again.', () => figures.givenBack)
-  plain.counts('parked_total', 'Messages parked, by why.', 'reason', () => figures.parked)
-  plain.count('settled_total', 'Acknowledgements of parked messages, settled.', () => figures.settled)
-  plain.counts('ended_total', 'Targets that came to their end, written by this process.', 'kind', () => figures.ended)
-  plain.counts('events_told_total', 'Events stored for app servers.', 'kind', () => figures.told)
-  plain.counts('webhook_posts_total', 'POSTs to webhooks, by how they ended.', 'outcome', () => figures.webhookPosts)
-  plain.count('webhook_events_total', 'Events that webhooks took.', () => figures.webhookEvents)
-  plain.count('webhook_given_up_total', 'Events that webhooks did not take in time.', () => figures.webhookGivenUp)
-  plain.levels('webhooks', 'Webhooks that this process delivers to.', 'state', async () => figures.webhooks())
+  const steps = () => [...metrics.steps]
+  plain.counts('messages_total', 'Messages offered, by what became of them.', 'outcome', () => metrics.accepts)
+  plain.count('targets_total', 'Unicast targets accepted.', () => metrics.targets)
+  plain.count('routed_total', 'Messages sent to a worker.', () => metrics.routed)
+  plain.count('redelivered_total', 'Messages that the store delivered again.', () => metrics.redelivered)
+  plain.count('given_back_total', 'Messages given back to the store, to come again.', () => metrics.nacked)
+  plain.counts('queued_total', 'Messages queued, by why.', 'reason', () => metrics.queued)
+  plain.count('settled_total', 'Acknowledgements of queued messages, settled.', () => metrics.settled)
+  plain.counts('ended_total', 'Targets that came to their end, written by this process.', 'kind', () => metrics.ended)
+  plain.counts('events_told_total', 'Events stored for app servers.', 'kind', () => metrics.told)
+  plain.counts('webhook_posts_total', 'POSTs to webhooks, by how they ended.', 'outcome', () => metrics.webhookPosts)
+  plain.count('webhook_events_total', 'Events that webhooks took.', () => metrics.webhookEvents)
+  plain.count('webhook_given_up_total', 'Events that webhooks did not take in time.', () => metrics.webhookGivenUp)
+  plain.levels('webhooks', 'Webhooks that this process delivers to.', 'state', async () => metrics.webhooks())
   plain.levels('in_hand', 'Messages taken from the store and not done with.', 'step', async () =>
-    steps().map((step) => [step.name, step.inHand()] as const),
+    steps().map((step) => [step.name, step.inflight()] as const),
   )
   plain.levels('lag', 'Records that a step has still to take; absent while NATS does not say.', 'step', async () => {
     const lags = await Promise.allSettled(steps().map(async (step) => [step.name, await step.lag()] as const))
@@ -72,24 +72,24 @@ export function registerCoreFigures(figures: CoreFigures, connected: () => boole
 }
 
 /** An accept step that counts how it answers. */
-export function countedAccept(accept: AcceptMessage, figures: CoreFigures): AcceptMessage {
+export function countedAccept(accept: AcceptMessage, metrics: CoreMetrics): AcceptMessage {
   return async (command) => {
     try {
       const accepted = await accept(command)
-      countUp(figures.accepts, 'accepted')
-      figures.targets += command.targets.length
+      countUp(metrics.accepts, 'accepted')
+      metrics.targets += command.targets.length
       return accepted
     } catch (error) {
-      countUp(figures.accepts, error instanceof CodedError ? error.code : 'internal')
+      countUp(metrics.accepts, error instanceof CodedError ? error.code : 'internal')
       throw error
     }
   }
 }
 
-/** The events as they are, and counted: whatever ends or parks a message writes one. */
+/** The events as they are, and counted: whatever ends or enqueues a message writes one. */
 export class CountedEvents extends EventLog {
   constructor(
-    private readonly figures: CoreFigures,
+    private readonly metrics: CoreMetrics,
     ...log: ConstructorParameters<typeof EventLog>
   ) {
     super(...log)
@@ -97,12 +97,12 @@ export class CountedEvents extends EventLog {
 
   override async final(id: bigint, event: FinalEvent): Promise<FinalOutcome> {
     const outcome = await super.final(id, event)
-    if (outcome.won) countUp(this.figures.ended, event.kind)
+    if (outcome.won) countUp(this.metrics.ended, event.kind)
     return outcome
   }
 
   override trace(id: bigint, event: TraceEvent): Promise<void> {
-    if (event.step === 'parked') countUp(this.figures.parked, event.reason)
+    if (event.step === 'queued') countUp(this.metrics.queued, event.reason)
     return super.trace(id, event)
   }
 }

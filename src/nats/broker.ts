@@ -13,7 +13,7 @@ export interface Bus {
   publish(subject: string, body: Uint8Array, options?: PublishOptions): void
   /** `handler` is called synchronously, in order; it must not throw. */
   subscribe(subject: string, handler: (message: BusMessage) => void, options?: { queue?: string }): Subscription
-  /** Rejects with FabricError `no_responders`, `timeout` or `disconnected`. */
+  /** Rejects with BrokerError `no_responders`, `timeout` or `disconnected`. */
   request(subject: string, body: Uint8Array, options: { timeoutMs: number }): Promise<Uint8Array>
 }
 
@@ -41,7 +41,7 @@ export interface Subscription {
 export interface Log {
   readonly name: string
   /**
-   * Appends and resolves with the sequence once the server has stored it. Rejects with FabricError:
+   * Appends and resolves with the sequence once the server has stored it. Rejects with BrokerError:
    * `wrong_last_sequence` (then `lastSequence` has the subject's true one), `timeout` or `disconnected` (unknown
    * whether it was stored: repeat with the same messageId, or look), `full`, `unavailable`.
    */
@@ -166,7 +166,7 @@ export interface TableEntry {
   deleted: boolean
 }
 
-export interface Fabric {
+export interface Broker {
   readonly bus: Bus
   log(name: string): Log
   table(name: string): Table
@@ -176,14 +176,14 @@ export interface Fabric {
    * What was in flight at a disconnect is lost, and answers with it: whoever keeps state that depends on what others
    * wrote (the worker its sessions) audits it at `reconnected`. Called synchronously; must not throw.
    */
-  onStatus(handler: (status: FabricStatus) => void): Subscription
+  onStatus(handler: (status: BrokerStatus) => void): Subscription
   close(): Promise<void>
 }
 
 /** `closed`: by close(), for good. */
-export type FabricStatus = 'disconnected' | 'reconnected' | 'closed'
+export type BrokerStatus = 'disconnected' | 'reconnected' | 'closed'
 
-export type FabricErrorCode =
+export type BrokerErrorCode =
   | 'wrong_last_sequence'
   | 'timeout'
   | 'no_responders'
@@ -191,9 +191,9 @@ export type FabricErrorCode =
   | 'full'
   | 'unavailable'
 
-export class FabricError extends Error {
+export class BrokerError extends Error {
   constructor(
-    readonly code: FabricErrorCode,
+    readonly code: BrokerErrorCode,
     message: string,
     /** With wrong_last_sequence: the subject's true last sequence. */
     readonly lastSequence = 0,
@@ -205,6 +205,6 @@ export class FabricError extends Error {
     if (isExpected) Error.stackTraceLimit = 0
     super(message, options)
     if (isExpected) Error.stackTraceLimit = stackTraceLimit
-    this.name = 'FabricError'
+    this.name = 'BrokerError'
   }
 }

@@ -1,11 +1,11 @@
-/** The real Fabric: one connection of one process to NATS. */
+/** The real Broker: one connection of one process to NATS. */
 import { type ConnectionOptions, Events, type NatsConnection, NatsError, connect as natsConnect } from 'nats'
 import { sleep, systemClock } from '../clock.js'
 import {
+  type Broker,
+  BrokerError,
+  type BrokerStatus,
   type Bus,
-  type Fabric,
-  FabricError,
-  type FabricStatus,
   type Log,
   type Subscription,
   type Table,
@@ -13,15 +13,16 @@ import {
 import { NatsBus } from './bus.js'
 import { Link } from './client/link.js'
 import { Reconnects } from './client/reconnects.js'
+import type { Shared } from './client/shared.js'
 import { Window } from './client/window.js'
-import { NatsLog, type Shared } from './log.js'
+import { NatsLog } from './log.js'
 import { Room } from './server/headroom.js'
 import type { NatsSettings } from './settings.js'
 import { LogTable } from './table.js'
 import { startTail } from './tail.js'
 
 /** What is written about the connection; pino's loggers are one. */
-export interface FabricLogger {
+export interface BrokerLogger {
   info(fields: object, text: string): void
   warn(fields: object, text: string): void
 }
@@ -29,7 +30,7 @@ export interface FabricLogger {
 export interface ConnectOptions {
   /** Names the connection in the server's monitoring: `core`, `transport-0`, … */
   name: string
-  log?: FabricLogger
+  log?: BrokerLogger
   /** Appends stop short of the limits of streams (room.ts): for who tells others that something is stored. */
   watchesRoom?: boolean
 }
@@ -45,11 +46,11 @@ export const inboxPrefixOf = (user: string): string => (user ? `_INBOX.${user}` 
 
 /**
  * Connects, waiting for the server up to `connectTimeoutMs`. Later the connection comes back by itself, for ever.
- * Throws FabricError `unavailable`, with the cause, where there is no server or it refuses the user.
+ * Throws BrokerError `unavailable`, with the cause, where there is no server or it refuses the user.
  */
-export async function connect(settings: NatsSettings, options: ConnectOptions): Promise<Fabric> {
+export async function connect(settings: NatsSettings, options: ConnectOptions): Promise<Broker> {
   const nc = await firstConnection(settings, options)
-  return new NatsFabric(nc, settings, options)
+  return new NatsBroker(nc, settings, options)
 }
 
 async function firstConnection(settings: NatsSettings, { name }: ConnectOptions): Promise<NatsConnection> {
@@ -62,7 +63,7 @@ async function firstConnection(settings: NatsSettings, { name }: ConnectOptions)
       const refused = error instanceof NatsError && /AUTH/i.test(error.code)
       if (refused || Date.now() + FIRST_RETRY_MS > deadlineMs) {
         const why = refused ? 'refuses this user or password' : `did not answer for ${settings.connectTimeoutMs} ms`
-        throw new FabricError('unavailable', `nats-server at ${address} ${why}`, 0, { cause: error })
+        throw new BrokerError('unavailable', `nats-server at ${address} ${why}`, 0, { cause: error })
       }
       await sleep(systemClock, FIRST_RETRY_MS)
     }
@@ -89,7 +90,7 @@ function optionsOf(settings: NatsSettings, name: string): ConnectionOptions {
   }
 }
 
-class NatsFabric implements Fabric {
+class NatsBroker implements Broker {
   readonly bus: Bus
   readonly #link: Link
   readonly #shared: Shared
@@ -103,7 +104,7 @@ class NatsFabric implements Fabric {
     readonly options: ConnectOptions,
   ) {
     const report = (problem: string, error: unknown) => {
-      options.log?.warn({ error: String(error), fabric: options.name }, problem)
+      options.log?.warn({ error: String(error), broker: options.name }, problem)
     }
     this.#link = new Link(nc, settings, inboxPrefixOf(settings.user), report)
     this.#shared = {
@@ -139,7 +140,7 @@ class NatsFabric implements Fabric {
     return this.#link.connected
   }
 
-  onStatus(handler: (status: FabricStatus) => void): Subscription {
+  onStatus(handler: (status: BrokerStatus) => void): Subscription {
     return this.#shared.reconnects.on(handler)
   }
 
@@ -160,25 +161,25 @@ class NatsFabric implements Fabric {
     this.#shared.appends.refuseWaiting()
     if (this.#closing) return
     this.#closing = true
-    this.options.log?.warn({ fabric: this.options.name }, 'the connection to NATS was closed for good')
+    this.options.log?.warn({ broker: this.options.name }, 'the connection to NATS was closed for good')
     this.#shared.reconnects.emit('closed')
   }
 
   async #follow(): Promise<void> {
-    const { log, name: fabric } = this.options
+    const { log, name: broker } = this.options
     for await (const status of this.nc.status()) {
       if (status.type === Events.Disconnect) {
-        log?.warn({ fabric, server: status.data }, 'disconnected from NATS')
+        log?.warn({ broker, server: status.data }, 'disconnected from NATS')
         this.#link.connected = false
         this.#link.failAll()
         this.#shared.appends.refuseWaiting()
         this.#shared.reconnects.emit('disconnected')
       } else if (status.type === Events.Reconnect) {
-        log?.info({ fabric, server: status.data }, 'connected to NATS again')
+        log?.info({ broker, server: status.data }, 'connected to NATS again')
         this.#link.connected = true
         this.#shared.reconnects.emit('reconnected')
       } else if (status.type === Events.Error) {
-        log?.warn({ fabric, error: status.data }, 'NATS reports an error')
+        log?.warn({ broker, error: status.data }, 'NATS reports an error')
       }
     }
   }

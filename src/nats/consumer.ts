@@ -1,10 +1,10 @@
 /** A durable pull consumer with explicit acknowledgement: made idempotently, made again when lost, pulled in batches. */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
-import type { ConsumeOptions, Consumption, Delivery } from './broker.js'
+import type { ConsumeOptions, Consumption, Delivery, Log } from './broker.js'
 import { ownHeaders, statusOf } from './client/headers.js'
 import { type DeliveryInfo, nanos, parseAckSubject } from './client/jetstream-api.js'
+import { json, type Shared } from './client/shared.js'
 import { ensureDurable, forgetDurable } from './durable.js'
-import { json, type Shared } from './log.js'
 import { Sweeper } from './sweeper.js'
 
 const HEARTBEAT_MS = 2_000
@@ -18,16 +18,17 @@ const WORKING = Buffer.from('+WPI')
 
 export async function startConsume(
   shared: Shared,
-  stream: string,
+  log: Pick<Log, 'name' | 'next' | 'delete'>,
   options: ConsumeOptions,
   handler: (delivery: Delivery) => void,
 ): Promise<Consumption> {
-  const consumer = new PullConsumer(shared, stream, options, handler)
+  const consumer = new PullConsumer(shared, log, options, handler)
   await consumer.start()
   return consumer
 }
 
 class PullConsumer implements Consumption {
+  readonly stream: string
   readonly #batch: number
   #subscription: NatsSubscription | null = null
   /** Records that were pulled and did not come yet. */
@@ -37,9 +38,9 @@ class PullConsumer implements Consumption {
   #preparing = false
   #retry: NodeJS.Timeout | null = null
   /** Of what was delivered here. */
-  #furthest: Place = START
+  #furthest: StreamPosition = START
   /** The same, of earlier connections: a server that is another one has other records there. */
-  #before: Place = START
+  #before: StreamPosition = START
   #origin: Origin = { isOver: false }
   readonly #sweeper: Sweeper
   readonly #watchdog: NodeJS.Timeout
@@ -47,11 +48,12 @@ class PullConsumer implements Consumption {
 
   constructor(
     readonly shared: Shared,
-    readonly stream: string,
+    log: Pick<Log, 'name' | 'next' | 'delete'>,
     readonly options: ConsumeOptions,
     readonly handler: (delivery: Delivery) => void,
   ) {
-    this.#sweeper = new Sweeper(shared, stream, options, {
+    this.stream = log.name
+    this.#sweeper = new Sweeper(shared, log, options, {
       isOf: (record) => this.#isReused(record),
       found: () => this.#beginAnew(),
     })
@@ -90,7 +92,7 @@ class PullConsumer implements Consumption {
   }
 
   /** A sequence that was another record's before: a stream that lost its end gives them again. */
-  #isReused({ sequence, storedAtMs }: Place): boolean {
+  #isReused({ sequence, storedAtMs }: StreamPosition): boolean {
     return sequence <= this.#before.sequence && storedAtMs > this.#before.storedAtMs
   }
 
@@ -204,12 +206,12 @@ class PullConsumer implements Consumption {
   }
 }
 
-interface Place {
+interface StreamPosition {
   sequence: number
   storedAtMs: number
 }
 
-const START: Place = { sequence: 0, storedAtMs: 0 }
+const START: StreamPosition = { sequence: 0, storedAtMs: 0 }
 
 /** The stream that a delivery came from, as far as its sequences go. */
 interface Origin {

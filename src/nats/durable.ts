@@ -1,8 +1,8 @@
 /** Durable consumers as the server keeps them: made, counted, ended. What takes from one is consume.ts. */
 
-import { type ConsumeOptions, FabricError } from './broker.js'
+import { BrokerError, type ConsumeOptions } from './broker.js'
 import { isNoConsumer, nanos, parseAnswer } from './client/jetstream-api.js'
-import { json, type Shared } from './log.js'
+import { json, type Shared } from './client/shared.js'
 
 /**
  * Creating a durable that is there updates what may be updated, and is an error only where it cannot be.
@@ -38,7 +38,7 @@ async function createDurable(shared: Shared, stream: string, options: ConsumeOpt
   }
   const question = `CONSUMER.DURABLE.CREATE.${stream}.${durable}`
   const made = await ask<MadeConsumer>(shared, question, { stream_name: stream, config })
-  if (!made) throw new FabricError('unavailable', `${question}: no answer`)
+  if (!made) throw new BrokerError('unavailable', `${question}: no answer`)
   return made
 }
 
@@ -48,7 +48,7 @@ interface MadeConsumer {
 
 async function lastSequenceOf(shared: Shared, stream: string): Promise<number> {
   const info = await ask<{ state: { last_seq: number } }>(shared, `STREAM.INFO.${stream}`, {})
-  if (!info) throw new FabricError('unavailable', `STREAM.INFO.${stream}: no answer`)
+  if (!info) throw new BrokerError('unavailable', `STREAM.INFO.${stream}: no answer`)
   return info.state.last_seq
 }
 

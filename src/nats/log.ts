@@ -2,10 +2,10 @@
 import type { Msg } from 'nats'
 import {
   type AppendOptions,
+  BrokerError,
   type ConsumeOptions,
   type Consumption,
   type Delivery,
-  FabricError,
   type Log,
   type LogRecord,
   type LogState,
@@ -13,29 +13,12 @@ import {
 } from './broker.js'
 import { ownIn, statusOf, textOfHeaders, valueIn } from './client/headers.js'
 import { EMPTY, isNoMessage, parseAnswer, parsePubAck, textOf } from './client/jetstream-api.js'
-import type { Link, Reader } from './client/link.js'
-import type { Reconnects } from './client/reconnects.js'
+import type { Reader } from './client/link.js'
+import { json, type Shared } from './client/shared.js'
 import { checkSubject } from './client/subject.js'
-import type { Window } from './client/window.js'
 import { startConsume } from './consumer.js'
 import { ensureDurable, forgetDurable, waitingOf } from './durable.js'
-import type { Room } from './server/headroom.js'
 import { startTail } from './tail.js'
-
-/** What all logs and tables of one connection share. */
-export interface Shared {
-  link: Link
-  appends: Window
-  reconnects: Reconnects
-  /**
-   * The server is of no cluster: then every stream has one copy, only that answers a direct get, and what it has is
-   * what there is (ADR 0013). Else a replica that lags may answer, and authoritative reads go to the leader.
-   */
-  isAlone: () => boolean
-  /** Null: this process writes nothing that may not be lost. */
-  room: Room | null
-  report: (problem: string, error: unknown) => void
-}
 
 interface StoredMessage {
   subject: string
@@ -93,7 +76,7 @@ export class NatsLog implements Log {
       created: string
       state: { messages: number; first_seq: number; last_seq: number }
     }>('INFO', {})
-    if (!info) throw new FabricError('unavailable', `${this.name}: no state`)
+    if (!info) throw new BrokerError('unavailable', `${this.name}: no state`)
     return {
       messages: info.state.messages,
       firstSequence: info.state.first_seq,
@@ -103,7 +86,7 @@ export class NatsLog implements Log {
   }
 
   consume(options: ConsumeOptions, handler: (delivery: Delivery) => void): Promise<Consumption> {
-    return startConsume(this.shared, this.name, options, handler)
+    return startConsume(this.shared, this, options, handler)
   }
 
   async prepare(options: ConsumeOptions): Promise<void> {
@@ -173,7 +156,7 @@ function foundRecord(message: Msg): LogRecord | null {
   if (status === 404) return null
   const headers = textOfHeaders(message)
   const sequence = valueIn(headers, 'Nats-Sequence')
-  if (!sequence) throw new FabricError('unavailable', `direct get: status ${status} ${message.headers?.description}`)
+  if (!sequence) throw new BrokerError('unavailable', `direct get: status ${status} ${message.headers?.description}`)
   return {
     subject: valueIn(headers, 'Nats-Subject'),
     sequence: Number(sequence),
@@ -200,9 +183,9 @@ function appended(subject: string, options?: AppendOptions): Reader<number> {
  * then, least of all that the subject has a record: who takes it for one stored earlier loses his.
  */
 function withoutContradiction(error: unknown, options?: AppendOptions): unknown {
-  const isRefusal = error instanceof FabricError && error.code === 'wrong_last_sequence'
+  const isRefusal = error instanceof BrokerError && error.code === 'wrong_last_sequence'
   if (isRefusal && error.lastSequence === options?.expectedLastSubjectSequence) {
-    return new FabricError('unavailable', `${error.message}, as expected`, 0, { cause: error })
+    return new BrokerError('unavailable', `${error.message}, as expected`, 0, { cause: error })
   }
   return error
 }
@@ -226,5 +209,3 @@ function storedRecord(stored: StoredMessage): LogRecord {
     headers: stored.hdrs ? ownIn(textOf(Buffer.from(stored.hdrs, 'base64'))) : null,
   }
 }
-
-export const json = (value: object): Uint8Array => Buffer.from(JSON.stringify(value))

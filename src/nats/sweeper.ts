@@ -7,9 +7,9 @@
  * wait for, and those would never be delivered again (seen: one in two).
  */
 
-import { type ConsumeOptions, FabricError, type LogRecord } from './broker.js'
+import { BrokerError, type ConsumeOptions, type Log, type LogRecord } from './broker.js'
 import { parseAnswer } from './client/jetstream-api.js'
-import { json, NatsLog, type Shared } from './log.js'
+import { json, type Shared } from './client/shared.js'
 
 const SWEEP_MS = 60_000
 /** As many as the newest blocks of a stream hold, roughly; the rest is for the next sweep. */
@@ -30,7 +30,7 @@ export class Sweeper {
 
   constructor(
     readonly shared: Shared,
-    readonly stream: string,
+    readonly log: Pick<Log, 'name' | 'next' | 'delete'>,
     readonly options: ConsumeOptions,
     readonly reuse: {
       /** The record's sequence was another one's before: nobody acknowledged this one. */
@@ -58,18 +58,18 @@ export class Sweeper {
   async sweep(): Promise<void> {
     if (this.options.filter || !this.shared.link.connected) return
     try {
-      const { config, state } = await this.#ask<StreamInfo>(`STREAM.INFO.${this.stream}`, {})
+      const { config, state } = await this.#ask<StreamInfo>(`STREAM.INFO.${this.log.name}`, {})
       if (config.retention !== 'workqueue' || state.messages === 0) return
-      const { ack_floor } = await this.#ask<ConsumerInfo>(`CONSUMER.INFO.${this.stream}.${this.options.durable}`, {})
+      const { ack_floor } = await this.#ask<ConsumerInfo>(`CONSUMER.INFO.${this.log.name}.${this.options.durable}`, {})
       if (state.first_seq > ack_floor.stream_seq) return
       await this.#deleteUpTo(ack_floor.stream_seq)
     } catch (error) {
-      this.shared.report(`sweep of ${this.stream}`, error)
+      this.shared.report(`sweep of ${this.log.name}`, error)
     }
   }
 
   async #deleteUpTo(floor: number): Promise<void> {
-    const log = new NatsLog(this.stream, this.shared)
+    const { log } = this
     let record = await log.next('>', 1)
     for (let count = 0; record && record.sequence <= floor && count < DELETES_MAX; count++) {
       if (this.reuse.isOf(record)) {
@@ -85,7 +85,7 @@ export class Sweeper {
     const { link } = this.shared
     const message = await link.ask(`$JS.API.${verb}`, json(query), link.settings.requestTimeoutMs)
     const answer = parseAnswer<T>(message.data, verb)
-    if (!answer) throw new FabricError('unavailable', `${verb}: no answer`)
+    if (!answer) throw new BrokerError('unavailable', `${verb}: no answer`)
     return answer
   }
 }

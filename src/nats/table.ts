@@ -1,7 +1,7 @@
 /** A KV bucket as NATS tools know it, over its stream `KV_<bucket>`: `$KV.<bucket>.<key>`, deletes as a marker. */
 
 import type { Subscription, Table, TableEntry, TailOptions } from './broker.js'
-import { type Consumption, FabricError, type FabricStatus, type Log, type LogRecord } from './broker.js'
+import { BrokerError, type BrokerStatus, type Consumption, type Log, type LogRecord } from './broker.js'
 
 const OPERATION = 'KV-Operation'
 const EMPTY = new Uint8Array(0)
@@ -13,12 +13,12 @@ export interface TailHooks {
   caughtUp?: () => void
 }
 
-/** What a table needs of a fabric. The simulated one makes its tables with this class too. */
+/** What a table needs of a broker. The simulated one makes its tables with this class too. */
 export interface TableGround {
   /** Of the stream `KV_<bucket>`. */
   log: Log
   tail(options: TailOptions, handler: (record: LogRecord) => void, hooks: TailHooks): Promise<Consumption>
-  onStatus(handler: (status: FabricStatus) => void): Subscription
+  onStatus(handler: (status: BrokerStatus) => void): Subscription
 }
 
 export class LogTable implements Table {
@@ -77,7 +77,7 @@ export class LogTable implements Table {
       closed = reject
     })
     const status = this.#ground.onStatus((change) => {
-      if (change === 'closed') closed(new FabricError('disconnected', `watch of ${this.name}: closed`))
+      if (change === 'closed') closed(new BrokerError('disconnected', `watch of ${this.name}: closed`))
     })
     const options = { filter: this.#prefix + filter, fromSequence: 1 }
     try {
@@ -110,4 +110,4 @@ const isDeleted = (record: LogRecord) => {
   return operation === 'DEL' || operation === 'PURGE'
 }
 
-const isWrongLast = (error: unknown) => error instanceof FabricError && error.code === 'wrong_last_sequence'
+const isWrongLast = (error: unknown) => error instanceof BrokerError && error.code === 'wrong_last_sequence'

@@ -3,10 +3,10 @@
  * a silence or a reconnect it is made anew from the last record handed over + 1, so that nothing is skipped.
  */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
-import { type Consumption, FabricError, type LogRecord, type TailOptions } from './broker.js'
+import { BrokerError, type Consumption, type LogRecord, type TailOptions } from './broker.js'
 import { ownHeaders, statusOf } from './client/headers.js'
 import { EMPTY, nanos, parseAckSubject, parseAnswer } from './client/jetstream-api.js'
-import { json, type Shared } from './log.js'
+import { json, type Shared } from './client/shared.js'
 import type { TailHooks } from './table.js'
 
 const HEARTBEAT_MS = 2_000
@@ -121,7 +121,7 @@ class Tail implements Consumption {
       link.settings.requestTimeoutMs,
     )
     const made = parseAnswer<{ name: string; num_pending: number }>(answer.data, `tail of ${this.stream}`)
-    if (!made) throw new FabricError('unavailable', `tail of ${this.stream}: no consumer`)
+    if (!made) throw new BrokerError('unavailable', `tail of ${this.stream}: no consumer`)
     if (attempt !== this.#attempt || this.#stopped) {
       link.publish(`$JS.API.CONSUMER.DELETE.${this.stream}.${made.name}`, EMPTY)
       return

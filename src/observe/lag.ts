@@ -1,7 +1,7 @@
 /** How late a process is with its work: what a timer that was due is behind by. */
 import type { Clock } from '../clock.js'
-import type { MetricsRegistry } from './metrics.js'
-import { PlainMetrics } from './plain.js'
+import { PlainMetrics } from './plain-metrics.js'
+import type { MetricsRegistry } from './registry.js'
 
 const LOOK_MS = 250
 

@@ -3,7 +3,7 @@
  * back when a worker is replaced; levels are joined as each says (sum, max, min).
  */
 import { AggregatorRegistry, type MetricObjectWithValues, type MetricValue } from 'prom-client'
-import type { MetricsRegistry } from './metrics.js'
+import type { MetricsRegistry } from './registry.js'
 
 /** What a process says at a scrape: plain data, fit for an IPC channel. */
 export type MetricsReport = MetricObjectWithValues<MetricValue<string>>[]

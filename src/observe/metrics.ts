@@ -1,13 +1,8 @@
 import { Registry } from 'prom-client'
 import Type, { type Static } from 'typebox'
 import { type AnswerServer, healthAnswer, serveAnswers } from './answer.js'
-import { processMetrics } from './plain.js'
-
-/**
- * Metrics in the Prometheus text format, on a port of their own: they are for operators, never for app servers or
- * devices. A part makes its counters with `registers: [registry]`; names start with `borealis_` and end in their unit.
- */
-export type MetricsRegistry = Registry
+import { processMetrics } from './plain-metrics.js'
+import { emptyMetrics, type MetricsRegistry } from './registry.js'
 
 export const MetricsSettings = Type.Object(
   {
@@ -23,13 +18,6 @@ export const MetricsSettings = Type.Object(
   { additionalProperties: false, default: {}, description: 'The listener for Prometheus.' },
 )
 export type MetricsSettings = Static<typeof MetricsSettings>
-
-/** An empty registry, labelled with the process it belongs to. For simulations, and as the base of createMetrics. */
-export function emptyMetrics(part = 'test'): MetricsRegistry {
-  const registry = new Registry()
-  registry.setDefaultLabels({ part })
-  return registry
-}
 
 /** A registry with the process's own figures (memory, CPU). */
 export function createMetrics(part: string): MetricsRegistry {

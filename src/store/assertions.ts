@@ -1,17 +1,17 @@
 /** Client assertions that were used (table ASSERTIONS): each is good once, at whichever core it is shown. */
 import { createHash } from 'node:crypto'
 import { Bucket } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Table } from '../nats/broker.js'
+import { type Broker, BrokerError, type Table } from '../nats/broker.js'
 
 export class UsedAssertions {
   private readonly table: Table
 
-  constructor(fabric: Fabric) {
-    this.table = fabric.table(Bucket.ASSERTIONS)
+  constructor(broker: Broker) {
+    this.table = broker.table(Bucket.ASSERTIONS)
   }
 
   /**
-   * False where this client showed this `jti` before. Rejects with FabricError where that is not known: then the
+   * False where this client showed this `jti` before. Rejects with BrokerError where that is not known: then the
    * assertion may be used up, and the client makes another.
    */
   async use(clientId: string, jti: string): Promise<boolean> {
@@ -19,7 +19,7 @@ export class UsedAssertions {
       await this.table.put(keyOf(clientId, jti), NOTHING, 0)
       return true
     } catch (error) {
-      if (error instanceof FabricError && error.code === 'wrong_last_sequence') return false
+      if (error instanceof BrokerError && error.code === 'wrong_last_sequence') return false
       throw error
     }
   }

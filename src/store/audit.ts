@@ -3,7 +3,7 @@
  * that there is no change without one; a change that was refused or failed has a second entry that says so.
  */
 import { AUDIT_STREAM, auditSubject } from '../../protocol/subjects.js'
-import type { Fabric, Log } from '../nats/broker.js'
+import type { Broker, Log } from '../nats/broker.js'
 
 export interface AuditEntry {
   atMs: number
@@ -29,12 +29,12 @@ export interface AuditPage {
 /** Records looked at for one page, at most: a page of one project may have fewer than asked for, and a next one. */
 const LOOKS_MAX = 2_000
 
-/** Methods reject with FabricError where the store is away. */
+/** Methods reject with BrokerError where the store is away. */
 export class AuditLog {
   private readonly log: Log
 
-  constructor(fabric: Fabric) {
-    this.log = fabric.log(AUDIT_STREAM)
+  constructor(broker: Broker) {
+    this.log = broker.log(AUDIT_STREAM)
   }
 
   async append(entry: AuditEntry): Promise<void> {

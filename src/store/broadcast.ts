@@ -1,13 +1,13 @@
 /** BROADCAST: group messages, written once each whatever the size of the group; every worker tails the stream. */
 import { type BroadcastRecord, encodeBroadcastRecord } from '../../protocol/envelope.js'
 import { BROADCAST_STREAM, broadcastSubject } from '../../protocol/subjects.js'
-import type { Fabric, Log } from '../nats/broker.js'
+import type { Broker, Log } from '../nats/broker.js'
 
 export class BroadcastLog {
   readonly log: Log
 
-  constructor(fabric: Fabric) {
-    this.log = fabric.log(BROADCAST_STREAM)
+  constructor(broker: Broker) {
+    this.log = broker.log(BROADCAST_STREAM)
   }
 
   /** Resolves with the position in the log; a repeat inside the duplicate window is stored once. */

@@ -4,7 +4,7 @@
  */
 import { Packr } from 'msgpackr'
 import { Bucket } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Table } from '../nats/broker.js'
+import { type Broker, BrokerError, type Table } from '../nats/broker.js'
 
 /** What is counted of a unicast target, in the order of a stored row. */
 export const COUNTED = ['accepted', 'delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
@@ -45,8 +45,8 @@ const packr = new Packr({ useRecords: false })
 export class CounterStore {
   private readonly table: Table
 
-  constructor(fabric: Fabric) {
-    this.table = fabric.table(Bucket.COUNTERS)
+  constructor(broker: Broker) {
+    this.table = broker.table(Bucket.COUNTERS)
   }
 
   /** Up to where EVENTS_<index> is counted. */
@@ -56,7 +56,7 @@ export class CounterStore {
     return { value: unpack(entry.value)[1] as number, revision: entry.revision }
   }
 
-  /** Compare-and-set; rejects with FabricError `wrong_last_sequence` where another fold wrote. */
+  /** Compare-and-set; rejects with BrokerError `wrong_last_sequence` where another fold wrote. */
   writePosition(index: number, sequence: number, revision: number): Promise<number> {
     return this.table.put(String(index), packr.pack([VERSION, sequence]), revision)
   }
@@ -124,6 +124,6 @@ function unpackRecent(packed: Uint8Array = new Uint8Array(0)): RecentMessages {
 
 function unpack(value: Uint8Array): unknown[] {
   const f: unknown = packr.unpack(value)
-  if (!Array.isArray(f) || f[0] !== VERSION) throw new FabricError('unavailable', 'counters of another version')
+  if (!Array.isArray(f) || f[0] !== VERSION) throw new BrokerError('unavailable', 'counters of another version')
   return f
 }

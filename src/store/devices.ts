@@ -6,7 +6,7 @@
  */
 import { Packr } from 'msgpackr'
 import { broadcastSubject, deviceKey } from '../../protocol/subjects.js'
-import { FabricError, type Table } from '../nats/broker.js'
+import { BrokerError, type Table } from '../nats/broker.js'
 
 /** Where something stands in the order of subscriptions and of group messages. */
 export interface Added {
@@ -126,7 +126,7 @@ export function decodeDeviceRecord(bytes: Uint8Array): DeviceRecord {
 /** Most compare-and-set attempts of one update; one device has one connection, so they hardly ever collide. */
 const ATTEMPTS_MAX = 8
 
-/** The table DEVICES. Every method rejects with FabricError where the store is away. */
+/** The table DEVICES. Every method rejects with BrokerError where the store is away. */
 export class DeviceStore {
   constructor(private readonly table: Table) {}
 
@@ -151,7 +151,7 @@ export class DeviceStore {
         await this.table.put(key, encodeDeviceRecord(after), entry?.revision ?? 0)
         return after
       } catch (error) {
-        const lostRace = error instanceof FabricError && error.code === 'wrong_last_sequence'
+        const lostRace = error instanceof BrokerError && error.code === 'wrong_last_sequence'
         if (!lostRace || attempt === ATTEMPTS_MAX) throw error
       }
     }

@@ -6,7 +6,7 @@ import { Packr } from 'msgpackr'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import { partitionOfId } from '../../protocol/message-id.js'
 import { type EventSubjectKind, eventSubject, eventsStream, type GroupKind } from '../../protocol/subjects.js'
-import { type Fabric, FabricError } from '../nats/broker.js'
+import { type Broker, BrokerError } from '../nats/broker.js'
 import { SplitLog } from './split.js'
 
 export const FINAL_KINDS = ['delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
@@ -34,7 +34,7 @@ export interface FinalEvent {
   reason: string
 }
 
-/** Something that happened on the way and decides nothing: `parked`, `late_ack`. */
+/** Something that happened on the way and decides nothing: `queued`, `late_ack`. */
 export interface TraceEvent {
   step: string
   atMs: number
@@ -85,7 +85,7 @@ const pack = (...fields: unknown[]) => packr.pack([VERSION, ...fields])
 
 function unpack(body: Uint8Array): unknown[] {
   const fields: unknown = packr.unpack(body)
-  if (!Array.isArray(fields) || fields[0] !== VERSION) throw new FabricError('unavailable', 'event of another version')
+  if (!Array.isArray(fields) || fields[0] !== VERSION) throw new BrokerError('unavailable', 'event of another version')
   return fields
 }
 
@@ -98,11 +98,11 @@ export class EventLog {
 
   /** @param writer unique to this process and run: tells our own append, whose answer was lost, from another's. */
   constructor(
-    fabric: Fabric,
+    broker: Broker,
     split: number,
     private readonly writer: string,
   ) {
-    this.logs = new SplitLog(fabric, eventsStream, split)
+    this.logs = new SplitLog(broker, eventsStream, split)
   }
 
   /** Once for each target, whoever calls how often. */
@@ -111,13 +111,13 @@ export class EventLog {
     await this.appendFirst(m.id, 'accepted', body)
   }
 
-  /** The first one decides; the others learn what was decided. Rejects with FabricError: then nothing is known. */
+  /** The first one decides; the others learn what was decided. Rejects with BrokerError: then nothing is known. */
   async final(id: bigint, e: FinalEvent): Promise<FinalOutcome> {
     const mine = `${this.writer}.${++this.count}`
     const body = pack(e.kind, e.atMs, e.project, e.application, e.device, e.reason, mine)
     if (await this.appendFirst(id, 'final', body)) return { won: true }
     const record = await this.last(id, 'final')
-    if (record === null) throw new FabricError('unavailable', `the final event of ${id} can not be read`)
+    if (record === null) throw new BrokerError('unavailable', `the final event of ${id} can not be read`)
     // Appended by us: the answer to the first try was lost, and the store refused the second.
     return record[7] === mine ? { won: true } : { won: false, existing: finalOf(record) }
   }
@@ -215,7 +215,7 @@ export class EventLog {
       await this.logs.ofId(id).append(subject, body, { expectedLastSubjectSequence: 0 })
       return true
     } catch (error) {
-      if (error instanceof FabricError && error.code === 'wrong_last_sequence') return false
+      if (error instanceof BrokerError && error.code === 'wrong_last_sequence') return false
       throw error
     }
   }

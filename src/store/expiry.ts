@@ -1,12 +1,12 @@
 /**
- * EXPIRY: what was parked, by the span of time ("bucket") in which it expires, so that the expiry step reads only what is
- * due. An entry names a message and its device; it outlives the parked record and any process.
+ * EXPIRY: what was queued, by the span of time ("bucket") in which it expires, so that the expiry step reads only what is
+ * due. An entry names a message and its device; it outlives the queued record and any process.
  */
 import { Packr } from 'msgpackr'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import { partitionOf } from '../../protocol/message-id.js'
 import { EXPIRY_STREAM, expirySubject } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Log, type LogRecord } from '../nats/broker.js'
+import { type Broker, BrokerError, type Log, type LogRecord } from '../nats/broker.js'
 
 export interface ExpiryEntry {
   id: bigint
@@ -14,8 +14,8 @@ export interface ExpiryEntry {
   project: string
   application: string
   expiresAtMs: number
-  /** Where it was parked; it may have moved since. */
-  parkedSequence: number
+  /** Where it was queued; it may have moved since. */
+  queueSequence: number
 }
 
 export interface FoundEntry {
@@ -33,10 +33,10 @@ export class ExpiryLog {
 
   /** @param bucketMs length of a bucket; the same in every process of an installation. */
   constructor(
-    fabric: Fabric,
+    broker: Broker,
     private readonly bucketMs: number,
   ) {
-    this.log = fabric.log(EXPIRY_STREAM)
+    this.log = broker.log(EXPIRY_STREAM)
   }
 
   bucketOf(atMs: number): number {
@@ -46,15 +46,15 @@ export class ExpiryLog {
   /** Never into a bucket that has begun, by our clock: what is in it may have been looked at. */
   async add(entry: ExpiryEntry, nowMs: number): Promise<void> {
     const bucket = Math.max(this.bucketOf(entry.expiresAtMs), this.bucketOf(nowMs) + 1)
-    const { id, device, project, application, expiresAtMs, parkedSequence } = entry
-    const body = packr.pack([VERSION, id, device, project, application, expiresAtMs, parkedSequence])
+    const { id, device, project, application, expiresAtMs, queueSequence } = entry
+    const body = packr.pack([VERSION, id, device, project, application, expiresAtMs, queueSequence])
     await this.log.append(expirySubject(bucket, partitionOf(device)), body)
   }
 
-  /** Notes when a message that was parked at a sequence expires. */
-  addParked(m: StoredMessage, parkedSequence: number, nowMs: number): Promise<void> {
+  /** Notes when a message that was queued at a sequence expires. */
+  addQueued(m: StoredMessage, queueSequence: number, nowMs: number): Promise<void> {
     const { id, device, project, application, expiresAtMs } = m
-    return this.add({ id, device, project, application, expiresAtMs, parkedSequence }, nowMs)
+    return this.add({ id, device, project, application, expiresAtMs, queueSequence }, nowMs)
   }
 
   /** The next entry of a bucket (of any, where that is null) from a sequence on. */
@@ -88,7 +88,7 @@ const bucketOf = ({ subject }: LogRecord) => Number(subject.split('.')[1])
 
 function entryOf(body: Uint8Array): ExpiryEntry | null {
   const f: unknown = packr.unpack(body)
-  if (!Array.isArray(f)) throw new FabricError('unavailable', 'an entry of EXPIRY is not an array')
+  if (!Array.isArray(f)) throw new BrokerError('unavailable', 'an entry of EXPIRY is not an array')
   if (f[0] !== VERSION) return null
   return {
     id: f[1] as bigint,
@@ -96,6 +96,6 @@ function entryOf(body: Uint8Array): ExpiryEntry | null {
     project: f[3] as string,
     application: f[4] as string,
     expiresAtMs: f[5] as number,
-    parkedSequence: f[6] as number,
+    queueSequence: f[6] as number,
   }
 }

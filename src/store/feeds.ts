@@ -4,7 +4,7 @@
  * core and administration may read that table.
  */
 import { Bucket } from '../../protocol/subjects.js'
-import type { Fabric, Table } from '../nats/broker.js'
+import type { Broker, Table } from '../nats/broker.js'
 import type { FinalKind } from './events.js'
 import { RecordTable } from './tenants.js'
 
@@ -56,14 +56,14 @@ export interface WebhookState {
   givenUp: number
 }
 
-export const openFeeds = (fabric: Fabric) => new RecordTable<FeedRecord>(fabric.table(Bucket.FEEDS), 'feed')
+export const openFeeds = (broker: Broker) => new RecordTable<FeedRecord>(broker.table(Bucket.FEEDS), 'feed')
 
-/** Methods reject with FabricError where the store is away. */
+/** Methods reject with BrokerError where the store is away. */
 export class FeedStates {
   private readonly table: Table
 
-  constructor(fabric: Fabric) {
-    this.table = fabric.table(Bucket.FEED_STATE)
+  constructor(broker: Broker) {
+    this.table = broker.table(Bucket.FEED_STATE)
   }
 
   /** What of EVENTS_<index> was told; 0 where nothing was. */

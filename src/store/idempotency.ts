@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { Packr } from 'msgpackr'
 import { partitionOf } from '../../protocol/message-id.js'
 import { eventsStream, idempotencySubject } from '../../protocol/subjects.js'
-import { type Fabric, FabricError } from '../nats/broker.js'
+import { type Broker, BrokerError } from '../nats/broker.js'
 import { SplitLog } from './split.js'
 
 export interface KeyRecord {
@@ -42,11 +42,11 @@ export function digestOf(parts: readonly (string | Uint8Array)[]): string {
 export class IdempotencyKeys {
   private readonly logs: SplitLog
 
-  constructor(fabric: Fabric, split: number) {
-    this.logs = new SplitLog(fabric, eventsStream, split)
+  constructor(broker: Broker, split: number) {
+    this.logs = new SplitLog(broker, eventsStream, split)
   }
 
-  /** The record that stands for the key from now on: `mine` where nobody was first. Rejects with FabricError. */
+  /** The record that stands for the key from now on: `mine` where nobody was first. Rejects with BrokerError. */
   async claim(project: string, key: string, mine: KeyRecord): Promise<{ first: boolean; record: KeyRecord }> {
     const digest = digestOf([project, key])
     const partition = partitionOf(digest)
@@ -57,10 +57,10 @@ export class IdempotencyKeys {
       await log.append(subject, body, { expectedLastSubjectSequence: 0 })
       return { first: true, record: mine }
     } catch (error) {
-      if (!(error instanceof FabricError && error.code === 'wrong_last_sequence')) throw error
+      if (!(error instanceof BrokerError && error.code === 'wrong_last_sequence')) throw error
     }
     const stored = await log.last(subject, { authoritative: true })
-    if (stored === null) throw new FabricError('unavailable', 'the record of an idempotency key can not be read')
+    if (stored === null) throw new BrokerError('unavailable', 'the record of an idempotency key can not be read')
     const record = recordOf(stored.body)
     return { first: record.id === mine.id, record }
   }

@@ -1,5 +1,5 @@
 /**
- * PARKED: what a device is owed and could not get yet, one short queue per device, oldest first.
+ * QUEUE: what a device is owed and could not get yet, one short queue per device, oldest first.
  *
  * Two rules keep a queue whole, and every method here keeps them:
  * - the newest record is never deleted while older ones remain. (nats-server 2.9 then forgets the older ones in
@@ -7,23 +7,18 @@
  * - whatever is taken out of the middle is followed by a record that lists the survivors in `older`, so that the
  *   walk never depends on a record that is gone. Deleting from the old end needs no list.
  */
-import {
-  decodeParkedRecord,
-  encodeParkedRecord,
-  type ParkedRecord,
-  type StoredMessage,
-} from '../../protocol/envelope.js'
-import { parkedStream, parkedSubject } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type LogRecord } from '../nats/broker.js'
+import { decodeQueueRecord, encodeQueueRecord, type QueueRecord, type StoredMessage } from '../../protocol/envelope.js'
+import { queueStream, queueSubject } from '../../protocol/subjects.js'
+import { type Broker, BrokerError, type LogRecord } from '../nats/broker.js'
 import { SplitLog } from './split.js'
 
-export interface ParkedEntry {
-  /** In the PARKED stream of the device's partition. */
+export interface QueueEntry {
+  /** In the QUEUE stream of the device's partition. */
   sequence: number
-  record: ParkedRecord
+  record: QueueRecord
 }
 
-export interface ParkedRef {
+export interface QueueRef {
   sequence: number
   /** Of the message that stood there. */
   id: bigint
@@ -35,7 +30,7 @@ export type HasEnded = (id: bigint) => Promise<boolean>
 /** How often an append is tried again because somebody else wrote to the same queue. */
 const RACES_MAX = 16
 
-export class ParkedQueue {
+export class DeviceQueue {
   private readonly logs: SplitLog
 
   /**
@@ -44,16 +39,16 @@ export class ParkedQueue {
    *   each copy that it made, before it deletes the original, which a killed nats-server may bring back.
    */
   constructor(
-    fabric: Fabric,
+    broker: Broker,
     split: number,
     private readonly note: (message: StoredMessage, sequence: number) => Promise<void> = async () => undefined,
   ) {
-    this.logs = new SplitLog(fabric, parkedStream, split)
+    this.logs = new SplitLog(broker, queueStream, split)
   }
 
   /** The newest record, read authoritatively: null says that nothing is owed. */
-  async last(device: string): Promise<ParkedEntry | null> {
-    const record = await this.logs.ofDevice(device).last(parkedSubject(device), { authoritative: true })
+  async last(device: string): Promise<QueueEntry | null> {
+    const record = await this.logs.ofDevice(device).last(queueSubject(device), { authoritative: true })
     return record === null ? null : entryOf(record)
   }
 
@@ -61,20 +56,20 @@ export class ParkedQueue {
    * One record by its sequence; null where it is gone, or another device's. A replica is asked first, and the leader where
    * that one has it not: a record that was stored a moment ago must not be taken for one that is gone.
    */
-  async at(device: string, sequence: number): Promise<ParkedEntry | null> {
+  async at(device: string, sequence: number): Promise<QueueEntry | null> {
     const record = await this.logs.ofDevice(device).at(sequence, { authoritative: true })
-    return record === null || record.subject !== parkedSubject(device) ? null : entryOf(record)
+    return record === null || record.subject !== queueSubject(device) ? null : entryOf(record)
   }
 
   /** Everything that is owed, oldest first; without what was dropped and is only not deleted yet. */
-  async walk(device: string, last?: ParkedEntry | null): Promise<ParkedEntry[]> {
+  async walk(device: string, last?: QueueEntry | null): Promise<QueueEntry[]> {
     const entries = await this.walkAll(device, last)
-    const gone = new Set(entries.at(-1)?.record.victims)
+    const gone = new Set(entries.at(-1)?.record.evicted)
     return entries.filter((entry) => !gone.has(entry.record.message.id))
   }
 
-  /** As walk, with the victims of the newest record; the newest is the last one. */
-  async walkAll(device: string, last?: ParkedEntry | null): Promise<ParkedEntry[]> {
+  /** As walk, with the evicted of the newest record; the newest is the last one. */
+  async walkAll(device: string, last?: QueueEntry | null): Promise<QueueEntry[]> {
     let newest = last === undefined ? await this.last(device) : last
     for (let race = 0; race < RACES_MAX; race++) {
       if (newest === null) return []
@@ -89,7 +84,7 @@ export class ParkedQueue {
     throw restless(device)
   }
 
-  private async walkOnce(device: string, newest: ParkedEntry): Promise<{ entries: ParkedEntry[]; whole: boolean }> {
+  private async walkOnce(device: string, newest: QueueEntry): Promise<{ entries: QueueEntry[]; whole: boolean }> {
     const found = [newest]
     let oldest = newest
     while (oldest.record.older.length === 0 && oldest.record.previous !== 0) {
@@ -105,10 +100,10 @@ export class ParkedQueue {
 
   /**
    * Appends as the newest record; `expectedLast` is the sequence of the one it was made to follow (0: none). Rejects
-   * with FabricError `wrong_last_sequence` where another was faster.
+   * with BrokerError `wrong_last_sequence` where another was faster.
    */
-  append(device: string, record: ParkedRecord, expectedLast: number): Promise<number> {
-    return this.logs.ofDevice(device).append(parkedSubject(device), encodeParkedRecord(record), {
+  append(device: string, record: QueueRecord, expectedLast: number): Promise<number> {
+    return this.logs.ofDevice(device).append(queueSubject(device), encodeQueueRecord(record), {
       expectedLastSubjectSequence: expectedLast,
     })
   }
@@ -130,7 +125,7 @@ export class ParkedQueue {
    * Deletes those of `items` that nothing older is in front of, and resolves with the sequences that are gone now. What
    * has something older before it that is owed stays: its owner comes again when that is settled.
    */
-  async settle(device: string, items: readonly ParkedRef[], nowMs: number, hasEnded: HasEnded): Promise<number[]> {
+  async settle(device: string, items: readonly QueueRef[], nowMs: number, hasEnded: HasEnded): Promise<number[]> {
     const gone = await this.settleFront(device, items, nowMs)
     if (gone.length === items.length) return gone
     const left = new Map(
@@ -150,21 +145,21 @@ export class ParkedQueue {
    */
   private async freeOf(device: string, left: ReadonlyMap<number, bigint>, hasEnded: HasEnded): Promise<number[]> {
     const reached = await this.walkAll(device)
-    const victims = new Set(reached.at(-1)?.record.victims)
+    const evicted = new Set(reached.at(-1)?.record.evicted)
     const front: number[] = []
     for (const { sequence, record } of reached) {
       const { id } = record.message
-      if (left.get(sequence) !== id && !victims.has(id) && !(await hasEnded(id))) break
+      if (left.get(sequence) !== id && !evicted.has(id) && !(await hasEnded(id))) break
       front.push(sequence)
     }
     const known = new Set(reached.map((entry) => entry.sequence))
     return [...front, ...[...left.keys()].filter((sequence) => !known.has(sequence))]
   }
 
-  /** What the newest of all entries of a queue lists as victims has ended, and was counted: it goes. */
-  async deleteVictims(device: string, entries: readonly ParkedEntry[]): Promise<void> {
+  /** What the newest of all entries of a queue lists as evicted has ended, and was counted: it goes. */
+  async deleteEvicted(device: string, entries: readonly QueueEntry[]): Promise<void> {
     const newest = entries.at(-1)
-    const listed = new Set(newest?.record.victims)
+    const listed = new Set(newest?.record.evicted)
     const left = entries.filter((entry) => entry !== newest && listed.has(entry.record.message.id))
     await this.delete(
       device,
@@ -172,13 +167,13 @@ export class ParkedQueue {
     )
   }
 
-  private async settleFront(device: string, items: readonly ParkedRef[], nowMs: number): Promise<number[]> {
+  private async settleFront(device: string, items: readonly QueueRef[], nowMs: number): Promise<number[]> {
     const ascending = [...items].sort((a, b) => a.sequence - b.sequence)
     const entries = await Promise.all(ascending.map((item) => this.at(device, item.sequence)))
     const free = new Set<number>()
     const isGone = async (sequence: number) =>
       sequence === 0 || free.has(sequence) || (await this.at(device, sequence)) === null
-    const present: ParkedRef[] = []
+    const present: QueueRef[] = []
     // Not there: settled before, or moved to another sequence by remove() while the device had it.
     const missed = new Set<bigint>()
     for (const [index, item] of ascending.entries()) {
@@ -208,24 +203,24 @@ export class ParkedQueue {
       const entries = await this.walkAll(device)
       const newest = entries.at(-1)
       if (!newest || !entries.some((entry) => ended.has(entry.record.message.id))) return
-      const over = new Set([...ended, ...newest.record.victims])
-      const doomed = entries.filter((entry) => over.has(entry.record.message.id))
+      const over = new Set([...ended, ...newest.record.evicted])
+      const toDelete = entries.filter((entry) => over.has(entry.record.message.id))
       const survivors = entries.filter((entry) => !over.has(entry.record.message.id))
       const youngest = survivors.at(-1)
-      const fromOldEnd = (survivors[0]?.sequence ?? Number.POSITIVE_INFINITY) > (doomed.at(-1)?.sequence ?? 0)
+      const fromOldEnd = (survivors[0]?.sequence ?? Number.POSITIVE_INFINITY) > (toDelete.at(-1)?.sequence ?? 0)
       if (youngest && !fromOldEnd) {
         const { message } = youngest.record
         const copy = successor(newest.record, message, survivors.slice(0, -1), nowMs)
-        doomed.push(youngest)
+        toDelete.push(youngest)
         // Invariant: what no walk reaches any more has its entry, whatever is cut off from here on.
-        await Promise.all(doomed.map((entry) => this.note(entry.record.message, entry.sequence)))
+        await Promise.all(toDelete.map((entry) => this.note(entry.record.message, entry.sequence)))
         const sequence = await this.tryAppend(device, copy, newest.sequence)
         if (sequence === null) continue
         await this.note(message, sequence)
       }
       const missed = await this.delete(
         device,
-        doomed.map((entry) => entry.sequence),
+        toDelete.map((entry) => entry.sequence),
       )
       if (missed.length === 0) return
       // Somebody else deleted it meanwhile, or copied it and then deleted it. Nobody deletes what has not ended, so where
@@ -239,7 +234,7 @@ export class ParkedQueue {
    * Deletes records that no walk reaches any more: a crash came between the list of survivors and the deletes. Only for
    * messages that have ended and that remove() was called for.
    */
-  async sweepOut(device: string, items: readonly ParkedRef[]): Promise<void> {
+  async sweepOut(device: string, items: readonly QueueRef[]): Promise<void> {
     const left = await Promise.all(items.map((item) => this.at(device, item.sequence)))
     const stray = left.filter((entry, index) => entry !== null && entry.record.message.id === items[index]?.id)
     await this.delete(
@@ -249,11 +244,11 @@ export class ParkedQueue {
   }
 
   /** The sequence, or null where somebody else appended first. */
-  async tryAppend(device: string, record: ParkedRecord, expectedLast: number): Promise<number | null> {
+  async tryAppend(device: string, record: QueueRecord, expectedLast: number): Promise<number | null> {
     try {
       return await this.append(device, record, expectedLast)
     } catch (error) {
-      if (error instanceof FabricError && error.code === 'wrong_last_sequence') return null
+      if (error instanceof BrokerError && error.code === 'wrong_last_sequence') return null
       throw error
     }
   }
@@ -261,21 +256,21 @@ export class ParkedQueue {
 
 /**
  * The record that follows `newest` when only `survivors` (oldest first) are still owed before it. Whatever else is in the
- * queue is out of reach of any walk from then on, and so need not be listed among the victims any more.
+ * queue is out of reach of any walk from then on, and so need not be listed among the evicted any more.
  */
 export function successor(
-  newest: ParkedRecord,
-  message: ParkedRecord['message'],
-  survivors: readonly ParkedEntry[],
+  newest: QueueRecord,
+  message: QueueRecord['message'],
+  survivors: readonly QueueEntry[],
   nowMs: number,
-): ParkedRecord {
+): QueueRecord {
   return {
     previous: survivors.at(-1)?.sequence ?? 0,
     depth: survivors.length + 1,
     queue: newest.queue,
     dropped: newest.dropped,
-    victims: [],
-    parkedAtMs: nowMs,
+    evicted: [],
+    queuedAtMs: nowMs,
     message,
     older: survivors.map((entry) => entry.sequence),
   }
@@ -291,8 +286,8 @@ function newestLast<T>(ascending: readonly T[]): T[] {
   return [...ascending.slice(0, -1).reverse(), ...ascending.slice(-1)]
 }
 
-function entryOf(record: LogRecord): ParkedEntry {
-  return { sequence: record.sequence, record: decodeParkedRecord(record.body) }
+function entryOf(record: LogRecord): QueueEntry {
+  return { sequence: record.sequence, record: decodeQueueRecord(record.body) }
 }
 
-const restless = (device: string) => new FabricError('unavailable', `the queue of ${device} does not stand still`)
+const restless = (device: string) => new BrokerError('unavailable', `the queue of ${device} does not stand still`)

@@ -7,10 +7,10 @@
  * run into each other, one of the two sees the other.
  */
 import { REGISTRATIONS_STREAM, registrationFilter, registrationSubject } from '../../protocol/subjects.js'
-import type { Fabric, Log } from '../nats/broker.js'
+import type { Broker, Log } from '../nats/broker.js'
 
 /** A device has an application for a user once at most. */
-export interface RegistrationPlace {
+export interface RegistrationEntry {
   project: string
   application: string
   /** Empty: no user. */
@@ -18,31 +18,31 @@ export interface RegistrationPlace {
   device: string
 }
 
-export interface PlacePage {
-  places: RegistrationPlace[]
+export interface RegistrationPage {
+  registrations: RegistrationEntry[]
   /** Where the next page starts; null: there is none. */
   next: number | null
 }
 
-/** Methods reject with FabricError where the store is away. */
+/** Methods reject with BrokerError where the store is away. */
 export class RegistrationIndex {
   private readonly log: Log
 
-  constructor(fabric: Fabric) {
-    this.log = fabric.log(REGISTRATIONS_STREAM)
+  constructor(broker: Broker) {
+    this.log = broker.log(REGISTRATIONS_STREAM)
   }
 
-  async put(place: RegistrationPlace): Promise<void> {
-    const { project, application, user, device } = place
-    await this.log.append(subjectOf(place), Buffer.from(JSON.stringify([1, project, application, user, device])))
+  async put(entry: RegistrationEntry): Promise<void> {
+    const { project, application, user, device } = entry
+    await this.log.append(subjectOf(entry), Buffer.from(JSON.stringify([1, project, application, user, device])))
   }
 
-  async has(place: RegistrationPlace): Promise<boolean> {
-    return (await this.log.last(subjectOf(place), { authoritative: true })) !== null
+  async has(entry: RegistrationEntry): Promise<boolean> {
+    return (await this.log.last(subjectOf(entry), { authoritative: true })) !== null
   }
 
-  async remove(place: RegistrationPlace): Promise<void> {
-    const record = await this.log.last(subjectOf(place), { authoritative: true })
+  async remove(entry: RegistrationEntry): Promise<void> {
+    const record = await this.log.last(subjectOf(entry), { authoritative: true })
     if (record) await this.log.delete(record.sequence)
   }
 
@@ -51,23 +51,23 @@ export class RegistrationIndex {
     project: string,
     by: { application?: string; user?: string },
     { from, limit }: { from: number; limit: number },
-  ): Promise<PlacePage> {
+  ): Promise<RegistrationPage> {
     const filter = registrationFilter(project, by)
-    const places: RegistrationPlace[] = []
+    const registrations: RegistrationEntry[] = []
     for (let sequence = from; ; ) {
       const record = await this.log.next(filter, sequence)
-      if (record === null) return { places, next: null }
-      if (places.length === limit) return { places, next: record.sequence }
-      places.push(decode(record.body))
+      if (record === null) return { registrations, next: null }
+      if (registrations.length === limit) return { registrations, next: record.sequence }
+      registrations.push(decode(record.body))
       sequence = record.sequence + 1
     }
   }
 }
 
-const subjectOf = ({ project, application, user, device }: RegistrationPlace) =>
+const subjectOf = ({ project, application, user, device }: RegistrationEntry) =>
   registrationSubject(project, application, user, device)
 
-function decode(body: Uint8Array): RegistrationPlace {
+function decode(body: Uint8Array): RegistrationEntry {
   const [v, project, application, user, device] = JSON.parse(Buffer.from(body).toString('utf8')) as [
     number,
     string,

@@ -12,7 +12,7 @@ import {
   type StoredMessage,
 } from '../../protocol/envelope.js'
 import { SCHEDULE_STREAM, scheduleSubject } from '../../protocol/subjects.js'
-import { type Fabric, FabricError, type Log, type LogRecord } from '../nats/broker.js'
+import { type Broker, BrokerError, type Log, type LogRecord } from '../nats/broker.js'
 
 export type Scheduled = { kind: 'unicast'; message: StoredMessage } | { kind: 'group'; record: BroadcastRecord }
 
@@ -31,10 +31,10 @@ export class ScheduleLog {
 
   /** @param bucketMs length of a bucket; the same in every process of an installation. */
   constructor(
-    fabric: Fabric,
+    broker: Broker,
     private readonly bucketMs: number,
   ) {
-    this.log = fabric.log(SCHEDULE_STREAM)
+    this.log = broker.log(SCHEDULE_STREAM)
   }
 
   bucketOf(atMs: number): number {
@@ -46,7 +46,7 @@ export class ScheduleLog {
     return Math.max(this.bucketOf(notBeforeMs), this.bucketOf(acceptedAtMs) + 1)
   }
 
-  /** Once, however often: a repeat finds its subject taken. Rejects with FabricError. */
+  /** Once, however often: a repeat finds its subject taken. Rejects with BrokerError. */
   async add(bucket: number, entry: Scheduled): Promise<void> {
     const [kind, body] =
       entry.kind === 'unicast' ? ['u', encodeStoredMessage(entry.message)] : ['g', encodeBroadcastRecord(entry.record)]
@@ -56,7 +56,7 @@ export class ScheduleLog {
         expectedLastSubjectSequence: 0,
       })
     } catch (error) {
-      if (!(error instanceof FabricError && error.code === 'wrong_last_sequence')) throw error
+      if (!(error instanceof BrokerError && error.code === 'wrong_last_sequence')) throw error
     }
   }
 
@@ -92,7 +92,7 @@ const bucketOf = ({ subject }: LogRecord) => Number(subject.split('.')[1])
 
 function entryOf(body: Uint8Array): Scheduled | null {
   const f: unknown = packr.unpack(body)
-  if (!Array.isArray(f)) throw new FabricError('unavailable', 'an entry of SCHEDULE is not an array')
+  if (!Array.isArray(f)) throw new BrokerError('unavailable', 'an entry of SCHEDULE is not an array')
   if (f[0] !== VERSION) return null
   const bytes = f[2] as Uint8Array
   if (f[1] === 'u') return { kind: 'unicast', message: decodeStoredMessage(bytes) }

@@ -7,7 +7,7 @@
 import { Packr } from 'msgpackr'
 import { deviceKey } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
-import { FabricError, type Table } from '../nats/broker.js'
+import { BrokerError, type Table } from '../nats/broker.js'
 
 const RECORD_VERSION = 1
 
@@ -54,7 +54,7 @@ export class SessionTable {
   /**
    * Writes that `owner` has the device. Always a write, also where the session already stands there, so that a
    * tombstone on its way loses. `knownRevision` (with the smaller number it stands for already checked) saves the read.
-   * Rejects with FabricError when the table's state is unknown.
+   * Rejects with BrokerError when the table's state is unknown.
    */
   async claim(device: string, owner: SessionOwner, knownRevision?: number): Promise<ClaimResult> {
     const key = deviceKey(device)
@@ -102,7 +102,7 @@ function mayReplace(owner: SessionOwner, stored: SessionRecord): boolean {
 }
 
 function isLostRace(error: unknown): boolean {
-  return error instanceof FabricError && error.code === 'wrong_last_sequence'
+  return error instanceof BrokerError && error.code === 'wrong_last_sequence'
 }
 
 function encode(r: SessionRecord): Uint8Array {

@@ -1,14 +1,14 @@
-/** A family of streams that per-device subjects are spread over: MESSAGES_<i>, PARKED_<i>, EVENTS_<i>. */
+/** A family of streams that per-device subjects are spread over: MESSAGES_<i>, QUEUE_<i>, EVENTS_<i>. */
 import { partitionOf, partitionOfId } from '../../protocol/message-id.js'
 import { streamIndexOf } from '../../protocol/subjects.js'
-import type { Fabric, Log } from '../nats/broker.js'
+import type { Broker, Log } from '../nats/broker.js'
 
 export class SplitLog {
   readonly logs: readonly Log[]
 
-  /** @param streamName such as parkedStream; @param split how many streams the family has. */
-  constructor(fabric: Fabric, streamName: (index: number) => string, split: number) {
-    this.logs = Array.from({ length: split }, (_, index) => fabric.log(streamName(index)))
+  /** @param streamName such as queueStream; @param split how many streams the family has. */
+  constructor(broker: Broker, streamName: (index: number) => string, split: number) {
+    this.logs = Array.from({ length: split }, (_, index) => broker.log(streamName(index)))
   }
 
   ofPartition(partition: number): Log {

@@ -3,7 +3,7 @@
  * them with any NATS tool. Small tables, written by administration only.
  */
 import type { JsonWebKey } from 'node:crypto'
-import { FabricError, type Table } from '../nats/broker.js'
+import { BrokerError, type Table } from '../nats/broker.js'
 
 /** A public key with which the service account of a project signs. The algorithm is pinned to it. */
 export interface ServiceKey {
@@ -54,7 +54,7 @@ export const TOPIC_NAME = /^[A-Za-z0-9_.-]{1,64}$/
 /** A user is any string of 1 to so many UTF-16 code units. */
 export const USER_CHARACTERS_MAX = 128
 
-/** A table whose values are JSON records of one kind. Methods reject with FabricError where the store is away. */
+/** A table whose values are JSON records of one kind. Methods reject with BrokerError where the store is away. */
 export class RecordTable<R extends { v: 1; id: string }> {
   constructor(
     readonly table: Table,
@@ -115,5 +115,5 @@ function encode(record: object): Uint8Array {
 }
 
 function isLostRace(error: unknown): boolean {
-  return error instanceof FabricError && error.code === 'wrong_last_sequence'
+  return error instanceof BrokerError && error.code === 'wrong_last_sequence'
 }

@@ -2,13 +2,13 @@
  * Leases of transport workers (bucket WORKERS). A worker writes a heartbeat; a reader calls it dead when it saw no new
  * heartbeat for the lease, by the reader's own count of time.
  *
- * A lease only says what the silence of a worker means. Whoever parks asks the worker first: a worker that comes back is
- * seen late by a watch, and trusting the watch alone would leave a parked message unread.
+ * A lease only says what the silence of a worker means. Whoever enqueues asks the worker first: a worker that comes back is
+ * seen late by a watch, and trusting the watch alone would leave a queued message unread.
  */
 import { Packr } from 'msgpackr'
 import { Bucket } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
-import type { Consumption, Fabric, Table, TableEntry } from '../nats/broker.js'
+import type { Broker, Consumption, Table, TableEntry } from '../nats/broker.js'
 
 export const HEARTBEAT_MS = 3_000
 export const LEASE_MS = 10_000
@@ -35,7 +35,7 @@ export class WorkerLease {
   private confirmedAtMs = 0
 
   constructor(
-    fabric: Fabric,
+    broker: Broker,
     private readonly clock: Clock,
     private readonly instance: string,
     private readonly worker: string,
@@ -46,7 +46,7 @@ export class WorkerLease {
       error: (error: unknown) => void
     },
   ) {
-    this.table = fabric.table(Bucket.WORKERS)
+    this.table = broker.table(Bucket.WORKERS)
   }
 
   /** Resolves when the first heartbeat stands; from then on one every HEARTBEAT_MS. */
@@ -102,14 +102,14 @@ export class WorkerLiveness {
   private stopTicking: (() => void) | null = null
 
   constructor(
-    private readonly fabric: Fabric,
+    private readonly broker: Broker,
     private readonly clock: Clock,
     private readonly onError: (error: unknown) => void = () => undefined,
     private readonly leaseMs = LEASE_MS,
   ) {}
 
   async start(): Promise<void> {
-    this.watch = await this.fabric.table(Bucket.WORKERS).watch('>', (entry) => this.observe(entry))
+    this.watch = await this.broker.table(Bucket.WORKERS).watch('>', (entry) => this.observe(entry))
     this.tick()
   }
 
@@ -140,7 +140,7 @@ export class WorkerLiveness {
   private tick(): void {
     this.stopTicking = this.clock.after(TICK_MS, () => {
       this.tick()
-      const connected = this.fabric.connected()
+      const connected = this.broker.connected()
       for (const [key, seen] of this.seen) {
         seen.quietTicks = connected ? seen.quietTicks + 1 : 0
         if (seen.quietTicks * TICK_MS > FORGET_MS) this.forget(key)
@@ -151,7 +151,7 @@ export class WorkerLiveness {
   /** Crashed workers leave their key behind, and come back under another. */
   private forget(key: string): void {
     this.seen.delete(key)
-    this.fabric
+    this.broker
       .table(Bucket.WORKERS)
       .delete(key)
       // Then the next process that reads the table does it.

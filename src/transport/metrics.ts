@@ -1,13 +1,15 @@
 /** What a worker counts: plain numbers on the hot path, read by the metrics when somebody asks. */
 import type { CloseName } from '../../protocol/close-codes.js'
 import { Outcome, type OutcomeCode } from '../../protocol/envelope.js'
-import type { MetricsRegistry } from '../observe/metrics.js'
-import { countUp, PlainMetrics } from '../observe/plain.js'
-import type { RefusalReason } from './admission/admission.js'
+import { countUp, PlainMetrics } from '../observe/plain-metrics.js'
+import type { MetricsRegistry } from '../observe/registry.js'
+
+/** Why a connection was refused before its upgrade. */
+export type RefusalReason = 'draining' | 'full' | 'address' | 'crowd' | 'rate' | 'lag' | 'distrusted'
 
 const outcomeNames = new Map<number, string>(Object.entries(Outcome).map(([name, code]) => [code, name.toLowerCase()]))
 
-export class Figures {
+export class WorkerMetrics {
   /** NOTIFY frames sent. */
   notified = 0
   /** Group messages sent, one for each subscriber. */
@@ -61,39 +63,39 @@ export interface Levels {
   sessions: number
   /** NOTIFY frames without an acknowledgement. */
   inFlight: number
-  /** Outcomes of parked messages without confirmation. */
+  /** Outcomes of queued messages without confirmation. */
   unsettled: number
   natsConnected: boolean
   /** Whether others are sure that this worker lives. */
   leaseHeld: boolean
 }
 
-export function registerFigures(figures: Figures, levels: () => Levels, registry: MetricsRegistry): void {
+export function registerWorkerMetrics(metrics: WorkerMetrics, levels: () => Levels, registry: MetricsRegistry): void {
   const plain = new PlainMetrics(registry, 'borealis_transport_')
   plain.level('connections', 'Open WebSocket connections.', () => levels().connections)
   plain.level('sessions', 'Devices with a session.', () => levels().sessions)
   plain.level('in_flight', 'NOTIFY frames without an acknowledgement.', () => levels().inFlight)
-  plain.level('unsettled', 'Outcomes of parked messages without confirmation.', () => levels().unsettled)
+  plain.level('unsettled', 'Outcomes of queued messages without confirmation.', () => levels().unsettled)
   plain.level('nats_connected', 'Workers that are connected to NATS.', () => Number(levels().natsConnected))
   plain.level('leases_held', 'Workers whose lease has not lapsed.', () => Number(levels().leaseHeld))
-  plain.counts('handshakes_total', 'HELLOs, by how they ended.', 'outcome', () => figures.handshakes)
-  plain.counts('refusals_total', 'Connections refused before their upgrade.', 'reason', () => figures.refusals)
-  plain.counts('closes_total', 'Connections closed; too_slow is backpressure.', 'reason', () => figures.closes)
-  plain.count('notified_total', 'NOTIFY frames sent.', () => figures.notified)
-  plain.count('notified_group_total', 'Group messages sent, one for each subscriber.', () => figures.notifiedGroup)
+  plain.counts('handshakes_total', 'HELLOs, by how they ended.', 'outcome', () => metrics.handshakes)
+  plain.counts('refusals_total', 'Connections refused before their upgrade.', 'reason', () => metrics.refusals)
+  plain.counts('closes_total', 'Connections closed; too_slow is backpressure.', 'reason', () => metrics.closes)
+  plain.count('notified_total', 'NOTIFY frames sent.', () => metrics.notified)
+  plain.count('notified_group_total', 'Group messages sent, one for each subscriber.', () => metrics.notifiedGroup)
   plain.counts('outcomes_total', 'Outcomes of live messages; acked is an acknowledgement.', 'outcome', () =>
-    figures.outcomes.map((count, code) => [outcomeNames.get(code) ?? String(code), count] as const),
+    metrics.outcomes.map((count, code) => [outcomeNames.get(code) ?? String(code), count] as const),
   )
-  plain.count('settled_total', 'Acknowledgements of parked messages that the core settled.', () => figures.settled)
+  plain.count('settled_total', 'Acknowledgements of queued messages that the core settled.', () => metrics.settled)
   plain.count(
     'settles_refused_total',
-    'Acknowledgements of parked messages without room; they come again.',
-    () => figures.settlesRefused,
+    'Acknowledgements of queued messages without room; they come again.',
+    () => metrics.settlesRefused,
   )
-  plain.count('gaps_total', 'GAP frames sent: devices were told that messages will not come.', () => figures.gaps)
-  plain.count('received_bytes_total', 'Bytes of WebSocket messages from devices.', () => figures.bytesReceived)
-  plain.count('sent_bytes_total', 'Bytes of WebSocket messages to devices.', () => figures.bytesSent)
-  plain.count('audit_repairs_total', 'Sessions that an audit found not as they should be.', () => figures.auditRepairs)
-  plain.count('nats_losses_total', 'Lost connections to NATS.', () => figures.natsLosses)
-  plain.count('lease_lapses_total', 'Leases that lapsed: routers took the worker for dead.', () => figures.leaseLapses)
+  plain.count('gaps_total', 'GAP frames sent: devices were told that messages will not come.', () => metrics.gaps)
+  plain.count('received_bytes_total', 'Bytes of WebSocket messages from devices.', () => metrics.bytesReceived)
+  plain.count('sent_bytes_total', 'Bytes of WebSocket messages to devices.', () => metrics.bytesSent)
+  plain.count('audit_repairs_total', 'Sessions that an audit found not as they should be.', () => metrics.auditRepairs)
+  plain.count('nats_losses_total', 'Lost connections to NATS.', () => metrics.natsLosses)
+  plain.count('lease_lapses_total', 'Leases that lapsed: routers took the worker for dead.', () => metrics.leaseLapses)
 }

@@ -1,17 +1,17 @@
 /** What a worker is made of: its ports, its settings, and what its process knows. */
 import type { Clock } from '../clock.js'
 import type { TransportKeys } from '../keyring.js'
-import type { Fabric } from '../nats/broker.js'
+import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import type { TransportSettings } from './settings.js'
 import type { Sockets } from './socket/socket.js'
 
 export interface WorkerOptions {
-  fabric: Fabric
+  broker: Broker
   clock: Clock
   sockets: Sockets
   settings: TransportSettings
-  /** Into how many streams PARKED and EVENTS are split. */
+  /** Into how many streams QUEUE and EVENTS are split. */
   split: number
   keys: TransportKeys
   /** Issuer of device tokens. */

@@ -1,5 +1,5 @@
 /**
- * One transport worker: the parts of this folder on the ports Fabric, Clock and Sockets. It holds no socket, timer or
+ * One transport worker: the parts of this folder on the ports Broker, Clock and Sockets. It holds no socket, timer or
  * connection of its own kind, so that it runs unchanged in the simulation.
  */
 import { soleAckId } from '../../protocol/ack.js'
@@ -11,7 +11,7 @@ import { BROADCAST_STREAM, Bucket } from '../../protocol/subjects.js'
 import type { TransportKeys } from '../keyring.js'
 import { DeviceStore } from '../store/devices.js'
 import { EventLog } from '../store/events.js'
-import { ParkedQueue } from '../store/queue.js'
+import { DeviceQueue } from '../store/queue.js'
 import { SessionTable } from '../store/sessions.js'
 import { WorkerLease } from '../store/workers.js'
 import { Admission } from './admission/admission.js'
@@ -22,20 +22,20 @@ import { Revocations } from './admission/revocations.js'
 import { Throughput } from './admission/throughput.js'
 import { CatchUps } from './delivery/catch-up.js'
 import { Downlink } from './delivery/downlink.js'
-import { Turns } from './delivery/turns.js'
+import { closeSocket, Effects } from './delivery/effects.js'
 import { Uplink } from './delivery/uplink.js'
-import { drain, drainPace } from './drain.js'
 import { Groups } from './groups/groups.js'
 import { Receipts } from './groups/receipts.js'
-import { Figures, type Levels } from './metrics.js'
-import { QuietCollection } from './quiet-collection.js'
-import { Audit } from './session/audit.js'
-import { closeSocket, Effects } from './session/effects.js'
+import { type Levels, WorkerMetrics } from './metrics.js'
 import { Registry } from './session/registry.js'
 import { Session } from './session/session.js'
-import { Sweep } from './session/sweep.js'
 import { Tombstones } from './session/tombstones.js'
 import type { Socket, SocketHandlers } from './socket/socket.js'
+import { Turns } from './turns.js'
+import { Audit } from './upkeep/audit.js'
+import { drain, drainPace } from './upkeep/drain.js'
+import { QuietCollection } from './upkeep/quiet-collection.js'
+import { Sweep } from './upkeep/sweep.js'
 import type { WorkerOptions } from './worker-options.js'
 
 /** How often open descriptors are counted. */
@@ -51,7 +51,7 @@ const RECEIVED = { from: 'device', frameBytesMax: DEVICE_FRAME_BYTES_MAX } as co
 export class Worker implements SocketHandlers {
   /** Under which name it is found on the bus and in the tables. */
   readonly owner: { readonly instance: string; readonly worker: string }
-  readonly figures = new Figures()
+  readonly metrics = new WorkerMetrics()
   readonly registry = new Registry()
   readonly groups: Groups
   private readonly greetings = new Greetings()
@@ -73,21 +73,21 @@ export class Worker implements SocketHandlers {
   private isLeaving = false
 
   constructor(private readonly options: WorkerOptions) {
-    const { fabric, clock, sockets, settings, log } = options
-    const { figures, registry } = this
+    const { broker, clock, sockets, settings, log } = options
+    const { metrics, registry } = this
     this.collection = new QuietCollection(options.collect ?? null)
     const owner = { instance: settings.instance, worker: options.worker }
     this.owner = owner
     const onError = (what: string, error: unknown) => log.warn({ what, error }, 'transport')
-    const { bus } = fabric
+    const { bus } = broker
     const turns = new Turns(clock, () => this.effects.outbox.flush(), onError)
-    const catchUps = new CatchUps(new ParkedQueue(fabric, options.split), settings.catchUpsInFlightMax)
-    const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
-    const devices = new DeviceStore(fabric.table(Bucket.DEVICES))
+    const catchUps = new CatchUps(new DeviceQueue(broker, options.split), settings.catchUpsInFlightMax)
+    const sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
+    const devices = new DeviceStore(broker.table(Bucket.DEVICES))
     const tombstones = new Tombstones(sessions, owner, clock, settings, onError)
     const onGivenUp = (device: string) => registry.unsettled(device)
-    const timeoutMs = settings.fabricTimeoutMs
-    const uplink = new Uplink(bus, clock, figures, { ...owner, ...settings, timeoutMs, onError, onGivenUp })
+    const timeoutMs = settings.coreTimeoutMs
+    const uplink = new Uplink(bus, clock, metrics, { ...owner, ...settings, timeoutMs, onError, onGivenUp })
     const effects = new Effects(
       {
         window: settings.windowMax,
@@ -96,19 +96,19 @@ export class Worker implements SocketHandlers {
         framesPerSecond: settings.framesPerSecondMax,
       },
       {
-        ...{ turns, registry, catchUps, uplink, tombstones, figures, onError },
+        ...{ turns, registry, catchUps, uplink, tombstones, metrics, onError },
         refresh: (session) => this.groups.refresh(session),
         left: (session) => this.groups.closed(session),
       },
     )
     const receipts = new Receipts(
-      new EventLog(fabric, options.split, `${owner.instance}.${owner.worker}`),
+      new EventLog(broker, options.split, `${owner.instance}.${owner.worker}`),
       clock,
       owner,
       onError,
     )
     const groups = new Groups(
-      fabric.log(BROADCAST_STREAM),
+      broker.log(BROADCAST_STREAM),
       {
         ...{ clock, sockets, devices, receipts, onError },
         turn: (work) => turns.run('groups', work),
@@ -118,8 +118,8 @@ export class Worker implements SocketHandlers {
         tooSlow: (session) => effects.close(session, 'too_slow'),
         logReplaced: () => this.logReplaced(),
         published: (subscribers, bytes) => {
-          figures.notifiedGroup += subscribers
-          figures.bytesSent += subscribers * bytes
+          metrics.notifiedGroup += subscribers
+          metrics.bytesSent += subscribers * bytes
         },
       },
       {
@@ -130,7 +130,7 @@ export class Worker implements SocketHandlers {
         stalledMs: settings.catchUpStalledMs,
       },
     )
-    const revocations = new Revocations(fabric, (device) => this.revoked(device))
+    const revocations = new Revocations(broker, (device) => this.revoked(device))
     this.credentials = new Credentials(options.keys, options.issuer)
     const { credentials } = this
     this.turns = turns
@@ -143,7 +143,7 @@ export class Worker implements SocketHandlers {
     const throughput = new Throughput(HANDSHAKES_PER_SECOND * (options.coreShare ?? 1))
     this.handshake = new Handshake({
       ...{ settings, owner, bus, turns, credentials, revocations, registry, effects },
-      ...{ sessions, tombstones, catchUps, devices, groups, figures, throughput, onError },
+      ...{ sessions, tombstones, catchUps, devices, groups, metrics, throughput, onError },
     })
     this.admission = new Admission(
       { ...settings, connectionsMax: options.connectionsMax },
@@ -155,10 +155,10 @@ export class Worker implements SocketHandlers {
       throughput,
     )
     this.downlink = new Downlink({ bus, turns, registry, effects, groups, tombstones }, owner)
-    this.audit = new Audit({ clock, registry, sessions, effects, groups, figures, owner, onError }, settings)
-    this.lease = new WorkerLease(fabric, clock, owner.instance, owner.worker, {
+    this.audit = new Audit({ clock, registry, sessions, effects, groups, metrics, owner, onError }, settings)
+    this.lease = new WorkerLease(broker, clock, owner.instance, owner.worker, {
       lapse: () => {
-        figures.leaseLapses++
+        metrics.leaseLapses++
         log.warn('the lease had lapsed: all sessions are looked at')
         this.audit.all()
       },
@@ -176,7 +176,7 @@ export class Worker implements SocketHandlers {
 
   /** Resolves with the port once devices can connect. */
   async start(): Promise<number> {
-    const { fabric, sockets } = this.options
+    const { broker, sockets } = this.options
     await this.lease.start()
     await this.revocations.start()
     // Before the first HELLO: what is sent to a group after a device was told that it is caught up has to pass here.
@@ -184,8 +184,8 @@ export class Worker implements SocketHandlers {
     this.downlink.start()
     this.sweep.start()
     this.audit.start()
-    this.status = fabric.onStatus((status) => {
-      if (status === 'disconnected') this.figures.natsLosses++
+    this.status = broker.onStatus((status) => {
+      if (status === 'disconnected') this.metrics.natsLosses++
       if (status === 'reconnected') this.reconnected()
     })
     return sockets.listen(this)
@@ -246,7 +246,7 @@ export class Worker implements SocketHandlers {
         return registry.unacknowledged()
       },
       unsettled: this.uplink.unsettled,
-      natsConnected: this.options.fabric.connected(),
+      natsConnected: this.options.broker.connected(),
       leaseHeld: this.lease.isHeld,
     }
   }
@@ -257,14 +257,14 @@ export class Worker implements SocketHandlers {
     const { tick } = this.turns.now
     const refusal = this.admission.admit(address, { ms: this.options.clock.now(), tick })
     if (refusal === null) return null
-    this.figures.refused(refusal.reason)
+    this.metrics.refused(refusal.reason)
     return refusal.retryAfterSeconds
   }
 
   distrusted(peer: string): void {
-    this.figures.refused('distrusted')
+    this.metrics.refused('distrusted')
     // Once, not for each: it may be a load balancer that is missing in the settings, or somebody who tries.
-    if (this.figures.refusals.get('distrusted') === 1) {
+    if (this.metrics.refusals.get('distrusted') === 1) {
       this.options.log.warn({ peer }, 'a PROXY header of a peer that is not in transport.proxyProtocolFrom: refused')
     }
   }
@@ -277,7 +277,7 @@ export class Worker implements SocketHandlers {
   }
 
   message(socket: Socket, bytes: Uint8Array, binary: boolean): void {
-    this.figures.bytesReceived += bytes.length
+    this.metrics.bytesReceived += bytes.length
     this.turns.enter()
     try {
       const session = binary && socket.owner instanceof Session ? socket.owner : null
@@ -302,7 +302,7 @@ export class Worker implements SocketHandlers {
     const { owner } = socket
     this.turns.run('closed', () => {
       if (owner instanceof Session) this.effects.left(owner, 'network')
-      else if (owner instanceof Greeting && this.greetings.remove(owner)) this.figures.closed('network')
+      else if (owner instanceof Greeting && this.greetings.remove(owner)) this.metrics.closed('network')
     })
   }
 
@@ -343,7 +343,7 @@ export class Worker implements SocketHandlers {
 
   private refuse(greeting: Greeting, reason: CloseName, detail = ''): void {
     if (!this.greetings.remove(greeting)) return
-    this.figures.closed(reason)
+    this.metrics.closed(reason)
     closeSocket(greeting.socket, reason, detail)
   }
 
@@ -355,14 +355,14 @@ export class Worker implements SocketHandlers {
       return
     }
     if (owner instanceof Greeting) this.greetings.remove(owner)
-    this.figures.closed(reason)
+    this.metrics.closed(reason)
     closeSocket(socket, reason, detail)
   }
 
   // ---- the rest of the world ------------------------------------------------------------------
 
   private measure(tick: number): void {
-    this.collection.tick(this.figures.welcomed, this.admission.open)
+    this.collection.tick(this.metrics.welcomed, this.admission.open)
     if (tick % DESCRIPTORS_TICKS !== 0) return
     const descriptors = this.options.descriptors()
     if (descriptors !== null) this.admission.measured(descriptors)

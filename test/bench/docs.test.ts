@@ -41,7 +41,7 @@ t.test('every scenario of the plan is there, and promises its fields', async (t)
     profile: ['of', 'connections', 'ratioToBare', 'borealis', 'bare'],
     storm: ['secondsTo50', 'secondsTo99', 'secondsTo100', 'plainRampSeconds', 'refused', 'lost', 'duplicatesSeenByApp'],
     pipeline: ['acceptedPerSecond', 'deliveredPerSecond', 'latencyMs', 'cpuMicrosPerMessage', 'lost', 'duplicates'],
-    catchup: ['connections', 'parked', 'caughtUpMs', 'seconds', 'lost', 'duplicates'],
+    catchup: ['connections', 'queued', 'caughtUpMs', 'seconds', 'lost', 'duplicates'],
     accept: ['single', 'batch', 'ingress'],
     wire: ['connect', 'resume', 'push', 'idleHour'],
     peers: ['peers'],

@@ -20,8 +20,8 @@ t.test('accept', async (t) => {
 })
 
 t.test('catchup', async (t) => {
-  const result = await smoke(t, 'catchup', { connections: 40, parked: 3, rate: 200 })
-  t.match(result, { parked: 120, lost: 0 })
+  const result = await smoke(t, 'catchup', { connections: 40, queued: 3, rate: 200 })
+  t.match(result, { queued: 120, lost: 0 })
 })
 
 t.test('storm', async (t) => {

@@ -1,4 +1,4 @@
-import type { BusMessage, Fabric } from '../../src/nats/broker.js'
+import type { Broker, BusMessage } from '../../src/nats/broker.js'
 import { bytes, Collected, type Contract, codeOf, text } from './suite.js'
 
 const WAIT = { timeoutMs: 20_000 }
@@ -75,12 +75,12 @@ export const busContract: Contract = (t, open) => {
   t.test('of a queue group one member gets each message', async (t) => {
     const { a, b } = await open(t)
     const got = new Collected<string>()
-    for (const fabric of [a, b])
-      fabric.bus.subscribe('settle.parked', ({ body }) => got.add(text(body)), { queue: 'core' })
+    for (const broker of [a, b])
+      broker.bus.subscribe('settle.queued', ({ body }) => got.add(text(body)), { queue: 'core' })
     await served(a, b)
     await served(b, a)
     const sent = Array.from({ length: 20 }, (_, i) => `m${i}`)
-    for (const word of sent) a.bus.publish('settle.parked', bytes(word))
+    for (const word of sent) a.bus.publish('settle.queued', bytes(word))
     await got.until(20)
     await served(a, b)
     await served(b, a)
@@ -128,7 +128,7 @@ export const busContract: Contract = (t, open) => {
 }
 
 /** Resolves when what b subscribed to before is known to the server, and what a published before has reached b. */
-async function served(a: Fabric, b: Fabric): Promise<void> {
+async function served(a: Broker, b: Broker): Promise<void> {
   const subject = `rx.ping-${pings++}`
   const subscription = b.bus.subscribe(subject, ({ reply }) => b.bus.publish(reply, bytes('')))
   for (;;) {

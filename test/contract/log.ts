@@ -1,8 +1,8 @@
 import { bytes, type Contract, codeOf, text } from './suite.js'
 
-const SUBJECT = 'parked.1.dev_a'
-const OTHER = 'parked.1.dev_b'
-const LOG = 'PARKED_1'
+const SUBJECT = 'queued.1.dev_a'
+const OTHER = 'queued.1.dev_b'
+const LOG = 'QUEUE_1'
 
 export const logContract: Contract = (t, open) => {
   t.test('an append resolves with its sequence and can be read in every way', async (t) => {
@@ -14,9 +14,9 @@ export const logContract: Contract = (t, open) => {
       last: log.last(SUBJECT),
       leader: log.last(SUBJECT, { authoritative: true }),
       at: log.at(sequence),
-      next: log.next('parked.1.*', 0),
+      next: log.next('queued.1.*', 0),
       'at, authoritative': log.at(sequence, { authoritative: true }),
-      'next, authoritative': log.next('parked.1.*', 0, { authoritative: true }),
+      'next, authoritative': log.next('queued.1.*', 0, { authoritative: true }),
     }
     for (const [way, read] of Object.entries(ways)) {
       const record = await read
@@ -24,7 +24,7 @@ export const logContract: Contract = (t, open) => {
       t.equal(text(record?.body), 'one', way)
       t.ok(Math.abs((record?.storedAtMs ?? 0) - ((await log.at(sequence))?.storedAtMs ?? 1)) <= 1, way)
     }
-    t.equal((await log.next('parked.1.*', sequence + 1))?.subject, OTHER)
+    t.equal((await log.next('queued.1.*', sequence + 1))?.subject, OTHER)
   })
 
   t.test('what is not there reads as null', async (t) => {
@@ -155,19 +155,19 @@ export const logContract: Contract = (t, open) => {
   t.test('a stream that is not there, and a subject of no stream, are unavailable', async (t) => {
     const { a, mayTimeOut } = await open(t)
     // A direct get of an unknown stream is heard by nobody in particular, so a real one may also time out.
-    const { code } = await codeOf(a.log('PARKED_77').last(SUBJECT, { authoritative: true }))
+    const { code } = await codeOf(a.log('QUEUE_77').last(SUBJECT, { authoritative: true }))
     t.ok(code === 'unavailable' || (mayTimeOut && code === 'timeout'), code)
-    t.equal((await codeOf(a.log(LOG).append('parked.77', bytes('')))).code, 'unavailable')
+    t.equal((await codeOf(a.log(LOG).append('queued.77', bytes('')))).code, 'unavailable')
   })
 
   t.test('what was acknowledged is there after a kill -9 of the server', async (t) => {
     const { a, restart } = await open(t)
     const log = a.log(LOG)
-    await Promise.all(Array.from({ length: 50 }, (_, i) => log.append(`parked.1.dev_${i}`, bytes(`${i}`))))
+    await Promise.all(Array.from({ length: 50 }, (_, i) => log.append(`queued.1.dev_${i}`, bytes(`${i}`))))
     const before = await log.state()
     await restart(true)
     t.same(await log.state(), before)
-    t.equal(text((await log.last('parked.1.dev_49', { authoritative: true }))?.body), '49')
+    t.equal(text((await log.last('queued.1.dev_49', { authoritative: true }))?.body), '49')
     t.equal(await log.append(SUBJECT, bytes(''), { expectedLastSubjectSequence: 0 }), 51)
   })
 }

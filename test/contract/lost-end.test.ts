@@ -17,8 +17,8 @@ async function stage(t: Parameters<typeof startNats>[0]) {
   const nats = await startNats(t)
   const line = await LineProxy.open(() => ({ host: '127.0.0.1', port: nats.server.port }))
   t.teardown(() => line.close())
-  const writer = await nats.fabricAs('core', 'writer')
-  const reader = await nats.fabricAs('core', 'reader', `nats://127.0.0.1:${line.port}`)
+  const writer = await nats.brokerAs('core', 'writer')
+  const reader = await nats.brokerAs('core', 'reader', `nats://127.0.0.1:${line.port}`)
   const got = new Collected<Delivery>()
   const consumption = await reader.log(STREAM).consume(OPTIONS, (delivery) => {
     delivery.ack()

@@ -1,6 +1,6 @@
 /** What each component may not do, on a real server: a publish that is refused is not stored, a subscription hears nothing. */
 import t from 'tap'
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 import { connect } from '../../src/nats/connect.js'
 import { permissionsOf } from '../../src/nats/server/permissions.js'
 import { findNatsServer } from '../../src/nats/server/server-info.js'
@@ -11,41 +11,41 @@ t.setTimeout(120_000)
 
 const SHORT = { requestTimeoutMs: 300 }
 
-/** Subjects on which `fabric` publishes and a user without limits does not hear it. */
-async function refused(fabric: Fabric, listener: Fabric, subjects: string[]): Promise<string[]> {
+/** Subjects on which `broker` publishes and a user without limits does not hear it. */
+async function refused(broker: Broker, listener: Broker, subjects: string[]): Promise<string[]> {
   const heard = new Collected<string>()
   const subscription = listener.bus.subscribe('>', ({ subject }) => heard.add(subject))
   await listener.log('BROADCAST').state() // the server knows of the subscription
-  for (const subject of subjects) fabric.bus.publish(subject, bytes(''))
+  for (const subject of subjects) broker.bus.publish(subject, bytes(''))
   // What this connection published before is through when its own later words are heard.
-  const last = fabric === listener ? 'rx.last' : `push.send.${PUBLISHER_PROJECT}`
-  fabric.bus.publish(last, bytes(''))
-  fabric.bus.publish('rx.last', bytes(''))
+  const last = broker === listener ? 'rx.last' : `push.send.${PUBLISHER_PROJECT}`
+  broker.bus.publish(last, bytes(''))
+  broker.bus.publish('rx.last', bytes(''))
   while (!heard.all.includes(last) && !heard.all.includes('rx.last')) await heard.until(heard.all.length + 1)
   subscription.unsubscribe()
   return subjects.filter((subject) => !heard.all.includes(subject))
 }
 
-/** Subjects on which `fabric` subscribes and does not hear what a user without limits publishes. */
-async function deaf(fabric: Fabric, speaker: Fabric, subjects: [filter: string, subject: string][]): Promise<string[]> {
+/** Subjects on which `broker` subscribes and does not hear what a user without limits publishes. */
+async function deaf(broker: Broker, speaker: Broker, subjects: [filter: string, subject: string][]): Promise<string[]> {
   const heard = new Set<string>()
-  for (const [filter] of subjects) fabric.bus.subscribe(filter, () => heard.add(filter))
-  await roundTrip(fabric) // the subscriptions were judged
+  for (const [filter] of subjects) broker.bus.subscribe(filter, () => heard.add(filter))
+  await roundTrip(broker) // the subscriptions were judged
   for (const [, subject] of subjects) speaker.bus.publish(subject, bytes(''))
   await speaker.log('BROADCAST').state()
-  await roundTrip(fabric)
+  await roundTrip(broker)
   return subjects.map(([filter]) => filter).filter((filter) => !heard.has(filter))
 }
 
 /** Answered or refused, after it this connection's words before it were dealt with. */
-const roundTrip = (fabric: Fabric) => Promise.allSettled([fabric.log('BROADCAST').state()])
+const roundTrip = (broker: Broker) => Promise.allSettled([broker.log('BROADCAST').state()])
 
 t.test('a transport may not accept, settle for itself, or write what others own', async (t) => {
   const nats = await startNats(t, { nats: SHORT })
-  const [transport, all] = [await nats.fabricAs('transport'), await nats.fabricAs('unrestricted')]
+  const [transport, all] = [await nats.brokerAs('transport'), await nats.brokerAs('unrestricted')]
   const subjects = [
     'msg.1.dev_a.1',
-    'parked.1.dev_a',
+    'queued.1.dev_a',
     'event.1.5.final',
     'event.1.5.accepted',
     'broadcast.p.app.x',
@@ -62,8 +62,8 @@ t.test('a transport may not accept, settle for itself, or write what others own'
     'tx.other.worker',
     '_INBOX.core.x',
     '$JS.API.STREAM.DELETE.EVENTS_0',
-    '$JS.API.STREAM.PURGE.PARKED_0',
-    '$JS.API.STREAM.MSG.DELETE.PARKED_0',
+    '$JS.API.STREAM.PURGE.QUEUE_0',
+    '$JS.API.STREAM.MSG.DELETE.QUEUE_0',
     '$JS.API.CONSUMER.CREATE.MESSAGES_0',
     '$JS.API.CONSUMER.DURABLE.CREATE.BROADCAST.d',
     '$JS.API.DIRECT.GET.EVENTS_1',
@@ -78,17 +78,17 @@ t.test('a transport may not accept, settle for itself, or write what others own'
 
 t.test('a transport may do what it needs', async (t) => {
   const nats = await startNats(t)
-  const [transport, core] = [await nats.fabricAs('transport'), await nats.fabricAs('core')]
+  const [transport, core] = [await nats.brokerAs('transport'), await nats.brokerAs('core')]
   t.ok(await transport.table('SESSIONS').put('1.dev_a', bytes('s'), 0))
   t.ok(await transport.table('WORKERS').put('i.w', bytes('l')))
   t.ok(await transport.table('SESSIONS').get('1.dev_a', { authoritative: true }))
   for (const table of ['SESSIONS', 'DEVICES', 'WORKERS', 'REVOKED']) {
     t.equal(await transport.table(table).get('nobody'), null, table)
   }
-  await core.log('PARKED_1').append('parked.1.dev_a', bytes('p'))
-  t.equal((await transport.log('PARKED_1').last('parked.1.dev_a', { authoritative: true }))?.sequence, 1)
-  t.equal((await transport.log('PARKED_1').next('parked.1.dev_a', 1))?.sequence, 1)
-  t.equal((await transport.log('PARKED_1').at(1))?.sequence, 1)
+  await core.log('QUEUE_1').append('queued.1.dev_a', bytes('p'))
+  t.equal((await transport.log('QUEUE_1').last('queued.1.dev_a', { authoritative: true }))?.sequence, 1)
+  t.equal((await transport.log('QUEUE_1').next('queued.1.dev_a', 1))?.sequence, 1)
+  t.equal((await transport.log('QUEUE_1').at(1))?.sequence, 1)
   t.ok(await transport.log('EVENTS_1').append('event.1.5.receipts', bytes('r')))
   const revoked = new Collected<string>()
   await transport.table('REVOKED').watch('>', ({ key }) => revoked.add(key))
@@ -102,19 +102,19 @@ t.test('a transport may do what it needs', async (t) => {
   transport.bus.subscribe('ctl.i.w', ({ reply }) => transport.bus.publish(reply, bytes('here')))
   await transport.log('BROADCAST').state()
   t.equal((await core.bus.request('ctl.i.w', bytes('?'), { timeoutMs: 20_000 })).toString(), 'here')
-  core.bus.subscribe('settle.parked', ({ reply }) => core.bus.publish(reply, bytes('ok')), { queue: 'core' })
+  core.bus.subscribe('settle.queued', ({ reply }) => core.bus.publish(reply, bytes('ok')), { queue: 'core' })
   await core.log('BROADCAST').state()
-  t.equal((await transport.bus.request('settle.parked', bytes('?'), { timeoutMs: 20_000 })).toString(), 'ok')
+  t.equal((await transport.bus.request('settle.queued', bytes('?'), { timeoutMs: 20_000 })).toString(), 'ok')
 })
 
 t.test('administration writes what it did, and tells workers of it', async (t) => {
   const nats = await startNats(t)
   const [admin, core, transport] = [
-    await nats.fabricAs('admin'),
-    await nats.fabricAs('core'),
-    await nats.fabricAs('transport'),
+    await nats.brokerAs('admin'),
+    await nats.brokerAs('core'),
+    await nats.brokerAs('transport'),
   ]
-  for (const fabric of [admin, core]) t.ok(await fabric.log('AUDIT').append('audit.acme', bytes('{}')))
+  for (const broker of [admin, core]) t.ok(await broker.log('AUDIT').append('audit.acme', bytes('{}')))
   const sequence = await core.log('REGISTRATIONS').append('reg.acme.app_a.=.dev_a', bytes('[]'))
   t.equal(await core.log('REGISTRATIONS').delete(sequence), true)
   transport.bus.subscribe('ctl.i.w', ({ reply }) => transport.bus.publish(reply, bytes('here')))
@@ -124,24 +124,24 @@ t.test('administration writes what it did, and tells workers of it', async (t) =
 
 t.test('no component hears what is meant for another', async (t) => {
   const nats = await startNats(t, { nats: SHORT })
-  const all = await nats.fabricAs('unrestricted')
+  const all = await nats.brokerAs('unrestricted')
   const secrets: [string, string][] = [
     ['>', 'rx.hidden'],
     ['_INBOX.>', '_INBOX.someone.1'],
     ['_INBOX.core.>', '_INBOX.core.1'],
     ['msg.>', 'msg.1.dev_a.1'],
-    ['parked.>', 'parked.1.dev_a'],
+    ['queued.>', 'queued.1.dev_a'],
     ['event.>', 'event.1.1.final'],
     ['broadcast.>', 'broadcast.p.app.x'],
     ['push.send.*', 'push.send.other'],
     ['$KV.>', '$KV.PROJECTS.p'],
   ]
   const filters = secrets.map(([filter]) => filter)
-  t.same(await deaf(await nats.fabricAs('transport'), all, secrets), filters, 'transport')
-  t.same(await deaf(await nats.fabricAs('publisher'), all, secrets), filters, 'publisher')
+  t.same(await deaf(await nats.brokerAs('transport'), all, secrets), filters, 'transport')
+  t.same(await deaf(await nats.brokerAs('publisher'), all, secrets), filters, 'publisher')
   const others = secrets.filter(([filter]) => filter !== '_INBOX.core.>')
   t.same(
-    await deaf(await nats.fabricAs('core'), all, others),
+    await deaf(await nats.brokerAs('core'), all, others),
     others.map(([filter]) => filter),
     'core',
   )
@@ -149,7 +149,7 @@ t.test('no component hears what is meant for another', async (t) => {
 
 t.test('a publisher sends to its own project and nowhere else', async (t) => {
   const nats = await startNats(t, { nats: SHORT })
-  const [publisher, all] = [await nats.fabricAs('publisher'), await nats.fabricAs('unrestricted')]
+  const [publisher, all] = [await nats.brokerAs('publisher'), await nats.brokerAs('unrestricted')]
   const subjects = ['push.send.other', 'push.dead.acme', 'msg.1.dev_a.1', 'rx.r', '$JS.API.INFO', '$KV.PROJECTS.p']
   t.same(await refused(publisher, all, subjects), subjects)
   const before = (await all.log('INGRESS').state()).lastSequence
@@ -160,9 +160,9 @@ t.test('a publisher sends to its own project and nowhere else', async (t) => {
 t.test('a subscriber hears its project, and takes its events from the consumer that was made for it', async (t) => {
   const nats = await startNats(t, { nats: SHORT })
   const [subscriber, all, core] = [
-    await nats.fabricAs('subscriber'),
-    await nats.fabricAs('unrestricted'),
-    await nats.fabricAs('core'),
+    await nats.brokerAs('subscriber'),
+    await nats.brokerAs('unrestricted'),
+    await nats.brokerAs('core'),
   ]
   const told = core.log('PUSH_EVENTS')
   const consumer = { startsAt: 'new' as const, ackWaitMs: 30_000, pendingMax: 10 }
@@ -222,7 +222,7 @@ t.test('a subscriber hears its project, and takes its events from the consumer t
 
 t.test('core may not delete streams, nor the history of messages', async (t) => {
   const nats = await startNats(t, { nats: SHORT })
-  const [core, all] = [await nats.fabricAs('core'), await nats.fabricAs('unrestricted')]
+  const [core, all] = [await nats.brokerAs('core'), await nats.brokerAs('unrestricted')]
   const subjects = [
     '$JS.API.STREAM.DELETE.MESSAGES_0',
     '$JS.API.STREAM.PURGE.EVENTS_0',

@@ -1,16 +1,16 @@
 /** The contract over a real nats-server. */
 import { startNats } from '../support/nats.js'
 import { untilReconnected } from './reconnected.js'
-import { fabricContract } from './suite.js'
+import { brokerContract } from './suite.js'
 
 const MIB8 = 8 * 1024 * 1024
 
-fabricContract(async (t) => {
+brokerContract(async (t) => {
   // The limits are small so that a stream can be filled.
   const nats = await startNats(t, {
     store: { ingressBytesMax: MIB8, scheduleBytesMax: MIB8, deadLettersBytesMax: MIB8 },
   })
-  const [a, b] = [await nats.fabricAs('unrestricted', 'a'), await nats.fabricAs('unrestricted', 'b')]
+  const [a, b] = [await nats.brokerAs('unrestricted', 'a'), await nats.brokerAs('unrestricted', 'b')]
   return {
     a,
     b,

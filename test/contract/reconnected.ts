@@ -1,12 +1,12 @@
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 
 /** Resolves when each of them said `reconnected` after this call. */
-export async function untilReconnected(fabrics: Fabric[]): Promise<void> {
+export async function untilReconnected(brokers: Broker[]): Promise<void> {
   await Promise.all(
-    fabrics.map(
-      (fabric) =>
+    brokers.map(
+      (broker) =>
         new Promise<void>((resolve) => {
-          const subscription = fabric.onStatus((status) => {
+          const subscription = broker.onStatus((status) => {
             if (status !== 'reconnected') return
             subscription.unsubscribe()
             resolve()

@@ -1,7 +1,7 @@
 /** A stream that is nearly full: what nats-server does then, and what keeps us from it. */
 import t from 'tap'
 import { INGRESS_STREAM, ingressSubject } from '../../protocol/subjects.js'
-import { FabricError } from '../../src/nats/broker.js'
+import { BrokerError } from '../../src/nats/broker.js'
 import { connect } from '../../src/nats/connect.js'
 import { RECORD_OVERHEAD_BYTES } from '../../src/nats/server/streams.js'
 import { PUBLISHER_PROJECT, startNats } from '../support/nats.js'
@@ -15,14 +15,14 @@ const subjectOf = (n: number) => `msg.0.dev_00000000000000000000.${n}`
 
 t.test('refuses before the server would remove what was stored, and goes on when there is room again', async (t) => {
   const nats = await startNats(t, { store: { messagesBytesMax: LIMIT_BYTES } })
-  const fabric = await connect(nats.settingsAs('core'), { name: 'room', watchesRoom: true })
-  t.teardown(() => fabric.close())
-  const log = fabric.log(STREAM)
+  const broker = await connect(nats.settingsAs('core'), { name: 'room', watchesRoom: true })
+  t.teardown(() => broker.close())
+  const log = broker.log(STREAM)
   const append = async (n: number): Promise<number | string> => {
     try {
       return await log.append(subjectOf(n), Buffer.alloc(1_000))
     } catch (error) {
-      if (error instanceof FabricError) return error.code
+      if (error instanceof BrokerError) return error.code
       throw error
     }
   }
@@ -36,12 +36,12 @@ t.test('refuses before the server would remove what was stored, and goes on when
   for (let sequence = 1; sequence <= accepted; sequence++) await log.delete(sequence)
   const deadlineMs = Date.now() + PATIENCE_MS
   // A refusal is given without the server: one that has died would be refused for ever.
-  while (answer === 'full' && fabric.connected() && Date.now() < deadlineMs) {
+  while (answer === 'full' && broker.connected() && Date.now() < deadlineMs) {
     // It takes no time either: others have their turn, above all the look at the stream.
     await new Promise((resolve) => setImmediate(resolve))
     answer = await append(accepted)
   }
-  t.ok(fabric.connected(), 'the server is there')
+  t.ok(broker.connected(), 'the server is there')
   t.equal(answer, accepted + 1)
 })
 
@@ -62,7 +62,7 @@ t.test(
     for (let n = 1; n <= records; n++) t.equal(await append(longest), n)
     // Small ones find no gap either.
     for (const bytes of [1, longest]) await t.rejects(append(bytes), { code: 'full' })
-    const admin = await nats.fabricAs('admin')
+    const admin = await nats.brokerAs('admin')
     t.match(await admin.log(INGRESS_STREAM).state(), { firstSequence: 1, messages: records })
   },
 )

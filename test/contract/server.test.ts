@@ -19,7 +19,7 @@ t.setTimeout(120_000)
 
 t.test('streams are made once, and a second start finds them as they should be', async (t) => {
   const nats = await startNats(t)
-  const { bus } = await nats.fabricAs('core')
+  const { bus } = await nats.brokerAs('core')
   await ensureStreams(bus, nats.store)
   const names = await bus.request('$JS.API.STREAM.INFO.EVENTS_3', bytes(''), { timeoutMs: 20_000 })
   t.match(JSON.parse(names.toString()).config, {
@@ -32,7 +32,7 @@ t.test('streams are made once, and a second start finds them as they should be',
 
 t.test('what may change is changed: a larger stream, a longer history', async (t) => {
   const nats = await startNats(t)
-  const { bus } = await nats.fabricAs('core')
+  const { bus } = await nats.brokerAs('core')
   await ensureStreams(bus, {
     ...nats.store,
     eventsBytesMax: nats.store.eventsBytesMax * 2,
@@ -44,7 +44,7 @@ t.test('what may change is changed: a larger stream, a longer history', async (t
 
 t.test('what cannot change is refused by name', async (t) => {
   const nats = await startNats(t)
-  const { bus } = await nats.fabricAs('core')
+  const { bus } = await nats.brokerAs('core')
   t.match(await codeOf(ensureStreams(bus, { ...nats.store, split: 2 })), {
     code: 'unavailable',
     message: /MESSAGES_0.*store\.split cannot change/,
@@ -61,28 +61,28 @@ t.test('a server that is alone answers a direct get as it does a leader read', a
   const link = new Link(nc, settings, '_INBOX', report)
   t.teardown(() => link.stop())
   const logOf = (isAlone: boolean) =>
-    new NatsLog('PARKED_0', {
+    new NatsLog('QUEUE_0', {
       ...{ link, report, room: null, isAlone: () => isAlone },
       ...{ appends: new Window(16, 16, 5_000), reconnects: new Reconnects() },
     })
   const [direct, leader] = [logOf(true), logOf(false)]
-  await leader.append('parked.0.dev_a', bytes('first'), { headers: { Own: 'kept' } })
-  await leader.append('parked.0.dev_a', bytes('second'))
-  await leader.append('parked.0.dev_b', new Uint8Array())
-  await leader.append('parked.0.dev_b', bytes('gone'))
+  await leader.append('queued.0.dev_a', bytes('first'), { headers: { Own: 'kept' } })
+  await leader.append('queued.0.dev_a', bytes('second'))
+  await leader.append('queued.0.dev_b', new Uint8Array())
+  await leader.append('queued.0.dev_b', bytes('gone'))
   await leader.delete(4)
   const authoritative = true
   let leaderReads = 0
-  nc.subscribe('$JS.API.STREAM.MSG.GET.PARKED_0', { callback: () => leaderReads++ })
+  nc.subscribe('$JS.API.STREAM.MSG.GET.QUEUE_0', { callback: () => leaderReads++ })
   for (const [what, ask] of Object.entries({
-    'last, present': (log: NatsLog) => log.last('parked.0.dev_a', { authoritative }),
-    'last, deleted': (log: NatsLog) => log.last('parked.0.dev_b', { authoritative }),
-    'last, absent': (log: NatsLog) => log.last('parked.0.dev_c', { authoritative }),
+    'last, present': (log: NatsLog) => log.last('queued.0.dev_a', { authoritative }),
+    'last, deleted': (log: NatsLog) => log.last('queued.0.dev_b', { authoritative }),
+    'last, absent': (log: NatsLog) => log.last('queued.0.dev_c', { authoritative }),
     'at, with headers': (log: NatsLog) => log.at(1, { authoritative }),
     'at, empty': (log: NatsLog) => log.at(3, { authoritative }),
     'at, deleted': (log: NatsLog) => log.at(4, { authoritative }),
-    'next, present': (log: NatsLog) => log.next('parked.0.*', 2, { authoritative }),
-    'next, absent': (log: NatsLog) => log.next('parked.0.dev_c', 1, { authoritative }),
+    'next, present': (log: NatsLog) => log.next('queued.0.*', 2, { authoritative }),
+    'next, absent': (log: NatsLog) => log.next('queued.0.dev_c', 1, { authoritative }),
   })) {
     const [one, other] = [await ask(direct), await ask(leader)]
     t.same(one && { ...one, body: text(one.body) }, other && { ...other, body: text(other.body) }, what)
@@ -105,7 +105,7 @@ for (const remembered of [false, true]) {
   const what = remembered ? 'that it remembers as acknowledged' : 'whose acknowledgement it forgot'
   t.test(`a kill -9 does not leave messages in the queue for ever ${what}`, async (t) => {
     const nats = await startNats(t)
-    const core = await nats.fabricAs('core')
+    const core = await nats.brokerAs('core')
     const log = core.log('MESSAGES_1')
     const delivered = new Set<number>()
     await log.consume({ durable: 'route', ackWaitMs: 1_000, pendingMax: 100 }, (delivery) => {

@@ -1,15 +1,15 @@
-/** The contract over the simulated fabric, whose time runs by itself here. */
-import { SimFabric } from '../sim/broker.js'
+/** The contract over the simulated broker, whose time runs by itself here. */
+import { SimBroker } from '../sim/broker.js'
 import { untilReconnected } from './reconnected.js'
-import { fabricContract } from './suite.js'
+import { brokerContract } from './suite.js'
 
 const MIB8 = 8 * 1024 * 1024
 
-fabricContract(async (t) => {
+brokerContract(async (t) => {
   const store = { ingressBytesMax: MIB8, scheduleBytesMax: MIB8, deadLettersBytesMax: MIB8 }
-  const sim = new SimFabric({ seed: 1, store })
+  const sim = new SimBroker({ seed: 1, store })
   t.teardown(sim.clock.runFreely())
-  const [a, b] = [sim.fabricFor('a'), sim.fabricFor('b')]
+  const [a, b] = [sim.brokerFor('a'), sim.brokerFor('b')]
   return {
     a,
     b,

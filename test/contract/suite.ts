@@ -1,7 +1,7 @@
 /** What Bus, Log and Table promise (src/nats/broker.ts), as tests that every implementation has to pass. */
 import { strict as assert } from 'node:assert'
 import t, { type Test } from 'tap'
-import { type Fabric, FabricError } from '../../src/nats/broker.js'
+import { type Broker, BrokerError } from '../../src/nats/broker.js'
 import { busContract } from './bus.js'
 import { consumeContract } from './consume.js'
 import { logContract } from './log.js'
@@ -12,8 +12,8 @@ export interface Ground {
   /** A request that nobody listens to may end as a time-out; in the simulation nothing is lost without a fault. */
   mayTimeOut: boolean
   /** Two processes with all rights. */
-  a: Fabric
-  b: Fabric
+  a: Broker
+  b: Broker
   /** Stops the server, with kill -9 or in order, and starts it again; resolves when both are connected again. */
   restart(kill: boolean): Promise<void>
 }
@@ -21,7 +21,7 @@ export interface Ground {
 export type OpenGround = (t: Test) => Promise<Ground>
 export type Contract = (t: Test, open: OpenGround) => void
 
-export function fabricContract(open: OpenGround): void {
+export function brokerContract(open: OpenGround): void {
   // For all together: many of them start a server of their own, on machines that do other things too.
   t.setTimeout(120_000)
   const contracts = {
@@ -39,12 +39,12 @@ export function fabricContract(open: OpenGround): void {
 export const bytes = (text: string): Uint8Array => Buffer.from(text)
 export const text = (body: Uint8Array | undefined): string => Buffer.from(body ?? []).toString()
 
-/** The code of the FabricError that `promise` rejects with. */
-export async function codeOf(promise: Promise<unknown>): Promise<FabricError> {
+/** The code of the BrokerError that `promise` rejects with. */
+export async function codeOf(promise: Promise<unknown>): Promise<BrokerError> {
   try {
     await promise
   } catch (error) {
-    assert(error instanceof FabricError, `not a FabricError: ${String(error)}`)
+    assert(error instanceof BrokerError, `not a BrokerError: ${String(error)}`)
     return error
   }
   throw new Error('it was expected to reject')

@@ -3,7 +3,7 @@ import { systemClock } from '../../src/clock.js'
 import { wsDial } from '../../src/device/connection/ws-dial.js'
 import { BorealisClient, FileStateStore, identify, MemoryStateStore } from '../../src/device/index.js'
 import { deviceSettings } from '../../src/device/settings.js'
-import { until } from '../support/face.js'
+import { until } from '../support/api.js'
 import { startLive } from './live.js'
 import { event, Inbox } from './support.js'
 

@@ -4,16 +4,12 @@ import type { Test } from 'tap'
 import { Value } from 'typebox/value'
 import { DEVICE_PATH } from '../../protocol/frame.js'
 import { systemClock } from '../../src/clock.js'
-import {
-  AuthSettings,
-  DeviceLimits,
-  HttpSettings,
-  IngressSettings,
-  LimitSettings,
-  MessageLimits,
-} from '../../src/core/api/settings.js'
+import { HttpSettings, LimitSettings } from '../../src/core/api/settings.js'
 import { type Core, startCore } from '../../src/core/core.js'
+import { DeviceLimits, MessageLimits } from '../../src/core/domain/limits.js'
+import { IngressSettings } from '../../src/core/ingress/settings.js'
 import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
+import { AuthSettings } from '../../src/core/tenants/auth/settings.js'
 import {
   createApplication,
   createFleet,
@@ -56,7 +52,7 @@ export interface LiveOptions {
 export async function startLive(t: Test, options: LiveOptions = {}): Promise<Live> {
   const nats = await startNats(t)
   const keyring = Keyring.generate(systemClock.now())
-  const tenants = openTenants(await nats.fabricAs('admin'), systemClock)
+  const tenants = openTenants(await nats.brokerAs('admin'), systemClock)
   await createProject(tenants, { id: PUBLISHER_PROJECT, alg: 'ES256' })
   const { id: application } = await createApplication(tenants, PUBLISHER_PROJECT)
   const { enrolmentKey } = await createFleet(tenants)
@@ -66,7 +62,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
   const urlOf = ({ port }: RunningWorker) => `ws://127.0.0.1:${port}`
   const another = async () => {
     const running = await startWorker({
-      fabric: await nats.fabricAs('transport'),
+      broker: await nats.brokerAs('transport'),
       clock: systemClock,
       settings: {
         ...(Value.Default(TransportSettings, {}) as TransportSettings),
@@ -83,7 +79,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
   }
   const worker = await another()
   const core = await startCore({
-    fabric: await nats.fabricAs('core'),
+    broker: await nats.brokerAs('core'),
     clock: systemClock,
     random: Math.random,
     keyring,

@@ -14,7 +14,7 @@ import {
   mintToken,
   openTenants,
 } from '../../src/core/tenants/projects.js'
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 import type { DriverConfig, DriverMethods } from './driver/main.js'
 import type { Link } from './fault.js'
 import { LineProxy } from './proxy.js'
@@ -43,7 +43,7 @@ export class Rig {
     readonly system: LocalSystem,
     private current: Child<DriverMethods>,
     private readonly driverConfig: DriverConfig,
-    readonly admin: Fabric,
+    readonly admin: Broker,
     readonly members: readonly Member[],
     readonly tokens: Readonly<Record<string, string>>,
     readonly driverFolder: string,
@@ -89,7 +89,7 @@ export class Rig {
     })
     cleanup.defer(() => system?.stop())
 
-    const admin = await system.fabricAs('admin', 'faults-admin')
+    const admin = await system.brokerAs('admin', 'faults-admin')
     const tenants = openTenants(admin, systemClock)
     const auth = { ...system.config.auth, accessTokenSeconds: TOKEN_SECONDS }
     const tokens: Record<string, string> = {}

@@ -77,7 +77,7 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
     })
     say(`${devices} devices are there, ${pushesPerSecond} pushes a second begin`)
     await rig.driver.call('load', undefined)
-    const moments: Moment[] = []
+    const moments: Now[] = []
     for (let i = 1; i <= injections; i++) {
       await fault.prepare?.(rig)
       await sleep(between(random, CALM_MS))
@@ -118,7 +118,7 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
   }
 }
 
-interface Moment {
+interface Now {
   told: string
   window: Window
   recoveredMs: number | null
@@ -127,7 +127,7 @@ interface Moment {
   hurt: boolean | null
 }
 
-async function injectOnce(rig: Rig, fault: Fault, random: Random): Promise<Moment> {
+async function injectOnce(rig: Rig, fault: Fault, random: Random): Promise<Now> {
   const fromMs = Date.now()
   const { told, lastsMs, heal, hurt } = await fault.inject(rig, random)
   const recovering = rig.driver.call('recovered', { fromMs, timeoutMs: RECOVERY_MS_MAX + lastsMs })

@@ -147,11 +147,11 @@ async function attackLive(
   { frames, seed, slowOfEach, pushesMin, onProgress }: Required<Omit<HostileOptions, 'folder' | 'onNotice'>>,
   ledger: Ledger,
 ): Promise<LiveResult> {
-  const fabric = await system.fabricAs('core', 'hostile')
-  const fleet = await createTenant(fabric)
-  await registerDevices(fabric, fleet, { count: HONEST + SUSPECTS })
-  const foreign = await createTenant(fabric)
-  const token = await accessToken(system, fabric, fleet)
+  const broker = await system.brokerAs('core', 'hostile')
+  const fleet = await createTenant(broker)
+  await registerDevices(broker, fleet, { count: HONEST + SUSPECTS })
+  const foreign = await createTenant(broker)
+  const token = await accessToken(system, broker, fleet)
   const { host, port } = system.deviceTarget
   const target = { host, port }
   const gateway = { host: system.config.http.host, port: system.config.http.port }
@@ -232,7 +232,7 @@ function suspectsOf(system: LocalSystem, run: string): Suspects {
   })
 }
 
-/** Devices that come and go: what is sent meanwhile is parked, and has to be there when they come. */
+/** Devices that come and go: what is sent meanwhile is queued, and has to be there when they come. */
 class Commute {
   private isOver = false
   private readonly done: Promise<unknown>

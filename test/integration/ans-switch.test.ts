@@ -7,7 +7,7 @@ import type { BorealisClient, Notification } from '../../src/device/index.js'
 import { type Live, startLive } from '../device/live.js'
 import { Inbox } from '../device/support.js'
 import { type AdminCli, adminCli } from '../support/admin.js'
-import { until } from '../support/face.js'
+import { until } from '../support/api.js'
 
 /**
  * The way of docs/ans-switch.md: what an operator types, then an app server that knows nothing but its settings file

@@ -6,9 +6,9 @@ import t from 'tap'
 import { accessToken, createTenant, newRun, registerDevices, registrationIdOf } from '../../bench/system/fleet.js'
 import { LocalSystem } from '../../bench/system/local-system.js'
 import { systemClock } from '../../src/clock.js'
+import { FeedAdministration } from '../../src/core/outcomes/feed-administration.js'
 import { Administration } from '../../src/core/tenants/administration.js'
-import { FeedAdministration } from '../../src/core/tenants/feed-administration.js'
-import { until } from '../support/face.js'
+import { until } from '../support/api.js'
 import { startReceiver } from '../support/receiver.js'
 
 // Several processes are started, on a machine that may be busy.
@@ -29,13 +29,13 @@ t.test('one of two cores is killed: every event comes, and what comes twice has 
     await system.stop()
     rmSync(folder, { recursive: true, force: true })
   })
-  const fabric = await system.fabricAs('core')
-  const fleet = await createTenant(fabric, newRun())
-  await registerDevices(fabric, fleet, { count: 1 })
-  const token = await accessToken(system, fabric, fleet)
+  const broker = await system.brokerAs('core')
+  const fleet = await createTenant(broker, newRun())
+  await registerDevices(broker, fleet, { count: 1 })
+  const token = await accessToken(system, broker, fleet)
   const receiver = await startReceiver(t)
   const feeds = new FeedAdministration({
-    ...{ administration: new Administration(fabric, systemClock), fabric, clock: systemClock },
+    ...{ administration: new Administration(broker, systemClock), broker, clock: systemClock },
     ...{ split: system.config.store.split, settings: system.config.webhooks },
   })
   const root = { name: 'cli:test', role: 'operator', projects: '*' } as const

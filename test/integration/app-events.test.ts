@@ -4,12 +4,12 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import t from 'tap'
 import { systemClock } from '../../src/clock.js'
+import { FeedAdministration } from '../../src/core/outcomes/feed-administration.js'
 import { Administration } from '../../src/core/tenants/administration.js'
 import type { Actor } from '../../src/core/tenants/auth/roles.js'
-import { FeedAdministration } from '../../src/core/tenants/feed-administration.js'
 import { Collected } from '../contract/suite.js'
 import { startLive } from '../device/live.js'
-import { until } from '../support/face.js'
+import { until } from '../support/api.js'
 import { PUBLISHER_PROJECT } from '../support/nats.js'
 import { startReceiver } from '../support/receiver.js'
 import { quickWebhooks } from '../support/webhooks.js'
@@ -21,16 +21,16 @@ const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
 t.test('a push is delivered: its app server hears it on NATS, by its consumer, and at its webhook', async (t) => {
   const live = await startLive(t, { webhooks: quickWebhooks })
   const { nats, application } = live
-  const fabric = await nats.fabricAs('admin')
-  const administration = new Administration(fabric, systemClock)
+  const broker = await nats.brokerAs('admin')
+  const administration = new Administration(broker, systemClock)
   const feeds = new FeedAdministration({
-    ...{ administration, fabric, clock: systemClock, split: nats.store.split, settings: quickWebhooks },
+    ...{ administration, broker, clock: systemClock, split: nats.store.split, settings: quickWebhooks },
   })
   const receiver = await startReceiver(t)
   const set = await feeds.setWebhook(root, PUBLISHER_PROJECT, { url: receiver.url, kinds: null })
   receiver.secrets = [set.secret ?? '']
 
-  const subscriber = await nats.fabricAs('subscriber')
+  const subscriber = await nats.brokerAs('subscriber')
   const heard = new Collected<{ subject: string; event: Record<string, unknown> }>()
   subscriber.bus.subscribe(`push.event.${PUBLISHER_PROJECT}.*`, ({ subject, body }) =>
     heard.add({ subject, event: JSON.parse(Buffer.from(body).toString()) }),
@@ -91,7 +91,7 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
   await t.test('a webhook that leads to a private address is not posted to', async (t) => {
     const guarded = { ...quickWebhooks, allowedNetworks: '' }
     const strict = new FeedAdministration({
-      ...{ administration, fabric, clock: systemClock, split: nats.store.split, settings: guarded },
+      ...{ administration, broker, clock: systemClock, split: nats.store.split, settings: guarded },
     })
     await t.rejects(strict.setWebhook(root, PUBLISHER_PROJECT, { url: receiver.url, kinds: null }), {
       code: 'webhook_address_refused',

@@ -134,7 +134,7 @@ t.test('a device in Python on the live service', async (t) => {
     t.match(JSON.parse(await inTypeScript(message('from TypeScript'))), { stream: 'INGRESS', duplicate: false })
     t.match(await again.next('notification'), { title: 'from TypeScript' })
 
-    const dead = live.nats.fabricAs('unrestricted')
+    const dead = live.nats.brokerAs('unrestricted')
     const letter = new Promise<string | undefined>((found) => {
       dead.then(({ bus }) => bus.subscribe('push.dead.*', ({ headers }) => found(headers?.code)))
     })

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { DataFolder } from '../../src/cli/start/folder.js'
 import { startNats, stopNats } from '../../src/cli/start/nats.js'
-import { readConfig } from '../../src/config.js'
+import { readConfig } from '../../src/config/config.js'
 import { findNatsServer } from '../../src/nats/server/server-info.js'
 
 t.test('one that is killed again while it starts is started once more', async (t) => {

@@ -24,10 +24,10 @@ t.test('one of two cores is killed: nothing is lost, and the other takes over', 
     await system.stop()
     rmSync(folder, { recursive: true, force: true })
   })
-  const fabric = await system.fabricAs('core')
-  const fleet = await createTenant(fabric, newRun())
-  await registerDevices(fabric, fleet, { count: DEVICES })
-  const token = await accessToken(system, fabric, fleet)
+  const broker = await system.brokerAs('core')
+  const fleet = await createTenant(broker, newRun())
+  await registerDevices(broker, fleet, { count: DEVICES })
+  const token = await accessToken(system, broker, fleet)
   const ask = async (url: string | undefined, path: string, body?: object) => {
     const response = await fetch(`${url}/push/public/api/v1/projects/${fleet.project}/messages${path}`, {
       headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
@@ -54,7 +54,7 @@ t.test('one of two cores is killed: nothing is lost, and the other takes over', 
   t.ok(accepted.length >= 100, `${accepted.length} accepted, ${unanswered} not answered`)
 
   // No device is connected: once it is routed, each message that was accepted waits in the queue of its device.
-  const admin = await system.fabricAs('admin')
+  const admin = await system.brokerAs('admin')
   const names = Array.from({ length: system.config.store.split }, (_, index) => messagesStream(index))
   const unrouted = async () => {
     const states = await Promise.all(names.map((name) => admin.log(name).state()))

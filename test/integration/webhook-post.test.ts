@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.js'
 import { AddressGuard, type LookupAll } from '../../src/core/outcomes/webhooks/addresses.js'
 import { createPoster, type PosterOptions } from '../../src/core/outcomes/webhooks/post.js'
-import { until } from '../support/face.js'
+import { until } from '../support/api.js'
 
 const never = new AbortController().signal
 const settings = { timeoutMs: 10_000, responseBytesMax: 1_000 }

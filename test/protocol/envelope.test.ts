@@ -26,7 +26,7 @@ const stored: fc.Arbitrary<envelope.StoredMessage> = fc.record({
 const txItem = fc.record({ id, device: text, expiresAtMs: safe, frame: bytes })
 const outcome = fc.constantFrom(...Object.values(envelope.Outcome))
 const rxItem = fc.record({ id, device: text, outcome, atMs: safe })
-const settleItem = fc.record({ id, device: text, project: text, application: text, parkedSequence: safe, atMs: safe })
+const settleItem = fc.record({ id, device: text, project: text, application: text, queueSequence: safe, atMs: safe })
 
 interface Codec {
   values: fc.Arbitrary<unknown>
@@ -36,19 +36,19 @@ interface Codec {
 
 const codecs: Record<string, Codec> = {
   'stored message': { values: stored, encode: envelope.encodeStoredMessage, decode: envelope.decodeStoredMessage },
-  'parked record': {
+  'queued record': {
     values: fc.record({
       previous: safe,
       depth: safe,
       queue: id,
       dropped: safe,
-      victims: fc.array(id),
-      parkedAtMs: safe,
+      evicted: fc.array(id),
+      queuedAtMs: safe,
       message: stored,
       older: fc.array(safe),
     }),
-    encode: envelope.encodeParkedRecord,
-    decode: envelope.decodeParkedRecord,
+    encode: envelope.encodeQueueRecord,
+    decode: envelope.decodeQueueRecord,
   },
   'broadcast record': {
     values: fc.record({

@@ -2,15 +2,15 @@
 import t from 'tap'
 import type { Delivery } from '../../src/nats/broker.js'
 import { bytes, Collected, codeOf, text } from '../contract/suite.js'
-import { SimFabric, type SimFabricOptions } from './broker.js'
+import { SimBroker, type SimBrokerOptions } from './broker.js'
 
 const WORK = { durable: 'route', ackWaitMs: 1_000, pendingMax: 50 }
 
 /** A small run with many faults; what happened, as text. */
 async function story(seed: number): Promise<string> {
   const faults = { loseAnswer: 0.1, loseRequest: 0.1, loseAck: 0.2, redeliver: 0.1, dropCore: 0.2, overtake: 0.5 }
-  const sim = new SimFabric({ seed, faults })
-  const [a, b] = [sim.fabricFor('a'), sim.fabricFor('b')]
+  const sim = new SimBroker({ seed, faults })
+  const [a, b] = [sim.brokerFor('a'), sim.brokerFor('b')]
   const lines: string[] = []
   const write = (line: string) => lines.push(`${sim.clock.now()} ${line}`)
   b.bus.subscribe('rx.*', ({ subject }) => write(subject))
@@ -42,9 +42,9 @@ t.test('one seed, one run; another seed, another', async (t) => {
   t.not(await story(8), first)
 })
 
-const open = (options: SimFabricOptions) => {
-  const sim = new SimFabric({ seed: 3, ...options })
-  return { sim, a: sim.fabricFor('a'), b: sim.fabricFor('b') }
+const open = (options: SimBrokerOptions) => {
+  const sim = new SimBroker({ seed: 3, ...options })
+  return { sim, a: sim.brokerFor('a'), b: sim.brokerFor('b') }
 }
 
 t.test('a lost answer: stored, and the caller sees a time-out; the same message id finds it again', async (t) => {
@@ -207,7 +207,7 @@ t.test('a connection keeps its order, also where it is healed and its process th
 t.test('a process that begins while the server is away hears answers once it is back', async (t) => {
   const { sim, b } = open({ faults: { reconnectMs: [100, 100] } })
   sim.server.down(false)
-  const late = sim.fabricFor('late')
+  const late = sim.brokerFor('late')
   t.notOk(late.connected())
   t.equal((await codeOf(late.bus.request('x', bytes(''), { timeoutMs: 10 }))).code, 'disconnected')
   sim.server.start()

@@ -1,5 +1,5 @@
 /**
- * The simulated Fabric: a nats-server in memory on a virtual clock, its faults drawn from one seeded random source. The
+ * The simulated Broker: a nats-server in memory on a virtual clock, its faults drawn from one seeded random source. The
  * same seed gives the same run. Each process of a simulation gets a client of its own, which can be crashed, frozen,
  * cut off or given a wrong clock.
  */
@@ -11,7 +11,7 @@ import { type Faults, noFaults } from './faults.js'
 import { type Random, seeded } from './random.js'
 import { SimServer } from './server.js'
 
-export interface SimFabricOptions {
+export interface SimBrokerOptions {
   seed?: number
   /** Instead of `seed`: a source that others draw from as well. */
   random?: Random
@@ -22,14 +22,14 @@ export interface SimFabricOptions {
 
 const STORE = Value.Create(StoreSettings)
 
-export class SimFabric {
+export class SimBroker {
   readonly clock: VirtualClock
   readonly random: Random
   /** May be changed at any time of a run, for example to heal everything before the last checks. */
   readonly faults: Faults
   readonly server: SimServer
 
-  constructor(options: SimFabricOptions = {}) {
+  constructor(options: SimBrokerOptions = {}) {
     this.clock = options.clock ?? new VirtualClock()
     this.random = options.random ?? seeded(options.seed ?? 1)
     this.faults = { ...noFaults, ...options.faults }
@@ -37,7 +37,7 @@ export class SimFabric {
   }
 
   /** A new process' connection, up at once where the server is. A name may be used again after a crash. */
-  fabricFor(name: string): SimClient {
+  brokerFor(name: string): SimClient {
     return new SimClient(name, this.server)
   }
 

@@ -1,6 +1,6 @@
 /** Core NATS as one simulated process sees it. */
 import type { Bus, BusMessage, PublishOptions, Subscription } from '../../src/nats/broker.js'
-import { FabricError } from '../../src/nats/broker.js'
+import { BrokerError } from '../../src/nats/broker.js'
 import { checkFilter, checkSubject } from '../../src/nats/client/subject.js'
 import type { SimClient } from './client.js'
 import type { Routed } from './server.js'
@@ -41,7 +41,7 @@ export class SimBus implements Bus {
     try {
       return await this.client.waitFor<Uint8Array>(subject, options.timeoutMs, (resolve, reject) => {
         this.#waiting.set(reply, (answer) => {
-          if (answer.noResponders) reject(new FabricError('no_responders', `${subject}: nobody serves it`))
+          if (answer.noResponders) reject(new BrokerError('no_responders', `${subject}: nobody serves it`))
           else resolve(answer.body)
         })
         this.publish(subject, body, { reply })

@@ -160,8 +160,8 @@ function moveDevices(world: World): void {
 }
 
 function restartServer(world: World, kill: boolean): void {
-  const { fabric, random } = world
-  if (fabric.server.up) fabric.restartServer(between(random, [50, SILENT_MS]), kill)
+  const { broker, random } = world
+  if (broker.server.up) broker.restartServer(between(random, [50, SILENT_MS]), kill)
 }
 
 /** Seconds, or an hour. */
@@ -173,7 +173,7 @@ function skew(world: World): void {
 }
 
 /** Only where somebody looks for it in time. */
-function loseSessions({ plan, fabric }: World): void {
+function loseSessions({ plan, broker }: World): void {
   if (plan.transport.auditMs < 60_000)
-    fabric.server.stream('KV_SESSIONS').purge('>', Number.POSITIVE_INFINITY, fabric.clock.now())
+    broker.server.stream('KV_SESSIONS').purge('>', Number.POSITIVE_INFINITY, broker.clock.now())
 }

@@ -1,6 +1,6 @@
 /** The invariants of the design, judged when everything has come to rest. Each reports the first thing that is wrong. */
 import { unpack } from 'msgpackr'
-import { Bucket, eventsStream, parkedStream, parkedSubject } from '../../protocol/subjects.js'
+import { Bucket, eventsStream, queueStream, queueSubject } from '../../protocol/subjects.js'
 import { FINAL_KINDS } from '../../src/store/events.js'
 import { LONG_MS, type Sent } from './app-server.js'
 import type { SimDevice } from './device.js'
@@ -21,9 +21,9 @@ export async function check(world: World): Promise<void> {
   await checkCounters(world, fates)
 }
 
-/** No record left in MESSAGES or PARKED, nobody waits. */
+/** No record left in MESSAGES or QUEUE, nobody waits. */
 function checkRest(world: World): void {
-  const { owed } = leftOver(world.fabric.server, world.plan.split)
+  const { owed } = leftOver(world.broker.server, world.plan.split)
   if (owed) world.fail('stuck', owed)
   for (const device of world.devices) if (!device.isIdle) world.fail('stuck', `${device.label} does not come to rest`)
 }
@@ -116,15 +116,15 @@ function isForGroup(device: SimDevice, sent: Sent, group: { kind: string; name: 
  * out once more, and is counted once more.
  */
 function checkGaps(world: World, fates: Fates): void {
-  const parked = Array.from({ length: world.plan.split }, (_, i) => world.fabric.server.stream(parkedStream(i)))
-  const broughtBack = parked.flatMap((stream) => [...stream.undone.values()])
+  const queued = Array.from({ length: world.plan.split }, (_, i) => world.broker.server.stream(queueStream(i)))
+  const broughtBack = queued.flatMap((stream) => [...stream.undone.values()])
   for (const device of world.devices) {
     const overflows = device.gaps.filter((gap) => gap.reason === 'queue_overflow')
     const told = overflows.reduce((sum, gap) => sum + gap.count, 0)
     const own = [...fates.all()].filter((fate) => fate.device === device.name)
     const dropped = own.filter((fate) => fate.finals[0] === 'dropped').length
     // Of its own queue: what came back to another one is no excuse.
-    const subject = parkedSubject(device.name)
+    const subject = queueSubject(device.name)
     const back = broughtBack.filter((other) => other === subject).length
     if (told > dropped + back) {
       world.fail('gap', `${device.label} was told of ${told} dropped messages; it were ${dropped}`)
@@ -158,7 +158,7 @@ const FOLD_MS_MAX = 60_000
  * have been without the lease when everything else had come to rest.
  */
 function isFolded(world: World): boolean {
-  const { server } = world.fabric
+  const { server } = world.broker
   const checkpoints = server.stream(`KV_${Bucket.COUNTERS}`)
   return Array.from({ length: world.plan.split }, (_, i) => i).every((i) => {
     const checkpoint = checkpoints.last(`$KV.${Bucket.COUNTERS}.${i}`, Number.POSITIVE_INFINITY)

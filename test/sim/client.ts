@@ -4,10 +4,10 @@
  */
 import type { Clock } from '../../src/clock.js'
 import {
+  type Broker,
+  BrokerError,
+  type BrokerStatus,
   type Bus,
-  type Fabric,
-  FabricError,
-  type FabricStatus,
   type Log,
   type Subscription,
   type Table,
@@ -22,10 +22,10 @@ import type { ServerSubscription, SimServer } from './server.js'
 export const REQUEST_TIMEOUT_MS = 5_000
 
 interface Pending {
-  fail(error: FabricError): void
+  fail(error: BrokerError): void
 }
 
-export class SimClient implements Fabric {
+export class SimClient implements Broker {
   readonly bus: Bus
   /** This process' own: stops with it, and may be wrong by `skewMs`. */
   readonly clock: Clock
@@ -76,7 +76,7 @@ export class SimClient implements Fabric {
     return this.#connected
   }
 
-  onStatus(handler: (status: FabricStatus) => void): Subscription {
+  onStatus(handler: (status: BrokerStatus) => void): Subscription {
     return this.#statuses.on(handler)
   }
 
@@ -176,17 +176,17 @@ export class SimClient implements Fabric {
   waitFor<T>(
     what: string,
     timeoutMs: number,
-    start: (resolve: (value: T) => void, reject: (error: FabricError) => void) => void,
+    start: (resolve: (value: T) => void, reject: (error: BrokerError) => void) => void,
   ): Promise<T> {
-    if (!this.#connected) return Promise.reject(new FabricError('disconnected', `${what}: not connected`))
+    if (!this.#connected) return Promise.reject(new BrokerError('disconnected', `${what}: not connected`))
     return new Promise((resolve, reject) => {
-      const fail = (error: FabricError) => {
+      const fail = (error: BrokerError) => {
         if (this.#pending.delete(pending)) reject(error)
         cancel()
       }
       const pending = { fail }
       this.#pending.add(pending)
-      const cancel = this.clock.after(timeoutMs, () => fail(new FabricError('timeout', `${what}: no answer in time`)))
+      const cancel = this.clock.after(timeoutMs, () => fail(new BrokerError('timeout', `${what}: no answer in time`)))
       start((value) => {
         if (this.#pending.delete(pending)) resolve(value)
         cancel()
@@ -298,7 +298,7 @@ export class SimClient implements Fabric {
   }
 
   #failPending(why: string): void {
-    for (const { fail } of [...this.#pending]) fail(new FabricError('disconnected', why))
+    for (const { fail } of [...this.#pending]) fail(new BrokerError('disconnected', why))
   }
 
   #end(): void {
@@ -307,12 +307,12 @@ export class SimClient implements Fabric {
   }
 }
 
-function attempt<T>(work: () => T, resolve: (value: T) => void, reject: (error: FabricError) => void): () => void {
+function attempt<T>(work: () => T, resolve: (value: T) => void, reject: (error: BrokerError) => void): () => void {
   try {
     const value = work()
     return () => resolve(value)
   } catch (error) {
-    if (!(error instanceof FabricError)) throw error
+    if (!(error instanceof BrokerError)) throw error
     return () => reject(error)
   }
 }

@@ -1,12 +1,12 @@
 /** One core process of the simulation: delivery, device requests, and the directory that these need. */
 import { Value } from 'typebox/value'
 import { CodedError } from '../../protocol/errors.js'
-import { DeviceLimits } from '../../src/core/api/settings.js'
 import { type Delivery, startDelivery } from '../../src/core/delivery/delivery.js'
 import { DeviceService } from '../../src/core/devices/device-requests.js'
+import { DeviceLimits } from '../../src/core/domain/limits.js'
 import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
 import { Directory } from '../../src/core/tenants/directory.js'
-import { FabricError } from '../../src/nats/broker.js'
+import { BrokerError } from '../../src/nats/broker.js'
 import type { SimClient } from './client.js'
 import { keyring } from './identities.js'
 import type { WorldParts } from './parts.js'
@@ -55,11 +55,11 @@ export class CoreProcess {
   }
 
   private begin(): void {
-    const client = this.world.fabric.fabricFor(this.name)
+    const client = this.world.broker.brokerFor(this.name)
     this.client = client
     this.run(client).catch((error: unknown) => {
       if (this.client !== client) return
-      const isExpected = error instanceof FabricError || error instanceof CodedError
+      const isExpected = error instanceof BrokerError || error instanceof CodedError
       if (!isExpected) this.world.fail('internal', `${this.name} can not start: ${String(error)}`)
       // As a process that exits and is started again.
       this.world.trace.note(this.name, `did not start: ${String(error)}`)
@@ -71,15 +71,15 @@ export class CoreProcess {
     })
   }
 
-  private async run(fabric: SimClient): Promise<void> {
-    const { clock } = fabric
+  private async run(broker: SimClient): Promise<void> {
+    const { clock } = broker
     const { random, plan } = this.world
     const log = this.world.loggerOf(this.name)
     const registrationKey = keyring.macKey('registration')
-    const directory = await Directory.start(fabric, log)
-    const devices = new DeviceService({ fabric, directory, registrationKey, limits: LIMITS, clock, log })
+    const directory = await Directory.start(broker, log)
+    const devices = new DeviceService({ broker, directory, registrationKey, limits: LIMITS, clock, log })
     const delivery = await startDelivery({
-      ...{ fabric, clock, random, log },
+      ...{ broker, clock, random, log },
       settings: plan.core,
       split: plan.split,
       registrationIdOf: (address) => encodeRegistrationId(registrationKey, address),

@@ -49,7 +49,7 @@ export class Fates {
 export function readFates(world: World): Fates {
   const fates = new Fates()
   for (let i = 0; i < world.plan.split; i++) {
-    const stream = world.fabric.server.stream(eventsStream(i))
+    const stream = world.broker.server.stream(eventsStream(i))
     for (let record = stream.next('event.>', 1); record; record = stream.next('event.>', record.sequence + 1)) {
       const [, , id, kind] = record.subject.split('.')
       if (id === undefined || (kind !== 'accepted' && kind !== 'final')) continue

@@ -1,4 +1,4 @@
-/** What goes wrong in a simulated fabric. Probabilities are of one message; ranges are inclusive milliseconds. */
+/** What goes wrong in a simulated broker. Probabilities are of one message; ranges are inclusive milliseconds. */
 export interface Faults {
   /** From a client to the server or back. */
   latencyMs: readonly [number, number]

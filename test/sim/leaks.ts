@@ -35,8 +35,8 @@ export class Sweeps {
 export function expiryNames(entries: readonly LogRecord[]): Set<string> {
   return new Set(
     entries.map(({ body }) => {
-      const [, id, device, , , , parkedSequence] = unpack(body) as unknown[]
-      return nameOf(String(device), String(id), Number(parkedSequence))
+      const [, id, device, , , , queueSequence] = unpack(body) as unknown[]
+      return nameOf(String(device), String(id), Number(queueSequence))
     }),
   )
 }

@@ -1,5 +1,5 @@
 /**
- * What is still in MESSAGES, SCHEDULE and PARKED when a world has come to rest: nothing, but for strays. A stray is a record of a
+ * What is still in MESSAGES, SCHEDULE and QUEUE when a world has come to rest: nothing, but for strays. A stray is a record of a
  * queue whose message has ended, and that
  * - no walk reaches: a crash came between two deletes;
  * - or a killed server brought back;
@@ -7,14 +7,14 @@
  * Nobody is owed it, and the expiry step sweeps it out when its message expires, by the entry of that record or of an earlier
  * one; unless its device comes before.
  */
-import { decodeParkedRecord } from '../../protocol/envelope.js'
+import { decodeQueueRecord } from '../../protocol/envelope.js'
 import { partitionOfId } from '../../protocol/message-id.js'
 import {
   EXPIRY_STREAM,
   eventSubject,
   eventsStream,
   messagesStream,
-  parkedStream,
+  queueStream,
   SCHEDULE_STREAM,
 } from '../../protocol/subjects.js'
 import type { LogRecord } from '../../src/nats/broker.js'
@@ -29,7 +29,7 @@ export interface Stray {
   sequence: number
   device: string
   id: string
-  /** Its message was parked before, at an older sequence. */
+  /** Its message was queued before, at an older sequence. */
   isCopy: boolean
 }
 
@@ -46,26 +46,26 @@ export function leftOver(server: SimServer, split: number): LeftOver {
   for (let i = 0; i < split; i++) {
     const waiting = server.stream(messagesStream(i)).next('>', 1)
     if (waiting) found.owed ??= `${messagesStream(i)} still holds ${waiting.subject} at ${waiting.sequence}`
-    const parked = server.stream(parkedStream(i))
+    const queued = server.stream(queueStream(i))
     const events = server.stream(eventsStream(i))
-    for (let record = parked.next('>', 1); record; record = parked.next('>', record.sequence + 1)) {
-      const what = `${parked.name} still holds ${record.subject} at ${record.sequence}`
-      const { id } = decodeParkedRecord(record.body).message
+    for (let record = queued.next('>', 1); record; record = queued.next('>', record.sequence + 1)) {
+      const what = `${queued.name} still holds ${record.subject} at ${record.sequence}`
+      const { id } = decodeQueueRecord(record.body).message
       const end = events.last(eventSubject(partitionOfId(id), id, 'final'), Number.POSITIVE_INFINITY)
       const isStray =
         end !== null &&
-        (parked.undone.has(record.sequence) ||
-          !isReached(parked, record.subject, record.sequence) ||
+        (queued.undone.has(record.sequence) ||
+          !isReached(queued, record.subject, record.sequence) ||
           !hasEntry(server, record))
       if (!isStray) found.owed ??= what
       else {
         const { subject, sequence } = record
         const [, , device = ''] = subject.split('.')
-        const isCopy = parked.ever.some(
+        const isCopy = queued.ever.some(
           (older) =>
-            older.subject === subject && older.sequence < sequence && decodeParkedRecord(older.body).message.id === id,
+            older.subject === subject && older.sequence < sequence && decodeQueueRecord(older.body).message.id === id,
         )
-        found.strays.push({ what, stream: parked, sequence, device, id: String(id), isCopy })
+        found.strays.push({ what, stream: queued, sequence, device, id: String(id), isCopy })
       }
     }
   }
@@ -75,7 +75,7 @@ export function leftOver(server: SimServer, split: number): LeftOver {
 /** Whoever knows that it was appended writes its entry, and takes it out where its message has ended. */
 function hasEntry(server: SimServer, { subject, sequence, body }: LogRecord): boolean {
   const [, , device = ''] = subject.split('.')
-  const { id } = decodeParkedRecord(body).message
+  const { id } = decodeQueueRecord(body).message
   return expiryNames(server.stream(EXPIRY_STREAM).ever).has(nameOf(device, String(id), sequence))
 }
 
@@ -86,7 +86,7 @@ function isReached(stream: SimStream, subject: string, sequence: number): boolea
     if (at === sequence) return true
     const record = stream.at(at)
     if (record?.subject !== subject) return false
-    const { previous, older } = decodeParkedRecord(record.body)
+    const { previous, older } = decodeQueueRecord(record.body)
     if (older.length > 0) return older.includes(sequence)
     at = previous
   }

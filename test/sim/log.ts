@@ -1,10 +1,10 @@
 /** A stream as one simulated process sees it: questions travel to the server, consumers and tails come back after a cut. */
 import {
   type AppendOptions,
+  BrokerError,
   type ConsumeOptions,
   type Consumption,
   type Delivery,
-  FabricError,
   type Log,
   type LogRecord,
   type LogState,
@@ -29,7 +29,7 @@ export class SimLog implements Log {
     const { server } = this.client
     const sent = body.slice()
     const asked = () => {
-      if (server.chance(server.faults.refuseAppend)) throw new FabricError('unavailable', `${subject}: refused`)
+      if (server.chance(server.faults.refuseAppend)) throw new BrokerError('unavailable', `${subject}: refused`)
       return server.append(this.#stream(), subject, sent, options)
     }
     return refusalOf(subject) ?? this.client.ask(subject, asked)

@@ -1,6 +1,6 @@
 /** What the parts of a simulated world share. */
 import type { Logger } from '../../src/observe/log.js'
-import type { SimFabric } from './broker.js'
+import type { SimBroker } from './broker.js'
 import type { VirtualClock } from './clock.js'
 import type { DiskFaults } from './disk.js'
 import type { SimNet } from './net.js'
@@ -29,7 +29,7 @@ export interface WorldParts {
   readonly plan: Plan
   readonly clock: VirtualClock
   readonly random: Random
-  readonly fabric: SimFabric
+  readonly broker: SimBroker
   readonly net: SimNet
   readonly diskFaults: DiskFaults
   readonly trace: Trace

@@ -22,7 +22,7 @@ export interface Plan {
   busyMs: number
   /** Between two faults. */
   faultGapMs: readonly [number, number]
-  /** What the fabric does to single messages all the time. */
+  /** What the broker does to single messages all the time. */
   faults: Partial<Faults>
   failWrite: number
   core: CoreSettings
@@ -64,7 +64,7 @@ export function planOf(random: Random): Plan {
       sweepMs: 200,
       batchItemsMax: some(2, 256),
       sessionsCachedMax: some(1, 1_000),
-      parkedMax: some(2, 4, 100),
+      queueMax: some(2, 4, 100),
       controlTimeoutMs: some(300, 1_000),
       retryMs: some(100, 500),
       drainMs: 1_000,
@@ -84,7 +84,7 @@ export function planOf(random: Random): Plan {
       groupTopicsMax: some(1, 65_536),
       settlesMax: some(2, 1_000),
       settleRepeatMs: 500,
-      fabricTimeoutMs: 2_000,
+      coreTimeoutMs: 2_000,
       auditMs: some(10_000, 100_000_000),
       drainMs: 500,
       drainJitterMs: some(0, 500),

@@ -2,7 +2,7 @@
  * The simulated nats-server: streams and durable consumers, which outlive it, and the connections and subscriptions of
  * clients, which do not. What it calls on a client is already subject to that client's link.
  */
-import { type AppendOptions, FabricError } from '../../src/nats/broker.js'
+import { type AppendOptions, BrokerError } from '../../src/nats/broker.js'
 import { streamDefinitions } from '../../src/nats/server/streams.js'
 import type { StoreSettings } from '../../src/nats/settings.js'
 import type { SimClient } from './client.js'
@@ -66,12 +66,12 @@ export class SimServer {
 
   stream(name: string): SimStream {
     const stream = this.#streams.get(name)
-    if (!stream) throw new FabricError('unavailable', `${name}: stream not found`)
+    if (!stream) throw new BrokerError('unavailable', `${name}: stream not found`)
     return stream
   }
 
   append(stream: SimStream, subject: string, body: Uint8Array, options: AppendOptions): number {
-    if (this.#takerOf(subject) !== stream) throw new FabricError('unavailable', `${subject}: nobody serves it`)
+    if (this.#takerOf(subject) !== stream) throw new BrokerError('unavailable', `${subject}: nobody serves it`)
     const before = stream.lastSequence
     const { sequence } = stream.append(subject, body, options, this.clock.now())
     if (stream.lastSequence > before) {

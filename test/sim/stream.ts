@@ -1,5 +1,5 @@
 /** One simulated JetStream stream: what the server keeps, and the answers it gives from it. No time, no network. */
-import { type AppendOptions, FabricError, type LogRecord, type LogState } from '../../src/nats/broker.js'
+import { type AppendOptions, BrokerError, type LogRecord, type LogState } from '../../src/nats/broker.js'
 import type { StreamDefinition } from '../../src/nats/server/streams.js'
 import { subjectMatches } from './subjects.js'
 
@@ -33,17 +33,17 @@ export class SimStream {
     return this.definition.name
   }
 
-  /** As the server judges the filter of a consumer: throws FabricError where it is wider than each of the subjects. */
+  /** As the server judges the filter of a consumer: throws BrokerError where it is wider than each of the subjects. */
   checkFilter(filter: string | undefined): void {
     if (filter === undefined || this.takes(filter)) return
-    throw new FabricError('unavailable', `${this.name}: filter ${filter} is not a subset of its subjects`)
+    throw new BrokerError('unavailable', `${this.name}: filter ${filter} is not a subset of its subjects`)
   }
 
   takes(subject: string): boolean {
     return this.definition.subjects.some((filter) => subjectMatches(filter, subject))
   }
 
-  /** Stores it, or answers for the record stored before with the same message id. Throws FabricError. */
+  /** Stores it, or answers for the record stored before with the same message id. Throws BrokerError. */
   append(subject: string, body: Uint8Array, options: AppendOptions, nowMs: number): LogRecord | { sequence: number } {
     this.#expire(nowMs)
     const known = options.messageId === undefined ? undefined : this.#seen.get(options.messageId)
@@ -51,7 +51,7 @@ export class SimStream {
     const expected = options.expectedLastSubjectSequence
     const last = this.#lastOf.get(subject) ?? 0
     if (expected !== undefined && expected !== last) {
-      throw new FabricError('wrong_last_sequence', `${subject}: wrong last sequence: ${last}`, last)
+      throw new BrokerError('wrong_last_sequence', `${subject}: wrong last sequence: ${last}`, last)
     }
     this.#makeRoom(subject, body)
     const record = {
@@ -155,14 +155,14 @@ export class SimStream {
       for (const sequence of sequences.slice(0, sequences.length - perSubjectMax + 1)) this.#evict(sequence)
     }
     if (recordBytesMax > 0 && body.length > recordBytesMax) {
-      throw new FabricError('unavailable', `${name}: message size exceeds maximum allowed`)
+      throw new BrokerError('unavailable', `${name}: message size exceeds maximum allowed`)
     }
     if (recordsMax > 0 && this.#records.size >= recordsMax) {
-      throw new FabricError('full', `${name}: maximum messages exceeded`)
+      throw new BrokerError('full', `${name}: maximum messages exceeded`)
     }
     const size = RECORD_BYTES + subject.length + body.length
     while (this.#bytes + size > bytesMax) {
-      if (whenFull === 'refuse') throw new FabricError('full', `${name}: maximum bytes exceeded`)
+      if (whenFull === 'refuse') throw new BrokerError('full', `${name}: maximum bytes exceeded`)
       this.#evict(this.#first())
     }
   }

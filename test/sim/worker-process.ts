@@ -1,5 +1,5 @@
 /** One transport worker process of the simulation. */
-import { FabricError } from '../../src/nats/broker.js'
+import { BrokerError } from '../../src/nats/broker.js'
 import { workerId } from '../../src/store/workers.js'
 import { Worker } from '../../src/transport/worker.js'
 import type { SimClient } from './client.js'
@@ -56,7 +56,7 @@ export class WorkerProcess {
     worker.stop().then(
       () => client?.close(),
       (error: unknown) => {
-        if (!(error instanceof FabricError)) this.world.fail('internal', `${this.name} can not stop: ${String(error)}`)
+        if (!(error instanceof BrokerError)) this.world.fail('internal', `${this.name} can not stop: ${String(error)}`)
         // The supervisor kills what does not leave.
         client?.crash()
       },
@@ -64,13 +64,13 @@ export class WorkerProcess {
   }
 
   private begin(): void {
-    const { fabric, net, plan, clock } = this.world
-    const client = fabric.fabricFor(this.name)
+    const { broker, net, plan, clock } = this.world
+    const client = broker.brokerFor(this.name)
     const sockets = net.socketsOf(client)
     this.client = client
     this.sockets = sockets
     const worker = new Worker({
-      fabric: client,
+      broker: client,
       clock: client.clock,
       sockets,
       settings: plan.transport,
@@ -91,7 +91,7 @@ export class WorkerProcess {
       },
       (error: unknown) => {
         if (this.client !== client) return
-        if (!(error instanceof FabricError)) this.world.fail('internal', `${this.name} can not start: ${String(error)}`)
+        if (!(error instanceof BrokerError)) this.world.fail('internal', `${this.name} can not start: ${String(error)}`)
         client.crash()
         sockets.crash(false)
         this.forget()

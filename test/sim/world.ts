@@ -5,11 +5,11 @@
 
 import { CodedError } from '../../protocol/errors.js'
 import { Bucket } from '../../protocol/subjects.js'
-import { FabricError } from '../../src/nats/broker.js'
+import { BrokerError } from '../../src/nats/broker.js'
 import type { Logger } from '../../src/observe/log.js'
 import { type ApplicationRecord, type ProjectRecord, RecordTable } from '../../src/store/tenants.js'
 import { AppServer, LONG_MS } from './app-server.js'
-import { SimFabric } from './broker.js'
+import { SimBroker } from './broker.js'
 import { SKEW_MS_MAX, wreak } from './chaos.js'
 import { check } from './checks.js'
 import type { SimClient } from './client.js'
@@ -51,7 +51,7 @@ export class World implements WorldParts {
   readonly clock = new VirtualClock(START_MS)
   readonly random: Random
   readonly plan: Plan
-  readonly fabric: SimFabric
+  readonly broker: SimBroker
   readonly net: SimNet
   readonly diskFaults = { failWrite: 0 }
   readonly trace: Trace
@@ -72,9 +72,9 @@ export class World implements WorldParts {
     const { plan, random } = this
     this.trace = new Trace(() => clock.now() - START_MS, isTraced)
     const options = { random, clock, faults: QUIET_FAULTS, store: { split: plan.split } }
-    this.fabric = new SimFabric(options)
+    this.broker = new SimBroker(options)
     if (isTraced)
-      this.fabric.server.observe = (what, subject, n) => this.trace.note('nats', `${what} ${subject} ${n || ''}`)
+      this.broker.server.observe = (what, subject, n) => this.trace.note('nats', `${what} ${subject} ${n || ''}`)
     const { backpressureBytesMax } = plan.transport
     this.net = new SimNet({ random, now: () => clock.now(), latencyMs: [1, 5], backpressureBytesMax })
     this.cores = Array.from({ length: plan.cores }, (_, i) => new CoreProcess(`core${i}`, this))
@@ -89,11 +89,11 @@ export class World implements WorldParts {
   }
 
   async run(): Promise<RunResult> {
-    const { clock, plan, fabric, trace, app } = this
+    const { clock, plan, broker, trace, app } = this
     await this.prepare()
     for (const part of [...this.cores, ...this.workers, ...this.devices]) part.start()
     await clock.run(WARM_UP_MS)
-    Object.assign(fabric.faults, plan.faults, QUIET_FAULTS)
+    Object.assign(broker.faults, plan.faults, QUIET_FAULTS)
     this.diskFaults.failWrite = plan.failWrite
     const untilMs = clock.now() + plan.busyMs
     const busy = [wreak(this, untilMs)]
@@ -126,7 +126,7 @@ export class World implements WorldParts {
         who,
         `${severity}: ${message} ${JSON.stringify({ ...fields, error: error && String(error) }, digits)}`,
       )
-      const isOfStore = error instanceof FabricError || error instanceof CodedError
+      const isOfStore = error instanceof BrokerError || error instanceof CodedError
       if (severity === 'error' || (error !== undefined && !isOfStore)) {
         this.fail('internal', `${who}: ${message}: ${error instanceof Error ? error.stack : String(error)}`)
       }
@@ -137,7 +137,7 @@ export class World implements WorldParts {
 
   /** Everything that is owed was done, as far as the store and the devices show. */
   isAtRest(): boolean {
-    const { owed } = leftOver(this.fabric.server, this.plan.split)
+    const { owed } = leftOver(this.broker.server, this.plan.split)
     return owed === null && this.app.isIdle && this.devices.every((device) => device.isIdle)
   }
 
@@ -165,15 +165,15 @@ export class World implements WorldParts {
    * remains: of the kinds that are known it is counted, and any other is a violation.
    */
   private async outliveStrays(): Promise<void> {
-    const { clock, fabric, plan, trace } = this
-    const sweeps = new Sweeps(fabric.server)
-    if (leftOver(fabric.server, plan.split).strays.length === 0) return
+    const { clock, broker, plan, trace } = this
+    const sweeps = new Sweeps(broker.server)
+    if (leftOver(broker.server, plan.split).strays.length === 0) return
     for (const part of [...this.cores, ...this.workers, ...this.devices]) part.crash(false)
     // What was accepted by a clock that was ahead lives so much longer.
     await clock.run(LONG_MS + SKEW_MS_MAX)
     this.cores[0]?.start()
     await clock.run(SWEEP_MS)
-    for (const stray of leftOver(fabric.server, plan.split).strays) {
+    for (const stray of leftOver(broker.server, plan.split).strays) {
       if (sweeps.isKnown(stray)) {
         this.leaks++
         trace.add('leak', stray.what)
@@ -182,10 +182,10 @@ export class World implements WorldParts {
   }
 
   private heal(): void {
-    const { fabric, trace } = this
+    const { broker, trace } = this
     trace.add('chaos', 'all is healed')
-    fabric.heal()
-    Object.assign(fabric.faults, QUIET_FAULTS)
+    broker.heal()
+    Object.assign(broker.faults, QUIET_FAULTS)
     this.diskFaults.failWrite = 0
     for (const client of this.clients) {
       client.skewMs = 0
@@ -199,8 +199,8 @@ export class World implements WorldParts {
   }
 
   private async prepare(): Promise<void> {
-    const { fabric, clock } = this
-    const admin = fabric.fabricFor('admin')
+    const { broker, clock } = this
+    const admin = broker.brokerFor('admin')
     const projects = new RecordTable<ProjectRecord>(admin.table(Bucket.PROJECTS), 'project')
     const applications = new RecordTable<ApplicationRecord>(admin.table(Bucket.APPLICATIONS), 'application')
     const serviceAccount = { clientId: 'client', keys: [] }

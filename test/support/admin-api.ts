@@ -3,17 +3,17 @@ import type { Test } from 'tap'
 import { Value } from 'typebox/value'
 import { createAdminServer } from '../../src/core/api/admin/server.js'
 import { Registrations } from '../../src/core/devices/registrations.js'
+import { FeedAdministration } from '../../src/core/outcomes/feed-administration.js'
 import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
 import { Administration } from '../../src/core/tenants/administration.js'
 import type { Actor } from '../../src/core/tenants/auth/roles.js'
-import { FeedAdministration } from '../../src/core/tenants/feed-administration.js'
-import { startFace, type TestFace } from './face.js'
+import { startTestApi, type TestApi } from './api.js'
 import type { Answer } from './http.js'
 
 export const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
 
 export interface TestAdminApi {
-  face: TestFace
+  context: TestApi
   administration: Administration
   /** The secret of a new credential. */
   credential(role: string, ...projects: string[]): Promise<string>
@@ -21,12 +21,12 @@ export interface TestAdminApi {
 }
 
 export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> = {}): Promise<TestAdminApi> {
-  const face = await startFace(t)
-  const { fabric, directory, registrationKeys, clock, log, auth, keyring } = face
-  const administration = new Administration(fabric, clock)
+  const context = await startTestApi(t)
+  const { broker, directory, registrationKeys, clock, log, auth, keyring } = context
+  const administration = new Administration(broker, clock)
   const registrations = new Registrations({
     ...{
-      fabric,
+      broker,
       directory,
       registrationKeys,
       clock,
@@ -36,18 +36,18 @@ export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> 
     registrationKey: keyring.macKey('registration'),
   })
   const settings = { ...(Value.Default(WebhookSettings, {}) as WebhookSettings), ...webhooks }
-  const feeds = new FeedAdministration({ administration, fabric, clock, split: face.nats.store.split, settings })
+  const feeds = new FeedAdministration({ administration, broker, clock, split: context.nats.store.split, settings })
   const server = createAdminServer(
     {
       ...{ administration, registrations, feeds, auth, clock, log, publicUrl: () => 'https://push.example.com' },
       readCounters: async () => [{ application: 'app_x', day: '2025-01-01', counts: { accepted: 1, delivered: 1 } }],
     },
     { host: '127.0.0.1', port: 0 },
-    face.http,
+    context.http,
   )
   t.teardown(() => server.stop())
   return {
-    face,
+    context,
     administration,
     credential: async (role, ...projects) => {
       const wanted = { name: role, role, projects: projects.length > 0 ? projects : undefined }

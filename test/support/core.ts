@@ -1,4 +1,4 @@
-/** A delivery core on a Fabric, with quick settings, and what tests of its steps ask of it. */
+/** A delivery core on a Broker, with quick settings, and what tests of its steps ask of it. */
 import { Value } from 'typebox/value'
 import { partitionOf } from '../../protocol/message-id.js'
 import { messageByIdFilter, messagesStream } from '../../protocol/subjects.js'
@@ -6,10 +6,10 @@ import { type Clock, sleep, systemClock } from '../../src/clock.js'
 import { type Delivery, startDelivery } from '../../src/core/delivery/delivery.js'
 import type { AcceptCommand, AcceptTarget } from '../../src/core/domain/commands.js'
 import { CoreSettings } from '../../src/core/settings.js'
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 import { createLogger, silentLogger } from '../../src/observe/log.js'
 import { EventLog, type FinalEvent } from '../../src/store/events.js'
-import { ParkedQueue } from '../../src/store/queue.js'
+import { DeviceQueue } from '../../src/store/queue.js'
 import { SplitLog } from '../../src/store/split.js'
 
 export const PROJECT = 'acme'
@@ -55,7 +55,7 @@ export function command(devices: string[], changes: Partial<AcceptCommand> = {})
 
 export interface TestCore extends Delivery {
   readonly events: EventLog
-  readonly queue: ParkedQueue
+  readonly queue: DeviceQueue
   /** Waits for the final event of a target. */
   final(id: bigint): Promise<FinalEvent>
   /** Waits until MESSAGES does not hold the target any more: it was acknowledged. */
@@ -64,16 +64,16 @@ export interface TestCore extends Delivery {
 }
 
 export async function startTestCore(
-  fabric: Fabric,
+  broker: Broker,
   split: number,
   settings: Partial<CoreSettings> = {},
   clock: Clock = systemClock,
   random: () => number = Math.random,
   /** With which the test looks; the core's own where the core does not crash. */
-  observer: Fabric = fabric,
+  observer: Broker = broker,
 ): Promise<TestCore> {
   const delivery = await startDelivery({
-    fabric,
+    broker,
     clock,
     random,
     settings: { ...quickSettings, ...settings },
@@ -81,7 +81,7 @@ export async function startTestCore(
     log: process.env.TEST_LOG ? createLogger('core', { level: 'debug', format: 'text' }) : silentLogger,
     registrationIdOf: ({ device, registration }) => `${device}/${registration}`,
   })
-  const observed = observer === fabric ? clock : ((observer as { clock?: Clock }).clock ?? clock)
+  const observed = observer === broker ? clock : ((observer as { clock?: Clock }).clock ?? clock)
   const events = new EventLog(observer, split, 'test')
   const messages = new SplitLog(observer, messagesStream, split)
   const isStored = async (device: string, id: bigint) =>
@@ -89,7 +89,7 @@ export async function startTestCore(
   return {
     ...delivery,
     events,
-    queue: new ParkedQueue(observer, split),
+    queue: new DeviceQueue(observer, split),
     isStored,
     final: (id) => eventually(observed, `the end of ${id}`, () => events.readFinal(id)),
     acknowledged: async (device, id) => {

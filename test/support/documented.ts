@@ -1,9 +1,9 @@
-/** Whether what the API answers is what its document says: asked by every test of the face, through ask(). */
+/** Whether what the API answers is what its document says: asked by every test of the context, through ask(). */
 
 import { Value } from 'typebox/value'
 import { openApiOf } from '../../src/core/api/openapi/document.js'
 import { routes } from '../../src/core/api/public/gateway.js'
-import type { AuthSettings } from '../../src/core/api/settings.js'
+import type { AuthSettings } from '../../src/core/tenants/auth/settings.js'
 
 interface Documented {
   paths: Record<string, Record<string, { responses: Record<string, { description: string }> }>>

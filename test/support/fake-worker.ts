@@ -14,7 +14,7 @@ import {
 } from '../../protocol/envelope.js'
 import { Bucket, controlSubject, rxSubject, SETTLE_SUBJECT, txSubject } from '../../protocol/subjects.js'
 import { type Clock, systemClock } from '../../src/clock.js'
-import type { Fabric, Subscription } from '../../src/nats/broker.js'
+import type { Broker, Subscription } from '../../src/nats/broker.js'
 import { SessionTable } from '../../src/store/sessions.js'
 
 export type OnItem = (item: TxItem) => OutcomeCode | 'silent' | Promise<OutcomeCode | 'silent'>
@@ -30,15 +30,15 @@ export class FakeWorker {
   onCatchUp: (device: string) => ControlReply | 'silent' = () => 'here'
 
   constructor(
-    private readonly fabric: Fabric,
+    private readonly broker: Broker,
     readonly worker = '0-test',
     private readonly clock: Clock = systemClock,
   ) {
-    this.sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
+    this.sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
   }
 
   start(): this {
-    const { bus } = this.fabric
+    const { bus } = this.broker
     this.subscriptions = [
       bus.subscribe(txSubject(this.instance, this.worker), ({ body }) => {
         const { router, items } = decodeTxBatch(body)
@@ -71,13 +71,13 @@ export class FakeWorker {
   report(router: string, id: bigint, device: string, outcome: OutcomeCode): void {
     const { instance, worker } = this
     const item = { id, device, outcome, atMs: this.clock.now() }
-    this.fabric.bus.publish(rxSubject(router), encodeRxBatch({ instance, worker, items: [item] }))
+    this.broker.bus.publish(rxSubject(router), encodeRxBatch({ instance, worker, items: [item] }))
   }
 
   /** Resolves with the confirmed sequences. */
   async settle(items: SettleItem[]): Promise<number[]> {
     const request = encodeSettleRequest({ instance: this.instance, worker: this.worker, items })
-    return decodeSettleReply(await this.fabric.bus.request(SETTLE_SUBJECT, request, { timeoutMs: 5_000 }))
+    return decodeSettleReply(await this.broker.bus.request(SETTLE_SUBJECT, request, { timeoutMs: 5_000 }))
   }
 
   private async take(router: string, item: TxItem): Promise<void> {

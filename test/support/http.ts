@@ -1,12 +1,12 @@
-/** Requests to the face as tests make them: injected, or byte by byte over a socket. */
+/** Requests to the context as tests make them: injected, or byte by byte over a socket. */
 import { once } from 'node:events'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import type { Test } from 'tap'
 import { type ErrorCode, Errors } from '../../protocol/errors.js'
 import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
+import type { TestApi } from './api.js'
 import { undocumented } from './documented.js'
-import type { TestFace } from './face.js'
 
 export const API = '/push/public/api/v1/projects'
 export const device = 'dev_0123456789abcdefghij'
@@ -28,11 +28,11 @@ export interface Ask {
 }
 
 export async function ask(
-  face: TestFace,
-  { method, url, body, raw, token = face.token, headers = {} }: Ask,
+  context: TestApi,
+  { method, url, body, raw, token = context.token, headers = {} }: Ask,
 ): Promise<Answer> {
   const payload = raw ?? (body === undefined ? undefined : JSON.stringify(body))
-  const response = await face.gateway.app.inject({
+  const response = await context.gateway.app.inject({
     method: method ?? (payload === undefined ? 'GET' : 'POST'),
     url,
     headers: {
@@ -48,7 +48,7 @@ export async function ask(
     body: response.body && JSON.parse(response.body),
   }
   const asked = { method: method ?? (payload === undefined ? 'GET' : 'POST'), url }
-  const problem = undocumented(face.auth, asked, answer)
+  const problem = undocumented(context.auth, asked, answer)
   if (problem !== null) throw new Error(`not as the API's document says: ${problem}`)
   return answer
 }
@@ -60,16 +60,16 @@ export function isError(t: Test, answer: Answer, code: ErrorCode, name: string =
   t.equal(answer.body.error.code, code, name)
 }
 
-export const registrationIdOf = (face: TestFace, fields: object = {}) =>
-  encodeRegistrationId(face.keyring.macKey('registration'), {
-    project: face.project,
-    application: face.application,
+export const registrationIdOf = (context: TestApi, fields: object = {}) =>
+  encodeRegistrationId(context.keyring.macKey('registration'), {
+    project: context.project,
+    application: context.application,
     device,
     registration: 1,
     ...fields,
   })
 
-export const messagesOf = (face: TestFace) => `${API}/${face.project}/messages`
+export const messagesOf = (context: TestApi) => `${API}/${context.project}/messages`
 
 export function get(url: string): Promise<IncomingMessage> {
   return new Promise((resolve) => {

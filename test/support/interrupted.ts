@@ -1,24 +1,24 @@
-/** A Fabric whose n-th write fails, before it was done or after: the place where a process crashed. */
-import { type Fabric, FabricError, type Log, type Table } from '../../src/nats/broker.js'
+/** A Broker whose n-th write fails, before it was done or after: the place where a process crashed. */
+import { type Broker, BrokerError, type Log, type Table } from '../../src/nats/broker.js'
 
 export interface Interruption {
-  readonly fabric: Fabric
+  readonly broker: Broker
   /** Writes seen so far: appends, deletes, puts. */
   readonly writes: number
 }
 
 /** @param at the write to fail, from 1; 0: none. Every one after it fails as well: the process is gone. */
-export function interrupted(fabric: Fabric, at: number, when: 'before' | 'after'): Interruption {
+export function interrupted(broker: Broker, at: number, when: 'before' | 'after'): Interruption {
   const state = { writes: 0 }
   const write = async <T>(work: () => Promise<T>): Promise<T> => {
     const count = ++state.writes
     if (at === 0 || count < at) return work()
     if (count === at && when === 'after') await work()
-    throw new FabricError('timeout', `write ${count} was interrupted`)
+    throw new BrokerError('timeout', `write ${count} was interrupted`)
   }
   const logs = new Map<string, Log>()
   const logOf = (name: string): Log => {
-    const log = fabric.log(name)
+    const log = broker.log(name)
     const known = logs.get(name)
     if (known) return known
     const wrapped: Log = {
@@ -40,7 +40,7 @@ export function interrupted(fabric: Fabric, at: number, when: 'before' | 'after'
     return wrapped
   }
   const tableOf = (name: string): Table => {
-    const table = fabric.table(name)
+    const table = broker.table(name)
     return {
       name,
       get: (...args) => table.get(...args),
@@ -51,7 +51,7 @@ export function interrupted(fabric: Fabric, at: number, when: 'before' | 'after'
     }
   }
   return {
-    fabric: { ...fabric, bus: fabric.bus, log: logOf, table: tableOf, connected: () => fabric.connected() },
+    broker: { ...broker, bus: broker.bus, log: logOf, table: tableOf, connected: () => broker.connected() },
     get writes() {
       return state.writes
     },

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 import { connect } from '../../src/nats/connect.js'
 import type { NatsUser } from '../../src/nats/server/permissions.js'
 import { type NatsServer, startNatsServer } from '../../src/nats/server/server-info.js'
@@ -33,7 +33,7 @@ export interface TestNats {
    * A new connection as that role; closed at the end of the test. Publishers and subscribers are of PUBLISHER_PROJECT. `url` instead of
    * the server's own: by way of a proxy.
    */
-  fabricAs(role: TestRole, name?: string, url?: string): Promise<Fabric>
+  brokerAs(role: TestRole, name?: string, url?: string): Promise<Broker>
   /** Stops in order and starts again on the same port and data. */
   restart(): Promise<void>
   kill9(): Promise<void>
@@ -50,13 +50,13 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGALRM'] as const) proces
 const MIB = 1024 * 1024
 const SMALL = {
   messagesBytesMax: 64 * MIB,
-  parkedBytesMax: 64 * MIB,
+  queueBytesMax: 64 * MIB,
   eventsBytesMax: 64 * MIB,
   broadcastBytesMax: 64 * MIB,
   expiryBytesMax: 64 * MIB,
   ingressBytesMax: 64 * MIB,
   deadLettersBytesMax: 16 * MIB,
-  appEventsBytesMax: 16 * MIB,
+  outcomeEventsBytesMax: 16 * MIB,
   auditBytesMax: 16 * MIB,
   tableBytesMax: 64 * MIB,
   smallTableBytesMax: 16 * MIB,
@@ -75,9 +75,9 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
     { role: 'subscriber', user: 'subscriber', password, project: PUBLISHER_PROJECT },
   ]
   const server = await startNatsServer({ dataDir, users, split: store.split })
-  const fabrics: Fabric[] = []
+  const brokers: Broker[] = []
   t.teardown(async () => {
-    await Promise.all(fabrics.map((fabric) => fabric.close()))
+    await Promise.all(brokers.map((broker) => broker.close()))
     await server.stop()
     rmSync(dataDir, { recursive: true, force: true })
   })
@@ -92,13 +92,13 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
     reconnectJitterMs: 20,
     ...options.nats,
   })
-  const fabricAs = async (role: TestRole, name: string = role, url = server.url): Promise<Fabric> => {
-    const fabric = await connect({ ...settingsAs(role), url }, { name })
-    fabrics.push(fabric)
-    return fabric
+  const brokerAs = async (role: TestRole, name: string = role, url = server.url): Promise<Broker> => {
+    const broker = await connect({ ...settingsAs(role), url }, { name })
+    brokers.push(broker)
+    return broker
   }
   if (options.streams !== false) {
-    const admin = await fabricAs('admin', 'setup')
+    const admin = await brokerAs('admin', 'setup')
     await ensureStreams(admin.bus, store)
     await admin.close()
   }
@@ -108,7 +108,7 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
     server,
     store,
     settingsAs,
-    fabricAs,
+    brokerAs,
     restart: async () => {
       await server.stop()
       await server.start()

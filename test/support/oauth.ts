@@ -4,7 +4,7 @@ import { importPKCS8, SignJWT } from 'jose'
 import * as oauth from 'oauth4webapi'
 import type { PrivateServiceKey } from '../../src/core/tenants/auth/service-keys.js'
 import { TOKEN_PATH } from '../../src/core/tenants/settings-file.js'
-import type { TestFace } from './face.js'
+import type { TestApi } from './api.js'
 
 export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 const http = { [oauth.allowInsecureRequests]: true }
@@ -45,11 +45,11 @@ export interface Assertion {
 }
 
 /** A good one, but for what a test says. */
-export async function assertionOf(face: TestFace, { header, claims, key = face.serviceKey }: Assertion = {}) {
-  const now = Math.floor(face.clock.now() / 1000)
+export async function assertionOf(context: TestApi, { header, claims, key = context.serviceKey }: Assertion = {}) {
+  const now = Math.floor(context.clock.now() / 1000)
   const good = {
-    iss: face.clientId,
-    sub: face.clientId,
+    iss: context.clientId,
+    sub: context.clientId,
     aud: 'borealis-push',
     iat: now,
     exp: now + 60,
@@ -78,9 +78,9 @@ export interface TokenAsk {
   address?: string
 }
 
-export async function askToken(face: TestFace, ask: TokenAsk = {}): Promise<TokenAnswer> {
+export async function askToken(context: TestApi, ask: TokenAsk = {}): Promise<TokenAnswer> {
   const { parameters = {}, form = false, raw, headers = {}, address = '10.0.0.1' } = ask
-  const assertion = 'client_assertion' in parameters ? '' : await assertionOf(face)
+  const assertion = 'client_assertion' in parameters ? '' : await assertionOf(context)
   const good = {
     grant_type: 'client_credentials',
     client_assertion_type: ASSERTION_TYPE,
@@ -93,7 +93,7 @@ export async function askToken(face: TestFace, ask: TokenAsk = {}): Promise<Toke
     ? new URLSearchParams(all.map(([name, value]): [string, string] => [name, String(value)])).toString()
     : JSON.stringify(Object.fromEntries(all))
   const type = form ? 'application/x-www-form-urlencoded' : 'application/json'
-  const response = await face.gateway.app.inject({
+  const response = await context.gateway.app.inject({
     method: 'POST',
     url: TOKEN_PATH,
     remoteAddress: address,

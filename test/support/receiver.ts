@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
-import type { AppEvent } from '../../src/core/outcomes/outcome-event.js'
+import type { OutcomeEvent } from '../../src/core/outcomes/outcome-event.js'
 
 export interface Receiver {
   readonly url: string
@@ -12,7 +12,7 @@ export interface Receiver {
   /** Good for one of these, or the receiver answers 401. */
   secrets: string[]
   /** In the order in which they came, repeats included. */
-  readonly events: AppEvent[]
+  readonly events: OutcomeEvent[]
   /** Every POST, whatever became of it; status 0: it is not answered. */
   readonly posts: { id: string; path: string; status: number }[]
   answer: (response: ServerResponse) => void
@@ -92,6 +92,6 @@ async function receive(receiver: Receiver, request: IncomingMessage, response: S
     receiver.answer(response)
     await done
     if (post.status >= 200 && post.status < 300)
-      receiver.events.push(...(JSON.parse(body) as { events: AppEvent[] }).events)
+      receiver.events.push(...(JSON.parse(body) as { events: OutcomeEvent[] }).events)
   }
 }

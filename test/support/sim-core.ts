@@ -1,6 +1,6 @@
 /** A simulated installation for tests of the steps: a server, core processes and fake workers on one virtual clock. */
 import type { CoreSettings } from '../../src/core/settings.js'
-import { SimFabric, type SimFabricOptions } from '../sim/broker.js'
+import { SimBroker, type SimBrokerOptions } from '../sim/broker.js'
 import type { SimClient } from '../sim/client.js'
 import { startTestCore, type TestCore } from './core.js'
 import { FakeWorker } from './fake-worker.js'
@@ -13,11 +13,11 @@ export interface SimCore extends TestCore {
 }
 
 export class SimInstallation {
-  readonly sim: SimFabric
+  readonly sim: SimBroker
   private count = 0
 
-  constructor(options: SimFabricOptions = {}) {
-    this.sim = new SimFabric({ ...options, store: { ...options.store, split: SIM_SPLIT } })
+  constructor(options: SimBrokerOptions = {}) {
+    this.sim = new SimBroker({ ...options, store: { ...options.store, split: SIM_SPLIT } })
   }
 
   /** Runs virtual time until the promise settled. */
@@ -27,14 +27,14 @@ export class SimInstallation {
 
   /** The test looks with a connection of its own, which outlives the core's. */
   async core(settings: Partial<CoreSettings> = {}): Promise<SimCore> {
-    const process = this.sim.fabricFor(`core-${++this.count}`)
-    const observer = this.sim.fabricFor(`observer-${this.count}`)
+    const process = this.sim.brokerFor(`core-${++this.count}`)
+    const observer = this.sim.brokerFor(`observer-${this.count}`)
     const core = await this.run(startTestCore(process, SIM_SPLIT, settings, process.clock, this.sim.random, observer))
     return { ...core, process }
   }
 
   worker(name = `${this.count}-w`): FakeWorker {
-    const process = this.sim.fabricFor(`worker-${name}`)
+    const process = this.sim.brokerFor(`worker-${name}`)
     return new FakeWorker(process, name, process.clock).start()
   }
 }

@@ -20,10 +20,10 @@ import { Bucket, controlSubject, rxSubject, SETTLE_SUBJECT, txSubject } from '..
 import { systemClock } from '../../src/clock.js'
 import { mintDeviceToken } from '../../src/device-token.js'
 import { Keyring } from '../../src/keyring.js'
-import type { Fabric } from '../../src/nats/broker.js'
+import type { Broker } from '../../src/nats/broker.js'
 import { createLogger, silentLogger } from '../../src/observe/log.js'
 import { DeviceStore } from '../../src/store/devices.js'
-import { ParkedQueue } from '../../src/store/queue.js'
+import { DeviceQueue } from '../../src/store/queue.js'
 import { SessionTable } from '../../src/store/sessions.js'
 import { TransportSettings } from '../../src/transport/settings.js'
 import { type RunningWorker, startWorker } from '../../src/transport/supervisor/process.js'
@@ -35,10 +35,10 @@ export const ROUTER = 'test-router'
 export interface TestTransport {
   nats: TestNats
   /** Connected as the core. */
-  core: Fabric
+  core: Broker
   worker: RunningWorker
   sessions: SessionTable
-  parked: ParkedQueue
+  queued: DeviceQueue
   devices: DeviceStore
   keyring: Keyring
   tokenOf(device: string, lifetimeMs?: number): string
@@ -52,7 +52,7 @@ export interface TestTransport {
   outcomes: RxItem[]
   control(request: ControlRequest, worker?: RunningWorker): Promise<ControlReply>
   /** Parks a message as the core does, without asking the worker. */
-  park(device: string, id: bigint, options?: { dropped?: number; queue?: bigint }): Promise<number>
+  enqueue(device: string, id: bigint, options?: { dropped?: number; queue?: bigint }): Promise<number>
   /** Settlements that came; each is carried out, then confirmed. */
   settled: SettleItem[]
   /** Resolves when the settlement of a message was carried out. */
@@ -69,13 +69,13 @@ export async function startTransport(
   present?: TestNats,
 ): Promise<TestTransport> {
   const nats = present ?? (await startNats(t))
-  const core = await nats.fabricAs('core')
+  const core = await nats.brokerAs('core')
   const keyring = Keyring.generate(Date.now())
   const startAnother = async (own: Partial<TransportSettings> = {}, index = 0): Promise<RunningWorker> => {
     const settings = { ...defaults, host: '127.0.0.1', port: 0, drainJitterMs: 0, drainGraceMs: 200, ...own }
-    const fabric = await nats.fabricAs('transport')
+    const broker = await nats.brokerAs('transport')
     const running = await startWorker({
-      fabric,
+      broker,
       clock: systemClock,
       settings,
       split: nats.store.split,
@@ -96,7 +96,7 @@ export async function startTransport(
     return worker
   }
   const worker = await startAnother(overrides)
-  const parked = new ParkedQueue(core, nats.store.split)
+  const queued = new DeviceQueue(core, nats.store.split)
   const outcomes: RxItem[] = []
   const waiting = new Map<bigint, (item: RxItem) => void>()
   const waitingSettled = new Map<bigint, (item: SettleItem) => void>()
@@ -111,10 +111,10 @@ export async function startTransport(
     const { items } = decodeSettleRequest(body)
     void Promise.all(
       items.map(async (item) => {
-        await parked.delete(item.device, [item.parkedSequence])
+        await queued.delete(item.device, [item.queueSequence])
         settled.push(item)
         waitingSettled.get(item.id)?.(item)
-        return item.parkedSequence
+        return item.queueSequence
       }),
     ).then((sequences) => core.bus.publish(reply, encodeSettleReply(sequences)))
   })
@@ -123,7 +123,7 @@ export async function startTransport(
     return mintDeviceToken(key, { issuer: ISSUER, device, fleet: 'fleet', nowMs: Date.now(), lifetimeMs }).token
   }
   return {
-    ...{ nats, core, worker, parked, keyring, outcomes, settled, tokenOf },
+    ...{ nats, core, worker, queued, keyring, outcomes, settled, tokenOf },
     sessions: new SessionTable(core.table(Bucket.SESSIONS), systemClock),
     devices: new DeviceStore(core.table(Bucket.DEVICES)),
     credential: (device) => ({ kind: 'token', token: tokenOf(device) }),
@@ -153,19 +153,19 @@ export async function startTransport(
       const body = encodeControlRequest(request)
       return decodeControlReply(await core.bus.request(controlSubject(instance, name), body, { timeoutMs: 20_000 }))
     },
-    park: async (device, id, { dropped = 0, queue = 1n } = {}) => {
-      const last = await parked.last(device)
+    enqueue: async (device, id, { dropped = 0, queue = 1n } = {}) => {
+      const last = await queued.last(device)
       const record = {
         previous: last?.sequence ?? 0,
         depth: (last?.record.depth ?? 0) + 1,
         queue,
         dropped,
-        victims: [],
-        parkedAtMs: Date.now(),
+        evicted: [],
+        queuedAtMs: Date.now(),
         message: storedMessage(device, id),
         older: [],
       }
-      return parked.append(device, record, last?.sequence ?? 0)
+      return queued.append(device, record, last?.sequence ?? 0)
     },
   }
 }

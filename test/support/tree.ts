@@ -62,3 +62,28 @@ function surroundingOf(node: ts.Node): string | null {
   if (ts.isCallExpression(node) && ambientFunctions.has(node.expression.getText())) return node.expression.getText()
   return null
 }
+
+/** Groups of nodes that reach each other (strongly connected components of more than one node), each sorted. */
+export function circlesIn(graph: ReadonlyMap<string, readonly string[]>): string[][] {
+  const order = new Map<string, number>()
+  const lowest = new Map<string, number>()
+  const open: string[] = []
+  const circles: string[][] = []
+  const lower = (node: string, to: number) => lowest.set(node, Math.min(lowest.get(node) ?? to, to))
+  const visit = (node: string): void => {
+    order.set(node, order.size)
+    lower(node, order.size - 1)
+    open.push(node)
+    for (const next of graph.get(node) ?? []) {
+      if (!order.has(next)) {
+        visit(next)
+        lower(node, lowest.get(next) as number)
+      } else if (open.includes(next)) lower(node, order.get(next) as number)
+    }
+    if (lowest.get(node) !== order.get(node)) return
+    const members = open.splice(open.indexOf(node))
+    if (members.length > 1) circles.push(members.sort())
+  }
+  for (const node of graph.keys()) if (!order.has(node)) visit(node)
+  return circles
+}

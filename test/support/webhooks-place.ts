@@ -1,6 +1,7 @@
 /** Webhooks of a core on virtual time, with receivers that answer what a test tells them to. */
-import { APP_EVENTS_STREAM, appEventSubject } from '../../protocol/subjects.js'
-import { CoreFigures } from '../../src/core/metrics.js'
+import { OUTCOME_EVENTS_STREAM, outcomeEventSubject } from '../../protocol/subjects.js'
+import { CoreMetrics } from '../../src/core/metrics.js'
+import { FeedAdministration } from '../../src/core/outcomes/feed-administration.js'
 import { FeedDirectory } from '../../src/core/outcomes/feed-directory.js'
 import { AddressGuard } from '../../src/core/outcomes/webhooks/addresses.js'
 import type { Post, PostOutcome } from '../../src/core/outcomes/webhooks/post.js'
@@ -8,11 +9,10 @@ import type { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.
 import { Webhooks } from '../../src/core/outcomes/webhooks/webhooks.js'
 import { Administration } from '../../src/core/tenants/administration.js'
 import type { Actor } from '../../src/core/tenants/auth/roles.js'
-import { FeedAdministration } from '../../src/core/tenants/feed-administration.js'
 import { createProject } from '../../src/core/tenants/projects.js'
 import { silentLogger } from '../../src/observe/log.js'
 import { FeedStates } from '../../src/store/feeds.js'
-import { SimFabric } from '../sim/broker.js'
+import { SimBroker } from '../sim/broker.js'
 import type { SimClient } from '../sim/client.js'
 import { quickWebhooks } from './webhooks.js'
 
@@ -33,9 +33,9 @@ export interface Received extends Post {
 }
 
 export class Place {
-  readonly sim = new SimFabric({ store: { split: 1 } })
-  readonly observer = this.sim.fabricFor('observer')
-  readonly figures = new CoreFigures()
+  readonly sim = new SimBroker({ store: { split: 1 } })
+  readonly observer = this.sim.brokerFor('observer')
+  readonly metrics = new CoreMetrics()
   readonly settings: WebhookSettings
   readonly feeds: FeedAdministration
   readonly administration = new Administration(this.observer, this.sim.clock)
@@ -45,9 +45,9 @@ export class Place {
 
   constructor(settings: Partial<WebhookSettings> = {}) {
     this.settings = { ...quickWebhooks, ...settings }
-    const { administration, observer: fabric } = this
+    const { administration, observer: broker } = this
     this.feeds = new FeedAdministration({
-      ...{ administration, fabric, clock: this.sim.clock, split: 1, settings: this.settings },
+      ...{ administration, broker, clock: this.sim.clock, split: 1, settings: this.settings },
     })
   }
 
@@ -61,11 +61,11 @@ export class Place {
   }
 
   async start(): Promise<{ process: SimClient; stop: () => Promise<void> }> {
-    const process = this.sim.fabricFor(`core-${++this.starts}`)
+    const process = this.sim.brokerFor(`core-${++this.starts}`)
     const { clock } = process
     const feeds = await this.run(new FeedDirectory().start(process, silentLogger))
     const webhooks = new Webhooks({
-      ...{ fabric: process, clock, random: this.sim.random, log: silentLogger, figures: this.figures },
+      ...{ broker: process, clock, random: this.sim.random, log: silentLogger, metrics: this.metrics },
       ...{ settings: this.settings, feeds, states: new FeedStates(process), retryMs: 50, drainMs: 500 },
       guard: new AddressGuard(''),
       poster: {
@@ -84,7 +84,7 @@ export class Place {
 
   async tell(id: string, project = PROJECT, kind = 'delivered'): Promise<void> {
     const body = Buffer.from(JSON.stringify({ v: 1, id, kind, projectId: project }))
-    await this.run(this.observer.log(APP_EVENTS_STREAM).append(appEventSubject(project, kind), body))
+    await this.run(this.observer.log(OUTCOME_EVENTS_STREAM).append(outcomeEventSubject(project, kind), body))
   }
 
   wait(ms: number): Promise<void> {

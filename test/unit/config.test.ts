@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { type ConfigError, readConfig, settings } from '../../src/config/config.js'
 import { expectation } from '../../src/config/leaf.js'
-import { type ConfigError, readConfig, settings } from '../../src/config.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'borealis-config-'))
 t.teardown(() => rmSync(folder, { recursive: true }))
@@ -38,6 +38,14 @@ t.test('the environment wins over the file, the file over the default', async (t
   t.equal(config.log.level, 'debug')
   t.equal(config.log.format, 'json')
   t.equal(config.metrics.port, 9100)
+})
+
+t.test('a setting under its old name is refused with its new name, in the file and in the environment', async (t) => {
+  const file = yaml('core:\n  parkedMax: 5\n')
+  t.same(problemsOf({ file, environment: { BOREALIS_TRANSPORT_FABRIC_TIMEOUT_MS: '5' } }), {
+    'core.parkedMax': `${file}: this setting is now called core.queueMax`,
+    BOREALIS_TRANSPORT_FABRIC_TIMEOUT_MS: 'environment: this setting is now called BOREALIS_TRANSPORT_CORE_TIMEOUT_MS',
+  })
 })
 
 t.test('BOREALIS_CONFIG names the file; one that is absent is a mistake', async (t) => {

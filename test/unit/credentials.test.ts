@@ -3,14 +3,14 @@ import t from 'tap'
 import { Administration } from '../../src/core/tenants/administration.js'
 import { actorOf } from '../../src/core/tenants/auth/credentials.js'
 import type { Actor } from '../../src/core/tenants/auth/roles.js'
-import { SimFabric } from '../sim/broker.js'
+import { SimBroker } from '../sim/broker.js'
 
 const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
 
 t.test('a replica that lags does not bring a removed credential back', async (t) => {
-  const sim = new SimFabric()
+  const sim = new SimBroker()
   const { clock } = sim
-  const administration = new Administration(sim.fabricFor('admin'), clock)
+  const administration = new Administration(sim.brokerFor('admin'), clock)
   const { credentials } = administration
   const made = clock.settle(administration.createCredential(root, { name: 'x', role: 'viewer' }))
   const { credential, secret } = await made

@@ -7,7 +7,7 @@ import t from 'tap'
 import { parse } from 'yaml'
 import { metricsOf } from '../../src/cli/metrics-reference.js'
 import { v8Flags } from '../../src/cli/v8-flags.js'
-import { settings } from '../../src/config.js'
+import { settings } from '../../src/config/config.js'
 import { findProgram, needs } from '../support/programs.js'
 
 const variables = new Set(settings.map(({ variable }) => variable))

@@ -12,7 +12,7 @@ import { Output } from '../../src/cli/start/output.js'
 import { claimPorts } from '../../src/cli/start/ports.js'
 import { fitStoreTo } from '../../src/cli/start/storage.js'
 import { pushCommand } from '../../src/cli/start/summary.js'
-import { readConfig } from '../../src/config.js'
+import { readConfig } from '../../src/config/config.js'
 import { streamDefinitions } from '../../src/nats/server/streams.js'
 import { StoreSettings } from '../../src/nats/settings.js'
 

@@ -11,13 +11,13 @@ function collect(format: 'json' | 'text') {
 
 t.test('a line is one JSON object with level, time, part and message', async (t) => {
   const { log, lines } = collect('json')
-  log.warn({ stream: 'PARKED_0' }, 'the store is away')
+  log.warn({ stream: 'QUEUE_0' }, 'the store is away')
   log.debug('not written')
   t.equal(lines.length, 1)
   t.match(JSON.parse(lines[0] ?? ''), {
     level: 'warn',
     part: 'core',
-    stream: 'PARKED_0',
+    stream: 'QUEUE_0',
     message: 'the store is away',
     time: /^\d{4}-\d\d-\d\dT/,
   })

@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs'
 import { Counter } from 'prom-client'
 import t from 'tap'
 import { metricsReference } from '../../src/cli/metrics-reference.js'
-import { CoreFigures, CountedEvents, countedAccept, registerCoreFigures } from '../../src/core/metrics.js'
+import { CoreMetrics, CountedEvents, countedAccept, registerCoreMetrics } from '../../src/core/metrics.js'
 import { LoopLag } from '../../src/observe/lag.js'
 import { MergedMetrics, reportOf } from '../../src/observe/merge.js'
-import { createMetrics, emptyMetrics, serveMetrics } from '../../src/observe/metrics.js'
-import { PlainMetrics } from '../../src/observe/plain.js'
-import { SimFabric } from '../sim/broker.js'
+import { createMetrics, serveMetrics } from '../../src/observe/metrics.js'
+import { PlainMetrics } from '../../src/observe/plain-metrics.js'
+import { emptyMetrics } from '../../src/observe/registry.js'
+import { SimBroker } from '../sim/broker.js'
 
 t.test('metrics are served in the text format, and only there', async (t) => {
   const registry = createMetrics('core')
@@ -63,24 +64,24 @@ t.test('one scrape for several processes: counts never go back, levels join as t
 })
 
 t.test('what a core counts', async (t) => {
-  const figures = new CoreFigures()
+  const metrics = new CoreMetrics()
   const registry = emptyMetrics('core')
-  registerCoreFigures(figures, () => true, registry)
-  const sim = new SimFabric()
-  const events = new CountedEvents(figures, sim.fabricFor('core'), 4, 'run')
+  registerCoreMetrics(metrics, () => true, registry)
+  const sim = new SimBroker()
+  const events = new CountedEvents(metrics, sim.brokerFor('core'), 4, 'run')
   const final = { atMs: 0, project: 'p', application: 'a', device: 'd', reason: '' }
   await sim.clock.settle(events.final(1n, { ...final, kind: 'delivered' }))
   await sim.clock.settle(events.final(1n, { ...final, kind: 'expired' }))
-  await sim.clock.settle(events.trace(2n, { step: 'parked', atMs: 0, reason: 'not_connected' }))
+  await sim.clock.settle(events.trace(2n, { step: 'queued', atMs: 0, reason: 'not_connected' }))
   await sim.clock.settle(events.trace(2n, { step: 'late_ack', atMs: 0, reason: 'expired' }))
-  const accept = countedAccept(() => Promise.reject(new Error('no')), figures)
+  const accept = countedAccept(() => Promise.reject(new Error('no')), metrics)
   await t.rejects(accept({ targets: [] } as unknown as Parameters<typeof accept>[0]), { message: 'no' })
-  figures.steps.add({ name: 'route.0', inHand: () => 3, lag: async () => 7 })
-  figures.steps.add({ name: 'route.1', inHand: () => 1, lag: () => Promise.reject(new Error('NATS is away')) })
+  metrics.steps.add({ name: 'route.0', inflight: () => 3, lag: async () => 7 })
+  metrics.steps.add({ name: 'route.1', inflight: () => 1, lag: () => Promise.reject(new Error('NATS is away')) })
   const text = await registry.metrics()
   t.match(text, /borealis_core_ended_total\{kind="delivered",part="core"\} 1/)
   t.notMatch(text, /kind="expired"/, 'it was not the first to write that end')
-  t.match(text, /borealis_core_parked_total\{reason="not_connected",part="core"\} 1/)
+  t.match(text, /borealis_core_queued_total\{reason="not_connected",part="core"\} 1/)
   t.match(text, /borealis_core_messages_total\{outcome="internal",part="core"\} 1/)
   t.match(text, /borealis_core_in_hand\{step="route.1",part="core"\} 1/)
   t.match(text, /borealis_core_lag\{step="route.0",part="core"\} 7/)

@@ -158,9 +158,9 @@ t.test('slots are handed on in order', async (t) => {
   const order: number[] = []
   const [first, second] = [await slots.take(), await slots.take()]
   const waiting = [1, 2, 3].map(async (n) => {
-    const giveBack = await slots.take()
+    const nack = await slots.take()
     order.push(n)
-    return giveBack
+    return nack
   })
   t.same([order, slots.inUse], [[], 2])
   first()

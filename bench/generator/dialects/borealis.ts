@@ -31,7 +31,7 @@ export class BorealisDialect implements Dialect {
   /** By slot; dropped after the first WELCOME, which brings a ticket. */
   readonly #tokens: (string | null)[] = []
   readonly #tickets = new Tickets()
-  /** Rare: only of those whose queue overflowed. */
+  /** OptionalState: only of those whose queue overflowed. */
   readonly #gaps = new Map<number, GapMark>()
   #incarnation = 0n
   /** Halves of the ids to acknowledge after the message that is being read. */

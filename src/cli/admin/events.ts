@@ -1,9 +1,9 @@
 /** `borealis admin events` and `borealis admin webhook`: what became of a project's messages, told to its app server. */
 import type { Command } from 'commander'
 import { systemClock } from '../../clock.js'
+import { FeedAdministration, type FeedView } from '../../core/outcomes/feed-administration.js'
+import { feedOutput } from '../../core/outcomes/feed-output.js'
 import type { Actor } from '../../core/tenants/auth/roles.js'
-import { FeedAdministration, type FeedView } from '../../core/tenants/feed-administration.js'
-import { feedOutput } from '../../core/tenants/output.js'
 import { type Options, type Output, onService } from './run.js'
 
 export function eventCommands(events: Command): void {
@@ -54,10 +54,10 @@ interface Run {
 
 function onFeeds(run: (feeds: FeedAdministration, run: Run) => Promise<FeedView & { secret?: string | null }>) {
   return onService(
-    async (administration, { config, fabric, args: [project = ''], actor, options }): Promise<Output> => {
+    async (administration, { config, broker, args: [project = ''], actor, options }): Promise<Output> => {
       const { store, webhooks: settings } = config
       const clock = systemClock
-      const feeds = new FeedAdministration({ administration, fabric, clock, split: store.split, settings })
+      const feeds = new FeedAdministration({ administration, broker, clock, split: store.split, settings })
       const { secret, ...view } = await run(feeds, { actor, project, options })
       return { ...feedOutput(view), ...(secret ? { secret } : {}) }
     },

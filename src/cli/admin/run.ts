@@ -3,11 +3,11 @@ import { userInfo } from 'node:os'
 import type { Command } from 'commander'
 import { CodedError } from '../../../protocol/errors.js'
 import { systemClock } from '../../clock.js'
-import type { Config } from '../../config.js'
+import type { Config } from '../../config/config.js'
 import { Administration } from '../../core/tenants/administration.js'
 import type { Actor } from '../../core/tenants/auth/roles.js'
 import { Keyring, KeyringError } from '../../keyring.js'
-import { type Fabric, FabricError } from '../../nats/broker.js'
+import { type Broker, BrokerError } from '../../nats/broker.js'
 import { connect } from '../../nats/connect.js'
 import { CommandError, loadConfig } from '../context.js'
 
@@ -33,7 +33,7 @@ export interface Options {
 
 export interface Run {
   config: Config
-  fabric: Fabric
+  broker: Broker
   args: string[]
   options: Options
   /** Who has the password of NATS may do everything: this names the user of the machine, for AUDIT. */
@@ -47,12 +47,12 @@ export function onService(run: (administration: Administration, run: Run) => Pro
     const config = loadConfig(this)
     const actor: Actor = { name: `cli:${userInfo().username}`, role: 'operator', projects: '*' }
     await explained(async () => {
-      const fabric = await connect(config.nats, { name: 'admin' })
+      const broker = await connect(config.nats, { name: 'admin' })
       try {
-        const administration = new Administration(fabric, systemClock)
-        print(await run(administration, { config, fabric, args: this.args, options, actor }), this)
+        const administration = new Administration(broker, systemClock)
+        print(await run(administration, { config, broker, args: this.args, options, actor }), this)
       } finally {
-        await fabric.close()
+        await broker.close()
       }
     })
   }
@@ -73,7 +73,7 @@ async function explained(run: () => Promise<void>): Promise<void> {
     await run()
   } catch (error) {
     if (error instanceof CodedError) throw new CommandError(`${error.message} (${error.code})`, 1, { cause: error })
-    if (error instanceof FabricError || error instanceof KeyringError) {
+    if (error instanceof BrokerError || error instanceof KeyringError) {
       throw new CommandError(error.message, 1, { cause: error })
     }
     throw error

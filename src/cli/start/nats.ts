@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
-import type { Config } from '../../config.js'
+import type { Config } from '../../config/config.js'
 import type { NatsUser } from '../../nats/server/permissions.js'
 import { type NatsServer, startNatsServer } from '../../nats/server/server-info.js'
 import { CommandError } from '../context.js'

@@ -1,7 +1,7 @@
 import { CodedError } from '../../../protocol/errors.js'
 import { systemClock } from '../../clock.js'
-import type { AuthSettings } from '../../core/api/settings.js'
 import type { PrivateServiceKey } from '../../core/tenants/auth/service-keys.js'
+import type { AuthSettings } from '../../core/tenants/auth/settings.js'
 import {
   addServiceKey,
   createApplication,
@@ -13,7 +13,7 @@ import {
   type Tenants,
 } from '../../core/tenants/projects.js'
 import type { Keyring } from '../../keyring.js'
-import type { Fabric } from '../../nats/broker.js'
+import type { Broker } from '../../nats/broker.js'
 import type { DataFolder } from './folder.js'
 
 /** The project, application and fleet that a fresh installation has, so that a first push needs no administration. */
@@ -30,8 +30,8 @@ export const sampleProject = 'sample'
 const tokenSeconds = 86_400
 
 /** What the file remembers is used again where the store still has it; the rest is made. */
-export async function ensureSample(fabric: Fabric, folder: DataFolder): Promise<Sample> {
-  const tenants = openTenants(fabric, systemClock)
+export async function ensureSample(broker: Broker, folder: DataFolder): Promise<Sample> {
+  const tenants = openTenants(broker, systemClock)
   const known = folder.read<Sample>('sample.json')
   const { clientId, serviceKey } = await ensureProject(tenants, known)
   const application =
@@ -47,9 +47,9 @@ export async function ensureSample(fabric: Fabric, folder: DataFolder): Promise<
   return sample
 }
 
-export async function mintSampleToken(fabric: Fabric, keyring: Keyring, auth: AuthSettings): Promise<string> {
+export async function mintSampleToken(broker: Broker, keyring: Keyring, auth: AuthSettings): Promise<string> {
   const lifetime = { ...auth, accessTokenSeconds: Math.max(auth.accessTokenSeconds, tokenSeconds) }
-  return (await mintToken(openTenants(fabric, systemClock), keyring, lifetime, sampleProject)).token
+  return (await mintToken(openTenants(broker, systemClock), keyring, lifetime, sampleProject)).token
 }
 
 async function ensureProject(

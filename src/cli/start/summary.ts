@@ -1,7 +1,7 @@
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { stringify } from 'yaml'
-import type { Config } from '../../config.js'
+import type { Config } from '../../config/config.js'
 import { settingsFileOf, settingsYaml } from '../../core/tenants/settings-file.js'
 import type { DataFolder } from './folder.js'
 import type { Sample } from './sample.js'

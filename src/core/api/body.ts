@@ -6,36 +6,14 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
-import type { BaseFace, HttpCall } from './server.js'
-
-/** Longest body of a request with one message, of one with many, and what large ones may take all together. */
-export interface BodyLimits {
-  bodyBytesMax: number
-  batchBytesMax: number
-  largeBodiesBytesMax: number
-}
+import { parseJson } from '../domain/json.js'
+import type { BaseContext, HttpCall } from './call.js'
 
 /** Bodies up to this size are bounded by the number of requests in flight; larger ones share what there is for them. */
 const SMALL_BYTES = 64 * 1024
 
 /** Of a body that anyone may send. */
 const STRANGERS_BYTES_MAX = 4 * 1024
-
-/** What large bodies may take up, all together, while their requests are under way. */
-export class Bodies {
-  private taken = 0
-
-  constructor(readonly limits: BodyLimits) {}
-
-  /** Until the request is answered or gone. Throws CodedError `overloaded`. */
-  take({ reply }: HttpCall<BaseFace>, bytes: number): void {
-    if (this.taken + bytes > this.limits.largeBodiesBytesMax) throw new CodedError('overloaded')
-    this.taken += bytes
-    reply.raw.once('close', () => {
-      this.taken -= bytes
-    })
-  }
-}
 
 /** Leaves bodies to the flows. */
 export function leaveBodies(app: FastifyInstance): void {
@@ -48,8 +26,8 @@ export function leaveBodies(app: FastifyInstance): void {
  * `overloaded`.
  */
 export function readJson(kind: 'small' | 'one' | 'batch') {
-  return async function readJson<C extends HttpCall<BaseFace>>(call: C): Promise<C & { body: unknown }> {
-    const { bodyBytesMax, batchBytesMax } = call.face.bodies.limits
+  return async function readJson<C extends HttpCall<BaseContext>>(call: C): Promise<C & { body: unknown }> {
+    const { bodyBytesMax, batchBytesMax } = call.context.bodies.limits
     const bytesMax = { small: STRANGERS_BYTES_MAX, one: bodyBytesMax, batch: batchBytesMax }
     checkMediaType(call.request.headers)
     return { ...call, body: parseJson(await readBytes(call, bytesMax[kind])) }
@@ -57,7 +35,7 @@ export function readJson(kind: 'small' | 'one' | 'batch') {
 }
 
 /** What is too large is not kept, but still taken off the socket: a sender hears its answer only if it could send. */
-export function readBytes(call: HttpCall<BaseFace>, bytesMax: number): Promise<Buffer> {
+export function readBytes(call: HttpCall<BaseContext>, bytesMax: number): Promise<Buffer> {
   const { raw, headers } = call.request
   const tooLarge = () => new CodedError('payload_too_large', `the body may have ${bytesMax} bytes`, { bytesMax })
   const announced = Number(headers['content-length'])
@@ -67,7 +45,7 @@ export function readBytes(call: HttpCall<BaseFace>, bytesMax: number): Promise<B
   return new Promise((resolve, reject) => {
     // Who does not say how much it is may send as much as is allowed.
     const expected = Number.isNaN(announced) ? bytesMax : announced
-    if (expected > SMALL_BYTES) call.face.bodies.take(call, expected)
+    if (expected > SMALL_BYTES) call.context.bodies.take(call.reply, expected)
     const chunks: Buffer[] = []
     let bytes = 0
     const end = () => {
@@ -115,15 +93,4 @@ export function mediaTypeOf(headers: IncomingHttpHeaders): string | null {
       ?.slice('charset='.length)
       .replaceAll('"', '') ?? 'utf-8'
   return /^utf-?8$/i.test(charset) ? type : null
-}
-
-const utf8 = new TextDecoder('utf-8', { fatal: true })
-
-/** Throws CodedError `malformed_json`: not UTF-8, empty, or no JSON. The text is not quoted: it may hold a secret. */
-export function parseJson(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(utf8.decode(bytes))
-  } catch {
-    throw new CodedError('malformed_json')
-  }
 }

@@ -1,6 +1,8 @@
 /** Where app servers reach the API, as they are told: http.publicUrl, or where it listens. Without a slash at the end. */
+
+import type { AuthSettings } from '../tenants/auth/settings.js'
 import { AUTH_PATH } from '../tenants/settings-file.js'
-import type { AuthSettings, HttpSettings } from './settings.js'
+import type { HttpSettings } from './settings.js'
 
 export function publicUrlOf({ publicUrl, host, port }: Pick<HttpSettings, 'publicUrl' | 'host' | 'port'>): string {
   if (publicUrl !== '') return publicUrl.replace(/\/+$/, '')

@@ -1,9 +1,9 @@
 /** Parameters of a query: each at most once, as text, inside its bounds. */
 import { CodedError } from '../../../protocol/errors.js'
-import type { BaseFace, HttpCall } from './server.js'
+import type { BaseContext, HttpCall } from './call.js'
 
 /** Empty and absent are the same. Throws CodedError `invalid_request` where it is given twice or too long. */
-export function queryText(call: Pick<HttpCall<BaseFace>, 'request'>, name: string, charactersMax: number): string {
+export function queryText(call: Pick<HttpCall<BaseContext>, 'request'>, name: string, charactersMax: number): string {
   const value = (call.request.query as Record<string, unknown>)[name] ?? ''
   if (typeof value !== 'string') throw invalid(name, 'is given twice')
   if (value.length > charactersMax) throw invalid(name, `must have at most ${charactersMax} characters`)
@@ -12,7 +12,7 @@ export function queryText(call: Pick<HttpCall<BaseFace>, 'request'>, name: strin
 
 /** A whole number from `minimum` to `maximum`. Throws CodedError `invalid_request`. */
 export function queryNumber(
-  call: Pick<HttpCall<BaseFace>, 'request'>,
+  call: Pick<HttpCall<BaseContext>, 'request'>,
   name: string,
   { minimum, maximum, absent }: { minimum: number; maximum: number; absent: number },
 ): number {

@@ -7,7 +7,7 @@ import { CodedError } from '../../../protocol/errors.js'
 import type { Clock } from '../../clock.js'
 import type { ProjectRecord } from '../../store/tenants.js'
 import type { LimitSettings } from './settings.js'
-import { Allowances, type Rate, type Taken } from './token-buckets.js'
+import { type Rate, type Taken, TokenBuckets } from './token-buckets.js'
 
 /** How many core processes have a gateway now; at least 1. */
 export type CountGateways = () => number
@@ -16,8 +16,8 @@ const PROJECTS_MAX = 10_000
 const ADDRESSES_MAX = 65_536
 
 export class RateLimits {
-  private readonly projects = new Allowances(PROJECTS_MAX)
-  private readonly addresses = new Allowances(ADDRESSES_MAX)
+  private readonly projects = new TokenBuckets(PROJECTS_MAX)
+  private readonly addresses = new TokenBuckets(ADDRESSES_MAX)
 
   constructor(
     private readonly settings: LimitSettings,

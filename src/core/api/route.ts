@@ -7,14 +7,13 @@
 import Type, { type TObject, type TSchema } from 'typebox'
 import type { ErrorCode } from '../../../protocol/errors.js'
 import type { ScopeName } from '../tenants/auth/tokens.js'
-import type { Face } from './public/context.js'
-import type { BaseFace, HttpCall } from './server.js'
+import type { BaseContext, HttpCall } from './call.js'
 
-export interface Route<F extends BaseFace = Face> {
+export interface Route<C extends BaseContext> {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   /** With `:name` for each parameter; `::` is a colon. */
   url: string
-  handler: (call: HttpCall<F>) => unknown
+  handler: (call: HttpCall<C>) => unknown
   operation: Operation
 }
 

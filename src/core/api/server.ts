@@ -3,26 +3,13 @@
  * bounded; whatever is thrown is answered as a coded error. The public API and the admin API each have one.
  */
 import type { AddressInfo } from 'node:net'
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from 'fastify'
+import Fastify, { type FastifyInstance, type HTTPMethods } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
-import type { Logger } from '../../observe/log.js'
-import { type Bodies, leaveBodies } from './body.js'
+import { leaveBodies } from './body.js'
+import type { BaseContext } from './call.js'
 import { answerError, answerSocket } from './error-answers.js'
 import type { Route } from './route.js'
 import type { HttpSettings } from './settings.js'
-
-/** What every listener's calls carry. */
-export interface BaseFace {
-  bodies: Bodies
-  log: Logger
-}
-
-/** One request on its way through a flow. */
-export interface HttpCall<F extends BaseFace> {
-  face: F
-  request: FastifyRequest
-  reply: FastifyReply
-}
 
 export interface HttpServer {
   app: FastifyInstance
@@ -39,8 +26,8 @@ const PARAMETER_CHARACTERS_MAX = 512
 /** How often node looks for requests that take too long. */
 const TIMEOUT_CHECK_MS = 1_000
 
-export function createHttpServer<F extends BaseFace>(
-  face: F,
+export function createHttpServer<F extends BaseContext>(
+  context: F,
   routes: readonly Route<F>[],
   settings: HttpSettings,
 ): HttpServer {
@@ -58,17 +45,17 @@ export function createHttpServer<F extends BaseFace>(
     // Clients join `.../v1/` and `/projects/...` naively.
     routerOptions: { ignoreDuplicateSlashes: true, maxParamLength: PARAMETER_CHARACTERS_MAX },
     clientErrorHandler: answerSocket,
-    frameworkErrors: (error, request, reply) => answerError(reply, error, face.log, `${request.method} malformed`),
+    frameworkErrors: (error, request, reply) => answerError(reply, error, context.log, `${request.method} malformed`),
   })
   app.server.maxConnections = settings.connectionsMax
   boundInFlight(app, settings.inFlightMax)
   leaveBodies(app)
-  addRoutes(app, face, routes)
+  addRoutes(app, context, routes)
   app.setNotFoundHandler((request, reply) =>
-    answerError(reply, new CodedError('not_found'), face.log, `${request.method} unknown`),
+    answerError(reply, new CodedError('not_found'), context.log, `${request.method} unknown`),
   )
   app.setErrorHandler((error, request, reply) =>
-    answerError(reply, error, face.log, `${request.method} ${request.routeOptions.url ?? 'unknown'}`),
+    answerError(reply, error, context.log, `${request.method} ${request.routeOptions.url ?? 'unknown'}`),
   )
   return {
     app,
@@ -81,10 +68,10 @@ export function createHttpServer<F extends BaseFace>(
   }
 }
 
-function addRoutes<F extends BaseFace>(app: FastifyInstance, face: F, routes: readonly Route<F>[]): void {
+function addRoutes<F extends BaseContext>(app: FastifyInstance, context: F, routes: readonly Route<F>[]): void {
   const methodsOf = new Map<string, string[]>()
   for (const { method, url, handler } of routes) {
-    app.route({ method, url, handler: async (request, reply) => handler({ face, request, reply }) })
+    app.route({ method, url, handler: async (request, reply) => handler({ context, request, reply }) })
     methodsOf.set(url, [...(methodsOf.get(url) ?? []), method])
   }
   for (const [url, allowed] of methodsOf) refuseOthers(app, url, allowed)

@@ -1,8 +1,5 @@
-/** Settings of the public face: the gateway, its tokens, enrolment, and the limits of messages and devices. */
+/** Settings of the public context: the gateway, its tokens, enrolment, and the limits of messages and devices. */
 import Type, { type Static } from 'typebox'
-
-const MINUTE_MS = 60_000
-const DAY_MS = 24 * 60 * MINUTE_MS
 
 export const HttpSettings = Type.Object(
   {
@@ -65,82 +62,6 @@ export const AdminApiSettings = Type.Object(
 )
 export type AdminApiSettings = Static<typeof AdminApiSettings>
 
-export const AuthSettings = Type.Object(
-  {
-    issuer: Type.String({
-      default: 'borealis',
-      minLength: 1,
-      description: 'Who signs tokens: `iss` of access tokens and device tokens. Core and transport have the same.',
-    }),
-    audience: Type.String({
-      default: 'borealis-push',
-      minLength: 1,
-      description: 'What access tokens are for: their `aud`. Several are separated by spaces.',
-    }),
-    accessTokenSeconds: Type.Integer({ default: 3_600, minimum: 60, description: 'Lifetime of an access token.' }),
-    assertionSecondsMax: Type.Integer({
-      default: 300,
-      minimum: 10,
-      maximum: 600,
-      description: 'Longest lifetime of a client assertion, from its `iat` to its `exp`.',
-    }),
-    tokenRequestsPerSecond: Type.Integer({
-      default: 10,
-      minimum: 1,
-      description: 'Requests to the token endpoint from one address; more are answered 429.',
-    }),
-    tokenRequestsBurst: Type.Integer({ default: 50, minimum: 1, description: 'So many of them may come at once.' }),
-    deviceTokenDays: Type.Integer({ default: 365, minimum: 1, description: 'Lifetime of a device token.' }),
-    transportUrl: Type.String({
-      default: 'ws://127.0.0.1:7700/v1/device',
-      description: 'Where an enrolled device connects; told at enrolment.',
-    }),
-    verifiedTokensMax: Type.Integer({
-      default: 1_024,
-      minimum: 1,
-      description: 'Access tokens whose signature was checked and that are remembered, so that each is checked once.',
-    }),
-  },
-  { additionalProperties: false, description: 'Tokens and enrolment.' },
-)
-export type AuthSettings = Static<typeof AuthSettings>
-
-export const MessageLimits = Type.Object(
-  {
-    titleCharactersMax: Type.Integer({
-      default: 512,
-      minimum: 1,
-      description: 'Longest title, in Unicode characters.',
-    }),
-    messageCharactersMax: Type.Integer({
-      default: 2_048,
-      minimum: 1,
-      description: 'Longest message text, in Unicode characters.',
-    }),
-    dataBytesMax: Type.Integer({
-      default: 4_096,
-      minimum: 1,
-      description: 'Most custom attributes, in bytes once encoded as msgpack.',
-    }),
-    dataDepthMax: Type.Integer({ default: 16, minimum: 1, description: 'Deepest nesting of custom attributes.' }),
-    ttlMaxMs: Type.Integer({ default: 28 * DAY_MS, minimum: MINUTE_MS, description: 'Longest time to live.' }),
-    notBeforeMaxMs: Type.Integer({
-      default: 30 * DAY_MS,
-      minimum: 0,
-      description: 'How far ahead a message may be scheduled.',
-    }),
-    collapseKeyCharactersMax: Type.Integer({ default: 64, minimum: 1, description: 'Longest collapse key.' }),
-    devicesMax: Type.Integer({
-      default: 1_000,
-      minimum: 1,
-      description: 'Most registrations addressed by one message of type `devices`.',
-    }),
-    batchMax: Type.Integer({ default: 1_000, minimum: 1, description: 'Most messages of one batch.' }),
-  },
-  { additionalProperties: false, description: 'Limits of one message.' },
-)
-export type MessageLimits = Static<typeof MessageLimits>
-
 export const LimitSettings = Type.Object(
   {
     messagesPerSecond: Type.Integer({
@@ -164,27 +85,3 @@ export const LimitSettings = Type.Object(
   { additionalProperties: false, description: 'Rate limits of the HTTP API; more is answered 429.' },
 )
 export type LimitSettings = Static<typeof LimitSettings>
-
-export const DeviceLimits = Type.Object(
-  {
-    registrationsMax: Type.Integer({ default: 64, minimum: 1, description: 'Most registrations of a device.' }),
-    topicsMax: Type.Integer({ default: 256, minimum: 1, description: 'Most topic subscriptions of a device.' }),
-    requestsMax: Type.Integer({
-      default: 1_024,
-      minimum: 1,
-      description: 'Most device requests under way at once; more are answered `overloaded`.',
-    }),
-  },
-  { additionalProperties: false, description: 'Limits of one device.' },
-)
-export type DeviceLimits = Static<typeof DeviceLimits>
-
-export const IngressSettings = Type.Object(
-  {
-    ackWaitMs: Type.Integer({ default: 30_000, minimum: 1_000, description: 'A record not done by then comes again.' }),
-    pendingMax: Type.Integer({ default: 512, minimum: 1, description: 'Most records under way at once.' }),
-    retryMs: Type.Integer({ default: 1_000, minimum: 1, description: 'Pause after the store was away.' }),
-  },
-  { additionalProperties: false, description: 'Messages published to NATS (`push.send.<project>`).' },
-)
-export type IngressSettings = Static<typeof IngressSettings>

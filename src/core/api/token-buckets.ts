@@ -1,6 +1,6 @@
 /**
  * Token buckets by key: so much a second, with a burst. A request is let in while anything is left, whatever it costs, and
- * what it costs too much is owed: so a batch passes a small allowance, and the rate holds all the same.
+ * what it costs too much is owed: so a batch passes a small bucket, and the rate holds all the same.
  */
 export interface Rate {
   perSecond: number
@@ -15,7 +15,7 @@ export interface Taken {
   waitMs: number
 }
 
-export class Allowances {
+export class TokenBuckets {
   /** In order of use: the first is the one to forget. */
   private readonly buckets = new Map<string, { left: number; atMs: number }>()
 
@@ -25,7 +25,7 @@ export class Allowances {
   take(key: string, cost: number, { perSecond, burst }: Rate, nowMs: number): Taken {
     const { left, atMs } = this.buckets.get(key) ?? { left: burst, atMs: nowMs }
     const now = Math.min(burst, left + (Math.max(0, nowMs - atMs) / 1000) * perSecond)
-    // Half a message is none; an allowance of less than one at a time still lets one in when it is full.
+    // Half a message is none; an bucket of less than one at a time still lets one in when it is full.
     const need = Math.min(1, burst)
     const isIn = now >= need
     this.buckets.delete(key)

@@ -4,14 +4,14 @@
  */
 import { Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
-import { type Consumption, type Fabric, FabricError, type Table, type TableEntry } from '../../nats/broker.js'
+import { type Broker, BrokerError, type Consumption, type Table, type TableEntry } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 
 /** How often a sign is written within the time that others wait for one. */
 const BEATS = 3
 
 export interface GatewaysOptions {
-  fabric: Fabric
+  broker: Broker
   clock: Clock
   /** This process's number in message ids: no other process has it. */
   node: number
@@ -30,10 +30,10 @@ export class Gateways {
   private stopped = false
 
   constructor(private readonly options: GatewaysOptions) {
-    this.table = options.fabric.table(Bucket.CORES)
+    this.table = options.broker.table(Bucket.CORES)
   }
 
-  /** Rejects with FabricError where the store is away. */
+  /** Rejects with BrokerError where the store is away. */
   async start(): Promise<void> {
     this.watch = await this.table.watch('gateway.*', (entry) => this.see(entry))
     await this.beat()
@@ -48,7 +48,7 @@ export class Gateways {
       await this.table.delete(this.key)
     } catch (error) {
       // The store is away: the others forget us by themselves.
-      if (!(error instanceof FabricError)) throw error
+      if (!(error instanceof BrokerError)) throw error
     }
   }
 

@@ -5,7 +5,7 @@
  * store decides by compare-and-set). They keep work from being done twice for long. Node numbers look at `heldUntilMs`.
  */
 import type { Clock } from '../../clock.js'
-import { FabricError, type Table, type TableEntry } from '../../nats/broker.js'
+import { BrokerError, type Table, type TableEntry } from '../../nats/broker.js'
 
 interface LeaseRecord {
   v: 1
@@ -52,7 +52,7 @@ export class Lease {
       if (this.held) await this.write(false)
       else await this.tryTake()
     } catch (error) {
-      if (!(error instanceof FabricError)) throw error
+      if (!(error instanceof BrokerError)) throw error
       this.quiet = 0
       if (error.code === 'wrong_last_sequence') return this.lost()
       // Unknown: it is held until the time that others wait has nearly passed.
@@ -67,19 +67,19 @@ export class Lease {
     try {
       await this.tryTake()
     } catch (error) {
-      if (!(error instanceof FabricError)) throw error
+      if (!(error instanceof BrokerError)) throw error
     }
     return this.held
   }
 
-  /** Takes it now, over the record of that revision; false where somebody else was faster. Rejects with FabricError. */
+  /** Takes it now, over the record of that revision; false where somebody else was faster. Rejects with BrokerError. */
   async takeOver(revision: number): Promise<boolean> {
     this.revision = revision
     try {
       await this.write(false)
       return true
     } catch (error) {
-      if (error instanceof FabricError && error.code === 'wrong_last_sequence') return false
+      if (error instanceof BrokerError && error.code === 'wrong_last_sequence') return false
       throw error
     }
   }
@@ -92,7 +92,7 @@ export class Lease {
       await this.write(true)
     } catch (error) {
       // The store is away: the lease runs out by itself.
-      if (!(error instanceof FabricError)) throw error
+      if (!(error instanceof BrokerError)) throw error
     }
   }
 

@@ -4,8 +4,8 @@
  */
 import { CodedError } from '../../../protocol/errors.js'
 import { MessageIdSource, NODES } from '../../../protocol/message-id.js'
-import { FabricError } from '../../nats/broker.js'
-import type { IdSource } from '../delivery/accept/accept.js'
+import { BrokerError } from '../../nats/broker.js'
+import type { IdSource } from '../domain/ids.js'
 import { isFree, Lease, type LeaseOptions, writtenAtMs } from './lease.js'
 
 const nodeKey = (node: number) => `node.${node}`
@@ -23,7 +23,7 @@ export class NodeNumber implements IdSource {
     private readonly random: () => number,
   ) {}
 
-  /** Resolves with the number. Rejects with FabricError where the store is away or every number is taken. */
+  /** Resolves with the number. Rejects with BrokerError where the store is away or every number is taken. */
   async start(): Promise<number> {
     const node = await this.take()
     this.schedule()
@@ -69,7 +69,7 @@ export class NodeNumber implements IdSource {
       this.ids = new MessageIdSource(node, () => clock.now())
       return node
     }
-    throw new FabricError('unavailable', `all ${NODES} node numbers are taken`)
+    throw new BrokerError('unavailable', `all ${NODES} node numbers are taken`)
   }
 
   private schedule(): void {
@@ -88,7 +88,7 @@ export class NodeNumber implements IdSource {
       await this.take()
     } catch (error) {
       // Tried again with the next beat; until then accept answers `unavailable`.
-      if (!(error instanceof FabricError)) throw error
+      if (!(error instanceof BrokerError)) throw error
     }
   }
 }

@@ -1,10 +1,10 @@
 /** What a part of a core process has started, some of it under leases: ended in the reverse order. */
 import type { Clock } from '../../clock.js'
 import type { Logger } from '../../observe/log.js'
-import type { CoreFigures, WatchedStep } from '../metrics.js'
+import type { CoreMetrics, WatchedStep } from '../metrics.js'
 import { Lease, LeasedRole, type LeaseOptions, type Stoppable } from './lease.js'
 
-export class Started implements Stoppable {
+export class RunningParts implements Stoppable {
   private readonly parts: Stoppable[] = []
 
   constructor(
@@ -34,12 +34,12 @@ export function newRun(clock: Clock, random: () => number): string {
   return `${clock.now().toString(36)}-${Math.floor(random() * 0xffff_ffff).toString(36)}`
 }
 
-/** Among the figures from now on, until the part is stopped. */
-export function watched(figures: CoreFigures, part: Stoppable, step: WatchedStep): Stoppable {
-  figures.steps.add(step)
+/** Among the metrics from now on, until the part is stopped. */
+export function watched(metrics: CoreMetrics, part: Stoppable, step: WatchedStep): Stoppable {
+  metrics.steps.add(step)
   return {
     stop: () => {
-      figures.steps.delete(step)
+      metrics.steps.delete(step)
       return part.stop()
     },
   }

@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../../clock.js'
 import type { EventLog, ScheduledEvent } from '../../store/events.js'
-import type { ParkedQueue } from '../../store/queue.js'
+import type { DeviceQueue } from '../../store/queue.js'
 import type { ScheduleLog } from '../../store/schedule.js'
 import type { CancelMessage } from '../domain/commands.js'
 import type { MessageFinder } from './query/find-message.js'
@@ -14,7 +14,7 @@ export interface CancelOptions {
   clock: Clock
   events: EventLog
   finder: MessageFinder
-  queue: ParkedQueue
+  queue: DeviceQueue
   schedule: ScheduleLog
 }
 

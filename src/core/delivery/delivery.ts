@@ -4,20 +4,20 @@
  */
 import { Bucket, eventsStream, messagesStream } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
-import type { Fabric } from '../../nats/broker.js'
+import type { Broker } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { BroadcastLog } from '../../store/broadcast.js'
 import { CounterStore } from '../../store/counters.js'
 import { ExpiryLog } from '../../store/expiry.js'
-import { ParkedQueue } from '../../store/queue.js'
+import { DeviceQueue } from '../../store/queue.js'
 import { ScheduleLog } from '../../store/schedule.js'
 import { SessionTable } from '../../store/sessions.js'
 import { SplitLog } from '../../store/split.js'
 import { WorkerLiveness } from '../../store/workers.js'
 import { NodeNumber } from '../cluster/node-number.js'
-import { newRun, Started, watched } from '../cluster/running-parts.js'
+import { newRun, RunningParts, watched } from '../cluster/running-parts.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../domain/commands.js'
-import { CoreFigures, CountedEvents, countedAccept } from '../metrics.js'
+import { CoreMetrics, CountedEvents, countedAccept } from '../metrics.js'
 import type { CoreSettings } from '../settings.js'
 import { createAccept } from './accept/accept.js'
 import { Release } from './accept/release.js'
@@ -26,26 +26,26 @@ import { createReadCounters, StatsFold } from './query/counters.js'
 import { MessageFinder } from './query/find-message.js'
 import { createListMessages } from './query/list.js'
 import { createReadStatus, type StatusOptions } from './query/status.js'
-import { Parker } from './queue/enqueue.js'
+import { QueueWriter } from './queue/enqueue.js'
 import { ExpireStep } from './queue/expire.js'
 import { SettleStep } from './queue/settle.js'
-import { InHand } from './route/inflight.js'
+import { Inflight } from './route/inflight.js'
 import { Router } from './route/route.js'
-import { SecondLook } from './route/session-recheck.js'
+import { SessionRecheck } from './route/session-recheck.js'
 import { ScheduleStep } from './schedule/schedule.js'
 
 export interface DeliveryOptions {
-  fabric: Fabric
+  broker: Broker
   clock: Clock
   /** 0 up to 1, as Math.random. */
   random: () => number
   settings: CoreSettings
-  /** How many streams MESSAGES, PARKED and EVENTS are split in. */
+  /** How many streams MESSAGES, QUEUE and EVENTS are split in. */
   split: number
   log: Logger
   registrationIdOf: StatusOptions['registrationIdOf']
   /** Where it counts; absent: nowhere that anybody looks. */
-  figures?: CoreFigures
+  metrics?: CoreMetrics
 }
 
 export interface Delivery {
@@ -59,48 +59,48 @@ export interface Delivery {
   stop(): Promise<void>
 }
 
-/** Rejects with FabricError where the store is away; then nothing is left running. */
+/** Rejects with BrokerError where the store is away; then nothing is left running. */
 export async function startDelivery(options: DeliveryOptions): Promise<Delivery> {
-  const { fabric, clock, random, settings, split, log, figures = new CoreFigures() } = options
+  const { broker, clock, random, settings, split, log, metrics = new CoreMetrics() } = options
   // Unique to this run: names its routers, its leases and its writes.
   const run = newRun(clock, random)
-  const events = new CountedEvents(figures, fabric, split, run)
-  const expiry = new ExpiryLog(fabric, settings.expiryBucketMs)
-  const queue = new ParkedQueue(fabric, split, (m, sequence) => expiry.addParked(m, sequence, clock.now()))
-  const counters = new CounterStore(fabric)
-  const schedule = new ScheduleLog(fabric, settings.scheduleBucketMs)
-  const finder = new MessageFinder(fabric, split, events, schedule)
-  const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), clock)
-  const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
+  const events = new CountedEvents(metrics, broker, split, run)
+  const expiry = new ExpiryLog(broker, settings.expiryBucketMs)
+  const queue = new DeviceQueue(broker, split, (m, sequence) => expiry.addQueued(m, sequence, clock.now()))
+  const counters = new CounterStore(broker)
+  const schedule = new ScheduleLog(broker, settings.scheduleBucketMs)
+  const finder = new MessageFinder(broker, split, events, schedule)
+  const sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
+  const leases = { table: broker.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
 
-  const started = new Started(leases, log)
+  const started = new RunningParts(leases, log)
 
   const beginRouting = (index: number, liveness: WorkerLiveness) => async () => {
-    const messages = fabric.log(messagesStream(index))
-    const inHand = new InHand(figures)
+    const messages = broker.log(messagesStream(index))
+    const inflight = new Inflight(metrics)
     const router = new Router({
-      fabric,
+      broker,
       clock,
       settings,
       log,
       name: `${run}-${index}`,
       messages,
-      inHand,
+      inflight,
       events,
       sessions,
       liveness,
-      parker: new Parker({ clock, log, queue, events, expiry, parkedMax: settings.parkedMax }),
-      secondLook: new SecondLook(fabric.bus, sessions, liveness, settings.controlTimeoutMs),
+      queueWriter: new QueueWriter({ clock, log, queue, events, expiry, queueMax: settings.queueMax }),
+      sessionRecheck: new SessionRecheck(broker.bus, sessions, liveness, settings.controlTimeoutMs),
     })
     await router.start()
-    return watched(figures, router, {
+    return watched(metrics, router, {
       name: `route.${index}`,
-      inHand: () => inHand.size,
-      lag: async () => Math.max(0, (await messages.state()).messages - inHand.size),
+      inflight: () => inflight.size,
+      lag: async () => Math.max(0, (await messages.state()).messages - inflight.size),
     })
   }
   const beginFold = (index: number) => async () => {
-    const eventsOf = fabric.log(eventsStream(index))
+    const eventsOf = broker.log(eventsStream(index))
     const { checkpointMs, counterDaysMax: daysMax, recentMax } = settings
     const fold = new StatsFold({
       clock,
@@ -113,9 +113,9 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       recentMax,
     })
     await fold.start()
-    return watched(figures, fold, {
+    return watched(metrics, fold, {
       name: `count.${index}`,
-      inHand: () => 0,
+      inflight: () => 0,
       lag: async () => Math.max(0, (await eventsOf.state()).lastSequence - fold.at),
     })
   }
@@ -124,7 +124,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     const node = new NodeNumber(leases, random)
     started.add(node)
     const number = await node.start()
-    // Started in the reverse of the flow, so that stop() ends it in its order.
+    // RunningParts in the reverse of the flow, so that stop() ends it in its order.
     if (settings.counting) for (let i = 0; i < split; i++) await started.underLease(`stats.${i}`, beginFold(i))
     if (settings.expiring) {
       const { expiryBucketMs: bucketMs, expiryLookBack: lookBack } = settings
@@ -136,7 +136,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     }
     if (settings.scheduling) {
       const { scheduleBucketMs: bucketMs, scheduleLookBack: lookBack } = settings
-      const release = new Release(new SplitLog(fabric, messagesStream, split), new BroadcastLog(fabric), events)
+      const release = new Release(new SplitLog(broker, messagesStream, split), new BroadcastLog(broker), events)
       await started.underLease('schedule', async () => {
         const step = new ScheduleStep({ clock, log, events, schedule, release, bucketMs, lookBack })
         step.start()
@@ -145,19 +145,19 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     }
     if (settings.settling) {
       const { settleInFlightMax: inFlightMax } = settings
-      const settle = new SettleStep({ bus: fabric.bus, clock, log, figures, events, queue, inFlightMax })
+      const settle = new SettleStep({ bus: broker.bus, clock, log, metrics, events, queue, inFlightMax })
       settle.start()
       started.add(settle)
     }
     if (settings.routing) {
-      const liveness = new WorkerLiveness(fabric, clock)
+      const liveness = new WorkerLiveness(broker, clock)
       started.add(liveness)
       await liveness.start()
       for (let i = 0; i < split; i++) await started.underLease(`router.${i}`, beginRouting(i, liveness))
     }
     return {
       node: number,
-      accept: countedAccept(createAccept({ fabric, clock, split, events, schedule, ids: node }), figures),
+      accept: countedAccept(createAccept({ broker, clock, split, events, schedule, ids: node }), metrics),
       readStatus: createReadStatus({ events, finder, sessions, schedule, registrationIdOf: options.registrationIdOf }),
       cancel: createCancel({ clock, events, finder, queue, schedule }),
       readCounters: createReadCounters(counters, split),

@@ -2,7 +2,7 @@
 import type { StoredMessage } from '../../../protocol/envelope.js'
 import type { Target } from './route/inflight.js'
 
-/** ttl 0s: only for a device that is connected now; never parked. */
+/** ttl 0s: only for a device that is connected now; never queued. */
 export const isOnlyNow = (message: StoredMessage) => message.expiresAtMs <= message.acceptedAtMs
 
 /** "Now" is not over while the message is on its way; clocks of core processes may differ by so much. */

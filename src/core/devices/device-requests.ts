@@ -15,13 +15,13 @@ import { BROADCAST_STREAM, Bucket, CORE_QUEUE, DEVICE_REQUEST_SUBJECT } from '..
 import type { Clock } from '../../clock.js'
 import { DEVICE_ID } from '../../device-token.js'
 import type { MacKey } from '../../keyring.js'
-import type { BusMessage, Fabric, Log, Subscription, Table } from '../../nats/broker.js'
+import type { Broker, BusMessage, Log, Subscription, Table } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { type DeviceRecord, DeviceStore, type Registration } from '../../store/devices.js'
 import { RegistrationIndex } from '../../store/registrations.js'
 import { type ProjectRecord, TOPIC_NAME } from '../../store/tenants.js'
-import type { DeviceLimits } from '../api/settings.js'
 import { retryAfterMs, toCodedError } from '../domain/errors.js'
+import type { DeviceLimits } from '../domain/limits.js'
 import { encodeRegistrationId } from '../domain/registration-id.js'
 import { verifyUserToken } from '../tenants/auth/tokens.js'
 import type { Directory } from '../tenants/directory.js'
@@ -29,7 +29,7 @@ import { endRegistration } from '../tenants/revocation.js'
 import { withoutTopic, withTopic } from './device-record.js'
 
 export interface DeviceServiceOptions {
-  fabric: Fabric
+  broker: Broker
   directory: Directory
   /** The key that signs registrationIds now. */
   registrationKey: MacKey
@@ -55,15 +55,15 @@ export class DeviceService {
   private subscription: Subscription | null = null
 
   constructor(private readonly options: DeviceServiceOptions) {
-    const { fabric } = options
-    this.devices = new DeviceStore(fabric.table(Bucket.DEVICES))
-    this.revoked = fabric.table(Bucket.REVOKED)
-    this.index = new RegistrationIndex(fabric)
-    this.broadcast = fabric.log(BROADCAST_STREAM)
+    const { broker } = options
+    this.devices = new DeviceStore(broker.table(Bucket.DEVICES))
+    this.revoked = broker.table(Bucket.REVOKED)
+    this.index = new RegistrationIndex(broker)
+    this.broadcast = broker.log(BROADCAST_STREAM)
   }
 
   start(): void {
-    this.subscription = this.options.fabric.bus.subscribe(DEVICE_REQUEST_SUBJECT, (message) => this.receive(message), {
+    this.subscription = this.options.broker.bus.subscribe(DEVICE_REQUEST_SUBJECT, (message) => this.receive(message), {
       queue: CORE_QUEUE,
     })
   }
@@ -97,7 +97,7 @@ export class DeviceService {
     const tooMany = this.underWay.size >= this.options.limits.requestsMax
     const reply = tooMany ? OVERLOADED : await this.handle(message.body)
     try {
-      this.options.fabric.bus.publish(message.reply, encodeDeviceReply(reply))
+      this.options.broker.bus.publish(message.reply, encodeDeviceReply(reply))
     } catch (error) {
       // The worker's request times out, and the device asks again.
       this.options.log.warn({ error }, 'a device request could not be answered')
@@ -132,17 +132,17 @@ export class DeviceService {
     const known = present.registrations.find(isSame)
     if (known) return this.answer(device, known, present)
 
-    const place = { project: project.id, application, user, device }
+    const entry = { project: project.id, application, user, device }
     const since = await this.lastBroadcast()
     // First the hint, then what counts: a registration that nobody can list is worse than a hint without one.
-    await this.index.put(place)
+    await this.index.put(entry)
     const record = await this.devices.update(device, (before) => {
       if (before.registrations.some(isSame)) return null
       if (before.registrations.length >= this.options.limits.registrationsMax) {
         throw new CodedError('too_many_registrations')
       }
       const addedVersion = before.version + 1
-      const added = { number: before.nextNumber, ...place, channel: 'native' as const }
+      const added = { number: before.nextNumber, ...entry, channel: 'native' as const }
       return {
         ...before,
         version: addedVersion,
@@ -151,7 +151,7 @@ export class DeviceService {
       }
     })
     // An end of the registration before this one may have taken the hint away meanwhile.
-    if (!(await this.index.has(place))) await this.index.put(place)
+    if (!(await this.index.has(entry))) await this.index.put(entry)
     const registration = record.registrations.find(isSame)
     if (!registration) throw new CodedError('internal', 'a registration that was written is not there')
     return this.answer(device, registration, record)

@@ -3,21 +3,21 @@ import { CodedError, type ErrorCode } from '../../../protocol/errors.js'
 import { BROADCAST_STREAM, Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import type { MacKey } from '../../keyring.js'
-import type { Fabric } from '../../nats/broker.js'
+import type { Broker } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { type Channel, type DeviceRecord, DeviceStore } from '../../store/devices.js'
-import { RegistrationIndex, type RegistrationPlace } from '../../store/registrations.js'
-import type { DeviceLimits } from '../api/settings.js'
+import { type RegistrationEntry, RegistrationIndex } from '../../store/registrations.js'
+import { DeviceNotices } from '../cluster/device-notices.js'
 import { toCodedError } from '../domain/errors.js'
+import type { DeviceLimits } from '../domain/limits.js'
 import { decodeRegistrationId, encodeRegistrationId, type RegistrationAddress } from '../domain/registration-id.js'
 import { resolveRegistration } from '../domain/resolve-targets.js'
 import type { Directory } from '../tenants/directory.js'
 import { endRegistration } from '../tenants/revocation.js'
-import { DeviceNotices } from './device-notices.js'
 import { withoutTopic, withTopic } from './device-record.js'
 
 export interface RegistrationsOptions {
-  fabric: Fabric
+  broker: Broker
   directory: Directory
   /** Keys of registrationIds by kid, and the one that signs now. */
   registrationKeys: ReadonlyMap<string, MacKey>
@@ -54,10 +54,10 @@ export class Registrations {
   private readonly notices: DeviceNotices
 
   constructor(private readonly options: RegistrationsOptions) {
-    const { fabric, clock } = options
-    this.devices = new DeviceStore(fabric.table(Bucket.DEVICES))
-    this.index = new RegistrationIndex(fabric)
-    this.notices = new DeviceNotices(fabric, clock)
+    const { broker, clock } = options
+    this.devices = new DeviceStore(broker.table(Bucket.DEVICES))
+    this.index = new RegistrationIndex(broker)
+    this.notices = new DeviceNotices(broker, clock)
   }
 
   /** `from`: what the page before gave as `next`; 1 at first. A page may be short and have a next one all the same. */
@@ -70,9 +70,9 @@ export class Registrations {
     let next: number | null = from
     for (let looks = 0; next !== null && registrations.length < limit && looks < LOOKS_MAX; ) {
       const page = await this.index.page(project, by, { from: next, limit: limit - registrations.length })
-      const found = await Promise.all(page.places.map((place) => this.behind(place)))
+      const found = await Promise.all(page.registrations.map((entry) => this.behind(entry)))
       registrations.push(...found.filter((one) => one !== null))
-      looks += page.places.length
+      looks += page.registrations.length
       next = page.next
     }
     return { registrations, next }
@@ -84,8 +84,8 @@ export class Registrations {
    */
   async revoke(project: string, registrationId: string): Promise<RegistrationAddress> {
     const address = this.addressOf(project, registrationId)
-    const { fabric, clock } = this.options
-    const stores = { devices: this.devices, index: this.index, revoked: fabric.table(Bucket.REVOKED) }
+    const { broker, clock } = this.options
+    const stores = { devices: this.devices, index: this.index, revoked: broker.table(Bucket.REVOKED) }
     await endRegistration(stores, { ...address, nowMs: clock.now() })
     await this.notices.changed(address.device)
     return address
@@ -98,7 +98,7 @@ export class Registrations {
     registrationIds: readonly string[],
     wanted: boolean,
   ): Promise<ChangedTopics> {
-    const { lastSequence: since } = await this.options.fabric.log(BROADCAST_STREAM).state()
+    const { lastSequence: since } = await this.options.broker.log(BROADCAST_STREAM).state()
     const rejected: ChangedTopics['rejected'] = []
     const byDevice = new Map<string, { target: string; registration: number }[]>()
     for (const target of new Set(registrationIds)) {
@@ -159,7 +159,7 @@ export class Registrations {
     }
   }
 
-  private async behind({ project, application, user, device }: RegistrationPlace): Promise<ListedRegistration | null> {
+  private async behind({ project, application, user, device }: RegistrationEntry): Promise<ListedRegistration | null> {
     if (this.options.directory.isDeviceRevoked(device)) return null
     const { registrations } = await this.devices.read(device)
     const found = registrations.find((r) => r.project === project && r.application === application && r.user === user)

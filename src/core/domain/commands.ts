@@ -1,7 +1,7 @@
 /**
- * What the public face needs of the delivery core. src/core/steps implements these; tests put their own in place.
+ * What the public context needs of the delivery core. src/core/steps implements these; tests put their own in place.
  *
- * Each rejects with FabricError or CodedError where it could not do its work; then nothing was promised.
+ * Each rejects with BrokerError or CodedError where it could not do its work; then nothing was promised.
  */
 import type { GroupKind } from '../../../protocol/subjects.js'
 
@@ -44,11 +44,11 @@ export interface AcceptCommand {
    */
   idempotency?: { key: string; fingerprint: string }
   /** Instead of a key: where the command stands in a stream. Only for type `device`, and what goes out at once. */
-  place?: Place
+  place?: StreamPosition
 }
 
 /** A record of a stream that may be delivered again. The same place is the same message, and has the same id. */
-export interface Place {
+export interface StreamPosition {
   /** Of the stream: one that was made anew counts from 1 again. */
   incarnation: number
   sequence: number
@@ -72,7 +72,7 @@ export type AcceptMessage = (command: AcceptCommand) => Promise<Accepted>
 
 export interface TraceEntry {
   atMs: number
-  /** What happened: `accepted`, `parked`, `delivered`, ... */
+  /** What happened: `accepted`, `queued`, `delivered`, ... */
   step: string
   /** Why, where that is known. */
   reason?: string
@@ -85,17 +85,17 @@ export interface WaitingTarget {
   /** As the sender gave it. */
   target: string
   /**
-   * `scheduled`: its time has not come. `queued`: route has not seen it. `offline`: its device is not connected. `not_acknowledged`: sent, without a word from
+   * `scheduled`: its time has not come. `routing`: route has not seen it. `offline`: its device is not connected. `not_acknowledged`: sent, without a word from
    * the device. `window_full`: the device has as much as it takes at once.
    */
-  why: 'scheduled' | 'queued' | 'offline' | 'not_acknowledged' | 'window_full'
+  why: 'scheduled' | 'routing' | 'offline' | 'not_acknowledged' | 'window_full'
   /** Since when, where that is known. */
   sinceMs?: number
 }
 
 export interface MessageStatus {
   id: bigint
-  /** The face shows a message only to its own project. */
+  /** The context shows a message only to its own project. */
   project: string
   status: string
   type: MessageType

@@ -3,10 +3,10 @@
  * is ours and unknown is logged with its cause, and only its code goes out.
  */
 import { CodedError, type ErrorCode, Errors } from '../../../protocol/errors.js'
-import { FabricError, type FabricErrorCode } from '../../nats/broker.js'
+import { BrokerError, type BrokerErrorCode } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 
-const CODE_OF_FABRIC: Record<FabricErrorCode, ErrorCode> = {
+const CODE_OF_BROKER: Record<BrokerErrorCode, ErrorCode> = {
   // A compare-and-set that lost again and again: somebody else was faster each time.
   wrong_last_sequence: 'overloaded',
   timeout: 'unavailable',
@@ -21,8 +21,8 @@ export function toCodedError(error: unknown, log: Logger, where: string): CodedE
     if (error.code === 'internal') log.error({ error, where }, 'internal error')
     return error
   }
-  if (error instanceof FabricError) {
-    const coded = new CodedError(CODE_OF_FABRIC[error.code], undefined, {}, { cause: error })
+  if (error instanceof BrokerError) {
+    const coded = new CodedError(CODE_OF_BROKER[error.code], undefined, {}, { cause: error })
     log.warn({ code: coded.code, cause: error.message, where }, 'the store refused or is away')
     return coded
   }

@@ -2,14 +2,21 @@
 import { CodedError, type ErrorCode } from '../../../protocol/errors.js'
 import type { GroupKind } from '../../../protocol/subjects.js'
 import type { MacKey } from '../../keyring.js'
-import { TOPIC_NAME, USER_CHARACTERS_MAX } from '../../store/tenants.js'
-import type { Directory } from '../tenants/directory.js'
+import { type ApplicationRecord, TOPIC_NAME, USER_CHARACTERS_MAX } from '../../store/tenants.js'
 import type { AcceptCommand, AcceptTarget } from './commands.js'
 import { decodeRegistrationId } from './registration-id.js'
 import type { SendMessage } from './validate-message.js'
 
+/** What resolving asks about tenants. */
+export interface TargetDirectory {
+  /** Rejects with BrokerError where the store is away. */
+  application(id: string): Promise<ApplicationRecord | null>
+  isDeviceRevoked(device: string): boolean
+  isRegistrationRevoked(device: string, registration: number): boolean
+}
+
 export interface ResolveContext {
-  directory: Directory
+  directory: TargetDirectory
   registrationKeys: ReadonlyMap<string, MacKey>
 }
 

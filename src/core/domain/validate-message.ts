@@ -5,8 +5,8 @@
  * Fields that are unknown are ignored and listed in `warnings`, so that a newer client can talk to an older service.
  */
 import { CodedError } from '../../../protocol/errors.js'
-import type { MessageLimits } from '../api/settings.js'
 import type { MessagePriority, MessageType } from './commands.js'
+import type { MessageLimits } from './limits.js'
 import { encodeMsgpack } from './msgpack/encode.js'
 import { MsgpackError } from './msgpack/error.js'
 import { parseTtl } from './ttl.js'

@@ -9,21 +9,22 @@
 import { CodedError, Errors } from '../../../protocol/errors.js'
 import { DEAD_LETTERS_STREAM, deadLetterSubject, INGRESS_STREAM } from '../../../protocol/subjects.js'
 import type { MacKey } from '../../keyring.js'
-import type { Consumption, Delivery, Fabric, Log, Subscription } from '../../nats/broker.js'
+import type { Broker, Consumption, Delivery, Log, Subscription } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
-import { parseJson } from '../api/body.js'
-import { fingerprintOf } from '../api/public/send.js'
-import type { IngressSettings, MessageLimits } from '../api/settings.js'
 import type { AcceptCommand, AcceptMessage } from '../domain/commands.js'
 import { toCodedError } from '../domain/errors.js'
+import { fingerprintOf } from '../domain/fingerprint.js'
+import { parseJson } from '../domain/json.js'
+import type { MessageLimits } from '../domain/limits.js'
 import { decodeMsgpack } from '../domain/msgpack/decode.js'
 import { MsgpackError } from '../domain/msgpack/error.js'
 import { resolveTargets } from '../domain/resolve-targets.js'
 import { type SendMessage, validateMessage } from '../domain/validate-message.js'
 import type { Directory } from '../tenants/directory.js'
+import type { IngressSettings } from './settings.js'
 
 export interface IngressOptions {
-  fabric: Fabric
+  broker: Broker
   directory: Directory
   registrationKeys: ReadonlyMap<string, MacKey>
   accept: AcceptMessage
@@ -62,20 +63,20 @@ export class Ingress {
   private status: Subscription | null = null
 
   constructor(private readonly options: IngressOptions) {
-    this.deadLetters = options.fabric.log(DEAD_LETTERS_STREAM)
+    this.deadLetters = options.broker.log(DEAD_LETTERS_STREAM)
   }
 
-  /** Rejects with FabricError where the store is away. */
+  /** Rejects with BrokerError where the store is away. */
   async start(): Promise<void> {
-    const { fabric, settings } = this.options
+    const { broker, settings } = this.options
     const { ackWaitMs, pendingMax } = settings
-    this.status = fabric.onStatus(() => {
+    this.status = broker.onStatus(() => {
       this.breaks++
       this.stream = null
     })
     try {
       await this.look()
-      const stream = fabric.log(INGRESS_STREAM)
+      const stream = broker.log(INGRESS_STREAM)
       this.consumption = await stream.consume({ durable: DURABLE, ackWaitMs, pendingMax }, (delivery) => {
         const done = this.handle(delivery).finally(() => this.underWay.delete(done))
         this.underWay.add(done)
@@ -125,7 +126,7 @@ export class Ingress {
         rejected[0]?.code ?? 'internal',
         `${rejected.length} targets were left out: ${codes}`,
       )
-      await this.bury(projectId, delivery, error, JSON.stringify({ rejected }))
+      await this.deadLetter(projectId, delivery, error, JSON.stringify({ rejected }))
     }
   }
 
@@ -143,7 +144,7 @@ export class Ingress {
     return { idempotency: { key, fingerprint: fingerprintOf(send) } }
   }
 
-  /** Once for all who ask meanwhile. Rejects with FabricError. */
+  /** Once for all who ask meanwhile. Rejects with BrokerError. */
   private look(): Promise<KnownStream> {
     this.looking ??= this.readStream().finally(() => {
       this.looking = null
@@ -153,7 +154,7 @@ export class Ingress {
 
   private async readStream(): Promise<KnownStream> {
     const breaks = this.breaks
-    const { incarnation, lastSequence } = await this.options.fabric.log(INGRESS_STREAM).state()
+    const { incarnation, lastSequence } = await this.options.broker.log(INGRESS_STREAM).state()
     const stream = { incarnation, lastBefore: lastSequence }
     // Else the connection broke meanwhile: good for those who wait, and for nobody who comes later.
     if (breaks === this.breaks) this.stream = stream
@@ -168,7 +169,7 @@ export class Ingress {
       return
     }
     try {
-      await this.bury(project, delivery, error, delivery.body)
+      await this.deadLetter(project, delivery, error, delivery.body)
       delivery.ack()
     } catch (failure) {
       this.options.log.warn({ error: failure, sequence: delivery.sequence }, 'a dead letter could not be stored')
@@ -177,7 +178,12 @@ export class Ingress {
   }
 
   /** The record as it came, with the reason in its headers: `code`, `detail`, and its sequence in INGRESS. */
-  private async bury(project: string, delivery: Delivery, error: CodedError, body: Uint8Array | string): Promise<void> {
+  private async deadLetter(
+    project: string,
+    delivery: Delivery,
+    error: CodedError,
+    body: Uint8Array | string,
+  ): Promise<void> {
     const contentType = typeof body === 'string' ? 'application/json' : headerOf(delivery, 'content-type')
     const headers: Record<string, string> = {
       code: error.code,

@@ -1,5 +1,5 @@
 /** The feeds of all projects in memory, kept current by a watch: whether a project wants events is a map look-up. */
-import type { Consumption, Fabric } from '../../nats/broker.js'
+import type { Broker, Consumption } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { type FeedRecord, openFeeds } from '../../store/feeds.js'
 
@@ -8,9 +8,9 @@ export class FeedDirectory {
   private readonly listeners = new Set<() => void>()
   private watch: Consumption | null = null
 
-  /** Resolves once everything present was read. Rejects with FabricError where the store is away. */
-  async start(fabric: Fabric, log: Logger): Promise<this> {
-    const store = openFeeds(fabric)
+  /** Resolves once everything present was read. Rejects with BrokerError where the store is away. */
+  async start(broker: Broker, log: Logger): Promise<this> {
+    const store = openFeeds(broker)
     this.watch = await store.table.watch('>', ({ key, value, deleted }) => {
       this.records.delete(key)
       try {

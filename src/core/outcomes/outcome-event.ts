@@ -2,7 +2,7 @@
 import Type, { type Static } from 'typebox'
 import { type AcceptedEvent, FINAL_KINDS, type FinalEvent, type FinalKind } from '../../store/events.js'
 
-export const AppEvent = Type.Object({
+export const OutcomeEvent = Type.Object({
   v: Type.Literal(1, { description: 'Version of this form. What is added later does not raise it.' }),
   id: Type.String({ description: 'The same whenever this event is told again: whoever keeps it tells duplicates.' }),
   kind: Type.Enum([...FINAL_KINDS], { description: 'What became of the target.' }),
@@ -15,21 +15,21 @@ export const AppEvent = Type.Object({
   time: Type.String({ format: 'date-time', description: 'When it ended.' }),
   reason: Type.Union([Type.String(), Type.Null()], { description: 'Why, in one word; null: the kind says it.' }),
 })
-export type AppEvent = Static<typeof AppEvent>
+export type OutcomeEvent = Static<typeof OutcomeEvent>
 
 /** A target ends once, so its id and the kind name the event, whoever tells it how often. */
-export const appEventId = (target: bigint, kind: FinalKind) => `${target}.${kind}`
+export const outcomeEventId = (target: bigint, kind: FinalKind) => `${target}.${kind}`
 
 /** @param accepted null: not known. */
-export function appEventOf(
+export function outcomeEventOf(
   target: bigint,
   end: FinalEvent,
   accepted: AcceptedEvent | null,
   registrationIdOf: (accepted: AcceptedEvent) => string,
-): AppEvent {
+): OutcomeEvent {
   return {
     v: 1,
-    id: appEventId(target, end.kind),
+    id: outcomeEventId(target, end.kind),
     kind: end.kind,
     projectId: end.project,
     applicationId: end.application,
@@ -40,9 +40,9 @@ export function appEventOf(
   }
 }
 
-export const encodeAppEvent = (event: AppEvent): Uint8Array => Buffer.from(JSON.stringify(event))
+export const encodeOutcomeEvent = (event: OutcomeEvent): Uint8Array => Buffer.from(JSON.stringify(event))
 
 /** Throws SyntaxError where the record is none of ours. */
-export function decodeAppEvent(body: Uint8Array): AppEvent {
-  return JSON.parse(Buffer.from(body).toString('utf8')) as AppEvent
+export function decodeOutcomeEvent(body: Uint8Array): OutcomeEvent {
+  return JSON.parse(Buffer.from(body).toString('utf8')) as OutcomeEvent
 }

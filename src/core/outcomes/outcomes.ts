@@ -1,59 +1,59 @@
 /** What tells app servers of the ends of their messages, as one part of a core process: steps under leases. */
-import { APP_EVENTS_STREAM, Bucket, eventsStream } from '../../../protocol/subjects.js'
+import { Bucket, eventsStream, OUTCOME_EVENTS_STREAM } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
-import type { Fabric } from '../../nats/broker.js'
+import type { Broker } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { EventLog } from '../../store/events.js'
 import { FeedStates } from '../../store/feeds.js'
 import type { Stoppable } from '../cluster/lease.js'
-import { newRun, Started, watched } from '../cluster/running-parts.js'
-import type { StatusOptions } from '../delivery/query/status.js'
-import type { CoreFigures } from '../metrics.js'
+import { newRun, RunningParts, watched } from '../cluster/running-parts.js'
+import type { RegistrationIdOf } from '../domain/ids.js'
+import type { CoreMetrics } from '../metrics.js'
 import type { CoreSettings } from '../settings.js'
 import { FeedDirectory } from './feed-directory.js'
-import { NotifyStep } from './publish.js'
+import { OutcomePublisher } from './publish.js'
 import { AddressGuard } from './webhooks/addresses.js'
 import type { WebhookSettings } from './webhooks/settings.js'
 import { Webhooks } from './webhooks/webhooks.js'
 
 export interface FeedsOptions {
-  fabric: Fabric
+  broker: Broker
   clock: Clock
   /** 0 up to 1, as Math.random. */
   random: () => number
   settings: Pick<
     CoreSettings,
-    'notifying' | 'webhooks' | 'notifyInHandMax' | 'leaseMs' | 'checkpointMs' | 'retryMs' | 'drainMs'
+    'publishing' | 'webhooks' | 'publishInflightMax' | 'leaseMs' | 'checkpointMs' | 'retryMs' | 'drainMs'
   >
   webhooks: WebhookSettings
   /** store.split */
   split: number
   log: Logger
-  figures: CoreFigures
-  registrationIdOf: StatusOptions['registrationIdOf']
+  metrics: CoreMetrics
+  registrationIdOf: RegistrationIdOf
 }
 
-/** Rejects with FabricError where the store is away, RangeError where `webhooks.allowedNetworks` is no such list; then nothing is left running. */
+/** Rejects with BrokerError where the store is away, RangeError where `webhooks.allowedNetworks` is no such list; then nothing is left running. */
 export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
-  const { fabric, clock, random, settings, split, log, figures } = options
+  const { broker, clock, random, settings, split, log, metrics } = options
   const run = newRun(clock, random)
-  const leases = { table: fabric.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
-  const started = new Started(leases, log)
+  const leases = { table: broker.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
+  const started = new RunningParts(leases, log)
   try {
-    const feeds = await new FeedDirectory().start(fabric, log)
+    const feeds = await new FeedDirectory().start(broker, log)
     started.add(feeds)
-    const states = new FeedStates(fabric)
-    const events = new EventLog(fabric, split, run)
-    if (settings.notifying) {
+    const states = new FeedStates(broker)
+    const events = new EventLog(broker, split, run)
+    if (settings.publishing) {
       await started.underLease('notify', () => {
-        const { checkpointMs, retryMs, notifyInHandMax: inHandMax } = settings
-        const shared = { clock, log, figures, events, feeds, states, checkpointMs, retryMs, inHandMax }
+        const { checkpointMs, retryMs, publishInflightMax: inflightMax } = settings
+        const shared = { clock, log, metrics, events, feeds, states, checkpointMs, retryMs, inflightMax }
         const steps = Array.from({ length: split }, (_, index) => {
-          const source = fabric.log(eventsStream(index))
-          const told = fabric.log(APP_EVENTS_STREAM)
-          return new NotifyStep({ ...shared, source, index, told, registrationIdOf: options.registrationIdOf })
+          const source = broker.log(eventsStream(index))
+          const told = broker.log(OUTCOME_EVENTS_STREAM)
+          return new OutcomePublisher({ ...shared, source, index, told, registrationIdOf: options.registrationIdOf })
         })
-        return startAll(steps, figures)
+        return startAll(steps, metrics)
       })
     }
     if (settings.webhooks) {
@@ -61,7 +61,7 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
       const guard = new AddressGuard(options.webhooks.allowedNetworks)
       await started.underLease('webhooks', async () => {
         const { retryMs, drainMs } = settings
-        const shared = { fabric, clock, random, log, figures, feeds, states, retryMs, drainMs }
+        const shared = { broker, clock, random, log, metrics, feeds, states, retryMs, drainMs }
         const webhooks = new Webhooks({ ...shared, guard, settings: options.webhooks })
         webhooks.start()
         return webhooks
@@ -75,7 +75,7 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
 }
 
 /** All or none. */
-async function startAll(steps: NotifyStep[], figures: CoreFigures): Promise<Stoppable> {
+async function startAll(steps: OutcomePublisher[], metrics: CoreMetrics): Promise<Stoppable> {
   const running: Stoppable[] = []
   const stop = async () => {
     await Promise.all(running.map((step) => step.stop()))
@@ -84,7 +84,7 @@ async function startAll(steps: NotifyStep[], figures: CoreFigures): Promise<Stop
     for (const [index, step] of steps.entries()) {
       await step.start()
       running.push(
-        watched(figures, step, { name: `notify.${index}`, inHand: () => step.inHand, lag: () => step.lag() }),
+        watched(metrics, step, { name: `notify.${index}`, inflight: () => step.inflight, lag: () => step.lag() }),
       )
     }
     return { stop }

@@ -5,22 +5,22 @@
  * At least once: the position is written after what it covers was stored, and a message id that is made from the target
  * has a repeat stored once while the duplicate window lasts. While no project has a feed nothing is tailed.
  */
-import { appEventSubject } from '../../../protocol/subjects.js'
+import { outcomeEventSubject } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
-import { type Consumption, FabricError, type Log, type LogRecord } from '../../nats/broker.js'
+import { BrokerError, type Consumption, type Log, type LogRecord } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
-import { countUp } from '../../observe/plain.js'
+import { countUp } from '../../observe/plain-metrics.js'
 import { type AcceptedEvent, decodeFinal, type EventLog, type FinalEvent } from '../../store/events.js'
 import type { FeedRecord, FeedStates } from '../../store/feeds.js'
-import type { CoreFigures } from '../metrics.js'
+import type { CoreMetrics } from '../metrics.js'
 import type { FeedDirectory } from './feed-directory.js'
-import { appEventOf, encodeAppEvent } from './outcome-event.js'
+import { encodeOutcomeEvent, outcomeEventOf } from './outcome-event.js'
 import { Pauses } from './pauses.js'
 
 export interface NotifyOptions {
   clock: Clock
   log: Logger
-  figures: CoreFigures
+  metrics: CoreMetrics
   /** EVENTS_<index>. */
   source: Log
   index: number
@@ -33,14 +33,14 @@ export interface NotifyOptions {
   checkpointMs: number
   retryMs: number
   /** Events under way; with more, the tail is let go until half of them are through. */
-  inHandMax: number
+  inflightMax: number
 }
 
 const FINAL = '.final'
 /** A cancel writes the end first and what it is the end of right after it; one that died between the two never does. */
 const LOOKS_MAX = 10
 
-export class NotifyStep {
+export class OutcomePublisher {
   /** The next record to look at; all before it were, or nobody wants them. */
   private next = 1
   private readonly underWay = new Map<number, Promise<void>>()
@@ -60,7 +60,7 @@ export class NotifyStep {
     this.pauses = new Pauses(options.clock)
   }
 
-  /** Rejects with FabricError where the store is away. */
+  /** Rejects with BrokerError where the store is away. */
   async start(): Promise<void> {
     const { states, index, feeds } = this.options
     this.written = await states.position(index)
@@ -72,7 +72,7 @@ export class NotifyStep {
   }
 
   /** Events under way. */
-  get inHand(): number {
+  get inflight(): number {
     return this.underWay.size
   }
 
@@ -107,10 +107,10 @@ export class NotifyStep {
   }
 
   private async turn(): Promise<void> {
-    const { feeds, source, inHandMax } = this.options
+    const { feeds, source, inflightMax } = this.options
     await this.goBackFor(this.sinceOf(feeds.all()))
     if (this.known.size === 0) return this.letGo()
-    if (!this.tail && this.underWay.size <= inHandMax / 2) {
+    if (!this.tail && this.underWay.size <= inflightMax / 2) {
       // What ended before anybody asked is nobody's.
       this.next = Math.max(this.next, Math.min(...this.known.values()) + 1)
       const attempt = ++this.attempt
@@ -143,7 +143,7 @@ export class NotifyStep {
   }
 
   private look(record: LogRecord): void {
-    const { feeds, index, inHandMax, log } = this.options
+    const { feeds, index, inflightMax, log } = this.options
     const { sequence, subject, body } = record
     this.next = sequence + 1
     if (!subject.endsWith(FINAL)) return
@@ -159,29 +159,31 @@ export class NotifyStep {
     } catch (error) {
       log.error({ error, subject }, 'an event can not be read: it is not told')
     }
-    if (this.underWay.size >= inHandMax) void this.letGo()
+    if (this.underWay.size >= inflightMax) void this.letGo()
   }
 
   private done(sequence: number): void {
-    const { inHandMax } = this.options
+    const { inflightMax } = this.options
     this.underWay.delete(sequence)
-    if (!this.tail && this.underWay.size === Math.floor(inHandMax / 2)) this.turnNow()
+    if (!this.tail && this.underWay.size === Math.floor(inflightMax / 2)) this.turnNow()
   }
 
   /** Until it is stored (true), or this process stops. Never rejects. */
   private async tell(id: bigint, end: FinalEvent): Promise<boolean> {
-    const { events, told, retryMs, registrationIdOf, figures, log } = this.options
+    const { events, told, retryMs, registrationIdOf, metrics, log } = this.options
     for (let looks = 1; !this.stopped; looks++) {
       try {
         const accepted = await events.readAccepted(id)
         if (accepted !== null || looks >= LOOKS_MAX) {
-          const event = appEventOf(id, end, accepted, registrationIdOf)
-          await told.append(appEventSubject(end.project, end.kind), encodeAppEvent(event), { messageId: event.id })
-          countUp(figures.told, end.kind)
+          const event = outcomeEventOf(id, end, accepted, registrationIdOf)
+          await told.append(outcomeEventSubject(end.project, end.kind), encodeOutcomeEvent(event), {
+            messageId: event.id,
+          })
+          countUp(metrics.told, end.kind)
           return true
         }
       } catch (error) {
-        if (!(error instanceof FabricError)) {
+        if (!(error instanceof BrokerError)) {
           log.error({ error, id: String(id) }, 'an event can not be read: it is not told')
           return true
         }

@@ -5,7 +5,7 @@
 import { CodedError } from '../../../protocol/errors.js'
 import { Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
-import { type Fabric, FabricError } from '../../nats/broker.js'
+import { type Broker, BrokerError } from '../../nats/broker.js'
 import { AuditLog, type AuditPage } from '../../store/audit.js'
 import {
   type ApplicationRecord,
@@ -30,12 +30,12 @@ export class Administration {
   private readonly audit: AuditLog
 
   constructor(
-    fabric: Fabric,
+    broker: Broker,
     private readonly clock: Clock,
   ) {
-    this.tenants = admin.openTenants(fabric, clock)
-    this.credentials = new RecordTable(fabric.table(Bucket.CREDENTIALS), 'credential')
-    this.audit = new AuditLog(fabric)
+    this.tenants = admin.openTenants(broker, clock)
+    this.credentials = new RecordTable(broker.table(Bucket.CREDENTIALS), 'credential')
+    this.audit = new AuditLog(broker)
   }
 
   /** Throws CodedError `forbidden` where the actor may not see it, `unknown_project` where there can be none. */
@@ -193,7 +193,7 @@ export class Administration {
       return await make()
     } catch (error) {
       const failed =
-        error instanceof CodedError ? error.code : error instanceof FabricError ? 'unavailable' : 'internal'
+        error instanceof CodedError ? error.code : error instanceof BrokerError ? 'unavailable' : 'internal'
       await this.audit.append({ atMs: this.clock.now(), ...entry, failed })
       throw error
     }

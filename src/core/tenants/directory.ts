@@ -3,7 +3,7 @@
  * What the watch has not (yet) seen is read once from the table: something is unknown only if the store says so.
  */
 import { Bucket } from '../../../protocol/subjects.js'
-import type { Consumption, Fabric, TableEntry } from '../../nats/broker.js'
+import type { Broker, Consumption, TableEntry } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import {
   APPLICATION_ID,
@@ -26,18 +26,18 @@ export class Directory {
     private readonly fleets: Cached<FleetRecord>,
   ) {}
 
-  /** Resolves once everything present was read. Rejects with FabricError where the store is away. */
-  static async start(fabric: Fabric, log: Logger): Promise<Directory> {
+  /** Resolves once everything present was read. Rejects with BrokerError where the store is away. */
+  static async start(broker: Broker, log: Logger): Promise<Directory> {
     const directory = new Directory(
-      new Cached(new RecordTable(fabric.table(Bucket.PROJECTS), 'project'), PROJECT_ID),
-      new Cached(new RecordTable(fabric.table(Bucket.APPLICATIONS), 'application'), APPLICATION_ID),
-      new Cached(new RecordTable(fabric.table(Bucket.FLEETS), 'fleet'), FLEET_ID),
+      new Cached(new RecordTable(broker.table(Bucket.PROJECTS), 'project'), PROJECT_ID),
+      new Cached(new RecordTable(broker.table(Bucket.APPLICATIONS), 'application'), APPLICATION_ID),
+      new Cached(new RecordTable(broker.table(Bucket.FLEETS), 'fleet'), FLEET_ID),
     )
     try {
       for (const cached of [directory.projects, directory.applications, directory.fleets]) {
         directory.watches.push(await cached.watch(log))
       }
-      const revoked = fabric.table(Bucket.REVOKED)
+      const revoked = broker.table(Bucket.REVOKED)
       directory.watches.push(await revoked.watch('>', (entry) => directory.seeRevoked(entry)))
     } catch (error) {
       await directory.stop()

@@ -7,7 +7,7 @@ import { Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import { DEVICE_ID } from '../../device-token.js'
 import type { Keyring } from '../../keyring.js'
-import type { Fabric, Table } from '../../nats/broker.js'
+import type { Broker, Table } from '../../nats/broker.js'
 import { DeviceStore } from '../../store/devices.js'
 import { RegistrationIndex } from '../../store/registrations.js'
 import {
@@ -19,10 +19,10 @@ import {
   RecordTable,
   type ServiceKey,
 } from '../../store/tenants.js'
-import type { AuthSettings } from '../api/settings.js'
-import { DeviceNotices } from '../devices/device-notices.js'
+import { DeviceNotices } from '../cluster/device-notices.js'
 import { newEnrolmentKey } from './auth/enrolment.js'
 import { generateServiceKey, type PrivateServiceKey } from './auth/service-keys.js'
+import type { AuthSettings } from './auth/settings.js'
 import { mintAccessToken, Scope } from './auth/tokens.js'
 import { randomId } from './ids.js'
 import { endRegistration, revokeDeviceKey } from './revocation.js'
@@ -39,15 +39,15 @@ export interface Tenants {
   clock: Clock
 }
 
-export function openTenants(fabric: Fabric, clock: Clock): Tenants {
+export function openTenants(broker: Broker, clock: Clock): Tenants {
   return {
-    projects: new RecordTable(fabric.table(Bucket.PROJECTS), 'project'),
-    applications: new RecordTable(fabric.table(Bucket.APPLICATIONS), 'application'),
-    fleets: new RecordTable(fabric.table(Bucket.FLEETS), 'fleet'),
-    devices: new DeviceStore(fabric.table(Bucket.DEVICES)),
-    revoked: fabric.table(Bucket.REVOKED),
-    index: new RegistrationIndex(fabric),
-    notices: new DeviceNotices(fabric, clock),
+    projects: new RecordTable(broker.table(Bucket.PROJECTS), 'project'),
+    applications: new RecordTable(broker.table(Bucket.APPLICATIONS), 'application'),
+    fleets: new RecordTable(broker.table(Bucket.FLEETS), 'fleet'),
+    devices: new DeviceStore(broker.table(Bucket.DEVICES)),
+    revoked: broker.table(Bucket.REVOKED),
+    index: new RegistrationIndex(broker),
+    notices: new DeviceNotices(broker, clock),
     clock,
   }
 }

@@ -1,6 +1,6 @@
 /** The settings file of an app server, as the Aurora Notification Service hands it out: YAML, nine quoted strings. */
 import { stringify } from 'yaml'
-import type { AuthSettings } from '../api/settings.js'
+import type { AuthSettings } from './auth/settings.js'
 import { SCOPES_OF_SETTINGS } from './auth/tokens.js'
 
 export interface SettingsFile {

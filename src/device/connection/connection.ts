@@ -32,13 +32,13 @@ import { DeviceError } from '../errors.js'
 import { Registrar } from '../requests/registrar.js'
 import type { Wish } from '../requests/requests.js'
 import type { DeviceState } from '../state/state.js'
+import { type Turn, Turns } from '../turn.js'
 import { ackFrames, ackIdsMax } from './acks.js'
 import { Intake } from './intake.js'
 import { Keepalive } from './keepalive.js'
 import type { ConnectionOptions, ConnectionState, Sink } from './ports.js'
 import { Reconnect } from './reconnect.js'
 import { SteadyTime } from './steady-time.js'
-import { type Turn, Turns } from './turn.js'
 
 /** Close code where there was none: the network. */
 const ABNORMAL = 1006

@@ -4,7 +4,7 @@
  */
 import type { CaughtUpFrame, GapFrame, NotifyFrame, NotifyGroupFrame } from '../../../protocol/frame-types.js'
 import { caughtUpCursor, type DeviceState, newInGap, type StoredNotification } from '../state/state.js'
-import type { Turns } from './turn.js'
+import type { Turns } from '../turn.js'
 
 export type IntakeFrame = NotifyFrame | NotifyGroupFrame | CaughtUpFrame | GapFrame
 

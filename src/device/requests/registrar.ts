@@ -3,8 +3,8 @@
  * into the state, and asks for everything again when WELCOME tells another version than the device last agreed with.
  */
 import type { DeviceFrame, DoneFrame, ErrorFrame, RegisteredFrame } from '../../../protocol/frame-types.js'
-import type { Turns } from '../connection/turn.js'
 import type { DeviceState } from '../state/state.js'
+import type { Turns } from '../turn.js'
 import { type Outcome, type RequestSettings, Requests, type Wish } from './requests.js'
 
 export class Registrar {

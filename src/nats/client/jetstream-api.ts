@@ -1,5 +1,5 @@
-/** The JetStream API as the server speaks it: error bodies to FabricError, and small readers of its answers. */
-import { FabricError, type FabricErrorCode } from '../broker.js'
+/** The JetStream API as the server speaks it: error bodies to BrokerError, and small readers of its answers. */
+import { BrokerError, type BrokerErrorCode } from '../broker.js'
 
 /** `err_code` of the answers that mean something to us; everything else is `unavailable` with the server's words. */
 const ErrCode = {
@@ -23,15 +23,15 @@ export interface ApiError {
 
 const FULL = new Set<number>([ErrCode.RESOURCES, ErrCode.MEMORY, ErrCode.STORAGE, ErrCode.STORE_FAILED])
 
-export function fabricErrorOf(error: ApiError, what: string): FabricError {
+export function brokerErrorOf(error: ApiError, what: string): BrokerError {
   const words = error.description ?? `code ${error.code}`
   if (error.err_code === ErrCode.WRONG_LAST_SEQUENCE) {
     // The server names the true one only in its text: "wrong last sequence: 12".
     const last = Number.parseInt(words.slice(words.lastIndexOf(':') + 1), 10)
-    return new FabricError('wrong_last_sequence', `${what}: ${words}`, Number.isNaN(last) ? 0 : last)
+    return new BrokerError('wrong_last_sequence', `${what}: ${words}`, Number.isNaN(last) ? 0 : last)
   }
-  const code: FabricErrorCode = FULL.has(error.err_code ?? 0) ? 'full' : 'unavailable'
-  return new FabricError(code, `${what}: ${words}`)
+  const code: BrokerErrorCode = FULL.has(error.err_code ?? 0) ? 'full' : 'unavailable'
+  return new BrokerError(code, `${what}: ${words}`)
 }
 
 /** True for the API's way to say that there is no such message (or stream, by its own code). */
@@ -39,7 +39,7 @@ export const isNoMessage = (error: ApiError): boolean => error.err_code === ErrC
 
 export const isNoConsumer = (error: ApiError): boolean => error.err_code === ErrCode.NO_CONSUMER
 
-/** An API answer, parsed. Throws FabricError where it carries an error, unless `allow` takes that error. */
+/** An API answer, parsed. Throws BrokerError where it carries an error, unless `allow` takes that error. */
 export function parseAnswer<T extends object>(
   body: Uint8Array,
   what: string,
@@ -48,7 +48,7 @@ export function parseAnswer<T extends object>(
   const answer = JSON.parse(textOf(body)) as T & { error?: ApiError }
   if (!answer.error) return answer
   if (allow?.(answer.error)) return null
-  throw fabricErrorOf(answer.error, what)
+  throw brokerErrorOf(answer.error, what)
 }
 
 /** The sequence of a PubAck. Reads the number by hand: this runs once for each append. */
@@ -57,7 +57,7 @@ export function parsePubAck(body: Uint8Array, what: string): number {
   const at = text.indexOf('"seq":')
   if (at < 0 || text.startsWith('{"error"')) {
     const { error } = JSON.parse(text) as { error?: ApiError }
-    throw fabricErrorOf(error ?? { code: 500, description: `not an acknowledgement: ${text.slice(0, 80)}` }, what)
+    throw brokerErrorOf(error ?? { code: 500, description: `not an acknowledgement: ${text.slice(0, 80)}` }, what)
   }
   return Number.parseInt(text.slice(at + 6), 10)
 }

@@ -3,7 +3,7 @@
  * that an answer costs a map look-up and no subscription of its own.
  */
 import { createInbox, type Msg, type NatsConnection } from 'nats'
-import { FabricError, type FabricErrorCode } from '../broker.js'
+import { BrokerError, type BrokerErrorCode } from '../broker.js'
 import type { NatsSettings } from '../settings.js'
 import { headersToSend, statusOf } from './headers.js'
 import { checkSubject } from './subject.js'
@@ -16,7 +16,7 @@ export interface Reader<T> {
   /** What it throws, rejects. */
   read: (message: Msg) => T
   /** What it is called where nobody serves the subject. */
-  nobody: FabricErrorCode
+  nobody: BrokerErrorCode
 }
 
 const WHOLE: Reader<Msg> = { read: (message) => message, nobody: 'no_responders' }
@@ -70,9 +70,9 @@ export class Link {
     timeoutMs: number,
     headers: Record<string, string> | null = null,
   ): Promise<T> {
-    if (!this.connected) return Promise.reject(new FabricError('disconnected', `${subject}: not connected`))
+    if (!this.connected) return Promise.reject(new BrokerError('disconnected', `${subject}: not connected`))
     if (this.#pending.size >= this.settings.requestsInFlightMax) {
-      return Promise.reject(new FabricError('unavailable', `${subject}: too many requests without an answer`))
+      return Promise.reject(new BrokerError('unavailable', `${subject}: too many requests without an answer`))
     }
     const token = this.#nextToken++
     return new Promise<T>((resolve, reject) => {
@@ -90,7 +90,7 @@ export class Link {
 
   /**
    * Leaves at the end of this turn of the event loop; `body` must stay as it is until then. While there is no connection
-   * it is lost. Throws FabricError `unavailable` where it is longer than the server takes; RangeError for what is no subject.
+   * it is lost. Throws BrokerError `unavailable` where it is longer than the server takes; RangeError for what is no subject.
    */
   publish(subject: string, body: Uint8Array, reply = '', headers: Record<string, string> | null = null): void {
     checkSubject(subject)
@@ -98,7 +98,7 @@ export class Link {
     if (!this.connected) return
     const bytesMax = this.nc.info?.max_payload ?? Number.POSITIVE_INFINITY
     if (body.length > bytesMax) {
-      throw new FabricError('unavailable', `${subject}: ${body.length} bytes, the server takes ${bytesMax}`)
+      throw new BrokerError('unavailable', `${subject}: ${body.length} bytes, the server takes ${bytesMax}`)
     }
     this.#writer.add(subject, body, reply, headers)
   }
@@ -126,7 +126,7 @@ export class Link {
     }
     this.#pending.delete(token)
     const code = this.nc.isClosed() ? 'disconnected' : 'unavailable'
-    pending.reject(new FabricError(code, `${subject}: ${String(error)}`, 0, { cause: error }))
+    pending.reject(new BrokerError(code, `${subject}: ${String(error)}`, 0, { cause: error }))
   }
 
   /**
@@ -138,7 +138,7 @@ export class Link {
     const failed = [...this.#pending.values()]
     this.#pending.clear()
     for (const { subject, reject } of failed) {
-      reject(new FabricError('disconnected', `${subject}: the connection was lost before an answer came`))
+      reject(new BrokerError('disconnected', `${subject}: the connection was lost before an answer came`))
     }
   }
 
@@ -156,7 +156,7 @@ export class Link {
     this.#pending.delete(token)
     const { subject, reader } = pending
     try {
-      if (statusOf(message) === 503) throw new FabricError(reader.nobody, `${subject}: nobody serves it`)
+      if (statusOf(message) === 503) throw new BrokerError(reader.nobody, `${subject}: nobody serves it`)
       pending.resolve(reader.read(message))
     } catch (error) {
       pending.reject(error)
@@ -168,7 +168,7 @@ export class Link {
     for (const [token, pending] of this.#pending) {
       if (pending.deadlineMs > now) continue
       this.#pending.delete(token)
-      pending.reject(new FabricError('timeout', `${pending.subject}: no answer in time`))
+      pending.reject(new BrokerError('timeout', `${pending.subject}: no answer in time`))
     }
     if (this.#pending.size === 0 && this.#sweeper) {
       clearInterval(this.#sweeper)

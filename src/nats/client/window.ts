@@ -1,10 +1,10 @@
 /** A bounded number of tasks at once, and a bounded queue of those that wait, first in first out. */
-import { FabricError } from '../broker.js'
+import { BrokerError } from '../broker.js'
 
 interface Waiting {
   deadlineMs: number
   start: () => void
-  refuse: (error: FabricError) => void
+  refuse: (error: BrokerError) => void
 }
 
 export class Window {
@@ -22,7 +22,7 @@ export class Window {
   run<T>(task: () => Promise<T>): Promise<T> {
     if (this.#running < this.runningMax && this.#waiting === 0) return this.#track(task())
     if (this.#waiting >= this.waitingMax) {
-      return Promise.reject(new FabricError('unavailable', 'too many appends wait for the server'))
+      return Promise.reject(new BrokerError('unavailable', 'too many appends wait for the server'))
     }
     return new Promise((resolve, reject) => {
       this.#queue.push({
@@ -38,7 +38,7 @@ export class Window {
     const waiting = this.#queue.slice(this.#head)
     this.#queue = []
     this.#head = 0
-    for (const { refuse } of waiting) refuse(new FabricError('disconnected', 'the connection was lost before sending'))
+    for (const { refuse } of waiting) refuse(new BrokerError('disconnected', 'the connection was lost before sending'))
   }
 
   get #waiting(): number {
@@ -65,7 +65,7 @@ export class Window {
         this.#head = 0
       }
       if (!next) continue
-      if (next.deadlineMs < Date.now()) next.refuse(new FabricError('unavailable', 'waited too long for a place'))
+      if (next.deadlineMs < Date.now()) next.refuse(new BrokerError('unavailable', 'waited too long for a place'))
       else next.start()
     }
   }

@@ -7,7 +7,7 @@
  * it writes to, counts what it adds itself, and stops short of the limit by a reserve for what others add meanwhile.
  */
 
-import { FabricError } from '../broker.js'
+import { BrokerError } from '../broker.js'
 import { parseAnswer } from '../client/jetstream-api.js'
 import type { Link } from '../client/link.js'
 import { RECORD_OVERHEAD_BYTES } from './streams.js'
@@ -38,7 +38,7 @@ export class Room {
   ) {}
 
   /** Null where there is room for so many bytes more, as far as is known. */
-  refusal(stream: string, bytes: number): FabricError | null {
+  refusal(stream: string, bytes: number): BrokerError | null {
     // Nothing leaves, so nothing is added; the append says so itself.
     if (!this.link.connected) return null
     const fill = this.#fills.get(stream) ?? { bytesMax: Number.POSITIVE_INFINITY, bytes: 0, lookedAtMs: 0 }
@@ -48,7 +48,7 @@ export class Room {
       fill.lookedAtMs = nowMs
       void this.#look(stream, fill)
     }
-    if (fill.bytes > fill.bytesMax) return new FabricError('full', `${stream}: what is left is kept in reserve`)
+    if (fill.bytes > fill.bytesMax) return new BrokerError('full', `${stream}: what is left is kept in reserve`)
     fill.bytes += bytes + RECORD_OVERHEAD_BYTES
     return null
   }

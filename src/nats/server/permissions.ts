@@ -8,8 +8,6 @@
  * transport is trusted with sessions and outcomes.
  */
 import {
-  APP_EVENTS_STREAM,
-  appEventsFilter,
   BROADCAST_STREAM,
   Bucket,
   DEVICE_REQUEST_SUBJECT,
@@ -17,7 +15,9 @@ import {
   INGRESS_STREAM,
   ingressSubject,
   messagesStream,
-  parkedStream,
+  OUTCOME_EVENTS_STREAM,
+  outcomeEventsFilter,
+  queueStream,
   REGISTRATIONS_STREAM,
   readerDurable,
   SCHEDULE_STREAM,
@@ -99,10 +99,10 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
       return { publish: [ingressSubject(user.project)], subscribe: [inbox] }
     case 'subscriber': {
       // No consumers of its own: 2.9 would let one deliver what is stored wherever it was told to.
-      const durable = `${APP_EVENTS_STREAM}.${readerDurable(user.project)}`
+      const durable = `${OUTCOME_EVENTS_STREAM}.${readerDurable(user.project)}`
       return {
         publish: [...['MSG.NEXT', 'INFO'].map((verb) => `$JS.API.CONSUMER.${verb}.${durable}`), `$JS.ACK.${durable}.>`],
-        subscribe: [appEventsFilter(user.project), inbox],
+        subscribe: [outcomeEventsFilter(user.project), inbox],
       }
     }
     case 'unrestricted':
@@ -120,7 +120,7 @@ function corePublishes(split: number): string[] {
   return [
     ...[
       'msg.>',
-      'parked.>',
+      'queued.>',
       'event.>',
       'expiry.>',
       'schedule.>',
@@ -138,7 +138,7 @@ function corePublishes(split: number): string[] {
     ...['CREATE', 'UPDATE', 'INFO', 'MSG.GET'].map((verb) => `$JS.API.STREAM.${verb}.*`),
     `$JS.API.STREAM.PURGE.${EXPIRY_STREAM}`,
     ...[
-      ...[...family(messagesStream, split), ...family(parkedStream, split)],
+      ...[...family(messagesStream, split), ...family(queueStream, split)],
       ...[EXPIRY_STREAM, INGRESS_STREAM, REGISTRATIONS_STREAM, SCHEDULE_STREAM],
     ].map((stream) => `$JS.API.STREAM.MSG.DELETE.${stream}`),
     '$JS.API.DIRECT.GET.>',
@@ -151,7 +151,7 @@ function corePublishes(split: number): string[] {
 }
 
 function transportPublishes(split: number): string[] {
-  const parked = family(parkedStream, split)
+  const queued = family(queueStream, split)
   const buckets = [Bucket.SESSIONS, Bucket.DEVICES, Bucket.WORKERS, Bucket.REVOKED].map((name) => `KV_${name}`)
   const tailed = [BROADCAST_STREAM, `KV_${Bucket.REVOKED}`]
   return [
@@ -159,11 +159,11 @@ function transportPublishes(split: number): string[] {
     // A device that moved: its new worker tells the old one to close.
     'ctl.*.*',
     ...[Bucket.SESSIONS, Bucket.WORKERS].map((name) => `$KV.${name}.>`),
-    ...[...parked, ...buckets, BROADCAST_STREAM].flatMap((stream) => [
+    ...[...queued, ...buckets, BROADCAST_STREAM].flatMap((stream) => [
       `$JS.API.DIRECT.GET.${stream}`,
       `$JS.API.DIRECT.GET.${stream}.>`,
     ]),
-    ...[...parked, ...buckets, BROADCAST_STREAM].map((stream) => `$JS.API.STREAM.MSG.GET.${stream}`),
+    ...[...queued, ...buckets, BROADCAST_STREAM].map((stream) => `$JS.API.STREAM.MSG.GET.${stream}`),
     ...tailed.flatMap((stream) => [
       `$JS.API.STREAM.INFO.${stream}`,
       `$JS.API.CONSUMER.CREATE.${stream}`,

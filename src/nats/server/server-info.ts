@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { delimiter, join } from 'node:path'
-import { FabricError } from '../broker.js'
+import { BrokerError } from '../broker.js'
 import { type NatsUser, serverConfig } from './permissions.js'
 
 export interface NatsServerOptions {
@@ -51,7 +51,7 @@ export function findNatsServer(env: NodeJS.ProcessEnv = process.env): string {
     const path = join(folder, 'nats-server')
     if (isExecutable(path)) return path
   }
-  throw new FabricError('unavailable', 'nats-server was not found: install it, or set NATS_SERVER_BIN to its path')
+  throw new BrokerError('unavailable', 'nats-server was not found: install it, or set NATS_SERVER_BIN to its path')
 }
 
 class ChildServer implements NatsServer {
@@ -126,7 +126,7 @@ class ChildServer implements NatsServer {
       const fail = (why: string) => {
         child.kill('SIGKILL')
         clearTimeout(timer)
-        reject(new FabricError('unavailable', `nats-server ${why}:\n${this.#lines.join('\n')}`))
+        reject(new BrokerError('unavailable', `nats-server ${why}:\n${this.#lines.join('\n')}`))
       }
       const timer = setTimeout(() => fail(`was not ready in ${READY_MS_MAX} ms`), READY_MS_MAX)
       child.once('error', (error) => fail(`did not start (${error.message})`))
@@ -167,6 +167,6 @@ async function freePort(): Promise<number> {
   const address = probe.address()
   probe.close()
   await once(probe, 'close')
-  if (typeof address !== 'object' || !address) throw new FabricError('unavailable', 'no free port')
+  if (typeof address !== 'object' || !address) throw new BrokerError('unavailable', 'no free port')
   return address.port
 }

@@ -1,6 +1,5 @@
 /** Every stream and bucket of protocol/subjects.ts, as it should be on the server, and the way to get it there. */
 import {
-  APP_EVENTS_STREAM,
   AUDIT_STREAM,
   BROADCAST_STREAM,
   Bucket,
@@ -9,13 +8,14 @@ import {
   eventsStream,
   INGRESS_STREAM,
   messagesStream,
-  parkedStream,
+  OUTCOME_EVENTS_STREAM,
+  queueStream,
   REGISTRATIONS_STREAM,
   SCHEDULE_STREAM,
   splitFilters,
 } from '../../../protocol/subjects.js'
-import { type Bus, FabricError } from '../broker.js'
-import { type ApiError, fabricErrorOf, nanos, textOf } from '../client/jetstream-api.js'
+import { BrokerError, type Bus } from '../broker.js'
+import { type ApiError, brokerErrorOf, nanos, textOf } from '../client/jetstream-api.js'
 import type { StoreSettings } from '../settings.js'
 
 export interface StreamDefinition {
@@ -38,7 +38,7 @@ export interface StreamDefinition {
   bucket: boolean
 }
 
-/** EVENTS, PARKED and the rest append by compare-and-set: only a short memory of message ids is needed, and it costs. */
+/** EVENTS, QUEUE and the rest append by compare-and-set: only a short memory of message ids is needed, and it costs. */
 const SHORT_WINDOW_MS = 1_000
 const API_TIMEOUT_MS = 10_000
 /**
@@ -76,7 +76,7 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
         bytesMax: store.messagesBytesMax,
         duplicateWindowMs: window,
       },
-      { ...base, name: parkedStream(i), subjects: of('parked'), bytesMax: store.parkedBytesMax },
+      { ...base, name: queueStream(i), subjects: of('queued'), bytesMax: store.queueBytesMax },
       {
         ...base,
         name: eventsStream(i),
@@ -117,12 +117,12 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
     },
     {
       ...base,
-      name: APP_EVENTS_STREAM,
+      name: OUTCOME_EVENTS_STREAM,
       subjects: ['push.event.*.*'],
-      bytesMax: store.appEventsBytesMax,
-      ageMs: store.appEventsAgeMs,
+      bytesMax: store.outcomeEventsBytesMax,
+      ageMs: store.outcomeEventsAgeMs,
       // So that what a busy project has too much of is its own that gives way.
-      perSubjectMax: store.appEventsPerKindMax,
+      perSubjectMax: store.outcomeEventsPerKindMax,
       whenFull: 'giveWay',
       duplicateWindowMs: window,
     },
@@ -167,7 +167,7 @@ function ingressRecordsMax({ ingressBytesMax, ingressRecordBytes }: StoreSetting
 
 /**
  * Makes what is missing and updates what may be updated; safe to run at every start, by several processes at once.
- * Throws FabricError `unavailable` that names the stream and what cannot be changed.
+ * Throws BrokerError `unavailable` that names the stream and what cannot be changed.
  */
 export async function ensureStreams(bus: Bus, store: StoreSettings): Promise<void> {
   for (const definition of streamDefinitions(store)) await ensureStream(bus, definition, store)
@@ -178,17 +178,17 @@ async function ensureStream(bus: Bus, definition: StreamDefinition, store: Store
   const config = serverConfig(definition, store)
   const refusal = await api(bus, `STREAM.CREATE.${name}`, config)
   if (!refusal.error) return
-  if (refusal.error.err_code !== NAME_IN_USE) throw fabricErrorOf(refusal.error, `stream ${name}`)
+  if (refusal.error.err_code !== NAME_IN_USE) throw brokerErrorOf(refusal.error, `stream ${name}`)
   const present = await api(bus, `STREAM.INFO.${name}`, {})
   const subjects = present.config?.subjects ?? []
   if ([...subjects].sort().join() !== [...definition.subjects].sort().join()) {
-    throw new FabricError(
+    throw new BrokerError(
       'unavailable',
       `stream ${name} has other subjects on the server: store.split cannot change once there is data`,
     )
   }
   const update = await api(bus, `STREAM.UPDATE.${name}`, config)
-  if (update.error) throw fabricErrorOf(update.error, `stream ${name} cannot be changed to these settings`)
+  if (update.error) throw brokerErrorOf(update.error, `stream ${name} cannot be changed to these settings`)
 }
 
 interface ApiAnswer {

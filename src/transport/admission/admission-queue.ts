@@ -1,15 +1,15 @@
 /**
- * The line of those who found no room: each one refused gets a place of its own in time, so that a crowd comes back at
- * the rate at which it can be served, and nobody knocks in vain again and again. Nothing is kept for a device: the line
+ * The admissionQueue of those who found no room: each one refused gets a place of its own in time, so that a crowd comes back at
+ * the rate at which it can be served, and nobody knocks in vain again and again. Nothing is kept for a device: the admissionQueue
  * is a number that grows with each refusal and shrinks with time. Pure.
  */
 
 /** More are asked to come than can be served: some will not, and an idle worker is worse than a second refusal. */
 const EAGERNESS = 1.5
-/** A line that would be longer begins anew at its front: so far ahead no rate can be foretold. */
+/** A admissionQueue that would be longer begins anew at its front: so far ahead no rate can be foretold. */
 const SECONDS_MAX = 300
 
-export class Line {
+export class AdmissionQueue {
   private waiting = 0
   private lastMs = 0
 

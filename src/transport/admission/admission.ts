@@ -1,8 +1,10 @@
 /**
  * Who may open a connection: decided before the upgrade, from counts alone, so that a refusal costs next to nothing. What is
- * refused comes back at its place in the line; what was let in has been paid for, and is served within a moment.
+ * refused comes back at its place in the admissionQueue; what was let in has been paid for, and is served within a moment.
  */
-import { Line } from './admission-queue.js'
+
+import type { RefusalReason } from '../metrics.js'
+import { AdmissionQueue } from './admission-queue.js'
 import type { Throughput } from './throughput.js'
 
 export interface AdmissionLimits {
@@ -22,9 +24,6 @@ export interface Load {
   /** HELLOs without their WELCOME. */
   handshaking(): number
 }
-
-/** Why a connection was refused before its upgrade. */
-export type RefusalReason = 'draining' | 'full' | 'address' | 'crowd' | 'rate' | 'lag' | 'distrusted'
 
 export interface Refusal {
   reason: RefusalReason
@@ -51,7 +50,7 @@ export class Admission {
   private handshakes = 0
   private handshakesTick = 0
   private draining = false
-  private readonly line = new Line()
+  private readonly admissionQueue = new AdmissionQueue()
 
   constructor(
     private readonly limits: AdmissionLimits,
@@ -107,6 +106,6 @@ export class Admission {
   }
 
   private later(reason: RefusalReason, ms: number): Refusal {
-    return { reason, retryAfterSeconds: this.line.place(ms, this.throughput.soonPerSecond) }
+    return { reason, retryAfterSeconds: this.admissionQueue.place(ms, this.throughput.soonPerSecond) }
   }
 }

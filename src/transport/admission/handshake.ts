@@ -4,7 +4,7 @@
  *   believe -> not revoked -> newer than what is here -> room -> registered -> written -> read -> WELCOME
  *
  * The worker knows the socket as the device's before it writes the session, so that "not here" is a safe answer; and it
- * reads PARKED only after the write is confirmed, so that of a router that parks and a device that connects, one
+ * reads QUEUE only after the write is confirmed, so that of a router that enqueues and a device that connects, one
  * always sees the other.
  */
 import type { CloseName } from '../../../protocol/close-codes.js'
@@ -16,15 +16,15 @@ import type { Bus } from '../../nats/broker.js'
 import type { DeviceStore } from '../../store/devices.js'
 import type { ClaimResult, SessionTable } from '../../store/sessions.js'
 import type { CatchUps } from '../delivery/catch-up.js'
-import type { Turns } from '../delivery/turns.js'
+import { closeSocket, type Effects } from '../delivery/effects.js'
 import type { Groups } from '../groups/groups.js'
-import type { Figures } from '../metrics.js'
-import { closeSocket, type Effects } from '../session/effects.js'
+import type { WorkerMetrics } from '../metrics.js'
 import type { Registry } from '../session/registry.js'
 import { Session } from '../session/session.js'
 import type { Tombstones } from '../session/tombstones.js'
 import type { TransportSettings } from '../settings.js'
 import type { Socket } from '../socket/socket.js'
+import type { Turns } from '../turns.js'
 import type { Belief, Credentials } from './credentials.js'
 import type { Greeting } from './greeting.js'
 import type { Revocations } from './revocations.js'
@@ -44,7 +44,7 @@ export interface HandshakeParts {
   catchUps: CatchUps
   devices: DeviceStore
   groups: Groups
-  figures: Figures
+  metrics: WorkerMetrics
   throughput: Throughput
   onError: (what: string, error: unknown) => void
 }
@@ -83,8 +83,8 @@ export class Handshake {
   }
 
   private refuse(socket: Socket, reason: CloseName, connection?: number): void {
-    this.parts.figures.handshake(reason)
-    this.parts.figures.closed(reason)
+    this.parts.metrics.handshake(reason)
+    this.parts.metrics.closed(reason)
     closeSocket(socket, reason, '', connection)
   }
 
@@ -98,26 +98,26 @@ export class Handshake {
   }
 
   private async introduce(session: Session, hello: HelloFrame, belief: Believed): Promise<void> {
-    const { turns, effects, catchUps, devices, groups, figures, throughput, onError } = this.parts
+    const { turns, effects, catchUps, devices, groups, metrics, throughput, onError } = this.parts
     this.running++
     const begun = throughput.begin(turns.now.ms)
     try {
       const claim = await this.claim(session, belief)
       if (!claim) return
-      const [parked, record] = await Promise.all([
+      const [queued, record] = await Promise.all([
         catchUps.read(session.device),
         devices.read(session.device, { authoritative: true }),
       ])
       effects.turn(session, 'welcome', () => {
-        session.welcome(this.welcomeOf(session, belief, record.version), parked, turns.now)
+        session.welcome(this.welcomeOf(session, belief, record.version), queued, turns.now)
         if (session.state === 'closed') return
-        figures.handshake('welcomed')
+        metrics.handshake('welcomed')
         throughput.finish(begun, turns.now.ms)
         groups.follow(session, record, hello.cursor)
       })
     } catch (error) {
       onError('handshake', error)
-      figures.handshake('unavailable')
+      metrics.handshake('unavailable')
       effects.turn(session, 'handshake', () => session.failed())
     } finally {
       this.running--
@@ -126,7 +126,7 @@ export class Handshake {
 
   /** Writes the session; null where it is not to go on. */
   private async claim(session: Session, { ticket }: Believed): Promise<ClaimResult | null> {
-    const { sessions, owner, effects, tombstones, figures } = this.parts
+    const { sessions, owner, effects, tombstones, metrics } = this.parts
     const { device, connection } = session
     const known = ticket && connection > ticket.connection ? ticket : null
     const claim = await sessions.claim(device, { ...owner, connection }, known?.revision)
@@ -135,7 +135,7 @@ export class Handshake {
       else session.claimed(claim.revision)
     })
     if (!claim.ok) {
-      figures.handshake('stale_connection')
+      metrics.handshake('stale_connection')
       return null
     }
     tombstones.replaced(device, connection)

@@ -1,6 +1,6 @@
 /** The watched set of revoked devices. */
 import { Bucket } from '../../../protocol/subjects.js'
-import type { Consumption, Fabric, TableEntry } from '../../nats/broker.js'
+import type { Broker, Consumption, TableEntry } from '../../nats/broker.js'
 
 const PREFIX = 'device.'
 
@@ -10,13 +10,13 @@ export class Revocations {
 
   /** @param onRevoked the device may have a session here. */
   constructor(
-    private readonly fabric: Fabric,
+    private readonly broker: Broker,
     private readonly onRevoked: (device: string) => void,
   ) {}
 
   /** Resolves when those revoked so far are known. */
   async start(): Promise<void> {
-    this.watch = await this.fabric.table(Bucket.REVOKED).watch(`${PREFIX}>`, (entry) => this.take(entry))
+    this.watch = await this.broker.table(Bucket.REVOKED).watch(`${PREFIX}>`, (entry) => this.take(entry))
   }
 
   async stop(): Promise<void> {

@@ -9,10 +9,10 @@ import {
 import { controlSubject, txSubject } from '../../../protocol/subjects.js'
 import type { Bus, BusMessage, Subscription } from '../../nats/broker.js'
 import type { Groups } from '../groups/groups.js'
-import type { Effects } from '../session/effects.js'
 import type { Registry } from '../session/registry.js'
 import type { Tombstones } from '../session/tombstones.js'
-import type { Turns } from './turns.js'
+import type { Turns } from '../turns.js'
+import type { Effects } from './effects.js'
 
 export interface DownlinkParts {
   bus: Bus

@@ -1,7 +1,7 @@
 /**
- * What goes from devices to the core: outcomes for routers, settlements of parked messages, requests.
+ * What goes from devices to the core: outcomes for routers, settlements of queued messages, requests.
  *
- * Outcomes are sent once, a batch for each router every few milliseconds: where one is lost, the router's own time-out parks. A
+ * Outcomes are sent once, a batch for each router every few milliseconds: where one is lost, the router's own time-out enqueues. A
  * settlement is repeated until the core confirmed it, which it does after the record is deleted, oldest record first. Too
  * many, and new ones find no room, while those that only wait for something older give theirs up: it could be among the
  * refused. Their records are read and delivered again later, and settled then.
@@ -23,7 +23,7 @@ import type { ServerFrame } from '../../../protocol/frame-types.js'
 import { DEVICE_REQUEST_SUBJECT, rxSubject, SETTLE_SUBJECT } from '../../../protocol/subjects.js'
 import { type Clock, sleep } from '../../clock.js'
 import type { Bus } from '../../nats/broker.js'
-import type { Figures } from '../metrics.js'
+import type { WorkerMetrics } from '../metrics.js'
 import { errorFrame } from '../session/requests.js'
 
 /** Items of one request or batch; more go in the next one. */
@@ -51,7 +51,7 @@ export interface UplinkOptions {
 export class Uplink {
   private readonly outcomes = new Map<string, RxFields>()
   private outcomesDue: (() => void) | null = null
-  /** By id and record: the same message can be parked in two records, two streams can have the same sequence. */
+  /** By id and record: the same message can be queued in two records, two streams can have the same sequence. */
   private readonly settles = new Map<string, SettleItem>()
   /** How many settlements of each message wait, or were confirmed so lately that a read may still show the record. */
   private readonly settling = new Map<bigint, number>()
@@ -66,7 +66,7 @@ export class Uplink {
   constructor(
     private readonly bus: Bus,
     private readonly clock: Clock,
-    private readonly figures: Figures,
+    private readonly metrics: WorkerMetrics,
     private readonly options: UplinkOptions,
   ) {}
 
@@ -99,7 +99,7 @@ export class Uplink {
     if (this.settles.has(key)) return true
     // Not the oldest instead: the younger ones of its device can only be settled after it.
     if (this.settles.size >= this.options.settlesMax) {
-      this.figures.settlesRefused++
+      this.metrics.settlesRefused++
       return false
     }
     this.settles.set(key, item)
@@ -174,7 +174,7 @@ export class Uplink {
       this.options.onError('settle', error)
     }
     this.isSettleUnderWay = false
-    this.figures.settled += confirmed
+    this.metrics.settled += confirmed
     if (confirmed > 0) this.forgetDue ??= this.clock.after(LATE_READ_MS, () => this.forgetConfirmed())
     // What is left of a batch waits for something older, or for the core: no sense in asking again at once.
     if (this.settles.size > 0) this.scheduleSettles(confirmed > 0 ? 0 : this.options.settleRepeatMs)
@@ -194,8 +194,8 @@ export class Uplink {
     const batch = new Map<number, SettleItem>()
     for (const [key, item] of this.settles) {
       if (batch.size >= BATCH_MAX) break
-      if (batch.has(item.parkedSequence)) continue
-      batch.set(item.parkedSequence, item)
+      if (batch.has(item.queueSequence)) continue
+      batch.set(item.queueSequence, item)
       // To the end, so that what the core cannot settle yet does not keep the rest waiting.
       this.settles.delete(key)
       this.settles.set(key, item)
@@ -218,4 +218,4 @@ export class Uplink {
   }
 }
 
-const settleKey = (item: SettleItem) => `${item.id}:${item.parkedSequence}`
+const settleKey = (item: SettleItem) => `${item.id}:${item.queueSequence}`

@@ -1,7 +1,7 @@
 /** What a session has to send before it may go live. */
 import type { TxItem } from '../../../protocol/envelope.js'
 import type { Cursor } from '../../../protocol/frame-types.js'
-import type { ParkedEntry } from '../../store/queue.js'
+import type { QueueEntry } from '../../store/queue.js'
 
 /** A live item that waits for the end of a catch-up. */
 export interface Held {
@@ -10,12 +10,12 @@ export interface Held {
 }
 
 /** Exists only while a session is not live. */
-export interface Arrears {
+export interface Backlog {
   reading: boolean
-  /** PARKED has to be read (again) before the session may go live. */
+  /** QUEUE has to be read (again) before the session may go live. */
   marked: boolean
   /** Read and not sent, oldest first, from `next` on; at most a window of them is kept. */
-  parked: ParkedEntry[]
+  queued: QueueEntry[]
   next: number
   /** There was more in the queue than was kept, or a read failed: held items wait for another read. */
   more: boolean
@@ -26,14 +26,14 @@ export interface Arrears {
   caughtUp: Cursor | null
 }
 
-export function newArrears(): Arrears {
-  return { reading: false, marked: false, parked: [], next: 0, more: false, held: [], heldNext: 0, caughtUp: null }
+export function newBacklog(): Backlog {
+  return { reading: false, marked: false, queued: [], next: 0, more: false, held: [], heldNext: 0, caughtUp: null }
 }
 
 /** What is held and was not sent, oldest first; nothing is held afterwards. */
-export function takeHeld(arrears: Arrears): Held[] {
-  const waiting = arrears.held.slice(arrears.heldNext)
-  arrears.held = []
-  arrears.heldNext = 0
+export function takeHeld(backlog: Backlog): Held[] {
+  const waiting = backlog.held.slice(backlog.heldNext)
+  backlog.held = []
+  backlog.heldNext = 0
   return waiting
 }

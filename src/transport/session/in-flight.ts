@@ -2,14 +2,14 @@
  * What was sent to one device and not acknowledged, in the order in which it was sent. A list and not a Map: mostly it
  * holds one message, at most a window of them, and the oldest is acknowledged first; a Map hashes its bigints anew each time.
  */
-import type { ParkedRef } from './sink.js'
+import type { QueueRef } from './queue-ref.js'
 
 export interface InFlight {
   readonly id: bigint
-  /** Empty: it was only sent from the parked queue. */
+  /** Empty: it was only sent from the queued queue. */
   router: string
-  /** Records of this message in the parked queue; a message can stand there more than once. */
-  parked: ParkedRef[] | null
+  /** Records of this message in the queued queue; a message can stand there more than once. */
+  queued: QueueRef[] | null
 }
 
 export function findInFlight(list: readonly InFlight[] | null, id: bigint): InFlight | null {

@@ -1,7 +1,7 @@
 /** What most sessions have nothing of, so that none needs slots for it: made with the first of it. */
 import type { GapMark } from '../../../protocol/frame-types.js'
 
-export interface Rare {
+export interface OptionalState {
   /** How far the device knows what was dropped. */
   gap: GapMark | null
   /** From the device to the core, under way. */
@@ -12,14 +12,19 @@ export interface Rare {
   refusedTick: number
 }
 
-export const nothingRare = (gap: GapMark | null): Rare => ({ gap, requests: 0, isUnsettled: false, refusedTick: 0 })
+export const noOptionalState = (gap: GapMark | null): OptionalState => ({
+  gap,
+  requests: 0,
+  isUnsettled: false,
+  refusedTick: 0,
+})
 
 /** So many ticks after WINDOW_FULL a session stops waiting for the catch-up that should have come, and asks itself. */
 const RESUME_TICKS = 15
 
 /** Now and then: whether the queue has to be read although nobody asked for it. */
-export function hasToReadAgain(rare: Rare, tick: number): boolean {
-  const hasWaitedInVain = rare.refusedTick > 0 && tick - rare.refusedTick > RESUME_TICKS
-  if (hasWaitedInVain) rare.refusedTick = 0
-  return hasWaitedInVain || rare.isUnsettled
+export function hasToReadAgain(optional: OptionalState, tick: number): boolean {
+  const hasWaitedInVain = optional.refusedTick > 0 && tick - optional.refusedTick > RESUME_TICKS
+  if (hasWaitedInVain) optional.refusedTick = 0
+  return hasWaitedInVain || optional.isUnsettled
 }

@@ -7,22 +7,22 @@
  *   state      input                                   next       effects
  *   ---------  --------------------------------------  ---------  ------------------------------------------------
  *   (none)     Greeting believed the HELLO             claiming   the session write is asked for
- *   claiming   claimed(revision)                       reading    PARKED and the device record are asked for
+ *   claiming   claimed(revision)                       reading    QUEUE and the device record are asked for
  *   claiming   refused(connection)                     closed     ERROR, close stale_connection
  *   claiming,  any frame                               closed     ERROR, close unexpected_frame
  *     reading  failed()                                closed     ERROR, close unavailable
- *   reading    welcome(parked, ...)                    behind     WELCOME, GAP?, then as behind
+ *   reading    welcome(queued, ...)                    behind     WELCOME, GAP?, then as behind
  *   not live   deliver(item)                           the same   held; outcome WINDOW_FULL where too much is held
- *   reading,   catchUp()                               the same   marked: what is read now may miss what was parked;
+ *   reading,   catchUp()                               the same   marked: what is read now may miss what was queued;
  *     behind                                                      outcome WINDOW_FULL for what is held
- *   behind     (window has room, records left)         behind     NOTIFY of the oldest parked record
- *   behind     (records sent, marked)                  behind     PARKED is asked for again
+ *   behind     (window has room, records left)         behind     NOTIFY of the oldest queued record
+ *   behind     (records sent, marked)                  behind     QUEUE is asked for again
  *   behind     (no read to come, items held)           behind     NOTIFY of the oldest held item
  *   behind     (nothing left, not marked)              live       CAUGHT_UP, where groups are done too
- *   behind     parkedRead(parked)                      behind     GAP?, NOTIFY as above
+ *   behind     queueRead(queued)                      behind     GAP?, NOTIFY as above
  *   live       deliver(item), room                     live       NOTIFY
  *   live       deliver(item), window full              live       outcome WINDOW_FULL, and so for all that follow
- *   live       catchUp()                               behind     PARKED is asked for again
+ *   live       catchUp()                               behind     QUEUE is asked for again
  *   behind,    ACK                                     the same   outcome ACKED or settlement; room in the window
  *     live
  *     "        REGISTER, SUBSCRIBE, ...                the same   the core is asked; REGISTERED, DONE or ERROR
@@ -31,20 +31,53 @@
  *   any        end()                                   closed     outcome CLOSED for all in flight and held
  *
  * Order (I3) hangs on three things. Records of the queue go before held items. Once one item was answered WINDOW_FULL, all
- * that are held and all later ones are, until the router that parks them asked for a catch-up (or RESUME_TICKS passed
+ * that are held and all later ones are, until the router that enqueues them asked for a catch-up (or RESUME_TICKS passed
  * without): so that nothing held is older than what is in the queue. And while a read is to come nothing goes live.
  */
-import { Outcome, type OutcomeCode, type TxItem } from '../../../protocol/envelope.js'
+
+import type { CloseName } from '../../../protocol/close-codes.js'
+import { type DeviceRequest, Outcome, type OutcomeCode, type TxItem } from '../../../protocol/envelope.js'
 import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '../../../protocol/frame-types.js'
-import type { ParkedEntry } from '../../store/queue.js'
+import type { QueueEntry } from '../../store/queue.js'
 import type { Socket } from '../socket/socket.js'
-import { type Arrears, type Held, newArrears, takeHeld } from './backlog.js'
+import { type Backlog, type Held, newBacklog, takeHeld } from './backlog.js'
 import { gapOf } from './gap.js'
 import { findInFlight, type InFlight, takeInFlight } from './in-flight.js'
-import { isExpired, type Moment } from './now.js'
-import { hasToReadAgain, nothingRare, type Rare } from './optional-state.js'
+import { isExpired, type Now } from './now.js'
+import { hasToReadAgain, noOptionalState, type OptionalState } from './optional-state.js'
+import { type QueueRef, refOf } from './queue-ref.js'
 import { deviceRequest, errorFrame, type RequestFrame } from './requests.js'
-import { type ParkedRef, refOf, type SessionSink } from './sink.js'
+
+export interface SessionLimits {
+  window: number
+  held: number
+  requests: number
+  framesPerSecond: number
+}
+
+/** What a session asks of the world. Calls return at once; results come back as inputs, in a later turn. */
+export interface SessionSink {
+  readonly limits: SessionLimits
+  /** A frame that is encoded already. */
+  forward(session: Session, frame: Uint8Array): void
+  send(session: Session, frame: ServerFrame): void
+  /** The answer to an empty message: another one. */
+  answerEmpty(session: Session): void
+  /** Ends the connection, after an ERROR frame; `end` of the session is called before this returns. */
+  close(session: Session, reason: CloseName, detail?: string, connection?: number): void
+  outcome(session: Session, router: string, id: bigint, outcome: OutcomeCode): void
+  /** A queued message was acknowledged. False where there is no room to remember that. */
+  settle(session: Session, queued: QueueRef): boolean
+  /**
+   * True from the acknowledgement of a queued message on until its record is gone and no read under way can show it any
+   * more: it needs no second delivery.
+   */
+  isSettling(device: string, id: bigint): boolean
+  /** Answered by queueRead, or by queueReadFailed. */
+  readQueue(session: Session): void
+  /** Answered by replied. */
+  request(session: Session, request: number, what: DeviceRequest): void
+}
 
 export type SessionState = 'claiming' | 'reading' | 'behind' | 'live' | 'closed'
 
@@ -62,11 +95,11 @@ export class Session {
   outgoing: Uint8Array | Uint8Array[] | null = null
 
   private inFlight: InFlight[] | null = null
-  private arrears: Arrears | null = newArrears()
+  private backlog: Backlog | null = newBacklog()
   /** Of the frames heard in `heardTick`. */
   private cost = 0
   /** Made with the first of it: most sessions never have any. */
-  private rare: Rare | null
+  private optional: OptionalState | null
 
   constructor(
     readonly socket: Socket,
@@ -77,19 +110,19 @@ export class Session {
     private readonly sink: SessionSink,
     private heardTick: number,
   ) {
-    this.rare = gap === null ? null : nothingRare(gap)
+    this.optional = gap === null ? null : noOptionalState(gap)
   }
 
   // ---- from the device ------------------------------------------------------------------------
 
-  frame(frame: DeviceFrame | UnknownFrame, now: Moment): void {
+  frame(frame: DeviceFrame | UnknownFrame, now: Now): void {
     if (!this.mayRead(frame.type, frame.type === 'ACK' ? ACK_COST : FRAME_COST, now)) return
     switch (frame.type) {
       case 'UNKNOWN':
         break
       case 'ACK':
         for (const id of frame.ids) this.acknowledged(id)
-        if (this.arrears) this.pump(now)
+        if (this.backlog) this.pump(now)
         break
       case 'PING':
         this.sink.send(this, { type: 'PONG' })
@@ -106,18 +139,18 @@ export class Session {
   }
 
   /** An ACK of one message, as most are: the same as frame(), without the frame. */
-  ack(id: bigint, now: Moment): void {
+  ack(id: bigint, now: Now): void {
     if (!this.mayRead('ACK', ACK_COST, now)) return
     this.acknowledged(id)
-    if (this.arrears) this.pump(now)
+    if (this.backlog) this.pump(now)
   }
 
   /** A message without a frame: the shortest PING. */
-  empty(now: Moment): void {
+  empty(now: Now): void {
     if (this.mayRead('PING', FRAME_COST, now)) this.sink.answerEmpty(this)
   }
 
-  private mayRead(type: (DeviceFrame | UnknownFrame)['type'], cost: number, now: Moment): boolean {
+  private mayRead(type: (DeviceFrame | UnknownFrame)['type'], cost: number, now: Now): boolean {
     if (this.state === 'closed') return false
     if (now.tick !== this.heardTick) {
       this.heardTick = now.tick
@@ -137,11 +170,11 @@ export class Session {
     this.cost += entry ? -ACK_COST : ACK_COST
     if (!entry) return
     if (entry.router) this.sink.outcome(this, entry.router, id, Outcome.ACKED)
-    if (entry.parked) for (const parked of entry.parked) this.settle(parked)
+    if (entry.queued) for (const queued of entry.queued) this.settle(queued)
   }
 
   private ask(frame: RequestFrame): void {
-    if (this.rare && this.rare.requests >= this.sink.limits.requests) {
+    if (this.optional && this.optional.requests >= this.sink.limits.requests) {
       this.sink.send(this, errorFrame('overloaded', 'too many requests under way', frame.request))
       return
     }
@@ -165,26 +198,26 @@ export class Session {
   }
 
   /** The first read after the session was written: greets the device and starts to send what it is owed. */
-  welcome(welcome: ServerFrame & { type: 'WELCOME' }, parked: ParkedEntry[], now: Moment): void {
+  welcome(welcome: ServerFrame & { type: 'WELCOME' }, queued: QueueEntry[], now: Now): void {
     if (this.state !== 'reading') return
     this.state = 'behind'
     this.subscriptions = welcome.subscriptions
     this.sink.send(this, welcome)
-    this.take(parked, now)
+    this.take(queued, now)
   }
 
-  parkedRead(parked: ParkedEntry[], now: Moment): void {
-    if (this.state !== 'behind' || !this.arrears) return
-    this.arrears.reading = false
-    this.take(parked, now)
+  queueRead(queued: QueueEntry[], now: Now): void {
+    if (this.state !== 'behind' || !this.backlog) return
+    this.backlog.reading = false
+    this.take(queued, now)
   }
 
-  /** Not knowing is not the same as nothing parked: stays behind, and the sweep asks again. */
-  parkedReadFailed(): void {
-    if (!this.arrears) return
-    this.arrears.reading = false
-    this.arrears.marked = true
-    this.arrears.more = true
+  /** Not knowing is not the same as nothing queued: stays behind, and the sweep asks again. */
+  queueReadFailed(): void {
+    if (!this.backlog) return
+    this.backlog.reading = false
+    this.backlog.marked = true
+    this.backlog.more = true
   }
 
   replied(frame: ServerFrame): void {
@@ -195,50 +228,50 @@ export class Session {
   /** All groups of the device are live, up to `cursor`. */
   groupsCaughtUp(cursor: Cursor): void {
     this.subscriptions = cursor.subscriptions
-    if (this.arrears) this.arrears.caughtUp = cursor
+    if (this.backlog) this.backlog.caughtUp = cursor
     else if (this.state === 'live') this.sink.send(this, { type: 'CAUGHT_UP', cursor })
   }
 
   // ---- from the core --------------------------------------------------------------------------
 
   /** `router` waits for the outcome. Expiry 0: only now, so that being here in time is all it asks. */
-  deliver(item: TxItem, router: string, now: Moment): void {
+  deliver(item: TxItem, router: string, now: Now): void {
     const known = findInFlight(this.inFlight, item.id)
     if (known) known.router = router
     else if (this.state === 'closed') this.sink.outcome(this, router, item.id, Outcome.NOT_HERE)
     else if (isExpired(item, now)) this.sink.outcome(this, router, item.id, Outcome.EXPIRED)
-    else if (this.rare !== null && this.rare.refusedTick > 0)
+    else if (this.optional !== null && this.optional.refusedTick > 0)
       this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
-    else if (this.arrears) this.hold(item, router, this.arrears, now)
+    else if (this.backlog) this.hold(item, router, this.backlog, now)
     else if (this.hasRoom()) this.notify(item.id, item.frame, router, null)
     else this.refuse(item, router, now)
   }
 
   /**
-   * A router parked something: read PARKED before anything more goes live. What is held goes back: the router may have
-   * parked it too, out of patience, or something that is older.
+   * A router queued something: read QUEUE before anything more goes live. What is held goes back: the router may have
+   * queued it too, out of patience, or something that is older.
    */
-  catchUp(now: Moment): void {
-    const gaveBack = this.giveBack(Outcome.WINDOW_FULL)
-    if (gaveBack || this.rare) this.toRare().refusedTick = gaveBack ? now.tick : 0
+  catchUp(now: Now): void {
+    const nacked = this.nack(Outcome.WINDOW_FULL)
+    if (nacked || this.optional) this.toRare().refusedTick = nacked ? now.tick : 0
     this.readAgain()
   }
 
-  /** Something may have been parked without a word to this worker. */
+  /** Something may have been queued without a word to this worker. */
   readAgain(): void {
-    if (this.rare) this.rare.isUnsettled = false
+    if (this.optional) this.optional.isUnsettled = false
     switch (this.state) {
       case 'live':
         this.state = 'behind'
-        this.arrears = newArrears()
-        this.read(this.arrears)
+        this.backlog = newBacklog()
+        this.read(this.backlog)
         return
       case 'reading':
       case 'behind':
-        if (!this.arrears) return
-        this.arrears.marked = true
+        if (!this.backlog) return
+        this.backlog.marked = true
         // Else the read follows when what was read before is sent.
-        if (this.isAllSent(this.arrears)) this.read(this.arrears)
+        if (this.isAllSent(this.backlog)) this.read(this.backlog)
         return
       // Claiming: the read that follows the claim is still to come.
       default:
@@ -249,14 +282,14 @@ export class Session {
   // ---- from the clock -------------------------------------------------------------------------
 
   /** Now and then (many ticks apart): keeps the deadlines, and lets go of memory that idle sessions do not need. */
-  sweep({ tick }: Moment, idleTicksMax: number): void {
+  sweep({ tick }: Now, idleTicksMax: number): void {
     if (tick - this.heardTick > idleTicksMax) {
       this.sink.close(this, 'idle')
       return
     }
     if (this.inFlight?.length === 0) this.inFlight = null
-    if (this.rare && hasToReadAgain(this.rare, tick)) this.readAgain()
-    else if (this.arrears?.marked && this.isAllSent(this.arrears)) this.read(this.arrears)
+    if (this.optional && hasToReadAgain(this.optional, tick)) this.readAgain()
+    else if (this.backlog?.marked && this.isAllSent(this.backlog)) this.read(this.backlog)
   }
 
   /** A settlement found no room, or had to give it up: its record stays, until it is read and acknowledged again. */
@@ -269,9 +302,9 @@ export class Session {
     if (this.state === 'closed') return
     this.state = 'closed'
     for (const { id, router } of this.inFlight ?? []) if (router) this.sink.outcome(this, router, id, Outcome.CLOSED)
-    this.giveBack(Outcome.CLOSED)
+    this.nack(Outcome.CLOSED)
     this.inFlight = null
-    this.arrears = null
+    this.backlog = null
     this.outgoing = null
   }
 
@@ -282,25 +315,25 @@ export class Session {
 
   // ---- inside ---------------------------------------------------------------------------------
 
-  private toRare(): Rare {
-    this.rare ??= nothingRare(null)
-    return this.rare
+  private toRare(): OptionalState {
+    this.optional ??= noOptionalState(null)
+    return this.optional
   }
 
-  private read(arrears: Arrears): void {
-    arrears.reading = true
-    arrears.marked = false
-    arrears.more = false
-    this.sink.readParked(this)
+  private read(backlog: Backlog): void {
+    backlog.reading = true
+    backlog.marked = false
+    backlog.more = false
+    this.sink.readQueue(this)
   }
 
-  private take(parked: ParkedEntry[], now: Moment): void {
-    if (!this.arrears) return
-    const unsent = parked.filter((entry) => entry.record.message.expiresAtMs > now.ms && !this.isKnown(entry))
-    this.arrears.parked = unsent.slice(0, this.sink.limits.window)
-    this.arrears.next = 0
-    this.arrears.more = unsent.length > this.arrears.parked.length
-    const gap = gapOf(parked, this.rare?.gap ?? null)
+  private take(queued: QueueEntry[], now: Now): void {
+    if (!this.backlog) return
+    const unsent = queued.filter((entry) => entry.record.message.expiresAtMs > now.ms && !this.isKnown(entry))
+    this.backlog.queued = unsent.slice(0, this.sink.limits.window)
+    this.backlog.next = 0
+    this.backlog.more = unsent.length > this.backlog.queued.length
+    const gap = gapOf(queued, this.optional?.gap ?? null)
     if (gap) {
       this.toRare().gap = gap.mark
       this.sink.send(this, gap)
@@ -309,43 +342,43 @@ export class Session {
   }
 
   /** Sends what is owed, oldest first, as far as the window has room; the last of it makes the session live. */
-  private pump(now: Moment): void {
-    const { arrears } = this
-    if (!arrears || arrears.reading || this.state !== 'behind') return
-    while (arrears.next < arrears.parked.length) {
+  private pump(now: Now): void {
+    const { backlog } = this
+    if (!backlog || backlog.reading || this.state !== 'behind') return
+    while (backlog.next < backlog.queued.length) {
       if (!this.hasRoom()) return
-      this.sendParked(arrears.parked[arrears.next++] as ParkedEntry)
+      this.sendQueued(backlog.queued[backlog.next++] as QueueEntry)
     }
-    if (arrears.marked || arrears.more) {
-      if (arrears.marked || this.hasRoom()) this.read(arrears)
+    if (backlog.marked || backlog.more) {
+      if (backlog.marked || this.hasRoom()) this.read(backlog)
       return
     }
-    while (arrears.heldNext < arrears.held.length) {
+    while (backlog.heldNext < backlog.held.length) {
       if (!this.hasRoom()) return
-      this.sendHeld(arrears.held[arrears.heldNext++] as Held, now)
+      this.sendHeld(backlog.held[backlog.heldNext++] as Held, now)
     }
-    this.goLive(arrears)
+    this.goLive(backlog)
   }
 
-  private goLive({ caughtUp }: Arrears): void {
-    this.arrears = null
+  private goLive({ caughtUp }: Backlog): void {
+    this.backlog = null
     this.state = 'live'
     if (caughtUp) this.sink.send(this, { type: 'CAUGHT_UP', cursor: caughtUp })
   }
 
-  private sendParked(entry: ParkedEntry): void {
+  private sendQueued(entry: QueueEntry): void {
     // Asked again: one message can stand in the queue more than once.
     if (this.isKnown(entry)) return
     this.notify(entry.record.message.id, entry.record.message.frame, '', [refOf(entry)])
   }
 
   /** True where the device has the message already; then its record only waits for the acknowledgement, or for us. */
-  private isKnown(entry: ParkedEntry): boolean {
+  private isKnown(entry: QueueEntry): boolean {
     const { id } = entry.record.message
     const sent = findInFlight(this.inFlight, id)
     if (sent) {
-      sent.parked ??= []
-      if (!sent.parked.some(({ sequence }) => sequence === entry.sequence)) sent.parked.push(refOf(entry))
+      sent.queued ??= []
+      if (!sent.queued.some(({ sequence }) => sequence === entry.sequence)) sent.queued.push(refOf(entry))
       return true
     }
     const isAcknowledged = this.sink.isSettling(this.device, id)
@@ -353,45 +386,45 @@ export class Session {
     return isAcknowledged
   }
 
-  private settle(parked: ParkedRef): void {
-    if (!this.sink.settle(this, parked)) this.unsettled()
+  private settle(queued: QueueRef): void {
+    if (!this.sink.settle(this, queued)) this.unsettled()
   }
 
-  private sendHeld({ item, router }: Held, now: Moment): void {
+  private sendHeld({ item, router }: Held, now: Now): void {
     const known = findInFlight(this.inFlight, item.id)
     if (known) known.router = router
     else if (isExpired(item, now)) this.sink.outcome(this, router, item.id, Outcome.EXPIRED)
     else this.notify(item.id, item.frame, router, null)
   }
 
-  private notify(id: bigint, frame: Uint8Array, router: string, parked: ParkedRef[] | null): void {
-    const entry: InFlight = { id, router, parked }
+  private notify(id: bigint, frame: Uint8Array, router: string, queued: QueueRef[] | null): void {
+    const entry: InFlight = { id, router, queued }
     if (this.inFlight) this.inFlight.push(entry)
     else this.inFlight = [entry]
     this.sink.forward(this, frame)
   }
 
-  private hold(item: TxItem, router: string, arrears: Arrears, now: Moment): void {
-    if (arrears.held.length - arrears.heldNext < this.sink.limits.held) arrears.held.push({ item, router })
+  private hold(item: TxItem, router: string, backlog: Backlog, now: Now): void {
+    if (backlog.held.length - backlog.heldNext < this.sink.limits.held) backlog.held.push({ item, router })
     else this.refuse(item, router, now)
   }
 
   /** What is held is refused with it, before it: it is older, and would stand behind it in the queue one day. */
-  private refuse(item: TxItem, router: string, now: Moment): void {
+  private refuse(item: TxItem, router: string, now: Now): void {
     this.toRare().refusedTick = now.tick
-    this.giveBack(Outcome.WINDOW_FULL)
+    this.nack(Outcome.WINDOW_FULL)
     this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
   }
 
   /** False where nothing was held. */
-  private giveBack(outcome: OutcomeCode): boolean {
-    const waiting = this.arrears ? takeHeld(this.arrears) : []
+  private nack(outcome: OutcomeCode): boolean {
+    const waiting = this.backlog ? takeHeld(this.backlog) : []
     for (const { item, router } of waiting) this.sink.outcome(this, router, item.id, outcome)
     return waiting.length > 0
   }
 
-  private isAllSent(arrears: Arrears): boolean {
-    return this.state === 'behind' && !arrears.reading && arrears.next >= arrears.parked.length
+  private isAllSent(backlog: Backlog): boolean {
+    return this.state === 'behind' && !backlog.reading && backlog.next >= backlog.queued.length
   }
 
   private hasRoom(): boolean {

@@ -7,7 +7,7 @@
  */
 import type { Clock } from '../../clock.js'
 import type { SessionOwner, SessionTable } from '../../store/sessions.js'
-import { Limiter } from '../admission/limiter.js'
+import { Limiter } from '../limiter.js'
 import type { Session } from './session.js'
 
 /** A worker that loses all its devices at once must not fill the store's queue with their ends. */

@@ -1,7 +1,7 @@
 /** The scrape of an instance: what all its workers count, and what only the supervisor knows. */
 import { MergedMetrics, reportOf } from '../../observe/merge.js'
-import { emptyMetrics } from '../../observe/metrics.js'
-import { PlainMetrics } from '../../observe/plain.js'
+import { PlainMetrics } from '../../observe/plain-metrics.js'
+import { emptyMetrics } from '../../observe/registry.js'
 import type { WorkerChild } from './worker-child.js'
 
 export interface Watched {

@@ -1,7 +1,7 @@
 /** What a supervisor and its workers say to each other over the IPC channel between their processes. */
 import type { MetricsReport } from '../../observe/merge.js'
-import type { DrainPace } from '../drain.js'
 import type { Levels } from '../metrics.js'
+import type { DrainPace } from '../upkeep/drain.js'
 
 /** What a worker can be asked, and what it answers. */
 export interface Answers {

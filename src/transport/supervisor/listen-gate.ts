@@ -4,16 +4,16 @@
  * worker which has its share already leaves the next one empty. So only new workers with room listen. Pure.
  */
 
-export interface Door {
-  /** Started by this restart. */
+export interface ListenCandidate {
+  /** RunningParts by this restart. */
   isNew: boolean
   /** Devices that it has. */
   sessions: number
 }
 
 /** For each worker that can take devices, whether it is to listen. `share`: how many devices each is to have. */
-export function openDoors(workers: readonly Door[], share: number): boolean[] {
-  const hasRoom = ({ isNew, sessions }: Door) => isNew && sessions < share
+export function workersToListen(workers: readonly ListenCandidate[], share: number): boolean[] {
+  const hasRoom = ({ isNew, sessions }: ListenCandidate) => isNew && sessions < share
   // Somebody listens in any case.
   if (workers.some(hasRoom)) return workers.map(hasRoom)
   if (workers.some(({ isNew }) => isNew)) return workers.map(({ isNew }) => isNew)

@@ -2,21 +2,21 @@
 import { cpus } from 'node:os'
 import type { Clock } from '../../clock.js'
 import type { TransportKeys } from '../../keyring.js'
-import type { Fabric } from '../../nats/broker.js'
+import type { Broker } from '../../nats/broker.js'
 import { LoopLag, lagMetric } from '../../observe/lag.js'
 import type { Logger } from '../../observe/log.js'
-import type { MetricsRegistry } from '../../observe/metrics.js'
+import type { MetricsRegistry } from '../../observe/registry.js'
 import { workerId } from '../../store/workers.js'
 import { checkKeys } from '../admission/credentials.js'
 import { connectionsCap, descriptorsOpen } from '../admission/descriptors.js'
-import type { DrainPace } from '../drain.js'
-import { registerFigures } from '../metrics.js'
+import { registerWorkerMetrics } from '../metrics.js'
 import type { TransportSettings } from '../settings.js'
 import { Listener } from '../socket/listener.js'
+import type { DrainPace } from '../upkeep/drain.js'
 import { Worker } from '../worker.js'
 
 export interface WorkerProcessOptions {
-  fabric: Fabric
+  broker: Broker
   clock: Clock
   settings: TransportSettings
   /** store.split */
@@ -28,7 +28,7 @@ export interface WorkerProcessOptions {
   index: number
   log: Logger
   /** Where its counters go. */
-  metrics?: MetricsRegistry
+  metricsRegistry?: MetricsRegistry
 }
 
 export interface RunningWorker {
@@ -42,7 +42,7 @@ export interface RunningWorker {
 
 /** Rejects where it cannot listen, NATS does not answer, or uWebSockets.js did not load. */
 export async function startWorker(options: WorkerProcessOptions): Promise<RunningWorker> {
-  const { settings, clock, index, log, metrics, ...rest } = options
+  const { settings, clock, index, log, metricsRegistry, ...rest } = options
   const sockets = new Listener({
     ...settings,
     onError: (what, error) => log.error({ what, error }, 'a handler of the listener failed'),
@@ -58,9 +58,9 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
     coreShare: Math.min(1, cpus().length / Math.max(1, settings.workers)),
     ...(globalThis.gc && { collect: globalThis.gc }),
   })
-  if (metrics) {
-    registerFigures(worker.figures, () => worker.levels(), metrics)
-    lagMetric(lag, metrics)
+  if (metricsRegistry) {
+    registerWorkerMetrics(worker.metrics, () => worker.levels(), metricsRegistry)
+    lagMetric(lag, metricsRegistry)
   }
   lag.start()
   const port = await worker.start()

@@ -1,11 +1,11 @@
 /**
  * Every worker of an instance replaced, one after the other, and each device moved once: only new workers listen
- * (doors.ts), and a worker that leaves hears how many devices the others have, so that it asks its own to go no faster
+ * (candidates.ts), and a worker that leaves hears how many devices the others have, so that it asks its own to go no faster
  * than they are back (drain.ts).
  */
 import { type Clock, sleep } from '../../clock.js'
-import type { DrainPace } from '../drain.js'
-import { openDoors } from './listen-gate.js'
+import type { DrainPace } from '../upkeep/drain.js'
+import { workersToListen } from './listen-gate.js'
 import type { Slot } from './slot.js'
 import type { WorkerChild } from './worker-child.js'
 
@@ -64,8 +64,8 @@ export class RollingRestart {
     const staying = all.filter(({ child }) => child.state === 'ready')
     const elsewhere = staying.reduce((sum, { sessions }) => sum + sessions, 0)
     for (const { child } of all) if (child.state === 'draining') child.elsewhere(elsewhere)
-    const doors = staying.map(({ child, sessions }) => ({ isNew: !this.old.has(child), sessions }))
-    const open = openDoors(doors, this.devices / this.slots.length)
+    const candidates = staying.map(({ child, sessions }) => ({ isNew: !this.old.has(child), sessions }))
+    const open = workersToListen(candidates, this.devices / this.slots.length)
     for (const [i, { child }] of staying.entries()) this.turn(child, open[i] === true)
   }
 

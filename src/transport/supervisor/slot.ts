@@ -2,7 +2,7 @@
 import type { ChildProcess } from 'node:child_process'
 import type { Clock } from '../../clock.js'
 import type { Logger } from '../../observe/log.js'
-import type { DrainPace } from '../drain.js'
+import type { DrainPace } from '../upkeep/drain.js'
 import { WorkerChild } from './worker-child.js'
 
 export interface SlotOptions {

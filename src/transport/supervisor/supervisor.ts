@@ -8,9 +8,9 @@ import { cpus } from 'node:os'
 import { type Clock, sleep } from '../../clock.js'
 import type { Logger } from '../../observe/log.js'
 import { connectionsCap } from '../admission/descriptors.js'
-import { drainPace } from '../drain.js'
 import type { TransportSettings } from '../settings.js'
 import { checkTlsFiles } from '../socket/tls-files.js'
+import { drainPace } from '../upkeep/drain.js'
 import type { InstanceMetrics } from './instance-metrics.js'
 import type { InstanceState, InstanceStatus, RestartProgress, WorkerStatus } from './instance-status.js'
 import { RollingRestart } from './rolling-restart.js'
@@ -197,7 +197,7 @@ export class Supervisor {
     log.info('drain: done')
   }
 
-  /** A line every few seconds; returns what ends them. */
+  /** A admissionQueue every few seconds; returns what ends them. */
   private reportDrain(): () => void {
     let cancel = () => {}
     const next = () => {

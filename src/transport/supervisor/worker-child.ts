@@ -2,7 +2,7 @@
 import type { ChildProcess } from 'node:child_process'
 import type { Clock } from '../../clock.js'
 import type { MetricsReport } from '../../observe/merge.js'
-import { type DrainPace, drainMsMax } from '../drain.js'
+import { type DrainPace, drainMsMax } from '../upkeep/drain.js'
 import type { Answers, FromWorker, Question, ToWorker } from './ipc.js'
 
 export type ChildState = 'starting' | 'ready' | 'draining' | 'ended'

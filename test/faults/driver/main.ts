@@ -1,4 +1,4 @@
-/** The driver: devices and producers in a process of their own, with logs that survive it. Started by rig.ts. */
+/** The driver: devices and producers in a process of their own, with logs that survive it. RunningParts by rig.ts. */
 import { join } from 'node:path'
 import { serve } from '../../../bench/generator/rpc.js'
 import { connect } from '../../../src/nats/connect.js'

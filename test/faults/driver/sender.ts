@@ -1,7 +1,7 @@
 /** Sends pushes and writes down each attempt: before it leaves, and how it was answered. */
 import { randomBytes } from 'node:crypto'
 import { INGRESS_STREAM, ingressSubject } from '../../../protocol/subjects.js'
-import type { Fabric } from '../../../src/nats/broker.js'
+import type { Broker } from '../../../src/nats/broker.js'
 import type { AppendLog } from '../log.js'
 import { type Answered, type AttemptKind, type AttemptRecord, hashOf } from '../records.js'
 
@@ -23,7 +23,7 @@ export interface SenderOptions {
   httpUrls: readonly string[]
   tokens: Readonly<Record<string, string>>
   log: AppendLog<AttemptRecord>
-  publisher: Fabric
+  publisher: Broker
   firstAttempt: number
 }
 

@@ -2,14 +2,14 @@
 import { between } from '../../sim/random.js'
 import type { Fault } from '../fault.js'
 
-const PARKED_MAX = 10
+const QUEUE_MAX = 10
 const PUSHES = [5, 30] as const
 const AWAY_MS = 2_500
 
 export const overflow: Fault = {
   name: 'queue-overflow',
-  summary: `devices are away and owed more than they may be (${PARKED_MAX}): the count of the GAP is exact`,
-  settings: { core: { parkedMax: PARKED_MAX } },
+  summary: `devices are away and owed more than they may be (${QUEUE_MAX}): the count of the GAP is exact`,
+  settings: { core: { queueMax: QUEUE_MAX } },
   inject: async ({ driver }, random) => {
     const pushes = between(random, PUSHES)
     const devices = await driver.call('overflow', { share: 0.1, pushes })

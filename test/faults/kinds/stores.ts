@@ -11,7 +11,7 @@ const FULL_MS = [3_000, 8_000] as const
 /** What is left: less than the core keeps in reserve, and more than what it adds before it has noticed. */
 const ROOM_BYTES = RESERVE_BYTES_MIN / 2
 const TIMEOUT_MS = 5_000
-/** Longer than a router waits for a device before it parks. */
+/** Longer than a router waits for a device before it enqueues. */
 const HELD_UP_MS = 1_800
 
 interface StreamState {
@@ -32,7 +32,7 @@ const families: Record<
   { setting: keyof StoreSettings & `${string}BytesMax`; what: string; split: boolean; refused: boolean }
 > = {
   MESSAGES: { setting: 'messagesBytesMax', what: 'what is accepted', split: true, refused: true },
-  PARKED: { setting: 'parkedBytesMax', what: 'what devices are owed', split: true, refused: false },
+  QUEUE: { setting: 'queueBytesMax', what: 'what devices are owed', split: true, refused: false },
   EVENTS: { setting: 'eventsBytesMax', what: 'the ends of messages', split: true, refused: true },
   BROADCAST: { setting: 'broadcastBytesMax', what: 'group messages', split: false, refused: true },
 }
@@ -52,13 +52,13 @@ const filling = (family: string): Fault => ({
       told: `${family} may have ${bytesMax} bytes`,
       lastsMs: between(random, FULL_MS),
       heal: () => ensureStreams(rig.admin.bus, store),
-      // Those are answered with the refusal; of parking nobody is told, but what cannot be parked stays where it is.
+      // Those are answered with the refusal; of enqueuing nobody is told, but what cannot be queued stays where it is.
       ...(!families[family]?.refused && { hurt: () => isHeldUp(rig) }),
     }
   },
 })
 
-/** Something was accepted a while ago and is neither delivered nor parked. */
+/** Something was accepted a while ago and is neither delivered nor queued. */
 async function isHeldUp({ admin, system }: Rig): Promise<boolean> {
   const streams = Array.from({ length: system.config.store.split }, (_, index) => admin.log(messagesStream(index)))
   const oldest = await Promise.all(streams.map((log) => log.next('>', 1)))

@@ -9,10 +9,10 @@ async function takeNotifies(raw: RawDevice, count: number): Promise<bigint[]> {
   return ids
 }
 
-t.test('parked messages come at connect, oldest first, inside the window', async (t) => {
-  const { worker, credential, park, settlement, parked } = await startTransport(t, { windowMax: 3 })
+t.test('queued messages come at connect, oldest first, inside the window', async (t) => {
+  const { worker, credential, enqueue, settlement, queued } = await startTransport(t, { windowMax: 3 })
   const device = newDevice()
-  for (const id of [1n, 2n, 3n, 4n, 5n]) await park(device, id)
+  for (const id of [1n, 2n, 3n, 4n, 5n]) await enqueue(device, id)
   const raw = await RawDevice.open(worker.port)
   raw.hello({ credential: credential(device) })
   await raw.until('WELCOME')
@@ -24,15 +24,15 @@ t.test('parked messages come at connect, oldest first, inside the window', async
   t.equal((await raw.next())?.type, 'CAUGHT_UP')
   raw.send({ type: 'ACK', ids: [3n, 4n, 5n] })
   for (const id of [1n, 2n, 3n, 4n, 5n]) t.match(await settlement(id), { id, device, project: 'acme' })
-  t.equal(await parked.last(device), null, 'the queue is empty')
+  t.equal(await queued.last(device), null, 'the queue is empty')
   raw.ws.close()
 })
 
 t.test('an overflow is told once, with its mark', async (t) => {
-  const { worker, credential, park } = await startTransport(t)
+  const { worker, credential, enqueue } = await startTransport(t)
   const device = newDevice()
-  await park(device, 1n, { queue: 9n })
-  await park(device, 2n, { queue: 9n, dropped: 12 })
+  await enqueue(device, 1n, { queue: 9n })
+  await enqueue(device, 2n, { queue: 9n, dropped: 12 })
   const raw = await RawDevice.open(worker.port)
   raw.hello({ credential: credential(device), connection: 1, gap: { queue: 9n, count: 7 } })
   await raw.until('WELCOME')
@@ -49,10 +49,10 @@ t.test('an overflow is told once, with its mark', async (t) => {
 })
 
 t.test('a request to catch up reaches a live session', async (t) => {
-  const { worker, credential, park, control, settlement } = await startTransport(t)
+  const { worker, credential, enqueue, control, settlement } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
-  await park(device, 21n)
+  await enqueue(device, 21n)
   t.equal(await control({ kind: 'catch_up', device }), 'here')
   t.equal((await raw.until('NOTIFY')).id, 21n)
   raw.send({ type: 'ACK', ids: [21n] })
@@ -60,13 +60,13 @@ t.test('a request to catch up reaches a live session', async (t) => {
   raw.ws.close()
 })
 
-t.test('a silent device: its message is parked while in flight, sent once, settled and told', async (t) => {
-  const { worker, credential, park, control, settlement, deliver, outcome } = await startTransport(t)
+t.test('a silent device: its message is queued while in flight, sent once, settled and told', async (t) => {
+  const { worker, credential, enqueue, control, settlement, deliver, outcome } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
   deliver(device, 31n)
   await raw.until('NOTIFY')
-  await park(device, 31n)
+  await enqueue(device, 31n)
   await control({ kind: 'catch_up', device })
   deliver(device, 32n)
   t.equal((await raw.until('NOTIFY')).id, 32n, 'not sent again')
@@ -78,7 +78,7 @@ t.test('a silent device: its message is parked while in flight, sent once, settl
 })
 
 t.test('the window is full: refused until the catch-up, in order', async (t) => {
-  const { worker, credential, park, control, deliver, outcome } = await startTransport(t, { windowMax: 2 })
+  const { worker, credential, enqueue, control, deliver, outcome } = await startTransport(t, { windowMax: 2 })
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
   for (const id of [1n, 2n, 3n]) deliver(device, id)
@@ -87,9 +87,9 @@ t.test('the window is full: refused until the catch-up, in order', async (t) => 
   await outcome(2n)
   deliver(device, 4n)
   t.match(await outcome(4n), { outcome: Outcome.WINDOW_FULL }, 'may not overtake what was refused')
-  await park(device, 3n)
-  await park(device, 4n)
-  // Right behind the request, on the same connection: it is there before what is parked can be read.
+  await enqueue(device, 3n)
+  await enqueue(device, 4n)
+  // Right behind the request, on the same connection: it is there before what is queued can be read.
   const caughtUp = control({ kind: 'catch_up', device })
   deliver(device, 5n)
   await caughtUp
@@ -111,10 +111,10 @@ t.test('what expired is not sent', async (t) => {
 })
 
 t.test('frames of one batch for one device travel in one message', async (t) => {
-  const { worker, credential, park, control } = await startTransport(t)
+  const { worker, credential, enqueue, control } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
-  for (const id of [1n, 2n, 3n]) await park(device, id)
+  for (const id of [1n, 2n, 3n]) await enqueue(device, id)
   const before = raw.messages.length
   await control({ kind: 'catch_up', device })
   t.same(await takeNotifies(raw, 3), [1n, 2n, 3n])

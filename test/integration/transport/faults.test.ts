@@ -5,18 +5,18 @@ import { startNats } from '../../support/nats.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { newDevice, startTransport } from '../../support/transport.js'
 
-t.test('NATS goes and comes back: sessions are audited, and what was parked meanwhile is read', async (t) => {
-  // The worker is back last: had it looked before the message was parked, nobody would have to tell it again.
+t.test('NATS goes and comes back: sessions are audited, and what was queued meanwhile is read', async (t) => {
+  // The worker is back last: had it looked before the message was queued, nobody would have to tell it again.
   const nats = await startNats(t)
   const line = await LineProxy.open(() => ({ host: '127.0.0.1', port: nats.server.port }))
   t.teardown(() => line.close())
   const overLine = `nats://127.0.0.1:${line.port}`
-  const { worker, credential, park, core } = await startTransport(
+  const { worker, credential, enqueue, core } = await startTransport(
     t,
     {},
     {
       ...nats,
-      fabricAs: (role, name) => nats.fabricAs(role, name, role === 'transport' ? overLine : nats.url),
+      brokerAs: (role, name) => nats.brokerAs(role, name, role === 'transport' ? overLine : nats.url),
     },
   )
   const device = newDevice()
@@ -30,7 +30,7 @@ t.test('NATS goes and comes back: sessions are audited, and what was parked mean
   await nats.restart()
   await back
   // Without a word to the worker: only its own audit can find it.
-  await park(device, 41n)
+  await enqueue(device, 41n)
   t.same(raw.waiting, [])
   line.set({ mode: 'pass' })
   t.equal((await raw.until('NOTIFY')).id, 41n)
@@ -38,7 +38,7 @@ t.test('NATS goes and comes back: sessions are audited, and what was parked mean
 })
 
 t.test('the session table is lost: the worker writes its sessions again', async (t) => {
-  const { worker, credential, sessions, core, park } = await startTransport(t, { auditMs: 1_000 })
+  const { worker, credential, sessions, core, enqueue } = await startTransport(t, { auditMs: 1_000 })
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device), connection: 3 })
   await core.table(Bucket.SESSIONS).delete(deviceKey(device))
@@ -47,10 +47,10 @@ t.test('the session table is lost: the worker writes its sessions again', async 
       if (!entry.deleted) resolve()
     })
   })
-  await park(device, 1n)
+  await enqueue(device, 1n)
   await written
   t.match(await sessions.lookup(device, { authoritative: true }), { connection: 3, live: true })
-  t.equal((await raw.until('NOTIFY')).id, 1n, 'and read PARKED, as at connect')
+  t.equal((await raw.until('NOTIFY')).id, 1n, 'and read QUEUE, as at connect')
   raw.ws.close()
 })
 
@@ -99,7 +99,7 @@ t.test('limits: connections, per address, frames a second, requests', async (t) 
 })
 
 t.test('a core that does not answer a request', async (t) => {
-  const { worker, credential } = await startTransport(t, { fabricTimeoutMs: 300 })
+  const { worker, credential } = await startTransport(t, { coreTimeoutMs: 300 })
   const raw = await RawDevice.connected(worker.port, { credential: credential(newDevice()) })
   raw.send({ type: 'REGISTER', request: 7, application: 'app_x', userToken: '' })
   t.match(await raw.until('ERROR'), { code: 'unavailable', request: 7 })

@@ -2,7 +2,7 @@ import t from 'tap'
 import type { BorealisClient } from '../../../src/device/index.js'
 import type { InstanceStatus } from '../../../src/transport/supervisor/instance-status.js'
 import { freePort } from '../../../src/transport/supervisor/supervisor.js'
-import { until } from '../../support/face.js'
+import { until } from '../../support/api.js'
 import { run, startInstance } from '../../support/instance.js'
 
 const DEVICES = 20

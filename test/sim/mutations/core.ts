@@ -1,8 +1,8 @@
-/** Breaks of accept, route, park, settle, expire, cancel and the counters. */
+/** Breaks of accept, route, enqueue, settle, expire, cancel and the counters. */
 import { edit, type Mutation } from './mutation.js'
 
 const ROUTE = 'core/delivery/route/route'
-const PARK = 'core/delivery/queue/enqueue'
+const ENQUEUE = 'core/delivery/queue/enqueue'
 const LOOK = 'core/delivery/route/session-recheck'
 const EVENTS = 'store/events'
 
@@ -13,13 +13,13 @@ export const coreMutations: Mutation[] = [
     edits: [edit('core/delivery/accept/accept', 'await allStored(stored.map(', 'void allStored(stored.map(')],
   },
   {
-    name: 'ack-before-park',
+    name: 'ack-before-enqueue',
     rule: 'The JetStream acknowledgement comes last.',
     edits: [
       edit(
         ROUTE,
-        `            target.state = 'parking';`,
-        `            target.state = 'parking', target.delivery.ack();`,
+        `            target.state = 'enqueuing';`,
+        `            target.state = 'enqueuing', target.delivery.ack();`,
       ),
     ],
   },
@@ -29,8 +29,8 @@ export const coreMutations: Mutation[] = [
     edits: [
       edit(
         ROUTE,
-        `        this.options.inHand.back(target, 'ending');`,
-        `        this.options.inHand.back(target, 'ending'), target.delivery.ack();`,
+        `        this.options.inflight.back(target, 'ending');`,
+        `        this.options.inflight.back(target, 'ending'), target.delivery.ack();`,
       ),
     ],
   },
@@ -41,34 +41,34 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'no-second-look',
-    rule: 'Park first, then look at the session.',
+    rule: 'Enqueue first, then look at the session.',
     edits: [
-      edit(ROUTE, 'await Promise.all([secondLook.isSeen(device), ...told])', 'await Promise.all([true, ...told])'),
+      edit(ROUTE, 'await Promise.all([sessionRecheck.isSeen(device), ...told])', 'await Promise.all([true, ...told])'),
     ],
   },
   {
-    name: 'second-look-before-park',
+    name: 'second-look-before-enqueue',
     rule: 'The look comes after the append.',
     edits: [
       edit(
         ROUTE,
-        `            const results = await parker.park(device, messages, again);`,
-        `            const early = await secondLook.isSeen(device);
-            const results = await parker.park(device, messages, again);`,
+        `            const results = await queueWriter.enqueue(device, messages, again);`,
+        `            const early = await sessionRecheck.isSeen(device);
+            const results = await queueWriter.enqueue(device, messages, again);`,
       ),
-      edit(ROUTE, 'await Promise.all([secondLook.isSeen(device), ...told])', 'await Promise.all([early, ...told])'),
+      edit(ROUTE, 'await Promise.all([sessionRecheck.isSeen(device), ...told])', 'await Promise.all([early, ...told])'),
     ],
   },
   {
     name: 'second-look-error-is-offline',
     rule: 'An error of the look means unknown, never offline.',
-    test: 'steps/session-recheck.test.js',
+    test: 'delivery/session-recheck.test.js',
     edits: [
       edit(
         LOOK,
-        `            if (error instanceof FabricError)
+        `            if (error instanceof BrokerError)
                 return false;`,
-        `            if (error instanceof FabricError)
+        `            if (error instanceof BrokerError)
                 return true;`,
       ),
     ],
@@ -81,7 +81,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'second-look-from-a-replica',
     rule: 'The look is an authoritative read.',
-    test: 'steps/session-recheck.test.js',
+    test: 'delivery/session-recheck.test.js',
     edits: [edit(LOOK, 'lookup(device, { authoritative: true })', 'lookup(device, { authoritative: false })')],
   },
   {
@@ -93,34 +93,34 @@ export const coreMutations: Mutation[] = [
     name: 'redelivered-goes-live',
     rule: 'A redelivered message never goes live.',
     edits: [
-      edit(ROUTE, `next: redelivered ? 'park' : 'send'`, `next: 'send'`),
+      edit(ROUTE, `next: redelivered ? 'enqueue' : 'send'`, `next: 'send'`),
       edit(ROUTE, 'const session = redelivered || this.lanes.busy', 'const session = this.lanes.busy'),
     ],
   },
   {
-    name: 'ended-is-parked-again',
+    name: 'ended-is-queued-again',
     rule: 'A redelivered message that has its final event is not appended.',
     edits: [
       edit(ROUTE, '(await this.options.events.readFinal(target.message.id)) !== null]', 'false]'),
-      edit(PARK, '        await this.takeOutEnded(device, messages);', ''),
+      edit(ENQUEUE, '        await this.takeOutEnded(device, messages);', ''),
     ],
   },
   {
-    name: 'ended-stays-parked',
+    name: 'ended-stays-queued',
     rule: 'What ends after an earlier try is taken out of the queue.',
-    test: 'steps/route-faults.test.js',
+    test: 'delivery/route-faults.test.js',
     edits: [
       edit(
         ROUTE,
         `            if (target.redelivered)
-                await parker.withdraw(device, [target.message]);`,
+                await queueWriter.withdraw(device, [target.message]);`,
         '',
       ),
     ],
   },
   {
-    name: 'acknowledged-while-parking-stops-it',
-    rule: 'Parking that began completes; an acknowledgement meanwhile only writes the event.',
+    name: 'acknowledged-while-enqueuing-stops-it',
+    rule: 'Enqueuing that began completes; an acknowledgement meanwhile only writes the event.',
     edits: [
       edit(
         ROUTE,
@@ -131,7 +131,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'no-lanes',
-    rule: "A router handles one device's messages one by one while one of them is being parked.",
+    rule: "A router handles one device's messages one by one while one of them is being queued.",
     edits: [edit(ROUTE, 'this.lanes.busy(message.device)', 'false')],
   },
   {
@@ -158,12 +158,12 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'record-deleted-before-the-event',
-    rule: 'The parked record is deleted only after the final event is stored.',
+    rule: 'The queued record is deleted only after the final event is stored.',
     edits: [
       edit(
         'core/delivery/queue/settle',
         '            const ends = await Promise.allSettled(items.map((item) => this.end(item)));',
-        `            await this.options.queue.settle(device, items.map((item) => ({ sequence: item.parkedSequence, id: item.id })), 0);
+        `            await this.options.queue.settle(device, items.map((item) => ({ sequence: item.queueSequence, id: item.id })), 0);
             const ends = await Promise.allSettled(items.map((item) => this.end(item)));`,
       ),
     ],
@@ -171,32 +171,32 @@ export const coreMutations: Mutation[] = [
   {
     name: 'settled-without-the-event',
     rule: 'What is settled has its final event.',
-    test: 'steps/settle.test.js',
+    test: 'delivery/settle.test.js',
     edits: [edit('core/delivery/queue/settle', `if (ends[index]?.status === 'fulfilled')`, 'if (ends[index])')],
   },
   {
-    name: 'park-without-compare-and-set',
+    name: 'enqueue-without-compare-and-set',
     rule: 'Append to a queue is a compare-and-set.',
     edits: [edit('store/queue', '            expectedLastSubjectSequence: expectedLast,\n', '')],
   },
   {
     name: 'newest-deleted-first',
     rule: 'The newest record of a queue is never deleted while older ones remain.',
-    test: 'steps/queue-crash.test.js',
+    test: 'delivery/queue-crash.test.js',
     edits: [edit('store/queue', '[...sequences].sort((a, b) => a - b)', '[...sequences].sort((a, b) => b - a)')],
   },
   {
     name: 'dropped-counted-unwon',
     rule: 'Only drops whose event won are counted.',
-    edits: [edit(PARK, `outcome.won || outcome.existing.kind === 'dropped'`, 'true')],
+    edits: [edit(ENQUEUE, `outcome.won || outcome.existing.kind === 'dropped'`, 'true')],
   },
   {
     name: 'dropped-without-event',
     rule: 'What is pushed out of a queue ends as dropped.',
-    edits: [edit(PARK, 'const dropped = await this.drop(excess, nowMs);', 'const dropped = excess.length;')],
+    edits: [edit(ENQUEUE, 'const dropped = await this.drop(excess, nowMs);', 'const dropped = excess.length;')],
   },
   {
-    name: 'expired-stays-parked',
+    name: 'expired-stays-queued',
     rule: 'The expiry step takes the record out of the queue.',
     edits: [
       edit(
@@ -209,23 +209,23 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'strays-not-swept-out',
-    test: 'steps/expire.test.js',
+    test: 'delivery/expire.test.js',
     rule: 'The expiry step deletes what no walk reaches any more.',
     edits: [edit('core/delivery/queue/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, ')],
   },
   {
     name: 'no-expiry-entry',
-    rule: 'Parked messages are entered for the expiry step.',
+    rule: 'Queued messages are entered for the expiry step.',
     edits: [
       edit(
-        PARK,
-        'return this.options.expiry.addParked(message, parkedSequence, this.options.clock.now());',
+        ENQUEUE,
+        'return this.options.expiry.addQueued(message, queueSequence, this.options.clock.now());',
         'return Promise.resolve();',
       ),
     ],
   },
   {
-    name: 'cancelled-stays-parked',
+    name: 'cancelled-stays-queued',
     rule: 'A cancelled message is taken out of the queue.',
     edits: [edit('core/delivery/cancel', '        await queue.remove(device, new Set([id]), atMs);', '')],
   },
@@ -242,19 +242,19 @@ export const coreMutations: Mutation[] = [
   {
     name: 'ended-holds-up-the-queue',
     rule: 'What has ended and is there again goes, so that what is behind it can be settled.',
-    test: 'steps/queue-crash.test.js',
+    test: 'delivery/queue-crash.test.js',
     edits: [edit('store/queue', '!(await hasEnded(id))', 'true')],
   },
   {
     name: 'out-of-reach-holds-up-the-queue',
     rule: 'What no walk reaches any more holds up nothing.',
-    test: 'steps/queue-records.test.js',
+    test: 'delivery/queue-records.test.js',
     edits: [edit('store/queue', 'return [...gone, ...free.filter((sequence) => left.has(sequence))]', 'return gone')],
   },
   {
     name: 'settled-by-sequence-alone',
-    rule: 'A parked record is settled by its sequence and the id of its message.',
-    test: 'steps/queue-crash.test.js',
+    rule: 'A queued record is settled by its sequence and the id of its message.',
+    test: 'delivery/queue-crash.test.js',
     edits: [
       edit('store/queue', 'entries[index]?.record.message.id === item.id ? entries[index] : null', 'entries[index]'),
     ],
@@ -262,7 +262,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'held-past-its-ack-wait',
     rule: 'A first delivery that lay longer than its ack wait is looked for like a redelivered one.',
-    test: 'steps/route-faults.test.js',
+    test: 'delivery/route-faults.test.js',
     edits: [
       edit(
         ROUTE,
@@ -274,12 +274,12 @@ export const coreMutations: Mutation[] = [
   {
     name: 'out-of-reach-without-entry',
     rule: 'What no walk reaches any more has its entry in EXPIRY before.',
-    test: 'steps/enqueue.test.js',
+    test: 'delivery/enqueue.test.js',
     edits: [
-      edit(PARK, 'await this.noteAll(plan.doomed);', ';'),
+      edit(ENQUEUE, 'await this.noteAll(plan.toDelete);', ';'),
       edit(
         'store/queue',
-        'await Promise.all(doomed.map((entry) => this.note(entry.record.message, entry.sequence)));',
+        'await Promise.all(toDelete.map((entry) => this.note(entry.record.message, entry.sequence)));',
         '',
       ),
     ],
@@ -287,19 +287,19 @@ export const coreMutations: Mutation[] = [
   {
     name: 'late-record-passed-over',
     rule: 'What comes into SCHEDULE or EXPIRY after its span was passed is seen to all the same.',
-    test: 'steps/schedule.test.js',
+    test: 'delivery/schedule.test.js',
     edits: [edit('core/delivery/schedule/buckets', 'bucket !== null && bucket < current', 'false')],
   },
   {
     name: 'copy-without-entry',
     rule: 'A copy has its entry in EXPIRY before the original is deleted.',
-    test: 'steps/queue-records.test.js',
+    test: 'delivery/queue-records.test.js',
     edits: [edit('store/queue', 'await this.note(message, sequence);', '')],
   },
   {
     name: 'appended-after-its-drop',
     rule: 'Nothing is appended after its drop was counted.',
-    test: 'steps/enqueue.test.js',
-    edits: [edit(PARK, 'return (await this.options.events.readFinal(message.id)) !== null;', 'return false;')],
+    test: 'delivery/enqueue.test.js',
+    edits: [edit(ENQUEUE, 'return (await this.options.events.readFinal(message.id)) !== null;', 'return false;')],
   },
 ]

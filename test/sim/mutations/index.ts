@@ -2,21 +2,23 @@ import { coreMutations } from './core.js'
 import { deviceMutations } from './device.js'
 import { groupMutations } from './groups.js'
 import type { Family } from './mutation.js'
-import { fabricMutations } from './nats.js'
+import { natsMutations } from './nats.js'
 import { transportMutations } from './transport.js'
 
-const STEPS = ['route', 'route-faults', 'ends', 'enqueue', 'queue-records', 'accept'].map((name) => `steps/${name}.test.js`)
+const DELIVERY = ['route', 'route-faults', 'ends', 'enqueue', 'queue-records', 'accept'].map(
+  (name) => `delivery/${name}.test.js`,
+)
 const TRANSPORT = ['session', 'session-model', 'stores', 'parts', 'groups-sim'].map(
   (n) => `unit/transport/${n}.test.js`,
 )
 const DEVICE = ['connection', 'client', 'handover', 'state'].map((name) => `device/${name}.test.js`)
-const FABRIC = ['contract/room', 'contract/server', 'contract/lost-end', 'unit/room'].map((name) => `${name}.test.js`)
+const NATS = ['contract/room', 'contract/server', 'contract/lost-end', 'unit/room'].map((name) => `${name}.test.js`)
 
 /** Every deliberate break, each of which the simulation or a test has to catch. */
 export const families: Family[] = [
-  { mutations: coreMutations, tests: STEPS },
-  { mutations: transportMutations, tests: [...TRANSPORT, ...STEPS] },
+  { mutations: coreMutations, tests: DELIVERY },
+  { mutations: transportMutations, tests: [...TRANSPORT, ...DELIVERY] },
   { mutations: groupMutations, tests: TRANSPORT },
   { mutations: deviceMutations, tests: DEVICE },
-  { mutations: fabricMutations, tests: FABRIC },
+  { mutations: natsMutations, tests: NATS },
 ]

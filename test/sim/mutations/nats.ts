@@ -1,10 +1,10 @@
-/** Breaks of what the fabric makes of NATS: which reads miss nothing, which appends are safe, which consumer fits its stream. */
+/** Breaks of what the broker makes of NATS: which reads miss nothing, which appends are safe, which consumer fits its stream. */
 import { edit, type Mutation } from './mutation.js'
 
 const DURABLE = 'nats/durable'
 const CONSUME = 'nats/consumer'
 
-export const fabricMutations: Mutation[] = [
+export const natsMutations: Mutation[] = [
   {
     name: 'leader-not-asked',
     rule: 'Reads that must not miss anything go to the leader of a stream (ADR 13).',

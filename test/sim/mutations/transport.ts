@@ -4,7 +4,7 @@ import { edit, type Mutation } from './mutation.js'
 const SESSIONS = 'store/sessions'
 const HANDSHAKE = 'transport/admission/handshake'
 const SESSION = 'transport/session/session'
-const AUDIT = 'transport/session/audit'
+const AUDIT = 'transport/upkeep/audit'
 const TOMBSTONES = 'transport/session/tombstones'
 
 export const transportMutations: Mutation[] = [
@@ -38,12 +38,12 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'no-read-after-the-session-write',
-    rule: 'Every session write is followed by a read of PARKED.',
+    rule: 'Every session write is followed by a read of QUEUE.',
     edits: [edit(HANDSHAKE, '                catchUps.read(session.device),', '                Promise.resolve([]),')],
   },
   {
     name: 'read-before-the-session-write',
-    rule: 'The read of PARKED comes after the session write is confirmed.',
+    rule: 'The read of QUEUE comes after the session write is confirmed.',
     test: 'unit/transport/handshake-sim.test.js',
     edits: [
       edit(
@@ -61,14 +61,14 @@ export const transportMutations: Mutation[] = [
     edits: [
       edit(
         SESSION,
-        `                this.arrears.marked = true;
+        `                this.backlog.marked = true;
                 //`,
         `                //`,
       ),
       edit(
         SESSION,
-        `                if (this.isAllSent(this.arrears))
-                    this.read(this.arrears);
+        `                if (this.isAllSent(this.backlog))
+                    this.read(this.backlog);
                 return;`,
         `                return;`,
       ),
@@ -85,7 +85,7 @@ export const transportMutations: Mutation[] = [
     edits: [
       edit(
         SESSION,
-        `        else if (this.arrears)
+        `        else if (this.backlog)
             this.hold(`,
         `        else if (this.state === 'claiming' || this.state === 'reading')
             this.hold(`,
@@ -99,12 +99,12 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'audit-claims-without-reading',
-    rule: 'A session that is written again is followed by a read of PARKED.',
+    rule: 'A session that is written again is followed by a read of QUEUE.',
     edits: [edit(AUDIT, 'session.readAgain();', '')],
   },
   {
     name: 'settlement-not-repeated',
-    rule: 'A worker repeats the outcomes of parked records until settle confirmed.',
+    rule: 'A worker repeats the outcomes of queued records until settle confirmed.',
     edits: [
       edit(
         'transport/delivery/uplink',
@@ -116,22 +116,22 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'settlement-never-sent',
-    rule: 'An acknowledged parked record is settled.',
+    rule: 'An acknowledged queued record is settled.',
     edits: [
       edit(
         SESSION,
-        `            for (const parked of entry.parked)
-                this.settle(parked);`,
-        `                for (const _ of entry.parked)
+        `            for (const queued of entry.queued)
+                this.settle(queued);`,
+        `                for (const _ of entry.queued)
                     ;`,
       ),
     ],
   },
   {
     name: 'unsettled-is-forgotten',
-    rule: 'An outcome that found no room is asked for again: PARKED is read once more.',
+    rule: 'An outcome that found no room is asked for again: QUEUE is read once more.',
     test: 'unit/transport/session.test.js',
-    edits: [edit('transport/session/optional-state', 'hasWaitedInVain || rare.isUnsettled', 'hasWaitedInVain')],
+    edits: [edit('transport/session/optional-state', 'hasWaitedInVain || optional.isUnsettled', 'hasWaitedInVain')],
   },
   {
     name: 'newest-refused-is-taken-as-settled',
@@ -142,7 +142,7 @@ export const transportMutations: Mutation[] = [
   {
     name: 'duplicate-loses-its-record',
     rule: 'A record of a message that is in flight already is settled with its acknowledgement.',
-    edits: [edit(SESSION, `                sent.parked.push(refOf(entry));`, '                void entry;')],
+    edits: [edit(SESSION, `                sent.queued.push(refOf(entry));`, '                void entry;')],
   },
   {
     name: 'gap-count-without-mark',

@@ -4,7 +4,7 @@
  */
 import t from 'tap'
 import { BROADCAST_STREAM, Bucket } from '../../../protocol/subjects.js'
-import { type Fabric, FabricError, type Log, type Table } from '../../../src/nats/broker.js'
+import { type Broker, BrokerError, type Log, type Table } from '../../../src/nats/broker.js'
 import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 
@@ -14,14 +14,14 @@ class LateStore {
   refused = 0
   incarnation: number | null = null
 
-  over(fabric: Fabric): Fabric {
+  over(broker: Broker): Broker {
     return {
-      bus: fabric.bus,
-      connected: () => fabric.connected(),
-      onStatus: (handler) => fabric.onStatus(handler),
-      close: () => fabric.close(),
-      table: (name) => (name === Bucket.SESSIONS ? this.lateTable(fabric.table(name)) : fabric.table(name)),
-      log: (name) => (name === BROADCAST_STREAM ? this.lateLog(fabric.log(name)) : fabric.log(name)),
+      bus: broker.bus,
+      connected: () => broker.connected(),
+      onStatus: (handler) => broker.onStatus(handler),
+      close: () => broker.close(),
+      table: (name) => (name === Bucket.SESSIONS ? this.lateTable(broker.table(name)) : broker.table(name)),
+      log: (name) => (name === BROADCAST_STREAM ? this.lateLog(broker.log(name)) : broker.log(name)),
     }
   }
 
@@ -41,26 +41,26 @@ class LateStore {
 
   private refuse(): Promise<never> {
     this.refused++
-    return Promise.reject(new FabricError('unavailable', 'no leader yet'))
+    return Promise.reject(new BrokerError('unavailable', 'no leader yet'))
   }
 }
 
 async function connectedDevice() {
   const store = new LateStore()
-  const stage = await oneWorker({ over: (fabric) => store.over(fabric) })
+  const stage = await oneWorker({ over: (broker) => store.over(broker) })
   const phone = stage.connect()
   await stage.clock.run(1_000)
   return { ...stage, store, phone }
 }
 
 t.test('an audit that could not read is made up for', async (t) => {
-  const { clock, store, fabric, phone, park, stop } = await connectedDevice()
+  const { clock, store, broker, phone, enqueue, stop } = await connectedDevice()
   t.equal(phone.ofType('CAUGHT_UP'), 1)
   store.down = true
-  fabric.cutOff()
-  await clock.settle(park(41n))
+  broker.cutOff()
+  await clock.settle(enqueue(41n))
   await clock.run(5_000)
-  t.ok(fabric.connected(), 'back')
+  t.ok(broker.connected(), 'back')
   t.ok(store.refused > 0, 'and refused')
   t.equal(phone.ofType('NOTIFY'), 0)
   store.down = false
@@ -70,9 +70,9 @@ t.test('an audit that could not read is made up for', async (t) => {
 })
 
 t.test('so is the look at the log of group messages', async (t) => {
-  const { clock, store, fabric, phone, stop } = await connectedDevice()
+  const { clock, store, broker, phone, stop } = await connectedDevice()
   store.down = true
-  fabric.cutOff()
+  broker.cutOff()
   await clock.run(5_000)
   t.ok(store.refused > 0)
   t.same(phone.closes, [])

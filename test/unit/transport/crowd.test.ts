@@ -1,27 +1,27 @@
-/** A crowd at the door: the line, what a worker can finish, and both together with devices that come back as they do. */
+/** A crowd at the door: the admissionQueue, what a worker can finish, and both together with devices that come back as they do. */
 import t from 'tap'
 import { Backoff } from '../../../src/device/connection/backoff.js'
 import { deviceSettings } from '../../../src/device/settings.js'
 import { Admission } from '../../../src/transport/admission/admission.js'
-import { Line } from '../../../src/transport/admission/admission-queue.js'
+import { AdmissionQueue } from '../../../src/transport/admission/admission-queue.js'
 import { Greeting, Greetings } from '../../../src/transport/admission/greeting.js'
 import { Throughput } from '../../../src/transport/admission/throughput.js'
 import type { Socket } from '../../../src/transport/socket/socket.js'
 import { seeded } from '../../sim/random.js'
 
-t.test('the line: everybody has a place, so many a second; it grows shorter with time', async (t) => {
-  const line = new Line()
-  const places = Array.from({ length: 1_500 }, () => line.place(0, 100))
+t.test('the admissionQueue: everybody has a place, so many a second; it grows shorter with time', async (t) => {
+  const admissionQueue = new AdmissionQueue()
+  const places = Array.from({ length: 1_500 }, () => admissionQueue.place(0, 100))
   t.equal(places[0], 1, 'never at once')
   t.equal(places.at(-1), 9)
   t.equal(places.filter((place) => place === 5).length, 150, 'half as many again as can be served: some do not come')
-  t.equal(line.place(9_000, 100), 1, 'the others have come by then')
-  t.equal(line.place(9_000, 1_000_000), 1)
+  t.equal(admissionQueue.place(9_000, 100), 1, 'the others have come by then')
+  t.equal(admissionQueue.place(9_000, 1_000_000), 1)
 })
 
-t.test('the line: never longer than five minutes', async (t) => {
-  const line = new Line()
-  const places = Array.from({ length: 10_000 }, () => line.place(0, 10))
+t.test('the admissionQueue: never longer than five minutes', async (t) => {
+  const admissionQueue = new AdmissionQueue()
+  const places = Array.from({ length: 10_000 }, () => admissionQueue.place(0, 10))
   t.equal(Math.max(...places), 300)
   t.equal(places.filter((place) => place === 299).length, 30, 'it began anew at its front')
 })
@@ -56,7 +56,7 @@ t.test('who says nothing for a second or two keeps nobody out', async (t) => {
 })
 
 /** One worker that finishes so many handshakes a second, one after the other. */
-class Door {
+class ListenCandidate {
   private readonly throughput: Throughput
   private readonly admission: Admission
   private busyUntilMs = 0
@@ -97,7 +97,7 @@ class Door {
 }
 
 /** All devices come within a second, as after a crash. Gives when 99% and all are in, and what that took. */
-function crowd(devices: number, doors: readonly Door[], seed: number) {
+function crowd(devices: number, candidates: readonly ListenCandidate[], seed: number) {
   const random = seeded(seed)
   const settings = deviceSettings()
   const events = new Map<number, (() => void)[]>()
@@ -115,7 +115,7 @@ function crowd(devices: number, doors: readonly Door[], seed: number) {
   for (let i = 0; i < devices; i++) {
     const backoff = new Backoff(settings, random)
     const knock = () => {
-      const door = doors[Math.floor(random() * doors.length)] as Door
+      const door = candidates[Math.floor(random() * candidates.length)] as ListenCandidate
       const seconds = door.knock(nowMs, (ms, run) =>
         at(ms, () => {
           run()
@@ -132,7 +132,7 @@ function crowd(devices: number, doors: readonly Door[], seed: number) {
     for (const run of events.get(nowMs) ?? []) run()
     events.delete(nowMs)
   }
-  return { inside, to99Ms, refused: doors.reduce((sum, { refused }) => sum + refused, 0) / devices }
+  return { inside, to99Ms, refused: candidates.reduce((sum, { refused }) => sum + refused, 0) / devices }
 }
 
 for (const { devices, workers, perSecond, guess, what } of [
@@ -142,8 +142,8 @@ for (const { devices, workers, perSecond, guess, what } of [
   { devices: 40_000, workers: 65, perSecond: 31, guess: 31, what: 'many workers' },
 ]) {
   t.test(`a refused crowd comes in by and by: ${what}`, async (t) => {
-    const doors = Array.from({ length: workers }, () => new Door(perSecond, guess))
-    const { inside, to99Ms, refused } = crowd(devices, doors, 7)
+    const candidates = Array.from({ length: workers }, () => new ListenCandidate(perSecond, guess))
+    const { inside, to99Ms, refused } = crowd(devices, candidates, 7)
     t.equal(inside, devices)
     const shortestMs = (1_000 * devices) / (workers * perSecond)
     t.ok(to99Ms < 1.5 * shortestMs + 5_000, `${to99Ms} ms, where ${shortestMs} is the least`)

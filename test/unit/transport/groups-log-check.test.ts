@@ -2,7 +2,7 @@
 import t from 'tap'
 import { Close } from '../../../protocol/close-codes.js'
 import { BROADCAST_STREAM } from '../../../protocol/subjects.js'
-import type { Fabric, Log } from '../../../src/nats/broker.js'
+import type { Broker, Log } from '../../../src/nats/broker.js'
 import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 import { cursors, groupIds, groupsOf } from './one-worker-groups.js'
@@ -14,9 +14,9 @@ class Replaceable {
   tails = 0
   beforeTail = () => {}
 
-  over(fabric: Fabric): Fabric {
-    return overriding(fabric, {
-      log: (name) => (name === BROADCAST_STREAM ? this.overLog(fabric.log(name)) : fabric.log(name)),
+  over(broker: Broker): Broker {
+    return overriding(broker, {
+      log: (name) => (name === BROADCAST_STREAM ? this.overLog(broker.log(name)) : broker.log(name)),
     })
   }
 
@@ -39,13 +39,13 @@ class Replaceable {
 function stageOf(broadcast: Replaceable) {
   // Back before a failed attempt is made again by itself. The audit would change what is seen here.
   const faults = { reconnectMs: [50, 100] as const }
-  return oneWorker({ settings: { auditMs: 86_400_000 }, faults, over: (fabric) => broadcast.over(fabric) })
+  return oneWorker({ settings: { auditMs: 86_400_000 }, faults, over: (broker) => broadcast.over(broker) })
 }
 
 t.test('begins again, though the connection is lost a second time as it does', async (t) => {
   const broadcast = new Replaceable()
   const stage = await stageOf(broadcast)
-  const { clock, fabric, connect } = stage
+  const { clock, broker, connect } = stage
   const { subscribe, send } = groupsOf(stage)
   const phone = connect()
   await clock.run(100)
@@ -59,9 +59,9 @@ t.test('begins again, though the connection is lost a second time as it does', a
   broadcast.beforeTail = () => {
     broadcast.beforeTail = () => {}
     losses++
-    fabric.cutOff()
+    broker.cutOff()
   }
-  fabric.cutOff()
+  broker.cutOff()
   await clock.run(20_000)
   t.equal(losses, 1, 'lost again while it began again')
   t.equal(broadcast.tails, 2, 'one tail, of the log that is there now')
@@ -79,10 +79,10 @@ t.test('begins again, though the connection is lost a second time as it does', a
 t.test('the same log as before: nobody is sent away, and the tail stays', async (t) => {
   const broadcast = new Replaceable()
   const stage = await stageOf(broadcast)
-  const { clock, fabric, connect } = stage
+  const { clock, broker, connect } = stage
   const phone = connect()
   await clock.run(100)
-  fabric.cutOff()
+  broker.cutOff()
   await clock.run(20_000)
   t.equal(broadcast.tails, 1)
   t.same(phone.closes, [])

@@ -1,7 +1,7 @@
 /** A change of a device's groups that its worker hears of while an older state of them is on its way. */
 import t from 'tap'
 import { Bucket } from '../../../protocol/subjects.js'
-import type { Fabric, Table } from '../../../src/nats/broker.js'
+import type { Broker, Table } from '../../../src/nats/broker.js'
 import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 import { cursors, groupIds, groupsOf } from './one-worker-groups.js'
@@ -11,9 +11,9 @@ class LateAnswers {
   isHolding = false
   private readonly held: (() => void)[] = []
 
-  over(fabric: Fabric): Fabric {
-    return overriding(fabric, {
-      table: (name) => (name === Bucket.DEVICES ? this.late(fabric.table(name)) : fabric.table(name)),
+  over(broker: Broker): Broker {
+    return overriding(broker, {
+      table: (name) => (name === Bucket.DEVICES ? this.late(broker.table(name)) : broker.table(name)),
     })
   }
 
@@ -40,7 +40,7 @@ class LateAnswers {
 async function lateStage() {
   const answers = new LateAnswers()
   // The audit would find the change as well, and is not what is tested.
-  const stage = await oneWorker({ settings: { auditMs: 86_400_000 }, over: (fabric) => answers.over(fabric) })
+  const stage = await oneWorker({ settings: { auditMs: 86_400_000 }, over: (broker) => answers.over(broker) })
   return { answers, ...stage, ...groupsOf(stage) }
 }
 
@@ -94,8 +94,8 @@ t.test('a look that fails is repeated, and the device keeps its connection', asy
         throw new Error('no answer in time')
       },
     })
-  const over = (fabric: Fabric) =>
-    overriding(fabric, { table: (name) => (name === Bucket.DEVICES ? late(fabric.table(name)) : fabric.table(name)) })
+  const over = (broker: Broker) =>
+    overriding(broker, { table: (name) => (name === Bucket.DEVICES ? late(broker.table(name)) : broker.table(name)) })
   const stage = await oneWorker({ settings: { auditMs: 86_400_000 }, over })
   const { clock, connect, stop } = stage
   const { notice, subscribe } = groupsOf(stage)

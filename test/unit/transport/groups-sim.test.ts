@@ -1,5 +1,5 @@
 /**
- * Groups on virtual time: real workers over the simulated Fabric, devices that keep a cursor as PROTOCOL.md says, and
+ * Groups on virtual time: real workers over the simulated Broker, devices that keep a cursor as PROTOCOL.md says, and
  * everything that may happen to them. Whatever the seed, a device that was subscribed when a message was accepted has
  * it in the end, and is never told of a gap, since the log loses nothing here.
  */
@@ -18,7 +18,7 @@ import { BroadcastLog } from '../../../src/store/broadcast.js'
 import { DeviceStore } from '../../../src/store/devices.js'
 import { TransportSettings } from '../../../src/transport/settings.js'
 import { Worker } from '../../../src/transport/worker.js'
-import { SimFabric } from '../../sim/broker.js'
+import { SimBroker } from '../../sim/broker.js'
 import type { SimClient } from '../../sim/client.js'
 import { type DeviceEnd, SimSockets } from './sim-sockets.js'
 
@@ -36,13 +36,13 @@ const settings: TransportSettings = {
 }
 
 interface Instance {
-  fabric: SimClient
+  broker: SimClient
   sockets: SimSockets
   worker: Worker
 }
 
 class World {
-  readonly sim: SimFabric
+  readonly sim: SimBroker
   readonly workers: Instance[] = []
   readonly core: SimClient
   readonly broadcast: BroadcastLog
@@ -52,8 +52,8 @@ class World {
   private started = 0
 
   constructor(seed: number) {
-    this.sim = new SimFabric({ seed })
-    this.core = this.sim.fabricFor('core')
+    this.sim = new SimBroker({ seed })
+    this.core = this.sim.brokerFor('core')
     this.broadcast = new BroadcastLog(this.core)
     this.devices = new DeviceStore(this.core.table(Bucket.DEVICES))
     this.phones = [0, 1, 2].map((i) => new Phone(this, `dev_${String(i).padStart(20, '0')}`))
@@ -61,12 +61,12 @@ class World {
 
   async startWorker(slot: number): Promise<void> {
     const name = `${slot}-${++this.started}`
-    const fabric = this.sim.fabricFor(name)
+    const broker = this.sim.brokerFor(name)
     const delayMs = () => 1 + Math.floor(this.sim.random() * 30)
     const { backpressureBytesMax } = settings
     const sockets = new SimSockets({ clock: this.sim.clock, delayMs, backpressureBytesMax })
     const worker = new Worker({
-      ...{ fabric, sockets, settings, clock: fabric.clock, split: 4, issuer: ISSUER, worker: name },
+      ...{ broker, sockets, settings, clock: broker.clock, split: 4, issuer: ISSUER, worker: name },
       ...{
         keys: keyring.transportKeys(),
         connectionsMax: 100,
@@ -75,7 +75,7 @@ class World {
         lagMs: () => 0,
       },
     })
-    this.workers[slot] = { fabric, sockets, worker }
+    this.workers[slot] = { broker, sockets, worker }
     await worker.start()
   }
 
@@ -209,10 +209,10 @@ async function run(seed: number): Promise<string[]> {
     else if (dice < 60) phone.connect(slot)
     else if (dice < 75) phone.leave(one(['close', 'vanish', 'pause', 'resume'] as const))
     else if (dice < 88) await clock.settle(phone.change(one(TOPICS)))
-    else if (dice < 92) world.workers[slot]?.fabric.cutOff()
+    else if (dice < 92) world.workers[slot]?.broker.cutOff()
     else if (dice < 94) {
       world.workers[slot]?.sockets.crash()
-      world.workers[slot]?.fabric.crash()
+      world.workers[slot]?.broker.crash()
       await clock.settle(world.startWorker(slot))
     }
     await clock.run(one([0, 1, 5, 20, 100, 2_000]))
@@ -230,9 +230,9 @@ async function run(seed: number): Promise<string[]> {
     ...phone.missing().map((id) => `phone ${i} misses ${id}`),
     ...phone.gaps.map((reason) => `phone ${i} was told of a gap: ${reason}`),
   ])
-  for (const { worker, fabric } of world.workers) {
+  for (const { worker, broker } of world.workers) {
     await clock.settle(worker.stop())
-    await fabric.close()
+    await broker.close()
   }
   return [...wrong, ...failures.map(String)]
 }

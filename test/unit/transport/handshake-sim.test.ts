@@ -7,19 +7,19 @@ import { Close } from '../../../protocol/close-codes.js'
 import { decodeControlReply, encodeControlRequest } from '../../../protocol/envelope.js'
 import { Bucket, controlSubject } from '../../../protocol/subjects.js'
 import { sleep } from '../../../src/clock.js'
-import type { Fabric, Table } from '../../../src/nats/broker.js'
+import type { Broker, Table } from '../../../src/nats/broker.js'
 import { SessionTable } from '../../../src/store/sessions.js'
 import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 
 const SLOW_MS = 500
 
-/** A fabric whose session table is written by `put`, given the true one. */
+/** A broker whose session table is written by `put`, given the true one. */
 function writing(put: (table: Table, ...write: Parameters<Table['put']>) => Promise<number>) {
-  return (fabric: Fabric): Fabric =>
-    overriding(fabric, {
+  return (broker: Broker): Broker =>
+    overriding(broker, {
       table: (name) => {
-        const table = fabric.table(name)
+        const table = broker.table(name)
         return name === Bucket.SESSIONS ? overriding(table, { put: (...write) => put(table, ...write) }) : table
       },
     })
@@ -49,11 +49,11 @@ t.test('from the moment its session is stored, a device is here for whoever asks
   await stop()
 })
 
-t.test('what was parked before the session was stored comes with the handshake', async (t) => {
-  // A router parks, looks, and finds no session; then the session is stored. Nobody else tells this worker.
+t.test('what was queued before the session was stored comes with the handshake', async (t) => {
+  // A router enqueues, looks, and finds no session; then the session is stored. Nobody else tells this worker.
   const over = writing(async (table, ...write) => {
     await sleep(stage.clock, SLOW_MS)
-    await stage.park(41n)
+    await stage.enqueue(41n)
     return table.put(...write)
   })
   const stage = await oneWorker({ over })

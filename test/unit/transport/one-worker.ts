@@ -6,13 +6,13 @@ import { SERVER_FRAME_BYTES_MAX } from '../../../protocol/frame.js'
 import type { Cursor, HelloFrame, ServerFrame } from '../../../protocol/frame-types.js'
 import { mintDeviceToken } from '../../../src/device-token.js'
 import { Keyring } from '../../../src/keyring.js'
-import type { Fabric } from '../../../src/nats/broker.js'
+import type { Broker } from '../../../src/nats/broker.js'
 import { silentLogger } from '../../../src/observe/log.js'
-import { ParkedQueue } from '../../../src/store/queue.js'
+import { DeviceQueue } from '../../../src/store/queue.js'
 import { type Ticket, TicketBox } from '../../../src/transport/admission/ticket.js'
 import { TransportSettings } from '../../../src/transport/settings.js'
 import { Worker } from '../../../src/transport/worker.js'
-import { SimFabric, type SimFabricOptions } from '../../sim/broker.js'
+import { SimBroker, type SimBrokerOptions } from '../../sim/broker.js'
 import { newDevice, storedMessage } from '../../support/transport.js'
 import { SimSockets } from './sim-sockets.js'
 
@@ -22,21 +22,21 @@ const SPLIT = 4
 const ISSUER = 'sim'
 const keyring = Keyring.generate(0)
 
-export interface OneWorkerOptions extends SimFabricOptions {
+export interface OneWorkerOptions extends SimBrokerOptions {
   settings?: Partial<TransportSettings>
-  /** What the worker sees of its fabric; as it is, by default. */
-  over?: (fabric: Fabric) => Fabric
+  /** What the worker sees of its broker; as it is, by default. */
+  over?: (broker: Broker) => Broker
 }
 
 export type OneWorker = Awaited<ReturnType<typeof oneWorker>>
 
-export async function oneWorker({ settings, over = (fabric) => fabric, ...options }: OneWorkerOptions = {}) {
-  const sim = new SimFabric({ seed: 1, ...options })
+export async function oneWorker({ settings, over = (broker) => broker, ...options }: OneWorkerOptions = {}) {
+  const sim = new SimBroker({ seed: 1, ...options })
   const { clock } = sim
-  const fabric = sim.fabricFor('worker')
+  const broker = sim.brokerFor('worker')
   const sockets = new SimSockets({ clock })
   const worker = new Worker({
-    ...{ fabric: over(fabric), sockets, clock: fabric.clock, split: SPLIT, issuer: ISSUER, worker: '0-1' },
+    ...{ broker: over(broker), sockets, clock: broker.clock, split: SPLIT, issuer: ISSUER, worker: '0-1' },
     settings: { ...(Value.Default(TransportSettings, {}) as TransportSettings), ...settings },
     ...{
       keys: keyring.transportKeys(),
@@ -48,10 +48,10 @@ export async function oneWorker({ settings, over = (fabric) => fabric, ...option
   })
   await clock.settle(worker.start())
   const device = newDevice()
-  const core = sim.fabricFor('core')
-  const parked = new ParkedQueue(core, SPLIT)
+  const core = sim.brokerFor('core')
+  const queued = new DeviceQueue(core, SPLIT)
   return {
-    ...{ sim, clock, fabric, sockets, worker, device, core },
+    ...{ sim, clock, broker, sockets, worker, device, core },
     /** Of this device, or of another one; it counts its connections. */
     connect: (cursor: Cursor | null = null, who = device, connection = 1) =>
       connect(sockets, tokenOf(who, clock.now()), cursor, connection),
@@ -59,14 +59,14 @@ export async function oneWorker({ settings, over = (fabric) => fabric, ...option
     resume: (ticket: Omit<Ticket, 'expiresAtMs' | 'tokenExpiresAtMs' | 'subscriptions'>, connection: number) =>
       connect(sockets, ticketOf({ ...ticket, ...LASTING }), null, connection),
     /** As the first of the device's queue. */
-    park: (id: bigint) => {
+    enqueue: (id: bigint) => {
       const message = { ...storedMessage(device, id), expiresAtMs: clock.now() + 1e6 }
-      const record = { previous: 0, depth: 1, queue: 1n, dropped: 0, victims: [], parkedAtMs: clock.now(), older: [] }
-      return parked.append(device, { ...record, message }, 0)
+      const record = { previous: 0, depth: 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: clock.now(), older: [] }
+      return queued.append(device, { ...record, message }, 0)
     },
     stop: async () => {
       await clock.settle(worker.stop())
-      await fabric.close()
+      await broker.close()
     },
   }
 }

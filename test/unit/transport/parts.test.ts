@@ -9,16 +9,16 @@ import {
 import { rxSubject, SETTLE_SUBJECT } from '../../../protocol/subjects.js'
 import { Keyring } from '../../../src/keyring.js'
 import { Admission } from '../../../src/transport/admission/admission.js'
-import { Limiter } from '../../../src/transport/admission/limiter.js'
 import { Throughput } from '../../../src/transport/admission/throughput.js'
 import { TicketBox } from '../../../src/transport/admission/ticket.js'
 import { Outbox } from '../../../src/transport/delivery/outbox.js'
 import { Uplink } from '../../../src/transport/delivery/uplink.js'
-import { Figures } from '../../../src/transport/metrics.js'
+import { Limiter } from '../../../src/transport/limiter.js'
+import { WorkerMetrics } from '../../../src/transport/metrics.js'
 import { Registry } from '../../../src/transport/session/registry.js'
 import type { Session } from '../../../src/transport/session/session.js'
 import type { SendResult } from '../../../src/transport/socket/socket.js'
-import { SimFabric } from '../../sim/broker.js'
+import { SimBroker } from '../../sim/broker.js'
 
 t.test('tickets', async (t) => {
   const keyring = Keyring.generate(0)
@@ -163,18 +163,18 @@ t.test('limiter', async (t) => {
 })
 
 function uplink(settlesMax = 100) {
-  const sim = new SimFabric()
-  const [worker, core] = [sim.fabricFor('worker'), sim.fabricFor('core')]
-  const figures = new Figures()
+  const sim = new SimBroker()
+  const [worker, core] = [sim.brokerFor('worker'), sim.brokerFor('core')]
+  const metrics = new WorkerMetrics()
   const settings = { instance: 'i', worker: 'w', settlesMax, settleRepeatMs: 1_000, timeoutMs: 2_000 }
   const givenUp: string[] = []
   const onGivenUp = (device: string) => void givenUp.push(device)
-  const up = new Uplink(worker.bus, worker.clock, figures, { ...settings, onError: () => {}, onGivenUp })
-  return { sim, core, figures, up, givenUp }
+  const up = new Uplink(worker.bus, worker.clock, metrics, { ...settings, onError: () => {}, onGivenUp })
+  return { sim, core, metrics, up, givenUp }
 }
 
-const item = (id: bigint, parkedSequence: number): SettleItem => ({
-  ...{ id, device: 'd', project: 'p', application: 'a', parkedSequence, atMs: 1 },
+const item = (id: bigint, queueSequence: number): SettleItem => ({
+  ...{ id, device: 'd', project: 'p', application: 'a', queueSequence, atMs: 1 },
 })
 
 t.test('uplink: one batch for each router and tick', async (t) => {
@@ -190,11 +190,11 @@ t.test('uplink: one batch for each router and tick', async (t) => {
 })
 
 t.test('uplink: settlements are repeated until they are confirmed', async (t) => {
-  const { sim, core, figures, up } = uplink()
+  const { sim, core, metrics, up } = uplink()
   const asked: number[][] = []
   let confirms = (sequences: number[]) => sequences.filter((sequence) => sequence !== 11)
   core.bus.subscribe(SETTLE_SUBJECT, ({ body, reply }) => {
-    const sequences = decodeSettleRequest(body).items.map(({ parkedSequence }) => parkedSequence)
+    const sequences = decodeSettleRequest(body).items.map(({ queueSequence }) => queueSequence)
     asked.push(sequences)
     core.bus.publish(reply, encodeSettleReply(confirms(sequences)))
   })
@@ -213,7 +213,7 @@ t.test('uplink: settlements are repeated until they are confirmed', async (t) =>
   confirms = (sequences) => sequences
   await sim.clock.run(3_000)
   t.equal(up.unsettled, 0)
-  t.equal(figures.settled, 3)
+  t.equal(metrics.settled, 3)
   await sim.clock.run(60_000)
   t.notOk(up.isSettling(1n))
   up.stop()
@@ -226,7 +226,7 @@ t.test(
     const queue = [20, 21, 22]
     core.bus.subscribe(SETTLE_SUBJECT, ({ body, reply }) => {
       const settled: number[] = []
-      const asked = decodeSettleRequest(body).items.map(({ parkedSequence }) => parkedSequence)
+      const asked = decodeSettleRequest(body).items.map(({ queueSequence }) => queueSequence)
       for (const sequence of asked.sort()) if (queue[0] === sequence) settled.push(queue.shift() ?? 0)
       core.bus.publish(reply, encodeSettleReply(settled))
     })
@@ -248,20 +248,20 @@ t.test(
 )
 
 t.test('uplink: nobody there, then too many', async (t) => {
-  const { sim, core, figures, up } = uplink(3)
+  const { sim, core, metrics, up } = uplink(3)
   t.same(
     [1, 2, 3, 4, 5].map((i) => up.settle(item(BigInt(i), i))),
     [true, true, true, false, false],
   )
   await sim.clock.run(5_000)
   t.equal(up.unsettled, 3)
-  t.equal(figures.settlesRefused, 2)
+  t.equal(metrics.settlesRefused, 2)
   t.notOk(up.isSettling(4n), 'to be delivered again')
   const settled: bigint[] = []
   core.bus.subscribe(SETTLE_SUBJECT, ({ body, reply }) => {
     const { items } = decodeSettleRequest(body)
     settled.push(...items.map(({ id }) => id))
-    core.bus.publish(reply, encodeSettleReply(items.map(({ parkedSequence }) => parkedSequence)))
+    core.bus.publish(reply, encodeSettleReply(items.map(({ queueSequence }) => queueSequence)))
   })
   await sim.clock.run(5_000)
   t.same(settled, [1n, 2n, 3n])

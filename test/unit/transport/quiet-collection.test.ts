@@ -1,6 +1,6 @@
 /** After many connects, in a quiet second, once. */
 import t from 'tap'
-import { QuietCollection } from '../../../src/transport/quiet-collection.js'
+import { QuietCollection } from '../../../src/transport/upkeep/quiet-collection.js'
 
 function collection() {
   const world = { collected: 0 }

@@ -4,12 +4,12 @@ import { EventEmitter } from 'node:events'
 import t from 'tap'
 import { Value } from 'typebox/value'
 import { silentLogger } from '../../../src/observe/log.js'
-import { drainPace, dueInSlice } from '../../../src/transport/drain.js'
 import { TransportSettings } from '../../../src/transport/settings.js'
 import type { ToWorker } from '../../../src/transport/supervisor/ipc.js'
-import { openDoors } from '../../../src/transport/supervisor/listen-gate.js'
+import { workersToListen } from '../../../src/transport/supervisor/listen-gate.js'
 import { RollingRestart } from '../../../src/transport/supervisor/rolling-restart.js'
 import { Slot } from '../../../src/transport/supervisor/slot.js'
+import { drainPace, dueInSlice } from '../../../src/transport/upkeep/drain.js'
 import { VirtualClock } from '../../sim/clock.js'
 
 const settings = Value.Default(TransportSettings, {}) as TransportSettings
@@ -17,15 +17,15 @@ const settings = Value.Default(TransportSettings, {}) as TransportSettings
 t.test('which workers listen', async (t) => {
   const old = { isNew: false, sessions: 100 }
   const isNew = (sessions: number) => ({ isNew: true, sessions })
-  t.same(openDoors([old, old], 100), [true, true], 'nobody new: all')
-  t.same(openDoors([old, isNew(0), old], 100), [false, true, false])
+  t.same(workersToListen([old, old], 100), [true, true], 'nobody new: all')
+  t.same(workersToListen([old, isNew(0), old], 100), [false, true, false])
   t.same(
-    openDoors([isNew(100), isNew(99), old], 100),
+    workersToListen([isNew(100), isNew(99), old], 100),
     [false, true, false],
     'who has its share leaves room to the next',
   )
-  t.same(openDoors([isNew(100), isNew(120), old], 100), [true, true, false], 'somebody listens in any case')
-  t.same(openDoors([], 100), [])
+  t.same(workersToListen([isNew(100), isNew(120), old], 100), [true, true, false], 'somebody listens in any case')
+  t.same(workersToListen([], 100), [])
 })
 
 t.test('devices are asked to leave as fast as they are back', async (t) => {

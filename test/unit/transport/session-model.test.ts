@@ -1,5 +1,5 @@
 /**
- * The session against a model of the world around it: a router that parks what is not acknowledged and then asks for a
+ * The session against a model of the world around it: a router that enqueues what is not acknowledged and then asks for a
  * catch-up, a device that acknowledges when it likes, a core that carries out settlements. Whatever the interleaving:
  *
  * - every message that the router got no final word of is in the queue, or in flight, or held: none is forgotten;
@@ -36,7 +36,7 @@ class Model {
     const outcomes = world.outcomes.slice(this.seenOutcomes)
     this.seenOutcomes = world.outcomes.length
     for (const { id, outcome } of outcomes) {
-      // What is parked already, for the device was silent, is not parked again.
+      // What is queued already, for the device was silent, is not queued again.
       if (this.live.delete(id) && refusals.includes(outcome)) this.lane.push(id)
     }
     // A refusal can come after younger ones queued: the lane is in the order of acceptance.
@@ -48,7 +48,7 @@ type Step =
   | 'accept'
   | 'arrive'
   | 'fail'
-  | 'park'
+  | 'enqueue'
   | 'silence'
   | 'ack'
   | 'ackLast'
@@ -58,7 +58,7 @@ type Step =
   | 'impatience'
 
 const steps: Record<Step, (model: Model) => void> = {
-  /** A router with nothing to park sends live; else the message queues behind, as in its lane. */
+  /** A router with nothing to enqueue sends live; else the message queues behind, as in its lane. */
   accept: ({ wire, lane, live, accepted }) => {
     if (lane.length > 0) lane.push(accepted)
     else {
@@ -70,11 +70,11 @@ const steps: Record<Step, (model: Model) => void> = {
     const id = wire.shift()
     if (id !== undefined) world.deliver(id)
   },
-  /** What was refused is parked, then the worker is asked: one after the other. */
-  park: ({ world, lane, wire }) => {
+  /** What was refused is queued, then the worker is asked: one after the other. */
+  enqueue: ({ world, lane, wire }) => {
     const id = lane.shift()
     if (id === undefined) return
-    world.park(id)
+    world.enqueue(id)
     for (const sent of wire.splice(0)) world.deliver(sent)
     world.session.catchUp(world.now)
   },
@@ -83,7 +83,7 @@ const steps: Record<Step, (model: Model) => void> = {
     const [id] = model.live
     if (id === undefined) return
     model.live.delete(id)
-    model.world.park(id)
+    model.world.enqueue(id)
     model.world.session.catchUp(model.world.now)
   },
   ack: (model) => {
@@ -102,7 +102,7 @@ const steps: Record<Step, (model: Model) => void> = {
   },
   read: ({ world }) => world.answerRead(),
   fail: ({ world }) => {
-    if (world.reads.shift()) world.session.parkedReadFailed()
+    if (world.reads.shift()) world.session.queueReadFailed()
   },
   carryOut: ({ world }) => world.carryOut(),
   /** Of so little time that nobody loses patience. */
@@ -117,9 +117,9 @@ const steps: Record<Step, (model: Model) => void> = {
   },
 }
 
-function run(model: Model, script: Step[], parkedBefore: number): void {
+function run(model: Model, script: Step[], queuedBefore: number): void {
   const { world } = model
-  for (let i = 0; i < parkedBefore; i++) world.park(++model.accepted)
+  for (let i = 0; i < queuedBefore; i++) world.enqueue(++model.accepted)
   world.session.deliver(
     { id: ++model.accepted, device: 'dev_1', expiresAtMs: 0, frame: Buffer.from(idBytes(model.accepted)) },
     'router',
@@ -137,7 +137,7 @@ function run(model: Model, script: Step[], parkedBefore: number): void {
   }
   // To rest: everybody does what is left to do.
   for (let round = 0; round < 200; round++) {
-    for (const step of ['arrive', 'park', 'read', 'ack', 'carryOut', 'tick'] as const) {
+    for (const step of ['arrive', 'enqueue', 'read', 'ack', 'carryOut', 'tick'] as const) {
       steps[step](model)
       model.settleDown()
     }
@@ -154,7 +154,7 @@ const inOrder: Step[] = [
   'accept',
   'accept',
   'arrive',
-  'park',
+  'enqueue',
   'ack',
   'ack',
   'ackLast',
@@ -179,7 +179,7 @@ t.test('no message is forgotten, whatever the interleaving', async (t) => {
           if (!model.acknowledged.has(id))
             throw new Error(`message ${id} of ${model.accepted} never reached the device`)
         }
-        if (world.parked.length > 0) throw new Error(`left in the queue: ${world.parked.map(({ id }) => id)}`)
+        if (world.queued.length > 0) throw new Error(`left in the queue: ${world.queued.map(({ id }) => id)}`)
         if (world.session.state !== 'live') throw new Error(`it came to rest as ${world.session.state}`)
         if (world.session.unacknowledged > 0) throw new Error('something is in flight for ever')
       },
@@ -209,7 +209,7 @@ t.test('the end of a session answers for everything that waits for an outcome, o
     fc.property(fc.array(anyStep, { maxLength: 60 }), fc.nat(4), (script, n) => {
       const model = new Model()
       const { world } = model
-      for (let i = 0; i < n; i++) world.park(++model.accepted)
+      for (let i = 0; i < n; i++) world.enqueue(++model.accepted)
       world.greet()
       model.settleDown()
       for (const step of script) {

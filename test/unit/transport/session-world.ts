@@ -2,9 +2,10 @@
 import type { CloseName } from '../../../protocol/close-codes.js'
 import { type DeviceRequest, Outcome, type OutcomeCode } from '../../../protocol/envelope.js'
 import type { ServerFrame, WelcomeFrame } from '../../../protocol/frame-types.js'
-import type { ParkedEntry } from '../../../src/store/queue.js'
+import type { QueueEntry } from '../../../src/store/queue.js'
+import type { QueueRef } from '../../../src/transport/session/queue-ref.js'
+import type { SessionSink } from '../../../src/transport/session/session.js'
 import { Session } from '../../../src/transport/session/session.js'
-import type { ParkedRef, SessionSink } from '../../../src/transport/session/sink.js'
 import type { Socket } from '../../../src/transport/socket/socket.js'
 
 export const ROUTER = 'router'
@@ -37,10 +38,10 @@ export class SessionWorld implements SessionSink {
   readonly session: Session
 
   /** What the service owes, oldest first; a copy of a message can stand there twice. */
-  parked: { id: bigint; sequence: number; dropped: number; expiresAtMs: number }[] = []
+  queued: { id: bigint; sequence: number; dropped: number; expiresAtMs: number }[] = []
   private sequence = 0
-  /** A read takes what is parked when it is answered, or, if a test wants it so, when it was asked. */
-  reads: ParkedEntry[][] = []
+  /** A read takes what is queued when it is answered, or, if a test wants it so, when it was asked. */
+  reads: QueueEntry[][] = []
 
   readonly sent: (bigint | ServerFrame['type'] | 'empty')[] = []
   readonly frames: ServerFrame[] = []
@@ -79,7 +80,7 @@ export class SessionWorld implements SessionSink {
     this.outcomes.push({ id, outcome })
   }
 
-  settle(_session: Session, { message, sequence }: ParkedRef): boolean {
+  settle(_session: Session, { message, sequence }: QueueRef): boolean {
     if (!this.hasRoomToSettle) return false
     this.settles.push({ id: message.id, sequence })
     this.settling.add(message.id)
@@ -90,7 +91,7 @@ export class SessionWorld implements SessionSink {
     return this.settling.has(id)
   }
 
-  readParked(): void {
+  readQueue(): void {
     this.reads.push(this.entries())
   }
 
@@ -106,14 +107,14 @@ export class SessionWorld implements SessionSink {
     this.session.welcome(welcome, this.entries(), this.now)
   }
 
-  park(id: bigint, { dropped = 0, expiresAtMs = 1e15 } = {}): void {
-    this.parked.push({ id, sequence: ++this.sequence, dropped, expiresAtMs })
+  enqueue(id: bigint, { dropped = 0, expiresAtMs = 1e15 } = {}): void {
+    this.queued.push({ id, sequence: ++this.sequence, dropped, expiresAtMs })
   }
 
   /** Answers the oldest read with what it saw. */
   answerRead(): void {
     const entries = this.reads.shift()
-    if (entries) this.session.parkedRead(entries, this.now)
+    if (entries) this.session.queueRead(entries, this.now)
   }
 
   deliver(id: bigint, expiresAtMs = 0): void {
@@ -127,7 +128,7 @@ export class SessionWorld implements SessionSink {
   /** The core carries out what was settled, oldest first, as it does. */
   carryOut(): void {
     const done = new Set(this.settles.map(({ sequence }) => sequence))
-    this.parked = this.parked.filter(({ sequence }) => !done.has(sequence))
+    this.queued = this.queued.filter(({ sequence }) => !done.has(sequence))
     // A read under way may still show what is gone.
     if (this.reads.length === 0) this.settling.clear()
   }
@@ -140,11 +141,11 @@ export class SessionWorld implements SessionSink {
     return this.outcomes.filter((item) => item.id === id).map(({ outcome }) => outcome)
   }
 
-  entries(): ParkedEntry[] {
-    return this.parked.map(({ id, sequence, dropped, expiresAtMs }) => ({
+  entries(): QueueEntry[] {
+    return this.queued.map(({ id, sequence, dropped, expiresAtMs }) => ({
       sequence,
       record: {
-        ...{ previous: 0, depth: 1, queue: 1n, dropped, victims: [], parkedAtMs: 0, older: [] },
+        ...{ previous: 0, depth: 1, queue: 1n, dropped, evicted: [], queuedAtMs: 0, older: [] },
         message: {
           ...{ id, parent: id, project: 'p', application: 'a', device: DEVICE, registration: 1, collapseKey: '' },
           ...{ acceptedAtMs: 0, expiresAtMs, frame: frameOf(id) },

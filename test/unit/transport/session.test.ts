@@ -32,9 +32,9 @@ t.test('too many to hold: all of them are refused, oldest first, and all that fo
 t.test('a mark during the read: read again before anything goes live', async (t) => {
   const world = new SessionWorld()
   world.session.claimed(1)
-  world.park(1n)
+  world.enqueue(1n)
   const seen = world.entries()
-  world.park(2n)
+  world.enqueue(2n)
   world.session.catchUp(world.now)
   world.deliver(3n)
   world.session.welcome(welcome, seen, world.now)
@@ -50,7 +50,7 @@ t.test('a read that failed is asked for again by the sweep', async (t) => {
   world.greet()
   world.session.catchUp(world.now)
   world.reads.shift()
-  world.session.parkedReadFailed()
+  world.session.queueReadFailed()
   t.equal(world.session.state, 'behind')
   world.deliver(1n)
   t.same(world.notified(), [], 'not knowing is not being live')
@@ -62,8 +62,8 @@ t.test('a read that failed is asked for again by the sweep', async (t) => {
 
 t.test('a message that stands twice in the queue is sent once and settled twice', async (t) => {
   const world = new SessionWorld()
-  world.park(1n)
-  world.park(1n)
+  world.enqueue(1n)
+  world.enqueue(1n)
   world.greet()
   t.same(world.notified(), [1n])
   world.ack(1n)
@@ -75,10 +75,10 @@ t.test('a message that stands twice in the queue is sent once and settled twice'
 
 t.test('what waits for its settlement is not sent again, but its other copy is settled', async (t) => {
   const world = new SessionWorld()
-  world.park(1n)
+  world.enqueue(1n)
   world.greet()
   world.ack(1n)
-  world.park(1n)
+  world.enqueue(1n)
   world.session.catchUp(world.now)
   world.answerRead()
   t.same(world.notified(), [1n])
@@ -87,7 +87,7 @@ t.test('what waits for its settlement is not sent again, but its other copy is s
 
 t.test('an outcome that found no room: the record is read and delivered again', async (t) => {
   const world = new SessionWorld()
-  world.park(1n)
+  world.enqueue(1n)
   world.greet()
   world.hasRoomToSettle = false
   world.ack(1n)
@@ -101,7 +101,7 @@ t.test('an outcome that found no room: the record is read and delivered again', 
 
 t.test('a queue longer than the window is read in parts', async (t) => {
   const world = new SessionWorld()
-  for (let id = 1n; id <= 7n; id++) world.park(id)
+  for (let id = 1n; id <= 7n; id++) world.enqueue(id)
   world.greet()
   t.same(world.notified(), [1n, 2n, 3n])
   t.equal(world.reads.length, 0, 'not while the window is full')
@@ -117,7 +117,7 @@ t.test('a queue longer than the window is read in parts', async (t) => {
 
 t.test('CAUGHT_UP waits for both, groups and queue', async (t) => {
   const groupsFirst = new SessionWorld()
-  for (let id = 1n; id <= 4n; id++) groupsFirst.park(id)
+  for (let id = 1n; id <= 4n; id++) groupsFirst.enqueue(id)
   groupsFirst.greet()
   groupsFirst.session.groupsCaughtUp(cursor)
   t.notOk(groupsFirst.sent.includes('CAUGHT_UP'))
@@ -133,8 +133,8 @@ t.test('CAUGHT_UP waits for both, groups and queue', async (t) => {
 
 t.test('expiry', async (t) => {
   const world = new SessionWorld()
-  world.park(1n, { expiresAtMs: 999 })
-  world.park(2n)
+  world.enqueue(1n, { expiresAtMs: 999 })
+  world.enqueue(2n)
   world.greet()
   t.same(world.notified(), [2n])
   world.deliver(3n, 1_000)

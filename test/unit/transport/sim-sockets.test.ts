@@ -1,13 +1,13 @@
 /** The simulated sockets, where a simulation that trusts them would find losses that no worker made. */
 import t from 'tap'
 import type { Socket, SocketHandlers } from '../../../src/transport/socket/socket.js'
-import { SimFabric } from '../../sim/broker.js'
+import { SimBroker } from '../../sim/broker.js'
 import { SimSockets } from './sim-sockets.js'
 
 const DELAY_MS = 10
 
 function stage() {
-  const { clock } = new SimFabric({ seed: 1 })
+  const { clock } = new SimBroker({ seed: 1 })
   const sockets = new SimSockets({ clock, delayMs: () => DELAY_MS })
   const opened: Socket[] = []
   const received: number[] = []

@@ -4,11 +4,11 @@ import { EventEmitter } from 'node:events'
 import t from 'tap'
 import { Value } from 'typebox/value'
 import { silentLogger } from '../../../src/observe/log.js'
-import { drainPace } from '../../../src/transport/drain.js'
 import { TransportSettings } from '../../../src/transport/settings.js'
 import type { ToWorker } from '../../../src/transport/supervisor/ipc.js'
 import { Slot } from '../../../src/transport/supervisor/slot.js'
 import { Supervisor } from '../../../src/transport/supervisor/supervisor.js'
+import { drainPace } from '../../../src/transport/upkeep/drain.js'
 import { VirtualClock } from '../../sim/clock.js'
 
 const settings = Value.Default(TransportSettings, {}) as TransportSettings

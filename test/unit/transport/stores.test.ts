@@ -2,15 +2,15 @@ import t from 'tap'
 import { Bucket } from '../../../protocol/subjects.js'
 import { SessionTable } from '../../../src/store/sessions.js'
 import { WorkerLease, WorkerLiveness } from '../../../src/store/workers.js'
-import { SimFabric } from '../../sim/broker.js'
+import { SimBroker } from '../../sim/broker.js'
 
 const DEVICE = 'dev_00000000000000000000'
 const owner = (worker: string, connection: number) => ({ instance: 'i', worker, connection })
 
-function table(): { sim: SimFabric; sessions: SessionTable; run: <T>(p: Promise<T>) => Promise<T> } {
-  const sim = new SimFabric()
-  const fabric = sim.fabricFor('worker')
-  const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), fabric.clock)
+function table(): { sim: SimBroker; sessions: SessionTable; run: <T>(p: Promise<T>) => Promise<T> } {
+  const sim = new SimBroker()
+  const broker = sim.brokerFor('worker')
+  const sessions = new SessionTable(broker.table(Bucket.SESSIONS), broker.clock)
   return { sim, sessions, run: (promise) => sim.clock.settle(promise) }
 }
 
@@ -57,10 +57,10 @@ t.test('a known revision saves the read; a wrong one is found out', async (t) =>
 
 t.test('two claims at once: the greater number stands in the end', async (t) => {
   for (let seed = 1; seed <= 20; seed++) {
-    const sim = new SimFabric({ seed })
+    const sim = new SimBroker({ seed })
     const [a, b] = ['a', 'b'].map((name) => {
-      const fabric = sim.fabricFor(name)
-      return new SessionTable(fabric.table(Bucket.SESSIONS), fabric.clock)
+      const broker = sim.brokerFor(name)
+      return new SessionTable(broker.table(Bucket.SESSIONS), broker.clock)
     })
     if (!a || !b) throw new Error('two')
     await sim.clock.settle(Promise.all([a.claim(DEVICE, owner('a', 1)), b.claim(DEVICE, owner('b', 2))]))
@@ -69,9 +69,9 @@ t.test('two claims at once: the greater number stands in the end', async (t) => 
 })
 
 t.test('a lease: alive while it beats, dead at once when released, dead after the lease when silent', async (t) => {
-  const sim = new SimFabric()
-  const worker = sim.fabricFor('worker')
-  const core = sim.fabricFor('core')
+  const sim = new SimBroker()
+  const worker = sim.brokerFor('worker')
+  const core = sim.brokerFor('core')
   let lapses = 0
   const lease = new WorkerLease(worker, worker.clock, 'i', 'w', { lapse: () => lapses++, error: () => {} })
   const liveness = new WorkerLiveness(core, core.clock)
@@ -95,9 +95,9 @@ t.test('a lease: alive while it beats, dead at once when released, dead after th
 })
 
 t.test('a reader that was frozen or cut off does not take everyone for dead', async (t) => {
-  const sim = new SimFabric()
-  const worker = sim.fabricFor('worker')
-  const core = sim.fabricFor('core')
+  const sim = new SimBroker()
+  const worker = sim.brokerFor('worker')
+  const core = sim.brokerFor('core')
   const lease = new WorkerLease(worker, worker.clock, 'i', 'w', { lapse: () => {}, error: () => {} })
   const liveness = new WorkerLiveness(core, core.clock)
   await sim.clock.settle(Promise.all([lease.start(), liveness.start()]))

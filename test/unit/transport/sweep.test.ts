@@ -1,9 +1,9 @@
 import t from 'tap'
 import { Greeting, Greetings } from '../../../src/transport/admission/greeting.js'
-import { Turns } from '../../../src/transport/delivery/turns.js'
 import { Registry } from '../../../src/transport/session/registry.js'
-import { Sweep } from '../../../src/transport/session/sweep.js'
 import type { Socket } from '../../../src/transport/socket/socket.js'
+import { Turns } from '../../../src/transport/turns.js'
+import { Sweep } from '../../../src/transport/upkeep/sweep.js'
 
 /** Runs timers when the test says so, which may be late. */
 function stage() {

@@ -3,19 +3,19 @@ import { Bucket } from '../../../protocol/subjects.js'
 import { SessionTable } from '../../../src/store/sessions.js'
 import type { Session } from '../../../src/transport/session/session.js'
 import { Tombstones } from '../../../src/transport/session/tombstones.js'
-import { SimFabric } from '../../sim/broker.js'
+import { SimBroker } from '../../sim/broker.js'
 
 const DELAY_MS = 1_000
 const HERE = { instance: 'i', worker: 'here' }
 
 async function setUp(tombstonesWaitingMax = 10) {
-  const sim = new SimFabric()
+  const sim = new SimBroker()
   const { clock } = sim
-  const fabric = sim.fabricFor('worker')
-  const sessions = new SessionTable(fabric.table(Bucket.SESSIONS), fabric.clock)
+  const broker = sim.brokerFor('worker')
+  const sessions = new SessionTable(broker.table(Bucket.SESSIONS), broker.clock)
   const errors: unknown[] = []
   const pace = { tombstoneDelayMs: DELAY_MS, tombstonesWaitingMax }
-  const tombstones = new Tombstones(sessions, HERE, fabric.clock, pace, (_, error) => errors.push(error))
+  const tombstones = new Tombstones(sessions, HERE, broker.clock, pace, (_, error) => errors.push(error))
   const run = <T>(promise: Promise<T>) => clock.settle(promise)
   return {
     ...{ tombstones, errors },
@@ -25,7 +25,7 @@ async function setUp(tombstonesWaitingMax = 10) {
       return { device, connection, revision: claim.revision } as Session
     },
     wait: async (ms: number) => {
-      await run(new Promise<void>((resolve) => fabric.clock.after(ms, resolve)))
+      await run(new Promise<void>((resolve) => broker.clock.after(ms, resolve)))
       await run(tombstones.settled())
     },
     look: (device: string) => run(sessions.lookup(device, { authoritative: true })),

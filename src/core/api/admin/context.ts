@@ -3,20 +3,21 @@ import { CodedError } from '../../../../protocol/errors.js'
 import type { Clock } from '../../../clock.js'
 import type { Registrations } from '../../devices/registrations.js'
 import type { ReadCounters } from '../../domain/commands.js'
+import type { FeedAdministration } from '../../outcomes/feed-administration.js'
 import type { Administration } from '../../tenants/administration.js'
 import { actorOf } from '../../tenants/auth/credentials.js'
 import type { Actor } from '../../tenants/auth/roles.js'
 import type { PrivateServiceKey } from '../../tenants/auth/service-keys.js'
-import type { FeedAdministration } from '../../tenants/feed-administration.js'
+import type { AuthSettings } from '../../tenants/auth/settings.js'
 import { settingsFileOf, settingsYaml } from '../../tenants/settings-file.js'
 import { readJson } from '../body.js'
+import type { BaseContext, HttpCall } from '../call.js'
 import { bearerOf } from '../public/context.js'
 import { networkOf } from '../rate-limits.js'
-import type { BaseFace, HttpCall } from '../server.js'
-import type { AuthSettings } from '../settings.js'
-import { Allowances } from '../token-buckets.js'
+import type { Route } from '../route.js'
+import { TokenBuckets } from '../token-buckets.js'
 
-export interface AdminFace extends BaseFace {
+export interface AdminContext extends BaseContext {
   administration: Administration
   registrations: Registrations
   feeds: FeedAdministration
@@ -25,10 +26,11 @@ export interface AdminFace extends BaseFace {
   publicUrl: () => string
   auth: Pick<AuthSettings, 'audience'>
   clock: Clock
-  addresses: Allowances
+  addresses: TokenBuckets
 }
 
-export type AdminCall = HttpCall<AdminFace>
+export type AdminRoute = Route<AdminContext>
+export type AdminCall = HttpCall<AdminContext>
 
 export interface ActingCall extends AdminCall {
   actor: Actor
@@ -38,14 +40,14 @@ export interface ActingCall extends AdminCall {
 const RATE = { perSecond: 20, burst: 100 }
 const ADDRESSES_MAX = 10_000
 
-export const adminAddresses = () => new Allowances(ADDRESSES_MAX)
+export const adminAddresses = () => new TokenBuckets(ADDRESSES_MAX)
 
 /** Throws CodedError `rate_limited`, `missing_token` or `bad_token`. */
 export async function authenticateActor(call: AdminCall): Promise<ActingCall> {
-  const { face, request } = call
-  const { waitMs } = face.addresses.take(networkOf(request.ip), 1, RATE, face.clock.now())
+  const { context, request } = call
+  const { waitMs } = context.addresses.take(networkOf(request.ip), 1, RATE, context.clock.now())
   if (waitMs > 0) throw new CodedError('rate_limited')
-  const actor = await actorOf(face.administration.credentials, bearerOf(request.headers.authorization))
+  const actor = await actorOf(context.administration.credentials, bearerOf(request.headers.authorization))
   return { ...call, actor }
 }
 
@@ -92,14 +94,14 @@ export function present<T extends object>(fields: T): { [K in keyof T]?: Exclude
 
 /** The settings file of an app server, as YAML and as an object: with a private key that is kept nowhere. */
 export function settingsFor(
-  face: AdminFace,
+  context: AdminContext,
   project: { id: string; clientId: string },
   key: PrivateServiceKey,
 ): object {
   const { keyId, alg, privateKey } = key
   const settings = settingsFileOf({
     ...{ project: project.id, clientId: project.clientId, keyId, privateKey },
-    ...{ publicUrl: face.publicUrl(), auth: face.auth },
+    ...{ publicUrl: context.publicUrl(), auth: context.auth },
   })
   return { keyId, alg, settings, settingsFile: settingsYaml(settings) }
 }

@@ -2,9 +2,9 @@
 import Type from 'typebox'
 import { CodedError } from '../../../../protocol/errors.js'
 import { FINAL_KINDS } from '../../../store/events.js'
-import { feedOutput } from '../../tenants/output.js'
-import type { Route } from '../route.js'
-import { type ActingCall, type AdminFace, type BodyCall, optionalText } from './context.js'
+import { feedOutput } from '../../outcomes/feed-output.js'
+import type { Operation } from '../route.js'
+import { type ActingCall, type AdminRoute, type BodyCall, optionalText } from './context.js'
 import { changes, looks, PROJECT } from './project-routes.js'
 import { Events, ProjectParams } from './schemas.js'
 
@@ -12,11 +12,11 @@ const EVENTS = `${PROJECT}/events`
 const WEBHOOK = `${PROJECT}/webhook`
 
 const route = (
-  method: Route['method'],
+  method: AdminRoute['method'],
   url: string,
-  handler: Route<AdminFace>['handler'],
-  operation: Pick<Route['operation'], 'id' | 'summary' | 'body' | 'errors'> & Partial<Route['operation']>,
-): Route<AdminFace> => ({
+  handler: AdminRoute['handler'],
+  operation: Pick<Operation, 'id' | 'summary' | 'body' | 'errors'> & Partial<Operation>,
+): AdminRoute => ({
   ...{ method, url, handler },
   operation: { tag: 'events', params: ProjectParams, answers: done, ...operation },
 })
@@ -25,7 +25,7 @@ const done = { 200: { description: 'As it is now.', body: Events } }
 const Secret = Type.String({ description: 'Shown once. `whsec_` and base64 of the key, as Standard Webhooks have it.' })
 const theirs = ['forbidden', 'unknown_project'] as const
 
-export const adminEventRoutes: readonly Route<AdminFace>[] = [
+export const adminEventRoutes: readonly AdminRoute[] = [
   route('GET', EVENTS, looks(show), {
     ...{ id: 'showEvents', summary: 'Whether events are told, and how the webhook does', errors: theirs },
   }),
@@ -63,40 +63,40 @@ export const adminEventRoutes: readonly Route<AdminFace>[] = [
   }),
 ]
 
-async function show({ face, actor }: ActingCall, project: string): Promise<object> {
-  return feedOutput(await face.feeds.show(actor, project))
+async function show({ context, actor }: ActingCall, project: string): Promise<object> {
+  return feedOutput(await context.feeds.show(actor, project))
 }
 
-async function turnOn({ face, actor }: ActingCall, project: string): Promise<object> {
-  return feedOutput(await face.feeds.turnOn(actor, project))
+async function turnOn({ context, actor }: ActingCall, project: string): Promise<object> {
+  return feedOutput(await context.feeds.turnOn(actor, project))
 }
 
-async function turnOff({ face, actor }: ActingCall, project: string): Promise<object> {
-  return feedOutput(await face.feeds.turnOff(actor, project))
+async function turnOff({ context, actor }: ActingCall, project: string): Promise<object> {
+  return feedOutput(await context.feeds.turnOff(actor, project))
 }
 
 async function setWebhook(call: BodyCall, project: string): Promise<object> {
-  const { face, actor, fields, reply } = call
+  const { context, actor, fields, reply } = call
   const kinds = fields.kinds ?? null
   if (kinds !== null && !(Array.isArray(kinds) && kinds.every((one): one is string => typeof one === 'string'))) {
     throw new CodedError('invalid_request', 'kinds must be a list of kinds', { field: 'kinds' })
   }
   const url = optionalText(call, 'url') ?? ''
-  const { secret, ...view } = await face.feeds.setWebhook(actor, project, { url, kinds })
+  const { secret, ...view } = await context.feeds.setWebhook(actor, project, { url, kinds })
   reply.header('cache-control', 'no-store')
   return { ...feedOutput(view), ...(secret === null ? {} : { secret }) }
 }
 
-async function rotateSecret({ face, actor, reply }: BodyCall, project: string): Promise<object> {
-  const { secret, ...view } = await face.feeds.rotateSecret(actor, project)
+async function rotateSecret({ context, actor, reply }: BodyCall, project: string): Promise<object> {
+  const { secret, ...view } = await context.feeds.rotateSecret(actor, project)
   reply.code(201).header('cache-control', 'no-store')
   return { ...feedOutput(view), secret }
 }
 
-async function retryWebhook({ face, actor }: ActingCall, project: string): Promise<object> {
-  return feedOutput(await face.feeds.retryWebhook(actor, project))
+async function retryWebhook({ context, actor }: ActingCall, project: string): Promise<object> {
+  return feedOutput(await context.feeds.retryWebhook(actor, project))
 }
 
-async function removeWebhook({ face, actor }: ActingCall, project: string): Promise<object> {
-  return feedOutput(await face.feeds.removeWebhook(actor, project))
+async function removeWebhook({ context, actor }: ActingCall, project: string): Promise<object> {
+  return feedOutput(await context.feeds.removeWebhook(actor, project))
 }

@@ -5,10 +5,10 @@ import { flow } from '../flow.js'
 import { paramOf } from '../public/context.js'
 import { CountersQuery, countersOutput, readCountersQuery } from '../public/projects.js'
 import { pageOutput, RegistrationPage, RegistrationQuery, readListing } from '../public/registrations.js'
-import type { Route } from '../route.js'
+import type { Operation } from '../route.js'
 import {
   type ActingCall,
-  type AdminFace,
+  type AdminRoute,
   authenticateActor,
   type BodyCall,
   optionalChoice,
@@ -29,17 +29,17 @@ export const changes = (run: Run<BodyCall>) =>
   flow(authenticateActor, readFields, (call) => run(call, paramOf(call, 'project')))
 
 const route = (
-  method: Route['method'],
+  method: AdminRoute['method'],
   url: string,
-  handler: Route<AdminFace>['handler'],
-  operation: Omit<Route['operation'], 'tag'>,
-): Route<AdminFace> => ({ method, url, handler, operation: { tag: 'projects', ...operation } })
+  handler: AdminRoute['handler'],
+  operation: Omit<Operation, 'tag'>,
+): AdminRoute => ({ method, url, handler, operation: { tag: 'projects', ...operation } })
 
-const answer = (body: Route['operation']['answers'][number]['body'], description = 'Done.', status = 200) => ({
+const answer = (body: Operation['answers'][number]['body'], description = 'Done.', status = 200) => ({
   [status]: { description, body },
 })
 
-export const adminProjectRoutes: readonly Route<AdminFace>[] = [
+export const adminProjectRoutes: readonly AdminRoute[] = [
   route('GET', PROJECTS, looks(listProjects), {
     ...{ id: 'listProjects', summary: 'Projects that this credential may see', errors: [] },
     answers: answer(Type.Object({ projects: Type.Array(Project) }), 'The projects.'),
@@ -117,83 +117,83 @@ export const adminProjectRoutes: readonly Route<AdminFace>[] = [
   }),
 ]
 
-async function listProjects({ face, actor }: ActingCall): Promise<object> {
-  return { projects: (await face.administration.projects(actor)).map(projectOutput) }
+async function listProjects({ context, actor }: ActingCall): Promise<object> {
+  return { projects: (await context.administration.projects(actor)).map(projectOutput) }
 }
 
 async function createProject(call: BodyCall): Promise<object> {
-  const { face, actor, reply } = call
+  const { context, actor, reply } = call
   const options = present({ id: optionalText(call, 'id'), name: optionalText(call, 'name'), alg: algorithm(call) })
-  const { project, serviceKey } = await face.administration.createProject(actor, options)
+  const { project, serviceKey } = await context.administration.createProject(actor, options)
   reply.code(201).header('cache-control', 'no-store')
   const { clientId } = project.serviceAccount
-  return { ...projectOutput(project), ...settingsFor(face, { id: project.id, clientId }, serviceKey) }
+  return { ...projectOutput(project), ...settingsFor(context, { id: project.id, clientId }, serviceKey) }
 }
 
-async function showProject({ face, actor }: ActingCall, project: string): Promise<object> {
-  return projectOutput(await face.administration.project(actor, project))
+async function showProject({ context, actor }: ActingCall, project: string): Promise<object> {
+  return projectOutput(await context.administration.project(actor, project))
 }
 
 function setActive(isActive: boolean): Run<BodyCall> {
-  return async ({ face, actor }, project) =>
-    projectOutput(await face.administration.setActive(actor, project, isActive))
+  return async ({ context, actor }, project) =>
+    projectOutput(await context.administration.setActive(actor, project, isActive))
 }
 
-async function setLimits({ face, actor, fields }: BodyCall, project: string): Promise<object> {
+async function setLimits({ context, actor, fields }: BodyCall, project: string): Promise<object> {
   // What is no number is refused where limits are set.
   const messagesPerSecond = (fields.messagesPerSecond ?? null) as number | null
-  return projectOutput(await face.administration.setLimits(actor, project, { messagesPerSecond }))
+  return projectOutput(await context.administration.setLimits(actor, project, { messagesPerSecond }))
 }
 
 async function addKey(call: BodyCall, id: string): Promise<object> {
-  const { face, actor, reply } = call
-  const { project, serviceKey } = await face.administration.addKey(actor, id, algorithm(call))
+  const { context, actor, reply } = call
+  const { project, serviceKey } = await context.administration.addKey(actor, id, algorithm(call))
   reply.code(201).header('cache-control', 'no-store')
-  return settingsFor(face, { id, clientId: project.serviceAccount.clientId }, serviceKey)
+  return settingsFor(context, { id, clientId: project.serviceAccount.clientId }, serviceKey)
 }
 
 async function addPublicKey(call: BodyCall, id: string): Promise<object> {
-  const { face, actor, reply } = call
-  const { key } = await face.administration.addPublicKey(actor, id, optionalText(call, 'publicKey') ?? '')
+  const { context, actor, reply } = call
+  const { key } = await context.administration.addPublicKey(actor, id, optionalText(call, 'publicKey') ?? '')
   reply.code(201)
   return { keyId: key.kid, alg: key.alg }
 }
 
 async function removeKey(call: ActingCall, project: string): Promise<object> {
-  return projectOutput(await call.face.administration.removeKey(call.actor, project, paramOf(call, 'key')))
+  return projectOutput(await call.context.administration.removeKey(call.actor, project, paramOf(call, 'key')))
 }
 
-async function listApplications({ face, actor }: ActingCall, id: string): Promise<object> {
-  await face.administration.project(actor, id)
-  const all = await face.administration.applications(actor)
+async function listApplications({ context, actor }: ActingCall, id: string): Promise<object> {
+  await context.administration.project(actor, id)
+  const all = await context.administration.applications(actor)
   return { applications: all.filter(({ project }) => project === id).map(applicationOutput) }
 }
 
 async function createApplication(call: BodyCall, project: string): Promise<object> {
   const options = present({ name: optionalText(call, 'name') })
-  const application = await call.face.administration.createApplication(call.actor, project, options)
+  const application = await call.context.administration.createApplication(call.actor, project, options)
   call.reply.code(201)
   return applicationOutput(application)
 }
 
 async function listRegistrations(call: ActingCall, project: string): Promise<object> {
-  call.face.administration.look(call.actor, 'registration.list', project)
+  call.context.administration.look(call.actor, 'registration.list', project)
   const { by, page } = readListing(call)
-  return pageOutput(await call.face.registrations.list(project, by, page))
+  return pageOutput(await call.context.registrations.list(project, by, page))
 }
 
 async function revokeRegistration(call: ActingCall, project: string): Promise<object> {
-  const { face, actor } = call
+  const { context, actor } = call
   const registrationId = paramOf(call, 'registration')
-  await face.administration.change(actor, 'registration.revoke', project, { registrationId }, () =>
-    face.registrations.revoke(project, registrationId),
+  await context.administration.change(actor, 'registration.revoke', project, { registrationId }, () =>
+    context.registrations.revoke(project, registrationId),
   )
   return { registrationId, revoked: true }
 }
 
 async function showCounters(call: ActingCall, project: string): Promise<object> {
-  call.face.administration.look(call.actor, 'counters.show', project)
-  return countersOutput(project, await call.face.readCounters(project), readCountersQuery(call))
+  call.context.administration.look(call.actor, 'counters.show', project)
+  return countersOutput(project, await call.context.readCounters(project), readCountersQuery(call))
 }
 
 const algorithm = (call: BodyCall) => optionalChoice(call, 'alg', ['RS256', 'ES256'] as const)

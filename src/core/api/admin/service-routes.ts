@@ -7,10 +7,9 @@ import { auditOutput, credentialOutput, fleetOutput } from '../../tenants/output
 import { flow } from '../flow.js'
 import { paramOf } from '../public/context.js'
 import { queryNumber, queryText } from '../query.js'
-import type { Route } from '../route.js'
 import {
   type ActingCall,
-  type AdminFace,
+  type AdminRoute,
   authenticateActor,
   type BodyCall,
   optionalText,
@@ -25,7 +24,7 @@ const changes = (run: (call: BodyCall) => Promise<object>) => flow(authenticateA
 
 const Secret = Type.String({ description: 'Shown once, kept nowhere.' })
 
-export const adminServiceRoutes: readonly Route<AdminFace>[] = [
+export const adminServiceRoutes: readonly AdminRoute[] = [
   {
     ...{ method: 'GET', url: `${ADMIN}/fleets`, handler: looks(listFleets) },
     operation: {
@@ -98,25 +97,25 @@ export const adminServiceRoutes: readonly Route<AdminFace>[] = [
   },
 ]
 
-async function listFleets({ face, actor }: ActingCall): Promise<object> {
-  return { fleets: (await face.administration.fleets(actor)).map(fleetOutput) }
+async function listFleets({ context, actor }: ActingCall): Promise<object> {
+  return { fleets: (await context.administration.fleets(actor)).map(fleetOutput) }
 }
 
 async function createFleet(call: BodyCall): Promise<object> {
   const options = present({ name: optionalText(call, 'name') })
-  const { fleet, enrolmentKey } = await call.face.administration.createFleet(call.actor, options)
+  const { fleet, enrolmentKey } = await call.context.administration.createFleet(call.actor, options)
   call.reply.code(201).header('cache-control', 'no-store')
   return { ...fleetOutput(fleet), enrolmentKey }
 }
 
 async function revokeDevice(call: BodyCall): Promise<object> {
   const deviceId = paramOf(call, 'device')
-  await call.face.administration.revokeDevice(call.actor, deviceId)
+  await call.context.administration.revokeDevice(call.actor, deviceId)
   return { deviceId, revoked: true }
 }
 
-async function listCredentials({ face, actor }: ActingCall): Promise<object> {
-  return { credentials: (await face.administration.allCredentials(actor)).map(credentialOutput) }
+async function listCredentials({ context, actor }: ActingCall): Promise<object> {
+  return { credentials: (await context.administration.allCredentials(actor)).map(credentialOutput) }
 }
 
 async function createCredential(call: BodyCall): Promise<object> {
@@ -125,7 +124,7 @@ async function createCredential(call: BodyCall): Promise<object> {
   if (projects !== undefined && !isList) {
     throw new CodedError('invalid_request', 'projects must be a list of project ids', { field: 'projects' })
   }
-  const { credential, secret } = await call.face.administration.createCredential(call.actor, {
+  const { credential, secret } = await call.context.administration.createCredential(call.actor, {
     name: optionalText(call, 'name') ?? '',
     role: optionalText(call, 'role') ?? '',
     projects: isList ? projects : undefined,
@@ -136,7 +135,7 @@ async function createCredential(call: BodyCall): Promise<object> {
 
 async function removeCredential(call: ActingCall): Promise<object> {
   const credentialId = paramOf(call, 'credential')
-  await call.face.administration.removeCredential(call.actor, credentialId)
+  await call.context.administration.removeCredential(call.actor, credentialId)
   return { credentialId, removed: true }
 }
 
@@ -144,7 +143,7 @@ async function showAudit(call: ActingCall): Promise<object> {
   const project = queryText(call, 'project', 64)
   const limit = queryNumber(call, 'limit', { minimum: 1, maximum: AUDIT_PAGE_MAX, absent: 50 })
   const before = queryNumber(call, 'before', { minimum: 1, maximum: Number.MAX_SAFE_INTEGER, absent: 0 })
-  const page = await call.face.administration.auditPage(call.actor, {
+  const page = await call.context.administration.auditPage(call.actor, {
     ...{ limit, ...(project === '' ? {} : { project }), ...(before === 0 ? {} : { before }) },
   })
   const next = page.next === null ? {} : { next: String(page.next) }

@@ -2,8 +2,7 @@
 import Type from 'typebox'
 import { SCOPES_OF_SETTINGS, words } from '../../tenants/auth/tokens.js'
 import { AUTH_PATH, TOKEN_PATH } from '../../tenants/settings-file.js'
-import type { Call } from '../public/context.js'
-import type { Route } from '../route.js'
+import type { ApiRoute, Call } from '../public/context.js'
 
 const JWKS_PATH = `${AUTH_PATH}/.well-known/jwks.json`
 
@@ -32,9 +31,9 @@ const Keys = Type.Object({
   keys: Type.Array(Type.Object({ kid: Type.String(), kty: Type.String(), alg: Type.String(), use: Type.String() })),
 })
 
-export const discoveryRoutes: readonly Route[] = [
+export const discoveryRoutes: readonly ApiRoute[] = [
   ...METADATA_PATHS.map(
-    (url, index): Route => ({
+    (url, index): ApiRoute => ({
       ...{ method: 'GET', url, handler: showMetadata },
       operation: {
         id: ['authorizationServer', 'authorizationServerBelow', 'openidConfiguration'][index] ?? url,
@@ -57,8 +56,8 @@ export const discoveryRoutes: readonly Route[] = [
   },
 ]
 
-function showMetadata({ face, reply }: Call): object {
-  const url = face.publicUrl()
+function showMetadata({ context, reply }: Call): object {
+  const url = context.publicUrl()
   reply.header('cache-control', `public, max-age=${CACHE_SECONDS}`)
   return {
     issuer: `${url}${AUTH_PATH}`,
@@ -73,8 +72,8 @@ function showMetadata({ face, reply }: Call): object {
 }
 
 /** Public keys of access tokens: the one that signs, and those before it that still verify. */
-function showKeys({ face, reply }: Call): object {
+function showKeys({ context, reply }: Call): object {
   reply.header('cache-control', `public, max-age=${CACHE_SECONDS}`)
-  const keys = face.keyring.publicKeys('accessToken')
+  const keys = context.keyring.publicKeys('accessToken')
   return { keys: keys.map(({ kid, publicJwk }) => ({ ...publicJwk, kid, alg: 'ES256', use: 'sig' })) }
 }

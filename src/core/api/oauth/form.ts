@@ -1,7 +1,8 @@
 /** Parameters of a request to the token endpoint: form-urlencoded as OAuth has it, or JSON as ANS has it. */
 import { CodedError } from '../../../../protocol/errors.js'
 import { OAuthError } from '../../../../protocol/oauth-errors.js'
-import { isJson, mediaTypeOf, parseJson, readBytes } from '../body.js'
+import { parseJson } from '../../domain/json.js'
+import { isJson, mediaTypeOf, readBytes } from '../body.js'
 import type { Call } from '../public/context.js'
 
 export interface TokenParameters {

@@ -7,18 +7,17 @@ import { OAuthError } from '../../../../protocol/oauth-errors.js'
 import { UsedAssertions } from '../../../store/assertions.js'
 import type { ProjectRecord } from '../../../store/tenants.js'
 import { verifyAssertion } from '../../tenants/auth/client-assertion.js'
+import type { AuthSettings } from '../../tenants/auth/settings.js'
 import { mintAccessToken, SCOPES_OF_SETTINGS, Scope, words } from '../../tenants/auth/tokens.js'
 import { randomId } from '../../tenants/ids.js'
 import { AUTH_PATH, TOKEN_PATH } from '../../tenants/settings-file.js'
-import type { Call, Face } from '../public/context.js'
+import type { ApiContext, ApiRoute, Call } from '../public/context.js'
 import { networkOf } from '../rate-limits.js'
-import type { Route } from '../route.js'
-import type { AuthSettings } from '../settings.js'
-import { Allowances } from '../token-buckets.js'
+import { TokenBuckets } from '../token-buckets.js'
 import { answerOAuthError } from './error-answers.js'
 import { readParameters, type TokenParameters } from './form.js'
 
-export function tokenRoutes(auth: AuthSettings): Route[] {
+export function tokenRoutes(auth: AuthSettings): ApiRoute[] {
   return [
     {
       method: 'POST',
@@ -64,26 +63,26 @@ const KNOWN_SCOPES = words(SCOPES_OF_SETTINGS)
 
 function tokenEndpoint(auth: AuthSettings): (call: Call) => Promise<object> {
   const rate = { perSecond: auth.tokenRequestsPerSecond, burst: auth.tokenRequestsBurst }
-  const addresses = new Allowances(ADDRESSES_MAX)
+  const addresses = new TokenBuckets(ADDRESSES_MAX)
   let used: UsedAssertions | null = null
   return async function issueToken(call) {
-    const { face, request, reply } = call
+    const { context, request, reply } = call
     try {
-      const { waitMs } = addresses.take(networkOf(request.ip), 1, rate, face.clock.now())
+      const { waitMs } = addresses.take(networkOf(request.ip), 1, rate, context.clock.now())
       if (waitMs > 0) throw new OAuthError('rate_limited', undefined, { retryAfterMs: waitMs })
       const parameters = await readParameters(call)
-      used ??= new UsedAssertions(face.fabric)
-      const answer = await grant(face, used, parameters, request.headers.authorization !== undefined)
+      used ??= new UsedAssertions(context.broker)
+      const answer = await grant(context, used, parameters, request.headers.authorization !== undefined)
       reply.header('cache-control', 'no-store').header('pragma', 'no-cache')
       return answer
     } catch (error) {
-      return answerOAuthError(reply, error, face.log)
+      return answerOAuthError(reply, error, context.log)
     }
   }
 }
 
 async function grant(
-  face: Face,
+  context: ApiContext,
   used: UsedAssertions,
   parameters: TokenParameters,
   hasHeader: boolean,
@@ -93,12 +92,12 @@ async function grant(
   if (grantType !== 'client_credentials') throw new OAuthError('unsupported_grant_type')
   const assertion = assertionOf(parameters, hasHeader)
   const scopes = scopesOf(parameters)
-  const audience = audienceOf(parameters, face.auth)
-  const nowMs = face.clock.now()
+  const audience = audienceOf(parameters, context.auth)
+  const nowMs = context.clock.now()
   const { project, keyId } = await verifyAssertion(assertion, {
-    projectOf: (clientId) => face.directory.projectOfClient(clientId),
-    audiences: audiencesOfAssertions(face),
-    lifetimeSecondsMax: face.auth.assertionSecondsMax,
+    projectOf: (clientId) => context.directory.projectOfClient(clientId),
+    audiences: audiencesOfAssertions(context),
+    lifetimeSecondsMax: context.auth.assertionSecondsMax,
     nowMs,
     use: (clientId, jti) => used.use(clientId, jti),
   })
@@ -107,9 +106,9 @@ async function grant(
     throw new OAuthError('invalid_client', 'client_id is not the one of the assertion')
   }
   const granted = grantedTo(project, scopes)
-  const lifetimeSeconds = face.auth.accessTokenSeconds
-  const { token, expiresAtMs } = await mintAccessToken(face.keyring, {
-    ...{ issuer: face.tokenIssuer, audience, project: project.id, clientId, keyId, scopes: granted },
+  const lifetimeSeconds = context.auth.accessTokenSeconds
+  const { token, expiresAtMs } = await mintAccessToken(context.keyring, {
+    ...{ issuer: context.tokenIssuer, audience, project: project.id, clientId, keyId, scopes: granted },
     ...{ tokenId: randomId('', 20), nowMs, lifetimeSeconds },
   })
   return {
@@ -155,7 +154,7 @@ function audienceOf({ audience }: TokenParameters, auth: AuthSettings): string {
 }
 
 /** The token endpoint, the issuer as clients write it, and what access tokens are for: as clients of ANS do it. */
-function audiencesOfAssertions({ publicUrl, auth }: Face): string[] {
+function audiencesOfAssertions({ publicUrl, auth }: ApiContext): string[] {
   const issuer = `${publicUrl()}${AUTH_PATH}`
   return [`${publicUrl()}${TOKEN_PATH}`, issuer, `${issuer}/`, ...words(auth.audience)]
 }

@@ -33,7 +33,7 @@ interface ValidCall extends BatchCall {
 }
 
 function validate(call: BatchCall): ValidCall {
-  const { batchMax } = call.face.limits
+  const { batchMax } = call.context.limits
   const messages = (call.body as { messages?: unknown } | null)?.messages
   if (!Array.isArray(messages) || messages.length === 0 || messages.length > batchMax) {
     throw new CodedError('invalid_request', `messages must be a list of 1 to ${batchMax}`, { field: 'messages' })
@@ -44,8 +44,8 @@ function validate(call: BatchCall): ValidCall {
 }
 
 function limit(call: ValidCall): ValidCall {
-  const { face, project, messages, reply } = call
-  face.rates.takeMessages(
+  const { context, project, messages, reply } = call
+  context.rates.takeMessages(
     project,
     messages.reduce((sum: number, message) => sum + costOf(message), 0),
     reply,
@@ -54,12 +54,12 @@ function limit(call: ValidCall): ValidCall {
 }
 
 async function sendAll(call: ValidCall): Promise<BatchCall & { results: (Taken | CodedError)[] }> {
-  const { face, project, messages, keyOf } = call
+  const { context, project, messages, keyOf } = call
   const sending: Promise<Taken | CodedError>[] = []
   for (const [index, message] of messages.entries()) {
-    if (index > 0 && index % TURN === 0) await sleep(face.clock, 0)
-    const one = sendOne(face, project.id, message, keyOf(index))
-    sending.push(one.catch((error: unknown) => toCodedError(error, face.log, 'a message of a batch')))
+    if (index > 0 && index % TURN === 0) await sleep(context.clock, 0)
+    const one = sendOne(context, project.id, message, keyOf(index))
+    sending.push(one.catch((error: unknown) => toCodedError(error, context.log, 'a message of a batch')))
   }
   return { ...call, results: await Promise.all(sending) }
 }

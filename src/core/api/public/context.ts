@@ -2,18 +2,20 @@
 import { CodedError } from '../../../../protocol/errors.js'
 import type { Clock } from '../../../clock.js'
 import type { Keyring, MacKey } from '../../../keyring.js'
-import type { Fabric } from '../../../nats/broker.js'
+import type { Broker } from '../../../nats/broker.js'
 import type { ProjectRecord } from '../../../store/tenants.js'
 import type { Registrations } from '../../devices/registrations.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../../domain/commands.js'
+import type { MessageLimits } from '../../domain/limits.js'
+import type { AuthSettings } from '../../tenants/auth/settings.js'
 import type { AccessTokenVerifier, Caller, ScopeName } from '../../tenants/auth/tokens.js'
 import type { Directory } from '../../tenants/directory.js'
+import type { BaseContext, HttpCall } from '../call.js'
 import type { RateLimits } from '../rate-limits.js'
-import type { BaseFace, HttpCall } from '../server.js'
-import type { AuthSettings, MessageLimits } from '../settings.js'
+import type { Route } from '../route.js'
 
-export interface Face extends BaseFace {
-  fabric: Fabric
+export interface ApiContext extends BaseContext {
+  broker: Broker
   directory: Directory
   keyring: Keyring
   accessTokens: AccessTokenVerifier
@@ -36,7 +38,8 @@ export interface Face extends BaseFace {
   registrations: Registrations
 }
 
-export type Call = HttpCall<Face>
+export type Call = HttpCall<ApiContext>
+export type ApiRoute = Route<ApiContext>
 
 export interface AuthenticatedCall extends Call {
   caller: Caller
@@ -49,11 +52,11 @@ export interface AuthenticatedCall extends Call {
  */
 export function authenticate(scope: ScopeName) {
   return async function authenticate(call: Call): Promise<AuthenticatedCall> {
-    const { face, request } = call
-    const caller = await face.accessTokens.verify(bearerOf(request.headers.authorization), face.clock.now())
+    const { context, request } = call
+    const caller = await context.accessTokens.verify(bearerOf(request.headers.authorization), context.clock.now())
     // Before the project is looked up: a foreign token learns nothing about which projects there are.
     if (caller.project !== paramOf(call, 'project')) throw new CodedError('forbidden')
-    const project = await face.directory.project(caller.project)
+    const project = await context.directory.project(caller.project)
     if (!project) throw new CodedError('unknown_project')
     const { clientId, keys } = project.serviceAccount
     if (caller.clientId !== clientId) throw new CodedError('forbidden')

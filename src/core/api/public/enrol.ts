@@ -4,8 +4,7 @@ import { CodedError } from '../../../../protocol/errors.js'
 import { enrol } from '../../tenants/auth/enrolment.js'
 import { readJson } from '../body.js'
 import { flow } from '../flow.js'
-import type { Route } from '../route.js'
-import type { Call } from './context.js'
+import type { ApiRoute, Call } from './context.js'
 
 interface EnrolCall extends Call {
   enrolmentKey: string
@@ -17,7 +16,7 @@ const DAY_MS = 24 * 3_600_000
 const KEY_CHARACTERS_MAX = 128
 const NAME_CHARACTERS_MAX = 128
 
-export const enrolRoutes: readonly Route[] = [
+export const enrolRoutes: readonly ApiRoute[] = [
   {
     method: 'POST',
     url: '/device/v1/enrol',
@@ -66,16 +65,16 @@ function validate(call: Call & { body: unknown }): EnrolCall {
   return { ...call, enrolmentKey }
 }
 
-async function answerEnrolled({ face, reply, enrolmentKey }: EnrolCall): Promise<object> {
-  const { auth, keyring, clock, directory } = face
-  const context = {
+async function answerEnrolled({ context, reply, enrolmentKey }: EnrolCall): Promise<object> {
+  const { auth, keyring, clock, directory } = context
+  const enrolment = {
     keyring,
     issuer: auth.issuer,
     lifetimeMs: auth.deviceTokenDays * DAY_MS,
     nowMs: clock.now(),
     fleet: (id: string) => directory.fleet(id),
   }
-  const { deviceId, token, expiresAtMs } = await enrol(context, enrolmentKey)
+  const { deviceId, token, expiresAtMs } = await enrol(enrolment, enrolmentKey)
   reply.code(201).header('cache-control', 'no-store')
   return { deviceId, token, expiresAt: new Date(expiresAtMs).toISOString(), transportUrl: auth.transportUrl }
 }

@@ -1,5 +1,7 @@
 /** The public HTTP API of a core: its routes. */
-import { Bodies } from '../body.js'
+
+import type { AuthSettings } from '../../tenants/auth/settings.js'
+import { BodyBudget } from '../body-budget.js'
 import { discoveryRoutes } from '../oauth/discovery.js'
 import { tokenRoutes } from '../oauth/token.js'
 import { publicDocument } from '../openapi/documents.js'
@@ -8,8 +10,8 @@ import { publicUrlOf, tokenIssuersOf } from '../public-url.js'
 import { limitAddresses } from '../rate-limits.js'
 import type { Route } from '../route.js'
 import { createHttpServer, type HttpServer } from '../server.js'
-import type { AuthSettings, HttpSettings } from '../settings.js'
-import type { Face } from './context.js'
+import type { HttpSettings } from '../settings.js'
+import type { ApiContext } from './context.js'
 import { enrolRoutes } from './enrol.js'
 import { healthRoutes } from './health.js'
 import { messageRoutes } from './messages.js'
@@ -20,7 +22,7 @@ import { topicRoutes } from './topics.js'
 export type Gateway = HttpServer
 
 /** Everything that is served, in the order of the document. */
-export function routes(auth: AuthSettings): Route<Face>[] {
+export function routes(auth: AuthSettings): Route<ApiContext>[] {
   return [
     ...[...tokenRoutes(auth), ...discoveryRoutes],
     ...[...projectRoutes, ...messageRoutes, ...registrationRoutes, ...topicRoutes],
@@ -29,19 +31,19 @@ export function routes(auth: AuthSettings): Route<Face>[] {
 }
 
 export function createGateway(
-  parts: Omit<Face, 'bodies' | 'publicUrl' | 'tokenIssuer'>,
+  parts: Omit<ApiContext, 'bodies' | 'publicUrl' | 'tokenIssuer'>,
   settings: HttpSettings,
 ): Gateway {
   let { port } = settings
-  const face: Face = {
+  const context: ApiContext = {
     ...parts,
-    bodies: new Bodies(settings),
+    bodies: new BodyBudget(settings),
     publicUrl: () => publicUrlOf({ ...settings, port }),
     tokenIssuer: tokenIssuersOf(settings, parts.auth)[0] ?? parts.auth.issuer,
   }
   const all = routes(parts.auth)
-  const server = createHttpServer(face, all, settings)
-  serveDocument(server, () => publicDocument(all, face.publicUrl()))
+  const server = createHttpServer(context, all, settings)
+  serveDocument(server, () => publicDocument(all, context.publicUrl()))
   limitAddresses(server.app, parts.rates)
   const listen = async () => {
     const address = await server.listen()

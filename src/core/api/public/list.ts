@@ -10,10 +10,10 @@ const LIMIT_DEFAULT = 50
 
 export const listMessages = flow(authenticate(Scope.MESSAGE_UPDATE), answerPage)
 
-async function answerPage({ face, project, request }: AuthenticatedCall): Promise<object> {
+async function answerPage({ context, project, request }: AuthenticatedCall): Promise<object> {
   const query = request.query as Record<string, unknown>
   const limit = limitOf(query.limit)
-  const listed = await face.listMessages(project.id, { before: beforeOf(query.before), limit })
+  const listed = await context.listMessages(project.id, { before: beforeOf(query.before), limit })
   const last = listed.at(-1)
   return {
     messages: listed.map(({ id, type, acceptedAtMs, status }) => ({

@@ -111,7 +111,7 @@ export const Status = Type.Object({
   id: Type.String(),
   status: Type.String({
     description:
-      'accepted, scheduled, parked, delivered, expired, dropped, collapsed, cancelled, failed; completed: several targets ended differently; sent: a group message that workers sent.',
+      'accepted, scheduled, queued, delivered, expired, dropped, collapsed, cancelled, failed; completed: several targets ended differently; sent: a group message that workers sent.',
   }),
   type: Type.String(),
   target: Target,
@@ -132,7 +132,7 @@ export const Status = Type.Object({
       Type.Object({
         target: Type.String(),
         why: Type.Union(
-          ['scheduled', 'queued', 'offline', 'not_acknowledged', 'window_full'].map((why) => Type.Literal(why)),
+          ['scheduled', 'routing', 'offline', 'not_acknowledged', 'window_full'].map((why) => Type.Literal(why)),
           { description: 'What it waits for.' },
         ),
         since: Type.Optional(DateTime),

@@ -5,8 +5,9 @@ import type { MessageStatus, WaitingTarget } from '../../domain/commands.js'
 import { Scope } from '../../tenants/auth/tokens.js'
 import { readJson } from '../body.js'
 import { flow } from '../flow.js'
-import { PROJECT_URL, ProjectParams, type Route } from '../route.js'
+import { PROJECT_URL, ProjectParams } from '../route.js'
 import { sendBatch } from './batch.js'
+import type { ApiRoute } from './context.js'
 import { type AuthenticatedCall, authenticate, paramOf, requireActive } from './context.js'
 import { listMessages } from './list.js'
 import {
@@ -36,12 +37,12 @@ const showMessage = flow(authenticate(Scope.MESSAGE_UPDATE), findMessage, answer
 const cancelMessage = flow(authenticate(Scope.MESSAGE_UPDATE), cancel)
 
 function limit(call: SendCall): SendCall {
-  call.face.rates.takeMessages(call.project, costOf(call.body), call.reply)
+  call.context.rates.takeMessages(call.project, costOf(call.body), call.reply)
   return call
 }
 
 async function send(call: SendCall): Promise<SendCall & { taken: Taken }> {
-  const taken = await sendOne(call.face, call.project.id, call.body, idempotencyKeyOf(call.request.headers))
+  const taken = await sendOne(call.context, call.project.id, call.body, idempotencyKeyOf(call.request.headers))
   return { ...call, taken }
 }
 
@@ -52,7 +53,7 @@ function answerSent({ taken, reply }: { taken: Taken } & SendCall): object {
 
 async function findMessage(call: AuthenticatedCall): Promise<MessageStatus> {
   const id = messageIdOf(call)
-  const status = await call.face.readStatus(id)
+  const status = await call.context.readStatus(id)
   // Another project's message is as unknown as one that never was.
   if (status?.project !== call.project.id) throw new CodedError('unknown_message')
   return status
@@ -79,7 +80,7 @@ function answerWaiting({ sinceMs, ...waiting }: WaitingTarget): object {
 
 async function cancel(call: AuthenticatedCall): Promise<object> {
   const id = messageIdOf(call)
-  const outcome = await call.face.cancel(call.project.id, id)
+  const outcome = await call.context.cancel(call.project.id, id)
   if (outcome === 'unknown') throw new CodedError('unknown_message')
   if (outcome === 'already_final') throw new CodedError('already_final')
   return { id: id.toString(), status: outcome }
@@ -102,7 +103,7 @@ const SEND_ERRORS = [
   ...(['unknown_application', 'idempotency_conflict', 'storage_full'] as const),
 ]
 
-export const messageRoutes: readonly Route[] = [
+export const messageRoutes: readonly ApiRoute[] = [
   {
     method: 'POST',
     url: MESSAGES_URL,

@@ -5,7 +5,8 @@ import type { CounterRow } from '../../domain/commands.js'
 import { Scope } from '../../tenants/auth/tokens.js'
 import { flow } from '../flow.js'
 import { queryText } from '../query.js'
-import { PROJECT_URL, ProjectParams, type Route } from '../route.js'
+import { PROJECT_URL, ProjectParams } from '../route.js'
+import type { ApiRoute } from './context.js'
 import { type AuthenticatedCall, authenticate } from './context.js'
 
 const showProject = flow(authenticate(Scope.PROJECT_READ), answerProject)
@@ -42,7 +43,7 @@ const Counters = Type.Object({
   ),
 })
 
-export const projectRoutes: readonly Route[] = [
+export const projectRoutes: readonly ApiRoute[] = [
   {
     method: 'GET',
     url: PROJECT_URL,
@@ -86,8 +87,8 @@ function answerProject({ project }: AuthenticatedCall): object {
 }
 
 async function answerCounters(call: AuthenticatedCall): Promise<object> {
-  const { face, project } = call
-  return countersOutput(project.id, await face.readCounters(project.id), readCountersQuery(call))
+  const { context, project } = call
+  return countersOutput(project.id, await context.readCounters(project.id), readCountersQuery(call))
 }
 
 interface CountersWanted {

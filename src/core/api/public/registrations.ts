@@ -6,7 +6,8 @@ import type { ListedRegistration } from '../../devices/registrations.js'
 import { Scope } from '../../tenants/auth/tokens.js'
 import { flow } from '../flow.js'
 import { queryNumber, queryText } from '../query.js'
-import { PROJECT_URL, ProjectParams, type Route } from '../route.js'
+import { PROJECT_URL, ProjectParams } from '../route.js'
+import type { ApiRoute } from './context.js'
 import { type AuthenticatedCall, authenticate, paramOf, requireActive } from './context.js'
 
 const PAGE_MAX = 100
@@ -35,7 +36,7 @@ export const RegistrationQuery = Type.Object({
   cursor: Type.Optional(Type.String({ description: '`next` of the page before.' })),
 })
 
-export const registrationRoutes: readonly Route[] = [
+export const registrationRoutes: readonly ApiRoute[] = [
   {
     method: 'GET',
     url: `${PROJECT_URL}/registrations`,
@@ -101,11 +102,11 @@ export function pageOutput(page: { registrations: ListedRegistration[]; next: nu
 
 async function list(call: AuthenticatedCall): Promise<object> {
   const { by, page } = readListing(call)
-  return pageOutput(await call.face.registrations.list(call.project.id, by, page))
+  return pageOutput(await call.context.registrations.list(call.project.id, by, page))
 }
 
 async function revoke(call: AuthenticatedCall): Promise<object> {
   const registrationId = paramOf(call, 'registration')
-  await call.face.registrations.revoke(call.project.id, registrationId)
+  await call.context.registrations.revoke(call.project.id, registrationId)
   return { registrationId, revoked: true }
 }

@@ -1,10 +1,10 @@
 /** One message from the body of a request to its answer: for single messages and for each of a batch. */
 import type { IncomingHttpHeaders } from 'node:http'
 import { CodedError } from '../../../../protocol/errors.js'
-import { digestOf } from '../../../store/idempotency.js'
+import { fingerprintOf } from '../../domain/fingerprint.js'
 import { resolveTargets } from '../../domain/resolve-targets.js'
-import { type SendMessage, validateMessage } from '../../domain/validate-message.js'
-import type { Face } from './context.js'
+import { validateMessage } from '../../domain/validate-message.js'
+import type { ApiContext } from './context.js'
 
 export interface Taken {
   /** False: it was only checked. */
@@ -14,9 +14,14 @@ export interface Taken {
 }
 
 /** Throws CodedError; then nothing was promised. */
-export async function sendOne(face: Face, project: string, body: unknown, idempotencyKey?: string): Promise<Taken> {
-  const send = validateMessage(body, face.limits, face.clock.now())
-  const { command, rejected } = await resolveTargets(face, project, send)
+export async function sendOne(
+  context: ApiContext,
+  project: string,
+  body: unknown,
+  idempotencyKey?: string,
+): Promise<Taken> {
+  const send = validateMessage(body, context.limits, context.clock.now())
+  const { command, rejected } = await resolveTargets(context, project, send)
   const told = {
     type: send.type,
     target: send.type === 'devices' ? send.targets : send.targets[0],
@@ -26,7 +31,7 @@ export async function sendOne(face: Face, project: string, body: unknown, idempo
   if (send.validateOnly) return { isStored: false, answer: { status: 'valid', ...told } }
   const key = idempotencyKey
   const keyed = key === undefined ? command : { ...command, idempotency: { key, fingerprint: fingerprintOf(send) } }
-  const accepted = await face.accept(keyed)
+  const accepted = await context.accept(keyed)
   const { type, target, ...notes } = told
   const answer = {
     id: accepted.id.toString(),
@@ -45,12 +50,6 @@ export async function sendOne(face: Face, project: string, body: unknown, idempo
 export function costOf(body: unknown): number {
   const target = (body as { target?: unknown } | null)?.target
   return Array.isArray(target) ? Math.max(1, target.length) : 1
-}
-
-/** Of the message as it was asked for: which of its targets are still good may differ between two tries. */
-export function fingerprintOf(send: SendMessage): string {
-  const { type, ttlMs, notBeforeMs, priority, collapseKey, title, message, data, targets } = send
-  return digestOf([type, String(ttlMs), String(notBeforeMs), priority, collapseKey, title, message, data, ...targets])
 }
 
 const KEY = /^[\x21-\x7e]{1,255}$/

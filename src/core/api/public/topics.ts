@@ -5,7 +5,8 @@ import { TOPIC_NAME } from '../../../store/tenants.js'
 import { Scope } from '../../tenants/auth/tokens.js'
 import { readJson } from '../body.js'
 import { flow } from '../flow.js'
-import { PROJECT_URL, ProjectParams, type Route } from '../route.js'
+import { PROJECT_URL, ProjectParams } from '../route.js'
+import type { ApiRoute } from './context.js'
 import { type AuthenticatedCall, authenticate, paramOf, requireActive } from './context.js'
 
 const REGISTRATIONS_MAX = 1_000
@@ -44,7 +45,7 @@ const operation = {
   errors: ['unknown_project', 'project_inactive'],
 } as const
 
-export const topicRoutes: readonly Route[] = [
+export const topicRoutes: readonly ApiRoute[] = [
   {
     method: 'POST',
     url: `${PROJECT_URL}/topics/:topic/subscribe`,
@@ -76,8 +77,8 @@ function validate(call: AuthenticatedCall & { body: unknown }): TopicCall {
   return { ...call, topic, registrationIds }
 }
 
-async function changeTopic({ face, project, topic, registrationIds }: TopicCall, wanted: boolean): Promise<object> {
-  const { done, rejected } = await face.registrations.changeTopic(project.id, topic, registrationIds, wanted)
+async function changeTopic({ context, project, topic, registrationIds }: TopicCall, wanted: boolean): Promise<object> {
+  const { done, rejected } = await context.registrations.changeTopic(project.id, topic, registrationIds, wanted)
   const ours = rejected.find(({ code }) => Errors[code].owner === 'us')
   // Where nothing could be done because of us, it is no answer to look into.
   if (done === 0 && ours) throw new CodedError(ours.code)

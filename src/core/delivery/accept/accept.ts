@@ -10,18 +10,19 @@ import { CodedError } from '../../../../protocol/errors.js'
 import { partitionOf } from '../../../../protocol/message-id.js'
 import { messageSubject, messagesStream } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
-import { type Fabric, FabricError } from '../../../nats/broker.js'
+import { type Broker, BrokerError } from '../../../nats/broker.js'
 import { BroadcastLog } from '../../../store/broadcast.js'
 import type { EventLog } from '../../../store/events.js'
 import { IdempotencyKeys, type KeyRecord } from '../../../store/idempotency.js'
 import type { Scheduled, ScheduleLog } from '../../../store/schedule.js'
 import { SplitLog } from '../../../store/split.js'
 import type { AcceptCommand, Accepted, AcceptMessage, AcceptTarget } from '../../domain/commands.js'
-import { PlaceIds } from './position-ids.js'
+import type { IdSource } from '../../domain/ids.js'
+import { PositionIds } from './position-ids.js'
 import { Release } from './release.js'
 
 export interface AcceptOptions {
-  fabric: Fabric
+  broker: Broker
   clock: Clock
   /** How many streams MESSAGES and EVENTS are split in. */
   split: number
@@ -31,18 +32,12 @@ export interface AcceptOptions {
   ids: IdSource
 }
 
-export interface IdSource {
-  next(partition: number): bigint
-  /** See MessageIdSource. */
-  nextBlock(): bigint
-}
-
 export function createAccept(options: AcceptOptions): AcceptMessage {
-  const messages = new SplitLog(options.fabric, messagesStream, options.split)
-  const broadcast = new BroadcastLog(options.fabric)
-  const keys = new IdempotencyKeys(options.fabric, options.split)
+  const messages = new SplitLog(options.broker, messagesStream, options.split)
+  const broadcast = new BroadcastLog(options.broker)
+  const keys = new IdempotencyKeys(options.broker, options.split)
   const { events, schedule } = options
-  const places = new PlaceIds(keys, options)
+  const places = new PositionIds(keys, options)
   const release = new Release(messages, broadcast, events)
 
   /** The same key or place leads to the same ids; `repeated` tells that some of the records may be there already. */
@@ -203,7 +198,7 @@ async function allStored(appends: Promise<void>[]): Promise<void> {
 }
 
 function refusalOf(error: unknown): unknown {
-  if (error instanceof FabricError) {
+  if (error instanceof BrokerError) {
     return new CodedError(error.code === 'full' ? 'storage_full' : 'unavailable', undefined, {}, { cause: error })
   }
   if (error instanceof EncodeError && error.code === 'frame_too_large') {

@@ -9,8 +9,8 @@ import { CodedError } from '../../../../protocol/errors.js'
 import { blockId, ID_BLOCK, partitionOf } from '../../../../protocol/message-id.js'
 import type { Clock } from '../../../clock.js'
 import type { IdempotencyKeys, KeyRecord } from '../../../store/idempotency.js'
-import type { AcceptCommand, Place } from '../../domain/commands.js'
-import type { IdSource } from './accept.js'
+import type { AcceptCommand, StreamPosition } from '../../domain/commands.js'
+import type { IdSource } from '../../domain/ids.js'
 
 const BLOCK_MS = 1_000
 /** Records come nearly in order; what is forgotten is read again. */
@@ -18,7 +18,7 @@ const BLOCKS_KNOWN_MAX = 64
 /** The project of their keys: no project has this id. */
 const NO_PROJECT = ''
 
-export class PlaceIds {
+export class PositionIds {
   /** In the order in which they were asked for. */
   private readonly blocks = new Map<string, Promise<bigint>>()
 
@@ -27,8 +27,8 @@ export class PlaceIds {
     private readonly source: { ids: IdSource; clock: Clock },
   ) {}
 
-  /** Rejects with FabricError, or CodedError `unavailable`: then nothing is known. */
-  async recordOf(place: Place, { type, targets: [target], notBeforeMs }: AcceptCommand): Promise<KeyRecord> {
+  /** Rejects with BrokerError, or CodedError `unavailable`: then nothing is known. */
+  async recordOf(place: StreamPosition, { type, targets: [target], notBeforeMs }: AcceptCommand): Promise<KeyRecord> {
     if (type !== 'device' || target === undefined || notBeforeMs !== null) {
       throw new CodedError('internal', 'only a message for one device, and at once, has the id of its place')
     }
@@ -36,7 +36,7 @@ export class PlaceIds {
     return { id, acceptedAtMs: place.storedAtMs, fingerprint: '', targets: [id], names: [] }
   }
 
-  private blockOf({ incarnation, sequence, storedAtMs }: Place): Promise<bigint> {
+  private blockOf({ incarnation, sequence, storedAtMs }: StreamPosition): Promise<bigint> {
     const key = `ingress.${incarnation}.${Math.floor(sequence / ID_BLOCK)}.${Math.floor(storedAtMs / BLOCK_MS)}`
     const known = this.blocks.get(key)
     if (known) return known

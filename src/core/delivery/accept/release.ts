@@ -1,7 +1,7 @@
 /** Into the flow, once: for a repeat under an idempotency key, however late it comes, and for what was scheduled. */
 import { type BroadcastRecord, encodeStoredMessage, type StoredMessage } from '../../../../protocol/envelope.js'
 import { messageSubject } from '../../../../protocol/subjects.js'
-import { FabricError } from '../../../nats/broker.js'
+import { BrokerError } from '../../../nats/broker.js'
 import type { BroadcastLog } from '../../../store/broadcast.js'
 import type { EventLog } from '../../../store/events.js'
 import type { SplitLog } from '../../../store/split.js'
@@ -15,7 +15,7 @@ export class Release {
 
   /**
    * What route has seen has its event, what it has not seen is in the stream, and an append to a subject that is not empty
-   * is refused. Rejects with FabricError: then it may be there or not.
+   * is refused. Rejects with BrokerError: then it may be there or not.
    */
   async unicast(message: StoredMessage): Promise<void> {
     if ((await this.events.readAccepted(message.id)) !== null) return
@@ -26,7 +26,7 @@ export class Release {
         expectedLastSubjectSequence: 0,
       })
     } catch (error) {
-      if (!(error instanceof FabricError && error.code === 'wrong_last_sequence')) throw error
+      if (!(error instanceof BrokerError && error.code === 'wrong_last_sequence')) throw error
     }
   }
 

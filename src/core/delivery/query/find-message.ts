@@ -2,7 +2,7 @@
 import { decodeStoredMessage, type StoredMessage } from '../../../../protocol/envelope.js'
 import { partitionOfId } from '../../../../protocol/message-id.js'
 import { messageByIdFilter, messagesStream } from '../../../../protocol/subjects.js'
-import type { Fabric } from '../../../nats/broker.js'
+import type { Broker } from '../../../nats/broker.js'
 import type { AcceptedEvent, EventLog } from '../../../store/events.js'
 import type { ScheduleLog } from '../../../store/schedule.js'
 import { SplitLog } from '../../../store/split.js'
@@ -19,16 +19,16 @@ export class MessageFinder {
   private readonly messages: SplitLog
 
   constructor(
-    fabric: Fabric,
+    broker: Broker,
     split: number,
     private readonly events: EventLog,
     private readonly schedule: ScheduleLog,
   ) {
-    this.messages = new SplitLog(fabric, messagesStream, split)
+    this.messages = new SplitLog(broker, messagesStream, split)
   }
 
   /**
-   * Null where there is no such target (any more). Rejects with FabricError.
+   * Null where there is no such target (any more). Rejects with BrokerError.
    * @param bucket where its message was scheduled, if it was.
    */
   async find(id: bigint, bucket: number | null): Promise<FoundTarget | null> {

@@ -13,6 +13,7 @@ import {
 } from '../../../store/events.js'
 import type { ScheduleLog } from '../../../store/schedule.js'
 import type { MessageStatus, MessageType, ReadStatus, TraceEntry, WaitingTarget } from '../../domain/commands.js'
+import type { RegistrationIdOf } from '../../domain/ids.js'
 import type { SessionLookup } from '../route/session-recheck.js'
 import type { FoundTarget, MessageFinder } from './find-message.js'
 
@@ -22,7 +23,7 @@ export interface StatusOptions {
   sessions: SessionLookup
   schedule: ScheduleLog
   /** The registrationId that a sender knows a registration by. */
-  registrationIdOf: (address: { project: string; application: string; device: string; registration: number }) => string
+  registrationIdOf: RegistrationIdOf
 }
 
 /** Of a message with many targets, so many that wait are looked after. */
@@ -34,13 +35,13 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
   async function waits(target: string, found: FoundTarget, way: readonly TraceEvent[]): Promise<WaitingTarget> {
     const { device, atMs } = found.accepted
     if (found.scheduled) return { target, why: 'scheduled' }
-    if (found.unrouted) return { target, why: 'queued', sinceMs: atMs }
+    if (found.unrouted) return { target, why: 'routing', sinceMs: atMs }
     const session = await sessions.lookup(device, { authoritative: false })
     // A device that never connected is as far away as can be.
     if (!session?.live) return { target, why: 'offline', ...(session && { sinceMs: session.atMs }) }
-    const parked = way.findLast(({ step }) => step === 'parked')
-    const why = parked?.reason === 'window_full' ? 'window_full' : 'not_acknowledged'
-    return { target, why, sinceMs: parked?.atMs ?? atMs }
+    const queued = way.findLast(({ step }) => step === 'queued')
+    const why = queued?.reason === 'window_full' ? 'window_full' : 'not_acknowledged'
+    return { target, why, sinceMs: queued?.atMs ?? atMs }
   }
 
   async function waitsInMany(
@@ -61,7 +62,7 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
     for (const { step, atMs, reason } of way) trace.push(entry(atMs, step, reason))
     if (final) trace.push(entry(final.atMs, final.kind, final.reason))
     const target = registrationIdOf(found.accepted)
-    const open = found.scheduled ? 'scheduled' : way.some(({ step }) => step === 'parked') ? 'parked' : 'accepted'
+    const open = found.scheduled ? 'scheduled' : way.some(({ step }) => step === 'queued') ? 'queued' : 'accepted'
     const status = final?.kind ?? open
     return {
       id,

@@ -1,64 +1,68 @@
 /**
- * park: appends what a device is owed to its queue, inside its limit, and tells who replaced or pushed out whom.
+ * enqueue: appends what a device is owed to its queue, inside its limit, and tells who replaced or pushed out whom.
  *
- * Order of an overflow, so that the count of dropped messages is exact whatever crashes between: the victims' `dropped`
- * events; the append, with the raised count and the list of victims; the deletes. A victim that is listed was counted.
+ * Order of an overflow, so that the count of dropped messages is exact whatever crashes between: the evicted' `dropped`
+ * events; the append, with the raised count and the list of evicted; the deletes. A evictedEntry that is listed was counted.
  * One that is not listed and has a `dropped` event was interrupted between the first two steps: it is counted now.
  */
-import type { ParkedRecord, StoredMessage } from '../../../../protocol/envelope.js'
+import type { QueueRecord, StoredMessage } from '../../../../protocol/envelope.js'
 import type { Clock } from '../../../clock.js'
-import { FabricError } from '../../../nats/broker.js'
+import { BrokerError } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog, FinalKind } from '../../../store/events.js'
 import type { ExpiryLog } from '../../../store/expiry.js'
-import { type ParkedEntry, type ParkedQueue, successor } from '../../../store/queue.js'
+import { type DeviceQueue, type QueueEntry, successor } from '../../../store/queue.js'
 
-export interface ParkOptions {
+export interface EnqueueOptions {
   clock: Clock
   log: Logger
-  queue: ParkedQueue
+  queue: DeviceQueue
   events: EventLog
   expiry: ExpiryLog
   /** Most distinct messages in one queue. */
-  parkedMax: number
+  queueMax: number
 }
 
 /**
- * `parked`: in the queue now. `present`: was there already. `replaced`: a newer message with its collapse key is there:
+ * `queued`: in the queue now. `present`: was there already. `replaced`: a newer message with its collapse key is there:
  * nothing was appended, and it ends as `collapsed`. `ended`: it has a final event, and nothing was appended.
  */
-export type ParkResult = 'parked' | 'present' | 'replaced' | 'ended'
+export type EnqueueResult = 'queued' | 'present' | 'replaced' | 'ended'
 
 /** How often an append is tried again because somebody else wrote to the same queue. */
 const RACES_MAX = 16
 
 interface Plan {
-  record: ParkedRecord
+  record: QueueRecord
   follows: number
   /** Deleted after the append. */
-  doomed: ParkedEntry[]
+  toDelete: QueueEntry[]
 }
 
-export class Parker {
-  constructor(private readonly options: ParkOptions) {}
+export class QueueWriter {
+  constructor(private readonly options: EnqueueOptions) {}
 
   /**
    * Parks messages of one device in their order. Resolves with what became of each, once everything that has to be stored
-   * is stored; rejects with FabricError where that is not known.
+   * is stored; rejects with BrokerError where that is not known.
    * @param again the ids of messages that may be in the queue from an earlier try.
    */
-  async park(device: string, messages: readonly StoredMessage[], again: ReadonlySet<bigint>): Promise<ParkResult[]> {
-    const results: ParkResult[] = []
+  async enqueue(
+    device: string,
+    messages: readonly StoredMessage[],
+    again: ReadonlySet<bigint>,
+  ): Promise<EnqueueResult[]> {
+    const results: EnqueueResult[] = []
     // Caught where they begin: one that fails while the next message is placed must not end the process.
     const expiries: Promise<unknown>[] = []
-    let last: ParkedEntry | null | undefined
+    let last: QueueEntry | null | undefined
     try {
       for (const message of messages) {
         const placed = await this.place(device, message, again.has(message.id), last)
         results.push(placed.result)
         last = placed.last
         // An earlier try may have ended before its entry was written; a second entry is harmless.
-        if (placed.result === 'parked' || placed.result === 'present')
+        if (placed.result === 'queued' || placed.result === 'present')
           expiries.push(failureOf(this.scheduleExpiry(message, placed.sequence)))
       }
     } finally {
@@ -70,7 +74,7 @@ export class Parker {
     return results
   }
 
-  /** Takes out what has ended and may be in the queue from an earlier try. Rejects with FabricError. */
+  /** Takes out what has ended and may be in the queue from an earlier try. Rejects with BrokerError. */
   async withdraw(device: string, messages: readonly StoredMessage[]): Promise<void> {
     if (messages.length === 0) return
     const ids = new Set(messages.map((message) => message.id))
@@ -91,41 +95,41 @@ export class Parker {
   async tell({ id }: StoredMessage, why: string): Promise<void> {
     const { clock, events, log } = this.options
     try {
-      await events.trace(id, { step: 'parked', atMs: clock.now(), reason: why })
+      await events.trace(id, { step: 'queued', atMs: clock.now(), reason: why })
     } catch (error) {
       log.debug({ error, id }, 'the trace of a message has a gap')
     }
   }
 
-  private scheduleExpiry(message: StoredMessage, parkedSequence: number): Promise<void> {
-    return this.options.expiry.addParked(message, parkedSequence, this.options.clock.now())
+  private scheduleExpiry(message: StoredMessage, queueSequence: number): Promise<void> {
+    return this.options.expiry.addQueued(message, queueSequence, this.options.clock.now())
   }
 
-  private async place(device: string, message: StoredMessage, again: boolean, known: ParkedEntry | null | undefined) {
+  private async place(device: string, message: StoredMessage, again: boolean, known: QueueEntry | null | undefined) {
     const { queue } = this.options
     let last = known === undefined ? await queue.last(device) : known
     for (let race = 0; race < RACES_MAX; race++) {
       // Also where an append of ours was stored and its answer was lost.
       if (last?.record.message.id === message.id) {
         // What that append still had to do.
-        if (last.record.victims.length > 0) await queue.deleteVictims(device, await queue.walkAll(device, last))
+        if (last.record.evicted.length > 0) await queue.deleteEvicted(device, await queue.walkAll(device, last))
         return { result: 'present' as const, sequence: last.sequence, last }
       }
       const plan = await this.plan(device, message, again, last)
       if ('result' in plan) return plan
-      // Without a list of victims these get out of reach: whoever parked them may not have come as far as their entry.
-      if (plan.record.victims.length === 0) await this.noteAll(plan.doomed)
+      // Without a list of evicted these get out of reach: whoever queued them may not have come as far as their entry.
+      if (plan.record.evicted.length === 0) await this.noteAll(plan.toDelete)
       const sequence = await queue.tryAppend(device, plan.record, plan.follows)
       if (sequence !== null) {
-        await queue.delete(device, sequencesOf(plan.doomed))
-        return { result: 'parked' as const, sequence, last: { sequence, record: plan.record } }
+        await queue.delete(device, sequencesOf(plan.toDelete))
+        return { result: 'queued' as const, sequence, last: { sequence, record: plan.record } }
       }
       last = await queue.last(device)
     }
-    throw new FabricError('unavailable', `the queue of ${device} does not stand still`)
+    throw new BrokerError('unavailable', `the queue of ${device} does not stand still`)
   }
 
-  private async noteAll(entries: readonly ParkedEntry[]): Promise<void> {
+  private async noteAll(entries: readonly QueueEntry[]): Promise<void> {
     await Promise.all(entries.map((entry) => this.scheduleExpiry(entry.record.message, entry.sequence)))
   }
 
@@ -137,19 +141,19 @@ export class Parker {
    * has to follow: a drop that is counted before that has its event, and one that is counted later makes the append fail.
    * A first delivery was in no queue, unless another router was given the message as well: it is asked for where drops are.
    */
-  private async hasEnded(message: StoredMessage, again: boolean, last: ParkedEntry | null): Promise<boolean> {
+  private async hasEnded(message: StoredMessage, again: boolean, last: QueueEntry | null): Promise<boolean> {
     if (!again && (last === null || last.record.dropped === 0)) return false
     return (await this.options.events.readFinal(message.id)) !== null
   }
 
-  private async plan(device: string, message: StoredMessage, again: boolean, last: ParkedEntry | null) {
+  private async plan(device: string, message: StoredMessage, again: boolean, last: QueueEntry | null) {
     const nowMs = this.options.clock.now()
     if (last === null) return this.asFirst(message, again, nowMs)
-    const { depth, victims } = last.record
+    const { depth, evicted } = last.record
     // `depth` is an upper bound: below the limit there is nothing to count, and nothing to look for.
-    if (!again && depth < this.options.parkedMax && message.collapseKey === '' && victims.length === 0) {
+    if (!again && depth < this.options.queueMax && message.collapseKey === '' && evicted.length === 0) {
       if (await this.hasEnded(message, again, last)) return { result: 'ended' as const, sequence: 0, last }
-      return { record: next(last, message, nowMs), follows: last.sequence, doomed: [] } satisfies Plan
+      return { record: next(last, message, nowMs), follows: last.sequence, toDelete: [] } satisfies Plan
     }
     const entries = await this.options.queue.walkAll(device, last)
     const newest = entries.at(-1)
@@ -159,21 +163,21 @@ export class Parker {
 
   private async asFirst(message: StoredMessage, again: boolean, nowMs: number) {
     if (await this.hasEnded(message, again, null)) return { result: 'ended' as const, sequence: 0, last: null }
-    return { record: first(message, nowMs), follows: 0, doomed: [] } satisfies Plan
+    return { record: first(message, nowMs), follows: 0, toDelete: [] } satisfies Plan
   }
 
   private async planWith(
-    entries: ParkedEntry[],
-    newest: ParkedEntry,
+    entries: QueueEntry[],
+    newest: QueueEntry,
     message: StoredMessage,
     again: boolean,
     nowMs: number,
   ) {
-    const listed = new Set(newest.record.victims)
+    const listed = new Set(newest.record.evicted)
     const owed = entries.filter((entry) => !listed.has(entry.record.message.id))
     const present = owed.find((entry) => entry.record.message.id === message.id)
     if (present) {
-      await this.options.queue.deleteVictims(message.device, entries)
+      await this.options.queue.deleteEvicted(message.device, entries)
       return { result: 'present' as const, sequence: present.sequence, last: newest }
     }
     if (await this.hasEnded(message, again, newest)) return { result: 'ended' as const, sequence: 0, last: newest }
@@ -184,29 +188,29 @@ export class Parker {
     }
     const collapsed = await this.endAll(sameKey, 'collapsed', nowMs)
     const rest = owed.filter((entry) => !collapsed.has(entry.record.message.id))
-    const excess = distinct(rest).slice(0, Math.max(0, distinct(rest).length + 1 - this.options.parkedMax))
+    const excess = distinct(rest).slice(0, Math.max(0, distinct(rest).length + 1 - this.options.queueMax))
     const dropped = await this.drop(excess, nowMs)
-    const pushedOut = new Set(excess.map((victim) => victim.id))
+    const pushedOut = new Set(excess.map((evictedEntry) => evictedEntry.id))
     const survivors = rest.filter((entry) => !pushedOut.has(entry.record.message.id))
-    const doomed = entries.filter((entry) => !survivors.includes(entry))
+    const toDelete = entries.filter((entry) => !survivors.includes(entry))
     const total = newest.record.dropped + dropped
     const depth = distinct(survivors).length + 1
-    // From the old end the chain stays whole, and the victims in reach are listed; otherwise the survivors are.
-    const fromOldEnd = (doomed.at(-1)?.sequence ?? 0) < (survivors[0]?.sequence ?? Number.POSITIVE_INFINITY)
+    // From the old end the chain stays whole, and the evicted in reach are listed; otherwise the survivors are.
+    const fromOldEnd = (toDelete.at(-1)?.sequence ?? 0) < (survivors[0]?.sequence ?? Number.POSITIVE_INFINITY)
     const record = fromOldEnd
-      ? { ...next(newest, message, nowMs), victims: doomed.map((entry) => entry.record.message.id) }
+      ? { ...next(newest, message, nowMs), evicted: toDelete.map((entry) => entry.record.message.id) }
       : successor(newest.record, message, survivors, nowMs)
     const plan: Plan = {
       record: { ...record, dropped: total, depth },
       follows: newest.sequence,
-      doomed,
+      toDelete,
     }
     return plan
   }
 
-  /** How many of the victims are dropped by this queue and not counted yet. */
-  private async drop(victims: StoredMessage[], nowMs: number): Promise<number> {
-    const outcomes = await Promise.all(victims.map((victim) => this.end(victim, 'dropped', nowMs)))
+  /** How many of the evicted are dropped by this queue and not counted yet. */
+  private async drop(evicted: StoredMessage[], nowMs: number): Promise<number> {
+    const outcomes = await Promise.all(evicted.map((evictedEntry) => this.end(evictedEntry, 'dropped', nowMs)))
     return outcomes.filter((outcome) => outcome.won || outcome.existing.kind === 'dropped').length
   }
 
@@ -237,17 +241,17 @@ function collapses(other: StoredMessage, message: StoredMessage): boolean {
 }
 
 /** The messages of a queue, oldest first, copies once. */
-function distinct(entries: ParkedEntry[]): StoredMessage[] {
+function distinct(entries: QueueEntry[]): StoredMessage[] {
   return [...new Map(entries.map((entry) => [entry.record.message.id, entry.record.message])).values()]
 }
 
-const sequencesOf = (entries: readonly ParkedEntry[]) => entries.map((entry) => entry.sequence)
+const sequencesOf = (entries: readonly QueueEntry[]) => entries.map((entry) => entry.sequence)
 
-function first(message: StoredMessage, parkedAtMs: number): ParkedRecord {
-  return { previous: 0, depth: 1, queue: message.id, dropped: 0, victims: [], parkedAtMs, message, older: [] }
+function first(message: StoredMessage, queuedAtMs: number): QueueRecord {
+  return { previous: 0, depth: 1, queue: message.id, dropped: 0, evicted: [], queuedAtMs, message, older: [] }
 }
 
-function next(last: ParkedEntry, message: StoredMessage, parkedAtMs: number): ParkedRecord {
-  const { depth, queue, dropped, victims } = last.record
-  return { previous: last.sequence, depth: depth + 1, queue, dropped, victims, parkedAtMs, message, older: [] }
+function next(last: QueueEntry, message: StoredMessage, queuedAtMs: number): QueueRecord {
+  const { depth, queue, dropped, evicted } = last.record
+  return { previous: last.sequence, depth: depth + 1, queue, dropped, evicted, queuedAtMs, message, older: [] }
 }

@@ -1,5 +1,5 @@
 /**
- * expire: writes the end of parked messages whose time has run out, and takes them out of the queues. It reads EXPIRY by
+ * expire: writes the end of queued messages whose time has run out, and takes them out of the queues. It reads EXPIRY by
  * buckets of time.
  *
  * Any number of processes may run it at once: the final event decides, and deleting twice is harmless.
@@ -8,7 +8,7 @@ import type { Clock } from '../../../clock.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog } from '../../../store/events.js'
 import type { ExpiryEntry, ExpiryLog } from '../../../store/expiry.js'
-import type { ParkedQueue } from '../../../store/queue.js'
+import type { DeviceQueue } from '../../../store/queue.js'
 import { BucketStep } from '../schedule/buckets.js'
 
 export interface ExpireOptions {
@@ -16,7 +16,7 @@ export interface ExpireOptions {
   log: Logger
   events: EventLog
   expiry: ExpiryLog
-  queue: ParkedQueue
+  queue: DeviceQueue
   bucketMs: number
   /** See BucketStepOptions. */
   lookBack: number
@@ -60,7 +60,7 @@ export class ExpireStep {
     await queue.remove(device, new Set(entries.map((entry) => entry.id)), clock.now())
     await queue.sweepOut(
       device,
-      entries.map((entry) => ({ sequence: entry.parkedSequence, id: entry.id })),
+      entries.map((entry) => ({ sequence: entry.queueSequence, id: entry.id })),
     )
   }
 }

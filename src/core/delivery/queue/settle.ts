@@ -5,19 +5,19 @@
 import { decodeSettleRequest, encodeSettleReply, type SettleItem } from '../../../../protocol/envelope.js'
 import { CORE_QUEUE, SETTLE_SUBJECT } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
-import { type Bus, type BusMessage, FabricError, type Subscription } from '../../../nats/broker.js'
+import { BrokerError, type Bus, type BusMessage, type Subscription } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog } from '../../../store/events.js'
-import type { ParkedQueue } from '../../../store/queue.js'
-import type { CoreFigures } from '../../metrics.js'
+import type { DeviceQueue } from '../../../store/queue.js'
+import type { CoreMetrics } from '../../metrics.js'
 
 export interface SettleOptions {
   bus: Bus
   clock: Clock
   log: Logger
-  figures: CoreFigures
+  metrics: CoreMetrics
   events: EventLog
-  queue: ParkedQueue
+  queue: DeviceQueue
   /** Most requests under way; those beyond are not answered, and come again. */
   inFlightMax: number
 }
@@ -48,7 +48,7 @@ export class SettleStep {
   private async answer(message: BusMessage): Promise<void> {
     try {
       const settled = await this.settle(decodeSettleRequest(message.body).items)
-      this.options.figures.settled += settled.length
+      this.options.metrics.settled += settled.length
       if (message.reply !== '') this.options.bus.publish(message.reply, encodeSettleReply(settled))
     } catch (error) {
       this.options.log.warn({ error }, 'a settle request can not be answered')
@@ -66,8 +66,8 @@ export class SettleStep {
     const settled = await Promise.all([...byDevice].map(([device, own]) => this.settleDevice(device, own)))
     // A confirmation names a sequence only; items of two streams may share one, and then both have to be settled.
     const gone = new Set(settled.flat())
-    const openSequences = new Set(items.filter((item) => !gone.has(item)).map((item) => item.parkedSequence))
-    return [...new Set(items.map((item) => item.parkedSequence))].filter((sequence) => !openSequences.has(sequence))
+    const openSequences = new Set(items.filter((item) => !gone.has(item)).map((item) => item.queueSequence))
+    return [...new Set(items.map((item) => item.queueSequence))].filter((sequence) => !openSequences.has(sequence))
   }
 
   private async settleDevice(device: string, items: SettleItem[]): Promise<SettleItem[]> {
@@ -76,14 +76,14 @@ export class SettleStep {
       const ends = await Promise.allSettled(items.map((item) => this.end(item)))
       for (const [index, item] of items.entries()) if (ends[index]?.status === 'fulfilled') ended.push(item)
       // Invariant: the record is deleted only after the final event of its message is stored.
-      const records = ended.map((item) => ({ sequence: item.parkedSequence, id: item.id }))
+      const records = ended.map((item) => ({ sequence: item.queueSequence, id: item.id }))
       const { queue, clock, events } = this.options
       const hasEnded = async (id: bigint) => ![undefined, 'dropped'].includes((await events.readFinal(id))?.kind)
       const sequences = new Set(await queue.settle(device, records, clock.now(), hasEnded))
-      return ended.filter((item) => sequences.has(item.parkedSequence))
+      return ended.filter((item) => sequences.has(item.queueSequence))
     } catch (error) {
-      if (!(error instanceof FabricError)) throw error
-      this.options.log.debug({ error, device }, 'parked records can not be settled now')
+      if (!(error instanceof BrokerError)) throw error
+      this.options.log.debug({ error, device }, 'queued records can not be settled now')
       return []
     }
   }

@@ -5,7 +5,7 @@
 import type { StoredMessage } from '../../../../protocol/envelope.js'
 import type { Delivery } from '../../../nats/broker.js'
 import type { SessionEntry } from '../../../store/sessions.js'
-import type { CoreFigures } from '../../metrics.js'
+import type { CoreMetrics } from '../../metrics.js'
 
 export interface Target {
   readonly message: StoredMessage
@@ -16,31 +16,31 @@ export interface Target {
   /** Whether its `accepted` event is stored. Never rejects. */
   accepted: Promise<boolean>
   /**
-   * `lane`: waits for its turn in the lane of its device. `live`: sent to a worker. `parking`: from here on parking
+   * `lane`: waits for its turn in the lane of its device. `live`: sent to a worker. `enqueuing`: from here on enqueuing
    * completes, whatever arrives. `ending`: its final event is being written.
    */
-  state: 'lane' | 'live' | 'parking' | 'ending'
-  /** What its lane does with it: finds the session and sends it, or parks it. */
-  next: 'send' | 'park'
+  state: 'lane' | 'live' | 'enqueuing' | 'ending'
+  /** What its lane does with it: finds the session and sends it, or enqueues it. */
+  next: 'send' | 'enqueue'
   /** Where it was sent last. */
   session: SessionEntry | null
   batch: number
-  /** Sweep at which it was sent: counted, not timed, so that a clock that jumps parks nothing. */
+  /** Sweep at which it was sent: counted, not timed, so that a clock that jumps enqueues nothing. */
   sentSweep: number
   /** Worker's time of the device's acknowledgement, where that came while it was in a lane; 0: it did not. */
   ackedAtMs: number
-  /** Why it is parked; empty: it was not sent yet. */
+  /** Why it is queued; empty: it was not sent yet. */
   why: string
 }
 
-export class InHand {
+export class Inflight {
   private readonly targets = new Map<bigint, Target>()
   private readonly live = new Map<bigint, Target>()
   /** What is out, by device; and who waits for some of it to come back. */
   private readonly out = new Map<string, Set<Target>>()
   private readonly waiting = new Map<string, () => void>()
 
-  constructor(private readonly figures: CoreFigures) {}
+  constructor(private readonly metrics: CoreMetrics) {}
 
   get size(): number {
     return this.targets.size
@@ -51,7 +51,7 @@ export class InHand {
   }
 
   take(target: Target): void {
-    if (target.redelivered) this.figures.redelivered++
+    if (target.redelivered) this.metrics.redelivered++
     this.targets.set(target.message.id, target)
   }
 
@@ -62,14 +62,14 @@ export class InHand {
   }
 
   /** As release; it will be delivered again. */
-  giveBack(target: Target): void {
-    this.figures.givenBack++
+  nack(target: Target): void {
+    this.metrics.nacked++
     this.release(target)
   }
 
   /** Sent to a worker: last in the order of the sweep. */
   sent(target: Target): void {
-    this.figures.routed++
+    this.metrics.routed++
     target.state = 'live'
     this.live.delete(target.message.id)
     this.live.set(target.message.id, target)

@@ -1,5 +1,5 @@
 /**
- * Lanes: while something of a device has to be waited for (its session is looked up, one of its messages is parked),
+ * Lanes: while something of a device has to be waited for (its session is looked up, one of its messages is queued),
  * its other messages queue behind, so that they keep their order (I3). Devices do not wait for each other.
  *
  * What stands in lanes is in hand as well, and so bounded by the router's pending maximum.

@@ -23,7 +23,7 @@ export class Repeats {
   }
 
   /**
-   * Another router has perhaps been given it, parked it, and dropped it: it was delivered before, or lies here so long that
+   * Another router has perhaps been given it, queued it, and dropped it: it was delivered before, or lies here so long that
    * its ack wait may have run out. By the server's time, since this process may have stood still before it read it.
    */
   isPerhapsElsewhere({ redelivered, delivery }: Target): boolean {

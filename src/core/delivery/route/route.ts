@@ -1,12 +1,12 @@
 /**
  * route: takes accepted messages from one MESSAGES stream and brings each to a worker, to the device's queue, or to its
  * end. The heart of "no loss": the JetStream acknowledgement comes last, after the `accepted` event is stored and the
- * final event is stored or parking is complete. A crash anywhere before leads to a redelivery.
+ * final event is stored or enqueuing is complete. A crash anywhere before leads to a redelivery.
  *
  *   first delivery -> session known -> sent live -> ACKED -> final `delivered` -> ack
- *                  -> in the lane of its device: look up the session -> live, or park
- *   sent live      -> silent, refused, worker dead -> in the lane -> park -> ack
- *   redelivery     -> in the lane -> park (never live; without an append where it has ended) -> ack
+ *                  -> in the lane of its device: look up the session -> live, or enqueue
+ *   sent live      -> silent, refused, worker dead -> in the lane -> enqueue -> ack
+ *   redelivery     -> in the lane -> enqueue (never live; without an append where it has ended) -> ack
  */
 import {
   decodeRxBatch,
@@ -17,22 +17,22 @@ import {
 } from '../../../../protocol/envelope.js'
 import { rxSubject } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
-import type { BusMessage, Consumption, Delivery, Fabric, Log, Subscription } from '../../../nats/broker.js'
+import type { Broker, BusMessage, Consumption, Delivery, Log, Subscription } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog, FinalKind } from '../../../store/events.js'
 import type { SessionEntry } from '../../../store/sessions.js'
 import type { CoreSettings } from '../../settings.js'
 import { isExpired, isOnlyNow, onlyNowReason } from '../expiry.js'
-import type { Parker } from '../queue/enqueue.js'
-import { type InHand, inOrder, type Target } from './inflight.js'
+import type { QueueWriter } from '../queue/enqueue.js'
+import { type Inflight, inOrder, type Target } from './inflight.js'
 import { Lanes, takeFirst } from './lanes.js'
 import { Repeats } from './redeliveries.js'
 import { SessionCache, sameSession } from './session-cache.js'
-import type { Liveness, SecondLook, SessionLookup } from './session-recheck.js'
+import type { Liveness, SessionLookup, SessionRecheck } from './session-recheck.js'
 import { TxBatcher } from './tx-batcher.js'
 
 export interface RouterOptions {
-  fabric: Fabric
+  broker: Broker
   clock: Clock
   settings: CoreSettings
   log: Logger
@@ -43,15 +43,15 @@ export interface RouterOptions {
   events: EventLog
   sessions: SessionLookup
   liveness: Liveness
-  inHand: InHand
-  parker: Parker
-  secondLook: SecondLook
+  inflight: Inflight
+  queueWriter: QueueWriter
+  sessionRecheck: SessionRecheck
 }
 
 const DURABLE = 'route'
 /** A record of a later version waits for a router that knows it. */
 const UNREADABLE_RETRY_MS = 30_000
-/** Most messages of one device that wait for older ones to come back; more, and the older ones are parked as well. */
+/** Most messages of one device that wait for older ones to come back; more, and the older ones are queued as well. */
 const BEHIND_MAX = 64
 
 export class Router {
@@ -67,19 +67,19 @@ export class Router {
   private stopping = false
 
   constructor(private readonly options: RouterOptions) {
-    const { fabric, clock, settings, name } = options
+    const { broker, clock, settings, name } = options
     const { batchItemsMax: itemsMax, batchBytesMax: bytesMax } = settings
     this.repeats = new Repeats(clock, settings.ackWaitMs)
     this.cache = new SessionCache(settings.sessionsCachedMax)
-    this.batcher = new TxBatcher({ bus: fabric.bus, clock, router: name, itemsMax, bytesMax })
+    this.batcher = new TxBatcher({ bus: broker.bus, clock, router: name, itemsMax, bytesMax })
     this.lanes = new Lanes(inOrder, (device, queue) => this.workLane(device, queue))
   }
 
   async start(): Promise<void> {
-    const { fabric, name, settings, messages } = this.options
+    const { broker, name, settings, messages } = this.options
     const { ackWaitMs, routePendingMax: pendingMax } = settings
     this.subscriptions = [rxSubject(name), `${rxSubject(name)}.*`].map((subject) =>
-      fabric.bus.subscribe(subject, (message) => this.onOutcomes(message)),
+      broker.bus.subscribe(subject, (message) => this.onOutcomes(message)),
     )
     this.sweep()
     this.consumption = await messages.consume({ durable: DURABLE, ackWaitMs, pendingMax }, (d) => this.onDelivery(d))
@@ -91,12 +91,12 @@ export class Router {
     await this.consumption?.stop()
     this.batcher.flush()
     const { clock, settings } = this.options
-    for (let waited = 0; this.options.inHand.size > 0 && waited < settings.drainMs; waited += settings.sweepMs) {
+    for (let waited = 0; this.options.inflight.size > 0 && waited < settings.drainMs; waited += settings.sweepMs) {
       await new Promise<void>((resolve) => clock.after(settings.sweepMs, resolve))
     }
     this.cancelSweep?.()
     for (const subscription of this.subscriptions) subscription.unsubscribe()
-    for (const target of this.options.inHand.all()) this.giveBack(target)
+    for (const target of this.options.inflight.all()) this.nack(target)
     await this.lanes.idle()
     await Promise.all(this.endings)
   }
@@ -109,7 +109,7 @@ export class Router {
       delivery.nak(this.stopping ? 0 : UNREADABLE_RETRY_MS)
       return
     }
-    const known = this.options.inHand.get(message.id)
+    const known = this.options.inflight.get(message.id)
     // Its ack wait ran out while we work on it: the work goes on, and acknowledges this delivery.
     if (known) known.delivery = delivery
     else this.take(message, delivery)
@@ -124,14 +124,14 @@ export class Router {
       accepted: isStored(this.options.events.accepted(message)),
       state: 'lane',
       // A redelivered message never goes live: the device may have it, and its acknowledgement may be under way.
-      next: redelivered ? 'park' : 'send',
+      next: redelivered ? 'enqueue' : 'send',
       session: null,
       batch: 0,
       sentSweep: 0,
       ackedAtMs: 0,
       why: redelivered ? 'redelivered' : '',
     }
-    this.options.inHand.take(target)
+    this.options.inflight.take(target)
     const session = redelivered || this.lanes.busy(message.device) ? undefined : this.cached(message.device)
     if (session) this.send(target, session)
     else this.lanes.push(message.device, target)
@@ -164,7 +164,7 @@ export class Router {
     const until = isOnlyNow(message) ? nowMs + this.options.settings.silentMs : message.expiresAtMs
     target.session = session
     target.sentSweep = this.sweeps
-    this.options.inHand.sent(target)
+    this.options.inflight.sent(target)
     const { id, device, frame } = message
     target.batch = this.batcher.add(session.instance, session.worker, { id, device, expiresAtMs: until, frame })
   }
@@ -182,16 +182,16 @@ export class Router {
 
   private onDeadWorker(batch: number | null): void {
     if (batch === null) return
-    for (const target of this.options.inHand.sentWithBatch(batch)) this.toLane(target, 'worker_dead')
+    for (const target of this.options.inflight.sentWithBatch(batch)) this.toLane(target, 'worker_dead')
   }
 
   private onOutcome({ id, device, outcome, atMs }: RxItem): void {
-    const target = this.options.inHand.get(id)
-    // Late: it was parked meanwhile, or belongs to an earlier router. Its end comes by way of settle.
+    const target = this.options.inflight.get(id)
+    // Late: it was queued meanwhile, or belongs to an earlier router. Its end comes by way of settle.
     if (!target || target.message.device !== device) return
     if (outcome === Outcome.ACKED) {
       if (target.state === 'live') this.end(target, 'delivered', '', atMs)
-      // Parking that began completes; the acknowledgement only becomes the final event, when the lane comes to it.
+      // Enqueuing that began completes; the acknowledgement only becomes the final event, when the lane comes to it.
       else if (target.state !== 'ending') target.ackedAtMs = atMs
       return
     }
@@ -205,10 +205,10 @@ export class Router {
   private toLane(target: Target, why: string): void {
     const { device } = target.message
     if (why !== 'window_full') this.cache.forget(device)
-    // The session may have moved: one more try, live. A second "not here" is parked.
-    target.next = why === 'not_here' && target.why !== 'not_here' ? 'send' : 'park'
+    // The session may have moved: one more try, live. A second "not here" is queued.
+    target.next = why === 'not_here' && target.why !== 'not_here' ? 'send' : 'enqueue'
     target.why = why
-    this.options.inHand.back(target, 'lane')
+    this.options.inflight.back(target, 'lane')
     this.lanes.push(device, target)
   }
 
@@ -218,7 +218,7 @@ export class Router {
     this.cancelSweep = clock.after(settings.sweepMs, () => {
       const patience = Math.ceil(settings.silentMs / settings.sweepMs)
       this.sweeps++
-      for (const target of this.options.inHand.sentUntil(this.sweeps - 1 - patience)) this.toLane(target, 'silent')
+      for (const target of this.options.inflight.sentUntil(this.sweeps - 1 - patience)) this.toLane(target, 'silent')
       this.sweep()
     })
   }
@@ -229,35 +229,35 @@ export class Router {
     const head = queue[0]
     if (!head) return
     try {
-      if (this.stopping) for (const target of queue.splice(0)) this.giveBack(target)
+      if (this.stopping) for (const target of queue.splice(0)) this.nack(target)
       else if (this.mustWait(head)) await this.waitForOlder(head, queue)
       else if (head.next === 'send') await this.findSession(device, queue)
       else {
-        const next = takeFirst(queue, (target) => target.next === 'park' && !this.mustWait(target))
-        await this.parkAll(device, next)
+        const next = takeFirst(queue, (target) => target.next === 'enqueue' && !this.mustWait(target))
+        await this.enqueueAll(device, next)
       }
     } catch (error) {
       // A fault of ours, not of the store: what is concerned comes again.
       this.options.log.error({ error, device }, 'a lane failed')
-      for (const target of queue.splice(0)) this.giveBack(target)
+      for (const target of queue.splice(0)) this.nack(target)
     }
   }
 
   private mustWait(target: Target): boolean {
-    return (target.next === 'park' || target.session !== null) && this.options.inHand.olderOut(target).length > 0
+    return (target.next === 'enqueue' || target.session !== null) && this.options.inflight.olderOut(target).length > 0
   }
 
   /**
-   * A message that came back undelivered waits for the older ones that are still out at a worker: were it parked before
+   * A message that came back undelivered waits for the older ones that are still out at a worker: were it queued before
    * them, and they after it, the device would get them in that order. They come back within silentMs, or now, where
    * too much stands behind.
    */
   private async waitForOlder(head: Target, queue: Target[]): Promise<void> {
-    if (queue.length > BEHIND_MAX) for (const older of this.options.inHand.olderOut(head)) this.toLane(older, 'slow')
-    else await this.options.inHand.someBack(head.message.device)
+    if (queue.length > BEHIND_MAX) for (const older of this.options.inflight.olderOut(head)) this.toLane(older, 'slow')
+    else await this.options.inflight.someBack(head.message.device)
   }
 
-  /** Sends what waits for the session; where there is none, leaves everything in the lane to be parked. */
+  /** Sends what waits for the session; where there is none, leaves everything in the lane to be queued. */
   private async findSession(device: string, queue: Target[]): Promise<void> {
     const moved = queue[0]?.session !== null
     let found: SessionEntry | null
@@ -265,7 +265,7 @@ export class Router {
       found = (moved ? undefined : this.cached(device)) ?? (await this.look(device, moved))
     } catch (error) {
       this.options.log.debug({ error, device }, 'a session can not be looked up')
-      for (const target of takeFirst(queue, (target) => target.next === 'send')) this.giveBack(target)
+      for (const target of takeFirst(queue, (target) => target.next === 'send')) this.nack(target)
       return
     }
     // From here on nothing is awaited: no later message of the device can come between.
@@ -275,7 +275,7 @@ export class Router {
       if (found === null || denied) {
         this.cache.forget(device)
         for (const target of queue) {
-          target.next = 'park'
+          target.next = 'enqueue'
           target.why ||= 'not_connected'
         }
         return
@@ -291,9 +291,9 @@ export class Router {
     return session?.live && !liveness.isDead(session.instance, session.worker) ? session : null
   }
 
-  private async parkAll(device: string, targets: Target[]): Promise<void> {
-    for (const target of targets) target.state = 'parking'
-    const { clock, parker, secondLook, log } = this.options
+  private async enqueueAll(device: string, targets: Target[]): Promise<void> {
+    for (const target of targets) target.state = 'enqueuing'
+    const { clock, queueWriter, sessionRecheck, log } = this.options
     const owed: Target[] = []
     const over: Target[] = []
     try {
@@ -306,7 +306,7 @@ export class Router {
         else owed.push(target)
       }
       if (owed.length + over.length === 0) return
-      await parker.withdraw(
+      await queueWriter.withdraw(
         device,
         over.map((target) => target.message),
       )
@@ -314,19 +314,19 @@ export class Router {
         owed.filter((target) => this.repeats.isPerhapsElsewhere(target)).map((target) => target.message.id),
       )
       const messages = owed.map((target) => target.message)
-      const results = await parker.park(device, messages, again)
+      const results = await queueWriter.enqueue(device, messages, again)
       const replaced = owed.filter((_, index) => results[index] === 'replaced')
       for (const target of replaced) this.end(target, 'collapsed', '', clock.now())
-      const parked = owed.filter((_, index) => results[index] !== 'replaced')
+      const queued = owed.filter((_, index) => results[index] !== 'replaced')
       const told = owed
-        .filter((_, index) => results[index] === 'parked')
-        .map(({ message, why }) => parker.tell(message, why))
+        .filter((_, index) => results[index] === 'queued')
+        .map(({ message, why }) => queueWriter.tell(message, why))
       // What has ended is looked after as well: another router may have put a copy of it into the queue just now.
-      const [seen] = await Promise.all([secondLook.isSeen(device), ...told])
-      for (const target of [...parked, ...over]) this.finishParking(target, seen)
+      const [seen] = await Promise.all([sessionRecheck.isSeen(device), ...told])
+      for (const target of [...queued, ...over]) this.finishEnqueue(target, seen)
     } catch (error) {
-      log.debug({ error, device }, 'parking did not complete')
-      for (const target of targets) if (target.state === 'parking') this.giveBack(target)
+      log.debug({ error, device }, 'enqueuing did not complete')
+      for (const target of targets) if (target.state === 'enqueuing') this.nack(target)
     }
   }
 
@@ -340,8 +340,8 @@ export class Router {
     )
   }
 
-  private finishParking(target: Target, seen: boolean): void {
-    if (!seen) this.giveBack(target)
+  private finishEnqueue(target: Target, seen: boolean): void {
+    if (!seen) this.nack(target)
     else if (target.ackedAtMs > 0) this.end(target, 'delivered', '', target.ackedAtMs)
     else this.follow(this.acknowledge(target))
   }
@@ -350,12 +350,12 @@ export class Router {
 
   /** Writes the final event and then acknowledges. */
   private end(target: Target, kind: FinalKind, reason: string, atMs: number): void {
-    this.options.inHand.back(target, 'ending')
+    this.options.inflight.back(target, 'ending')
     this.follow(this.writeEnd(target, kind, reason, atMs))
   }
 
   private async writeEnd(target: Target, kind: FinalKind, reason: string, atMs: number): Promise<void> {
-    const { events, parker, log } = this.options
+    const { events, queueWriter, log } = this.options
     const { id, project, application, device } = target.message
     try {
       const outcome = await events.final(id, { kind, atMs, project, application, device, reason })
@@ -363,10 +363,10 @@ export class Router {
         await events.trace(id, { step: 'late_ack', atMs, reason: outcome.existing.kind })
       }
       // An earlier try may have come as far as the queue. After the event, as everywhere.
-      if (target.redelivered) await parker.withdraw(device, [target.message])
+      if (target.redelivered) await queueWriter.withdraw(device, [target.message])
     } catch (error) {
       log.debug({ error, id }, 'a final event can not be written')
-      this.giveBack(target)
+      this.nack(target)
       return
     }
     await this.acknowledge(target)
@@ -376,13 +376,13 @@ export class Router {
   private async acknowledge(target: Target): Promise<void> {
     const stored = (await target.accepted) || (await isStored(this.options.events.accepted(target.message)))
     if (stored) {
-      this.options.inHand.release(target)
+      this.options.inflight.release(target)
       target.delivery.ack()
-    } else this.giveBack(target)
+    } else this.nack(target)
   }
 
-  private giveBack(target: Target): void {
-    this.options.inHand.giveBack(target)
+  private nack(target: Target): void {
+    this.options.inflight.nack(target)
     target.delivery.nak(this.stopping ? 0 : this.options.settings.retryMs)
   }
 

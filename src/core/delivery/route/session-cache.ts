@@ -1,7 +1,7 @@
 /**
  * What a router remembers of where devices are: bounded, least recently used out first, never watched (ADR 0009).
  *
- * A stale entry costs a detour, never a message: its worker answers "not here", and parking looks for itself.
+ * A stale entry costs a detour, never a message: its worker answers "not here", and enqueuing looks for itself.
  */
 import type { SessionEntry } from '../../../store/sessions.js'
 

@@ -1,13 +1,13 @@
 /**
- * The second look of parking (design 3.5): after the append was confirmed, is there a session, and does its worker know?
+ * The second look of enqueuing (design 3.5): after the append was confirmed, is there a session, and does its worker know?
  *
  * Invariant: either this look sees the session, or the session was written after the append was confirmed, and then the
- * read of PARKED that follows every session write sees the record. So the look must be authoritative, must come after
+ * read of QUEUE that follows every session write sees the record. So the look must be authoritative, must come after
  * the append, and an error means unknown, never offline.
  */
 import { decodeControlReply, encodeControlRequest } from '../../../../protocol/envelope.js'
 import { controlSubject } from '../../../../protocol/subjects.js'
-import { type Bus, FabricError } from '../../../nats/broker.js'
+import { BrokerError, type Bus } from '../../../nats/broker.js'
 import type { SessionEntry } from '../../../store/sessions.js'
 import { sameSession } from './session-cache.js'
 
@@ -22,7 +22,7 @@ export interface Liveness {
 /** A device that moves faster than this is asked about again after a redelivery. */
 const MOVES_MAX = 4
 
-export class SecondLook {
+export class SessionRecheck {
   constructor(
     private readonly bus: Bus,
     private readonly sessions: SessionLookup,
@@ -47,7 +47,7 @@ export class SecondLook {
       }
       return false
     } catch (error) {
-      if (error instanceof FabricError) return false
+      if (error instanceof BrokerError) return false
       throw error
     }
   }
@@ -58,7 +58,7 @@ export class SecondLook {
       const subject = controlSubject(instance, worker)
       return decodeControlReply(await this.bus.request(subject, request, { timeoutMs: this.timeoutMs }))
     } catch (error) {
-      if (!(error instanceof FabricError)) throw error
+      if (!(error instanceof BrokerError)) throw error
       if (error.code === 'no_responders') return 'dead'
       // The lease only says what silence means: a worker that came back is seen late by the watch, so it is asked first.
       return error.code === 'timeout' && this.liveness.isDead(instance, worker) ? 'dead' : 'unknown'

@@ -1,4 +1,4 @@
-import { appEventsFilter, webhookDurable } from '../../../../protocol/subjects.js'
+import { outcomeEventsFilter, webhookDurable } from '../../../../protocol/subjects.js'
 import type { ConsumeOptions } from '../../../nats/broker.js'
 import type { WebhookSettings } from './settings.js'
 
@@ -7,6 +7,6 @@ export const ACK_WAIT_MS = 30_000
 
 /** The durable consumer of a project's webhook: it begins when the webhook is set. */
 export const consumerOf = (project: string, { pendingMax }: Pick<WebhookSettings, 'pendingMax'>): ConsumeOptions => ({
-  ...{ durable: webhookDurable(project), filter: appEventsFilter(project), startsAt: 'new' },
+  ...{ durable: webhookDurable(project), filter: outcomeEventsFilter(project), startsAt: 'new' },
   ...{ ackWaitMs: ACK_WAIT_MS, pendingMax },
 })

@@ -5,10 +5,10 @@
 import type { Clock } from '../../../clock.js'
 import type { Consumption, Delivery, Log } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
-import { countUp } from '../../../observe/plain.js'
+import { countUp } from '../../../observe/plain-metrics.js'
 import type { FinalKind } from '../../../store/events.js'
 import type { Webhook } from '../../../store/feeds.js'
-import type { CoreFigures } from '../../metrics.js'
+import type { CoreMetrics } from '../../metrics.js'
 import { Pauses } from '../pauses.js'
 import { backoffOf } from './backoff.js'
 import { bodyOf } from './body.js'
@@ -24,7 +24,7 @@ export interface EndpointOptions {
   clock: Clock
   random: () => number
   log: Logger
-  figures: CoreFigures
+  metrics: CoreMetrics
   settings: WebhookSettings
   project: string
   /** PUSH_EVENTS. */
@@ -63,7 +63,7 @@ export class Endpoint {
     this.pauses = new Pauses(options.clock)
   }
 
-  /** Rejects with FabricError where the store is away. */
+  /** Rejects with BrokerError where the store is away. */
   async start(): Promise<void> {
     await this.open()
     this.keepWorking()
@@ -122,7 +122,7 @@ export class Endpoint {
     const { settings, clock, keeper } = this.options
     const most = keeper.state.failingSinceMs === null ? settings.postsPerProjectMax : 1
     while (!this.stopped && this.posting.size < most && clock.now() >= this.blockedUntilMs) {
-      const batch = this.again.shift() ?? this.young(this.queue.splice(0, settings.batchMax))
+      const batch = this.again.shift() ?? this.unexpired(this.queue.splice(0, settings.batchMax))
       if (batch.length === 0) {
         if (this.queue.length === 0) return
         continue
@@ -138,8 +138,8 @@ export class Endpoint {
 
   /** Never rejects. */
   private async send(batch: Delivery[]): Promise<void> {
-    const { slots, poster, clock, figures } = this.options
-    const giveBack = await slots.take()
+    const { slots, poster, clock, metrics } = this.options
+    const nack = await slots.take()
     try {
       if (this.stopped) return
       const { url, secrets } = this.webhook
@@ -149,19 +149,19 @@ export class Endpoint {
         ...{ 'content-type': 'application/json', 'user-agent': 'Borealis-Webhooks/1' },
       }
       const outcome = await poster.post({ url, headers, body, signal: this.abort.signal })
-      countUp(figures.webhookPosts, nameOf(outcome))
+      countUp(metrics.webhookPosts, nameOf(outcome))
       this.posting.delete(batch)
       if (isTaken(outcome)) this.taken(batch)
       else await this.refused(batch, outcome, url)
     } finally {
-      giveBack()
+      nack()
     }
   }
 
   private taken(batch: Delivery[]): void {
-    const { keeper, clock, log, project, figures } = this.options
+    const { keeper, clock, log, project, metrics } = this.options
     for (const delivery of batch) delivery.ack()
-    figures.webhookEvents += batch.length
+    metrics.webhookEvents += batch.length
     if (keeper.state.failingSinceMs !== null) log.info({ project }, 'a webhook works again')
     this.failures = 0
     keeper.set({ state: 'ok', lastSuccessAtMs: clock.now(), failingSinceMs: null })
@@ -169,8 +169,8 @@ export class Endpoint {
 
   private async refused(batch: Delivery[], outcome: PostOutcome, url: string): Promise<void> {
     const { keeper, clock, log, project, settings } = this.options
-    const young = this.young(batch)
-    if (young.length > 0) this.again.push(young)
+    const unexpired = this.unexpired(batch)
+    if (unexpired.length > 0) this.again.push(unexpired)
     if (this.stopped) return
     const nowMs = clock.now()
     const error = outcome.answered ? `status ${outcome.status}` : outcome.error
@@ -243,13 +243,13 @@ export class Endpoint {
   }
 
   /** Those that are not too old; the others are done with. */
-  private young(batch: Delivery[]): Delivery[] {
-    const { clock, settings, keeper, figures, log, project } = this.options
+  private unexpired(batch: Delivery[]): Delivery[] {
+    const { clock, settings, keeper, metrics, log, project } = this.options
     const sinceMs = clock.now() - settings.retryForMs
     const old = batch.filter(({ storedAtMs }) => storedAtMs < sinceMs)
     if (old.length === 0) return batch
     for (const delivery of old) delivery.ack()
-    figures.webhookGivenUp += old.length
+    metrics.webhookGivenUp += old.length
     keeper.set({ givenUp: keeper.state.givenUp + old.length })
     log.warn({ project, events: old.length }, 'events of a webhook were too old and are given up')
     return batch.filter(({ storedAtMs }) => storedAtMs >= sinceMs)

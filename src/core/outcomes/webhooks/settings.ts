@@ -26,7 +26,7 @@ export const WebhookSettings = Type.Object(
     backoffMaxMs: whole(5 * MINUTE_MS, 'Longest wait between two attempts, and what of Retry-After is heeded.'),
     pauseAfterMs: whole(HOUR_MS, 'A webhook that failed for so long is paused.'),
     pausedRetryMs: whole(15 * MINUTE_MS, 'Between two attempts of a webhook that is paused.'),
-    retryForMs: whole(3 * DAY_MS, 'An older event is given up; less than `store.appEventsAgeMs`.'),
+    retryForMs: whole(3 * DAY_MS, 'An older event is given up; less than `store.outcomeEventsAgeMs`.'),
     secretOverlapMs: whole(DAY_MS, 'How long the secret that was replaced still signs beside the new one.', 0),
   },
   { additionalProperties: false, default: {}, description: 'Webhooks of app servers.' },

@@ -23,7 +23,7 @@ export class StateKeeper {
     private value: WebhookState,
   ) {}
 
-  /** @param webhook the project's. Rejects with FabricError where the store is away. */
+  /** @param webhook the project's. Rejects with BrokerError where the store is away. */
   static async load(
     { states, clock, log }: { states: FeedStates; clock: Clock; log: Logger },
     project: string,

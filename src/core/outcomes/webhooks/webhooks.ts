@@ -1,11 +1,11 @@
 /** The webhooks of all projects, as long as this process is the one that delivers them: one Endpoint for each. */
-import { APP_EVENTS_STREAM } from '../../../../protocol/subjects.js'
+import { OUTCOME_EVENTS_STREAM } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
-import type { Fabric } from '../../../nats/broker.js'
+import type { Broker } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import { AuditLog } from '../../../store/audit.js'
 import { type FeedStates, openFeeds, type Webhook } from '../../../store/feeds.js'
-import type { CoreFigures } from '../../metrics.js'
+import type { CoreMetrics } from '../../metrics.js'
 import type { FeedDirectory } from '../feed-directory.js'
 import type { AddressGuard } from './addresses.js'
 import { Endpoint } from './endpoint.js'
@@ -16,11 +16,11 @@ import { StateKeeper } from './state-keeper.js'
 import { originOf } from './url.js'
 
 export interface WebhooksOptions {
-  fabric: Fabric
+  broker: Broker
   clock: Clock
   random: () => number
   log: Logger
-  figures: CoreFigures
+  metrics: CoreMetrics
   settings: WebhookSettings
   guard: AddressGuard
   feeds: FeedDirectory
@@ -48,7 +48,7 @@ export class Webhooks {
 
   start(): void {
     this.unlisten = this.options.feeds.onChange(() => this.syncNow())
-    this.options.figures.webhooks = () => this.states()
+    this.options.metrics.webhooks = () => this.states()
     this.syncNow()
   }
 
@@ -56,7 +56,7 @@ export class Webhooks {
     this.stopped = true
     this.unlisten()
     this.cancelRetry()
-    this.options.figures.webhooks = () => new Map()
+    this.options.metrics.webhooks = () => new Map()
     await this.work
     await Promise.all([...this.endpoints.values()].map((endpoint) => endpoint.stop(this.options.drainMs)))
     this.endpoints.clear()
@@ -97,12 +97,12 @@ export class Webhooks {
 
   private async begin(project: string, webhook: Webhook): Promise<void> {
     if (this.stopped) return
-    const { fabric, clock, random, log, figures, settings, states } = this.options
+    const { broker, clock, random, log, metrics, settings, states } = this.options
     const keeper = await StateKeeper.load({ states, clock, log }, project, webhook)
     const endpoint = new Endpoint(
       {
-        ...{ clock, random, log, figures, settings, project, keeper, slots: this.slots, poster: this.poster },
-        stream: fabric.log(APP_EVENTS_STREAM),
+        ...{ clock, random, log, metrics, settings, project, keeper, slots: this.slots, poster: this.poster },
+        stream: broker.log(OUTCOME_EVENTS_STREAM),
         gone: (url) => this.disable(project, url),
       },
       webhook,
@@ -112,10 +112,10 @@ export class Webhooks {
   }
 
   private async disable(project: string, url: string): Promise<void> {
-    const { fabric, clock, log } = this.options
+    const { broker, clock, log } = this.options
     const atMs = clock.now()
     let isDone = false
-    const feed = await openFeeds(fabric).update(project, (feed) => {
+    const feed = await openFeeds(broker).update(project, (feed) => {
       const { webhook } = feed
       // Somebody may have given it another url meanwhile; and of several POSTs that were under way at once, one is enough.
       isDone = webhook !== null && webhook.url === url && webhook.disabled === null
@@ -125,7 +125,7 @@ export class Webhooks {
     if (!feed || !isDone) return
     const details = { origin: originOf(url), reason: 'gone' }
     log.warn({ project, ...details }, 'a webhook is disabled')
-    await new AuditLog(fabric).append({ atMs, actor: 'core', action: 'webhook.disable', project, details })
+    await new AuditLog(broker).append({ atMs, actor: 'core', action: 'webhook.disable', project, details })
   }
 
   private states(): Map<string, number> {

@@ -25,7 +25,7 @@ const ASSERTION_CHARACTERS_MAX = 8_192
 const JTI_CHARACTERS_MAX = 256
 const TYPES: readonly unknown[] = [undefined, 'JWT', 'jwt', 'client-authentication+jwt']
 
-/** Throws OAuthError `invalid_client`; rejects with FabricError where the store is away. */
+/** Throws OAuthError `invalid_client`; rejects with BrokerError where the store is away. */
 export async function verifyAssertion(
   assertion: string,
   context: AssertionContext,

@@ -57,7 +57,7 @@ export function newCredential(
   return { record, secret }
 }
 
-/** Throws CodedError `bad_token`; rejects with FabricError where the table is away. */
+/** Throws CodedError `bad_token`; rejects with BrokerError where the table is away. */
 export async function actorOf(credentials: RecordTable<CredentialRecord>, secret: string): Promise<Actor> {
   const id = SECRET.exec(secret)?.[1]
   const record = id === undefined ? null : await credentials.get(`cred_${id}`, { authoritative: true })

@@ -34,7 +34,7 @@ export interface EnrolmentContext {
   fleet(id: string): Promise<FleetRecord | null>
 }
 
-/** Throws CodedError `bad_enrolment_key`; rejects with FabricError where the fleet cannot be looked up. */
+/** Throws CodedError `bad_enrolment_key`; rejects with BrokerError where the fleet cannot be looked up. */
 export async function enrol(context: EnrolmentContext, enrolmentKey: string): Promise<Enrolled> {
   const match = ENROLMENT_KEY.exec(enrolmentKey)
   const fleet = match ? await context.fleet(`fleet_${match[1]}`) : null

@@ -1,0 +1,53 @@
+/**
+ * Tells the worker that has a device that the device's record was changed by somebody else: its live session reads the
+ * record again. A session that is written after the change reads the changed record anyway.
+ */
+import { decodeControlReply, encodeControlRequest } from '../../../protocol/envelope.js'
+import { Bucket, controlSubject } from '../../../protocol/subjects.js'
+import type { Clock } from '../../clock.js'
+import { type Broker, BrokerError } from '../../nats/broker.js'
+import { type SessionEntry, SessionTable } from '../../store/sessions.js'
+
+/** A device that moves faster, or a worker that is silent for longer, is told by whoever repeats the change. */
+const ATTEMPTS_MAX = 4
+const TIMEOUT_MS = 2_000
+
+export class DeviceNotices {
+  private readonly sessions: SessionTable
+
+  constructor(
+    private readonly broker: Broker,
+    clock: Clock,
+  ) {
+    this.sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
+  }
+
+  /**
+   * Call it after the change was stored. Resolves once the worker has marked the session, or there is none. Rejects
+   * with BrokerError where that is not known: the change stands, and is seen at the next connect at the latest.
+   */
+  async changed(device: string): Promise<void> {
+    let told: SessionEntry | null = null
+    for (let attempt = 1; ; attempt++) {
+      const session = await this.sessions.lookup(device, { authoritative: true })
+      if (session === null || !session.live) return
+      // The worker said that it has no such session, and nobody else has one: the device comes back through a write.
+      if (told && told.instance === session.instance && told.worker === session.worker) return
+      try {
+        if ((await this.tell(device, session)) === 'here') return
+        told = session
+      } catch (error) {
+        // A worker that is gone has no sessions.
+        if (error instanceof BrokerError && error.code === 'no_responders') return
+        if (attempt === ATTEMPTS_MAX) throw error
+      }
+      if (attempt === ATTEMPTS_MAX) throw new BrokerError('unavailable', 'a device that moves on and on')
+    }
+  }
+
+  private async tell(device: string, { instance, worker }: SessionEntry): Promise<'here' | 'not_here'> {
+    const request = encodeControlRequest({ kind: 'refresh', device })
+    const subject = controlSubject(instance, worker)
+    return decodeControlReply(await this.broker.bus.request(subject, request, { timeoutMs: TIMEOUT_MS }))
+  }
+}

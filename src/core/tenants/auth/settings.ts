@@ -1,0 +1,42 @@
+/** Settings of tokens and enrolment. */
+import Type, { type Static } from 'typebox'
+
+export const AuthSettings = Type.Object(
+  {
+    issuer: Type.String({
+      default: 'borealis',
+      minLength: 1,
+      description: 'Who signs tokens: `iss` of access tokens and device tokens. Core and transport have the same.',
+    }),
+    audience: Type.String({
+      default: 'borealis-push',
+      minLength: 1,
+      description: 'What access tokens are for: their `aud`. Several are separated by spaces.',
+    }),
+    accessTokenSeconds: Type.Integer({ default: 3_600, minimum: 60, description: 'Lifetime of an access token.' }),
+    assertionSecondsMax: Type.Integer({
+      default: 300,
+      minimum: 10,
+      maximum: 600,
+      description: 'Longest lifetime of a client assertion, from its `iat` to its `exp`.',
+    }),
+    tokenRequestsPerSecond: Type.Integer({
+      default: 10,
+      minimum: 1,
+      description: 'Requests to the token endpoint from one address; more are answered 429.',
+    }),
+    tokenRequestsBurst: Type.Integer({ default: 50, minimum: 1, description: 'So many of them may come at once.' }),
+    deviceTokenDays: Type.Integer({ default: 365, minimum: 1, description: 'Lifetime of a device token.' }),
+    transportUrl: Type.String({
+      default: 'ws://127.0.0.1:7700/v1/device',
+      description: 'Where an enrolled device connects; told at enrolment.',
+    }),
+    verifiedTokensMax: Type.Integer({
+      default: 1_024,
+      minimum: 1,
+      description: 'Access tokens whose signature was checked and that are remembered, so that each is checked once.',
+    }),
+  },
+  { additionalProperties: false, description: 'Tokens and enrolment.' },
+)
+export type AuthSettings = Static<typeof AuthSettings>

@@ -1,0 +1,217 @@
+/** The queue against its model: whatever is taken out, and where from, the rest is found again and in order. */
+import t from 'tap'
+import type { StoredMessage } from '../../protocol/envelope.js'
+import type { Broker } from '../../src/nats/broker.js'
+import { DeviceQueue, successor } from '../../src/store/queue.js'
+import { SimBroker } from '../sim/broker.js'
+import { seeded } from '../sim/random.js'
+import { deviceName } from '../support/core.js'
+import { startNats } from '../support/nats.js'
+
+const SPLIT = 1
+const DEVICE = deviceName(3)
+/** Has ended: only what is named. */
+const nothingElse = async () => false
+
+const messageOf = (id: bigint, bodyBytes: number): StoredMessage => ({
+  id,
+  parent: id,
+  project: 'acme',
+  application: 'app',
+  device: DEVICE,
+  registration: 1,
+  acceptedAtMs: 1,
+  expiresAtMs: 2,
+  collapseKey: '',
+  frame: new Uint8Array(bodyBytes),
+})
+
+/** Messages 1 to `count`; resolves with the sequence of the newest. */
+async function fill(queue: DeviceQueue, count: number): Promise<number> {
+  let previous = 0
+  for (let id = 1; id <= count; id++) {
+    const record = { previous, depth: id, queue: 1n, dropped: 0, evicted: [], queuedAtMs: 1 }
+    previous = await queue.append(DEVICE, { ...record, message: messageOf(BigInt(id), 1), older: [] }, previous)
+  }
+  return previous
+}
+
+/** Random appends, removals and settlements; after each, the walk is what the model says. */
+async function runAgainstModel(broker: Broker, seed: number, steps: number, bodyBytes: number) {
+  const random = seeded(seed)
+  const queue = new DeviceQueue(broker, SPLIT)
+  let owed: bigint[] = []
+  let nextId = 1n
+  for (let step = 0; step < steps; step++) {
+    const pick = owed[Math.floor(random() * owed.length)]
+    const kind = random()
+    if (kind < 0.5 || pick === undefined) {
+      const last = await queue.last(DEVICE)
+      const id = nextId++
+      const depth = (last?.record.depth ?? 0) + 1
+      const record = { previous: last?.sequence ?? 0, depth, queue: last?.record.queue ?? id, dropped: 0, evicted: [] }
+      const message = messageOf(id, bodyBytes)
+      await queue.append(DEVICE, { ...record, queuedAtMs: 1, message, older: [] }, last?.sequence ?? 0)
+      owed.push(id)
+    } else if (kind < 0.8) {
+      await queue.remove(DEVICE, new Set([pick]), 1)
+      owed = owed.filter((id) => id !== pick)
+    } else {
+      // A device acknowledges in any order; what is not at the old end stays and is settled later.
+      const entries = await queue.walk(DEVICE)
+      const chosen = entries.filter(() => random() < 0.5)
+      const items = chosen.map((entry) => ({ sequence: entry.sequence, id: entry.record.message.id }))
+      const gone = new Set(await queue.settle(DEVICE, items, 1, nothingElse))
+      const ended = items.filter((item) => gone.has(item.sequence)).map((item) => item.id)
+      owed = owed.filter((id) => !ended.includes(id))
+    }
+    const found = (await queue.walk(DEVICE)).map((entry) => entry.record.message.id)
+    if (found.join() !== owed.join()) return { seed, step, found, owed }
+  }
+  // Settled from the old end in one go, everything goes.
+  const items = (await queue.walk(DEVICE)).map((e) => ({ sequence: e.sequence, id: e.record.message.id }))
+  await queue.settle(DEVICE, items, 1, nothingElse)
+  return { seed, left: (await queue.walk(DEVICE)).length }
+}
+
+t.test('over the simulated broker', async (t) => {
+  for (let seed = 1; seed <= 30; seed++) {
+    const sim = new SimBroker({ seed, store: { split: SPLIT } })
+    t.same(await sim.clock.settle(runAgainstModel(sim.brokerFor('core'), seed, 60, 10)), { seed, left: 0 })
+  }
+})
+
+t.test('over a real nats-server, whose index of subjects forgets, across the blocks of its files', async (t) => {
+  const nats = await startNats(t, { store: { split: SPLIT } })
+  const broker = await nats.brokerAs('core')
+  t.same(await runAgainstModel(broker, 1, 150, 40), { seed: 1, left: 0 })
+  t.same(await runAgainstModel(broker, 2, 250, 200_000), { seed: 2, left: 0 })
+})
+
+t.test('who walks while something is taken out of the middle misses nothing', async (t) => {
+  for (let seed = 1; seed <= 40; seed++) {
+    const sim = new SimBroker({ seed, store: { split: SPLIT }, faults: { latencyMs: [1, 20] } })
+    const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
+    const other = new DeviceQueue(sim.brokerFor('worker'), SPLIT)
+    await sim.clock.settle(fill(queue, 8))
+    const gone = 2n + BigInt(seed % 6)
+    const walk = sim.clock.settle(Promise.all([other.walk(DEVICE), queue.remove(DEVICE, new Set([gone]), 1)]))
+    const found = (await walk)[0].map((entry) => entry.record.message.id)
+    const missing = [1n, 2n, 3n, 4n, 5n, 6n, 7n, 8n].filter((id) => id !== gone && !found.includes(id))
+    t.same(missing, [], `seed ${seed}`)
+  }
+})
+
+t.test('a replica that lags hides nothing that is owed', async (t) => {
+  const sim = new SimBroker({ store: { split: SPLIT }, faults: { staleRead: 1, staleMs: [400, 400] } })
+  const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
+  const newest = await sim.clock.settle(fill(queue, 3))
+  const found = await sim.clock.settle(queue.walk(DEVICE))
+  t.same(
+    found.map((entry) => entry.record.message.id),
+    [1n, 2n, 3n],
+  )
+  t.same(
+    await sim.clock.settle(queue.settle(DEVICE, [{ sequence: newest, id: 3n }], 1, nothingElse)),
+    [],
+    'it is not the oldest',
+  )
+})
+
+t.test(
+  'whoever takes out what has ended, and whoever settles, at once: all of it goes, and nothing else',
+  async (t) => {
+    for (let seed = 1; seed <= 150; seed++) {
+      const sim = new SimBroker({ seed, store: { split: SPLIT }, faults: { latencyMs: [1, 20] } })
+      const random = seeded(seed)
+      const queues = ['a', 'b', 'c'].map((name) => new DeviceQueue(sim.brokerFor(name), SPLIT))
+      const [first, second, third] = queues
+      if (!first || !second || !third) return t.fail()
+      await sim.clock.settle(fill(first, 4))
+      const entries = await sim.clock.settle(first.walk(DEVICE))
+      const settled = random() < 0.5 ? [1n, 2n] : [1n]
+      const items = entries
+        .filter((entry) => settled.includes(entry.record.message.id))
+        .map((entry) => ({ sequence: entry.sequence, id: entry.record.message.id }))
+      const removed = random() < 0.5 ? [4n, 2n] : [4n]
+      await sim.clock.settle(
+        Promise.all([
+          first.settle(DEVICE, items, 1, nothingElse),
+          second.remove(DEVICE, new Set([3n]), 1),
+          third.remove(DEVICE, new Set(removed), 1),
+        ]),
+      )
+      const left = [1n, 2n, 3n, 4n].filter((id) => id !== 3n && !settled.includes(id) && !removed.includes(id))
+      const found = (await sim.clock.settle(first.walk(DEVICE))).map((entry) => entry.record.message.id)
+      t.same(new Set(found), new Set(left), `seed ${seed}`)
+    }
+  },
+)
+
+t.test('what is out of reach and not deleted holds up nobody: settled behind it, what is owed stays', async (t) => {
+  const sim = new SimBroker({ store: { split: SPLIT } })
+  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
+  await run(fill(queue, 4))
+  const entries = await run(queue.walk(DEVICE))
+  const [first, , third, newest] = entries
+  if (!first || !third || !newest) throw new RangeError('four were queued')
+  // The second one was replaced: its successor stands, and the delete was cut off (seed 78498).
+  const copy = successor(newest.record, messageOf(5n, 1), [first, third, newest], 1)
+  const fifth = await run(queue.append(DEVICE, copy, newest.sequence))
+  t.same(
+    await run(queue.settle(DEVICE, [{ sequence: third.sequence, id: 3n }], 1, nothingElse)),
+    [],
+    'the first is owed',
+  )
+  t.same(await run(queue.settle(DEVICE, [{ sequence: first.sequence, id: 1n }], 1, nothingElse)), [first.sequence])
+  const behind = [third, newest].map(({ sequence, record }) => ({ sequence, id: record.message.id }))
+  t.same(await run(queue.settle(DEVICE, behind, 1, nothingElse)), [third.sequence, newest.sequence])
+  t.same(
+    (await run(queue.walk(DEVICE))).map((entry) => entry.sequence),
+    [fifth],
+  )
+})
+
+t.test(
+  'what has ended and stands in front, where a killed nats-server brought it back, goes with what is settled',
+  async (t) => {
+    const sim = new SimBroker({ store: { split: SPLIT } })
+    const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+    const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
+    await run(fill(queue, 4))
+    const entries = await run(queue.walk(DEVICE))
+    const items = entries.map(({ sequence, record }) => ({ sequence, id: record.message.id }))
+    const ended = new Set([1n, 3n])
+    const settle = (n: number) => run(queue.settle(DEVICE, items.slice(n, n + 1), 1, async (id) => ended.has(id)))
+    t.same(await settle(3), [], 'the second is owed')
+    t.same(
+      (await run(queue.walk(DEVICE))).map(({ record }) => record.message.id),
+      [2n, 3n, 4n],
+      'and what has ended before it is gone',
+    )
+    t.same(await settle(1), [items[1]?.sequence])
+    await settle(3)
+    t.same(await run(queue.walk(DEVICE)), [])
+  },
+)
+
+t.test('a copy has its entry in EXPIRY before its original is deleted', async (t) => {
+  const sim = new SimBroker({ store: { split: SPLIT } })
+  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const stream = () => sim.server.stream('QUEUE_0')
+  const noted: { id: bigint; sequence: number; isOriginalThere: boolean }[] = []
+  const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT, async ({ id }, sequence) => {
+    noted.push({ id, sequence, isOriginalThere: stream().at(3) !== null })
+  })
+  await run(fill(queue, 3))
+  await run(queue.remove(DEVICE, new Set([2n]), 1))
+  t.same(
+    (await run(queue.walk(DEVICE))).map(({ sequence }) => sequence),
+    [1, 4],
+  )
+  t.match(
+    noted.find(({ sequence }) => sequence === 4),
+    { id: 3n, isOriginalThere: true },
+  )
+})

@@ -1,0 +1,108 @@
+import t from 'tap'
+import { Outcome } from '../../protocol/envelope.js'
+import { systemClock } from '../../src/clock.js'
+import { command, deviceName, eventually, startTestCore } from '../support/core.js'
+import { FakeWorker } from '../support/fake-worker.js'
+import { startNats } from '../support/nats.js'
+
+const SPLIT = 2
+
+t.test('route over a real nats-server', async (t) => {
+  const nats = await startNats(t, { store: { split: SPLIT } })
+  const coreBroker = await nats.brokerAs('core')
+  const workerBroker = await nats.brokerAs('transport')
+  const core = await startTestCore(coreBroker, SPLIT)
+  t.teardown(() => core.stop())
+  const worker = new FakeWorker(workerBroker).start()
+  t.teardown(() => worker.die())
+
+  await t.test('acknowledged by the device: delivered, and gone from MESSAGES', async (t) => {
+    const device = deviceName(1)
+    await worker.connect(device)
+    const { id } = await core.accept(command([device]))
+    t.match(await core.final(id), { kind: 'delivered', project: 'acme', device })
+    await core.acknowledged(device, id)
+    t.match(await core.events.readAccepted(id), { project: 'acme', device, registration: 1 })
+    t.equal((await core.queue.walk(device)).length, 0, 'nothing was queued')
+  })
+
+  await t.test('not connected: queued, acknowledged to JetStream, no final event', async (t) => {
+    const device = deviceName(2)
+    const { id } = await core.accept(command([device]))
+    await core.acknowledged(device, id)
+    const queue = await core.queue.walk(device)
+    t.same(
+      queue.map((entry) => entry.record.message.id),
+      [id],
+    )
+    t.equal(await core.events.readFinal(id), null)
+    const status = await core.readStatus(id)
+    t.match(status, { status: 'queued', counts: { accepted: 1, pending: 1 } })
+  })
+
+  await t.test('refused by the worker: queued, and the worker is asked to catch up', async (t) => {
+    const device = deviceName(3)
+    await worker.connect(device)
+    worker.onItem = () => Outcome.WINDOW_FULL
+    const { id } = await core.accept(command([device]))
+    await core.acknowledged(device, id)
+    t.ok(worker.asked.includes(device))
+    t.equal((await core.queue.walk(device)).length, 1)
+    worker.onItem = () => Outcome.ACKED
+  })
+
+  await t.test('a dead worker shows by no responders, without waiting for silence', async (t) => {
+    const device = deviceName(4)
+    const dead = new FakeWorker(workerBroker, '1-dead')
+    await dead.connect(device)
+    const before = Date.now()
+    const { id } = await core.accept(command([device]))
+    await core.acknowledged(device, id)
+    t.ok(Date.now() - before < 200, `${Date.now() - before} ms`)
+    t.equal((await core.queue.walk(device)).length, 1)
+  })
+
+  await t.test('not here, and a session elsewhere: sent there, live', async (t) => {
+    const device = deviceName(5)
+    const other = new FakeWorker(workerBroker, '2-other').start()
+    t.teardown(() => other.die())
+    await worker.connect(device)
+    const first = await core.accept(command([device]))
+    await core.final(first.id)
+    await other.connect(device)
+    worker.onItem = () => Outcome.NOT_HERE
+    const { id } = await core.accept(command([device]))
+    t.match(await core.final(id), { kind: 'delivered' })
+    t.same(
+      other.items.map((item) => item.id),
+      [id],
+    )
+    worker.onItem = () => Outcome.ACKED
+  })
+
+  await t.test('silent: queued after silentMs, and settled by a late acknowledgement of the queue', async (t) => {
+    const device = deviceName(6)
+    await worker.connect(device)
+    worker.onItem = () => 'silent'
+    const { id } = await core.accept(command([device]))
+    await core.acknowledged(device, id)
+    worker.onItem = () => Outcome.ACKED
+    const [entry] = await core.queue.walk(device)
+    if (!entry) return t.fail('nothing was queued')
+    const { project, application } = entry.record.message
+    const item = { id, device, project, application, queueSequence: entry.sequence, atMs: Date.now() }
+    t.same(await worker.settle([item]), [entry.sequence])
+    t.match(await core.events.readFinal(id), { kind: 'delivered' })
+    t.same(await core.queue.walk(device), [])
+    t.same(await worker.settle([item]), [entry.sequence], 'a repeat is confirmed')
+  })
+
+  await t.test('the counters come to the same', async (t) => {
+    await eventually(systemClock, 'the counters', async () => {
+      const rows = await core.readCounters('acme')
+      const counts = rows[0]?.counts
+      return counts?.accepted === 7 && counts.delivered === 4 && counts.pending === 3 ? true : null
+    })
+    t.pass()
+  })
+})

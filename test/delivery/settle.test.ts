@@ -1,0 +1,82 @@
+/** settle by itself: nothing is confirmed, or leaves the queue, before its final event is stored. */
+import t from 'tap'
+import type { SettleItem } from '../../protocol/envelope.js'
+import { SettleStep } from '../../src/core/delivery/queue/settle.js'
+import { CoreMetrics } from '../../src/core/metrics.js'
+import { BrokerError } from '../../src/nats/broker.js'
+import { silentLogger } from '../../src/observe/log.js'
+import { EventLog } from '../../src/store/events.js'
+import { DeviceQueue } from '../../src/store/queue.js'
+import { SimBroker } from '../sim/broker.js'
+import { deviceName } from '../support/core.js'
+import { overriding } from '../support/overriding.js'
+import { storedMessage } from '../support/transport.js'
+
+const DEVICE = deviceName(1)
+const SPLIT = 1
+
+t.test('of two records, the one whose event is refused stays, and is not confirmed', async (t) => {
+  const sim = new SimBroker({ store: { split: SPLIT } })
+  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const broker = sim.brokerFor('core')
+  const queue = new DeviceQueue(broker, SPLIT)
+  const items: SettleItem[] = []
+  for (const id of [1n, 2n]) {
+    const previous = items.at(-1)?.queueSequence ?? 0
+    const record = { previous, depth: items.length + 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: 1, older: [] }
+    const queueSequence = await run(queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, id) }, previous))
+    items.push({ id, device: DEVICE, project: 'p', application: 'app', queueSequence, atMs: 1 })
+  }
+  const events = new EventLog(broker, SPLIT, 'test')
+  const refused = new Set([2n])
+  const refusing = overriding(events, {
+    final: (id, event) =>
+      refused.has(id) ? Promise.reject(new BrokerError('unavailable', 'refused')) : events.final(id, event),
+  })
+  const metrics = new CoreMetrics()
+  const parts = { bus: broker.bus, clock: broker.clock, log: silentLogger, metrics, inFlightMax: 10 }
+  const settle = new SettleStep({ ...parts, events: refusing, queue })
+
+  t.same(await run(settle.settle(items)), [items[0]?.queueSequence])
+  const left = await run(queue.walk(DEVICE))
+  t.same(
+    left.map((entry) => entry.record.message.id),
+    [2n],
+  )
+  t.equal(await run(events.readFinal(2n)), null)
+
+  refused.clear()
+  t.same(
+    await run(settle.settle(items)),
+    items.map((item) => item.queueSequence),
+    'it comes again',
+  )
+  t.same(await run(queue.walk(DEVICE)), [])
+  t.match(await run(events.readFinal(2n)), { kind: 'delivered' })
+})
+
+for (const [kind, isHeldUp] of [
+  ['collapsed', false],
+  ['dropped', true],
+] as const) {
+  const what = isHeldUp ? 'is still to be counted' : 'stands in front for nothing'
+  t.test(`what ended as ${kind} and was not listed ${what}`, async (t) => {
+    const sim = new SimBroker({ store: { split: SPLIT } })
+    const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+    const broker = sim.brokerFor('core')
+    const queue = new DeviceQueue(broker, SPLIT)
+    const events = new EventLog(broker, SPLIT, 'test')
+    const base = { dropped: 0, evicted: [], queuedAtMs: 1, queue: 1n, older: [] }
+    const first = { ...base, previous: 0, depth: 1, message: storedMessage(DEVICE, 1n) }
+    const before = await run(queue.append(DEVICE, first, 0))
+    const second = { ...base, previous: before, depth: 2, message: storedMessage(DEVICE, 2n) }
+    const queueSequence = await run(queue.append(DEVICE, second, before))
+    const place = { device: DEVICE, project: 'p', application: 'app', atMs: 1 }
+    await run(events.final(1n, { ...place, kind, reason: '' }))
+    const parts = { bus: broker.bus, clock: broker.clock, log: silentLogger, metrics: new CoreMetrics() }
+    const settle = new SettleStep({ ...parts, inFlightMax: 10, events, queue })
+    const confirmed = await run(settle.settle([{ ...place, id: 2n, queueSequence }]))
+    t.same(confirmed, isHeldUp ? [] : [queueSequence])
+    t.equal((await run(queue.walk(DEVICE))).length, isHeldUp ? 2 : 0)
+  })
+}

@@ -1,0 +1,220 @@
+import { generateKeyPairSync, type KeyObject } from 'node:crypto'
+import t from 'tap'
+import { parse } from 'yaml'
+import type { ErrorCode } from '../../protocol/errors.js'
+import { Actions, mayDo, ROLES } from '../../src/core/tenants/auth/roles.js'
+import { root, startAdminApi } from '../support/admin-api.js'
+import { isError } from '../support/http.js'
+import { askToken, assertionOf } from '../support/oauth.js'
+
+t.test('from a credential to a token of a new project, and every change in AUDIT', async (t) => {
+  const { context, administration, credential, call } = await startAdminApi(t)
+  const operator = await credential('operator')
+  const made = await call('POST', '/projects', operator, { id: 'shop', name: 'The shop', alg: 'ES256' })
+  t.equal(made.statusCode, 201)
+  t.equal(made.headers['cache-control'], 'no-store')
+  const { push_notification_system: settings } = parse(made.body.settingsFile)
+  t.same(Object.keys(settings), [
+    ...['project_id', 'push_public_address', 'api_url', 'client_id', 'scopes', 'audience', 'token_url'],
+    ...['private_key', 'key_id'],
+  ])
+  t.match(settings, {
+    project_id: 'shop',
+    api_url: 'https://push.example.com/push/public/api/v1/',
+    token_url: 'https://push.example.com/auth/public/oauth2/token',
+    client_id: made.body.clientId,
+    key_id: made.body.keyId,
+  })
+  t.notMatch(JSON.stringify(await administration.project(root, 'shop')), /PRIVATE|"d"/, 'the server keeps none of it')
+  const key = { keyId: settings.key_id, alg: 'ES256' as const, privateKey: settings.private_key }
+  const claims = { iss: settings.client_id, sub: settings.client_id }
+  const parameters = { client_assertion: await assertionOf(context, { key, claims }), scope: settings.scopes }
+  t.equal(
+    (await askToken(context, { parameters })).status,
+    200,
+    'a project made just now, at a core that did not see it',
+  )
+
+  const more = await call('POST', '/projects/shop/keys', operator, {})
+  t.match(more, { statusCode: 201, body: { alg: 'RS256', settings: { push_notification_system: {} } } })
+  t.match((await call('DELETE', `/projects/shop/keys/${made.body.keyId}`, operator)).body, {
+    keyIds: [more.body.keyId],
+  })
+  isError(t, await call('DELETE', `/projects/shop/keys/${more.body.keyId}`, operator), 'invalid_request', 'the last')
+  t.equal((await call('POST', '/projects/shop/suspend', operator)).body.isActive, false)
+  t.equal((await call('POST', '/projects/shop/resume', operator)).body.isActive, true)
+  const limited = await call('POST', '/projects/shop/limits', operator, { messagesPerSecond: 5 })
+  t.equal(limited.body.messagesPerSecond, 5)
+  const application = await call('POST', '/projects/shop/applications', operator, { name: 'Till' })
+  t.match((await call('GET', '/projects/shop/applications', operator)).body, { applications: [application.body] })
+  t.match((await call('GET', '/projects/shop/counters?from=2025-01-01', operator)).body, { total: { accepted: 1 } })
+  t.same((await call('GET', '/projects/shop/registrations', operator)).body, { registrations: [] })
+  t.equal((await call('GET', '/projects', operator)).body.projects.length, 2)
+
+  const { body } = await call('GET', '/audit?project=shop', operator)
+  t.same(
+    body.entries.map(({ action, failed }: { action: string; failed?: string }) => [action, failed].join(' ')),
+    [
+      ...['application.create ', 'project.limit ', 'project.resume ', 'project.suspend '],
+      ...['key.remove invalid_request', 'key.remove ', 'key.remove ', 'key.add ', 'project.create '],
+    ],
+    'newest first; what was not done says so',
+  )
+  t.match(body.entries[0], { actor: /^cred_/, project: 'shop', details: { name: 'Till' } })
+  const first = await call('GET', '/audit?limit=2', operator)
+  t.equal(first.body.entries.length, 2)
+  const second = await call('GET', `/audit?limit=200&before=${first.body.next}`, operator)
+  t.equal(second.body.entries.at(-1).action, 'credential.create')
+  t.notMatch(JSON.stringify([body, first, second]), /bak_|PRIVATE/, 'no secret')
+})
+
+t.test('an app server signs with a key pair of its own, of which it gives the public part', async (t) => {
+  const { context, credential, call, administration } = await startAdminApi(t)
+  const developer = await credential('developer', context.project)
+  const url = `/projects/${context.project}/public-keys`
+  for (const [alg, pair] of [
+    ['ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' })],
+    ['RS256', generateKeyPairSync('rsa', { modulusLength: 2048 })],
+  ] as const) {
+    const pem = (key: KeyObject, type: 'spki' | 'pkcs8') => key.export({ format: 'pem', type }) as string
+    const added = await call('POST', url, developer, { publicKey: pem(pair.publicKey, 'spki') })
+    t.match(added, { statusCode: 201, body: { alg } })
+    const { keyId } = added.body
+    const privateKey = pem(pair.privateKey, 'pkcs8')
+    const { clientId } = (await administration.project(root, context.project)).serviceAccount
+    const assertion = await assertionOf(context, {
+      key: { keyId, alg, privateKey },
+      claims: { iss: clientId, sub: clientId },
+    })
+    t.equal((await askToken(context, { parameters: { client_assertion: assertion } })).status, 200, alg)
+    isError(t, await call('POST', url, developer, { publicKey: privateKey }), 'invalid_request', 'its private part')
+  }
+  const weak = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.export({ format: 'pem', type: 'spki' })
+  const other = generateKeyPairSync('ed25519').publicKey.export({ format: 'pem', type: 'spki' })
+  for (const publicKey of [
+    '',
+    'no key',
+    '-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n',
+    weak,
+    other,
+    7,
+  ]) {
+    const refused = await call('POST', url, developer, { publicKey })
+    isError(t, refused, 'invalid_request', String(publicKey).slice(0, 40))
+    t.equal(refused.body.error?.details?.field ?? refused.body.details?.field, 'publicKey')
+  }
+  isError(t, await call('POST', url, await credential('viewer', context.project), {}), 'forbidden')
+})
+
+t.test('each role may do what the table says, for its projects', async (t) => {
+  const { credential, call, context } = await startAdminApi(t)
+  const operator = await credential('operator')
+  await call('POST', '/projects', operator, { id: 'other', alg: 'ES256' })
+  const viewer = await credential('viewer', context.project)
+  const developer = await credential('developer', context.project)
+  const local = await credential('operator', context.project)
+  const own = `/projects/${context.project}`
+  const allowed: ['GET' | 'POST' | 'DELETE', string, string[]][] = [
+    ['GET', own, [viewer, developer, local, operator]],
+    ['GET', `${own}/registrations`, [viewer, developer, local, operator]],
+    ['GET', `${own}/counters`, [viewer, developer, local, operator]],
+    ['GET', `/audit?project=${context.project}`, [viewer, developer, local, operator]],
+    ['POST', `${own}/applications`, [developer, local, operator]],
+    ['POST', `${own}/keys`, [developer, local, operator]],
+    ['POST', `${own}/resume`, [local, operator]],
+    ['GET', '/projects/other', [operator]],
+    ['GET', '/projects/other/registrations', [operator]],
+    ['POST', '/projects/other/applications', [operator]],
+    ['POST', '/projects', [operator]],
+    ['GET', '/fleets', [operator]],
+    ['POST', '/fleets', [operator]],
+    ['GET', '/credentials', [operator]],
+    ['GET', '/audit', [operator]],
+  ]
+  for (const [method, path, who] of allowed) {
+    for (const secret of [viewer, developer, local, operator]) {
+      const answer = await call(method, path, secret, method === 'POST' ? { alg: 'ES256' } : undefined)
+      const name = `${method} ${path} as ${[viewer, developer, local, operator].indexOf(secret)}`
+      if (who.includes(secret)) t.ok(answer.statusCode < 300, `${name}: ${JSON.stringify(answer.body)}`)
+      else isError(t, answer, 'forbidden', name)
+    }
+  }
+  t.same((await call('GET', '/projects', viewer)).body.projects.length, 1, 'the others are not seen')
+  for (const role of ROLES) {
+    t.equal(mayDo({ name: 'x', role, projects: [] }, 'project.show', 'acme'), false, 'for no project, nothing')
+  }
+  t.ok(Object.values(Actions).every(({ of, least }) => of === 'project' || least === 'operator'))
+})
+
+t.test('bad credentials, and bodies that are wrong', async (t) => {
+  const { credential, call } = await startAdminApi(t)
+  const operator = await credential('operator')
+  const other = operator.slice(0, -1) + (operator.endsWith('A') ? 'B' : 'A')
+  isError(t, await call('GET', '/projects', null), 'missing_token')
+  for (const secret of ['x', other, operator.replace(/^bak_.{12}/, 'bak_000000000000')]) {
+    isError(t, await call('GET', '/projects', secret), 'bad_token')
+  }
+  const wrong: [string, unknown, ErrorCode][] = [
+    ['/projects', { id: 'a b' }, 'invalid_request'],
+    ['/projects', { id: 5 }, 'invalid_request'],
+    ['/projects', { alg: 'HS256' }, 'invalid_request'],
+    ['/projects', { name: 'n'.repeat(129) }, 'invalid_request'],
+    ['/projects', [], 'invalid_request'],
+    ['/projects', 'x'.repeat(1_000_000), 'payload_too_large'],
+    ['/projects/absent/keys', {}, 'unknown_project'],
+    ['/projects/acme/limits', { messagesPerSecond: 0.5 }, 'invalid_request'],
+    ['/projects/acme/limits', { messagesPerSecond: 'many' }, 'invalid_request'],
+    ['/credentials', { name: 'x', role: 'king' }, 'invalid_request'],
+    ['/credentials', { name: '', role: 'viewer' }, 'invalid_request'],
+    ['/credentials', { name: 'x', role: 'viewer', projects: [] }, 'invalid_request'],
+    ['/credentials', { name: 'x', role: 'viewer', projects: ['*.>'] }, 'invalid_request'],
+    ['/credentials', { name: 'x', role: 'viewer', projects: 'acme' }, 'invalid_request'],
+    ['/devices/nobody/revoke', {}, 'invalid_request'],
+    ['/nothing', {}, 'not_found'],
+  ]
+  for (const [path, body, code] of wrong) isError(t, await call('POST', path, operator, body), code, `${path} ${code}`)
+  for (const query of ['limit=0', 'limit=1000', 'limit=x', 'before=-1', 'limit=1&limit=2']) {
+    isError(t, await call('GET', `/audit?${query}`, operator), 'invalid_request', query)
+  }
+
+  const made = await call('POST', '/credentials', operator, { name: 'Anna', role: 'viewer', projects: ['acme'] })
+  t.match(made.body, { name: 'Anna', role: 'viewer', projects: ['acme'], secret: /^bak_/ })
+  t.equal((await call('GET', '/projects', made.body.secret)).statusCode, 200)
+  const listed = await call('GET', '/credentials', operator)
+  t.notMatch(JSON.stringify(listed.body), /secret|hash/)
+  t.equal((await call('DELETE', `/credentials/${made.body.credentialId}`, operator)).statusCode, 200)
+  isError(t, await call('GET', '/projects', made.body.secret), 'bad_token', 'refused at once')
+  isError(t, await call('DELETE', `/credentials/${made.body.credentialId}`, operator), 'not_found')
+  isError(t, await call('DELETE', '/credentials/x.y', operator), 'not_found')
+
+  for (let i = 0; i < 200; i++) {
+    const answer = await call('GET', '/projects', 'bak_guess')
+    if (answer.statusCode === 429) {
+      isError(t, answer, 'rate_limited', 'guessing')
+      return
+    }
+  }
+  t.fail('guesses are slowed down')
+})
+
+t.test('what can be no project is unknown, and reaches no subject of NATS', async (t) => {
+  const { credential, call } = await startAdminApi(t)
+  const viewer = await credential('viewer')
+  for (const id of ['x%0D%0APUB%20rx.one%202%0D%0Ahi%0D%0A', 'a%20b', '%2A', '%3E', 'x.y', 'x'.repeat(65)]) {
+    for (const path of ['', '/counters', '/registrations', '/applications']) {
+      isError(t, await call('GET', `/projects/${id}${path}`, viewer), 'unknown_project', `${id}${path}`)
+    }
+  }
+})
+
+t.test('what is about no project is not in the AUDIT of any', async (t) => {
+  const { credential, call } = await startAdminApi(t)
+  const operator = await credential('operator')
+  await call('POST', '/fleets', operator, { name: 'phones' })
+  t.equal((await call('POST', '/projects', operator, { id: '_', alg: 'ES256' })).statusCode, 201)
+  const { entries } = (await call('GET', '/audit?project=_', operator)).body
+  t.same(
+    entries.map(({ action }: { action: string }) => action),
+    ['project.create'],
+  )
+})

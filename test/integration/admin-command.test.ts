@@ -1,0 +1,164 @@
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { parse } from 'yaml'
+import { CommandError } from '../../src/cli/context.js'
+import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
+import { mintUserToken } from '../../src/core/tenants/auth/service-keys.js'
+import { AccessTokenVerifier, verifyUserToken } from '../../src/core/tenants/auth/tokens.js'
+import { Keyring } from '../../src/keyring.js'
+import { type AdminCli, adminCli, type Output } from '../support/admin.js'
+import { startNats, type TestNats } from '../support/nats.js'
+
+interface Setup extends AdminCli {
+  nats: TestNats
+  keyringFile: string
+  folder: string
+}
+
+async function setUp(t: Test): Promise<Setup> {
+  const nats = await startNats(t)
+  const folder = t.testdir()
+  const keyringFile = join(folder, 'keyring.json')
+  const { url, user, password } = nats.settingsAs('admin')
+  const cli = adminCli(folder, { nats: { url, user, password }, keyring: { file: keyringFile } })
+  return { nats, folder, keyringFile, ...cli }
+}
+
+t.test('from nothing to a token', async (t) => {
+  const { json, text, keyringFile } = await setUp(t)
+  const project = await json('project', 'create', '--id', 'acme', '--name', 'Acme Ltd', '--alg', 'ES256')
+  t.match(project, { projectId: 'acme', name: 'Acme Ltd', isActive: true, alg: 'ES256', keyIds: [project.keyId] })
+  t.match(project.privateKey, /^-----BEGIN PRIVATE KEY-----/)
+  const shown = await json('project', 'show', 'acme')
+  t.match(shown, { projectId: 'acme', clientId: project.clientId })
+  t.notOk('privateKey' in shown, 'it was told once')
+  t.match(await text('project', 'show', 'acme'), /^projectId: acme\nname: Acme Ltd\nisActive: true\n/)
+
+  const application = await json('application', 'create', '--project', 'acme', '--name', 'Mail')
+  t.match(application, { applicationId: /^app_[a-z0-9]{20}$/, projectId: 'acme', name: 'Mail' })
+  t.same(await json('application', 'list', '--project', 'acme'), [application])
+  t.same(await json('application', 'list', '--project', 'other'), [])
+
+  const { enrolmentKey, ...fleet } = await json('fleet', 'create')
+  t.match(enrolmentKey, /^bek_/)
+  t.same(await json('fleet', 'list'), [fleet], 'the key was told once')
+
+  const { accessToken } = await json('token', 'mint', '--project', 'acme', '--scope', 'project:read')
+  t.equal(statSync(keyringFile).mode & 0o777, 0o600)
+  const options = { issuer: 'borealis', audience: 'borealis-push', verifiedTokensMax: 10 }
+  const verifier = await AccessTokenVerifier.create(Keyring.open(keyringFile, 0), options)
+  t.match(await verifier.verify(accessToken, Date.now()), { project: 'acme', clientId: project.clientId })
+
+  await t.test('a private key of RSA works as well', async (t) => {
+    const key = await json('project', 'add-key', 'acme')
+    t.equal(key.alg, 'RS256')
+    const claims = { user: 'anna', application: 'app_x', device: 'dev_x', nowMs: Date.now(), lifetimeSeconds: 60 }
+    const token = await mintUserToken(key, claims)
+    const record = { serviceAccount: { keys: await publicKeys() } } as Parameters<typeof verifyUserToken>[1]['project']
+    t.equal(await verifyUserToken(token, { ...claims, project: record }), 'anna')
+    const { keyIds } = await json('project', 'remove-key', 'acme', project.keyId)
+    t.same(keyIds, [key.keyId])
+
+    async function publicKeys() {
+      const { createPublicKey } = await import('node:crypto')
+      const publicJwk = createPublicKey(key.privateKey).export({ format: 'jwk' })
+      return [{ kid: key.keyId, alg: 'RS256' as const, publicJwk, createdAtMs: 0 }]
+    }
+  })
+
+  t.equal((await json('project', 'suspend', 'acme')).isActive, false)
+  t.equal((await json('project', 'resume', 'acme')).isActive, true)
+  t.equal((await json('project', 'list')).length, 1)
+})
+
+t.test('revocations', async (t) => {
+  const { nats, json, text, keyringFile } = await setUp(t)
+  const device = 'dev_0123456789abcdefghij'
+  t.same(await json('device', 'revoke', device), { device, revoked: true })
+  const revoked = (await nats.brokerAs('admin')).table('REVOKED')
+  t.ok(await revoked.get(`device.${device}`))
+  await t.rejects(text('device', 'revoke', 'x'), { message: /invalid_request/ })
+
+  const key = Keyring.open(keyringFile, 0).macKey('registration')
+  const address = { project: 'acme', application: 'app_x', device, registration: 1 }
+  await t.rejects(text('registration', 'revoke', encodeRegistrationId(key, address)), {
+    message: /unknown_registration/,
+  })
+  await t.rejects(text('registration', 'revoke', 'forged'), { message: /unknown_registration/ })
+})
+
+t.test('the keyring', async (t) => {
+  const { json, text, folder, keyringFile } = await setUp(t)
+  const before = await json('keyring', 'show')
+  t.equal(before.length, 4)
+  t.notMatch(JSON.stringify(before), /secret|private/i)
+  const { kid } = await json('keyring', 'rotate', 'ticket')
+  t.equal(Keyring.open(keyringFile, 0).macKey('ticket').kid, kid)
+  const old = before.find((key: Output) => key.kind === 'ticket').kid
+  await text('keyring', 'retire', 'ticket', old)
+  await t.rejects(text('keyring', 'retire', 'ticket', kid), CommandError, 'the one that signs stays')
+  await t.rejects(text('keyring', 'rotate', 'door'), { message: /no kind of key/, exitCode: 2 })
+  const extract = join(folder, 'transport.json')
+  await text('keyring', 'extract', extract)
+  t.equal(statSync(extract).mode & 0o777, 0o600)
+})
+
+t.test('mistakes are told as such', async (t) => {
+  const { text, nats } = await setUp(t)
+  for (const [words, message] of [
+    [['project', 'show', 'absent'], /unknown_project/],
+    [['project', 'create', '--id', 'a b'], /1 to 64/],
+    [['application', 'create', '--project', 'absent'], /unknown_project/],
+    [['token', 'mint', '--project', 'absent'], /unknown_project/],
+    [['fleet', 'create', '--name', ''], /1 to 128/],
+  ] as const) {
+    await t.rejects(text(...words), { name: 'CommandError', message }, words.join(' '))
+  }
+  await text('project', 'create', '--id', 'acme', '--alg', 'ES256')
+  await t.rejects(text('project', 'create', '--id', 'acme'), { message: /already/ })
+  t.notMatch(await text('fleet', 'create'), /undefined/)
+  t.ok(nats.url)
+})
+
+t.test('settings files, credentials, limits and who did what', async (t) => {
+  const { json, text } = await setUp(t)
+  const settings = parse(await text('project', 'create', '--id', 'acme', '--alg', 'ES256')).push_notification_system
+  t.match(settings, {
+    project_id: 'acme',
+    push_public_address: 'http://127.0.0.1:8080',
+    api_url: 'http://127.0.0.1:8080/push/public/api/v1/',
+    client_id: /^client_[a-z0-9]{20}\.acme$/,
+    scopes: 'openid offline message:update project:read',
+    audience: 'borealis-push',
+    token_url: 'http://127.0.0.1:8080/auth/public/oauth2/token',
+    private_key: /^-----BEGIN PRIVATE KEY-----\n/,
+    key_id: /^[0-9a-f]{16}$/,
+  })
+  const second = parse(await text('project', 'add-key', 'acme')).push_notification_system
+  t.equal(second.client_id, settings.client_id)
+  await text('project', 'remove-key', 'acme', settings.key_id)
+  await t.rejects(text('project', 'remove-key', 'acme', second.key_id), { message: /last key/ })
+  t.equal((await json('project', 'limit', 'acme', '--messages-per-second', '7')).messagesPerSecond, 7)
+  t.equal((await json('project', 'limit', 'acme', '--messages-per-second', 'default')).messagesPerSecond, null)
+  await t.rejects(text('project', 'limit', 'acme', '--messages-per-second', 'all'), { message: /whole number/ })
+
+  const made = await json('credential', 'create', '--name', 'Anna', '--role', 'developer', '--project', 'acme,shop')
+  t.match(made, { role: 'developer', projects: ['acme', 'shop'], secret: /^bak_/ })
+  const { secret, ...credential } = made
+  t.same(await json('credential', 'list'), [credential])
+  t.same(await json('credential', 'remove', credential.credentialId), {
+    credentialId: credential.credentialId,
+    removed: true,
+  })
+  await t.rejects(text('credential', 'create', '--name', 'x', '--role', 'king'), { message: /role must be one of/ })
+
+  const { entries } = await json('audit', 'show')
+  t.match(entries[0], { actor: /^cli:/, action: 'credential.remove', project: null })
+  const ofProject = await text('audit', 'show', '--project', 'acme', '--limit', '1')
+  t.match(ofProject, /project\.limit {2}acme/)
+  const before = /--before ([0-9]+)/.exec(ofProject)?.[1] ?? ''
+  t.match(await text('audit', 'show', '--project', 'acme', '--before', before), /project\.create {2}acme/)
+  await t.rejects(text('audit', 'show', '--limit', 'x'), { message: /no whole number/ })
+  t.notMatch(JSON.stringify(entries), secret)
+})

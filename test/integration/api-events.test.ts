@@ -1,0 +1,136 @@
+import t from 'tap'
+import { FINAL_KINDS } from '../../src/store/events.js'
+import { adminCli } from '../support/admin.js'
+import { startAdminApi } from '../support/admin-api.js'
+import { isError } from '../support/http.js'
+
+t.test('events are turned on, their webhook is set, changed and removed, and all of it stands in AUDIT', async (t) => {
+  const { context, credential, call } = await startAdminApi(t)
+  const developer = await credential('developer', context.project)
+  const own = `/projects/${context.project}`
+  const off = { projectId: context.project, isOn: false, nats: null, webhook: null }
+  t.same((await call('GET', `${own}/events`, developer)).body, off)
+  const nats = { subject: 'push.event.acme.*', stream: 'PUSH_EVENTS', consumer: 'reader-acme', waiting: 0 }
+  const on = { projectId: context.project, isOn: true, nats, webhook: null }
+  t.same((await call('POST', `${own}/events`, developer)).body, on)
+  t.same((await call('POST', `${own}/events`, developer)).body, on, 'again: as it was')
+
+  const url = 'https://app.example.com/hook?for=acme'
+  const set = await call('PUT', `${own}/webhook`, developer, { url, kinds: ['failed', 'delivered'] })
+  t.match(set, { statusCode: 200, headers: { 'cache-control': 'no-store' } })
+  const { secret, webhook } = set.body
+  t.match(secret, /^whsec_[A-Za-z0-9+/]{43}=$/)
+  t.match(webhook, { url, kinds: ['delivered', 'failed'], state: 'new', waiting: 0, givenUp: 0, lastSuccessAt: null })
+  t.match(webhook.secrets, [{ createdAt: String, endsAt: null }])
+  const changed = await call('PUT', `${own}/webhook`, developer, { url: 'https://app.example.com/other' })
+  t.match(changed.body, { webhook: { url: 'https://app.example.com/other', kinds: FINAL_KINDS } })
+  t.notOk('secret' in changed.body, 'it keeps the one it has')
+  const rotated = await call('POST', `${own}/webhook/secret`, developer, {})
+  t.equal(rotated.statusCode, 201)
+  t.match(rotated.body, { secret: /^whsec_/, webhook: { secrets: [{ endsAt: null }, { endsAt: String }] } })
+  t.not(rotated.body.secret, secret)
+  const twice = await call('POST', `${own}/webhook/secret`, developer)
+  t.equal(twice.body.webhook.secrets.length, 2, 'two are good at a time')
+  t.equal((await call('POST', `${own}/webhook/retry`, developer)).statusCode, 200)
+  const seen = await call('GET', `${own}/events`, await credential('viewer', context.project))
+  t.notMatch(JSON.stringify(seen.body), /whsec_/)
+  t.equal((await call('DELETE', `${own}/webhook`, developer)).body.webhook, null)
+  for (const [method, path] of [
+    ['DELETE', 'webhook'],
+    ['POST', 'webhook/secret'],
+    ['POST', 'webhook/retry'],
+  ] as const) {
+    isError(t, await call(method, `${own}/${path}`, developer), 'not_found', path)
+  }
+  t.same((await call('DELETE', `${own}/events`, developer)).body, off)
+  t.same((await call('DELETE', `${own}/events`, developer)).body, off, 'again: as it was')
+  isError(t, await call('POST', `${own}/webhook/retry`, developer), 'not_found', 'events are off')
+  const again = await call('PUT', `${own}/webhook`, developer, { url })
+  t.match(again.body, { isOn: true, secret: /^whsec_/ }, 'a webhook turns events on')
+
+  const { entries } = (await call('GET', `/audit?project=${context.project}&limit=200`, developer)).body
+  const actions = entries.map(({ action }: { action: string }) => action)
+  for (const action of [
+    'events.on',
+    'events.off',
+    'webhook.set',
+    'webhook.rotate',
+    'webhook.retry',
+    'webhook.remove',
+  ]) {
+    t.ok(actions.includes(action), action)
+  }
+  t.notMatch(JSON.stringify(entries), /whsec_|hook\?for/, 'no secret, and of the url its origin alone')
+})
+
+t.test('who may, and what is wrong', async (t) => {
+  const { context, credential, call } = await startAdminApi(t, { allowedNetworks: '10.1.0.0/16' })
+  const [viewer, developer] = [
+    await credential('viewer', context.project),
+    await credential('developer', context.project),
+  ]
+  const own = `/projects/${context.project}`
+  const url = 'https://app.example.com/hook'
+  t.equal((await call('GET', `${own}/events`, viewer)).statusCode, 200)
+  for (const [method, path] of [
+    ['POST', 'events'],
+    ['DELETE', 'events'],
+    ['PUT', 'webhook'],
+    ['DELETE', 'webhook'],
+    ['POST', 'webhook/secret'],
+    ['POST', 'webhook/retry'],
+  ] as const) {
+    isError(t, await call(method, `${own}/${path}`, viewer, method === 'PUT' ? { url } : undefined), 'forbidden', path)
+    const other = await call(method, `/projects/other/${path}`, developer, method === 'PUT' ? { url } : undefined)
+    isError(t, other, 'forbidden', `${path} of another project`)
+  }
+  isError(t, await call('GET', '/projects/other/events', viewer), 'forbidden')
+  const operator = await credential('operator')
+  isError(t, await call('GET', '/projects/nobody/events', operator), 'unknown_project')
+  isError(t, await call('POST', '/projects/nobody/events', operator), 'unknown_project')
+  const wrong = [
+    ...[{}, { url: 5 }, { url: 'x' }, { url: 'http://app.example.com/' }, { url: 'https://u:p@app.example.com/' }],
+    ...[
+      { url, kinds: [] },
+      { url, kinds: ['read'] },
+      { url, kinds: 'delivered' },
+      { url, kinds: [5] },
+    ],
+  ]
+  for (const body of wrong) {
+    isError(t, await call('PUT', `${own}/webhook`, developer, body), 'invalid_request', JSON.stringify(body))
+  }
+  for (const host of ['127.0.0.1', '10.2.0.1', '169.254.169.254', '[::1]', '2130706433']) {
+    const body = { url: `https://${host}/` }
+    isError(t, await call('PUT', `${own}/webhook`, developer, body), 'webhook_address_refused', host)
+  }
+  t.equal((await call('GET', `${own}/events`, viewer)).body.isOn, false, 'what was refused turned nothing on')
+  t.equal((await call('PUT', `${own}/webhook`, developer, { url: 'https://10.1.0.7/' })).statusCode, 200)
+})
+
+t.test('the same by the command line', async (t) => {
+  const { context } = await startAdminApi(t)
+  const { url, user, password } = context.nats.settingsAs('admin')
+  const cli = adminCli(t.testdir(), {
+    nats: { url, user, password },
+    store: { split: context.nats.store.split },
+    webhooks: { allowHttp: true, allowedNetworks: '127.0.0.1' },
+  })
+  t.match(await cli.json('events', 'on', 'acme'), { isOn: true, webhook: null })
+  const set = await cli.json(
+    'webhook',
+    'set',
+    'acme',
+    '--url',
+    'http://127.0.0.1:9/hook',
+    '--kinds',
+    'delivered,failed',
+  )
+  t.match(set, { secret: /^whsec_/, webhook: { kinds: ['delivered', 'failed'] } })
+  t.match(await cli.text('webhook', 'rotate', 'acme'), /secret: whsec_/)
+  t.match(await cli.json('webhook', 'retry', 'acme'), { webhook: { state: 'new' } })
+  t.match(await cli.json('webhook', 'remove', 'acme'), { isOn: true, webhook: null })
+  t.match(await cli.json('events', 'show', 'acme'), { isOn: true })
+  t.match(await cli.json('events', 'off', 'acme'), { isOn: false })
+  await t.rejects(cli.json('webhook', 'set', 'acme', '--url', 'https://10.0.0.1/'), /webhook_address_refused/)
+})

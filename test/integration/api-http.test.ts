@@ -1,0 +1,337 @@
+import { unpack } from 'msgpackr'
+import t from 'tap'
+import type { ErrorCode } from '../../protocol/errors.js'
+import { mintAccessToken } from '../../src/core/tenants/auth/tokens.js'
+import {
+  createApplication,
+  createFleet,
+  createProject,
+  getProject,
+  mintToken,
+  revokeDevice,
+  revokeRegistration,
+  setProjectActive,
+} from '../../src/core/tenants/projects.js'
+import { DeviceTokenVerifier } from '../../src/device-token.js'
+import { Keyring } from '../../src/keyring.js'
+import { startTestApi, type TestApi, until } from '../support/api.js'
+import { API, ask, device, isError, messagesOf, overSocket, registrationIdOf } from '../support/http.js'
+
+t.test('a message is accepted, and the core gets all of it', async (t) => {
+  const context = await startTestApi(t)
+  const target = registrationIdOf(context)
+  const notification = { title: 'T', message: 'M', data: { mtype: 'notify' } }
+  const body = { target, type: 'device', ttl: '5h30m', priority: 'high', collapseKey: 'k', notification, extra: 1 }
+  const answer = await ask(context, { url: messagesOf(context), body })
+  t.equal(answer.statusCode, 202)
+  const { acceptedAt, expiredAt, ...rest } = answer.body
+  t.same(rest, {
+    id: '4611686018427387905',
+    status: 'accepted',
+    type: 'device',
+    target,
+    warnings: ['unknown field extra'],
+  })
+  t.equal(Date.parse(expiredAt) - Date.parse(acceptedAt), 19_800_000)
+  const [command] = context.core.accepted
+  t.match(command, {
+    project: context.project,
+    type: 'device',
+    targets: [{ application: context.application, device, registration: 1, registrationId: target }],
+    group: null,
+    ttlMs: 19_800_000,
+    priority: 'high',
+    collapseKey: 'k',
+    title: 'T',
+    message: 'M',
+  })
+  t.same(unpack(command?.data ?? Buffer.alloc(0)), { mtype: 'notify' })
+
+  await t.test('with doubled slashes, and without a content type', async (t) => {
+    const raw = JSON.stringify({ target, type: 'device', ttl: '0s' })
+    const doubled = messagesOf(context).replace('/v1/', '/v1//')
+    t.equal((await ask(context, { url: doubled, raw })).statusCode, 202)
+    const { url } = await context.gateway.listen()
+    const naive = await overSocket(url, 'POST', `/${doubled}`, [`authorization: Bearer ${context.token}`], raw)
+    t.match(naive, /^HTTP\/1.1 202 /)
+  })
+
+  await t.test('groups', async (t) => {
+    const groups: [string, string, object][] = [
+      ['topic', 'news.local', { kind: 'topic', name: 'news.local' }],
+      ['user', 'Anna Ö.', { kind: 'user', name: 'Anna Ö.' }],
+      ['application', context.application, { kind: 'app', name: context.application }],
+    ]
+    for (const [type, name, group] of groups) {
+      const answer = await ask(context, { url: messagesOf(context), body: { type, target: name, ttl: '1m' } })
+      t.equal(answer.statusCode, 202, type)
+      t.equal(answer.body.target, name)
+      t.match(context.core.accepted.at(-1), { type, targets: [], group })
+    }
+  })
+
+  await t.test('only checked: nothing is accepted', async (t) => {
+    const before = context.core.accepted.length
+    const checked = await ask(context, { url: messagesOf(context), body: { ...body, validateOnly: true } })
+    t.equal(checked.statusCode, 200)
+    t.same(checked.body, { status: 'valid', type: 'device', target, warnings: ['unknown field extra'] })
+    isError(t, await ask(context, { url: messagesOf(context), body: { ...body, validateOnly: 1 } }), 'invalid_request')
+    const forged = { ...body, target: 'forged', validateOnly: true }
+    isError(t, await ask(context, { url: messagesOf(context), body: forged }), 'unknown_registration')
+    t.equal(context.core.accepted.length, before)
+  })
+
+  await t.test('many devices: each once, and what cannot be sent to is told', async (t) => {
+    const other = registrationIdOf(context, { registration: 2 })
+    const foreign = registrationIdOf(context, { project: 'other' })
+    const list = [target, other, target, foreign, 'forged']
+    const answer = await ask(context, { url: messagesOf(context), body: { type: 'devices', target: list, ttl: '1m' } })
+    t.equal(answer.statusCode, 202)
+    t.same(answer.body.target, list)
+    t.same(answer.body.rejected, [
+      { target: foreign, code: 'foreign_registration' },
+      { target: 'forged', code: 'unknown_registration' },
+    ])
+    t.same(
+      context.core.accepted.at(-1)?.targets.map((one) => one.registrationId),
+      [target, other],
+    )
+    const before = context.core.accepted.length
+    const none = await ask(context, {
+      url: messagesOf(context),
+      body: { type: 'devices', target: [foreign], ttl: '1m' },
+    })
+    isError(t, none, 'foreign_registration')
+    t.equal(context.core.accepted.length, before)
+  })
+})
+
+t.test('who may ask', async (t) => {
+  const context = await startTestApi(t)
+  const url = messagesOf(context)
+  const body = { target: registrationIdOf(context), type: 'device', ttl: '1m' }
+  const { serviceAccount } = await getProject(context.tenants, context.project)
+  const claims = {
+    issuer: context.auth.issuer,
+    audience: context.auth.audience,
+    project: context.project,
+    clientId: serviceAccount.clientId,
+    scopes: ['message:update', 'project:read'],
+    tokenId: 'x',
+    nowMs: context.clock.now(),
+    lifetimeSeconds: 600,
+  }
+  const mint = async (changes: Partial<typeof claims>, ring = context.keyring) =>
+    (await mintAccessToken(ring, { ...claims, ...changes })).token
+  const [header = '', payload = '', signature = ''] = context.token.split('.')
+  const none = Buffer.from(JSON.stringify({ alg: 'none', typ: 'at+jwt' })).toString('base64url')
+  await createProject(context.tenants, { id: 'other', alg: 'ES256' })
+  const { token: foreign } = await mintToken(context.tenants, context.keyring, context.auth, 'other')
+  const enrolled = await enrolledToken(context)
+
+  const cases: [string, ErrorCode, string | null][] = [
+    ['no token', 'missing_token', null],
+    ['not a JWT', 'bad_token', 'x'],
+    ['alg none', 'bad_token', `${none}.${payload}.`],
+    ['a changed payload', 'bad_token', `${header}.${payload.slice(0, -2)}AA.${signature}`],
+    ['signed by another service', 'bad_token', await mint({}, Keyring.generate(0))],
+    ['another issuer', 'bad_token', await mint({ issuer: 'elsewhere' })],
+    ['another audience', 'bad_token', await mint({ audience: 'elsewhere' })],
+    ['a device token', 'bad_token', enrolled],
+    ['expired', 'token_expired', await mint({ nowMs: claims.nowMs - 7_200_000 })],
+    ['of another project', 'forbidden', foreign],
+    ['of another client', 'forbidden', await mint({ clientId: 'client_of_somebody_else' })],
+    ['without the scope', 'forbidden', await mint({ scopes: ['project:read'] })],
+  ]
+  for (const [name, code, token] of cases) {
+    const answer = await ask(context, { url, body, token })
+    isError(t, answer, code, name)
+    if (answer.statusCode === 401) t.equal(answer.headers['www-authenticate'], 'Bearer', name)
+  }
+  isError(t, await ask(context, { url, body, token: null, headers: { authorization: 'Basic eDp5' } }), 'missing_token')
+  isError(t, await ask(context, { url, body, token: null, headers: { authorization: 'Bearer ' } }), 'bad_token')
+  const absent = { url: `${API}/absent/messages`, body, token: await mint({ project: 'absent' }) }
+  isError(t, await ask(context, absent), 'unknown_project')
+  isError(
+    t,
+    await ask(context, { ...absent, token: context.token }),
+    'forbidden',
+    'which projects there are is not told',
+  )
+  t.same(context.core.accepted, [], 'nothing was accepted')
+
+  t.equal((await ask(context, { url, body })).statusCode, 202, 'a good token')
+  t.equal((await ask(context, { url, body })).statusCode, 202, 'the same again, from memory')
+  context.clock.skewMs = 3_700_000
+  isError(t, await ask(context, { url, body }), 'token_expired', 'a remembered token expires as well')
+})
+
+async function enrolledToken(context: TestApi): Promise<string> {
+  const { enrolmentKey } = await createFleet(context.tenants)
+  const answer = await ask(context, { url: '/device/v1/enrol', body: { enrolmentKey }, token: null })
+  return answer.body.token
+}
+
+t.test('a rotated key leaves no gap', async (t) => {
+  const context = await startTestApi(t)
+  context.keyring.rotate('accessToken', context.clock.now())
+  const { token } = await mintToken(context.tenants, context.keyring, context.auth, context.project)
+  isError(
+    t,
+    await ask(context, { url: `${API}/${context.project}`, token }),
+    'bad_token',
+    'a gateway that was not told',
+  )
+  t.equal((await ask(context, { url: `${API}/${context.project}` })).statusCode, 200)
+})
+
+t.test('what is sent to', async (t) => {
+  const context = await startTestApi(t)
+  const send = (body: object) => ask(context, { url: messagesOf(context), body: { ttl: '1m', ...body } })
+  const foreignApplication = await otherApplication(context)
+  const cases: [string, ErrorCode, object][] = [
+    ['a forged registration', 'unknown_registration', { type: 'device', target: 'AAAA' }],
+    [
+      'a registration of another project',
+      'foreign_registration',
+      { type: 'device', target: registrationIdOf(context, { project: 'other' }) },
+    ],
+    ['an unknown application', 'unknown_application', { type: 'application', target: 'app_aaaaaaaaaaaaaaaaaaaa' }],
+    ['no application at all', 'unknown_application', { type: 'application', target: '../../etc' }],
+    ['an application of another project', 'unknown_application', { type: 'application', target: foreignApplication }],
+    ['a topic with a wildcard', 'invalid_request', { type: 'topic', target: 'news.>*' }],
+    ['a user too long', 'invalid_request', { type: 'user', target: 'u'.repeat(129) }],
+  ]
+  for (const [name, code, body] of cases) isError(t, await send(body), code, name)
+  t.same(context.core.accepted, [])
+
+  await t.test('revoked registrations and devices', async (t) => {
+    const target = registrationIdOf(context)
+    t.equal((await send({ type: 'device', target })).statusCode, 202)
+    await revokeDevice(context.tenants, device)
+    await until('the device is revoked', () => context.directory.isDeviceRevoked(device))
+    isError(t, await send({ type: 'device', target }), 'revoked_registration')
+  })
+
+  await t.test('a suspended project may look, and not send', async (t) => {
+    await setProjectActive(context.tenants, context.project, false)
+    await until('it is suspended', async () => !(await context.directory.project(context.project))?.isActive)
+    isError(t, await send({ type: 'topic', target: 'news' }), 'project_inactive')
+    const project = await ask(context, { url: `${API}/${context.project}` })
+    t.equal(project.statusCode, 200)
+    t.equal(project.body.isActive, false)
+  })
+})
+
+async function otherApplication(context: TestApi): Promise<string> {
+  await createProject(context.tenants, { id: 'other', alg: 'ES256' })
+  return (await createApplication(context.tenants, 'other')).id
+}
+
+t.test('status, cancel, project and counters', async (t) => {
+  const context = await startTestApi(t)
+  const url = `${messagesOf(context)}/77`
+  isError(t, await ask(context, { url }), 'unknown_message')
+  const status = {
+    id: 77n,
+    project: context.project,
+    status: 'delivered',
+    type: 'device' as const,
+    target: 'r',
+    acceptedAtMs: 1_000,
+    expiresAtMs: 61_000,
+    notBeforeMs: null,
+    counts: { accepted: 1, delivered: 1 },
+    trace: [{ atMs: 1_500, step: 'delivered' }],
+    waiting: [],
+  }
+  context.core.statuses.set(77n, status)
+  t.same((await ask(context, { url })).body, {
+    id: '77',
+    status: 'delivered',
+    type: 'device',
+    target: 'r',
+    acceptedAt: '1970-01-01T00:00:01.000Z',
+    expiredAt: '1970-01-01T00:01:01.000Z',
+    counts: { accepted: 1, delivered: 1 },
+    trace: [{ at: '1970-01-01T00:00:01.500Z', step: 'delivered' }],
+  })
+  const waiting = [{ target: 'r', why: 'offline' as const, sinceMs: 2_000 }]
+  context.core.statuses.set(77n, { ...status, waiting })
+  t.same((await ask(context, { url })).body.waiting, [
+    { target: 'r', why: 'offline', since: '1970-01-01T00:00:02.000Z' },
+  ])
+  context.core.statuses.set(78n, { ...status, id: 78n })
+  const list = (query: string) => ask(context, { url: `${messagesOf(context)}${query}` })
+  const page = await list('?limit=1')
+  const listed = { type: 'device', acceptedAt: '1970-01-01T00:00:01.000Z', status: 'delivered' }
+  t.same(page.body, { messages: [{ id: '78', ...listed }], next: '78' })
+  t.same((await list('?before=78')).body, { messages: [{ id: '77', ...listed }], next: null })
+  for (const query of ['?limit=0', '?limit=101', '?limit=x', '?limit=1&limit=2', '?before=0', '?before=x']) {
+    isError(t, await list(query), 'invalid_request', query)
+  }
+  context.core.statuses.set(77n, { ...status, project: 'other' })
+  isError(t, await ask(context, { url }), 'unknown_message', "another project's message")
+  for (const id of ['0', '-1', 'x', '9223372036854775808', '1e3']) {
+    isError(t, await ask(context, { url: `${messagesOf(context)}/${id}` }), 'unknown_message', id)
+  }
+
+  const cancel = () => ask(context, { method: 'DELETE', url })
+  isError(t, await cancel(), 'unknown_message')
+  context.core.cancel = async () => 'already_final'
+  isError(t, await cancel(), 'already_final')
+  context.core.cancel = async (project, id) => (project === context.project && id === 77n ? 'cancelled' : 'unknown')
+  t.same((await cancel()).body, { id: '77', status: 'cancelled' })
+
+  const project = await ask(context, { url: `${API}/${context.project}` })
+  const stored = await context.tenants.projects.get(context.project)
+  t.same(project.body, {
+    id: context.project,
+    name: context.project,
+    isActive: true,
+    serviceAccount: { clientId: stored?.serviceAccount.clientId },
+    createdAt: new Date(stored?.createdAtMs ?? 0).toISOString(),
+    updatedAt: new Date(stored?.updatedAtMs ?? 0).toISOString(),
+  })
+  const counters = await ask(context, { url: `${API}/${context.project}/counters` })
+  t.same(counters.body.total, { accepted: 4, delivered: 3, pending: 1 })
+  t.equal(counters.body.applications.length, 2)
+})
+
+t.test('enrolment', async (t) => {
+  const context = await startTestApi(t)
+  const { enrolmentKey } = await createFleet(context.tenants)
+  const enrol = (body: unknown) => ask(context, { url: '/device/v1/enrol', body, token: null })
+  const answer = await enrol({ enrolmentKey, name: 'a phone' })
+  t.equal(answer.statusCode, 201)
+  t.equal(answer.headers['cache-control'], 'no-store')
+  t.same(Object.keys(answer.body), ['deviceId', 'token', 'expiresAt', 'transportUrl'])
+  t.equal(answer.body.transportUrl, context.auth.transportUrl)
+  const verifier = new DeviceTokenVerifier(context.keyring.transportKeys().deviceTokens, context.auth.issuer)
+  const verdict = verifier.verify(answer.body.token, context.clock.now())
+  t.match(verdict, { ok: true, claims: { device: answer.body.deviceId } })
+  t.not((await enrol({ enrolmentKey })).body.deviceId, answer.body.deviceId)
+
+  const wrong = `${enrolmentKey.slice(0, -1)}${enrolmentKey.endsWith('A') ? 'B' : 'A'}`
+  for (const key of [wrong, 'bek_aaaaaaaaaaaa_', `bek_aaaaaaaaaaaa_${'A'.repeat(43)}`, '', 'x']) {
+    isError(t, await enrol({ enrolmentKey: key }), 'bad_enrolment_key', key.slice(0, 8))
+  }
+  for (const body of [
+    {},
+    [],
+    null,
+    'x',
+    { enrolmentKey: 7 },
+    { enrolmentKey: 'x'.repeat(200) },
+    { enrolmentKey, name: 7 },
+  ]) {
+    isError(t, await enrol(body), 'invalid_request', JSON.stringify(body).slice(0, 30))
+  }
+})
+
+t.test('revoking what never was', async (t) => {
+  const context = await startTestApi(t)
+  await t.rejects(revokeRegistration(context.tenants, device, 1), { code: 'unknown_registration' })
+  await t.rejects(revokeRegistration(context.tenants, 'x', 1), { code: 'invalid_request' })
+  await t.rejects(revokeDevice(context.tenants, 'x'), { code: 'invalid_request' })
+})

@@ -1,0 +1,242 @@
+import { Packr } from 'msgpackr'
+import t, { type Test } from 'tap'
+import { Value } from 'typebox/value'
+import { DEAD_LETTERS_STREAM, INGRESS_STREAM, ingressSubject } from '../../protocol/subjects.js'
+import type { AcceptCommand } from '../../src/core/domain/commands.js'
+import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
+import { Ingress } from '../../src/core/ingress/ingress.js'
+import { IngressSettings } from '../../src/core/ingress/settings.js'
+import { setProjectActive } from '../../src/core/tenants/projects.js'
+import { type Broker, BrokerError, type LogRecord } from '../../src/nats/broker.js'
+import { untilReconnected } from '../contract/reconnected.js'
+import { startTestApi, type TestApi, until } from '../support/api.js'
+import { loseRecords } from '../support/nats.js'
+
+const packr = new Packr({ useRecords: false })
+const device = 'dev_0123456789abcdefghij'
+
+interface Setup {
+  context: TestApi
+  publisher: Broker
+  dead(): Promise<LogRecord[]>
+  left(): Promise<number>
+  publish(body: Uint8Array | string, contentType?: string): Promise<number>
+  registrationId: string
+}
+
+async function setUp(t: Test): Promise<Setup> {
+  const context = await startTestApi(t)
+  const publisher = await context.nats.brokerAs('publisher')
+  const ingress = new Ingress({
+    broker: context.broker,
+    directory: context.directory,
+    registrationKeys: context.registrationKeys,
+    accept: (command) => context.core.accept(command),
+    settings: { ...(Value.Default(IngressSettings, {}) as IngressSettings), retryMs: 20, ackWaitMs: 1_000 },
+    limits: context.limits,
+    bodyBytesMax: 16_384,
+    log: context.log,
+  })
+  await ingress.start()
+  t.teardown(() => ingress.stop())
+  const admin = await context.nats.brokerAs('admin')
+  const address = { project: context.project, application: context.application, device, registration: 1 }
+  return {
+    context,
+    publisher,
+    dead: () => recordsOf(admin, DEAD_LETTERS_STREAM),
+    left: async () => (await admin.log(INGRESS_STREAM).state()).messages,
+    publish: (body, contentType) => {
+      const headers = contentType === undefined ? {} : { headers: { 'Content-Type': contentType } }
+      return publisher.log(INGRESS_STREAM).append(ingressSubject(context.project), Buffer.from(body), headers)
+    },
+    registrationId: encodeRegistrationId(context.keyring.macKey('registration'), address),
+  }
+}
+
+async function recordsOf(broker: Broker, stream: string): Promise<LogRecord[]> {
+  const log = broker.log(stream)
+  const { firstSequence, lastSequence } = await log.state()
+  const records: LogRecord[] = []
+  // An empty stream says 0 for both.
+  for (let sequence = Math.max(1, firstSequence); sequence <= lastSequence; sequence++) {
+    const record = await log.at(sequence)
+    if (record) records.push(record)
+  }
+  return records
+}
+
+t.test('JSON and msgpack lead to the same command as HTTP', async (t) => {
+  const { context, publish, left, dead, registrationId } = await setUp(t)
+  const message = {
+    target: registrationId,
+    type: 'device',
+    ttl: '1h',
+    notification: { title: 'T', message: 'M', data: { n: 1, nested: { list: [1, 'ü', null] } } },
+  }
+  await publish(JSON.stringify(message))
+  await publish(JSON.stringify(message), 'application/json; charset=utf-8')
+  await publish(packr.pack(message), 'application/msgpack')
+  await until('all are accepted', () => context.core.accepted.length === 3)
+  await until('all are acknowledged', async () => (await left()) === 0)
+  const [first, ...others] = context.core.accepted
+  const { place, ...command } = first as AcceptCommand
+  t.match(command, { project: context.project, type: 'device', title: 'T', ttlMs: 3_600_000 })
+  t.match(place, { isRepeat: false })
+  for (const { place: another, ...other } of others) {
+    t.same(other, command)
+    t.not(another?.sequence, place?.sequence, 'each record has a place of its own')
+  }
+  t.same(await dead(), [])
+})
+
+t.test('what is invalid goes to the dead letters, with the reason and as it came', async (t) => {
+  const { context, publish, left, dead, registrationId } = await setUp(t)
+  const good = { target: registrationId, type: 'device', ttl: '1h' }
+  const cases: [string, string | Uint8Array, string | undefined][] = [
+    ['malformed_json', '{', undefined],
+    ['malformed_json', '', undefined],
+    ['invalid_request', '[]', 'application/json'],
+    ['invalid_request', JSON.stringify({ ...good, ttl: 'soon' }), undefined],
+    ['invalid_request', Buffer.from([0xdd, 0x0f, 0xff, 0xff, 0xff]), 'application/msgpack'],
+    ['invalid_request', packr.pack({ ...good, notification: { data: { when: new Date(0) } } }), 'application/msgpack'],
+    ['unsupported_media_type', JSON.stringify(good), 'text/plain'],
+    ['unknown_registration', JSON.stringify({ ...good, target: 'forged' }), undefined],
+    ['unknown_application', JSON.stringify({ ...good, type: 'application', target: 'x' }), undefined],
+    ['payload_too_large', JSON.stringify({ ...good, padding: 'x'.repeat(20_000) }), undefined],
+  ]
+  const sequences: number[] = []
+  for (const [, body, contentType] of cases) sequences.push(await publish(body, contentType))
+  await until('all are deadLettered', async () => (await left()) === 0)
+  // Records are handled side by side: what was refused first need not stand first.
+  const order = (record: LogRecord) => Number(record.headers?.['ingress-sequence'])
+  const records = (await dead()).sort((a, b) => order(a) - order(b))
+  t.equal(records.length, cases.length)
+  records.forEach((record, index) => {
+    const [code, body, contentType] = cases[index] ?? []
+    t.equal(record.subject, `push.dead.${context.project}`)
+    t.equal(record.headers?.code, code, `${index}: ${code}`)
+    t.ok(record.headers?.detail, 'says why')
+    t.equal(record.headers?.['Content-Type'], contentType)
+    t.equal(order(record), sequences[index])
+    t.same(Buffer.from(record.body), Buffer.from(body ?? ''), 'the record as it came')
+  })
+  t.same(context.core.accepted, [])
+})
+
+t.test('targets that are left out are told of, the others are sent', async (t) => {
+  const { context, publish, left, dead, registrationId } = await setUp(t)
+  await publish(JSON.stringify({ type: 'devices', target: [registrationId, 'forged'], ttl: '1h' }))
+  await until('it is done', async () => (await left()) === 0)
+  t.equal(context.core.accepted[0]?.targets.length, 1)
+  const [record] = await dead()
+  t.equal(record?.headers?.code, 'unknown_registration')
+  t.same(JSON.parse(Buffer.from(record?.body ?? []).toString()), {
+    rejected: [{ target: 'forged', code: 'unknown_registration' }],
+  })
+})
+
+t.test('a suspended project', async (t) => {
+  const { context, publish, left, dead } = await setUp(t)
+  await setProjectActive(context.tenants, context.project, false)
+  await until('it is suspended', async () => !(await context.directory.project(context.project))?.isActive)
+  await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
+  await until('it is deadLettered', async () => (await left()) === 0)
+  t.equal((await dead())[0]?.headers?.code, 'project_inactive')
+})
+
+t.test('a store that refuses: given back until it is accepted, with the same key', async (t) => {
+  const { context, publish, left, dead } = await setUp(t)
+  const accept = context.core.accept
+  const keys: (string | undefined)[] = []
+  const refusals = ['unavailable', 'full', 'timeout'] as const
+  context.core.accept = async (command) => {
+    const refusal = refusals[keys.length]
+    keys.push(command.idempotency?.key)
+    if (refusal) throw new BrokerError(refusal, 'no')
+    return accept(command)
+  }
+  await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
+  await until('it is accepted', () => context.core.accepted.length === 1)
+  await until('it is acknowledged', async () => (await left()) === 0)
+  t.equal(keys.length, 4)
+  t.equal(new Set(keys).size, 1)
+  t.same(await dead(), [])
+})
+
+t.test('what comes again has its place, and is a repeat', async (t) => {
+  const { context, publish, left, registrationId } = await setUp(t)
+  const accept = context.core.accept
+  const places: (AcceptCommand['place'] | null)[] = []
+  context.core.accept = async (command) => {
+    places.push(command.place)
+    if (places.length === 1) throw new BrokerError('unavailable', 'no')
+    return accept(command)
+  }
+  const sequence = await publish(JSON.stringify({ target: registrationId, type: 'device', ttl: '1h' }))
+  await until('it is acknowledged', async () => (await left()) === 0)
+  const [first] = places
+  t.match(first, { sequence, isRepeat: false })
+  t.same(places[1], { ...first, isRepeat: true })
+})
+
+t.test('after a crash of NATS everything may be a repeat that was there before', async (t) => {
+  const { context, publish, publisher, registrationId } = await setUp(t)
+  const accept = context.core.accept
+  const repeats: (boolean | undefined)[] = []
+  let isAway = true
+  context.core.accept = async (command) => {
+    if (isAway) throw new BrokerError('unavailable', 'no')
+    repeats.push(command.place?.isRepeat)
+    return accept(command)
+  }
+  const body = JSON.stringify({ target: registrationId, type: 'device', ttl: '1h' })
+  await publish(body)
+  await context.nats.server.kill9()
+  await context.nats.server.start()
+  isAway = false
+  await until('it is accepted', () => repeats.length === 1)
+  await until('the publisher is connected again', () => publisher.connected())
+  await publish(body)
+  await until('so is the next', () => repeats.length === 2)
+  t.same(repeats, [true, false])
+})
+
+t.test('a record that makes us fail again and again is deadLettered, not lost and not in the way', async (t) => {
+  const { context, publish, left, dead } = await setUp(t)
+  const accept = context.core.accept
+  context.core.accept = async (command) => {
+    if (command.group?.name === 'poison') throw new TypeError('a fault of ours')
+    return accept(command)
+  }
+  await publish(JSON.stringify({ type: 'topic', target: 'poison', ttl: '1h' }))
+  await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
+  await until('both are done', async () => (await left()) === 0)
+  t.equal(context.core.accepted.length, 1)
+  const [record] = await dead()
+  t.equal(record?.headers?.code, 'internal')
+  t.notMatch(record?.headers?.detail, /a fault of ours/)
+})
+
+t.test('a publisher sends for its own project only', async (t) => {
+  const { publisher, left } = await setUp(t)
+  await t.rejects(publisher.log(INGRESS_STREAM).append(ingressSubject('other'), Buffer.from('{}')), BrokerError)
+  t.equal(await left(), 0)
+})
+
+t.test('a stream that lost its end gives its sequences again: what is stored then is another message', async (t) => {
+  const { context, publisher, publish } = await setUp(t)
+  const topic = (target: string) => JSON.stringify({ type: 'topic', target, ttl: '1h' })
+  t.equal(await publish(topic('first')), 1)
+  await until('the first is accepted', () => context.core.accepted.length === 1)
+  const back = untilReconnected([publisher, context.broker])
+  await context.nats.server.stop()
+  loseRecords(context.nats.dataDir, INGRESS_STREAM)
+  await context.nats.start()
+  await back
+  t.equal(await publish(topic('second')), 1)
+  await until('the second is accepted', () => context.core.accepted.length === 2)
+  const [first, second] = context.core.accepted.map(({ idempotency }) => idempotency?.key)
+  t.type(first, 'string')
+  t.not(first, second)
+})

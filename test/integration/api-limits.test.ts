@@ -1,0 +1,244 @@
+import { connect } from 'node:net'
+import t from 'tap'
+import type { ErrorCode } from '../../protocol/errors.js'
+import { BrokerError } from '../../src/nats/broker.js'
+import { createLogger } from '../../src/observe/log.js'
+import { startTestApi, until } from '../support/api.js'
+import {
+  API,
+  type Ask,
+  ask,
+  connected,
+  everything,
+  get,
+  isError,
+  messagesOf,
+  overSocket,
+  registrationIdOf,
+} from '../support/http.js'
+
+t.test('bodies, types and sizes', async (t) => {
+  const context = await startTestApi(t, { http: { bodyBytesMax: 16_384 } })
+  const url = messagesOf(context)
+  const good = { target: registrationIdOf(context), type: 'device', ttl: '1m' }
+  const cases: [string, ErrorCode, Partial<Ask>][] = [
+    ['no body', 'malformed_json', { method: 'POST' }],
+    ['no JSON', 'malformed_json', { raw: '{"target":' }],
+    ['not UTF-8', 'malformed_json', { raw: Buffer.from([0x7b, 0xff, 0x7d]) }],
+    ['a list', 'invalid_request', { body: [] }],
+    ['a type that is none', 'invalid_request', { body: { ...good, type: 'all' } }],
+    ['a title too long', 'invalid_request', { body: { ...good, notification: { title: 'x'.repeat(513) } } }],
+    ['data too large', 'payload_too_large', { body: { ...good, notification: { data: { a: 'x'.repeat(4_096) } } } }],
+    ['a body too large', 'payload_too_large', { body: { ...good, padding: 'x'.repeat(16_384) } }],
+    ['text', 'unsupported_media_type', { body: good, headers: { 'content-type': 'text/plain' } }],
+    [
+      'another charset',
+      'unsupported_media_type',
+      { body: good, headers: { 'content-type': 'application/json; charset=utf-16' } },
+    ],
+    ['compressed', 'unsupported_media_type', { body: good, headers: { 'content-encoding': 'gzip' } }],
+  ]
+  for (const [name, code, request] of cases) {
+    const answer = await ask(context, { url, ...request })
+    isError(t, answer, code, name)
+  }
+  t.same(context.core.accepted, [])
+  const padded = await ask(context, { url, body: { ...good, notification: { title: '🦌'.repeat(512) } } })
+  t.equal(padded.statusCode, 202, 'characters are counted, not bytes')
+  const json = await ask(context, {
+    url,
+    body: good,
+    headers: { 'content-type': 'application/vnd.x+json; charset="UTF-8"' },
+  })
+  t.equal(json.statusCode, 202, 'a JSON type of another name')
+})
+
+t.test('paths and methods that are none', async (t) => {
+  const context = await startTestApi(t)
+  for (const url of [
+    '/',
+    '/push',
+    `${API}`,
+    `${messagesOf(context)}/1/2`,
+    '/%ff',
+    `${API}/${'p'.repeat(600)}`,
+    '/device/v1',
+  ]) {
+    isError(t, await ask(context, { url }), 'not_found', url)
+  }
+  const wrong: [NonNullable<Ask['method']>, string, string][] = [
+    ['PUT', messagesOf(context), 'POST, GET'],
+    ['GET', `${messagesOf(context)}:batch`, 'POST'],
+    ['POST', `${messagesOf(context)}/1`, 'GET, DELETE'],
+    ['DELETE', `${API}/${context.project}`, 'GET'],
+    ['GET', '/device/v1/enrol', 'POST'],
+    ['POST', '/healthz', 'GET'],
+  ]
+  for (const [method, url, allow] of wrong) {
+    const answer = await ask(context, { method, url })
+    isError(t, answer, 'method_not_allowed', `${method} ${url}`)
+    t.equal(answer.headers.allow, allow)
+  }
+})
+
+t.test('faults of ours: a code for the caller, the cause for the log', async (t) => {
+  const lines: string[] = []
+  const log = createLogger(
+    'test',
+    { level: 'debug', format: 'json' },
+    { write: (line: string) => void lines.push(line) },
+  )
+  const context = await startTestApi(t, { log })
+  const send = () => ask(context, { url: messagesOf(context), body: { type: 'topic', target: 'news', ttl: '1m' } })
+  context.core.accept = async () => {
+    throw new Error('the hidden cause')
+  }
+  const answer = await send()
+  isError(t, answer, 'internal')
+  t.notMatch(JSON.stringify(answer.body), /hidden cause/)
+  t.equal(lines.filter((line) => line.includes('the hidden cause')).length, 1, 'told once')
+
+  for (const [brokerCode, code] of [
+    ['full', 'storage_full'],
+    ['timeout', 'unavailable'],
+    ['disconnected', 'unavailable'],
+    ['unavailable', 'unavailable'],
+    ['no_responders', 'unavailable'],
+    ['wrong_last_sequence', 'overloaded'],
+  ] as const) {
+    context.core.accept = async () => {
+      throw new BrokerError(brokerCode, 'no')
+    }
+    const refused = await send()
+    isError(t, refused, code, brokerCode)
+    t.equal(refused.headers['retry-after'], '1', `${brokerCode}: says when to come back`)
+  }
+})
+
+t.test('NATS away: never a false 202, and ready again when it is back', async (t) => {
+  const context = await startTestApi(t)
+  const store = context.broker.log('BROADCAST')
+  context.core.accept = async () => {
+    await store.append('broadcast.acme.topic.x', Buffer.from('x'))
+    return { id: 1n, acceptedAtMs: 0, expiresAtMs: 0, notBeforeMs: null }
+  }
+  const send = () => ask(context, { url: messagesOf(context), body: { type: 'topic', target: 'news', ttl: '1m' } })
+  const readiness = () => ask(context, { url: '/readyz', token: null })
+  t.equal((await send()).statusCode, 202)
+  t.same((await readiness()).body, { status: 'ready' })
+
+  await context.nats.kill9()
+  await until('the connection is seen to be gone', () => !context.broker.connected())
+  isError(t, await send(), 'unavailable')
+  isError(t, await readiness(), 'unavailable')
+  isError(
+    t,
+    await ask(context, {
+      url: `${messagesOf(context)}`,
+      body: { type: 'application', target: `app_${'z'.repeat(20)}`, ttl: '1m' },
+    }),
+    'unavailable',
+    'what cannot be looked up is not unknown',
+  )
+  isError(
+    t,
+    await ask(context, {
+      url: '/device/v1/enrol',
+      body: { enrolmentKey: `bek_aaaaaaaaaaaa_${'A'.repeat(43)}` },
+      token: null,
+    }),
+    'unavailable',
+  )
+  t.equal((await ask(context, { url: '/healthz', token: null })).statusCode, 200, 'alive all the while')
+
+  await context.nats.start()
+  await until('it is connected again', () => context.broker.connected())
+  t.equal((await readiness()).statusCode, 200)
+  t.equal((await send()).statusCode, 202)
+})
+
+t.test('limits on connections, bodies and time, over real sockets', async (t) => {
+  const context = await startTestApi(t, { http: { bodyBytesMax: 65_536, connectionsMax: 20 } })
+  const { url, port } = await context.gateway.listen()
+  // Patience of its own: on a busy machine no good request ends in the time that a bad one has here.
+  const impatient = await startTestApi(t, { http: { requestTimeoutMs: 400, headersTimeoutMs: 300 } })
+  const { port: impatientPort } = await impatient.gateway.listen()
+  const headOf = (to: typeof context) =>
+    `POST ${messagesOf(to)} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${to.token}\r\ncontent-type: application/json\r\n`
+
+  await t.test('10 MB', async (t) => {
+    const answer = await overSocket(
+      url,
+      'POST',
+      messagesOf(context),
+      [`authorization: Bearer ${context.token}`],
+      'x'.repeat(10_000_000),
+    )
+    t.match(answer, /^HTTP\/1.1 413 /)
+    t.match(answer, /"payload_too_large"/)
+  })
+  await t.test('10 MB that nobody announced', async (t) => {
+    const stream = connect(port, '127.0.0.1')
+    const size = 10_000_000
+    stream.write(`${headOf(context)}connection: close\r\ntransfer-encoding: chunked\r\n\r\n${size.toString(16)}\r\n`)
+    stream.write(`${'x'.repeat(size)}\r\n0\r\n\r\n`)
+    t.match(await everything(stream), /^HTTP\/1.1 413 /)
+  })
+  await t.test('a body that never ends', async (t) => {
+    const slow = connect(impatientPort, '127.0.0.1')
+    slow.write(`${headOf(impatient)}content-length: 100\r\n\r\n{`)
+    const answer = await everything(slow)
+    t.match(answer, /^HTTP\/1.1 408 /)
+    t.match(answer, /"request_timeout"/)
+  })
+  await t.test('headers that never end', async (t) => {
+    const slow = connect(impatientPort, '127.0.0.1')
+    slow.write('GET /healthz HTTP/1.1\r\nhost: x\r\n')
+    t.match(await everything(slow), /^HTTP\/1.1 408 /)
+  })
+  await t.test('no HTTP at all', async (t) => {
+    const stranger = connect(port, '127.0.0.1')
+    stranger.write('\x16\x03\x01 hello\r\n\r\n')
+    const answer = await everything(stranger)
+    t.match(answer, /^HTTP\/1.1 400 /)
+    t.match(answer, /"invalid_request"/)
+  })
+  await t.test('headers too large', async (t) => {
+    const answer = await overSocket(url, 'GET', '/healthz', [`x: ${'y'.repeat(32_000)}`])
+    t.match(answer, /^HTTP\/1.1 413 /)
+  })
+  await t.test('a method that node knows and we do not', async (t) => {
+    t.match(await overSocket(url, 'TRACE', '/healthz', []), /^HTTP\/1.1 40[45] /)
+  })
+  await t.test('more connections than allowed are cut, and the rest lives on', async (t) => {
+    const sockets = await Promise.all(Array.from({ length: 20 }, async () => connected(port)))
+    const extra = connect(port, '127.0.0.1')
+    t.equal(await everything(extra), '', 'closed without an answer')
+    for (const socket of sockets) socket.destroy()
+    await until('there is room again', async () => (await get(url)).statusCode === 200)
+  })
+})
+
+t.test('more requests under way than allowed', async (t) => {
+  const context = await startTestApi(t, { http: { inFlightMax: 2 } })
+  let release = () => {}
+  const held = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  let waiting = 0
+  context.core.accept = async () => {
+    waiting++
+    await held
+    return { id: 1n, acceptedAtMs: 0, expiresAtMs: 0, notBeforeMs: null }
+  }
+  const send = () => ask(context, { url: messagesOf(context), body: { type: 'topic', target: 'news', ttl: '1m' } })
+  const first = [send(), send()]
+  await until('two are under way', () => waiting === 2)
+  isError(t, await send(), 'overloaded')
+  release()
+  t.same(
+    (await Promise.all(first)).map((answer) => answer.statusCode),
+    [202, 202],
+  )
+  t.equal((await send()).statusCode, 202, 'there is room again')
+})

@@ -1,0 +1,114 @@
+import t from 'tap'
+import { TokenBuckets } from '../../src/core/api/token-buckets.js'
+import { Gateways } from '../../src/core/cluster/gateways.js'
+import { silentLogger } from '../../src/observe/log.js'
+import { startTestApi, until } from '../support/api.js'
+import { ask, isError, messagesOf, registrationIdOf } from '../support/http.js'
+import { SimInstallation } from '../support/sim-core.js'
+
+t.test('an bucket: a rate, a burst, and debts', async (t) => {
+  const buckets = new TokenBuckets(2)
+  const rate = { perSecond: 10, burst: 20 }
+  t.same(buckets.take('a', 15, rate, 0), { left: 5, waitMs: 0 })
+  t.same(buckets.take('a', 100, rate, 0), { left: -95, waitMs: 0 }, 'a large one passes, and is owed')
+  t.same(buckets.take('a', 1, rate, 0), { left: -95, waitMs: 9_600 }, 'what is refused costs nothing')
+  t.equal(buckets.take('a', 1, rate, 9_599).waitMs, 1)
+  t.same(buckets.take('a', 1, rate, 9_600), { left: 0, waitMs: 0 })
+  t.same(buckets.take('a', 1, rate, 1_000_000), { left: 19, waitMs: 0 }, 'never more than the burst')
+  t.same(buckets.take('a', 1, rate, 0), { left: 18, waitMs: 0 }, 'a clock that steps back gives nothing')
+  buckets.take('b', 20, rate, 0)
+  buckets.take('c', 20, rate, 0)
+  t.equal(buckets.take('b', 1, rate, 0).waitMs, 100, 'b is remembered')
+  t.equal(buckets.take('a', 20, rate, 0).left, 0, 'a was forgotten')
+  const small = { perSecond: 0.5, burst: 0.5 }
+  t.equal(buckets.take('small', 1, small, 0).waitMs, 0, 'a small bucket lets one in when it is full')
+  t.equal(buckets.take('small', 1, small, 0).waitMs, 2_000)
+})
+
+t.test('a project that sends too much', async (t) => {
+  let gateways = 1
+  const context = await startTestApi(t, {
+    limits: { messagesPerSecond: 10, burstSeconds: 2 },
+    gateways: () => gateways,
+  })
+  const startMs = context.clock.now()
+  context.clock.now = () => startMs + context.clock.skewMs
+  const url = messagesOf(context)
+  const target = registrationIdOf(context)
+  const one = { target, type: 'device', ttl: '1m' }
+  const first = await ask(context, { url, body: one })
+  t.equal(first.statusCode, 202)
+  t.equal(first.headers['ratelimit-policy'], '"messages";q=20;w=2')
+  t.equal(first.headers.ratelimit, '"messages";r=19;t=1')
+  const many = { target: Array(30).fill(target), type: 'devices', ttl: '1m' }
+  t.equal((await ask(context, { url, body: many })).statusCode, 202, 'each target counts; what is too much is owed')
+  const refused = await ask(context, { url, body: one })
+  isError(t, refused, 'rate_limited')
+  t.equal(refused.headers['retry-after'], '2')
+  t.equal(refused.body.error.details.retryAfterMs, 1_200)
+  t.equal(refused.headers.ratelimit, '"messages";r=0;t=4')
+  isError(t, await ask(context, { url: `${url}:batch`, body: { messages: [one] } }), 'rate_limited', 'a batch as well')
+  t.equal((await ask(context, { url })).statusCode, 200, 'it may look')
+  context.clock.skewMs = 1_200
+  t.equal((await ask(context, { url, body: one })).statusCode, 202, 'after that time')
+
+  context.clock.skewMs = 100_000
+  gateways = 2
+  t.equal((await ask(context, { url, body: one })).headers['ratelimit-policy'], '"messages";q=10;w=2', 'its share')
+
+  await context.tenants.projects.update(context.project, (project) => ({
+    ...project,
+    limits: { messagesPerSecond: 100 },
+  }))
+  await until(
+    'the limit is known',
+    async () => (await context.directory.project(context.project))?.limits !== undefined,
+  )
+  t.equal((await ask(context, { url, body: one })).headers['ratelimit-policy'], '"messages";q=100;w=2', 'its own limit')
+})
+
+t.test('an address that asks too often', async (t) => {
+  const context = await startTestApi(t, {
+    limits: { requestsPerSecond: 3, burstSeconds: 1 },
+    http: { trustedProxies: '127.0.0.1' },
+  })
+  const startMs = context.clock.now()
+  context.clock.now = () => startMs
+  const from = (address: string, url = messagesOf(context)) =>
+    ask(context, { url, token: 'x', headers: { 'x-forwarded-for': address } })
+  for (let n = 0; n < 3; n++) isError(t, await from('192.0.2.1'), 'bad_token')
+  const refused = await from('192.0.2.1')
+  isError(t, refused, 'rate_limited')
+  t.equal(refused.headers['retry-after'], '1')
+  t.equal((await from('192.0.2.1', '/healthz')).statusCode, 200, 'a probe is answered')
+  isError(t, await from('192.0.2.2'), 'bad_token', 'another address')
+  for (let n = 0; n < 3; n++) isError(t, await from(`2001:db8::${n}`), 'bad_token')
+  isError(t, await from('2001:db8::ffff'), 'rate_limited', 'one network of IPv6')
+  isError(t, await from('2001:db8:0:1::1'), 'bad_token', 'another network')
+})
+
+t.test('core processes count each other', async (t) => {
+  const { sim } = new SimInstallation()
+  const { clock } = sim
+  const start = async (node: number) => {
+    const broker = sim.brokerFor(`core-${node}`)
+    const gateways = new Gateways({ broker, clock: broker.clock, node, leaseMs: 3_000, log: silentLogger })
+    await clock.settle(gateways.start())
+    await clock.run(100)
+    return { broker, gateways }
+  }
+  const first = await start(1)
+  t.equal(first.gateways.count(), 1)
+  const second = await start(2)
+  const third = await start(3)
+  t.same(
+    [first, second, third].map(({ gateways }) => gateways.count()),
+    [3, 3, 3],
+  )
+  await clock.settle(third.gateways.stop())
+  await clock.run(100)
+  t.same([first.gateways.count(), second.gateways.count()], [2, 2], 'one that stops says so')
+  second.broker.crash()
+  await clock.run(5_000)
+  t.equal(first.gateways.count(), 1, 'one that crashed is forgotten')
+})

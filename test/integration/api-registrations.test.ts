@@ -1,0 +1,203 @@
+import t, { type Test } from 'tap'
+import {
+  decodeControlRequest,
+  decodeDeviceReply,
+  encodeControlReply,
+  encodeDeviceRequest,
+} from '../../protocol/envelope.js'
+import { Bucket, controlSubject, DEVICE_REQUEST_SUBJECT } from '../../protocol/subjects.js'
+import { createApplication, createProject, revokeDevice } from '../../src/core/tenants/projects.js'
+import { DeviceStore } from '../../src/store/devices.js'
+import { RegistrationIndex } from '../../src/store/registrations.js'
+import { SessionTable } from '../../src/store/sessions.js'
+import { startTestApi, type TestApi, type TestApiOptions, until } from '../support/api.js'
+import { API, ask, isError, registrationIdOf } from '../support/http.js'
+
+const deviceOf = (n: number) => `dev_${String(n).padStart(20, '0')}`
+
+interface Setup {
+  context: TestApi
+  url: string
+  records: DeviceStore
+  register(device: string, application?: string): Promise<string>
+}
+
+async function setUp(t: Test, options?: TestApiOptions): Promise<Setup> {
+  const context = await startTestApi(t, options)
+  const worker = await context.nats.brokerAs('transport')
+  return {
+    context,
+    url: `${API}/${context.project}`,
+    records: new DeviceStore(worker.table(Bucket.DEVICES)),
+    register: async (device, application = context.application) => {
+      const request = encodeDeviceRequest({ kind: 'register', device, application, userToken: '' })
+      const reply = decodeDeviceReply(await worker.bus.request(DEVICE_REQUEST_SUBJECT, request, { timeoutMs: 5_000 }))
+      if (!reply.ok) throw new Error(reply.code)
+      return reply.registrationId
+    },
+  }
+}
+
+t.test('pages of registrations, each once, of this project alone', async (t) => {
+  const { context, url, register } = await setUp(t)
+  const { id: second } = await createApplication(context.tenants, context.project)
+  await createProject(context.tenants, { id: 'other', alg: 'ES256' })
+  const { id: foreign } = await createApplication(context.tenants, 'other')
+  const ids: string[] = []
+  for (let n = 0; n < 7; n++) ids.push(await register(deviceOf(n)))
+  const others = [await register(deviceOf(0), second), await register(deviceOf(1), second)]
+  await register(deviceOf(2), foreign)
+  t.equal(await register(deviceOf(3)), ids[3], 'at every start of the app')
+
+  const pageAfter = async (cursor: string) => {
+    const query = `application=${context.application}&limit=3${cursor && `&cursor=${cursor}`}`
+    return (await ask(context, { url: `${url}/registrations?${query}` })).body
+  }
+  const seen: string[] = []
+  for (let cursor = '', pages = 0; pages < 5; pages++) {
+    const { registrations, next } = await pageAfter(cursor)
+    seen.push(...registrations.map((one: { registrationId: string }) => one.registrationId))
+    if (next === undefined) break
+    cursor = next
+  }
+  t.same(seen, ids, 'in the order in which they were made')
+  const listed = async (query: string) => {
+    const { body } = await ask(context, { url: `${url}/registrations?${query}` })
+    return body.registrations.map((one: { registrationId: string }) => one.registrationId)
+  }
+  t.same(await listed(`application=${second}`), others)
+  t.same(await listed('user='), [...ids, ...others], 'no filter, all there are')
+  t.same(await listed(`application=${foreign}`), [], "another project's application")
+  t.same(await listed('application=*'), [])
+  t.same(await listed('application=>'), [])
+
+  await revokeDevice(context.tenants, deviceOf(0))
+  await until('it is known', () => context.directory.isDeviceRevoked(deviceOf(0)))
+  t.same(await listed(`application=${context.application}`), ids.slice(1), 'a device that was cut off')
+  const gone = new RegistrationIndex(context.broker)
+  await gone.put({ project: context.project, application: second, user: '', device: deviceOf(9) })
+  t.same(await listed(`application=${second}`), others.slice(1), 'a hint with nothing behind it')
+})
+
+t.test('a query that is wrong', async (t) => {
+  const { context, url } = await setUp(t)
+  for (const query of [
+    'limit=0',
+    'limit=101',
+    'limit=x',
+    'cursor=-1',
+    'cursor=x',
+    'limit=1&limit=2',
+    `user=${'u'.repeat(129)}`,
+  ]) {
+    isError(t, await ask(context, { url: `${url}/registrations?${query}` }), 'invalid_request', query)
+  }
+  for (const query of ['from=yesterday', 'to=2025-13-40', 'from=2025-01-01&from=2025-01-02']) {
+    isError(t, await ask(context, { url: `${url}/counters?${query}` }), 'invalid_request', query)
+  }
+  const counters = async (query: string) => (await ask(context, { url: `${url}/counters?${query}` })).body.total
+  t.same(await counters('from=2025-01-02'), { accepted: 1, delivered: 1 })
+  t.same(await counters('to=2025-01-01'), { accepted: 3, delivered: 2, pending: 1 })
+  t.same(await counters('application=app_none'), {})
+})
+
+t.test('an end by the app server', async (t) => {
+  const { context, url, register, records } = await setUp(t)
+  const target = await register(deviceOf(1))
+  const remove = (id: string) => ask(context, { method: 'DELETE', url: `${url}/registrations/${id}` })
+  isError(t, await remove('forged'), 'unknown_registration')
+  isError(t, await remove(registrationIdOf(context, { project: 'other' })), 'foreign_registration')
+  isError(
+    t,
+    await remove(registrationIdOf(context, { device: deviceOf(8) })),
+    'unknown_registration',
+    'one that never was',
+  )
+  t.same((await remove(target)).body, { registrationId: target, revoked: true })
+  t.same((await records.read(deviceOf(1))).registrations, [])
+  t.same((await ask(context, { url: `${url}/registrations` })).body, { registrations: [] })
+  const again = await register(deviceOf(1))
+  t.not(again, target)
+  const { registrations } = (await ask(context, { url: `${url}/registrations` })).body
+  t.match(registrations, [{ registrationId: again, channel: 'native' }], 'listed again')
+})
+
+t.test('an end and a new registration that run into each other leave no registration unlisted', async (t) => {
+  const { context, url, register } = await setUp(t)
+  let id = await register(deviceOf(1))
+  for (let round = 0; round < 10; round++) {
+    await Promise.all([
+      ask(context, { method: 'DELETE', url: `${url}/registrations/${id}` }),
+      register(deviceOf(1)),
+      register(deviceOf(1)),
+    ])
+    id = await register(deviceOf(1))
+    const { registrations } = (await ask(context, { url: `${url}/registrations` })).body
+    t.match(registrations, [{ registrationId: id }], `round ${round}`)
+  }
+})
+
+t.test('topics: what is done, what is not, and the worker that is told', async (t) => {
+  const { context, url, register, records } = await setUp(t, { devices: { topicsMax: 2 } })
+  const { id: second } = await createApplication(context.tenants, context.project)
+  const ids = [await register(deviceOf(1)), await register(deviceOf(2)), await register(deviceOf(1), second)]
+  const change = (verb: string, topic: string, registrationIds: unknown) =>
+    ask(context, { url: `${url}/topics/${topic}/${verb}`, body: { registrationIds } })
+
+  const told: string[] = []
+  const worker = await context.nats.brokerAs('transport')
+  worker.bus.subscribe(controlSubject('i', 'w'), ({ body, reply }) => {
+    const request = decodeControlRequest(body)
+    told.push(`${request.kind} ${request.device}`)
+    worker.bus.publish(reply, encodeControlReply('here'))
+  })
+  await new SessionTable(worker.table(Bucket.SESSIONS), context.clock).claim(deviceOf(1), {
+    ...{ instance: 'i', worker: 'w', connection: 1 },
+  })
+
+  const first = await change('subscribe', 'news', [
+    ...ids,
+    ids[0],
+    'forged',
+    registrationIdOf(context, { project: 'x' }),
+  ])
+  t.match(first.body, { topic: 'news', done: 3 })
+  t.same(
+    first.body.rejected.map(({ code }: { code: string }) => code),
+    ['unknown_registration', 'foreign_registration'],
+  )
+  t.same(told, [`refresh ${deviceOf(1)}`], 'once for a device, and only where it is connected')
+  t.equal((await records.read(deviceOf(1))).topics.length, 2)
+  t.equal((await change('subscribe', 'news', ids)).body.done, 3, 'so already')
+  t.equal(told.length, 2, 'told again: the first notice may have been lost')
+  t.match((await change('subscribe', 'sport', ids)).body, {
+    ...{ done: 1, rejected: [{ code: 'too_many_topics' }, { code: 'too_many_topics' }] },
+  })
+  t.equal((await change('unsubscribe', 'news', ids)).body.done, 3)
+  t.same((await records.read(deviceOf(1))).topics, [])
+
+  for (const wrong of [undefined, [], 'x', [5], [''], ['x'.repeat(513)], Array(1_001).fill('x')]) {
+    isError(t, await change('subscribe', 'news', wrong), 'invalid_request', JSON.stringify(wrong)?.slice(0, 20))
+  }
+  isError(t, await change('subscribe', 'a b'.replace(' ', '%20'), ids), 'invalid_request', 'no name of a topic')
+  isError(t, await ask(context, { url: `${url}/topics/news/subscribe`, raw: '{' }), 'malformed_json')
+  const thousand = Array.from({ length: 1_000 }, (_, n) => registrationIdOf(context, { device: deviceOf(n + 10) }))
+  const many = await change('subscribe', 'news', thousand)
+  t.equal(many.body.rejected.length, 1_000, 'a thousand that are none any more')
+  t.equal(many.body.rejected[0].code, 'revoked_registration')
+})
+
+t.test('a worker that does not answer, and a store that is away', async (t) => {
+  const { context, url, register } = await setUp(t, { requestTimeoutMs: 300 })
+  const id = await register(deviceOf(1))
+  const topic = { url: `${url}/topics/news/subscribe`, body: { registrationIds: [id] } }
+  const worker = await context.nats.brokerAs('transport')
+  const sessions = new SessionTable(worker.table(Bucket.SESSIONS), context.clock)
+  await sessions.claim(deviceOf(1), { instance: 'dead', worker: 'w', connection: 1 })
+  t.equal((await ask(context, topic)).body.done, 1, 'one that is gone has no sessions')
+  await context.nats.kill9()
+  await until('the loss is seen', () => !context.broker.connected())
+  isError(t, await ask(context, topic), 'unavailable')
+  isError(t, await ask(context, { url: `${url}/registrations` }), 'unavailable', 'the list')
+  isError(t, await ask(context, { method: 'DELETE', url: `${url}/registrations/${id}` }), 'unavailable', 'an end')
+})

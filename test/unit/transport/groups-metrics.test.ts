@@ -1,0 +1,22 @@
+import t from 'tap'
+import { oneWorker } from './one-worker.js'
+import { cursors, groupIds, groupsOf } from './one-worker-groups.js'
+
+t.test('a group message counts as one, whether it was caught up with or live', async (t) => {
+  const stage = await oneWorker()
+  const { clock, connect, worker } = stage
+  const { subscribe, send } = groupsOf(stage)
+  const phone = connect()
+  await clock.run(100)
+  await subscribe('a')
+  await clock.run(1_000)
+  await send('a', 1n)
+  await clock.run(100)
+  t.match(worker.metrics, { notified: 0, notifiedGroup: 1 }, 'live')
+  const cursor = cursors(phone).at(-1) ?? null
+  const again = connect(cursor, stage.device, 2)
+  await clock.run(1_000)
+  t.same(groupIds(again), [1n], 'it comes again for the cursor of before')
+  t.match(worker.metrics, { notified: 0, notifiedGroup: 2 }, 'caught up with')
+  await stage.stop()
+})
