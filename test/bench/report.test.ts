@@ -56,7 +56,11 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
   t.match(text, /p99Ratio \| 1.1/)
   t.match(text, /idle cores at 500,000 devices \| at most 0.5 \| 0.6 \| no \|/)
   t.match(text, /borealis\.cpuMicros \| 5 \|/)
-  t.match(text, /src\/transport\/admission\/ticket\.ts \| 3\.5 \| 70 \| {2}\| f 1 \|/, 'a profile has a row for each part')
+  t.match(
+    text,
+    /src\/transport\/admission\/ticket\.ts \| 3\.5 \| 70 \| {2}\| f 1 \|/,
+    'a profile has a row for each part',
+  )
   t.match(text, /uWebSockets\.js \| {2}\| {2}\| 2 \|/)
   t.notMatch(text, /parts\[/)
   t.match(text, /rolling restart \| at most 2,?000 ms \| 900 ms \| yes \|/)
