@@ -1,7 +1,7 @@
 import { expectation } from '../config/leaf.js'
 import { ConfigSchema, isSecret, type Setting, settings } from '../config.js'
 
-/** docs/configuration.md, made from the schema; a test compares the two. */
+/** docs/operate/configuration.md, made from the schema; a test compares the two. */
 export function configReference(): string {
   return `${[intro, ...Object.entries(ConfigSchema.properties).map(([name, schema]) => sectionText(name, schema))].join('\n\n')}\n`
 }

@@ -1,4 +1,4 @@
-/** docs/errors.md as the registry says it: a test compares the two. */
+/** docs/send/errors.md as the registry says it: a test compares the two. */
 import { type ErrorKind, Errors } from '../../protocol/errors.js'
 import { OAuthErrors } from '../../protocol/oauth-errors.js'
 

@@ -3,9 +3,9 @@ import t from 'tap'
 import { Errors } from '../../protocol/errors.js'
 import { errorsDocument } from '../support/errors-document.js'
 
-t.test('docs/errors.md is what the registry says', async (t) => {
-  if (process.env.BOREALIS_TEST_WRITE_DOCS) writeFileSync('docs/errors.md', errorsDocument())
-  const written = readFileSync('docs/errors.md', 'utf8')
+t.test('docs/send/errors.md is what the registry says', async (t) => {
+  if (process.env.BOREALIS_TEST_WRITE_DOCS) writeFileSync('docs/send/errors.md', errorsDocument())
+  const written = readFileSync('docs/send/errors.md', 'utf8')
   t.equal(
     written,
     errorsDocument(),
