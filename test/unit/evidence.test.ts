@@ -75,6 +75,14 @@ const peer = (name: string) => {
 }
 
 const quotations: Record<string, () => string[]> = {
+  'README.md': () => [
+    `${sumOf(kills, 'injections')} kills of worker, core or nats-server under load: [${sumOf(kills, 'lost')} of ${grouped(sumOf(kills, 'targets'))} lost]`,
+    `${others.length} other faults, ${grouped(sumOf(others, 'injections'))} injections: [${sumOf(others, 'lost')} of ${grouped(sumOf(others, 'targets'))} lost]`,
+    `${Math.floor(at('hostile-10000000', 'frames') / 1e6)} million hostile frames: [${at('hostile-10000000', 'exits')} crashes, ${at('hostile-10000000', 'wrongDevice')} pushes to a wrong device]`,
+    `[${grouped(bench('pipeline', 'deliveredPerSecond'))} a second, p99 ${fixed(bench('pipeline', 'latencyMs.p99'), 0)} ms at half of that]`,
+    `${grouped(bench('500k', 'connections'))} devices, idle: [${gigabytes('500k')}, ${fixed(bench('500k', 'idleCores'), 2)} cores of workers]`,
+    `under ${grouped(bench('hold-100000', 'connections'))} devices: [${bench('hold-100000', 'rollingRestart.lost')} lost, p99 of pushes ${fixed(bench('hold-100000', 'rollingRestart.p99'), 0)} ms]`,
+  ],
   'docs/evidence/reliability.md': () => [
     ...kills.map(killRow),
     `${sumOf(kills, 'injections')} kills, ${grouped(sumOf(kills, 'targets'))} targets, none lost`,
