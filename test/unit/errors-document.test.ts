@@ -9,7 +9,7 @@ t.test('docs/send/errors.md is what the registry says', async (t) => {
   t.equal(
     written,
     errorsDocument(),
-    'mend it with: BOREALIS_TEST_WRITE_DOCS=1 npx tap test/unit/errors-document.test.ts',
+    'mend it with: BOREALIS_TEST_WRITE_DOCS=1 node dist/test/unit/errors-document.test.js',
   )
   for (const code of Object.keys(Errors)) t.ok(written.includes(`| \`${code}\` |`), code)
 })
