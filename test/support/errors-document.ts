@@ -17,9 +17,9 @@ Every error has a code. The HTTP API answers an error like this:
 - \`Retry-After\`, in seconds, is there when a later attempt makes sense: with 429, and with errors of the service.
 - The cause of an \`internal\` is in the log of the service, and never in an answer.
 
-The same codes are in ERROR frames to devices (the answers to REGISTER, UNREGISTER, SUBSCRIBE and UNSUBSCRIBE), in
-\`rejected\` for the targets of a \`devices\` message that cannot be sent to, and in the header \`code\` of the
-[dead letters](nats-publishing.md) of NATS publishers.
+The same codes are in \`rejected\` for the targets of a \`devices\` message that cannot be sent to, in the header
+\`code\` of the [dead letters](nats-publishing.md) of NATS publishers, and in ERROR frames to devices, for which
+[PROTOCOL.md](../../protocol/PROTOCOL.md#error) says what each code means.
 
 | what to do | in a program |
 | --- | --- |
