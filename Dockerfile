@@ -16,8 +16,7 @@ RUN if [ -n "$UWS_SOURCE" ]; then \
       apt-get update && apt-get install -y --no-install-recommends ca-certificates git && rm -rf /var/lib/apt/lists/*; \
     fi
 COPY package.json package-lock.json ./
-# Not `npm ci`: see scripts/packages.mjs. --no-save keeps to the lock all the same.
-RUN npm install --no-save --no-audit --no-fund --include=dev
+RUN npm ci --no-audit --no-fund --include=dev
 COPY tsconfig.json ./
 COPY scripts scripts
 COPY protocol protocol

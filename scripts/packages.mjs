@@ -6,15 +6,12 @@ import { PrepareError, run, say } from './say.mjs'
 const stampName = '.borealis-packages'
 
 /**
- * Installs what package-lock.json names, when node_modules is absent or the lock changed since.
- *
- * `npm install --no-save` and not `npm ci`: ci refuses a lock that lacks the binaries of other platforms, which is what
- * npm writes behind a registry that does not carry them. Versions and integrity come from the lock either way, and the
- * lock is not touched.
+ * Runs `npm ci` if node_modules is absent, or if package-lock.json or the Node version changed since the last run.
+ * A stamp inside node_modules records both, so an unchanged tree costs two file reads.
  */
 export async function installPackages(root) {
   const modules = join(root, 'node_modules')
-  // A link is somebody's shared folder; it is theirs to keep up to date.
+  // A symbolic link leads to a folder that other trees share. `npm ci` would replace it, so its owner updates it.
   if (existsSync(modules) && lstatSync(modules).isSymbolicLink()) return
   const stamp = join(modules, stampName)
   const wanted = createHash('sha256')
@@ -23,10 +20,10 @@ export async function installPackages(root) {
     .digest('hex')
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return
   say('installing npm packages ...')
-  const args = ['install', '--no-save', '--no-audit', '--no-fund', '--include=dev', '--loglevel=error']
+  const args = ['ci', '--no-audit', '--no-fund', '--include=dev', '--loglevel=error']
   const { code, tail } = await run('npm', args, { cwd: root })
   if (code !== 0) {
-    throw new PrepareError(`npm could not install the packages (is the registry reachable?):\n${tail.trim()}`)
+    throw new PrepareError(`npm ci failed (is the package registry reachable?):\n${tail.trim()}`)
   }
   writeFileSync(stamp, wanted)
 }

@@ -1,5 +1,5 @@
 /**
- * Publishes one push over NATS and shows the PubAck: docs/nats-publishing.md.
+ * Publishes one push over NATS and shows the PubAck: docs/send/nats-publishing.md.
  *
  *     node dist/docs/examples/publish.js sample '{"type":"device","target":"<registrationId>","ttl":"1h"}'
  *

@@ -1,5 +1,5 @@
 /**
- * Reads the events of a project from NATS, without missing one, and shows them: docs/events.md.
+ * Reads the events of a project from NATS, without missing one, and shows them: docs/send/events.md.
  *
  *     node dist/docs/examples/subscribe.js sample
  *

@@ -1,5 +1,5 @@
 /**
- * Receives events at a webhook, verifies them and shows each one once: docs/events.md.
+ * Receives events at a webhook, verifies them and shows each one once: docs/send/events.md.
  *
  *     WEBHOOK_SECRET=whsec_... PORT=8787 node dist/docs/examples/webhook.js
  */

@@ -25,14 +25,14 @@ configCommand
 
 configCommand
   .command('reference')
-  .description('print docs/configuration.md: every setting with its variable, default and meaning')
+  .description('print docs/operate/configuration.md: every setting with its variable, default and meaning')
   .action(() => {
     process.stdout.write(configReference())
   })
 
 configCommand
   .command('metrics')
-  .description('print docs/metrics.md: every metric with its type, labels and meaning')
+  .description('print docs/operate/metrics.md: every metric with its type, labels and meaning')
   .action(() => {
     process.stdout.write(metricsReference())
   })

@@ -30,7 +30,7 @@ export function metricsOf(part: 'core' | 'transport'): MetricEntry[] {
   return [...entriesOf(registry), ...entriesOf(instance.own)]
 }
 
-/** docs/metrics.md, made from the registries; a test compares the two. */
+/** docs/operate/metrics.md, made from the registries; a test compares the two. */
 export function metricsReference(): string {
   const parts = (['transport', 'core'] as const).map((part) => `## ${part}\n\n${table(metricsOf(part))}`)
   return `${[intro, ...parts, outro].join('\n\n')}\n`

@@ -1,4 +1,5 @@
 /** Enrolment: a device becomes one of a fleet, over HTTP, once in its life. */
+import { DeviceTimes } from '../../protocol/limits.js'
 import { DeviceError } from './errors.js'
 import type { Identity } from './state/state.js'
 
@@ -18,7 +19,12 @@ export interface EnrolOptions {
 }
 
 /** Rejects with DeviceError: `enrol_refused` (serverCode says why) or `enrol_unreachable` (try again). */
-export async function enrol({ url, enrolmentKey, name, timeoutMs = 10_000 }: EnrolOptions): Promise<Identity> {
+export async function enrol({
+  url,
+  enrolmentKey,
+  name,
+  timeoutMs = DeviceTimes.ENROL_TIMEOUT.value,
+}: EnrolOptions): Promise<Identity> {
   const { status, body } = await post(enrolUrl(url), { enrolmentKey, ...(name ? { name } : {}) }, timeoutMs)
   if (status !== 200 && status !== 201) throw refusal(status, body)
   const { deviceId, token, expiresAt, transportUrl } = body

@@ -1,18 +1,20 @@
 /**
- * What can go wrong on a device, beside what the server says (protocol/errors.ts, protocol/close-codes.ts): every code
- * with who acts and what they do. A document lists the same codes.
+ * The errors that a device finds by itself, and those that it passes on from the server (protocol/errors.ts,
+ * protocol/close-codes.ts). Each has a meaning and a next step. A test compares them with docs/receive/device-library.md.
  */
+import { Close, type CloseName } from '../../protocol/close-codes.js'
+import { type DeviceMove, DeviceRequestErrors } from '../../protocol/errors.js'
 
 export interface DeviceErrorKind {
   meaning: string
-  /** The next step, for whoever reads the message on a terminal. */
+  /** The next step, for the person who reads the message. */
   next: string
 }
 
 export const DeviceErrors = {
   state_corrupt: {
-    meaning: 'the state file is not one that this program wrote; it was kept aside',
-    next: 'start again: the device enrols anew and forgets what it had seen',
+    meaning: 'the state file does not hold a state of this program; it was kept aside',
+    next: 'start again: the device enrols anew and forgets the messages that it had seen',
   },
   state_version: {
     meaning: 'the state file was written by a newer version',
@@ -23,23 +25,23 @@ export const DeviceErrors = {
     next: 'stop that process, or give this device a state file of its own',
   },
   state_unwritable: {
-    meaning: 'the state could not be written, so nothing was acknowledged',
-    next: 'free space or fix the permissions: the device tries again by itself',
+    meaning: 'the state could not be written, so the device acknowledged nothing',
+    next: 'free space on the disk, or fix the permissions: the device tries again by itself',
   },
   not_enrolled: {
     meaning: 'the device has no identity yet',
-    next: 'enrol it with an enrolment key',
+    next: 'enrol the device with an enrolment key',
   },
   enrol_refused: {
     meaning: 'the core refused the enrolment',
-    next: 'check the enrolment key',
+    next: 'check the enrolment key, or ask the operator for a valid one',
   },
   enrol_unreachable: {
-    meaning: 'the core did not answer the enrolment, or not as a core does',
-    next: 'check the address and that the core runs, then try again',
+    meaning: 'the core did not answer the enrolment, or the answer is not that of a core',
+    next: 'check the address, and that the core runs, then try again',
   },
   connect_failed: {
-    meaning: 'the transport could not be reached, or refused the connection',
+    meaning: 'the device could not reach the transport, or the transport refused the connection',
     next: 'nothing: the device tries again by itself',
   },
   handshake_timeout: {
@@ -47,44 +49,44 @@ export const DeviceErrors = {
     next: 'nothing: the device tries again by itself',
   },
   half_open: {
-    meaning: 'the transport fell silent: no answer to a keepalive in time',
+    meaning: 'the transport did not answer a keepalive in time',
     next: 'nothing: the device reconnects',
   },
   bad_server_bytes: {
-    meaning: 'the server sent what is no frame, or a frame that this state does not allow',
-    next: 'check that the address is that of a transport: the device tries again by itself',
+    meaning: 'the server sent bytes that are not a frame, or a frame that the state of the connection does not allow',
+    next: 'check that the address is that of a transport; the device tries again by itself',
   },
   closed_by_server: {
-    meaning: 'the server closed the connection',
-    next: 'as the close code says',
+    meaning: 'the server closed the connection for good',
+    next: 'depends on the close code (PROTOCOL.md, "Close codes"); `next` of the error says it',
   },
   server_error: {
-    meaning: 'the server reported an error for the connection',
-    next: 'as its code says',
+    meaning: 'the server reported an error of the connection',
+    next: 'mostly nothing: the device reconnects by itself; `next` of the error says otherwise where it has to',
   },
   request_timeout: {
-    meaning: 'the server did not answer a request, however often it was repeated',
+    meaning: 'the server did not answer a request, although the device repeated it',
     next: 'ask again later',
   },
   request_refused: {
     meaning: 'the server refused a request',
-    next: 'as its code says',
+    next: 'depends on its code (PROTOCOL.md, "ERROR"); `next` of the error says it',
   },
   too_many_requests: {
-    meaning: 'more requests wait for an answer than the limit',
-    next: 'wait for answers before asking for more',
+    meaning: 'more requests wait for an answer than the limit allows',
+    next: 'wait for answers before you ask for more',
   },
   no_registration: {
-    meaning: 'the device has no such registration',
-    next: 'register the application first, and name it where there are several',
+    meaning: 'the device does not have this registration',
+    next: 'register the application first; if there are several registrations, name one',
   },
   handler_failed: {
-    meaning: 'the handler of a notification threw: it counts as handed over',
-    next: 'mend the handler',
+    meaning: 'the handler of a notification threw; the notification counts as handed over',
+    next: 'correct the handler',
   },
   bad_data: {
     meaning: 'the custom attributes of a notification are not a msgpack map within the limits',
-    next: 'mend the sender: the notification is handed over without them',
+    next: 'correct the sender; the notification was handed over without them',
   },
   stopped: {
     meaning: 'the client is closed',
@@ -95,9 +97,9 @@ export const DeviceErrors = {
 export type DeviceErrorCode = keyof typeof DeviceErrors
 
 export interface DeviceErrorOptions extends ErrorOptions {
-  /** The code that the server gave: of an ERROR frame, or the name of a close code. */
+  /** The server's code: of an ERROR frame, or the name of a close code. */
   serverCode?: string
-  /** True: the device does not come back by itself. */
+  /** True: the device does not reconnect by itself. */
   fatal?: boolean
 }
 
@@ -116,8 +118,37 @@ export class DeviceError extends Error {
     this.fatal = options.fatal ?? false
   }
 
-  /** What to do about it. */
+  /** The next step of the person who reads the error. */
   get next(): string {
-    return DeviceErrors[this.code].next
+    return (this.serverCode === null ? null : nextAfter(this.code, this.serverCode)) ?? DeviceErrors[this.code].next
   }
+}
+
+/** Null: the server's code says nothing that the device's code does not say. */
+function nextAfter(code: DeviceErrorCode, serverCode: string): string | null {
+  if (code === 'request_refused' && serverCode in DeviceRequestErrors) {
+    return NEXT_OF_MOVE[DeviceRequestErrors[serverCode as keyof typeof DeviceRequestErrors].next]
+  }
+  if ((code === 'closed_by_server' || code === 'server_error') && serverCode in Close) {
+    return NEXT_AFTER_STOP[serverCode as CloseName] ?? 'nothing: the device reconnects by itself'
+  }
+  return null
+}
+
+const NEXT_OF_MOVE: Record<DeviceMove, string> = {
+  fix: 'correct what the message says, then ask again',
+  give_up: 'do not ask again: the service will not accept it',
+  register: 'register the application again',
+  retry: 'ask again later',
+}
+
+/** One for each close code whose next move is `stop`. */
+const NEXT_AFTER_STOP: Partial<Record<CloseName, string>> = {
+  unsupported_version: 'update this device, or the service',
+  bad_token:
+    'check that the device connects to the service that enrolled it; else enrol it anew, with a new state file',
+  token_expired: 'enrol the device anew, with a new state file',
+  revoked: 'ask the operator',
+  replaced:
+    'find the other device or process that has the same identity, such as a copy of the state file, and stop it',
 }

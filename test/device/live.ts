@@ -47,6 +47,8 @@ export interface Live {
 
 export interface LiveOptions {
   webhooks?: WebhookSettings
+  /** Where app servers reach the core, when that is not where it listens. */
+  publicUrl?: string
 }
 
 export async function startLive(t: Test, options: LiveOptions = {}): Promise<Live> {
@@ -86,7 +88,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
     log: silentLogger,
     settings: {
       core: { ...quickSettings, gateway: true },
-      http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0 },
+      http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0, publicUrl: options.publicUrl ?? '' },
       auth: { ...auth, transportUrl: `${urlOf(worker)}${DEVICE_PATH}` },
       messages: Value.Default(MessageLimits, {}) as MessageLimits,
       devices: Value.Default(DeviceLimits, {}) as DeviceLimits,

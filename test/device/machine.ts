@@ -31,6 +31,8 @@ export class MachineModel implements Sink {
   pings = 0
   readonly events: ConnectionEvent[] = []
   socketOpen = false
+  /** Code with which the machine closed last; 0: it never did. */
+  closedWith = 0
   paused = false
   /** Ids that this connection received and that must be acknowledged before it goes quiet. */
   owed = new Set<bigint>()
@@ -48,8 +50,9 @@ export class MachineModel implements Sink {
   constructor(
     private readonly random: () => number,
     readonly settings: DeviceSettings = deviceSettings(),
+    known: readonly Change[] = KNOWN,
   ) {
-    for (const change of KNOWN) for (const state of [this.memory, this.disk]) state.apply(change)
+    for (const change of known) for (const state of [this.memory, this.disk]) state.apply(change)
     this.machine = this.boot()
   }
 
@@ -168,7 +171,8 @@ export class MachineModel implements Sink {
     for (const frame of frames) this.check(frame as DeviceFrame)
   }
 
-  close(): void {
+  close(code: number): void {
+    this.closedWith = code
     this.gone()
   }
 

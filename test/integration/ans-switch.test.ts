@@ -10,7 +10,7 @@ import { type AdminCli, adminCli } from '../support/admin.js'
 import { until } from '../support/api.js'
 
 /**
- * The way of docs/ans-switch.md: what an operator types, then an app server that knows nothing but its settings file
+ * The way of docs/send/ans-switch.md: what an operator types, then an app server that knows nothing but its settings file
  * and has a stock OAuth client, then a push on a device.
  */
 class AppServer {

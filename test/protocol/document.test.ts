@@ -1,24 +1,30 @@
-/** PROTOCOL.md says what the code does: every table, every limit, every drawing of states, every byte in hex. */
+/** Compares PROTOCOL.md with the code: every table, every limit, the diagram of states, every frame in hex. */
 import protobuf from 'protobufjs'
 import t from 'tap'
 import { Value } from 'typebox/value'
 import { Close } from '../../protocol/close-codes.js'
 import { encodeFrames } from '../../protocol/encode.js'
-import { DEVICE_REQUEST_ERRORS, Errors } from '../../protocol/errors.js'
+import { DeviceRequestErrors } from '../../protocol/errors.js'
 import { explain } from '../../protocol/explain.js'
 import { DEVICE_PATH, FrameType, PROTOCOL_VERSION, type Sender, senderOfType } from '../../protocol/frame.js'
 import { type Frame, GAP_REASONS } from '../../protocol/frame-types.js'
 import { fromHex } from '../../protocol/json-form.js'
-import { type Bound, DeviceTimes, ServerFloors, WireLimits } from '../../protocol/limits.js'
+import { type Bound, DeviceTimes, FieldLimits, ServerFloors, WireLimits } from '../../protocol/limits.js'
 import { type BodyName, bodies, type FieldShape } from '../../protocol/schema.js'
 import { States, Transitions } from '../../protocol/states.js'
+import { MessageLimits } from '../../src/core/domain/limits.js'
+import { REGISTRATION_ID_CHARS_MAX } from '../../src/core/domain/registration-id.js'
 import { DeviceSettings } from '../../src/device/settings.js'
+import { DEVICE_TOKEN_CHARS_MAX } from '../../src/device-token.js'
+import { APPLICATION_ID, PROJECT_ID, TOPIC_NAME, USER_CHARACTERS_MAX } from '../../src/store/tenants.js'
 import { TransportSettings } from '../../src/transport/settings.js'
+import { sessionBlock } from './session-block.js'
+import { readSessions } from './sessions.js'
 import { readText } from './support.js'
 
 const document = readText('protocol/PROTOCOL.md')
 
-/** Cells of every table row of a section, headings and rulers left out, code marks taken off. */
+/** The cells of every table row of a section, without headings, rulers and code marks. */
 function rowsOf(heading: string): string[][] {
   const section = document.split(/^## /m).find((part) => part.startsWith(`${heading}\n`)) ?? ''
   const rows = section.split('\n').filter((line) => line.startsWith('| '))
@@ -31,7 +37,7 @@ function rowsOf(heading: string): string[][] {
   return cells.filter((row, i) => !/^-+$/.test(row[0] ?? '') && !/^\| -+/.test(rows[i + 1] ?? ''))
 }
 
-t.test('frame types', async (t) => {
+t.test('the table of frame types is that of the code', async (t) => {
   const expected = Object.entries(FrameType).map(([name, type]) => [hex(type), name, senderOfType(type)])
   t.strictSame(
     rowsOf('Frame types').map((row) => row.slice(0, 3)),
@@ -39,23 +45,23 @@ t.test('frame types', async (t) => {
   )
 })
 
-t.test('close codes', async (t) => {
+t.test('the table of close codes is that of the code', async (t) => {
   const expected = Object.entries(Close).map(([name, c]) => [String(c.code), name, c.next, c.meaning])
   t.strictSame(rowsOf('Close codes'), expected)
   t.equal(new Set(Object.values(Close).map(({ code }) => code)).size, expected.length, 'each code has one name')
 })
 
-t.test('errors', async (t) => {
-  const expected = DEVICE_REQUEST_ERRORS.map((code) => [code, Errors[code].next, Errors[code].meaning])
+t.test('the table of errors of requests is that of the code', async (t) => {
+  const expected = Object.entries(DeviceRequestErrors).map(([code, { next, meaning }]) => [code, next, plain(meaning)])
   t.strictSame(
-    rowsOf('ERROR').filter(([code = '']) => code in Errors),
+    rowsOf('ERROR').filter(([code = '']) => code in DeviceRequestErrors),
     expected,
   )
 })
 
-t.test('limits', async (t) => {
-  const said = ({ value, unit, meaning }: Bound) => [`${value.toLocaleString('en-US')} ${unit}`.trim(), meaning]
-  const expected = [WireLimits, ServerFloors, DeviceTimes].flatMap((table) =>
+t.test('the tables of limits, the path and the version are those of the code', async (t) => {
+  const said = ({ value, unit, meaning }: Bound) => [`${value.toLocaleString('en-US')} ${unit}`.trim(), plain(meaning)]
+  const expected = [WireLimits, ServerFloors, DeviceTimes, FieldLimits].flatMap((table) =>
     Object.entries(table).map(([name, bound]) => [name, ...said(bound)]),
   )
   t.strictSame(rowsOf('Limits'), expected)
@@ -63,33 +69,41 @@ t.test('limits', async (t) => {
   t.match(document, `\`version\` in HELLO is ${PROTOCOL_VERSION} `)
 })
 
-t.test('what is recommended is what our device does, and our server grants what is promised', async (t) => {
-  const device = Value.Default(DeviceSettings, {}) as DeviceSettings
-  t.strictSame(
-    {
-      CONNECT_TIMEOUT: device.connectTimeoutMs,
-      WELCOME_TIMEOUT: device.welcomeTimeoutMs,
-      PONG_TIMEOUT: device.pongTimeoutMs,
-      REQUEST_TIMEOUT: device.requestTimeoutMs,
-      REQUEST_SPACING: device.requestSpacingMs,
-      RECONNECT_BASE: device.reconnectBaseMs,
-      RECONNECT_CAP: device.reconnectCapMs,
-      STABLE: device.stableMs,
-      HINT_MAX: device.retryAfterMsMax,
-      SEEN_KEEP: device.seenKeepMs,
-      SEEN_IDS: device.seenMax,
-    },
-    Object.fromEntries(Object.entries(DeviceTimes).map(([name, { value }]) => [name, value])),
-  )
-  t.ok(device.dataDepthMax >= WireLimits.DATA_DEPTH_MAX.value)
-  t.ok(device.webSocketBytesMax >= WireLimits.SERVER_MESSAGE_BYTES_MAX.value)
-  const transport = Value.Default(TransportSettings, {}) as TransportSettings
-  t.ok(transport.helloTimeoutMs >= ServerFloors.HELLO_TIMEOUT.value)
-  t.ok(transport.framesPerSecondMax >= ServerFloors.FRAMES_PER_SECOND.value)
-  t.ok(transport.requestsInFlightMax >= ServerFloors.REQUESTS_IN_FLIGHT.value)
-})
+t.test(
+  'the device library has the recommended times as defaults, and the server grants at least the promised limits',
+  async (t) => {
+    const device = Value.Default(DeviceSettings, {}) as DeviceSettings
+    t.strictSame(
+      {
+        CONNECT_TIMEOUT: device.connectTimeoutMs,
+        WELCOME_TIMEOUT: device.welcomeTimeoutMs,
+        PONG_TIMEOUT: device.pongTimeoutMs,
+        REQUEST_TIMEOUT: device.requestTimeoutMs,
+        REQUEST_SPACING: device.requestSpacingMs,
+        RECONNECT_BASE: device.reconnectBaseMs,
+        RECONNECT_CAP: device.reconnectCapMs,
+        STABLE: device.stableMs,
+        HINT_MAX: device.retryAfterMsMax,
+        SEEN_KEEP: device.seenKeepMs,
+        SEEN_IDS: device.seenMax,
+      },
+      // The enrolment takes its time from the table itself.
+      Object.fromEntries(
+        Object.entries(DeviceTimes)
+          .filter(([name]) => name !== 'ENROL_TIMEOUT')
+          .map(([name, { value }]) => [name, value]),
+      ),
+    )
+    t.ok(device.dataDepthMax >= WireLimits.DATA_DEPTH_MAX.value)
+    t.ok(device.webSocketBytesMax >= WireLimits.SERVER_MESSAGE_BYTES_MAX.value)
+    const transport = Value.Default(TransportSettings, {}) as TransportSettings
+    t.ok(transport.helloTimeoutMs >= ServerFloors.HELLO_TIMEOUT.value)
+    t.ok(transport.framesPerSecondMax >= ServerFloors.FRAMES_PER_SECOND.value)
+    t.ok(transport.requestsInFlightMax >= ServerFloors.REQUESTS_IN_FLIGHT.value)
+  },
+)
 
-t.test('states: the table and the diagram', async (t) => {
+t.test('the table and the diagram of states are those of the code', async (t) => {
   const list = (names: readonly string[]) => names.join(', ') || 'nothing'
   const expected = Object.entries(States).map(([name, { device, server }]) => [name, list(device), list(server)])
   t.strictSame(
@@ -102,7 +116,7 @@ t.test('states: the table and the diagram', async (t) => {
   t.strictSame([...new Set(sent)].sort(), Object.keys(FrameType).sort(), 'every frame has a state in which it is sent')
 })
 
-t.test('fields of HELLO, WELCOME, NOTIFY, GOAWAY and ERROR, reasons of GAP', async (t) => {
+t.test('the tables of fields and the reasons of GAP are those of the code', async (t) => {
   for (const [heading, body] of [
     ['HELLO', 'HELLO'],
     ['WELCOME', 'WELCOME'],
@@ -123,12 +137,14 @@ t.test('fields of HELLO, WELCOME, NOTIFY, GOAWAY and ERROR, reasons of GAP', asy
     )
   }
   t.strictSame(
-    rowsOf('GAP').map((row) => row.slice(0, 2)),
+    rowsOf('GAP')
+      .map((row) => row.slice(0, 2))
+      .filter(([, number = '']) => /^\d+$/.test(number)),
     GAP_REASONS.map((name, i) => [name.toUpperCase(), String(i)]),
   )
 })
 
-t.test('every byte in hex decodes, is explained as it stands, and is what our encoder writes', async (t) => {
+t.test('every frame in hex decodes, is explained as it stands, and is what our encoder writes', async (t) => {
   const blocks = [...document.matchAll(/^```frame (device|server)\n([^`]*)^```/gm)]
   const seen = new Set<string>()
   for (const [, from, block = ''] of blocks) {
@@ -146,6 +162,62 @@ t.test('every byte in hex decodes, is explained as it stands, and is what our en
   }
   const missing = Object.keys(FrameType).filter((name) => !seen.has(name))
   t.strictSame(missing, ['PONG'], 'every type has an example, but PONG, which is PING with another type')
+})
+
+t.test('the first page shows the session "first push" of the vectors, ten frames with their bytes', async (t) => {
+  const [first] = readSessions()
+  const frames = first?.steps.flatMap((step) => ('close' in step ? [] : step.frames)) ?? []
+  t.equal(frames.length, 10)
+  const [shown] = /^```session\n[^`]*^```$/m.exec(document) ?? []
+  t.equal(
+    shown,
+    first && sessionBlock(first),
+    'the block in PROTOCOL.md is test/protocol/session-block.ts of the session',
+  )
+  t.match(document, `has this session and ${inWords(readSessions().length - 1)} more`)
+})
+
+t.test(
+  'the client loop in pseudocode names every server frame, and only frames, limits and reasons that exist',
+  async (t) => {
+    const [, loop = ''] = /^```pseudocode\n([^`]*)^```$/m.exec(document) ?? []
+    const names = new Set(loop.match(/\b[A-Z][A-Z_]{2,}\b/g))
+    const reasons = GAP_REASONS.map((reason) => reason.toUpperCase())
+    const known = new Set([...Object.keys(FrameType), ...Object.keys(DeviceTimes), ...reasons])
+    t.strictSame(
+      [...names].filter((name) => !known.has(name)),
+      [],
+    )
+    const fromServer = Object.entries(FrameType).filter(([, type]) => senderOfType(type) === 'server')
+    const unnamed = fromServer.map(([name]) => name).filter((name) => !names.has(name))
+    t.strictSame(unnamed, ['PONG'], 'a PONG says nothing beyond that it came')
+  },
+)
+
+t.test('prose is wrapped at 120 characters', async (t) => {
+  const long = document.split('\n').filter((line) => line.length > 120 && !line.startsWith('|'))
+  t.strictSame(long, [])
+})
+
+t.test('the longest fields are those of the code', async (t) => {
+  const message = Value.Default(MessageLimits, {}) as MessageLimits
+  const value = (name: keyof typeof FieldLimits) => FieldLimits[name].value
+  t.equal(value('USER_CHARS_MAX'), USER_CHARACTERS_MAX)
+  t.equal(value('REGISTRATION_ID_CHARS_MAX'), REGISTRATION_ID_CHARS_MAX)
+  t.equal(value('COLLAPSE_KEY_CHARS_MAX'), message.collapseKeyCharactersMax)
+  t.equal(value('TITLE_CHARS_MAX'), message.titleCharactersMax)
+  t.equal(value('MESSAGE_CHARS_MAX'), message.messageCharactersMax)
+  t.equal(value('DATA_BYTES_MAX'), message.dataBytesMax)
+  t.equal(WireLimits.DATA_DEPTH_MAX.value, message.dataDepthMax)
+  t.equal(WireLimits.TOKEN_CHARS_MAX.value, DEVICE_TOKEN_CHARS_MAX)
+  for (const [pattern, name] of [
+    [PROJECT_ID, 'PROJECT_ID_CHARS_MAX'],
+    [TOPIC_NAME, 'TOPIC_CHARS_MAX'],
+  ] as const) {
+    t.match('x'.repeat(value(name)), pattern)
+    t.notMatch('x'.repeat(value(name) + 1), pattern)
+  }
+  t.match(`app_${'x'.repeat(value('APPLICATION_ID_CHARS') - 4)}`, APPLICATION_ID)
 })
 
 t.test('links inside the document lead somewhere', async (t) => {
@@ -171,6 +243,15 @@ t.test('the table of fields is what borealis.proto says', async (t) => {
     t.strictSame({ ...root.lookupEnum(`borealis.v1.${name}`).values }, expected, name)
   }
 })
+
+function inWords(count: number): string {
+  return ['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten', 'eleven'][count] ?? ''
+}
+
+/** Without code marks, as rowsOf() gives the cells. */
+function plain(text: string): string {
+  return text.replaceAll('`', '')
+}
 
 function hex(type: number): string {
   return `0x${type.toString(16).padStart(2, '0')}`

@@ -3,13 +3,13 @@ import t from 'tap'
 import { Errors } from '../../protocol/errors.js'
 import { errorsDocument } from '../support/errors-document.js'
 
-t.test('docs/errors.md is what the registry says', async (t) => {
-  if (process.env.BOREALIS_TEST_WRITE_DOCS) writeFileSync('docs/errors.md', errorsDocument())
-  const written = readFileSync('docs/errors.md', 'utf8')
+t.test('docs/send/errors.md is what the registry says', async (t) => {
+  if (process.env.BOREALIS_TEST_WRITE_DOCS) writeFileSync('docs/send/errors.md', errorsDocument())
+  const written = readFileSync('docs/send/errors.md', 'utf8')
   t.equal(
     written,
     errorsDocument(),
-    'mend it with: BOREALIS_TEST_WRITE_DOCS=1 npx tap test/unit/errors-document.test.ts',
+    'mend it with: BOREALIS_TEST_WRITE_DOCS=1 node dist/test/unit/errors-document.test.js',
   )
   for (const code of Object.keys(Errors)) t.ok(written.includes(`| \`${code}\` |`), code)
 })
@@ -22,9 +22,9 @@ t.test('the registry fits itself', async (t) => {
   }
 })
 
-t.test('a test of the context asks for every code', async (t) => {
+t.test('a test of the API asks for every code', async (t) => {
   const folder = 'test/integration'
-  const files = readdirSync(folder).filter((name) => /^context-.*\.test\.ts$/.test(name))
+  const files = readdirSync(folder).filter((name) => /^api-.*\.test\.ts$/.test(name))
   const text = files.map((name) => readFileSync(`${folder}/${name}`, 'utf8')).join('')
   // Its time comes with the rate limits.
   const codes = Object.keys(Errors).filter((code) => code !== 'rate_limited')

@@ -208,7 +208,7 @@ t.test('the search for circles finds a circle, and only its members', async (t) 
 t.test('the top level holds what design names, and nothing else', async (t) => {
   const allowed = new Set([
     ...['.ci', 'bench', 'deploy', 'docs', 'examples', 'protocol', 'scripts', 'src', 'test'],
-    ...['.dockerignore', '.gitignore', 'biome.json', 'package-lock.json', 'package.json', 'tsconfig.json'],
+    ...['.dockerignore', '.gitignore', '.npmrc', 'biome.json', 'package-lock.json', 'package.json', 'tsconfig.json'],
     ...['ARCHITECTURE.md', 'CHANGELOG.md', 'Dockerfile', 'LICENSE', 'README.md', 'SECURITY.md'],
     // Not in the repository: made by the tools.
     ...['.borealis', '.git', '.tap', 'dist', 'node_modules'],

@@ -32,9 +32,9 @@ t.test('after stop nobody listens', async (t) => {
   await t.rejects(fetch(`http://127.0.0.1:${server.port}/metrics`))
 })
 
-t.test('docs/metrics.md is what the registries say', async (t) => {
-  const written = readFileSync('docs/metrics.md', 'utf8')
-  t.equal(written, metricsReference(), 'mend it with: npx borealis config metrics > docs/metrics.md')
+t.test('docs/operate/metrics.md is what the registries say', async (t) => {
+  const written = readFileSync('docs/operate/metrics.md', 'utf8')
+  t.equal(written, metricsReference(), 'mend it with: npx borealis config metrics > docs/operate/metrics.md')
 })
 
 t.test('one scrape for several processes: counts never go back, levels join as they say', async (t) => {

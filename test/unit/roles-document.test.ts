@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { Actions } from '../../src/core/tenants/auth/roles.js'
 
-t.test('docs/admin.md has the table of roles as it is', async (t) => {
-  const rows = [...readFileSync('docs/admin.md', 'utf8').matchAll(/^\| `([a-z.]+)` \| ([a-z]+) \| ([a-z]+) \|$/gm)]
+t.test('docs/operate/admin.md has the table of roles as it is', async (t) => {
+  const rows = [
+    ...readFileSync('docs/operate/admin.md', 'utf8').matchAll(/^\| `([a-z.]+)` \| ([a-z]+) \| ([a-z]+) \|$/gm),
+  ]
   t.same(
     rows.map(([, action, least, of]) => [action, least, of]),
     Object.entries(Actions).map(([action, { least, of }]) => [action, least, of]),

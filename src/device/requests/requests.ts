@@ -2,7 +2,7 @@
  * Requests of the device under way: each is sent again, with a new number, until it is answered. All are idempotent, so
  * one that was cut off is simply repeated, on this connection after a time-out or on the next. PROTOCOL.md, "Requests".
  */
-import { Errors } from '../../../protocol/errors.js'
+import { DeviceRequestErrors } from '../../../protocol/errors.js'
 import type { DeviceFrame, ErrorFrame } from '../../../protocol/frame-types.js'
 import { DeviceError } from '../errors.js'
 import type { DeviceState } from '../state/state.js'
@@ -231,9 +231,10 @@ function isOpposite(a: Wish, b: Wish): boolean {
   return 'topic' in a && 'topic' in b && a.topic === b.topic
 }
 
-/** A code of a later version is worth another try where it says when. */
+/** PROTOCOL.md, section "ERROR": a code that the device does not know is repeated if the server says when. */
 function isRetried(code: string, retryAfterMs: number): boolean {
-  return code in Errors ? Errors[code as keyof typeof Errors].next === 'retry' : retryAfterMs > 0
+  const known = code in DeviceRequestErrors
+  return known ? DeviceRequestErrors[code as keyof typeof DeviceRequestErrors].next === 'retry' : retryAfterMs > 0
 }
 
 function frameOf({ request, wish }: Pending, state: DeviceState): DeviceFrame {

@@ -1,0 +1,68 @@
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import t from 'tap'
+
+interface LockedPackage {
+  dev?: boolean
+  resolved?: string
+  engines?: { node?: string }
+  dependencies?: Record<string, string>
+  optionalDependencies?: Record<string, string>
+}
+type Packages = Record<string, LockedPackage>
+
+const { satisfies } = createRequire(import.meta.url)('semver') as { satisfies(version: string, range: string): boolean }
+const readJson = <T>(file: string) => JSON.parse(readFileSync(file, 'utf8')) as T
+const { packages } = readJson<{ packages: Packages }>('package-lock.json')
+
+/** Node versions on which everything that runs in production has to work: the first of each supported line. */
+const RUNTIME_VERSIONS = ['20.0.0', '22.0.0', '24.0.0']
+/** Development tools may ask for a later release of each line. */
+const DEVELOPMENT_VERSIONS = ['20.19.0', '22.12.0', '24.0.0']
+
+/** Node's own resolution: the importer's node_modules, then the one of each folder above it. */
+function resolves(packages: Packages, importer: string, name: string): boolean {
+  for (let folder = importer; ; folder = folder.slice(0, Math.max(0, folder.lastIndexOf('/node_modules/')))) {
+    if (`${folder === '' ? '' : `${folder}/`}node_modules/${name}` in packages) return true
+    if (folder === '') return false
+  }
+}
+
+function missingPackages(packages: Packages): string[] {
+  return Object.entries(packages).flatMap(([path, { dependencies, optionalDependencies }]) =>
+    Object.keys({ ...dependencies, ...optionalDependencies })
+      .filter((name) => !resolves(packages, path, name))
+      .map((name) => `${path} needs ${name}`),
+  )
+}
+
+function excludedNodes(packages: Packages): string[] {
+  return Object.entries(packages).flatMap(([path, { dev, engines }]) =>
+    (dev ? DEVELOPMENT_VERSIONS : RUNTIME_VERSIONS)
+      .filter((version) => engines?.node !== undefined && !satisfies(version, engines.node))
+      .map((version) => `${path} wants Node ${engines?.node}, which excludes ${version}`),
+  )
+}
+
+t.test('the lock has every dependency, also the optional binaries of other platforms', async (t) => {
+  t.same(missingPackages(packages), [], 'npm ci refuses a lock that lacks one')
+  for (const platform of ['darwin-arm64', 'linux-x64', 'win32-x64']) {
+    t.ok(`node_modules/@biomejs/cli-${platform}` in packages, platform)
+  }
+  const { 'node_modules/@biomejs/cli-darwin-arm64': _removed, ...others } = packages
+  t.same(missingPackages(others), ['node_modules/@biomejs/biome needs @biomejs/cli-darwin-arm64'])
+})
+
+t.test('no locked package excludes a Node version that Borealis supports', async (t) => {
+  t.same(excludedNodes(packages), [])
+  t.same(
+    excludedNodes({ 'node_modules/x': { engines: { node: '>=22' } } }),
+    ['node_modules/x wants Node >=22, which excludes 20.0.0'],
+    'the check itself',
+  )
+})
+
+t.test('the lock names no registry host', async (t) => {
+  const named = Object.entries(packages).filter(([, { resolved }]) => resolved !== undefined)
+  t.same(named, [], 'npm config omit-lockfile-registry-resolved (.npmrc) keeps them out')
+})
