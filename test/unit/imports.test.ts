@@ -133,7 +133,7 @@ t.test(`no file is longer than ${linesMax} lines`, async (t) => {
 t.test('the top level holds what design names, and nothing else', async (t) => {
   const allowed = new Set([
     ...['.ci', 'bench', 'deploy', 'docs', 'examples', 'protocol', 'scripts', 'src', 'test'],
-    ...['.dockerignore', '.gitignore', 'biome.json', 'package-lock.json', 'package.json', 'tsconfig.json'],
+    ...['.dockerignore', '.gitignore', '.npmrc', 'biome.json', 'package-lock.json', 'package.json', 'tsconfig.json'],
     ...['ARCHITECTURE.md', 'Dockerfile', 'LICENSE', 'README.md', 'SECURITY.md'],
     // Not in the repository: made by the tools.
     ...['.borealis', '.git', '.tap', 'dist', 'node_modules'],
