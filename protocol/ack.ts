@@ -1,6 +1,6 @@
 /**
- * The body of ACK, on the server's hottest path: the two forms that encoders write are read in place, anything else goes
- * through the generated code. A test compares both on the same bytes.
+ * Decodes the body of ACK, which is on the server's hottest path: reads the two forms that encoders write in place, and
+ * leaves every other form to the generated code. A test compares the two ways on the same bytes.
  */
 import protobuf from 'protobufjs/minimal.js'
 import { FrameType } from './frame.js'
@@ -11,16 +11,16 @@ const TAG_PACKED = 0x0a
 const TAG_UNPACKED = 0x09
 const ID_BYTES = 8
 
-/** Length, type, tag and length of the ids: what stands before the id of an ACK of one message. */
+/** The bytes before the id in an ACK of one message: length, type, tag, length of the ids. */
 const SOLE_HEAD = [3 + ID_BYTES, FrameType.ACK, TAG_PACKED, ID_BYTES] as const
 
-/** Ids are read through it: a view of each message's own would cost more than the reading. */
+/** Shared by all calls, because a view for each message would cost more than the reading. */
 const idBytes = new Uint8Array(ID_BYTES)
 const idView = new DataView(idBytes.buffer)
 
 /**
- * The id in a WebSocket message that is one ACK of one message in the packed form, which nearly all are that a device
- * sends; null where it is anything else.
+ * The id of a WebSocket message that holds a single ACK of a single message in packed form, as nearly all messages of
+ * devices do; null for every other message.
  */
 export function soleAckId(message: Uint8Array): bigint | null {
   const [length, type, tag, idsLength] = SOLE_HEAD
@@ -40,14 +40,14 @@ export function decodeAckIds(body: Uint8Array): bigint[] {
   return decodeAckIdsGenerated(body)
 }
 
-/** The slow way, right for every body. */
+/** The slow way, which is right for every body. */
 export function decodeAckIdsGenerated(body: Uint8Array): bigint[] {
   const reader = new protobuf.Reader(body)
   reader.discardUnknown = true
   return borealis.v1.Ack.decode(reader).ids.map(toBigint)
 }
 
-/** Offset of the first id where one packed field fills the whole body; 0 otherwise. */
+/** The offset of the first id, if one packed field fills the whole body; else 0. */
 function packedStart(body: Uint8Array): number {
   const first = body[1] ?? 0
   const second = body[2] ?? 0

@@ -1,8 +1,8 @@
 /**
- * Bodies of frames, from bytes to values, through the code generated from borealis.proto.
+ * Decodes bodies of frames into values, with the code generated from borealis.proto.
  *
- * Bounded by the frame: unknown fields are passed over and not kept (Reader.discardUnknown), the generated reader
- * stops at 100 levels of nesting, and every length is compared with what is there before it is used.
+ * The work is bounded by the frame: the reader passes over unknown fields and does not keep them
+ * (Reader.discardUnknown), stops at 100 levels of nesting, and compares every length with the bytes that are left.
  */
 import protobuf from 'protobufjs/minimal.js'
 import { decodeAckIds } from './ack.js'
@@ -27,7 +27,7 @@ const PING: Frame = Object.freeze({ type: 'PING' })
 const PONG: Frame = Object.freeze({ type: 'PONG' })
 const BYE: Frame = Object.freeze({ type: 'BYE' })
 
-/** Throws (an Error of protobufjs, or a RangeError of ours) where the body is not what the type says. */
+/** Throws an Error of protobufjs, or a RangeError of int64.ts, if the body is not a message of this type. */
 export function decodeBody(name: FrameName, body: Uint8Array): Frame {
   return decoders[name](body)
 }
@@ -149,7 +149,7 @@ const decoders: Record<FrameName, (body: Uint8Array) => Frame> = {
   },
 }
 
-/** Said here and not left to a global default: what we do not know is not kept. */
+/** A reader that does not keep unknown fields. Set here, because the default of the library is global state. */
 function reader(body: Uint8Array): protobuf.Reader {
   const made = new protobuf.Reader(body)
   made.discardUnknown = true
@@ -157,8 +157,9 @@ function reader(body: Uint8Array): protobuf.Reader {
 }
 
 /**
- * The body of a type without fields, which may have some in a later version. Not through the generated code: for empty
- * messages protobufjs 8.8 hands the whole tag on as field number, refuses balanced groups and takes field number 0.
+ * Checks the body of a type that has no fields today, and may have some in a later version. The generated code would
+ * not do: for empty messages protobufjs 8.8 passes the whole tag on as field number, refuses balanced groups and
+ * accepts field number 0.
  */
 function passOver(body: Uint8Array): void {
   if (body.length === 0) return
@@ -169,7 +170,7 @@ function passOver(body: Uint8Array): void {
   }
 }
 
-/** The generated code gives views of the message it reads, which the socket takes back: a frame owns its bytes. */
+/** A copy. The generated code gives views of the message, whose memory the socket reuses; a frame owns its bytes. */
 function owned(view: Uint8Array): Uint8Array {
   return Uint8Array.from(view)
 }

@@ -1,8 +1,8 @@
 /**
- * From the bytes of one WebSocket message to typed frames. PROTOCOL.md sections "Frames" and "Limits".
+ * Decodes the bytes of one WebSocket message into typed frames. PROTOCOL.md, sections "Frames" and "Limits".
  *
- * Any bytes lead to frames, or to a fault that names the close code: nothing is thrown. A declared length is compared
- * with the limit and with what is there before anything is read or allocated for it.
+ * Any bytes give frames, or a fault that names the close code; nothing is thrown. A declared length is compared with
+ * the limit and with the bytes that are left before anything is read or allocated for it.
  */
 import { decodeBody } from './decode-body.js'
 import { frameName, LENGTH_PREFIX_BYTES_MAX, type Sender, senderOfType } from './frame.js'
@@ -11,19 +11,19 @@ import type { FramesFrom, UnknownFrame } from './frame-types.js'
 /** Names of close codes (close-codes.ts). */
 export type FaultCode = 'protocol_error' | 'frame_too_large' | 'unexpected_frame'
 
-/** Why the rest of a message cannot be read: answer ERROR with this code, then close with it. */
+/** The reason why the rest of a message is not read. The receiver sends ERROR with this code, then closes with it. */
 export interface FrameFault {
   code: FaultCode
-  /** Offset in the message of the frame that is wrong. */
+  /** Offset of the wrong frame in the message. */
   offset: number
-  /** For people; holds none of the peer's bytes. */
+  /** For people; contains no bytes of the peer. */
   detail: string
 }
 
 export interface DecodeOptions<F extends Sender> {
-  /** Who sent the bytes. */
+  /** The end that sent the bytes. */
   from: F
-  /** Longest frame (type and body) to take. */
+  /** Longest frame (type and body) to accept. */
   frameBytesMax: number
 }
 
@@ -33,7 +33,9 @@ export interface Decoded<T> {
   fault: FrameFault | null
 }
 
-/** All frames of one message. None is a fault here: the empty message of keepalive is the caller's to know, by its state. */
+/**
+ * All frames of one message. An empty message is a fault here; callers that allow one for keepalive handle it first.
+ */
 export function decodeFrames<F extends Sender>(
   bytes: Uint8Array,
   options: DecodeOptions<F>,
@@ -44,8 +46,8 @@ export function decodeFrames<F extends Sender>(
 }
 
 /**
- * Calls `onFrame` for each frame of one message, in order, without making a list; where it returns false, the rest is
- * not read. What `onFrame` throws passes through. Frames own their bytes: `bytes` may be reused afterwards.
+ * Calls `onFrame` for each frame of one message, in order, without making a list. If it returns false, the rest is not
+ * read. Exceptions of `onFrame` pass through. Frames own their bytes: the caller may reuse `bytes` afterwards.
  */
 export function readFrames<F extends Sender>(
   bytes: Uint8Array,
@@ -65,7 +67,7 @@ export function readFrames<F extends Sender>(
   return null
 }
 
-/** Where a frame's type byte stands, and the offset after the frame. */
+/** The offset of a frame's type byte, and the offset after the frame. */
 export interface FrameHead {
   typeAt: number
   end: number
@@ -88,12 +90,16 @@ export function readHead(bytes: Uint8Array, offset: number, frameBytesMax: numbe
       return fault('frame_too_large', offset, `a length has more than ${LENGTH_PREFIX_BYTES_MAX} bytes`)
     }
   }
-  if (length === 0) return fault('protocol_error', offset, 'a length is 0: there is no type')
+  if (length === 0) return fault('protocol_error', offset, 'a length is 0, so the frame has no type')
   if (length > frameBytesMax) {
     return fault('frame_too_large', offset, `a frame has ${length} bytes, ${frameBytesMax} are allowed`)
   }
   if (at + length > bytes.length) {
-    return fault('protocol_error', offset, `a frame has ${length} bytes, the message ends after ${bytes.length - at}`)
+    return fault(
+      'protocol_error',
+      offset,
+      `a frame has ${length} bytes, but the message ends after ${bytes.length - at}`,
+    )
   }
   return { typeAt: at, end: at + length }
 }
@@ -107,9 +113,9 @@ function readFrame<F extends Sender>(
   const type = bytes[head.typeAt] ?? 0
   const name = frameName(type)
   if (name === null) return { type: 'UNKNOWN', code: type, bodyBytes: head.end - head.typeAt - 1 }
-  if (senderOfType(type) !== from) return fault('unexpected_frame', offset, `${name} is not for a ${from} to send`)
+  if (senderOfType(type) !== from) return fault('unexpected_frame', offset, `a ${from} may not send ${name}`)
   try {
-    // The type's high bit was compared with `from` above: the name is one of that sender's.
+    // The cast is safe: the check above has shown that frames of this name come from `from`.
     return decodeBody(name, bytes.subarray(head.typeAt + 1, head.end)) as FramesFrom[F]
   } catch (error) {
     const why = error instanceof Error ? error.message : 'unreadable'

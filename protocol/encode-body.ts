@@ -1,4 +1,4 @@
-/** Bodies of frames, from values to bytes, through the code generated from borealis.proto. */
+/** Encodes bodies of frames, with the code generated from borealis.proto. */
 import { EncodeError } from './encode-error.js'
 import {
   type Cursor,
@@ -16,7 +16,7 @@ import { fromBigint, fromSafeNumber, type Wire64 } from './int64.js'
 
 const v1 = borealis.v1
 
-/** What the generated code declares for 64-bit fields; at run time it takes any pair of low and high. */
+/** The declared type of 64-bit fields in the generated code; at run time it accepts any pair of low and high. */
 type GeneratedLong = NonNullable<borealis.v1.GapMark.$Properties['queue']>
 
 type BodiedFrame = Exclude<Frame, { type: 'PING' | 'PONG' | 'BYE' | 'NOTIFY_GROUP' }>
@@ -152,19 +152,19 @@ function gapMark(mark: GapMark | null): borealis.v1.GapMark.$Properties | null {
   return mark && { queue: fixed64(mark.queue, 'queue'), count: uint32(mark.count, 'count') }
 }
 
-function uint32(value: number, what: string): number {
+function uint32(value: number, field: string): number {
   if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
-    throw new EncodeError('out_of_range', `${what} ${value} is not 0..2^32-1`)
+    throw new EncodeError('out_of_range', `${field} ${value} is outside 0..2^32-1`)
   }
   return value
 }
 
-function uint64(value: number, what: string): GeneratedLong {
-  return checked(() => fromSafeNumber(value, what))
+function uint64(value: number, field: string): GeneratedLong {
+  return checked(() => fromSafeNumber(value, field))
 }
 
-function fixed64(value: bigint, what: string): GeneratedLong {
-  return checked(() => fromBigint(value, what))
+function fixed64(value: bigint, field: string): GeneratedLong {
+  return checked(() => fromBigint(value, field))
 }
 
 function checked(convert: () => Wire64): GeneratedLong {
@@ -176,8 +176,8 @@ function checked(convert: () => Wire64): GeneratedLong {
 }
 
 /**
- * JSON may hold half a surrogate pair, which has no UTF-8 form: written as it is, every decoder would refuse the frame
- * and the device would be sent it for ever. It becomes U+FFFD, as in a browser.
+ * Replaces halves of surrogate pairs by U+FFFD, as browsers do. JSON can contain such a half, but UTF-8 cannot: every
+ * decoder would refuse the frame, and the device would get it again for ever.
  */
 function text(value: string): string {
   return value.replace(/\p{Surrogate}/gu, '\ufffd')

@@ -1,4 +1,4 @@
-/** A frame that cannot be sent: a fault of the caller that made it. */
+/** A frame cannot be encoded: the caller made it wrong. */
 export class EncodeError extends RangeError {
   constructor(
     readonly code: 'out_of_range' | 'frame_too_large',

@@ -1,8 +1,8 @@
 /**
- * From typed frames to bytes: the shortest form of everything, so that equal frames have equal bytes.
+ * Encodes typed frames. Everything has its shortest form, so that equal frames have equal bytes.
  *
- * What does not fit its field, or makes a frame longer than the other end must take, is refused with an EncodeError: a
- * frame that left this file decodes at the other end.
+ * A value that does not fit its field, or a frame longer than the other end must accept, throws EncodeError. So every
+ * frame that this file returns decodes at the other end.
  */
 import { encodeBody, encodeGroupBody } from './encode-body.js'
 import { EncodeError } from './encode-error.js'
@@ -12,7 +12,7 @@ import { varintBytes, writeVarint } from './varint.js'
 
 export { EncodeError } from './encode-error.js'
 
-/** One whole frame: length, type, body. Throws EncodeError. */
+/** Encodes one whole frame: length, type, body. Throws EncodeError. */
 export function encodeFrame(frame: Frame): Uint8Array {
   if (frame.type === 'NOTIFY_GROUP') return encodeNotifyGroupFrame(encodeNotifyGroupBody(frame), frame.sequence)
   if (frame.type === 'PING' || frame.type === 'PONG' || frame.type === 'BYE')
@@ -20,27 +20,30 @@ export function encodeFrame(frame: Frame): Uint8Array {
   return assemble(FrameType[frame.type], encodeBody(frame))
 }
 
-/** Several frames as one WebSocket message. */
+/** Encodes several frames as one WebSocket message. */
 export function encodeFrames(frames: Frame[]): Uint8Array {
   return concat(frames.map(encodeFrame))
 }
 
-/** The NOTIFY frame of one target, made once by accept and forwarded undecoded from there on. */
+/** Encodes the NOTIFY frame of one target. Accept does this once; all later steps forward the bytes. */
 export function encodeNotify(notify: Omit<NotifyFrame, 'type'>): Uint8Array {
   return encodeFrame({ type: 'NOTIFY', ...notify })
 }
 
-/** The body of NOTIFY_GROUP without its `sequence`, which the log gives later: what a broadcast record holds. */
+/**
+ * Encodes a NOTIFY_GROUP body for a broadcast record, without `sequence`: the log assigns that when it stores the
+ * record.
+ */
 export function encodeNotifyGroupBody(group: Omit<NotifyGroupFrame, 'type' | 'sequence'>): Uint8Array {
   const body = encodeGroupBody(group)
   if (body.length > GROUP_BODY_BYTES_MAX) throw tooLarge(body.length, GROUP_BODY_BYTES_MAX)
   return body
 }
 
-/** Frames a body of encodeNotifyGroupBody, with its position in the log appended as field 2. */
+/** Makes a frame of a body of encodeNotifyGroupBody, and appends its position in the log as field 2. */
 export function encodeNotifyGroupFrame(body: Uint8Array, sequence: number): Uint8Array {
   if (!Number.isSafeInteger(sequence) || sequence < 0) {
-    throw new EncodeError('out_of_range', `sequence ${sequence} is not 0..2^53-1`)
+    throw new EncodeError('out_of_range', `sequence ${sequence} is outside 0..2^53-1`)
   }
   if (sequence === 0) return assemble(FrameType.NOTIFY_GROUP, body)
   return assemble(FrameType.NOTIFY_GROUP, body, sequence)
@@ -48,7 +51,7 @@ export function encodeNotifyGroupFrame(body: Uint8Array, sequence: number): Uint
 
 const EMPTY = new Uint8Array()
 const SEQUENCE_TAG = 0x10
-/** Tag and longest varint of a sequence. */
+/** Bytes of the tag and of the longest sequence. */
 const SEQUENCE_BYTES_MAX = 1 + 8
 const GROUP_BODY_BYTES_MAX = SERVER_FRAME_BYTES_MAX - 1 - SEQUENCE_BYTES_MAX
 
@@ -70,7 +73,7 @@ function assemble(type: number, body: Uint8Array, sequence = 0): Uint8Array {
 }
 
 function tooLarge(bytes: number, max: number): EncodeError {
-  return new EncodeError('frame_too_large', `${bytes} bytes, ${max} are allowed`)
+  return new EncodeError('frame_too_large', `the frame has ${bytes} bytes, ${max} are allowed`)
 }
 
 function concat(parts: Uint8Array[]): Uint8Array {

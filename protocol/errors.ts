@@ -1,7 +1,7 @@
 /**
- * The registry of coded errors: of the HTTP API, of dead letters, and of ERROR frames that answer a request of a device.
- * (An ERROR frame that precedes a close carries a name of close-codes.ts.) Tests compare it with docs/send/errors.md and
- * with PROTOCOL.md.
+ * The registry of coded errors: of the HTTP API, of dead letters, and of ERROR frames that answer a request of a
+ * device. (An ERROR frame that precedes a close carries a name of close-codes.ts.) Tests compare it with
+ * docs/send/errors.md and with PROTOCOL.md.
  *
  * Each meaning names the cause, then the next move.
  */

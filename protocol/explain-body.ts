@@ -1,10 +1,10 @@
-/** The rows of one body: a walk over protobuf fields that names what it can and stops where the bytes end. */
+/** The rows of one body: a walk over protobuf fields that names the known ones and stops where the bytes end. */
 import { toHex } from './json-form.js'
 import { type BodyName, bodies, type FieldShape } from './schema.js'
 
 export interface Row {
   offset: number
-  /** 0: the frame; 1: fields of its body; 2: fields of a message inside. */
+  /** 0: the frame; 1: fields of its body; 2: fields of a message in the body. */
   depth: number
   hex: string
   meaning: string
@@ -43,7 +43,7 @@ export function explainBody(bytes: Uint8Array, span: Span, rows: Row[]): void {
   }
 }
 
-/** The offset after the field; null where it does not end inside the span. */
+/** The offset after the field; null if the field does not end inside the span. */
 function explainField(bytes: Uint8Array, at: number, span: Span, rows: Row[]): number | null {
   const tag = varint(bytes, at, span.end)
   if (!tag) return null
@@ -83,7 +83,7 @@ function explainField(bytes: Uint8Array, at: number, span: Span, rows: Row[]): n
     case WIRE.GROUP_END:
       return put(tag.end, `skipped: group ${number} ends`)
     default:
-      return put(span.end, `unreadable: there is no wire type ${wire}`)
+      return put(span.end, `unreadable: protobuf has no wire type ${wire}`)
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * What any bytes mean, for people: every byte stands in exactly one row. The verdict (frames, fault) is the decoder's;
- * the rows come from a walk of their own that goes on where the decoder would stop.
+ * Explains any bytes to people: every byte is in exactly one row. Frames and fault come from the decoder; the rows come
+ * from a walk of their own, which goes on where the decoder stops.
  */
 import { decodeFrames, type FrameFault, readHead } from './decode.js'
 import { explainBody, type Row } from './explain-body.js'
@@ -11,11 +11,11 @@ import { toHex } from './json-form.js'
 export type { Row } from './explain-body.js'
 
 export interface Explanation {
-  /** Who sends such frames: as asked, or as the first known frame tells. */
+  /** The end that sends such frames: as given, or as the type of the first known frame tells. */
   from: Sender
   rows: Row[]
   frames: (Frame | UnknownFrame)[]
-  /** Null: the bytes are whole, allowed frames. */
+  /** Null: the bytes are whole and allowed frames. */
   fault: FrameFault | null
 }
 
@@ -38,7 +38,7 @@ export function explain(bytes: Uint8Array, options: { from?: Sender } = {}): Exp
         offset,
         depth: 0,
         hex: toHex(bytes.subarray(offset)),
-        meaning: 'not read, because of the fault before',
+        meaning: 'not read, because the frame before is wrong',
       })
       break
     }
@@ -46,7 +46,7 @@ export function explain(bytes: Uint8Array, options: { from?: Sender } = {}): Exp
   return { from, rows, frames, fault }
 }
 
-/** Rows as text: offset, bytes, meaning; long values are cut, `--json` has them whole. */
+/** The rows as text: offset, bytes, meaning. Long values are cut; `--json` has them whole. */
 export function renderRows(rows: Row[]): string {
   return rows.map(renderRow).join('\n')
 }
@@ -70,8 +70,8 @@ function explainFrame(bytes: Uint8Array, offset: number, typeAt: number, end: nu
     hex: toHex(bytes.subarray(offset, typeAt)),
     meaning: `length: ${length} byte${length === 1 ? '' : 's'} follow${length === 1 ? 's' : ''}`,
   })
-  const what = name ?? `0x${type.toString(16).padStart(2, '0')}, unknown: skipped by its length`
-  rows.push({ offset: typeAt, depth: 0, hex: toHex(bytes.subarray(typeAt, typeAt + 1)), meaning: `type ${what}` })
+  const shown = name ?? `0x${type.toString(16).padStart(2, '0')}, unknown: skipped by its length`
+  rows.push({ offset: typeAt, depth: 0, hex: toHex(bytes.subarray(typeAt, typeAt + 1)), meaning: `type ${shown}` })
   if (name !== null) explainBody(bytes, { at: typeAt + 1, end, body: name, depth: 1 }, rows)
   else if (typeAt + 1 < end) {
     rows.push({ offset: typeAt + 1, depth: 1, hex: toHex(bytes.subarray(typeAt + 1, end)), meaning: 'body, skipped' })

@@ -1,12 +1,12 @@
 /**
- * The frames as values, one interface each, with the bodies of borealis.proto in them.
+ * The frames as values, one interface for each, with the fields of borealis.proto.
  *
- * How wire types read: fixed64 (ids, incarnations) is a bigint, opaque; uint64 (counters, sequences, times) is a number
- * up to 2^53-1, more is refused; an unknown enum value reads as the value 0; an absent message reads as null; an absent
- * scalar as 0, '' or no bytes.
+ * Wire types map to values like this: fixed64 (ids, incarnations) is an opaque bigint; uint64 (counters, sequences,
+ * times) is a number up to 2^53-1, and greater values are refused; an unknown enum value reads as the value 0; an
+ * absent message reads as null; an absent scalar reads as 0, '' or no bytes.
  */
 
-/** One of both, or null where there was none, or one of a later version. */
+/** A token or a ticket. Fields of this type are null if HELLO has neither, or has a kind of a later version. */
 export type Credential = { kind: 'token'; token: string } | { kind: 'ticket'; ticket: Uint8Array }
 
 export interface ClientInfo {
@@ -15,15 +15,15 @@ export interface ClientInfo {
   platform: string
 }
 
-/** Where a device stands in the log of group messages. */
+/** The position of a device in the log of group messages. */
 export interface Cursor {
   incarnation: bigint
   sequence: number
-  /** Version of its subscriptions that it was caught up with. */
+  /** The version of the subscriptions with which the device was caught up. */
   subscriptions: number
 }
 
-/** One state of one offline queue: `count` is the total that this queue has dropped so far. */
+/** The losses of one offline queue: `count` is the number of messages that this queue has dropped so far. */
 export interface GapMark {
   queue: bigint
   count: number
@@ -36,7 +36,7 @@ export interface Limits {
   topicsMax: number
 }
 
-/** In the order of their numbers on the wire. */
+/** The order of this list and of the next two is that of the numbers on the wire. */
 export const PRIORITIES = ['normal', 'high', 'low'] as const
 export type Priority = (typeof PRIORITIES)[number]
 export const GAP_REASONS = ['unspecified', 'queue_overflow', 'log_reset', 'log_truncated'] as const
@@ -118,9 +118,9 @@ export interface WelcomeFrame {
   ticketSeconds: number
 }
 
-/** What an app is shown, the same for one device and for a group. */
+/** The part that reaches the app, the same for one device and for a group. */
 export interface NotificationContent {
-  /** Unix seconds; 0: only now. */
+  /** Unix seconds; 0: only for devices that are connected now. */
   expiresAtSeconds: number
   priority: Priority
   collapseKey: string
@@ -145,7 +145,7 @@ export interface NotifyGroupFrame extends NotificationContent {
   type: 'NOTIFY_GROUP'
   id: bigint
   sequence: number
-  /** Null: of a kind of a later version. */
+  /** Null: a kind of a later version. */
   target: GroupTarget | null
   project: string
 }
@@ -161,7 +161,7 @@ export interface RegisteredFrame {
   registration: number
   registrationId: string
   subscriptions: number
-  /** Project of the application; empty: an older service did not say. */
+  /** The project of the application; empty: an older service did not tell it. */
   project: string
 }
 
@@ -191,11 +191,11 @@ export interface ErrorFrame {
   /** A code of errors.ts or a name of close-codes.ts; a later version may send others. */
   code: string
   detail: string
-  /** 0: about the connection. */
+  /** 0: the error is about the connection. */
   request: number
   /** 0: no hint. */
   retryAfterMs: number
-  /** With `stale_connection`: the number that is in the way; 0: not told. */
+  /** With `stale_connection`: the number that the service has seen; 0: not told. */
   connection: number
 }
 
@@ -217,7 +217,7 @@ export type ServerFrame =
 
 export type Frame = DeviceFrame | ServerFrame
 
-/** A frame of a type that this version does not know: skipped by its length, kept only as a fact. */
+/** A frame of a type that this version does not know. The decoder skips its body. */
 export interface UnknownFrame {
   type: 'UNKNOWN'
   /** The type byte. */

@@ -1,28 +1,28 @@
 /**
- * The frame: `varint length | type | body`, as PROTOCOL.md section "Frames" has it.
+ * The frame: `varint length | type | body`. PROTOCOL.md, section "Frames".
  *
  * `length` counts the type byte and the body. One WebSocket message carries one or more whole frames.
  */
 
-/** Version of this protocol, spoken in HELLO. */
+/** The version of this protocol, as HELLO tells it. */
 export const PROTOCOL_VERSION = 1
 
-/** WebSocket path and subprotocol of the device port. */
+/** The WebSocket path of the device port. */
 export const DEVICE_PATH = '/v1/device'
 
-/** A message of no frame, the shortest PING, and its answer: PROTOCOL.md section "Keepalive". */
+/** A message without a frame: the shortest PING, and the answer to it. PROTOCOL.md, section "Keepalive". */
 export const EMPTY_MESSAGE = new Uint8Array(0)
 
-/** Longest frame (type and body) a server takes from a device, in bytes. */
+/** Longest frame (type and body) that a server accepts from a device, in bytes. */
 export const DEVICE_FRAME_BYTES_MAX = 16 * 1024
 
-/** Longest frame (type and body) a device must be able to take from a server, in bytes. */
+/** Longest frame (type and body) that a device must accept from a server, in bytes. */
 export const SERVER_FRAME_BYTES_MAX = 64 * 1024
 
-/** Longest length prefix, in bytes: 3 x 7 bits hold more than the longest frame. */
+/** Longest length prefix, in bytes: 3 x 7 bits are enough for the longest frame. */
 export const LENGTH_PREFIX_BYTES_MAX = 3
 
-/** Frame types. Device to server has the high bit clear, server to device has it set. */
+/** Frame types. The high bit is clear in those from a device, and set in those from a server. */
 export const FrameType = {
   HELLO: 0x01,
   ACK: 0x02,
@@ -46,10 +46,10 @@ export const FrameType = {
 
 export type FrameName = keyof typeof FrameType
 
-/** Which end sends a frame. */
+/** The end that sends a frame. */
 export type Sender = 'device' | 'server'
 
-/** Of a known type and of one of a later version alike: the high bit tells. */
+/** The high bit tells the sender of known types and of types of a later version alike. */
 export function senderOfType(type: number): Sender {
   return type < 0x80 ? 'device' : 'server'
 }
@@ -58,7 +58,7 @@ const nameOfType = new Map<number, FrameName>(
   Object.entries(FrameType).map(([name, type]) => [type, name as FrameName]),
 )
 
-/** Null: a type of a later version, to be skipped by its length. */
+/** Null: a type of a later version, which receivers skip by its length. */
 export function frameName(type: number): FrameName | null {
   return nameOfType.get(type) ?? null
 }

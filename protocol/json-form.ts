@@ -1,4 +1,6 @@
-/** Frames as JSON, as in vectors/*.json and `borealis frame --json`: 64-bit ids as decimal strings, bytes as hex. */
+/**
+ * The JSON form of frames in vectors/*.json and `borealis frame --json`: 64-bit ids are decimal strings, bytes are hex.
+ */
 import type { Frame, UnknownFrame } from './frame-types.js'
 
 export type JsonForm = string | number | boolean | null | JsonForm[] | { [key: string]: JsonForm }
@@ -11,7 +13,7 @@ export function toHex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
 }
 
-/** Null where the text is not whole bytes in hex. Spaces, line ends, commas, colons and 0x are passed over. */
+/** Null if the text is not whole bytes in hex. Ignores white space, commas, colons and 0x. */
 export function fromHex(text: string): Uint8Array | null {
   const digits = text.replace(/0x|[\s,:]/gi, '')
   if (!/^([0-9a-f]{2})*$/i.test(digits)) return null

@@ -3,28 +3,28 @@
  *
  *   bit 62..22  milliseconds since 2024-01-01 (41 bits: until 2093)
  *   bit 21..16  partition of the target (6 bits)
- *   bit 15..8   node number of the core process that made it (8 bits, held by lease)
+ *   bit 15..8   node number of the core process that made the id (8 bits, held by lease)
  *   bit  7..0   counter within the millisecond, partition and node
  *
- * The partition inside lets status and trace of a message be found by subject, without an index.
+ * The id contains the partition, so that the events of a message can be read by subject, without an index.
  * In code an id is a bigint, on the wire a fixed64, in JSON a decimal string.
  */
 export type MessageId = bigint
 
 const EPOCH_MS = Date.UTC(2024, 0, 1)
 
-/** Number of partitions; a token of every subject that belongs to one device. */
+/** The number of partitions. The subjects of a device contain its partition as a token. */
 export const PARTITIONS = 64
 
-/** Number of node numbers. */
+/** The number of node numbers. */
 export const NODES = 256
 
 const COUNTER_MAX = 255
 
-/** How many ids of each partition there are in a block of MessageIdSource.nextBlock(). */
+/** The number of ids of each partition in a block of MessageIdSource.nextBlock(). */
 export const ID_BLOCK = COUNTER_MAX + 1
 
-/** The partition of a device (or of any routing key): FNV-1a, 32 bit, modulo PARTITIONS. */
+/** The partition of a device, or of any other routing key: FNV-1a, 32 bit, modulo PARTITIONS. */
 export function partitionOf(key: string): number {
   let hash = 0x811c9dc5
   for (let i = 0; i < key.length; i++) {
@@ -38,17 +38,17 @@ export function partitionOfId(id: MessageId): number {
   return Number((id >> 16n) & 63n)
 }
 
-/** Unix milliseconds at which the id was made (or a little later, where a millisecond overflowed). */
+/** The time when the id was made, in Unix milliseconds; a little later if the ids of a millisecond were used up. */
 export function timeOfId(id: MessageId): number {
   return Number(id >> 22n) + EPOCH_MS
 }
 
-/** An id of a block. @param place 0 up to ID_BLOCK, or any number modulo that. */
+/** An id of a block. @param place index in the block, taken modulo ID_BLOCK. */
 export function blockId(block: MessageId, partition: number, place: number): MessageId {
   return block | BigInt((partition << 16) | (place % ID_BLOCK))
 }
 
-/** Reads the decimal form of JSON; null where it is not a message id. */
+/** Parses the decimal form of JSON; null if the text is not a message id. */
 export function parseMessageId(text: string): MessageId | null {
   if (!/^[1-9][0-9]{0,18}$/.test(text)) return null
   const id = BigInt(text)
@@ -56,8 +56,8 @@ export function parseMessageId(text: string): MessageId | null {
 }
 
 /**
- * Makes ids for one node. Ids of one partition strictly increase, also when the clock steps back; more than 256 in one
- * millisecond borrow from the next one.
+ * Makes ids for one node. The ids of one partition strictly increase, also when the clock steps back. When the 256 ids
+ * of a millisecond are used up, those of the next millisecond follow.
  */
 export class MessageIdSource {
   private readonly lastMs = new Float64Array(PARTITIONS)
@@ -68,14 +68,14 @@ export class MessageIdSource {
     private readonly now: () => number,
   ) {
     if (!Number.isInteger(node) || node < 0 || node >= NODES)
-      throw new RangeError(`node ${node} is not 0..${NODES - 1}`)
+      throw new RangeError(`node ${node} is outside 0..${NODES - 1}`)
   }
 
   next(partition: number): MessageId {
     if (!Number.isInteger(partition) || partition < 0 || partition >= PARTITIONS) {
-      throw new RangeError(`partition ${partition} is not 0..${PARTITIONS - 1}`)
+      throw new RangeError(`partition ${partition} is outside 0..${PARTITIONS - 1}`)
     }
-    // Whole milliseconds: a clock with fractions would start the counter anew inside one, and repeat an id.
+    // With fractions the counter would start anew within a millisecond, and ids would repeat.
     const ms = Math.max(Math.floor(this.now()) - EPOCH_MS, 1)
     const last = this.lastMs[partition] as number
     const count = this.counter[partition] as number
@@ -93,8 +93,8 @@ export class MessageIdSource {
   }
 
   /**
-   * A millisecond that this source makes no other ids of, as the id of partition 0 and counter 0 in it: whoever has it may
-   * make ID_BLOCK ids for each partition, with blockId().
+   * Reserves a millisecond from which this source makes no other ids, and returns its id of partition 0 and counter 0.
+   * From that the caller makes ID_BLOCK ids for each partition, with blockId().
    */
   nextBlock(): MessageId {
     const ms = Math.max(Math.floor(this.now()) - EPOCH_MS, Math.max(...this.lastMs) + 1, 1)

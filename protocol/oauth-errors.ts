@@ -16,7 +16,7 @@ export const OAuthErrors = {
     owner: 'caller',
     next: 'fix',
     meaning:
-      'the client assertion is missing, forged, expired, for another audience, valid for too long, or was used before: sign a new one',
+      'the client assertion is missing, forged, expired, too long-lived, for another audience or used before: sign a new one',
   },
   unauthorized_client: {
     http: 400,

@@ -1,6 +1,6 @@
 /**
- * The fields of every body, for tools that show bytes to people: what borealis.proto says, as a table (a test compares
- * them). Encoder and decoder use the generated code instead.
+ * borealis.proto as a table of fields, for tools that show bytes to people. A test compares the two. The encoder and
+ * the decoder use the generated code instead.
  */
 import type { FrameName } from './frame.js'
 import { GAP_REASONS, GOAWAY_REASONS, PRIORITIES } from './frame-types.js'

@@ -1,6 +1,7 @@
 /**
- * The states of a device connection and who may send what in each. PROTOCOL.md section "States" has the same table and
- * the same diagram (a test compares them). A frame of a type that is unknown may come at any time and is skipped.
+ * The states of a device connection, and the frames that each end may send in each state. PROTOCOL.md, section
+ * "States", has the same table and diagram; a test compares them. A frame of an unknown type may come in every state:
+ * the receiver skips it.
  */
 import type { FrameName } from './frame.js'
 
@@ -25,18 +26,18 @@ const fromServer = [
 ] as const
 
 export const States: Readonly<Record<ConnectionState, StateRules>> = {
-  /** The WebSocket is open, HELLO is awaited. */
+  /** The WebSocket is open; HELLO is to come. */
   opened: { device: ['HELLO'], server: ['GOAWAY', 'ERROR'] },
-  /** HELLO was sent, WELCOME is awaited. */
+  /** HELLO was sent; WELCOME is to come. */
   greeted: { device: [], server: ['WELCOME', 'GOAWAY', 'ERROR'] },
-  /** After WELCOME: what was missed is sent. */
+  /** After WELCOME: the server sends what the device missed. */
   catching_up: { device: fromDevice, server: fromServer },
   /** After the first CAUGHT_UP. */
   live: { device: fromDevice, server: fromServer },
   closed: { device: [], server: [] },
 }
 
-/** What moves a connection from state to state; a close moves every state to `closed`. */
+/** The frames that change the state. A close changes every state to `closed`. */
 export const Transitions: readonly { from: ConnectionState; on: FrameName; to: ConnectionState }[] = [
   { from: 'opened', on: 'HELLO', to: 'greeted' },
   { from: 'greeted', on: 'WELCOME', to: 'catching_up' },

@@ -1,13 +1,13 @@
-/** Unsigned little-endian base-128 integers, as frame lengths and as protobuf fields. */
+/** Unsigned little-endian base-128 integers: lengths of frames, and protobuf fields. */
 
-/** Bytes of the shortest form of 0..2^53-1. */
+/** The number of bytes in the shortest form of 0..2^53-1. */
 export function varintBytes(value: number): number {
   let bytes = 1
   for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) bytes++
   return bytes
 }
 
-/** Writes the shortest form at `offset`; gives the offset after it. */
+/** Writes the shortest form at `at`; returns the offset after it. */
 export function writeVarint(into: Uint8Array, at: number, value: number): number {
   let offset = at
   let rest = value

@@ -6,7 +6,7 @@ import { frameToJson, fromHex } from '../../protocol/json-form.js'
 import { frameCommand } from '../../src/cli/frame.js'
 import { allVectors, bytesOf, decode, hexOf, readVectors } from './support.js'
 
-t.test('every byte of every vector stands in exactly one row, and the verdict is the decoder’s', async (t) => {
+t.test('every byte of every vector is in exactly one row, and frames and fault are the decoder’s', async (t) => {
   for (const { name, from, hex } of allVectors) {
     const { rows, frames, fault } = explain(bytesOf(hex), { from })
     t.equal(rows.map((row) => row.hex).join(''), hex, name)
@@ -15,7 +15,7 @@ t.test('every byte of every vector stands in exactly one row, and the verdict is
   }
 })
 
-t.test('any bytes at all are explained', async (t) => {
+t.test('any bytes are explained without an exception', async (t) => {
   const sender = fc.option(fc.constantFrom<Sender>('device', 'server'), { nil: undefined })
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 60 }), sender, (bytes, from) => {
@@ -28,14 +28,14 @@ t.test('any bytes at all are explained', async (t) => {
   t.pass('every property held')
 })
 
-t.test('the sender is told by the first known frame', async (t) => {
+t.test('the first known frame tells the sender', async (t) => {
   for (const { name, from, hex, frames } of [...readVectors('device'), ...readVectors('server')]) {
     t.equal(explain(bytesOf(hex)).from, from, name)
     t.strictSame(explain(bytesOf(hex)).frames.map(frameToJson), frames, name)
   }
 })
 
-t.test('a table for people', async (t) => {
+t.test('explained bytes print as a table of offset, bytes and meaning', async (t) => {
   const bytes = bytesOf('0e820901000000000000002002280510ff')
   t.equal(
     renderRows(explain(bytes).rows),
@@ -45,7 +45,7 @@ t.test('a table for people', async (t) => {
       '0002  09 01 00 00 00 00 00 ..     id (1) = 1',
       '000b  20 02                       priority (4) = 2 (low)',
       '000d  28 05                       skipped: unknown field 5 = 5',
-      '000f  10 ff                     unreadable: a frame has 16 bytes, the message ends after 1',
+      '000f  10 ff                     unreadable: a frame has 16 bytes, but the message ends after 1',
     ].join('\n'),
     'a field whose number is known with another wire type is unknown',
   )
@@ -73,7 +73,7 @@ async function run(words: string[], input = '') {
   }
 }
 
-t.test('borealis frame', async (t) => {
+t.test('the command "borealis frame" explains bytes, and ends with 1 where the decoder refuses them', async (t) => {
   const ping = await run(['0107'])
   t.match(ping.out, /type PING\n\n\{"type":"PING"\}\n1 frame from device\n$/)
   t.equal(ping.code, 0)
@@ -86,7 +86,7 @@ t.test('borealis frame', async (t) => {
   t.match(JSON.parse(json.out), { from: 'device', frames: [{ type: 'PING' }, { type: 'BYE' }], fault: null })
 
   const wrongWay = await run(['--from', 'server', '0107'])
-  t.match(wrongWay.out, /breaks at 0000: unexpected_frame: PING is not for a server to send\n$/)
+  t.match(wrongWay.out, /breaks at 0000: unexpected_frame: a server may not send PING\n$/)
   t.equal(wrongWay.code, 1)
   const cut = await run(['0107', '0907', '--json'])
   t.match(JSON.parse(cut.out), { frames: [{ type: 'PING' }], fault: { code: 'protocol_error', offset: 2 } })
@@ -100,7 +100,7 @@ t.test('borealis frame', async (t) => {
   await t.rejects(run(['--from', 'nobody', '0107']), { code: 'commander.invalidArgument' })
 })
 
-t.test('hex', async (t) => {
+t.test('hex is read with or without separators, and refused where it is not whole bytes', async (t) => {
   fc.assert(fc.property(fc.uint8Array(), (bytes) => hexOf(fromHex(hexOf(bytes)) ?? [1]) === hexOf(bytes)))
   t.equal(fromHex('abc'), null)
   t.strictSame(fromHex(''), new Uint8Array())

@@ -1,6 +1,6 @@
 /**
- * The decoder against the naive codec on mutated vectors and on noise. FUZZ_SEED repeats a run, FUZZ_ROUNDS lengthens it;
- * a difference prints the bytes.
+ * The decoder against the naive codec on mutated vectors and on noise. FUZZ_SEED repeats a run, FUZZ_ROUNDS lengthens
+ * it; a difference prints the bytes.
  */
 import { randomInt } from 'node:crypto'
 import t from 'tap'
@@ -86,7 +86,7 @@ t.test('the decoder and the naive codec agree on any bytes', async (t) => {
   }
 })
 
-t.test('it can fail: each planted fault is found', async (t) => {
+t.test('the comparison can fail: it finds each planted fault', async (t) => {
   const planted: Record<string, (bytes: Uint8Array, from: Sender) => NaiveResult> = {
     'an id is off by one': (bytes, from) => {
       const result = decode(bytes, from)
@@ -108,7 +108,7 @@ t.test('it can fail: each planted fault is found', async (t) => {
   }
 })
 
-t.test('the short way of ACK gives what the generated code gives', async (t) => {
+t.test('the fast decoder of ACK gives the same ids as the generated code', async (t) => {
   const random = makeRandom(seed)
   const parts = [
     () => [0x0a, 8, ...Array.from({ length: 8 }, () => random(256))],

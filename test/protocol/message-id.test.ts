@@ -49,7 +49,7 @@ t.test('ids of one partition strictly increase and are unique, whatever the cloc
   t.pass('every property held')
 })
 
-t.test('the 257th id of a millisecond borrows from the next one, and no more than it needs', async (t) => {
+t.test('the 257th id of a millisecond is the first one of the next millisecond', async (t) => {
   const source = new MessageIdSource(0, () => NOW)
   const ids = Array.from({ length: 257 }, () => source.next(5))
   t.equal(timeOfId(ids[255] ?? 0n), NOW)
@@ -57,7 +57,7 @@ t.test('the 257th id of a millisecond borrows from the next one, and no more tha
   t.equal(new Set(ids).size, 257)
 })
 
-t.test('partitions and nodes do not meet', async (t) => {
+t.test('ids of different partitions or nodes differ', async (t) => {
   const sources = [new MessageIdSource(0, () => NOW), new MessageIdSource(1, () => NOW)]
   const ids = sources.flatMap((source) => Array.from({ length: 3 * PARTITIONS }, (_, i) => source.next(i % PARTITIONS)))
   t.equal(new Set(ids).size, 2 * 3 * PARTITIONS)
@@ -75,7 +75,7 @@ t.test('wrong nodes and partitions are refused', async (t) => {
   for (const partition of [-1, PARTITIONS, 0.5, Number.NaN]) t.throws(() => source.next(partition), RangeError)
 })
 
-t.test('the decimal form', async (t) => {
+t.test('a decimal text reads as a message id of 63 bits, or as null', async (t) => {
   fc.assert(fc.property(fc.bigInt({ min: 1n, max: (1n << 63n) - 1n }), (id) => parseMessageId(id.toString()) === id))
   const wrong = [
     '',
@@ -112,7 +112,7 @@ t.test('the partition of a key is FNV-1a, for ever: stored subjects depend on it
   )
 })
 
-t.test('a block: a millisecond of the node for itself, whatever was made before and is made after', (t) => {
+t.test('the ids of a block differ from all ids that the node makes before and after it', (t) => {
   const source = new MessageIdSource(3, () => NOW)
   const before = Array.from({ length: 300 }, () => source.next(5))
   const blocks = [source.nextBlock(), source.nextBlock()]

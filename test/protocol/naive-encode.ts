@@ -1,4 +1,6 @@
-/** The writing half of the naive codec: from the JSON form to bytes, each field as PROTOCOL.md says a sender writes it. */
+/**
+ * The writing half of the naive codec: from the JSON form to bytes, each field as PROTOCOL.md says a sender writes it.
+ */
 import type { Json, JsonFrame } from './naive.js'
 
 type Part = number[]

@@ -1,6 +1,7 @@
 /**
- * A second codec, written from PROTOCOL.md alone, as plainly as possible and without a line of protocol/: the oracle of the
- * fast one. It works on the JSON form of the vectors (ids as decimal strings, bytes as hex) and on arrays of numbers.
+ * A second codec, written from PROTOCOL.md alone, as plainly as possible and without a line of protocol/: the oracle of
+ * the fast one. It works on the JSON form of the vectors (ids as decimal strings, bytes as hex) and on arrays of
+ * numbers.
  */
 
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }

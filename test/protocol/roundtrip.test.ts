@@ -130,12 +130,12 @@ function holds(from: Sender, frames: Frame[]): void {
   assert.deepEqual(oracle(encoded, from), expected)
 }
 
-t.test('frames of a device', async (t) => {
+t.test('every frame of a device survives encoding and decoding', async (t) => {
   fc.assert(fc.property(fc.array(deviceFrame, { minLength: 1, maxLength: 4 }), (f) => holds('device', f)))
   t.pass('every property held')
 })
 
-t.test('frames of a server', async (t) => {
+t.test('every frame of a server survives encoding and decoding', async (t) => {
   fc.assert(fc.property(fc.array(serverFrame, { minLength: 1, maxLength: 4 }), (f) => holds('server', f)))
   t.pass('every property held')
 })
@@ -167,7 +167,7 @@ const aNotify: Omit<NotifyFrame, 'type'> = {
   data: new Uint8Array(),
 }
 
-t.test('what does not fit its field is refused before it is sent', async (t) => {
+t.test('a value that does not fit its field is refused before it is sent', async (t) => {
   const outOfRange = { name: 'EncodeError', code: 'out_of_range' }
   for (const id of [-1n, 2n ** 64n]) t.throws(() => encodeNotify({ ...aNotify, id }), outOfRange)
   for (const registration of [-1, 0.5, 2 ** 32, Number.NaN]) {
@@ -180,7 +180,7 @@ t.test('what does not fit its field is refused before it is sent', async (t) => 
   }
 })
 
-t.test('a frame of the longest length goes, one byte more does not', async (t) => {
+t.test('a frame of the longest length is encoded, one byte more is refused', async (t) => {
   const frame = (size: number) => encodeNotify({ ...aNotify, data: new Uint8Array(size) })
   const overhead = frame(30_000).length - 3 - 30_000
   const most = SERVER_FRAME_BYTES_MAX - overhead
@@ -219,7 +219,7 @@ t.test('frames own their bytes: the message may be overwritten', async (t) => {
   t.match(frames, [{ data: Uint8Array.of(1, 2, 3) }])
 })
 
-t.test('reading stops where the receiver says so', async (t) => {
+t.test('reading stops after the frame for which the receiver returns false', async (t) => {
   const seen: string[] = []
   const fault = readFrames(
     Uint8Array.of(1, 7, 1, 8, 0),

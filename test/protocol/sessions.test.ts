@@ -1,4 +1,7 @@
-/** protocol/vectors/sessions.json: each step is written and read alike by both codecs, and each session obeys the states. */
+/**
+ * protocol/vectors/sessions.json: each step is written and read alike by both codecs, and each session obeys the
+ * states.
+ */
 import t from 'tap'
 import { Close } from '../../protocol/close-codes.js'
 import { encodeFrames } from '../../protocol/encode.js'

@@ -16,7 +16,7 @@ const within = (bytes: Uint8Array, at: number) => {
   return large.subarray(at, at + bytes.length)
 }
 
-t.test('one id', (t) => {
+t.test('the id of an ACK of one message is read from its bytes', (t) => {
   fc.assert(
     fc.property(id, fc.nat(20), (one, at) => soleAckId(within(encodeFrame({ type: 'ACK', ids: [one] }), at)) === one),
   )
@@ -24,7 +24,7 @@ t.test('one id', (t) => {
   t.end()
 })
 
-t.test('what it takes, the decoder takes for the same; anything else is left alone', (t) => {
+t.test('every message that is read in place decodes to the same id, and every other one gives null', (t) => {
   const ack = encodeFrame({ type: 'ACK', ids: [(1n << 62n) + 5n] })
   let taken = 0
   fc.assert(

@@ -19,14 +19,14 @@ t.test('a written frame has the same bytes in both codecs, and decodes to itself
   t.strictSame([...types].sort(), Object.keys(FrameType).sort(), 'every frame type has a vector')
 })
 
-t.test('what a receiver must take', async (t) => {
+t.test('both decoders accept the messages that a receiver must accept', async (t) => {
   for (const { name, from, hex, frames } of readVectors('lenient')) {
     t.strictSame(decode(bytesOf(hex), from), { frames, error: null, offset: 0 }, name)
     t.strictSame(oracle(bytesOf(hex), from), { frames, error: null, offset: 0 }, `${name}: naive`)
   }
 })
 
-t.test('what a receiver must refuse', async (t) => {
+t.test('both decoders refuse the messages that a receiver must refuse', async (t) => {
   for (const { name, from, hex, frames, error = null, offset = -1 } of readVectors('invalid')) {
     t.strictSame(decode(bytesOf(hex), from), { frames, error, offset }, name)
     t.strictSame(oracle(bytesOf(hex), from), { frames, error, offset }, `${name}: naive`)
@@ -56,7 +56,7 @@ t.test('cut anywhere, a message gives the whole frames before the cut, then a fa
   t.equal(cuts, bytesInAll, 'every cut was compared')
 })
 
-t.test('a frame does not change with what stands before and behind it', async (t) => {
+t.test('a frame decodes alike with other frames before and after it', async (t) => {
   const ping = encodeFrame({ type: 'PING' })
   const pong = encodeFrame({ type: 'PONG' })
   for (const { name, from, hex, frames } of written) {
