@@ -38,7 +38,7 @@ const atLeast = (scenario: string, what: string, limit: number, unit: string, ..
 
 const fewerThanMqtt = (row: string): Goal => ({
   scenario: 'wire',
-  what: `bytes of ${row} by those of MQTT over WebSocket`,
+  what: `bytes of ${row}, relative to MQTT over WebSocket`,
   wanted: 'less than 1',
   unit: '',
   measured: (result) => numberAt(result, [row, 'borealis', 'total']) / numberAt(result, [row, 'mqtt', 'total']),
@@ -46,19 +46,19 @@ const fewerThanMqtt = (row: string): Goal => ({
 })
 
 export const goals: readonly Goal[] = [
-  atMost('idle', 'memory per idle session, by bare uWebSockets.js', 1.5, '', 'ratioToBare'),
-  atMost('unicast', 'worker CPU per acknowledged delivery, by bare', 1.4, '', 'ratioToBare'),
+  atMost('idle', 'memory of an idle session, relative to a bare uWebSockets.js server', 1.5, '', 'ratioToBare'),
+  atMost('unicast', 'worker CPU of an acknowledged delivery, relative to a bare server', 1.4, '', 'ratioToBare'),
   atMost('unicast', 'p99 at half of the maximum rate', 25, 'ms', 'latencyMs', 'p99'),
   atMost('unicast', 'lost', 0, '', 'lost'),
   atLeast(
     'peers',
-    'unicast per server CPU second, our bus counted, by mosquitto QoS 1',
+    'deliveries for a second of server CPU, NATS bus included, relative to mosquitto QoS 1',
     4,
     '',
     'unicastRatioToMosquitto',
   ),
-  atLeast('broadcast', 'deliveries a second, by bare', 0.9, '', 'ratioToBare'),
-  atMost('connect', 'server CPU of a resumed handshake, by a bare upgrade', 2.5, '', 'resumedRatioToBare'),
+  atLeast('broadcast', 'deliveries a second, relative to a bare server', 0.9, '', 'ratioToBare'),
+  atMost('connect', 'server CPU of a resumed handshake, relative to a bare upgrade', 2.5, '', 'resumedRatioToBare'),
   atMost('wire', 'bytes of a push beyond title, message and data', 32, 'bytes', 'pushOverheadDown'),
   fewerThanMqtt('connect'),
   fewerThanMqtt('resume'),
@@ -71,7 +71,7 @@ export const goals: readonly Goal[] = [
   atMost('accept', 'p99 of a single POST at half of the maximum rate', 50, 'ms', 'single', 'latencyMs', 'p99'),
   atLeast('accept', 'messages accepted a second in batches', 15_000, '', 'batch', 'acceptedPerSecond'),
   atLeast('accept', 'messages accepted a second from NATS', 15_000, '', 'ingress', 'acceptedPerSecond'),
-  atMost('storm', '99% back, by a plain ramp', 1.3, '', 'ratioToPlain'),
+  atMost('storm', 'time until 99% are back, relative to a plain ramp', 1.3, '', 'ratioToPlain'),
   atMost('catchup', 'p99 from connecting to caught up', 3_000, 'ms', 'caughtUpMs', 'p99'),
   atMost('catchup', 'lost', 0, '', 'lost'),
   atMost('storm', 'lost', 0, '', 'lost'),
@@ -83,5 +83,5 @@ export const goals: readonly Goal[] = [
       numberAt(result, ['connections']) === 500_000 ? numberAt(result, ['idleCores']) : Number.NaN,
   },
   atMost('hold', 'p99 of pushes during a rolling restart', 2_000, 'ms', 'rollingRestart', 'p99'),
-  atMost('scale', 'CPU of a delivery, largest size by first', 1.15, '', 'ratio'),
+  atMost('scale', 'CPU of a delivery at the largest size, relative to the first', 1.15, '', 'ratio'),
 ]

@@ -65,8 +65,10 @@ function heading(found: readonly Found[]): string {
   )
   return [
     '# Measured',
-    'Made by `npm run bench -- report` from the results beside it: do not edit by hand. Everything of a run, servers, devices and',
-    'baselines, shares the cores of one machine; ratios are between sides of the same run. docs/bench.md says what each field means.',
+    '',
+    '`npm run bench -- report` makes this page from the results beside it; do not edit it. Servers, devices and the servers of a',
+    'comparison share the cores of one machine. Both sides of a ratio are measured in the same run. [docs/bench.md](../../docs/bench.md)',
+    'explains each field; a *bare* server is uWebSockets.js alone.',
     '',
     ...[...machines].map((machine) => `- ${machine}`),
   ].join('\n')

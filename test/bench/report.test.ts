@@ -49,7 +49,7 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
     writeFileSync(join(folder, `${name}.json`), JSON.stringify(result))
   }
   const text = readFileSync(await makeReport(folder), 'utf8')
-  t.match(text, /worker CPU per acknowledged delivery, by bare \| at most 1.4 \| 1.33 \| yes \|/)
+  t.match(text, /worker CPU of an acknowledged delivery, relative to a bare server \| at most 1.4 \| 1.33 \| yes \|/)
   t.match(text, /lost \| at most 0 \| 2 \| no \|/)
   t.notMatch(text, /mosquitto/, 'goals of results that are not there have no row')
   t.match(text, /Not measured: (?!.*unicast).*peers.*\./, 'but are not passed over')
