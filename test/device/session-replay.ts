@@ -4,6 +4,7 @@ import { decodeFrames } from '../../protocol/decode.js'
 import { SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
 import type { DeviceFrame, RegisterFrame, ServerFrame, SubscribeFrame } from '../../protocol/frame-types.js'
 import { frameToJson } from '../../protocol/json-form.js'
+import { readNotification } from '../../src/device/notification.js'
 import type { Change } from '../../src/device/state/state.js'
 import { frameFromJson } from '../protocol/from-json.js'
 import type { CloseStep, MessageStep, Session } from '../protocol/sessions.js'
@@ -14,6 +15,7 @@ import type { MachineModel } from './machine.js'
 const PATIENCE_MS = 200_000
 
 export class Replay {
+  readonly handedOver: string[] = []
   readonly gaps: { count: number; reason: string }[] = []
   private taken = 0
   private pings = 0
@@ -25,6 +27,10 @@ export class Replay {
     const { event } = model
     model.event = (told) => {
       if (told.kind === 'gap') this.gaps.push({ count: told.count, reason: told.reason })
+      // The client decides in the same way whether the notification is for a registration of this device.
+      if (told.kind === 'notification' && readNotification(told.notification, false, model.memory, model.settings)) {
+        this.handedOver.push(String(told.notification.id))
+      }
       event.call(model, told)
     }
   }

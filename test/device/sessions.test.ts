@@ -10,7 +10,7 @@ for (const session of readSessions()) {
     const replay = new Replay(t, model)
     for (const step of session.steps) replay.step(step)
     model.settle()
-    t.strictSame([...model.shown.keys()].map(String), session.handedOver, 'handed over')
+    t.strictSame(replay.handedOver, session.handedOver, 'handed over')
     t.strictSame(replay.gaps, session.gaps, 'losses told')
     t.equal(model.machine.state === 'stopped', session.stops)
     t.strictSame(leftOf(model), session.left, 'state')

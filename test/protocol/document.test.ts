@@ -245,7 +245,10 @@ t.test('the table of fields is what borealis.proto says', async (t) => {
 })
 
 function inWords(count: number): string {
-  return ['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten', 'eleven'][count] ?? ''
+  return (
+    ['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten', 'eleven', 'twelve'][count] ??
+    ''
+  )
 }
 
 /** Without code marks, as rowsOf() gives the cells. */

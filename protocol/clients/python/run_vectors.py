@@ -25,7 +25,7 @@ DATA = ("accept", "refuse", "either")
 
 
 def check(vector: dict[str, Any], written: bool) -> list[str]:
-    """What differs; `written` vectors are also encoded."""
+    """The differences of one vector of frames. `written` vectors are encoded, too."""
     differences = []
     decoded = decode_message(bytes.fromhex(vector["hex"]), vector["from"])
     actual = {"frames": [frame_to_json(frame) for frame in decoded.frames], "error": decoded.error, "offset": decoded.offset}
@@ -40,7 +40,7 @@ def check(vector: dict[str, Any], written: bool) -> list[str]:
 
 
 def check_data(kind: str, vector: dict[str, Any]) -> list[str]:
-    """What differs in a vector of data.json."""
+    """The differences of one vector of data.json."""
     try:
         actual = notation(read_data(bytes.fromhex(vector["hex"])))
     except DataError as error:

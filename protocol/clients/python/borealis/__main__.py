@@ -1,4 +1,7 @@
-"""`python3 -m borealis`: a device on the command line. Exit code 0: stopped; 1: told not to come back; 2: wrong use."""
+"""`python3 -m borealis`: a device on the command line.
+
+Exit code 0: a signal has stopped it; 1: the service refused it or a request; 2: it could not start.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +23,20 @@ from .state import StateFile
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="borealis", description="A device of the push service Borealis.")
-    parser.add_argument("--url", default="", help="the transport's WebSocket, instead of the one that enrolment gave")
-    parser.add_argument("--enrol-url", default="", help="base URL of the core; needed until the device is enrolled")
-    parser.add_argument("--enrolment-key", default="", help="key of the fleet; needed until the device is enrolled")
+    parser.add_argument("--url", default="", help="WebSocket of the transport, instead of the one from enrolment")
+    parser.add_argument("--enrol-url", default="", help="base URL of the core; required until the device is enrolled")
+    parser.add_argument("--enrolment-key", default="", help="key of the fleet; required until the device is enrolled")
     parser.add_argument("--name", default="", help="name of the device, for people")
     parser.add_argument("--application", action="append", default=[], help="application to register; repeatable")
-    parser.add_argument("--user-token", default="", help="JWT that asserts the user of this device")
-    parser.add_argument("--topic", action="append", default=[], help="topic of the first application to join; repeatable")
-    parser.add_argument("--state", required=True, help="file that keeps what the device must not forget")
-    parser.add_argument("--json", action="store_true", help="one line of JSON for each event")
+    parser.add_argument("--user-token", default="", help="JWT that names the user of this device, from the application's backend")
+    parser.add_argument("--topic", action="append", default=[], help="topic for the first application; repeatable")
+    parser.add_argument("--state", required=True, help="file for identity, position and seen messages of the device")
+    parser.add_argument("--json", action="store_true", help="print each event as a line of JSON")
     return parser.parse_args()
 
 
 def printer(as_json: bool) -> Any:
-    """What shows an event."""
+    """A function that prints an event."""
 
     def show(event: dict[str, Any]) -> None:
         if as_json:
@@ -49,12 +52,12 @@ def printer(as_json: bool) -> Any:
 
 
 def ensure_enrolled(options: argparse.Namespace, file: StateFile, show: Any) -> None:
-    """Enrols where there is no identity or the token has expired. Raises EnrolError that is final, ValueError."""
+    """Enrols if there is no identity or its token has expired. Raises EnrolError if no repetition helps, ValueError."""
     state = file.load()
     if state.identity is not None and not expired(state.identity):
         return
     if not options.enrol_url or not options.enrolment_key:
-        raise ValueError("the device is not enrolled: --enrol-url and --enrolment-key are needed")
+        raise ValueError("the device is not enrolled: give --enrol-url and --enrolment-key")
     hand_over_left(file, state, show)
     attempt = 0
     while True:

@@ -1,6 +1,6 @@
-"""The asyncio client: connects, persists, acknowledges, hands over, comes back.
+"""The asyncio client: connects, stores, acknowledges, hands over, reconnects.
 
-State is saved on the event loop's own thread: an ACK must not overtake the disk.
+It saves the state on the thread of the event loop, so that no ACK is sent before the state is on the disk.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BYE_TIMEOUT_S = 2.0
 
 
 class RequestError(Exception):
-    """The service refused; `code` is of the table of ERROR, `next` is fix or give_up."""
+    """The service refused a request. `code` is a code of PROTOCOL.md, "ERROR"; `next` is fix, give_up or register."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -40,7 +40,7 @@ class RequestError(Exception):
 
 @dataclass
 class Ended:
-    """How a connection or an attempt ended. Code 1006: it was never opened, or died."""
+    """The end of a connection or of an attempt. Code 1006: no WebSocket opened, or it broke."""
 
     code: int
     detail: str = ""
@@ -54,12 +54,15 @@ class Ended:
 
 
 def monotonic_ms() -> float:
-    """The clock of all timers, milliseconds."""
+    """The clock of all timers, in milliseconds."""
     return time.monotonic() * 1000
 
 
 class Client:
-    """A device. `on_event` is called on the loop's thread with each event; a notification is done when it returns."""
+    """A device.
+
+    It calls `on_event` for each event, on the thread of the event loop. A notification is done when `on_event` returns.
+    """
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class Client:
         open_socket: Callable[[str], Awaitable[Socket]] = open_websocket,
         random: Random | None = None,
     ) -> None:
-        """`url` is used instead of the one of enrolment. Raises ValueError where the state has no identity."""
+        """`url` replaces the one from enrolment. Raises ValueError if the state has no identity."""
         self.file = file
         self.state = file.load()
         if self.state.identity is None:
@@ -90,10 +93,10 @@ class Client:
         self._resyncing: set[tuple[str, str, str | None, str]] = set()
         self._heard_subscriptions = 0
 
-    # ---- what an application calls ------------------------------------------------------------
+    # ---- for applications ---------------------------------------------------------------------
 
     async def register(self, application: str, user_token: str = "") -> Registration:
-        """Registers an application. Raises RequestError; waits across connections for the answer."""
+        """Registers an application, and waits for the answer across connections. Raises RequestError."""
         async with self._turn(application, user_token):
             entry = self.state.registration_of(application, user_token)
             if entry is None:
@@ -107,7 +110,7 @@ class Client:
             return entry
 
     async def unregister(self, application: str, user_token: str = "") -> None:
-        """Ends a registration and its topics. Raises RequestError, KeyError where there is none."""
+        """Ends a registration and its topics. Raises RequestError, KeyError if the device does not have it."""
         async with self._turn(application, user_token):
             entry = self._entry(application, user_token)
             await self._ask(Request("UNREGISTER", application, user_token))
@@ -115,7 +118,7 @@ class Client:
             self._save()
 
     async def subscribe(self, application: str, topic: str, user_token: str = "") -> None:
-        """Joins a topic of the application's project. Raises RequestError, KeyError without a registration."""
+        """Joins a topic of the application's project. Raises RequestError, KeyError if it is not registered."""
         async with self._turn(application, user_token):
             entry = self._entry(application, user_token)
             if topic not in entry.topics:
@@ -129,7 +132,7 @@ class Client:
                 raise
 
     async def unsubscribe(self, application: str, topic: str, user_token: str = "") -> None:
-        """Leaves a topic. Raises RequestError, KeyError without a registration."""
+        """Leaves a topic. Raises RequestError, KeyError if the application is not registered."""
         async with self._turn(application, user_token):
             entry = self._entry(application, user_token)
             await self._ask(Request("UNSUBSCRIBE", application, user_token, topic))
@@ -143,12 +146,12 @@ class Client:
         return self._stopping
 
     def stop(self) -> None:
-        """Leaves with BYE; `run` returns soon."""
+        """Ends the session with BYE; `run` returns soon after."""
         self._stopping = True
         self._wake.set()
 
     async def run(self) -> Ended:
-        """Keeps connected until `stop`, or until a close says not to come back; how it ended."""
+        """Stays connected until `stop`, or until a close code says "stop". Returns the last end."""
         self._recover()
         other_url = ""
         while True:
@@ -213,7 +216,7 @@ class Client:
         )
 
     async def _talk(self, socket: Socket, machine: Connection) -> tuple[int, str]:
-        """Until this side ends the connection: its code and why. Raises SocketClosed when the other side does."""
+        """Runs until the device ends the connection: code and reason. Raises SocketClosed if the server ends it."""
         receiving = asyncio.ensure_future(socket.receive())
         try:
             while True:
@@ -244,7 +247,7 @@ class Client:
         return 1000, "stopped"
 
     async def _write(self, socket: Socket, machine: Connection) -> None:
-        """Writes what is due. A connection that has ended says so where it is read, after the ERROR that came before."""
+        """Writes the output. Ignores a closed socket: `receive` reports it, after the frames that came before."""
         for message in machine.take_output():
             try:
                 await socket.send(message)
@@ -282,11 +285,11 @@ class Client:
     # ---- frames -------------------------------------------------------------------------------
 
     def _hello(self) -> Frame:
-        """HELLO with a connection number that is raised and durable."""
+        """HELLO, with a connection number that was raised and made durable."""
         state = self.state
         assert state.identity is not None
         if state.connection >= INTEGER_MAX:
-            raise ValueError("no connection number is left: the device has to enrol anew")
+            raise ValueError("no connection number is left: enrol the device anew")
         state.connection += 1
         self._save()
         with_ticket = state.ticket and time.time() * 1000 < state.ticket_until_ms
@@ -301,7 +304,7 @@ class Client:
         )
 
     def _received(self, machine: Connection, data: bytes | str) -> None:
-        """Acts on each frame, makes all of it durable at once, then acknowledges, hands over and marks done."""
+        """Acts on each frame of a message, saves the state once, then acknowledges, hands over and marks done."""
         acknowledge: list[int] = []
         events: list[Event] = []
         changed = False
@@ -379,8 +382,8 @@ class Client:
             raise RequestError(code)
 
     def _turn(self, application: str, user_token: str) -> asyncio.Lock:
-        """One wish of a registration at a time: the service carries out what is under way at once in any order. A call that is
-        cancelled gives up its turn, and what it asked for may still be carried out."""
+        """A lock for the requests of one registration: the service carries out requests that are under way together in
+        any order. A cancelled call gives up its turn; the service may still carry out its request."""
         return self._turns[application, user_of(user_token)]
 
     def _resync(self, request: Request) -> None:
@@ -390,7 +393,7 @@ class Client:
         self.requests.add(request)
 
     def _resynced(self) -> None:
-        """The version counts as heard when everything that had to be repeated was answered, not before."""
+        """Stores the version of the subscriptions once all repeated requests are answered, and not before."""
         if not self._resyncing:
             self.state.subscriptions = self._heard_subscriptions
 
@@ -461,10 +464,10 @@ class Client:
             }
         )
 
-    # ---- small ones ---------------------------------------------------------------------------
+    # ---- helpers ------------------------------------------------------------------------------
 
     def _recover(self) -> None:
-        """Hands over what a crash left between persisting and done."""
+        """Hands over the notifications that were stored and not done when the process ended."""
         hand_over_left(self.file, self.state, self.on_event)
 
     def _after_close(self, following: str, ended: Ended) -> None:
@@ -478,7 +481,7 @@ class Client:
         self._save()
 
     def _above(self, ended: Ended) -> int:
-        """The number above which to go on after a refusal as stale."""
+        """The number above which the device continues after `stale_connection`."""
         if ended.stale_above >= self.state.connection:
             return ended.stale_above
         return self.state.connection + 16 ** min(self._stale_in_a_row + 1, 13) - 1
@@ -497,7 +500,7 @@ class Client:
 
 
 def hand_over_left(file: StateFile, state: DeviceState, on_event: Callable[[Event], None]) -> None:
-    """Hands over what an earlier run persisted and did not mark done; also before another identity takes its place."""
+    """Hands over what an earlier run stored and did not mark done; also before a new identity replaces the old one."""
     if not state.pending:
         return
     inbox = Inbox(state)
@@ -508,6 +511,6 @@ def hand_over_left(file: StateFile, state: DeviceState, on_event: Callable[[Even
 
 
 async def _cancel(task: asyncio.Future) -> None:
-    """Ends a task and takes its outcome, whatever it is."""
+    """Cancels a task and discards its result or exception."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -1,6 +1,6 @@
-"""One connection as a machine without input or output: states, keepalive, timeouts. Times are monotonic milliseconds.
+"""One connection as a state machine without I/O: states, keepalive, timeouts. Times are monotonic milliseconds.
 
-The owner gives it what came (`receive`) and the time (`tick`), writes what `take_output` holds, and closes with
+The owner passes messages to `receive` and the time to `tick`, writes the messages of `take_output`, and closes with
 `close_code` once that is set.
 """
 
@@ -20,11 +20,11 @@ SERVER_MAY_SEND = {
 }
 SERVER_MAY_SEND["live"] = SERVER_MAY_SEND["catching_up"]
 DEAD = 1006
-"""Stands for a connection that is given up without a close of the protocol."""
+"""The close code of a connection that ended without a close frame."""
 
 
 class Connection:
-    """A connection from the open WebSocket to its close."""
+    """A connection, from the open WebSocket to its close."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -48,11 +48,11 @@ class Connection:
 
     @property
     def greeted(self) -> bool:
-        """Whether WELCOME has come and the connection goes on."""
+        """Whether WELCOME has come and the connection is open."""
         return self.state in ("catching_up", "live")
 
     def server_now_ms(self, now_ms: float) -> int:
-        """The server's clock, Unix milliseconds; only after WELCOME."""
+        """The server's clock in Unix milliseconds; valid after WELCOME."""
         return int(self.server_time_ms + now_ms - self.welcome_at_ms)
 
     def send(self, value: Frame, now_ms: float) -> None:
@@ -70,18 +70,18 @@ class Connection:
             self._draw_ping(now_ms)
 
     def send_ack(self, ids: list[int], now_ms: float) -> None:
-        """Queues ACK frames for all the ids, each within the longest frame that the server takes."""
+        """Queues ACK frames for all ids, none longer than the server accepts."""
         most = max(1, (self.frame_bytes_max - 5) // 8)
         for start in range(0, len(ids), most):
             self.send(frame("ACK", ids=ids[start : start + most]), now_ms)
 
     def take_output(self) -> list[bytes]:
-        """The messages to write now, each of one frame."""
+        """The messages to write now, each with one frame."""
         output, self._output = self._output, []
         return output
 
     def receive(self, data: bytes | str, now_ms: float) -> Iterator[Frame]:
-        """The known frames of a message, one after the other; a fault sets `close_code` after the frames before it."""
+        """Yields the known frames of a message. A fault sets `close_code` after the frames before it."""
         if self.state == "closed":
             return
         if isinstance(data, str):
@@ -103,7 +103,7 @@ class Connection:
             self.fail(decoded.error, decoded.detail)
 
     def tick(self, now_ms: float) -> None:
-        """Does what is due."""
+        """Sends a keepalive, or ends the connection, when its time has come."""
         if self._welcome_deadline is not None and now_ms >= self._welcome_deadline:
             self.fail("hello_timeout", "no WELCOME in time")
         elif self._pong_deadline is not None and now_ms >= self._pong_deadline:
@@ -115,26 +115,26 @@ class Connection:
 
     @property
     def _ping_at(self) -> float | None:
-        """After silence of either side; an answer that is waited for is no silence to ask about again."""
+        """The time of the next keepalive: after silence of either side, but not while an answer is to come."""
         if not self.greeted or self._pong_deadline is not None:
             return None
         return min(self._sent_ms, self._heard_ms) + self._silence_ms
 
     def ping(self, now_ms: float) -> None:
-        """Sends a PING: what is due, or when the network may have changed."""
+        """Sends a PING: in time, or when the network may have changed."""
         self.send(frame("PING"), now_ms)
         if self._pong_deadline is None:
             self._pong_deadline = now_ms + PONG_TIMEOUT_MS
 
     def next_time_ms(self) -> float | None:
-        """When `tick` has something to do."""
+        """The time of the next call to `tick`; None: nothing is timed."""
         times = [self._welcome_deadline, self._pong_deadline, self._ping_at]
         if self.greeted and not self.stable:
             times.append(self.welcome_at_ms + STABLE_MS)
         return min((time for time in times if time is not None), default=None)
 
     def fail(self, name: str, detail: str) -> None:
-        """Ends the connection for what the device found."""
+        """Ends the connection, with the close code of this name."""
         self._end(CLOSE_CODES[name], detail)
 
     def _end(self, code: int, detail: str) -> None:

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from datetime import datetime, timezone
 
+from .limits import ENROL_TIMEOUT_MS
 from .state import Identity
 
 ENROL_PATH = "/device/v1/enrol"
@@ -14,7 +15,10 @@ ANSWER_BYTES_MAX = 65_536
 
 
 class EnrolError(Exception):
-    """No identity. `code` is the service's or "unreachable"; `retry_after_s` is None where trying again is no use."""
+    """The device got no identity.
+
+    `code` is the code of the service, or "unreachable" or "bad_answer". `retry_after_s` is None if no repetition helps.
+    """
 
     def __init__(self, code: str, message: str, retry_after_s: float | None) -> None:
         super().__init__(f"{code}: {message}")
@@ -22,8 +26,8 @@ class EnrolError(Exception):
         self.retry_after_s = retry_after_s
 
 
-def enrol(url: str, enrolment_key: str, name: str = "", timeout_s: float = 10) -> Identity:
-    """Asks for an identity. `url` is the core's base address, or the whole one of enrolment. Raises EnrolError."""
+def enrol(url: str, enrolment_key: str, name: str = "", timeout_s: float = ENROL_TIMEOUT_MS / 1000) -> Identity:
+    """Asks the core for an identity. `url` is its base URL, or the whole URL of enrolment. Raises EnrolError."""
     address = url if url.rstrip("/").endswith(ENROL_PATH) else url.rstrip("/") + ENROL_PATH
     body = {"enrolmentKey": enrolment_key, **({"name": name} if name else {})}
     request = urllib.request.Request(
@@ -39,7 +43,7 @@ def enrol(url: str, enrolment_key: str, name: str = "", timeout_s: float = 10) -
 
 
 def read_identity(body: bytes) -> Identity:
-    """The identity in an answer. Raises EnrolError where it is incomplete."""
+    """The identity in an answer. Raises EnrolError if a field is missing."""
     try:
         answer = json.loads(body)
         names = ("deviceId", "token", "expiresAt", "transportUrl")
@@ -52,7 +56,7 @@ def read_identity(body: bytes) -> Identity:
 
 
 def refusal(status: int, retry_after: str | None, body: bytes) -> EnrolError:
-    """The error of an answer that is not 201."""
+    """The error for an answer with another status than 201."""
     try:
         error = json.loads(body)["error"]
         code, message = str(error["code"]), str(error.get("message", ""))
@@ -67,7 +71,7 @@ def refusal(status: int, retry_after: str | None, body: bytes) -> EnrolError:
 
 
 def expired(identity: Identity, now: datetime | None = None) -> bool:
-    """Whether the token is past its time, by the device's own clock; a time that cannot be read is not."""
+    """Whether the token has expired, by the device's clock. False if the time cannot be read."""
     try:
         until = datetime.fromisoformat(identity.expires_at)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Frames to bytes and back, without any input or output.
+"""Encodes frames to bytes and decodes them, without I/O.
 
-A frame's fields are a dict with the names of borealis.proto. Enum values are their names in lower case, a oneof is
+The fields of a frame are a dict with the names of borealis.proto. An enum value is its name in lower case, a oneof is
 None or a pair (name of the member, value), an absent message is None.
 """
 
@@ -31,7 +31,7 @@ class Frame:
 
 @dataclass
 class Decoded:
-    """What one message held: the whole frames, and the fault that ended it (a close name) at `offset` bytes."""
+    """The frames of one message, and its fault, if there is one: the close name `error` for the frame at `offset`."""
 
     frames: list[Frame]
     error: str | None = None
@@ -40,7 +40,7 @@ class Decoded:
 
 
 class FrameError(ValueError):
-    """A frame that must be refused; `code` is a name of the close codes."""
+    """A frame must be refused; `code` is the name of the close code."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -49,7 +49,7 @@ class FrameError(ValueError):
 
 
 def zeros(message: Message) -> dict[str, Any]:
-    """The fields of a message of which nothing was said."""
+    """The fields of an empty message."""
     out: dict[str, Any] = {}
     for item in message:
         if item.oneof:
@@ -64,7 +64,7 @@ def zeros(message: Message) -> dict[str, Any]:
 
 
 def frame(type: str, **fields: Any) -> Frame:
-    """A frame of a known type; fields that are not given are zero. Raises KeyError for a name that there is not."""
+    """A frame of a known type. Fields that are not given are zero. Raises KeyError for an unknown field."""
     message = FRAME_TYPES[FRAME_CODES[type]][1]
     out = zeros(message)
     for name, value in fields.items():
@@ -78,7 +78,7 @@ def frame(type: str, **fields: Any) -> Frame:
 
 
 def encode_frame(value: Frame) -> bytes:
-    """The bytes of one frame, with its length. Raises ValueError for numbers out of range and strings not of Unicode."""
+    """The bytes of one frame, with its length. Raises ValueError if a value does not fit its field."""
     code = FRAME_CODES[value.type]
     body = encode_body(FRAME_TYPES[code][1], value.fields)
     limit = FRAME_BYTES_MAX["server" if code & 0x80 else "device"]
@@ -149,7 +149,7 @@ def decode_message(data: bytes, sender: str) -> Decoded:
 
 
 def _read_length(data: bytes, position: int, limit: int) -> tuple[int, int]:
-    """Where the frame's type stands, and how many bytes there are from it."""
+    """The offset of the frame's type, and the number of bytes from there to the end of the frame."""
     length = 0
     for index in range(LENGTH_PREFIX_BYTES_MAX):
         if position + index >= len(data):
@@ -184,7 +184,7 @@ def _read_frame(data: bytes, start: int, end: int, sender: str) -> Frame:
 
 
 def _read_fields(message: Message, reader: Reader, depth: int, out: dict[str, Any]) -> dict[str, Any]:
-    """Reads a message over what `out` holds already: the last scalar counts, messages are merged."""
+    """Reads a message into `out`: a later scalar replaces an earlier one, messages are merged."""
     known = {item.number: item for item in message}
     while reader.left > 0:
         number, wire_type = reader.tag()

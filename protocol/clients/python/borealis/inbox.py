@@ -1,4 +1,7 @@
-"""What becomes of a notification: recognised, kept, shown or not. Works on the state; the caller makes it durable."""
+"""Decides about notifications: known or new, for which registrations, expired or not.
+
+It changes the state in memory; the caller makes the state durable.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from .state import DeviceState, Registration
 
 
 HELD_MAX = 100
-"""Most notifications held back; the oldest of more are done without being shown."""
+"""Most notifications that are held back; beyond it the oldest is done without being shown."""
 
 
 class Inbox:
@@ -24,7 +27,7 @@ class Inbox:
         self._held: list[dict[str, Any]] = []
 
     def accept(self, frame: Frame, server_now_ms: int) -> bool:
-        """Takes NOTIFY or NOTIFY_GROUP to be persisted; False: its id is remembered."""
+        """Adds a NOTIFY or NOTIFY_GROUP to the pending ones. False: its id is remembered, so it is a duplicate."""
         if frame["id"] in self.state.seen:
             return False
         expires_ms = frame["expires_at_seconds"] * 1000
@@ -33,7 +36,7 @@ class Inbox:
         return True
 
     def forget(self, server_now_ms: int) -> None:
-        """Drops remembered ids that may be forgotten: old ones, and the oldest of more than SEEN_IDS."""
+        """Forgets ids whose time is over, and the oldest ones beyond SEEN_IDS."""
         seen = self.state.seen
         for number in [number for number, until in seen.items() if until < server_now_ms]:
             del seen[number]
@@ -41,40 +44,49 @@ class Inbox:
             del seen[number]
 
     def hand_over(self, server_now_ms: int, restarted: bool = False, asking: bool = False) -> list[dict[str, Any]]:
-        """The events of what is pending, in order; what is not to be shown is left out. `done` is to be called after.
+        """The events of the pending notifications that are to be shown, in order. The caller calls `done` afterwards.
 
-        `asking`: a registration or a topic is being asked for, so what is for nobody yet is held back.
+        `asking`: a REGISTER or SUBSCRIBE has no answer yet, so a notification that matches no registration is held back.
         """
         events = []
         self._held = []
         for entry in self.state.pending:
             frame = frame_from_json(entry)
-            receivers = self.receivers(frame)
             if self.expired(frame, server_now_ms, restarted):
                 continue
+            if asking and not self.named(frame):
+                self._held.append(entry)
+                continue
+            receivers = self.receivers(frame)
             if receivers:
                 events.append(notification(frame, receivers, restarted))
-            elif asking:
-                self._held.append(entry)
         self._held = self._held[-HELD_MAX:]
         return events
 
     def done(self) -> None:
-        """What `hand_over` told was handed over; what it held back stays."""
+        """Removes everything from the pending ones that `hand_over` did not hold back."""
         self.state.pending[:] = self._held
 
     @property
     def all_held(self) -> bool:
-        """Whether nothing is pending but what is held back."""
+        """Whether all pending notifications are held back."""
         return len(self.state.pending) == len(self._held)
 
     def expired(self, frame: Frame, server_now_ms: int, restarted: bool) -> bool:
-        """Whether it is too late; what has no expiry is good on arrival only."""
+        """Whether the notification has expired; without an expiry it is valid on arrival only."""
         seconds = frame["expires_at_seconds"]
         return restarted if seconds == 0 else server_now_ms > seconds * 1000
 
     def receivers(self, frame: Frame) -> list[Registration]:
-        """The registrations that a notification is for."""
+        """The registrations that get a notification."""
+        named = self.named(frame)
+        if named or frame.type != "NOTIFY_GROUP" or (frame["target"] or ("",))[0] != "topic":
+            return named
+        # An app server has subscribed a registration of this project, and the device is not told which one.
+        return [entry for entry in self.state.registrations if entry.project == frame["project"]]
+
+    def named(self, frame: Frame) -> list[Registration]:
+        """The registrations that a notification names by number, application, topic or user."""
         if frame.type == "NOTIFY":
             return [entry for entry in self.state.registrations if entry.number and entry.number == frame["registration"]]
         kind, name = frame["target"] or ("", "")
@@ -89,7 +101,7 @@ class Inbox:
 
 
 def notification(frame: Frame, receivers: list[Registration], duplicate: bool) -> dict[str, Any]:
-    """One notification as an event of JSON; binary values of `data` become base64."""
+    """A notification as an event in JSON; binary values of `data` become base64."""
     try:
         data = read_data(frame["data"])
     except DataError:

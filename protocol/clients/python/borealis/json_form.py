@@ -1,4 +1,4 @@
-"""Frames as the JSON of protocol/vectors: names in camelCase, 64-bit opaque values as decimal strings, bytes as hex."""
+"""The JSON form of frames in protocol/vectors: camel case, opaque 64-bit values as decimal strings, bytes as hex."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TARGET_FIELDS = {kind: name for name, kind in TARGET_KINDS.items()}
 
 
 def camel(name: str) -> str:
-    """server_time_ms -> serverTimeMs"""
+    """Turns server_time_ms into serverTimeMs."""
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
 
@@ -26,7 +26,7 @@ def frame_to_json(value: Frame) -> dict[str, Any]:
 
 
 def frame_from_json(value: dict[str, Any]) -> Frame:
-    """The frame of such an object. Raises KeyError and ValueError where it is none."""
+    """The frame that such an object describes. Raises KeyError or ValueError for any other object."""
     message = FRAME_TYPES[FRAME_CODES[value["type"]]][1]
     return Frame(value["type"], fields_from_json(message, value))
 

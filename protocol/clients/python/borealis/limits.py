@@ -1,4 +1,4 @@
-"""The limits of PROTOCOL.md, "Limits". The unit is in each name; times are in milliseconds."""
+"""The limits of PROTOCOL.md, "Limits"; a test compares them. Each name tells its unit."""
 
 PROTOCOL_VERSION = 1
 
@@ -13,6 +13,7 @@ DATA_DEPTH_MAX = 16
 FRAMES_PER_SECOND = 50
 REQUESTS_IN_FLIGHT = 8
 
+ENROL_TIMEOUT_MS = 10_000
 CONNECT_TIMEOUT_MS = 10_000
 WELCOME_TIMEOUT_MS = 10_000
 PONG_TIMEOUT_MS = 15_000

@@ -8,7 +8,7 @@ from typing import Any
 from .limits import DATA_DEPTH_MAX
 
 VALUES_MAX = 65_536
-"""Most values of one map, all levels: more than a frame of the greatest length can hold."""
+"""Most values of a map, on all levels: more than the longest frame can hold."""
 
 FIXED = {0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}
 LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
@@ -16,11 +16,11 @@ CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 
 
 class DataError(ValueError):
-    """Bytes that are not such a map: the notification is shown without them."""
+    """The bytes are not such a map. The notification is shown without attributes."""
 
 
 def read_data(data: bytes) -> dict[str, Any]:
-    """The attributes in `data`; none where it is empty. Raises DataError."""
+    """The attributes in `data`; an empty dict for no bytes. Raises DataError."""
     if not data:
         return {}
     reader = _Reader(data)
@@ -65,7 +65,7 @@ class _Reader:
         if code < 0xC0:
             return self.text(code & 0x1F)
         if code not in LENGTHS:
-            raise DataError(f"type 0x{code:02x}")
+            raise DataError(f"the type 0x{code:02x}, which attributes do not have")
         length = int.from_bytes(self.take(LENGTHS[code]), "big")
         if code <= 0xC6:
             return self.take(length)
@@ -95,6 +95,6 @@ class _Reader:
         for _ in range(length):
             key = self.value(depth)
             if not isinstance(key, str):
-                raise DataError("a key that is no string")
+                raise DataError("a key that is not a string")
             out[key] = self.value(depth)
         return out

@@ -1,4 +1,4 @@
-"""Arithmetic of marks and cursors (PROTOCOL.md, "GAP" and "Group notifications"). Pure: the caller makes it durable."""
+"""The rules of marks and cursors (PROTOCOL.md, "GAP" and "Group notifications"). The caller makes the state durable."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from .state import DeviceState
 
 
 def new_losses(known: dict[str, int] | None, mark: dict[str, int]) -> int:
-    """How many losses a mark tells beyond the known one; 0 or less: nothing new."""
+    """The number of losses that a mark tells beyond the known mark; 0 or less: none."""
     same_queue = known is not None and known["queue"] == mark["queue"]
     return mark["count"] - (known["count"] if same_queue and known else 0)
 
 
 def note_gap(state: DeviceState, gap: Frame) -> dict[str, int | str] | None:
-    """Takes a GAP into the state; what to tell the applications, None where it is nothing new. `count` 0: not known."""
+    """Applies a GAP to the state. Returns the loss to tell (`count` 0: not known); None: nothing new."""
     mark = gap["mark"]
     if gap["reason"] == "log_reset":
         state.cursor = None
@@ -27,13 +27,13 @@ def note_gap(state: DeviceState, gap: Frame) -> dict[str, int | str] | None:
 
 
 def note_sequence(state: DeviceState, sequence: int) -> None:
-    """Rule 1: a group notification raises the cursor, and makes none."""
+    """Rule 1: a group notification raises the cursor, and never creates one."""
     if state.cursor is not None and sequence > state.cursor["sequence"]:
         state.cursor["sequence"] = sequence
 
 
 def note_caught_up(state: DeviceState, cursor: dict[str, int] | None) -> None:
-    """Rule 2: the cursor is replaced; its sequence never falls unless incarnation or subscriptions are others."""
+    """Rule 2: replaces the cursor; of the same incarnation and subscriptions the greater sequence is kept."""
     if cursor is None:
         return
     before = state.cursor

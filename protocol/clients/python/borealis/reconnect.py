@@ -1,4 +1,4 @@
-"""What a close means, and how long to wait (PROTOCOL.md, "Close codes" and "Reconnecting"). Times in milliseconds."""
+"""The next move after a close, and the time to wait (PROTOCOL.md, "Close codes" and "Reconnecting")."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ CLOSE_NAMES = {
 }
 CLOSE_CODES = {name: code for code, name in CLOSE_NAMES.items()}
 STOP = {"unsupported_version", "bad_token", "token_expired", "revoked", "replaced"}
-GIVE_UP = {"forbidden", "unknown_registration", "project_inactive"}
+GIVE_UP = {"forbidden", "project_inactive"}
 FIX = {"invalid_request", "bad_user_token", "unknown_application", "too_many_registrations", "too_many_topics"}
 RETRY = {"rate_limited", "storage_full", "overloaded", "unavailable", "internal"}
 
 
 def next_after_close(code: int) -> str:
-    """reconnect, token, raise or stop."""
+    """The next move after a close code: reconnect, token, raise or stop."""
     name = CLOSE_NAMES.get(code, "")
     if name in STOP:
         return "stop"
@@ -44,25 +44,27 @@ def next_after_close(code: int) -> str:
 
 
 def next_after_error(code: str, retry_after_ms: int) -> str:
-    """fix, give_up or retry, of an ERROR that answers a request."""
+    """The next move after an ERROR that answers a request: fix, give_up, register or retry."""
     if code in RETRY:
         return "retry"
     if code in FIX:
         return "fix"
+    if code == "unknown_registration":
+        return "register"
     return "retry" if code not in GIVE_UP and retry_after_ms else "give_up"
 
 
 def ceiling_ms(attempt: int) -> int:
-    """The longest random time before attempt `attempt` + 1."""
+    """The longest random time before the next attempt, after `attempt` failed ones."""
     return min(RECONNECT_CAP_MS, RECONNECT_BASE_MS * 2 ** min(attempt, 20))
 
 
-# So long after the first attempt that found nobody, further ones do not wait longer and longer.
+# For this time after the first attempt that found no server, the waits do not grow.
 NOBODY_MS = 30_000
 
 
 class Backoff:
-    """As the server says, else with full jitter."""
+    """The table of PROTOCOL.md, "Reconnecting"."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -76,9 +78,9 @@ class Backoff:
     def delay(
         self, hint_ms: float = 0, drawn_ms: float | None = None, *, nobody_at_ms: float | None = None
     ) -> float:
-        """How long to wait after a connection or attempt that ended.
+        """The time to wait after a connection or an attempt has ended.
 
-        `drawn_ms` is left of what GOAWAY made it draw, `nobody_at_ms` the time of now where there was no WebSocket.
+        `drawn_ms` is the rest of the time drawn after GOAWAY; `nobody_at_ms` is now, if no WebSocket opened.
         """
         hint = min(hint_ms, HINT_MAX_MS)
         if nobody_at_ms is None or hint > 0:
@@ -97,7 +99,7 @@ class Backoff:
 
 
 def goaway_url(url: str, current: str) -> str | None:
-    """The address of a GOAWAY where it may be followed: a WebSocket's, and not one that leaves TLS."""
+    """The address of a GOAWAY, if the device may follow it: a WebSocket address that does not leave TLS."""
     try:
         scheme = urlsplit(url).scheme
     except ValueError:

@@ -1,4 +1,4 @@
-"""Requests without their answers: numbers, times and repetition. No input or output; times in milliseconds."""
+"""Requests that have no answer yet: numbers, times and repetition, without I/O."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from .limits import REQUEST_SPACING_MS, REQUEST_TIMEOUT_MS, REQUESTS_IN_FLIGHT
 from .reconnect import ceiling_ms
 from .state import user_of
 
+
 @dataclass(eq=False)
 class Request:
-    """Something asked of the service until it answers. `finish` gets None, or the code of the ERROR that ended it."""
+    """A request until its answer. The functions in `finish` get None, or the code of the ERROR that ended it."""
 
     type: str
     application: str
@@ -22,16 +23,16 @@ class Request:
     not_before_ms: float = 0
     attempt: int = 0
     renewed: bool = False
-    """Its registration was unknown and was asked for anew: once."""
+    """Its registration was unknown and has been requested anew; that happens once."""
 
     @property
     def key(self) -> tuple[str, str, str | None, str]:
-        """What it asks for: two of one key are one. A user is one, whatever the token."""
+        """Identifies the purpose: requests with the same key are one. All tokens of a user count as the same."""
         return (self.type, self.application, user_of(self.user_token), self.topic)
 
 
 class RequestTable:
-    """Waiting requests in order, and those under way by number."""
+    """The waiting requests in order, and the requests under way by number."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -41,7 +42,7 @@ class RequestTable:
         self._next_send_ms = 0.0
 
     def add(self, request: Request) -> Request:
-        """Puts a request at the end, or joins one that waits already for the same."""
+        """Appends a request, or joins it with a waiting one of the same key."""
         for other in self.waiting:
             if other.key == request.key:
                 other.finish.extend(request.finish)
@@ -51,7 +52,7 @@ class RequestTable:
         return request
 
     def take(self, now_ms: float) -> list[tuple[int, Request]]:
-        """Those to send now, with their numbers (at most one each REQUEST_SPACING_MS)."""
+        """The requests to send now, with their numbers: at most one in each REQUEST_SPACING_MS."""
         self._expire(now_ms)
         if len(self.under_way) >= REQUESTS_IN_FLIGHT or now_ms < self._next_send_ms:
             return []
@@ -67,11 +68,11 @@ class RequestTable:
 
     @property
     def asking(self) -> bool:
-        """Whether a registration or a topic is being asked for."""
+        """Whether a REGISTER or SUBSCRIBE has no answer yet."""
         return any(request.type in ("REGISTER", "SUBSCRIBE") for request in self._all())
 
     def ends(self, request: Request) -> bool:
-        """Whether what a request asks for is being ended: its registration, or its topic."""
+        """Whether another request is about to end the registration or the topic of this one."""
         name = (request.application, user_of(request.user_token))
         return any(
             (other.application, user_of(other.user_token)) == name
@@ -80,28 +81,28 @@ class RequestTable:
         )
 
     def registering(self, request: Request) -> bool:
-        """Whether the registration of a request is being asked for: its number may be another one's by now."""
+        """Whether REGISTER for the registration of a request has no answer yet: its number may change."""
         name = (request.application, user_of(request.user_token))
         return any(o.type == "REGISTER" and (o.application, user_of(o.user_token)) == name for o in self._all())
 
     def drop(self, number: int) -> Request | None:
-        """Takes the request that an answer is to; None: no such one is under way."""
+        """Removes the request with this number; None: no such request is under way."""
         entry = self.under_way.pop(number, None)
         return entry[0] if entry else None
 
     def retry(self, request: Request, now_ms: float, after_ms: float) -> None:
-        """Asks again after `after_ms` plus a random time that grows with each repetition."""
+        """Repeats a request after `after_ms` plus a random time that grows with each repetition."""
         request.not_before_ms = now_ms + after_ms + self.random.uniform(0, ceiling_ms(request.attempt))
         request.attempt += 1
         self.waiting.append(request)
 
     def connection_lost(self) -> None:
-        """No answer will come any more: all are asked again, in their order."""
+        """Puts all requests under way back to the waiting ones, in their order: no answer will come any more."""
         self.waiting[:0] = [request for request, _ in self.under_way.values()]
         self.under_way.clear()
 
     def next_time_ms(self) -> float | None:
-        """When `take` is worth a call again; None: after the next answer or request."""
+        """The time of the next call to `take`; None: after the next answer or request."""
         times = [deadline for _, deadline in self.under_way.values()]
         if self.waiting and len(self.under_way) < REQUESTS_IN_FLIGHT:
             ready = [e.not_before_ms for e in self.waiting if e.type == "REGISTER" or not self.registering(e)]

@@ -19,7 +19,7 @@ class Field:
     message: tuple["Field", ...] = ()
     values: tuple[str, ...] = ()
     always: bool = False
-    """A message that is written, and reads as its zeros, also where it is absent."""
+    """A message that reads as its zeros if it is absent."""
 
 
 Message = tuple[Field, ...]

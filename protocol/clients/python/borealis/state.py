@@ -1,4 +1,4 @@
-"""What a device keeps for life: one JSON file, replaced as a whole and durable when `save` returns."""
+"""The durable state of a device: one JSON file. `save` replaces it as a whole and returns when it is on the disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMAT = 1
 
 @dataclass
 class Identity:
-    """What enrolment gave; all four are strings as they came."""
+    """The answer to enrolment: four strings."""
 
     device_id: str
     token: str
@@ -25,31 +25,31 @@ class Identity:
 
 @dataclass
 class Registration:
-    """A wish for a registration, and what the service made of it (`number` 0: not answered yet)."""
+    """A registration that an application asked for, and the answer of the service (`number` 0: no answer yet)."""
 
     application: str
     user_token: str = ""
-    """The latest, to repeat REGISTER with it as long as it is good; empty: no user."""
+    """The latest token, with which REGISTER is repeated as long as it is valid; empty: no user."""
     number: int = 0
     registration_id: str = ""
     project: str = ""
-    """Whose topics and users the registration is told of; empty: not told."""
+    """The project of the application, in which topics and users are names; empty: not told."""
     topics: list[str] = field(default_factory=list)
 
     @property
     def user(self) -> str:
-        """Whose registration it is; empty: nobody's."""
+        """The user of the registration; empty: none."""
         return user_of(self.user_token) or ""
 
 
 def user_of(user_token: str) -> str | None:
-    """The subject of a user token, not verified (the server does that); None where there is none."""
+    """The claim `sub` of a user token; None if it has none. The server verifies the token, the device does not."""
     subject = _claims(user_token).get("sub")
     return subject if isinstance(subject, str) else None
 
 
 def token_is_good(user_token: str, now_s: float) -> bool:
-    """Whether REGISTER may be repeated with it: no token at all, or one that has not expired."""
+    """Whether REGISTER may be repeated with this token: it is empty, or has not expired."""
     if not user_token:
         return True
     until = _claims(user_token).get("exp")
@@ -67,38 +67,38 @@ def _claims(user_token: str) -> dict[str, Any]:
 
 @dataclass
 class DeviceState:
-    """Everything that outlives a process. Ids and other opaque values are int, times are Unix milliseconds."""
+    """Everything that outlives the process. Ids and other opaque values are int, times are Unix milliseconds."""
 
     identity: Identity | None = None
     connection: int = 0
     ticket: str = ""
     """Resume ticket in hex; empty: none."""
     ticket_until_ms: int = 0
-    """By the device's own clock: a guess only, the server decides."""
+    """The end of the ticket by the device's clock. A guess: the server decides."""
     clock_offset_ms: int = 0
-    """Server's clock minus the device's at the latest WELCOME: judges expiry until the next one."""
+    """The server's clock minus the device's at the latest WELCOME, to judge expiry before the next one."""
     cursor: dict[str, int] | None = None
     gap: dict[str, int] | None = None
     subscriptions: int | None = None
     registrations: list[Registration] = field(default_factory=list)
     seen: dict[int, int] = field(default_factory=dict)
-    """Message id -> when it may be forgotten, in the server's time; oldest first."""
+    """For each message id the server's time after which it may be forgotten; oldest first."""
     pending: list[dict[str, Any]] = field(default_factory=list)
-    """Notifications that were stored and not handed over yet, in the JSON form of their frames."""
+    """Notifications that are stored and not handed over yet, in the JSON form of their frames."""
 
     def registration_of(self, application: str, user_token: str = "") -> Registration | None:
-        """The registration of an application and the user of a token, whichever token it was registered with."""
+        """The registration of an application and a user, whichever token of the user it was made with."""
         wanted = (application, user_of(user_token) or "")
         return next((entry for entry in self.registrations if (entry.application, entry.user) == wanted), None)
 
     def enrolled(self, identity: Identity) -> None:
-        """A new identity is another device: nothing that the service knew of the old one holds any more."""
+        """Takes a new identity. It is another device, so the state that belongs to the old one is dropped."""
         fresh = DeviceState(identity=identity, clock_offset_ms=self.clock_offset_ms, seen=self.seen, pending=self.pending)
         self.__dict__.update(fresh.__dict__)
 
 
 def state_to_json(state: DeviceState) -> dict[str, Any]:
-    """The state as the json module writes it: opaque 64-bit values as strings."""
+    """The state as an object that the json module can write; ids become strings."""
     out = asdict(state)
     out["format"] = FORMAT
     out["seen"] = {str(number): until for number, until in state.seen.items()}
@@ -106,9 +106,9 @@ def state_to_json(state: DeviceState) -> dict[str, Any]:
 
 
 def state_from_json(value: dict[str, Any]) -> DeviceState:
-    """The state of such an object. Raises ValueError for another format."""
+    """The state that such an object describes. Raises ValueError for another format."""
     if value.get("format") != FORMAT:
-        raise ValueError(f"a state of format {value.get('format')}, not {FORMAT}")
+        raise ValueError(f"the state file has the format {value.get('format')}, this program reads format {FORMAT}")
     fields = {name: value[name] for name in DeviceState.__dataclass_fields__ if name in value}
     if fields.get("identity") is not None:
         fields["identity"] = Identity(**fields["identity"])
@@ -118,14 +118,14 @@ def state_from_json(value: dict[str, Any]) -> DeviceState:
 
 
 class StateFile:
-    """The file. A lock beside it keeps a second process from being a twin of the same identity."""
+    """The state file. A lock file beside it prevents two processes with the same identity."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock: IO[str] | None = None
 
     def lock(self) -> None:
-        """Takes the file for this process. Raises BlockingIOError when another one has it."""
+        """Locks the file for this process. Raises BlockingIOError if another process has it."""
         self._lock = open(f"{self.path}.lock", "w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,20 +134,20 @@ class StateFile:
             raise
 
     def unlock(self) -> None:
-        """Gives the file up."""
+        """Releases the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def load(self) -> DeviceState:
-        """What was saved last; an empty state where there is no file. Raises ValueError for a broken file."""
+        """The state that was saved last; an empty one if there is no file. Raises ValueError for a broken file."""
         try:
             return state_from_json(json.loads(self.path.read_text("utf-8")))
         except FileNotFoundError:
             return DeviceState()
 
     def save(self, state: DeviceState) -> None:
-        """Writes everything and returns when it is durable. Raises OSError; the old file is whole then."""
+        """Writes the state and returns when it is durable. Raises OSError, and then leaves the old file as it is."""
         beside = Path(f"{self.path}.new")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

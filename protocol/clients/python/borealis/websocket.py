@@ -1,4 +1,4 @@
-"""The WebSocket that the client stands on: package `websockets`, 10.4 (Debian 12) and newer."""
+"""The WebSocket of the client, from the package `websockets`, 10.4 (Debian 12) or newer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .limits import CONNECT_TIMEOUT_MS, SERVER_MESSAGE_BYTES_MAX
 
 
 class SocketClosed(Exception):
-    """The connection has ended; `code` is 1006 where there was no close frame."""
+    """The connection has ended; `code` is 1006 if there was no close frame."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"closed with {code}")
@@ -17,7 +17,7 @@ class SocketClosed(Exception):
 
 
 class CannotOpen(Exception):
-    """No connection was made. `retry_after_ms` is the hint of a refused upgrade, or 0."""
+    """No WebSocket opened. `retry_after_ms` is the hint of a refused upgrade, or 0."""
 
     def __init__(self, detail: str, retry_after_ms: float = 0) -> None:
         super().__init__(detail)
@@ -25,7 +25,7 @@ class CannotOpen(Exception):
 
 
 class Socket(Protocol):
-    """What the client needs; tests have their own. Reading and writing raise SocketClosed."""
+    """The operations that the client needs; tests bring their own. Reading and writing raise SocketClosed."""
 
     async def receive(self) -> bytes | str: ...
 
@@ -61,7 +61,7 @@ def _code(error: Exception) -> int:
 
 
 async def open_websocket(url: str) -> Socket:
-    """Opens a connection within CONNECT_TIMEOUT. Raises CannotOpen."""
+    """Opens a WebSocket within CONNECT_TIMEOUT. Raises CannotOpen."""
     import websockets
     import websockets.exceptions
 
@@ -80,7 +80,7 @@ async def open_websocket(url: str) -> Socket:
 
 
 def _retry_after_ms(error: Exception) -> float:
-    """Retry-After of a refused upgrade; InvalidStatusCode (10.4) has headers, InvalidStatus (newer) a response."""
+    """Retry-After of a refused upgrade. InvalidStatusCode (10.4) has headers, InvalidStatus (newer) has a response."""
     headers = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", None)
     try:
         return max(0.0, float(headers["Retry-After"]) * 1000) if headers and "Retry-After" in headers else 0

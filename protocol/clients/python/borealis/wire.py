@@ -1,4 +1,4 @@
-"""Protobuf primitives: what a body is made of, bounded. No knowledge of any message."""
+"""Protobuf primitives, bounded. They know no messages."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ VARINT, FIXED64, BYTES, GROUP, GROUP_END, FIXED32 = range(6)
 
 
 class WireError(ValueError):
-    """Bytes that are no protobuf message: `protocol_error` on the wire."""
+    """The bytes are not a protobuf message: `protocol_error` on the wire."""
 
 
 def write_varint(value: int) -> bytes:
     """The shortest varint of a number of 0 or more."""
     if value < 0:
-        raise ValueError(f"a varint is 0 or more, not {value}")
+        raise ValueError(f"{value} is negative: a varint is 0 or more")
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -24,7 +24,7 @@ def write_varint(value: int) -> bytes:
 
 
 class Reader:
-    """Reads a part of some bytes from front to end; everything raises WireError where the part ends too early."""
+    """Reads a part of some bytes. Every method raises WireError if the part ends too early."""
 
     def __init__(self, data: bytes, position: int = 0, end: int | None = None) -> None:
         self.data = data
@@ -33,11 +33,11 @@ class Reader:
 
     @property
     def left(self) -> int:
-        """Bytes not yet read."""
+        """The number of bytes that are not read yet."""
         return self.end - self.position
 
     def varint(self, bytes_max: int = 10) -> int:
-        """An unsigned number, in at most `bytes_max` bytes; of ten bytes the low 64 bits count."""
+        """An unsigned number of at most `bytes_max` bytes; of ten bytes the low 64 bits count."""
         value = 0
         for index in range(bytes_max):
             if self.position >= self.end:
@@ -73,11 +73,11 @@ class Reader:
         return int.from_bytes(self.take(length), "little")
 
     def block(self) -> bytes:
-        """What a length stands before."""
+        """A length, and that number of bytes."""
         return self.take(self.varint())
 
     def skip(self, number: int, wire_type: int, depth: int) -> None:
-        """Passes over the value of a field that is `depth` messages and groups below the body."""
+        """Passes over the value of a field; the field is `depth` messages and groups below the body."""
         groups: list[int] = []
         while True:
             if wire_type == GROUP:

@@ -18,7 +18,7 @@ LINE_BYTES_MAX = 65_536
 
 
 def read_line(stream: BinaryIO) -> str:
-    """One line of the protocol. Raises ConnectionError at its end, TimeoutError when nothing comes."""
+    """One line of the NATS protocol. Raises ConnectionError if the server closes, TimeoutError if no line comes."""
     line = stream.readline(LINE_BYTES_MAX)
     if not line.endswith(b"\r\n"):
         raise ConnectionError("NATS closed the connection")
@@ -26,7 +26,7 @@ def read_line(stream: BinaryIO) -> str:
 
 
 def read_answer(connection: socket.socket, stream: BinaryIO) -> bytes:
-    """The payload of the first message that comes. Raises ConnectionError with the server's -ERR."""
+    """The payload of the first message. Raises ConnectionError with the -ERR of the server."""
     while True:
         line = read_line(stream)
         words = line.split(" ")
@@ -41,7 +41,7 @@ def read_answer(connection: socket.socket, stream: BinaryIO) -> bytes:
             if verb == "MSG":
                 return payload
             headers = int(words[-2])
-            if headers == total:  # a status alone: nobody listens (503)
+            if headers == total:  # only a status: no stream takes the subject (503)
                 raise ConnectionError(payload.split(b"\r\n")[0].decode("utf-8", "replace"))
             return payload[headers:]
 

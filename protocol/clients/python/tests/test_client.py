@@ -1,4 +1,4 @@
-"""The client against a server of this test, over a socket in memory."""
+"""The client against a scripted server, over a socket in memory."""
 
 import asyncio
 import tempfile
@@ -16,7 +16,7 @@ from borealis.websocket import CannotOpen, SocketClosed
 
 
 class Pipe:
-    """One connection; the test is its server."""
+    """One connection, of which the test is the server."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -50,11 +50,11 @@ class Pipe:
 
 
 client_module.BYE_TIMEOUT_S = 0.05
-"""The server of this test seldom answers BYE."""
+"""Short, because the scripted server seldom answers BYE."""
 
 
 class Soon(Random):
-    """Waits as little as may be."""
+    """Draws the shortest time of every range."""
 
     def uniform(self, a: float, b: float) -> float:
         return a

@@ -1,11 +1,13 @@
-"""The parts without input or output, and the state file."""
+"""The parts without I/O, and the state file."""
 
 import json
+import re
 import tempfile
 import unittest
 from pathlib import Path
 from random import Random
 
+from borealis import limits
 from borealis.connection import Connection
 from borealis.enrol import read_identity, refusal
 from borealis.frames import decode_message, encode_frame, frame
@@ -13,10 +15,11 @@ from borealis.inbox import HELD_MAX, Inbox
 from borealis.limits import PONG_TIMEOUT_MS, SEEN_IDS, SEEN_KEEP_MS
 from borealis.msgpack import DataError, read_data
 from borealis.position import new_losses, note_caught_up, note_gap, note_sequence
-from borealis.reconnect import Backoff, goaway_url, next_after_close, next_after_error
+from borealis.reconnect import CLOSE_NAMES, Backoff, goaway_url, next_after_close, next_after_error
 from borealis.requests import Request, RequestTable
 from borealis.state import DeviceState, Identity, Registration, StateFile, token_is_good, user_of
 
+DOCUMENT = (Path(__file__).resolve().parents[3] / "PROTOCOL.md").read_text("utf-8")
 WELCOME = encode_frame(frame("WELCOME", server_time_ms=1_000_000, keepalive_seconds=100))
 NOTIFY = frame("NOTIFY", id=2**64 - 1, registration=1, expires_at_seconds=2_000)
 
@@ -121,12 +124,21 @@ class Notifications(unittest.TestCase):
         user_token = "e30.eyJzdWIiOiJhbm4ifQ.x"
         self.assertEqual(user_of(user_token), "ann")
         self.assertIsNone(user_of("none"))
-        state = DeviceState(registrations=[Registration("a", number=1, topics=["news"]), Registration("b", user_token, 2)])
-        targets = {("application", "b"): [2], ("topic", "news"): [1], ("user", "ann"): [2], ("topic", "x"): []}
+        first = Registration("a", number=1, project="acme", topics=["news"])
+        state = DeviceState(registrations=[first, Registration("b", user_token, 2, project="acme")])
+        targets = {("application", "b"): [2], ("topic", "news"): [1], ("user", "ann"): [2], ("user", "bob"): []}
         for target, numbers in targets.items():
-            value = frame("NOTIFY_GROUP", id=1, target=target)
+            value = frame("NOTIFY_GROUP", id=1, target=target, project="acme")
             self.assertEqual([entry.number for entry in Inbox(state).receivers(value)], numbers)
         self.assertEqual(Inbox(state).receivers(frame("NOTIFY_GROUP", id=1)), [])
+
+    def test_a_topic_that_no_registration_joined_is_for_all_of_its_project(self) -> None:
+        entries = [Registration(str(number), number=number, project=project) for number, project in ((1, "acme"), (2, "other"))]
+        inbox = Inbox(DeviceState(registrations=entries))
+        inbox.accept(frame("NOTIFY_GROUP", id=1, target=("topic", "offers"), project="acme", expires_at_seconds=9), 0)
+        self.assertEqual(inbox.hand_over(0, asking=True), [], "a SUBSCRIBE without answer may name one")
+        [event] = inbox.hand_over(0)
+        self.assertEqual(event["registrations"], [1])
 
     def test_forgetting(self) -> None:
         state = DeviceState(seen={number: 10**12 for number in range(SEEN_IDS + 5)})
@@ -199,6 +211,15 @@ class Reconnecting(unittest.TestCase):
         self.assertEqual(next_after_error("new", 0), "give_up")
         self.assertEqual(next_after_error("new", 5), "retry")
         self.assertEqual(next_after_error("forbidden", 5), "give_up")
+        self.assertEqual(next_after_error("unknown_registration", 0), "register")
+
+    def test_moves_are_those_of_the_document(self) -> None:
+        closes = re.findall(r"^\| (\d{4}) \| `(\w+)` \| (\w+) \|", DOCUMENT, re.MULTILINE)
+        self.assertEqual({int(code): name for code, name, _ in closes}, CLOSE_NAMES)
+        self.assertEqual({int(code): next_after_close(int(code)) for code, *_ in closes}, {int(code): move for code, _, move in closes})
+        errors = dict(re.findall(r"^\| `(\w+)` \| (fix|give_up|register|retry) \|", DOCUMENT, re.MULTILINE))
+        self.assertGreater(len(errors), 10)
+        self.assertEqual({code: next_after_error(code, 0) for code in errors}, errors)
 
     def test_delays(self) -> None:
         class Greatest(Random):
@@ -229,6 +250,14 @@ class Reconnecting(unittest.TestCase):
         self.assertEqual(goaway_url("wss://b/x", "ws://a"), "wss://b/x")
         for url in ("ws://b", "http://b", "", "ws://["):
             self.assertIsNone(goaway_url(url, "wss://a"))
+
+
+class Limits(unittest.TestCase):
+    def test_limits_are_those_of_the_document(self) -> None:
+        told = {name: int(value.replace(",", "")) for name, value in re.findall(r"^\| ([A-Z_]+) \| ([\d,]+)", DOCUMENT, re.MULTILINE)}
+        ours = {name.removesuffix("_MS"): value for name, value in vars(limits).items() if name.isupper() and name != "PROTOCOL_VERSION"}
+        self.assertGreater(len(ours), 15)
+        self.assertEqual({name: told.get(name) for name in ours}, ours)
 
 
 class Requests(unittest.TestCase):
