@@ -1,8 +1,9 @@
 /**
- * What core and transport say to each other over NATS, and the records both read from streams: shapes and codec.
+ * The messages between core and transport over NATS, and the stream records that both read: shapes and codec.
  *
- * msgpack arrays with a version first (`useRecords: false`, so that any language can read them). 64-bit ids are
- * bigint on both sides. A reader refuses a version it does not know; fields are only ever added at the end.
+ * The form is msgpack arrays that begin with a version (`useRecords: false`, so that any language can read them).
+ * 64-bit ids are bigint on both sides. A reader refuses a version that it does not know; new fields are added at the
+ * end.
  */
 import { Packr } from 'msgpackr'
 import type { GroupKind } from './subjects.js'
@@ -22,37 +23,37 @@ function pack(fields: unknown[]): Uint8Array {
   return packr.pack([ENVELOPE_VERSION, ...fields])
 }
 
-function unpack(bytes: Uint8Array, what: string): unknown[] {
+function unpack(bytes: Uint8Array, shape: string): unknown[] {
   let value: unknown
   try {
     value = packr.unpack(bytes)
   } catch {
-    throw new EnvelopeError(`${what}: not msgpack`)
+    throw new EnvelopeError(`${shape}: the bytes are not msgpack`)
   }
-  if (!Array.isArray(value)) throw new EnvelopeError(`${what}: not an array`)
-  if (value[0] !== ENVELOPE_VERSION) throw new EnvelopeError(`${what}: version ${String(value[0])} is unknown`)
+  if (!Array.isArray(value)) throw new EnvelopeError(`${shape}: the value is not an array`)
+  if (value[0] !== ENVELOPE_VERSION) throw new EnvelopeError(`${shape}: version ${String(value[0])} is unknown`)
   return value
 }
 
 // ---- the message itself -----------------------------------------------------------------------
 
-/** One target of one accepted message, as it stands in MESSAGES and inside a queued record. */
+/** One target of one accepted message, as MESSAGES and the queue store it. */
 export interface StoredMessage {
-  /** Id of this target; on the wire the id of the NOTIFY frame. */
+  /** The id of this target, which is also the id of its NOTIFY frame. */
   id: bigint
-  /** Id under which the sender knows it: the same for `device`, the parent for `devices`. */
+  /** The id that the sender knows: the same as `id` for type `device`, the id of the whole message for `devices`. */
   parent: bigint
   project: string
   application: string
   device: string
-  /** Number of the registration on the device. */
+  /** The number of the registration on the device. */
   registration: number
   acceptedAtMs: number
-  /** Unix milliseconds; equal to acceptedAtMs where the message is only for a connected device (ttl 0s). */
+  /** Unix milliseconds; equal to acceptedAtMs if the message is only for a connected device (ttl 0s). */
   expiresAtMs: number
-  /** Empty: none. Scoped to the registration. */
+  /** Empty: none. A key is valid within one registration. */
   collapseKey: string
-  /** The whole NOTIFY frame (length, type, body), encoded once by accept. */
+  /** The whole NOTIFY frame (length, type, body). Accept encodes it once. */
   frame: Uint8Array
 }
 
@@ -89,23 +90,23 @@ export function decodeStoredMessage(bytes: Uint8Array): StoredMessage {
 
 // ---- queued records ---------------------------------------------------------------------------
 
-/** One entry of a device's offline queue (stream QUEUE). The queue is walked backwards by `previous`, or by `older`. */
+/** One record of a device's offline queue (stream QUEUE). Readers walk backwards by `previous`, or by `older`. */
 export interface QueueRecord {
-  /** Stream sequence of the record before it in this queue; 0: nothing older is owed. */
+  /** The stream sequence of the record before this one in the queue; 0: no older message waits. */
   previous: number
-  /** Upper bound of the records in the queue, this one included (deletions do not lower it until the next walk). */
+  /** An upper bound of the number of records in the queue, with this one. Deletions lower it at the next walk only. */
   depth: number
-  /** Names this queue, from its first record until it is empty: the id of the first message in it. */
+  /** The id of the queue, from its first record until it is empty: the id of the first message in it. */
   queue: bigint
-  /** How many messages this queue has dropped so far (only those whose `dropped` event was ours). */
+  /** The number of messages that this queue has dropped so far. A message counts if its final event says `dropped`. */
   dropped: number
-  /** Ids that this append ended (dropped, collapsed): those dropped are counted in `dropped`; perhaps not yet deleted. */
+  /** The ids that this record ended (dropped or collapsed). Their records may not be deleted yet. */
   evicted: bigint[]
   queuedAtMs: number
   message: StoredMessage
   /**
-   * Sequences of everything older that is still owed, oldest first; empty: follow `previous`. Written when something was
-   * taken out of the middle, so that the walk never depends on a record that is gone.
+   * The sequences of all older messages that still wait, oldest first; empty: follow `previous`. Written when a record
+   * was taken out of the middle, so that a walk never depends on a deleted record.
    */
   older: number[]
 }
@@ -136,13 +137,13 @@ export interface BroadcastRecord {
   id: bigint
   project: string
   kind: GroupKind
-  /** applicationId, topic or user, as the sender gave it. */
+  /** The applicationId, topic or user, as the sender gave it. */
   name: string
   acceptedAtMs: number
   expiresAtMs: number
   /** Empty: none. */
   collapseKey: string
-  /** Body of the NOTIFY_GROUP frame without `sequence`: the worker appends that field, since only the log knows it. */
+  /** The body of the NOTIFY_GROUP frame without `sequence`. The worker appends that field, which only the log knows. */
   body: Uint8Array
 }
 
@@ -171,17 +172,17 @@ export interface TxItem {
   id: bigint
   device: string
   expiresAtMs: number
-  /** The whole NOTIFY frame; the worker forwards it undecoded. */
+  /** The whole NOTIFY frame; the worker forwards it without decoding it. */
   frame: Uint8Array
 }
 
 export interface TxBatch {
-  /** Where outcomes go: the router of rx.<router>. */
+  /** The router that gets the outcomes, on rx.<router>. */
   router: string
   items: TxItem[]
 }
 
-/** Flat: [version, router, id, device, expiresAtMs, frame, id, device, ...]. */
+/** A flat array: [version, router, id, device, expiresAtMs, frame, id, device, ...]. */
 export function encodeTxBatch(batch: TxBatch): Uint8Array {
   const fields: unknown[] = [batch.router]
   for (const item of batch.items) fields.push(item.id, item.device, item.expiresAtMs, item.frame)
@@ -202,17 +203,17 @@ export function decodeTxBatch(bytes: Uint8Array): TxBatch {
   return { router: f[1] as string, items }
 }
 
-/** What a worker says of one item. */
+/** The outcomes that a worker reports for an item, and what the router does next. */
 export const Outcome = {
-  /** The device acknowledged. */
+  /** The device has acknowledged. */
   ACKED: 0,
-  /** The device has no live session here: look it up again, or enqueue. */
+  /** This worker has no live session of the device: look the device up again, or enqueue. */
   NOT_HERE: 1,
-  /** The device has its window full, or is being caught up and too much waits: enqueue. */
+  /** The window of the device is full, or too much waits for the end of its catch-up: enqueue. */
   WINDOW_FULL: 2,
   /** The session ended before an acknowledgement: enqueue. */
   CLOSED: 3,
-  /** It expired before it was sent. */
+  /** The message expired before it was sent. */
   EXPIRED: 4,
 } as const
 export type OutcomeCode = (typeof Outcome)[keyof typeof Outcome]
@@ -221,7 +222,7 @@ export interface RxItem {
   id: bigint
   device: string
   outcome: OutcomeCode
-  /** Worker's clock, Unix milliseconds. */
+  /** The worker's clock, in Unix milliseconds. */
   atMs: number
 }
 
@@ -237,7 +238,7 @@ export function encodeRxBatch(batch: RxBatch): Uint8Array {
   return encodeRxFields(fields)
 }
 
-/** A batch under construction, flat as it will be written: a worker makes one item for each delivery. */
+/** A batch under construction, as flat as it will be written, because a worker adds an item for every delivery. */
 export type RxFields = (bigint | string | number)[]
 
 const RX_HEAD_FIELDS = 3
@@ -247,7 +248,7 @@ export function newRxFields(instance: string, worker: string): RxFields {
   return [ENVELOPE_VERSION, instance, worker]
 }
 
-/** Gives how many items it has now. */
+/** Returns the number of items in the batch. */
 export function addRxItem(fields: RxFields, id: bigint, device: string, outcome: OutcomeCode, atMs: number): number {
   return (fields.push(id, device, outcome, atMs) - RX_HEAD_FIELDS) / RX_ITEM_FIELDS
 }
@@ -272,13 +273,13 @@ export function decodeRxBatch(bytes: Uint8Array): RxBatch {
 
 // ---- worker to core: outcomes of queued messages ----------------------------------------------
 
-/** One queued record whose message the device acknowledged. Repeated until confirmed. */
+/** A queued record whose message the device has acknowledged. The worker repeats it until the core confirms it. */
 export interface SettleItem {
   id: bigint
   device: string
   project: string
   application: string
-  /** Its sequence in QUEUE_<i>, to delete. */
+  /** The sequence of the record in QUEUE_<i>, which the core deletes. */
   queueSequence: number
   atMs: number
 }
@@ -311,7 +312,7 @@ export function decodeSettleRequest(bytes: Uint8Array): SettleRequest {
   return { instance: f[1] as string, worker: f[2] as string, items }
 }
 
-/** Confirms the items (by queueSequence) whose event is written and whose record is deleted. */
+/** Confirms the items, by queueSequence, whose event is written and whose record is deleted. */
 export function encodeSettleReply(settled: number[]): Uint8Array {
   return pack(settled)
 }
@@ -323,11 +324,11 @@ export function decodeSettleReply(bytes: Uint8Array): number[] {
 // ---- core to worker: control ------------------------------------------------------------------
 
 export type ControlRequest =
-  /** Read QUEUE for this device (again). Confirmed once the worker has marked it, or has no such session. */
+  /** Read QUEUE for this device (again). The worker replies once it has noted that, or if it has no such session. */
   | { kind: 'catch_up'; device: string }
-  /** Its registrations or subscriptions changed: read the device record again. */
+  /** The registrations or topics of the device have changed: read its record again. */
   | { kind: 'refresh'; device: string }
-  /** Close it: a session with a greater connection number lives elsewhere, or the device is revoked. */
+  /** Close the session: one with a greater connection number lives elsewhere, or the device is revoked. */
   | { kind: 'close'; device: string; reason: 'replaced' | 'revoked'; belowConnection: number }
 
 export function encodeControlRequest(r: ControlRequest): Uint8Array {
@@ -344,7 +345,9 @@ export function decodeControlRequest(bytes: Uint8Array): ControlRequest {
   return { kind, device }
 }
 
-/** `here`: the device is (or is being) connected at this worker and will read QUEUE; `not_here`: it is not. */
+/**
+ * `here`: the device is connected to this worker, or connecting, and the worker will read QUEUE. `not_here`: it is not.
+ */
 export type ControlReply = 'here' | 'not_here'
 
 export function encodeControlReply(reply: ControlReply): Uint8Array {
@@ -355,7 +358,7 @@ export function decodeControlReply(bytes: Uint8Array): ControlReply {
   return unpack(bytes, 'control reply')[1] === 'here' ? 'here' : 'not_here'
 }
 
-// ---- worker to core: what a device asks -------------------------------------------------------
+// ---- worker to core: requests of devices ------------------------------------------------------
 
 export type DeviceRequest =
   | { kind: 'register'; device: string; application: string; userToken: string }
@@ -364,7 +367,7 @@ export type DeviceRequest =
   | { kind: 'unsubscribe'; device: string; registration: number; topic: string }
 
 export type DeviceReply =
-  /** `project` of the registration, with `register`; else empty, as is registrationId. */
+  /** After `register`, `registrationId` and `project` are those of the registration; else they are empty. */
   | { ok: true; registration: number; registrationId: string; project: string; subscriptions: number }
   | { ok: false; code: string; detail: string; retryAfterMs: number }
 
@@ -384,15 +387,15 @@ export function decodeDeviceReply(bytes: Uint8Array): DeviceReply {
   return unpackMap(bytes, 'device reply') as unknown as DeviceReply
 }
 
-function unpackMap(bytes: Uint8Array, what: string): Record<string, unknown> {
+function unpackMap(bytes: Uint8Array, shape: string): Record<string, unknown> {
   let value: unknown
   try {
     value = packr.unpack(bytes)
   } catch {
-    throw new EnvelopeError(`${what}: not msgpack`)
+    throw new EnvelopeError(`${shape}: the bytes are not msgpack`)
   }
-  if (typeof value !== 'object' || value === null) throw new EnvelopeError(`${what}: not a map`)
+  if (typeof value !== 'object' || value === null) throw new EnvelopeError(`${shape}: the value is not a map`)
   const map = value as Record<string, unknown>
-  if (map.v !== ENVELOPE_VERSION) throw new EnvelopeError(`${what}: version ${String(map.v)} is unknown`)
+  if (map.v !== ENVELOPE_VERSION) throw new EnvelopeError(`${shape}: version ${String(map.v)} is unknown`)
   return map
 }

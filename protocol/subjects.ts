@@ -1,19 +1,22 @@
 /**
- * Every NATS subject of Borealis, in one place. Core and transport meet only here and in envelope.ts.
+ * Every NATS subject of Borealis. This file and envelope.ts are all that core and transport share about NATS.
  *
- * Tokens: <p> partition 0..63 of the device (PARTITIONS), <id> message id in decimal.
+ * Tokens: <p> is the partition of the device, 0..63 (PARTITIONS); <id> is a message id in decimal.
  */
 import { PARTITIONS, partitionOf } from './message-id.js'
 
-/** Streams that hold per-device subjects are split in so many, so that a cluster can spread their leaders. */
+/**
+ * The number of streams that each family of per-device subjects is split into, so that a cluster can spread the
+ * leaders.
+ */
 export const STREAM_SPLIT_DEFAULT = 4
 
-/** Which of the `split` streams a partition lives in. */
+/** The index of the stream, of `split` streams, that holds a partition. */
 export function streamIndexOf(partition: number, split: number): number {
   return partition % split
 }
 
-/** Subject filters of stream `index` of `split`, for a family such as `msg`. */
+/** The subject filters of stream `index` of `split`, for a family such as `msg`. */
 export function splitFilters(family: string, index: number, split: number): string[] {
   const filters: string[] = []
   for (let p = index; p < PARTITIONS; p += split) filters.push(`${family}.${p}.>`)
@@ -22,16 +25,16 @@ export function splitFilters(family: string, index: number, split: number): stri
 
 // ---- core NATS: at most once ------------------------------------------------------------------
 
-/** Router to worker: a TxBatch of frames to deliver. A publish that nobody serves is answered 503: the worker is dead. */
+/** Router to worker: a TxBatch of frames to deliver. If nobody listens, NATS answers 503: the worker is dead. */
 export const txSubject = (instance: string, worker: string) => `tx.${instance}.${worker}`
 
-/** Worker to router: an RxBatch of outcomes. The router names it in each TxBatch. */
+/** Worker to router: an RxBatch of outcomes. Each TxBatch contains the name of the router. */
 export const rxSubject = (router: string) => `rx.${router}`
 
-/** Core to worker, request with reply: ControlRequest (catch a device up, close a device). */
+/** Core to worker, request with reply: ControlRequest (catch a device up, refresh it, close it). */
 export const controlSubject = (instance: string, worker: string) => `ctl.${instance}.${worker}`
 
-/** Worker to core, request with reply, queue group CORE_QUEUE: what a device asked (DeviceRequest). */
+/** Worker to core, request with reply, queue group CORE_QUEUE: the request of a device (DeviceRequest). */
 export const DEVICE_REQUEST_SUBJECT = 'device.request'
 
 /** Worker to core, request with reply, queue group CORE_QUEUE: outcomes of queued messages (SettleRequest). */
@@ -41,48 +44,57 @@ export const CORE_QUEUE = 'core'
 
 // ---- streams: stored --------------------------------------------------------------------------
 
-/** Accepted unicast messages, work for route: `msg.<p>.<device>.<id>` in MESSAGES_<i>. */
+/** Accepted unicast messages that route has not finished: `msg.<p>.<device>.<id>` in MESSAGES_<i>. */
 export const messagesStream = (index: number) => `MESSAGES_${index}`
 export const messageSubject = (device: string, id: bigint) => `msg.${partitionOf(device)}.${device}.${id}`
-/** Finds an accepted message that route has not finished, by id alone. */
+/** Finds such a message by its id alone. */
 export const messageByIdFilter = (partition: number, id: bigint) => `msg.${partition}.*.${id}`
 
-/** What an offline device is owed: `queued.<p>.<device>` in QUEUE_<i>. */
+/** The messages that wait for an offline device: `queued.<p>.<device>` in QUEUE_<i>. */
 export const queueStream = (index: number) => `QUEUE_${index}`
 export const queueSubject = (device: string) => `queued.${partitionOf(device)}.${device}`
 
-/** What became of each target: `event.<p>.<id>.<kind>` in EVENTS_<i>. */
+/** The events of each target: `event.<p>.<id>.<kind>` in EVENTS_<i>. */
 export const eventsStream = (index: number) => `EVENTS_${index}`
 export type EventSubjectKind = 'accepted' | 'final' | 'trace' | 'targets' | 'scheduled' | 'group' | 'receipts'
 export const eventSubject = (partition: number, id: bigint, kind: EventSubjectKind) =>
   `event.${partition}.${id}.${kind}`
-/** What an idempotency key stands for; `digest` is of project and key, `partition` of the digest. Kept as long as events are. */
+/**
+ * The message that an idempotency key has made, kept as long as events. `digest` is made of project and key,
+ * `partition` of the digest.
+ */
 export const idempotencySubject = (partition: number, digest: string) => `event.${partition}.k${digest}.key`
 export const eventsOfIdFilter = (partition: number, id: bigint) => `event.${partition}.${id}.*`
 
-/** Group messages, once each: `broadcast.<project>.<kind>.<name>` in BROADCAST; kind is app, topic or user; name is a token. */
+/** Group messages, one record for each: `broadcast.<project>.<kind>.<name as a token>` in BROADCAST. */
 export const BROADCAST_STREAM = 'BROADCAST'
 export type GroupKind = 'app' | 'topic' | 'user'
 export const broadcastSubject = (project: string, kind: GroupKind, name: string) =>
   `broadcast.${project}.${kind}.${subjectToken(name)}`
 
-/** Queued messages by the minute in which they expire: `expiry.<minute>.<p>` in EXPIRY. */
+/** References to queued messages by the minute in which they expire: `expiry.<minute>.<p>` in EXPIRY. */
 export const EXPIRY_STREAM = 'EXPIRY'
 export const expirySubject = (bucket: number, partition: number) => `expiry.${bucket}.${partition}`
 
-/** Accepted messages that go out later, by the second (a setting) in which they are due: `schedule.<bucket>.<id>` in SCHEDULE. */
+/**
+ * Accepted messages with `notBefore`, by the bucket of time in which they are due: `schedule.<bucket>.<id>` in
+ * SCHEDULE.
+ */
 export const SCHEDULE_STREAM = 'SCHEDULE'
 export const scheduleSubject = (bucket: number, id: bigint) => `schedule.${bucket}.${id}`
 
-/** What NATS publishers send: `push.send.<project>` in INGRESS; what is invalid goes to `push.dead.<project>` in DEAD_LETTERS. */
+/**
+ * Messages from NATS publishers: `push.send.<project>` in INGRESS. Invalid ones are copied to `push.dead.<project>` in
+ * DEAD_LETTERS.
+ */
 export const INGRESS_STREAM = 'INGRESS'
 export const ingressSubject = (project: string) => `push.send.${project}`
 export const DEAD_LETTERS_STREAM = 'DEAD_LETTERS'
 export const deadLetterSubject = (project: string) => `push.dead.${project}`
 
 /**
- * What became of messages, told to app servers that asked for it: `push.event.<project>.<kind>` in PUSH_EVENTS. Two
- * durable consumers for each such project: of its NATS user, and of its webhook.
+ * Outcomes of messages for app servers that have turned events on: `push.event.<project>.<kind>` in PUSH_EVENTS. Each
+ * such project has two durable consumers, one for its NATS user and one for its webhook.
  */
 export const OUTCOME_EVENTS_STREAM = 'PUSH_EVENTS'
 export const outcomeEventSubject = (project: string, kind: string) => `push.event.${project}.${kind}`
@@ -91,47 +103,50 @@ export const readerDurable = (project: string) => `reader-${project}`
 export const webhookDurable = (project: string) => `webhook-${project}`
 
 /**
- * Who has an application on a device, so that registrations are listed without a look at every device:
- * `reg.<project>.<application>.<user as a token>.<device>` in REGISTRATIONS. The devices' records decide.
+ * An index of registrations, so that they can be listed without reading the record of every device:
+ * `reg.<project>.<application>.<user as a token>.<device>` in REGISTRATIONS. The devices' records are authoritative.
  */
 export const REGISTRATIONS_STREAM = 'REGISTRATIONS'
 export const registrationSubject = (project: string, application: string, user: string, device: string) =>
   `reg.${project}.${application}.${subjectToken(user)}.${device}`
-/** Absent: any. */
+/** A field that is absent matches everything. */
 export const registrationFilter = (project: string, { application, user }: { application?: string; user?: string }) =>
   `reg.${project}.${application ?? '*'}.${user === undefined ? '*' : subjectToken(user)}.*`
 
-/** What was done to projects, and by whom: `audit.<project>` in AUDIT; `audit.=` is about none (no project id has a `=`). */
+/**
+ * Changes by administrators: `audit.<project>` in AUDIT; `audit.=` for changes of no project (no project id contains
+ * `=`).
+ */
 export const AUDIT_STREAM = 'AUDIT'
 export const auditSubject = (project: string | null) => `audit.${project ?? '='}`
 
 // ---- tables (KV buckets) ----------------------------------------------------------------------
 
-/** Bucket names; keys beside them. */
+/** The names of the buckets, with their keys beside them. */
 export const Bucket = {
   PROJECTS: 'PROJECTS', //       <project>
   APPLICATIONS: 'APPLICATIONS', // <application>
   FLEETS: 'FLEETS', //           <fleet>: enrolment key (hashed)
-  CREDENTIALS: 'CREDENTIALS', // <credential>: who may use the admin API, as what (secret hashed)
-  ASSERTIONS: 'ASSERTIONS', //   <digest>: client assertions that were used, as long as they are good
+  CREDENTIALS: 'CREDENTIALS', // <credential>: a login of the admin API with its role (secret hashed)
+  ASSERTIONS: 'ASSERTIONS', //   <digest>: client assertions that were used, as long as they are valid
   DEVICES: 'DEVICES', //         <p>.<device>: registrations and subscriptions
-  SESSIONS: 'SESSIONS', //       <p>.<device>: which worker has it
+  SESSIONS: 'SESSIONS', //       <p>.<device>: the worker that has the device
   WORKERS: 'WORKERS', //         <instance>.<worker>: lease
   REVOKED: 'REVOKED', //         device.<device> | registration.<device>.<number>: watched set
   CORES: 'CORES', //             node.<n> | router.<i>: leases of core processes
   COUNTERS: 'COUNTERS', //       <i>: checkpoint of the fold over EVENTS_<i>
-  FEEDS: 'FEEDS', //             <project>: that it wants events, its webhook and the secrets that this signs with
-  FEED_STATE: 'FEED_STATE', //   position.<i>: what of EVENTS_<i> was told | webhook.<project>: how its webhook does
+  FEEDS: 'FEEDS', //             <project>: that events are on, and its webhook with the signing secrets
+  FEED_STATE: 'FEED_STATE', //   position.<i>: the part of EVENTS_<i> that was published | webhook.<project>: its state
 } as const
 export type BucketName = (typeof Bucket)[keyof typeof Bucket]
 
-/** Key of a device in DEVICES and SESSIONS. */
+/** The key of a device in DEVICES and SESSIONS. */
 export const deviceKey = (device: string) => `${partitionOf(device)}.${device}`
 
-/** A name that may stand in a subject as it is; anything else goes through subjectToken(). */
+/** Names that are a subject token as they are; all other names go through subjectToken(). */
 export const SUBJECT_SAFE = /^[A-Za-z0-9_-]{1,64}$/
 
-/** A name of any characters as one subject token: itself where that is safe, else `=` and base64url. */
+/** Any name as one subject token: the name itself if it is safe, else `=` and base64url. */
 export function subjectToken(name: string): string {
   return SUBJECT_SAFE.test(name) ? name : `=${Buffer.from(name, 'utf8').toString('base64url')}`
 }

@@ -101,7 +101,7 @@ const codecs: Record<string, Codec> = {
 }
 
 for (const [name, codec] of Object.entries(codecs)) {
-  t.test(name, async (t) => {
+  t.test(`a ${name} survives encoding, and is refused when it is cut or of another version`, async (t) => {
     fc.assert(
       fc.property(codec.values, (value) => {
         assert.deepEqual(plain(codec.decode(codec.encode(value as never))), plain(value))
@@ -123,7 +123,7 @@ for (const [name, codec] of Object.entries(codecs)) {
   })
 }
 
-t.test('requests and replies of devices', async (t) => {
+t.test('requests and replies of devices survive encoding and decoding', async (t) => {
   const requests: envelope.DeviceRequest[] = [
     { kind: 'register', device: 'd', application: 'a', userToken: '' },
     { kind: 'unregister', device: 'd', registration: 1 },
@@ -142,7 +142,7 @@ t.test('requests and replies of devices', async (t) => {
   }
 })
 
-t.test('the body of a broadcast record survives and can be framed', async (t) => {
+t.test('the body of a broadcast record survives, and becomes a frame with its sequence', async (t) => {
   const body = Uint8Array.from(Buffer.from('090900000000000000', 'hex'))
   const record = envelope.decodeBroadcastRecord(
     envelope.encodeBroadcastRecord({
