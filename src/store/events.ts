@@ -34,9 +34,9 @@ export interface FinalEvent {
   reason: string
 }
 
-/** Something that happened on the way and decides nothing: `queued`, `late_ack`. */
+/** Something that happened on the way and decides nothing. `cancelled` is of a group message that was not out yet. */
 export interface TraceEvent {
-  step: string
+  step: 'queued' | 'late_ack' | 'cancelled'
   atMs: number
   reason: string
 }
@@ -147,7 +147,7 @@ export class EventLog {
 
   async readTrace(id: bigint): Promise<TraceEvent[]> {
     const records = await this.all(id, 'trace')
-    return records.map((f) => ({ step: f[1] as string, atMs: f[2] as number, reason: f[3] as string }))
+    return records.map((f) => ({ step: f[1] as TraceEvent['step'], atMs: f[2] as number, reason: f[3] as string }))
   }
 
   /** Once: a repeat with an idempotency key finds it there. */

@@ -1,6 +1,7 @@
 import { unpack } from 'msgpackr'
 import t from 'tap'
 import type { ErrorCode } from '../../protocol/errors.js'
+import type { MessageStatus } from '../../src/core/domain/commands.js'
 import { mintAccessToken } from '../../src/core/tenants/auth/tokens.js'
 import {
   createApplication,
@@ -232,11 +233,11 @@ t.test('status, cancel, project and counters', async (t) => {
   const context = await startTestApi(t)
   const url = `${messagesOf(context)}/77`
   isError(t, await ask(context, { url }), 'unknown_message')
-  const status = {
+  const status: MessageStatus = {
     id: 77n,
     project: context.project,
     status: 'delivered',
-    type: 'device' as const,
+    type: 'device',
     target: 'r',
     acceptedAtMs: 1_000,
     expiresAtMs: 61_000,

@@ -117,7 +117,8 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
           [...core.statuses.values()]
             .filter(({ id }) => before === null || id < before)
             .sort((a, b) => (a.id < b.id ? 1 : -1))
-            .slice(0, limit),
+            .slice(0, limit)
+            .map(({ id, type, acceptedAtMs }) => ({ id, type, acceptedAtMs, status: 'delivered' })),
         streams: [BROADCAST_STREAM, INGRESS_STREAM],
         rates: new RateLimits(limitSettings, clock, options.gateways ?? (() => 1)),
         auth,

@@ -4,6 +4,7 @@
  * Each rejects with BrokerError or CodedError where it could not do its work; then nothing was promised.
  */
 import type { GroupKind } from '../../../protocol/subjects.js'
+import type { ListedStatusWord, MessageStatusWord, TraceStepWord, WaitingReason } from './statuses.js'
 
 export type MessageType = 'device' | 'devices' | 'topic' | 'application' | 'user'
 export type MessagePriority = 'normal' | 'high' | 'low'
@@ -73,7 +74,7 @@ export type AcceptMessage = (command: AcceptCommand) => Promise<Accepted>
 export interface TraceEntry {
   atMs: number
   /** What happened: `accepted`, `queued`, `delivered`, ... */
-  step: string
+  step: TraceStepWord
   /** Why, where that is known. */
   reason?: string
   /** The registrationId or device it is about, where the message has several. */
@@ -88,7 +89,7 @@ export interface WaitingTarget {
    * `scheduled`: its time has not come. `routing`: route has not seen it. `offline`: its device is not connected. `not_acknowledged`: sent, without a word from
    * the device. `window_full`: the device has as much as it takes at once.
    */
-  why: 'scheduled' | 'routing' | 'offline' | 'not_acknowledged' | 'window_full'
+  why: WaitingReason
   /** Since when, where that is known. */
   sinceMs?: number
 }
@@ -97,7 +98,7 @@ export interface MessageStatus {
   id: bigint
   /** The context shows a message only to its own project. */
   project: string
-  status: string
+  status: MessageStatusWord
   type: MessageType
   /** As the sender gave it. */
   target: string | string[]
@@ -124,7 +125,7 @@ export interface ListedMessage {
   type: MessageType
   acceptedAtMs: number
   /** Of a message with one target: `pending`, or how it ended. */
-  status?: string
+  status?: ListedStatusWord
 }
 
 /** The newest messages of a project, at most `limit`, older than `before` where that is given; as old as the counters. */

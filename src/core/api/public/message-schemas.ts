@@ -1,5 +1,6 @@
 /** What a message looks like over HTTP, for the API's document. validate.ts checks the same, with errors that help. */
 import Type from 'typebox'
+import { LISTED_STATUSES, MESSAGE_STATUSES, TRACE_STEPS, WAITING_REASONS } from '../../domain/statuses.js'
 import { ProjectParams } from '../route.js'
 
 const RegistrationId = Type.String({ minLength: 1, maxLength: 512, description: 'As the app got it.' })
@@ -110,8 +111,7 @@ export const MessageParams = Type.Object({
 export const Status = Type.Object({
   id: Type.String(),
   status: Type.String({
-    description:
-      'accepted, scheduled, queued, delivered, expired, dropped, collapsed, cancelled, failed; completed: several targets ended differently; sent: a group message that workers sent.',
+    description: `One of ${MESSAGE_STATUSES.join(', ')}. \`completed\`: several targets ended differently; \`sent\`: a group message that workers sent.`,
   }),
   type: Type.String(),
   target: Target,
@@ -122,7 +122,7 @@ export const Status = Type.Object({
   trace: Type.Array(
     Type.Object({
       at: DateTime,
-      step: Type.String(),
+      step: Type.String({ description: `One of ${TRACE_STEPS.join(', ')}.` }),
       reason: Type.Optional(Type.String({ description: 'Why, where that is known.' })),
       target: Type.Optional(Type.String({ description: 'Which one, where there are several.' })),
     }),
@@ -132,7 +132,7 @@ export const Status = Type.Object({
       Type.Object({
         target: Type.String(),
         why: Type.Union(
-          ['scheduled', 'routing', 'offline', 'not_acknowledged', 'window_full'].map((why) => Type.Literal(why)),
+          WAITING_REASONS.map((why) => Type.Literal(why)),
           { description: 'What it waits for.' },
         ),
         since: Type.Optional(DateTime),
@@ -156,7 +156,9 @@ export const List = Type.Object({
       type: Type.String(),
       acceptedAt: DateTime,
       status: Type.Optional(
-        Type.String({ description: 'Of a message with one target: pending, or how it ended. Of others: ask for it.' }),
+        Type.String({
+          description: `Of a message with one target: one of ${LISTED_STATUSES.join(', ')}. Of others: ask for it.`,
+        }),
       ),
     }),
   ),

@@ -14,6 +14,7 @@ import {
 import type { ScheduleLog } from '../../../store/schedule.js'
 import type { MessageStatus, MessageType, ReadStatus, TraceEntry, WaitingTarget } from '../../domain/commands.js'
 import type { RegistrationIdOf } from '../../domain/ids.js'
+import type { MessageStatusWord, TraceStepWord } from '../../domain/statuses.js'
 import type { SessionLookup } from '../route/session-recheck.js'
 import type { FoundTarget, MessageFinder } from './find-message.js'
 
@@ -155,7 +156,7 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
 
 /** What comes first in a trace: when it was scheduled, and when it came into the flow. */
 function began(scheduled: ScheduledEvent | null, atMs: number, isOut: boolean): TraceEntry[] {
-  const accepted = isOut ? [{ atMs, step: 'accepted' }] : []
+  const accepted: TraceEntry[] = isOut ? [{ atMs, step: 'accepted' }] : []
   return scheduled ? [{ atMs: scheduled.atMs, step: 'scheduled' }, ...accepted] : accepted
 }
 
@@ -164,7 +165,7 @@ function endedBefore(final: FinalEvent | null, atMs: number): boolean {
   return final?.kind === 'cancelled' && final.atMs < atMs
 }
 
-function entry(atMs: number, step: string, reason: string): TraceEntry {
+function entry(atMs: number, step: TraceStepWord, reason: string): TraceEntry {
   return reason === '' ? { atMs, step } : { atMs, step, reason }
 }
 
@@ -180,7 +181,7 @@ function countsOf(finals: (FinalEvent | null)[]): Record<string, number> {
 }
 
 /** `accepted` while a target is open; the one end that all had; `completed` where they ended differently. */
-function overall(finals: (FinalEvent | null)[]): string {
+function overall(finals: (FinalEvent | null)[]): MessageStatusWord {
   const kinds = new Set(finals.map((final) => final?.kind ?? 'accepted'))
   if (kinds.has('accepted')) return 'accepted'
   return kinds.size === 1 ? ([...kinds][0] ?? 'completed') : 'completed'

@@ -12,6 +12,7 @@ import type { Logger } from '../../../observe/log.js'
 import type { EventLog, FinalKind } from '../../../store/events.js'
 import type { ExpiryLog } from '../../../store/expiry.js'
 import { type DeviceQueue, type QueueEntry, successor } from '../../../store/queue.js'
+import type { QueueReason } from '../../domain/statuses.js'
 
 export interface EnqueueOptions {
   clock: Clock
@@ -92,7 +93,7 @@ export class QueueWriter {
   }
 
   /** For the trace. It decides nothing, so what the store does not take is left out. */
-  async tell({ id }: StoredMessage, why: string): Promise<void> {
+  async tell({ id }: StoredMessage, why: QueueReason | ''): Promise<void> {
     const { clock, events, log } = this.options
     try {
       await events.trace(id, { step: 'queued', atMs: clock.now(), reason: why })

@@ -5,6 +5,7 @@
 import type { StoredMessage } from '../../../../protocol/envelope.js'
 import type { Delivery } from '../../../nats/broker.js'
 import type { SessionEntry } from '../../../store/sessions.js'
+import type { QueueReason } from '../../domain/statuses.js'
 import type { CoreMetrics } from '../../metrics.js'
 
 export interface Target {
@@ -30,7 +31,7 @@ export interface Target {
   /** Worker's time of the device's acknowledgement, where that came while it was in a lane; 0: it did not. */
   ackedAtMs: number
   /** Why it is queued; empty: it was not sent yet. */
-  why: string
+  why: QueueReason | ''
 }
 
 export class Inflight {

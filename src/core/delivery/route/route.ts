@@ -21,6 +21,7 @@ import type { Broker, BusMessage, Consumption, Delivery, Log, Subscription } fro
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog, FinalKind } from '../../../store/events.js'
 import type { SessionEntry } from '../../../store/sessions.js'
+import type { QueueReason } from '../../domain/statuses.js'
 import type { CoreSettings } from '../../settings.js'
 import { isExpired, isOnlyNow, onlyNowReason } from '../expiry.js'
 import type { QueueWriter } from '../queue/enqueue.js'
@@ -202,7 +203,7 @@ export class Router {
   }
 
   /** Back from a worker, undelivered. */
-  private toLane(target: Target, why: string): void {
+  private toLane(target: Target, why: QueueReason): void {
     const { device } = target.message
     if (why !== 'window_full') this.cache.forget(device)
     // The session may have moved: one more try, live. A second "not here" is queued.
