@@ -9,6 +9,7 @@ import { type Core, startCore } from '../../src/core/core.js'
 import { DeviceLimits, MessageLimits } from '../../src/core/domain/limits.js'
 import { IngressSettings } from '../../src/core/ingress/settings.js'
 import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
+import type { CoreSettings } from '../../src/core/settings.js'
 import { AuthSettings } from '../../src/core/tenants/auth/settings.js'
 import {
   createApplication,
@@ -47,6 +48,8 @@ export interface Live {
 
 export interface LiveOptions {
   webhooks?: WebhookSettings
+  /** Instead of the quick settings of tests. */
+  core?: Partial<CoreSettings>
   /** Where app servers reach the core, when that is not where it listens. */
   publicUrl?: string
 }
@@ -87,7 +90,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
     keyring,
     log: silentLogger,
     settings: {
-      core: { ...quickSettings, gateway: true },
+      core: { ...quickSettings, gateway: true, ...options.core },
       http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0, publicUrl: options.publicUrl ?? '' },
       auth: { ...auth, transportUrl: `${urlOf(worker)}${DEVICE_PATH}` },
       messages: Value.Default(MessageLimits, {}) as MessageLimits,

@@ -78,7 +78,9 @@ interface Place {
 
 async function setUp(t: Test): Promise<Place> {
   const proxy = await startProxy(t)
-  const live = await startLive(t, { webhooks: quickWebhooks, publicUrl: proxy.url })
+  // A lease that outlasts a busy machine: a 503 of the core itself would be an attempt more than the tests count.
+  const core = { leaseMs: 30_000 }
+  const live = await startLive(t, { webhooks: quickWebhooks, publicUrl: proxy.url, core })
   proxy.coreUrl = live.coreUrl
   const { url, user, password } = live.nats.settingsAs('admin')
   const { allowHttp, allowedNetworks } = quickWebhooks
