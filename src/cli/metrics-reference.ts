@@ -30,36 +30,54 @@ export function metricsOf(part: 'core' | 'transport'): MetricEntry[] {
   return [...entriesOf(registry), ...entriesOf(instance.own)]
 }
 
-/** docs/operate/metrics.md, made from the registries; a test compares the two. */
+/** Makes docs/operate/metrics.md from the registries. A test compares the two. */
 export function metricsReference(): string {
   const parts = (['transport', 'core'] as const).map((part) => `## ${part}\n\n${table(metricsOf(part))}`)
-  return `${[intro, ...parts, outro].join('\n\n')}\n`
+  return `${[intro, watch, ...parts].join('\n\n')}\n`
 }
 
 const intro = `# Metrics
 
-Made by \`borealis config metrics\` from the registries: do not edit by hand.
+Made by \`borealis config metrics\` from the registries of the parts: do not edit by hand.
 
-Prometheus text format at \`GET /metrics\` of \`metrics.host\`:\`metrics.port\` (off by default), one port for each process that an
-operator starts. The same port answers \`GET /healthz\` (the process answers) and \`GET /readyz\` (new work is welcome, 503 where it is
-not: a load balancer asks here, and a drain begins by turning it false).
+Each core and each transport instance serves metrics in the Prometheus text format, if \`metrics.port\` is set (on
+\`metrics.host\`, by default loopback). Parts on one machine need different ports. There is no authentication.
 
-A transport is one scrape for all its workers: counts add up, levels too, the lag is that of the worst. What a worker counted stays in
-the sums when it is replaced; of one that was killed, what it counted since the last scrape is lost. Every series has the label
-\`part\`.`
-
-const outro = `## What to watch
-
-| sign | what it means |
+| path | answer |
 | --- | --- |
-| \`borealis_transport_ready\` 0 | nobody can connect: it drains, or no worker listens |
-| \`borealis_transport_refusals_total\` by \`reason\` | \`crowd\`, \`rate\`, \`lag\`: a storm, which the gates spread out; \`draining\`: devices that come while the instance or a worker leaves; \`full\`, \`address\`: a limit that is too low; \`distrusted\`: a load balancer that is missing in \`transport.proxyProtocolFrom\`, or somebody who tries |
-| \`borealis_transport_closes_total{reason="too_slow"}\` | devices that do not read; they come back and catch up |
-| \`borealis_process_event_loop_lag_seconds\` above 0.5 | a worker takes no new connections |
-| \`borealis_transport_nats_connected\` or \`leases_held\` below the workers | NATS is away or slow: messages are queued |
-| \`borealis_core_lag{step="route.*"}\` growing | accepted faster than routed |
-| \`borealis_core_queued_total\` by \`reason\` | \`not_connected\` is daily life; \`silent\` are devices that do not acknowledge |
-| \`borealis_core_messages_total{outcome="unavailable"}\`, \`storage_full\` | senders are refused |`
+| \`/metrics\` | all metrics of the part, each with the label \`part\` |
+| \`/healthz\` | 200 while the process answers |
+| \`/readyz\` | 200 while the part takes new work, else 503. Load balancers ask here; a drain begins with 503 |
+
+One scrape of a transport covers all of its workers: counters and gauges are sums, and the event loop lag is that of the
+worst worker. When a worker is replaced, its counts stay in the sums. When a worker is killed, the counts since the last
+scrape are lost.
+
+[deploy/grafana-dashboard.json](../../deploy/grafana-dashboard.json) shows the metrics in Grafana.`
+
+const watch = `## What to watch
+
+| sign | meaning |
+| --- | --- |
+| \`borealis_transport_ready\` is 0 | no device can connect: the instance drains, or no worker listens |
+| \`borealis_transport_worker_crashes_total\` grows | workers end by themselves; the log says why |
+| \`borealis_transport_nats_connected\` or \`borealis_transport_leases_held\` is below the number of workers | NATS is away or slow, and messages wait in queues |
+| \`borealis_core_nats_connected\` is 0 | the core answers 503 to every sender |
+| \`borealis_core_messages_total{outcome="unavailable"}\` or \`{outcome="storage_full"}\` grows | senders are refused: NATS is away, or a stream is full |
+| \`borealis_core_lag{step="route.*"}\` grows | more is accepted than routed |
+| \`borealis_core_queued_total\` by \`reason\` | \`not_connected\` is daily life; many \`silent\` are devices that do not acknowledge. [All reasons](../send/statuses.md#reasons-in-a-trace) |
+| \`borealis_core_webhook_given_up_total\` grows | an app server was away for days, and its events are gone |
+| \`borealis_process_event_loop_lag_seconds\` is above 0.5 | the process is overloaded; a worker takes no new connections then |
+| \`borealis_transport_closes_total{reason="too_slow"}\` grows | devices do not read. They come back and catch up |
+| \`borealis_transport_refusals_total\` grows | by \`reason\`, see the next table |
+
+| \`reason\` of a refused connection | meaning |
+| --- | --- |
+| \`crowd\`, \`rate\`, \`lag\` | more devices come at once than the worker can serve. Each is told when to come back |
+| \`draining\` | the instance or the worker leaves |
+| \`full\` | the worker has as many connections as it may: 90% of its file descriptors, or \`transport.connectionsMax\` |
+| \`address\` | one address has \`transport.connectionsPerAddressMax\` connections. Behind a load balancer all devices have one address, unless \`transport.proxyProtocolFrom\` names it |
+| \`distrusted\` | a PROXY header from an address that \`transport.proxyProtocolFrom\` does not name: a load balancer that is missing there, or an attack |`
 
 function entriesOf(registry: MetricsRegistry): MetricEntry[] {
   return registry.getMetricsAsArray().map((metric) => {
