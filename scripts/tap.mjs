@@ -17,11 +17,13 @@ const OUTPUT_CHARACTERS_MAX = 4 * 2 ** 20
  * is told of each at once.
  */
 export async function runFiles(root, files, { jobs, timeoutSeconds, onResult = () => undefined }) {
+  // Compiled by now: the build runs before the tests.
+  const { endWithParent } = await import('../dist/src/nats/server/end-with-parent.js')
   const results = []
   const waiting = [...files]
   const work = async () => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      const result = await runFile(root, file, timeoutSeconds)
+      const result = await runFile(root, file, timeoutSeconds, endWithParent)
       results.push(result)
       onResult(result)
     }
@@ -31,7 +33,7 @@ export async function runFiles(root, files, { jobs, timeoutSeconds, onResult = (
 }
 
 /** Resolves with a Result whatever becomes of the process. */
-function runFile(root, file, timeoutSeconds) {
+function runFile(root, file, timeoutSeconds, endWithParent) {
   const startedAt = performance.now()
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ['--enable-source-maps', file], {
@@ -39,6 +41,8 @@ function runFile(root, file, timeoutSeconds) {
       env: { ...process.env, TAP: '1', TAP_TIMEOUT: String(timeoutSeconds) },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
+    // A test whose runner was killed would go on, with the servers that it started.
+    endWithParent(child)
     let output = ''
     const keep = (chunk) => {
       output = (output + chunk).slice(-OUTPUT_CHARACTERS_MAX)

@@ -19,6 +19,11 @@ async function main(asked) {
   await ensurePython()
   await ensureTestTools()
   await prepare({ natsServer: 'always' })
+  const { onNpmEnded } = await import('../dist/src/nats/server/end-with-parent.js')
+  onNpmEnded(() => {
+    say('npm was killed: the tests end')
+    process.exit(1)
+  })
   say('types: ok')
   await lint()
   const files = asked.length > 0 ? asked.map((file) => relative(root, join(process.cwd(), file))) : allTests()

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
+import { endWithParent } from '../../src/nats/server/end-with-parent.js'
 import { type Bench, BenchError } from '../scenario.js'
 import { freePort } from '../system/ports.js'
 import { endProcess, untilLine } from './plain-nats.js'
@@ -38,6 +39,7 @@ export async function startMosquitto(bench: Bench): Promise<Mosquitto> {
   ]
   await writeFile(file, `${config.join('\n')}\n`)
   const child = spawn(program, ['-c', file], { stdio: ['ignore', 'ignore', 'pipe'], detached: true })
+  endWithParent(child)
   bench.defer(() => endProcess(child))
   await untilLine(child, 'mosquitto', (line) => /mosquitto version .* running/.test(line))
   return { pid: child.pid ?? 0, webSocketPort, tcpPort, version: versionOf(program) }

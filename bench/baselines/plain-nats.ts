@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { endWithParent } from '../../src/nats/server/end-with-parent.js'
 import { findNatsServer } from '../../src/nats/server/server-info.js'
 import type { Bench } from '../scenario.js'
 import { BenchError } from '../scenario.js'
@@ -28,6 +29,7 @@ export async function startPlainNats(bench: Bench, { webSocket = false } = {}): 
   }
   await writeFile(file, JSON.stringify(config))
   const child = spawn(findNatsServer(), ['-c', file], { stdio: ['ignore', 'ignore', 'pipe'], detached: true })
+  endWithParent(child)
   bench.defer(() => endProcess(child))
   await untilLine(child, 'nats-server', (line) => line.endsWith('Server is ready'))
   return { url: `nats://127.0.0.1:${port}`, pid: child.pid ?? 0, webSocketPort }

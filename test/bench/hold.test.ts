@@ -6,12 +6,12 @@ import { Pace } from '../../bench/generator/pace.js'
 import { estimate, type Footprint, type Stages } from '../../bench/hold/footprint.js'
 import { MemoryWatch } from '../../bench/hold/memory-watch.js'
 import { HoldRun } from '../../bench/hold/run.js'
-import { childrenOf } from '../../bench/measure/processes.js'
 import { pickDevice } from '../../bench/pick.js'
 import { Progress } from '../../bench/progress.js'
 import { runScenario } from '../../bench/run.js'
 import { scenarios } from '../../bench/scenarios/index.js'
 import { sizesOf } from '../../bench/scenarios/scale.js'
+import { leftChildren } from './support/left-children.js'
 
 // Each starts systems of several processes, on a machine that may be busy.
 t.setTimeout(240_000)
@@ -32,7 +32,7 @@ async function holdWith(t: Test, availableBytes: () => number): Promise<Record<s
   const quiet = { progress: new Progress(process.stderr, true), signals: false, base }
   const result = await runScenario({ ...scenario, run }, options, quiet)
   checkResult(scenario, result)
-  t.same(childrenOf(process.pid), [], 'every process has ended')
+  t.same(await leftChildren(), [], 'every process has ended')
   t.same(readdirSync(base), [], 'its folder is gone')
   return result
 }

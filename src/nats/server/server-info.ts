@@ -5,6 +5,7 @@ import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { delimiter, join } from 'node:path'
 import { BrokerError } from '../broker.js'
+import { endWithParent } from './end-with-parent.js'
 import { type NatsUser, serverConfig } from './permissions.js'
 
 export interface NatsServerOptions {
@@ -60,7 +61,7 @@ class ChildServer implements NatsServer {
   readonly #configFile: string
   #child: ChildProcess | null = null
   #lines: string[] = []
-  /** Node cannot ask the kernel to end a child with its parent; this covers every exit that runs handlers. */
+  /** At once at an exit that runs handlers; endWithParent covers the others. */
   readonly #atExit = () => void this.#child?.kill('SIGKILL')
 
   constructor(
@@ -92,6 +93,7 @@ class ChildServer implements NatsServer {
       detached: true,
       stdio: ['ignore', 'ignore', 'pipe'],
     })
+    endWithParent(child)
     this.#child = child
     this.#lines = []
     process.on('exit', this.#atExit)

@@ -2,11 +2,11 @@ import { readdirSync } from 'node:fs'
 import type { Test } from 'tap'
 import { checkResult } from '../../../bench/envelope.js'
 import { pickOptions } from '../../../bench/flags.js'
-import { childrenOf } from '../../../bench/measure/processes.js'
 import { Progress } from '../../../bench/progress.js'
 import { runScenario } from '../../../bench/run.js'
 import { scenarios } from '../../../bench/scenarios/index.js'
 import { rowsOf } from '../../../bench/table.js'
+import { leftChildren } from './left-children.js'
 
 /**
  * Runs a scenario at a tiny size: every promised field is there and a number, nothing is left behind. What the numbers
@@ -24,7 +24,7 @@ export async function smoke(t: Test, name: string, options: Record<string, unkno
   checkResult(scenario, result)
   const wrong = rowsOf(result).filter(({ value }) => typeof value === 'number' && !Number.isFinite(value))
   t.same(wrong, [], `${name}: every number is one`)
-  t.same(childrenOf(process.pid), [], `${name}: every process has ended`)
+  t.same(await leftChildren(), [], `${name}: every process has ended`)
   t.same(readdirSync(base), [], `${name}: its folder is gone`)
   return result
 }

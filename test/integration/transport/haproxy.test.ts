@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import t from 'tap'
+import { endWithParent } from '../../../src/nats/server/end-with-parent.js'
 import { freePort } from '../../../src/transport/supervisor/supervisor.js'
 import { until } from '../../support/api.js'
 import { startInstance, type TestInstance } from '../../support/instance.js'
@@ -45,6 +46,7 @@ t.test('two instances behind HAProxy', needs('haproxy'), async (t) => {
       CHECK_TWO: String(two.adminPort),
     },
   })
+  endWithParent(haproxy)
   let said = ''
   haproxy.stderr.setEncoding('utf8').on('data', (text: string) => {
     said += text
