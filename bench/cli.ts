@@ -2,14 +2,17 @@
 /** `npm run bench -- <scenario> [options] [--json FILE|-]` */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { Command } from 'commander'
-import { seal } from './envelope.js'
+import { Command, InvalidArgumentError } from 'commander'
+import { buildCommit, resolveCommit } from './against/commit-build.js'
+import { compare } from './against/compare.js'
+import { Comparison, comparisonRows } from './against/figures.js'
+import { type Run, root, seal } from './envelope.js'
 import { addFlags, pickOptions } from './flags.js'
 import { type CpuProfile, partTimes } from './profile/parts.js'
 import { timeRows } from './profile/table.js'
 import { reference } from './reference.js'
 import { makeReport } from './report/report.js'
-import { runScenario } from './run.js'
+import { runScenario, runWithCleanup } from './run.js'
 import { BenchError, type Scenario } from './scenario.js'
 import { scenarios } from './scenarios/index.js'
 import { rowsOf, textTable } from './table.js'
@@ -20,13 +23,26 @@ const program = new Command('bench')
   )
   .showHelpAfterError('(bench --help lists the scenarios)')
 
+/** Flags of every scenario beside its own. */
+interface Common {
+  json?: string
+  against?: string
+  againstRounds: number
+  keepBuild: boolean
+}
+
 for (const scenario of scenarios) {
   const command = program
     .command(scenario.name)
     .description(scenario.summary)
     .option('--json <file>', 'write the result as JSON to this file; - for standard output')
+    .option('--against <commit>', 'build this commit, run its bench and ours in turns, and compare the figures')
+    .option('--against-rounds <number>', 'runs of each side with --against', parseRounds, 5)
+    .option('--keep-build', 'with --against: keep the build of the commit for later runs', false)
     .addHelpText('after', `\nResult fields: ${Object.keys(scenario.result.properties).join(', ')}`)
-    .action((given: Record<string, unknown>) => perform(scenario, given))
+    .action((given: Common & Record<string, unknown>) =>
+      given.against === undefined ? perform(scenario, given) : performAgainst(scenario, given, given.against),
+    )
   addFlags(command, scenario.options)
 }
 
@@ -57,27 +73,66 @@ program
     process.stdout.write(reference(scenarios))
   })
 
-async function perform(scenario: Scenario, given: Record<string, unknown>): Promise<void> {
+async function perform(scenario: Scenario, given: Common & Record<string, unknown>): Promise<void> {
   const parameters = pickOptions(scenario.options, given)
   const startedAtMs = Date.now()
   const result = await runScenario(scenario, parameters)
-  const envelope = seal({
+  await write(given, () => textTable(scenario.show?.(result) ?? rowsOf(result)), {
     scenario,
     parameters,
     result,
     startedAtMs,
-    endedAtMs: Date.now(),
-    command: process.argv.slice(2).join(' '),
   })
-  const text = `${JSON.stringify(envelope, null, 2)}\n`
-  if (given.json === '-') process.stdout.write(text)
-  else process.stdout.write(textTable(scenario.show?.(result) ?? rowsOf(result)))
-  if (typeof given.json === 'string' && given.json !== '-') {
-    await mkdir(dirname(given.json), { recursive: true })
-    await writeFile(given.json, text)
-  }
   const failure = scenario.failed?.(result) ?? ''
-  if (failure !== '') throw new BenchError(`${scenario.name} did not come to its end: ${failure}`)
+  if (failure !== '') throw new BenchError(`${scenario.name} did not complete: ${failure}`)
+}
+
+async function performAgainst(
+  scenario: Scenario,
+  given: Common & Record<string, unknown>,
+  name: string,
+): Promise<void> {
+  const { againstRounds: rounds, keepBuild: keep } = given
+  const parameters = pickOptions(scenario.options, given)
+  const startedAtMs = Date.now()
+  const comparison = await runWithCleanup('against', async (bench) => {
+    const hash = await resolveCommit(bench, root, name)
+    const folder = await buildCommit(bench, root, hash, { keep })
+    return compare(bench, {
+      tree: { name: 'this tree', folder: root },
+      commit: { name: `commit ${hash.slice(0, 12)}`, folder, hash },
+      ...{ scenario, parameters, rounds },
+      given: Object.keys(parameters).filter((option) => sourceOf(scenario.name, option) === 'cli'),
+    })
+  })
+  const heading = `${scenario.name}, median (lowest..highest) of ${rounds} rounds; ratio: this tree divided by the commit\n\n`
+  await write(given, () => heading + textTable(comparisonRows(comparison, scenario.headline)), {
+    scenario: { name: 'against', result: Comparison },
+    parameters: { scenario: scenario.name, against: name, againstRounds: rounds, ...parameters },
+    result: comparison,
+    startedAtMs,
+  })
+}
+
+/** Whether an option's value came from the command line or is its default. */
+function sourceOf(scenario: string, option: string): string | undefined {
+  return program.commands.find((command) => command.name() === scenario)?.getOptionValueSource(option)
+}
+
+/** Shows the result as a table or as JSON, and writes it to the file that --json names. */
+async function write({ json }: Common, table: () => string, run: Omit<Run, 'endedAtMs' | 'command'>): Promise<void> {
+  const envelope = seal({ ...run, endedAtMs: Date.now(), command: process.argv.slice(2).join(' ') })
+  const text = `${JSON.stringify(envelope, null, 2)}\n`
+  process.stdout.write(json === '-' ? text : table())
+  if (json === undefined || json === '-') return
+  await mkdir(dirname(json), { recursive: true })
+  await writeFile(json, text)
+}
+
+function parseRounds(text: string): number {
+  const number = Number(text)
+  if (Number.isInteger(number) && number >= 1 && number <= 101) return number
+  throw new InvalidArgumentError('It has to be an integer from 1 to 101.')
 }
 
 try {

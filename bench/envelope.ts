@@ -64,8 +64,8 @@ export function checkResult(scenario: { name: string; result: TObject }, result:
   throw new BenchError(`the result of ${scenario.name} is not what it promises: ${list.join('; ')}`)
 }
 
-/** This file runs as dist/bench/envelope.js. */
-const root = fileURLToPath(new URL('../../', import.meta.url))
+/** The tree that this bench belongs to. This file runs as dist/bench/envelope.js. */
+export const root = fileURLToPath(new URL('../../', import.meta.url))
 
 function machine(): Envelope['machine'] {
   const processors = cpus()

@@ -1,4 +1,4 @@
-/** Command line flags from a schema of options. */
+/** Makes command line flags from the schema of a scenario's options. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { TObject } from 'typebox'
 import { Value } from 'typebox/value'
@@ -13,10 +13,15 @@ interface Leaf {
   description?: string
 }
 
+/** `rampPerSecond` is --ramp-per-second. */
+export function flagOf(option: string): string {
+  return `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+}
+
 export function addFlags(command: Command, options: TObject): void {
   for (const [name, schema] of Object.entries(options.properties)) {
     const leaf = schema as Leaf
-    const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+    const flag = flagOf(name)
     const option = new Option(leaf.type === 'boolean' ? flag : `${flag} <${placeholder(leaf)}>`, help(leaf))
     if (leaf.default !== undefined) option.default(leaf.default)
     if (leaf.type !== 'boolean') option.argParser((text) => parse(leaf, text))
@@ -24,7 +29,7 @@ export function addFlags(command: Command, options: TObject): void {
   }
 }
 
-/** The options alone, with defaults for those that are not given, checked as a whole. */
+/** Picks the options of the schema out of `given`, fills in the defaults, and checks the result. */
 export function pickOptions(options: TObject, given: Record<string, unknown>): Record<string, unknown> {
   const names = Object.keys(options.properties).filter((name) => given[name] !== undefined)
   const complete = Value.Default(options, Object.fromEntries(names.map((name) => [name, given[name]])))

@@ -1,5 +1,6 @@
-/** The part of docs/bench.md that is made from the scenarios; a test compares the two. */
+/** Generates the reference part of docs/bench.md from the scenarios. A test compares the two. */
 import type { TObject } from 'typebox'
+import { flagOf } from './flags.js'
 import type { Scenario } from './scenario.js'
 
 interface Leaf {
@@ -20,8 +21,7 @@ export function reference(scenarios: readonly Scenario[]): string {
 function section({ name, summary, options, result }: Scenario): string {
   const rows = Object.entries(options.properties).map(([option, schema]) => {
     const { default: value, description = '' } = schema as Leaf
-    const flag = `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
-    return `| \`${flag}\` | ${value === '' ? 'none' : `\`${String(value)}\``} | ${description} |`
+    return `| \`${flagOf(option)}\` | ${value === '' ? 'none' : `\`${String(value)}\``} | ${description} |`
   })
   const fields = fieldNames(result).map((field) => `\`${field}\``)
   return [
@@ -32,10 +32,11 @@ function section({ name, summary, options, result }: Scenario): string {
   ].join('\n\n')
 }
 
-function fieldNames(schema: TObject | Leaf, prefix = ''): string[] {
+/** Paths of all fields of a result, such as `latencyMs.p99` and `rounds[].bare`. */
+export function fieldNames(schema: TObject | Leaf, prefix = ''): string[] {
   return Object.entries(schema.properties ?? {}).flatMap(([name, inner]) => {
     const given = inner as Leaf
-    // What may be null is described by what it is otherwise.
+    // A field that may be null is listed by its other type.
     const leaf = given.anyOf?.find(({ properties }) => properties) ?? given
     if (leaf.type === 'array' && leaf.items?.properties) return fieldNames(leaf.items, `${prefix}${name}[].`)
     return leaf.properties ? fieldNames(leaf, `${prefix}${name}.`) : [`${prefix}${name}`]

@@ -1,38 +1,43 @@
-/** What a scenario is, and what it is given. Options and result fields are schemas: help, check and documents are made from them. */
+/**
+ * The interface of a scenario. Its options and its result are schemas: the flags with their help, the check of a result
+ * and docs/bench.md are generated from them.
+ */
 import type { Static, TObject } from 'typebox'
 import type { Undo } from './cleanup.js'
 import type { Progress } from './progress.js'
 
 export interface Scenario<O extends TObject = TObject, R extends TObject = TObject> {
   name: string
-  /** One line. */
+  /** One line for the help. */
   summary: string
-  /** Each property has a default and a description; names become flags: `rampPerSecond` is --ramp-per-second. */
+  /** Each property has a default and a description. Its name becomes a flag: `rampPerSecond` is --ramp-per-second. */
   options: O
   result: R
   run(bench: Bench, options: Static<O>): Promise<Static<R>>
-  /** Why a result that was given all the same is not a whole one; empty: it is. */
+  /** Why a result is incomplete; empty if it is complete. An incomplete result is written, and the command fails. */
   failed?(result: Static<R>): string
-  /** The important part of the result, for people. */
+  /** The rows of the table that is shown without --json; absent: all fields. */
   show?(result: Static<R>): Row[]
+  /** Paths of the figures that the table of `--against` shows, such as `latencyMs.p99`; absent: all. */
+  headline?: readonly string[]
 }
 
 export type Row = Record<string, string | number>
 
-/** Keeps the types of options and result together while it is written; the registry needs only the general form. */
+/** Checks a scenario against its own types of options and result. The list of scenarios needs the general type only. */
 export function defineScenario<O extends TObject, R extends TObject>(scenario: Scenario<O, R>): Scenario {
   return scenario as unknown as Scenario
 }
 
 export interface Bench {
   readonly progress: Progress
-  /** Runs at the end of the scenario, however it ends; last in, first out. */
+  /** Registers an action for the end of the run (cleanup.ts). */
   defer(undo: Undo): void
-  /** Empty folder of this run, removed at its end. */
+  /** An empty folder for this run. It is removed at the end. */
   readonly folder: string
 }
 
-/** What a person can act on: shown without a stack. */
+/** An error that the user can do something about. It is shown without a stack. */
 export class BenchError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options)

@@ -2,6 +2,7 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Value } from 'typebox/value'
+import { type Comparison, comparisonRows } from '../against/figures.js'
 import { Envelope } from '../envelope.js'
 import { partRows, type Sides } from '../profile/table.js'
 import { BenchError, type Row } from '../scenario.js'
@@ -32,7 +33,7 @@ export async function makeReport(folder: string): Promise<string> {
     for (const { name, svg } of drawn) await writeFile(join(charts, `${name}.svg`), svg)
     const images = drawn.map(({ name, title }) => `![${title}](${CHARTS}/${name}.svg)`)
     sections.push(
-      [`## ${file}`, provenance(envelope), ...images, fieldTable(envelope), ...partTables(envelope)].join('\n\n'),
+      [`## ${file}`, provenance(envelope), ...images, fieldTable(envelope), ...ownTables(envelope)].join('\n\n'),
     )
   }
   const path = join(folder, REPORT)
@@ -104,14 +105,16 @@ function provenance({ command, commit, startedAt, seconds, versions }: Envelope)
 function fieldTable({ result }: Envelope): string {
   return markdown(
     rowsOf(result)
-      .filter(({ field }) => !String(field).startsWith('samples') && !String(field).includes('.parts['))
+      .filter(({ field }) => !/^samples|^figures\.|^rounds\[\d+\]\.(tree|commit)\.|\.parts\[/.test(String(field)))
       .slice(0, ROWS_MAX),
   )
 }
 
-/** Of a profile its parts, which are too many for rows of their own fields. */
-function partTables({ scenario, result }: Envelope): string[] {
-  return scenario === 'profile' ? [markdown(partRows(result as unknown as Sides))] : []
+/** The parts of a profile and the figures of a comparison: too many for rows of their own fields. */
+function ownTables({ scenario, result }: Envelope): string[] {
+  if (scenario === 'profile') return [markdown(partRows(result as unknown as Sides))]
+  if (scenario === 'against') return [markdown(comparisonRows(result as Comparison))]
+  return []
 }
 
 function markdown(rows: readonly Row[]): string {

@@ -43,6 +43,18 @@ export const connect = defineScenario({
   options: Options,
   result: Result,
   run,
+  headline: [
+    'fullHandshakesPerSecond',
+    'resumedPerSecond',
+    'fullCpuMicros',
+    'resumedCpuMicros',
+    'natsFullCpuMicros',
+    'natsResumedCpuMicros',
+    'fullRatioToBare',
+    'resumedRatioToBare',
+    'resumedLatencyMs.p99',
+    'refused',
+  ],
   show: (result) => [
     { handshake: 'full', 'per second': result.fullHandshakesPerSecond, 'server CPU us': result.fullCpuMicros },
     { handshake: 'resumed', 'per second': result.resumedPerSecond, 'server CPU us': result.resumedCpuMicros },

@@ -63,6 +63,16 @@ export const idle = defineScenario({
   options: Options,
   result: Result,
   run,
+  headline: [
+    'serverRssBytesPerConnection',
+    'serverHeapBytesPerConnection',
+    'ratioToBare',
+    'generatorRssBytesPerConnection',
+    'idleCores',
+    'natsIdleCores',
+    'connectsPerSecond',
+    'unexpectedDisconnects',
+  ],
 })
 
 async function run(bench: Bench, options: Options): Promise<Result> {

@@ -54,6 +54,17 @@ export const pipeline = defineScenario({
   options: Options,
   result: Result,
   run,
+  headline: [
+    'acceptedPerSecond',
+    'deliveredPerSecond',
+    'cpuMicrosPerMessage.core',
+    'cpuMicrosPerMessage.nats',
+    'cpuMicrosPerMessage.worker',
+    'latencyMs.p50',
+    'latencyMs.p99',
+    'lost',
+    'duplicatesSeenByApp',
+  ],
 })
 
 const POLL_MS = 10

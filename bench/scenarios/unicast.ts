@@ -60,6 +60,17 @@ export const unicast = defineScenario({
   options: Options,
   result: Result,
   run,
+  headline: [
+    'deliveredPerSecond',
+    'workerCpuMicrosPerDelivery',
+    'natsCpuMicrosPerDelivery',
+    'bareCpuMicrosPerDelivery',
+    'ratioToBare',
+    'latencyMs.p50',
+    'latencyMs.p99',
+    'lost',
+    'duplicates',
+  ],
   show: (result) => [
     {
       side: 'borealis',

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { compareRounds } from '../../bench/against/figures.js'
 import type { Envelope } from '../../bench/envelope.js'
 import type { Cost, Part } from '../../bench/profile/cost.js'
 import { makeReport } from '../../bench/report/report.js'
@@ -43,6 +44,11 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
       borealis: cost([{ part: 'src/transport/admission/ticket.ts', micros: 3.5, percent: 70 }]),
       bare: cost([{ part: 'uWebSockets.js', micros: 2, percent: 100 }]),
     }),
+    'idle-against': envelope('against', {
+      ...{ of: 'idle', tree: 'abc', commit: 'def' },
+      ...compareRounds([{ tree: { idleCores: 3 }, commit: { idleCores: 2 } }]),
+      rounds: [{ tree: { idleCores: 3 }, commit: { idleCores: 2 } }],
+    }),
     'unknown-one': envelope('hostile', { p99Ratio: 1.1 }),
   }
   for (const [name, result] of Object.entries(results)) {
@@ -63,6 +69,8 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
   )
   t.match(text, /uWebSockets\.js \| {2}\| {2}\| 2 \|/)
   t.notMatch(text, /parts\[/)
+  t.match(text, /idleCores \| 3 \(3\.\.3\) \| 2 \(2\.\.2\) \| 1\.5 \|/, 'a comparison has a row for each figure')
+  t.notMatch(text, /rounds\[0\]\.tree/)
   t.match(text, /rolling restart \| at most 2,?000 ms \| 900 ms \| yes \|/)
   t.same(
     readdirSync(join(folder, 'charts')).sort(),
