@@ -1,5 +1,6 @@
 /**
- * What a run started and has to end, whatever ends the run: its own end, an error, Ctrl-C. Last in, first out.
+ * The actions that undo a run: end its processes, remove its folder. They run at the end of the run, after an error and
+ * after Ctrl-C, in the reverse order of their registration.
  */
 export type Undo = () => unknown
 
@@ -7,12 +8,12 @@ export class Cleanup {
   #undos: Undo[] = []
   #running: Promise<void> | null = null
 
-  /** `undo` may reject; the others run all the same. Resolves what it returns before the one deferred earlier. */
+  /** An `undo` that rejects does not keep the others from running. Each is awaited before the next one starts. */
   defer(undo: Undo): void {
     this.#undos.push(undo)
   }
 
-  /** Runs everything once; later calls wait for the same run. Resolves with the errors. */
+  /** Runs every action once. Later calls wait for the first one. `onError` gets each error. */
   async run(onError: (error: unknown) => void): Promise<void> {
     this.#running ??= this.#drain(onError)
     await this.#running

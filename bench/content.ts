@@ -1,4 +1,4 @@
-/** What bench pushes: a message as an app would get it, with a stamp in its attributes. */
+/** The messages that bench pushes: text of an ordinary length, and a stamp (stamp.ts) in the attributes. */
 import { encodeNotify, encodeNotifyGroupBody, encodeNotifyGroupFrame } from '../protocol/encode.js'
 import type { GroupTarget } from '../protocol/frame-types.js'
 import { STAMP_BYTES, stampData, writeStamp } from './stamp.js'
@@ -6,12 +6,12 @@ import { STAMP_BYTES, stampData, writeStamp } from './stamp.js'
 export const TITLE = 'Delivery update'
 export const MESSAGE = 'Your parcel leaves the depot now and arrives between 14:00 and 15:30 today.'
 
-/** Bytes of title, message and data of each of these messages. */
+/** Bytes of title, message and data of each message. */
 export const CONTENT_BYTES = TITLE.length + MESSAGE.length + stampData(0, 0).length
 
 const ID_AT_IN_BODY = 1
 
-/** NOTIFY frames that differ in id and stamp alone: copied and patched, not encoded each. */
+/** Makes NOTIFY frames that differ only in id and stamp: it copies an encoded frame and overwrites these two fields. */
 export class NotifyFrames {
   readonly #template: Uint8Array
   readonly #idAt: number
@@ -43,7 +43,7 @@ export class NotifyFrames {
   }
 }
 
-/** Body of a group message, without its place in the log. */
+/** Body of a group message. The position in the log is not part of it. */
 export function groupBody(
   id: bigint,
   project: string,
@@ -64,7 +64,7 @@ export function groupBody(
   })
 }
 
-/** A whole group message, as a worker would send it: what servers of baselines send to all. */
+/** A complete group message as a worker sends it. The baseline servers send it to all devices. */
 export function groupFrame(sequence: number, micros: number): Uint8Array {
   const body = groupBody(
     BigInt(sequence + 1),
@@ -76,6 +76,6 @@ export function groupFrame(sequence: number, micros: number): Uint8Array {
   return encodeNotifyGroupFrame(body, sequence + 1)
 }
 
-/** As long as those of a run of bench. */
+/** As long as the project ids that bench gives to our own side. */
 const BASELINE_PROJECT = 'bench-00000000'
 const BASELINE_TOPIC = 'bench'

@@ -1,11 +1,11 @@
-/** Sends messages: at a rate that does not wait for anybody, or as many as come back. */
+/** Sends messages to devices, either at a fixed rate or as fast as answers return. */
 import { nowMicros } from './micros.js'
 
 export interface Feed {
-  /** `index` of the device; when it was meant to be sent. Sent at the next flush at the latest. */
+  /** Queues a message to device `index`. It leaves with the next flush() at the latest. */
   send(index: number, sequence: number, intendedMicros: number): void
   flush(): void
-  /** How many of them were answered, for good or ill. */
+  /** Number of answered messages, whatever the answer was. */
   readonly answered: number
 }
 
@@ -13,7 +13,7 @@ export interface Drive {
   feed: Feed
   connections: number
   seconds: number
-  /** Counts on over all rounds, so that each message of a run has a sequence of its own. */
+  /** Shared by all rounds, so that each message of a run has its own sequence number. */
   sequences: Sequences
 }
 
@@ -33,13 +33,13 @@ export interface Driven {
   seconds: number
 }
 
-/** A prime: consecutive messages go to devices that have nothing to do with each other. */
+/** A prime, so that consecutive messages go to devices of different generators and workers. */
 const STRIDE = 7919
 const TURN_MS = 1
-/** After the last message, so long for the last answers. */
+/** Time for the last answers to arrive after the last message was sent. */
 export const DRAIN_MS = 10_000
 
-/** Keeps `window` messages under way. */
+/** Keeps `window` messages unanswered at any time. */
 export function driveMax({ feed, connections, seconds, sequences }: Drive, window: number): Promise<Driven> {
   const startMicros = nowMicros()
   const endMicros = startMicros + seconds * 1e6
@@ -65,7 +65,7 @@ export function driveMax({ feed, connections, seconds, sequences }: Drive, windo
   })
 }
 
-/** Open loop: each message is stamped with the time at which its turn was, also where we were late. */
+/** Open loop: the stamp is the time at which the message was due, even if the sender was late. */
 export function driveRate({ feed, connections, seconds, sequences }: Drive, perSecond: number): Promise<Driven> {
   const startMicros = nowMicros()
   const total = Math.round(perSecond * seconds)
@@ -87,7 +87,7 @@ export function driveRate({ feed, connections, seconds, sequences }: Drive, perS
   })
 }
 
-/** Resolves when everything was answered, or nothing more can be expected. False: something is missing. */
+/** Resolves with true when `sent` messages are answered, and with false after the time-out. */
 export async function drained(feed: Feed, sent: number, timeoutMs = DRAIN_MS): Promise<boolean> {
   const deadline = performance.now() + timeoutMs
   while (feed.answered < sent) {

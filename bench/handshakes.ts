@@ -1,4 +1,7 @@
-/** All devices connect at once, and go by reset: to a transport, with a token or a ticket, and to bare uWebSockets.js. */
+/**
+ * Waves of handshakes: all devices connect at once, then all leave with a TCP reset. One wave connects to a transport with
+ * device tokens, one with resume tickets, and one to bare uWebSockets.js.
+ */
 import { type BaselineServer, bareDevices, startBare } from './baselines/bare.js'
 import { type Generators, pause } from './generator/generators.js'
 import type { Processes } from './measure/cpu-look.js'
@@ -9,21 +12,21 @@ import { devicesOf, startTransport } from './system/transport-only.js'
 
 export interface HandshakeOptions {
   connections: number
-  /** Handshakes under way, most. */
+  /** Most handshakes in progress at a time. */
   inFlight: number
   workers: number
-  /** Generator processes, at least. */
+  /** Least number of generator processes. */
   generators: number
 }
 
-/** Closes and their tombstones are done, and garbage is collected, before the next wave is measured. */
+/** Pause between two waves, so that the closes of one, their tombstones and their garbage do not count for the next. */
 const REST_MS = 700
 
 export class Handshakes {
   private constructor(
     private readonly options: HandshakeOptions,
     readonly devices: Generators,
-    /** Workers, and the nats-server behind them. */
+    /** The workers, and as `behindPids` their nats-server. */
     readonly transport: Processes,
     private readonly bareClients: Generators,
     private readonly bareServer: BaselineServer,
@@ -46,27 +49,28 @@ export class Handshakes {
     return { serverPids: [this.bareServer.pid], behindPids: [] }
   }
 
-  /** With a token; each device has a ticket then. */
+  /** Full handshakes with a device token. Afterwards each device has a resume ticket. */
   async full(): Promise<Stretch> {
     await this.devices.prepare()
     await this.devices.behave({ resume: false })
     return this.#wave(this.devices, this.transport, 'full')
   }
 
-  /** With the tickets of the wave before. */
+  /** Resumed handshakes with the tickets of the previous wave. */
   async resumed(): Promise<Stretch> {
     await this.devices.behave({ resume: true })
     await this.devices.newRound()
     return this.#wave(this.devices, this.transport, 'resumed')
   }
 
+  /** Upgrades to WebSocket alone, on bare uWebSockets.js. */
   async upgraded(): Promise<Stretch> {
     const wave = await this.#wave(this.bareClients, this.bare, 'bare')
     await this.bareServer.forget()
     return wave
   }
 
-  /** Only the coming is measured. */
+  /** Measures the connects only, not the closes. */
   async #wave(devices: Generators, processes: Processes, label: string): Promise<Stretch> {
     const { inFlight: inFlightMax } = this.options
     const count = devices.connections

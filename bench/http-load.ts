@@ -1,4 +1,7 @@
-/** HTTP requests that cost their sender little: one connection for each that is under way, answers read as far as needed. */
+/**
+ * An HTTP client that uses little CPU itself, because it shares the machine with the server that it measures. It reads of
+ * each answer only the status, the length and the body.
+ */
 import { connect, type Socket } from 'node:net'
 
 export interface HttpTarget {
@@ -13,7 +16,7 @@ export interface HttpAnswer {
   body: string
 }
 
-/** Keep-alive connections, each with at most one request under way; what finds none free waits in order. */
+/** Keep-alive connections with at most one request each. A request that finds no free connection waits its turn. */
 export class HttpLoad {
   readonly #free: Lane[] = []
   readonly #lanes: Lane[]
@@ -27,7 +30,7 @@ export class HttpLoad {
     this.#free.push(...this.#lanes)
   }
 
-  /** Rejects where the connection breaks. */
+  /** Rejects if the connection breaks. */
   post(body: string): Promise<HttpAnswer> {
     return new Promise((resolve, reject) => {
       const go = () => {

@@ -1,9 +1,9 @@
-/** Two ways to ask a service: as fast as it answers, and at a rate that does not wait for it. */
+/** Two ways to load a service with requests: as fast as it answers, and at a fixed rate. */
 import type { Histogram } from 'hdr-histogram-js'
 import { record } from './measure/latency.js'
 import { nowMicros } from './micros.js'
 
-/** Does one request; resolves with how many messages were accepted with it. */
+/** Makes one request. Resolves with the number of messages that the service accepted. */
 export type Ask = (intendedMicros: number) => Promise<number>
 
 export interface Asked {
@@ -11,24 +11,24 @@ export interface Asked {
   seconds: number
 }
 
-/** Keeps `window` requests under way for so long. Rejects with the first failure. */
+/** Keeps `window` requests open for `seconds`. Rejects with the first failure. */
 export async function askMax(ask: Ask, window: number, seconds: number): Promise<Asked> {
   const startMicros = nowMicros()
   const endMicros = startMicros + seconds * 1e6
   let accepted = 0
-  const line = async () => {
+  const lane = async () => {
     while (nowMicros() < endMicros) {
       const answered = await ask(nowMicros())
       accepted += answered
     }
   }
-  await Promise.all(Array.from({ length: window }, line))
+  await Promise.all(Array.from({ length: window }, lane))
   return { accepted, seconds: (nowMicros() - startMicros) / 1e6 }
 }
 
 const TURN_MS = 1
 
-/** Open loop: each request is timed from when its turn was, also where we were late. Resolves when all are answered. */
+/** Open loop: a latency begins when the request was due, even if it was sent late. Resolves when all are answered. */
 export async function askAtRate(ask: Ask, perSecond: number, seconds: number, latencies: Histogram): Promise<Asked> {
   const startMicros = nowMicros()
   const total = Math.max(1, Math.round(perSecond * seconds))
@@ -41,7 +41,7 @@ export async function askAtRate(ask: Ask, perSecond: number, seconds: number, la
         record(latencies, nowMicros() - intended)
         return accepted
       })
-      // Heard below, when all have been asked.
+      // Promise.all below reports the failure, once every request was made.
       answer.catch(() => undefined)
       answers.push(answer)
     }

@@ -1,14 +1,17 @@
 /**
- * Microseconds on the monotonic clock, which every process of this machine shares: a stamp made in one process and read
- * in another is a latency, whatever happens to the wall clock.
+ * Microseconds of the monotonic clock, which all processes of a machine share. So one process can read the stamp of
+ * another as a latency, and a change of the wall clock does not matter.
  */
-const LOOKS = 32
+const ATTEMPTS = 32
 
-/** Between the cheap clock of this process and the shared one: of several looks, the one that was interrupted least. */
+/**
+ * The difference between performance.now(), which is cheap but begins at 0 in each process, and the shared clock. Of
+ * several attempts the shortest counts, because it was interrupted the least.
+ */
 function measureOffset(): number {
   let best = Number.POSITIVE_INFINITY
   let offset = 0
-  for (let i = 0; i < LOOKS; i++) {
+  for (let i = 0; i < ATTEMPTS; i++) {
     const before = performance.now()
     const shared = process.hrtime.bigint()
     const after = performance.now()

@@ -1,16 +1,16 @@
-/** Which devices are addressed, of those that came: they are the first ones of each generator process. */
+/** Chooses addressees among the connected devices: each generator process has connected the first ones of its share. */
 import type { Range } from './generator/generators.js'
 
 const GOLDEN = 0x9e3779b1
 
-/** At random, the same ones in every run: Fibonacci hashing of the message's number. Throws RangeError where nobody came. */
+/** A pseudo-random device for message `n`, the same in every run (Fibonacci hashing). Throws RangeError without devices. */
 export function pickDevice(n: number, ranges: readonly Range[]): number {
   const total = ranges.reduce((sum, { count }) => sum + count, 0)
   if (total === 0) throw new RangeError('no device is connected')
   return nthDevice(Math.floor(((Math.imul(n, GOLDEN) >>> 0) / 2 ** 32) * total), ranges)
 }
 
-/** Throws RangeError where not so many came. */
+/** The device with the n-th lowest number. Throws RangeError if fewer are connected. */
 export function nthDevice(n: number, ranges: readonly Range[]): number {
   let place = n
   for (const { first, count } of ranges) {

@@ -1,4 +1,4 @@
-/** What a person sees while a scenario runs: a bar on a terminal, plain lines elsewhere; always on standard error. */
+/** Progress of a scenario on standard error: a bar on a terminal, plain lines elsewhere. */
 export interface ProgressSink {
   isTTY?: boolean | undefined
   columns?: number | undefined
@@ -6,7 +6,7 @@ export interface ProgressSink {
 }
 
 const BAR_CELLS = 28
-/** Lines of one bar are not written more often than this where there is no terminal. */
+/** Shortest time between two plain lines of a bar. */
 const PLAIN_EVERY_MS = 5_000
 
 export class Progress {
@@ -18,14 +18,14 @@ export class Progress {
     private readonly quiet = false,
   ) {}
 
-  /** A line that stays. */
+  /** Writes a line that stays. */
   say(text: string): void {
     if (this.quiet) return
     this.#clear()
     this.sink.write(`bench: ${text}\n`)
   }
 
-  /** Where `done` of `total` stands; the bar goes when it is full. */
+  /** Draws the bar anew. A full bar disappears. */
   bar(label: string, done: number, total: number, unit = ''): void {
     if (this.quiet) return
     const full = done >= total
@@ -45,7 +45,7 @@ export class Progress {
     if (full) this.#clear()
   }
 
-  /** Removes what is only for the moment. */
+  /** Removes the bar. */
   done(): void {
     this.#clear()
   }

@@ -1,4 +1,4 @@
-/** An app server: messages over HTTP, in batches of type `devices` that go round the fleet. */
+/** An app server that pushes over HTTP. Each request has a batch of targets, and the batches go round the fleet. */
 import { Agent, request } from 'node:http'
 import { MESSAGE, TITLE } from './content.js'
 import { nowMicros } from './micros.js'
@@ -12,11 +12,11 @@ export interface PusherOptions {
   /** Targets of one request. */
   batch: number
   ttl?: string
-  /** Number of the device that the n-th message is for; then each is a request of its own, of type `device`. */
+  /** Gives the device number of the n-th message. With it, each message is a request of its own, of type `device`. */
   pick?(n: number): number
 }
 
-/** So many registrationIds are made before the clock runs. */
+/** Number of registrationIds that are made in advance, so that this work is not measured. */
 const REGISTRATIONS_AT_ONCE = 20_000
 
 const SOCKETS_MAX = 64
@@ -24,11 +24,11 @@ const ATTEMPTS_MAX = 20
 const RETRY_MS = 250
 
 export class Pusher {
-  /** Targets that were answered 202. */
+  /** Number of targets that the service accepted with 202. */
   accepted = 0
-  /** Answers other than 202, and broken connections; each was tried again. */
+  /** Number of answers other than 202 and of broken connections. Each such request was repeated. */
   retried = 0
-  /** Of all answers, 202 or not. */
+  /** Longest time to any answer, also to one other than 202. */
   slowestMs = 0
   readonly #agent = new Agent({ keepAlive: true, maxSockets: SOCKETS_MAX })
   readonly #registrations: (string | undefined)[]
@@ -45,7 +45,7 @@ export class Pusher {
     this.#registrations = Array.from({ length: count }, (_, index) => registrationIdOf(system, fleet, index))
   }
 
-  /** Targets that were sent, answered or not. */
+  /** Number of targets of all requests, answered or not. */
   get sent(): number {
     return this.#next
   }
@@ -54,7 +54,7 @@ export class Pusher {
     return this.#inFlight
   }
 
-  /** One batch. Resolves when it is accepted; rejects where the service refuses it for good. */
+  /** Pushes one batch. Resolves when it is accepted, and rejects if the service refuses it for good. */
   async push(intendedMicros: number, size = this.options.batch): Promise<void> {
     const { connections, pick } = this.options
     const first = this.#next
@@ -71,13 +71,13 @@ export class Pusher {
     }
   }
 
-  /** To every device of the fleet. Resolves when it is accepted. */
+  /** Pushes to every device of the fleet. Resolves when the message is accepted. */
   async broadcast(sequence: number, intendedMicros: number): Promise<void> {
     const { application } = this.rig.fleet
     await this.#send('application', application, `all-${sequence}`, stampAttributes(sequence, intendedMicros))
   }
 
-  /** What is under way fails. */
+  /** Open requests fail. */
   stop(): void {
     this.#isStopped = true
     this.#agent.destroy()
@@ -88,7 +88,7 @@ export class Pusher {
     return this.#registrations[index] ?? registrationIdOf(system, fleet, index)
   }
 
-  /** The same key: a repeated request is the same message, also where the first answer was lost. */
+  /** The idempotency key makes a repeated request the same message, even if only the answer was lost. */
   #send(type: string, target: string | string[], key: string, data: object): Promise<void> {
     const { ttl = '10m' } = this.options
     const body = JSON.stringify({ type, target, ttl, notification: { title: TITLE, message: MESSAGE, data } })
@@ -103,7 +103,7 @@ export class Pusher {
       if (answer.status === 202) return
       const mayPass = answer.status === 0 || answer.status === 429 || answer.status >= 500
       if (!mayPass || attempt === ATTEMPTS_MAX || this.#isStopped)
-        throw new BenchError(`a push was answered ${answer.status}: ${answer.text}`)
+        throw new BenchError(`the service answered a push with ${answer.status}: ${answer.text}`)
       this.retried++
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
     }
@@ -140,7 +140,10 @@ export interface PushRate {
   seconds: number
 }
 
-/** Open loop: each batch is stamped with the time at which its turn was. Resolves when all are accepted; rejects, when all were sent, where one was not. */
+/**
+ * Open loop: the stamp of a batch is the time at which it was due. Resolves when all batches are accepted. If the service
+ * refuses one, rejects after all were sent.
+ */
 export async function pushAtRate(
   pusher: Pick<Pusher, 'push'>,
   batch: number,
@@ -154,7 +157,7 @@ export async function pushAtRate(
     const due = Math.min(batches, Math.floor(((nowMicros() - startMicros) / 1e6 / batch) * perSecond) + 1)
     for (; sent < due; sent++) {
       const answer = pusher.push(startMicros + ((sent * batch) / perSecond) * 1e6)
-      // Heard below, when all have been sent.
+      // Promise.all below reports the failure, once all were sent.
       answer.catch(() => undefined)
       answers.push(answer)
     }
@@ -163,14 +166,14 @@ export async function pushAtRate(
   await Promise.all(answers)
 }
 
-/** Pushes at a rate in pieces of a second, until it is told to stop. */
+/** Pushes at a rate until stop(), one second at a time. */
 export class Flow {
   #stopping = false
   readonly #running: Promise<void>
 
   constructor(pusher: Pusher, batch: number, perSecond: number) {
     this.#running = this.#run(pusher, batch, perSecond)
-    // Heard at stop().
+    // stop() reports the failure.
     this.#running.catch(() => undefined)
   }
 

@@ -1,12 +1,12 @@
-/** What one more connection takes of a server's memory: a ramp that stops to look. */
+/** Measures how much memory one more connection takes in a server: a ramp that pauses and measures after each step. */
 import type { Generators } from './generator/generators.js'
 import type { MemoryLook } from './measure/memory-look.js'
 import { slope } from './measure/stats.js'
 import type { Progress } from './progress.js'
 
 /**
- * The first connections fill what grows once and not with each: tables, pools, pages of the allocator that the start of
- * the process left free. They stay, and the slope begins after them.
+ * The first connections fill memory that grows once and not with each connection: tables, pools, pages that the start of
+ * the process left free. So the slope is measured after this share of the connections.
  */
 const FIRST_SHARE = 0.3
 
@@ -19,13 +19,13 @@ export interface Stepped {
 export interface StepsOptions {
   devices: Generators
   connections: number
-  /** After the first connections. */
+  /** Steps of the ramp after the first connections. */
   steps: number
   look(): Promise<MemoryLook>
   label: string
 }
 
-/** The time is that of the ramps alone. */
+/** `seconds` counts the ramps only, not the measurements between them. */
 export async function rampInSteps(
   progress: Progress,
   { devices, connections, steps, look, label }: StepsOptions,
@@ -42,7 +42,7 @@ export async function rampInSteps(
     const seen = await look()
     const mb = (bytes: number) => (bytes / 1e6).toFixed(2)
     progress.say(
-      `${label}, ${x} connected: ${mb(seen.rssBytes)} MB resident, ${mb(seen.neededBytes)} without empty pages of V8, ${mb(seen.heapBytes)} of objects`,
+      `${label}, ${x} connected: ${mb(seen.rssBytes)} MB resident, ${mb(seen.neededBytes)} without empty pages of V8, ${mb(seen.heapBytes)} in objects`,
     )
     points.push({ x, ...seen })
   }

@@ -1,4 +1,4 @@
-/** One measurement of one side. Scenarios repeat them, taking turns, and take medians. */
+/** One measurement of one side. Scenarios measure both sides in turns, several times, and report medians. */
 import { DRAIN_MS, type Driven, drained, driveMax, driveRate, type Feed } from './drive.js'
 import { type LatencyMs, latencyMs } from './measure/latency.js'
 import { nowMicros } from './micros.js'
@@ -8,14 +8,14 @@ import { type Stretch, spending } from './stretch.js'
 export interface UnicastRound {
   deliveredPerSecond: number
   cpuMicrosPerDelivery: number
-  /** Of the store or bus behind the server. */
+  /** CPU of the store or bus behind the server. */
   behindCpuMicrosPerDelivery: number
 }
 
 export interface UnicastOptions {
   seconds: number
   rate: number | 'max'
-  /** With max: messages under way. */
+  /** With `rate: 'max'`: number of unanswered messages. */
   window: number
 }
 
@@ -28,7 +28,7 @@ export async function unicastRound(side: Side, feed: Feed, options: UnicastOptio
   }
 }
 
-/** An operation is a message that was answered. */
+/** An operation is an answered message. */
 export async function unicastStretch(side: Side, feed: Feed, options: UnicastOptions): Promise<Stretch> {
   await side.behave('unicast')
   const { seconds, rate, window } = options
@@ -51,17 +51,17 @@ export async function latencyAt(side: Side, feed: Feed, perSecond: number, secon
   return latencyMs((await side.devices.report()).latency)
 }
 
-/** What is missing afterwards shows as lost. */
+/** Waits for outstanding answers. Messages that stay unanswered count as lost. */
 async function settle(feed: Feed, driven: Driven, answeredBefore: number): Promise<void> {
   await drained(feed, answeredBefore + driven.sent)
 }
 
 export interface BroadcastRound {
-  /** From the first message given to the server until the last device has the last one. */
+  /** Deliveries a second, from the first message given to the server until the last device has the last message. */
   perSecond: number
   cpuMicrosPerDelivery: number
   behindCpuMicrosPerDelivery: number
-  /** One message alone: until the last device has it. */
+  /** Time until the last device has a message that is sent alone. */
   lastDeviceMs: number
   latency: LatencyMs
   missing: number
@@ -69,7 +69,7 @@ export interface BroadcastRound {
 
 export async function broadcastRound(side: Side, messages: number): Promise<BroadcastRound> {
   const { operations, perSecond, cpu, latency, missing } = await broadcastStretch(side, messages)
-  const single = await oneAlone(side)
+  const single = await oneMessage(side)
   return {
     perSecond,
     cpuMicrosPerDelivery: cpu.serverMicros / operations,
@@ -80,7 +80,7 @@ export async function broadcastRound(side: Side, messages: number): Promise<Broa
   }
 }
 
-/** An operation is one message at one device. */
+/** An operation is one message delivered to one device. */
 export async function broadcastStretch(
   side: Side,
   messages: number,
@@ -98,7 +98,7 @@ export async function broadcastStretch(
   return { operations, perSecond, cpu, latency: latencyMs(done.latency), missing: done.missing }
 }
 
-async function oneAlone(side: Side): Promise<{ lastDeviceMs: number; missing: number }> {
+async function oneMessage(side: Side): Promise<{ lastDeviceMs: number; missing: number }> {
   await side.devices.newRound()
   const startMicros = nowMicros()
   await side.broadcast(side.groupSequences.next(), startMicros)
@@ -107,7 +107,7 @@ async function oneAlone(side: Side): Promise<{ lastDeviceMs: number; missing: nu
   return { lastDeviceMs: (lastAtMicros - startMicros) / 1000, missing }
 }
 
-/** How many did not come. */
+/** Resolves with the number of missing deliveries. */
 async function untilDelivered(side: Side, expected: number): Promise<number> {
   let delivered = 0
   await side.devices.until((counts) => {

@@ -1,6 +1,6 @@
 /**
- * What bench puts into each message: which one it is, and when it was meant to be sent. Text of a fixed length, so that it
- * can be written into prebuilt bytes, travel as a JSON attribute over HTTP, and be found again at the end of a frame.
+ * The stamp in each message of bench: the number of the message, and the time at which it was due. It is text of a fixed
+ * length. So it can be written into prebuilt bytes, sent as a JSON attribute over HTTP, and found at the end of a frame.
  *
  *   8 hex digits sequence | 14 hex digits microseconds of micros.ts
  */
@@ -19,7 +19,7 @@ export function stampAttributes(sequence: number, micros: number): { b: string }
   return { b: stampText(sequence, micros) }
 }
 
-/** The same, encoded as `data` of a frame. */
+/** These attributes, encoded as the `data` field of a frame. */
 export function stampData(sequence: number, micros: number): Uint8Array {
   return packr.pack(stampAttributes(sequence, micros))
 }
@@ -46,7 +46,7 @@ function writeHex(into: Uint8Array, at: number, digits: number, value: number): 
   }
 }
 
-/** NaN where it is no number of ours. */
+/** NaN if the bytes are not hex digits in lower case. */
 function readHex(bytes: Uint8Array, at: number, digits: number): number {
   let value = 0
   for (let i = at; i < at + digits; i++) {

@@ -1,4 +1,4 @@
-/** A result for people: rows as aligned text. */
+/** Formats a result as a table of aligned text. */
 import type { Row } from './scenario.js'
 
 export function textTable(rows: readonly Row[]): string {
@@ -17,7 +17,7 @@ export function cell(value: string | number | undefined): string {
   return Math.abs(value) >= 1000 ? Math.round(value).toLocaleString('en-US') : String(Number(value.toPrecision(4)))
 }
 
-/** All numbers and texts of a result, one a row; what is nested is named with dots. */
+/** One row for each number and text of a result. The name of a nested field is its path, such as `latencyMs.p99`. */
 export function rowsOf(result: Record<string, unknown>, prefix = ''): Row[] {
   return Object.entries(result).flatMap(([name, value]): Row[] => {
     if (Array.isArray(value)) return value.flatMap((one, i) => rowsOf({ [`${name}[${i}]`]: one }, prefix))
