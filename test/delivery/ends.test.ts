@@ -1,15 +1,15 @@
 /** Expiry, cancellation, status and counters, on virtual time. */
 import t from 'tap'
 import { EventLog } from '../../src/store/events.js'
-import { command, deviceName, eventually, PROJECT, targetOf } from '../support/core.js'
+import { deviceName, eventually, messageTo, PROJECT, targetOf } from '../support/core.js'
 import { SIM_SPLIT, type SimCore, SimInstallation } from '../support/sim-core.js'
 
 const MINUTE_MS = 60_000
 
 /** Counts of all applications and days; waits until `accepted` and what has ended are as many as they should be. */
-async function counted(place: SimInstallation, core: SimCore, accepted: number, ended: number) {
-  return place.run(
-    eventually(place.sim.clock, 'the counters', async () => {
+async function counted(world: SimInstallation, core: SimCore, accepted: number, ended: number) {
+  return world.advanceUntil(
+    eventually(world.sim.clock, 'the counters', async () => {
       const rows = await core.readCounters(PROJECT)
       const sum: Record<string, number> = {}
       for (const { counts } of rows) {
@@ -21,135 +21,139 @@ async function counted(place: SimInstallation, core: SimCore, accepted: number, 
 }
 
 t.test('what expires while queued ends as expired, and leaves the queue; the others stay', async (t) => {
-  const place = new SimInstallation()
-  const core = await place.core()
+  const world = new SimInstallation()
+  const core = await world.core()
   const device = deviceName(1)
-  const lasting = await place.run(core.accept(command([device])))
-  const short = await place.run(core.accept(command([device], { ttlMs: 2_000 })))
-  await place.run(core.acknowledged(device, short.id))
-  t.equal((await place.run(core.queue.walk(device))).length, 2)
-  t.match(await place.run(core.final(short.id)), { kind: 'expired', atMs: short.expiresAtMs })
-  await place.sim.clock.run(1_000)
+  const lasting = await world.advanceUntil(core.accept(messageTo([device])))
+  const short = await world.advanceUntil(core.accept(messageTo([device], { ttlMs: 2_000 })))
+  await world.advanceUntil(core.acknowledged(device, short.id))
+  t.equal((await world.advanceUntil(core.queue.walk(device))).length, 2)
+  t.match(await world.advanceUntil(core.final(short.id)), { kind: 'expired', atMs: short.expiresAtMs })
+  await world.sim.clock.advance(1_000)
   t.same(
-    (await place.run(core.queue.walk(device))).map((entry) => entry.record.message.id),
+    (await world.advanceUntil(core.queue.walk(device))).map((entry) => entry.record.message.id),
     [lasting.id],
   )
 })
 
 t.test('expiry survives that nobody was there when it was due', async (t) => {
-  const place = new SimInstallation()
-  const core = await place.core({ expiryBucketMs: 10_000, expiryLookBack: 2 })
+  const world = new SimInstallation()
+  const core = await world.core({ expiryBucketMs: 10_000, expiryLookBack: 2 })
   const device = deviceName(2)
   const ids: bigint[] = []
   for (let n = 0; n < 5; n++) {
-    ids.push((await place.run(core.accept(command([device], { ttlMs: MINUTE_MS + n * 20_000 })))).id)
+    ids.push((await world.advanceUntil(core.accept(messageTo([device], { ttlMs: MINUTE_MS + n * 20_000 })))).id)
   }
-  await place.run(Promise.all(ids.map((id) => core.acknowledged(device, id))))
+  await world.advanceUntil(Promise.all(ids.map((id) => core.acknowledged(device, id))))
   core.process.crash()
-  await place.sim.clock.run(60 * MINUTE_MS)
-  const next = await place.core({ expiryBucketMs: 10_000, expiryLookBack: 2 })
-  const ends = await place.run(Promise.all(ids.map((id) => next.final(id))))
+  await world.sim.clock.advance(60 * MINUTE_MS)
+  const next = await world.core({ expiryBucketMs: 10_000, expiryLookBack: 2 })
+  const ends = await world.advanceUntil(Promise.all(ids.map((id) => next.final(id))))
   t.same(new Set(ends.map((end) => end.kind)), new Set(['expired']))
-  await place.sim.clock.run(1_000)
-  t.same(await place.run(next.queue.walk(device)), [])
-  t.equal((await place.run(place.sim.brokerFor('test').log('EXPIRY').state())).messages, 0, 'nothing is left to do')
+  await world.sim.clock.advance(1_000)
+  t.same(await world.advanceUntil(next.queue.walk(device)), [])
+  t.equal(
+    (await world.advanceUntil(world.sim.brokerFor('test').log('EXPIRY').state())).messages,
+    0,
+    'nothing is left to do',
+  )
 })
 
 t.test('expiry passes nothing over when the clock is set forward', async (t) => {
-  const place = new SimInstallation()
-  const core = await place.core({ expiryBucketMs: 10_000, expiryLookBack: 2 })
+  const world = new SimInstallation()
+  const core = await world.core({ expiryBucketMs: 10_000, expiryLookBack: 2 })
   const device = deviceName(3)
   core.process.skewMs = -60 * MINUTE_MS
-  await place.sim.clock.run(MINUTE_MS)
-  const { id } = await place.run(core.accept(command([device], { ttlMs: 2_000 })))
-  await place.run(core.acknowledged(device, id))
+  await world.sim.clock.advance(MINUTE_MS)
+  const { id } = await world.advanceUntil(core.accept(messageTo([device], { ttlMs: 2_000 })))
+  await world.advanceUntil(core.acknowledged(device, id))
   core.process.skewMs = 0
-  await place.sim.clock.run(MINUTE_MS)
-  t.match(await place.run(core.final(id)), { kind: 'expired' })
-  t.same(await place.run(core.queue.walk(device)), [])
+  await world.sim.clock.advance(MINUTE_MS)
+  t.match(await world.advanceUntil(core.final(id)), { kind: 'expired' })
+  t.same(await world.advanceUntil(core.queue.walk(device)), [])
 })
 
 t.test('the count of dropped messages outlives the end of the newest one', async (t) => {
-  const place = new SimInstallation()
-  const core = await place.core({ queueMax: 3 })
+  const world = new SimInstallation()
+  const core = await world.core({ queueMax: 3 })
   const device = deviceName(3)
-  for (let n = 0; n < 4; n++) await place.run(core.accept(command([device])))
-  const short = await place.run(core.accept(command([device], { ttlMs: 2_000 })))
-  await place.run(core.final(short.id))
-  await place.sim.clock.run(1_000)
-  const last = await place.run(core.queue.last(device))
+  for (let n = 0; n < 4; n++) await world.advanceUntil(core.accept(messageTo([device])))
+  const short = await world.advanceUntil(core.accept(messageTo([device], { ttlMs: 2_000 })))
+  await world.advanceUntil(core.final(short.id))
+  await world.sim.clock.advance(1_000)
+  const last = await world.advanceUntil(core.queue.last(device))
   t.equal(last?.record.dropped, 2)
-  t.equal((await place.run(core.queue.walk(device))).length, 2)
+  t.equal((await world.advanceUntil(core.queue.walk(device))).length, 2)
 })
 
 t.test('cancelled before route saw it: withdrawn, and counted as accepted', async (t) => {
-  const place = new SimInstallation()
-  const core = await place.core({ routing: false })
+  const world = new SimInstallation()
+  const core = await world.core({ routing: false })
   const device = deviceName(4)
-  const { id } = await place.run(core.accept(command([device])))
-  t.match(await place.run(core.readStatus(id)), { status: 'accepted', target: `${device}/1` })
-  t.equal(await place.run(core.cancel('other', id)), 'unknown', 'no project cancels what is of another')
-  t.equal(await place.run(core.cancel(PROJECT, id)), 'cancelled')
-  t.notOk(await place.run(core.isStored(device, id)))
-  t.match(await counted(place, core, 1, 1), { accepted: 1, cancelled: 1, pending: 0 })
+  const { id } = await world.advanceUntil(core.accept(messageTo([device])))
+  t.match(await world.advanceUntil(core.readStatus(id)), { status: 'accepted', target: `${device}/1` })
+  t.equal(await world.advanceUntil(core.cancel('other', id)), 'unknown', 'no project cancels what is of another')
+  t.equal(await world.advanceUntil(core.cancel(PROJECT, id)), 'cancelled')
+  t.notOk(await world.advanceUntil(core.isStored(device, id)))
+  t.match(await counted(world, core, 1, 1), { accepted: 1, cancelled: 1, pending: 0 })
 })
 
 t.test('cancelled while queued: out of the queue, wherever it stands', async (t) => {
-  const place = new SimInstallation()
-  const core = await place.core()
+  const world = new SimInstallation()
+  const core = await world.core()
   const device = deviceName(5)
   const ids: bigint[] = []
-  for (let n = 0; n < 4; n++) ids.push((await place.run(core.accept(command([device])))).id)
-  await place.run(Promise.all(ids.map((id) => core.acknowledged(device, id))))
-  for (const index of [1, 3]) t.equal(await place.run(core.cancel(PROJECT, ids[index] ?? 0n)), 'cancelled')
-  const rest = (await place.run(core.queue.walk(device))).map((entry) => entry.record.message.id)
+  for (let n = 0; n < 4; n++) ids.push((await world.advanceUntil(core.accept(messageTo([device])))).id)
+  await world.advanceUntil(Promise.all(ids.map((id) => core.acknowledged(device, id))))
+  for (const index of [1, 3]) t.equal(await world.advanceUntil(core.cancel(PROJECT, ids[index] ?? 0n)), 'cancelled')
+  const rest = (await world.advanceUntil(core.queue.walk(device))).map((entry) => entry.record.message.id)
   t.same(rest, [ids[0], ids[2]])
-  t.equal(await place.run(core.cancel(PROJECT, 1n << 40n)), 'unknown')
+  t.equal(await world.advanceUntil(core.cancel(PROJECT, 1n << 40n)), 'unknown')
 })
 
 t.test('cancelled while it is being queued: it does not stay in the queue', async (t) => {
   for (let seed = 1; seed <= 40; seed++) {
-    const place = new SimInstallation({ seed, faults: { latencyMs: [1, 5] } })
-    const router = await place.core({ gateway: false })
-    const gateway = await place.core({ routing: false })
+    const world = new SimInstallation({ seed, faults: { latencyMs: [1, 5] } })
+    const router = await world.core({ gateway: false })
+    const gateway = await world.core({ routing: false })
     const device = deviceName(100 + seed)
-    const { id } = await place.run(gateway.accept(command([device])))
+    const { id } = await world.advanceUntil(gateway.accept(messageTo([device])))
     // The router stops somewhere between its first look and its append, and goes on after the cancel.
-    await place.sim.clock.run(seed % 20)
+    await world.sim.clock.advance(seed % 20)
     router.process.freeze()
-    t.equal(await place.run(gateway.cancel(PROJECT, id)), 'cancelled')
+    t.equal(await world.advanceUntil(gateway.cancel(PROJECT, id)), 'cancelled')
     router.process.thaw()
-    await place.sim.clock.run(5_000)
-    t.same(await place.run(gateway.queue.walk(device)), [], `seed ${seed}`)
-    t.notOk(await place.run(gateway.isStored(device, id)))
+    await world.sim.clock.advance(5_000)
+    t.same(await world.advanceUntil(gateway.queue.walk(device)), [], `seed ${seed}`)
+    t.notOk(await world.advanceUntil(gateway.isStored(device, id)))
   }
 })
 
 t.test('cancelled and delivered at once: one of them, and both sides agree', async (t) => {
   const kinds = new Set<string>()
   for (let seed = 1; seed <= 20; seed++) {
-    const place = new SimInstallation({ seed, faults: { latencyMs: [1, 20] } })
-    const worker = place.worker()
-    const core = await place.core()
+    const world = new SimInstallation({ seed, faults: { latencyMs: [1, 20] } })
+    const worker = world.worker()
+    const core = await world.core()
     const device = deviceName(6)
-    await place.run(worker.connect(device))
-    const { id } = await place.run(core.accept(command([device])))
-    const told = await place.run(core.cancel(PROJECT, id))
-    const { kind } = await place.run(core.final(id))
+    await world.advanceUntil(worker.connect(device))
+    const { id } = await world.advanceUntil(core.accept(messageTo([device])))
+    const told = await world.advanceUntil(core.cancel(PROJECT, id))
+    const { kind } = await world.advanceUntil(core.final(id))
     t.equal(told === 'cancelled', kind === 'cancelled', `seed ${seed}`)
     kinds.add(kind)
-    await place.sim.clock.run(1_000)
-    t.match(await counted(place, core, 1, 1), { [kind]: 1, pending: 0 })
+    await world.sim.clock.advance(1_000)
+    t.match(await counted(world, core, 1, 1), { [kind]: 1, pending: 0 })
   }
   t.same([...kinds].sort(), ['cancelled', 'delivered'])
 })
 
 t.test('the final event is written once, also where the answer to the first try was lost', async (t) => {
-  const place = new SimInstallation()
-  const process = place.sim.brokerFor('one')
+  const world = new SimInstallation()
+  const process = world.sim.brokerFor('one')
   const [mine, other] = [
     new EventLog(process, SIM_SPLIT, 'a'),
-    new EventLog(place.sim.brokerFor('two'), SIM_SPLIT, 'b'),
+    new EventLog(world.sim.brokerFor('two'), SIM_SPLIT, 'b'),
   ]
   const event = (kind: 'delivered' | 'expired') => ({
     kind,
@@ -159,72 +163,72 @@ t.test('the final event is written once, also where the answer to the first try 
     device: 'd',
     reason: '',
   })
-  t.same(await place.run(mine.final(5n, event('delivered'))), { won: true })
-  t.match(await place.run(other.final(5n, event('expired'))), { won: false, existing: { kind: 'delivered' } })
-  t.match(await place.run(mine.final(5n, event('expired'))), { won: false, existing: { kind: 'delivered' } })
+  t.same(await world.advanceUntil(mine.final(5n, event('delivered'))), { won: true })
+  t.match(await world.advanceUntil(other.final(5n, event('expired'))), { won: false, existing: { kind: 'delivered' } })
+  t.match(await world.advanceUntil(mine.final(5n, event('expired'))), { won: false, existing: { kind: 'delivered' } })
 })
 
 t.test('counters are exact after crashes of the fold at any moment', async (t) => {
   for (let seed = 1; seed <= 10; seed++) {
-    const place = new SimInstallation({ seed, faults: { latencyMs: [1, 15], loseAnswer: 0.01 } })
-    const worker = place.worker()
-    const steady = await place.core({ counting: false })
+    const world = new SimInstallation({ seed, faults: { latencyMs: [1, 15], loseAnswer: 0.01 } })
+    const worker = world.worker()
+    const steady = await world.core({ counting: false })
     const fold = { routing: false, settling: false, expiring: false, scheduling: false, checkpointMs: 20, leaseMs: 200 }
     // A start that the store did not answer is refused as a whole; whoever runs the core starts it again.
     const startFold = async (): Promise<SimCore> => {
-      const [started] = await Promise.allSettled([place.core(fold)])
+      const [started] = await Promise.allSettled([world.core(fold)])
       return started.status === 'fulfilled' ? started.value : startFold()
     }
     let folding = await startFold()
     const online = deviceName(1)
-    const claims = await place.run(Promise.allSettled([worker.connect(online)]))
-    if (claims[0]?.status === 'rejected') await place.run(worker.connect(online))
+    const claims = await world.advanceUntil(Promise.allSettled([worker.connect(online)]))
+    if (claims[0]?.status === 'rejected') await world.advanceUntil(worker.connect(online))
     let accepted = 0
     for (let n = 0; n < 60; n++) {
       const device = n % 3 === 0 ? deviceName(2) : online
-      const sent = await place.run(Promise.allSettled([steady.accept(command([device]))]))
+      const sent = await world.advanceUntil(Promise.allSettled([steady.accept(messageTo([device]))]))
       if (sent[0]?.status === 'fulfilled') accepted++
       if (n % 7 === 0) {
         folding.process.crash()
         folding = await startFold()
       }
     }
-    place.sim.heal()
-    await place.sim.clock.run(20_000)
-    const log = place.sim.brokerFor('test').log('EVENTS_0')
+    world.sim.heal()
+    await world.sim.clock.advance(20_000)
+    const log = world.sim.brokerFor('test').log('EVENTS_0')
     const expected = { accepted: 0, delivered: 0 }
-    for (let record = await place.run(log.next('event.>', 1)); record; ) {
+    for (let record = await world.advanceUntil(log.next('event.>', 1)); record; ) {
       if (record.subject.endsWith('.accepted')) expected.accepted++
       if (record.subject.endsWith('.final')) expected.delivered++
-      record = await place.run(log.next('event.>', record.sequence + 1))
+      record = await world.advanceUntil(log.next('event.>', record.sequence + 1))
     }
     t.ok(expected.accepted >= accepted)
-    const counts = await counted(place, folding, expected.accepted, expected.delivered)
+    const counts = await counted(world, folding, expected.accepted, expected.delivered)
     t.match(counts, expected, `seed ${seed}`)
   }
 })
 
 t.test('a settle request is confirmed item by item, and never for another stream', async (t) => {
-  const place = new SimInstallation()
-  const worker = place.worker()
-  const core = await place.core()
+  const world = new SimInstallation()
+  const worker = world.worker()
+  const core = await world.core()
   const device = deviceName(7)
-  for (let n = 0; n < 3; n++) await place.run(core.accept(command([device])))
-  await place.sim.clock.run(200)
-  const entries = await place.run(core.queue.walk(device))
+  for (let n = 0; n < 3; n++) await world.advanceUntil(core.accept(messageTo([device])))
+  await world.sim.clock.advance(200)
+  const entries = await world.advanceUntil(core.queue.walk(device))
   const items = entries.map(({ sequence, record }) => ({
     id: record.message.id,
     device,
     project: PROJECT,
     application: targetOf(device).application,
     queueSequence: sequence,
-    atMs: place.sim.clock.now(),
+    atMs: world.sim.clock.now(),
   }))
   const [first, second, third] = items
   if (!first || !second || !third) return t.fail('three are queued')
-  t.same(await place.run(worker.settle([second, third])), [], 'what stands behind an unsettled one waits')
-  t.match(await place.run(core.events.readFinal(third.id)), { kind: 'delivered' }, 'but its end is written')
-  t.same(await place.run(worker.settle([first])), [first.queueSequence])
-  t.same(await place.run(worker.settle([third, second])), [third.queueSequence, second.queueSequence])
-  t.same(await place.run(core.queue.walk(device)), [])
+  t.same(await world.advanceUntil(worker.settle([second, third])), [], 'what stands behind an unsettled one waits')
+  t.match(await world.advanceUntil(core.events.readFinal(third.id)), { kind: 'delivered' }, 'but its end is written')
+  t.same(await world.advanceUntil(worker.settle([first])), [first.queueSequence])
+  t.same(await world.advanceUntil(worker.settle([third, second])), [third.queueSequence, second.queueSequence])
+  t.same(await world.advanceUntil(core.queue.walk(device)), [])
 })

@@ -50,21 +50,21 @@ function setUp(queueMax = LIMIT) {
   }
   const parts = partsOn(healthy)
   const enqueue = async (queueWriter: QueueWriter, messages: StoredMessage[], again: StoredMessage[] = []) =>
-    sim.clock.settle(queueWriter.enqueue(DEVICE, messages, new Set(again.map(({ id }) => id))))
+    sim.clock.advanceUntil(queueWriter.enqueue(DEVICE, messages, new Set(again.map(({ id }) => id))))
   const owed = async () => {
-    const entries = await sim.clock.settle(parts.queue.walk(DEVICE))
+    const entries = await sim.clock.advanceUntil(parts.queue.walk(DEVICE))
     return entries.map((entry) => entry.record.message.id)
   }
-  const lastDropped = async () => (await sim.clock.settle(parts.queue.last(DEVICE)))?.record.dropped
-  const finalKind = async ({ id }: StoredMessage) => (await sim.clock.settle(parts.events.readFinal(id)))?.kind
+  const lastDropped = async () => (await sim.clock.advanceUntil(parts.queue.last(DEVICE)))?.record.dropped
+  const finalKind = async ({ id }: StoredMessage) => (await sim.clock.advanceUntil(parts.events.readFinal(id)))?.kind
   return { sim, healthy, partsOn, ...parts, message, enqueue, owed, lastDropped, finalKind }
 }
 
 async function entriesOf(sim: SimBroker) {
   const expiry = new ExpiryLog(sim.brokerFor('judge'), 10_000)
   const entries = []
-  let found = await sim.clock.settle(expiry.next(null, 1))
-  for (; found; found = await sim.clock.settle(expiry.next(null, found.sequence + 1))) entries.push(found.entry)
+  let found = await sim.clock.advanceUntil(expiry.next(null, 1))
+  for (; found; found = await sim.clock.advanceUntil(expiry.next(null, found.sequence + 1))) entries.push(found.entry)
   return entries
 }
 
@@ -116,7 +116,7 @@ t.test('the count is exact wherever an overflow is interrupted', async (t) => {
       t.equal(await lastDropped(), 2, `${when} write ${at}: the count`)
       const kinds = await Promise.all([...messages.slice(0, 2), ...expected].map((one) => finalKind(one)))
       t.same(kinds, ['dropped', 'dropped', ...Array(LIMIT).fill(undefined)], `${when} write ${at}: the ends`)
-      const all = await sim.clock.settle(queue.walkAll(DEVICE))
+      const all = await sim.clock.advanceUntil(queue.walkAll(DEVICE))
       t.same(all.length, LIMIT, `${when} write ${at}: nothing is left over`)
       if (!crashed) break
       t.ok(at < 20)
@@ -131,7 +131,7 @@ t.test('what ended otherwise is not counted as dropped', async (t) => {
   const [delivered] = messages
   if (!delivered) return t.fail()
   const { id, project, application, device } = delivered
-  await sim.clock.settle(
+  await sim.clock.advanceUntil(
     events.final(id, { kind: 'delivered', atMs: sim.clock.now(), project, application, device, reason: '' }),
   )
   const late = message()
@@ -200,7 +200,8 @@ t.test('an append whose answer was lost is completed by the retry: its evicted g
     // The evictedEntry's end, and then the append: stored, but nobody hears of it.
     const run = interrupted(healthy, 2, 'after')
     await t.rejects(enqueue(partsOn(run.broker).queueWriter, [late]))
-    const whole = async () => (await sim.clock.settle(queue.walkAll(DEVICE))).map(({ record }) => record.message.id)
+    const whole = async () =>
+      (await sim.clock.advanceUntil(queue.walkAll(DEVICE))).map(({ record }) => record.message.id)
     t.same(await whole(), idsOf([...older, late]), `${kind}: it was stored`)
     t.same(await enqueue(queueWriter, [late], [late]), ['present'])
     t.same(await whole(), idsOf([...older.slice(1), late]), `${kind}: nothing is left over`)
@@ -226,11 +227,11 @@ t.test('what gets out of reach of every walk has its entry in EXPIRY, whatever i
         const late = message({ collapseKey: 'k' })
         const work: Promise<unknown> =
           way === 'removed' ? toDelete.withdraw(DEVICE, messages.slice(1)) : enqueue(toDelete, [late])
-        const crashed = await sim.clock.settle(work).then(
+        const crashed = await sim.clock.advanceUntil(work).then(
           () => false,
           () => true,
         )
-        const reached = new Set((await sim.clock.settle(queue.walkAll(DEVICE))).map(({ sequence }) => sequence))
+        const reached = new Set((await sim.clock.advanceUntil(queue.walkAll(DEVICE))).map(({ sequence }) => sequence))
         const noted = new Set((await entriesOf(sim)).map((entry) => entry?.queueSequence))
         const queued = sim.server.stream(queueStream(partitionOf(DEVICE) % SPLIT))
         for (let record = queued.next('>', 1); record; record = queued.next('>', record.sequence + 1)) {
@@ -264,7 +265,7 @@ t.test('two routers that enqueue for one device at once lose nothing', async (t)
   const a = Array.from({ length: 8 }, () => message())
   const b = Array.from({ length: 8 }, () => message())
   const [first, second] = [partsOn(healthy).queueWriter, partsOn(sim.brokerFor('other')).queueWriter]
-  await sim.clock.settle(Promise.all([first.enqueue(DEVICE, a, new Set()), second.enqueue(DEVICE, b, new Set())]))
+  await sim.clock.advanceUntil(Promise.all([first.enqueue(DEVICE, a, new Set()), second.enqueue(DEVICE, b, new Set())]))
   const found = await owed()
   t.same(new Set(found), new Set(idsOf([...a, ...b])))
   t.same(

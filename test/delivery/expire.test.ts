@@ -23,7 +23,7 @@ function setUp() {
   const parts = { clock, log: silentLogger, events, expiry, queue }
   return {
     ...{ clock, broker, queue, expiry, events },
-    run: <T>(promise: Promise<T>) => clock.settle(promise),
+    run: <T>(promise: Promise<T>) => clock.advanceUntil(promise),
     step: new ExpireStep({ ...parts, bucketMs: BUCKET_MS, lookBack: 1 }),
   }
 }
@@ -41,7 +41,7 @@ t.test('a record that no walk reaches goes with its entry, one that is owed stay
   const stray = await append(1n, 0, 2 * BUCKET_MS)
   const owed = await append(2n, stray, 3_600_000)
   step.start()
-  await clock.run(10 * BUCKET_MS)
+  await clock.advance(10 * BUCKET_MS)
   await run(step.stop())
   t.equal(await run(queue.at(DEVICE, stray)), null)
   t.match(await run(events.readFinal(1n)), { kind: 'expired' })
@@ -52,13 +52,13 @@ t.test('a record that no walk reaches goes with its entry, one that is owed stay
 t.test('what a core whose clock is behind queued, after it had expired, ends all the same', async (t) => {
   const { clock, run, broker, queue, expiry, events, step } = setUp()
   step.start()
-  await clock.run(300 * BUCKET_MS)
+  await clock.advance(300 * BUCKET_MS)
   const message = { ...storedMessage(DEVICE, 1n), expiresAtMs: clock.now() - 200 * BUCKET_MS }
   const slowMs = message.expiresAtMs - 5 * BUCKET_MS
   const record = { previous: 0, depth: 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: slowMs, older: [] }
   const sequence = await run(queue.append(DEVICE, { ...record, message }, 0))
   await run(expiry.addQueued(message, sequence, slowMs))
-  await clock.run(3 * BUCKET_MS)
+  await clock.advance(3 * BUCKET_MS)
   await run(step.stop())
   t.match(await run(events.readFinal(1n)), { kind: 'expired' })
   t.equal(await run(queue.last(DEVICE)), null)

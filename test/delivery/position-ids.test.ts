@@ -3,51 +3,53 @@ import t from 'tap'
 import { ID_BLOCK, partitionOf, partitionOfId, timeOfId } from '../../protocol/message-id.js'
 import { messagesStream } from '../../protocol/subjects.js'
 import type { StreamPosition } from '../../src/core/domain/commands.js'
-import { command, deviceName } from '../support/core.js'
+import { deviceName, messageTo } from '../support/core.js'
 import { SimInstallation } from '../support/sim-core.js'
 
 const idle = { routing: false }
 const DEVICE = deviceName(1)
 
-function placeOf(sim: SimInstallation, sequence: number, change: Partial<StreamPosition> = {}): StreamPosition {
-  return { incarnation: 1, sequence, storedAtMs: sim.sim.clock.now(), isRepeat: false, ...change }
+function placeOf(world: SimInstallation, sequence: number, change: Partial<StreamPosition> = {}): StreamPosition {
+  return { incarnation: 1, sequence, storedAtMs: world.sim.clock.now(), isRepeat: false, ...change }
 }
 
 t.test('two cores that take the same record make one message, with the id of its place', async (t) => {
-  const sim = new SimInstallation()
-  const cores = [await sim.core(idle), await sim.core(idle)]
-  const place = placeOf(sim, 7)
-  const [one, other] = await sim.run(Promise.all(cores.map((core) => core.accept(command([DEVICE], { place })))))
+  const world = new SimInstallation()
+  const cores = [await world.core(idle), await world.core(idle)]
+  const place = placeOf(world, 7)
+  const [one, other] = await world.advanceUntil(
+    Promise.all(cores.map((core) => core.accept(messageTo([DEVICE], { place })))),
+  )
   t.same(one, other)
   t.equal(one?.acceptedAtMs, place.storedAtMs)
   t.equal(partitionOfId(one?.id ?? 0n), partitionOf(DEVICE))
-  t.equal(sim.sim.server.stream(messagesStream(0)).state().messages, 1)
+  t.equal(world.sim.server.stream(messagesStream(0)).state().messages, 1)
 })
 
 t.test(
   'a record that comes again when its message has ended, to a core that never saw it, sends nothing',
   async (t) => {
-    const sim = new SimInstallation()
-    const worker = sim.worker()
-    const core = await sim.core()
-    await sim.run(worker.connect(DEVICE))
-    const place = placeOf(sim, 7)
-    const first = await sim.run(core.accept(command([DEVICE], { place })))
-    await sim.run(core.final(first.id))
-    await sim.sim.clock.run(130_000)
-    const next = await sim.core(idle)
-    const again = command([DEVICE], { place: { ...place, isRepeat: true } })
-    t.same(await sim.run(next.accept(again)), first)
-    await sim.sim.clock.run(1_000)
+    const world = new SimInstallation()
+    const worker = world.worker()
+    const core = await world.core()
+    await world.advanceUntil(worker.connect(DEVICE))
+    const place = placeOf(world, 7)
+    const first = await world.advanceUntil(core.accept(messageTo([DEVICE], { place })))
+    await world.advanceUntil(core.final(first.id))
+    await world.sim.clock.advance(130_000)
+    const next = await world.core(idle)
+    const again = messageTo([DEVICE], { place: { ...place, isRepeat: true } })
+    t.same(await world.advanceUntil(next.accept(again)), first)
+    await world.sim.clock.advance(1_000)
     t.equal(worker.items.length, 1)
-    t.same(await sim.run(core.queue.walk(DEVICE)), [])
+    t.same(await world.advanceUntil(core.queue.walk(DEVICE)), [])
   },
 )
 
 t.test('other places have other ids, whatever they share, and no id that a core makes otherwise', async (t) => {
-  const sim = new SimInstallation()
-  const core = await sim.core(idle)
-  const now = sim.sim.clock.now()
+  const world = new SimInstallation()
+  const core = await world.core(idle)
+  const now = world.sim.clock.now()
   const places: StreamPosition[] = []
   for (const incarnation of [1, 2]) {
     for (const storedAtMs of [now, now + 1_000]) {
@@ -57,27 +59,29 @@ t.test('other places have other ids, whatever they share, and no id that a core 
       }
     }
   }
-  const all = await sim.run(
-    Promise.all(places.flatMap((place) => [core.accept(command([DEVICE], { place })), core.accept(command([DEVICE]))])),
+  const all = await world.advanceUntil(
+    Promise.all(
+      places.flatMap((place) => [core.accept(messageTo([DEVICE], { place })), core.accept(messageTo([DEVICE]))]),
+    ),
   )
   t.equal(new Set(all.map(({ id }) => id)).size, all.length)
   for (const { id } of all) t.ok(Math.abs(timeOfId(id) - now) < 1_000, 'an id tells about when')
 })
 
 t.test('a block that could not be claimed is asked for again', async (t) => {
-  const sim = new SimInstallation()
-  const core = await sim.core(idle)
-  const place = placeOf(sim, 7)
-  sim.sim.faults.refuseAppend = 1
-  await t.rejects(sim.run(core.accept(command([DEVICE], { place }))), { code: 'unavailable' })
-  sim.sim.heal()
-  t.ok(await sim.run(core.accept(command([DEVICE], { place }))))
+  const world = new SimInstallation()
+  const core = await world.core(idle)
+  const place = placeOf(world, 7)
+  world.sim.faults.refuseAppend = 1
+  await t.rejects(world.advanceUntil(core.accept(messageTo([DEVICE], { place }))), { code: 'unavailable' })
+  world.sim.heal()
+  t.ok(await world.advanceUntil(core.accept(messageTo([DEVICE], { place }))))
 })
 
 t.test('a place gives one id: nothing else may ask for it', async (t) => {
-  const sim = new SimInstallation()
-  const core = await sim.core(idle)
-  const place = placeOf(sim, 7)
-  const many = command([DEVICE, deviceName(2)], { place })
-  await t.rejects(sim.run(core.accept(many)), { code: 'internal' })
+  const world = new SimInstallation()
+  const core = await world.core(idle)
+  const place = placeOf(world, 7)
+  const many = messageTo([DEVICE, deviceName(2)], { place })
+  await t.rejects(world.advanceUntil(core.accept(many)), { code: 'internal' })
 })

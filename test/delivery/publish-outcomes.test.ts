@@ -19,7 +19,7 @@ import { quickWebhooks } from '../support/webhooks.js'
 
 const PARENT = 9_000n
 
-class Place extends SimInstallation {
+class OutcomesWorld extends SimInstallation {
   readonly metrics = new CoreMetrics()
   readonly observer = this.sim.brokerFor('observer')
   readonly events = new EventLog(this.observer, SIM_SPLIT, 'test')
@@ -36,36 +36,36 @@ class Place extends SimInstallation {
       ...{ settings: { ...quickSettings, leaseMs: 200, ...settings }, webhooks: quickWebhooks, metrics: this.metrics },
       registrationIdOf: ({ device, registration }) => `${device}/${registration}`,
     })
-    const [started] = await this.run(Promise.allSettled([starting]))
+    const [started] = await this.advanceUntil(Promise.allSettled([starting]))
     // A start that the store did not answer is refused as a whole; whoever runs the core starts it again.
     return started.status === 'fulfilled' ? { process, part: started.value } : this.start(settings, arrange)
   }
 
   /** As administration does it. */
   async turnOn(project = PROJECT): Promise<void> {
-    const { lastSequence } = await this.run(this.observer.log('EVENTS_0').state())
+    const { lastSequence } = await this.advanceUntil(this.observer.log('EVENTS_0').state())
     const [createdAtMs, updatedAtMs] = [0, 0]
     const feed = { v: 1, id: project, since: [lastSequence], webhook: null, createdAtMs, updatedAtMs } as const
-    await this.run(openFeeds(this.observer).create({ ...feed, since: [...feed.since] }))
+    await this.advanceUntil(openFeeds(this.observer).create({ ...feed, since: [...feed.since] }))
   }
 
   async end(id: bigint, kind: FinalKind = 'delivered', project = PROJECT, reason = ''): Promise<void> {
     const device = deviceName(Number(id))
     const at = { project, application: APPLICATION, device }
     const stored = { id, parent: PARENT + id, ...at, registration: 1, acceptedAtMs: 1, expiresAtMs: 2 }
-    await this.run(this.events.accepted(stored as unknown as StoredMessage))
-    await this.run(this.events.final(id, { kind, atMs: 1_000 + Number(id), ...at, reason }))
+    await this.advanceUntil(this.events.accepted(stored as unknown as StoredMessage))
+    await this.advanceUntil(this.events.final(id, { kind, atMs: 1_000 + Number(id), ...at, reason }))
   }
 
   /** Of the events told, as they were stored. */
   async told(): Promise<ReturnType<typeof decodeOutcomeEvent>[]> {
     const log = this.observer.log(OUTCOME_EVENTS_STREAM)
     const all: ReturnType<typeof decodeOutcomeEvent>[] = []
-    for (let record = await this.run(log.next('>', 1)); record; ) {
+    for (let record = await this.advanceUntil(log.next('>', 1)); record; ) {
       const event = decodeOutcomeEvent(record.body)
       assert.equal(record.subject, `push.event.${event.projectId}.${event.kind}`)
       all.push(event)
-      record = await this.run(log.next('>', record.sequence + 1))
+      record = await this.advanceUntil(log.next('>', record.sequence + 1))
     }
     return all
   }
@@ -73,20 +73,20 @@ class Place extends SimInstallation {
   async untilTold(count: number): Promise<ReturnType<typeof decodeOutcomeEvent>[]> {
     const told = this.observer.log(OUTCOME_EVENTS_STREAM)
     const enough = async () => ((await told.state()).messages >= count ? true : null)
-    await this.run(eventually(this.sim.clock, `${count} events`, enough))
+    await this.advanceUntil(eventually(this.sim.clock, `${count} events`, enough))
     return this.told()
   }
 }
 
 t.test('what ends after the feed was turned on is told, with all that an app server needs', async (t) => {
-  const place = new Place()
-  await place.start()
-  await place.end(1n)
-  await place.turnOn()
-  await place.end(2n, 'delivered')
-  await place.end(3n, 'expired', PROJECT, 'late')
-  await place.end(4n, 'delivered', 'other')
-  const told = await place.untilTold(2)
+  const world = new OutcomesWorld()
+  await world.start()
+  await world.end(1n)
+  await world.turnOn()
+  await world.end(2n, 'delivered')
+  await world.end(3n, 'expired', PROJECT, 'late')
+  await world.end(4n, 'delivered', 'other')
+  const told = await world.untilTold(2)
   t.same(told, [
     {
       ...{ v: 1, id: '2.delivered', kind: 'delivered', projectId: PROJECT, applicationId: APPLICATION },
@@ -108,7 +108,7 @@ t.test('what ends after the feed was turned on is told, with all that an app ser
     },
   ])
   t.same(
-    [...place.metrics.told],
+    [...world.metrics.told],
     [
       ['delivered', 1],
       ['expired', 1],
@@ -117,82 +117,82 @@ t.test('what ends after the feed was turned on is told, with all that an app ser
 })
 
 t.test('while nobody wants events nothing of them is read, and nothing written', async (t) => {
-  const place = new Place()
+  const world = new OutcomesWorld()
   const touched: string[] = []
-  place.sim.server.observe = (what, subject) => touched.push(`${what} ${subject}`)
+  world.sim.server.observe = (what, subject) => touched.push(`${what} ${subject}`)
   const tails: string[] = []
-  const { server } = place.sim
+  const { server } = world.sim
   const follow = server.follow.bind(server)
   server.follow = (stream, follower) => {
     tails.push(stream.name)
     return follow(stream, follower)
   }
-  await place.start()
-  for (let id = 1n; id <= 20n; id++) await place.end(id)
-  await place.sim.clock.run(5_000)
+  await world.start()
+  for (let id = 1n; id <= 20n; id++) await world.end(id)
+  await world.sim.clock.advance(5_000)
   t.ok(tails.includes('KV_FEEDS'), 'it watches who wants them')
   t.notOk(tails.includes('EVENTS_0'))
   t.same(
     touched.filter((line) => /push\.event|FEED_STATE/.test(line)),
     [],
   )
-  for (const step of place.metrics.steps) t.equal(await place.run(step.lag()), 0, step.name)
+  for (const step of world.metrics.steps) t.equal(await world.advanceUntil(step.lag()), 0, step.name)
 })
 
 t.test(
   'a feed that is turned on while others are told gets everything from then on; turned off, no more',
   async (t) => {
-    const place = new Place({ faults: { latencyMs: [1, 10] } })
-    await place.start()
-    await place.turnOn()
-    await place.end(1n)
-    await place.untilTold(1)
-    await place.turnOn('late')
-    await Promise.all([place.end(2n, 'delivered', 'late'), place.end(3n)])
-    const told = await place.untilTold(3)
+    const world = new OutcomesWorld({ faults: { latencyMs: [1, 10] } })
+    await world.start()
+    await world.turnOn()
+    await world.end(1n)
+    await world.untilTold(1)
+    await world.turnOn('late')
+    await Promise.all([world.end(2n, 'delivered', 'late'), world.end(3n)])
+    const told = await world.untilTold(3)
     t.same(new Set(told.map(({ id }) => id)), new Set(['1.delivered', '2.delivered', '3.delivered']))
-    await place.run(openFeeds(place.observer).table.delete('late'))
-    await place.sim.clock.run(1_000)
-    await place.end(4n, 'delivered', 'late')
-    await place.end(5n)
+    await world.advanceUntil(openFeeds(world.observer).table.delete('late'))
+    await world.sim.clock.advance(1_000)
+    await world.end(4n, 'delivered', 'late')
+    await world.end(5n)
     t.same(
-      (await place.untilTold(4)).slice(3).map(({ id }) => id),
+      (await world.untilTold(4)).slice(3).map(({ id }) => id),
       ['5.delivered'],
     )
   },
 )
 
 t.test('who was turned on a moment before the step heard of it gets what it had passed, and no more', async (t) => {
-  const place = new Place()
-  await place.start()
-  await place.turnOn()
-  await place.end(1n, 'delivered', 'late')
-  const { lastSequence } = await place.run(place.observer.log('EVENTS_0').state())
-  await place.end(2n, 'delivered', 'late')
-  await place.end(3n)
-  await place.untilTold(1)
+  const world = new OutcomesWorld()
+  await world.start()
+  await world.turnOn()
+  await world.end(1n, 'delivered', 'late')
+  const { lastSequence } = await world.advanceUntil(world.observer.log('EVENTS_0').state())
+  await world.end(2n, 'delivered', 'late')
+  await world.end(3n)
+  await world.untilTold(1)
   const turnedOn = (id: string, since: number) =>
-    openFeeds(place.observer).create({ v: 1, id, since: [since], webhook: null, createdAtMs: 0, updatedAtMs: 0 })
-  const ids = async (count: number) => (await place.untilTold(count)).map(({ id }) => id)
-  await place.run(turnedOn('late', lastSequence))
+    openFeeds(world.observer).create({ v: 1, id, since: [since], webhook: null, createdAtMs: 0, updatedAtMs: 0 })
+  const ids = async (count: number) => (await world.untilTold(count)).map(({ id }) => id)
+  await world.advanceUntil(turnedOn('late', lastSequence))
   t.same(await ids(2), ['3.delivered', '2.delivered'])
-  await place.run(turnedOn('early', 0))
-  await place.end(4n, 'delivered', 'early')
+  await world.advanceUntil(turnedOn('early', 0))
+  await world.end(4n, 'delivered', 'early')
   t.same(await ids(3), ['3.delivered', '2.delivered', '4.delivered'], 'going back for one tells others nothing older')
 })
 
 t.test(
   'an end whose beginning is written after it waits for it; where it never comes it is told without',
   async (t) => {
-    const place = new Place()
-    await place.start()
-    await place.turnOn()
+    const world = new OutcomesWorld()
+    await world.start()
+    await world.turnOn()
     const at = { project: PROJECT, application: APPLICATION, device: deviceName(1) }
-    await place.run(place.events.final(1n, { kind: 'cancelled', atMs: 1, ...at, reason: '' }))
-    await place.run(place.events.final(2n, { kind: 'cancelled', atMs: 1, ...at, reason: '' }))
+    await world.advanceUntil(world.events.final(1n, { kind: 'cancelled', atMs: 1, ...at, reason: '' }))
+    await world.advanceUntil(world.events.final(2n, { kind: 'cancelled', atMs: 1, ...at, reason: '' }))
     const stored = { id: 1n, parent: 7n, ...at, registration: 1, acceptedAtMs: 1, expiresAtMs: 2 }
-    await place.run(place.events.accepted(stored as unknown as StoredMessage))
-    const told = await place.untilTold(2)
+    await world.advanceUntil(world.events.accepted(stored as unknown as StoredMessage))
+    const told = await world.untilTold(2)
     t.match(told, [
       { id: '1.cancelled', messageId: '7', target: `${deviceName(1)}/1` },
       { id: '2.cancelled', target: null },
@@ -201,26 +201,26 @@ t.test(
 )
 
 t.test('more than fit in memory are told all the same, while the store for them is away for a while', async (t) => {
-  const place = new Place()
-  await place.turnOn()
-  for (let id = 1n; id <= 60n; id++) await place.end(id)
-  place.sim.faults.refuseAppend = 0.3
-  const inflight = () => Math.max(0, ...[...place.metrics.steps].map((step) => step.inflight()))
+  const world = new OutcomesWorld()
+  await world.turnOn()
+  for (let id = 1n; id <= 60n; id++) await world.end(id)
+  world.sim.faults.refuseAppend = 0.3
+  const inflight = () => Math.max(0, ...[...world.metrics.steps].map((step) => step.inflight()))
   let most = 0
-  place.sim.server.observe = () => {
+  world.sim.server.observe = () => {
     most = Math.max(most, inflight())
   }
-  await place.start({ publishInflightMax: 5 })
-  const ids = (await place.untilTold(60)).map(({ id }) => id)
+  await world.start({ publishInflightMax: 5 })
+  const ids = (await world.untilTold(60)).map(({ id }) => id)
   t.equal(new Set(ids).size, 60)
   t.equal(most, 5)
 })
 
 t.test('records that come before their tail does, and fill the memory, hold up nothing', async (t) => {
-  const place = new Place()
-  await place.turnOn()
-  for (let id = 1n; id <= 20n; id++) await place.end(id)
-  await place.start({ publishInflightMax: 5 }, (process) => {
+  const world = new OutcomesWorld()
+  await world.turnOn()
+  for (let id = 1n; id <= 20n; id++) await world.end(id)
+  await world.start({ publishInflightMax: 5 }, (process) => {
     const source = process.log('EVENTS_0')
     const tail = source.tail.bind(source)
     source.tail = async (options, handler, hooks) => {
@@ -229,58 +229,58 @@ t.test('records that come before their tail does, and fill the memory, hold up n
       return consumption
     }
   })
-  const ids = (await place.untilTold(20)).map(({ id }) => id)
+  const ids = (await world.untilTold(20)).map(({ id }) => id)
   t.equal(new Set(ids).size, 20)
 })
 
 t.test('crashes at any moment lose no event, and what is told twice has the same id', async (t) => {
   for (let seed = 1; seed <= 15; seed++) {
-    const place = new Place({ seed, faults: { latencyMs: [1, 15] } })
-    await place.turnOn()
-    place.sim.faults.loseAnswer = 0.02
-    let running = await place.start()
+    const world = new OutcomesWorld({ seed, faults: { latencyMs: [1, 15] } })
+    await world.turnOn()
+    world.sim.faults.loseAnswer = 0.02
+    let running = await world.start()
     for (let id = 1n; id <= 50n; id++) {
-      place.sim.faults.loseAnswer = 0
-      await place.end(id)
-      place.sim.faults.loseAnswer = 0.02
+      world.sim.faults.loseAnswer = 0
+      await world.end(id)
+      world.sim.faults.loseAnswer = 0.02
       if (id % 7n !== 0n) continue
       if (id % 2n === 0n) running.process.crash()
-      else await place.run(running.part.stop())
-      running = await place.start()
+      else await world.advanceUntil(running.part.stop())
+      running = await world.start()
     }
-    place.sim.heal()
-    await place.sim.clock.run(20_000)
-    const ids = (await place.told()).map(({ id }) => id)
+    world.sim.heal()
+    await world.sim.clock.advance(20_000)
+    const ids = (await world.told()).map(({ id }) => id)
     t.equal(new Set(ids).size, 50, `seed ${seed}: none is lost`)
     t.equal(ids.length, 50, `seed ${seed}: repeats within the duplicate window are stored once`)
-    const position = await place.run(new FeedStates(place.observer as Broker).position(0))
-    t.equal(position, (await place.run(place.observer.log('EVENTS_0').state())).lastSequence, `seed ${seed}`)
+    const position = await world.advanceUntil(new FeedStates(world.observer as Broker).position(0))
+    t.equal(position, (await world.advanceUntil(world.observer.log('EVENTS_0').state())).lastSequence, `seed ${seed}`)
   }
 })
 
 t.test('the second core goes on where the first one died', async (t) => {
-  const place = new Place()
-  await place.turnOn()
-  const first = await place.start()
-  await place.start()
-  await place.end(1n)
-  await place.untilTold(1)
+  const world = new OutcomesWorld()
+  await world.turnOn()
+  const first = await world.start()
+  await world.start()
+  await world.end(1n)
+  await world.untilTold(1)
   first.process.crash()
-  await place.end(2n)
+  await world.end(2n)
   t.same(
-    (await place.untilTold(2)).map(({ id }) => id),
+    (await world.untilTold(2)).map(({ id }) => id),
     ['1.delivered', '2.delivered'],
   )
 })
 
 t.test('networks that are none refuse the start', async (t) => {
-  const place = new Place()
-  const { sim, metrics } = place
+  const world = new OutcomesWorld()
+  const { sim, metrics } = world
   const process = sim.brokerFor('wrong')
   const starting = startFeeds({
     ...{ broker: process, clock: process.clock, random: sim.random, split: SIM_SPLIT, log: silentLogger, metrics },
     ...{ settings: quickSettings, webhooks: { ...quickWebhooks, allowedNetworks: '10.0.0.0/33' } },
     registrationIdOf: () => '',
   })
-  await t.rejects(place.run(starting), RangeError)
+  await t.rejects(world.advanceUntil(starting), RangeError)
 })

@@ -15,7 +15,7 @@ for (const survivors of IDS.keys()) {
     async (t) => {
       // As nats-server 2.9 does it: who deletes a subject's newest record hides the older ones from every walk.
       const sim = new SimBroker({ store: { split: SPLIT }, faults: { forgetsOlder: true } })
-      const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+      const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
       const toDelete = sim.brokerFor('core-1')
       const queue = new DeviceQueue(toDelete, SPLIT)
       let previous = 0
@@ -29,7 +29,7 @@ for (const survivors of IDS.keys()) {
       }
       // Never answered: its process is gone.
       void queue.remove(DEVICE, new Set(IDS), 1)
-      await sim.clock.run(60_000)
+      await sim.clock.advance(60_000)
       t.equal(deletes, IDS.length - survivors)
 
       const next = new DeviceQueue(sim.brokerFor('core-2'), SPLIT)
@@ -46,7 +46,7 @@ for (const survivors of IDS.keys()) {
 
 t.test('what was dropped and came back with a killed server holds up nobody behind it', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
-  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
   const items: { sequence: number; id: bigint }[] = []
   for (const [index, id] of IDS.entries()) {
@@ -72,7 +72,7 @@ t.test('what was dropped and came back with a killed server holds up nobody behi
 
 t.test('a sequence that a store used again after it lost its end is not taken for the record before it', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
-  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
   const record = { previous: 0, depth: 1, queue: 2n, dropped: 0, evicted: [], queuedAtMs: 1, older: [] }
   const sequence = await run(queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, 2n) }, 0))

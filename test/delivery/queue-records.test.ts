@@ -77,7 +77,7 @@ async function runAgainstModel(broker: Broker, seed: number, steps: number, body
 t.test('over the simulated broker', async (t) => {
   for (let seed = 1; seed <= 30; seed++) {
     const sim = new SimBroker({ seed, store: { split: SPLIT } })
-    t.same(await sim.clock.settle(runAgainstModel(sim.brokerFor('core'), seed, 60, 10)), { seed, left: 0 })
+    t.same(await sim.clock.advanceUntil(runAgainstModel(sim.brokerFor('core'), seed, 60, 10)), { seed, left: 0 })
   }
 })
 
@@ -93,9 +93,9 @@ t.test('who walks while something is taken out of the middle misses nothing', as
     const sim = new SimBroker({ seed, store: { split: SPLIT }, faults: { latencyMs: [1, 20] } })
     const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
     const other = new DeviceQueue(sim.brokerFor('worker'), SPLIT)
-    await sim.clock.settle(fill(queue, 8))
+    await sim.clock.advanceUntil(fill(queue, 8))
     const gone = 2n + BigInt(seed % 6)
-    const walk = sim.clock.settle(Promise.all([other.walk(DEVICE), queue.remove(DEVICE, new Set([gone]), 1)]))
+    const walk = sim.clock.advanceUntil(Promise.all([other.walk(DEVICE), queue.remove(DEVICE, new Set([gone]), 1)]))
     const found = (await walk)[0].map((entry) => entry.record.message.id)
     const missing = [1n, 2n, 3n, 4n, 5n, 6n, 7n, 8n].filter((id) => id !== gone && !found.includes(id))
     t.same(missing, [], `seed ${seed}`)
@@ -105,14 +105,14 @@ t.test('who walks while something is taken out of the middle misses nothing', as
 t.test('a replica that lags hides nothing that is owed', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT }, faults: { staleRead: 1, staleMs: [400, 400] } })
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
-  const newest = await sim.clock.settle(fill(queue, 3))
-  const found = await sim.clock.settle(queue.walk(DEVICE))
+  const newest = await sim.clock.advanceUntil(fill(queue, 3))
+  const found = await sim.clock.advanceUntil(queue.walk(DEVICE))
   t.same(
     found.map((entry) => entry.record.message.id),
     [1n, 2n, 3n],
   )
   t.same(
-    await sim.clock.settle(queue.settle(DEVICE, [{ sequence: newest, id: 3n }], 1, nothingElse)),
+    await sim.clock.advanceUntil(queue.settle(DEVICE, [{ sequence: newest, id: 3n }], 1, nothingElse)),
     [],
     'it is not the oldest',
   )
@@ -127,14 +127,14 @@ t.test(
       const queues = ['a', 'b', 'c'].map((name) => new DeviceQueue(sim.brokerFor(name), SPLIT))
       const [first, second, third] = queues
       if (!first || !second || !third) return t.fail()
-      await sim.clock.settle(fill(first, 4))
-      const entries = await sim.clock.settle(first.walk(DEVICE))
+      await sim.clock.advanceUntil(fill(first, 4))
+      const entries = await sim.clock.advanceUntil(first.walk(DEVICE))
       const settled = random() < 0.5 ? [1n, 2n] : [1n]
       const items = entries
         .filter((entry) => settled.includes(entry.record.message.id))
         .map((entry) => ({ sequence: entry.sequence, id: entry.record.message.id }))
       const removed = random() < 0.5 ? [4n, 2n] : [4n]
-      await sim.clock.settle(
+      await sim.clock.advanceUntil(
         Promise.all([
           first.settle(DEVICE, items, 1, nothingElse),
           second.remove(DEVICE, new Set([3n]), 1),
@@ -142,7 +142,7 @@ t.test(
         ]),
       )
       const left = [1n, 2n, 3n, 4n].filter((id) => id !== 3n && !settled.includes(id) && !removed.includes(id))
-      const found = (await sim.clock.settle(first.walk(DEVICE))).map((entry) => entry.record.message.id)
+      const found = (await sim.clock.advanceUntil(first.walk(DEVICE))).map((entry) => entry.record.message.id)
       t.same(new Set(found), new Set(left), `seed ${seed}`)
     }
   },
@@ -150,7 +150,7 @@ t.test(
 
 t.test('what is out of reach and not deleted holds up nobody: settled behind it, what is owed stays', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
-  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
   await run(fill(queue, 4))
   const entries = await run(queue.walk(DEVICE))
@@ -177,7 +177,7 @@ t.test(
   'what has ended and stands in front, where a killed nats-server brought it back, goes with what is settled',
   async (t) => {
     const sim = new SimBroker({ store: { split: SPLIT } })
-    const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+    const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
     const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
     await run(fill(queue, 4))
     const entries = await run(queue.walk(DEVICE))
@@ -198,7 +198,7 @@ t.test(
 
 t.test('a copy has its entry in EXPIRY before its original is deleted', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
-  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const stream = () => sim.server.stream('QUEUE_0')
   const noted: { id: bigint; sequence: number; isOriginalThere: boolean }[] = []
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT, async ({ id }, sequence) => {

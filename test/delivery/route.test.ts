@@ -1,7 +1,7 @@
 import t from 'tap'
 import { Outcome } from '../../protocol/envelope.js'
 import { systemClock } from '../../src/clock.js'
-import { command, deviceName, eventually, startTestCore } from '../support/core.js'
+import { deviceName, eventually, messageTo, startTestCore } from '../support/core.js'
 import { FakeWorker } from '../support/fake-worker.js'
 import { startNats } from '../support/nats.js'
 
@@ -19,7 +19,7 @@ t.test('route over a real nats-server', async (t) => {
   await t.test('acknowledged by the device: delivered, and gone from MESSAGES', async (t) => {
     const device = deviceName(1)
     await worker.connect(device)
-    const { id } = await core.accept(command([device]))
+    const { id } = await core.accept(messageTo([device]))
     t.match(await core.final(id), { kind: 'delivered', project: 'acme', device })
     await core.acknowledged(device, id)
     t.match(await core.events.readAccepted(id), { project: 'acme', device, registration: 1 })
@@ -28,7 +28,7 @@ t.test('route over a real nats-server', async (t) => {
 
   await t.test('not connected: queued, acknowledged to JetStream, no final event', async (t) => {
     const device = deviceName(2)
-    const { id } = await core.accept(command([device]))
+    const { id } = await core.accept(messageTo([device]))
     await core.acknowledged(device, id)
     const queue = await core.queue.walk(device)
     t.same(
@@ -44,7 +44,7 @@ t.test('route over a real nats-server', async (t) => {
     const device = deviceName(3)
     await worker.connect(device)
     worker.onItem = () => Outcome.WINDOW_FULL
-    const { id } = await core.accept(command([device]))
+    const { id } = await core.accept(messageTo([device]))
     await core.acknowledged(device, id)
     t.ok(worker.asked.includes(device))
     t.equal((await core.queue.walk(device)).length, 1)
@@ -56,7 +56,7 @@ t.test('route over a real nats-server', async (t) => {
     const dead = new FakeWorker(workerBroker, '1-dead')
     await dead.connect(device)
     const before = Date.now()
-    const { id } = await core.accept(command([device]))
+    const { id } = await core.accept(messageTo([device]))
     await core.acknowledged(device, id)
     t.ok(Date.now() - before < 200, `${Date.now() - before} ms`)
     t.equal((await core.queue.walk(device)).length, 1)
@@ -67,11 +67,11 @@ t.test('route over a real nats-server', async (t) => {
     const other = new FakeWorker(workerBroker, '2-other').start()
     t.teardown(() => other.die())
     await worker.connect(device)
-    const first = await core.accept(command([device]))
+    const first = await core.accept(messageTo([device]))
     await core.final(first.id)
     await other.connect(device)
     worker.onItem = () => Outcome.NOT_HERE
-    const { id } = await core.accept(command([device]))
+    const { id } = await core.accept(messageTo([device]))
     t.match(await core.final(id), { kind: 'delivered' })
     t.same(
       other.items.map((item) => item.id),
@@ -84,7 +84,7 @@ t.test('route over a real nats-server', async (t) => {
     const device = deviceName(6)
     await worker.connect(device)
     worker.onItem = () => 'silent'
-    const { id } = await core.accept(command([device]))
+    const { id } = await core.accept(messageTo([device]))
     await core.acknowledged(device, id)
     worker.onItem = () => Outcome.ACKED
     const [entry] = await core.queue.walk(device)

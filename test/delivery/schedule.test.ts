@@ -1,7 +1,7 @@
 /** Messages that go out later, on virtual time. */
 import t from 'tap'
 import { ScheduleLog } from '../../src/store/schedule.js'
-import { command, deviceName, eventually, PROJECT } from '../support/core.js'
+import { deviceName, eventually, messageTo, PROJECT } from '../support/core.js'
 import { type SimCore, SimInstallation } from '../support/sim-core.js'
 import { storedMessage } from '../support/transport.js'
 
@@ -10,284 +10,284 @@ const MINUTE_MS = 60_000
 const DAY_MS = 1_440 * MINUTE_MS
 
 /** How many records wait in SCHEDULE. */
-const scheduled = async (place: SimInstallation) =>
-  (await place.run(place.sim.brokerFor('test').log('SCHEDULE').state())).messages
+const scheduled = async (world: SimInstallation) =>
+  (await world.advanceUntil(world.sim.brokerFor('test').log('SCHEDULE').state())).messages
 
-async function online(place: SimInstallation, n: number) {
-  const worker = place.worker()
-  await place.run(worker.connect(deviceName(n)))
+async function online(world: SimInstallation, n: number) {
+  const worker = world.worker()
+  await world.advanceUntil(worker.connect(deviceName(n)))
   return worker
 }
 
 t.test('it goes out when its time has come, and not before; its ttl counts from then', async (t) => {
-  const place = new SimInstallation()
-  const { clock } = place.sim
-  const worker = await online(place, 1)
-  const core = await place.core()
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  const worker = await online(world, 1)
+  const core = await world.core()
   const notBeforeMs = clock.now() + 10 * MINUTE_MS
-  const sent = await place.run(core.accept(command([deviceName(1)], { notBeforeMs, ttlMs: MINUTE_MS })))
+  const sent = await world.advanceUntil(core.accept(messageTo([deviceName(1)], { notBeforeMs, ttlMs: MINUTE_MS })))
   t.match(sent, { notBeforeMs, expiresAtMs: notBeforeMs + MINUTE_MS })
-  t.match(await place.run(core.readStatus(sent.id)), {
+  t.match(await world.advanceUntil(core.readStatus(sent.id)), {
     status: 'scheduled',
     notBeforeMs,
     acceptedAtMs: sent.acceptedAtMs,
     waiting: [{ why: 'scheduled' }],
     trace: [{ step: 'scheduled' }],
   })
-  await clock.run(10 * MINUTE_MS - 100)
+  await clock.advance(10 * MINUTE_MS - 100)
   t.same(worker.items, [], 'not before')
-  t.match(await place.run(core.final(sent.id)), { kind: 'delivered' })
+  t.match(await world.advanceUntil(core.final(sent.id)), { kind: 'delivered' })
   const lateMs = clock.now() - notBeforeMs
   t.ok(lateMs >= 0 && lateMs < 3_000, `${lateMs} ms after`)
-  t.match(await place.run(core.readStatus(sent.id)), {
+  t.match(await world.advanceUntil(core.readStatus(sent.id)), {
     status: 'delivered',
     notBeforeMs,
     trace: [{ step: 'scheduled' }, { step: 'accepted' }, { step: 'delivered' }],
   })
-  t.equal(await scheduled(place), 0)
-  const past = await place.run(core.accept(command([deviceName(1)], { notBeforeMs: clock.now() - 1 })))
+  t.equal(await scheduled(world), 0)
+  const past = await world.advanceUntil(core.accept(messageTo([deviceName(1)], { notBeforeMs: clock.now() - 1 })))
   t.equal(past.notBeforeMs, null, 'a time that is past is now')
-  await place.run(core.final(past.id))
+  await world.advanceUntil(core.final(past.id))
 })
 
 t.test('for devices that are there, and for groups', async (t) => {
-  const place = new SimInstallation()
-  const { clock } = place.sim
-  const worker = await online(place, 1)
-  const core = await place.core()
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  const worker = await online(world, 1)
+  const core = await world.core()
   const notBeforeMs = clock.now() + MINUTE_MS
-  const now = await place.run(core.accept(command([deviceName(1)], { notBeforeMs, ttlMs: 0 })))
+  const now = await world.advanceUntil(core.accept(messageTo([deviceName(1)], { notBeforeMs, ttlMs: 0 })))
   const group = { kind: 'topic' as const, name: 'news' }
-  const topic = await place.run(core.accept(command([], { type: 'topic', targets: [], group, notBeforeMs })))
-  t.match(await place.run(core.readStatus(topic.id)), { status: 'scheduled', type: 'topic', target: 'news' })
-  await clock.run(MINUTE_MS - 100)
-  const broadcast = place.sim.brokerFor('test').log('BROADCAST')
-  t.equal((await place.run(broadcast.state())).messages, 0)
-  t.match(await place.run(core.final(now.id)), { kind: 'delivered' })
-  await clock.run(3_000)
-  t.equal((await place.run(broadcast.state())).messages, 1)
-  t.match(await place.run(core.readStatus(topic.id)), { status: 'accepted', acceptedAtMs: topic.acceptedAtMs })
+  const topic = await world.advanceUntil(core.accept(messageTo([], { type: 'topic', targets: [], group, notBeforeMs })))
+  t.match(await world.advanceUntil(core.readStatus(topic.id)), { status: 'scheduled', type: 'topic', target: 'news' })
+  await clock.advance(MINUTE_MS - 100)
+  const broadcast = world.sim.brokerFor('test').log('BROADCAST')
+  t.equal((await world.advanceUntil(broadcast.state())).messages, 0)
+  t.match(await world.advanceUntil(core.final(now.id)), { kind: 'delivered' })
+  await clock.advance(3_000)
+  t.equal((await world.advanceUntil(broadcast.state())).messages, 1)
+  t.match(await world.advanceUntil(core.readStatus(topic.id)), { status: 'accepted', acceptedAtMs: topic.acceptedAtMs })
   t.equal(worker.items.length, 1)
 })
 
 t.test('cancelled before its time: it never goes out, and is counted', async (t) => {
-  const place = new SimInstallation()
-  const { clock } = place.sim
-  const worker = await online(place, 1)
-  const core = await place.core()
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  const worker = await online(world, 1)
+  const core = await world.core()
   const notBeforeMs = clock.now() + MINUTE_MS
   const devices = [deviceName(1), deviceName(2)]
-  const one = await place.run(core.accept(command([deviceName(1)], { notBeforeMs })))
-  const many = await place.run(core.accept(command(devices, { notBeforeMs })))
-  t.match(await place.run(core.readStatus(many.id)), {
+  const one = await world.advanceUntil(core.accept(messageTo([deviceName(1)], { notBeforeMs })))
+  const many = await world.advanceUntil(core.accept(messageTo(devices, { notBeforeMs })))
+  t.match(await world.advanceUntil(core.readStatus(many.id)), {
     ...{ status: 'scheduled', type: 'devices', acceptedAtMs: many.acceptedAtMs, notBeforeMs },
     trace: [{ step: 'scheduled', atMs: many.acceptedAtMs }],
   })
   const group = { kind: 'topic' as const, name: 'news' }
-  const topic = await place.run(core.accept(command([], { type: 'topic', targets: [], group, notBeforeMs })))
+  const topic = await world.advanceUntil(core.accept(messageTo([], { type: 'topic', targets: [], group, notBeforeMs })))
   for (const { id } of [one, many, topic]) {
-    t.equal(await place.run(core.cancel('other', id)), 'unknown')
-    t.equal(await place.run(core.cancel(PROJECT, id)), 'cancelled')
-    const status = await place.run(core.readStatus(id))
+    t.equal(await world.advanceUntil(core.cancel('other', id)), 'unknown')
+    t.equal(await world.advanceUntil(core.cancel(PROJECT, id)), 'cancelled')
+    const status = await world.advanceUntil(core.readStatus(id))
     t.match(status, { status: 'cancelled' })
     t.notOk(
       status?.trace.some(({ step }) => step === 'accepted'),
       'it never came into the flow',
     )
   }
-  t.equal(await scheduled(place), 0)
-  await clock.run(2 * MINUTE_MS)
+  t.equal(await scheduled(world), 0)
+  await clock.advance(2 * MINUTE_MS)
   t.same(worker.items, [])
-  const counts = await place.run(
+  const counts = await world.advanceUntil(
     eventually(clock, 'the counters', async () => {
       const [row] = await core.readCounters(PROJECT)
       return row?.counts.cancelled === 3 ? row.counts : null
     }),
   )
   t.match(counts, { accepted: 3, cancelled: 3, pending: 0 })
-  const near = await place.run(
-    core.accept(command([], { type: 'topic', targets: [], group, notBeforeMs: clock.now() + 5_000 })),
+  const near = await world.advanceUntil(
+    core.accept(messageTo([], { type: 'topic', targets: [], group, notBeforeMs: clock.now() + 5_000 })),
   )
-  t.equal(await place.run(core.cancel(PROJECT, near.id)), 'already_final', 'a group that is about to go out')
+  t.equal(await world.advanceUntil(core.cancel(PROJECT, near.id)), 'already_final', 'a group that is about to go out')
 })
 
 t.test('devices: accepted when they were, and in the flow when they are', async (t) => {
-  const place = new SimInstallation()
-  const { clock } = place.sim
-  await online(place, 1)
-  await online(place, 2)
-  const core = await place.core()
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  await online(world, 1)
+  await online(world, 2)
+  const core = await world.core()
   const notBeforeMs = clock.now() + MINUTE_MS
-  const many = await place.run(core.accept(command([deviceName(1), deviceName(2)], { notBeforeMs })))
+  const many = await world.advanceUntil(core.accept(messageTo([deviceName(1), deviceName(2)], { notBeforeMs })))
   t.equal(many.acceptedAtMs < notBeforeMs, true)
-  const waiting = await place.run(core.readStatus(many.id))
+  const waiting = await world.advanceUntil(core.readStatus(many.id))
   t.equal(waiting?.acceptedAtMs, many.acceptedAtMs)
   t.same(
     waiting?.trace.map(({ step }) => step),
     ['scheduled'],
     'nothing that is still to come',
   )
-  await clock.run(MINUTE_MS + 5_000)
-  const sent = await place.run(core.readStatus(many.id))
+  await clock.advance(MINUTE_MS + 5_000)
+  const sent = await world.advanceUntil(core.readStatus(many.id))
   t.match(sent, { acceptedAtMs: many.acceptedAtMs, notBeforeMs })
   t.same(sent?.trace.map(({ step }) => step).slice(0, 2), ['scheduled', 'accepted'])
 })
 
 t.test('a cancel of a group that ended half-way has not cancelled it', async (t) => {
-  const place = new SimInstallation()
-  const { clock } = place.sim
-  const core = await place.core()
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  const core = await world.core()
   const notBeforeMs = clock.now() + MINUTE_MS
   const group = { kind: 'topic' as const, name: 'news' }
-  const topic = await place.run(core.accept(command([], { type: 'topic', targets: [], group, notBeforeMs })))
+  const topic = await world.advanceUntil(core.accept(messageTo([], { type: 'topic', targets: [], group, notBeforeMs })))
   // What cancel writes first; then its process ended.
-  await place.run(core.events.trace(topic.id, { step: 'cancelled', atMs: clock.now(), reason: '' }))
-  t.match(await place.run(core.readStatus(topic.id)), { status: 'scheduled', target: 'news' })
-  t.equal(await place.run(core.cancel(PROJECT, topic.id)), 'cancelled', 'who asks again')
-  t.match(await place.run(core.readStatus(topic.id)), { status: 'cancelled' })
-  await clock.run(2 * MINUTE_MS)
-  t.equal((await place.run(place.sim.brokerFor('test').log('BROADCAST').state())).messages, 0)
+  await world.advanceUntil(core.events.trace(topic.id, { step: 'cancelled', atMs: clock.now(), reason: '' }))
+  t.match(await world.advanceUntil(core.readStatus(topic.id)), { status: 'scheduled', target: 'news' })
+  t.equal(await world.advanceUntil(core.cancel(PROJECT, topic.id)), 'cancelled', 'who asks again')
+  t.match(await world.advanceUntil(core.readStatus(topic.id)), { status: 'cancelled' })
+  await clock.advance(2 * MINUTE_MS)
+  t.equal((await world.advanceUntil(world.sim.brokerFor('test').log('BROADCAST').state())).messages, 0)
 })
 
 /** A start that the store did not answer is refused as a whole; whoever runs the core starts it again. */
-async function startAgain(place: SimInstallation): Promise<SimCore> {
-  const [started] = await Promise.allSettled([place.core()])
-  return started?.status === 'fulfilled' ? started.value : startAgain(place)
+async function startAgain(world: SimInstallation): Promise<SimCore> {
+  const [started] = await Promise.allSettled([world.core()])
+  return started?.status === 'fulfilled' ? started.value : startAgain(world)
 }
 
 t.test('a crash loses none, and sends none twice', async (t) => {
   for (let seed = 1; seed <= 12; seed++) {
-    const place = new SimInstallation({ seed, faults: { latencyMs: [1, 40] } })
-    const { clock } = place.sim
-    await online(place, 1)
-    let core: SimCore = await place.core()
+    const world = new SimInstallation({ seed, faults: { latencyMs: [1, 40] } })
+    const { clock } = world.sim
+    await online(world, 1)
+    let core: SimCore = await world.core()
     const notBeforeMs = clock.now() + 20_000
     const ids: bigint[] = []
     for (let n = 0; n < 20; n++) {
-      const later = command([deviceName(1)], { notBeforeMs: notBeforeMs + n * 50 })
-      ids.push((await place.run(core.accept(later))).id)
+      const later = messageTo([deviceName(1)], { notBeforeMs: notBeforeMs + n * 50 })
+      ids.push((await world.advanceUntil(core.accept(later))).id)
     }
-    place.sim.faults.loseAnswer = 0.02
+    world.sim.faults.loseAnswer = 0.02
     // Somewhere among its reads, appends and deletes, again and again.
-    await clock.run(Math.max(0, notBeforeMs - clock.now()))
+    await clock.advance(Math.max(0, notBeforeMs - clock.now()))
     for (let crashes = 0; crashes < 3; crashes++) {
-      await clock.run(700 + seed * 37)
+      await clock.advance(700 + seed * 37)
       core.process.crash()
-      core = await startAgain(place)
+      core = await startAgain(world)
     }
-    place.sim.faults.loseAnswer = 0
-    await clock.run(30_000)
-    for (const id of ids) t.ok(await place.run(core.events.readAccepted(id)), `seed ${seed}: it went out`)
-    const { lastSequence } = await place.run(place.sim.brokerFor('test').log('MESSAGES_0').state())
+    world.sim.faults.loseAnswer = 0
+    await clock.advance(30_000)
+    for (const id of ids) t.ok(await world.advanceUntil(core.events.readAccepted(id)), `seed ${seed}: it went out`)
+    const { lastSequence } = await world.advanceUntil(world.sim.brokerFor('test').log('MESSAGES_0').state())
     t.equal(lastSequence, ids.length, `seed ${seed}: each once`)
-    t.equal(await scheduled(place), 0, `seed ${seed}: nothing is left`)
+    t.equal(await scheduled(world), 0, `seed ${seed}: nothing is left`)
   }
 })
 
 t.test(
   'a core whose clock is behind stores it long after its second: it goes out, once, and nothing stays',
   async (t) => {
-    const place = new SimInstallation()
-    const { clock } = place.sim
-    const worker = await online(place, 1)
-    await place.core()
-    await clock.run(MINUTE_MS)
-    const slow = await place.core()
+    const world = new SimInstallation()
+    const { clock } = world.sim
+    const worker = await online(world, 1)
+    await world.core()
+    await clock.advance(MINUTE_MS)
+    const slow = await world.core()
     slow.process.skewMs = -2 * MINUTE_MS
     const idempotency = { key: 'k', fingerprint: 'f' }
-    const late = command([deviceName(1)], { notBeforeMs: clock.now() - MINUTE_MS, idempotency })
-    const { id, notBeforeMs } = await place.run(slow.accept(late))
+    const late = messageTo([deviceName(1)], { notBeforeMs: clock.now() - MINUTE_MS, idempotency })
+    const { id, notBeforeMs } = await world.advanceUntil(slow.accept(late))
     t.equal(notBeforeMs, late.notBeforeMs, 'by its clock it is still to come')
-    await clock.run(3_000)
-    t.match(await place.run(slow.final(id)), { kind: 'delivered' })
-    t.equal(await scheduled(place), 0)
+    await clock.advance(3_000)
+    t.match(await world.advanceUntil(slow.final(id)), { kind: 'delivered' })
+    t.equal(await scheduled(world), 0)
 
     // What a repeat leaves that was under way when the first one went out (seed 4535).
-    const log = place.sim.brokerFor('test').log('SCHEDULE')
+    const log = world.sim.brokerFor('test').log('SCHEDULE')
     const again = { ...storedMessage(deviceName(1), id), expiresAtMs: clock.now() + DAY_MS }
-    const schedule = new ScheduleLog(place.sim.brokerFor('writer'), SECOND_MS)
+    const schedule = new ScheduleLog(world.sim.brokerFor('writer'), SECOND_MS)
     const bucket = schedule.bucketOf(clock.now() - MINUTE_MS)
-    await place.run(schedule.add(bucket, { kind: 'unicast', message: again }))
-    t.equal(await scheduled(place), 1)
-    await clock.run(3_000)
-    t.equal(await scheduled(place), 0)
+    await world.advanceUntil(schedule.add(bucket, { kind: 'unicast', message: again }))
+    t.equal(await scheduled(world), 1)
+    await clock.advance(3_000)
+    t.equal(await scheduled(world), 0)
     t.equal(worker.items.length, 1)
-    t.equal((await place.run(log.state())).lastSequence, 2)
+    t.equal((await world.advanceUntil(log.state())).lastSequence, 2)
   },
 )
 
 t.test('what a killed nats-server brings back is taken out again, whatever the clock says (seed 2339)', async (t) => {
-  const place = new SimInstallation()
-  const { clock } = place.sim
-  const worker = await online(place, 1)
-  const core = await place.core()
-  const { id } = await place.run(core.accept(command([deviceName(1)], { notBeforeMs: clock.now() + 5_000 })))
-  await clock.run(2_000)
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  const worker = await online(world, 1)
+  const core = await world.core()
+  const { id } = await world.advanceUntil(core.accept(messageTo([deviceName(1)], { notBeforeMs: clock.now() + 5_000 })))
+  await clock.advance(2_000)
   core.process.skewMs = MINUTE_MS
-  for (let looks = 0; looks < 60 && (await scheduled(place)) > 0; looks++) await clock.run(50)
-  await clock.run(1_000)
-  place.sim.server.stream('SCHEDULE').undoDeletes(() => 0, 1, clock.now())
-  t.equal(await scheduled(place), 1)
-  await clock.run(10_000)
-  t.equal(await scheduled(place), 0)
-  t.match(await place.run(core.final(id)), { kind: 'delivered' }, 'early, by a clock that is ahead')
+  for (let looks = 0; looks < 60 && (await scheduled(world)) > 0; looks++) await clock.advance(50)
+  await clock.advance(1_000)
+  world.sim.server.stream('SCHEDULE').undoDeletes(() => 0, 1, clock.now())
+  t.equal(await scheduled(world), 1)
+  await clock.advance(10_000)
+  t.equal(await scheduled(world), 0)
+  t.match(await world.advanceUntil(core.final(id)), { kind: 'delivered' }, 'early, by a clock that is ahead')
   t.equal(worker.items.length, 1)
 })
 
 t.test('a clock that is set back while everything is looked at: nothing is passed over (seed 91756)', async (t) => {
-  const place = new SimInstallation()
-  const { clock } = place.sim
-  await online(place, 1)
-  const core = await place.core()
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  await online(world, 1)
+  const core = await world.core()
   const ids: bigint[] = []
   for (let n = 0; n < 20; n++) {
-    const later = command([deviceName(1)], { notBeforeMs: clock.now() + MINUTE_MS + n * SECOND_MS })
-    ids.push((await place.run(core.accept(later))).id)
+    const later = messageTo([deviceName(1)], { notBeforeMs: clock.now() + MINUTE_MS + n * SECOND_MS })
+    ids.push((await world.advanceUntil(core.accept(later))).id)
   }
   core.process.crash()
-  await clock.run(3 * MINUTE_MS)
-  const next = await place.core()
-  for (let looks = 0; looks < 200 && (await scheduled(place)) > 15; looks++) await clock.run(2)
-  t.ok((await scheduled(place)) > 10, 'in the middle of it')
+  await clock.advance(3 * MINUTE_MS)
+  const next = await world.core()
+  for (let looks = 0; looks < 200 && (await scheduled(world)) > 15; looks++) await clock.advance(2)
+  t.ok((await scheduled(world)) > 10, 'in the middle of it')
   next.process.skewMs = -10 * MINUTE_MS
-  await clock.run(500)
+  await clock.advance(500)
   next.process.skewMs = 0
-  await clock.run(20_000)
-  t.equal(await scheduled(place), 0)
-  for (const id of ids) t.ok(await place.run(next.events.readAccepted(id)))
+  await clock.advance(20_000)
+  t.equal(await scheduled(world), 0)
+  for (const id of ids) t.ok(await world.advanceUntil(next.events.readAccepted(id)))
 })
 
 t.test('nobody was there when it was due', async (t) => {
-  const place = new SimInstallation()
-  const { clock } = place.sim
-  await online(place, 1)
-  const core = await place.core()
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  await online(world, 1)
+  const core = await world.core()
   const notBeforeMs = clock.now() + DAY_MS
-  const late = await place.run(core.accept(command([deviceName(1)], { notBeforeMs, ttlMs: 3 * DAY_MS })))
-  const over = await place.run(core.accept(command([deviceName(1)], { notBeforeMs, ttlMs: MINUTE_MS })))
+  const late = await world.advanceUntil(core.accept(messageTo([deviceName(1)], { notBeforeMs, ttlMs: 3 * DAY_MS })))
+  const over = await world.advanceUntil(core.accept(messageTo([deviceName(1)], { notBeforeMs, ttlMs: MINUTE_MS })))
   core.process.crash()
-  await clock.run(2 * DAY_MS)
-  const next = await place.core()
-  t.match(await place.run(next.final(over.id)), { kind: 'expired' })
-  t.not((await place.run(next.final(late.id))).kind, 'expired')
-  await clock.run(2_000)
-  t.equal(await scheduled(place), 0)
+  await clock.advance(2 * DAY_MS)
+  const next = await world.core()
+  t.match(await world.advanceUntil(next.final(over.id)), { kind: 'expired' })
+  t.not((await world.advanceUntil(next.final(late.id))).kind, 'expired')
+  await clock.advance(2_000)
+  t.equal(await scheduled(world), 0)
 })
 
 t.test('a key stands for one message, also when the repeat comes after its time', async (t) => {
-  const place = new SimInstallation()
-  const { clock } = place.sim
-  const worker = await online(place, 1)
-  const core = await place.core()
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  const worker = await online(world, 1)
+  const core = await world.core()
   const idempotency = { key: 'k', fingerprint: 'f' }
   const notBeforeMs = clock.now() + MINUTE_MS
-  const again = () => place.run(core.accept(command([deviceName(1)], { notBeforeMs, idempotency })))
+  const again = () => world.advanceUntil(core.accept(messageTo([deviceName(1)], { notBeforeMs, idempotency })))
   const first = await again()
   t.same(await again(), first)
-  t.equal(await scheduled(place), 1)
-  await clock.run(MINUTE_MS)
-  await place.run(core.final(first.id))
+  t.equal(await scheduled(world), 1)
+  await clock.advance(MINUTE_MS)
+  await world.advanceUntil(core.final(first.id))
   t.same(await again(), first)
-  await clock.run(5_000)
+  await clock.advance(5_000)
   t.equal(worker.items.length, 1)
 })

@@ -17,7 +17,7 @@ const SPLIT = 1
 
 t.test('of two records, the one whose event is refused stays, and is not confirmed', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
-  const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+  const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const broker = sim.brokerFor('core')
   const queue = new DeviceQueue(broker, SPLIT)
   const items: SettleItem[] = []
@@ -62,7 +62,7 @@ for (const [kind, isHeldUp] of [
   const what = isHeldUp ? 'is still to be counted' : 'stands in front for nothing'
   t.test(`what ended as ${kind} and was not listed ${what}`, async (t) => {
     const sim = new SimBroker({ store: { split: SPLIT } })
-    const run = <T>(promise: Promise<T>) => sim.clock.settle(promise)
+    const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
     const broker = sim.brokerFor('core')
     const queue = new DeviceQueue(broker, SPLIT)
     const events = new EventLog(broker, SPLIT, 'test')

@@ -8,7 +8,7 @@ import { isError } from '../support/http.js'
 import { askToken, assertionOf } from '../support/oauth.js'
 
 t.test('from a credential to a token of a new project, and every change in AUDIT', async (t) => {
-  const { context, administration, credential, call } = await startAdminApi(t)
+  const { api, administration, credential, call } = await startAdminApi(t)
   const operator = await credential('operator')
   const made = await call('POST', '/projects', operator, { id: 'shop', name: 'The shop', alg: 'ES256' })
   t.equal(made.statusCode, 201)
@@ -28,12 +28,8 @@ t.test('from a credential to a token of a new project, and every change in AUDIT
   t.notMatch(JSON.stringify(await administration.project(root, 'shop')), /PRIVATE|"d"/, 'the server keeps none of it')
   const key = { keyId: settings.key_id, alg: 'ES256' as const, privateKey: settings.private_key }
   const claims = { iss: settings.client_id, sub: settings.client_id }
-  const parameters = { client_assertion: await assertionOf(context, { key, claims }), scope: settings.scopes }
-  t.equal(
-    (await askToken(context, { parameters })).status,
-    200,
-    'a project made just now, at a core that did not see it',
-  )
+  const parameters = { client_assertion: await assertionOf(api, { key, claims }), scope: settings.scopes }
+  t.equal((await askToken(api, { parameters })).status, 200, 'a project made just now, at a core that did not see it')
 
   const more = await call('POST', '/projects/shop/keys', operator, {})
   t.match(more, { statusCode: 201, body: { alg: 'RS256', settings: { push_notification_system: {} } } })
@@ -69,9 +65,9 @@ t.test('from a credential to a token of a new project, and every change in AUDIT
 })
 
 t.test('an app server signs with a key pair of its own, of which it gives the public part', async (t) => {
-  const { context, credential, call, administration } = await startAdminApi(t)
-  const developer = await credential('developer', context.project)
-  const url = `/projects/${context.project}/public-keys`
+  const { api, credential, call, administration } = await startAdminApi(t)
+  const developer = await credential('developer', api.project)
+  const url = `/projects/${api.project}/public-keys`
   for (const [alg, pair] of [
     ['ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' })],
     ['RS256', generateKeyPairSync('rsa', { modulusLength: 2048 })],
@@ -81,12 +77,12 @@ t.test('an app server signs with a key pair of its own, of which it gives the pu
     t.match(added, { statusCode: 201, body: { alg } })
     const { keyId } = added.body
     const privateKey = pem(pair.privateKey, 'pkcs8')
-    const { clientId } = (await administration.project(root, context.project)).serviceAccount
-    const assertion = await assertionOf(context, {
+    const { clientId } = (await administration.project(root, api.project)).serviceAccount
+    const assertion = await assertionOf(api, {
       key: { keyId, alg, privateKey },
       claims: { iss: clientId, sub: clientId },
     })
-    t.equal((await askToken(context, { parameters: { client_assertion: assertion } })).status, 200, alg)
+    t.equal((await askToken(api, { parameters: { client_assertion: assertion } })).status, 200, alg)
     isError(t, await call('POST', url, developer, { publicKey: privateKey }), 'invalid_request', 'its private part')
   }
   const weak = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.export({ format: 'pem', type: 'spki' })
@@ -103,22 +99,22 @@ t.test('an app server signs with a key pair of its own, of which it gives the pu
     isError(t, refused, 'invalid_request', String(publicKey).slice(0, 40))
     t.equal(refused.body.error?.details?.field ?? refused.body.details?.field, 'publicKey')
   }
-  isError(t, await call('POST', url, await credential('viewer', context.project), {}), 'forbidden')
+  isError(t, await call('POST', url, await credential('viewer', api.project), {}), 'forbidden')
 })
 
 t.test('each role may do what the table says, for its projects', async (t) => {
-  const { credential, call, context } = await startAdminApi(t)
+  const { credential, call, api } = await startAdminApi(t)
   const operator = await credential('operator')
   await call('POST', '/projects', operator, { id: 'other', alg: 'ES256' })
-  const viewer = await credential('viewer', context.project)
-  const developer = await credential('developer', context.project)
-  const local = await credential('operator', context.project)
-  const own = `/projects/${context.project}`
+  const viewer = await credential('viewer', api.project)
+  const developer = await credential('developer', api.project)
+  const local = await credential('operator', api.project)
+  const own = `/projects/${api.project}`
   const allowed: ['GET' | 'POST' | 'DELETE', string, string[]][] = [
     ['GET', own, [viewer, developer, local, operator]],
     ['GET', `${own}/registrations`, [viewer, developer, local, operator]],
     ['GET', `${own}/counters`, [viewer, developer, local, operator]],
-    ['GET', `/audit?project=${context.project}`, [viewer, developer, local, operator]],
+    ['GET', `/audit?project=${api.project}`, [viewer, developer, local, operator]],
     ['POST', `${own}/applications`, [developer, local, operator]],
     ['POST', `${own}/keys`, [developer, local, operator]],
     ['POST', `${own}/resume`, [local, operator]],

@@ -6,11 +6,11 @@ import { startTestApi, until } from '../support/api.js'
 import { ask, everything, isError, messagesOf, registrationIdOf } from '../support/http.js'
 
 t.test('a batch: each message for itself', async (t) => {
-  const context = await startTestApi(t)
-  const url = `${messagesOf(context)}:batch`
-  const target = registrationIdOf(context)
+  const api = await startTestApi(t)
+  const url = `${messagesOf(api)}:batch`
+  const target = registrationIdOf(api)
   const good = { target, type: 'device', ttl: '1h' }
-  const all = await ask(context, {
+  const all = await ask(api, {
     url,
     body: { messages: [good, { type: 'topic', target: 'news', ttl: '1m', x: 1 }] },
   })
@@ -20,10 +20,10 @@ t.test('a batch: each message for itself', async (t) => {
     { id: '4611686018427387905', status: 'accepted', type: 'device', target },
     { status: 'accepted', type: 'topic', target: 'news', warnings: ['unknown field x'] },
   ])
-  t.match(context.core.accepted[1], { type: 'topic', group: { kind: 'topic', name: 'news' } })
+  t.match(api.core.accepted[1], { type: 'topic', group: { kind: 'topic', name: 'news' } })
 
   const messages = [good, { ...good, target: 'forged' }, null, { ...good, validateOnly: true }, { ...good, ttl: '1d' }]
-  const some = await ask(context, { url, body: { messages } })
+  const some = await ask(api, { url, body: { messages } })
   t.equal(some.statusCode, 207)
   t.match(some.body, { accepted: 1, failed: 3 })
   t.match(some.body.results, [
@@ -33,90 +33,85 @@ t.test('a batch: each message for itself', async (t) => {
     { status: 'valid' },
     { error: { code: 'invalid_request', details: { field: 'ttl' } } },
   ])
-  t.equal(context.core.accepted.length, 3, 'what is only to be checked is not accepted')
+  t.equal(api.core.accepted.length, 3, 'what is only to be checked is not accepted')
   const check = { ...good, validateOnly: true }
-  const checked = await ask(context, { url, body: { messages: [check, check] } })
+  const checked = await ask(api, { url, body: { messages: [check, check] } })
   t.equal(checked.statusCode, 200, 'nothing was accepted')
   t.match(checked.body, { accepted: 0, failed: 0, results: [{ status: 'valid' }, { status: 'valid' }] })
-  const one = await ask(context, { url, body: { messages: [check, good] } })
+  const one = await ask(api, { url, body: { messages: [check, good] } })
   t.equal(one.statusCode, 202)
   t.match(one.body, { accepted: 1, failed: 0 })
 
   for (const body of [null, [], {}, { messages: [] }, { messages: 'x' }, { messages: Array(1_001).fill(good) }]) {
-    isError(t, await ask(context, { url, body }), 'invalid_request', JSON.stringify(body).slice(0, 30))
+    isError(t, await ask(api, { url, body }), 'invalid_request', JSON.stringify(body).slice(0, 30))
   }
-  t.equal(context.core.accepted.length, 4)
-  const most = await ask(context, { url, body: { messages: Array(1_000).fill(good) } })
+  t.equal(api.core.accepted.length, 4)
+  const most = await ask(api, { url, body: { messages: Array(1_000).fill(good) } })
   t.equal(most.statusCode, 202)
   t.equal(most.body.results.length, 1_000)
 })
 
 t.test('a store that fails in the middle of a batch', async (t) => {
-  const context = await startTestApi(t)
-  const url = `${messagesOf(context)}:batch`
-  const good = { target: registrationIdOf(context), type: 'device', ttl: '1h' }
-  const { accept } = context.core
+  const api = await startTestApi(t)
+  const url = `${messagesOf(api)}:batch`
+  const good = { target: registrationIdOf(api), type: 'device', ttl: '1h' }
+  const { accept } = api.core
   let calls = 0
-  context.core.accept = async (command) => {
+  api.core.accept = async (command) => {
     if (++calls % 2 === 0) throw new CodedError('storage_full')
     return accept(command)
   }
-  const half = await ask(context, { url, body: { messages: Array(4).fill(good) } })
+  const half = await ask(api, { url, body: { messages: Array(4).fill(good) } })
   t.equal(half.statusCode, 207)
   t.match(half.body, { accepted: 2, failed: 2 })
   t.equal(half.headers['retry-after'], '1')
-  context.core.accept = async () => {
+  api.core.accept = async () => {
     throw new BrokerError('timeout', 'away')
   }
-  const none = await ask(context, { url, body: { messages: [good, good] } })
+  const none = await ask(api, { url, body: { messages: [good, good] } })
   isError(t, none, 'unavailable', 'nothing was accepted, and it was us')
   t.equal(none.headers['retry-after'], '1')
 })
 
 t.test('keys of a batch are those of its messages', async (t) => {
-  const context = await startTestApi(t)
-  const url = `${messagesOf(context)}:batch`
-  const good = { target: registrationIdOf(context), type: 'device', ttl: '1h' }
-  await ask(context, { url, body: { messages: [good, good] }, headers: { 'idempotency-key': 'k1' } })
+  const api = await startTestApi(t)
+  const url = `${messagesOf(api)}:batch`
+  const good = { target: registrationIdOf(api), type: 'device', ttl: '1h' }
+  await ask(api, { url, body: { messages: [good, good] }, headers: { 'idempotency-key': 'k1' } })
   t.same(
-    context.core.accepted.map(({ idempotency }) => idempotency?.key),
+    api.core.accepted.map(({ idempotency }) => idempotency?.key),
     ['k1 0', 'k1 1'],
   )
-  const bad = await ask(context, { url, body: { messages: [good] }, headers: { 'idempotency-key': 'a b' } })
+  const bad = await ask(api, { url, body: { messages: [good] }, headers: { 'idempotency-key': 'a b' } })
   isError(t, bad, 'invalid_request', 'a key with a space')
-  const long = { url: messagesOf(context), body: good, headers: { 'idempotency-key': 'x'.repeat(256) } }
-  isError(t, await ask(context, long), 'invalid_request', 'a key too long')
+  const long = { url: messagesOf(api), body: good, headers: { 'idempotency-key': 'x'.repeat(256) } }
+  isError(t, await ask(api, long), 'invalid_request', 'a key too long')
 })
 
 t.test('large bodies', async (t) => {
-  const context = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
-  const url = `${messagesOf(context)}:batch`
+  const api = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
+  const url = `${messagesOf(api)}:batch`
   const padding = (bytes: number) => ({ messages: [], padding: 'x'.repeat(bytes) })
-  isError(t, await ask(context, { url, body: padding(10_000_000) }), 'payload_too_large', '10 MB')
-  isError(
-    t,
-    await ask(context, { url: messagesOf(context), body: padding(600_000) }),
-    'payload_too_large',
-    'for one message',
-  )
-  isError(t, await ask(context, { url, body: padding(600_000) }), 'invalid_request', 'for a batch that is no size')
+  isError(t, await ask(api, { url, body: padding(10_000_000) }), 'payload_too_large', '10 MB')
+  isError(t, await ask(api, { url: messagesOf(api), body: padding(600_000) }), 'payload_too_large', 'for one message')
+  isError(t, await ask(api, { url, body: padding(600_000) }), 'invalid_request', 'for a batch that is no size')
 
   // One that is under way takes its share; what does not fit beside it is refused, and fits when it is gone.
-  const { port } = await context.gateway.listen()
+  const { port } = await api.gateway.listen()
   const socket = connect(port, '127.0.0.1')
-  const head = [`POST ${url} HTTP/1.1`, 'host: x', `authorization: Bearer ${context.token}`, 'content-length: 600000']
+  const head = [`POST ${url} HTTP/1.1`, 'host: x', `authorization: Bearer ${api.token}`, 'content-length: 600000']
   socket.write(`${head.join('\r\n')}\r\nexpect: 100-continue\r\n\r\n`)
   await new Promise((resolve) => socket.once('data', resolve))
   socket.write('{')
-  const refused = async () => (await ask(context, { url, body: padding(600_000) })).body.error.code === 'overloaded'
+  const refused = async () => (await ask(api, { url, body: padding(600_000) })).body.error.code === 'overloaded'
   await until('what does not fit beside it is refused', refused)
   socket.destroy()
   await until('the share of a sender that went away is free again', async () => !(await refused()))
 })
 
 t.test('strangers take nothing of what large bodies share', async (t) => {
-  const context = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
-  const { port } = await context.gateway.listen()
+  const api = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
+  const { port } = await api.gateway.listen()
   for (const size of ['content-length: 4096', 'transfer-encoding: chunked']) {
     for (let n = 0; n < 2; n++) {
       const socket = connect(port, '127.0.0.1')
@@ -126,54 +121,47 @@ t.test('strangers take nothing of what large bodies share', async (t) => {
     }
   }
   const large = { messages: [], padding: 'x'.repeat(600_000) }
-  isError(
-    t,
-    await ask(context, { url: `${messagesOf(context)}:batch`, body: large }),
-    'invalid_request',
-    'there is room',
-  )
+  isError(t, await ask(api, { url: `${messagesOf(api)}:batch`, body: large }), 'invalid_request', 'there is room')
   const long = { enrolmentKey: 'x', padding: 'x'.repeat(4_096) }
-  isError(t, await ask(context, { url: '/device/v1/enrol', body: long, token: null }), 'payload_too_large')
+  isError(t, await ask(api, { url: '/device/v1/enrol', body: long, token: null }), 'payload_too_large')
 })
 
 t.test('a sender that left before its body is read takes nothing with it', async (t) => {
-  const context = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000 } })
-  const url = `${messagesOf(context)}:batch`
-  const { port } = await context.gateway.listen()
-  const project = context.directory.project.bind(context.directory)
+  const api = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000 } })
+  const url = `${messagesOf(api)}:batch`
+  const { port } = await api.gateway.listen()
+  const project = api.directory.project.bind(api.directory)
   let goOn = () => {}
   const left = new Promise<void>((resolve) => {
     goOn = resolve
   })
   const socket = connect(port, '127.0.0.1')
   const asked = new Promise<void>((resolve) => {
-    context.directory.project = async (id) => {
+    api.directory.project = async (id) => {
       resolve()
       await left
       return project(id)
     }
   })
-  const head = [`POST ${url} HTTP/1.1`, 'host: x', `authorization: Bearer ${context.token}`, 'content-length: 600000']
-  const gone = new Promise((resolve) =>
-    context.gateway.app.server.once('connection', (one) => one.once('close', resolve)),
-  )
+  const head = [`POST ${url} HTTP/1.1`, 'host: x', `authorization: Bearer ${api.token}`, 'content-length: 600000']
+  const gone = new Promise((resolve) => api.gateway.app.server.once('connection', (one) => one.once('close', resolve)))
   socket.write(`${head.join('\r\n')}\r\n\r\n{`)
   await asked
   socket.destroy()
   await gone
   goOn()
   const large = { messages: [], padding: 'x'.repeat(600_000) }
-  isError(t, await ask(context, { url, body: large }), 'invalid_request', 'its share is free')
+  isError(t, await ask(api, { url, body: large }), 'invalid_request', 'its share is free')
 })
 
 t.test('a body that comes too slowly', async (t) => {
-  const context = await startTestApi(t, { http: { requestTimeoutMs: 1_000 } })
-  const { port } = await context.gateway.listen()
+  const api = await startTestApi(t, { http: { requestTimeoutMs: 1_000 } })
+  const { port } = await api.gateway.listen()
   const socket = connect(port, '127.0.0.1')
-  const head = [`POST ${messagesOf(context)}:batch HTTP/1.1`, 'host: x', `authorization: Bearer ${context.token}`]
+  const head = [`POST ${messagesOf(api)}:batch HTTP/1.1`, 'host: x', `authorization: Bearer ${api.token}`]
   socket.write(`${head.join('\r\n')}\r\ncontent-length: 100\r\n\r\n{"messages":`)
   const answer = await everything(socket)
   t.match(answer, /^HTTP\/1.1 408 /)
   t.match(answer, /"request_timeout"/)
-  t.same(context.core.accepted, [])
+  t.same(api.core.accepted, [])
 })

@@ -27,7 +27,7 @@ const device = 'dev_0123456789abcdefghij'
 const stranger = 'dev_jihgfedcba9876543210'
 
 interface Setup {
-  context: TestApi
+  api: TestApi
   /** What a transport worker may do, and no more. */
   worker: Broker
   records: DeviceStore
@@ -36,18 +36,18 @@ interface Setup {
 }
 
 async function setUp(t: Test, options?: TestApiOptions): Promise<Setup> {
-  const context = await startTestApi(t, options)
-  const worker = await context.nats.brokerAs('transport')
+  const api = await startTestApi(t, options)
+  const worker = await api.nats.brokerAs('transport')
   const ask = async (request: DeviceRequest) =>
     decodeDeviceReply(
       await worker.bus.request(DEVICE_REQUEST_SUBJECT, encodeDeviceRequest(request), { timeoutMs: 5_000 }),
     )
   const register: Setup['register'] = async (fields = {}) => {
-    const reply = await ask({ kind: 'register', device, application: context.application, userToken: '', ...fields })
+    const reply = await ask({ kind: 'register', device, application: api.application, userToken: '', ...fields })
     if (!reply.ok) throw new Error(`refused: ${reply.code}`)
     return reply
   }
-  return { context, worker, records: new DeviceStore(worker.table(Bucket.DEVICES)), ask, register }
+  return { api, worker, records: new DeviceStore(worker.table(Bucket.DEVICES)), ask, register }
 }
 
 function isRefused(t: Test, reply: DeviceReply, code: ErrorCode, name: string = code): void {
@@ -56,32 +56,32 @@ function isRefused(t: Test, reply: DeviceReply, code: ErrorCode, name: string = 
 }
 
 t.test('register: the same application and user keep their number and their id', async (t) => {
-  const { context, register, records } = await setUp(t)
+  const { api, register, records } = await setUp(t)
   const first = await register()
-  t.match(first, { registration: 1, subscriptions: 1, project: context.project })
-  t.same(decodeRegistrationId(context.registrationKeys, first.registrationId), {
-    project: context.project,
-    application: context.application,
+  t.match(first, { registration: 1, subscriptions: 1, project: api.project })
+  t.same(decodeRegistrationId(api.registrationKeys, first.registrationId), {
+    project: api.project,
+    application: api.application,
     device,
     registration: 1,
   })
   t.same(await register(), first, 'at every start of the app')
-  const { id: second } = await createApplication(context.tenants, context.project)
+  const { id: second } = await createApplication(api.tenants, api.project)
   t.match(await register({ application: second }), { registration: 2, subscriptions: 2 }, 'another application')
   t.match(await register({ device: stranger }), { registration: 1, subscriptions: 1 }, 'another device')
   const record = await records.read(device)
   t.equal(record.version, 2)
   t.equal(record.nextNumber, 3)
   t.match(record.registrations, [
-    { number: 1, application: context.application, user: '', since: 0, addedVersion: 1 },
+    { number: 1, application: api.application, user: '', since: 0, addedVersion: 1 },
     { number: 2, application: second, addedVersion: 2 },
   ])
 })
 
 t.test('many at once for one device: each its own number, none lost', async (t) => {
-  const { context, register, records } = await setUp(t)
+  const { api, register, records } = await setUp(t)
   const applications = await Promise.all(
-    Array.from({ length: 6 }, async () => (await createApplication(context.tenants, context.project)).id),
+    Array.from({ length: 6 }, async () => (await createApplication(api.tenants, api.project)).id),
   )
   const replies = await Promise.all(applications.map((application) => register({ application })))
   t.same(replies.map((reply) => reply.registration).sort(), [1, 2, 3, 4, 5, 6])
@@ -89,36 +89,36 @@ t.test('many at once for one device: each its own number, none lost', async (t) 
 })
 
 t.test('a user is who the service account says, and nobody else', async (t) => {
-  const { context, ask, register, records } = await setUp(t)
+  const { api, ask, register, records } = await setUp(t)
   const claims = {
     user: 'Anna Ö.',
-    application: context.application,
+    application: api.application,
     device,
-    nowMs: context.clock.now(),
+    nowMs: api.clock.now(),
     lifetimeSeconds: 60,
   }
-  const userToken = await mintUserToken(context.serviceKey, claims)
+  const userToken = await mintUserToken(api.serviceKey, claims)
   t.equal((await register()).registration, 1)
   t.equal((await register({ userToken })).registration, 2, 'with a user it is another registration')
   t.equal((await register({ userToken })).registration, 2)
   t.equal((await records.read(device)).registrations[1]?.user, 'Anna Ö.')
 
-  const other = await createProject(context.tenants, { id: 'other', alg: 'ES256' })
-  const rsa = await addServiceKey(context.tenants, context.project, 'RS256')
-  const key = await importPKCS8(context.serviceKey.privateKey, 'ES256')
+  const other = await createProject(api.tenants, { id: 'other', alg: 'ES256' })
+  const rsa = await addServiceKey(api.tenants, api.project, 'RS256')
+  const key = await importPKCS8(api.serviceKey.privateKey, 'ES256')
   const sign = (header: object, body: object) =>
-    new SignJWT({ sub: 'Anna', aud: context.application, device, exp: claims.nowMs / 1000 + 60, ...body })
-      .setProtectedHeader({ alg: 'ES256', typ: 'borealis-user+jwt', kid: context.serviceKey.keyId, ...header })
+    new SignJWT({ sub: 'Anna', aud: api.application, device, exp: claims.nowMs / 1000 + 60, ...body })
+      .setProtectedHeader({ alg: 'ES256', typ: 'borealis-user+jwt', kid: api.serviceKey.keyId, ...header })
       .sign(key)
   const bad: Record<string, string> = {
     'no token at all': 'x',
     'another project signed it': await mintUserToken(other.serviceKey, claims),
-    'for another application': await mintUserToken(context.serviceKey, {
+    'for another application': await mintUserToken(api.serviceKey, {
       ...claims,
       application: `app_${'b'.repeat(20)}`,
     }),
-    'for another device': await mintUserToken(context.serviceKey, { ...claims, device: stranger }),
-    expired: await mintUserToken(context.serviceKey, { ...claims, nowMs: claims.nowMs - 3_600_000 }),
+    'for another device': await mintUserToken(api.serviceKey, { ...claims, device: stranger }),
+    expired: await mintUserToken(api.serviceKey, { ...claims, nowMs: claims.nowMs - 3_600_000 }),
     'of another type': await sign({ typ: 'JWT' }, {}),
     'an unknown key': await sign({ kid: 'nobody' }, {}),
     'the key of another algorithm': await sign({ kid: rsa.keyId }, {}),
@@ -126,7 +126,7 @@ t.test('a user is who the service account says, and nobody else', async (t) => {
     'a user too long': await sign({}, { sub: 'u'.repeat(129) }),
     'no expiry': await sign({}, { exp: undefined }),
   }
-  const register0 = { kind: 'register', device, application: context.application } as const
+  const register0 = { kind: 'register', device, application: api.application } as const
   for (const [name, token] of Object.entries(bad)) {
     isRefused(t, await ask({ ...register0, userToken: token }), 'bad_user_token', name)
   }
@@ -134,13 +134,13 @@ t.test('a user is who the service account says, and nobody else', async (t) => {
 
   await t.test('another key of the project, without a gap', async (t) => {
     await until('the new key is known', async () => {
-      const project = await context.directory.project(context.project)
+      const project = await api.directory.project(api.project)
       return project?.serviceAccount.keys.length === 2
     })
     t.equal((await register({ userToken: await mintUserToken(rsa, claims) })).registration, 2)
-    await removeServiceKey(context.tenants, context.project, context.serviceKey.keyId)
+    await removeServiceKey(api.tenants, api.project, api.serviceKey.keyId)
     await until('the old key is gone', async () => {
-      const project = await context.directory.project(context.project)
+      const project = await api.directory.project(api.project)
       return project?.serviceAccount.keys.length === 1
     })
     isRefused(t, await ask({ ...register0, userToken }), 'bad_user_token')
@@ -149,17 +149,17 @@ t.test('a user is who the service account says, and nobody else', async (t) => {
 })
 
 t.test('subscribe: since when, and in which version', async (t) => {
-  const { context, ask, register, records } = await setUp(t)
+  const { api, ask, register, records } = await setUp(t)
   const topic = { device, registration: 1, topic: 'news.local' } as const
   isRefused(t, await ask({ kind: 'subscribe', ...topic }), 'unknown_registration')
   await register()
-  const broadcast = context.broker.log('BROADCAST')
+  const broadcast = api.broker.log('BROADCAST')
   await broadcast.append('broadcast.acme.topic.x', Buffer.from('1'))
   await broadcast.append('broadcast.acme.topic.x', Buffer.from('2'))
   t.match(await ask({ kind: 'subscribe', ...topic }), { ok: true, registration: 1, subscriptions: 2 })
   t.match(await ask({ kind: 'subscribe', ...topic }), { ok: true, subscriptions: 2 }, 'again: nothing changes')
   t.same((await records.read(device)).topics, [
-    { registration: 1, project: context.project, topic: 'news.local', since: 2, addedVersion: 2 },
+    { registration: 1, project: api.project, topic: 'news.local', since: 2, addedVersion: 2 },
   ])
   for (const name of ['', 'a b', 'a/b', '*', '>', 'x'.repeat(65)]) {
     isRefused(t, await ask({ kind: 'subscribe', ...topic, topic: name }), 'invalid_request', JSON.stringify(name))
@@ -170,7 +170,7 @@ t.test('subscribe: since when, and in which version', async (t) => {
 })
 
 t.test('unregister: senders are told, topics go, numbers are never used again', async (t) => {
-  const { context, ask, register, records } = await setUp(t)
+  const { api, ask, register, records } = await setUp(t)
   const { registrationId } = await register()
   await ask({ kind: 'subscribe', device, registration: 1, topic: 'news' })
   const end = { kind: 'unregister', device, registration: 1 } as const
@@ -180,11 +180,11 @@ t.test('unregister: senders are told, topics go, numbers are never used again', 
   isRefused(t, await ask({ ...end, registration: 0 }), 'unknown_registration')
   t.match(await records.read(device), { registrations: [], topics: [] })
 
-  await until('the gateway knows', () => context.directory.isRegistrationRevoked(device, 1))
-  const answer = await context.gateway.app.inject({
+  await until('the gateway knows', () => api.directory.isRegistrationRevoked(device, 1))
+  const answer = await api.gateway.app.inject({
     method: 'POST',
-    url: `/push/public/api/v1/projects/${context.project}/messages`,
-    headers: { authorization: `Bearer ${context.token}` },
+    url: `/push/public/api/v1/projects/${api.project}/messages`,
+    headers: { authorization: `Bearer ${api.token}` },
     payload: { target: registrationId, type: 'device', ttl: '1m' },
   })
   t.equal(answer.statusCode, 410)
@@ -195,24 +195,24 @@ t.test('unregister: senders are told, topics go, numbers are never used again', 
 })
 
 t.test('what an operator revokes', async (t) => {
-  const { context, ask, register } = await setUp(t)
+  const { api, ask, register } = await setUp(t)
   await register()
-  await revokeRegistration(context.tenants, device, 1)
+  await revokeRegistration(api.tenants, device, 1)
   t.equal((await register()).registration, 2, 'a registration that was revoked is not given again')
-  await revokeDevice(context.tenants, device)
-  await until('the device is revoked', () => context.directory.isDeviceRevoked(device))
-  const request = { kind: 'register', device, application: context.application, userToken: '' } as const
+  await revokeDevice(api.tenants, device)
+  await until('the device is revoked', () => api.directory.isDeviceRevoked(device))
+  const request = { kind: 'register', device, application: api.application, userToken: '' } as const
   isRefused(t, await ask(request), 'forbidden')
 })
 
 t.test('limits and unknown things', async (t) => {
-  const { context, ask, register } = await setUp(t, { devices: { registrationsMax: 2, topicsMax: 2 } })
-  const request = { kind: 'register', device, application: context.application, userToken: '' } as const
+  const { api, ask, register } = await setUp(t, { devices: { registrationsMax: 2, topicsMax: 2 } })
+  const request = { kind: 'register', device, application: api.application, userToken: '' } as const
   isRefused(t, await ask({ ...request, application: `app_${'z'.repeat(20)}` }), 'unknown_application')
   isRefused(t, await ask({ ...request, application: '>' }), 'unknown_application')
   isRefused(t, await ask({ ...request, device: 'nobody' }), 'forbidden')
-  const { id: second } = await createApplication(context.tenants, context.project)
-  const { id: third } = await createApplication(context.tenants, context.project)
+  const { id: second } = await createApplication(api.tenants, api.project)
+  const { id: third } = await createApplication(api.tenants, api.project)
   await register()
   await register({ application: second })
   isRefused(t, await ask({ ...request, application: third }), 'too_many_registrations')
@@ -220,13 +220,13 @@ t.test('limits and unknown things', async (t) => {
   for (const topic of ['a', 'b']) await ask({ kind: 'subscribe', device, registration: 1, topic })
   isRefused(t, await ask({ kind: 'subscribe', device, registration: 1, topic: 'c' }), 'too_many_topics')
 
-  await setProjectActive(context.tenants, context.project, false)
-  await until('it is suspended', async () => !(await context.directory.project(context.project))?.isActive)
+  await setProjectActive(api.tenants, api.project, false)
+  await until('it is suspended', async () => !(await api.directory.project(api.project))?.isActive)
   isRefused(t, await ask(request), 'project_inactive')
 })
 
 t.test('bytes that are no request, and a store that is away', async (t) => {
-  const { context, worker, ask } = await setUp(t, { requestTimeoutMs: 300 })
+  const { api, worker, ask } = await setUp(t, { requestTimeoutMs: 300 })
   for (const bytes of [
     Buffer.alloc(0),
     Buffer.from('hello'),
@@ -236,14 +236,14 @@ t.test('bytes that are no request, and a store that is away', async (t) => {
     const reply = decodeDeviceReply(await worker.bus.request(DEVICE_REQUEST_SUBJECT, bytes, { timeoutMs: 5_000 }))
     isRefused(t, reply, 'invalid_request', bytes.toString('hex'))
   }
-  const request = { kind: 'register', device, application: context.application, userToken: '' } as const
+  const request = { kind: 'register', device, application: api.application, userToken: '' } as const
   isRefused(t, await ask({ ...request, kind: 'dance' } as unknown as DeviceRequest), 'invalid_request')
 
-  await context.nats.kill9()
-  const reply = await context.devices.handle(encodeDeviceRequest(request))
+  await api.nats.kill9()
+  const reply = await api.devices.handle(encodeDeviceRequest(request))
   isRefused(t, reply, 'unavailable')
   t.ok(!reply.ok && reply.retryAfterMs > 0, 'says when to ask again')
-  await context.nats.start()
-  await until('both are connected again', () => context.broker.connected() && worker.connected())
+  await api.nats.start()
+  await until('both are connected again', () => api.broker.connected() && worker.connected())
   t.match(await ask(request), { ok: true, registration: 1 }, 'the subscription came back with the connection')
 })

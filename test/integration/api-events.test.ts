@@ -5,13 +5,13 @@ import { startAdminApi } from '../support/admin-api.js'
 import { isError } from '../support/http.js'
 
 t.test('events are turned on, their webhook is set, changed and removed, and all of it stands in AUDIT', async (t) => {
-  const { context, credential, call } = await startAdminApi(t)
-  const developer = await credential('developer', context.project)
-  const own = `/projects/${context.project}`
-  const off = { projectId: context.project, isOn: false, nats: null, webhook: null }
+  const { api, credential, call } = await startAdminApi(t)
+  const developer = await credential('developer', api.project)
+  const own = `/projects/${api.project}`
+  const off = { projectId: api.project, isOn: false, nats: null, webhook: null }
   t.same((await call('GET', `${own}/events`, developer)).body, off)
   const nats = { subject: 'push.event.acme.*', stream: 'PUSH_EVENTS', consumer: 'reader-acme', waiting: 0 }
-  const on = { projectId: context.project, isOn: true, nats, webhook: null }
+  const on = { projectId: api.project, isOn: true, nats, webhook: null }
   t.same((await call('POST', `${own}/events`, developer)).body, on)
   t.same((await call('POST', `${own}/events`, developer)).body, on, 'again: as it was')
 
@@ -32,7 +32,7 @@ t.test('events are turned on, their webhook is set, changed and removed, and all
   const twice = await call('POST', `${own}/webhook/secret`, developer)
   t.equal(twice.body.webhook.secrets.length, 2, 'two are good at a time')
   t.equal((await call('POST', `${own}/webhook/retry`, developer)).statusCode, 200)
-  const seen = await call('GET', `${own}/events`, await credential('viewer', context.project))
+  const seen = await call('GET', `${own}/events`, await credential('viewer', api.project))
   t.notMatch(JSON.stringify(seen.body), /whsec_/)
   t.equal((await call('DELETE', `${own}/webhook`, developer)).body.webhook, null)
   for (const [method, path] of [
@@ -48,7 +48,7 @@ t.test('events are turned on, their webhook is set, changed and removed, and all
   const again = await call('PUT', `${own}/webhook`, developer, { url })
   t.match(again.body, { isOn: true, secret: /^whsec_/ }, 'a webhook turns events on')
 
-  const { entries } = (await call('GET', `/audit?project=${context.project}&limit=200`, developer)).body
+  const { entries } = (await call('GET', `/audit?project=${api.project}&limit=200`, developer)).body
   const actions = entries.map(({ action }: { action: string }) => action)
   for (const action of [
     'events.on',
@@ -64,12 +64,9 @@ t.test('events are turned on, their webhook is set, changed and removed, and all
 })
 
 t.test('who may, and what is wrong', async (t) => {
-  const { context, credential, call } = await startAdminApi(t, { allowedNetworks: '10.1.0.0/16' })
-  const [viewer, developer] = [
-    await credential('viewer', context.project),
-    await credential('developer', context.project),
-  ]
-  const own = `/projects/${context.project}`
+  const { api, credential, call } = await startAdminApi(t, { allowedNetworks: '10.1.0.0/16' })
+  const [viewer, developer] = [await credential('viewer', api.project), await credential('developer', api.project)]
+  const own = `/projects/${api.project}`
   const url = 'https://app.example.com/hook'
   t.equal((await call('GET', `${own}/events`, viewer)).statusCode, 200)
   for (const [method, path] of [
@@ -109,11 +106,11 @@ t.test('who may, and what is wrong', async (t) => {
 })
 
 t.test('the same by the command line', async (t) => {
-  const { context } = await startAdminApi(t)
-  const { url, user, password } = context.nats.settingsAs('admin')
+  const { api } = await startAdminApi(t)
+  const { url, user, password } = api.nats.settingsAs('admin')
   const cli = adminCli(t.testdir(), {
     nats: { url, user, password },
-    store: { split: context.nats.store.split },
+    store: { split: api.nats.store.split },
     webhooks: { allowHttp: true, allowedNetworks: '127.0.0.1' },
   })
   t.match(await cli.json('events', 'on', 'acme'), { isOn: true, webhook: null })

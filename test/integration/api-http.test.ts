@@ -19,11 +19,11 @@ import { startTestApi, type TestApi, until } from '../support/api.js'
 import { API, ask, device, isError, messagesOf, overSocket, registrationIdOf } from '../support/http.js'
 
 t.test('a message is accepted, and the core gets all of it', async (t) => {
-  const context = await startTestApi(t)
-  const target = registrationIdOf(context)
+  const api = await startTestApi(t)
+  const target = registrationIdOf(api)
   const notification = { title: 'T', message: 'M', data: { mtype: 'notify' } }
   const body = { target, type: 'device', ttl: '5h30m', priority: 'high', collapseKey: 'k', notification, extra: 1 }
-  const answer = await ask(context, { url: messagesOf(context), body })
+  const answer = await ask(api, { url: messagesOf(api), body })
   t.equal(answer.statusCode, 202)
   const { acceptedAt, expiredAt, ...rest } = answer.body
   t.same(rest, {
@@ -34,11 +34,11 @@ t.test('a message is accepted, and the core gets all of it', async (t) => {
     warnings: ['unknown field extra'],
   })
   t.equal(Date.parse(expiredAt) - Date.parse(acceptedAt), 19_800_000)
-  const [command] = context.core.accepted
+  const [command] = api.core.accepted
   t.match(command, {
-    project: context.project,
+    project: api.project,
     type: 'device',
-    targets: [{ application: context.application, device, registration: 1, registrationId: target }],
+    targets: [{ application: api.application, device, registration: 1, registrationId: target }],
     group: null,
     ttlMs: 19_800_000,
     priority: 'high',
@@ -50,10 +50,10 @@ t.test('a message is accepted, and the core gets all of it', async (t) => {
 
   await t.test('with doubled slashes, and without a content type', async (t) => {
     const raw = JSON.stringify({ target, type: 'device', ttl: '0s' })
-    const doubled = messagesOf(context).replace('/v1/', '/v1//')
-    t.equal((await ask(context, { url: doubled, raw })).statusCode, 202)
-    const { url } = await context.gateway.listen()
-    const naive = await overSocket(url, 'POST', `/${doubled}`, [`authorization: Bearer ${context.token}`], raw)
+    const doubled = messagesOf(api).replace('/v1/', '/v1//')
+    t.equal((await ask(api, { url: doubled, raw })).statusCode, 202)
+    const { url } = await api.gateway.listen()
+    const naive = await overSocket(url, 'POST', `/${doubled}`, [`authorization: Bearer ${api.token}`], raw)
     t.match(naive, /^HTTP\/1.1 202 /)
   })
 
@@ -61,32 +61,32 @@ t.test('a message is accepted, and the core gets all of it', async (t) => {
     const groups: [string, string, object][] = [
       ['topic', 'news.local', { kind: 'topic', name: 'news.local' }],
       ['user', 'Anna Ö.', { kind: 'user', name: 'Anna Ö.' }],
-      ['application', context.application, { kind: 'app', name: context.application }],
+      ['application', api.application, { kind: 'app', name: api.application }],
     ]
     for (const [type, name, group] of groups) {
-      const answer = await ask(context, { url: messagesOf(context), body: { type, target: name, ttl: '1m' } })
+      const answer = await ask(api, { url: messagesOf(api), body: { type, target: name, ttl: '1m' } })
       t.equal(answer.statusCode, 202, type)
       t.equal(answer.body.target, name)
-      t.match(context.core.accepted.at(-1), { type, targets: [], group })
+      t.match(api.core.accepted.at(-1), { type, targets: [], group })
     }
   })
 
   await t.test('only checked: nothing is accepted', async (t) => {
-    const before = context.core.accepted.length
-    const checked = await ask(context, { url: messagesOf(context), body: { ...body, validateOnly: true } })
+    const before = api.core.accepted.length
+    const checked = await ask(api, { url: messagesOf(api), body: { ...body, validateOnly: true } })
     t.equal(checked.statusCode, 200)
     t.same(checked.body, { status: 'valid', type: 'device', target, warnings: ['unknown field extra'] })
-    isError(t, await ask(context, { url: messagesOf(context), body: { ...body, validateOnly: 1 } }), 'invalid_request')
+    isError(t, await ask(api, { url: messagesOf(api), body: { ...body, validateOnly: 1 } }), 'invalid_request')
     const forged = { ...body, target: 'forged', validateOnly: true }
-    isError(t, await ask(context, { url: messagesOf(context), body: forged }), 'unknown_registration')
-    t.equal(context.core.accepted.length, before)
+    isError(t, await ask(api, { url: messagesOf(api), body: forged }), 'unknown_registration')
+    t.equal(api.core.accepted.length, before)
   })
 
   await t.test('many devices: each once, and what cannot be sent to is told', async (t) => {
-    const other = registrationIdOf(context, { registration: 2 })
-    const foreign = registrationIdOf(context, { project: 'other' })
+    const other = registrationIdOf(api, { registration: 2 })
+    const foreign = registrationIdOf(api, { project: 'other' })
     const list = [target, other, target, foreign, 'forged']
-    const answer = await ask(context, { url: messagesOf(context), body: { type: 'devices', target: list, ttl: '1m' } })
+    const answer = await ask(api, { url: messagesOf(api), body: { type: 'devices', target: list, ttl: '1m' } })
     t.equal(answer.statusCode, 202)
     t.same(answer.body.target, list)
     t.same(answer.body.rejected, [
@@ -94,41 +94,41 @@ t.test('a message is accepted, and the core gets all of it', async (t) => {
       { target: 'forged', code: 'unknown_registration' },
     ])
     t.same(
-      context.core.accepted.at(-1)?.targets.map((one) => one.registrationId),
+      api.core.accepted.at(-1)?.targets.map((one) => one.registrationId),
       [target, other],
     )
-    const before = context.core.accepted.length
-    const none = await ask(context, {
-      url: messagesOf(context),
+    const before = api.core.accepted.length
+    const none = await ask(api, {
+      url: messagesOf(api),
       body: { type: 'devices', target: [foreign], ttl: '1m' },
     })
     isError(t, none, 'foreign_registration')
-    t.equal(context.core.accepted.length, before)
+    t.equal(api.core.accepted.length, before)
   })
 })
 
 t.test('who may ask', async (t) => {
-  const context = await startTestApi(t)
-  const url = messagesOf(context)
-  const body = { target: registrationIdOf(context), type: 'device', ttl: '1m' }
-  const { serviceAccount } = await getProject(context.tenants, context.project)
+  const api = await startTestApi(t)
+  const url = messagesOf(api)
+  const body = { target: registrationIdOf(api), type: 'device', ttl: '1m' }
+  const { serviceAccount } = await getProject(api.tenants, api.project)
   const claims = {
-    issuer: context.auth.issuer,
-    audience: context.auth.audience,
-    project: context.project,
+    issuer: api.auth.issuer,
+    audience: api.auth.audience,
+    project: api.project,
     clientId: serviceAccount.clientId,
     scopes: ['message:update', 'project:read'],
     tokenId: 'x',
-    nowMs: context.clock.now(),
+    nowMs: api.clock.now(),
     lifetimeSeconds: 600,
   }
-  const mint = async (changes: Partial<typeof claims>, ring = context.keyring) =>
+  const mint = async (changes: Partial<typeof claims>, ring = api.keyring) =>
     (await mintAccessToken(ring, { ...claims, ...changes })).token
-  const [header = '', payload = '', signature = ''] = context.token.split('.')
+  const [header = '', payload = '', signature = ''] = api.token.split('.')
   const none = Buffer.from(JSON.stringify({ alg: 'none', typ: 'at+jwt' })).toString('base64url')
-  await createProject(context.tenants, { id: 'other', alg: 'ES256' })
-  const { token: foreign } = await mintToken(context.tenants, context.keyring, context.auth, 'other')
-  const enrolled = await enrolledToken(context)
+  await createProject(api.tenants, { id: 'other', alg: 'ES256' })
+  const { token: foreign } = await mintToken(api.tenants, api.keyring, api.auth, 'other')
+  const enrolled = await enrolledToken(api)
 
   const cases: [string, ErrorCode, string | null][] = [
     ['no token', 'missing_token', null],
@@ -145,57 +145,47 @@ t.test('who may ask', async (t) => {
     ['without the scope', 'forbidden', await mint({ scopes: ['project:read'] })],
   ]
   for (const [name, code, token] of cases) {
-    const answer = await ask(context, { url, body, token })
+    const answer = await ask(api, { url, body, token })
     isError(t, answer, code, name)
     if (answer.statusCode === 401) t.equal(answer.headers['www-authenticate'], 'Bearer', name)
   }
-  isError(t, await ask(context, { url, body, token: null, headers: { authorization: 'Basic eDp5' } }), 'missing_token')
-  isError(t, await ask(context, { url, body, token: null, headers: { authorization: 'Bearer ' } }), 'bad_token')
+  isError(t, await ask(api, { url, body, token: null, headers: { authorization: 'Basic eDp5' } }), 'missing_token')
+  isError(t, await ask(api, { url, body, token: null, headers: { authorization: 'Bearer ' } }), 'bad_token')
   const absent = { url: `${API}/absent/messages`, body, token: await mint({ project: 'absent' }) }
-  isError(t, await ask(context, absent), 'unknown_project')
-  isError(
-    t,
-    await ask(context, { ...absent, token: context.token }),
-    'forbidden',
-    'which projects there are is not told',
-  )
-  t.same(context.core.accepted, [], 'nothing was accepted')
+  isError(t, await ask(api, absent), 'unknown_project')
+  isError(t, await ask(api, { ...absent, token: api.token }), 'forbidden', 'which projects there are is not told')
+  t.same(api.core.accepted, [], 'nothing was accepted')
 
-  t.equal((await ask(context, { url, body })).statusCode, 202, 'a good token')
-  t.equal((await ask(context, { url, body })).statusCode, 202, 'the same again, from memory')
-  context.clock.skewMs = 3_700_000
-  isError(t, await ask(context, { url, body }), 'token_expired', 'a remembered token expires as well')
+  t.equal((await ask(api, { url, body })).statusCode, 202, 'a good token')
+  t.equal((await ask(api, { url, body })).statusCode, 202, 'the same again, from memory')
+  api.clock.skewMs = 3_700_000
+  isError(t, await ask(api, { url, body }), 'token_expired', 'a remembered token expires as well')
 })
 
-async function enrolledToken(context: TestApi): Promise<string> {
-  const { enrolmentKey } = await createFleet(context.tenants)
-  const answer = await ask(context, { url: '/device/v1/enrol', body: { enrolmentKey }, token: null })
+async function enrolledToken(api: TestApi): Promise<string> {
+  const { enrolmentKey } = await createFleet(api.tenants)
+  const answer = await ask(api, { url: '/device/v1/enrol', body: { enrolmentKey }, token: null })
   return answer.body.token
 }
 
 t.test('a rotated key leaves no gap', async (t) => {
-  const context = await startTestApi(t)
-  context.keyring.rotate('accessToken', context.clock.now())
-  const { token } = await mintToken(context.tenants, context.keyring, context.auth, context.project)
-  isError(
-    t,
-    await ask(context, { url: `${API}/${context.project}`, token }),
-    'bad_token',
-    'a gateway that was not told',
-  )
-  t.equal((await ask(context, { url: `${API}/${context.project}` })).statusCode, 200)
+  const api = await startTestApi(t)
+  api.keyring.rotate('accessToken', api.clock.now())
+  const { token } = await mintToken(api.tenants, api.keyring, api.auth, api.project)
+  isError(t, await ask(api, { url: `${API}/${api.project}`, token }), 'bad_token', 'a gateway that was not told')
+  t.equal((await ask(api, { url: `${API}/${api.project}` })).statusCode, 200)
 })
 
 t.test('what is sent to', async (t) => {
-  const context = await startTestApi(t)
-  const send = (body: object) => ask(context, { url: messagesOf(context), body: { ttl: '1m', ...body } })
-  const foreignApplication = await otherApplication(context)
+  const api = await startTestApi(t)
+  const send = (body: object) => ask(api, { url: messagesOf(api), body: { ttl: '1m', ...body } })
+  const foreignApplication = await otherApplication(api)
   const cases: [string, ErrorCode, object][] = [
     ['a forged registration', 'unknown_registration', { type: 'device', target: 'AAAA' }],
     [
       'a registration of another project',
       'foreign_registration',
-      { type: 'device', target: registrationIdOf(context, { project: 'other' }) },
+      { type: 'device', target: registrationIdOf(api, { project: 'other' }) },
     ],
     ['an unknown application', 'unknown_application', { type: 'application', target: 'app_aaaaaaaaaaaaaaaaaaaa' }],
     ['no application at all', 'unknown_application', { type: 'application', target: '../../etc' }],
@@ -204,38 +194,38 @@ t.test('what is sent to', async (t) => {
     ['a user too long', 'invalid_request', { type: 'user', target: 'u'.repeat(129) }],
   ]
   for (const [name, code, body] of cases) isError(t, await send(body), code, name)
-  t.same(context.core.accepted, [])
+  t.same(api.core.accepted, [])
 
   await t.test('revoked registrations and devices', async (t) => {
-    const target = registrationIdOf(context)
+    const target = registrationIdOf(api)
     t.equal((await send({ type: 'device', target })).statusCode, 202)
-    await revokeDevice(context.tenants, device)
-    await until('the device is revoked', () => context.directory.isDeviceRevoked(device))
+    await revokeDevice(api.tenants, device)
+    await until('the device is revoked', () => api.directory.isDeviceRevoked(device))
     isError(t, await send({ type: 'device', target }), 'revoked_registration')
   })
 
   await t.test('a suspended project may look, and not send', async (t) => {
-    await setProjectActive(context.tenants, context.project, false)
-    await until('it is suspended', async () => !(await context.directory.project(context.project))?.isActive)
+    await setProjectActive(api.tenants, api.project, false)
+    await until('it is suspended', async () => !(await api.directory.project(api.project))?.isActive)
     isError(t, await send({ type: 'topic', target: 'news' }), 'project_inactive')
-    const project = await ask(context, { url: `${API}/${context.project}` })
+    const project = await ask(api, { url: `${API}/${api.project}` })
     t.equal(project.statusCode, 200)
     t.equal(project.body.isActive, false)
   })
 })
 
-async function otherApplication(context: TestApi): Promise<string> {
-  await createProject(context.tenants, { id: 'other', alg: 'ES256' })
-  return (await createApplication(context.tenants, 'other')).id
+async function otherApplication(api: TestApi): Promise<string> {
+  await createProject(api.tenants, { id: 'other', alg: 'ES256' })
+  return (await createApplication(api.tenants, 'other')).id
 }
 
 t.test('status, cancel, project and counters', async (t) => {
-  const context = await startTestApi(t)
-  const url = `${messagesOf(context)}/77`
-  isError(t, await ask(context, { url }), 'unknown_message')
+  const api = await startTestApi(t)
+  const url = `${messagesOf(api)}/77`
+  isError(t, await ask(api, { url }), 'unknown_message')
   const status: MessageStatus = {
     id: 77n,
-    project: context.project,
+    project: api.project,
     status: 'delivered',
     type: 'device',
     target: 'r',
@@ -246,8 +236,8 @@ t.test('status, cancel, project and counters', async (t) => {
     trace: [{ atMs: 1_500, step: 'delivered' }],
     waiting: [],
   }
-  context.core.statuses.set(77n, status)
-  t.same((await ask(context, { url })).body, {
+  api.core.statuses.set(77n, status)
+  t.same((await ask(api, { url })).body, {
     id: '77',
     status: 'delivered',
     type: 'device',
@@ -258,12 +248,10 @@ t.test('status, cancel, project and counters', async (t) => {
     trace: [{ at: '1970-01-01T00:00:01.500Z', step: 'delivered' }],
   })
   const waiting = [{ target: 'r', why: 'offline' as const, sinceMs: 2_000 }]
-  context.core.statuses.set(77n, { ...status, waiting })
-  t.same((await ask(context, { url })).body.waiting, [
-    { target: 'r', why: 'offline', since: '1970-01-01T00:00:02.000Z' },
-  ])
-  context.core.statuses.set(78n, { ...status, id: 78n })
-  const list = (query: string) => ask(context, { url: `${messagesOf(context)}${query}` })
+  api.core.statuses.set(77n, { ...status, waiting })
+  t.same((await ask(api, { url })).body.waiting, [{ target: 'r', why: 'offline', since: '1970-01-01T00:00:02.000Z' }])
+  api.core.statuses.set(78n, { ...status, id: 78n })
+  const list = (query: string) => ask(api, { url: `${messagesOf(api)}${query}` })
   const page = await list('?limit=1')
   const listed = { type: 'device', acceptedAt: '1970-01-01T00:00:01.000Z', status: 'delivered' }
   t.same(page.body, { messages: [{ id: '78', ...listed }], next: '78' })
@@ -271,45 +259,45 @@ t.test('status, cancel, project and counters', async (t) => {
   for (const query of ['?limit=0', '?limit=101', '?limit=x', '?limit=1&limit=2', '?before=0', '?before=x']) {
     isError(t, await list(query), 'invalid_request', query)
   }
-  context.core.statuses.set(77n, { ...status, project: 'other' })
-  isError(t, await ask(context, { url }), 'unknown_message', "another project's message")
+  api.core.statuses.set(77n, { ...status, project: 'other' })
+  isError(t, await ask(api, { url }), 'unknown_message', "another project's message")
   for (const id of ['0', '-1', 'x', '9223372036854775808', '1e3']) {
-    isError(t, await ask(context, { url: `${messagesOf(context)}/${id}` }), 'unknown_message', id)
+    isError(t, await ask(api, { url: `${messagesOf(api)}/${id}` }), 'unknown_message', id)
   }
 
-  const cancel = () => ask(context, { method: 'DELETE', url })
+  const cancel = () => ask(api, { method: 'DELETE', url })
   isError(t, await cancel(), 'unknown_message')
-  context.core.cancel = async () => 'already_final'
+  api.core.cancel = async () => 'already_final'
   isError(t, await cancel(), 'already_final')
-  context.core.cancel = async (project, id) => (project === context.project && id === 77n ? 'cancelled' : 'unknown')
+  api.core.cancel = async (project, id) => (project === api.project && id === 77n ? 'cancelled' : 'unknown')
   t.same((await cancel()).body, { id: '77', status: 'cancelled' })
 
-  const project = await ask(context, { url: `${API}/${context.project}` })
-  const stored = await context.tenants.projects.get(context.project)
+  const project = await ask(api, { url: `${API}/${api.project}` })
+  const stored = await api.tenants.projects.get(api.project)
   t.same(project.body, {
-    id: context.project,
-    name: context.project,
+    id: api.project,
+    name: api.project,
     isActive: true,
     serviceAccount: { clientId: stored?.serviceAccount.clientId },
     createdAt: new Date(stored?.createdAtMs ?? 0).toISOString(),
     updatedAt: new Date(stored?.updatedAtMs ?? 0).toISOString(),
   })
-  const counters = await ask(context, { url: `${API}/${context.project}/counters` })
+  const counters = await ask(api, { url: `${API}/${api.project}/counters` })
   t.same(counters.body.total, { accepted: 4, delivered: 3, pending: 1 })
   t.equal(counters.body.applications.length, 2)
 })
 
 t.test('enrolment', async (t) => {
-  const context = await startTestApi(t)
-  const { enrolmentKey } = await createFleet(context.tenants)
-  const enrol = (body: unknown) => ask(context, { url: '/device/v1/enrol', body, token: null })
+  const api = await startTestApi(t)
+  const { enrolmentKey } = await createFleet(api.tenants)
+  const enrol = (body: unknown) => ask(api, { url: '/device/v1/enrol', body, token: null })
   const answer = await enrol({ enrolmentKey, name: 'a phone' })
   t.equal(answer.statusCode, 201)
   t.equal(answer.headers['cache-control'], 'no-store')
   t.same(Object.keys(answer.body), ['deviceId', 'token', 'expiresAt', 'transportUrl'])
-  t.equal(answer.body.transportUrl, context.auth.transportUrl)
-  const verifier = new DeviceTokenVerifier(context.keyring.transportKeys().deviceTokens, context.auth.issuer)
-  const verdict = verifier.verify(answer.body.token, context.clock.now())
+  t.equal(answer.body.transportUrl, api.auth.transportUrl)
+  const verifier = new DeviceTokenVerifier(api.keyring.transportKeys().deviceTokens, api.auth.issuer)
+  const verdict = verifier.verify(answer.body.token, api.clock.now())
   t.match(verdict, { ok: true, claims: { device: answer.body.deviceId } })
   t.not((await enrol({ enrolmentKey })).body.deviceId, answer.body.deviceId)
 
@@ -331,8 +319,8 @@ t.test('enrolment', async (t) => {
 })
 
 t.test('revoking what never was', async (t) => {
-  const context = await startTestApi(t)
-  await t.rejects(revokeRegistration(context.tenants, device, 1), { code: 'unknown_registration' })
-  await t.rejects(revokeRegistration(context.tenants, 'x', 1), { code: 'invalid_request' })
-  await t.rejects(revokeDevice(context.tenants, 'x'), { code: 'invalid_request' })
+  const api = await startTestApi(t)
+  await t.rejects(revokeRegistration(api.tenants, device, 1), { code: 'unknown_registration' })
+  await t.rejects(revokeRegistration(api.tenants, 'x', 1), { code: 'invalid_request' })
+  await t.rejects(revokeDevice(api.tenants, 'x'), { code: 'invalid_request' })
 })

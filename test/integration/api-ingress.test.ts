@@ -16,7 +16,7 @@ const packr = new Packr({ useRecords: false })
 const device = 'dev_0123456789abcdefghij'
 
 interface Setup {
-  context: TestApi
+  api: TestApi
   publisher: Broker
   dead(): Promise<LogRecord[]>
   left(): Promise<number>
@@ -25,32 +25,32 @@ interface Setup {
 }
 
 async function setUp(t: Test): Promise<Setup> {
-  const context = await startTestApi(t)
-  const publisher = await context.nats.brokerAs('publisher')
+  const api = await startTestApi(t)
+  const publisher = await api.nats.brokerAs('publisher')
   const ingress = new Ingress({
-    broker: context.broker,
-    directory: context.directory,
-    registrationKeys: context.registrationKeys,
-    accept: (command) => context.core.accept(command),
+    broker: api.broker,
+    directory: api.directory,
+    registrationKeys: api.registrationKeys,
+    accept: (command) => api.core.accept(command),
     settings: { ...(Value.Default(IngressSettings, {}) as IngressSettings), retryMs: 20, ackWaitMs: 1_000 },
-    limits: context.limits,
+    limits: api.limits,
     bodyBytesMax: 16_384,
-    log: context.log,
+    log: api.log,
   })
   await ingress.start()
   t.teardown(() => ingress.stop())
-  const admin = await context.nats.brokerAs('admin')
-  const address = { project: context.project, application: context.application, device, registration: 1 }
+  const admin = await api.nats.brokerAs('admin')
+  const address = { project: api.project, application: api.application, device, registration: 1 }
   return {
-    context,
+    api,
     publisher,
     dead: () => recordsOf(admin, DEAD_LETTERS_STREAM),
     left: async () => (await admin.log(INGRESS_STREAM).state()).messages,
     publish: (body, contentType) => {
       const headers = contentType === undefined ? {} : { headers: { 'Content-Type': contentType } }
-      return publisher.log(INGRESS_STREAM).append(ingressSubject(context.project), Buffer.from(body), headers)
+      return publisher.log(INGRESS_STREAM).append(ingressSubject(api.project), Buffer.from(body), headers)
     },
-    registrationId: encodeRegistrationId(context.keyring.macKey('registration'), address),
+    registrationId: encodeRegistrationId(api.keyring.macKey('registration'), address),
   }
 }
 
@@ -67,7 +67,7 @@ async function recordsOf(broker: Broker, stream: string): Promise<LogRecord[]> {
 }
 
 t.test('JSON and msgpack lead to the same command as HTTP', async (t) => {
-  const { context, publish, left, dead, registrationId } = await setUp(t)
+  const { api, publish, left, dead, registrationId } = await setUp(t)
   const message = {
     target: registrationId,
     type: 'device',
@@ -77,11 +77,11 @@ t.test('JSON and msgpack lead to the same command as HTTP', async (t) => {
   await publish(JSON.stringify(message))
   await publish(JSON.stringify(message), 'application/json; charset=utf-8')
   await publish(packr.pack(message), 'application/msgpack')
-  await until('all are accepted', () => context.core.accepted.length === 3)
+  await until('all are accepted', () => api.core.accepted.length === 3)
   await until('all are acknowledged', async () => (await left()) === 0)
-  const [first, ...others] = context.core.accepted
+  const [first, ...others] = api.core.accepted
   const { place, ...command } = first as AcceptCommand
-  t.match(command, { project: context.project, type: 'device', title: 'T', ttlMs: 3_600_000 })
+  t.match(command, { project: api.project, type: 'device', title: 'T', ttlMs: 3_600_000 })
   t.match(place, { isRepeat: false })
   for (const { place: another, ...other } of others) {
     t.same(other, command)
@@ -91,7 +91,7 @@ t.test('JSON and msgpack lead to the same command as HTTP', async (t) => {
 })
 
 t.test('what is invalid goes to the dead letters, with the reason and as it came', async (t) => {
-  const { context, publish, left, dead, registrationId } = await setUp(t)
+  const { api, publish, left, dead, registrationId } = await setUp(t)
   const good = { target: registrationId, type: 'device', ttl: '1h' }
   const cases: [string, string | Uint8Array, string | undefined][] = [
     ['malformed_json', '{', undefined],
@@ -114,21 +114,21 @@ t.test('what is invalid goes to the dead letters, with the reason and as it came
   t.equal(records.length, cases.length)
   records.forEach((record, index) => {
     const [code, body, contentType] = cases[index] ?? []
-    t.equal(record.subject, `push.dead.${context.project}`)
+    t.equal(record.subject, `push.dead.${api.project}`)
     t.equal(record.headers?.code, code, `${index}: ${code}`)
     t.ok(record.headers?.detail, 'says why')
     t.equal(record.headers?.['Content-Type'], contentType)
     t.equal(order(record), sequences[index])
     t.same(Buffer.from(record.body), Buffer.from(body ?? ''), 'the record as it came')
   })
-  t.same(context.core.accepted, [])
+  t.same(api.core.accepted, [])
 })
 
 t.test('targets that are left out are told of, the others are sent', async (t) => {
-  const { context, publish, left, dead, registrationId } = await setUp(t)
+  const { api, publish, left, dead, registrationId } = await setUp(t)
   await publish(JSON.stringify({ type: 'devices', target: [registrationId, 'forged'], ttl: '1h' }))
   await until('it is done', async () => (await left()) === 0)
-  t.equal(context.core.accepted[0]?.targets.length, 1)
+  t.equal(api.core.accepted[0]?.targets.length, 1)
   const [record] = await dead()
   t.equal(record?.headers?.code, 'unknown_registration')
   t.same(JSON.parse(Buffer.from(record?.body ?? []).toString()), {
@@ -137,27 +137,27 @@ t.test('targets that are left out are told of, the others are sent', async (t) =
 })
 
 t.test('a suspended project', async (t) => {
-  const { context, publish, left, dead } = await setUp(t)
-  await setProjectActive(context.tenants, context.project, false)
-  await until('it is suspended', async () => !(await context.directory.project(context.project))?.isActive)
+  const { api, publish, left, dead } = await setUp(t)
+  await setProjectActive(api.tenants, api.project, false)
+  await until('it is suspended', async () => !(await api.directory.project(api.project))?.isActive)
   await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
   await until('it is deadLettered', async () => (await left()) === 0)
   t.equal((await dead())[0]?.headers?.code, 'project_inactive')
 })
 
 t.test('a store that refuses: given back until it is accepted, with the same key', async (t) => {
-  const { context, publish, left, dead } = await setUp(t)
-  const accept = context.core.accept
+  const { api, publish, left, dead } = await setUp(t)
+  const accept = api.core.accept
   const keys: (string | undefined)[] = []
   const refusals = ['unavailable', 'full', 'timeout'] as const
-  context.core.accept = async (command) => {
+  api.core.accept = async (command) => {
     const refusal = refusals[keys.length]
     keys.push(command.idempotency?.key)
     if (refusal) throw new BrokerError(refusal, 'no')
     return accept(command)
   }
   await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
-  await until('it is accepted', () => context.core.accepted.length === 1)
+  await until('it is accepted', () => api.core.accepted.length === 1)
   await until('it is acknowledged', async () => (await left()) === 0)
   t.equal(keys.length, 4)
   t.equal(new Set(keys).size, 1)
@@ -165,10 +165,10 @@ t.test('a store that refuses: given back until it is accepted, with the same key
 })
 
 t.test('what comes again has its place, and is a repeat', async (t) => {
-  const { context, publish, left, registrationId } = await setUp(t)
-  const accept = context.core.accept
+  const { api, publish, left, registrationId } = await setUp(t)
+  const accept = api.core.accept
   const places: (AcceptCommand['place'] | null)[] = []
-  context.core.accept = async (command) => {
+  api.core.accept = async (command) => {
     places.push(command.place)
     if (places.length === 1) throw new BrokerError('unavailable', 'no')
     return accept(command)
@@ -181,19 +181,19 @@ t.test('what comes again has its place, and is a repeat', async (t) => {
 })
 
 t.test('after a crash of NATS everything may be a repeat that was there before', async (t) => {
-  const { context, publish, publisher, registrationId } = await setUp(t)
-  const accept = context.core.accept
+  const { api, publish, publisher, registrationId } = await setUp(t)
+  const accept = api.core.accept
   const repeats: (boolean | undefined)[] = []
   let isAway = true
-  context.core.accept = async (command) => {
+  api.core.accept = async (command) => {
     if (isAway) throw new BrokerError('unavailable', 'no')
     repeats.push(command.place?.isRepeat)
     return accept(command)
   }
   const body = JSON.stringify({ target: registrationId, type: 'device', ttl: '1h' })
   await publish(body)
-  await context.nats.server.kill9()
-  await context.nats.server.start()
+  await api.nats.server.kill9()
+  await api.nats.server.start()
   isAway = false
   await until('it is accepted', () => repeats.length === 1)
   await until('the publisher is connected again', () => publisher.connected())
@@ -203,16 +203,16 @@ t.test('after a crash of NATS everything may be a repeat that was there before',
 })
 
 t.test('a record that makes us fail again and again is deadLettered, not lost and not in the way', async (t) => {
-  const { context, publish, left, dead } = await setUp(t)
-  const accept = context.core.accept
-  context.core.accept = async (command) => {
+  const { api, publish, left, dead } = await setUp(t)
+  const accept = api.core.accept
+  api.core.accept = async (command) => {
     if (command.group?.name === 'poison') throw new TypeError('a fault of ours')
     return accept(command)
   }
   await publish(JSON.stringify({ type: 'topic', target: 'poison', ttl: '1h' }))
   await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
   await until('both are done', async () => (await left()) === 0)
-  t.equal(context.core.accepted.length, 1)
+  t.equal(api.core.accepted.length, 1)
   const [record] = await dead()
   t.equal(record?.headers?.code, 'internal')
   t.notMatch(record?.headers?.detail, /a fault of ours/)
@@ -225,18 +225,18 @@ t.test('a publisher sends for its own project only', async (t) => {
 })
 
 t.test('a stream that lost its end gives its sequences again: what is stored then is another message', async (t) => {
-  const { context, publisher, publish } = await setUp(t)
+  const { api, publisher, publish } = await setUp(t)
   const topic = (target: string) => JSON.stringify({ type: 'topic', target, ttl: '1h' })
   t.equal(await publish(topic('first')), 1)
-  await until('the first is accepted', () => context.core.accepted.length === 1)
-  const back = untilReconnected([publisher, context.broker])
-  await context.nats.server.stop()
-  loseRecords(context.nats.dataDir, INGRESS_STREAM)
-  await context.nats.start()
+  await until('the first is accepted', () => api.core.accepted.length === 1)
+  const back = untilReconnected([publisher, api.broker])
+  await api.nats.server.stop()
+  loseRecords(api.nats.dataDir, INGRESS_STREAM)
+  await api.nats.start()
   await back
   t.equal(await publish(topic('second')), 1)
-  await until('the second is accepted', () => context.core.accepted.length === 2)
-  const [first, second] = context.core.accepted.map(({ idempotency }) => idempotency?.key)
+  await until('the second is accepted', () => api.core.accepted.length === 2)
+  const [first, second] = api.core.accepted.map(({ idempotency }) => idempotency?.key)
   t.type(first, 'string')
   t.not(first, second)
 })

@@ -18,9 +18,9 @@ import {
 } from '../support/http.js'
 
 t.test('bodies, types and sizes', async (t) => {
-  const context = await startTestApi(t, { http: { bodyBytesMax: 16_384 } })
-  const url = messagesOf(context)
-  const good = { target: registrationIdOf(context), type: 'device', ttl: '1m' }
+  const api = await startTestApi(t, { http: { bodyBytesMax: 16_384 } })
+  const url = messagesOf(api)
+  const good = { target: registrationIdOf(api), type: 'device', ttl: '1m' }
   const cases: [string, ErrorCode, Partial<Ask>][] = [
     ['no body', 'malformed_json', { method: 'POST' }],
     ['no JSON', 'malformed_json', { raw: '{"target":' }],
@@ -39,13 +39,13 @@ t.test('bodies, types and sizes', async (t) => {
     ['compressed', 'unsupported_media_type', { body: good, headers: { 'content-encoding': 'gzip' } }],
   ]
   for (const [name, code, request] of cases) {
-    const answer = await ask(context, { url, ...request })
+    const answer = await ask(api, { url, ...request })
     isError(t, answer, code, name)
   }
-  t.same(context.core.accepted, [])
-  const padded = await ask(context, { url, body: { ...good, notification: { title: '🦌'.repeat(512) } } })
+  t.same(api.core.accepted, [])
+  const padded = await ask(api, { url, body: { ...good, notification: { title: '🦌'.repeat(512) } } })
   t.equal(padded.statusCode, 202, 'characters are counted, not bytes')
-  const json = await ask(context, {
+  const json = await ask(api, {
     url,
     body: good,
     headers: { 'content-type': 'application/vnd.x+json; charset="UTF-8"' },
@@ -54,28 +54,28 @@ t.test('bodies, types and sizes', async (t) => {
 })
 
 t.test('paths and methods that are none', async (t) => {
-  const context = await startTestApi(t)
+  const api = await startTestApi(t)
   for (const url of [
     '/',
     '/push',
     `${API}`,
-    `${messagesOf(context)}/1/2`,
+    `${messagesOf(api)}/1/2`,
     '/%ff',
     `${API}/${'p'.repeat(600)}`,
     '/device/v1',
   ]) {
-    isError(t, await ask(context, { url }), 'not_found', url)
+    isError(t, await ask(api, { url }), 'not_found', url)
   }
   const wrong: [NonNullable<Ask['method']>, string, string][] = [
-    ['PUT', messagesOf(context), 'POST, GET'],
-    ['GET', `${messagesOf(context)}:batch`, 'POST'],
-    ['POST', `${messagesOf(context)}/1`, 'GET, DELETE'],
-    ['DELETE', `${API}/${context.project}`, 'GET'],
+    ['PUT', messagesOf(api), 'POST, GET'],
+    ['GET', `${messagesOf(api)}:batch`, 'POST'],
+    ['POST', `${messagesOf(api)}/1`, 'GET, DELETE'],
+    ['DELETE', `${API}/${api.project}`, 'GET'],
     ['GET', '/device/v1/enrol', 'POST'],
     ['POST', '/healthz', 'GET'],
   ]
   for (const [method, url, allow] of wrong) {
-    const answer = await ask(context, { method, url })
+    const answer = await ask(api, { method, url })
     isError(t, answer, 'method_not_allowed', `${method} ${url}`)
     t.equal(answer.headers.allow, allow)
   }
@@ -88,9 +88,9 @@ t.test('faults of ours: a code for the caller, the cause for the log', async (t)
     { level: 'debug', format: 'json' },
     { write: (line: string) => void lines.push(line) },
   )
-  const context = await startTestApi(t, { log })
-  const send = () => ask(context, { url: messagesOf(context), body: { type: 'topic', target: 'news', ttl: '1m' } })
-  context.core.accept = async () => {
+  const api = await startTestApi(t, { log })
+  const send = () => ask(api, { url: messagesOf(api), body: { type: 'topic', target: 'news', ttl: '1m' } })
+  api.core.accept = async () => {
     throw new Error('the hidden cause')
   }
   const answer = await send()
@@ -106,7 +106,7 @@ t.test('faults of ours: a code for the caller, the cause for the log', async (t)
     ['no_responders', 'unavailable'],
     ['wrong_last_sequence', 'overloaded'],
   ] as const) {
-    context.core.accept = async () => {
+    api.core.accept = async () => {
       throw new BrokerError(brokerCode, 'no')
     }
     const refused = await send()
@@ -116,25 +116,25 @@ t.test('faults of ours: a code for the caller, the cause for the log', async (t)
 })
 
 t.test('NATS away: never a false 202, and ready again when it is back', async (t) => {
-  const context = await startTestApi(t)
-  const store = context.broker.log('BROADCAST')
-  context.core.accept = async () => {
+  const api = await startTestApi(t)
+  const store = api.broker.log('BROADCAST')
+  api.core.accept = async () => {
     await store.append('broadcast.acme.topic.x', Buffer.from('x'))
     return { id: 1n, acceptedAtMs: 0, expiresAtMs: 0, notBeforeMs: null }
   }
-  const send = () => ask(context, { url: messagesOf(context), body: { type: 'topic', target: 'news', ttl: '1m' } })
-  const readiness = () => ask(context, { url: '/readyz', token: null })
+  const send = () => ask(api, { url: messagesOf(api), body: { type: 'topic', target: 'news', ttl: '1m' } })
+  const readiness = () => ask(api, { url: '/readyz', token: null })
   t.equal((await send()).statusCode, 202)
   t.same((await readiness()).body, { status: 'ready' })
 
-  await context.nats.kill9()
-  await until('the connection is seen to be gone', () => !context.broker.connected())
+  await api.nats.kill9()
+  await until('the connection is seen to be gone', () => !api.broker.connected())
   isError(t, await send(), 'unavailable')
   isError(t, await readiness(), 'unavailable')
   isError(
     t,
-    await ask(context, {
-      url: `${messagesOf(context)}`,
+    await ask(api, {
+      url: `${messagesOf(api)}`,
       body: { type: 'application', target: `app_${'z'.repeat(20)}`, ttl: '1m' },
     }),
     'unavailable',
@@ -142,36 +142,36 @@ t.test('NATS away: never a false 202, and ready again when it is back', async (t
   )
   isError(
     t,
-    await ask(context, {
+    await ask(api, {
       url: '/device/v1/enrol',
       body: { enrolmentKey: `bek_aaaaaaaaaaaa_${'A'.repeat(43)}` },
       token: null,
     }),
     'unavailable',
   )
-  t.equal((await ask(context, { url: '/healthz', token: null })).statusCode, 200, 'alive all the while')
+  t.equal((await ask(api, { url: '/healthz', token: null })).statusCode, 200, 'alive all the while')
 
-  await context.nats.start()
-  await until('it is connected again', () => context.broker.connected())
+  await api.nats.start()
+  await until('it is connected again', () => api.broker.connected())
   t.equal((await readiness()).statusCode, 200)
   t.equal((await send()).statusCode, 202)
 })
 
 t.test('limits on connections, bodies and time, over real sockets', async (t) => {
-  const context = await startTestApi(t, { http: { bodyBytesMax: 65_536, connectionsMax: 20 } })
-  const { url, port } = await context.gateway.listen()
+  const api = await startTestApi(t, { http: { bodyBytesMax: 65_536, connectionsMax: 20 } })
+  const { url, port } = await api.gateway.listen()
   // Patience of its own: on a busy machine no good request ends in the time that a bad one has here.
   const impatient = await startTestApi(t, { http: { requestTimeoutMs: 400, headersTimeoutMs: 300 } })
   const { port: impatientPort } = await impatient.gateway.listen()
-  const headOf = (to: typeof context) =>
+  const headOf = (to: typeof api) =>
     `POST ${messagesOf(to)} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${to.token}\r\ncontent-type: application/json\r\n`
 
   await t.test('10 MB', async (t) => {
     const answer = await overSocket(
       url,
       'POST',
-      messagesOf(context),
-      [`authorization: Bearer ${context.token}`],
+      messagesOf(api),
+      [`authorization: Bearer ${api.token}`],
       'x'.repeat(10_000_000),
     )
     t.match(answer, /^HTTP\/1.1 413 /)
@@ -180,7 +180,7 @@ t.test('limits on connections, bodies and time, over real sockets', async (t) =>
   await t.test('10 MB that nobody announced', async (t) => {
     const stream = connect(port, '127.0.0.1')
     const size = 10_000_000
-    stream.write(`${headOf(context)}connection: close\r\ntransfer-encoding: chunked\r\n\r\n${size.toString(16)}\r\n`)
+    stream.write(`${headOf(api)}connection: close\r\ntransfer-encoding: chunked\r\n\r\n${size.toString(16)}\r\n`)
     stream.write(`${'x'.repeat(size)}\r\n0\r\n\r\n`)
     t.match(await everything(stream), /^HTTP\/1.1 413 /)
   })
@@ -220,18 +220,18 @@ t.test('limits on connections, bodies and time, over real sockets', async (t) =>
 })
 
 t.test('more requests under way than allowed', async (t) => {
-  const context = await startTestApi(t, { http: { inFlightMax: 2 } })
+  const api = await startTestApi(t, { http: { inFlightMax: 2 } })
   let release = () => {}
   const held = new Promise<void>((resolve) => {
     release = resolve
   })
   let waiting = 0
-  context.core.accept = async () => {
+  api.core.accept = async () => {
     waiting++
     await held
     return { id: 1n, acceptedAtMs: 0, expiresAtMs: 0, notBeforeMs: null }
   }
-  const send = () => ask(context, { url: messagesOf(context), body: { type: 'topic', target: 'news', ttl: '1m' } })
+  const send = () => ask(api, { url: messagesOf(api), body: { type: 'topic', target: 'news', ttl: '1m' } })
   const first = [send(), send()]
   await until('two are under way', () => waiting === 2)
   isError(t, await send(), 'overloaded')

@@ -26,10 +26,10 @@ interface Document {
 }
 
 t.test('the documents that are served are clean', async (t) => {
-  const context = await startTestApi(t)
-  const { app } = context.gateway
+  const api = await startTestApi(t)
+  const { app } = api.gateway
   const served = JSON.parse((await app.inject('/openapi.json')).body) as Document
-  t.equal(served.servers[0]?.url, context.publicUrl)
+  t.equal(served.servers[0]?.url, api.publicUrl)
   const admin = adminDocument(adminRoutes()) as Document
   for (const document of [served, admin]) {
     const { valid, errors } = await new Validator().validate(JSON.parse(JSON.stringify(document)))
@@ -78,11 +78,11 @@ t.test('the documents that are served are clean', async (t) => {
 })
 
 t.test('every route and every error code stands in it', async (t) => {
-  const context = await startTestApi(t)
-  const document = publicDocument(routes(context.auth), context.publicUrl) as Document
+  const api = await startTestApi(t)
+  const document = publicDocument(routes(api.auth), api.publicUrl) as Document
   t.equal(
     Object.values(document.paths).flatMap((methods) => Object.keys(methods)).length,
-    routes(context.auth).length,
+    routes(api.auth).length,
     'no two routes are one',
   )
   const codes = Object.entries(Errors).filter(([, { http }]) => http > 0)

@@ -27,55 +27,52 @@ t.test('an bucket: a rate, a burst, and debts', async (t) => {
 
 t.test('a project that sends too much', async (t) => {
   let gateways = 1
-  const context = await startTestApi(t, {
+  const api = await startTestApi(t, {
     limits: { messagesPerSecond: 10, burstSeconds: 2 },
     gateways: () => gateways,
   })
-  const startMs = context.clock.now()
-  context.clock.now = () => startMs + context.clock.skewMs
-  const url = messagesOf(context)
-  const target = registrationIdOf(context)
+  const startMs = api.clock.now()
+  api.clock.now = () => startMs + api.clock.skewMs
+  const url = messagesOf(api)
+  const target = registrationIdOf(api)
   const one = { target, type: 'device', ttl: '1m' }
-  const first = await ask(context, { url, body: one })
+  const first = await ask(api, { url, body: one })
   t.equal(first.statusCode, 202)
   t.equal(first.headers['ratelimit-policy'], '"messages";q=20;w=2')
   t.equal(first.headers.ratelimit, '"messages";r=19;t=1')
   const many = { target: Array(30).fill(target), type: 'devices', ttl: '1m' }
-  t.equal((await ask(context, { url, body: many })).statusCode, 202, 'each target counts; what is too much is owed')
-  const refused = await ask(context, { url, body: one })
+  t.equal((await ask(api, { url, body: many })).statusCode, 202, 'each target counts; what is too much is owed')
+  const refused = await ask(api, { url, body: one })
   isError(t, refused, 'rate_limited')
   t.equal(refused.headers['retry-after'], '2')
   t.equal(refused.body.error.details.retryAfterMs, 1_200)
   t.equal(refused.headers.ratelimit, '"messages";r=0;t=4')
-  isError(t, await ask(context, { url: `${url}:batch`, body: { messages: [one] } }), 'rate_limited', 'a batch as well')
-  t.equal((await ask(context, { url })).statusCode, 200, 'it may look')
-  context.clock.skewMs = 1_200
-  t.equal((await ask(context, { url, body: one })).statusCode, 202, 'after that time')
+  isError(t, await ask(api, { url: `${url}:batch`, body: { messages: [one] } }), 'rate_limited', 'a batch as well')
+  t.equal((await ask(api, { url })).statusCode, 200, 'it may look')
+  api.clock.skewMs = 1_200
+  t.equal((await ask(api, { url, body: one })).statusCode, 202, 'after that time')
 
-  context.clock.skewMs = 100_000
+  api.clock.skewMs = 100_000
   gateways = 2
-  t.equal((await ask(context, { url, body: one })).headers['ratelimit-policy'], '"messages";q=10;w=2', 'its share')
+  t.equal((await ask(api, { url, body: one })).headers['ratelimit-policy'], '"messages";q=10;w=2', 'its share')
 
-  await context.tenants.projects.update(context.project, (project) => ({
+  await api.tenants.projects.update(api.project, (project) => ({
     ...project,
     limits: { messagesPerSecond: 100 },
   }))
-  await until(
-    'the limit is known',
-    async () => (await context.directory.project(context.project))?.limits !== undefined,
-  )
-  t.equal((await ask(context, { url, body: one })).headers['ratelimit-policy'], '"messages";q=100;w=2', 'its own limit')
+  await until('the limit is known', async () => (await api.directory.project(api.project))?.limits !== undefined)
+  t.equal((await ask(api, { url, body: one })).headers['ratelimit-policy'], '"messages";q=100;w=2', 'its own limit')
 })
 
 t.test('an address that asks too often', async (t) => {
-  const context = await startTestApi(t, {
+  const api = await startTestApi(t, {
     limits: { requestsPerSecond: 3, burstSeconds: 1 },
     http: { trustedProxies: '127.0.0.1' },
   })
-  const startMs = context.clock.now()
-  context.clock.now = () => startMs
-  const from = (address: string, url = messagesOf(context)) =>
-    ask(context, { url, token: 'x', headers: { 'x-forwarded-for': address } })
+  const startMs = api.clock.now()
+  api.clock.now = () => startMs
+  const from = (address: string, url = messagesOf(api)) =>
+    ask(api, { url, token: 'x', headers: { 'x-forwarded-for': address } })
   for (let n = 0; n < 3; n++) isError(t, await from('192.0.2.1'), 'bad_token')
   const refused = await from('192.0.2.1')
   isError(t, refused, 'rate_limited')
@@ -93,8 +90,8 @@ t.test('core processes count each other', async (t) => {
   const start = async (node: number) => {
     const broker = sim.brokerFor(`core-${node}`)
     const gateways = new Gateways({ broker, clock: broker.clock, node, leaseMs: 3_000, log: silentLogger })
-    await clock.settle(gateways.start())
-    await clock.run(100)
+    await clock.advanceUntil(gateways.start())
+    await clock.advance(100)
     return { broker, gateways }
   }
   const first = await start(1)
@@ -105,10 +102,10 @@ t.test('core processes count each other', async (t) => {
     [first, second, third].map(({ gateways }) => gateways.count()),
     [3, 3, 3],
   )
-  await clock.settle(third.gateways.stop())
-  await clock.run(100)
+  await clock.advanceUntil(third.gateways.stop())
+  await clock.advance(100)
   t.same([first.gateways.count(), second.gateways.count()], [2, 2], 'one that stops says so')
   second.broker.crash()
-  await clock.run(5_000)
+  await clock.advance(5_000)
   t.equal(first.gateways.count(), 1, 'one that crashed is forgotten')
 })

@@ -16,20 +16,20 @@ import { API, ask, isError, registrationIdOf } from '../support/http.js'
 const deviceOf = (n: number) => `dev_${String(n).padStart(20, '0')}`
 
 interface Setup {
-  context: TestApi
+  api: TestApi
   url: string
   records: DeviceStore
   register(device: string, application?: string): Promise<string>
 }
 
 async function setUp(t: Test, options?: TestApiOptions): Promise<Setup> {
-  const context = await startTestApi(t, options)
-  const worker = await context.nats.brokerAs('transport')
+  const api = await startTestApi(t, options)
+  const worker = await api.nats.brokerAs('transport')
   return {
-    context,
-    url: `${API}/${context.project}`,
+    api,
+    url: `${API}/${api.project}`,
     records: new DeviceStore(worker.table(Bucket.DEVICES)),
-    register: async (device, application = context.application) => {
+    register: async (device, application = api.application) => {
       const request = encodeDeviceRequest({ kind: 'register', device, application, userToken: '' })
       const reply = decodeDeviceReply(await worker.bus.request(DEVICE_REQUEST_SUBJECT, request, { timeoutMs: 5_000 }))
       if (!reply.ok) throw new Error(reply.code)
@@ -39,10 +39,10 @@ async function setUp(t: Test, options?: TestApiOptions): Promise<Setup> {
 }
 
 t.test('pages of registrations, each once, of this project alone', async (t) => {
-  const { context, url, register } = await setUp(t)
-  const { id: second } = await createApplication(context.tenants, context.project)
-  await createProject(context.tenants, { id: 'other', alg: 'ES256' })
-  const { id: foreign } = await createApplication(context.tenants, 'other')
+  const { api, url, register } = await setUp(t)
+  const { id: second } = await createApplication(api.tenants, api.project)
+  await createProject(api.tenants, { id: 'other', alg: 'ES256' })
+  const { id: foreign } = await createApplication(api.tenants, 'other')
   const ids: string[] = []
   for (let n = 0; n < 7; n++) ids.push(await register(deviceOf(n)))
   const others = [await register(deviceOf(0), second), await register(deviceOf(1), second)]
@@ -50,8 +50,8 @@ t.test('pages of registrations, each once, of this project alone', async (t) => 
   t.equal(await register(deviceOf(3)), ids[3], 'at every start of the app')
 
   const pageAfter = async (cursor: string) => {
-    const query = `application=${context.application}&limit=3${cursor && `&cursor=${cursor}`}`
-    return (await ask(context, { url: `${url}/registrations?${query}` })).body
+    const query = `application=${api.application}&limit=3${cursor && `&cursor=${cursor}`}`
+    return (await ask(api, { url: `${url}/registrations?${query}` })).body
   }
   const seen: string[] = []
   for (let cursor = '', pages = 0; pages < 5; pages++) {
@@ -62,7 +62,7 @@ t.test('pages of registrations, each once, of this project alone', async (t) => 
   }
   t.same(seen, ids, 'in the order in which they were made')
   const listed = async (query: string) => {
-    const { body } = await ask(context, { url: `${url}/registrations?${query}` })
+    const { body } = await ask(api, { url: `${url}/registrations?${query}` })
     return body.registrations.map((one: { registrationId: string }) => one.registrationId)
   }
   t.same(await listed(`application=${second}`), others)
@@ -71,16 +71,16 @@ t.test('pages of registrations, each once, of this project alone', async (t) => 
   t.same(await listed('application=*'), [])
   t.same(await listed('application=>'), [])
 
-  await revokeDevice(context.tenants, deviceOf(0))
-  await until('it is known', () => context.directory.isDeviceRevoked(deviceOf(0)))
-  t.same(await listed(`application=${context.application}`), ids.slice(1), 'a device that was cut off')
-  const gone = new RegistrationIndex(context.broker)
-  await gone.put({ project: context.project, application: second, user: '', device: deviceOf(9) })
+  await revokeDevice(api.tenants, deviceOf(0))
+  await until('it is known', () => api.directory.isDeviceRevoked(deviceOf(0)))
+  t.same(await listed(`application=${api.application}`), ids.slice(1), 'a device that was cut off')
+  const gone = new RegistrationIndex(api.broker)
+  await gone.put({ project: api.project, application: second, user: '', device: deviceOf(9) })
   t.same(await listed(`application=${second}`), others.slice(1), 'a hint with nothing behind it')
 })
 
 t.test('a query that is wrong', async (t) => {
-  const { context, url } = await setUp(t)
+  const { api, url } = await setUp(t)
   for (const query of [
     'limit=0',
     'limit=101',
@@ -90,77 +90,67 @@ t.test('a query that is wrong', async (t) => {
     'limit=1&limit=2',
     `user=${'u'.repeat(129)}`,
   ]) {
-    isError(t, await ask(context, { url: `${url}/registrations?${query}` }), 'invalid_request', query)
+    isError(t, await ask(api, { url: `${url}/registrations?${query}` }), 'invalid_request', query)
   }
   for (const query of ['from=yesterday', 'to=2025-13-40', 'from=2025-01-01&from=2025-01-02']) {
-    isError(t, await ask(context, { url: `${url}/counters?${query}` }), 'invalid_request', query)
+    isError(t, await ask(api, { url: `${url}/counters?${query}` }), 'invalid_request', query)
   }
-  const counters = async (query: string) => (await ask(context, { url: `${url}/counters?${query}` })).body.total
+  const counters = async (query: string) => (await ask(api, { url: `${url}/counters?${query}` })).body.total
   t.same(await counters('from=2025-01-02'), { accepted: 1, delivered: 1 })
   t.same(await counters('to=2025-01-01'), { accepted: 3, delivered: 2, pending: 1 })
   t.same(await counters('application=app_none'), {})
 })
 
 t.test('an end by the app server', async (t) => {
-  const { context, url, register, records } = await setUp(t)
+  const { api, url, register, records } = await setUp(t)
   const target = await register(deviceOf(1))
-  const remove = (id: string) => ask(context, { method: 'DELETE', url: `${url}/registrations/${id}` })
+  const remove = (id: string) => ask(api, { method: 'DELETE', url: `${url}/registrations/${id}` })
   isError(t, await remove('forged'), 'unknown_registration')
-  isError(t, await remove(registrationIdOf(context, { project: 'other' })), 'foreign_registration')
-  isError(
-    t,
-    await remove(registrationIdOf(context, { device: deviceOf(8) })),
-    'unknown_registration',
-    'one that never was',
-  )
+  isError(t, await remove(registrationIdOf(api, { project: 'other' })), 'foreign_registration')
+  isError(t, await remove(registrationIdOf(api, { device: deviceOf(8) })), 'unknown_registration', 'one that never was')
   t.same((await remove(target)).body, { registrationId: target, revoked: true })
   t.same((await records.read(deviceOf(1))).registrations, [])
-  t.same((await ask(context, { url: `${url}/registrations` })).body, { registrations: [] })
+  t.same((await ask(api, { url: `${url}/registrations` })).body, { registrations: [] })
   const again = await register(deviceOf(1))
   t.not(again, target)
-  const { registrations } = (await ask(context, { url: `${url}/registrations` })).body
+  const { registrations } = (await ask(api, { url: `${url}/registrations` })).body
   t.match(registrations, [{ registrationId: again, channel: 'native' }], 'listed again')
 })
 
 t.test('an end and a new registration that run into each other leave no registration unlisted', async (t) => {
-  const { context, url, register } = await setUp(t)
+  const { api, url, register } = await setUp(t)
   let id = await register(deviceOf(1))
   for (let round = 0; round < 10; round++) {
     await Promise.all([
-      ask(context, { method: 'DELETE', url: `${url}/registrations/${id}` }),
+      ask(api, { method: 'DELETE', url: `${url}/registrations/${id}` }),
       register(deviceOf(1)),
       register(deviceOf(1)),
     ])
     id = await register(deviceOf(1))
-    const { registrations } = (await ask(context, { url: `${url}/registrations` })).body
+    const { registrations } = (await ask(api, { url: `${url}/registrations` })).body
     t.match(registrations, [{ registrationId: id }], `round ${round}`)
   }
 })
 
 t.test('topics: what is done, what is not, and the worker that is told', async (t) => {
-  const { context, url, register, records } = await setUp(t, { devices: { topicsMax: 2 } })
-  const { id: second } = await createApplication(context.tenants, context.project)
+  const { api, url, register, records } = await setUp(t, { devices: { topicsMax: 2 } })
+  const { id: second } = await createApplication(api.tenants, api.project)
   const ids = [await register(deviceOf(1)), await register(deviceOf(2)), await register(deviceOf(1), second)]
   const change = (verb: string, topic: string, registrationIds: unknown) =>
-    ask(context, { url: `${url}/topics/${topic}/${verb}`, body: { registrationIds } })
+    ask(api, { url: `${url}/topics/${topic}/${verb}`, body: { registrationIds } })
 
   const told: string[] = []
-  const worker = await context.nats.brokerAs('transport')
+  const worker = await api.nats.brokerAs('transport')
   worker.bus.subscribe(controlSubject('i', 'w'), ({ body, reply }) => {
     const request = decodeControlRequest(body)
     told.push(`${request.kind} ${request.device}`)
     worker.bus.publish(reply, encodeControlReply('here'))
   })
-  await new SessionTable(worker.table(Bucket.SESSIONS), context.clock).claim(deviceOf(1), {
+  await new SessionTable(worker.table(Bucket.SESSIONS), api.clock).claim(deviceOf(1), {
     ...{ instance: 'i', worker: 'w', connection: 1 },
   })
 
-  const first = await change('subscribe', 'news', [
-    ...ids,
-    ids[0],
-    'forged',
-    registrationIdOf(context, { project: 'x' }),
-  ])
+  const first = await change('subscribe', 'news', [...ids, ids[0], 'forged', registrationIdOf(api, { project: 'x' })])
   t.match(first.body, { topic: 'news', done: 3 })
   t.same(
     first.body.rejected.map(({ code }: { code: string }) => code),
@@ -180,24 +170,24 @@ t.test('topics: what is done, what is not, and the worker that is told', async (
     isError(t, await change('subscribe', 'news', wrong), 'invalid_request', JSON.stringify(wrong)?.slice(0, 20))
   }
   isError(t, await change('subscribe', 'a b'.replace(' ', '%20'), ids), 'invalid_request', 'no name of a topic')
-  isError(t, await ask(context, { url: `${url}/topics/news/subscribe`, raw: '{' }), 'malformed_json')
-  const thousand = Array.from({ length: 1_000 }, (_, n) => registrationIdOf(context, { device: deviceOf(n + 10) }))
+  isError(t, await ask(api, { url: `${url}/topics/news/subscribe`, raw: '{' }), 'malformed_json')
+  const thousand = Array.from({ length: 1_000 }, (_, n) => registrationIdOf(api, { device: deviceOf(n + 10) }))
   const many = await change('subscribe', 'news', thousand)
   t.equal(many.body.rejected.length, 1_000, 'a thousand that are none any more')
   t.equal(many.body.rejected[0].code, 'revoked_registration')
 })
 
 t.test('a worker that does not answer, and a store that is away', async (t) => {
-  const { context, url, register } = await setUp(t, { requestTimeoutMs: 300 })
+  const { api, url, register } = await setUp(t, { requestTimeoutMs: 300 })
   const id = await register(deviceOf(1))
   const topic = { url: `${url}/topics/news/subscribe`, body: { registrationIds: [id] } }
-  const worker = await context.nats.brokerAs('transport')
-  const sessions = new SessionTable(worker.table(Bucket.SESSIONS), context.clock)
+  const worker = await api.nats.brokerAs('transport')
+  const sessions = new SessionTable(worker.table(Bucket.SESSIONS), api.clock)
   await sessions.claim(deviceOf(1), { instance: 'dead', worker: 'w', connection: 1 })
-  t.equal((await ask(context, topic)).body.done, 1, 'one that is gone has no sessions')
-  await context.nats.kill9()
-  await until('the loss is seen', () => !context.broker.connected())
-  isError(t, await ask(context, topic), 'unavailable')
-  isError(t, await ask(context, { url: `${url}/registrations` }), 'unavailable', 'the list')
-  isError(t, await ask(context, { method: 'DELETE', url: `${url}/registrations/${id}` }), 'unavailable', 'an end')
+  t.equal((await ask(api, topic)).body.done, 1, 'one that is gone has no sessions')
+  await api.nats.kill9()
+  await until('the loss is seen', () => !api.broker.connected())
+  isError(t, await ask(api, topic), 'unavailable')
+  isError(t, await ask(api, { url: `${url}/registrations` }), 'unavailable', 'the list')
+  isError(t, await ask(api, { method: 'DELETE', url: `${url}/registrations/${id}` }), 'unavailable', 'an end')
 })

@@ -14,30 +14,30 @@ function isRefused(t: Test, answer: TokenAnswer, code: OAuthErrorCode, name: str
   t.match(answer.headers, { 'cache-control': 'no-store' }, name)
 }
 
-const clientOf = (context: TestApi, issuer: string, key = context.serviceKey) => ({
-  ...{ issuer, clientId: context.clientId, keyId: key.keyId, privateKey: key.privateKey, alg: key.alg },
+const clientOf = (api: TestApi, issuer: string, key = api.serviceKey) => ({
+  ...{ issuer, clientId: api.clientId, keyId: key.keyId, privateKey: key.privateKey, alg: key.alg },
 })
 
 t.test('a stock OAuth client, from discovery to a message', async (t) => {
-  const context = await startTestApi(t)
-  const { url } = await context.gateway.listen()
+  const api = await startTestApi(t)
+  const { url } = await api.gateway.listen()
   const issuer = `${url}/auth/public`
   for (const algorithm of ['oauth2', 'oidc'] as const) {
     t.match(await discovered(issuer, algorithm), { issuer, token_endpoint: `${url}/auth/public/oauth2/token` })
   }
-  const rsa = await addServiceKey(context.tenants, context.project, 'RS256')
+  const rsa = await addServiceKey(api.tenants, api.project, 'RS256')
   await until('the key is known', async () => {
-    const project = await context.directory.project(context.project)
+    const project = await api.directory.project(api.project)
     return project?.serviceAccount.keys.length === 2
   })
-  for (const key of [context.serviceKey, rsa]) {
+  for (const key of [api.serviceKey, rsa]) {
     const parameters = { scope: 'openid offline message:update project:read', audience: 'borealis-push' }
-    const token = await stockToken(clientOf(context, issuer, key), parameters)
+    const token = await stockToken(clientOf(api, issuer, key), parameters)
     t.match(token, { token_type: 'bearer', expires_in: 3600, scope: parameters.scope })
     t.ok(Math.abs(Number(token.expires_at) - 3600 - Date.now() / 1000) < 60, 'in seconds since 1970')
-    const send = { target: registrationIdOf(context), type: 'device', ttl: '1h' }
-    const sent = await ask(context, {
-      url: `${API}/${context.project}/messages`,
+    const send = { target: registrationIdOf(api), type: 'device', ttl: '1h' }
+    const sent = await ask(api, {
+      url: `${API}/${api.project}/messages`,
       body: send,
       token: token.access_token,
     })
@@ -46,30 +46,30 @@ t.test('a stock OAuth client, from discovery to a message', async (t) => {
       token.access_token,
       createRemoteJWKSet(new URL(String((await discovered(issuer)).jwks_uri))),
     )
-    t.match(payload, { aud: 'borealis-push', client_id: context.clientId, project: context.project })
+    t.match(payload, { aud: 'borealis-push', client_id: api.clientId, project: api.project })
   }
-  const unscoped = await stockToken(clientOf(context, issuer), {})
+  const unscoped = await stockToken(clientOf(api, issuer), {})
   t.equal(unscoped.scope, 'openid offline message:update project:read', 'all there are, where none is asked for')
-  const little = await stockToken(clientOf(context, issuer), { scope: 'project:read' })
-  const refused = await ask(context, {
-    url: `${API}/${context.project}/messages`,
+  const little = await stockToken(clientOf(api, issuer), { scope: 'project:read' })
+  const refused = await ask(api, {
+    url: `${API}/${api.project}/messages`,
     body: {},
     token: little.access_token,
   })
   isError(t, refused, 'forbidden', 'a token does what its scope says')
-  const unknown = stockToken(clientOf(context, issuer), { scope: 'everything' })
+  const unknown = stockToken(clientOf(api, issuer), { scope: 'everything' })
   t.match(await unknown.catch((error: unknown) => error), { error: 'invalid_scope', status: 400 })
 })
 
 t.test('JSON as ANS has it, forms as OAuth has them, and bodies that are neither', async (t) => {
-  const context = await startTestApi(t)
+  const api = await startTestApi(t)
   for (const form of [false, true]) {
-    const { status, body, headers } = await askToken(context, { form })
+    const { status, body, headers } = await askToken(api, { form })
     t.equal(status, 200)
     t.same(Object.keys(body).sort(), ['access_token', 'expires_at', 'expires_in', 'scope', 'token_type'])
     t.equal(headers['cache-control'], 'no-store')
   }
-  t.equal((await askToken(context, { parameters: { scope: undefined, audience: undefined, more: 1 } })).status, 200)
+  t.equal((await askToken(api, { parameters: { scope: undefined, audience: undefined, more: 1 } })).status, 200)
   const json = 'application/json'
   const wrong: [string, OAuthErrorCode, number, TokenAsk][] = [
     ['no JSON', 'invalid_request', 400, { raw: { type: json, text: '{' } }],
@@ -89,11 +89,11 @@ t.test('JSON as ANS has it, forms as OAuth has them, and bodies that are neither
     ['another client id', 'invalid_client', 401, { parameters: { client_id: 'somebody' } }],
   ]
   for (const [name, code, status, ask] of wrong) {
-    const answer = await askToken(context, ask)
+    const answer = await askToken(api, ask)
     isRefused(t, answer, code, name)
     t.equal(answer.status, status, name)
   }
-  const basic = await askToken(context, {
+  const basic = await askToken(api, {
     parameters: { client_assertion: undefined },
     headers: { authorization: 'Basic YTpi' },
   })
@@ -102,132 +102,128 @@ t.test('JSON as ANS has it, forms as OAuth has them, and bodies that are neither
 })
 
 t.test('assertions that are wrong', async (t) => {
-  const context = await startTestApi(t)
-  const now = Math.floor(context.clock.now() / 1000)
+  const api = await startTestApi(t)
+  const now = Math.floor(api.clock.now() / 1000)
   const stranger = generateServiceKey('ES256', 0).private
   const rsa = generateServiceKey('RS256', 0).private
   const hmac = new TextEncoder().encode('guess')
-  const none = (await assertionOf(context)).split('.')
-  const good = { iss: context.clientId, sub: context.clientId, aud: 'borealis-push', exp: now + 60, jti: 'j' }
+  const none = (await assertionOf(api)).split('.')
+  const good = { iss: api.clientId, sub: api.clientId, aud: 'borealis-push', exp: now + 60, jti: 'j' }
   const cases: [string, string][] = [
     ['no JWT', 'nonsense'],
     ['too long', 'x'.repeat(9_000)],
-    [
-      'a signature of somebody else',
-      await assertionOf(context, { key: { ...stranger, keyId: context.serviceKey.keyId } }),
-    ],
-    ['an unknown kid', await assertionOf(context, { header: { kid: 'other' } })],
-    ['no kid', await assertionOf(context, { header: { kid: undefined } })],
-    ['another alg than the key has', await assertionOf(context, { key: { ...rsa, keyId: context.serviceKey.keyId } })],
+    ['a signature of somebody else', await assertionOf(api, { key: { ...stranger, keyId: api.serviceKey.keyId } })],
+    ['an unknown kid', await assertionOf(api, { header: { kid: 'other' } })],
+    ['no kid', await assertionOf(api, { header: { kid: undefined } })],
+    ['another alg than the key has', await assertionOf(api, { key: { ...rsa, keyId: api.serviceKey.keyId } })],
     ['alg none', `${Buffer.from('{"alg":"none"}').toString('base64url')}.${none[1]}.`],
-    ['HMAC', await new SignJWT(good).setProtectedHeader({ alg: 'HS256', kid: context.serviceKey.keyId }).sign(hmac)],
-    ['another typ', await assertionOf(context, { header: { typ: 'borealis-user+jwt' } })],
+    ['HMAC', await new SignJWT(good).setProtectedHeader({ alg: 'HS256', kid: api.serviceKey.keyId }).sign(hmac)],
+    ['another typ', await assertionOf(api, { header: { typ: 'borealis-user+jwt' } })],
     ['changed on the way', `${none[0]}.${none[1]}x.${none[2]}`],
-    ['another aud', await assertionOf(context, { claims: { aud: 'https://elsewhere/token' } })],
-    ['no aud', await assertionOf(context, { claims: { aud: undefined } })],
-    ['an unknown client', await assertionOf(context, { claims: { iss: 'client_x.acme', sub: 'client_x.acme' } })],
-    ['a client of no project', await assertionOf(context, { claims: { iss: '', sub: '' } })],
-    ['sub of another', await assertionOf(context, { claims: { sub: 'somebody' } })],
-    ['expired', await assertionOf(context, { claims: { exp: now - 61 } })],
-    ['no exp', await assertionOf(context, { claims: { exp: undefined } })],
-    ['not yet', await assertionOf(context, { claims: { nbf: now + 120 } })],
-    ['of the future', await assertionOf(context, { claims: { iat: now + 120, exp: now + 180 } })],
-    ['good for too long', await assertionOf(context, { claims: { exp: now + 600 } })],
-    ['good for too long since it was made', await assertionOf(context, { claims: { iat: now - 400, exp: now + 60 } })],
-    ['no jti', await assertionOf(context, { claims: { jti: undefined } })],
-    ['an empty jti', await assertionOf(context, { claims: { jti: '' } })],
-    ['a jti without end', await assertionOf(context, { claims: { jti: 'j'.repeat(257) } })],
+    ['another aud', await assertionOf(api, { claims: { aud: 'https://elsewhere/token' } })],
+    ['no aud', await assertionOf(api, { claims: { aud: undefined } })],
+    ['an unknown client', await assertionOf(api, { claims: { iss: 'client_x.acme', sub: 'client_x.acme' } })],
+    ['a client of no project', await assertionOf(api, { claims: { iss: '', sub: '' } })],
+    ['sub of another', await assertionOf(api, { claims: { sub: 'somebody' } })],
+    ['expired', await assertionOf(api, { claims: { exp: now - 61 } })],
+    ['no exp', await assertionOf(api, { claims: { exp: undefined } })],
+    ['not yet', await assertionOf(api, { claims: { nbf: now + 120 } })],
+    ['of the future', await assertionOf(api, { claims: { iat: now + 120, exp: now + 180 } })],
+    ['good for too long', await assertionOf(api, { claims: { exp: now + 600 } })],
+    ['good for too long since it was made', await assertionOf(api, { claims: { iat: now - 400, exp: now + 60 } })],
+    ['no jti', await assertionOf(api, { claims: { jti: undefined } })],
+    ['an empty jti', await assertionOf(api, { claims: { jti: '' } })],
+    ['a jti without end', await assertionOf(api, { claims: { jti: 'j'.repeat(257) } })],
   ]
   for (const [name, client_assertion] of cases) {
-    const answer = await askToken(context, { parameters: { client_assertion }, address: '10.0.0.2' })
+    const answer = await askToken(api, { parameters: { client_assertion }, address: '10.0.0.2' })
     isRefused(t, answer, 'invalid_client', name)
     t.equal(answer.status, 401, name)
   }
   for (const aud of [
     ['https://other', 'borealis-push'],
-    `${context.publicUrl}/auth/public/oauth2/token`,
-    `${context.publicUrl}/auth/public`,
-    `${context.publicUrl}/auth/public/`,
+    `${api.publicUrl}/auth/public/oauth2/token`,
+    `${api.publicUrl}/auth/public`,
+    `${api.publicUrl}/auth/public/`,
   ]) {
-    const client_assertion = await assertionOf(context, { claims: { aud }, header: { typ: 'JWT' } })
-    t.equal((await askToken(context, { parameters: { client_assertion } })).status, 200, `aud ${aud}`)
+    const client_assertion = await assertionOf(api, { claims: { aud }, header: { typ: 'JWT' } })
+    t.equal((await askToken(api, { parameters: { client_assertion } })).status, 200, `aud ${aud}`)
   }
 })
 
 t.test('an assertion is good once, at whichever core it is shown', async (t) => {
-  const context = await startTestApi(t)
-  const other = await context.another()
-  const client_assertion = await assertionOf(context)
+  const api = await startTestApi(t)
+  const other = await api.another()
+  const client_assertion = await assertionOf(api)
   const both = await Promise.all([
-    askToken(context, { parameters: { client_assertion } }),
+    askToken(api, { parameters: { client_assertion } }),
     askToken(other, { parameters: { client_assertion } }),
   ])
   t.same(both.map(({ status }) => status).sort(), [200, 401], 'shown to two at once, one believes it')
-  for (const one of [context, other]) {
+  for (const one of [api, other]) {
     isRefused(t, await askToken(one, { parameters: { client_assertion } }), 'invalid_client', 'again')
   }
   // A forged one with a jti that will be used must not use it up.
-  const forged = { ...generateServiceKey('ES256', 0).private, keyId: context.serviceKey.keyId }
-  await askToken(context, {
-    parameters: { client_assertion: await assertionOf(context, { key: forged, claims: { jti: 'x' } }) },
+  const forged = { ...generateServiceKey('ES256', 0).private, keyId: api.serviceKey.keyId }
+  await askToken(api, {
+    parameters: { client_assertion: await assertionOf(api, { key: forged, claims: { jti: 'x' } }) },
   })
-  const honest = await assertionOf(context, { claims: { jti: 'x' } })
+  const honest = await assertionOf(api, { claims: { jti: 'x' } })
   t.equal((await askToken(other, { parameters: { client_assertion: honest } })).status, 200)
 })
 
 t.test('keys are changed without a gap, and a removed one ends its tokens', async (t) => {
-  const context = await startTestApi(t)
-  const url = `${API}/${context.project}`
-  const first = (await askToken(context)).body.access_token
-  await t.rejects(removeServiceKey(context.tenants, context.project, context.serviceKey.keyId), /last key/)
-  const key = await addServiceKey(context.tenants, context.project, 'ES256')
-  const withNew = async () =>
-    askToken(context, { parameters: { client_assertion: await assertionOf(context, { key }) } })
+  const api = await startTestApi(t)
+  const url = `${API}/${api.project}`
+  const first = (await askToken(api)).body.access_token
+  await t.rejects(removeServiceKey(api.tenants, api.project, api.serviceKey.keyId), /last key/)
+  const key = await addServiceKey(api.tenants, api.project, 'ES256')
+  const withNew = async () => askToken(api, { parameters: { client_assertion: await assertionOf(api, { key }) } })
   await until('the new key is known', async () => (await withNew()).status === 200)
   const second = (await withNew()).body.access_token
-  t.equal((await askToken(context)).status, 200, 'both are good')
-  await removeServiceKey(context.tenants, context.project, context.serviceKey.keyId)
-  await until('the old key is gone', async () => (await askToken(context)).status === 401)
-  isError(t, await ask(context, { url, token: first }), 'bad_token', 'a token of the old key')
-  t.equal((await ask(context, { url, token: second })).statusCode, 200)
+  t.equal((await askToken(api)).status, 200, 'both are good')
+  await removeServiceKey(api.tenants, api.project, api.serviceKey.keyId)
+  await until('the old key is gone', async () => (await askToken(api)).status === 401)
+  isError(t, await ask(api, { url, token: first }), 'bad_token', 'a token of the old key')
+  t.equal((await ask(api, { url, token: second })).statusCode, 200)
 })
 
 t.test('a suspended project may look at itself, and no more', async (t) => {
-  const context = await startTestApi(t)
-  await setProjectActive(context.tenants, context.project, false)
-  await until('it is known', async () => !(await context.directory.project(context.project))?.isActive)
-  const { status, body } = await askToken(context)
+  const api = await startTestApi(t)
+  await setProjectActive(api.tenants, api.project, false)
+  await until('it is known', async () => !(await api.directory.project(api.project))?.isActive)
+  const { status, body } = await askToken(api)
   t.equal(status, 200)
   t.equal(body.scope, 'project:read')
-  const url = `${API}/${context.project}`
-  t.match((await ask(context, { url, token: body.access_token })).body, { isActive: false })
-  isRefused(t, await askToken(context, { parameters: { scope: 'message:update' } }), 'unauthorized_client', 'to send')
-  const topic = { url: `${url}/topics/news/subscribe`, body: { registrationIds: [registrationIdOf(context)] } }
-  isError(t, await ask(context, topic), 'project_inactive', 'with a token from before')
-  isError(t, await ask(context, { url: `${url}/registrations` }), 'project_inactive', 'the same')
+  const url = `${API}/${api.project}`
+  t.match((await ask(api, { url, token: body.access_token })).body, { isActive: false })
+  isRefused(t, await askToken(api, { parameters: { scope: 'message:update' } }), 'unauthorized_client', 'to send')
+  const topic = { url: `${url}/topics/news/subscribe`, body: { registrationIds: [registrationIdOf(api)] } }
+  isError(t, await ask(api, topic), 'project_inactive', 'with a token from before')
+  isError(t, await ask(api, { url: `${url}/registrations` }), 'project_inactive', 'the same')
 })
 
 t.test('too many requests from one address, and a store that is away', async (t) => {
-  const context = await startTestApi(t, {
+  const api = await startTestApi(t, {
     auth: { tokenRequestsPerSecond: 1, tokenRequestsBurst: 3 },
     requestTimeoutMs: 300,
   })
-  const now = context.clock.now()
-  context.clock.now = () => now
-  for (let i = 0; i < 3; i++) t.equal((await askToken(context)).status, 200)
-  const refused = await askToken(context)
+  const now = api.clock.now()
+  api.clock.now = () => now
+  for (let i = 0; i < 3; i++) t.equal((await askToken(api)).status, 200)
+  const refused = await askToken(api)
   isRefused(t, refused, 'rate_limited', 'the fourth')
   t.equal(refused.status, 429)
   t.equal(refused.headers['retry-after'], '1')
-  t.equal((await askToken(context, { address: '10.0.0.9' })).status, 200, 'another address')
+  t.equal((await askToken(api, { address: '10.0.0.9' })).status, 200, 'another address')
   for (const host of ['::1', ':0:0:1::2', '::3:4']) {
-    t.equal((await askToken(context, { address: `2001:db8${host}` })).status, 200)
+    t.equal((await askToken(api, { address: `2001:db8${host}` })).status, 200)
   }
-  isRefused(t, await askToken(context, { address: '2001:db8::99' }), 'rate_limited', 'one network is one sender')
+  isRefused(t, await askToken(api, { address: '2001:db8::99' }), 'rate_limited', 'one network is one sender')
 
-  await context.nats.kill9()
-  await until('the loss is seen', () => !context.broker.connected())
-  const away = await askToken(context, { address: '10.0.0.10' })
+  await api.nats.kill9()
+  await until('the loss is seen', () => !api.broker.connected())
+  const away = await askToken(api, { address: '10.0.0.10' })
   isRefused(t, away, 'temporarily_unavailable', 'without its store')
   t.equal(away.status, 503)
   t.ok(away.headers['retry-after'])
@@ -235,14 +231,14 @@ t.test('too many requests from one address, and a store that is away', async (t)
 
 t.test('a public address is the issuer of tokens, wherever the core listens', async (t) => {
   const publicUrl = 'https://push.example.com'
-  const context = await startTestApi(t, { http: { publicUrl: `${publicUrl}/` } })
-  const metadata = await ask(context, { url: '/.well-known/oauth-authorization-server/auth/public', token: null })
+  const api = await startTestApi(t, { http: { publicUrl: `${publicUrl}/` } })
+  const metadata = await ask(api, { url: '/.well-known/oauth-authorization-server/auth/public', token: null })
   t.match(metadata.body, { issuer: `${publicUrl}/auth/public`, jwks_uri: /^https:\/\/push.example.com\/auth/ })
-  const token = (await askToken(context)).body.access_token
+  const token = (await askToken(api)).body.access_token
   const claims = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString())
   t.equal(claims.iss, `${publicUrl}/auth/public`)
-  t.equal((await ask(context, { url: `${API}/${context.project}`, token })).statusCode, 200)
-  t.equal((await ask(context, { url: `${API}/${context.project}` })).statusCode, 200, 'and minted ones, of auth.issuer')
+  t.equal((await ask(api, { url: `${API}/${api.project}`, token })).statusCode, 200)
+  t.equal((await ask(api, { url: `${API}/${api.project}` })).statusCode, 200, 'and minted ones, of auth.issuer')
 })
 
 t.test('every OAuth code is asked for here', async (t) => {
@@ -252,9 +248,9 @@ t.test('every OAuth code is asked for here', async (t) => {
     codes.filter((code) => !text.includes(`'${code}'`)),
     [],
   )
-  const context = await startTestApi(t)
-  context.directory.projectOfClient = () => Promise.reject(new Error('a fault'))
-  const answer = await askToken(context)
+  const api = await startTestApi(t)
+  api.directory.projectOfClient = () => Promise.reject(new Error('a fault'))
+  const answer = await askToken(api)
   isRefused(t, answer, 'server_error', 'a fault of ours')
   t.notMatch(JSON.stringify(answer.body), /a fault"/, 'its cause is for the log')
 })

@@ -34,7 +34,7 @@ const device = 'dev_0123456789abcdefghij'
 interface Setup {
   nats: TestNats
   broker: Broker
-  context: FrontEnd
+  frontEnd: FrontEnd
   options: FrontEndOptions
   target: string
   token: string
@@ -82,8 +82,8 @@ async function setUp(t: Test): Promise<Setup> {
     clock: systemClock,
     log: silentLogger,
   }
-  const context = await startFrontEnd(options)
-  t.teardown(() => context.stop())
+  const frontEnd = await startFrontEnd(options)
+  t.teardown(() => frontEnd.stop())
   const target = encodeRegistrationId(keyring.macKey('registration'), {
     project: PUBLISHER_PROJECT,
     application,
@@ -91,11 +91,11 @@ async function setUp(t: Test): Promise<Setup> {
     registration: 1,
   })
   const log = broker.log(messagesStream(streamIndexOf(partitionOf(device), split)))
-  const url = `${context.url}/push/public/api/v1/projects/${PUBLISHER_PROJECT}/messages`
+  const url = `${frontEnd.url}/push/public/api/v1/projects/${PUBLISHER_PROJECT}/messages`
   return {
     nats,
     broker,
-    context,
+    frontEnd,
     options,
     target,
     token,
@@ -115,12 +115,12 @@ async function setUp(t: Test): Promise<Setup> {
 }
 
 t.test('what was answered with 202 is stored, and survives the death of the store', async (t) => {
-  const { nats, broker, context, send, stored, messageOf, target } = await setUp(t)
+  const { nats, broker, frontEnd, send, stored, messageOf, target } = await setUp(t)
   t.ok(target)
   const first = await send()
   t.equal(first.status, 202)
   t.match(await messageOf(first.id), { id: BigInt(first.id), project: PUBLISHER_PROJECT, device, registration: 1 })
-  t.equal((await fetch(`${context.url}/readyz`)).status, 200)
+  t.equal((await fetch(`${frontEnd.url}/readyz`)).status, 200)
 
   // Requests are under way while the store dies: each is stored, or told that it is not.
   const many = Promise.all(Array.from({ length: 50 }, send))
@@ -132,7 +132,7 @@ t.test('what was answered with 202 is stored, and survives the death of the stor
   )
   await until('the loss is seen', () => !broker.connected())
   t.equal((await send()).status, 503)
-  t.equal((await fetch(`${context.url}/readyz`)).status, 503)
+  t.equal((await fetch(`${frontEnd.url}/readyz`)).status, 503)
 
   await nats.start()
   await until('it is connected again', () => broker.connected())
@@ -143,7 +143,7 @@ t.test('what was answered with 202 is stored, and survives the death of the stor
 })
 
 t.test('an idempotency key: one message, whichever process is asked', async (t) => {
-  const { context, options, target, token, stored } = await setUp(t)
+  const { frontEnd, options, target, token, stored } = await setUp(t)
   const other = await startFrontEnd(options)
   t.teardown(() => other.stop())
   const post = async (url: string | null, key: string, title: string) => {
@@ -154,19 +154,19 @@ t.test('an idempotency key: one message, whichever process is asked', async (t) 
     })
     return { status: response.status, body: (await response.json()) as Record<string, unknown> }
   }
-  const first = await post(context.url, 'k1', 'a')
+  const first = await post(frontEnd.url, 'k1', 'a')
   t.equal(first.status, 202)
-  for (const { url } of [context, other, context]) t.same(await post(url, 'k1', 'a'), first, 'the first answer')
+  for (const { url } of [frontEnd, other, frontEnd]) t.same(await post(url, 'k1', 'a'), first, 'the first answer')
   t.equal(await stored(), 1)
   t.match(await post(other.url, 'k1', 'b'), { status: 422, body: { error: { code: 'idempotency_conflict' } } })
-  const atOnce = await Promise.all([context, other, context, other].map(({ url }) => post(url, 'k2', 'c')))
+  const atOnce = await Promise.all([frontEnd, other, frontEnd, other].map(({ url }) => post(url, 'k2', 'c')))
   t.equal(new Set(atOnce.map(({ body }) => body.id)).size, 1, 'also at the same moment')
   t.equal(await stored(), 2)
 })
 
 t.test('a record of ingress that comes again makes no second message', async (t) => {
-  const { nats, options, context, stored, target } = await setUp(t)
-  await context.stop()
+  const { nats, options, frontEnd, stored, target } = await setUp(t)
+  await frontEnd.stop()
   const publisher = await nats.brokerAs('publisher')
   let calls = 0
   const second = await startFrontEnd({
@@ -188,8 +188,8 @@ t.test('a record of ingress that comes again makes no second message', async (t)
 })
 
 t.test('a start that fails leaves nothing behind', async (t) => {
-  const { options, context } = await setUp(t)
-  await context.stop()
+  const { options, frontEnd } = await setUp(t)
+  await frontEnd.stop()
   const taken = createServer().listen(0, '127.0.0.1')
   await once(taken, 'listening')
   t.teardown(() => taken.close())

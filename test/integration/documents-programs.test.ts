@@ -108,8 +108,8 @@ const titlesOf = ({ inbox }: Place) => inbox.notifications.map(({ title }) => ti
 
 for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
   t.test(`the programs in ${language}`, async (t) => {
-    const place = await setUp(t)
-    const { proxy, admin, settingsFile, application, registrationId, deviceId, inbox } = place
+    const world = await setUp(t)
+    const { proxy, admin, settingsFile, application, registrationId, deviceId, inbox } = world
     const message = (title: string, changes: object = {}) =>
       JSON.stringify({ type: 'device', target: registrationId, ttl: '1h', notification: { title }, ...changes })
     const send = (job: string, ...messages: string[]) => runExample(language, 'send', [settingsFile, job, ...messages])
@@ -123,7 +123,7 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
       for (const answer of answers) t.match(JSON.parse(answer), { status: 'accepted', target: registrationId })
       t.equal(countOf('/oauth2/token'), 1)
       await inbox.next(2)
-      t.same(titlesOf(place), ['first', 'second'])
+      t.same(titlesOf(world), ['first', 'second'])
     })
 
     await t.test('send: the answer is lost, the same key is used again, and the device gets one message', async (t) => {
@@ -138,7 +138,7 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
       t.equal((await send('lost-answer', message('once'))).code, 0, 'the job runs again')
       t.equal((await send('after', message('after it'))).code, 0)
       await inbox.next(4)
-      t.same(titlesOf(place).slice(2), ['once', 'after it'])
+      t.same(titlesOf(world).slice(2), ['once', 'after it'])
     })
 
     await t.test('send: 503 is tried again, not before Retry-After', async (t) => {
@@ -181,7 +181,7 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
         if (code !== 0 && !err.includes('no key of this kid')) throw new Error(err)
         return code === 0
       })
-      await until('it arrives', () => titlesOf(place).includes('signed with ES256'))
+      await until('it arrives', () => titlesOf(world).includes('signed with ES256'))
     })
 
     await t.test('send: a refusal ends the program at once, with the code of the error', async (t) => {
@@ -203,11 +203,11 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
     await t.test('user-token: the device registers with it, and a message to the user arrives', async (t) => {
       const { code, out, err } = await runExample(language, 'user-token', [settingsFile, application, deviceId, 'anna'])
       t.equal(code, 0, err)
-      await place.registerUser(out.trim())
+      await world.registerUser(out.trim())
       t.equal((await send('to-user', message('to Anna', { type: 'user', target: 'anna' }))).code, 0)
-      await until('it arrives', () => titlesOf(place).includes('to Anna'))
+      await until('it arrives', () => titlesOf(world).includes('to Anna'))
       const foreign = await runExample(language, 'user-token', [settingsFile, application, 'dev_another', 'anna'])
-      const refusal = await place.registerUser(foreign.out.trim()).catch((error: unknown) => error)
+      const refusal = await world.registerUser(foreign.out.trim()).catch((error: unknown) => error)
       t.match(refusal, { serverCode: 'bad_user_token' })
     })
 

@@ -15,7 +15,7 @@ async function story(seed: number): Promise<string> {
   const write = (line: string) => lines.push(`${sim.clock.now()} ${line}`)
   b.bus.subscribe('rx.*', ({ subject }) => write(subject))
   sim.clock
-    .settle(
+    .advanceUntil(
       b.log('MESSAGES_1').consume(WORK, (delivery) => {
         write(`${delivery.sequence} x${delivery.deliveryCount}`)
         delivery.ack()
@@ -32,7 +32,7 @@ async function story(seed: number): Promise<string> {
       )
   }
   sim.clock.after(500, () => sim.restartServer(2_000, true))
-  await sim.clock.run(60_000)
+  await sim.clock.advance(60_000)
   return lines.join('\n')
 }
 
@@ -50,24 +50,24 @@ const open = (options: SimBrokerOptions) => {
 t.test('a lost answer: stored, and the caller sees a time-out; the same message id finds it again', async (t) => {
   const { sim, a } = open({ faults: { loseAnswer: 1 } })
   const append = () => a.log('MESSAGES_1').append('msg.1.d.1', bytes('x'), { messageId: '1' })
-  t.equal((await sim.clock.settle(codeOf(append()))).code, 'timeout')
+  t.equal((await sim.clock.advanceUntil(codeOf(append()))).code, 'timeout')
   sim.heal()
-  t.equal(await sim.clock.settle(append()), 1)
-  t.equal((await sim.clock.settle(a.log('MESSAGES_1').state())).messages, 1)
+  t.equal(await sim.clock.advanceUntil(append()), 1)
+  t.equal((await sim.clock.advanceUntil(a.log('MESSAGES_1').state())).messages, 1)
 })
 
 t.test('a lost request: a time-out, and nothing is stored', async (t) => {
   const { sim, a } = open({ faults: { loseRequest: 1 } })
-  t.equal((await sim.clock.settle(codeOf(a.log('MESSAGES_1').append('msg.1.d.1', bytes('x'))))).code, 'timeout')
+  t.equal((await sim.clock.advanceUntil(codeOf(a.log('MESSAGES_1').append('msg.1.d.1', bytes('x'))))).code, 'timeout')
   sim.heal()
-  t.equal((await sim.clock.settle(a.log('MESSAGES_1').state())).messages, 0)
+  t.equal((await sim.clock.advanceUntil(a.log('MESSAGES_1').state())).messages, 0)
 })
 
 t.test('a lost acknowledgement: the record comes again', async (t) => {
   const { sim, a } = open({ faults: { loseAck: 1 } })
   const got = new Collected<Delivery>()
-  await sim.clock.settle(a.log('MESSAGES_1').consume(WORK, got.add))
-  await sim.clock.settle(a.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
+  await sim.clock.advanceUntil(a.log('MESSAGES_1').consume(WORK, got.add))
+  await sim.clock.advanceUntil(a.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
   t.ok(await sim.clock.until(() => got.all.length === 1, 100))
   got.all[0]?.ack()
   t.ok(await sim.clock.until(() => got.all.length === 2, 1_100))
@@ -77,10 +77,10 @@ t.test('a lost acknowledgement: the record comes again', async (t) => {
 t.test('a crash: nothing of the process runs any more, and its work goes to another', async (t) => {
   const { sim, a, b } = open({})
   const [first, second] = [new Collected<Delivery>(), new Collected<Delivery>()]
-  await sim.clock.settle(a.log('MESSAGES_1').consume(WORK, first.add))
+  await sim.clock.advanceUntil(a.log('MESSAGES_1').consume(WORK, first.add))
   a.bus.subscribe('tx.i.a', () => t.fail('a dead process heard something'))
   a.clock.after(10, () => t.fail('a dead process had the time'))
-  await sim.clock.settle(b.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
+  await sim.clock.advanceUntil(b.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
   await sim.clock.until(() => first.all.length === 1, 100)
   let settled = false
   const mark = () => {
@@ -88,13 +88,13 @@ t.test('a crash: nothing of the process runs any more, and its work goes to anot
   }
   a.log('MESSAGES_1').state().then(mark, mark)
   a.crash()
-  await sim.clock.settle(b.log('MESSAGES_1').consume(WORK, second.add))
+  await sim.clock.advanceUntil(b.log('MESSAGES_1').consume(WORK, second.add))
   t.ok(await sim.clock.until(() => second.all.length === 1, 5_000))
   t.equal(second.all[0]?.deliveryCount, 2)
   const answers = new Collected<boolean>()
   b.bus.subscribe('rx.b', ({ noResponders }) => answers.add(noResponders))
   b.bus.publish('tx.i.a', bytes(''), { reply: 'rx.b' })
-  await sim.clock.run(10_000)
+  await sim.clock.advance(10_000)
   t.same(answers.all, [true], 'a subject whose process died is not served')
   t.notOk(settled)
 })
@@ -105,18 +105,18 @@ t.test('a short partition is a delay, a long one ends the connection', async (t)
   b.bus.subscribe('rx.b', () => heard.add(sim.clock.now()))
   const statuses: string[] = []
   a.onStatus((status) => statuses.push(status))
-  await sim.clock.run(100)
+  await sim.clock.advance(100)
   a.partition()
   a.bus.publish('rx.b', bytes('1'))
-  await sim.clock.run(1_000)
+  await sim.clock.advance(1_000)
   t.equal(heard.all.length, 0)
   a.heal()
   t.ok(await sim.clock.until(() => heard.all.length === 1, 100))
   a.partition()
   a.bus.publish('rx.b', bytes('2'))
-  await sim.clock.run(25_000)
+  await sim.clock.advance(25_000)
   a.heal()
-  await sim.clock.run(5_000)
+  await sim.clock.advance(5_000)
   t.equal(heard.all.length, 1, 'what was under way is lost')
   t.same(statuses, ['disconnected', 'reconnected'])
 })
@@ -125,15 +125,15 @@ t.test('frozen: timers and messages wait, and come in order at the end', async (
   const { sim, a, b } = open({})
   const order: string[] = []
   b.bus.subscribe('rx.b', ({ body }) => order.push(Buffer.from(body).toString()))
-  await sim.clock.run(100)
+  await sim.clock.advance(100)
   b.freeze()
   b.clock.after(5, () => order.push('timer'))
-  await sim.clock.run(6)
+  await sim.clock.advance(6)
   for (const word of ['1', '2']) a.bus.publish('rx.b', bytes(word))
-  await sim.clock.run(1_000)
+  await sim.clock.advance(1_000)
   t.same(order, [])
   b.thaw()
-  await sim.clock.run(1)
+  await sim.clock.advance(1)
   t.same(order, ['timer', '1', '2'])
 })
 
@@ -142,21 +142,21 @@ t.test('frozen for long: the server gives it up; awake, it reconnects', async (t
   const statuses: string[] = []
   b.onStatus((status) => statuses.push(status))
   b.freeze()
-  await sim.clock.run(30_000)
+  await sim.clock.advance(30_000)
   t.same(statuses, [])
   b.thaw()
-  await sim.clock.run(5_000)
+  await sim.clock.advance(5_000)
   t.same(statuses, ['disconnected', 'reconnected'])
 })
 
 t.test('a replica that lags: an authoritative read sees what a direct one does not', async (t) => {
   const { sim, a } = open({ faults: { staleRead: 1, staleMs: [1_000, 1_000] } })
   const table = a.table('SESSIONS')
-  await sim.clock.settle(table.put('1.d', bytes('old')))
-  await sim.clock.run(2_000)
-  await sim.clock.settle(table.put('1.d', bytes('new')))
+  await sim.clock.advanceUntil(table.put('1.d', bytes('old')))
+  await sim.clock.advance(2_000)
+  await sim.clock.advanceUntil(table.put('1.d', bytes('new')))
   const spell = async (authoritative: boolean) =>
-    Buffer.from((await sim.clock.settle(table.get('1.d', { authoritative })))?.value ?? []).toString()
+    Buffer.from((await sim.clock.advanceUntil(table.get('1.d', { authoritative })))?.value ?? []).toString()
   t.equal(await spell(true), 'new')
   t.equal(await spell(false), 'old')
 })
@@ -164,15 +164,15 @@ t.test('a replica that lags: an authoritative read sees what a direct one does n
 t.test('a kill -9 can bring back what was deleted, and deliver again what was acknowledged', async (t) => {
   const { sim, a } = open({ faults: { undoDelete: 1 } })
   const got = new Collected<Delivery>()
-  await sim.clock.settle(
+  await sim.clock.advanceUntil(
     a.log('MESSAGES_1').consume(WORK, (delivery) => {
       delivery.ack()
       got.add(delivery)
     }),
   )
-  await sim.clock.settle(a.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
+  await sim.clock.advanceUntil(a.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
   await sim.clock.until(() => got.all.length === 1, 100)
-  await sim.clock.run(100)
+  await sim.clock.advance(100)
   sim.restartServer(100, true)
   t.ok(await sim.clock.until(() => got.all.length === 2, 10_000))
   t.equal(got.all[1]?.deliveryCount, 1)
@@ -188,10 +188,10 @@ t.test('a clock that is wrong is wrong for that process alone', async (t) => {
 t.test('a connection keeps its order, also where it is healed and its process thawed at once', async (t) => {
   const { sim, a, b } = open({ faults: { silentMs: 60_000, latencyMs: [1, 1] } })
   const seen: number[] = []
-  await sim.clock.settle(a.log('BROADCAST').tail({ fromSequence: 1 }, ({ sequence }) => void seen.push(sequence)))
+  await sim.clock.advanceUntil(a.log('BROADCAST').tail({ fromSequence: 1 }, ({ sequence }) => void seen.push(sequence)))
   const store = async (n: number) => {
-    await sim.clock.settle(b.log('BROADCAST').append('broadcast.p.topic.t', bytes(`${n}`)))
-    await sim.clock.run(10)
+    await sim.clock.advanceUntil(b.log('BROADCAST').append('broadcast.p.topic.t', bytes(`${n}`)))
+    await sim.clock.advance(10)
   }
   a.freeze()
   await store(1)
@@ -211,10 +211,10 @@ t.test('a process that begins while the server is away hears answers once it is 
   t.notOk(late.connected())
   t.equal((await codeOf(late.bus.request('x', bytes(''), { timeoutMs: 10 }))).code, 'disconnected')
   sim.server.start()
-  await sim.clock.run(1_000)
+  await sim.clock.advance(1_000)
   t.ok(late.connected())
   b.bus.subscribe('x', ({ reply }) => b.bus.publish(reply, bytes('here')))
-  await sim.clock.run(100)
+  await sim.clock.advance(100)
   const answer = late.bus.request('x', bytes(''), { timeoutMs: 1_000 })
-  t.equal(text(await sim.clock.settle(answer)), 'here')
+  t.equal(text(await sim.clock.advanceUntil(answer)), 'here')
 })

@@ -175,7 +175,7 @@ async function checkCounters(world: World, fates: Fates): Promise<void> {
     world.fail('conservation', 'the fold of the counters does not come to the end of the events')
   }
   for (const project of PROJECTS) {
-    const rows = await world.clock.settle(core.delivery.readCounters(project))
+    const rows = await world.clock.advanceUntil(core.delivery.readCounters(project))
     const counted = (what: string) => rows.reduce((sum, row) => sum + (row.counts[what] ?? 0), 0)
     const own = [...fates.all()].filter((fate) => fate.project === project)
     if (counted('accepted') !== own.length) {

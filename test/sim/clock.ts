@@ -41,7 +41,7 @@ export class VirtualClock implements Clock {
   }
 
   /** Runs all that is due in the next `ms`, and ends exactly there. */
-  async run(ms: number): Promise<void> {
+  async advance(ms: number): Promise<void> {
     const endMs = this.#nowMs + ms
     await this.#runWhile(() => this.nextAtMs <= endMs)
     this.#nowMs = endMs
@@ -55,7 +55,7 @@ export class VirtualClock implements Clock {
   }
 
   /** Runs until `promise` settled. Rejects where nothing more can settle it. */
-  async settle<T>(promise: Promise<T>, msMax = 3_600_000): Promise<T> {
+  async advanceUntil<T>(promise: Promise<T>, msMax = 3_600_000): Promise<T> {
     let settled = false
     const mark = () => {
       settled = true

@@ -92,17 +92,17 @@ export class World implements WorldParts {
     const { clock, plan, broker, trace, app } = this
     await this.prepare()
     for (const part of [...this.cores, ...this.workers, ...this.devices]) part.start()
-    await clock.run(WARM_UP_MS)
+    await clock.advance(WARM_UP_MS)
     Object.assign(broker.faults, plan.faults, QUIET_FAULTS)
     this.diskFaults.failWrite = plan.failWrite
     const untilMs = clock.now() + plan.busyMs
     const busy = [wreak(this, untilMs)]
     for (let producer = 0; producer < plan.producers; producer++) busy.push(app.produce(producer, untilMs))
-    await clock.settle(Promise.all(busy))
+    await clock.advanceUntil(Promise.all(busy))
     this.heal()
     await this.rest()
     if (!this.violation && this.isAtRest()) await this.probe()
-    await clock.run(AFTER_REST_MS)
+    await clock.advance(AFTER_REST_MS)
     // A device may have found out meanwhile that its line had been dead for a while.
     await this.rest()
     if (!this.violation) await check(this)
@@ -144,7 +144,7 @@ export class World implements WorldParts {
   private async rest(): Promise<void> {
     const { clock } = this
     const untilMs = clock.now() + REST_MS_MAX
-    while (!this.isAtRest() && clock.now() < untilMs && !this.violation) await clock.run(LOOK_MS)
+    while (!this.isAtRest() && clock.now() < untilMs && !this.violation) await clock.advance(LOOK_MS)
   }
 
   /** Devices that are connected get what is sent now: whatever happened left nothing wrong about where they are. */
@@ -156,7 +156,7 @@ export class World implements WorldParts {
       for (const core of cores) core.start()
       await clock.until(() => cores.some((core) => core.isUp), REST_MS_MAX)
     }
-    await clock.settle(this.app.probe())
+    await clock.advanceUntil(this.app.probe())
     await this.rest()
   }
 
@@ -170,9 +170,9 @@ export class World implements WorldParts {
     if (leftOver(broker.server, plan.split).strays.length === 0) return
     for (const part of [...this.cores, ...this.workers, ...this.devices]) part.crash(false)
     // What was accepted by a clock that was ahead lives so much longer.
-    await clock.run(LONG_MS + SKEW_MS_MAX)
+    await clock.advance(LONG_MS + SKEW_MS_MAX)
     this.cores[0]?.start()
-    await clock.run(SWEEP_MS)
+    await clock.advance(SWEEP_MS)
     for (const stray of leftOver(broker.server, plan.split).strays) {
       if (sweeps.isKnown(stray)) {
         this.leaks++
@@ -206,9 +206,9 @@ export class World implements WorldParts {
     const serviceAccount = { clientId: 'client', keys: [] }
     for (const id of PROJECTS) {
       const at = { createdAtMs: START_MS, updatedAtMs: START_MS }
-      await clock.settle(projects.create({ v: 1, id, name: id, isActive: true, serviceAccount, ...at }))
+      await clock.advanceUntil(projects.create({ v: 1, id, name: id, isActive: true, serviceAccount, ...at }))
       const application = { id: applicationOf(id), project: id, name: id, createdAtMs: START_MS }
-      await clock.settle(applications.create({ v: 1, ...application }))
+      await clock.advanceUntil(applications.create({ v: 1, ...application }))
     }
     await admin.close()
   }

@@ -13,7 +13,7 @@ import type { Answer } from './http.js'
 export const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
 
 export interface TestAdminApi {
-  context: TestApi
+  api: TestApi
   administration: Administration
   /** The secret of a new credential. */
   credential(role: string, ...projects: string[]): Promise<string>
@@ -21,8 +21,8 @@ export interface TestAdminApi {
 }
 
 export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> = {}): Promise<TestAdminApi> {
-  const context = await startTestApi(t)
-  const { broker, directory, registrationKeys, clock, log, auth, keyring } = context
+  const api = await startTestApi(t)
+  const { broker, directory, registrationKeys, clock, log, auth, keyring } = api
   const administration = new Administration(broker, clock)
   const registrations = new Registrations({
     ...{
@@ -36,18 +36,18 @@ export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> 
     registrationKey: keyring.macKey('registration'),
   })
   const settings = { ...(Value.Default(WebhookSettings, {}) as WebhookSettings), ...webhooks }
-  const feeds = new FeedAdministration({ administration, broker, clock, split: context.nats.store.split, settings })
+  const feeds = new FeedAdministration({ administration, broker, clock, split: api.nats.store.split, settings })
   const server = createAdminServer(
     {
       ...{ administration, registrations, feeds, auth, clock, log, publicUrl: () => 'https://push.example.com' },
       readCounters: async () => [{ application: 'app_x', day: '2025-01-01', counts: { accepted: 1, delivered: 1 } }],
     },
     { host: '127.0.0.1', port: 0 },
-    context.http,
+    api.http,
   )
   t.teardown(() => server.stop())
   return {
-    context,
+    api,
     administration,
     credential: async (role, ...projects) => {
       const wanted = { name: role, role, projects: projects.length > 0 ? projects : undefined }

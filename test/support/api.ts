@@ -149,7 +149,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
   t.teardown(() => devices.stop())
   // An answer on the same connection: the server knows the subscription, and who asks at once is not told that nobody serves it.
   await new DeviceStore(broker.table(Bucket.DEVICES)).read('dev_00000000000000000000')
-  const context: TestApi = {
+  const api: TestApi = {
     ...first,
     nats,
     tenants,
@@ -168,9 +168,9 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
     token,
     publicUrl: publicUrlOf(http),
     http,
-    another: async () => ({ ...context, ...(await startGateway(await nats.brokerAs('core', 'other'))) }),
+    another: async () => ({ ...api, ...(await startGateway(await nats.brokerAs('core', 'other'))) }),
   }
-  return context
+  return api
 }
 
 function fakeCore(clock: Clock): FakeCore {

@@ -36,7 +36,7 @@ export function targetOf(device: string, registration = 1): AcceptTarget {
   return { application: APPLICATION, device, registration, registrationId: `${device}/${registration}` }
 }
 
-export function command(devices: string[], changes: Partial<AcceptCommand> = {}): AcceptCommand {
+export function messageTo(devices: string[], changes: Partial<AcceptCommand> = {}): AcceptCommand {
   return {
     project: PROJECT,
     type: devices.length === 1 ? 'device' : 'devices',

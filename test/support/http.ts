@@ -28,11 +28,11 @@ export interface Ask {
 }
 
 export async function ask(
-  context: TestApi,
-  { method, url, body, raw, token = context.token, headers = {} }: Ask,
+  api: TestApi,
+  { method, url, body, raw, token = api.token, headers = {} }: Ask,
 ): Promise<Answer> {
   const payload = raw ?? (body === undefined ? undefined : JSON.stringify(body))
-  const response = await context.gateway.app.inject({
+  const response = await api.gateway.app.inject({
     method: method ?? (payload === undefined ? 'GET' : 'POST'),
     url,
     headers: {
@@ -48,7 +48,7 @@ export async function ask(
     body: response.body && JSON.parse(response.body),
   }
   const asked = { method: method ?? (payload === undefined ? 'GET' : 'POST'), url }
-  const problem = undocumented(context.auth, asked, answer)
+  const problem = undocumented(api.auth, asked, answer)
   if (problem !== null) throw new Error(`not as the API's document says: ${problem}`)
   return answer
 }
@@ -60,16 +60,16 @@ export function isError(t: Test, answer: Answer, code: ErrorCode, name: string =
   t.equal(answer.body.error.code, code, name)
 }
 
-export const registrationIdOf = (context: TestApi, fields: object = {}) =>
-  encodeRegistrationId(context.keyring.macKey('registration'), {
-    project: context.project,
-    application: context.application,
+export const registrationIdOf = (api: TestApi, fields: object = {}) =>
+  encodeRegistrationId(api.keyring.macKey('registration'), {
+    project: api.project,
+    application: api.application,
     device,
     registration: 1,
     ...fields,
   })
 
-export const messagesOf = (context: TestApi) => `${API}/${context.project}/messages`
+export const messagesOf = (api: TestApi) => `${API}/${api.project}/messages`
 
 export function get(url: string): Promise<IncomingMessage> {
   return new Promise((resolve) => {

@@ -45,11 +45,11 @@ export interface Assertion {
 }
 
 /** A good one, but for what a test says. */
-export async function assertionOf(context: TestApi, { header, claims, key = context.serviceKey }: Assertion = {}) {
-  const now = Math.floor(context.clock.now() / 1000)
+export async function assertionOf(api: TestApi, { header, claims, key = api.serviceKey }: Assertion = {}) {
+  const now = Math.floor(api.clock.now() / 1000)
   const good = {
-    iss: context.clientId,
-    sub: context.clientId,
+    iss: api.clientId,
+    sub: api.clientId,
     aud: 'borealis-push',
     iat: now,
     exp: now + 60,
@@ -78,9 +78,9 @@ export interface TokenAsk {
   address?: string
 }
 
-export async function askToken(context: TestApi, ask: TokenAsk = {}): Promise<TokenAnswer> {
+export async function askToken(api: TestApi, ask: TokenAsk = {}): Promise<TokenAnswer> {
   const { parameters = {}, form = false, raw, headers = {}, address = '10.0.0.1' } = ask
-  const assertion = 'client_assertion' in parameters ? '' : await assertionOf(context)
+  const assertion = 'client_assertion' in parameters ? '' : await assertionOf(api)
   const good = {
     grant_type: 'client_credentials',
     client_assertion_type: ASSERTION_TYPE,
@@ -93,7 +93,7 @@ export async function askToken(context: TestApi, ask: TokenAsk = {}): Promise<To
     ? new URLSearchParams(all.map(([name, value]): [string, string] => [name, String(value)])).toString()
     : JSON.stringify(Object.fromEntries(all))
   const type = form ? 'application/x-www-form-urlencoded' : 'application/json'
-  const response = await context.gateway.app.inject({
+  const response = await api.gateway.app.inject({
     method: 'POST',
     url: TOKEN_PATH,
     remoteAddress: address,

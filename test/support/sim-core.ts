@@ -21,15 +21,17 @@ export class SimInstallation {
   }
 
   /** Runs virtual time until the promise settled. */
-  run<T>(promise: Promise<T>): Promise<T> {
-    return this.sim.clock.settle(promise)
+  advanceUntil<T>(promise: Promise<T>): Promise<T> {
+    return this.sim.clock.advanceUntil(promise)
   }
 
   /** The test looks with a connection of its own, which outlives the core's. */
   async core(settings: Partial<CoreSettings> = {}): Promise<SimCore> {
     const process = this.sim.brokerFor(`core-${++this.count}`)
     const observer = this.sim.brokerFor(`observer-${this.count}`)
-    const core = await this.run(startTestCore(process, SIM_SPLIT, settings, process.clock, this.sim.random, observer))
+    const core = await this.advanceUntil(
+      startTestCore(process, SIM_SPLIT, settings, process.clock, this.sim.random, observer),
+    )
     return { ...core, process }
   }
 

@@ -12,13 +12,13 @@ t.test('a replica that lags does not bring a removed credential back', async (t)
   const { clock } = sim
   const administration = new Administration(sim.brokerFor('admin'), clock)
   const { credentials } = administration
-  const made = clock.settle(administration.createCredential(root, { name: 'x', role: 'viewer' }))
+  const made = clock.advanceUntil(administration.createCredential(root, { name: 'x', role: 'viewer' }))
   const { credential, secret } = await made
-  await clock.run(10_000)
-  t.match(await clock.settle(actorOf(credentials, secret)), { name: credential.id, role: 'viewer' })
-  await clock.settle(administration.removeCredential(root, credential.id))
+  await clock.advance(10_000)
+  t.match(await clock.advanceUntil(actorOf(credentials, secret)), { name: credential.id, role: 'viewer' })
+  await clock.advanceUntil(administration.removeCredential(root, credential.id))
   sim.faults.staleRead = 1
   sim.faults.staleMs = [5_000, 6_000]
-  t.ok(await clock.settle(credentials.get(credential.id)), 'that is what a replica says')
-  await t.rejects(clock.settle(actorOf(credentials, secret)), { code: 'bad_token' })
+  t.ok(await clock.advanceUntil(credentials.get(credential.id)), 'that is what a replica says')
+  await t.rejects(clock.advanceUntil(actorOf(credentials, secret)), { code: 'bad_token' })
 })

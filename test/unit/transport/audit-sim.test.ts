@@ -49,7 +49,7 @@ async function connectedDevice() {
   const store = new LateStore()
   const stage = await oneWorker({ over: (broker) => store.over(broker) })
   const phone = stage.connect()
-  await stage.clock.run(1_000)
+  await stage.clock.advance(1_000)
   return { ...stage, store, phone }
 }
 
@@ -58,13 +58,13 @@ t.test('an audit that could not read is made up for', async (t) => {
   t.equal(phone.ofType('CAUGHT_UP'), 1)
   store.down = true
   broker.cutOff()
-  await clock.settle(enqueue(41n))
-  await clock.run(5_000)
+  await clock.advanceUntil(enqueue(41n))
+  await clock.advance(5_000)
   t.ok(broker.connected(), 'back')
   t.ok(store.refused > 0, 'and refused')
   t.equal(phone.ofType('NOTIFY'), 0)
   store.down = false
-  await clock.run(5_000)
+  await clock.advance(5_000)
   t.equal(phone.ofType('NOTIFY'), 1, 'long before the slow round')
   await stop()
 })
@@ -73,12 +73,12 @@ t.test('so is the look at the log of group messages', async (t) => {
   const { clock, store, broker, phone, stop } = await connectedDevice()
   store.down = true
   broker.cutOff()
-  await clock.run(5_000)
+  await clock.advance(5_000)
   t.ok(store.refused > 0)
   t.same(phone.closes, [])
   store.incarnation = 7
   store.down = false
-  await clock.run(5_000)
+  await clock.advance(5_000)
   t.equal(phone.closes.length, 1, 'devices come back for a new cursor')
   await stop()
 })

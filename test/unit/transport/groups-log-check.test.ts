@@ -48,9 +48,9 @@ t.test('begins again, though the connection is lost a second time as it does', a
   const { clock, broker, connect } = stage
   const { subscribe, send } = groupsOf(stage)
   const phone = connect()
-  await clock.run(100)
+  await clock.advance(100)
   await subscribe('a')
-  await clock.run(1_000)
+  await clock.advance(1_000)
   t.equal(broadcast.tails, 1)
   const before = cursors(phone).at(-1)
 
@@ -62,16 +62,16 @@ t.test('begins again, though the connection is lost a second time as it does', a
     broker.cutOff()
   }
   broker.cutOff()
-  await clock.run(20_000)
+  await clock.advance(20_000)
   t.equal(losses, 1, 'lost again while it began again')
   t.equal(broadcast.tails, 2, 'one tail, of the log that is there now')
   t.same(phone.closes, [Close.unavailable.code], 'its cursor is of no use any more')
 
   const again = connect(null, stage.device, 2)
-  await clock.run(1_000)
+  await clock.advance(1_000)
   t.equal(cursors(again).at(-1)?.incarnation, (before?.incarnation ?? 0n) + 1n)
   await send('a', 1n)
-  await clock.run(1_000)
+  await clock.advance(1_000)
   t.same(groupIds(again), [1n], 'what is sent from now on is passed on')
   await stage.stop()
 })
@@ -81,9 +81,9 @@ t.test('the same log as before: nobody is sent away, and the tail stays', async 
   const stage = await stageOf(broadcast)
   const { clock, broker, connect } = stage
   const phone = connect()
-  await clock.run(100)
+  await clock.advance(100)
   broker.cutOff()
-  await clock.run(20_000)
+  await clock.advance(20_000)
   t.equal(broadcast.tails, 1)
   t.same(phone.closes, [])
   await stage.stop()

@@ -22,7 +22,7 @@ async function stage() {
   let messages = 0n
   const subscribe = (device: string) => {
     const topic = { registration: 1, project: 'p', topic: 'news', since: 0, addedVersion: 1 }
-    return one.clock.settle(devices.update(device, (record) => ({ ...record, version: 1, topics: [topic] })))
+    return one.clock.advanceUntil(devices.update(device, (record) => ({ ...record, version: 1, topics: [topic] })))
   }
   return { ...one, broadcast, subscribe, send: (ttlMs: number) => send('news', ++messages, ttlMs) }
 }
@@ -40,10 +40,10 @@ t.test('devices that ask for a backlog and do not read it keep nobody else from 
   for (const { end } of deaf) end.pause()
   // As a device that is alive and well, but for its reading.
   const pings = setPings(deaf, clock)
-  await clock.run(PING_MS * 2)
+  await clock.advance(PING_MS * 2)
 
   const phone = connect(null, honest)
-  await clock.run(PING_MS)
+  await clock.advance(PING_MS)
   t.equal(phone.ofType('NOTIFY_GROUP'), BACKLOG, 'a reader has its whole backlog meanwhile')
   t.ok(isCaughtUp(phone))
   t.same(
@@ -52,7 +52,7 @@ t.test('devices that ask for a backlog and do not read it keep nobody else from 
     'patience is not over yet',
   )
 
-  await clock.run(STALLED_MS + PING_MS)
+  await clock.advance(STALLED_MS + PING_MS)
   pings.stop()
   t.same(new Set(deaf.flatMap(({ closes }) => closes)), new Set([Close.too_slow.code]))
   t.ok(deaf.every(({ closes }) => closes.length === 1))
@@ -68,11 +68,11 @@ t.test('a device that reads slowly gets all of it, in order', async (t) => {
   const pings = setPings([phone], clock)
   for (let n = 0; n < BACKLOG; n++) {
     phone.end.pause()
-    await clock.run(STALLED_MS / 4)
+    await clock.advance(STALLED_MS / 4)
     phone.end.resume()
-    await clock.run(50)
+    await clock.advance(50)
   }
-  await clock.run(1_000)
+  await clock.advance(1_000)
   pings.stop()
   t.same(
     groupIds(phone).map(Number),
@@ -88,12 +88,12 @@ t.test('a tail that comes as far as the cursor with an expired message has come 
   await subscribe(deviceName(1))
   sim.faults.tailDelayMs = [5_000, 5_000]
   await send(1_000)
-  const { incarnation, lastSequence } = await clock.settle(broadcast.log.state())
+  const { incarnation, lastSequence } = await clock.advanceUntil(broadcast.log.state())
   const cursor = { incarnation: BigInt(incarnation), sequence: lastSequence, subscriptions: 1 }
   const phone = connect(cursor, deviceName(1))
-  await clock.run(3_000)
+  await clock.advance(3_000)
   t.notOk(isCaughtUp(phone), 'the tail is behind the cursor')
-  await clock.run(5_000)
+  await clock.advance(5_000)
   t.ok(isCaughtUp(phone))
   await stop()
 })

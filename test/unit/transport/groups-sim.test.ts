@@ -197,7 +197,7 @@ async function run(seed: number): Promise<string[]> {
   const { clock } = sim
   const draw = (below: number) => Math.floor(sim.random() * below)
   const one = <T>(from: readonly T[]): T => from[draw(from.length)] as T
-  await clock.settle(Promise.all([world.startWorker(0), world.startWorker(1)]))
+  await clock.advanceUntil(Promise.all([world.startWorker(0), world.startWorker(1)]))
   const failures: unknown[] = []
   const later = (work: Promise<void>) => void work.catch((error: unknown) => failures.push(error))
 
@@ -208,30 +208,30 @@ async function run(seed: number): Promise<string[]> {
     if (dice < 40) later(world.send(one(TOPICS)))
     else if (dice < 60) phone.connect(slot)
     else if (dice < 75) phone.leave(one(['close', 'vanish', 'pause', 'resume'] as const))
-    else if (dice < 88) await clock.settle(phone.change(one(TOPICS)))
+    else if (dice < 88) await clock.advanceUntil(phone.change(one(TOPICS)))
     else if (dice < 92) world.workers[slot]?.broker.cutOff()
     else if (dice < 94) {
       world.workers[slot]?.sockets.crash()
       world.workers[slot]?.broker.crash()
-      await clock.settle(world.startWorker(slot))
+      await clock.advanceUntil(world.startWorker(slot))
     }
-    await clock.run(one([0, 1, 5, 20, 100, 2_000]))
+    await clock.advance(one([0, 1, 5, 20, 100, 2_000]))
   }
   // To rest: whoever is away connects for good; who is there stays, and gets what is sent from now on as well.
   for (const phone of phones) phone.leave('resume')
-  await clock.run(20_000)
+  await clock.advance(20_000)
   for (let attempt = 0; attempt < 2; attempt++) {
     for (const phone of phones) if (!phone.isConnected) phone.connect(draw(2))
-    await clock.run(20_000)
+    await clock.advance(20_000)
   }
   for (const topic of TOPICS) later(world.send(topic))
-  await clock.run(20_000)
+  await clock.advance(20_000)
   const wrong = phones.flatMap((phone, i) => [
     ...phone.missing().map((id) => `phone ${i} misses ${id}`),
     ...phone.gaps.map((reason) => `phone ${i} was told of a gap: ${reason}`),
   ])
   for (const { worker, broker } of world.workers) {
-    await clock.settle(worker.stop())
+    await clock.advanceUntil(worker.stop())
     await broker.close()
   }
   return [...wrong, ...failures.map(String)]

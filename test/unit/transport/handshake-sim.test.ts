@@ -37,14 +37,14 @@ t.test('from the moment its session is stored, a device is here for whoever asks
   const stage = await oneWorker({ over })
   const { clock, core, device, worker, connect, stop } = stage
   const phone = connect()
-  for (let ms = 0; ms < 1_000 && !stored; ms++) await clock.run(1)
+  for (let ms = 0; ms < 1_000 && !stored; ms++) await clock.advance(1)
   t.ok(stored)
   const { instance, worker: name } = worker.owner
   const request = encodeControlRequest({ kind: 'catch_up', device })
   const answer = core.bus.request(controlSubject(instance, name), request, { timeoutMs: SLOW_MS / 2 })
-  t.equal(decodeControlReply(await clock.settle(answer)), 'here')
+  t.equal(decodeControlReply(await clock.advanceUntil(answer)), 'here')
   t.equal(phone.ofType('WELCOME'), 0, 'long before it is welcomed')
-  await clock.run(SLOW_MS)
+  await clock.advance(SLOW_MS)
   t.equal(phone.ofType('WELCOME'), 1)
   await stop()
 })
@@ -59,7 +59,7 @@ t.test('what was queued before the session was stored comes with the handshake',
   const stage = await oneWorker({ over })
   const { clock, connect, stop } = stage
   const phone = connect()
-  await clock.run(SLOW_MS + 100)
+  await clock.advance(SLOW_MS + 100)
   t.equal(phone.ofType('WELCOME'), 1)
   t.same(
     phone.frames.flatMap((frame) => (frame.type === 'NOTIFY' ? [frame.id] : [])),
@@ -71,16 +71,16 @@ t.test('what was queued before the session was stored comes with the handshake',
 t.test('while the end of a session waits to be written, its number is not good a second time', async (t) => {
   const { clock, device, connect, stop } = await oneWorker()
   const first = connect(null, device, 5)
-  await clock.run(1_000)
+  await clock.advance(1_000)
   t.equal(first.ofType('WELCOME'), 1)
   first.end.close()
-  await clock.run(1_000)
+  await clock.advance(1_000)
   // Of an attempt that the device gave up long ago.
   const late = connect(null, device, 5)
-  await clock.run(1_000)
+  await clock.advance(1_000)
   t.same(late.closes, [Close.stale_connection.code])
   const next = connect(null, device, 6)
-  await clock.run(1_000)
+  await clock.advance(1_000)
   t.equal(next.ofType('WELCOME'), 1)
   await stop()
 })
@@ -89,13 +89,13 @@ t.test('a ticket does not make a number good that its own session had', async (t
   const { clock, core, device, resume, stop } = await oneWorker()
   const elsewhere = { instance: 'i', worker: 'gone', connection: 5 }
   const sessions = new SessionTable(core.table(Bucket.SESSIONS), clock)
-  const claim = await clock.settle(sessions.claim(device, elsewhere))
+  const claim = await clock.advanceUntil(sessions.claim(device, elsewhere))
   const ticket = { ...elsewhere, device, revision: claim.ok ? claim.revision : 0 }
   const late = resume(ticket, 5)
-  await clock.run(1_000)
+  await clock.advance(1_000)
   t.same(late.closes, [Close.stale_connection.code])
   const next = resume(ticket, 6)
-  await clock.run(1_000)
+  await clock.advance(1_000)
   t.equal(next.ofType('WELCOME'), 1)
   await stop()
 })

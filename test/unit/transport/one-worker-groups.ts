@@ -37,17 +37,17 @@ export function groupsOf({ clock, core, device, worker }: OneWorker) {
       const body = bodyOf(name, id)
       const target = { kind: 'topic', name } as const
       const times = { acceptedAtMs: clock.now(), expiresAtMs: clock.now() + ttlMs }
-      return clock.settle(broadcast.append({ id, project: 'p', ...target, collapseKey: '', body, ...times }))
+      return clock.advanceUntil(broadcast.append({ id, project: 'p', ...target, collapseKey: '', body, ...times }))
     },
     /** With its notice. */
     subscribe: async (topic: string) => {
-      const since = (await clock.settle(broadcast.log.state())).lastSequence
+      const since = (await clock.advanceUntil(broadcast.log.state())).lastSequence
       const update = devices.update(device, (record) => {
         const version = record.version + 1
         const added = { registration: 1, project: 'p', topic, since, addedVersion: version }
         return { ...record, version, topics: [...record.topics, added] }
       })
-      await clock.settle(update)
+      await clock.advanceUntil(update)
       notice()
     },
   }

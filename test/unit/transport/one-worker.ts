@@ -46,7 +46,7 @@ export async function oneWorker({ settings, over = (broker) => broker, ...option
       lagMs: () => 0,
     },
   })
-  await clock.settle(worker.start())
+  await clock.advanceUntil(worker.start())
   const device = newDevice()
   const core = sim.brokerFor('core')
   const queued = new DeviceQueue(core, SPLIT)
@@ -65,7 +65,7 @@ export async function oneWorker({ settings, over = (broker) => broker, ...option
       return queued.append(device, { ...record, message }, 0)
     },
     stop: async () => {
-      await clock.settle(worker.stop())
+      await clock.advanceUntil(worker.stop())
       await broker.close()
     },
   }

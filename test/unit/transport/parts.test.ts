@@ -181,11 +181,11 @@ t.test('uplink: one batch for each router and tick', async (t) => {
   const { sim, core, up } = uplink()
   const batches: bigint[][] = []
   core.bus.subscribe(rxSubject('r1'), ({ body }) => batches.push(decodeRxBatch(body).items.map(({ id }) => id)))
-  await sim.clock.run(100)
+  await sim.clock.advance(100)
   for (const id of [1n, 2n, 3n]) up.outcome(id === 2n ? 'r2' : 'r1', id, 'd', Outcome.ACKED, 1)
-  await sim.clock.run(100)
+  await sim.clock.advance(100)
   up.outcome('r1', 4n, 'd', Outcome.CLOSED, 1)
-  await sim.clock.run(100)
+  await sim.clock.advance(100)
   t.same(batches, [[1n, 3n], [4n]])
 })
 
@@ -198,12 +198,12 @@ t.test('uplink: settlements are repeated until they are confirmed', async (t) =>
     asked.push(sequences)
     core.bus.publish(reply, encodeSettleReply(confirms(sequences)))
   })
-  await sim.clock.run(100)
+  await sim.clock.advance(100)
   up.settle(item(1n, 10))
   up.settle(item(2n, 11))
   up.settle(item(2n, 11))
   up.settle(item(3n, 10))
-  await sim.clock.run(500)
+  await sim.clock.advance(500)
   t.ok(
     asked.every((sequences) => new Set(sequences).size === sequences.length),
     'a sequence of two streams goes twice',
@@ -211,10 +211,10 @@ t.test('uplink: settlements are repeated until they are confirmed', async (t) =>
   t.equal(up.unsettled, 1)
   t.ok(up.isSettling(1n), 'a read that began before may still show it')
   confirms = (sequences) => sequences
-  await sim.clock.run(3_000)
+  await sim.clock.advance(3_000)
   t.equal(up.unsettled, 0)
   t.equal(metrics.settled, 3)
-  await sim.clock.run(60_000)
+  await sim.clock.advance(60_000)
   t.notOk(up.isSettling(1n))
   up.stop()
 })
@@ -230,17 +230,17 @@ t.test(
       for (const sequence of asked.sort()) if (queue[0] === sequence) settled.push(queue.shift() ?? 0)
       core.bus.publish(reply, encodeSettleReply(settled))
     })
-    await sim.clock.run(100)
+    await sim.clock.advance(100)
     t.same(
       [21, 22, 20].map((sequence) => up.settle(item(BigInt(sequence), sequence))),
       [true, true, false],
     )
-    await sim.clock.run(3_000)
+    await sim.clock.advance(3_000)
     t.same(givenUp, ['d', 'd'], 'its queue is to be read again')
     t.notOk(up.isSettling(21n), 'and what is read is to be delivered again')
     for (const sequence of [20, 21, 22]) {
       t.ok(up.settle(item(BigInt(sequence), sequence)))
-      await sim.clock.run(3_000)
+      await sim.clock.advance(3_000)
     }
     t.same(queue, [])
     up.stop()
@@ -253,7 +253,7 @@ t.test('uplink: nobody there, then too many', async (t) => {
     [1, 2, 3, 4, 5].map((i) => up.settle(item(BigInt(i), i))),
     [true, true, true, false, false],
   )
-  await sim.clock.run(5_000)
+  await sim.clock.advance(5_000)
   t.equal(up.unsettled, 3)
   t.equal(metrics.settlesRefused, 2)
   t.notOk(up.isSettling(4n), 'to be delivered again')
@@ -263,7 +263,7 @@ t.test('uplink: nobody there, then too many', async (t) => {
     settled.push(...items.map(({ id }) => id))
     core.bus.publish(reply, encodeSettleReply(items.map(({ queueSequence }) => queueSequence)))
   })
-  await sim.clock.run(5_000)
+  await sim.clock.advance(5_000)
   t.same(settled, [1n, 2n, 3n])
   up.stop()
 })

@@ -103,7 +103,7 @@ t.test('each device moves once: to new workers with room, and at the end all lis
   }
   const options = { clock, spawn, random: () => 0.5, log: silentLogger, restartBackoffMs: 100, onEnded: () => {} }
   const slots = Array.from({ length: WORKERS }, (_, index) => new Slot(index, 1, options, WORKERS))
-  for (const slot of slots) await clock.settle(slot.start())
+  for (const slot of slots) await clock.advanceUntil(slot.start())
   const old = [...workers]
   let moved = 0
   let toOld = 0
@@ -126,7 +126,7 @@ t.test('each device moves once: to new workers with room, and at the end all lis
   move()
   const replaced: number[] = []
   const restart = new RollingRestart(slots, clock, drainPace(settings, 'upgrade'))
-  await clock.settle(restart.run(({ index }) => replaced.push(index)))
+  await clock.advanceUntil(restart.run(({ index }) => replaced.push(index)))
   t.same(replaced, [0, 1, 2])
   t.equal(workers.length, 2 * WORKERS)
   t.equal(toOld, 0)
@@ -155,9 +155,9 @@ t.test('where no new worker starts, the old ones go on', async (t) => {
   }
   const options = { clock, spawn, random: () => 0.5, log: silentLogger, restartBackoffMs: 100, onEnded: () => {} }
   const slots = [0, 1].map((index) => new Slot(index, 1, options, 2))
-  for (const slot of slots) await clock.settle(slot.start())
+  for (const slot of slots) await clock.advanceUntil(slot.start())
   const restart = new RollingRestart(slots, clock, drainPace(settings, 'upgrade'))
-  await t.rejects(clock.settle(restart.run(() => undefined)), { message: /ended before it was ready/ })
+  await t.rejects(clock.advanceUntil(restart.run(() => undefined)), { message: /ended before it was ready/ })
   t.same(
     workers.slice(0, 2).map(({ listens, leaving }) => ({ listens, leaving })),
     [

@@ -36,7 +36,7 @@ t.test('a close that a worker sent arrives, though the worker dies meanwhile', a
   const { socket, closes } = connect()
   socket.end(4041, 'unavailable')
   sockets.crash()
-  await clock.run(DELAY_MS)
+  await clock.advance(DELAY_MS)
   t.same(closes, [4041])
 })
 
@@ -48,7 +48,7 @@ t.test('a dead worker reads nothing, sends nothing, and its devices are told at 
   t.same(closes, [1006])
   t.equal(socket.send(new Uint8Array(1)), 'dropped')
   socket.end(1001, 'going away')
-  await clock.run(DELAY_MS)
+  await clock.advance(DELAY_MS)
   t.same(received, [])
   t.same(closes, [1006])
 })

@@ -81,12 +81,12 @@ t.test('a worker that the system could not start is started later', async (t) =>
   const first = await started(place)
   failures.push(out('ENOMEM'), out('EAGAIN'))
   first.end('SIGKILL')
-  await clock.run(60_000)
+  await clock.advance(60_000)
   t.equal(failures.length, 0, 'both attempts failed')
   t.equal(processes.length, 2)
   processes[1]?.ready()
   t.ok(place.isServing)
-  await clock.run(60_000)
+  await clock.advance(60_000)
   t.equal(processes.length, 2, 'and that was all')
 })
 
@@ -95,13 +95,13 @@ t.test('nor does a replacement that could not be started leave a place empty', a
   const place = slot(0)
   const first = await started(place)
   first.end('SIGKILL')
-  await clock.run(0)
+  await clock.advance(0)
   failures.push(out('ENOMEM'))
   processes[1]?.end('SIGKILL')
-  await clock.settle(Promise.resolve())
+  await clock.advanceUntil(Promise.resolve())
   t.equal(processes.length, 2, 'the next start is waited for')
   await t.rejects(place.replace(pace), { message: 'ENOMEM' })
-  await clock.run(60_000)
+  await clock.advance(60_000)
   t.equal(processes.length, 3)
 })
 
@@ -114,14 +114,14 @@ t.test('a reload leaves out who leaves', async (t) => {
   const replaced = slots[0]?.replace(pace)
   const next = processes.at(-1) as FakeProcess
   next.ready()
-  await clock.settle(Promise.resolve())
+  await clock.advanceUntil(Promise.resolve())
   t.same(old.got, [{ drain: pace }], 'it leaves, and takes its time')
 
   const reloaded = supervisor.reload()
-  await clock.settle(Promise.resolve())
+  await clock.advanceUntil(Promise.resolve())
   for (const process of processes) t.same(process.questions(), process === old ? [] : ['reload'])
   for (const process of [next, other]) process.answer()
-  await clock.settle(reloaded)
+  await clock.advanceUntil(reloaded)
   old.end('SIGTERM')
   await replaced
 })
@@ -132,24 +132,27 @@ t.test('a worker that begins to leave while it is asked makes no reload fail', a
   const leaving = await started(slots[0] as Slot)
   const other = await started(slots[1] as Slot)
   const reloaded = new Supervisor(1, slots, settings, clock, silentLogger).reload()
-  await clock.settle(Promise.resolve())
+  await clock.advanceUntil(Promise.resolve())
   t.same(leaving.questions(), ['reload'])
   const stopped = slots[0]?.stop(pace)
   leaving.end('SIGTERM')
   await stopped
   other.answer()
-  await clock.settle(reloaded)
+  await clock.advanceUntil(reloaded)
   t.same(other.questions(), ['reload'])
 })
 
 t.test('a worker that starts slowly is waited for, and one that never is ready is ended', async (t) => {
   const { clock, processes, slot } = stage()
   const slow = slot(0).start()
-  await clock.run(170_000)
+  await clock.advance(170_000)
   processes[0]?.ready()
   await slow
-  await clock.run(60_000)
+  await clock.advance(60_000)
   t.ok(processes[0]?.connected)
   const silent = slot(1).start()
-  await Promise.all([t.rejects(silent, { message: 'worker 1 ended before it was ready: SIGKILL' }), clock.run(180_000)])
+  await Promise.all([
+    t.rejects(silent, { message: 'worker 1 ended before it was ready: SIGKILL' }),
+    clock.advance(180_000),
+  ])
 })

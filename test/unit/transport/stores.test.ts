@@ -11,7 +11,7 @@ function table(): { sim: SimBroker; sessions: SessionTable; run: <T>(p: Promise<
   const sim = new SimBroker()
   const broker = sim.brokerFor('worker')
   const sessions = new SessionTable(broker.table(Bucket.SESSIONS), broker.clock)
-  return { sim, sessions, run: (promise) => sim.clock.settle(promise) }
+  return { sim, sessions, run: (promise) => sim.clock.advanceUntil(promise) }
 }
 
 t.test('a session is taken over only by a greater connection number', async (t) => {
@@ -63,8 +63,8 @@ t.test('two claims at once: the greater number stands in the end', async (t) => 
       return new SessionTable(broker.table(Bucket.SESSIONS), broker.clock)
     })
     if (!a || !b) throw new Error('two')
-    await sim.clock.settle(Promise.all([a.claim(DEVICE, owner('a', 1)), b.claim(DEVICE, owner('b', 2))]))
-    t.match(await sim.clock.settle(a.lookup(DEVICE, { authoritative: true })), { connection: 2 })
+    await sim.clock.advanceUntil(Promise.all([a.claim(DEVICE, owner('a', 1)), b.claim(DEVICE, owner('b', 2))]))
+    t.match(await sim.clock.advanceUntil(a.lookup(DEVICE, { authoritative: true })), { connection: 2 })
   }
 })
 
@@ -75,21 +75,21 @@ t.test('a lease: alive while it beats, dead at once when released, dead after th
   let lapses = 0
   const lease = new WorkerLease(worker, worker.clock, 'i', 'w', { lapse: () => lapses++, error: () => {} })
   const liveness = new WorkerLiveness(core, core.clock)
-  await sim.clock.settle(Promise.all([lease.start(), liveness.start()]))
-  await sim.clock.run(60_000)
+  await sim.clock.advanceUntil(Promise.all([lease.start(), liveness.start()]))
+  await sim.clock.advance(60_000)
   t.notOk(liveness.isDead('i', 'w'))
   t.equal(lapses, 0)
   worker.freeze()
-  await sim.clock.run(8_000)
+  await sim.clock.advance(8_000)
   t.notOk(liveness.isDead('i', 'w'))
-  await sim.clock.run(8_000)
+  await sim.clock.advance(8_000)
   t.ok(liveness.isDead('i', 'w'))
   worker.thaw()
-  await sim.clock.run(8_000)
+  await sim.clock.advance(8_000)
   t.notOk(liveness.isDead('i', 'w'), 'it is back')
   t.ok(lapses > 0, 'and knows that it was away')
-  await sim.clock.settle(lease.release())
-  await sim.clock.run(1_000)
+  await sim.clock.advanceUntil(lease.release())
+  await sim.clock.advance(1_000)
   t.ok(liveness.isDead('i', 'w'))
   await liveness.stop()
 })
@@ -100,19 +100,19 @@ t.test('a reader that was frozen or cut off does not take everyone for dead', as
   const core = sim.brokerFor('core')
   const lease = new WorkerLease(worker, worker.clock, 'i', 'w', { lapse: () => {}, error: () => {} })
   const liveness = new WorkerLiveness(core, core.clock)
-  await sim.clock.settle(Promise.all([lease.start(), liveness.start()]))
+  await sim.clock.advanceUntil(Promise.all([lease.start(), liveness.start()]))
   core.freeze()
-  await sim.clock.run(120_000)
+  await sim.clock.advance(120_000)
   core.thaw()
   let wasCalledDead = false
   for (let i = 0; i < 100; i++) {
-    await sim.clock.run(100)
+    await sim.clock.advance(100)
     wasCalledDead ||= liveness.isDead('i', 'w')
   }
   t.notOk(wasCalledDead)
   t.notOk(liveness.isDead('i', 'never-seen'), 'who was never seen gets a lease of time')
-  await sim.clock.run(12_000)
+  await sim.clock.advance(12_000)
   t.ok(liveness.isDead('i', 'never-seen'))
-  await sim.clock.settle(lease.release())
+  await sim.clock.advanceUntil(lease.release())
   await liveness.stop()
 })

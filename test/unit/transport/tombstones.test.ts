@@ -16,7 +16,7 @@ async function setUp(tombstonesWaitingMax = 10) {
   const errors: unknown[] = []
   const pace = { tombstoneDelayMs: DELAY_MS, tombstonesWaitingMax }
   const tombstones = new Tombstones(sessions, HERE, broker.clock, pace, (_, error) => errors.push(error))
-  const run = <T>(promise: Promise<T>) => clock.settle(promise)
+  const run = <T>(promise: Promise<T>) => clock.advanceUntil(promise)
   return {
     ...{ tombstones, errors },
     claim: async (device: string, connection: number, worker = HERE.worker) => {

@@ -32,7 +32,7 @@ export interface Received extends Post {
   ids: string[]
 }
 
-export class Place {
+export class WebhookWorld {
   readonly sim = new SimBroker({ store: { split: 1 } })
   readonly observer = this.sim.brokerFor('observer')
   readonly metrics = new CoreMetrics()
@@ -51,19 +51,19 @@ export class Place {
     })
   }
 
-  run<T>(promise: Promise<T>): Promise<T> {
-    return this.sim.clock.settle(promise)
+  advanceUntil<T>(promise: Promise<T>): Promise<T> {
+    return this.sim.clock.advanceUntil(promise)
   }
 
   async project(id = PROJECT, kinds: string[] | null = null): Promise<string> {
-    await this.run(createProject(this.administration.tenants, { id, alg: 'ES256' }))
-    return (await this.run(this.feeds.setWebhook(root, id, { url: `${URL_}/${id}`, kinds }))).secret ?? ''
+    await this.advanceUntil(createProject(this.administration.tenants, { id, alg: 'ES256' }))
+    return (await this.advanceUntil(this.feeds.setWebhook(root, id, { url: `${URL_}/${id}`, kinds }))).secret ?? ''
   }
 
   async start(): Promise<{ process: SimClient; stop: () => Promise<void> }> {
     const process = this.sim.brokerFor(`core-${++this.starts}`)
     const { clock } = process
-    const feeds = await this.run(new FeedDirectory().start(process, silentLogger))
+    const feeds = await this.advanceUntil(new FeedDirectory().start(process, silentLogger))
     const webhooks = new Webhooks({
       ...{ broker: process, clock, random: this.sim.random, log: silentLogger, metrics: this.metrics },
       ...{ settings: this.settings, feeds, states: new FeedStates(process), retryMs: 50, drainMs: 500 },
@@ -79,20 +79,20 @@ export class Place {
       },
     })
     webhooks.start()
-    return { process, stop: () => this.run(webhooks.stop()) }
+    return { process, stop: () => this.advanceUntil(webhooks.stop()) }
   }
 
   async tell(id: string, project = PROJECT, kind = 'delivered'): Promise<void> {
     const body = Buffer.from(JSON.stringify({ v: 1, id, kind, projectId: project }))
-    await this.run(this.observer.log(OUTCOME_EVENTS_STREAM).append(outcomeEventSubject(project, kind), body))
+    await this.advanceUntil(this.observer.log(OUTCOME_EVENTS_STREAM).append(outcomeEventSubject(project, kind), body))
   }
 
-  wait(ms: number): Promise<void> {
-    return this.sim.clock.run(ms)
+  advance(ms: number): Promise<void> {
+    return this.sim.clock.advance(ms)
   }
 
   view(project = PROJECT) {
-    return this.run(this.feeds.show(root, project))
+    return this.advanceUntil(this.feeds.show(root, project))
   }
 
   get ids(): string[] {
