@@ -1,4 +1,5 @@
 /** Compares PROTOCOL.md with the code: every table, every limit, the diagram of states, every frame in hex. */
+import { execFileSync } from 'node:child_process'
 import protobuf from 'protobufjs'
 import t from 'tap'
 import { Value } from 'typebox/value'
@@ -20,7 +21,7 @@ import { APPLICATION_ID, PROJECT_ID, TOPIC_NAME, USER_CHARACTERS_MAX } from '../
 import { TransportSettings } from '../../src/transport/settings.js'
 import { sessionBlock } from './session-block.js'
 import { readSessions } from './sessions.js'
-import { readText } from './support.js'
+import { readText, root } from './support.js'
 
 const document = readText('protocol/PROTOCOL.md')
 
@@ -223,6 +224,22 @@ t.test('the longest fields are those of the code', async (t) => {
 t.test('links inside the document lead somewhere', async (t) => {
   const anchors = new Set([...document.matchAll(/^##+ (.*)$/gm)].map(([, title = '']) => anchorOf(title)))
   for (const [, anchor = ''] of document.matchAll(/\]\(#([^)]*)\)/g)) t.ok(anchors.has(anchor), `#${anchor}`)
+})
+
+t.test('every section that the code names is in the document', async (t) => {
+  const files = execFileSync('git', ['ls-files', 'src', 'protocol', 'test', 'bench'], { cwd: root, encoding: 'utf8' })
+  const sources = files.split('\n').filter((file) => /\.(ts|py|proto)$/.test(file))
+  const titles = new Set([...document.matchAll(/^##+ (.*)$/gm)].map(([, title]) => title))
+  let references = 0
+  for (const file of sources) {
+    for (const [reference] of readText(file).matchAll(/PROTOCOL\.md,?(?: sections?)? "[^"]*"(?: and "[^"]*")*/g)) {
+      for (const [, title = ''] of reference.matchAll(/"([^"]*)"/g)) {
+        references++
+        if (!titles.has(title)) t.fail(`${file}: ${reference}`)
+      }
+    }
+  }
+  t.ok(references > 20, `${references} references`)
 })
 
 t.test('the table of fields is what borealis.proto says', async (t) => {

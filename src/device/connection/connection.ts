@@ -1,6 +1,6 @@
 /**
  * The connection of a device as a machine without I/O: sockets, clock, file and random source are outside. Inputs are
- * its public methods, each with the time; effects go to a Sink; timers are data (`nextInMs`). PROTOCOL.md, "The device".
+ * its public methods, each with the time; effects go to a Sink; timers are data (`nextInMs`). PROTOCOL.md, "The client loop".
  *
  * | state      | input                          | next       | effects                                                |
  * | ---------- | ------------------------------ | ---------- | ------------------------------------------------------ |
