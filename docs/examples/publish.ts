@@ -16,16 +16,17 @@ const connection = await connect({
   servers: NATS_URL,
   user: NATS_USER,
   pass: NATS_PASSWORD,
-  // The permissions of a publisher name this prefix: without it the PubAck would not arrive.
+  // The permissions of a publisher name this prefix. Without it the PubAck does not arrive.
   inboxPrefix: `_INBOX.${NATS_USER}`,
 })
 try {
   const about = headers()
   about.set('Content-Type', 'application/json')
-  // Rejects where JetStream did not store it, or did not say so in time. It was stored, but not yet looked at.
+  // Rejects if JetStream does not store the message, or does not answer in time. A PubAck says that the message is
+  // stored, and not that it is valid.
   const ack = await connection.jetstream().publish(`push.send.${project}`, new TextEncoder().encode(message), {
     headers: about,
-    // Your own id of this push: publishing it again, because no answer came, stores it once.
+    // Your own id of this push. If no answer comes, publish it again with the same id: it is stored once.
     msgID: process.env.MESSAGE_ID ?? crypto.randomUUID(),
   })
   process.stdout.write(`${JSON.stringify({ stream: ack.stream, seq: ack.seq, duplicate: ack.duplicate })}\n`)

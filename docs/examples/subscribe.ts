@@ -1,9 +1,10 @@
 /**
- * Reads the events of a project from NATS, without missing one, and shows them: docs/send/events.md.
+ * Reads the events of a project from NATS without missing one, and prints them: docs/send/events.md.
  *
  *     node dist/docs/examples/subscribe.js sample
  *
- * NATS_URL (default 127.0.0.1:4222), NATS_USER and NATS_PASSWORD say where, and as whom. EVENTS: ends after so many.
+ * NATS_URL (default 127.0.0.1:4222), NATS_USER and NATS_PASSWORD say where, and as whom. EVENTS: the program ends after that
+ * many events.
  */
 import { connect } from 'nats'
 
@@ -20,12 +21,12 @@ const connection = await connect({
   inboxPrefix: `_INBOX.${NATS_USER}`,
 })
 try {
-  // It was made when the events were turned on, and keeps what comes while nobody reads.
+  // This consumer was made when events were turned on. It keeps the events that come while nobody reads.
   const consumer = await connection.jetstream().consumers.get('PUSH_EVENTS', `reader-${project}`)
   let left = Number(EVENTS)
   for await (const message of await consumer.consume()) {
     process.stdout.write(`${message.subject} ${message.string()}\n`)
-    // After what it leads to was done: without it the event comes again.
+    // Acknowledge after the work that the event leads to. An event without an acknowledgement comes again.
     message.ack()
     if (--left <= 0) break
   }

@@ -1,5 +1,5 @@
 /**
- * Receives events at a webhook, verifies them and shows each one once: docs/send/events.md.
+ * Receives events at a webhook, verifies them and prints each one once: docs/send/events.md.
  *
  *     WEBHOOK_SECRET=whsec_... PORT=8787 node dist/docs/examples/webhook.js
  */
@@ -7,28 +7,28 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 
 const { WEBHOOK_SECRET = '', PORT = '8787' } = process.env
-/** Older than that is a replay, or a clock that is wrong. */
+/** An older request is a replay, or a clock is wrong. */
 const AGE_SECONDS_MAX = 300
 const BODY_BYTES_MAX = 8 * 1024 * 1024
 
 const key = Buffer.from(WEBHOOK_SECRET.replace(/^whsec_/, ''), 'base64')
 if (key.length < 24) throw new Error('WEBHOOK_SECRET must be whsec_ and the base64 that the server gave you')
 
-/** The body as it came, byte for byte: JSON that was parsed and written again has another signature. */
+/** Signs the body as it came, byte for byte: JSON that is parsed and written again has another signature. */
 function isAuthentic(headers: IncomingHttpHeaders, body: Buffer): boolean {
   const { 'webhook-id': id = '', 'webhook-timestamp': timestamp = '', 'webhook-signature': signatures = '' } = headers
   const isFresh = Math.abs(Date.now() / 1_000 - Number(timestamp)) <= AGE_SECONDS_MAX
   const wanted = Buffer.from(
     `v1,${createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest('base64')}`,
   )
-  // Two stand there while a secret is being changed.
+  // While a secret is being replaced there are two signatures.
   const given = String(signatures)
     .split(' ')
     .map((one) => Buffer.from(one))
   return isFresh && given.some((one) => one.length === wanted.length && timingSafeEqual(one, wanted))
 }
 
-/** Yours is a table with a unique key, written in the same transaction as what the event leads to. */
+/** Keep these ids in a table with a unique key, in the same transaction as the work that an event leads to. */
 const seen = new Set<string>()
 
 createServer(async (request, response) => {
@@ -47,6 +47,6 @@ createServer(async (request, response) => {
     seen.add(event.id)
     process.stdout.write(`${JSON.stringify(event)}\n`)
   }
-  // Only now: what is not answered with 2xx comes again.
+  // Last of all: a request without an answer of 2xx comes again.
   return response.writeHead(204).end()
 }).listen(Number(PORT), '127.0.0.1', () => process.stdout.write('listening\n'))

@@ -9,7 +9,7 @@ export interface AuditEntry {
   atMs: number
   /** `cli:<user of the machine>`, or the id of a credential. */
   actor: string
-  /** As docs/admin.md lists them: `project.create`. */
+  /** An action of the table in docs/operate/admin.md, such as `project.create`. */
   action: string
   /** Null: it is about none. */
   project: string | null

@@ -1,4 +1,4 @@
-/** What an app server is told: one end of one target, as JSON. docs/events.md is its specification. */
+/** An event for app servers: the result of one target, as JSON. docs/send/events.md is its specification. */
 import Type, { type Static } from 'typebox'
 import { type AcceptedEvent, FINAL_KINDS, type FinalEvent, type FinalKind } from '../../store/events.js'
 

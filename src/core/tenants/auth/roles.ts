@@ -19,7 +19,7 @@ interface Rule {
 const sees = (least: Role, of: Rule['of'] = 'project'): Rule => ({ least, of, audited: false })
 const changes = (least: Role, of: Rule['of'] = 'project'): Rule => ({ least, of, audited: true })
 
-/** Every action of administration. docs/admin.md has the same table (a test compares them). */
+/** Every action of administration. docs/operate/admin.md has the same table (a test compares them). */
 export const Actions = {
   'project.show': sees('viewer'),
   'application.list': sees('viewer'),
