@@ -46,7 +46,7 @@ t.test('a message behind one that is being queued waits for it', async (t) => {
     stored: () => {
       // The first one's append is stored, the router does not know yet, and it still knows the session.
       worker.onItem = () => {
-        t.same(worker.asked, [device], 'its worker was asked to read the queue before the next one comes live')
+        t.same(worker.catchUpsAsked, [device], 'its worker was asked to read the queue before the next one comes live')
         return Outcome.ACKED
       }
       if (followers.length === 0) followers.push(core.accept(messageTo([device])).then(({ id }) => id))

@@ -35,7 +35,7 @@ t.test(
       queue.map((entry) => entry.record.message.id),
       [id],
     )
-    t.ok(worker.asked.includes(device), 'its worker is asked to read the queue')
+    t.ok(worker.catchUpsAsked.includes(device), 'its worker is asked to read the queue')
   },
 )
 
@@ -59,7 +59,7 @@ t.test(
     const next = await world.core()
     await world.advanceUntil(next.acknowledged(device, id))
     t.same(await world.advanceUntil(next.queue.walk(device)), [])
-    t.ok(worker.asked.includes(device))
+    t.ok(worker.catchUpsAsked.includes(device))
     t.match(await world.advanceUntil(next.events.readAccepted(id)), { device }, 'its accepted event is there as well')
   },
 )
@@ -143,7 +143,7 @@ t.test(
       await world.advanceUntil(core.acknowledged(device, id))
       stop()
       const workerSaw = await world.advanceUntil(seen ?? Promise.resolve(false))
-      const routerSaw = worker.asked.includes(device) || worker.items.length > 0
+      const routerSaw = worker.catchUpsAsked.includes(device) || worker.items.length > 0
       if (routerSaw) asked++
       if (workerSaw) read++
       t.ok(workerSaw || routerSaw, `seed ${seed}`)

@@ -46,7 +46,7 @@ t.test('route over a real nats-server', async (t) => {
     worker.onItem = () => Outcome.WINDOW_FULL
     const { id } = await core.accept(messageTo([device]))
     await core.acknowledged(device, id)
-    t.ok(worker.asked.includes(device))
+    t.ok(worker.catchUpsAsked.includes(device))
     t.equal((await core.queue.walk(device)).length, 1)
     worker.onItem = () => Outcome.ACKED
   })

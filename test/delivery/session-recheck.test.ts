@@ -49,5 +49,5 @@ t.test('a session written a moment ago is seen, however far behind the replicas 
   t.equal(await world.advanceUntil(look.isSeen(DEVICE)), false, 'its worker says nothing')
   worker.onCatchUp = () => 'here'
   t.equal(await world.advanceUntil(look.isSeen(DEVICE)), true)
-  t.same(worker.asked, [DEVICE, DEVICE])
+  t.same(worker.catchUpsAsked, [DEVICE, DEVICE])
 })

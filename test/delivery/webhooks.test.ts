@@ -4,20 +4,29 @@ import { OUTCOME_EVENTS_STREAM } from '../../protocol/subjects.js'
 import { consumerOf } from '../../src/core/outcomes/webhooks/consumer.js'
 import { signatureOf } from '../../src/core/outcomes/webhooks/signature.js'
 import type { Delivery } from '../../src/nats/broker.js'
-import { ok, PROJECT, type Received, root, SECOND_MS, status, URL_, WebhookWorld } from '../support/webhook-world.js'
+import {
+  HOOK_URL,
+  ok,
+  PROJECT,
+  type Received,
+  root,
+  SECOND_MS,
+  status,
+  WebhookWorld,
+} from '../support/webhook-world.js'
 
 t.test('events come signed, once, in the kinds that were asked for, and are acknowledged', async (t) => {
   const world = new WebhookWorld()
   const secret = await world.project(PROJECT, ['delivered', 'failed'])
   await world.start()
-  await world.tell('1')
-  await world.tell('2', PROJECT, 'expired')
-  await world.tell('3', PROJECT, 'failed')
+  await world.publish('1')
+  await world.publish('2', PROJECT, 'expired')
+  await world.publish('3', PROJECT, 'failed')
   await world.advance(3 * SECOND_MS)
-  t.same(world.ids, ['1', '3'])
+  t.same(world.receivedIds, ['1', '3'])
   const [first] = world.received
   if (!first) return t.fail('it came')
-  t.equal(first.url, `${URL_}/${PROJECT}`)
+  t.equal(first.url, `${HOOK_URL}/${PROJECT}`)
   t.equal(first.headers['content-type'], 'application/json')
   const [id = '', at = ''] = [first.headers['webhook-id'], first.headers['webhook-timestamp']]
   t.equal(first.headers['webhook-signature'], signatureOf(secret, id, Number(at), first.body))
@@ -37,10 +46,10 @@ t.test('what waits goes out in batches, a bounded number at once', async (t) => 
     now--
     return ok
   }
-  for (let n = 0; n < 45; n++) await world.tell(`${n}`)
+  for (let n = 0; n < 45; n++) await world.publish(`${n}`)
   await world.advance(5 * SECOND_MS)
-  t.same(new Set(world.ids).size, 45)
-  t.equal(world.ids.length, 45)
+  t.same(new Set(world.receivedIds).size, 45)
+  t.equal(world.receivedIds.length, 45)
   t.equal(most, 2)
   t.ok(world.received.length < 12, `${world.received.length} POSTs`)
   t.ok(world.received.every(({ ids }) => ids.length <= 10))
@@ -53,16 +62,16 @@ t.test(
     await world.project()
     await world.start()
     world.answer = () => (world.received.length < 6 ? status(500) : ok)
-    await world.tell('1')
+    await world.publish('1')
     await world.advance(1)
-    for (let n = 2; n <= 5; n++) await world.tell(`${n}`)
+    for (let n = 2; n <= 5; n++) await world.publish(`${n}`)
     await world.advance(2 * SECOND_MS)
     t.match(await world.view(), {
       waiting: { webhook: 5 },
       state: { state: 'failing', lastError: 'status 500', failingSinceMs: Number, lastSuccessAtMs: null },
     })
     await world.advance(20 * SECOND_MS)
-    t.same([...new Set(world.ids)].sort(), ['1', '2', '3', '4', '5'])
+    t.same([...new Set(world.receivedIds)].sort(), ['1', '2', '3', '4', '5'])
     const tries = world.received.filter(({ ids }) => ids.includes('1'))
     t.equal(tries.length, 6)
     t.equal(new Set(tries.map(({ headers }) => headers['webhook-id'])).size, 1, 'the same id')
@@ -81,7 +90,7 @@ t.test('Retry-After is heeded, up to the limit of a wait', async (t) => {
   await world.start()
   const answers = [status(429, 30_000), status(503, 3_600_000), ok]
   world.answer = () => answers.shift() ?? ok
-  await world.tell('1')
+  await world.publish('1')
   await world.advance(29 * SECOND_MS)
   t.equal(world.received.length, 1)
   await world.advance(2 * SECOND_MS)
@@ -97,9 +106,9 @@ t.test('410 disables it, in AUDIT and for all to see; who wants it again says so
   await world.project()
   await world.start()
   world.answer = () => status(410)
-  await world.tell('1')
+  await world.publish('1')
   await world.advance(5 * SECOND_MS)
-  await world.tell('2')
+  await world.publish('2')
   await world.advance(60 * SECOND_MS)
   t.equal(world.received.length, 1)
   t.match(await world.view(), { feed: { webhook: { disabled: { reason: 'gone' } } }, waiting: { webhook: 2 } })
@@ -110,7 +119,7 @@ t.test('410 disables it, in AUDIT and for all to see; who wants it again says so
   world.answer = () => ok
   await world.advanceUntil(world.feeds.retryWebhook(root, PROJECT))
   await world.advance(60 * SECOND_MS)
-  t.same(new Set(world.ids), new Set(['1', '2']))
+  t.same(new Set(world.receivedIds), new Set(['1', '2']))
   t.match(await world.view(), { feed: { webhook: { disabled: null } }, waiting: { webhook: 0 } })
 })
 
@@ -122,7 +131,7 @@ t.test('several POSTs that are answered 410 at once disable it once', async (t) 
     await new Promise<void>((resolve) => world.sim.clock.after(SECOND_MS, resolve))
     return status(410)
   }
-  for (let n = 0; n < 4; n++) await world.tell(`${n}`)
+  for (let n = 0; n < 4; n++) await world.publish(`${n}`)
   await world.advance(10 * SECOND_MS)
   t.equal(world.received.length, 4)
   const { entries } = await world.advanceUntil(world.administration.auditPage(root, { project: PROJECT, limit: 10 }))
@@ -138,11 +147,11 @@ t.test('410 of a url that was changed meanwhile disables nothing, and AUDIT does
     new Promise((resolve) => {
       answered = () => resolve(status(410))
     })
-  await world.tell('1')
+  await world.publish('1')
   await world.advance(SECOND_MS)
   // The core does not hear of it before the answer.
   process.freeze()
-  await world.advanceUntil(world.feeds.setWebhook(root, PROJECT, { url: `${URL_}/new`, kinds: null }))
+  await world.advanceUntil(world.feeds.setWebhook(root, PROJECT, { url: `${HOOK_URL}/new`, kinds: null }))
   world.answer = () => ok
   answered()
   await world.advance(100)
@@ -151,7 +160,7 @@ t.test('410 of a url that was changed meanwhile disables nothing, and AUDIT does
   t.match(await world.view(), { feed: { webhook: { disabled: null } }, waiting: { webhook: 0 } })
   const { entries } = await world.advanceUntil(world.administration.auditPage(root, { project: PROJECT, limit: 10 }))
   t.notOk(entries.some(({ action }) => action === 'webhook.disable'))
-  t.equal(world.received.at(-1)?.url, `${URL_}/new`)
+  t.equal(world.received.at(-1)?.url, `${HOOK_URL}/new`)
 })
 
 t.test('one that fails for long is paused: tried now and then, and it keeps nothing in memory', async (t) => {
@@ -159,12 +168,12 @@ t.test('one that fails for long is paused: tried now and then, and it keeps noth
   await world.project()
   await world.start()
   world.answer = () => ({ answered: false, error: 'ECONNREFUSED' })
-  await world.tell('1')
+  await world.publish('1')
   await world.advance(15 * SECOND_MS)
   t.match(await world.view(), { state: { state: 'paused', lastError: 'ECONNREFUSED' } })
   t.same([...world.metrics.webhooks()], [['paused', 1]])
   const tries = world.received.length
-  for (let n = 2; n <= 20; n++) await world.tell(`${n}`)
+  for (let n = 2; n <= 20; n++) await world.publish(`${n}`)
   await world.advance(70 * SECOND_MS)
   t.equal(world.received.length, tries, 'it is left in peace')
   const free: Delivery[] = []
@@ -179,7 +188,7 @@ t.test('one that fails for long is paused: tried now and then, and it keeps noth
   world.answer = () => ok
   await world.advanceUntil(world.feeds.retryWebhook(root, PROJECT))
   await world.advance(40 * SECOND_MS)
-  t.equal(new Set(world.ids).size, 20, 'nothing was lost')
+  t.equal(new Set(world.receivedIds).size, 20, 'nothing was lost')
   t.match(await world.view(), { waiting: { webhook: 0 }, state: { state: 'ok' } })
 })
 
@@ -188,12 +197,12 @@ t.test('what is too old is given up, and counted', async (t) => {
   await world.project()
   await world.start()
   world.answer = () => status(500)
-  await world.tell('1')
+  await world.publish('1')
   await world.advance(90 * SECOND_MS)
   t.match(await world.view(), { waiting: { webhook: 0 }, state: { givenUp: 1 } })
   t.equal(world.metrics.webhookGivenUp, 1)
   world.answer = () => ok
-  await world.tell('2')
+  await world.publish('2')
   await world.advance(10 * SECOND_MS)
   t.same(world.received.at(-1)?.ids, ['2'])
 })
@@ -208,11 +217,11 @@ t.test('projects do not block one another', async (t) => {
     return url.endsWith('dead') ? { answered: false, error: 'timeout' } : ok
   }
   for (let n = 0; n < 20; n++)
-    for (const project of ['slow', 'dead', 'good']) await world.tell(`${project}${n}`, project)
+    for (const project of ['slow', 'dead', 'good']) await world.publish(`${project}${n}`, project)
   await world.advance(6 * SECOND_MS)
-  t.equal(world.ids.filter((id) => id.startsWith('good')).length, 20)
+  t.equal(world.receivedIds.filter((id) => id.startsWith('good')).length, 20)
   await world.advance(20 * SECOND_MS)
-  t.equal(new Set(world.ids.filter((id) => id.startsWith('slow'))).size, 20)
+  t.equal(new Set(world.receivedIds.filter((id) => id.startsWith('slow'))).size, 20)
 })
 
 t.test(
@@ -230,24 +239,26 @@ t.test(
         .split(' ')
         .map((one) => (one === by.second ? 2 : one === by.first ? 1 : 0))
     }
-    await world.tell('1')
+    await world.publish('1')
     await world.advance(SECOND_MS)
     await world.advance(60 * SECOND_MS)
-    await world.tell('2')
+    await world.publish('2')
     await world.advance(SECOND_MS)
     t.same(world.received.map(signers), [[2, 1], [2]])
 
     world.answer = ({ url }) => (url.endsWith('new') ? ok : status(500, 3_600_000))
-    await world.tell('3')
+    await world.publish('3')
     await world.advance(100)
-    const again = await world.advanceUntil(world.feeds.setWebhook(root, PROJECT, { url: `${URL_}/new`, kinds: null }))
+    const again = await world.advanceUntil(
+      world.feeds.setWebhook(root, PROJECT, { url: `${HOOK_URL}/new`, kinds: null }),
+    )
     t.equal(again.secret, null, 'it keeps its secret')
     await world.advance(100)
-    t.match(world.received.at(-1), { ids: ['3'], url: `${URL_}/new` })
+    t.match(world.received.at(-1), { ids: ['3'], url: `${HOOK_URL}/new` })
     await world.advanceUntil(world.feeds.removeWebhook(root, PROJECT))
     await world.advance(SECOND_MS)
     const count = world.received.length
-    await world.tell('4')
+    await world.publish('4')
     await world.advance(60 * SECOND_MS)
     t.equal(world.received.length, count)
     t.match(await world.view(), { feed: { webhook: null }, state: null, waiting: { reader: 4, webhook: null } })
@@ -262,7 +273,7 @@ t.test(
       await world.project()
       const { process } = await world.start()
       world.answer = () => status(500)
-      await world.tell('1')
+      await world.publish('1')
       await world.advance(SECOND_MS)
       t.match(await world.view(), { state: { state: 'failing' } })
       // Its last failure is written down after it was removed, since the core hears of that late.
@@ -270,12 +281,12 @@ t.test(
       await world.advanceUntil(world.feeds.removeWebhook(root, PROJECT))
       if (pauseMs > 0) process.thaw()
       await world.advance(pauseMs)
-      await world.advanceUntil(world.feeds.setWebhook(root, PROJECT, { url: `${URL_}/new`, kinds: null }))
+      await world.advanceUntil(world.feeds.setWebhook(root, PROJECT, { url: `${HOOK_URL}/new`, kinds: null }))
       process.thaw()
       await world.advance(5 * SECOND_MS)
       t.match(await world.view(), { state: null, waiting: { webhook: 0 } }, `after ${pauseMs} ms`)
       world.answer = () => ok
-      await world.tell('2')
+      await world.publish('2')
       await world.advance(5 * SECOND_MS)
       t.match(await world.view(), { state: { state: 'ok', lastFailureAtMs: null, lastError: null } })
       t.same(world.received.at(-1)?.ids, ['2'])
@@ -293,14 +304,14 @@ t.test('a core that dies or stops in the middle leaves everything to the next on
       if (++answers > 3) await new Promise<void>((resolve) => world.sim.clock.after(10_000, resolve))
       return ok
     }
-    for (let n = 0; n < 30; n++) await world.tell(`${n}`)
+    for (let n = 0; n < 30; n++) await world.publish(`${n}`)
     await world.advance(100)
     if (end === 'crash') first.process.crash()
     else await first.stop()
     world.answer = () => ok
     await world.start()
     await world.advance(60 * SECOND_MS)
-    t.equal(new Set(world.ids).size, 30, end)
+    t.equal(new Set(world.receivedIds).size, 30, end)
     t.match(await world.view(), { waiting: { webhook: 0 } }, end)
   }
 })

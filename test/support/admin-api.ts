@@ -1,4 +1,4 @@
-/** The admin API on a real nats-server, asked as each role. */
+/** Starts the admin API over a real nats-server, and makes credentials and requests for it. */
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
 import { createAdminServer } from '../../src/core/api/admin/server.js'
@@ -15,7 +15,7 @@ export const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
 export interface TestAdminApi {
   api: TestApi
   administration: Administration
-  /** The secret of a new credential. */
+  /** Creates a credential of this role for these projects, or for all projects. Resolves with its secret. */
   credential(role: string, ...projects: string[]): Promise<string>
   call(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, secret: string | null, body?: unknown): Promise<Answer>
 }

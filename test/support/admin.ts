@@ -1,4 +1,4 @@
-/** `borealis admin` as a shell would run it, in this process: what it prints is the answer. */
+/** Runs `borealis admin` commands in this process, as a shell would, and returns their output. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command } from 'commander'
@@ -9,12 +9,12 @@ import { adminCommand } from '../../src/cli/admin.js'
 export type Output = any
 
 export interface AdminCli {
-  /** Runs `borealis admin <words>`; gives what it prints. */
+  /** Runs `borealis admin <words>`. Resolves with its output. */
   text(...words: string[]): Promise<string>
   json(...words: string[]): Promise<Output>
 }
 
-/** `config`: the sections of the configuration file, which is written to the folder. */
+/** Writes `config`, the sections of a configuration file, to `folder`; every command reads that file. */
 export function adminCli(folder: string, config: object): AdminCli {
   const configFile = join(folder, 'borealis.yaml')
   writeFileSync(configFile, stringify(config))

@@ -1,4 +1,4 @@
-/** The public context of a core over a real nats-server, with the delivery core behind a port that tests look into. */
+/** The public API of a core over a real nats-server. The delivery steps behind it are a fake that tests control. */
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
 import { BROADCAST_STREAM, Bucket, INGRESS_STREAM } from '../../protocol/subjects.js'
@@ -28,7 +28,7 @@ import { type Logger, silentLogger } from '../../src/observe/log.js'
 import { DeviceStore } from '../../src/store/devices.js'
 import { PUBLISHER_PROJECT, startNats, type TestNats } from './nats.js'
 
-/** What stands behind the context: answers what a test tells it to, and remembers what it was asked. */
+/** Stands in for the delivery steps: answers as the test says, and keeps every command that it was given. */
 export interface FakeCore {
   accepted: AcceptCommand[]
   accept: (command: AcceptCommand) => Promise<Accepted>
@@ -50,16 +50,16 @@ export interface TestApi {
   log: Logger
   auth: AuthSettings
   limits: MessageLimits
-  /** An active project with one application. */
+  /** An active project, and below its only application. */
   project: string
   application: string
   serviceKey: PrivateServiceKey
   clientId: string
   token: string
-  /** What the gateway believes itself to be reached at. */
+  /** The address under which the gateway says it is reached. */
   publicUrl: string
   http: HttpSettings
-  /** The same service at another core: its own connection, directory and gateway. */
+  /** Starts a second core of the same installation: its own connection, directory and gateway. */
   another(): Promise<TestApi>
 }
 
@@ -68,7 +68,7 @@ export interface TestApiOptions {
   auth?: Partial<AuthSettings>
   devices?: Partial<DeviceLimits>
   limits?: Partial<LimitSettings>
-  /** Core processes that share the limits. */
+  /** How many core processes share the limits. */
   gateways?: () => number
   requestTimeoutMs?: number
   log?: Logger
@@ -147,7 +147,8 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
   })
   devices.start()
   t.teardown(() => devices.stop())
-  // An answer on the same connection: the server knows the subscription, and who asks at once is not told that nobody serves it.
+  // This read is answered on the same connection, so the server knows the subscription of DeviceService from here on. Without
+  // it a request sent at once could be answered "no responders".
   await new DeviceStore(broker.table(Bucket.DEVICES)).read('dev_00000000000000000000')
   const api: TestApi = {
     ...first,
@@ -192,14 +193,14 @@ function fakeCore(clock: Clock): FakeCore {
   }
 }
 
-/** A net for what never comes, far above what a busy machine needs. */
+/** Far above the time that a busy machine needs. */
 const PATIENCE_MS = 60_000
 
-/** For what only shows from outside, such as a watch that has seen a change. */
+/** Polls for a condition that no event announces, such as a watch that has seen a change. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
   const deadlineMs = Date.now() + PATIENCE_MS
   while (!(await condition())) {
-    if (Date.now() > deadlineMs) throw new Error(`never happened: ${what}`)
+    if (Date.now() > deadlineMs) throw new Error(`gave up waiting for: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
 }

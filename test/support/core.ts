@@ -1,4 +1,4 @@
-/** A delivery core on a Broker, with quick settings, and what tests of its steps ask of it. */
+/** The delivery steps of a core over any Broker, with short intervals, and helpers that wait for what they store. */
 import { Value } from 'typebox/value'
 import { partitionOf } from '../../protocol/message-id.js'
 import { messageByIdFilter, messagesStream } from '../../protocol/subjects.js'
@@ -58,7 +58,7 @@ export interface TestCore extends Delivery {
   readonly queue: DeviceQueue
   /** Waits for the final event of a target. */
   final(id: bigint): Promise<FinalEvent>
-  /** Waits until MESSAGES does not hold the target any more: it was acknowledged. */
+  /** Waits until MESSAGES does not hold the target any more, which means that it was acknowledged. */
   acknowledged(device: string, id: bigint): Promise<void>
   isStored(device: string, id: bigint): Promise<boolean>
 }
@@ -69,7 +69,7 @@ export async function startTestCore(
   settings: Partial<CoreSettings> = {},
   clock: Clock = systemClock,
   random: () => number = Math.random,
-  /** With which the test looks; the core's own where the core does not crash. */
+  /** The connection that the test reads with. It differs from the core's where the test crashes the core. */
   observer: Broker = broker,
 ): Promise<TestCore> {
   const delivery = await startDelivery({
@@ -103,7 +103,7 @@ export async function startTestCore(
 const POLL_MS = 5
 const PATIENCE_MS = 60_000
 
-/** Polls a store, which has no event for it, until there is a value. */
+/** Polls a store, which has no event to await, until `look` returns a value. */
 export async function eventually<T>(clock: Clock, what: string, look: () => Promise<T | null>): Promise<T> {
   for (const deadline = clock.now() + PATIENCE_MS; clock.now() < deadline; await sleep(clock, POLL_MS)) {
     const value = await look()

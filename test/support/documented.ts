@@ -1,4 +1,4 @@
-/** Whether what the API answers is what its document says: asked by every test of the context, through ask(). */
+/** Compares each answer of the API with its OpenAPI document. `ask()` does so for every request of a test. */
 
 import { Value } from 'typebox/value'
 import { openApiOf } from '../../src/core/api/openapi/document.js'
@@ -11,7 +11,7 @@ interface Documented {
 
 const unused = { title: '', description: '', version: '1', serverUrl: '/', allSecured: false }
 
-/** Null: it is as documented, or of no route. Else what is not. */
+/** Null where the answer is as documented or no route was asked. Otherwise the difference, in words. */
 export function undocumented(
   auth: AuthSettings,
   asked: { method: string; url: string },

@@ -1,4 +1,4 @@
-/** The programs of docs/examples as a reader would run them: in processes of their own, with nothing but their arguments. */
+/** Runs the programs of docs/examples as a reader would: each in its own process, with nothing but its arguments. */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { resolve } from 'node:path'
@@ -20,7 +20,7 @@ export interface Ended {
   err: string
 }
 
-/** The command line of an example. Throws where this machine has no Python that will do. */
+/** The command line of an example. Throws where this machine has no suitable Python. */
 function commandOf(language: Language, name: string): [string, string] {
   if (language === 'TypeScript') return [process.execPath, resolve(`dist/docs/examples/${name}.js`)]
   if (python === undefined) throw new Error(PYTHON_IS_MISSING)

@@ -1,4 +1,4 @@
-/** A transport worker that does on the bus what its test says: no sockets, no devices. */
+/** A transport worker without sockets and devices: it writes sessions and answers on the bus as the test says. */
 import {
   type ControlReply,
   decodeControlRequest,
@@ -21,7 +21,7 @@ export type OnItem = (item: TxItem) => OutcomeCode | 'silent' | Promise<OutcomeC
 
 export class FakeWorker {
   readonly items: TxItem[] = []
-  readonly asked: string[] = []
+  readonly catchUpsAsked: string[] = []
   readonly instance = 'test'
   private readonly sessions: SessionTable
   private subscriptions: Subscription[] = []
@@ -46,7 +46,7 @@ export class FakeWorker {
       }),
       bus.subscribe(controlSubject(this.instance, this.worker), ({ body, reply }) => {
         const request = decodeControlRequest(body)
-        this.asked.push(request.device)
+        this.catchUpsAsked.push(request.device)
         const answer = this.onCatchUp(request.device)
         if (answer !== 'silent') bus.publish(reply, encodeControlReply(answer))
       }),
@@ -54,12 +54,12 @@ export class FakeWorker {
     return this
   }
 
-  /** Gone as by kill -9: the server answers for it that nobody serves its subjects. */
+  /** As after kill -9: the server itself answers requests to its subjects with "no responders". */
   die(): void {
     for (const subscription of this.subscriptions.splice(0)) subscription.unsubscribe()
   }
 
-  /** Writes a session of the device at this worker. */
+  /** Writes a session of the device at this worker. Resolves with the revision of the session record. */
   async connect(device: string): Promise<number> {
     const connection = ++this.connection
     const { instance, worker } = this
@@ -74,7 +74,7 @@ export class FakeWorker {
     this.broker.bus.publish(rxSubject(router), encodeRxBatch({ instance, worker, items: [item] }))
   }
 
-  /** Resolves with the confirmed sequences. */
+  /** Asks the core to settle queued messages. Resolves with the confirmed sequences. */
   async settle(items: SettleItem[]): Promise<number[]> {
     const request = encodeSettleRequest({ instance: this.instance, worker: this.worker, items })
     return decodeSettleReply(await this.broker.bus.request(SETTLE_SUBJECT, request, { timeoutMs: 5_000 }))

@@ -1,4 +1,4 @@
-/** Requests to the context as tests make them: injected, or byte by byte over a socket. */
+/** Requests to the public API: injected into the gateway, or written byte by byte to a socket. */
 import { once } from 'node:events'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
@@ -49,7 +49,7 @@ export async function ask(
   }
   const asked = { method: method ?? (payload === undefined ? 'GET' : 'POST'), url }
   const problem = undocumented(api.auth, asked, answer)
-  if (problem !== null) throw new Error(`not as the API's document says: ${problem}`)
+  if (problem !== null) throw new Error(`the answer differs from the OpenAPI document: ${problem}`)
   return answer
 }
 
@@ -89,7 +89,7 @@ export async function connected(port: number): Promise<Socket> {
   return socket
 }
 
-/** A request by hand, so that nothing is tidied up on the way; the whole answer. */
+/** Writes a request by hand, so that no client library corrects it. Resolves with the whole answer. */
 export async function overSocket(
   url: string,
   method: string,
@@ -109,7 +109,7 @@ export async function everything(socket: Socket): Promise<string> {
   socket.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk
   })
-  // A server that has answered may reset what it does not read.
+  // A server that has answered may reset the connection instead of reading the rest of the request.
   socket.on('error', () => socket.destroy())
   await new Promise((resolve) => socket.once('close', resolve))
   return text

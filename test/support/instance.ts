@@ -1,4 +1,4 @@
-/** `borealis transport` as an operator starts it: a supervisor process with its workers, and an admin port. */
+/** Runs `borealis transport` as an operator does: a supervisor process with its workers and an admin port. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -20,27 +20,27 @@ export interface TestInstance {
   process: ChildProcess
   port: number
   adminPort: number
-  /** Variables of the process: a command with them talks to this instance. */
+  /** Environment variables of the process. A command that gets them talks to this instance. */
   environment: Record<string, string>
   folder: string
-  /** What it logged so far, a JSON object each. */
+  /** The lines logged so far, each a JSON object. */
   log: Record<string, unknown>[]
-  /** With how it ended. */
+  /** Resolves with the exit code or signal of the process. */
   ended: Promise<number | NodeJS.Signals>
   status(): Promise<InstanceStatus>
-  /** A request to the admin port: status code and body. */
+  /** Sends a request to the admin port. */
   admin(method: string, path: string, headers?: Record<string, string>): Promise<{ status: number; body: unknown }>
-  /** A device that is connected. */
+  /** Resolves with a device that is connected to this instance. */
   device(options?: Partial<ClientOptions>): Promise<BorealisClient>
 }
 
 export const borealis = fileURLToPath(new URL('../../src/cli.js', import.meta.url))
 
-/** `settings` are variables, such as BOREALIS_TRANSPORT_WORKERS. */
+/** @param settings environment variables, such as BOREALIS_TRANSPORT_WORKERS */
 export async function startInstance(
   t: Pick<Test, 'teardown'>,
   settings: Record<string, string> = {},
-  /** Another instance of the same installation. */
+  /** Another instance that shares its nats-server and keyring with this one. */
   beside?: Pick<TestInstance, 'nats' | 'keyring'>,
 ): Promise<TestInstance> {
   const nats = beside?.nats ?? (await startNats(t))
@@ -99,8 +99,9 @@ export async function startInstance(
       const claims = { issuer: ISSUER, device, fleet: 'fleet', nowMs: Date.now(), lifetimeMs: 3_600_000 }
       const store = new MemoryStateStore()
       await identify(store, { deviceId: device, token: mintDeviceToken(key, claims).token, expiresAtMs: 0, url: '' })
-      // A worker closes who is still there when the jitter is over. No wait of these devices uses more than half of it: so
-      // also on a busy machine each leaves by itself. (Other waits, of backoff, pings and repeats, become shorter.)
+      // When the jitter is over, a worker closes the devices that are still connected. Half of the random range keeps every
+      // wait of these devices below half of the jitter, so that each leaves by itself on a busy machine too. The waits of
+      // backoff, pings and repeats become shorter as well.
       const random = () => Math.random() / 2
       const client = new BorealisClient({
         ...{ store, url: `ws://127.0.0.1:${port}`, random },

@@ -1,13 +1,13 @@
-/** A Broker whose n-th write fails, before it was done or after: the place where a process crashed. */
+/** A Broker whose n-th write fails, either before or after it took effect, as if the process had crashed there. */
 import { type Broker, BrokerError, type Log, type Table } from '../../src/nats/broker.js'
 
 export interface Interruption {
   readonly broker: Broker
-  /** Writes seen so far: appends, deletes, puts. */
+  /** The number of writes so far: appends, deletes and puts. */
   readonly writes: number
 }
 
-/** @param at the write to fail, from 1; 0: none. Every one after it fails as well: the process is gone. */
+/** @param at the write that fails, counted from 1, and with it every later one: the process is gone. 0: none fails. */
 export function interrupted(broker: Broker, at: number, when: 'before' | 'after'): Interruption {
   const state = { writes: 0 }
   const write = async <T>(work: () => Promise<T>): Promise<T> => {

@@ -1,4 +1,4 @@
-/** A nats-server for one test: its own port and folder, the product's permissions, its streams made. */
+/** Starts a nats-server for one test: on its own port and folder, with the product's permissions and streams. */
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -17,24 +17,24 @@ export type TestRole = 'core' | 'transport' | 'admin' | 'publisher' | 'subscribe
 export interface TestNatsOptions {
   store?: Partial<StoreSettings>
   nats?: Partial<NatsSettings>
-  /** Default true: streams and buckets are made before startNats resolves. */
+  /** Whether startNats creates the streams and buckets before it resolves. Default: true. */
   streams?: boolean
 }
 
 export interface TestNats {
   readonly url: string
-  /** What the server keeps is under `jetstream/` here. */
+  /** The server keeps its data in the folder `jetstream/` in here. */
   readonly dataDir: string
   readonly server: NatsServer
   readonly store: StoreSettings
-  /** Settings to connect as that role, for code that connects by itself. */
+  /** The settings for code that connects by itself in that role. */
   settingsAs(role: TestRole): NatsSettings
   /**
-   * A new connection as that role; closed at the end of the test. Publishers and subscribers are of PUBLISHER_PROJECT. `url` instead of
-   * the server's own: by way of a proxy.
+   * Opens a connection in that role and closes it at the end of the test. Publishers and subscribers belong to PUBLISHER_PROJECT.
+   * `url` replaces the server's own address, for a connection through a proxy.
    */
   brokerAs(role: TestRole, name?: string, url?: string): Promise<Broker>
-  /** Stops in order and starts again on the same port and data. */
+  /** Stops the server in order and starts it again on the same port and data. */
   restart(): Promise<void>
   kill9(): Promise<void>
   start(): Promise<void>
@@ -43,8 +43,8 @@ export interface TestNats {
 
 export const PUBLISHER_PROJECT = 'acme'
 
-// A test that is told to end (a time-out) must not leave its server behind: only an exit runs what ends the child.
-// tap itself ends a file that takes too long with SIGALRM.
+// A signal (a time-out, for instance) must not leave the nats-server behind: the child is ended by an exit handler, and a
+// process that a signal kills runs none. tap ends a file that takes too long with SIGALRM.
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGALRM'] as const) process.once(signal, () => process.exit(1))
 
 const MIB = 1024 * 1024
@@ -87,7 +87,7 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
     url: server.url,
     user: role,
     password,
-    // A test should not wait for what a service would.
+    // Shorter than the defaults of the service, so that tests reconnect at once.
     reconnectWaitMs: 50,
     reconnectJitterMs: 20,
     ...options.nats,
@@ -119,7 +119,7 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
   }
 }
 
-/** While the server is away: takes the records of a stream, and leaves its consumers where they were. */
+/** Removes the records of a stream while the server is stopped, and leaves its consumers at their positions. */
 export function loseRecords(dataDir: string, stream: string): void {
   const [account = ''] = readdirSync(join(dataDir, 'jetstream'))
   rmSync(join(dataDir, 'jetstream', account, 'streams', stream, 'msgs'), { recursive: true })

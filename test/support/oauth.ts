@@ -1,4 +1,4 @@
-/** The token endpoint as app servers see it: a stock OAuth client, and assertions made by hand that are wrong. */
+/** The token endpoint as app servers use it: through a stock OAuth client, or with assertions that a test falsifies. */
 import { randomUUID } from 'node:crypto'
 import { importPKCS8, SignJWT } from 'jose'
 import * as oauth from 'oauth4webapi'
@@ -13,12 +13,12 @@ export interface StockClient {
   issuer: string
   clientId: string
   keyId: string
-  /** PKCS #8, PEM. */
+  /** In PKCS #8, as PEM. */
   privateKey: string
   alg: 'RS256' | 'ES256'
 }
 
-/** What discovery tells, then a token: nothing of ours is used on the way. Throws what oauth4webapi throws. */
+/** Runs discovery and requests a token with oauth4webapi alone, without code of ours. Throws its errors. */
 export async function stockToken(
   client: StockClient,
   parameters: Record<string, string>,
@@ -39,12 +39,12 @@ export async function discovered(issuer: string, algorithm: 'oauth2' | 'oidc' = 
 
 export interface Assertion {
   header?: Record<string, unknown>
-  /** Over the good ones; undefined leaves a claim out. */
+  /** Override the valid claims; a claim that is undefined is left out. */
   claims?: Record<string, unknown>
   key?: PrivateServiceKey
 }
 
-/** A good one, but for what a test says. */
+/** A valid client assertion with the given changes. */
 export async function assertionOf(api: TestApi, { header, claims, key = api.serviceKey }: Assertion = {}) {
   const now = Math.floor(api.clock.now() / 1000)
   const good = {
@@ -69,10 +69,10 @@ export interface TokenAnswer {
 }
 
 export interface TokenAsk {
-  /** Over the good ones; undefined leaves a parameter out. */
+  /** Override the valid parameters; a parameter that is undefined is left out. */
   parameters?: Record<string, unknown>
   form?: boolean
-  /** Instead of parameters. */
+  /** The body, in place of parameters. */
   raw?: { type: string; text: string }
   headers?: Record<string, string>
   address?: string

@@ -1,11 +1,11 @@
-/** Options of the tools below test/: numbers as commander checks them. */
+/** Parses the numeric options of the tools below test/ for commander. */
 import { InvalidArgumentError } from 'commander'
 
 export function whole(minimum: number) {
   return (text: string): number => {
     const number = Number(text)
     if (!Number.isSafeInteger(number) || number < minimum)
-      throw new InvalidArgumentError(`It has to be an integer of at least ${minimum}.`)
+      throw new InvalidArgumentError(`It must be an integer of at least ${minimum}.`)
     return number
   }
 }

@@ -1,4 +1,4 @@
-/** The same object, but for some of its methods: for a part that does one thing otherwise. */
+/** Wraps an object and replaces some of its methods, for a part that differs in one behaviour. */
 export function overriding<T extends object>(target: T, own: Partial<T>): T {
   return new Proxy(target, {
     get: (_, name) => {

@@ -1,22 +1,22 @@
-/** Programs of the system that some tests need. `npm test` installs them where apt can (scripts/test-tools.mjs). */
+/** Finds system programs that some tests need. `npm test` installs them where apt can (scripts/test-tools.mjs). */
 import { execFileSync } from 'node:child_process'
 import { accessSync, constants, readFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 const folders = ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/usr/local/bin']
 
-/** Path of a program, or null. */
+/** The path of a program, or null. */
 export function findProgram(name: string): string | null {
   const path = (process.env.PATH ?? '').split(delimiter).filter(Boolean)
   return [...path, ...folders].map((folder) => join(folder, name)).find(isExecutable) ?? null
 }
 
-/** The option of a tap test that needs a program: runs it, or says why not. */
+/** Options for a tap test that needs a program: without it the test is skipped and names the missing program. */
 export function needs(name: string): { skip: false | string } {
   return { skip: findProgram(name) === null && `${name} is not installed` }
 }
 
-/** A new self-signed certificate for localhost and 127.0.0.1; written to FOLDER/tls.crt and tls.key. */
+/** Makes a self-signed certificate for localhost and 127.0.0.1, and writes it to FOLDER/tls.crt and FOLDER/tls.key. */
 export function makeCertificate(folder: string, commonName: string): { certificate: string; key: string; pem: string } {
   const [certificate, key] = [join(folder, 'tls.crt'), join(folder, 'tls.key')]
   execFileSync(
@@ -36,7 +36,7 @@ function isExecutable(path: string): boolean {
     accessSync(path, constants.X_OK)
     return true
   } catch {
-    // Absent and not executable are the same answer here.
+    // A file that is absent and a file that is not executable are the same to the caller.
     return false
   }
 }

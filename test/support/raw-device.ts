@@ -1,4 +1,4 @@
-/** A device that speaks frames and nothing else: tests decide what it says and when. */
+/** A device that speaks frames without the device library: tests decide what it sends and when. */
 import { once } from 'node:events'
 import WebSocket from 'ws'
 import { decodeFrames } from '../../protocol/decode.js'
@@ -12,11 +12,11 @@ export interface ClosedWith {
 }
 
 export class RawDevice {
-  /** Everything received so far. */
+  /** All frames received so far. */
   readonly received: ServerFrame[] = []
   readonly messages: Uint8Array[] = []
   readonly closed: Promise<ClosedWith>
-  /** Frames that `next` has not given out yet. */
+  /** Frames that `next` has not returned yet. */
   private readonly unread: ServerFrame[] = []
   private wake: () => void = () => {}
   private isClosed = false
@@ -25,7 +25,7 @@ export class RawDevice {
     ws.binaryType = 'nodebuffer'
     ws.on('message', (data: Buffer) => this.take(data))
     ws.on('error', () => {
-      // A close follows, and says the same.
+      // The close event follows and settles `closed`.
     })
     this.closed = new Promise((resolve) => {
       ws.on('close', (code, reason) => {
@@ -36,7 +36,7 @@ export class RawDevice {
     })
   }
 
-  /** Resolves with an open connection that has said nothing. */
+  /** Resolves with an open connection on which nothing was sent. */
   static async open(port: number, options: WebSocket.ClientOptions = {}): Promise<RawDevice> {
     const ws = new WebSocket(`ws://127.0.0.1:${port}${DEVICE_PATH}`, options)
     const device = new RawDevice(ws)
@@ -44,7 +44,7 @@ export class RawDevice {
     return device
   }
 
-  /** Opens, says HELLO and resolves when CAUGHT_UP came. */
+  /** Opens a connection, sends HELLO and resolves after CAUGHT_UP. */
   static async connected(port: number, hello: Partial<HelloFrame>): Promise<RawDevice> {
     const device = await RawDevice.open(port)
     device.hello(hello)
@@ -58,7 +58,7 @@ export class RawDevice {
     this.send({ type: 'HELLO', version: 1, credential: null, connection: 1, cursor: null, gap: null, client, ...hello })
   }
 
-  /** All in one WebSocket message. */
+  /** Sends all frames in one WebSocket message. */
   send(...frames: DeviceFrame[]): void {
     this.ws.send(encodeFrames(frames))
   }
@@ -67,7 +67,7 @@ export class RawDevice {
     this.ws.send(bytes)
   }
 
-  /** The next frame that was not given out yet; null after the close. */
+  /** The next frame that was not returned yet; null after the close. */
   async next(): Promise<ServerFrame | null> {
     while (this.unread.length === 0) {
       if (this.isClosed) return null
@@ -78,7 +78,7 @@ export class RawDevice {
     return this.unread.shift() ?? null
   }
 
-  /** Skips to the next frame of that type. Throws where the connection ends before. */
+  /** Skips to the next frame of that type. Throws where the connection closes first. */
   async until<T extends ServerFrame['type']>(type: T): Promise<ServerFrame & { type: T }> {
     for (;;) {
       const frame = await this.next()
@@ -87,12 +87,12 @@ export class RawDevice {
     }
   }
 
-  /** Frames received and not given out. */
+  /** Frames that were received and not returned yet. */
   get waiting(): readonly ServerFrame[] {
     return this.unread
   }
 
-  /** Without a close frame, as when the network goes. */
+  /** Ends the connection without a close frame, as when the network goes. */
   cut(): void {
     this.ws.terminate()
   }
@@ -104,7 +104,7 @@ export class RawDevice {
       return
     }
     const { frames, fault } = decodeFrames(data, { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX })
-    if (fault) throw new Error(`the server sent what is no frame: ${fault.detail}`)
+    if (fault) throw new Error(`the server sent bytes that are not a frame: ${fault.detail}`)
     for (const frame of frames) {
       if (frame.type === 'UNKNOWN') continue
       this.received.push(frame)

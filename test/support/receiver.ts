@@ -1,4 +1,4 @@
-/** The receiver of a webhook as an app server would have it: verifies, remembers, answers what a test tells it to. */
+/** The webhook receiver of an app server: it verifies signatures, keeps the events and answers as the test says. */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
@@ -9,16 +9,16 @@ import type { OutcomeEvent } from '../../src/core/outcomes/outcome-event.js'
 export interface Receiver {
   readonly url: string
   readonly port: number
-  /** Good for one of these, or the receiver answers 401. */
+  /** The signature of a POST must match one of these, or the receiver answers 401. */
   secrets: string[]
   /** In the order in which they came, repeats included. */
   readonly events: OutcomeEvent[]
-  /** Every POST, whatever became of it; status 0: it is not answered. */
+  /** Every POST, also the refused ones. Status 0: not answered (yet). */
   readonly posts: { id: string; path: string; status: number }[]
   answer: (response: ServerResponse) => void
-  /** Resolves when the condition holds after a POST was answered. */
+  /** Resolves once the condition holds; the condition is checked after each answered POST. */
   until(condition: () => boolean): Promise<void>
-  /** Listens no more, and cuts who is connected; start() listens on the same port. */
+  /** Stops listening and cuts open connections. start() listens on the same port again. */
   stop(): Promise<void>
   start(): Promise<void>
 }
@@ -30,7 +30,7 @@ export async function startReceiver(t: Pick<Test, 'teardown'>): Promise<Receiver
       () => {
         for (const look of waiting) look()
       },
-      // The sender went away in the middle.
+      // The sender closed the connection in the middle of the request.
       () => response.destroy(),
     )
   })

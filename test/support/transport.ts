@@ -1,4 +1,4 @@
-/** One transport worker on real ports, and the core's side of its subjects played by the test. */
+/** One transport worker on real ports. The test plays the core on the worker's NATS subjects. */
 import { randomBytes } from 'node:crypto'
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
@@ -34,7 +34,7 @@ export const ROUTER = 'test-router'
 
 export interface TestTransport {
   nats: TestNats
-  /** Connected as the core. */
+  /** Connected in the role of the core. */
   core: Broker
   worker: RunningWorker
   sessions: SessionTable
@@ -43,19 +43,19 @@ export interface TestTransport {
   keyring: Keyring
   tokenOf(device: string, lifetimeMs?: number): string
   credential(device: string): { kind: 'token'; token: string }
-  /** Another worker of the same instance, or of another one. */
+  /** Starts another worker, of the same instance or of another one. */
   startAnother(settings?: Partial<TransportSettings>): Promise<RunningWorker>
-  /** Publishes one item to the worker as a router does. */
+  /** Publishes one message to the worker, as a router does. */
   deliver(device: string, id: bigint, options?: { expiresAtMs?: number; worker?: RunningWorker; title?: string }): void
-  /** The outcome of an item, when it comes. */
+  /** Resolves with the outcome that the worker reports for a message. */
   outcome(id: bigint): Promise<RxItem>
   outcomes: RxItem[]
   control(request: ControlRequest, worker?: RunningWorker): Promise<ControlReply>
-  /** Parks a message as the core does, without asking the worker. */
+  /** Appends a message to the device's queue as the core does, without asking the worker. */
   enqueue(device: string, id: bigint, options?: { dropped?: number; queue?: bigint }): Promise<number>
-  /** Settlements that came; each is carried out, then confirmed. */
+  /** The settlements that the worker asked for. Each is carried out and then confirmed. */
   settled: SettleItem[]
-  /** Resolves when the settlement of a message was carried out. */
+  /** Resolves once the settlement of a message was carried out. */
   settlement(id: bigint): Promise<SettleItem>
 }
 

@@ -1,4 +1,4 @@
-/** Webhooks of a core on virtual time, with receivers that answer what a test tells them to. */
+/** The webhooks of a core on virtual time, with receivers that answer as the test says. */
 import { OUTCOME_EVENTS_STREAM, outcomeEventSubject } from '../../protocol/subjects.js'
 import { CoreMetrics } from '../../src/core/metrics.js'
 import { FeedAdministration } from '../../src/core/outcomes/feed-administration.js'
@@ -18,7 +18,7 @@ import { quickWebhooks } from './webhooks.js'
 
 export const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
 export const PROJECT = 'acme'
-export const URL_ = 'http://127.0.0.1/hook'
+export const HOOK_URL = 'http://127.0.0.1/hook'
 export const SECOND_MS = 1_000
 export const ok: PostOutcome = { answered: true, status: 204, retryAfterMs: null }
 export const status = (status: number, retryAfterMs: number | null = null): PostOutcome => ({
@@ -57,7 +57,7 @@ export class WebhookWorld {
 
   async project(id = PROJECT, kinds: string[] | null = null): Promise<string> {
     await this.advanceUntil(createProject(this.administration.tenants, { id, alg: 'ES256' }))
-    return (await this.advanceUntil(this.feeds.setWebhook(root, id, { url: `${URL_}/${id}`, kinds }))).secret ?? ''
+    return (await this.advanceUntil(this.feeds.setWebhook(root, id, { url: `${HOOK_URL}/${id}`, kinds }))).secret ?? ''
   }
 
   async start(): Promise<{ process: SimClient; stop: () => Promise<void> }> {
@@ -82,7 +82,7 @@ export class WebhookWorld {
     return { process, stop: () => this.advanceUntil(webhooks.stop()) }
   }
 
-  async tell(id: string, project = PROJECT, kind = 'delivered'): Promise<void> {
+  async publish(id: string, project = PROJECT, kind = 'delivered'): Promise<void> {
     const body = Buffer.from(JSON.stringify({ v: 1, id, kind, projectId: project }))
     await this.advanceUntil(this.observer.log(OUTCOME_EVENTS_STREAM).append(outcomeEventSubject(project, kind), body))
   }
@@ -95,7 +95,7 @@ export class WebhookWorld {
     return this.advanceUntil(this.feeds.show(root, project))
   }
 
-  get ids(): string[] {
+  get receivedIds(): string[] {
     return this.received.flatMap(({ ids }) => ids)
   }
 }

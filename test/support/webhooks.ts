@@ -1,4 +1,4 @@
-/** Webhooks with quick settings, which may reach this machine. */
+/** Settings of webhooks with short intervals, which may send to this machine. */
 import { Value } from 'typebox/value'
 import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
 
