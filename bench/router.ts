@@ -1,5 +1,5 @@
-/** Plays the router for workers without a core: batches to `tx`, outcomes from `rx`. */
-import { decodeRxBatch, encodeTxBatch, Outcome, type OutcomeCode, type TxItem } from '../protocol/envelope.js'
+/** Plays the router for workers without a core: batches to `tx`, reports from `rx`. */
+import { decodeRxBatch, encodeTxBatch, Report, type ReportCode, type TxItem } from '../protocol/envelope.js'
 import { MessageIdSource, partitionOf } from '../protocol/message-id.js'
 import { rxSubject, txSubject } from '../protocol/subjects.js'
 import type { Broker, Bus, Subscription } from '../src/nats/broker.js'
@@ -14,8 +14,8 @@ const LIFETIME_MS = 600_000
 const NODE = 255
 
 export class BenchRouter implements Feed {
-  /** How often each outcome came. */
-  readonly outcomes: Record<keyof typeof Outcome, number> = {
+  /** How often each report came. */
+  readonly reports: Record<keyof typeof Report, number> = {
     ACKED: 0,
     NOT_HERE: 0,
     WINDOW_FULL: 0,
@@ -44,7 +44,7 @@ export class BenchRouter implements Feed {
     this.#frames = new NotifyFrames(REGISTRATION, Math.floor(this.#expiresAtMs / 1000))
     this.#subscription = this.#bus.subscribe(rxSubject(this.#name), (message) => {
       if (message.noResponders) this.unserved++
-      else for (const { outcome } of decodeRxBatch(message.body).items) this.#count(outcome)
+      else for (const { report } of decodeRxBatch(message.body).items) this.#count(report)
     })
   }
 
@@ -80,11 +80,11 @@ export class BenchRouter implements Feed {
     items.length = 0
   }
 
-  #count(outcome: OutcomeCode): void {
+  #count(report: ReportCode): void {
     this.answered++
-    const name = NAMES[outcome]
-    if (name) this.outcomes[name]++
+    const name = NAMES[report]
+    if (name) this.reports[name]++
   }
 }
 
-const NAMES = Object.keys(Outcome) as (keyof typeof Outcome)[]
+const NAMES = Object.keys(Report) as (keyof typeof Report)[]

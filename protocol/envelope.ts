@@ -177,7 +177,7 @@ export interface TxItem {
 }
 
 export interface TxBatch {
-  /** The router that gets the outcomes, on rx.<router>. */
+  /** The router that gets the reports, on rx.<router>. */
   router: string
   items: TxItem[]
 }
@@ -203,8 +203,11 @@ export function decodeTxBatch(bytes: Uint8Array): TxBatch {
   return { router: f[1] as string, items }
 }
 
-/** The outcomes that a worker reports for an item, and what the router does next. */
-export const Outcome = {
+/**
+ * The result of a worker's attempt to deliver one item, and the router's next step. A report ends the attempt; whether
+ * it ends the target, the router decides.
+ */
+export const Report = {
   /** The device has acknowledged. */
   ACKED: 0,
   /** This worker has no live session of the device: look the device up again, or enqueue. */
@@ -216,12 +219,12 @@ export const Outcome = {
   /** The message expired before it was sent. */
   EXPIRED: 4,
 } as const
-export type OutcomeCode = (typeof Outcome)[keyof typeof Outcome]
+export type ReportCode = (typeof Report)[keyof typeof Report]
 
 export interface RxItem {
   id: bigint
   device: string
-  outcome: OutcomeCode
+  report: ReportCode
   /** The worker's clock, in Unix milliseconds. */
   atMs: number
 }
@@ -234,7 +237,7 @@ export interface RxBatch {
 
 export function encodeRxBatch(batch: RxBatch): Uint8Array {
   const fields = newRxFields(batch.instance, batch.worker)
-  for (const item of batch.items) addRxItem(fields, item.id, item.device, item.outcome, item.atMs)
+  for (const item of batch.items) addRxItem(fields, item.id, item.device, item.report, item.atMs)
   return encodeRxFields(fields)
 }
 
@@ -249,8 +252,8 @@ export function newRxFields(instance: string, worker: string): RxFields {
 }
 
 /** Returns the number of items in the batch. */
-export function addRxItem(fields: RxFields, id: bigint, device: string, outcome: OutcomeCode, atMs: number): number {
-  return (fields.push(id, device, outcome, atMs) - RX_HEAD_FIELDS) / RX_ITEM_FIELDS
+export function addRxItem(fields: RxFields, id: bigint, device: string, report: ReportCode, atMs: number): number {
+  return (fields.push(id, device, report, atMs) - RX_HEAD_FIELDS) / RX_ITEM_FIELDS
 }
 
 export function encodeRxFields(fields: RxFields): Uint8Array {
@@ -264,14 +267,14 @@ export function decodeRxBatch(bytes: Uint8Array): RxBatch {
     items.push({
       id: f[i] as bigint,
       device: f[i + 1] as string,
-      outcome: f[i + 2] as OutcomeCode,
+      report: f[i + 2] as ReportCode,
       atMs: f[i + 3] as number,
     })
   }
   return { instance: f[1] as string, worker: f[2] as string, items }
 }
 
-// ---- worker to core: outcomes of queued messages ----------------------------------------------
+// ---- worker to core: acknowledgements of queued messages --------------------------------------
 
 /** A queued record whose message the device has acknowledged. The worker repeats it until the core confirms it. */
 export interface SettleItem {

@@ -28,7 +28,7 @@ export function splitFilters(family: string, index: number, split: number): stri
 /** Router to worker: a TxBatch of frames to deliver. If nobody listens, NATS answers 503: the worker is dead. */
 export const txSubject = (instance: string, worker: string) => `tx.${instance}.${worker}`
 
-/** Worker to router: an RxBatch of outcomes. Each TxBatch contains the name of the router. */
+/** Worker to router: an RxBatch of reports. Each TxBatch contains the name of the router. */
 export const rxSubject = (router: string) => `rx.${router}`
 
 /** Core to worker, request with reply: ControlRequest (catch a device up, refresh it, close it). */
@@ -37,7 +37,7 @@ export const controlSubject = (instance: string, worker: string) => `ctl.${insta
 /** Worker to core, request with reply, queue group CORE_QUEUE: the request of a device (DeviceRequest). */
 export const DEVICE_REQUEST_SUBJECT = 'device.request'
 
-/** Worker to core, request with reply, queue group CORE_QUEUE: outcomes of queued messages (SettleRequest). */
+/** Worker to core, request with reply, queue group CORE_QUEUE: acknowledgements of queued messages (SettleRequest). */
 export const SETTLE_SUBJECT = 'settle.queued'
 
 export const CORE_QUEUE = 'core'

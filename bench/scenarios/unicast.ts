@@ -131,7 +131,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
     sent: router.sent,
     lost: router.sent - totals.delivered,
     duplicates: totals.duplicatesOnWire + totals.duplicatesSeenByApp,
-    outcomes: router.outcomes,
+    outcomes: router.reports,
     rounds: measured,
   }
 }

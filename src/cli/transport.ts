@@ -7,7 +7,7 @@ import type { Config } from '../config/config.js'
 import { Keyring, type TransportKeys } from '../keyring.js'
 import { connect } from '../nats/connect.js'
 import { createLogger, type Logger } from '../observe/log.js'
-import { reportOf } from '../observe/merge.js'
+import { snapshotOf } from '../observe/merge.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
 import { serveAdmin } from '../transport/supervisor/admin-port.js'
 import { InstanceMetrics } from '../transport/supervisor/instance-metrics.js'
@@ -112,7 +112,7 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     const metricsRegistry = createMetrics('transport')
     // Last of all: what it counted goes on counting for the instance.
     stops.add(async () => {
-      tell(process, { report: await reportOf(metricsRegistry) })
+      tell(process, { finalMetrics: await snapshotOf(metricsRegistry) })
     })
     const broker = await connect(config.nats, { name: `transport-${index}`, log })
     stops.add(() => broker.close())
@@ -127,7 +127,7 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     const answers = {
       levels: () => worker.worker.levels(),
       sessions: () => worker.worker.registry.size,
-      metrics: () => reportOf(metricsRegistry),
+      metrics: () => snapshotOf(metricsRegistry),
       reload: async () => {
         await worker.reload(readTransportKeys(config))
         return null

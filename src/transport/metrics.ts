@@ -1,13 +1,13 @@
 /** What a worker counts: plain numbers on the hot path, read by the metrics when somebody asks. */
 import type { CloseName } from '../../protocol/close-codes.js'
-import { Outcome, type OutcomeCode } from '../../protocol/envelope.js'
+import { Report, type ReportCode } from '../../protocol/envelope.js'
 import { countUp, PlainMetrics } from '../observe/plain-metrics.js'
 import type { MetricsRegistry } from '../observe/registry.js'
 
 /** Why a connection was refused before its upgrade. */
 export type RefusalReason = 'draining' | 'full' | 'address' | 'crowd' | 'rate' | 'lag' | 'distrusted'
 
-const outcomeNames = new Map<number, string>(Object.entries(Outcome).map(([name, code]) => [code, name.toLowerCase()]))
+const reportNames = new Map<number, string>(Object.entries(Report).map(([name, code]) => [code, name.toLowerCase()]))
 
 export class WorkerMetrics {
   /** NOTIFY frames sent. */
@@ -19,8 +19,8 @@ export class WorkerMetrics {
   /** Of WebSocket messages, both ways. */
   bytesReceived = 0
   bytesSent = 0
-  /** Outcomes told to routers, by code. */
-  readonly outcomes: number[] = [...outcomeNames].map(() => 0)
+  /** Reports sent to routers, by code. */
+  readonly reports: number[] = [...reportNames].map(() => 0)
   /** Settlements confirmed. */
   settled = 0
   /** Settlements refused for want of room; their messages are delivered again. */
@@ -53,8 +53,8 @@ export class WorkerMetrics {
     countUp(this.handshakes, outcome)
   }
 
-  outcome(code: OutcomeCode): void {
-    this.outcomes[code] = (this.outcomes[code] ?? 0) + 1
+  report(code: ReportCode): void {
+    this.reports[code] = (this.reports[code] ?? 0) + 1
   }
 }
 
@@ -83,8 +83,8 @@ export function registerWorkerMetrics(metrics: WorkerMetrics, levels: () => Leve
   plain.counts('closes_total', 'Connections closed; too_slow is backpressure.', 'reason', () => metrics.closes)
   plain.count('notified_total', 'NOTIFY frames sent.', () => metrics.notified)
   plain.count('notified_group_total', 'Group messages sent, one for each subscriber.', () => metrics.notifiedGroup)
-  plain.counts('outcomes_total', 'Outcomes of live messages; acked is an acknowledgement.', 'outcome', () =>
-    metrics.outcomes.map((count, code) => [outcomeNames.get(code) ?? String(code), count] as const),
+  plain.counts('delivery_reports_total', 'Reports of delivery attempts to routers, by result.', 'report', () =>
+    metrics.reports.map((count, code) => [reportNames.get(code) ?? String(code), count] as const),
   )
   plain.count('settled_total', 'Acknowledgements of queued messages that the core settled.', () => metrics.settled)
   plain.count(

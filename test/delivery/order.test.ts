@@ -1,6 +1,6 @@
 /** I3: messages of one producer to one registration come in the order in which they were accepted, also from the queue. */
 import t from 'tap'
-import { Outcome, type OutcomeCode } from '../../protocol/envelope.js'
+import { Report, type ReportCode } from '../../protocol/envelope.js'
 import { deviceName, messageTo } from '../support/core.js'
 import { SimInstallation } from '../support/sim-core.js'
 
@@ -40,14 +40,14 @@ t.test('a message behind one that is being queued waits for it', async (t) => {
   const device = deviceName(13)
   await world.advanceUntil(worker.connect(device))
   await world.advanceUntil(core.final((await world.advanceUntil(core.accept(messageTo([device])))).id))
-  worker.onItem = () => Outcome.WINDOW_FULL
+  worker.onItem = () => Report.WINDOW_FULL
   const followers: Promise<bigint>[] = []
   const stop = world.sim.server.follow(world.sim.server.stream('QUEUE_0'), {
     stored: () => {
       // The first one's append is stored, the router does not know yet, and it still knows the session.
       worker.onItem = () => {
         t.same(worker.catchUpsAsked, [device], 'its worker was asked to read the queue before the next one comes live')
-        return Outcome.ACKED
+        return Report.ACKED
       }
       if (followers.length === 0) followers.push(core.accept(messageTo([device])).then(({ id }) => id))
     },
@@ -67,7 +67,7 @@ t.test('what comes back undelivered stands before what came meanwhile', async (t
   await world.advanceUntil(worker.connect(device))
   worker.onCatchUp = () => 'not_here'
   // The device is away, and its record does not say so. The first two are out, the second one's answer takes its time.
-  const answers: ((outcome: OutcomeCode) => void)[] = []
+  const answers: ((report: ReportCode) => void)[] = []
   worker.onItem = () => new Promise((resolve) => answers.push(resolve))
   const ids = [
     (await world.advanceUntil(core.accept(messageTo([device])))).id,
@@ -79,10 +79,10 @@ t.test('what comes back undelivered stands before what came meanwhile', async (t
     stored: () => {
       if (third.length > 0) return
       third.push(core.accept(messageTo([device])))
-      world.sim.clock.after(10, () => answers[1]?.(Outcome.NOT_HERE))
+      world.sim.clock.after(10, () => answers[1]?.(Report.NOT_HERE))
     },
   })
-  answers[0]?.(Outcome.NOT_HERE)
+  answers[0]?.(Report.NOT_HERE)
   await world.advanceUntil(core.acknowledged(device, ids[0] ?? 0n))
   for (const { id } of await world.advanceUntil(Promise.all(third))) ids.push(id)
   t.equal(ids.length, 3)
@@ -108,7 +108,7 @@ t.test('what is refused is not queued before what is older and still out', async
     const device = deviceName(16)
     await world.advanceUntil(worker.connect(device))
     // The first two are in the window of a device that does not answer; for the rest there is no room.
-    worker.onItem = () => (worker.items.length <= 2 ? 'silent' : Outcome.WINDOW_FULL)
+    worker.onItem = () => (worker.items.length <= 2 ? 'silent' : Report.WINDOW_FULL)
     const ids: bigint[] = []
     for (let n = 0; n < many; n++) ids.push((await world.advanceUntil(core.accept(messageTo([device])))).id)
     await world.advanceUntil(Promise.all(ids.map((id) => core.acknowledged(device, id))))
@@ -133,7 +133,7 @@ t.test('nor together with what is older than that', async (t) => {
   await world.sim.clock.advance(500)
   ids.push((await world.advanceUntil(core.accept(messageTo([device])))).id)
   await world.sim.clock.advance(50)
-  worker.onItem = () => Outcome.WINDOW_FULL
+  worker.onItem = () => Report.WINDOW_FULL
   ids.push((await world.advanceUntil(core.accept(messageTo([device])))).id)
   await world.advanceUntil(Promise.all(ids.map((id) => core.acknowledged(device, id))))
   const queue = await world.advanceUntil(core.queue.walk(device))

@@ -1,6 +1,6 @@
 /** What a sender sees of its messages: what a target waits for, and the newest messages page by page. */
 import t from 'tap'
-import { Outcome } from '../../protocol/envelope.js'
+import { Report } from '../../protocol/envelope.js'
 import { Bucket } from '../../protocol/subjects.js'
 import { SessionTable } from '../../src/store/sessions.js'
 import { deviceName, eventually, messageTo, PROJECT, targetOf } from '../support/core.js'
@@ -35,7 +35,7 @@ t.test('what a target waits for', async (t) => {
 
   const full = deviceName(3)
   await world.advanceUntil(worker.connect(full))
-  worker.onItem = () => Outcome.WINDOW_FULL
+  worker.onItem = () => Report.WINDOW_FULL
   const late = await send(full)
   await world.advanceUntil(core.acknowledged(full, late))
   t.match(await waiting(world, core, late), [{ why: 'window_full' }])
@@ -47,7 +47,7 @@ t.test('what a target waits for', async (t) => {
   await world.advanceUntil(core.acknowledged(full, silent))
   t.match(await waiting(world, core, silent), [{ why: 'not_acknowledged' }], 'queued since')
 
-  worker.onItem = () => Outcome.ACKED
+  worker.onItem = () => Report.ACKED
   const several = await world.advanceUntil(core.accept({ ...messageTo([never, full]), type: 'devices' }))
   const status = await world.advanceUntil(
     eventually(world.sim.clock, 'the end of one', async () => {

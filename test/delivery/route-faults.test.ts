@@ -1,6 +1,6 @@
 /** What a router does when others, or itself, do not do as hoped: on virtual time. */
 import t from 'tap'
-import { decodeStoredMessage, Outcome } from '../../protocol/envelope.js'
+import { decodeStoredMessage, Report } from '../../protocol/envelope.js'
 import { rxSubject } from '../../protocol/subjects.js'
 import { type Broker, BrokerError, type Log } from '../../src/nats/broker.js'
 import { DeviceQueue } from '../../src/store/queue.js'
@@ -20,7 +20,7 @@ t.test(
     // The device acknowledges, and in that moment the core is gone: no event, no acknowledgement.
     worker.onItem = () => {
       core.process.crash()
-      return Outcome.ACKED
+      return Report.ACKED
     }
     const { id } = await world.advanceUntil(core.accept(messageTo([device])))
     await world.sim.clock.advance(100)
@@ -95,7 +95,7 @@ t.test('an unknown session is not an offline one: nothing is acknowledged until 
   const core = await world.core({ ackWaitMs: HOUR_MS })
   const device = deviceName(3)
   await world.advanceUntil(worker.connect(device))
-  worker.onItem = () => Outcome.WINDOW_FULL
+  worker.onItem = () => Report.WINDOW_FULL
   worker.onCatchUp = () => 'silent'
   const { id } = await world.advanceUntil(core.accept(messageTo([device])))
   await world.sim.clock.advance(5_000)
@@ -158,7 +158,7 @@ t.test('not here, and no session elsewhere: queued, and the worker is believed w
   const core = await world.core()
   const device = deviceName(6)
   await world.advanceUntil(worker.connect(device))
-  worker.onItem = () => Outcome.NOT_HERE
+  worker.onItem = () => Report.NOT_HERE
   worker.onCatchUp = () => 'not_here'
   const { id } = await world.advanceUntil(core.accept(messageTo([device])))
   await world.advanceUntil(core.acknowledged(device, id))
@@ -174,7 +174,7 @@ t.test('a thousand silent devices do not delay the others', async (t) => {
   const awake = Array.from({ length: 20 }, (_, n) => deviceName(10_000 + n))
   await world.advanceUntil(Promise.all([...silent, ...awake].map((device) => worker.connect(device))))
   const asleep = new Set(silent)
-  worker.onItem = ({ device }) => (asleep.has(device) ? 'silent' : Outcome.ACKED)
+  worker.onItem = ({ device }) => (asleep.has(device) ? 'silent' : Report.ACKED)
   await world.advanceUntil(core.accept(messageTo(silent)))
   await world.sim.clock.advance(1_000)
   const beforeMs = world.sim.clock.now()
@@ -246,7 +246,7 @@ t.test('ttl 0s: never queued', async (t) => {
   const core = await world.core()
   const [connected, away, silent] = [deviceName(1), deviceName(2), deviceName(3)]
   await world.advanceUntil(Promise.all([worker.connect(connected), worker.connect(silent)]))
-  worker.onItem = ({ device }) => (device === silent ? 'silent' : Outcome.ACKED)
+  worker.onItem = ({ device }) => (device === silent ? 'silent' : Report.ACKED)
   const [a, b, c] = await world.advanceUntil(
     Promise.all([connected, away, silent].map((device) => core.accept(messageTo([device], { ttlMs: 0 })))),
   )
@@ -271,7 +271,7 @@ t.test('an acknowledgement that comes while its message is queued becomes the fi
   worker.onCatchUp = (asked) => {
     // Enqueuing is under way: the append is stored and the router asks.
     const item = worker.items[0]
-    if (item) worker.report(router, item.id, asked, Outcome.ACKED)
+    if (item) worker.report(router, item.id, asked, Report.ACKED)
     return 'here'
   }
   const { id } = await world.advanceUntil(core.accept(messageTo([device])))

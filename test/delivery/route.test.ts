@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Outcome } from '../../protocol/envelope.js'
+import { Report } from '../../protocol/envelope.js'
 import { systemClock } from '../../src/clock.js'
 import { deviceName, eventually, messageTo, startTestCore } from '../support/core.js'
 import { FakeWorker } from '../support/fake-worker.js'
@@ -43,12 +43,12 @@ t.test('route over a real nats-server', async (t) => {
   await t.test('refused by the worker: queued, and the worker is asked to catch up', async (t) => {
     const device = deviceName(3)
     await worker.connect(device)
-    worker.onItem = () => Outcome.WINDOW_FULL
+    worker.onItem = () => Report.WINDOW_FULL
     const { id } = await core.accept(messageTo([device]))
     await core.acknowledged(device, id)
     t.ok(worker.catchUpsAsked.includes(device))
     t.equal((await core.queue.walk(device)).length, 1)
-    worker.onItem = () => Outcome.ACKED
+    worker.onItem = () => Report.ACKED
   })
 
   await t.test('a dead worker shows by no responders, without waiting for silence', async (t) => {
@@ -70,14 +70,14 @@ t.test('route over a real nats-server', async (t) => {
     const first = await core.accept(messageTo([device]))
     await core.final(first.id)
     await other.connect(device)
-    worker.onItem = () => Outcome.NOT_HERE
+    worker.onItem = () => Report.NOT_HERE
     const { id } = await core.accept(messageTo([device]))
     t.match(await core.final(id), { kind: 'delivered' })
     t.same(
       other.items.map((item) => item.id),
       [id],
     )
-    worker.onItem = () => Outcome.ACKED
+    worker.onItem = () => Report.ACKED
   })
 
   await t.test('silent: queued after silentMs, and settled by a late acknowledgement of the queue', async (t) => {
@@ -86,7 +86,7 @@ t.test('route over a real nats-server', async (t) => {
     worker.onItem = () => 'silent'
     const { id } = await core.accept(messageTo([device]))
     await core.acknowledged(device, id)
-    worker.onItem = () => Outcome.ACKED
+    worker.onItem = () => Report.ACKED
     const [entry] = await core.queue.walk(device)
     if (!entry) return t.fail('nothing was queued')
     const { project, application } = entry.record.message

@@ -24,8 +24,8 @@ const stored: fc.Arbitrary<envelope.StoredMessage> = fc.record({
   frame: bytes,
 })
 const txItem = fc.record({ id, device: text, expiresAtMs: safe, frame: bytes })
-const outcome = fc.constantFrom(...Object.values(envelope.Outcome))
-const rxItem = fc.record({ id, device: text, outcome, atMs: safe })
+const report = fc.constantFrom(...Object.values(envelope.Report))
+const rxItem = fc.record({ id, device: text, report, atMs: safe })
 const settleItem = fc.record({ id, device: text, project: text, application: text, queueSequence: safe, atMs: safe })
 
 interface Codec {

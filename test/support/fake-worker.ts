@@ -7,8 +7,8 @@ import {
   encodeControlReply,
   encodeRxBatch,
   encodeSettleRequest,
-  Outcome,
-  type OutcomeCode,
+  Report,
+  type ReportCode,
   type SettleItem,
   type TxItem,
 } from '../../protocol/envelope.js'
@@ -17,7 +17,7 @@ import { type Clock, systemClock } from '../../src/clock.js'
 import type { Broker, Subscription } from '../../src/nats/broker.js'
 import { SessionTable } from '../../src/store/sessions.js'
 
-export type OnItem = (item: TxItem) => OutcomeCode | 'silent' | Promise<OutcomeCode | 'silent'>
+export type OnItem = (item: TxItem) => ReportCode | 'silent' | Promise<ReportCode | 'silent'>
 
 export class FakeWorker {
   readonly items: TxItem[] = []
@@ -26,7 +26,7 @@ export class FakeWorker {
   private readonly sessions: SessionTable
   private subscriptions: Subscription[] = []
   private connection = 0
-  onItem: OnItem = () => Outcome.ACKED
+  onItem: OnItem = () => Report.ACKED
   onCatchUp: (device: string) => ControlReply | 'silent' = () => 'here'
 
   constructor(
@@ -68,9 +68,9 @@ export class FakeWorker {
     return claim.revision
   }
 
-  report(router: string, id: bigint, device: string, outcome: OutcomeCode): void {
+  report(router: string, id: bigint, device: string, report: ReportCode): void {
     const { instance, worker } = this
-    const item = { id, device, outcome, atMs: this.clock.now() }
+    const item = { id, device, report, atMs: this.clock.now() }
     this.broker.bus.publish(rxSubject(router), encodeRxBatch({ instance, worker, items: [item] }))
   }
 
@@ -82,7 +82,7 @@ export class FakeWorker {
 
   private async take(router: string, item: TxItem): Promise<void> {
     this.items.push(item)
-    const outcome = await this.onItem(item)
-    if (outcome !== 'silent') this.report(router, item.id, item.device, outcome)
+    const report = await this.onItem(item)
+    if (report !== 'silent') this.report(router, item.id, item.device, report)
   }
 }

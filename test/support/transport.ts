@@ -47,9 +47,9 @@ export interface TestTransport {
   startAnother(settings?: Partial<TransportSettings>): Promise<RunningWorker>
   /** Publishes one message to the worker, as a router does. */
   deliver(device: string, id: bigint, options?: { expiresAtMs?: number; worker?: RunningWorker; title?: string }): void
-  /** Resolves with the outcome that the worker reports for a message. */
-  outcome(id: bigint): Promise<RxItem>
-  outcomes: RxItem[]
+  /** Resolves with the report of the worker for a message. */
+  report(id: bigint): Promise<RxItem>
+  reports: RxItem[]
   control(request: ControlRequest, worker?: RunningWorker): Promise<ControlReply>
   /** Appends a message to the device's queue as the core does, without asking the worker. */
   enqueue(device: string, id: bigint, options?: { dropped?: number; queue?: bigint }): Promise<number>
@@ -97,12 +97,12 @@ export async function startTransport(
   }
   const worker = await startAnother(overrides)
   const queued = new DeviceQueue(core, nats.store.split)
-  const outcomes: RxItem[] = []
+  const reports: RxItem[] = []
   const waiting = new Map<bigint, (item: RxItem) => void>()
   const waitingSettled = new Map<bigint, (item: SettleItem) => void>()
   core.bus.subscribe(rxSubject(ROUTER), ({ body }) => {
     for (const item of decodeRxBatch(body).items) {
-      outcomes.push(item)
+      reports.push(item)
       waiting.get(item.id)?.(item)
     }
   })
@@ -123,7 +123,7 @@ export async function startTransport(
     return mintDeviceToken(key, { issuer: ISSUER, device, fleet: 'fleet', nowMs: Date.now(), lifetimeMs }).token
   }
   return {
-    ...{ nats, core, worker, queued, keyring, outcomes, settled, tokenOf },
+    ...{ nats, core, worker, queued, keyring, reports, settled, tokenOf },
     sessions: new SessionTable(core.table(Bucket.SESSIONS), systemClock),
     devices: new DeviceStore(core.table(Bucket.DEVICES)),
     credential: (device) => ({ kind: 'token', token: tokenOf(device) }),
@@ -136,9 +136,9 @@ export async function startTransport(
         encodeTxBatch({ router: ROUTER, items: [{ id, device, expiresAtMs, frame }] }),
       )
     },
-    outcome: (id) =>
+    report: (id) =>
       new Promise((resolve) => {
-        const known = outcomes.find((item) => item.id === id)
+        const known = reports.find((item) => item.id === id)
         if (known) resolve(known)
         else waiting.set(id, resolve)
       }),

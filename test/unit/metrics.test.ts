@@ -4,7 +4,7 @@ import t from 'tap'
 import { metricsReference } from '../../src/cli/metrics-reference.js'
 import { CoreMetrics, CountedEvents, countedAccept, registerCoreMetrics } from '../../src/core/metrics.js'
 import { LoopLag } from '../../src/observe/lag.js'
-import { MergedMetrics, reportOf } from '../../src/observe/merge.js'
+import { MergedMetrics, snapshotOf } from '../../src/observe/merge.js'
 import { createMetrics, serveMetrics } from '../../src/observe/metrics.js'
 import { PlainMetrics } from '../../src/observe/plain-metrics.js'
 import { emptyMetrics } from '../../src/observe/registry.js'
@@ -47,7 +47,7 @@ t.test('one scrape for several processes: counts never go back, levels join as t
     plain.level('lag', 'Lag', () => n, 'max')
     return registry
   })
-  const [one, two] = await Promise.all(processes.map(reportOf))
+  const [one, two] = await Promise.all(processes.map(snapshotOf))
   if (!one || !two) throw new Error('two were made')
   const merged = new MergedMetrics()
   const both = await merged.text([one, two])
@@ -56,8 +56,8 @@ t.test('one scrape for several processes: counts never go back, levels join as t
   t.match(both, /x_closes_total\{reason="bye",part="transport"\} 2/)
   t.match(both, /x_sessions\{part="transport"\} 3/)
   t.match(both, /x_lag\{part="transport"\} 2/)
-  merged.ended(two)
-  merged.ended(two)
+  merged.addEnded(two)
+  merged.addEnded(two)
   const after = await merged.text([one])
   t.match(after, /x_sent_total\{part="transport"\} 50/, 'of those that ended as well')
   t.match(after, /x_sessions\{part="transport"\} 1/, 'whose devices are gone')

@@ -5,7 +5,7 @@
 import type { DeviceFrame, DoneFrame, ErrorFrame, RegisteredFrame } from '../../../protocol/frame-types.js'
 import type { DeviceState } from '../state/state.js'
 import type { Turns } from '../turn.js'
-import { type Outcome, type RequestSettings, Requests, type Wish } from './requests.js'
+import { type EndedRequest, type RequestSettings, Requests, type Wish } from './requests.js'
 
 export class Registrar {
   private readonly requests: Requests
@@ -92,7 +92,7 @@ export class Registrar {
     for (const outcome of this.requests.abandon()) this.end(outcome)
   }
 
-  private end({ wish, callers, error, isUnknown }: Outcome): void {
+  private end({ wish, callers, error, isUnknown }: EndedRequest): void {
     if (!error) this.fulfil(wish)
     // What was left out because it was about to end goes on after all.
     const isStillThere =

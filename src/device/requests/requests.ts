@@ -45,7 +45,7 @@ interface Pending {
 }
 
 /** How a wish ended. */
-export interface Outcome {
+export interface EndedRequest {
   wish: Wish
   callers: readonly number[]
   error: DeviceError | null
@@ -102,8 +102,8 @@ export class Requests {
   }
 
   /** Ends the wishes that are fulfilled, where the server's table is known to be as this device left it. */
-  known(state: DeviceState): Outcome[] {
-    const outcomes: Outcome[] = []
+  known(state: DeviceState): EndedRequest[] {
+    const ended: EndedRequest[] = []
     for (const p of this.pending) {
       const { wish } = p
       // A user's registration is asked for again: its token may say something new.
@@ -111,9 +111,9 @@ export class Requests {
         wish.kind === 'register' && wish.userToken === '' && state.registrationOf(wish.application, wish.user) !== null
       const isSubscribed = wish.kind === 'subscribe' && state.isSubscribed(wish)
       const isFresh = p.attempts === 0 && p.after.size === 0 && !p.isKnownWrong
-      if (isFresh && (isRegistered || isSubscribed)) outcomes.push(this.end(p, null))
+      if (isFresh && (isRegistered || isSubscribed)) ended.push(this.end(p, null))
     }
-    return outcomes
+    return ended
   }
 
   nextAtMs(): number {
@@ -127,9 +127,9 @@ export class Requests {
   }
 
   /** Frames to send now, and the wishes that end without an answer. */
-  due(nowMs: number, state: DeviceState): { frames: DeviceFrame[]; failed: Outcome[] } {
+  due(nowMs: number, state: DeviceState): { frames: DeviceFrame[]; failed: EndedRequest[] } {
     const frames: DeviceFrame[] = []
-    const failed: Outcome[] = []
+    const failed: EndedRequest[] = []
     for (const p of this.pending) {
       if (p.dueAtMs > nowMs) continue
       this.again(p, p.dueAtMs)
@@ -143,13 +143,13 @@ export class Requests {
   }
 
   /** REGISTERED or DONE came. Null: an answer to nothing that is under way (to an earlier attempt). */
-  answered(request: number): Outcome | null {
+  answered(request: number): EndedRequest | null {
     const p = this.underWay.get(request)
     return p ? this.end(p, null) : null
   }
 
   /** ERROR came for it. Null: it is tried again, or nothing like it is under way. */
-  refused({ request, code, detail, retryAfterMs }: ErrorFrame, nowMs: number): Outcome | null {
+  refused({ request, code, detail, retryAfterMs }: ErrorFrame, nowMs: number): EndedRequest | null {
     const p = this.underWay.get(request)
     if (!p) return null
     const isEnd = p.wish.kind === 'unregister' || p.wish.kind === 'unsubscribe'
@@ -167,7 +167,7 @@ export class Requests {
   }
 
   /** The client closes: nobody waits any longer. */
-  abandon(): Outcome[] {
+  abandon(): EndedRequest[] {
     return [...this.pending].map((p) => this.end(p, new DeviceError('stopped')))
   }
 
@@ -202,7 +202,7 @@ export class Requests {
     p.dueAtMs = dueAtMs
   }
 
-  private end(p: Pending, error: DeviceError | null, isUnknown = error?.code === 'request_timeout'): Outcome {
+  private end(p: Pending, error: DeviceError | null, isUnknown = error?.code === 'request_timeout'): EndedRequest {
     this.underWay.delete(p.request)
     this.pending.delete(p)
     for (const other of this.pending) {

@@ -1,7 +1,7 @@
 /** What sessions ask for, done: the SessionSink of a worker. */
 import { Close, type CloseName } from '../../../protocol/close-codes.js'
 import { encodeFrame } from '../../../protocol/encode.js'
-import { type DeviceRequest, Outcome, type OutcomeCode } from '../../../protocol/envelope.js'
+import { type DeviceRequest, Report, type ReportCode } from '../../../protocol/envelope.js'
 import { EMPTY_MESSAGE } from '../../../protocol/frame.js'
 import type { ServerFrame } from '../../../protocol/frame-types.js'
 import type { WorkerMetrics } from '../metrics.js'
@@ -101,14 +101,14 @@ export class Effects implements SessionSink {
     return true
   }
 
-  outcome(session: Session, router: string, id: bigint, outcome: OutcomeCode): void {
-    this.parts.metrics.outcome(outcome)
-    this.parts.uplink.outcome(router, id, session.device, outcome, this.parts.turns.now.ms)
+  report(session: Session, router: string, id: bigint, report: ReportCode): void {
+    this.parts.metrics.report(report)
+    this.parts.uplink.report(router, id, session.device, report, this.parts.turns.now.ms)
   }
 
   notHere(router: string, id: bigint, device: string): void {
-    this.parts.metrics.outcome(Outcome.NOT_HERE)
-    this.parts.uplink.outcome(router, id, device, Outcome.NOT_HERE, this.parts.turns.now.ms)
+    this.parts.metrics.report(Report.NOT_HERE)
+    this.parts.uplink.report(router, id, device, Report.NOT_HERE, this.parts.turns.now.ms)
   }
 
   settle(session: Session, { message, sequence }: QueueRef): boolean {

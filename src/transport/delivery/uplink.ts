@@ -1,5 +1,5 @@
 /**
- * What goes from devices to the core: outcomes for routers, settlements of queued messages, requests.
+ * What goes from devices to the core: reports for routers, settlements of queued messages, requests.
  *
  * Outcomes are sent once, a batch for each router every few milliseconds: where one is lost, the router's own time-out enqueues. A
  * settlement is repeated until the core confirmed it, which it does after the record is deleted, oldest record first. Too
@@ -15,7 +15,7 @@ import {
   encodeRxFields,
   encodeSettleRequest,
   newRxFields,
-  type OutcomeCode,
+  type ReportCode,
   type RxFields,
   type SettleItem,
 } from '../../../protocol/envelope.js'
@@ -29,7 +29,7 @@ import { errorFrame } from '../session/requests.js'
 /** Items of one request or batch; more go in the next one. */
 const BATCH_MAX = 512
 
-/** An outcome waits for others so long: no device sees it, and what a write costs is shared by more of them. */
+/** An report waits for others so long: no device sees it, and what a write costs is shared by more of them. */
 const OUTCOMES_MS = 8
 
 const POLL_MS = 50
@@ -49,7 +49,7 @@ export interface UplinkOptions {
 }
 
 export class Uplink {
-  private readonly outcomes = new Map<string, RxFields>()
+  private readonly reports = new Map<string, RxFields>()
   private outcomesDue: (() => void) | null = null
   /** By id and record: the same message can be queued in two records, two streams can have the same sequence. */
   private readonly settles = new Map<string, SettleItem>()
@@ -71,25 +71,25 @@ export class Uplink {
   ) {}
 
   /** `atMs`: this worker's clock. */
-  outcome(router: string, id: bigint, device: string, outcome: OutcomeCode, atMs: number): void {
-    let batch = this.outcomes.get(router)
+  report(router: string, id: bigint, device: string, report: ReportCode, atMs: number): void {
+    let batch = this.reports.get(router)
     if (!batch) {
       batch = newRxFields(this.options.instance, this.options.worker)
-      this.outcomes.set(router, batch)
+      this.reports.set(router, batch)
     }
-    if (addRxItem(batch, id, device, outcome, atMs) >= BATCH_MAX) this.publish(router, batch)
+    if (addRxItem(batch, id, device, report, atMs) >= BATCH_MAX) this.publish(router, batch)
     else this.outcomesDue ??= this.clock.after(OUTCOMES_MS, () => this.flush())
   }
 
-  /** Sends the outcomes that wait, now. */
+  /** Sends the reports that wait, now. */
   flush(): void {
     this.outcomesDue?.()
     this.outcomesDue = null
-    for (const [router, batch] of this.outcomes) this.publish(router, batch)
+    for (const [router, batch] of this.reports) this.publish(router, batch)
   }
 
   private publish(router: string, batch: RxFields): void {
-    this.outcomes.delete(router)
+    this.reports.delete(router)
     this.bus.publish(rxSubject(router), encodeRxFields(batch))
   }
 

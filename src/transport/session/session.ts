@@ -12,23 +12,23 @@
  *   claiming,  any frame                               closed     ERROR, close unexpected_frame
  *     reading  failed()                                closed     ERROR, close unavailable
  *   reading    welcome(queued, ...)                    behind     WELCOME, GAP?, then as behind
- *   not live   deliver(item)                           the same   held; outcome WINDOW_FULL where too much is held
+ *   not live   deliver(item)                           the same   held; report WINDOW_FULL where too much is held
  *   reading,   catchUp()                               the same   marked: what is read now may miss what was queued;
- *     behind                                                      outcome WINDOW_FULL for what is held
+ *     behind                                                      report WINDOW_FULL for what is held
  *   behind     (window has room, records left)         behind     NOTIFY of the oldest queued record
  *   behind     (records sent, marked)                  behind     QUEUE is asked for again
  *   behind     (no read to come, items held)           behind     NOTIFY of the oldest held item
  *   behind     (nothing left, not marked)              live       CAUGHT_UP, where groups are done too
  *   behind     queueRead(queued)                      behind     GAP?, NOTIFY as above
  *   live       deliver(item), room                     live       NOTIFY
- *   live       deliver(item), window full              live       outcome WINDOW_FULL, and so for all that follow
+ *   live       deliver(item), window full              live       report WINDOW_FULL, and so for all that follow
  *   live       catchUp()                               behind     QUEUE is asked for again
- *   behind,    ACK                                     the same   outcome ACKED or settlement; room in the window
+ *   behind,    ACK                                     the same   report ACKED or settlement; room in the window
  *     live
  *     "        REGISTER, SUBSCRIBE, ...                the same   the core is asked; REGISTERED, DONE or ERROR
  *     "        PING, or an empty message               the same   PONG, or an empty message
  *     "        BYE                                     closed     close bye
- *   any        end()                                   closed     outcome CLOSED for all in flight and held
+ *   any        end()                                   closed     report CLOSED for all in flight and held
  *
  * Order (I3) hangs on three things. Records of the queue go before held items. Once one item was answered WINDOW_FULL, all
  * that are held and all later ones are, until the router that enqueues them asked for a catch-up (or RESUME_TICKS passed
@@ -36,7 +36,7 @@
  */
 
 import type { CloseName } from '../../../protocol/close-codes.js'
-import { type DeviceRequest, Outcome, type OutcomeCode, type TxItem } from '../../../protocol/envelope.js'
+import { type DeviceRequest, Report, type ReportCode, type TxItem } from '../../../protocol/envelope.js'
 import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '../../../protocol/frame-types.js'
 import type { QueueEntry } from '../../store/queue.js'
 import type { Socket } from '../socket/socket.js'
@@ -65,7 +65,7 @@ export interface SessionSink {
   answerEmpty(session: Session): void
   /** Ends the connection, after an ERROR frame; `end` of the session is called before this returns. */
   close(session: Session, reason: CloseName, detail?: string, connection?: number): void
-  outcome(session: Session, router: string, id: bigint, outcome: OutcomeCode): void
+  report(session: Session, router: string, id: bigint, report: ReportCode): void
   /** A queued message was acknowledged. False where there is no room to remember that. */
   settle(session: Session, queued: QueueRef): boolean
   /**
@@ -169,7 +169,7 @@ export class Session {
     const entry = takeInFlight(this.inFlight, id)
     this.cost += entry ? -ACK_COST : ACK_COST
     if (!entry) return
-    if (entry.router) this.sink.outcome(this, entry.router, id, Outcome.ACKED)
+    if (entry.router) this.sink.report(this, entry.router, id, Report.ACKED)
     if (entry.queued) for (const queued of entry.queued) this.settle(queued)
   }
 
@@ -234,14 +234,14 @@ export class Session {
 
   // ---- from the core --------------------------------------------------------------------------
 
-  /** `router` waits for the outcome. Expiry 0: only now, so that being here in time is all it asks. */
+  /** `router` waits for the report. Expiry 0: only now, so that being here in time is all it asks. */
   deliver(item: TxItem, router: string, now: Now): void {
     const known = findInFlight(this.inFlight, item.id)
     if (known) known.router = router
-    else if (this.state === 'closed') this.sink.outcome(this, router, item.id, Outcome.NOT_HERE)
-    else if (isExpired(item, now)) this.sink.outcome(this, router, item.id, Outcome.EXPIRED)
+    else if (this.state === 'closed') this.sink.report(this, router, item.id, Report.NOT_HERE)
+    else if (isExpired(item, now)) this.sink.report(this, router, item.id, Report.EXPIRED)
     else if (this.optional !== null && this.optional.refusedTick > 0)
-      this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
+      this.sink.report(this, router, item.id, Report.WINDOW_FULL)
     else if (this.backlog) this.hold(item, router, this.backlog, now)
     else if (this.hasRoom()) this.notify(item.id, item.frame, router, null)
     else this.refuse(item, router, now)
@@ -252,7 +252,7 @@ export class Session {
    * queued it too, out of patience, or something that is older.
    */
   catchUp(now: Now): void {
-    const nacked = this.nack(Outcome.WINDOW_FULL)
+    const nacked = this.nack(Report.WINDOW_FULL)
     if (nacked || this.optional) this.toRare().refusedTick = nacked ? now.tick : 0
     this.readAgain()
   }
@@ -297,12 +297,12 @@ export class Session {
     this.toRare().isUnsettled = true
   }
 
-  /** The connection is gone, or about to be: whoever waits for an outcome is told. */
+  /** The connection is gone, or about to be: whoever waits for a report is told. */
   end(): void {
     if (this.state === 'closed') return
     this.state = 'closed'
-    for (const { id, router } of this.inFlight ?? []) if (router) this.sink.outcome(this, router, id, Outcome.CLOSED)
-    this.nack(Outcome.CLOSED)
+    for (const { id, router } of this.inFlight ?? []) if (router) this.sink.report(this, router, id, Report.CLOSED)
+    this.nack(Report.CLOSED)
     this.inFlight = null
     this.backlog = null
     this.outgoing = null
@@ -393,7 +393,7 @@ export class Session {
   private sendHeld({ item, router }: Held, now: Now): void {
     const known = findInFlight(this.inFlight, item.id)
     if (known) known.router = router
-    else if (isExpired(item, now)) this.sink.outcome(this, router, item.id, Outcome.EXPIRED)
+    else if (isExpired(item, now)) this.sink.report(this, router, item.id, Report.EXPIRED)
     else this.notify(item.id, item.frame, router, null)
   }
 
@@ -412,14 +412,14 @@ export class Session {
   /** What is held is refused with it, before it: it is older, and would stand behind it in the queue one day. */
   private refuse(item: TxItem, router: string, now: Now): void {
     this.toRare().refusedTick = now.tick
-    this.nack(Outcome.WINDOW_FULL)
-    this.sink.outcome(this, router, item.id, Outcome.WINDOW_FULL)
+    this.nack(Report.WINDOW_FULL)
+    this.sink.report(this, router, item.id, Report.WINDOW_FULL)
   }
 
   /** False where nothing was held. */
-  private nack(outcome: OutcomeCode): boolean {
+  private nack(report: ReportCode): boolean {
     const waiting = this.backlog ? takeHeld(this.backlog) : []
-    for (const { item, router } of waiting) this.sink.outcome(this, router, item.id, outcome)
+    for (const { item, router } of waiting) this.sink.report(this, router, item.id, report)
     return waiting.length > 0
   }
 

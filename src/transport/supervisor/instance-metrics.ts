@@ -1,5 +1,5 @@
 /** The scrape of an instance: what all its workers count, and what only the supervisor knows. */
-import { MergedMetrics, reportOf } from '../../observe/merge.js'
+import { MergedMetrics, snapshotOf } from '../../observe/merge.js'
 import { PlainMetrics } from '../../observe/plain-metrics.js'
 import { emptyMetrics } from '../../observe/registry.js'
 import type { WorkerChild } from './worker-child.js'
@@ -32,17 +32,19 @@ export class InstanceMetrics {
   }
 
   /** What it said last goes on counting. */
-  ended({ lastReport }: WorkerChild): void {
-    if (lastReport) this.merged.ended(lastReport)
+  ended({ lastSnapshot }: WorkerChild): void {
+    if (lastSnapshot) this.merged.addEnded(lastSnapshot)
   }
 
   /** The text of a scrape. A worker that does not answer in time counts as it did at the last one. */
   async metrics(): Promise<string> {
     const children = this.watched?.children() ?? []
     await Promise.allSettled(children.filter(({ state }) => state !== 'starting').map((child) => child.ask('metrics')))
-    const own = await reportOf(this.own)
+    const own = await snapshotOf(this.own)
     // Not those that ended meanwhile: they are among what has ended.
-    const reports = children.flatMap(({ state, lastReport }) => (state !== 'ended' && lastReport ? [lastReport] : []))
-    return this.merged.text([...reports, own])
+    const running = children.flatMap(({ state, lastSnapshot }) =>
+      state !== 'ended' && lastSnapshot ? [lastSnapshot] : [],
+    )
+    return this.merged.text([...running, own])
   }
 }

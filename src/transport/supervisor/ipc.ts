@@ -1,5 +1,5 @@
 /** What a supervisor and its workers say to each other over the IPC channel between their processes. */
-import type { MetricsReport } from '../../observe/merge.js'
+import type { MetricsSnapshot } from '../../observe/merge.js'
 import type { Levels } from '../metrics.js'
 import type { DrainPace } from '../upkeep/drain.js'
 
@@ -8,7 +8,7 @@ export interface Answers {
   levels: Levels
   /** How many devices it has: all that a rolling restart asks for, and often. */
   sessions: number
-  metrics: MetricsReport
+  metrics: MetricsSnapshot
   /** Reads keys and certificates anew. */
   reload: null
 }
@@ -30,7 +30,7 @@ export type FromWorker =
   | { answer: number; value: unknown }
   | { answer: number; failed: string }
   /** What it counted, at its end. */
-  | { report: MetricsReport }
+  | { finalMetrics: MetricsSnapshot }
 
 /** The worker's end of the channel: `process`. */
 export interface Channel {

@@ -1,7 +1,7 @@
 /** One worker process as its supervisor sees it: started, ready, leaving, gone. */
 import type { ChildProcess } from 'node:child_process'
 import type { Clock } from '../../clock.js'
-import type { MetricsReport } from '../../observe/merge.js'
+import type { MetricsSnapshot } from '../../observe/merge.js'
 import { type DrainPace, drainMsMax } from '../upkeep/drain.js'
 import type { Answers, FromWorker, Question, ToWorker } from './ipc.js'
 
@@ -22,7 +22,7 @@ export class WorkerChild {
   /** It was of use once. */
   wasReady = false
   /** What it counted, as far as it told; null: it never did. */
-  lastReport: MetricsReport | null = null
+  lastSnapshot: MetricsSnapshot | null = null
   private stage: ChildState = 'starting'
   private questions = 0
   private readonly waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
@@ -77,7 +77,7 @@ export class WorkerChild {
       }
       this.waiting.set(id, {
         resolve: (value) => {
-          if (question === 'metrics') this.lastReport = value as MetricsReport
+          if (question === 'metrics') this.lastSnapshot = value as MetricsSnapshot
           settle(() => resolve(value as Answers[Q]))
         },
         reject: (error) => settle(() => reject(error)),
@@ -120,7 +120,7 @@ export class WorkerChild {
   }
 
   private answered(message: FromWorker): void {
-    if ('report' in message) this.lastReport = message.report
+    if ('finalMetrics' in message) this.lastSnapshot = message.finalMetrics
     if (!('answer' in message)) return
     const waiting = this.waiting.get(message.answer)
     if ('failed' in message) waiting?.reject(new Error(message.failed))

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Outcome } from '../../../protocol/envelope.js'
+import { Report } from '../../../protocol/envelope.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { newDevice, startTransport } from '../../support/transport.js'
 
@@ -61,7 +61,7 @@ t.test('a request to catch up reaches a live session', async (t) => {
 })
 
 t.test('a silent device: its message is queued while in flight, sent once, settled and told', async (t) => {
-  const { worker, credential, enqueue, control, settlement, deliver, outcome } = await startTransport(t)
+  const { worker, credential, enqueue, control, settlement, deliver, report } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
   deliver(device, 31n)
@@ -71,22 +71,22 @@ t.test('a silent device: its message is queued while in flight, sent once, settl
   deliver(device, 32n)
   t.equal((await raw.until('NOTIFY')).id, 32n, 'not sent again')
   raw.send({ type: 'ACK', ids: [31n, 32n] })
-  t.match(await outcome(31n), { outcome: Outcome.ACKED })
+  t.match(await report(31n), { report: Report.ACKED })
   t.match(await settlement(31n), { device })
   t.equal(raw.received.filter(({ type }) => type === 'NOTIFY').length, 2)
   raw.ws.close()
 })
 
 t.test('the window is full: refused until the catch-up, in order', async (t) => {
-  const { worker, credential, enqueue, control, deliver, outcome } = await startTransport(t, { windowMax: 2 })
+  const { worker, credential, enqueue, control, deliver, report } = await startTransport(t, { windowMax: 2 })
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
   for (const id of [1n, 2n, 3n]) deliver(device, id)
-  t.match(await outcome(3n), { outcome: Outcome.WINDOW_FULL })
+  t.match(await report(3n), { report: Report.WINDOW_FULL })
   raw.send({ type: 'ACK', ids: [1n, 2n] })
-  await outcome(2n)
+  await report(2n)
   deliver(device, 4n)
-  t.match(await outcome(4n), { outcome: Outcome.WINDOW_FULL }, 'may not overtake what was refused')
+  t.match(await report(4n), { report: Report.WINDOW_FULL }, 'may not overtake what was refused')
   await enqueue(device, 3n)
   await enqueue(device, 4n)
   // Right behind the request, on the same connection: it is there before what is queued can be read.
@@ -100,11 +100,11 @@ t.test('the window is full: refused until the catch-up, in order', async (t) => 
 })
 
 t.test('what expired is not sent', async (t) => {
-  const { worker, credential, deliver, outcome } = await startTransport(t)
+  const { worker, credential, deliver, report } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
   deliver(device, 1n, { expiresAtMs: Date.now() - 1 })
-  t.match(await outcome(1n), { outcome: Outcome.EXPIRED })
+  t.match(await report(1n), { report: Report.EXPIRED })
   deliver(device, 2n, { expiresAtMs: 0 })
   t.equal((await raw.until('NOTIFY')).id, 2n, 'only now, and it is here now')
   raw.ws.close()

@@ -1,6 +1,6 @@
 /** Statements of PROTOCOL.md about the server that no client's test and no unit can show: a bare device against real parts. */
 import t from 'tap'
-import { Outcome } from '../../../protocol/envelope.js'
+import { Report } from '../../../protocol/envelope.js'
 import { frameToJson } from '../../../protocol/json-form.js'
 import { startLive } from '../../device/live.js'
 import { readSessions } from '../../protocol/sessions.js'
@@ -51,23 +51,23 @@ t.test('"A session in ten frames": a real service sends the same frames in the s
 })
 
 t.test('"An ACK counts on the connection on which the NOTIFY came": it is ignored on a later one', async (t) => {
-  const { worker, credential, deliver, outcome, outcomes } = await startTransport(t)
+  const { worker, credential, deliver, report, reports } = await startTransport(t)
   const device = newDevice()
   const first = await RawDevice.connected(worker.port, { credential: credential(device), connection: 1 })
   deliver(device, 7n)
   await first.until('NOTIFY')
   first.cut()
-  t.match(await outcome(7n), { outcome: Outcome.CLOSED })
+  t.match(await report(7n), { report: Report.CLOSED })
 
   const second = await RawDevice.connected(worker.port, { credential: credential(device), connection: 2 })
   second.send({ type: 'ACK', ids: [7n] })
   deliver(device, 8n)
   await second.until('NOTIFY')
   second.send({ type: 'ACK', ids: [8n] })
-  t.match(await outcome(8n), { outcome: Outcome.ACKED })
+  t.match(await report(8n), { report: Report.ACKED })
   t.strictSame(
-    outcomes.filter(({ id }) => id === 7n).map(({ outcome }) => outcome),
-    [Outcome.CLOSED],
+    reports.filter(({ id }) => id === 7n).map(({ report }) => report),
+    [Report.CLOSED],
     'the router is not told that the device has it: it will send it again',
   )
   second.cut()

@@ -64,7 +64,7 @@ t.test('a session that another worker has is closed by the audit', async (t) => 
 })
 
 t.test('a worker drains: GOAWAY, close, no lease, which says more than tombstones', async (t) => {
-  const { worker, credential, sessions, core, deliver, outcome } = await startTransport(t)
+  const { worker, credential, sessions, core, deliver, report } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
   deliver(device, 1n)
@@ -72,7 +72,7 @@ t.test('a worker drains: GOAWAY, close, no lease, which says more than tombstone
   const stopped = worker.stop()
   t.match(await raw.until('GOAWAY'), { reason: 'shutdown' })
   raw.send({ type: 'ACK', ids: [1n] })
-  t.match(await outcome(1n), { outcome: 0 }, 'the last acknowledgement is still taken')
+  t.match(await report(1n), { report: 0 }, 'the last acknowledgement is still taken')
   t.match(await raw.closed, { code: 1001 })
   await stopped
   t.match(await sessions.lookup(device, { authoritative: true }), { live: true }, 'nothing was written for each device')

@@ -1,12 +1,12 @@
 import t from 'tap'
-import { Outcome } from '../../../protocol/envelope.js'
+import { Report } from '../../../protocol/envelope.js'
 import { Bucket, deviceKey } from '../../../protocol/subjects.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { newDevice, startTransport } from '../../support/transport.js'
 
 t.test('HELLO with a device token, one push, its acknowledgement', async (t) => {
   const transport = await startTransport(t, { tombstoneDelayMs: 20 })
-  const { worker, core, credential, deliver, outcome, sessions } = transport
+  const { worker, core, credential, deliver, report, sessions } = transport
   const device = newDevice()
 
   const raw = await RawDevice.open(worker.port)
@@ -21,10 +21,10 @@ t.test('HELLO with a device token, one push, its acknowledgement', async (t) => 
   deliver(device, 77n, { title: 'hi' })
   t.match(await raw.until('NOTIFY'), { id: 77n, title: 'hi' })
   raw.send({ type: 'ACK', ids: [77n] })
-  t.match(await outcome(77n), { device, outcome: Outcome.ACKED })
+  t.match(await report(77n), { device, report: Report.ACKED })
 
   deliver(newDevice(), 78n)
-  t.match(await outcome(78n), { outcome: Outcome.NOT_HERE }, 'another device is not here')
+  t.match(await report(78n), { report: Report.NOT_HERE }, 'another device is not here')
 
   raw.send({ type: 'BYE' })
   const look = () => sessions.lookup(device, { authoritative: true })

@@ -4,7 +4,7 @@ import { RawDevice } from '../../support/raw-device.js'
 import { newDevice, startTransport } from '../../support/transport.js'
 
 t.test('a device that connects again takes over, by its connection number', async (t) => {
-  const { worker, credential, sessions, deliver, outcome } = await startTransport(t)
+  const { worker, credential, sessions, deliver, report } = await startTransport(t)
   const device = newDevice()
   const first = await RawDevice.connected(worker.port, { credential: credential(device), connection: 5 })
 
@@ -17,7 +17,7 @@ t.test('a device that connects again takes over, by its connection number', asyn
   await first.until('NOTIFY')
   const second = await RawDevice.connected(worker.port, { credential: credential(device), connection: 6 })
   t.match(await first.closed, { code: 4021, reason: 'replaced' })
-  t.match(await outcome(10n), { outcome: 3 }, 'what was in flight is told as closed')
+  t.match(await report(10n), { report: 3 }, 'what was in flight is told as closed')
   t.match(await sessions.lookup(device, { authoritative: true }), { connection: 6, live: true })
   second.ws.close()
 })

@@ -3,7 +3,7 @@ import {
   decodeRxBatch,
   decodeSettleRequest,
   encodeSettleReply,
-  Outcome,
+  Report,
   type SettleItem,
 } from '../../../protocol/envelope.js'
 import { rxSubject, SETTLE_SUBJECT } from '../../../protocol/subjects.js'
@@ -182,9 +182,9 @@ t.test('uplink: one batch for each router and tick', async (t) => {
   const batches: bigint[][] = []
   core.bus.subscribe(rxSubject('r1'), ({ body }) => batches.push(decodeRxBatch(body).items.map(({ id }) => id)))
   await sim.clock.advance(100)
-  for (const id of [1n, 2n, 3n]) up.outcome(id === 2n ? 'r2' : 'r1', id, 'd', Outcome.ACKED, 1)
+  for (const id of [1n, 2n, 3n]) up.report(id === 2n ? 'r2' : 'r1', id, 'd', Report.ACKED, 1)
   await sim.clock.advance(100)
-  up.outcome('r1', 4n, 'd', Outcome.CLOSED, 1)
+  up.report('r1', 4n, 'd', Report.CLOSED, 1)
   await sim.clock.advance(100)
   t.same(batches, [[1n, 3n], [4n]])
 })

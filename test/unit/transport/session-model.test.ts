@@ -9,7 +9,7 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
-import { Outcome } from '../../../protocol/envelope.js'
+import { Report } from '../../../protocol/envelope.js'
 import { refusals, SessionWorld } from './session-world.js'
 
 class Model {
@@ -19,13 +19,13 @@ class Model {
   readonly lane: bigint[] = []
   /** On their way to the worker; a control request does not overtake them. */
   readonly wire: bigint[] = []
-  /** Live, without an outcome. */
+  /** Live, without a report. */
   readonly live = new Set<bigint>()
   readonly acknowledged = new Set<bigint>()
   /** Sent to the device and not acknowledged by it yet. */
   readonly unacknowledged = new Set<bigint>()
   private seenSent = 0
-  private seenOutcomes = 0
+  private seenReports = 0
 
   /** The router's and the device's part after each step. */
   settleDown(): void {
@@ -33,11 +33,11 @@ class Model {
     const sent = world.notified()
     for (const id of sent.slice(this.seenSent)) this.unacknowledged.add(id)
     this.seenSent = sent.length
-    const outcomes = world.outcomes.slice(this.seenOutcomes)
-    this.seenOutcomes = world.outcomes.length
-    for (const { id, outcome } of outcomes) {
+    const reports = world.reports.slice(this.seenReports)
+    this.seenReports = world.reports.length
+    for (const { id, report } of reports) {
       // What is queued already, for the device was silent, is not queued again.
-      if (this.live.delete(id) && refusals.includes(outcome)) this.lane.push(id)
+      if (this.live.delete(id) && refusals.includes(report)) this.lane.push(id)
     }
     // A refusal can come after younger ones queued: the lane is in the order of acceptance.
     this.lane.sort((a, b) => (a < b ? -1 : 1))
@@ -204,7 +204,7 @@ t.test('in order and once, where no device was silent', async (t) => {
   t.pass('held')
 })
 
-t.test('the end of a session answers for everything that waits for an outcome, once', async (t) => {
+t.test('the end of a session answers for everything that waits for a report, once', async (t) => {
   fc.assert(
     fc.property(fc.array(anyStep, { maxLength: 60 }), fc.nat(4), (script, n) => {
       const model = new Model()
@@ -221,7 +221,7 @@ t.test('the end of a session answers for everything that waits for an outcome, o
       world.session.end()
       for (const id of model.live) {
         if (model.wire.includes(id)) continue
-        const closed = world.outcomesOf(id).filter((outcome) => outcome === Outcome.CLOSED)
+        const closed = world.reportsOf(id).filter((report) => report === Report.CLOSED)
         if (closed.length !== 1) throw new Error(`message ${id} was told as closed ${closed.length} times`)
       }
     }),

@@ -1,6 +1,6 @@
 /** A session with everything around it in the hands of the test: a queue, a router and a device, stepped one by one. */
 import type { CloseName } from '../../../protocol/close-codes.js'
-import { type DeviceRequest, Outcome, type OutcomeCode } from '../../../protocol/envelope.js'
+import { type DeviceRequest, Report, type ReportCode } from '../../../protocol/envelope.js'
 import type { ServerFrame, WelcomeFrame } from '../../../protocol/frame-types.js'
 import type { QueueEntry } from '../../../src/store/queue.js'
 import type { QueueRef } from '../../../src/transport/session/queue-ref.js'
@@ -45,7 +45,7 @@ export class SessionWorld implements SessionSink {
 
   readonly sent: (bigint | ServerFrame['type'] | 'empty')[] = []
   readonly frames: ServerFrame[] = []
-  readonly outcomes: { id: bigint; outcome: OutcomeCode }[] = []
+  readonly reports: { id: bigint; report: ReportCode }[] = []
   readonly settles: { id: bigint; sequence: number }[] = []
   readonly settling = new Set<bigint>()
   readonly requests: number[] = []
@@ -76,8 +76,8 @@ export class SessionWorld implements SessionSink {
     session.end()
   }
 
-  outcome(_session: Session, _router: string, id: bigint, outcome: OutcomeCode): void {
-    this.outcomes.push({ id, outcome })
+  report(_session: Session, _router: string, id: bigint, report: ReportCode): void {
+    this.reports.push({ id, report })
   }
 
   settle(_session: Session, { message, sequence }: QueueRef): boolean {
@@ -137,8 +137,8 @@ export class SessionWorld implements SessionSink {
     return this.sent.filter((item) => typeof item === 'bigint')
   }
 
-  outcomesOf(id: bigint): OutcomeCode[] {
-    return this.outcomes.filter((item) => item.id === id).map(({ outcome }) => outcome)
+  reportsOf(id: bigint): ReportCode[] {
+    return this.reports.filter((item) => item.id === id).map(({ report }) => report)
   }
 
   entries(): QueueEntry[] {
@@ -155,7 +155,7 @@ export class SessionWorld implements SessionSink {
   }
 }
 
-export const refusals: readonly OutcomeCode[] = [Outcome.WINDOW_FULL, Outcome.CLOSED, Outcome.NOT_HERE]
+export const refusals: readonly ReportCode[] = [Report.WINDOW_FULL, Report.CLOSED, Report.NOT_HERE]
 
 function frameOf(id: bigint): Uint8Array {
   const bytes = Buffer.alloc(8)

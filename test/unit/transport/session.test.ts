@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Outcome } from '../../../protocol/envelope.js'
+import { Report } from '../../../protocol/envelope.js'
 import { SessionWorld, welcome } from './session-world.js'
 
 const cursor = { incarnation: 1n, sequence: 7, subscriptions: 1 }
@@ -16,10 +16,10 @@ t.test('live items of a session that is not welcomed yet are held', async (t) =>
 t.test('too many to hold: all of them are refused, oldest first, and all that follow', async (t) => {
   const world = new SessionWorld()
   for (const id of [1n, 2n, 3n, 4n]) world.deliver(id)
-  const outcome = Outcome.WINDOW_FULL
+  const report = Report.WINDOW_FULL
   t.same(
-    world.outcomes,
-    [1n, 2n, 3n, 4n].map((id) => ({ id, outcome })),
+    world.reports,
+    [1n, 2n, 3n, 4n].map((id) => ({ id, report })),
   )
   world.greet()
   t.same(world.sent, ['WELCOME'])
@@ -85,7 +85,7 @@ t.test('what waits for its settlement is not sent again, but its other copy is s
   t.match(world.settles.at(-1), { id: 1n, sequence: 2 })
 })
 
-t.test('an outcome that found no room: the record is read and delivered again', async (t) => {
+t.test('a settlement that found no room: the record is read and delivered again', async (t) => {
   const world = new SessionWorld()
   world.enqueue(1n)
   world.greet()
@@ -138,7 +138,7 @@ t.test('expiry', async (t) => {
   world.greet()
   t.same(world.notified(), [2n])
   world.deliver(3n, 1_000)
-  t.same(world.outcomesOf(3n), [Outcome.EXPIRED])
+  t.same(world.reportsOf(3n), [Report.EXPIRED])
 })
 
 t.test('silence and chatter', async (t) => {
@@ -200,5 +200,5 @@ t.test('requests: bounded, answered, and nothing after the end', async (t) => {
   world.session.replied({ type: 'DONE', request: 4, subscriptions: 2 })
   t.notMatch(world.frames.at(-1), { request: 4 })
   world.deliver(9n)
-  t.same(world.outcomesOf(9n), [Outcome.NOT_HERE])
+  t.same(world.reportsOf(9n), [Report.NOT_HERE])
 })

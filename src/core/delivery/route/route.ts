@@ -11,7 +11,7 @@
 import {
   decodeRxBatch,
   decodeStoredMessage,
-  Outcome,
+  Report,
   type RxItem,
   type StoredMessage,
 } from '../../../../protocol/envelope.js'
@@ -37,7 +37,7 @@ export interface RouterOptions {
   clock: Clock
   settings: CoreSettings
   log: Logger
-  /** Unique to this router and run: outcomes come to `rx.<name>`. One token. */
+  /** Unique to this router and run: reports come to `rx.<name>`. One token. */
   name: string
   /** The MESSAGES stream that it routes. */
   messages: Log
@@ -80,7 +80,7 @@ export class Router {
     const { broker, name, settings, messages } = this.options
     const { ackWaitMs, routePendingMax: pendingMax } = settings
     this.subscriptions = [rxSubject(name), `${rxSubject(name)}.*`].map((subject) =>
-      broker.bus.subscribe(subject, (message) => this.onOutcomes(message)),
+      broker.bus.subscribe(subject, (message) => this.onReports(message)),
     )
     this.sweep()
     this.consumption = await messages.consume({ durable: DURABLE, ackWaitMs, pendingMax }, (d) => this.onDelivery(d))
@@ -172,12 +172,12 @@ export class Router {
 
   // ---- from workers ---------------------------------------------------------------------------
 
-  private onOutcomes(message: BusMessage): void {
+  private onReports(message: BusMessage): void {
     try {
       if (message.noResponders) this.onDeadWorker(this.batcher.batchOfReply(message.subject))
-      else for (const item of decodeRxBatch(message.body).items) this.onOutcome(item)
+      else for (const item of decodeRxBatch(message.body).items) this.onReport(item)
     } catch (error) {
-      this.options.log.warn({ error, subject: message.subject }, 'outcomes of a worker can not be read')
+      this.options.log.warn({ error, subject: message.subject }, 'the reports of a worker cannot be read')
     }
   }
 
@@ -186,20 +186,20 @@ export class Router {
     for (const target of this.options.inflight.sentWithBatch(batch)) this.toLane(target, 'worker_dead')
   }
 
-  private onOutcome({ id, device, outcome, atMs }: RxItem): void {
+  private onReport({ id, device, report, atMs }: RxItem): void {
     const target = this.options.inflight.get(id)
     // Late: it was queued meanwhile, or belongs to an earlier router. Its end comes by way of settle.
     if (!target || target.message.device !== device) return
-    if (outcome === Outcome.ACKED) {
+    if (report === Report.ACKED) {
       if (target.state === 'live') this.end(target, 'delivered', '', atMs)
       // Enqueuing that began completes; the acknowledgement only becomes the final event, when the lane comes to it.
       else if (target.state !== 'ending') target.ackedAtMs = atMs
       return
     }
     if (target.state !== 'live') return
-    if (outcome === Outcome.EXPIRED) this.end(target, 'expired', '', this.options.clock.now())
-    else if (outcome === Outcome.NOT_HERE) this.toLane(target, 'not_here')
-    else this.toLane(target, outcome === Outcome.WINDOW_FULL ? 'window_full' : 'closed')
+    if (report === Report.EXPIRED) this.end(target, 'expired', '', this.options.clock.now())
+    else if (report === Report.NOT_HERE) this.toLane(target, 'not_here')
+    else this.toLane(target, report === Report.WINDOW_FULL ? 'window_full' : 'closed')
   }
 
   /** Back from a worker, undelivered. */
