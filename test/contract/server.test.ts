@@ -113,7 +113,7 @@ for (const remembered of [false, true]) {
       if (delivery.sequence < 50 || delivered.has(50)) delivery.ack()
       delivered.add(delivery.sequence)
     })
-    const state = join(nats.dataDir, 'jetstream/$G/streams/MESSAGES_1/obs/route/o.dat')
+    const state = join(nats.dataDir, 'jetstream/CORE/streams/MESSAGES_1/obs/route/o.dat')
     for (let i = 0; i < 50; i++) await log.append(`msg.1.dev_a.${i}`, bytes('x'))
     while ((await log.state()).messages > 1);
     // The server writes down late what was acknowledged.

@@ -1,11 +1,9 @@
 /**
- * A configuration for nats-server in which each component may use the subjects that it needs and no more. Each user has
- * an inbox prefix of its own (nats.ts), so that none reads what another was answered.
+ * The subjects that each NATS user may use. Each user has an inbox prefix of its own (connect.ts), so that no user reads
+ * the answers to another.
  *
- * What this cannot keep apart: a transport may make a consumer on BROADCAST, and a consumer delivers wherever it was
- * told to; a reply subject is not asked for permission either, so that a user of a project may have an answer of the
- * server, or an event of its own, sent to a subject that it may not publish to; and transports share `$KV.SESSIONS`, `rx.>` and `ctl.>` (a device's new worker tells its old one). A
- * transport is trusted with sessions and outcomes.
+ * Permissions guard against mistakes and against reading. They do not stop an attacker: nats-server does not check reply
+ * subjects against them. accounts.ts builds the walls.
  */
 import {
   BROADCAST_STREAM,
@@ -36,46 +34,10 @@ export type NatsUser = { user: string; password: string } & (
   | { role: 'subscriber'; project: string }
 )
 
-export interface ServerConfigOptions {
-  dataDir: string
-  port: number
-  /** Default 127.0.0.1: nats-server is private to the machine or its network. */
-  host?: string
-  users: NatsUser[]
-  /** As in StoreSettings. */
-  split: number
-  /** A limit for all of JetStream on disk; default: the server's own, three quarters of what is free. */
-  fileBytesMax?: number
-}
-
-interface Permissions {
+export interface Permissions {
   publish: string[] | { allow: string[] }
   subscribe: string[]
   allow_responses?: { max: number; expires: string }
-}
-
-/** The text of a configuration file (JSON, which nats-server reads as its own format). */
-export function serverConfig(options: ServerConfigOptions): string {
-  return JSON.stringify(
-    {
-      host: options.host ?? '127.0.0.1',
-      port: options.port,
-      server_name: 'borealis',
-      jetstream: {
-        store_dir: options.dataDir,
-        ...(options.fileBytesMax !== undefined && { max_file_store: options.fileBytesMax }),
-      },
-      authorization: {
-        users: options.users.map((user) => ({
-          user: user.user,
-          password: user.password,
-          permissions: permissionsOf(user, options.split),
-        })),
-      },
-    },
-    null,
-    2,
-  )
 }
 
 export function permissionsOf(user: NatsUser, split: number): Permissions {

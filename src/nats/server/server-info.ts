@@ -1,12 +1,14 @@
 /** A nats-server of our own as a child process: for `npm start` and for tests. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { delimiter, join } from 'node:path'
 import { BrokerError } from '../broker.js'
+import { CORE_ACCOUNT } from './accounts.js'
 import { endWithParent } from './end-with-parent.js'
-import { type NatsUser, serverConfig } from './permissions.js'
+import type { NatsUser } from './permissions.js'
+import { serverConfig } from './server-config.js'
 
 export interface NatsServerOptions {
   /** Holds the configuration file (mode 0600: it has passwords) and JetStream's data. */
@@ -80,6 +82,7 @@ class ChildServer implements NatsServer {
     if (this.#child) return
     const { dataDir, users, split, fileBytesMax } = this.options
     mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+    moveToCoreAccount(join(dataDir, 'jetstream'))
     const config = serverConfig({
       dataDir,
       port: this.port,
@@ -143,6 +146,12 @@ class ChildServer implements NatsServer {
       })
     })
   }
+}
+
+/** Data of a version of Borealis that had one account for all, which nats-server calls `$G`. */
+function moveToCoreAccount(folder: string): void {
+  const [before, now] = [join(folder, '$G'), join(folder, CORE_ACCOUNT)]
+  if (existsSync(before) && !existsSync(now)) renameSync(before, now)
 }
 
 function eachLine(child: ChildProcess, onLine: (line: string) => void): void {

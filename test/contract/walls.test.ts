@@ -1,0 +1,227 @@
+/**
+ * Attacks by somebody with the credentials of a tenant, on a real server. nats-server does not check reply subjects
+ * against permissions, and JetStream's answers are valid requests: each attack lets JetStream write for the attacker.
+ */
+import { type NatsConnection, connect as natsConnect, headers as natsHeaders } from 'nats'
+import t, { type Test } from 'tap'
+import type { Broker } from '../../src/nats/broker.js'
+import { PUBLISHER_PROJECT, startNats, type TestNats, type TestRole } from '../support/nats.js'
+import { differences, pictureOf } from '../support/store-picture.js'
+import { bytes } from './suite.js'
+
+t.setTimeout(120_000)
+
+const OWN_DURABLE = `PUSH_EVENTS.reader-${PUBLISHER_PROJECT}`
+const NEXT = `$JS.API.CONSUMER.MSG.NEXT.${OWN_DURABLE}`
+const INFO = `$JS.API.CONSUMER.INFO.${OWN_DURABLE}`
+const SEND = `push.send.${PUBLISHER_PROJECT}`
+
+interface Shot {
+  subject: string
+  reply?: string
+  body?: string
+  headers?: Record<string, string>
+}
+
+/** Subjects of CORE that change something when an answer of JetStream arrives there. */
+const TARGETS = [
+  '$JS.API.STREAM.PURGE.AUDIT',
+  '$JS.API.STREAM.DELETE.DEAD_LETTERS',
+  '$JS.API.STREAM.PURGE.KV_REVOKED',
+  '$JS.API.STREAM.DELETE.INGRESS',
+  '$JS.API.CONSUMER.DELETE.PUSH_EVENTS.reader-other',
+  '$JS.API.CONSUMER.DELETE.INGRESS.ingress',
+  '$JS.API.ACCOUNT.PURGE.CORE',
+  '$JS.API.ACCOUNT.PURGE.$G',
+  '$JS.API.META.LEADER.STEPDOWN',
+  '$KV.PROJECTS.other',
+  '$KV.CREDENTIALS.cred_attacker',
+  '$KV.SESSIONS.1.dev_a',
+  'audit.other',
+  'push.dead.other',
+  'push.send.other',
+  'push.event.other.delivered',
+  'msg.1.dev_a.1',
+  'event.1.1.final',
+  'broadcast.other.app.x',
+  '$JS.ACK.INGRESS.ingress.1.1.1.1.0',
+  '$JS.ACK.PUSH_EVENTS.reader-other.1.2.1.1.0',
+  '$JS.FC.BROADCAST.x.y',
+  'device.request',
+  'settle.queued',
+  'ctl.i.w',
+  'tx.i.w',
+  'rx.router',
+  '_R_.guess.guess',
+  '$SYS.REQ.ACCOUNT.PING',
+  '$SYS.REQ.SERVER.PING',
+]
+
+/** Headers that JetStream obeys. */
+const HEADERS: Record<string, string>[] = [
+  { 'Nats-Expected-Stream': 'x' },
+  { 'Nats-Rollup': 'all' },
+  { 'Nats-Rollup': 'sub' },
+  { 'Nats-Expected-Last-Sequence': '999999' },
+  { 'Nats-Expected-Last-Msg-Id': 'x' },
+  { 'Nats-TTL': '1s' },
+  { 'Nats-Incr': '+1' },
+  { 'Nats-Batch-Id': 'b', 'Nats-Batch-Sequence': '1', 'Nats-Batch-Commit': '1' },
+  { 'Nats-Schedule': '@at 2020-01-01T00:00:00Z', 'Nats-Schedule-Target': 'push.send.other' },
+  { 'Nats-Trace-Dest': '$KV.PROJECTS.other' },
+  { 'Nats-Request-Info': '{"acc":"CORE","svc":"CORE","user":"core"}' },
+]
+
+t.test('a publisher changes nothing but INGRESS, and there nothing but its own records', async (t) => {
+  const { nats, all, attack } = await open(t, 'publisher')
+  const shots: Shot[] = TARGETS.flatMap((reply) => [
+    // Refused, so that JetStream answers without storing.
+    { subject: SEND, reply, headers: { 'Nats-Expected-Stream': 'x' } },
+    { subject: SEND, reply, body: '{"seq":1}' },
+    { subject: reply, body: '' },
+  ])
+  for (const headers of HEADERS) shots.push({ subject: SEND, headers, reply: '$KV.PROJECTS.other', body: '+ACK' })
+  const changes = await attack(shots)
+  t.same(
+    changes.filter((line) => !line.startsWith('INGRESS: ')),
+    [],
+  )
+  const ingress = all.log('INGRESS')
+  t.equal((await ingress.at(1))?.subject, 'push.send.other', 'the record of the other tenant is still there')
+  const { lastSequence } = await ingress.state()
+  for (let sequence = 2; sequence <= lastSequence; sequence++) {
+    t.equal((await ingress.at(sequence))?.subject, SEND)
+  }
+  await nats.stop()
+})
+
+t.test('a subscriber changes nothing but the position of its own consumer', async (t) => {
+  const { all, attack } = await open(t, 'subscriber')
+  const bodies = ['{"batch":1,"no_wait":true}', '{"batch":3,"expires":1000000}', '{"batch":0}', 'x', '']
+  const shots: Shot[] = TARGETS.flatMap((reply) => [
+    ...bodies.map((body) => ({ subject: NEXT, reply, body })),
+    { subject: INFO, reply },
+    { subject: `$JS.ACK.${OWN_DURABLE}.1.1.1.1.0`, reply, body: '+NXT {"batch":1}' },
+    { subject: `$JS.ACK.${OWN_DURABLE}.1.1.1.1.0`, reply, body: '-NAK' },
+    { subject: reply, body: '' },
+  ])
+  for (const headers of HEADERS) shots.push({ subject: NEXT, headers, reply: '$KV.PROJECTS.other', body: '1' })
+  const changes = await attack(shots)
+  t.same(
+    changes.filter((line) => !line.startsWith('PUSH_EVENTS: consumers ')),
+    [],
+  )
+  t.equal(await all.log('PUSH_EVENTS').waiting('reader-other'), 1, 'the consumer of the other tenant')
+})
+
+t.test('a tenant reaches no JetStream API and no system account', async (t) => {
+  const nats = await startNats(t)
+  for (const role of ['publisher', 'subscriber'] as const) {
+    const nc = await rawAs(t, nats, role)
+    const answers: string[] = []
+    // A reply subject carries the request past the permissions of this user, within its own account.
+    const { trigger } = triggerOf(role)
+    nc.subscribe(`_INBOX.${role}.>`, { callback: (_error, message) => answers.push(message.string()) })
+    for (const subject of ['$JS.API.INFO', '$JS.API.STREAM.NAMES', '$JS.API.STREAM.LIST', '$SYS.REQ.USER.INFO']) {
+      nc.publish(subject, '', { reply: `_INBOX.${role}.x` })
+      nc.publish(trigger.subject, trigger.body ?? '', { reply: subject })
+    }
+    await settled(nc)
+    t.same(answers, [], role)
+  }
+})
+
+t.test('no tenant hears the answers, records or events of another part', async (t) => {
+  const nats = await startNats(t)
+  const all = await nats.brokerAs('unrestricted')
+  const subjects = [
+    '_INBOX.core.x.1',
+    '_INBOX.publisher.x.1',
+    'push.event.other.delivered',
+    'push.send.other',
+    'msg.1.dev_a.1',
+    'tx.i.w',
+    'ctl.i.w',
+    '$KV.PROJECTS.other',
+    '$JS.EVENT.ADVISORY.API',
+  ]
+  for (const role of ['publisher', 'subscriber'] as const) {
+    const nc = await rawAs(t, nats, role)
+    const heard: string[] = []
+    for (const filter of ['>', '_INBOX.>', '_INBOX.core.>', '_R_.>', '$JS.>', '$KV.>', 'push.event.*.*', '*.*.*']) {
+      nc.subscribe(filter, { callback: (_error, message) => heard.push(message?.subject) })
+    }
+    await settled(nc)
+    for (const subject of subjects) all.bus.publish(subject, bytes('secret'))
+    await all.log('BROADCAST').state()
+    await settled(nc)
+    t.same(heard.filter(Boolean), [], role)
+  }
+})
+
+async function open(t: Test, role: TestRole) {
+  const nats = await startNats(t)
+  const [all, core] = [await nats.brokerAs('unrestricted'), await nats.brokerAs('core')]
+  for (const project of [PUBLISHER_PROJECT, 'other']) {
+    const consumer = { startsAt: 'new' as const, ackWaitMs: 30_000, pendingMax: 100 }
+    const filter = `push.event.${project}.*`
+    await core.log('PUSH_EVENTS').prepare({ ...consumer, durable: `reader-${project}`, filter })
+    await core.log('PUSH_EVENTS').append(`push.event.${project}.delivered`, bytes('+ACK'))
+    await core.table('PROJECTS').put(project, bytes('{}'))
+  }
+  await core.log('INGRESS').prepare({ durable: 'ingress', ackWaitMs: 30_000, pendingMax: 100 })
+  await all.log('INGRESS').append('push.send.other', bytes('theirs'))
+  await pull(all, '$JS.API.CONSUMER.MSG.NEXT.INGRESS.ingress')
+  await pull(all, '$JS.API.CONSUMER.MSG.NEXT.PUSH_EVENTS.reader-other')
+  await core.log('AUDIT').append('audit.other', bytes('{}'))
+  await core.log('DEAD_LETTERS').append('push.dead.other', bytes('{}'))
+  await core.table('REVOKED').put('device.d', bytes('1'))
+  const nc = await rawAs(t, nats, role)
+  const attack = async (shots: Shot[]): Promise<string[]> => {
+    const before = await pictureOf(all)
+    for (const { subject, reply, body = '', headers } of shots) {
+      const about = natsHeaders()
+      for (const [key, value] of Object.entries(headers ?? {})) about.set(key, value)
+      nc.publish(subject, body, { ...(reply && { reply }), ...(headers && { headers: about }) })
+      // nats-server closes a connection that breaks too many rules at once; the next shot must be heard.
+      if (nc.isClosed()) throw new Error('the connection of the attacker is closed: the attack proves nothing')
+    }
+    await settled(nc)
+    return differences(before, await pictureOf(all))
+  }
+  return { nats, all, core, attack }
+}
+
+/** Takes one record, so that an acknowledgement of it would be one that counts. */
+async function pull(broker: Broker, next: string): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const inbox = `_INBOX.unrestricted.pull.${next.length}`
+    const subscription = broker.bus.subscribe(inbox, () => {
+      subscription.unsubscribe()
+      resolve()
+    })
+    broker.bus.publish(next, bytes('1'), { reply: inbox })
+  })
+}
+
+/** A request that the role may send and that JetStream answers at once. */
+function triggerOf(role: 'publisher' | 'subscriber'): { trigger: Shot } {
+  return { trigger: role === 'publisher' ? { subject: SEND, body: 'x' } : { subject: INFO } }
+}
+
+async function rawAs(t: Test, nats: TestNats, role: TestRole): Promise<NatsConnection> {
+  const { url, user, password } = nats.settingsAs(role)
+  const nc = await natsConnect({ servers: url, user, pass: password, inboxPrefix: `_INBOX.${role}` })
+  t.teardown(() => nc.close())
+  return nc
+}
+
+/** All that was sent before was judged and, where JetStream works on it, answered. */
+async function settled(nc: NatsConnection): Promise<void> {
+  await nc.flush()
+  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS))
+  await nc.flush()
+}
+
+/** JetStream answers within a few milliseconds; an attack that needs longer is one that this test would miss. */
+const SETTLE_MS = 500
