@@ -8,11 +8,12 @@ import { digestOf } from '../../src/store/idempotency.js'
 import { deviceName, messageTo, PROJECT, targetOf } from '../support/core.js'
 import { SimInstallation } from '../support/sim-core.js'
 
-const idle = { routing: false }
+/** Settings of a core that accepts messages and routes none of them. */
+const acceptOnly = { routing: false }
 
-t.test('stored before it is answered, under an id that carries the partition of the device', async (t) => {
+t.test('a message is stored before accept answers, under an id of the partition of its device', async (t) => {
   const world = new SimInstallation()
-  const core = await world.core(idle)
+  const core = await world.core(acceptOnly)
   const device = deviceName(1)
   const accepted = await world.advanceUntil(core.accept(messageTo([device], { ttlMs: 60_000 })))
   t.equal(partitionOfId(accepted.id), partitionOf(device))
@@ -20,7 +21,7 @@ t.test('stored before it is answered, under an id that carries the partition of 
   t.ok(await world.advanceUntil(core.isStored(device, accepted.id)))
 })
 
-t.test('the frame is whole: a device reads what was sent', async (t) => {
+t.test('the frame that a worker gets decodes to every field of the message', async (t) => {
   const world = new SimInstallation()
   const worker = world.worker()
   const core = await world.core()
@@ -47,7 +48,7 @@ t.test('the frame is whole: a device reads what was sent', async (t) => {
   ])
 })
 
-t.test('the same idempotency key: the same ids, stored once, however late and however often', async (t) => {
+t.test('repeats with one idempotency key get the same ids and store the message once, however late', async (t) => {
   const world = new SimInstallation()
   const worker = world.worker()
   const core = await world.core()
@@ -67,9 +68,9 @@ t.test('the same idempotency key: the same ids, stored once, however late and ho
     t.same(await world.advanceUntil(core.queue.walk(device)), [], 'nor is a second one queued')
 })
 
-t.test('a key is of its project, and of its message', async (t) => {
+t.test('one idempotency key in two projects makes two messages; with another content it is a conflict', async (t) => {
   const world = new SimInstallation()
-  const core = await world.core(idle)
+  const core = await world.core(acceptOnly)
   const one = await world.advanceUntil(
     core.accept(messageTo([deviceName(1)], { idempotency: { key: 'k', fingerprint: 'f' } })),
   )
@@ -81,41 +82,38 @@ t.test('a key is of its project, and of its message', async (t) => {
   await t.rejects(world.advanceUntil(changed), { code: 'idempotency_conflict' })
 })
 
-t.test(
-  'a key of a record without names, as older cores wrote: the same ids; its fingerprint compares with nothing',
-  async (t) => {
-    const world = new SimInstallation()
-    const core = await world.core(idle)
-    const device = deviceName(1)
-    const { id } = await world.advanceUntil(core.accept(messageTo([device])))
-    const digest = digestOf([PROJECT, 'old'])
-    const old = [1, id, world.sim.clock.now(), 'of another form', [id]]
-    const body = new Packr({ useRecords: false, int64AsType: 'bigint' }).pack(old)
-    const partition = partitionOf(digest)
-    const log = world.sim.brokerFor('test').log(eventsStream(0))
-    await world.advanceUntil(log.append(idempotencySubject(partition, digest), body))
-    const repeat = (devices: string[]) =>
-      core.accept(messageTo(devices, { idempotency: { key: 'old', fingerprint: 'f' } }))
-    t.equal((await world.advanceUntil(repeat([device]))).id, id)
-    t.equal(world.sim.server.stream(messagesStream(0)).state().messages, 1, 'its message is not sent again')
-    await t.rejects(
-      world.advanceUntil(repeat([device, deviceName(2)])),
-      { code: 'idempotency_conflict' },
-      'no id for the second',
-    )
-  },
-)
-
-t.test('a core that died between two targets: the repeat stores the rest', async (t) => {
+t.test('a repeat of a key that an older core recorded gets its ids, without comparing fingerprints', async (t) => {
   const world = new SimInstallation()
-  const core = await world.core(idle)
+  const core = await world.core(acceptOnly)
+  const device = deviceName(1)
+  const { id } = await world.advanceUntil(core.accept(messageTo([device])))
+  const digest = digestOf([PROJECT, 'old'])
+  const old = [1, id, world.sim.clock.now(), 'of another form', [id]]
+  const body = new Packr({ useRecords: false, int64AsType: 'bigint' }).pack(old)
+  const partition = partitionOf(digest)
+  const log = world.sim.brokerFor('test').log(eventsStream(0))
+  await world.advanceUntil(log.append(idempotencySubject(partition, digest), body))
+  const repeat = (devices: string[]) =>
+    core.accept(messageTo(devices, { idempotency: { key: 'old', fingerprint: 'f' } }))
+  t.equal((await world.advanceUntil(repeat([device]))).id, id)
+  t.equal(world.sim.server.stream(messagesStream(0)).state().messages, 1, 'its message is not sent again')
+  await t.rejects(
+    world.advanceUntil(repeat([device, deviceName(2)])),
+    { code: 'idempotency_conflict' },
+    'no id for the second',
+  )
+})
+
+t.test('a repeat after a core crashed between two targets of a message stores the missing targets', async (t) => {
+  const world = new SimInstallation()
+  const core = await world.core(acceptOnly)
   const devices = [deviceName(1), deviceName(2), deviceName(3)]
   const messages = world.sim.server.stream(messagesStream(0))
   const stop = world.sim.server.follow(messages, { stored: () => core.process.crash() })
   core.accept(messageTo(devices, { idempotency: { key: 'k', fingerprint: 'f' } })).catch(() => undefined)
   await world.sim.clock.advance(1_000)
   stop()
-  const next = await world.core(idle)
+  const next = await world.core(acceptOnly)
   const { id } = await world.advanceUntil(
     next.accept(messageTo(devices, { idempotency: { key: 'k', fingerprint: 'f' } })),
   )
@@ -126,9 +124,9 @@ t.test('a core that died between two targets: the repeat stores the rest', async
   t.equal(messages.state().messages, devices.length)
 })
 
-t.test('the store away, full or silent: refused with a code, never falsely accepted', async (t) => {
+t.test('accept fails with a code where the store is away, silent or full, or the message too large', async (t) => {
   const world = new SimInstallation({ store: { messagesBytesMax: 1024 * 1024 } })
-  const core = await world.core(idle)
+  const core = await world.core(acceptOnly)
   world.sim.faults.refuseAppend = 1
   await t.rejects(world.advanceUntil(core.accept(messageTo([deviceName(1)]))), { code: 'unavailable' })
   world.sim.heal()
@@ -148,9 +146,9 @@ t.test('the store away, full or silent: refused with a code, never falsely accep
   await t.rejects(world.advanceUntil(large), { code: 'payload_too_large' })
 })
 
-t.test('a group message is written once', async (t) => {
+t.test('a group message is one record, also after a late repeat; receipts are summed, cancel is refused', async (t) => {
   const world = new SimInstallation()
-  const core = await world.core(idle)
+  const core = await world.core(acceptOnly)
   const group = { kind: 'topic' as const, name: 'news.sport' }
   const changes = { type: 'topic' as const, group, targets: [], idempotency: { key: 'g', fingerprint: 'f' } }
   const { id } = await world.advanceUntil(core.accept(messageTo([], changes)))
@@ -170,16 +168,16 @@ t.test('a group message is written once', async (t) => {
   t.equal(await world.advanceUntil(core.cancel(PROJECT, id)), 'already_final')
 })
 
-t.test('ids of two cores never meet, and a frozen core makes none', async (t) => {
+t.test('no two cores share a node number; one frozen past its lease makes no ids until it has one again', async (t) => {
   const world = new SimInstallation()
-  const [a, b] = [await world.core(idle), await world.core(idle)]
+  const [a, b] = [await world.core(acceptOnly), await world.core(acceptOnly)]
   t.not(a.node, b.node)
   const table = world.sim.brokerFor('test').table(Bucket.CORES)
   t.equal((await world.advanceUntil(table.entries('node.*'))).length, 2)
   a.process.freeze()
   await world.sim.clock.advance(60_000)
   const late = a.accept(messageTo([deviceName(1)]))
-  await t.rejects(late, { code: 'unavailable' }, 'before anything of it ran again')
+  await t.rejects(late, { code: 'unavailable' }, 'its lease has lapsed, although none of its timers has run yet')
   a.process.thaw()
   await world.sim.clock.advance(5_000)
   t.ok(
@@ -188,7 +186,7 @@ t.test('ids of two cores never meet, and a frozen core makes none', async (t) =>
   )
 })
 
-t.test('devices: each target has its own id and registration', async (t) => {
+t.test('two registrations of one device in a devices message have an id each and are both delivered', async (t) => {
   const world = new SimInstallation()
   const worker = world.worker()
   const core = await world.core()

@@ -70,14 +70,14 @@ async function entriesOf(sim: SimBroker) {
 
 const idsOf = (messages: StoredMessage[]) => messages.map(({ id }) => id)
 
-t.test('a queue keeps the order in which it was filled', async (t) => {
+t.test('messages enqueued together are queued in the given order', async (t) => {
   const { enqueue, queueWriter, message, owed } = setUp()
   const messages = [message(), message(), message()]
   t.same(await enqueue(queueWriter, messages), ['queued', 'queued', 'queued'])
   t.same(await owed(), idsOf(messages))
 })
 
-t.test('over the limit the oldest are dropped, counted once, and deleted', async (t) => {
+t.test('messages beyond the queue limit drop the oldest: each is counted once, final and deleted', async (t) => {
   const { enqueue, queueWriter, message, owed, lastDropped, finalKind } = setUp()
   const messages = Array.from({ length: 12 }, () => message())
   for (const one of messages) await enqueue(queueWriter, [one])
@@ -87,7 +87,7 @@ t.test('over the limit the oldest are dropped, counted once, and deleted', async
   t.same(kinds, [...Array(7).fill('dropped'), ...Array(LIMIT).fill(undefined)])
 })
 
-t.test('120 to a limit of 100: 20 are dropped', async (t) => {
+t.test('120 messages enqueued at once to a limit of 100 drop the oldest 20', async (t) => {
   const { enqueue, queueWriter, message, owed, lastDropped } = setUp(100)
   const messages = Array.from({ length: 120 }, () => message())
   await enqueue(queueWriter, messages)
@@ -95,7 +95,7 @@ t.test('120 to a limit of 100: 20 are dropped', async (t) => {
   t.equal(await lastDropped(), 20)
 })
 
-t.test('the count is exact wherever an overflow is interrupted', async (t) => {
+t.test('an overflow interrupted at any write ends with an exact count, queue and final events', async (t) => {
   for (const when of ['before', 'after'] as const) {
     for (let at = 1; ; at++) {
       const { healthy, partsOn, enqueue, queueWriter, message, owed, lastDropped, finalKind, queue, sim } = setUp()
@@ -107,7 +107,7 @@ t.test('the count is exact wherever an overflow is interrupted', async (t) => {
         () => false,
         () => true,
       )
-      // The JetStream acknowledgement did not come, so the message comes again, to another process.
+      // The message was not acknowledged to JetStream, so it is delivered again, to another process.
       if (crashed) await enqueue(queueWriter, [late], [late])
       const last = message()
       await enqueue(queueWriter, [last])
@@ -124,7 +124,7 @@ t.test('the count is exact wherever an overflow is interrupted', async (t) => {
   }
 })
 
-t.test('what ended otherwise is not counted as dropped', async (t) => {
+t.test('a queued message that was delivered before an overflow is evicted and not counted as dropped', async (t) => {
   const { enqueue, queueWriter, message, events, lastDropped, owed, sim } = setUp()
   const messages = Array.from({ length: LIMIT }, () => message())
   await enqueue(queueWriter, messages)
@@ -140,7 +140,7 @@ t.test('what ended otherwise is not counted as dropped', async (t) => {
   t.same(await owed(), idsOf([...messages.slice(1), late]))
 })
 
-t.test('a message that is in the queue already is not appended again', async (t) => {
+t.test('a redelivered message that is in the queue is not appended again', async (t) => {
   const { enqueue, queueWriter, message, owed } = setUp()
   const [first, second] = [message(), message()]
   await enqueue(queueWriter, [first, second])
@@ -148,22 +148,22 @@ t.test('a message that is in the queue already is not appended again', async (t)
   t.same(await owed(), idsOf([first, second]))
 })
 
-t.test('copies count once, and go together', async (t) => {
+t.test('two copies of one message count once against the limit and are dropped together', async (t) => {
   const { enqueue, queueWriter, message, owed, lastDropped, finalKind } = setUp(3)
   const [first, second, third, fourth] = [message(), message(), message(), message()]
-  // Without knowing of the first try, as when two routers have the message at once.
+  // Enqueued as a first delivery, so nothing looks for an earlier copy: as when two routers have the message at once.
   await enqueue(queueWriter, [first, second])
   t.same(await enqueue(queueWriter, [first]), ['queued'])
   t.same(await owed(), idsOf([first, second, first]))
   await enqueue(queueWriter, [third])
-  t.equal(await lastDropped(), 0, 'a copy pushes nothing out')
+  t.equal(await lastDropped(), 0, 'a copy drops nothing')
   await enqueue(queueWriter, [fourth])
   t.equal(await lastDropped(), 1)
   t.equal(await finalKind(first), 'dropped')
   t.same(await owed(), idsOf([second, third, fourth]))
 })
 
-t.test('a collapse key replaces within its registration', async (t) => {
+t.test('a collapse key replaces the queued message with that key of the same registration only', async (t) => {
   const { enqueue, queueWriter, message, owed, finalKind, lastDropped } = setUp()
   const other = message({ registration: 2, collapseKey: 'k' })
   const plain = message()
@@ -176,10 +176,10 @@ t.test('a collapse key replaces within its registration', async (t) => {
   t.equal(await lastDropped(), 0)
   const late = message()
   await enqueue(queueWriter, [late])
-  t.same(await owed(), idsOf([other, plain, between, fresh, late]), 'the chain is whole behind it')
+  t.same(await owed(), idsOf([other, plain, between, fresh, late]), 'the links to the older records are whole')
 })
 
-t.test('a late message does not replace what is newer than itself', async (t) => {
+t.test('an older message with the same collapse key, enqueued late, does not replace the newer one', async (t) => {
   const { enqueue, queueWriter, message, owed } = setUp()
   const old = message({ collapseKey: 'k' })
   const fresh = message({ collapseKey: 'k' })
@@ -188,7 +188,7 @@ t.test('a late message does not replace what is newer than itself', async (t) =>
   t.same(await owed(), idsOf([fresh]))
 })
 
-t.test('an append whose answer was lost is completed by the retry: its evicted go', async (t) => {
+t.test('an append whose answer was lost is completed by the retry, which deletes the evicted records', async (t) => {
   const overflow = { limit: 2, key: '', kind: 'dropped' } as const
   const collapse = { limit: LIMIT, key: 'k', kind: 'collapsed' } as const
   for (const { limit, key, kind } of [overflow, collapse]) {
@@ -197,7 +197,7 @@ t.test('an append whose answer was lost is completed by the retry: its evicted g
     const older = kind === 'dropped' ? [evictedEntry, message()] : [evictedEntry]
     await enqueue(queueWriter, older)
     const late = message({ collapseKey: key })
-    // The evictedEntry's end, and then the append: stored, but nobody hears of it.
+    // The final event of the evicted message is written, then the append is stored, but its answer is lost.
     const run = interrupted(healthy, 2, 'after')
     await t.rejects(enqueue(partsOn(run.broker).queueWriter, [late]))
     const whole = async () =>
@@ -212,14 +212,14 @@ t.test('an append whose answer was lost is completed by the retry: its evicted g
   }
 })
 
-t.test('what gets out of reach of every walk has its entry in EXPIRY, whatever is cut off', async (t) => {
+t.test('after an interruption at any write, a walk or EXPIRY reaches every queue record', async (t) => {
   for (const way of ['removed', 'collapsed'] as const) {
     for (const when of ['before', 'after'] as const) {
       for (let at = 1; ; at++) {
         const { healthy, partsOn, enqueue, message, queue, sim } = setUp()
         const messages = [message(), message({ collapseKey: 'k' })]
         for (const one of messages) {
-          // Stored, and its answer lost: nobody comes as far as the entry.
+          // The record is stored and the answer lost, so the entry in EXPIRY is not written.
           await t.rejects(enqueue(partsOn(interrupted(healthy, 1, 'after').broker).queueWriter, [one]))
         }
         const run = interrupted(healthy, at, when)
@@ -245,22 +245,22 @@ t.test('what gets out of reach of every walk has its entry in EXPIRY, whatever i
   }
 })
 
-t.test('what was dropped and comes again is not appended, and pushes nothing out', async (t) => {
+t.test('a dropped message that is delivered again is not appended and drops no other', async (t) => {
   const { enqueue, queueWriter, message, owed, lastDropped, finalKind } = setUp(2)
   const [first, second, third, fourth] = [message(), message(), message(), message()]
   await enqueue(queueWriter, [first, second])
-  // The batch itself drops the first one before it comes to it.
+  // The batch drops the first message before it comes to its second copy.
   t.same(await enqueue(queueWriter, [third, first, fourth], [first]), ['queued', 'ended', 'queued'])
   t.same(await owed(), idsOf([third, fourth]))
   t.equal(await lastDropped(), 2)
   t.equal(await finalKind(third), undefined)
-  // Another router had it as a first delivery.
+  // Another router gets it as a first delivery.
   t.same(await enqueue(queueWriter, [second]), ['ended'])
   t.same(await owed(), idsOf([third, fourth]))
   t.equal(await lastDropped(), 2)
 })
 
-t.test('two routers that enqueue for one device at once lose nothing', async (t) => {
+t.test('two routers that enqueue for one device at once lose no message, and each keeps its order', async (t) => {
   const { healthy, partsOn, message, sim, owed, lastDropped } = setUp(100)
   const a = Array.from({ length: 8 }, () => message())
   const b = Array.from({ length: 8 }, () => message())

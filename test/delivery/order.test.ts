@@ -1,10 +1,10 @@
-/** I3: messages of one producer to one registration come in the order in which they were accepted, also from the queue. */
+/** Invariant I3: messages of one producer to one registration arrive in the order of acceptance, also from the queue. */
 import t from 'tap'
 import { Report, type ReportCode } from '../../protocol/envelope.js'
 import { deviceName, messageTo } from '../support/core.js'
 import { SimInstallation } from '../support/sim-core.js'
 
-t.test('messages of one producer keep their order while the first of them waits', async (t) => {
+t.test('messages to a connected device are sent in order although the first has to wait for a lookup', async (t) => {
   const world = new SimInstallation({ faults: { latencyMs: [1, 30] } })
   const worker = world.worker()
   const core = await world.core()
@@ -19,7 +19,7 @@ t.test('messages of one producer keep their order while the first of them waits'
   )
 })
 
-t.test('the order of those queued is that of their acceptance', async (t) => {
+t.test('messages to an absent device are queued in the order of acceptance', async (t) => {
   const world = new SimInstallation({ faults: { latencyMs: [1, 30] } })
   const core = await world.core()
   const device = deviceName(8)
@@ -33,7 +33,7 @@ t.test('the order of those queued is that of their acceptance', async (t) => {
   )
 })
 
-t.test('a message behind one that is being queued waits for it', async (t) => {
+t.test('a message accepted while an older one is being queued waits until the worker reads the queue', async (t) => {
   const world = new SimInstallation({ faults: { latencyMs: [5, 5] } })
   const worker = world.worker()
   const core = await world.core()
@@ -44,9 +44,9 @@ t.test('a message behind one that is being queued waits for it', async (t) => {
   const followers: Promise<bigint>[] = []
   const stop = world.sim.server.follow(world.sim.server.stream('QUEUE_0'), {
     stored: () => {
-      // The first one's append is stored, the router does not know yet, and it still knows the session.
+      // The append of the first message is stored. The router does not know yet, and its session cache is still valid.
       worker.onItem = () => {
-        t.same(worker.catchUpsAsked, [device], 'its worker was asked to read the queue before the next one comes live')
+        t.same(worker.catchUpsAsked, [device], 'the worker was asked to read the queue before it gets the next message')
         return Report.ACKED
       }
       if (followers.length === 0) followers.push(core.accept(messageTo([device])).then(({ id }) => id))
@@ -59,15 +59,15 @@ t.test('a message behind one that is being queued waits for it', async (t) => {
   t.match(await world.advanceUntil(core.final(second ?? 0n)), { kind: 'delivered' })
 })
 
-t.test('what comes back undelivered stands before what came meanwhile', async (t) => {
+t.test('messages that come back undelivered are queued before one accepted in the meantime', async (t) => {
   const world = new SimInstallation({ faults: { latencyMs: [5, 5] } })
   const worker = world.worker()
   const core = await world.core()
   const device = deviceName(17)
   await world.advanceUntil(worker.connect(device))
   worker.onCatchUp = () => 'not_here'
-  // The device is away, and its record does not say so. The first two are out, the second one's answer takes its time.
-  const answers: ((report: ReportCode) => void)[] = []
+  // The device is away, but its session record says otherwise. The worker gets two messages and answers the second late.
+  const answers: ((outcome: ReportCode) => void)[] = []
   worker.onItem = () => new Promise((resolve) => answers.push(resolve))
   const ids = [
     (await world.advanceUntil(core.accept(messageTo([device])))).id,
@@ -91,7 +91,7 @@ t.test('what comes back undelivered stands before what came meanwhile', async (t
   t.same(
     worker.items.map((item) => item.id),
     ids.slice(0, 2),
-    'had the device come meanwhile, the third would have been there before the second',
+    'the third was not sent before the second: a device that reconnected then would get them in the wrong order',
   )
   const queue = await world.advanceUntil(core.queue.walk(device))
   t.same(
@@ -100,14 +100,14 @@ t.test('what comes back undelivered stands before what came meanwhile', async (t
   )
 })
 
-t.test('what is refused is not queued before what is older and still out', async (t) => {
+t.test('messages refused for a full window are queued after older ones that are not answered yet', async (t) => {
   for (const many of [3, 100]) {
     const world = new SimInstallation()
     const worker = world.worker()
     const core = await world.core()
     const device = deviceName(16)
     await world.advanceUntil(worker.connect(device))
-    // The first two are in the window of a device that does not answer; for the rest there is no room.
+    // The first two fill the window of a device that does not acknowledge; the worker refuses the rest.
     worker.onItem = () => (worker.items.length <= 2 ? 'silent' : Report.WINDOW_FULL)
     const ids: bigint[] = []
     for (let n = 0; n < many; n++) ids.push((await world.advanceUntil(core.accept(messageTo([device])))).id)
@@ -121,13 +121,13 @@ t.test('what is refused is not queued before what is older and still out', async
   }
 })
 
-t.test('nor together with what is older than that', async (t) => {
+t.test('a refused message is queued behind two older ones that go silent at different times', async (t) => {
   const world = new SimInstallation()
   const worker = world.worker()
   const core = await world.core({ silentMs: 1_000 })
   const device = deviceName(17)
   await world.advanceUntil(worker.connect(device))
-  // The first is silent for as long as it may be; the second was sent later, and may be silent for longer.
+  // The first message reaches its time limit for an answer first; the second was sent later and has more time left.
   worker.onItem = () => 'silent'
   const ids = [(await world.advanceUntil(core.accept(messageTo([device])))).id]
   await world.sim.clock.advance(500)

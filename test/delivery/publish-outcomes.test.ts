@@ -1,4 +1,4 @@
-/** Telling app servers of ends, on virtual time: what is told, what is not, and what crashes leave of it. */
+/** Publishing outcomes to app servers, on virtual time: the published events, the conditions, and crashes in between. */
 import { strict as assert } from 'node:assert'
 import t from 'tap'
 import type { StoredMessage } from '../../protocol/envelope.js'
@@ -37,19 +37,19 @@ class OutcomesWorld extends SimInstallation {
       registrationIdOf: ({ device, registration }) => `${device}/${registration}`,
     })
     const [started] = await this.advanceUntil(Promise.allSettled([starting]))
-    // A start that the store did not answer is refused as a whole; whoever runs the core starts it again.
+    // A part does not start where the store fails to answer a request of the start. The process manager starts it again.
     return started.status === 'fulfilled' ? { process, part: started.value } : this.start(settings, arrange)
   }
 
-  /** As administration does it. */
-  async turnOn(project = PROJECT): Promise<void> {
+  /** Turns the outcome feed of a project on, as the admin API does. */
+  async turnFeedOn(project = PROJECT): Promise<void> {
     const { lastSequence } = await this.advanceUntil(this.observer.log('EVENTS_0').state())
     const [createdAtMs, updatedAtMs] = [0, 0]
     const feed = { v: 1, id: project, since: [lastSequence], webhook: null, createdAtMs, updatedAtMs } as const
     await this.advanceUntil(openFeeds(this.observer).create({ ...feed, since: [...feed.since] }))
   }
 
-  async end(id: bigint, kind: FinalKind = 'delivered', project = PROJECT, reason = ''): Promise<void> {
+  async recordEnd(id: bigint, kind: FinalKind = 'delivered', project = PROJECT, reason = ''): Promise<void> {
     const device = deviceName(Number(id))
     const at = { project, application: APPLICATION, device }
     const stored = { id, parent: PARENT + id, ...at, registration: 1, acceptedAtMs: 1, expiresAtMs: 2 }
@@ -57,8 +57,8 @@ class OutcomesWorld extends SimInstallation {
     await this.advanceUntil(this.events.final(id, { kind, atMs: 1_000 + Number(id), ...at, reason }))
   }
 
-  /** Of the events told, as they were stored. */
-  async told(): Promise<ReturnType<typeof decodeOutcomeEvent>[]> {
+  /** The events published so far, as they were stored. */
+  async published(): Promise<ReturnType<typeof decodeOutcomeEvent>[]> {
     const log = this.observer.log(OUTCOME_EVENTS_STREAM)
     const all: ReturnType<typeof decodeOutcomeEvent>[] = []
     for (let record = await this.advanceUntil(log.next('>', 1)); record; ) {
@@ -70,24 +70,24 @@ class OutcomesWorld extends SimInstallation {
     return all
   }
 
-  async untilTold(count: number): Promise<ReturnType<typeof decodeOutcomeEvent>[]> {
-    const told = this.observer.log(OUTCOME_EVENTS_STREAM)
-    const enough = async () => ((await told.state()).messages >= count ? true : null)
+  async untilPublished(count: number): Promise<ReturnType<typeof decodeOutcomeEvent>[]> {
+    const published = this.observer.log(OUTCOME_EVENTS_STREAM)
+    const enough = async () => ((await published.state()).messages >= count ? true : null)
     await this.advanceUntil(eventually(this.sim.clock, `${count} events`, enough))
-    return this.told()
+    return this.published()
   }
 }
 
-t.test('what ends after the feed was turned on is told, with all that an app server needs', async (t) => {
+t.test('every end after a feed was turned on is published with message, target, time and reason', async (t) => {
   const world = new OutcomesWorld()
   await world.start()
-  await world.end(1n)
-  await world.turnOn()
-  await world.end(2n, 'delivered')
-  await world.end(3n, 'expired', PROJECT, 'late')
-  await world.end(4n, 'delivered', 'other')
-  const told = await world.untilTold(2)
-  t.same(told, [
+  await world.recordEnd(1n)
+  await world.turnFeedOn()
+  await world.recordEnd(2n, 'delivered')
+  await world.recordEnd(3n, 'expired', PROJECT, 'late')
+  await world.recordEnd(4n, 'delivered', 'other')
+  const published = await world.untilPublished(2)
+  t.same(published, [
     {
       ...{ v: 1, id: '2.delivered', kind: 'delivered', projectId: PROJECT, applicationId: APPLICATION },
       ...{
@@ -116,7 +116,7 @@ t.test('what ends after the feed was turned on is told, with all that an app ser
   )
 })
 
-t.test('while nobody wants events nothing of them is read, and nothing written', async (t) => {
+t.test('while no project has a feed, no final event is read and no outcome written', async (t) => {
   const world = new OutcomesWorld()
   const touched: string[] = []
   world.sim.server.observe = (what, subject) => touched.push(`${what} ${subject}`)
@@ -128,9 +128,9 @@ t.test('while nobody wants events nothing of them is read, and nothing written',
     return follow(stream, follower)
   }
   await world.start()
-  for (let id = 1n; id <= 20n; id++) await world.end(id)
+  for (let id = 1n; id <= 20n; id++) await world.recordEnd(id)
   await world.sim.clock.advance(5_000)
-  t.ok(tails.includes('KV_FEEDS'), 'it watches who wants them')
+  t.ok(tails.includes('KV_FEEDS'), 'it watches for feeds')
   t.notOk(tails.includes('EVENTS_0'))
   t.same(
     touched.filter((line) => /push\.event|FEED_STATE/.test(line)),
@@ -139,71 +139,69 @@ t.test('while nobody wants events nothing of them is read, and nothing written',
   for (const step of world.metrics.steps) t.equal(await world.advanceUntil(step.lag()), 0, step.name)
 })
 
-t.test(
-  'a feed that is turned on while others are told gets everything from then on; turned off, no more',
-  async (t) => {
-    const world = new OutcomesWorld({ faults: { latencyMs: [1, 10] } })
-    await world.start()
-    await world.turnOn()
-    await world.end(1n)
-    await world.untilTold(1)
-    await world.turnOn('late')
-    await Promise.all([world.end(2n, 'delivered', 'late'), world.end(3n)])
-    const told = await world.untilTold(3)
-    t.same(new Set(told.map(({ id }) => id)), new Set(['1.delivered', '2.delivered', '3.delivered']))
-    await world.advanceUntil(openFeeds(world.observer).table.delete('late'))
-    await world.sim.clock.advance(1_000)
-    await world.end(4n, 'delivered', 'late')
-    await world.end(5n)
-    t.same(
-      (await world.untilTold(4)).slice(3).map(({ id }) => id),
-      ['5.delivered'],
-    )
-  },
-)
+t.test('a feed turned on beside another gets every end from then on, and none after it is turned off', async (t) => {
+  const world = new OutcomesWorld({ faults: { latencyMs: [1, 10] } })
+  await world.start()
+  await world.turnFeedOn()
+  await world.recordEnd(1n)
+  await world.untilPublished(1)
+  await world.turnFeedOn('late')
+  await Promise.all([world.recordEnd(2n, 'delivered', 'late'), world.recordEnd(3n)])
+  const published = await world.untilPublished(3)
+  t.same(new Set(published.map(({ id }) => id)), new Set(['1.delivered', '2.delivered', '3.delivered']))
+  await world.advanceUntil(openFeeds(world.observer).table.delete('late'))
+  await world.sim.clock.advance(1_000)
+  await world.recordEnd(4n, 'delivered', 'late')
+  await world.recordEnd(5n)
+  t.same(
+    (await world.untilPublished(4)).slice(3).map(({ id }) => id),
+    ['5.delivered'],
+  )
+})
 
-t.test('who was turned on a moment before the step heard of it gets what it had passed, and no more', async (t) => {
+t.test('a feed that the publisher learns of late gets every end since it was turned on, none older', async (t) => {
   const world = new OutcomesWorld()
   await world.start()
-  await world.turnOn()
-  await world.end(1n, 'delivered', 'late')
+  await world.turnFeedOn()
+  await world.recordEnd(1n, 'delivered', 'late')
   const { lastSequence } = await world.advanceUntil(world.observer.log('EVENTS_0').state())
-  await world.end(2n, 'delivered', 'late')
-  await world.end(3n)
-  await world.untilTold(1)
+  await world.recordEnd(2n, 'delivered', 'late')
+  await world.recordEnd(3n)
+  await world.untilPublished(1)
   const turnedOn = (id: string, since: number) =>
     openFeeds(world.observer).create({ v: 1, id, since: [since], webhook: null, createdAtMs: 0, updatedAtMs: 0 })
-  const ids = async (count: number) => (await world.untilTold(count)).map(({ id }) => id)
+  const ids = async (count: number) => (await world.untilPublished(count)).map(({ id }) => id)
   await world.advanceUntil(turnedOn('late', lastSequence))
   t.same(await ids(2), ['3.delivered', '2.delivered'])
   await world.advanceUntil(turnedOn('early', 0))
-  await world.end(4n, 'delivered', 'early')
-  t.same(await ids(3), ['3.delivered', '2.delivered', '4.delivered'], 'going back for one tells others nothing older')
+  await world.recordEnd(4n, 'delivered', 'early')
+  t.same(
+    await ids(3),
+    ['3.delivered', '2.delivered', '4.delivered'],
+    'reading again for one feed publishes nothing older for the others',
+  )
 })
 
-t.test(
-  'an end whose beginning is written after it waits for it; where it never comes it is told without',
-  async (t) => {
-    const world = new OutcomesWorld()
-    await world.start()
-    await world.turnOn()
-    const at = { project: PROJECT, application: APPLICATION, device: deviceName(1) }
-    await world.advanceUntil(world.events.final(1n, { kind: 'cancelled', atMs: 1, ...at, reason: '' }))
-    await world.advanceUntil(world.events.final(2n, { kind: 'cancelled', atMs: 1, ...at, reason: '' }))
-    const stored = { id: 1n, parent: 7n, ...at, registration: 1, acceptedAtMs: 1, expiresAtMs: 2 }
-    await world.advanceUntil(world.events.accepted(stored as unknown as StoredMessage))
-    const told = await world.untilTold(2)
-    t.match(told, [
-      { id: '1.cancelled', messageId: '7', target: `${deviceName(1)}/1` },
-      { id: '2.cancelled', target: null },
-    ])
-  },
-)
-
-t.test('more than fit in memory are told all the same, while the store for them is away for a while', async (t) => {
+t.test('an end waits for an accepted event that is written later; without one it has no target', async (t) => {
   const world = new OutcomesWorld()
-  await world.turnOn()
-  for (let id = 1n; id <= 60n; id++) await world.end(id)
+  await world.start()
+  await world.turnFeedOn()
+  const at = { project: PROJECT, application: APPLICATION, device: deviceName(1) }
+  await world.advanceUntil(world.events.final(1n, { kind: 'cancelled', atMs: 1, ...at, reason: '' }))
+  await world.advanceUntil(world.events.final(2n, { kind: 'cancelled', atMs: 1, ...at, reason: '' }))
+  const stored = { id: 1n, parent: 7n, ...at, registration: 1, acceptedAtMs: 1, expiresAtMs: 2 }
+  await world.advanceUntil(world.events.accepted(stored as unknown as StoredMessage))
+  const published = await world.untilPublished(2)
+  t.match(published, [
+    { id: '1.cancelled', messageId: '7', target: `${deviceName(1)}/1` },
+    { id: '2.cancelled', target: null },
+  ])
+})
+
+t.test('more ends than the memory bound are all published, although some appends are refused', async (t) => {
+  const world = new OutcomesWorld()
+  await world.turnFeedOn()
+  for (let id = 1n; id <= 60n; id++) await world.recordEnd(id)
   world.sim.faults.refuseAppend = 0.3
   const inflight = () => Math.max(0, ...[...world.metrics.steps].map((step) => step.inflight()))
   let most = 0
@@ -211,15 +209,15 @@ t.test('more than fit in memory are told all the same, while the store for them 
     most = Math.max(most, inflight())
   }
   await world.start({ publishInflightMax: 5 })
-  const ids = (await world.untilTold(60)).map(({ id }) => id)
+  const ids = (await world.untilPublished(60)).map(({ id }) => id)
   t.equal(new Set(ids).size, 60)
   t.equal(most, 5)
 })
 
-t.test('records that come before their tail does, and fill the memory, hold up nothing', async (t) => {
+t.test('records that fill the memory before their tail has started do not block it', async (t) => {
   const world = new OutcomesWorld()
-  await world.turnOn()
-  for (let id = 1n; id <= 20n; id++) await world.end(id)
+  await world.turnFeedOn()
+  for (let id = 1n; id <= 20n; id++) await world.recordEnd(id)
   await world.start({ publishInflightMax: 5 }, (process) => {
     const source = process.log('EVENTS_0')
     const tail = source.tail.bind(source)
@@ -229,19 +227,19 @@ t.test('records that come before their tail does, and fill the memory, hold up n
       return consumption
     }
   })
-  const ids = (await world.untilTold(20)).map(({ id }) => id)
+  const ids = (await world.untilPublished(20)).map(({ id }) => id)
   t.equal(new Set(ids).size, 20)
 })
 
-t.test('crashes at any moment lose no event, and what is told twice has the same id', async (t) => {
+t.test('a publisher that crashes at any moment loses no event and stores none twice', async (t) => {
   for (let seed = 1; seed <= 15; seed++) {
     const world = new OutcomesWorld({ seed, faults: { latencyMs: [1, 15] } })
-    await world.turnOn()
+    await world.turnFeedOn()
     world.sim.faults.loseAnswer = 0.02
     let running = await world.start()
     for (let id = 1n; id <= 50n; id++) {
       world.sim.faults.loseAnswer = 0
-      await world.end(id)
+      await world.recordEnd(id)
       world.sim.faults.loseAnswer = 0.02
       if (id % 7n !== 0n) continue
       if (id % 2n === 0n) running.process.crash()
@@ -250,7 +248,7 @@ t.test('crashes at any moment lose no event, and what is told twice has the same
     }
     world.sim.heal()
     await world.sim.clock.advance(20_000)
-    const ids = (await world.told()).map(({ id }) => id)
+    const ids = (await world.published()).map(({ id }) => id)
     t.equal(new Set(ids).size, 50, `seed ${seed}: none is lost`)
     t.equal(ids.length, 50, `seed ${seed}: repeats within the duplicate window are stored once`)
     const position = await world.advanceUntil(new FeedStates(world.observer as Broker).position(0))
@@ -258,22 +256,22 @@ t.test('crashes at any moment lose no event, and what is told twice has the same
   }
 })
 
-t.test('the second core goes on where the first one died', async (t) => {
+t.test('a second core continues where the first one crashed', async (t) => {
   const world = new OutcomesWorld()
-  await world.turnOn()
+  await world.turnFeedOn()
   const first = await world.start()
   await world.start()
-  await world.end(1n)
-  await world.untilTold(1)
+  await world.recordEnd(1n)
+  await world.untilPublished(1)
   first.process.crash()
-  await world.end(2n)
+  await world.recordEnd(2n)
   t.same(
-    (await world.untilTold(2)).map(({ id }) => id),
+    (await world.untilPublished(2)).map(({ id }) => id),
     ['1.delivered', '2.delivered'],
   )
 })
 
-t.test('networks that are none refuse the start', async (t) => {
+t.test('webhook networks that cannot be parsed refuse the start', async (t) => {
   const world = new OutcomesWorld()
   const { sim, metrics } = world
   const process = sim.brokerFor('wrong')

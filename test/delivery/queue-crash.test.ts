@@ -1,4 +1,4 @@
-/** A process that dies between two deletes of one queue: what it leaves is a shorter queue, never a lost end of it. */
+/** A process that dies between two deletes of one queue leaves a shorter queue, and never loses its newest end. */
 import t from 'tap'
 import { DeviceQueue } from '../../src/store/queue.js'
 import { SimBroker } from '../sim/broker.js'
@@ -10,43 +10,40 @@ const SPLIT = 1
 const IDS = [1n, 2n, 3n, 4n]
 
 for (const survivors of IDS.keys()) {
-  t.test(
-    `killed when ${survivors} of ${IDS.length} records are left: they are found, and taken out later`,
-    async (t) => {
-      // As nats-server 2.9 does it: who deletes a subject's newest record hides the older ones from every walk.
-      const sim = new SimBroker({ store: { split: SPLIT }, faults: { forgetsOlder: true } })
-      const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
-      const toDelete = sim.brokerFor('core-1')
-      const queue = new DeviceQueue(toDelete, SPLIT)
-      let previous = 0
-      for (const [index, id] of IDS.entries()) {
-        const record = { previous, depth: index + 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: 1, older: [] }
-        previous = await run(queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, id) }, previous))
-      }
-      let deletes = 0
-      sim.server.observe = (what) => {
-        if (what === 'core-1 deletes' && ++deletes === IDS.length - survivors) toDelete.crash()
-      }
-      // Never answered: its process is gone.
-      void queue.remove(DEVICE, new Set(IDS), 1)
-      await sim.clock.advance(60_000)
-      t.equal(deletes, IDS.length - survivors)
+  t.test(`after a kill with ${survivors} of ${IDS.length} records left, the next process deletes them`, async (t) => {
+    // As in nats-server 2.9: the delete of a subject's newest record hides the older ones from every walk.
+    const sim = new SimBroker({ store: { split: SPLIT }, faults: { forgetsOlder: true } })
+    const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
+    const toDelete = sim.brokerFor('core-1')
+    const queue = new DeviceQueue(toDelete, SPLIT)
+    let previous = 0
+    for (const [index, id] of IDS.entries()) {
+      const record = { previous, depth: index + 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: 1, older: [] }
+      previous = await advanceUntil(queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, id) }, previous))
+    }
+    let deletes = 0
+    sim.server.observe = (what) => {
+      if (what === 'core-1 deletes' && ++deletes === IDS.length - survivors) toDelete.crash()
+    }
+    // Never settles: the process is gone.
+    void queue.remove(DEVICE, new Set(IDS), 1)
+    await sim.clock.advance(60_000)
+    t.equal(deletes, IDS.length - survivors)
 
-      const next = new DeviceQueue(sim.brokerFor('core-2'), SPLIT)
-      const found = await run(next.walk(DEVICE))
-      t.same(
-        found.map((entry) => entry.record.message.id),
-        IDS.slice(IDS.length - survivors),
-      )
-      await run(next.remove(DEVICE, new Set(IDS), 1))
-      t.equal(sim.server.stream('QUEUE_0').state().messages, 0)
-    },
-  )
+    const next = new DeviceQueue(sim.brokerFor('core-2'), SPLIT)
+    const found = await advanceUntil(next.walk(DEVICE))
+    t.same(
+      found.map((entry) => entry.record.message.id),
+      IDS.slice(IDS.length - survivors),
+    )
+    await advanceUntil(next.remove(DEVICE, new Set(IDS), 1))
+    t.equal(sim.server.stream('QUEUE_0').state().messages, 0)
+  })
 }
 
-t.test('what was dropped and came back with a killed server holds up nobody behind it', async (t) => {
+t.test('a dropped record that came back after a kill of the server does not block the records behind it', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
-  const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
+  const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
   const items: { sequence: number; id: bigint }[] = []
   for (const [index, id] of IDS.entries()) {
@@ -54,15 +51,15 @@ t.test('what was dropped and came back with a killed server holds up nobody behi
     const record = { previous, depth: index + 1, queue: 1n, dropped: 1, queuedAtMs: 1, older: [] }
     const evicted = id === IDS.at(-1) ? [1n] : []
     const message = storedMessage(DEVICE, id)
-    items.push({ id, sequence: await run(queue.append(DEVICE, { ...record, evicted, message }, previous)) })
+    items.push({ id, sequence: await advanceUntil(queue.append(DEVICE, { ...record, evicted, message }, previous)) })
   }
-  // The first one is shown to nobody, and so nobody settles it.
-  const shown = await run(queue.walk(DEVICE))
+  // No walk shows the first record, so no device acknowledges it.
+  const shown = await advanceUntil(queue.walk(DEVICE))
   t.same(
     shown.map((entry) => entry.record.message.id),
     IDS.slice(1),
   )
-  const settled = await run(queue.settle(DEVICE, items.slice(1), 1, async (id) => id === 1n))
+  const settled = await advanceUntil(queue.settle(DEVICE, items.slice(1), 1, async (id) => id === 1n))
   t.same(
     settled,
     items.slice(1).map((item) => item.sequence),
@@ -70,16 +67,16 @@ t.test('what was dropped and came back with a killed server holds up nobody behi
   t.equal(sim.server.stream('QUEUE_0').state().messages, 0)
 })
 
-t.test('a sequence that a store used again after it lost its end is not taken for the record before it', async (t) => {
+t.test('a sequence that the store used again after it lost records is not taken for the earlier record', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
-  const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
+  const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
   const record = { previous: 0, depth: 1, queue: 2n, dropped: 0, evicted: [], queuedAtMs: 1, older: [] }
-  const sequence = await run(queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, 2n) }, 0))
+  const sequence = await advanceUntil(queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, 2n) }, 0))
   t.same(
-    await run(queue.settle(DEVICE, [{ sequence, id: 1n }], 1, async () => false)),
+    await advanceUntil(queue.settle(DEVICE, [{ sequence, id: 1n }], 1, async () => false)),
     [sequence],
-    'of the one before nothing is left',
+    'the earlier record is gone, so its settlement is confirmed',
   )
-  t.match(await run(queue.last(DEVICE)), { record: { message: { id: 2n } } })
+  t.match(await advanceUntil(queue.last(DEVICE)), { record: { message: { id: 2n } } })
 })

@@ -1,4 +1,4 @@
-/** The queue against its model: whatever is taken out, and where from, the rest is found again and in order. */
+/** The queue of a device compared with a model: after any removal, a walk finds the rest in order. */
 import t from 'tap'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import type { Broker } from '../../src/nats/broker.js'
@@ -10,7 +10,7 @@ import { startNats } from '../support/nats.js'
 
 const SPLIT = 1
 const DEVICE = deviceName(3)
-/** Has ended: only what is named. */
+/** Answer to "has this message ended otherwise?": no, only the named items have. */
 const nothingElse = async () => false
 
 const messageOf = (id: bigint, bodyBytes: number): StoredMessage => ({
@@ -26,7 +26,7 @@ const messageOf = (id: bigint, bodyBytes: number): StoredMessage => ({
   frame: new Uint8Array(bodyBytes),
 })
 
-/** Messages 1 to `count`; resolves with the sequence of the newest. */
+/** Appends the messages 1 to `count`. Resolves with the sequence of the newest. */
 async function fill(queue: DeviceQueue, count: number): Promise<number> {
   let previous = 0
   for (let id = 1; id <= count; id++) {
@@ -36,7 +36,10 @@ async function fill(queue: DeviceQueue, count: number): Promise<number> {
   return previous
 }
 
-/** Random appends, removals and settlements; after each, the walk is what the model says. */
+/**
+ * Appends, removes and settles at random and compares the walk with the model after each step. Resolves with the seed and
+ * the number of records left after everything was settled, or with the first difference.
+ */
 async function runAgainstModel(broker: Broker, seed: number, steps: number, bodyBytes: number) {
   const random = seeded(seed)
   const queue = new DeviceQueue(broker, SPLIT)
@@ -57,7 +60,7 @@ async function runAgainstModel(broker: Broker, seed: number, steps: number, body
       await queue.remove(DEVICE, new Set([pick]), 1)
       owed = owed.filter((id) => id !== pick)
     } else {
-      // A device acknowledges in any order; what is not at the old end stays and is settled later.
+      // A device acknowledges in any order. Items that are not at the old end of the queue stay and are settled later.
       const entries = await queue.walk(DEVICE)
       const chosen = entries.filter(() => random() < 0.5)
       const items = chosen.map((entry) => ({ sequence: entry.sequence, id: entry.record.message.id }))
@@ -68,27 +71,27 @@ async function runAgainstModel(broker: Broker, seed: number, steps: number, body
     const found = (await queue.walk(DEVICE)).map((entry) => entry.record.message.id)
     if (found.join() !== owed.join()) return { seed, step, found, owed }
   }
-  // Settled from the old end in one go, everything goes.
+  // Everything that is left is settled from the old end in one request.
   const items = (await queue.walk(DEVICE)).map((e) => ({ sequence: e.sequence, id: e.record.message.id }))
   await queue.settle(DEVICE, items, 1, nothingElse)
   return { seed, left: (await queue.walk(DEVICE)).length }
 }
 
-t.test('over the simulated broker', async (t) => {
+t.test('random appends, removals and settlements on the simulated broker leave the queue of the model', async (t) => {
   for (let seed = 1; seed <= 30; seed++) {
     const sim = new SimBroker({ seed, store: { split: SPLIT } })
     t.same(await sim.clock.advanceUntil(runAgainstModel(sim.brokerFor('core'), seed, 60, 10)), { seed, left: 0 })
   }
 })
 
-t.test('over a real nats-server, whose index of subjects forgets, across the blocks of its files', async (t) => {
+t.test('the same on a real nats-server, with records that span several blocks of its files', async (t) => {
   const nats = await startNats(t, { store: { split: SPLIT } })
   const broker = await nats.brokerAs('core')
   t.same(await runAgainstModel(broker, 1, 150, 40), { seed: 1, left: 0 })
   t.same(await runAgainstModel(broker, 2, 250, 200_000), { seed: 2, left: 0 })
 })
 
-t.test('who walks while something is taken out of the middle misses nothing', async (t) => {
+t.test('a walk during a removal from the middle misses no other message', async (t) => {
   for (let seed = 1; seed <= 40; seed++) {
     const sim = new SimBroker({ seed, store: { split: SPLIT }, faults: { latencyMs: [1, 20] } })
     const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
@@ -102,7 +105,7 @@ t.test('who walks while something is taken out of the middle misses nothing', as
   }
 })
 
-t.test('a replica that lags hides nothing that is owed', async (t) => {
+t.test('a lagging replica hides no queued message from a walk, and lets none be settled too early', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT }, faults: { staleRead: 1, staleMs: [400, 400] } })
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
   const newest = await sim.clock.advanceUntil(fill(queue, 3))
@@ -118,96 +121,93 @@ t.test('a replica that lags hides nothing that is owed', async (t) => {
   )
 })
 
-t.test(
-  'whoever takes out what has ended, and whoever settles, at once: all of it goes, and nothing else',
-  async (t) => {
-    for (let seed = 1; seed <= 150; seed++) {
-      const sim = new SimBroker({ seed, store: { split: SPLIT }, faults: { latencyMs: [1, 20] } })
-      const random = seeded(seed)
-      const queues = ['a', 'b', 'c'].map((name) => new DeviceQueue(sim.brokerFor(name), SPLIT))
-      const [first, second, third] = queues
-      if (!first || !second || !third) return t.fail()
-      await sim.clock.advanceUntil(fill(first, 4))
-      const entries = await sim.clock.advanceUntil(first.walk(DEVICE))
-      const settled = random() < 0.5 ? [1n, 2n] : [1n]
-      const items = entries
-        .filter((entry) => settled.includes(entry.record.message.id))
-        .map((entry) => ({ sequence: entry.sequence, id: entry.record.message.id }))
-      const removed = random() < 0.5 ? [4n, 2n] : [4n]
-      await sim.clock.advanceUntil(
-        Promise.all([
-          first.settle(DEVICE, items, 1, nothingElse),
-          second.remove(DEVICE, new Set([3n]), 1),
-          third.remove(DEVICE, new Set(removed), 1),
-        ]),
-      )
-      const left = [1n, 2n, 3n, 4n].filter((id) => id !== 3n && !settled.includes(id) && !removed.includes(id))
-      const found = (await sim.clock.advanceUntil(first.walk(DEVICE))).map((entry) => entry.record.message.id)
-      t.same(new Set(found), new Set(left), `seed ${seed}`)
-    }
-  },
-)
+t.test('concurrent removals and a settlement take out exactly their messages', async (t) => {
+  for (let seed = 1; seed <= 150; seed++) {
+    const sim = new SimBroker({ seed, store: { split: SPLIT }, faults: { latencyMs: [1, 20] } })
+    const random = seeded(seed)
+    const queues = ['a', 'b', 'c'].map((name) => new DeviceQueue(sim.brokerFor(name), SPLIT))
+    const [first, second, third] = queues
+    if (!first || !second || !third) return t.fail()
+    await sim.clock.advanceUntil(fill(first, 4))
+    const entries = await sim.clock.advanceUntil(first.walk(DEVICE))
+    const settled = random() < 0.5 ? [1n, 2n] : [1n]
+    const items = entries
+      .filter((entry) => settled.includes(entry.record.message.id))
+      .map((entry) => ({ sequence: entry.sequence, id: entry.record.message.id }))
+    const removed = random() < 0.5 ? [4n, 2n] : [4n]
+    await sim.clock.advanceUntil(
+      Promise.all([
+        first.settle(DEVICE, items, 1, nothingElse),
+        second.remove(DEVICE, new Set([3n]), 1),
+        third.remove(DEVICE, new Set(removed), 1),
+      ]),
+    )
+    const left = [1n, 2n, 3n, 4n].filter((id) => id !== 3n && !settled.includes(id) && !removed.includes(id))
+    const found = (await sim.clock.advanceUntil(first.walk(DEVICE))).map((entry) => entry.record.message.id)
+    t.same(new Set(found), new Set(left), `seed ${seed}`)
+  }
+})
 
-t.test('what is out of reach and not deleted holds up nobody: settled behind it, what is owed stays', async (t) => {
+t.test('a replaced record that was not deleted blocks no settlement behind it; unsettled ones still do', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
-  const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
+  const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
-  await run(fill(queue, 4))
-  const entries = await run(queue.walk(DEVICE))
+  await advanceUntil(fill(queue, 4))
+  const entries = await advanceUntil(queue.walk(DEVICE))
   const [first, , third, newest] = entries
   if (!first || !third || !newest) throw new RangeError('four were queued')
-  // The second one was replaced: its successor stands, and the delete was cut off (seed 78498).
+  // The second record is replaced by a successor of the newest one, and its delete was cut off (seed 78498).
   const copy = successor(newest.record, messageOf(5n, 1), [first, third, newest], 1)
-  const fifth = await run(queue.append(DEVICE, copy, newest.sequence))
+  const fifth = await advanceUntil(queue.append(DEVICE, copy, newest.sequence))
   t.same(
-    await run(queue.settle(DEVICE, [{ sequence: third.sequence, id: 3n }], 1, nothingElse)),
+    await advanceUntil(queue.settle(DEVICE, [{ sequence: third.sequence, id: 3n }], 1, nothingElse)),
     [],
-    'the first is owed',
+    'the first is not settled',
   )
-  t.same(await run(queue.settle(DEVICE, [{ sequence: first.sequence, id: 1n }], 1, nothingElse)), [first.sequence])
+  t.same(await advanceUntil(queue.settle(DEVICE, [{ sequence: first.sequence, id: 1n }], 1, nothingElse)), [
+    first.sequence,
+  ])
   const behind = [third, newest].map(({ sequence, record }) => ({ sequence, id: record.message.id }))
-  t.same(await run(queue.settle(DEVICE, behind, 1, nothingElse)), [third.sequence, newest.sequence])
+  t.same(await advanceUntil(queue.settle(DEVICE, behind, 1, nothingElse)), [third.sequence, newest.sequence])
   t.same(
-    (await run(queue.walk(DEVICE))).map((entry) => entry.sequence),
+    (await advanceUntil(queue.walk(DEVICE))).map((entry) => entry.sequence),
     [fifth],
   )
 })
 
-t.test(
-  'what has ended and stands in front, where a killed nats-server brought it back, goes with what is settled',
-  async (t) => {
-    const sim = new SimBroker({ store: { split: SPLIT } })
-    const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
-    const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
-    await run(fill(queue, 4))
-    const entries = await run(queue.walk(DEVICE))
-    const items = entries.map(({ sequence, record }) => ({ sequence, id: record.message.id }))
-    const ended = new Set([1n, 3n])
-    const settle = (n: number) => run(queue.settle(DEVICE, items.slice(n, n + 1), 1, async (id) => ended.has(id)))
-    t.same(await settle(3), [], 'the second is owed')
-    t.same(
-      (await run(queue.walk(DEVICE))).map(({ record }) => record.message.id),
-      [2n, 3n, 4n],
-      'and what has ended before it is gone',
-    )
-    t.same(await settle(1), [items[1]?.sequence])
-    await settle(3)
-    t.same(await run(queue.walk(DEVICE)), [])
-  },
-)
-
-t.test('a copy has its entry in EXPIRY before its original is deleted', async (t) => {
+t.test('ended records that a killed nats-server brought back to the front go with the settled ones', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
-  const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
+  const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
+  const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
+  await advanceUntil(fill(queue, 4))
+  const entries = await advanceUntil(queue.walk(DEVICE))
+  const items = entries.map(({ sequence, record }) => ({ sequence, id: record.message.id }))
+  const ended = new Set([1n, 3n])
+  const settle = (n: number) =>
+    advanceUntil(queue.settle(DEVICE, items.slice(n, n + 1), 1, async (id) => ended.has(id)))
+  t.same(await settle(3), [], 'the second is not settled')
+  t.same(
+    (await advanceUntil(queue.walk(DEVICE))).map(({ record }) => record.message.id),
+    [2n, 3n, 4n],
+    'the ended one before it is deleted',
+  )
+  t.same(await settle(1), [items[1]?.sequence])
+  await settle(3)
+  t.same(await advanceUntil(queue.walk(DEVICE)), [])
+})
+
+t.test('a copied record has its entry in EXPIRY before the original is deleted', async (t) => {
+  const sim = new SimBroker({ store: { split: SPLIT } })
+  const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const stream = () => sim.server.stream('QUEUE_0')
   const noted: { id: bigint; sequence: number; isOriginalThere: boolean }[] = []
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT, async ({ id }, sequence) => {
     noted.push({ id, sequence, isOriginalThere: stream().at(3) !== null })
   })
-  await run(fill(queue, 3))
-  await run(queue.remove(DEVICE, new Set([2n]), 1))
+  await advanceUntil(fill(queue, 3))
+  await advanceUntil(queue.remove(DEVICE, new Set([2n]), 1))
   t.same(
-    (await run(queue.walk(DEVICE))).map(({ sequence }) => sequence),
+    (await advanceUntil(queue.walk(DEVICE))).map(({ sequence }) => sequence),
     [1, 4],
   )
   t.match(

@@ -1,4 +1,4 @@
-/** Messages that go out later, on virtual time. */
+/** Messages with a `notBefore` time, on virtual time. */
 import t from 'tap'
 import { ScheduleLog } from '../../src/store/schedule.js'
 import { deviceName, eventually, messageTo, PROJECT } from '../support/core.js'
@@ -9,17 +9,18 @@ const SECOND_MS = 1_000
 const MINUTE_MS = 60_000
 const DAY_MS = 1_440 * MINUTE_MS
 
-/** How many records wait in SCHEDULE. */
+/** The number of records that wait in SCHEDULE. */
 const scheduled = async (world: SimInstallation) =>
   (await world.advanceUntil(world.sim.brokerFor('test').log('SCHEDULE').state())).messages
 
+/** A worker at which device `n` is connected. */
 async function online(world: SimInstallation, n: number) {
   const worker = world.worker()
   await world.advanceUntil(worker.connect(deviceName(n)))
   return worker
 }
 
-t.test('it goes out when its time has come, and not before; its ttl counts from then', async (t) => {
+t.test('a scheduled message goes out at its time and not before; its ttl counts from then', async (t) => {
   const world = new SimInstallation()
   const { clock } = world.sim
   const worker = await online(world, 1)
@@ -38,19 +39,26 @@ t.test('it goes out when its time has come, and not before; its ttl counts from 
   t.same(worker.items, [], 'not before')
   t.match(await world.advanceUntil(core.final(sent.id)), { kind: 'delivered' })
   const lateMs = clock.now() - notBeforeMs
-  t.ok(lateMs >= 0 && lateMs < 3_000, `${lateMs} ms after`)
+  t.ok(lateMs >= 0 && lateMs < 3_000, `${lateMs} ms late`)
   t.match(await world.advanceUntil(core.readStatus(sent.id)), {
     status: 'delivered',
     notBeforeMs,
     trace: [{ step: 'scheduled' }, { step: 'accepted' }, { step: 'delivered' }],
   })
   t.equal(await scheduled(world), 0)
-  const past = await world.advanceUntil(core.accept(messageTo([deviceName(1)], { notBeforeMs: clock.now() - 1 })))
-  t.equal(past.notBeforeMs, null, 'a time that is past is now')
-  await world.advanceUntil(core.final(past.id))
 })
 
-t.test('for devices that are there, and for groups', async (t) => {
+t.test('a message whose notBefore has passed is sent at once', async (t) => {
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  await online(world, 1)
+  const core = await world.core()
+  const past = await world.advanceUntil(core.accept(messageTo([deviceName(1)], { notBeforeMs: clock.now() - 1 })))
+  t.equal(past.notBeforeMs, null)
+  t.match(await world.advanceUntil(core.final(past.id)), { kind: 'delivered' })
+})
+
+t.test('a scheduled ttl 0s message reaches a connected device; a scheduled group goes out once', async (t) => {
   const world = new SimInstallation()
   const { clock } = world.sim
   const worker = await online(world, 1)
@@ -66,11 +74,14 @@ t.test('for devices that are there, and for groups', async (t) => {
   t.match(await world.advanceUntil(core.final(now.id)), { kind: 'delivered' })
   await clock.advance(3_000)
   t.equal((await world.advanceUntil(broadcast.state())).messages, 1)
-  t.match(await world.advanceUntil(core.readStatus(topic.id)), { status: 'accepted', acceptedAtMs: topic.acceptedAtMs })
+  t.match(await world.advanceUntil(core.readStatus(topic.id)), {
+    status: 'accepted',
+    acceptedAtMs: topic.acceptedAtMs,
+  })
   t.equal(worker.items.length, 1)
 })
 
-t.test('cancelled before its time: it never goes out, and is counted', async (t) => {
+t.test('scheduled messages of every type that are cancelled never go out and are counted', async (t) => {
   const world = new SimInstallation()
   const { clock } = world.sim
   const worker = await online(world, 1)
@@ -92,7 +103,7 @@ t.test('cancelled before its time: it never goes out, and is counted', async (t)
     t.match(status, { status: 'cancelled' })
     t.notOk(
       status?.trace.some(({ step }) => step === 'accepted'),
-      'it never came into the flow',
+      'it was never accepted for delivery',
     )
   }
   t.equal(await scheduled(world), 0)
@@ -105,13 +116,18 @@ t.test('cancelled before its time: it never goes out, and is counted', async (t)
     }),
   )
   t.match(counts, { accepted: 3, cancelled: 3, pending: 0 })
-  const near = await world.advanceUntil(
-    core.accept(messageTo([], { type: 'topic', targets: [], group, notBeforeMs: clock.now() + 5_000 })),
-  )
-  t.equal(await world.advanceUntil(core.cancel(PROJECT, near.id)), 'already_final', 'a group that is about to go out')
 })
 
-t.test('devices: accepted when they were, and in the flow when they are', async (t) => {
+t.test('a group message that is about to go out cannot be cancelled', async (t) => {
+  const world = new SimInstallation()
+  const core = await world.core()
+  const group = { kind: 'topic' as const, name: 'news' }
+  const notBeforeMs = world.sim.clock.now() + 5_000
+  const near = await world.advanceUntil(core.accept(messageTo([], { type: 'topic', targets: [], group, notBeforeMs })))
+  t.equal(await world.advanceUntil(core.cancel(PROJECT, near.id)), 'already_final')
+})
+
+t.test('the status of a scheduled devices message shows its acceptance at once and its routing later', async (t) => {
   const world = new SimInstallation()
   const { clock } = world.sim
   await online(world, 1)
@@ -125,7 +141,7 @@ t.test('devices: accepted when they were, and in the flow when they are', async 
   t.same(
     waiting?.trace.map(({ step }) => step),
     ['scheduled'],
-    'nothing that is still to come',
+    'no later step',
   )
   await clock.advance(MINUTE_MS + 5_000)
   const sent = await world.advanceUntil(core.readStatus(many.id))
@@ -133,29 +149,29 @@ t.test('devices: accepted when they were, and in the flow when they are', async 
   t.same(sent?.trace.map(({ step }) => step).slice(0, 2), ['scheduled', 'accepted'])
 })
 
-t.test('a cancel of a group that ended half-way has not cancelled it', async (t) => {
+t.test('a cancel of a scheduled group that crashed half-way has no effect, and can be repeated', async (t) => {
   const world = new SimInstallation()
   const { clock } = world.sim
   const core = await world.core()
   const notBeforeMs = clock.now() + MINUTE_MS
   const group = { kind: 'topic' as const, name: 'news' }
   const topic = await world.advanceUntil(core.accept(messageTo([], { type: 'topic', targets: [], group, notBeforeMs })))
-  // What cancel writes first; then its process ended.
+  // The first write of a cancel, whose process then crashed.
   await world.advanceUntil(core.events.trace(topic.id, { step: 'cancelled', atMs: clock.now(), reason: '' }))
   t.match(await world.advanceUntil(core.readStatus(topic.id)), { status: 'scheduled', target: 'news' })
-  t.equal(await world.advanceUntil(core.cancel(PROJECT, topic.id)), 'cancelled', 'who asks again')
+  t.equal(await world.advanceUntil(core.cancel(PROJECT, topic.id)), 'cancelled', 'the repeated cancel')
   t.match(await world.advanceUntil(core.readStatus(topic.id)), { status: 'cancelled' })
   await clock.advance(2 * MINUTE_MS)
   t.equal((await world.advanceUntil(world.sim.brokerFor('test').log('BROADCAST').state())).messages, 0)
 })
 
-/** A start that the store did not answer is refused as a whole; whoever runs the core starts it again. */
+/** A core does not start where the store fails to answer a request of the start. The process manager starts it again. */
 async function startAgain(world: SimInstallation): Promise<SimCore> {
   const [started] = await Promise.allSettled([world.core()])
   return started?.status === 'fulfilled' ? started.value : startAgain(world)
 }
 
-t.test('a crash loses none, and sends none twice', async (t) => {
+t.test('a scheduler that crashes again and again loses no message and sends none twice', async (t) => {
   for (let seed = 1; seed <= 12; seed++) {
     const world = new SimInstallation({ seed, faults: { latencyMs: [1, 40] } })
     const { clock } = world.sim
@@ -168,7 +184,7 @@ t.test('a crash loses none, and sends none twice', async (t) => {
       ids.push((await world.advanceUntil(core.accept(later))).id)
     }
     world.sim.faults.loseAnswer = 0.02
-    // Somewhere among its reads, appends and deletes, again and again.
+    // The crashes fall somewhere among the reads, appends and deletes of the scheduler.
     await clock.advance(Math.max(0, notBeforeMs - clock.now()))
     for (let crashes = 0; crashes < 3; crashes++) {
       await clock.advance(700 + seed * 37)
@@ -184,39 +200,36 @@ t.test('a crash loses none, and sends none twice', async (t) => {
   }
 })
 
-t.test(
-  'a core whose clock is behind stores it long after its second: it goes out, once, and nothing stays',
-  async (t) => {
-    const world = new SimInstallation()
-    const { clock } = world.sim
-    const worker = await online(world, 1)
-    await world.core()
-    await clock.advance(MINUTE_MS)
-    const slow = await world.core()
-    slow.process.skewMs = -2 * MINUTE_MS
-    const idempotency = { key: 'k', fingerprint: 'f' }
-    const late = messageTo([deviceName(1)], { notBeforeMs: clock.now() - MINUTE_MS, idempotency })
-    const { id, notBeforeMs } = await world.advanceUntil(slow.accept(late))
-    t.equal(notBeforeMs, late.notBeforeMs, 'by its clock it is still to come')
-    await clock.advance(3_000)
-    t.match(await world.advanceUntil(slow.final(id)), { kind: 'delivered' })
-    t.equal(await scheduled(world), 0)
+t.test('a message that a core with a slow clock schedules late goes out once, and no record stays', async (t) => {
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  const worker = await online(world, 1)
+  await world.core()
+  await clock.advance(MINUTE_MS)
+  const slow = await world.core()
+  slow.process.skewMs = -2 * MINUTE_MS
+  const idempotency = { key: 'k', fingerprint: 'f' }
+  const late = messageTo([deviceName(1)], { notBeforeMs: clock.now() - MINUTE_MS, idempotency })
+  const { id, notBeforeMs } = await world.advanceUntil(slow.accept(late))
+  t.equal(notBeforeMs, late.notBeforeMs, 'its time is still to come by the slow clock')
+  await clock.advance(3_000)
+  t.match(await world.advanceUntil(slow.final(id)), { kind: 'delivered' })
+  t.equal(await scheduled(world), 0)
 
-    // What a repeat leaves that was under way when the first one went out (seed 4535).
-    const log = world.sim.brokerFor('test').log('SCHEDULE')
-    const again = { ...storedMessage(deviceName(1), id), expiresAtMs: clock.now() + DAY_MS }
-    const schedule = new ScheduleLog(world.sim.brokerFor('writer'), SECOND_MS)
-    const bucket = schedule.bucketOf(clock.now() - MINUTE_MS)
-    await world.advanceUntil(schedule.add(bucket, { kind: 'unicast', message: again }))
-    t.equal(await scheduled(world), 1)
-    await clock.advance(3_000)
-    t.equal(await scheduled(world), 0)
-    t.equal(worker.items.length, 1)
-    t.equal((await world.advanceUntil(log.state())).lastSequence, 2)
-  },
-)
+  // The record of a repeat that was under way while the first one went out (seed 4535).
+  const log = world.sim.brokerFor('test').log('SCHEDULE')
+  const again = { ...storedMessage(deviceName(1), id), expiresAtMs: clock.now() + DAY_MS }
+  const schedule = new ScheduleLog(world.sim.brokerFor('writer'), SECOND_MS)
+  const bucket = schedule.bucketOf(clock.now() - MINUTE_MS)
+  await world.advanceUntil(schedule.add(bucket, { kind: 'unicast', message: again }))
+  t.equal(await scheduled(world), 1)
+  await clock.advance(3_000)
+  t.equal(await scheduled(world), 0)
+  t.equal(worker.items.length, 1)
+  t.equal((await world.advanceUntil(log.state())).lastSequence, 2)
+})
 
-t.test('what a killed nats-server brings back is taken out again, whatever the clock says (seed 2339)', async (t) => {
+t.test('a sent record that a killed nats-server brings back is deleted again, not sent (seed 2339)', async (t) => {
   const world = new SimInstallation()
   const { clock } = world.sim
   const worker = await online(world, 1)
@@ -230,11 +243,15 @@ t.test('what a killed nats-server brings back is taken out again, whatever the c
   t.equal(await scheduled(world), 1)
   await clock.advance(10_000)
   t.equal(await scheduled(world), 0)
-  t.match(await world.advanceUntil(core.final(id)), { kind: 'delivered' }, 'early, by a clock that is ahead')
+  t.match(
+    await world.advanceUntil(core.final(id)),
+    { kind: 'delivered' },
+    'early, because the clock of the core is ahead',
+  )
   t.equal(worker.items.length, 1)
 })
 
-t.test('a clock that is set back while everything is looked at: nothing is passed over (seed 91756)', async (t) => {
+t.test('a clock set back while a starting core reads all records makes it skip none (seed 91756)', async (t) => {
   const world = new SimInstallation()
   const { clock } = world.sim
   await online(world, 1)
@@ -248,7 +265,7 @@ t.test('a clock that is set back while everything is looked at: nothing is passe
   await clock.advance(3 * MINUTE_MS)
   const next = await world.core()
   for (let looks = 0; looks < 200 && (await scheduled(world)) > 15; looks++) await clock.advance(2)
-  t.ok((await scheduled(world)) > 10, 'in the middle of it')
+  t.ok((await scheduled(world)) > 10, 'the core is still reading')
   next.process.skewMs = -10 * MINUTE_MS
   await clock.advance(500)
   next.process.skewMs = 0
@@ -257,7 +274,7 @@ t.test('a clock that is set back while everything is looked at: nothing is passe
   for (const id of ids) t.ok(await world.advanceUntil(next.events.readAccepted(id)))
 })
 
-t.test('nobody was there when it was due', async (t) => {
+t.test('a core that starts after scheduled messages were due sends them, or expires them by their ttl', async (t) => {
   const world = new SimInstallation()
   const { clock } = world.sim
   await online(world, 1)
@@ -274,7 +291,7 @@ t.test('nobody was there when it was due', async (t) => {
   t.equal(await scheduled(world), 0)
 })
 
-t.test('a key stands for one message, also when the repeat comes after its time', async (t) => {
+t.test('repeats of an idempotency key get one scheduled message, also after it went out', async (t) => {
   const world = new SimInstallation()
   const { clock } = world.sim
   const worker = await online(world, 1)

@@ -1,4 +1,4 @@
-/** The second look of enqueuing by itself: what counts as seen, when the table or the worker does not answer as hoped. */
+/** The second look at the session after a message was queued, where the table or the worker does not answer. */
 import t from 'tap'
 import { Bucket } from '../../protocol/subjects.js'
 import { SessionRecheck } from '../../src/core/delivery/route/session-recheck.js'
@@ -9,32 +9,32 @@ import { SimInstallation } from '../support/sim-core.js'
 const DEVICE = deviceName(1)
 const STALE_MS = 10_000
 
-/** A core whose workers are never taken for dead. */
+/** A core that takes no worker for dead, and the recheck on its connection. */
 function lookingCore(world: SimInstallation) {
   const core = world.sim.brokerFor('core')
   const sessions = new SessionTable(core.table(Bucket.SESSIONS), core.clock)
   return { core, look: new SessionRecheck(core.bus, sessions, { isDead: () => false }, 300) }
 }
 
-t.test('no session at all: whoever writes one reads the queue', async (t) => {
+t.test('a device without a session counts as informed: the worker that writes one reads the queue', async (t) => {
   const world = new SimInstallation()
   const { look } = lookingCore(world)
   t.equal(await world.advanceUntil(look.isSeen(DEVICE)), true)
 })
 
-t.test('a table that can not be read says nothing about a device', async (t) => {
+t.test('a device counts as not informed while the session table cannot be read', async (t) => {
   const world = new SimInstallation()
   const { core, look } = lookingCore(world)
   core.cutOff()
-  t.equal(await world.advanceUntil(look.isSeen(DEVICE)), false, 'refused at once')
+  t.equal(await world.advanceUntil(look.isSeen(DEVICE)), false, 'cut off before the request')
   await world.sim.clock.advance(60_000)
   t.equal(await world.advanceUntil(look.isSeen(DEVICE)), true, 'connected again')
   const asked = look.isSeen(DEVICE)
   core.cutOff()
-  t.equal(await world.advanceUntil(asked), false, 'the answer was lost')
+  t.equal(await world.advanceUntil(asked), false, 'cut off before the answer')
 })
 
-t.test('a session written a moment ago is seen, however far behind the replicas are', async (t) => {
+t.test('a session written a moment ago is found although the replicas lag behind', async (t) => {
   const world = new SimInstallation({ faults: { staleRead: 1, staleMs: [STALE_MS, STALE_MS] } })
   const { core, look } = lookingCore(world)
   const worker = world.worker()
@@ -43,10 +43,10 @@ t.test('a session written a moment ago is seen, however far behind the replicas 
   t.equal(
     await world.advanceUntil(replica.lookup(DEVICE, { authoritative: false })),
     null,
-    'a replica has not heard of it',
+    'a replica does not have it yet',
   )
   worker.onCatchUp = () => 'silent'
-  t.equal(await world.advanceUntil(look.isSeen(DEVICE)), false, 'its worker says nothing')
+  t.equal(await world.advanceUntil(look.isSeen(DEVICE)), false, 'its worker does not answer')
   worker.onCatchUp = () => 'here'
   t.equal(await world.advanceUntil(look.isSeen(DEVICE)), true)
   t.same(worker.catchUpsAsked, [DEVICE, DEVICE])

@@ -1,4 +1,4 @@
-/** settle by itself: nothing is confirmed, or leaves the queue, before its final event is stored. */
+/** The settle step alone: it confirms no item, and deletes no record, before the final event of the item is stored. */
 import t from 'tap'
 import type { SettleItem } from '../../protocol/envelope.js'
 import { SettleStep } from '../../src/core/delivery/queue/settle.js'
@@ -15,16 +15,18 @@ import { storedMessage } from '../support/transport.js'
 const DEVICE = deviceName(1)
 const SPLIT = 1
 
-t.test('of two records, the one whose event is refused stays, and is not confirmed', async (t) => {
+t.test('a record whose final event is refused stays and is not confirmed, until a repeat succeeds', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
-  const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
+  const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const broker = sim.brokerFor('core')
   const queue = new DeviceQueue(broker, SPLIT)
   const items: SettleItem[] = []
   for (const id of [1n, 2n]) {
     const previous = items.at(-1)?.queueSequence ?? 0
     const record = { previous, depth: items.length + 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: 1, older: [] }
-    const queueSequence = await run(queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, id) }, previous))
+    const queueSequence = await advanceUntil(
+      queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, id) }, previous),
+    )
     items.push({ id, device: DEVICE, project: 'p', application: 'app', queueSequence, atMs: 1 })
   }
   const events = new EventLog(broker, SPLIT, 'test')
@@ -37,46 +39,46 @@ t.test('of two records, the one whose event is refused stays, and is not confirm
   const parts = { bus: broker.bus, clock: broker.clock, log: silentLogger, metrics, inFlightMax: 10 }
   const settle = new SettleStep({ ...parts, events: refusing, queue })
 
-  t.same(await run(settle.settle(items)), [items[0]?.queueSequence])
-  const left = await run(queue.walk(DEVICE))
+  t.same(await advanceUntil(settle.settle(items)), [items[0]?.queueSequence])
+  const left = await advanceUntil(queue.walk(DEVICE))
   t.same(
     left.map((entry) => entry.record.message.id),
     [2n],
   )
-  t.equal(await run(events.readFinal(2n)), null)
+  t.equal(await advanceUntil(events.readFinal(2n)), null)
 
   refused.clear()
   t.same(
-    await run(settle.settle(items)),
+    await advanceUntil(settle.settle(items)),
     items.map((item) => item.queueSequence),
-    'it comes again',
+    'the repeat',
   )
-  t.same(await run(queue.walk(DEVICE)), [])
-  t.match(await run(events.readFinal(2n)), { kind: 'delivered' })
+  t.same(await advanceUntil(queue.walk(DEVICE)), [])
+  t.match(await advanceUntil(events.readFinal(2n)), { kind: 'delivered' })
 })
 
 for (const [kind, isHeldUp] of [
   ['collapsed', false],
   ['dropped', true],
 ] as const) {
-  const what = isHeldUp ? 'is still to be counted' : 'stands in front for nothing'
-  t.test(`what ended as ${kind} and was not listed ${what}`, async (t) => {
+  const result = isHeldUp ? 'blocks the records behind it until it is counted' : 'blocks no record behind it'
+  t.test(`a queued record that ended as ${kind} and is not evicted yet ${result}`, async (t) => {
     const sim = new SimBroker({ store: { split: SPLIT } })
-    const run = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
+    const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
     const broker = sim.brokerFor('core')
     const queue = new DeviceQueue(broker, SPLIT)
     const events = new EventLog(broker, SPLIT, 'test')
     const base = { dropped: 0, evicted: [], queuedAtMs: 1, queue: 1n, older: [] }
     const first = { ...base, previous: 0, depth: 1, message: storedMessage(DEVICE, 1n) }
-    const before = await run(queue.append(DEVICE, first, 0))
+    const before = await advanceUntil(queue.append(DEVICE, first, 0))
     const second = { ...base, previous: before, depth: 2, message: storedMessage(DEVICE, 2n) }
-    const queueSequence = await run(queue.append(DEVICE, second, before))
+    const queueSequence = await advanceUntil(queue.append(DEVICE, second, before))
     const place = { device: DEVICE, project: 'p', application: 'app', atMs: 1 }
-    await run(events.final(1n, { ...place, kind, reason: '' }))
+    await advanceUntil(events.final(1n, { ...place, kind, reason: '' }))
     const parts = { bus: broker.bus, clock: broker.clock, log: silentLogger, metrics: new CoreMetrics() }
     const settle = new SettleStep({ ...parts, inFlightMax: 10, events, queue })
-    const confirmed = await run(settle.settle([{ ...place, id: 2n, queueSequence }]))
+    const confirmed = await advanceUntil(settle.settle([{ ...place, id: 2n, queueSequence }]))
     t.same(confirmed, isHeldUp ? [] : [queueSequence])
-    t.equal((await run(queue.walk(DEVICE))).length, isHeldUp ? 2 : 0)
+    t.equal((await advanceUntil(queue.walk(DEVICE))).length, isHeldUp ? 2 : 0)
   })
 }

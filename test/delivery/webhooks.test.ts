@@ -1,4 +1,4 @@
-/** Webhooks: what they send, what they do with each answer, and what a crash leaves. */
+/** The webhooks of a core: the requests that it sends, its reaction to each answer, and crashes in between. */
 import t from 'tap'
 import { OUTCOME_EVENTS_STREAM } from '../../protocol/subjects.js'
 import { consumerOf } from '../../src/core/outcomes/webhooks/consumer.js'
@@ -15,7 +15,7 @@ import {
   WebhookWorld,
 } from '../support/webhook-world.js'
 
-t.test('events come signed, once, in the kinds that were asked for, and are acknowledged', async (t) => {
+t.test('events of the requested kinds are posted once and signed, and leave the stream', async (t) => {
   const world = new WebhookWorld()
   const secret = await world.project(PROJECT, ['delivered', 'failed'])
   await world.start()
@@ -25,7 +25,7 @@ t.test('events come signed, once, in the kinds that were asked for, and are ackn
   await world.advance(3 * SECOND_MS)
   t.same(world.receivedIds, ['1', '3'])
   const [first] = world.received
-  if (!first) return t.fail('it came')
+  if (!first) return t.fail('nothing came')
   t.equal(first.url, `${HOOK_URL}/${PROJECT}`)
   t.equal(first.headers['content-type'], 'application/json')
   const [id = '', at = ''] = [first.headers['webhook-id'], first.headers['webhook-timestamp']]
@@ -34,7 +34,7 @@ t.test('events come signed, once, in the kinds that were asked for, and are ackn
   t.equal(world.metrics.webhookEvents, 2)
 })
 
-t.test('what waits goes out in batches, a bounded number at once', async (t) => {
+t.test('waiting events are posted in batches of at most batchMax, at most postsPerProjectMax at once', async (t) => {
   const world = new WebhookWorld({ batchMax: 10, postsPerProjectMax: 2 })
   await world.project()
   await world.start()
@@ -55,36 +55,33 @@ t.test('what waits goes out in batches, a bounded number at once', async (t) => 
   t.ok(world.received.every(({ ids }) => ids.length <= 10))
 })
 
-t.test(
-  'a receiver that fails gets the same batch again, later and later, one at a time; the rest follows',
-  async (t) => {
-    const world = new WebhookWorld({ backoffMs: 100, backoffMaxMs: 1_000_000 })
-    await world.project()
-    await world.start()
-    world.answer = () => (world.received.length < 6 ? status(500) : ok)
-    await world.publish('1')
-    await world.advance(1)
-    for (let n = 2; n <= 5; n++) await world.publish(`${n}`)
-    await world.advance(2 * SECOND_MS)
-    t.match(await world.view(), {
-      waiting: { webhook: 5 },
-      state: { state: 'failing', lastError: 'status 500', failingSinceMs: Number, lastSuccessAtMs: null },
-    })
-    await world.advance(20 * SECOND_MS)
-    t.same([...new Set(world.receivedIds)].sort(), ['1', '2', '3', '4', '5'])
-    const tries = world.received.filter(({ ids }) => ids.includes('1'))
-    t.equal(tries.length, 6)
-    t.equal(new Set(tries.map(({ headers }) => headers['webhook-id'])).size, 1, 'the same id')
-    const gaps = tries.slice(1).map(({ atMs }, index) => atMs - (tries[index]?.atMs ?? 0))
-    for (const [index, gap] of gaps.entries()) {
-      t.ok(gap >= 50 * 2 ** index && gap <= 100 * 2 ** index + 1, `wait ${index + 1}: ${gap} ms`)
-    }
-    t.equal(world.received[1]?.ids[0], '1', 'nothing else is tried meanwhile')
-    t.match(await world.view(), { waiting: { webhook: 0 }, state: { state: 'ok', failingSinceMs: null } })
-  },
-)
+t.test('a failing receiver gets one batch again with growing waits; the other events follow afterwards', async (t) => {
+  const world = new WebhookWorld({ backoffMs: 100, backoffMaxMs: 1_000_000 })
+  await world.project()
+  await world.start()
+  world.answer = () => (world.received.length < 6 ? status(500) : ok)
+  await world.publish('1')
+  await world.advance(1)
+  for (let n = 2; n <= 5; n++) await world.publish(`${n}`)
+  await world.advance(2 * SECOND_MS)
+  t.match(await world.view(), {
+    waiting: { webhook: 5 },
+    state: { state: 'failing', lastError: 'status 500', failingSinceMs: Number, lastSuccessAtMs: null },
+  })
+  await world.advance(20 * SECOND_MS)
+  t.same([...new Set(world.receivedIds)].sort(), ['1', '2', '3', '4', '5'])
+  const tries = world.received.filter(({ ids }) => ids.includes('1'))
+  t.equal(tries.length, 6)
+  t.equal(new Set(tries.map(({ headers }) => headers['webhook-id'])).size, 1, 'the same id')
+  const gaps = tries.slice(1).map(({ atMs }, index) => atMs - (tries[index]?.atMs ?? 0))
+  for (const [index, gap] of gaps.entries()) {
+    t.ok(gap >= 50 * 2 ** index && gap <= 100 * 2 ** index + 1, `wait ${index + 1}: ${gap} ms`)
+  }
+  t.equal(world.received[1]?.ids[0], '1', 'no other batch is tried meanwhile')
+  t.match(await world.view(), { waiting: { webhook: 0 }, state: { state: 'ok', failingSinceMs: null } })
+})
 
-t.test('Retry-After is heeded, up to the limit of a wait', async (t) => {
+t.test('Retry-After decides the wait, up to backoffMaxMs', async (t) => {
   const world = new WebhookWorld({ backoffMs: 10, backoffMaxMs: 60_000 })
   await world.project()
   await world.start()
@@ -101,7 +98,7 @@ t.test('Retry-After is heeded, up to the limit of a wait', async (t) => {
   t.equal(world.received.length, 3)
 })
 
-t.test('410 disables it, in AUDIT and for all to see; who wants it again says so', async (t) => {
+t.test('an answer 410 disables the webhook and is in the audit; a retry by an operator enables it again', async (t) => {
   const world = new WebhookWorld()
   await world.project()
   await world.start()
@@ -123,7 +120,7 @@ t.test('410 disables it, in AUDIT and for all to see; who wants it again says so
   t.match(await world.view(), { feed: { webhook: { disabled: null } }, waiting: { webhook: 0 } })
 })
 
-t.test('several POSTs that are answered 410 at once disable it once', async (t) => {
+t.test('several POSTs that are answered 410 at once disable the webhook once', async (t) => {
   const world = new WebhookWorld({ batchMax: 1, postsPerProjectMax: 4 })
   await world.project()
   await world.start()
@@ -138,7 +135,7 @@ t.test('several POSTs that are answered 410 at once disable it once', async (t) 
   t.equal(entries.filter(({ action }) => action === 'webhook.disable').length, 1)
 })
 
-t.test('410 of a url that was changed meanwhile disables nothing, and AUDIT does not say so', async (t) => {
+t.test('a 410 of a url that was changed meanwhile does not disable the webhook', async (t) => {
   const world = new WebhookWorld()
   await world.project()
   const { process } = await world.start()
@@ -149,7 +146,7 @@ t.test('410 of a url that was changed meanwhile disables nothing, and AUDIT does
     })
   await world.publish('1')
   await world.advance(SECOND_MS)
-  // The core does not hear of it before the answer.
+  // The frozen core learns of the new url only after the answer.
   process.freeze()
   await world.advanceUntil(world.feeds.setWebhook(root, PROJECT, { url: `${HOOK_URL}/new`, kinds: null }))
   world.answer = () => ok
@@ -163,7 +160,7 @@ t.test('410 of a url that was changed meanwhile disables nothing, and AUDIT does
   t.equal(world.received.at(-1)?.url, `${HOOK_URL}/new`)
 })
 
-t.test('one that fails for long is paused: tried now and then, and it keeps nothing in memory', async (t) => {
+t.test('a webhook that fails for long is paused: tried rarely, and its events stay in the stream', async (t) => {
   const world = new WebhookWorld({ pauseAfterMs: 10_000, pausedRetryMs: 100_000, backoffMaxMs: 1_000 })
   await world.project()
   await world.start()
@@ -175,16 +172,16 @@ t.test('one that fails for long is paused: tried now and then, and it keeps noth
   const tries = world.received.length
   for (let n = 2; n <= 20; n++) await world.publish(`${n}`)
   await world.advance(70 * SECOND_MS)
-  t.equal(world.received.length, tries, 'it is left in peace')
+  t.equal(world.received.length, tries, 'it is not tried')
   const free: Delivery[] = []
   const stream = world.observer.log(OUTCOME_EVENTS_STREAM)
   const other = await world.advanceUntil(stream.consume(consumerOf(PROJECT, world.settings), (one) => free.push(one)))
   await world.advance(SECOND_MS)
-  t.equal(free.length, 20, 'whoever asked would have them all')
+  t.equal(free.length, 20, 'another consumer can have them all')
   for (const delivery of free) delivery.nak(0)
   await other.stop()
   await world.advance(35 * SECOND_MS)
-  t.equal(world.received.length, tries + 1, 'and tried once')
+  t.equal(world.received.length, tries + 1, 'one try after pausedRetryMs')
   world.answer = () => ok
   await world.advanceUntil(world.feeds.retryWebhook(root, PROJECT))
   await world.advance(40 * SECOND_MS)
@@ -192,7 +189,7 @@ t.test('one that fails for long is paused: tried now and then, and it keeps noth
   t.match(await world.view(), { waiting: { webhook: 0 }, state: { state: 'ok' } })
 })
 
-t.test('what is too old is given up, and counted', async (t) => {
+t.test('an event older than retryForMs is given up and counted, and later events are posted', async (t) => {
   const world = new WebhookWorld({ retryForMs: 60_000 })
   await world.project()
   await world.start()
@@ -207,7 +204,7 @@ t.test('what is too old is given up, and counted', async (t) => {
   t.same(world.received.at(-1)?.ids, ['2'])
 })
 
-t.test('projects do not block one another', async (t) => {
+t.test('slow and dead receivers do not block the events of another project', async (t) => {
   const world = new WebhookWorld({ postsMax: 6, postsPerProjectMax: 4, batchMax: 1 })
   for (const project of ['slow', 'dead', 'good']) await world.project(project)
   await world.start()
@@ -224,77 +221,83 @@ t.test('projects do not block one another', async (t) => {
   t.equal(new Set(world.receivedIds.filter((id) => id.startsWith('slow'))).size, 20)
 })
 
-t.test(
-  'a secret is changed without a gap, another url is tried at once, and a removed webhook gets nothing',
-  async (t) => {
-    const world = new WebhookWorld({ secretOverlapMs: 60_000 })
-    const first = await world.project()
-    await world.start()
-    const { secret: second } = await world.advanceUntil(world.feeds.rotateSecret(root, PROJECT))
-    await world.advance(SECOND_MS)
-    const signers = ({ headers, body }: Received) => {
-      const [id = '', at = ''] = [headers['webhook-id'], headers['webhook-timestamp']]
-      const by = { first: signatureOf(first, id, Number(at), body), second: signatureOf(second, id, Number(at), body) }
-      return (headers['webhook-signature'] ?? '')
-        .split(' ')
-        .map((one) => (one === by.second ? 2 : one === by.first ? 1 : 0))
-    }
+t.test('a rotated secret signs beside the old one during the overlap, then alone', async (t) => {
+  const world = new WebhookWorld({ secretOverlapMs: 60_000 })
+  const first = await world.project()
+  await world.start()
+  const { secret: second } = await world.advanceUntil(world.feeds.rotateSecret(root, PROJECT))
+  await world.advance(SECOND_MS)
+  const signers = ({ headers, body }: Received) => {
+    const [id = '', at = ''] = [headers['webhook-id'], headers['webhook-timestamp']]
+    const by = { first: signatureOf(first, id, Number(at), body), second: signatureOf(second, id, Number(at), body) }
+    return (headers['webhook-signature'] ?? '')
+      .split(' ')
+      .map((one) => (one === by.second ? 2 : one === by.first ? 1 : 0))
+  }
+  await world.publish('1')
+  await world.advance(SECOND_MS)
+  await world.advance(60 * SECOND_MS)
+  await world.publish('2')
+  await world.advance(SECOND_MS)
+  t.same(world.received.map(signers), [[2, 1], [2]])
+})
+
+t.test('a changed url is tried at once, with the same secret', async (t) => {
+  const world = new WebhookWorld({ secretOverlapMs: 60_000 })
+  await world.project()
+  await world.start()
+  world.answer = ({ url }) => (url.endsWith('new') ? ok : status(500, 3_600_000))
+  await world.publish('3')
+  await world.advance(100)
+  const again = await world.advanceUntil(world.feeds.setWebhook(root, PROJECT, { url: `${HOOK_URL}/new`, kinds: null }))
+  t.equal(again.secret, null, 'it keeps its secret')
+  await world.advance(100)
+  t.match(world.received.at(-1), { ids: ['3'], url: `${HOOK_URL}/new` })
+})
+
+t.test('a removed webhook gets nothing, and the events stay for the NATS reader', async (t) => {
+  const world = new WebhookWorld()
+  await world.project()
+  await world.start()
+  for (const id of ['1', '2', '3']) await world.publish(id)
+  await world.advance(SECOND_MS)
+  await world.advanceUntil(world.feeds.removeWebhook(root, PROJECT))
+  await world.advance(SECOND_MS)
+  const count = world.receivedIds.length
+  t.equal(count, 3)
+  await world.publish('4')
+  await world.advance(60 * SECOND_MS)
+  t.equal(world.receivedIds.length, count)
+  t.match(await world.view(), { feed: { webhook: null }, state: null, waiting: { reader: 4, webhook: null } })
+})
+
+t.test('a webhook that is removed and set again starts without the failures of the old one', async (t) => {
+  for (const pauseMs of [0, 5 * SECOND_MS]) {
+    const world = new WebhookWorld()
+    await world.project()
+    const { process } = await world.start()
+    world.answer = () => status(500)
     await world.publish('1')
     await world.advance(SECOND_MS)
-    await world.advance(60 * SECOND_MS)
-    await world.publish('2')
-    await world.advance(SECOND_MS)
-    t.same(world.received.map(signers), [[2, 1], [2]])
-
-    world.answer = ({ url }) => (url.endsWith('new') ? ok : status(500, 3_600_000))
-    await world.publish('3')
-    await world.advance(100)
-    const again = await world.advanceUntil(
-      world.feeds.setWebhook(root, PROJECT, { url: `${HOOK_URL}/new`, kinds: null }),
-    )
-    t.equal(again.secret, null, 'it keeps its secret')
-    await world.advance(100)
-    t.match(world.received.at(-1), { ids: ['3'], url: `${HOOK_URL}/new` })
+    t.match(await world.view(), { state: { state: 'failing' } })
+    // The frozen core learns of the removal late, so it records the last failure afterwards.
+    process.freeze()
     await world.advanceUntil(world.feeds.removeWebhook(root, PROJECT))
-    await world.advance(SECOND_MS)
-    const count = world.received.length
-    await world.publish('4')
-    await world.advance(60 * SECOND_MS)
-    t.equal(world.received.length, count)
-    t.match(await world.view(), { feed: { webhook: null }, state: null, waiting: { reader: 4, webhook: null } })
-  },
-)
+    if (pauseMs > 0) process.thaw()
+    await world.advance(pauseMs)
+    await world.advanceUntil(world.feeds.setWebhook(root, PROJECT, { url: `${HOOK_URL}/new`, kinds: null }))
+    process.thaw()
+    await world.advance(5 * SECOND_MS)
+    t.match(await world.view(), { state: null, waiting: { webhook: 0 } }, `after ${pauseMs} ms`)
+    world.answer = () => ok
+    await world.publish('2')
+    await world.advance(5 * SECOND_MS)
+    t.match(await world.view(), { state: { state: 'ok', lastFailureAtMs: null, lastError: null } })
+    t.same(world.received.at(-1)?.ids, ['2'])
+  }
+})
 
-t.test(
-  'a webhook that is removed and set again is a new one: nothing of how the other did is told of it',
-  async (t) => {
-    for (const pauseMs of [0, 5 * SECOND_MS]) {
-      const world = new WebhookWorld()
-      await world.project()
-      const { process } = await world.start()
-      world.answer = () => status(500)
-      await world.publish('1')
-      await world.advance(SECOND_MS)
-      t.match(await world.view(), { state: { state: 'failing' } })
-      // Its last failure is written down after it was removed, since the core hears of that late.
-      process.freeze()
-      await world.advanceUntil(world.feeds.removeWebhook(root, PROJECT))
-      if (pauseMs > 0) process.thaw()
-      await world.advance(pauseMs)
-      await world.advanceUntil(world.feeds.setWebhook(root, PROJECT, { url: `${HOOK_URL}/new`, kinds: null }))
-      process.thaw()
-      await world.advance(5 * SECOND_MS)
-      t.match(await world.view(), { state: null, waiting: { webhook: 0 } }, `after ${pauseMs} ms`)
-      world.answer = () => ok
-      await world.publish('2')
-      await world.advance(5 * SECOND_MS)
-      t.match(await world.view(), { state: { state: 'ok', lastFailureAtMs: null, lastError: null } })
-      t.same(world.received.at(-1)?.ids, ['2'])
-    }
-  },
-)
-
-t.test('a core that dies or stops in the middle leaves everything to the next one', async (t) => {
+t.test('after a core crashed or stopped among many POSTs, the next one posts every event', async (t) => {
   for (const end of ['crash', 'stop'] as const) {
     const world = new WebhookWorld({ batchMax: 3 })
     await world.project()

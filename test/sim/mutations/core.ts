@@ -209,7 +209,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'strays-not-swept-out',
-    test: 'delivery/expire.test.js',
+    test: 'delivery/expire-step.test.js',
     rule: 'The expiry step deletes what no walk reaches any more.',
     edits: [edit('core/delivery/queue/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, ')],
   },

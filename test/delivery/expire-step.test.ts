@@ -1,4 +1,4 @@
-/** expire by itself: what nobody is owed any more does not stay, wherever it stands. */
+/** The expire step alone, over queue records that other parts left in unusual states. */
 import t from 'tap'
 import { ExpireStep } from '../../src/core/delivery/queue/expire.js'
 import { silentLogger } from '../../src/observe/log.js'
@@ -23,44 +23,44 @@ function setUp() {
   const parts = { clock, log: silentLogger, events, expiry, queue }
   return {
     ...{ clock, broker, queue, expiry, events },
-    run: <T>(promise: Promise<T>) => clock.advanceUntil(promise),
+    advanceUntil: <T>(promise: Promise<T>) => clock.advanceUntil(promise),
     step: new ExpireStep({ ...parts, bucketMs: BUCKET_MS, lookBack: 1 }),
   }
 }
 
-t.test('a record that no walk reaches goes with its entry, one that is owed stays', async (t) => {
-  const { clock, run, queue, expiry, events, step } = setUp()
+t.test('an expired record that no walk reaches is deleted through EXPIRY; an unexpired one stays', async (t) => {
+  const { clock, advanceUntil, queue, expiry, events, step } = setUp()
   const append = async (id: bigint, after: number, lifeMs: number) => {
-    // As a list of survivors leaves it whose deletes were cut off: nothing points to what is before.
+    // `previous` is 0: nothing points to the records before, as in a queue whose deletes were cut off half-way.
     const message = { ...storedMessage(DEVICE, id), expiresAtMs: clock.now() + lifeMs }
     const record = { previous: 0, depth: 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: clock.now(), older: [] }
-    const sequence = await run(queue.append(DEVICE, { ...record, message }, after))
-    await run(expiry.addQueued(message, sequence, clock.now()))
+    const sequence = await advanceUntil(queue.append(DEVICE, { ...record, message }, after))
+    await advanceUntil(expiry.addQueued(message, sequence, clock.now()))
     return sequence
   }
   const stray = await append(1n, 0, 2 * BUCKET_MS)
   const owed = await append(2n, stray, 3_600_000)
   step.start()
   await clock.advance(10 * BUCKET_MS)
-  await run(step.stop())
-  t.equal(await run(queue.at(DEVICE, stray)), null)
-  t.match(await run(events.readFinal(1n)), { kind: 'expired' })
-  t.match(await run(queue.at(DEVICE, owed)), { record: { message: { id: 2n } } })
-  t.equal(await run(events.readFinal(2n)), null)
+  await advanceUntil(step.stop())
+  t.equal(await advanceUntil(queue.at(DEVICE, stray)), null)
+  t.match(await advanceUntil(events.readFinal(1n)), { kind: 'expired' })
+  t.match(await advanceUntil(queue.at(DEVICE, owed)), { record: { message: { id: 2n } } })
+  t.equal(await advanceUntil(events.readFinal(2n)), null)
 })
 
-t.test('what a core whose clock is behind queued, after it had expired, ends all the same', async (t) => {
-  const { clock, run, broker, queue, expiry, events, step } = setUp()
+t.test('a message queued after its expiry, by a core with a slow clock, ends as expired', async (t) => {
+  const { clock, advanceUntil, broker, queue, expiry, events, step } = setUp()
   step.start()
   await clock.advance(300 * BUCKET_MS)
   const message = { ...storedMessage(DEVICE, 1n), expiresAtMs: clock.now() - 200 * BUCKET_MS }
   const slowMs = message.expiresAtMs - 5 * BUCKET_MS
   const record = { previous: 0, depth: 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: slowMs, older: [] }
-  const sequence = await run(queue.append(DEVICE, { ...record, message }, 0))
-  await run(expiry.addQueued(message, sequence, slowMs))
+  const sequence = await advanceUntil(queue.append(DEVICE, { ...record, message }, 0))
+  await advanceUntil(expiry.addQueued(message, sequence, slowMs))
   await clock.advance(3 * BUCKET_MS)
-  await run(step.stop())
-  t.match(await run(events.readFinal(1n)), { kind: 'expired' })
-  t.equal(await run(queue.last(DEVICE)), null)
-  t.equal((await run(broker.log('EXPIRY').state())).messages, 0)
+  await advanceUntil(step.stop())
+  t.match(await advanceUntil(events.readFinal(1n)), { kind: 'expired' })
+  t.equal(await advanceUntil(queue.last(DEVICE)), null)
+  t.equal((await advanceUntil(broker.log('EXPIRY').state())).messages, 0)
 })

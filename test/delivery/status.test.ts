@@ -1,4 +1,4 @@
-/** What a sender sees of its messages: what a target waits for, and the newest messages page by page. */
+/** The status of messages: the reason why a target waits, and the list of the newest messages. */
 import t from 'tap'
 import { Report } from '../../protocol/envelope.js'
 import { Bucket } from '../../protocol/subjects.js'
@@ -10,21 +10,30 @@ async function waiting(world: SimInstallation, core: SimCore, id: bigint) {
   return (await world.advanceUntil(core.readStatus(id)))?.waiting
 }
 
-t.test('what a target waits for', async (t) => {
+/** A core and a worker, and `send`, which accepts a message to one device and resolves with its id. */
+async function coreAndWorker() {
   const world = new SimInstallation()
   const worker = world.worker()
   const core = await world.core()
   const send = async (device: string) => (await world.advanceUntil(core.accept(messageTo([device])))).id
+  return { world, worker, core, send }
+}
+
+t.test('a target whose device never connected waits as offline', async (t) => {
+  const { world, core, send } = await coreAndWorker()
   const never = deviceName(1)
   const absent = await send(never)
   await world.advanceUntil(core.acknowledged(never, absent))
-  t.same(await waiting(world, core, absent), [{ target: `${never}/1`, why: 'offline' }], 'it never connected')
+  t.same(await waiting(world, core, absent), [{ target: `${never}/1`, why: 'offline' }])
+})
 
+t.test('a target whose device left waits as offline since then', async (t) => {
+  const { world, worker, core, send } = await coreAndWorker()
   const left = deviceName(2)
   const revision = await world.advanceUntil(worker.connect(left))
   const sessions = new SessionTable(world.sim.brokerFor('w').table(Bucket.SESSIONS), world.sim.clock)
   const session = await world.advanceUntil(sessions.lookup(left, { authoritative: true }))
-  if (!session) return t.fail('there is a session')
+  if (!session) return t.fail('there is no session')
   await world.advanceUntil(sessions.close(left, session, revision))
   const sinceMs = world.sim.clock.now()
   const away = await send(left)
@@ -32,25 +41,37 @@ t.test('what a target waits for', async (t) => {
   const [first] = (await waiting(world, core, away)) ?? []
   t.match(first, { why: 'offline' })
   t.ok(Math.abs((first?.sinceMs ?? 0) - sinceMs) < 100, 'since it left')
+})
 
+t.test('a target that the worker refused for a full window waits as window_full', async (t) => {
+  const { world, worker, core, send } = await coreAndWorker()
   const full = deviceName(3)
   await world.advanceUntil(worker.connect(full))
   worker.onItem = () => Report.WINDOW_FULL
   const late = await send(full)
   await world.advanceUntil(core.acknowledged(full, late))
   t.match(await waiting(world, core, late), [{ why: 'window_full' }])
+})
 
+t.test('a target that the device does not acknowledge waits as not_acknowledged, also once it is queued', async (t) => {
+  const { world, worker, core, send } = await coreAndWorker()
+  const device = deviceName(3)
+  await world.advanceUntil(worker.connect(device))
   worker.onItem = () => 'silent'
-  const silent = await send(full)
+  const silent = await send(device)
   await world.sim.clock.advance(50)
-  t.match(await waiting(world, core, silent), [{ why: 'not_acknowledged' }], 'under way')
-  await world.advanceUntil(core.acknowledged(full, silent))
-  t.match(await waiting(world, core, silent), [{ why: 'not_acknowledged' }], 'queued since')
+  t.match(await waiting(world, core, silent), [{ why: 'not_acknowledged' }], 'while the worker has it')
+  await world.advanceUntil(core.acknowledged(device, silent))
+  t.match(await waiting(world, core, silent), [{ why: 'not_acknowledged' }], 'once it is queued')
+})
 
-  worker.onItem = () => Report.ACKED
-  const several = await world.advanceUntil(core.accept({ ...messageTo([never, full]), type: 'devices' }))
+t.test('of a message to several devices only the targets that have not ended wait', async (t) => {
+  const { world, worker, core } = await coreAndWorker()
+  const [never, online] = [deviceName(1), deviceName(3)]
+  await world.advanceUntil(worker.connect(online))
+  const several = await world.advanceUntil(core.accept({ ...messageTo([never, online]), type: 'devices' }))
   const status = await world.advanceUntil(
-    eventually(world.sim.clock, 'the end of one', async () => {
+    eventually(world.sim.clock, 'the delivery to the connected device', async () => {
       const now = await core.readStatus(several.id)
       return now?.counts.delivered === 1 && now.waiting[0]?.why === 'offline' ? now : null
     }),
@@ -58,36 +79,46 @@ t.test('what a target waits for', async (t) => {
   t.match(status.waiting, [{ target: `${never}/1`, why: 'offline' }])
 })
 
-t.test('what route has not seen is queued', async (t) => {
+t.test('a target that no router has taken yet waits as routing since its acceptance', async (t) => {
   const world = new SimInstallation()
   const core = await world.core({ routing: false })
   const { id, acceptedAtMs } = await world.advanceUntil(core.accept(messageTo([deviceName(1)])))
   t.match(await waiting(world, core, id), [{ why: 'routing', sinceMs: acceptedAtMs }])
 })
 
-t.test('the newest messages are listed, also after a crash of the fold', async (t) => {
+/** Settings of the core that folds the events into a list of the newest 8 messages, and does nothing else. */
+const foldOnly = { recentMax: 8, routing: false, expiring: false, settling: false }
+async function listedBy(
+  world: SimInstallation,
+  fold: SimCore,
+  project: string,
+  size: number,
+  page = { before: null as bigint | null, limit: 100 },
+) {
+  return world.advanceUntil(
+    eventually(world.sim.clock, `${size} in the list`, async () => {
+      const list = await fold.listMessages(project, page)
+      return list.length === size ? list : null
+    }),
+  )
+}
+
+t.test('the newest messages of a project are listed by page, also after the counting core crashed', async (t) => {
   const world = new SimInstallation({ faults: { latencyMs: [1, 5] } })
   const worker = world.worker()
   const core = await world.core({ recentMax: 8, counting: false })
-  let fold = await world.core({ recentMax: 8, routing: false, expiring: false, settling: false })
+  let fold = await world.core(foldOnly)
   const online = deviceName(1)
   await world.advanceUntil(worker.connect(online))
-  const listed = (project: string, size: number, page = { before: null as bigint | null, limit: 100 }) =>
-    world.advanceUntil(
-      eventually(world.sim.clock, `${size} in the list`, async () => {
-        const list = await fold.listMessages(project, page)
-        return list.length === size ? list : null
-      }),
-    )
   const ids: bigint[] = []
   for (let n = 0; n < 3; n++) ids.push((await world.advanceUntil(core.accept(messageTo([online])))).id)
   const many = await world.advanceUntil(core.accept({ ...messageTo([online, deviceName(2)]), type: 'devices' }))
   fold.process.crash()
-  fold = await world.core({ recentMax: 8, routing: false, expiring: false, settling: false })
+  fold = await world.core(foldOnly)
   const group = { kind: 'topic' as const, name: 'news' }
   const topic = await world.advanceUntil(core.accept(messageTo([], { type: 'topic', targets: [], group })))
   await world.advanceUntil(core.accept(messageTo([online], { project: 'other', targets: [targetOf(online)] })))
-  const all = await listed(PROJECT, 5)
+  const all = await listedBy(world, fold, PROJECT, 5)
   const expected = [topic.id, many.id, ...[...ids].reverse()].sort((a, b) => (a < b ? 1 : -1))
   t.same(
     all.map(({ id }) => id),
@@ -98,17 +129,26 @@ t.test('the newest messages are listed, also after a crash of the fold', async (
     all.find(({ id }) => id === many.id),
     { type: 'devices' },
   )
-  t.notOk('status' in (all.find(({ id }) => id === topic.id) ?? {}))
+  t.notOk('status' in (all.find(({ id }) => id === topic.id) ?? {}), 'a group message has no status')
   t.match(
     all.find(({ id }) => id === ids[0]),
     { type: 'device', status: 'delivered' },
   )
-  const first = await listed(PROJECT, 2, { before: null, limit: 2 })
-  const next = await listed(PROJECT, 3, { before: first.at(-1)?.id ?? null, limit: 3 })
+  const first = await listedBy(world, fold, PROJECT, 2, { before: null, limit: 2 })
+  const next = await listedBy(world, fold, PROJECT, 3, { before: first.at(-1)?.id ?? null, limit: 3 })
   t.same([...first, ...next], all, 'page by page')
-  t.equal((await listed('other', 1)).length, 1, 'for itself')
+  t.equal((await listedBy(world, fold, 'other', 1)).length, 1, 'the other project has a list of its own')
+})
 
-  for (let n = 0; n < 8; n++) ids.push((await world.advanceUntil(core.accept(messageTo([online])))).id)
+t.test('a list of messages that is full forgets the oldest', async (t) => {
+  const world = new SimInstallation({ faults: { latencyMs: [1, 5] } })
+  const worker = world.worker()
+  const core = await world.core({ recentMax: 8, counting: false })
+  const fold = await world.core(foldOnly)
+  const online = deviceName(1)
+  await world.advanceUntil(worker.connect(online))
+  const ids: bigint[] = []
+  for (let n = 0; n < 13; n++) ids.push((await world.advanceUntil(core.accept(messageTo([online])))).id)
   const newest = ids.at(-1)
   await world.advanceUntil(
     eventually(world.sim.clock, 'the newest', async () => {
@@ -116,5 +156,8 @@ t.test('the newest messages are listed, also after a crash of the fold', async (
       return list[0]?.id === newest ? list : null
     }),
   )
-  t.ok((await listed(PROJECT, 8)).length === 8, 'the oldest are forgotten')
+  t.same(
+    (await listedBy(world, fold, PROJECT, 8)).map(({ id }) => id),
+    ids.slice(-8).reverse(),
+  )
 })

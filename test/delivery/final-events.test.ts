@@ -1,4 +1,4 @@
-/** Expiry, cancellation, status and counters, on virtual time. */
+/** How a target ends: expiry, cancellation, delivery, and the counters and status that are derived from the final events. */
 import t from 'tap'
 import { EventLog } from '../../src/store/events.js'
 import { deviceName, eventually, messageTo, PROJECT, targetOf } from '../support/core.js'
@@ -6,7 +6,10 @@ import { SIM_SPLIT, type SimCore, SimInstallation } from '../support/sim-core.js
 
 const MINUTE_MS = 60_000
 
-/** Counts of all applications and days; waits until `accepted` and what has ended are as many as they should be. */
+/**
+ * The counters summed over all applications and days. Waits until `accepted` targets are counted and all but
+ * `accepted - ended` of them have ended.
+ */
 async function counted(world: SimInstallation, core: SimCore, accepted: number, ended: number) {
   return world.advanceUntil(
     eventually(world.sim.clock, 'the counters', async () => {
@@ -20,7 +23,7 @@ async function counted(world: SimInstallation, core: SimCore, accepted: number, 
   )
 }
 
-t.test('what expires while queued ends as expired, and leaves the queue; the others stay', async (t) => {
+t.test('a queued message whose ttl ends is final as expired and leaves the queue; others stay', async (t) => {
   const world = new SimInstallation()
   const core = await world.core()
   const device = deviceName(1)
@@ -36,7 +39,7 @@ t.test('what expires while queued ends as expired, and leaves the queue; the oth
   )
 })
 
-t.test('expiry survives that nobody was there when it was due', async (t) => {
+t.test('messages that expired while no core ran end as expired when a core starts again', async (t) => {
   const world = new SimInstallation()
   const core = await world.core({ expiryBucketMs: 10_000, expiryLookBack: 2 })
   const device = deviceName(2)
@@ -59,7 +62,7 @@ t.test('expiry survives that nobody was there when it was due', async (t) => {
   )
 })
 
-t.test('expiry passes nothing over when the clock is set forward', async (t) => {
+t.test('a message accepted by a core with a slow clock expires after the clock is set forward', async (t) => {
   const world = new SimInstallation()
   const core = await world.core({ expiryBucketMs: 10_000, expiryLookBack: 2 })
   const device = deviceName(3)
@@ -73,7 +76,7 @@ t.test('expiry passes nothing over when the clock is set forward', async (t) => 
   t.same(await world.advanceUntil(core.queue.walk(device)), [])
 })
 
-t.test('the count of dropped messages outlives the end of the newest one', async (t) => {
+t.test('the count of dropped messages stays after the newest queued message, which held it, expires', async (t) => {
   const world = new SimInstallation()
   const core = await world.core({ queueMax: 3 })
   const device = deviceName(3)
@@ -86,19 +89,23 @@ t.test('the count of dropped messages outlives the end of the newest one', async
   t.equal((await world.advanceUntil(core.queue.walk(device))).length, 2)
 })
 
-t.test('cancelled before route saw it: withdrawn, and counted as accepted', async (t) => {
+t.test('a message cancelled before routing leaves MESSAGES and counts as accepted and cancelled', async (t) => {
   const world = new SimInstallation()
   const core = await world.core({ routing: false })
   const device = deviceName(4)
   const { id } = await world.advanceUntil(core.accept(messageTo([device])))
   t.match(await world.advanceUntil(core.readStatus(id)), { status: 'accepted', target: `${device}/1` })
-  t.equal(await world.advanceUntil(core.cancel('other', id)), 'unknown', 'no project cancels what is of another')
+  t.equal(
+    await world.advanceUntil(core.cancel('other', id)),
+    'unknown',
+    'a project cannot cancel the message of another project',
+  )
   t.equal(await world.advanceUntil(core.cancel(PROJECT, id)), 'cancelled')
   t.notOk(await world.advanceUntil(core.isStored(device, id)))
   t.match(await counted(world, core, 1, 1), { accepted: 1, cancelled: 1, pending: 0 })
 })
 
-t.test('cancelled while queued: out of the queue, wherever it stands', async (t) => {
+t.test('messages cancelled while queued leave the queue from the middle and from its end', async (t) => {
   const world = new SimInstallation()
   const core = await world.core()
   const device = deviceName(5)
@@ -111,14 +118,14 @@ t.test('cancelled while queued: out of the queue, wherever it stands', async (t)
   t.equal(await world.advanceUntil(core.cancel(PROJECT, 1n << 40n)), 'unknown')
 })
 
-t.test('cancelled while it is being queued: it does not stay in the queue', async (t) => {
+t.test('a message cancelled while the router queues it does not stay in the queue', async (t) => {
   for (let seed = 1; seed <= 40; seed++) {
     const world = new SimInstallation({ seed, faults: { latencyMs: [1, 5] } })
     const router = await world.core({ gateway: false })
     const gateway = await world.core({ routing: false })
     const device = deviceName(100 + seed)
     const { id } = await world.advanceUntil(gateway.accept(messageTo([device])))
-    // The router stops somewhere between its first look and its append, and goes on after the cancel.
+    // The router is frozen somewhere between its session lookup and its append, and goes on after the cancel.
     await world.sim.clock.advance(seed % 20)
     router.process.freeze()
     t.equal(await world.advanceUntil(gateway.cancel(PROJECT, id)), 'cancelled')
@@ -129,7 +136,7 @@ t.test('cancelled while it is being queued: it does not stay in the queue', asyn
   }
 })
 
-t.test('cancelled and delivered at once: one of them, and both sides agree', async (t) => {
+t.test('a cancel that races with the delivery: the final event and the answer of cancel agree', async (t) => {
   const kinds = new Set<string>()
   for (let seed = 1; seed <= 20; seed++) {
     const world = new SimInstallation({ seed, faults: { latencyMs: [1, 20] } })
@@ -148,7 +155,7 @@ t.test('cancelled and delivered at once: one of them, and both sides agree', asy
   t.same([...kinds].sort(), ['cancelled', 'delivered'])
 })
 
-t.test('the final event is written once, also where the answer to the first try was lost', async (t) => {
+t.test('the first final event of a target stays; later ones are refused and get the first', async (t) => {
   const world = new SimInstallation()
   const process = world.sim.brokerFor('one')
   const [mine, other] = [
@@ -168,13 +175,13 @@ t.test('the final event is written once, also where the answer to the first try 
   t.match(await world.advanceUntil(mine.final(5n, event('expired'))), { won: false, existing: { kind: 'delivered' } })
 })
 
-t.test('counters are exact after crashes of the fold at any moment', async (t) => {
+t.test('the counters equal the events in the log although the counting core crashed many times', async (t) => {
   for (let seed = 1; seed <= 10; seed++) {
     const world = new SimInstallation({ seed, faults: { latencyMs: [1, 15], loseAnswer: 0.01 } })
     const worker = world.worker()
     const steady = await world.core({ counting: false })
     const fold = { routing: false, settling: false, expiring: false, scheduling: false, checkpointMs: 20, leaseMs: 200 }
-    // A start that the store did not answer is refused as a whole; whoever runs the core starts it again.
+    // A core does not start where the store fails to answer a request of the start. The process manager starts it again.
     const startFold = async (): Promise<SimCore> => {
       const [started] = await Promise.allSettled([world.core(fold)])
       return started.status === 'fulfilled' ? started.value : startFold()
@@ -208,7 +215,7 @@ t.test('counters are exact after crashes of the fold at any moment', async (t) =
   }
 })
 
-t.test('a settle request is confirmed item by item, and never for another stream', async (t) => {
+t.test('a settle request confirms an item once all older ones are settled, and writes its end at once', async (t) => {
   const world = new SimInstallation()
   const worker = world.worker()
   const core = await world.core()
@@ -226,8 +233,16 @@ t.test('a settle request is confirmed item by item, and never for another stream
   }))
   const [first, second, third] = items
   if (!first || !second || !third) return t.fail('three are queued')
-  t.same(await world.advanceUntil(worker.settle([second, third])), [], 'what stands behind an unsettled one waits')
-  t.match(await world.advanceUntil(core.events.readFinal(third.id)), { kind: 'delivered' }, 'but its end is written')
+  t.same(
+    await world.advanceUntil(worker.settle([second, third])),
+    [],
+    'items behind an unsettled one are not confirmed',
+  )
+  t.match(
+    await world.advanceUntil(core.events.readFinal(third.id)),
+    { kind: 'delivered' },
+    'but their final events are written',
+  )
   t.same(await world.advanceUntil(worker.settle([first])), [first.queueSequence])
   t.same(await world.advanceUntil(worker.settle([third, second])), [third.queueSequence, second.queueSequence])
   t.same(await world.advanceUntil(core.queue.walk(device)), [])

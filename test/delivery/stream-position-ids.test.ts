@@ -1,4 +1,4 @@
-/** Messages that come from a stream: one record is one message, whoever takes it, however often and however late. */
+/** Messages that come from a stream: each record makes one message, no matter which core takes it, how often and how late. */
 import t from 'tap'
 import { ID_BLOCK, partitionOf, partitionOfId, timeOfId } from '../../protocol/message-id.js'
 import { messagesStream } from '../../protocol/subjects.js'
@@ -6,16 +6,16 @@ import type { StreamPosition } from '../../src/core/domain/commands.js'
 import { deviceName, messageTo } from '../support/core.js'
 import { SimInstallation } from '../support/sim-core.js'
 
-const idle = { routing: false }
+const acceptOnly = { routing: false }
 const DEVICE = deviceName(1)
 
 function placeOf(world: SimInstallation, sequence: number, change: Partial<StreamPosition> = {}): StreamPosition {
   return { incarnation: 1, sequence, storedAtMs: world.sim.clock.now(), isRepeat: false, ...change }
 }
 
-t.test('two cores that take the same record make one message, with the id of its place', async (t) => {
+t.test('two cores that accept the same record make one message, with the id of its position', async (t) => {
   const world = new SimInstallation()
-  const cores = [await world.core(idle), await world.core(idle)]
+  const cores = [await world.core(acceptOnly), await world.core(acceptOnly)]
   const place = placeOf(world, 7)
   const [one, other] = await world.advanceUntil(
     Promise.all(cores.map((core) => core.accept(messageTo([DEVICE], { place })))),
@@ -26,29 +26,26 @@ t.test('two cores that take the same record make one message, with the id of its
   t.equal(world.sim.server.stream(messagesStream(0)).state().messages, 1)
 })
 
-t.test(
-  'a record that comes again when its message has ended, to a core that never saw it, sends nothing',
-  async (t) => {
-    const world = new SimInstallation()
-    const worker = world.worker()
-    const core = await world.core()
-    await world.advanceUntil(worker.connect(DEVICE))
-    const place = placeOf(world, 7)
-    const first = await world.advanceUntil(core.accept(messageTo([DEVICE], { place })))
-    await world.advanceUntil(core.final(first.id))
-    await world.sim.clock.advance(130_000)
-    const next = await world.core(idle)
-    const again = messageTo([DEVICE], { place: { ...place, isRepeat: true } })
-    t.same(await world.advanceUntil(next.accept(again)), first)
-    await world.sim.clock.advance(1_000)
-    t.equal(worker.items.length, 1)
-    t.same(await world.advanceUntil(core.queue.walk(DEVICE)), [])
-  },
-)
-
-t.test('other places have other ids, whatever they share, and no id that a core makes otherwise', async (t) => {
+t.test('a record that is delivered again after its message ended, to another core, sends nothing', async (t) => {
   const world = new SimInstallation()
-  const core = await world.core(idle)
+  const worker = world.worker()
+  const core = await world.core()
+  await world.advanceUntil(worker.connect(DEVICE))
+  const place = placeOf(world, 7)
+  const first = await world.advanceUntil(core.accept(messageTo([DEVICE], { place })))
+  await world.advanceUntil(core.final(first.id))
+  await world.sim.clock.advance(130_000)
+  const next = await world.core(acceptOnly)
+  const again = messageTo([DEVICE], { place: { ...place, isRepeat: true } })
+  t.same(await world.advanceUntil(next.accept(again)), first)
+  await world.sim.clock.advance(1_000)
+  t.equal(worker.items.length, 1)
+  t.same(await world.advanceUntil(core.queue.walk(DEVICE)), [])
+})
+
+t.test('ids of stream positions differ from each other and from ids that a core makes otherwise', async (t) => {
+  const world = new SimInstallation()
+  const core = await world.core(acceptOnly)
   const now = world.sim.clock.now()
   const places: StreamPosition[] = []
   for (const incarnation of [1, 2]) {
@@ -65,12 +62,13 @@ t.test('other places have other ids, whatever they share, and no id that a core 
     ),
   )
   t.equal(new Set(all.map(({ id }) => id)).size, all.length)
-  for (const { id } of all) t.ok(Math.abs(timeOfId(id) - now) < 1_000, 'an id tells about when')
+  for (const { id } of all)
+    t.ok(Math.abs(timeOfId(id) - now) < 1_000, 'the time in the id is near the time of acceptance')
 })
 
-t.test('a block that could not be claimed is asked for again', async (t) => {
+t.test('a message whose block of ids could not be claimed is refused, and accepted at the next attempt', async (t) => {
   const world = new SimInstallation()
-  const core = await world.core(idle)
+  const core = await world.core(acceptOnly)
   const place = placeOf(world, 7)
   world.sim.faults.refuseAppend = 1
   await t.rejects(world.advanceUntil(core.accept(messageTo([DEVICE], { place }))), { code: 'unavailable' })
@@ -78,9 +76,9 @@ t.test('a block that could not be claimed is asked for again', async (t) => {
   t.ok(await world.advanceUntil(core.accept(messageTo([DEVICE], { place }))))
 })
 
-t.test('a place gives one id: nothing else may ask for it', async (t) => {
+t.test('a message with two targets cannot take its id from a stream position', async (t) => {
   const world = new SimInstallation()
-  const core = await world.core(idle)
+  const core = await world.core(acceptOnly)
   const place = placeOf(world, 7)
   const many = messageTo([DEVICE, deviceName(2)], { place })
   await t.rejects(world.advanceUntil(core.accept(many)), { code: 'internal' })
