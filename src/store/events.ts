@@ -105,10 +105,10 @@ export class EventLog {
     this.logs = new SplitLog(broker, eventsStream, split)
   }
 
-  /** Once for each target, whoever calls how often. */
-  async accepted(m: StoredMessage): Promise<void> {
+  /** Stores the event once for each target. Resolves with false where it was stored before this call. */
+  async accepted(m: StoredMessage): Promise<boolean> {
     const body = pack(m.parent, m.project, m.application, m.device, m.registration, m.acceptedAtMs, m.expiresAtMs)
-    await this.appendFirst(m.id, 'accepted', body)
+    return this.appendFirst(m.id, 'accepted', body)
   }
 
   /** The first one decides; the others learn what was decided. Rejects with BrokerError: then nothing is known. */

@@ -1,5 +1,7 @@
 /** How a target ends: expiry, cancellation, delivery, and the counters and status that are derived from the final events. */
 import t from 'tap'
+import { partitionOf } from '../../protocol/message-id.js'
+import { queueStream, streamIndexOf } from '../../protocol/subjects.js'
 import { EventLog } from '../../src/store/events.js'
 import { deviceName, eventually, messageTo, PROJECT, targetOf } from '../support/core.js'
 import { SIM_SPLIT, type SimCore, SimInstallation } from '../support/sim-core.js'
@@ -21,6 +23,12 @@ async function counted(world: SimInstallation, core: SimCore, accepted: number, 
       return sum.accepted === accepted && sum.pending === accepted - ended ? sum : null
     }),
   )
+}
+
+/** How many records were ever appended to the stream with the device's queue. */
+async function queueAppends(world: SimInstallation, device: string): Promise<number> {
+  const name = queueStream(streamIndexOf(partitionOf(device), SIM_SPLIT))
+  return (await world.advanceUntil(world.sim.brokerFor('observer').log(name).state())).lastSequence
 }
 
 t.test('a queued message whose ttl ends is final as expired and leaves the queue; others stay', async (t) => {
@@ -118,22 +126,60 @@ t.test('messages cancelled while queued leave the queue from the middle and from
   t.equal(await world.advanceUntil(core.cancel(PROJECT, 1n << 40n)), 'unknown')
 })
 
-t.test('a message cancelled while the router queues it does not stay in the queue', async (t) => {
-  for (let seed = 1; seed <= 40; seed++) {
-    const world = new SimInstallation({ seed, faults: { latencyMs: [1, 5] } })
-    const router = await world.core({ gateway: false })
-    const gateway = await world.core({ routing: false })
-    const device = deviceName(100 + seed)
-    const { id } = await world.advanceUntil(gateway.accept(messageTo([device])))
-    // The router is frozen somewhere between its session lookup and its append, and goes on after the cancel.
-    await world.sim.clock.advance(seed % 20)
-    router.process.freeze()
-    t.equal(await world.advanceUntil(gateway.cancel(PROJECT, id)), 'cancelled')
-    router.process.thaw()
-    await world.sim.clock.advance(5_000)
-    t.same(await world.advanceUntil(gateway.queue.walk(device)), [], `seed ${seed}`)
-    t.notOk(await world.advanceUntil(gateway.isStored(device, id)))
-  }
+t.test(
+  'a cancel that meets a router on its way to the queue: once it is answered nothing is queued any more',
+  async (t) => {
+    const answers = new Set<string>()
+    for (let seed = 1; seed <= 40; seed++) {
+      const world = new SimInstallation({ seed, faults: { latencyMs: [1, 5] } })
+      const router = await world.core({ gateway: false })
+      const gateway = await world.core({ routing: false })
+      const device = deviceName(100 + seed)
+      const { id } = await world.advanceUntil(gateway.accept(messageTo([device])))
+      // The router stops somewhere between its first look and its append, and goes on after the cancel.
+      await world.sim.clock.advance(seed % 20)
+      router.process.freeze()
+      const codeOf = (error: { code?: string }) => error.code ?? String(error)
+      const answer = await world.advanceUntil(gateway.cancel(PROJECT, id).catch(codeOf))
+      answers.add(answer)
+      const before = await queueAppends(world, device)
+      t.same(
+        await world.advanceUntil(gateway.queue.walk(device)),
+        [],
+        `seed ${seed}: out of the queue when it is answered`,
+      )
+      router.process.thaw()
+      await world.sim.clock.advance(5_000)
+      if (answer === 'cancelled') t.equal(await queueAppends(world, device), before, `seed ${seed}: not queued later`)
+      else t.equal(answer, 'unavailable', `seed ${seed}: the router did not say what becomes of the message`)
+      t.equal(
+        await world.advanceUntil(gateway.cancel(PROJECT, id)),
+        'cancelled',
+        `seed ${seed}: a second cancel says so too`,
+      )
+      t.same(await world.advanceUntil(gateway.queue.walk(device)), [], `seed ${seed}`)
+      t.notOk(await world.advanceUntil(gateway.isStored(device, id)))
+    }
+    t.same([...answers].sort(), ['cancelled', 'unavailable'], 'the router was met before and after it took the message')
+  },
+)
+
+t.test('a message that is cancelled while a silent worker has it is never queued afterwards', async (t) => {
+  const world = new SimInstallation()
+  const worker = world.worker()
+  worker.onItem = () => 'silent'
+  const core = await world.core()
+  const device = deviceName(7)
+  await world.advanceUntil(worker.connect(device))
+  const { id } = await world.advanceUntil(core.accept(messageTo([device])))
+  await world.sim.clock.advance(100)
+  t.equal(worker.items.length, 1, 'the worker has it')
+  t.equal(await world.advanceUntil(core.cancel(PROJECT, id)), 'cancelled')
+  // The worker dies without a word: the router takes the message back when its patience ends.
+  worker.die()
+  await world.sim.clock.advance(2 * MINUTE_MS)
+  t.notOk(await world.advanceUntil(core.isStored(device, id)), 'the router has finished')
+  t.equal(await queueAppends(world, device), 0, 'nothing was ever appended to the queue')
 })
 
 t.test('a cancel that races with the delivery: the final event and the answer of cancel agree', async (t) => {

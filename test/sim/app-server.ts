@@ -25,6 +25,8 @@ export interface Sent {
   accepted: Accepted | null
   /** The service said that it is cancelled. */
   cancelled: boolean
+  /** Devices that were away when the service said so, and when that was. */
+  cancelledWhileAway: { device: string; atMs: number }[]
 }
 
 export const LONG_MS = 86_400_000 * 7
@@ -83,7 +85,14 @@ export class AppServer {
     const { id } = sent.accepted
     const result = await this.ask((core) => core.cancel(sent.project, id))
     trace.add('app', `cancel ${sent.title}: ${result ?? 'unknown'}`)
-    if (result === 'cancelled') sent.cancelled = true
+    if (result === 'cancelled') {
+      sent.cancelled = true
+      const names = new Set(sent.targets.map(({ device }) => device))
+      for (const device of this.devices) {
+        if (!names.has(device.name) || !device.isAway) continue
+        sent.cancelledWhileAway.push({ device: device.name, atMs: this.world.clock.now() })
+      }
+    }
     if (result === 'unknown') this.world.fail('loss', `${sent.title} was accepted, and cancel does not know it`)
   }
 
@@ -121,7 +130,7 @@ export class AppServer {
       body,
       collapseKey: '',
     }
-    return { ...sent, calledAtMs: clock.now(), accepted: null, cancelled: false }
+    return { ...sent, calledAtMs: clock.now(), accepted: null, cancelled: false, cancelledWhileAway: [] }
   }
 
   private async send(sent: Sent): Promise<void> {

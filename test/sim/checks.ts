@@ -47,6 +47,7 @@ function checkUnicast(world: World, fates: Fates): void {
         world.fail('loss', `${sent.title} is delivered, and ${device?.label ?? fate.device} never saw it`)
       }
     }
+    checkCancelled(world, fates, sent)
     if (!sent.accepted) continue
     const ended = fates.of(sent).filter((fate) => fate.finals.length > 0)
     if (ended.length !== sent.targets.length) {
@@ -54,6 +55,19 @@ function checkUnicast(world: World, fates: Fates): void {
     }
     if (sent.cancelled && !fates.of(sent).some((fate) => fate.finals[0] === 'cancelled')) {
       world.fail('end', `${sent.title} was cancelled, and its end says otherwise`)
+    }
+  }
+}
+
+/** A cancel that was answered while the device was away wins: the device never gets the message. */
+function checkCancelled(world: World, fates: Fates, sent: Sent): void {
+  for (const { device: name, atMs } of sent.cancelledWhileAway) {
+    const device = world.devices.find((other) => other.name === name)
+    for (const { id } of fates.of(sent).filter((fate) => fate.device === name)) {
+      const receivedAtMs = device?.receivedAtMs.get(BigInt(id)) ?? 0
+      if (receivedAtMs > atMs) {
+        world.fail('cancel', `${sent.title} was cancelled while ${device?.label} was away, and reached it afterwards`)
+      }
     }
   }
 }

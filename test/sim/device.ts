@@ -47,6 +47,8 @@ const URL = 'ws://push.sim/v1/device'
 
 export class SimDevice {
   readonly seen: Seen[] = []
+  /** When a message first reached the device, by id. */
+  readonly receivedAtMs = new Map<bigint, number>()
   readonly gaps: { count: number; reason: string; atMs: number }[] = []
   readonly registrations: KnownRegistration[] = []
   readonly memberships: Membership[] = []
@@ -70,11 +72,25 @@ export class SimDevice {
   ) {
     const identity = { deviceId: name, token: tokenOf(name), expiresAtMs: 0, url: URL }
     const { random, clock, diskFaults } = world
-    this.disk = new SimDisk(random, () => clock.now(), diskFaults, { kind: 'identity', identity })
+    this.disk = new SimDisk(
+      random,
+      () => clock.now(),
+      diskFaults,
+      { kind: 'identity', identity },
+      (change) => {
+        if (change.kind !== 'message' || this.receivedAtMs.has(change.message.id)) return
+        this.receivedAtMs.set(change.message.id, clock.now())
+      },
+    )
   }
 
   get isUp(): boolean {
     return this.client !== null
+  }
+
+  /** Neither connected nor about to be: nothing can reach it that is not sent on a later connection. */
+  get isAway(): boolean {
+    return this.link === null || !this.link.isOpenAtDevice
   }
 
   get isLive(): boolean {

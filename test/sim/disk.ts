@@ -23,6 +23,8 @@ export class SimDisk {
     private readonly now: () => number,
     private readonly faults: DiskFaults,
     first: Change,
+    /** Called with every change when the device writes it, before it is durable. */
+    private readonly onWrite: (change: Change) => void = () => {},
   ) {
     this.durable.push(first)
   }
@@ -36,6 +38,7 @@ export class SimDisk {
       state,
       write: (changes, done) => {
         const write = [...changes]
+        for (const change of write) this.onWrite(change)
         this.pending.push(write)
         const now = this.now()
         lastMs = Math.max(now + between(this.random, WRITE_MS), lastMs)

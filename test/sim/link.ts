@@ -67,6 +67,11 @@ export class Link implements Socket {
     }, true)
   }
 
+  /** False once the device saw the connection end, or died. */
+  get isOpenAtDevice(): boolean {
+    return this.device.open
+  }
+
   // ---- the worker's end -------------------------------------------------------------------------
 
   send(bytes: Uint8Array): SendResult {

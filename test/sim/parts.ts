@@ -11,6 +11,7 @@ import type { Trace } from './trace.js'
 /** I1 to I5 of the design, and what must never happen at all. */
 export type Invariant =
   | 'loss'
+  | 'cancel'
   | 'duplicate'
   | 'order'
   | 'conservation'

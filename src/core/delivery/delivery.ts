@@ -159,7 +159,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       node: number,
       accept: countedAccept(createAccept({ broker, clock, split, events, schedule, ids: node }), metrics),
       readStatus: createReadStatus({ events, finder, sessions, schedule, registrationIdOf: options.registrationIdOf }),
-      cancel: createCancel({ clock, events, finder, queue, schedule }),
+      cancel: createCancel({ clock, events, finder, queue, schedule, sessions }),
       readCounters: createReadCounters(counters, split),
       listMessages: createListMessages(counters, events, split),
       stop: () => started.stop(),

@@ -37,7 +37,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'ack-without-accepted',
     rule: 'What is acknowledged has its accepted event.',
-    edits: [edit(ROUTE, 'const stored = (await target.accepted) ||', 'const stored = true ||')],
+    edits: [edit(ROUTE, `if (mark !== 'unknown')`, 'if (true)')],
   },
   {
     name: 'no-second-look',
@@ -223,6 +223,24 @@ export const coreMutations: Mutation[] = [
         'return Promise.resolve();',
       ),
     ],
+  },
+  {
+    name: 'cancel-answers-before-the-router-is-done',
+    rule: 'A cancel is answered when no router has the message in its hands any more.',
+    test: 'delivery/final-events.test.js',
+    edits: [edit('core/delivery/cancel', '        await routerIsDone(id, device);', '')],
+  },
+  {
+    name: 'router-keeps-what-a-cancel-claimed',
+    rule: 'A router gives back a message whose accepted event a cancel stored first.',
+    test: 'delivery/final-events.test.js',
+    edits: [edit(ROUTE, `marks.get(target) === 'present'`, 'false')],
+  },
+  {
+    name: 'back-from-a-worker-unread',
+    rule: 'The end of a message that comes back from a worker is read before the message is queued.',
+    test: 'delivery/final-events.test.js',
+    edits: [edit(ROUTE, '!target.redelivered && target.session === null', '!target.redelivered')],
   },
   {
     name: 'cancelled-stays-queued',

@@ -1,7 +1,7 @@
 /** Finds what is known of a target by its id: in EVENTS, in MESSAGES where route has not seen it, or in SCHEDULE. */
 import { decodeStoredMessage, type StoredMessage } from '../../../../protocol/envelope.js'
 import { partitionOfId } from '../../../../protocol/message-id.js'
-import { messageByIdFilter, messagesStream } from '../../../../protocol/subjects.js'
+import { messageByIdFilter, messageSubject, messagesStream } from '../../../../protocol/subjects.js'
 import type { Broker } from '../../../nats/broker.js'
 import type { AcceptedEvent, EventLog } from '../../../store/events.js'
 import type { ScheduleLog } from '../../../store/schedule.js'
@@ -43,15 +43,26 @@ export class MessageFinder {
     return late && { accepted: late, unrouted: null, scheduled: null }
   }
 
-  /** Takes a message out of MESSAGES or SCHEDULE that has ended before route saw it. */
-  async withdraw({ unrouted, scheduled }: FoundTarget): Promise<void> {
+  /**
+   * Stores the `accepted` event of a message that route has not seen, in route's place. Resolves with true where the message
+   * belongs to the caller then: a router that takes it finds the event present and gives the message back. To be called
+   * before the final event is written: a final event never stands alone.
+   */
+  async claim({ unrouted, scheduled }: FoundTarget): Promise<boolean> {
     const waiting = unrouted ?? scheduled
-    if (!waiting) return
-    const { message, sequence } = waiting
-    // Invariant: a final event never stands alone. Route will not write this one once the message is gone.
-    await this.events.accepted(message)
-    if (unrouted) await this.messages.ofDevice(message.device).delete(sequence)
-    else await this.schedule.forget([sequence])
+    return waiting !== null && (await this.events.accepted(waiting.message))
+  }
+
+  /** Takes a message that was claimed and has ended out of MESSAGES or SCHEDULE. */
+  async withdraw({ unrouted, scheduled }: FoundTarget): Promise<void> {
+    if (unrouted) await this.messages.ofDevice(unrouted.message.device).delete(unrouted.sequence)
+    if (scheduled) await this.schedule.forget([scheduled.sequence])
+  }
+
+  /** Whether a router still has to do something for the message: its record stands in MESSAGES until then. */
+  async isRouting(id: bigint, device: string): Promise<boolean> {
+    const record = await this.messages.ofDevice(device).last(messageSubject(device, id), { authoritative: true })
+    return record !== null
   }
 
   private async findScheduled(bucket: number, id: bigint): Promise<FoundTarget['scheduled']> {

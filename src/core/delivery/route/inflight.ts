@@ -8,14 +8,20 @@ import type { SessionEntry } from '../../../store/sessions.js'
 import type { QueueReason } from '../../domain/statuses.js'
 import type { CoreMetrics } from '../../metrics.js'
 
+/**
+ * `first`: this router stored the event. `present`: somebody else had stored it: another router, or a cancel that met the
+ * message before this router did. `unknown`: the store did not say.
+ */
+export type AcceptedMark = 'first' | 'present' | 'unknown'
+
 export interface Target {
   readonly message: StoredMessage
   /** The latest delivery of it: the one to acknowledge. */
   delivery: Delivery
   /** Had been delivered before: it never goes live again. */
   readonly redelivered: boolean
-  /** Whether its `accepted` event is stored. Never rejects. */
-  accepted: Promise<boolean>
+  /** What became of storing its `accepted` event. Never rejects. */
+  accepted: Promise<AcceptedMark>
   /**
    * `lane`: waits for its turn in the lane of its device. `live`: sent to a worker. `enqueuing`: from here on enqueuing
    * completes, whatever arrives. `ending`: its final event is being written.

@@ -25,7 +25,7 @@ import type { QueueReason } from '../../domain/statuses.js'
 import type { CoreSettings } from '../../settings.js'
 import { isExpired, isOnlyNow, onlyNowReason } from '../expiry.js'
 import type { QueueWriter } from '../queue/enqueue.js'
-import { type Inflight, inOrder, type Target } from './inflight.js'
+import { type AcceptedMark, type Inflight, inOrder, type Target } from './inflight.js'
 import { Lanes, takeFirst } from './lanes.js'
 import { Repeats } from './redeliveries.js'
 import { SessionCache, sameSession } from './session-cache.js'
@@ -122,7 +122,7 @@ export class Router {
       message,
       delivery,
       redelivered,
-      accepted: isStored(this.options.events.accepted(message)),
+      accepted: this.markAccepted(message),
       state: 'lane',
       // A redelivered message never goes live: the device may have it, and its acknowledgement may be under way.
       next: redelivered ? 'enqueue' : 'send',
@@ -136,6 +136,13 @@ export class Router {
     const session = redelivered || this.lanes.busy(message.device) ? undefined : this.cached(message.device)
     if (session) this.send(target, session)
     else this.lanes.push(message.device, target)
+  }
+
+  private markAccepted(message: StoredMessage): Promise<AcceptedMark> {
+    return this.options.events.accepted(message).then(
+      (isFirst) => (isFirst ? 'first' : 'present'),
+      () => 'unknown',
+    )
   }
 
   private read(delivery: Delivery): StoredMessage | null {
@@ -294,11 +301,12 @@ export class Router {
 
   private async enqueueAll(device: string, targets: Target[]): Promise<void> {
     for (const target of targets) target.state = 'enqueuing'
+    const ours = await this.withoutForeign(targets)
     const { clock, queueWriter, sessionRecheck, log } = this.options
     const owed: Target[] = []
     const over: Target[] = []
     try {
-      for (const [target, ended] of await this.withFinals(targets)) {
+      for (const [target, ended] of await this.withFinals(ours)) {
         const { message } = target
         if (ended) over.push(target)
         else if (target.ackedAtMs > 0) this.end(target, 'delivered', '', target.ackedAtMs)
@@ -327,15 +335,33 @@ export class Router {
       for (const target of [...queued, ...over]) this.finishEnqueue(target, seen)
     } catch (error) {
       log.debug({ error, device }, 'enqueuing did not complete')
-      for (const target of targets) if (target.state === 'enqueuing') this.nack(target)
+      for (const target of ours) if (target.state === 'enqueuing') this.nack(target)
     }
   }
 
-  /** A redelivered message may have ended already; a first delivery has not been through here. */
+  /**
+   * A cancel that meets a message before this router does stores the `accepted` event in the router's place, and then the
+   * end. So a first delivery whose event somebody else stored is given back: when it comes again its end is known, or it is
+   * gone from the stream. Without this the router could append to the queue what its sender was told is cancelled.
+   */
+  private async withoutForeign(targets: Target[]): Promise<Target[]> {
+    const marks = new Map<Target, AcceptedMark>()
+    for (const target of targets) marks.set(target, await target.accepted)
+    const isForeign = (target: Target) =>
+      !target.redelivered && target.ackedAtMs === 0 && marks.get(target) === 'present'
+    const foreign = new Set(targets.filter(isForeign))
+    for (const target of foreign) this.nack(target)
+    return targets.filter((target) => !foreign.has(target))
+  }
+
+  /**
+   * A message that was delivered before, or was out at a worker, may have ended meanwhile. One that goes to the queue at
+   * once has not: whoever ends it finds that it is on its way (cancel.ts).
+   */
   private withFinals(targets: Target[]): Promise<[Target, boolean][]> {
     return Promise.all(
       targets.map(async (target): Promise<[Target, boolean]> => {
-        if (!target.redelivered) return [target, false]
+        if (!target.redelivered && target.session === null) return [target, false]
         return [target, (await this.options.events.readFinal(target.message.id)) !== null]
       }),
     )
@@ -375,8 +401,9 @@ export class Router {
 
   /** The only place that acknowledges: everything that the message is owed is stored by now, but the accepted event. */
   private async acknowledge(target: Target): Promise<void> {
-    const stored = (await target.accepted) || (await isStored(this.options.events.accepted(target.message)))
-    if (stored) {
+    let mark = await target.accepted
+    if (mark === 'unknown') mark = await this.markAccepted(target.message)
+    if (mark !== 'unknown') {
       this.options.inflight.release(target)
       target.delivery.ack()
     } else this.nack(target)
@@ -393,9 +420,3 @@ export class Router {
     void ending.finally(() => this.endings.delete(ending))
   }
 }
-
-const isStored = (append: Promise<void>) =>
-  append.then(
-    () => true,
-    () => false,
-  )
