@@ -23,6 +23,7 @@ import { Throughput } from './admission/throughput.js'
 import { CatchUps } from './delivery/catch-up.js'
 import { Downlink } from './delivery/downlink.js'
 import { closeSocket, Effects } from './delivery/effects.js'
+import { Settlements } from './delivery/settlements.js'
 import { Uplink } from './delivery/uplink.js'
 import { Groups } from './groups/groups.js'
 import { Receipts } from './groups/receipts.js'
@@ -61,6 +62,7 @@ export class Worker implements SocketHandlers {
   private readonly revocations: Revocations
   private readonly effects: Effects
   private readonly uplink: Uplink
+  private readonly settlements: Settlements
   private readonly receipts: Receipts
   private readonly tombstones: Tombstones
   private readonly handshake: Handshake
@@ -85,9 +87,10 @@ export class Worker implements SocketHandlers {
     const sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
     const devices = new DeviceStore(broker.table(Bucket.DEVICES))
     const tombstones = new Tombstones(sessions, owner, clock, settings, onError)
-    const onGivenUp = (device: string) => registry.unsettled(device)
+    const onGivenUp = (device: string) => registry.markUnsettled(device)
     const timeoutMs = settings.coreTimeoutMs
-    const uplink = new Uplink(bus, clock, metrics, { ...owner, ...settings, timeoutMs, onError, onGivenUp })
+    const uplink = new Uplink(bus, clock, { ...owner, timeoutMs, onError })
+    const settlements = new Settlements(bus, clock, metrics, { ...owner, ...settings, timeoutMs, onError, onGivenUp })
     const effects = new Effects(
       {
         window: settings.windowMax,
@@ -96,9 +99,9 @@ export class Worker implements SocketHandlers {
         framesPerSecond: settings.framesPerSecondMax,
       },
       {
-        ...{ turns, registry, catchUps, uplink, tombstones, metrics, onError },
-        refresh: (session) => this.groups.refresh(session),
-        left: (session) => this.groups.closed(session),
+        ...{ turns, registry, catchUps, uplink, settlements, tombstones, metrics, onError },
+        onSubscriptionsChanged: (session) => this.groups.refresh(session),
+        onEnded: (session) => this.groups.ended(session),
       },
     )
     const receipts = new Receipts(
@@ -113,11 +116,11 @@ export class Worker implements SocketHandlers {
         ...{ clock, sockets, devices, receipts, onError },
         turn: (work) => turns.run('groups', work),
         forward: (session, frame) => effects.forwardGroup(session, frame),
-        tell: (session, frame) => effects.send(session, frame),
-        giveUp: (session) => effects.close(session, 'unavailable'),
-        tooSlow: (session) => effects.close(session, 'too_slow'),
-        logReplaced: () => this.logReplaced(),
-        published: (subscribers, bytes) => {
+        sendFrame: (session, frame) => effects.send(session, frame),
+        closeUnavailable: (session) => effects.close(session, 'unavailable'),
+        closeTooSlow: (session) => effects.close(session, 'too_slow'),
+        onLogReplaced: () => this.logReplaced(),
+        onPublished: (subscribers, bytes) => {
           metrics.notifiedGroup += subscribers
           metrics.bytesSent += subscribers * bytes
         },
@@ -136,6 +139,7 @@ export class Worker implements SocketHandlers {
     this.turns = turns
     this.effects = effects
     this.uplink = uplink
+    this.settlements = settlements
     this.groups = groups
     this.receipts = receipts
     this.tombstones = tombstones
@@ -218,14 +222,15 @@ export class Worker implements SocketHandlers {
     this.audit.stop()
     this.sweep.stop()
     this.uplink.flush()
-    await this.tombstones.settled()
-    await this.uplink.settled(pace.drainGraceMs)
+    await this.tombstones.written()
+    await this.settlements.allConfirmed(pace.drainGraceMs)
     this.status?.unsubscribe()
     this.status = null
     this.downlink.stop()
-    this.uplink.stop()
+    this.uplink.flush()
+    this.settlements.stop()
     await this.groups.stop()
-    await this.receipts.stop()
+    await this.receipts.write()
     await this.revocations.stop()
     await this.lease.release()
     sockets.close()
@@ -245,7 +250,7 @@ export class Worker implements SocketHandlers {
       get inFlight() {
         return registry.unacknowledged()
       },
-      unsettled: this.uplink.unsettled,
+      unsettled: this.settlements.size,
       natsConnected: this.options.broker.connected(),
       leaseHeld: this.lease.isHeld,
     }
@@ -283,7 +288,7 @@ export class Worker implements SocketHandlers {
       const session = binary && socket.owner instanceof Session ? socket.owner : null
       const id = session && soleAckId(bytes)
       if (session && id !== null) session.ack(id, this.turns.now)
-      else if (session && bytes.length === 0) session.empty(this.turns.now)
+      else if (session && bytes.length === 0) session.emptyMessage(this.turns.now)
       else this.read(socket, bytes, binary)
     } catch (error) {
       this.options.log.warn({ what: 'message', error }, 'transport')
@@ -301,7 +306,7 @@ export class Worker implements SocketHandlers {
     this.admission.closed(socket.address)
     const { owner } = socket
     this.turns.run('closed', () => {
-      if (owner instanceof Session) this.effects.left(owner, 'network')
+      if (owner instanceof Session) this.effects.endSession(owner, 'network')
       else if (owner instanceof Greeting && this.greetings.remove(owner)) this.metrics.closed('network')
     })
   }

@@ -118,7 +118,7 @@ export class Handshake {
     } catch (error) {
       onError('handshake', error)
       metrics.handshake('unavailable')
-      effects.turn(session, 'handshake', () => session.failed())
+      effects.turn(session, 'handshake', () => session.claimFailed())
     } finally {
       this.running--
     }
@@ -131,21 +131,21 @@ export class Handshake {
     const known = ticket && connection > ticket.connection ? ticket : null
     const claim = await sessions.claim(device, { ...owner, connection }, known?.revision)
     effects.turn(session, 'claim', () => {
-      if (!claim.ok) session.refused(claim.connection)
+      if (!claim.ok) session.claimRefused(claim.connection)
       else session.claimed(claim.revision)
     })
     if (!claim.ok) {
       metrics.handshake('stale_connection')
       return null
     }
-    tombstones.replaced(device, connection)
+    tombstones.dropOlder(device, connection)
     // Where the ticket's record was replaced unread, the session of the ticket was still in the table.
     const before = claim.previous ?? known
     const isElsewhere = before && (before.instance !== owner.instance || before.worker !== owner.worker)
     if (isElsewhere && (claim.previous?.live ?? true)) this.tell(before, session)
     if (session.state !== 'closed') return claim
     // It left while its record was being written: nobody else will end that record.
-    tombstones.ended(session)
+    tombstones.add(session)
     return null
   }
 

@@ -1,4 +1,4 @@
-/** Reads what devices are owed: one cheap look for each, and a bounded number of walks at a time. */
+/** Reads the offline queues of devices. The number of queues that are walked through at a time is limited. */
 import type { DeviceQueue, QueueEntry } from '../../store/queue.js'
 import { Limiter } from '../limiter.js'
 
@@ -6,15 +6,19 @@ export class CatchUps {
   private readonly walks: Limiter
 
   constructor(
-    private readonly queued: DeviceQueue,
+    private readonly queue: DeviceQueue,
     walksMax: number,
   ) {
     this.walks = new Limiter(walksMax)
   }
 
-  /** Oldest first. Rejects with BrokerError: then nothing is known. */
+  /**
+   * Returns the records of the device's queue, oldest first. Rejects with BrokerError: then it is unknown whether the
+   * queue has records.
+   */
   async read(device: string): Promise<QueueEntry[]> {
-    const newest = await this.queued.last(device)
-    return newest ? this.walks.run(() => this.queued.walk(device, newest)) : []
+    // Most queues are empty. One cheap read finds that out, so only the walk through a queue is limited.
+    const newest = await this.queue.last(device)
+    return newest ? this.walks.run(() => this.queue.walk(device, newest)) : []
   }
 }

@@ -1,4 +1,4 @@
-/** What the core says to this worker: batches of frames for devices, and control requests. */
+/** The messages of the core to this worker: batches of frames for devices, and control requests. */
 import {
   type ControlReply,
   type ControlRequest,
@@ -50,19 +50,19 @@ export class Downlink {
     for (const item of items) {
       const session = registry.get(item.device)
       if (session) session.deliver(item, router, turns.now)
-      else effects.notHere(router, item.id, item.device)
+      else effects.reportNotHere(router, item.id, item.device)
     }
   }
 
   private control({ body, reply }: BusMessage): void {
-    const answer = this.obey(decodeControlRequest(body))
+    const answer = this.execute(decodeControlRequest(body))
     if (reply) this.parts.bus.publish(reply, encodeControlReply(answer))
   }
 
-  private obey(request: ControlRequest): ControlReply {
+  private execute(request: ControlRequest): ControlReply {
     const { registry, effects, groups, tombstones, turns } = this.parts
     const session = registry.get(request.device)
-    if (request.kind === 'close') tombstones.replaced(request.device, request.belowConnection)
+    if (request.kind === 'close') tombstones.dropOlder(request.device, request.belowConnection)
     if (!session) return 'not_here'
     switch (request.kind) {
       case 'catch_up':

@@ -1,11 +1,16 @@
-/** What sessions ask for, done: the SessionSink of a worker. */
+/**
+ * Carries out the effects of sessions: the SessionSink of a worker.
+ *
+ * The room `delivery` connects sessions with the core. The downlink brings frames and control requests, the uplink
+ * and the settlements take reports, requests and acknowledgements, and catch-ups read offline queues.
+ */
 import { Close, type CloseName } from '../../../protocol/close-codes.js'
 import { encodeFrame } from '../../../protocol/encode.js'
 import { type DeviceRequest, Report, type ReportCode } from '../../../protocol/envelope.js'
 import { EMPTY_MESSAGE } from '../../../protocol/frame.js'
 import type { ServerFrame } from '../../../protocol/frame-types.js'
 import type { WorkerMetrics } from '../metrics.js'
-import type { QueueRef } from '../session/queue-ref.js'
+import type { QueueRef } from '../session/in-flight.js'
 import type { Registry } from '../session/registry.js'
 import { errorFrame } from '../session/requests.js'
 import type { Session, SessionLimits, SessionSink } from '../session/session.js'
@@ -14,6 +19,7 @@ import type { Socket } from '../socket/socket.js'
 import type { Turns } from '../turns.js'
 import type { CatchUps } from './catch-up.js'
 import { Outbox } from './outbox.js'
+import type { Settlements } from './settlements.js'
 import type { Uplink } from './uplink.js'
 
 export interface EffectsParts {
@@ -21,22 +27,25 @@ export interface EffectsParts {
   registry: Registry
   catchUps: CatchUps
   uplink: Uplink
+  settlements: Settlements
   tombstones: Tombstones
   metrics: WorkerMetrics
-  onError: (what: string, error: unknown) => void
-  /** The core says that its subscriptions are of another version. */
-  refresh: (session: Session) => void
-  /** Its groups need no more care. */
-  left: (session: Session) => void
+  onError: (task: string, error: unknown) => void
+  /** The core has another version of the device's subscriptions than the session follows. */
+  onSubscriptionsChanged: (session: Session) => void
+  onEnded: (session: Session) => void
 }
 
-/** Closes after which an ERROR frame would say nothing, or not arrive. */
+/** Reasons to close without an ERROR frame: it would tell the device nothing, or would not arrive. */
 const SILENT: ReadonlySet<CloseName> = new Set(['bye', 'going_away', 'too_slow'])
 
-/** When a device that we could not serve may come again. */
+/**
+ * The delay that an ERROR frame asks of the device before it reconnects. A device that gets a delay does not double
+ * its own (device/connection/backoff.ts). That suits `hello_timeout`: if many HELLOs are late, the cause is the
+ * machine or the network.
+ */
 const RETRY_AFTER_MS: Partial<Record<CloseName, number>> = {
   overloaded: 2_000,
-  // Not doubled with each: where many are late, it is the machine, or the network.
   hello_timeout: 1_000,
   unavailable: 1_000,
   rate_limited: 5_000,
@@ -55,9 +64,12 @@ export class Effects implements SessionSink {
     private readonly parts: EffectsParts,
   ) {}
 
-  /** A turn for one session, which pays for our fault: better a close than a session that waits for ever. */
-  turn(session: Session, what: string, work: () => void): void {
-    this.parts.turns.run(what, work, () => this.close(session, 'internal'))
+  /**
+   * Runs a turn for one session. If the turn throws, the session is closed: better than a session that waits for
+   * ever.
+   */
+  turn(session: Session, task: string, work: () => void): void {
+    this.parts.turns.run(task, work, () => this.close(session, 'internal'))
   }
 
   forward(session: Session, frame: Uint8Array): void {
@@ -65,7 +77,7 @@ export class Effects implements SessionSink {
     this.outbox.add(session, frame)
   }
 
-  /** A group message for one session alone, which catches up. */
+  /** Sends a group message to one session that catches up. */
   forwardGroup(session: Session, frame: Uint8Array): void {
     this.parts.metrics.notifiedGroup++
     this.outbox.add(session, frame)
@@ -82,22 +94,23 @@ export class Effects implements SessionSink {
 
   close(session: Session, reason: CloseName, detail = '', connection = 0): void {
     if (session.state === 'closed') return
-    // What it was sent in this turn goes before the ERROR.
+    // The frames of this turn go before the ERROR frame.
     this.outbox.flushOne(session)
-    if (!this.left(session, reason)) return
+    // The outbox closes a socket that drops a message: then the session has ended already.
+    if (!this.endSession(session, reason)) return
     closeSocket(session.socket, reason, detail, connection)
   }
 
-  /** The connection is gone, or will be in this turn. False where that was known. */
-  left(session: Session, reason: CloseName | 'network'): boolean {
-    const { registry, metrics, tombstones, left } = this.parts
+  /** The connection is gone, or will be within this turn. Returns false if the session had ended before. */
+  endSession(session: Session, reason: CloseName | 'network'): boolean {
+    const { registry, metrics, tombstones, onEnded } = this.parts
     if (session.state === 'closed') return false
     session.end()
     metrics.closed(reason)
-    left(session)
-    // Where another session took its place, that one's record stands or will: no tombstone has a right to it.
+    onEnded(session)
+    // If another session took its place, the record is, or will be, that session's: this one must not end it.
     const wasRegistered = registry.remove(session)
-    if (wasRegistered && session.revision > 0 && reason !== 'replaced') tombstones.ended(session)
+    if (wasRegistered && session.revision > 0 && reason !== 'replaced') tombstones.add(session)
     return true
   }
 
@@ -106,50 +119,49 @@ export class Effects implements SessionSink {
     this.parts.uplink.report(router, id, session.device, report, this.parts.turns.now.ms)
   }
 
-  notHere(router: string, id: bigint, device: string): void {
+  reportNotHere(router: string, id: bigint, device: string): void {
     this.parts.metrics.report(Report.NOT_HERE)
     this.parts.uplink.report(router, id, device, Report.NOT_HERE, this.parts.turns.now.ms)
   }
 
   settle(session: Session, { message, sequence }: QueueRef): boolean {
     const { id, project, application } = message
-    const { ms } = this.parts.turns.now
-    return this.parts.uplink.settle({
+    return this.parts.settlements.add({
       id,
       device: session.device,
       project,
       application,
       queueSequence: sequence,
-      atMs: ms,
+      atMs: this.parts.turns.now.ms,
     })
   }
 
   isSettling(_device: string, id: bigint): boolean {
-    return this.parts.uplink.isSettling(id)
+    return this.parts.settlements.has(id)
   }
 
   readQueue(session: Session): void {
     const { turns, catchUps, onError } = this.parts
     catchUps.read(session.device).then(
-      (queued) => this.turn(session, 'queued read', () => session.queueRead(queued, turns.now)),
+      (queued) => this.turn(session, 'queue read', () => session.queueRead(queued, turns.now)),
       (error: unknown) => {
-        onError('queued read', error)
+        onError('queue read', error)
         session.queueReadFailed()
       },
     )
   }
 
-  request(session: Session, request: number, what: DeviceRequest): void {
-    const { uplink, refresh } = this.parts
-    void uplink.request(request, what).then((answer) => {
+  request(session: Session, requestNumber: number, request: DeviceRequest): void {
+    const { uplink, onSubscriptionsChanged } = this.parts
+    void uplink.request(requestNumber, request).then((answer) => {
       this.turn(session, 'reply', () => session.replied(answer))
       const isChanged = 'subscriptions' in answer && answer.subscriptions !== session.subscriptions
-      if (isChanged && session.state !== 'closed') refresh(session)
+      if (isChanged && session.state !== 'closed') onSubscriptionsChanged(session)
     })
   }
 }
 
-/** ERROR where it helps, then the close frame. */
+/** Sends an ERROR frame if it helps the device, then closes the socket. */
 export function closeSocket(socket: Socket, reason: CloseName, detail = '', connection = 0): void {
   if (!SILENT.has(reason)) {
     socket.send(encodeFrame(errorFrame(reason, detail, 0, RETRY_AFTER_MS[reason] ?? 0, connection)))

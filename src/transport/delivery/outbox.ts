@@ -1,13 +1,13 @@
-/** Frames of one turn, joined for each device: one WebSocket message and one system call instead of several. */
+/** Joins the frames of one turn for each device: one WebSocket message and one system call instead of several. */
 import type { Session } from '../session/session.js'
 
-/** Longest message that frames are joined into; a longer frame goes alone. */
+/** The longest message that frames are joined to. A longer frame is sent alone. */
 const JOINED_BYTES_MAX = 64 * 1024
 
 export class Outbox {
   private dirty: Session[] = []
 
-  /** @param onDropped the socket refused to take more: what was sent to it will not all arrive. */
+  /** @param onDropped called when a socket takes no more: some of its frames will not arrive. */
   constructor(
     private readonly onDropped: (session: Session) => void,
     private readonly onSent: (bytes: number) => void = () => undefined,
@@ -21,7 +21,7 @@ export class Outbox {
     else session.outgoing = [session.outgoing, frame]
   }
 
-  /** At the end of each turn. */
+  /** Called at the end of each turn. */
   flush(): void {
     if (this.dirty.length === 0) return
     const sessions = this.dirty

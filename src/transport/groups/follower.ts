@@ -1,120 +1,131 @@
 /**
- * Brings one device's groups up to the worker's tail and makes them live, all in one turn. Exists only while it has to.
+ * Brings the groups of one device up to the worker's tail and then makes them live in the same turn. A follower
+ * exists only during this catch-up.
  *
- * Messages of all topics go in the order of the log, because the device's cursor is one number: what is sent out of
- * order, and then cut off, would be skipped at the next connect. The topics go live in the turn in which memory has
- * nothing after what was sent, so that nothing can come between.
+ * The messages of all topics are sent in the order of the log, because the device's cursor is one number: if the
+ * connection broke after a message that was sent out of order, the cursor would skip the messages before it. The
+ * topics go live in the turn in which memory has no message after the last one sent, so that no message can come
+ * between.
  */
 import type { Cursor, ServerFrame } from '../../../protocol/frame-types.js'
 import type { Session } from '../session/session.js'
 import type { GroupLog, GroupMessage } from './group-log.js'
 
-/** Messages of one turn; between two, others have theirs. */
+/** Most messages of one turn. Other devices have their turns between two of them. */
 const TURN_MAX = 64
 
-export interface FollowerWorld {
+export interface FollowerParts {
   readonly log: GroupLog
-  /** One turn: what it sends goes out at its end. */
+  /** Runs a turn: the frames that it sends leave at its end. */
   turn(work: () => void): void
-  send(session: Session, message: GroupMessage): void
-  tell(session: Session, frame: ServerFrame): void
-  /** The socket keeps back so much that it has to be waited for. */
+  sendMessage(session: Session, message: GroupMessage): void
+  sendFrame(session: Session, frame: ServerFrame): void
+  /** The socket buffers so much that the follower has to wait. */
   isFull(session: Session): boolean
-  /** Resolves in a later turn, when the socket keeps back little enough, or is closed. */
-  writable(session: Session): Promise<void>
-  /** Resolves when the tail has come so far, or the socket is closed. */
-  reached(session: Session, sequence: number): Promise<void>
+  /** Resolves in a later turn, when the socket buffers little enough or is closed. */
+  untilWritable(session: Session): Promise<void>
+  /** Resolves when the tail has reached the sequence, or when the socket is closed. */
+  untilReached(session: Session, sequence: number): Promise<void>
 }
 
 export class Follower {
-  /** Everything up to here was sent, of every topic from its own start on. */
-  private at: number
+  /** All messages up to this sequence are sent: of each topic those after its own start. */
+  private position: number
 
   constructor(
-    private readonly world: FollowerWorld,
+    private readonly parts: FollowerParts,
     private readonly session: Session,
-    /** For each subject: where it starts. */
-    private readonly from: ReadonlyMap<string, number>,
+    /** For each subject: the device needs the messages after this sequence. */
+    private readonly starts: ReadonlyMap<string, number>,
   ) {
-    this.at = Math.min(...from.values())
+    this.position = Math.min(...starts.values())
   }
 
-  /** All at once, where memory has everything; false where it takes run(). */
+  /** Does all in one turn, if memory has all messages. Returns false if run() is needed. */
   tryNow(): boolean {
-    const { log } = this.world
-    if (Math.max(...this.from.values()) > log.at) return false
-    for (const subject of this.from.keys()) if (log.mustRead(subject, this.after(subject))) return false
-    this.at = Math.max(this.at, log.floor)
+    const { log } = this.parts
+    if (Math.max(...this.starts.values()) > log.position) return false
+    for (const subject of this.starts.keys()) if (log.mustRead(subject, this.positionOf(subject))) return false
+    this.position = Math.max(this.position, log.floor)
     return this.sendRecent()
   }
 
-  /** Resolves with where the log stood when all topics went live; null where the session ended. */
+  /** Resolves with the position of the log at which all topics went live; null if the session ended before. */
   async run(): Promise<Pick<Cursor, 'incarnation' | 'sequence'> | null> {
-    const { log } = this.world
-    // A device may have seen more than this worker: nobody goes live before the tail is where the device is.
-    const furthest = Math.max(...this.from.values())
-    if (furthest > log.at) await this.world.reached(this.session, furthest)
+    const { log } = this.parts
+    // The device may have seen more than this worker. It must not go live before the tail is where the device is.
+    const furthest = Math.max(...this.starts.values())
+    if (furthest > log.position) await this.parts.untilReached(this.session, furthest)
     while (this.session.state !== 'closed') {
-      if (this.at < log.floor) {
+      if (this.position < log.floor) {
         if (!(await this.sendStored(log.floor))) return null
       } else if (this.sendRecent()) {
-        return { incarnation: log.incarnation, sequence: log.at }
+        return { incarnation: log.incarnation, sequence: log.position }
       }
-      await this.world.writable(this.session)
+      await this.parts.untilWritable(this.session)
     }
     return null
   }
 
-  /** From the log, up to `target`, or as far as the socket takes it. False where the session ended. */
+  /** Sends messages from the log, up to `target` or until the socket is full. Returns false if the session ended. */
   private async sendStored(target: number): Promise<boolean> {
+    /** The next message of each topic. */
     const heads = new Map<string, GroupMessage>()
-    const toRead = [...this.from.keys()].filter((subject) => this.world.log.mustRead(subject, this.after(subject)))
-    if (toRead.length > 0) await this.tellTruncated(toRead)
+    const toRead = [...this.starts.keys()].filter((subject) =>
+      this.parts.log.mustRead(subject, this.positionOf(subject)),
+    )
+    if (toRead.length > 0) await this.skipTruncated(toRead)
     await Promise.all(toRead.map((subject) => this.readHead(heads, subject, target)))
     while (heads.size > 0) {
       if (this.session.state === 'closed') return false
       const [subject, message] = earliest(heads)
-      this.world.turn(() => this.world.send(this.session, message))
-      this.at = message.sequence
+      this.parts.turn(() => this.parts.sendMessage(this.session, message))
+      this.position = message.sequence
       heads.delete(subject)
-      // The other heads are read again then: nothing is kept for a device while it does not read.
-      if (this.world.isFull(this.session)) return true
+      // The other heads are dropped and read again later: no memory is used for a device while it does not read.
+      if (this.parts.isFull(this.session)) return true
       await this.readHead(heads, subject, target)
-      await this.world.writable(this.session)
+      await this.parts.untilWritable(this.session)
     }
-    this.at = target
+    this.position = target
     return true
   }
 
   private async readHead(heads: Map<string, GroupMessage>, subject: string, target: number): Promise<void> {
-    const message = await this.world.log.read(subject, this.after(subject), target)
+    const message = await this.parts.log.readNext(subject, this.positionOf(subject), target)
     if (message) heads.set(subject, message)
   }
 
-  /** From memory; true where there was no more, and all topics are live now. */
+  /** Sends messages from memory. Returns true if there were no more: then all topics are live now. */
   private sendRecent(): boolean {
-    const { log } = this.world
+    const { log } = this.parts
     let isLive = false
-    this.world.turn(() => {
-      const messages = log.recent(this.from, this.at, TURN_MAX)
-      for (const message of messages) this.world.send(this.session, message)
-      this.at = messages.length === TURN_MAX ? (messages.at(-1) as GroupMessage).sequence : log.at
-      isLive = this.at === log.at
-      if (isLive) for (const subject of this.from.keys()) this.session.socket.subscribe(subject)
+    this.parts.turn(() => {
+      const messages = log.recentOf(this.starts, this.position, TURN_MAX)
+      for (const message of messages) this.parts.sendMessage(this.session, message)
+      this.position = messages.length === TURN_MAX ? (messages.at(-1) as GroupMessage).sequence : log.position
+      isLive = this.position === log.position
+      if (isLive) for (const subject of this.starts.keys()) this.session.socket.subscribe(subject)
     })
     return isLive
   }
 
-  /** The log forgets by age: what is older than its first record will not come. */
-  private async tellTruncated(subjects: string[]): Promise<void> {
-    const { firstSequence } = await this.world.log.bounds()
-    if (subjects.every((subject) => this.after(subject) >= firstSequence - 1)) return
-    this.world.turn(() => this.world.tell(this.session, { type: 'GAP', count: 0, reason: 'log_truncated', mark: null }))
-    this.at = Math.max(this.at, firstSequence - 1)
+  /**
+   * The log deletes old messages. If the device misses some of them, it gets a GAP and continues at the first one
+   * left.
+   */
+  private async skipTruncated(subjects: string[]): Promise<void> {
+    const { firstSequence } = await this.parts.log.bounds()
+    if (subjects.every((subject) => this.positionOf(subject) >= firstSequence - 1)) return
+    this.parts.turn(() =>
+      this.parts.sendFrame(this.session, { type: 'GAP', count: 0, reason: 'log_truncated', mark: null }),
+    )
+    this.position = Math.max(this.position, firstSequence - 1)
   }
 
-  private after(subject: string): number {
-    return Math.max(this.at, this.from.get(subject) ?? 0)
+  /** The device has, or does not need, the messages of the topic up to this sequence. */
+  private positionOf(subject: string): number {
+    return Math.max(this.position, this.starts.get(subject) ?? 0)
   }
 }
 

@@ -1,13 +1,12 @@
 /**
- * A worker's own tail of BROADCAST, with the recent messages in memory (design 3.8).
+ * A worker's own tail of BROADCAST, with the recent messages in memory (ADR 8).
  *
- *   began .......... floor .......... at
- *     |  only in the   |   in memory    |  not seen yet
- *     |  log now       |                |
+ *   tailStart .......... floor .......... position
+ *      |  only in the log  |   in memory   |  not seen yet
  *
- * `at` is the last sequence this worker has seen; nobody is shown more than that. What is after `floor` is answered from
- * memory; what is at or before it is read from the log. A topic of which nothing was seen since `began` has nothing
- * after `began`: "nothing seen" says nothing about what was before.
+ * `position` is the last sequence that this worker has seen. No device gets a message beyond it. Messages after
+ * `floor` are in memory; messages up to `floor` are read from the log. If this worker has seen no message of a topic,
+ * the topic has none after `tailStart`, but may have messages before it.
  */
 
 import { encodeNotifyGroupFrame } from '../../../protocol/encode.js'
@@ -16,18 +15,18 @@ import type { Consumption, Log, LogRecord, LogState } from '../../nats/broker.js
 
 export interface GroupMessage {
   id: bigint
-  /** Subject in BROADCAST, and the topic of the sockets. */
+  /** The subject in BROADCAST; the sockets use it as their topic. */
   subject: string
   sequence: number
   /** Unix milliseconds. */
   acceptedAtMs: number
   expiresAtMs: number
-  /** The whole NOTIFY_GROUP frame, made once for all subscribers of this worker. */
+  /** The whole NOTIFY_GROUP frame, encoded once for all subscribers of this worker. */
   frame: Uint8Array
 }
 
 interface Topic {
-  lastSeen: number
+  lastSequence: number
   /** The messages in memory, oldest first. */
   recent: GroupMessage[]
 }
@@ -36,18 +35,22 @@ export interface GroupLogOptions {
   cacheBytesMax: number
   topicsMax: number
   onMessage: (message: GroupMessage) => void
-  /** `at` moved on, with a message or without. */
+  /** `position` has moved, whether the record could be decoded or not. */
   onProgress: () => void
-  onError: (what: string, error: unknown) => void
+  onError: (task: string, error: unknown) => void
 }
 
 export class GroupLog {
-  /** Names the log; a cursor of another one says nothing about this one. */
+  /** Identifies the log: a cursor with another incarnation says nothing about this log. */
   incarnation = 0n
-  at = 0
+  position = 0
   floor = 0
-  private began = 0
+  private tailStart = 0
+  /**
+   * The topics whose messages this worker has seen, by the time of the last message: the quietest topic comes first.
+   */
   private readonly topics = new Map<string, Topic>()
+  /** The messages in memory, oldest first, from `cachedFrom` on. */
   private readonly cached: GroupMessage[] = []
   private cachedFrom = 0
   private cachedBytes = 0
@@ -58,27 +61,27 @@ export class GroupLog {
     private readonly options: GroupLogOptions,
   ) {}
 
-  /** Resolves when the tail stands at a recorded position: only then may a HELLO be accepted. */
+  /** Resolves when the tail stands at a known position. The worker must not accept a HELLO before. */
   async start(): Promise<void> {
     const state = await this.log.state()
     this.incarnation = BigInt(state.incarnation)
-    this.at = this.floor = this.began = state.lastSequence
-    this.consumption = await this.log.tail({ fromSequence: this.at + 1 }, (record) => this.take(record))
+    this.position = this.floor = this.tailStart = state.lastSequence
+    this.consumption = await this.log.tail({ fromSequence: this.position + 1 }, (record) => this.take(record))
   }
 
   async stop(): Promise<void> {
     await this.consumption?.stop()
   }
 
-  /** True where the log that was tailed so far is gone, and another one has its name. */
+  /** True if the log that was tailed so far is gone, and another one has its name. */
   async isReplaced(): Promise<boolean> {
-    // As it stood when the question was asked: the tail goes on meanwhile.
-    const { at } = this
+    // Read before the question, because the tail goes on meanwhile.
+    const { position } = this
     const state = await this.log.state()
-    return BigInt(state.incarnation) !== this.incarnation || state.lastSequence < at
+    return BigInt(state.incarnation) !== this.incarnation || state.lastSequence < position
   }
 
-  /** Begins again, with the log that is there now; where it rejects there may be no tail. One at a time. */
+  /** Tails the log that exists now. After a rejection there may be no tail. Must not run twice at the same time. */
   async restart(): Promise<void> {
     await this.stop()
     this.topics.clear()
@@ -88,19 +91,19 @@ export class GroupLog {
     await this.start()
   }
 
-  /** First and last sequence of the log, now. */
+  /** The first and the last sequence of the log, now. */
   bounds(): Promise<LogState> {
     return this.log.state()
   }
 
-  /** True where the topic can have messages after `sequence` that are only in the log. */
+  /** True if the topic can have messages after `sequence` that are only in the log. */
   mustRead(subject: string, sequence: number): boolean {
     if (sequence >= this.floor) return false
-    return sequence < (this.topics.get(subject)?.lastSeen ?? this.began)
+    return sequence < (this.topics.get(subject)?.lastSequence ?? this.tailStart)
   }
 
-  /** The first message of the topic after `sequence`, at or before `last`. From the log, undecoded for nobody else. */
-  async read(subject: string, sequence: number, last: number): Promise<GroupMessage | null> {
+  /** Reads the first message of the topic after `sequence` from the log; null if there is none up to `last`. */
+  async readNext(subject: string, sequence: number, last: number): Promise<GroupMessage | null> {
     for (let from = sequence + 1; from <= last; ) {
       const record = await this.log.next(subject, from, { authoritative: true })
       if (!record || record.sequence > last) return null
@@ -111,10 +114,13 @@ export class GroupLog {
     return null
   }
 
-  /** Messages of the topics after `sequence` (of each its own), in order, at most `max`. Needs sequence >= floor. */
-  recent(from: ReadonlyMap<string, number>, after: number, max: number): GroupMessage[] {
+  /**
+   * The messages in memory of several topics, in order, at most `max`: of each topic those after `after` and after the
+   * topic's own start. `after` must not be below `floor`.
+   */
+  recentOf(starts: ReadonlyMap<string, number>, after: number, max: number): GroupMessage[] {
     const found: GroupMessage[] = []
-    for (const [subject, start] of from) {
+    for (const [subject, start] of starts) {
       const recent = this.topics.get(subject)?.recent
       if (!recent || recent.length === 0) continue
       const first = firstAfter(recent, Math.max(after, start))
@@ -124,10 +130,10 @@ export class GroupLog {
   }
 
   private take(record: LogRecord): void {
-    // Of a tail that was stopped, on its way still.
-    if (record.sequence <= this.at) return
+    // A stopped tail can still deliver a record.
+    if (record.sequence <= this.position) return
     const message = this.decode(record)
-    this.at = record.sequence
+    this.position = record.sequence
     if (message) {
       this.remember(message)
       this.options.onMessage(message)
@@ -141,17 +147,17 @@ export class GroupLog {
       const frame = encodeNotifyGroupFrame(body, record.sequence)
       return { id, subject: record.subject, sequence: record.sequence, acceptedAtMs, expiresAtMs, frame }
     } catch (error) {
-      // A record that nobody can read must not stop the tail: everything behind it would be lost instead of it.
-      this.options.onError(`group message ${record.sequence}`, error)
+      // A record that cannot be decoded must not stop the tail: all messages behind it would be lost.
+      this.options.onError(`decoding of group message ${record.sequence}`, error)
       return null
     }
   }
 
   private remember(message: GroupMessage): void {
-    const topic = this.topics.get(message.subject) ?? { lastSeen: 0, recent: [] }
-    topic.lastSeen = message.sequence
+    const topic = this.topics.get(message.subject) ?? { lastSequence: 0, recent: [] }
+    topic.lastSequence = message.sequence
     topic.recent.push(message)
-    // To the end: the topic that was quiet for longest is forgotten first.
+    // Deleted first, the topic goes to the end of the Map.
     this.topics.delete(message.subject)
     this.topics.set(message.subject, topic)
     this.cached.push(message)
@@ -164,7 +170,7 @@ export class GroupLog {
     const oldest = this.cached[this.cachedFrom++] as GroupMessage
     this.cachedBytes -= oldest.frame.length
     this.floor = oldest.sequence
-    // Within its topic it is the oldest as well.
+    // The oldest message of all is the oldest message of its topic too.
     this.topics.get(oldest.subject)?.recent.shift()
     if (this.cachedFrom > 1024 && this.cachedFrom * 2 > this.cached.length) {
       this.cached.splice(0, this.cachedFrom)
@@ -172,18 +178,18 @@ export class GroupLog {
     }
   }
 
+  /** Keeps the rule of `mustRead`: messages of a forgotten topic are up to `floor`, and up to `tailStart`. */
   private forgetQuietest(): void {
     const [quietest] = this.topics
     if (!quietest) return
     const [subject, topic] = quietest
-    // What is not remembered any more has to be behind the floor, and counts as not seen since.
-    while (this.floor < topic.lastSeen) this.evict()
-    this.began = Math.max(this.began, topic.lastSeen)
+    while (this.floor < topic.lastSequence) this.evict()
+    this.tailStart = Math.max(this.tailStart, topic.lastSequence)
     this.topics.delete(subject)
   }
 }
 
-/** Index of the first message after `sequence`. */
+/** The index of the first message after `sequence`. */
 function firstAfter(messages: readonly GroupMessage[], sequence: number): number {
   let low = 0
   let high = messages.length

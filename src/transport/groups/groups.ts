@@ -1,4 +1,10 @@
-/** The groups of all sessions of a worker: who follows what, from HELLO to live, and when subscriptions change. */
+/**
+ * Group messages (topics, applications, users) for all sessions of a worker.
+ *
+ * The room `groups`: a worker tails the log of group messages (group-log.ts) and publishes each message to the
+ * subscribed sockets at once. A device that connects first catches up from its cursor (starts.ts, follower.ts); this
+ * file runs the catch-ups, and repeats them for new groups when the subscriptions of a device change.
+ */
 import type { Cursor, ServerFrame } from '../../../protocol/frame-types.js'
 import { sleep } from '../../clock.js'
 import type { Log } from '../../nats/broker.js'
@@ -6,9 +12,9 @@ import { type DeviceRecord, type DeviceStore, groupsOf } from '../../store/devic
 import { Limiter } from '../limiter.js'
 import type { Session } from '../session/session.js'
 import type { Sockets } from '../socket/socket.js'
-import { Follower, type FollowerWorld } from './follower.js'
+import { Follower, type FollowerParts } from './follower.js'
 import { GroupLog, type GroupMessage } from './group-log.js'
-import { LogCheck, type LogCheckWorld } from './log-check.js'
+import { LogCheck, type LogCheckParts } from './log-check.js'
 import type { Receipts } from './receipts.js'
 import { type Starts, startsOf } from './starts.js'
 
@@ -17,60 +23,60 @@ export interface GroupsOptions {
   topicsMax: number
   catchUpsMax: number
   bufferedBytesMax: number
-  /** A socket that took nothing of what is kept for it for so long is closed. */
+  /** A socket that takes none of its buffered bytes for this long is closed. */
   stalledMs: number
 }
 
-export interface GroupsWorld extends LogCheckWorld {
+export interface GroupsParts extends LogCheckParts {
   sockets: Sockets
   devices: DeviceStore
   receipts: Receipts
   turn(work: () => void): void
-  /** A group message is one frame to one device. */
+  /** Sends a frame that is encoded already to one device. */
   forward(session: Session, frame: Uint8Array): void
-  tell(session: Session, frame: ServerFrame): void
-  /** Nothing can be promised to this device: close it, so that it comes back with its cursor. */
-  giveUp(session: Session): void
-  /** It does not read. */
-  tooSlow(session: Session): void
-  /** One frame went to so many at once. */
-  published(subscribers: number, frameBytes: number): void
+  sendFrame(session: Session, frame: ServerFrame): void
+  /** Closes the session because its catch-up failed: the device returns with its cursor. */
+  closeUnavailable(session: Session): void
+  /** Closes the session because its device does not read. */
+  closeTooSlow(session: Session): void
+  /** One frame was published to this number of subscribers. */
+  onPublished(subscribers: number, frameBytes: number): void
 }
 
-/** What is under way for one session. */
-interface UnderWay {
-  /** The subscriptions changed meanwhile: look again before saying that the device is caught up. */
-  again: boolean
-  /** What the follower waits for: the socket, or the tail. */
-  waits: Wait | null
+/** The catch-up, or the look for changed subscriptions, that is under way for one session. */
+interface CatchUp {
+  /** The subscriptions changed meanwhile: they have to be read again before the device is told that it is caught up. */
+  mustRefresh: boolean
+  /** The catch-up waits for the socket or for the tail. */
+  wait: Wait | null
 }
 
 interface Wait {
   resume(): void
-  /** The socket took something. */
+  /** The socket took some of its buffered bytes. */
   drained(): void
 }
 
-/** Subscriptions that could not be read are read again after so long. */
-const UNREAD_MS = 1_000
+/** Delay until subscriptions that could not be read are read again. */
+const RETRY_MS = 1_000
 
 export class Groups {
   readonly log: GroupLog
-  private readonly underWay = new Map<Session, UnderWay>()
-  /** Told to look again before they were welcomed: what their handshake reads may be older than the change. */
-  private readonly early = new WeakSet<Session>()
-  /** Whose subscriptions may have changed, and could not be read. */
-  private readonly unread = new Set<Session>()
-  private cancelUnread: (() => void) | null = null
+  private readonly catchUps = new Map<Session, CatchUp>()
+  /** Sessions to refresh after WELCOME: their subscriptions changed while the handshake may have read the old ones. */
+  private readonly refreshAfterWelcome = new WeakSet<Session>()
+  /** Sessions whose subscriptions may have changed and could not be read. */
+  private readonly toRetry = new Set<Session>()
+  private cancelRetry: (() => void) | null = null
   private readonly limiter: Limiter
-  /** Those who wait for the tail, and until where. */
-  private readonly waiting = new Map<Wait, number>()
-  private readonly followers: FollowerWorld
+  /** Catch-ups that wait for the tail, with the sequence that it has to reach. */
+  private readonly waitingForTail = new Map<Wait, number>()
+  private readonly followerParts: FollowerParts
   private readonly logCheck: LogCheck
 
   constructor(
     log: Log,
-    private readonly world: GroupsWorld,
+    private readonly parts: GroupsParts,
     private readonly options: GroupsOptions,
   ) {
     this.limiter = new Limiter(options.catchUpsMax)
@@ -78,18 +84,18 @@ export class Groups {
       cacheBytesMax: options.cacheBytesMax,
       topicsMax: options.topicsMax,
       onMessage: (message) => this.publish(message),
-      onProgress: () => this.progressed(),
-      onError: world.onError,
+      onProgress: () => this.resumeReached(),
+      onError: parts.onError,
     })
-    this.logCheck = new LogCheck(this.log, world)
-    this.followers = {
+    this.logCheck = new LogCheck(this.log, parts)
+    this.followerParts = {
       log: this.log,
-      turn: world.turn,
-      send: (session, message) => this.send(session, message),
-      tell: world.tell,
+      turn: parts.turn,
+      sendMessage: (session, message) => this.sendMessage(session, message),
+      sendFrame: parts.sendFrame,
       isFull: (session) => this.isFull(session),
-      writable: (session) => this.writable(session),
-      reached: (session, sequence) => this.reached(session, sequence),
+      untilWritable: (session) => this.untilWritable(session),
+      untilReached: (session, sequence) => this.untilReached(session, sequence),
     }
   }
 
@@ -97,191 +103,197 @@ export class Groups {
     return this.log.start()
   }
 
-  /** The store may be another one. */
+  /** The worker has reconnected to NATS, where the log may have been replaced. */
   reconnected(): void {
-    this.logCheck.look()
+    this.logCheck.check()
   }
 
   async stop(): Promise<void> {
-    this.cancelUnread?.()
+    this.cancelRetry?.()
     await this.logCheck.stop()
     await this.log.stop()
-    for (const session of this.underWay.keys()) this.closed(session)
+    for (const session of this.catchUps.keys()) this.ended(session)
   }
 
-  /** After WELCOME: from the device's cursor to live. In the same turn where memory has all it missed. */
+  /** Called after WELCOME: brings the device from its cursor to live, in the same turn if memory has all it misses. */
   follow(session: Session, record: DeviceRecord, cursor: Cursor | null): void {
     this.followFrom(session, record, cursor)
-    if (this.early.delete(session)) this.refresh(session)
+    if (this.refreshAfterWelcome.delete(session)) this.refresh(session)
   }
 
   private followFrom(session: Session, record: DeviceRecord, cursor: Cursor | null): void {
     const groups = groupsOf(record)
     const furthest = Math.max(cursor?.sequence ?? 0, ...groups.map(({ since }) => since))
-    if (furthest <= this.log.at) {
-      const starts = startsOf(groups, cursor, { incarnation: this.log.incarnation, last: this.log.at })
+    if (furthest <= this.log.position) {
+      const starts = startsOf(groups, cursor, { incarnation: this.log.incarnation, last: this.log.position })
       this.begin(session, record, starts)
       return
     }
-    // Either the tail is behind, or the cursor is of a log that had more in it.
-    void this.whileUnderWay(session, async (underWay) => {
+    // Either the tail is behind, or the cursor is of another log. Only the log itself knows its last sequence.
+    void this.catchUp(session, async (catchUp) => {
       const { lastSequence } = await this.log.bounds()
       const starts = startsOf(groups, cursor, { incarnation: this.log.incarnation, last: lastSequence })
-      this.tellGap(session, starts)
-      await this.bringLive(session, underWay, record, starts.from)
+      this.sendGap(session, starts)
+      await this.bringLive(session, catchUp, record, starts.after)
     })
   }
 
   private begin(session: Session, record: DeviceRecord, starts: Starts): void {
-    this.tellGap(session, starts)
+    this.sendGap(session, starts)
     const { incarnation } = this.log
-    if (starts.from.size === 0 || new Follower(this.followers, session, starts.from).tryNow()) {
-      session.groupsCaughtUp({ incarnation, sequence: this.log.at, subscriptions: record.version })
+    if (starts.after.size === 0 || new Follower(this.followerParts, session, starts.after).tryNow()) {
+      session.groupsCaughtUp({ incarnation, sequence: this.log.position, subscriptions: record.version })
       return
     }
-    void this.whileUnderWay(session, (underWay) => this.bringLive(session, underWay, record, starts.from))
+    void this.catchUp(session, (catchUp) => this.bringLive(session, catchUp, record, starts.after))
   }
 
-  private tellGap(session: Session, { gap }: Starts): void {
-    if (gap) this.world.turn(() => this.world.tell(session, { type: 'GAP', count: 0, reason: gap, mark: null }))
+  private sendGap(session: Session, { gap }: Starts): void {
+    if (gap) this.parts.turn(() => this.parts.sendFrame(session, { type: 'GAP', count: 0, reason: gap, mark: null }))
   }
 
-  /** Its subscriptions changed, or may have: read them again and follow what is new. */
+  /** The subscriptions of the device changed, or may have: reads them and follows the new ones. */
   refresh(session: Session): void {
-    const underWay = this.underWay.get(session)
-    if (underWay) underWay.again = true
+    const catchUp = this.catchUps.get(session)
+    if (catchUp) catchUp.mustRefresh = true
     else if (session.state === 'behind' || session.state === 'live') {
-      void this.whileUnderWay(session, (own) => this.followChanges(session, own))
-    } else if (session.state !== 'closed') this.early.add(session)
+      void this.catchUp(session, (own) => this.followChanges(session, own))
+    } else if (session.state !== 'closed') this.refreshAfterWelcome.add(session)
   }
 
-  /** Some of what was kept for its socket went out. */
+  /** The socket took some of its buffered bytes. */
   drained(session: Session): void {
-    this.underWay.get(session)?.waits?.drained()
+    this.catchUps.get(session)?.wait?.drained()
   }
 
-  closed(session: Session): void {
-    this.unread.delete(session)
-    this.underWay.get(session)?.waits?.resume()
+  /** The session has ended. */
+  ended(session: Session): void {
+    this.toRetry.delete(session)
+    this.catchUps.get(session)?.wait?.resume()
   }
 
-  private async whileUnderWay(session: Session, work: (underWay: UnderWay) => Promise<void>): Promise<void> {
-    const underWay: UnderWay = { again: false, waits: null }
-    this.underWay.set(session, underWay)
+  private async catchUp(session: Session, work: (catchUp: CatchUp) => Promise<void>): Promise<void> {
+    const catchUp: CatchUp = { mustRefresh: false, wait: null }
+    this.catchUps.set(session, catchUp)
     try {
-      await this.limiter.run(() => work(underWay))
+      await this.limiter.run(() => work(catchUp))
     } catch (error) {
-      this.world.onError('groups of a device', error)
-      this.world.turn(() => this.world.giveUp(session))
+      this.parts.onError('catch-up of groups', error)
+      this.parts.turn(() => this.parts.closeUnavailable(session))
     } finally {
-      this.underWay.delete(session)
+      this.catchUps.delete(session)
     }
-    // Told so after the last look, or during one that found nothing new, and may have seen what was before the change.
-    if (underWay.again) this.refresh(session)
+    // The notice came after the last read of the subscriptions, or during a read that may have seen them before the
+    // change.
+    if (catchUp.mustRefresh) this.refresh(session)
   }
 
-  private async followChanges(session: Session, underWay: UnderWay): Promise<void> {
+  private async followChanges(session: Session, catchUp: CatchUp): Promise<void> {
     const record = await this.recordOf(session)
     if (record === null || record.version === session.subscriptions || session.state === 'closed') return
-    await this.bringLive(session, underWay, record, await this.changes(session, record))
+    await this.bringLive(session, catchUp, record, await this.applyChanges(session, record))
   }
 
   /**
-   * Null: not known now. Nothing has changed for the device yet, so that it is looked at again after a moment, and keeps its connection: a store that is
-   * late has enough to do without handshakes.
+   * Null if the record cannot be read now. The device keeps its connection and its old groups, and the record is read
+   * again after a delay: a slow store must not get the load of a new handshake too.
    */
   private async recordOf(session: Session): Promise<DeviceRecord | null> {
     try {
-      return await this.world.devices.read(session.device, { authoritative: true })
+      return await this.parts.devices.read(session.device, { authoritative: true })
     } catch (error) {
-      this.world.onError('groups of a device', error)
-      this.unread.add(session)
-      this.cancelUnread ??= this.world.clock.after(UNREAD_MS, () => this.readUnread())
+      this.parts.onError('read of the subscriptions of a device', error)
+      this.toRetry.add(session)
+      this.cancelRetry ??= this.parts.clock.after(RETRY_MS, () => this.retry())
       return null
     }
   }
 
-  private readUnread(): void {
-    this.cancelUnread = null
-    const sessions = [...this.unread]
-    this.unread.clear()
+  private retry(): void {
+    this.cancelRetry = null
+    const sessions = [...this.toRetry]
+    this.toRetry.clear()
     for (const session of sessions) this.refresh(session)
   }
 
-  /** Leaves the groups that are no more, and gives where the new ones start. */
-  private async changes(session: Session, record: DeviceRecord): Promise<ReadonlyMap<string, number>> {
+  /** Leaves the groups that the device has no more. Returns where each new group starts. */
+  private async applyChanges(session: Session, record: DeviceRecord): Promise<ReadonlyMap<string, number>> {
     const groups = groupsOf(record)
     const wanted = new Set(groups.map(({ subject }) => subject))
     const joined = new Set(session.socket.topics())
     for (const topic of joined) if (!wanted.has(topic)) session.socket.unsubscribe(topic)
     const added = groups.filter(({ subject }) => !joined.has(subject))
     const { lastSequence } = await this.log.bounds()
-    return startsOf(added, null, { incarnation: this.log.incarnation, last: lastSequence }).from
+    return startsOf(added, null, { incarnation: this.log.incarnation, last: lastSequence }).after
   }
 
   private async bringLive(
     session: Session,
-    underWay: UnderWay,
-    first: DeviceRecord,
-    firstFrom: ReadonlyMap<string, number>,
+    catchUp: CatchUp,
+    firstRecord: DeviceRecord,
+    firstStarts: ReadonlyMap<string, number>,
   ): Promise<void> {
-    let record = first
-    let from = firstFrom
+    let record = firstRecord
+    let starts = firstStarts
     for (;;) {
-      const { incarnation, at } = this.log
+      const { incarnation, position } = this.log
       const reached =
-        from.size > 0 ? await new Follower(this.followers, session, from).run() : { incarnation, sequence: at }
+        starts.size > 0
+          ? await new Follower(this.followerParts, session, starts).run()
+          : { incarnation, sequence: position }
       if (!reached || session.state === 'closed') return
-      if (!underWay.again) {
-        this.world.turn(() => session.groupsCaughtUp({ ...reached, subscriptions: record.version }))
+      if (!catchUp.mustRefresh) {
+        this.parts.turn(() => session.groupsCaughtUp({ ...reached, subscriptions: record.version }))
         return
       }
-      // A topic was added meanwhile: it belongs to what the device is told to be caught up with.
-      underWay.again = false
-      record = await this.world.devices.read(session.device, { authoritative: true })
-      from = await this.changes(session, record)
+      // The subscriptions changed meanwhile: CAUGHT_UP must cover the new ones too.
+      catchUp.mustRefresh = false
+      record = await this.parts.devices.read(session.device, { authoritative: true })
+      starts = await this.applyChanges(session, record)
     }
   }
 
   private publish(message: GroupMessage): void {
-    if (this.isOver(message, message.acceptedAtMs)) return
-    const subscribers = this.world.sockets.publish(message.subject, message.frame)
-    this.world.receipts.sent(message.id, subscribers)
-    this.world.published(subscribers, message.frame.length)
+    // A message with ttl 0s expires when it is accepted. It is for the devices that are connected now.
+    const isForNow = message.expiresAtMs === message.acceptedAtMs
+    if (!isForNow && this.isExpired(message)) return
+    const subscribers = this.parts.sockets.publish(message.subject, message.frame)
+    this.parts.receipts.sent(message.id, subscribers)
+    this.parts.onPublished(subscribers, message.frame.length)
   }
 
-  private progressed(): void {
-    // Each leaves the map as it goes on.
-    for (const [wait, sequence] of this.waiting) if (sequence <= this.log.at) wait.resume()
+  /** The tail has moved: resumes the catch-ups that waited for its new position. */
+  private resumeReached(): void {
+    // resume() deletes the entry from the Map, which its iterator allows.
+    for (const [wait, sequence] of this.waitingForTail) if (sequence <= this.log.position) wait.resume()
   }
 
-  private send(session: Session, message: GroupMessage): void {
-    if (this.isOver(message, 0)) return
-    this.world.forward(session, message.frame)
-    this.world.receipts.sent(message.id, 1)
+  private sendMessage(session: Session, message: GroupMessage): void {
+    if (this.isExpired(message)) return
+    this.parts.forward(session, message.frame)
+    this.parts.receipts.sent(message.id, 1)
   }
 
-  /** Expired; a message only for those connected (it expires as it is accepted) is still for those who are. */
-  private isOver(message: GroupMessage, onlyNowAtMs: number): boolean {
-    return message.expiresAtMs !== onlyNowAtMs && message.expiresAtMs <= this.world.clock.now()
+  private isExpired({ expiresAtMs }: GroupMessage): boolean {
+    return expiresAtMs <= this.parts.clock.now()
   }
 
-  private async reached(session: Session, sequence: number): Promise<void> {
-    const underWay = this.underWay.get(session)
-    if (!underWay || sequence <= this.log.at || session.state === 'closed') return
+  private async untilReached(session: Session, sequence: number): Promise<void> {
+    const catchUp = this.catchUps.get(session)
+    if (!catchUp || sequence <= this.log.position || session.state === 'closed') return
     await this.limiter.aside(
       () =>
         new Promise<void>((resolve) => {
           const wait: Wait = {
             resume: () => {
-              underWay.waits = null
-              this.waiting.delete(wait)
+              catchUp.wait = null
+              this.waitingForTail.delete(wait)
               resolve()
             },
             drained: () => undefined,
           }
-          underWay.waits = wait
-          this.waiting.set(wait, sequence)
+          catchUp.wait = wait
+          this.waitingForTail.set(wait, sequence)
         }),
     )
   }
@@ -291,33 +303,36 @@ export class Groups {
   }
 
   /**
-   * Between two turns at least; while the socket keeps back too much, until it drained or closed. Others are served
-   * meanwhile: devices that ask for a long backlog and do not read it must not be able to hold all places.
+   * Waits for the next turn or, if the socket is full, until it has drained or closed. A waiting catch-up gives its
+   * place to others: devices that ask for a long backlog and do not read it must not occupy all places.
    */
-  private async writable(session: Session): Promise<void> {
-    const underWay = this.underWay.get(session)
-    if (underWay && this.isFull(session)) await this.limiter.aside(() => this.emptied(session, underWay))
-    else await sleep(this.world.clock, 0)
+  private async untilWritable(session: Session): Promise<void> {
+    const catchUp = this.catchUps.get(session)
+    if (catchUp && this.isFull(session)) await this.limiter.aside(() => this.untilDrained(session, catchUp))
+    else await sleep(this.parts.clock, 0)
   }
 
-  /** Half empty, so that a device that takes one packet at a time does not make us look for the next message each time. */
-  private emptied(session: Session, underWay: UnderWay): Promise<void> {
-    const { clock } = this.world
+  /**
+   * Waits until the buffer is half empty, so that a device that takes one packet at a time does not cause a read of
+   * the log for each packet. A device that takes nothing for `stalledMs` is closed.
+   */
+  private untilDrained(session: Session, catchUp: CatchUp): Promise<void> {
+    const { clock } = this.parts
     const { stalledMs, bufferedBytesMax } = this.options
-    const watch = () => clock.after(stalledMs, () => this.world.turn(() => this.world.tooSlow(session)))
+    const startTimer = () => clock.after(stalledMs, () => this.parts.turn(() => this.parts.closeTooSlow(session)))
     return new Promise((resolve) => {
-      let cancel = watch()
+      let cancelTimer = startTimer()
       const resume = () => {
-        cancel()
-        underWay.waits = null
+        cancelTimer()
+        catchUp.wait = null
         resolve()
       }
       const drained = () => {
         if (session.socket.buffered() <= bufferedBytesMax / 2) return resume()
-        cancel()
-        cancel = watch()
+        cancelTimer()
+        cancelTimer = startTimer()
       }
-      underWay.waits = { resume, drained }
+      catchUp.wait = { resume, drained }
     })
   }
 }

@@ -1,56 +1,59 @@
-/** After a reconnect: is the log of group messages still the one that this worker tails? If not, it begins again. */
+/**
+ * After a reconnect to NATS: checks whether the log of group messages is still the log that this worker tails. If it
+ * was replaced by a new one, the tail starts again.
+ */
 import type { Clock } from '../../clock.js'
 import type { GroupLog } from './group-log.js'
 
-/** How soon the log is asked again where it did not answer: the store may be back later than the connection. */
-const AGAIN_MS = 1_000
+/** Delay until a failed check is repeated: the store may be back later than the connection. */
+const RETRY_MS = 1_000
 
-export interface LogCheckWorld {
+export interface LogCheckParts {
   clock: Clock
-  /** The log that is there now is tailed, and every cursor that a device of this worker has is of another one. */
-  logReplaced(): void
-  onError(what: string, error: unknown): void
+  /** The new log is tailed. The cursors of all devices of this worker are of the old one. */
+  onLogReplaced(): void
+  onError(task: string, error: unknown): void
 }
 
 export class LogCheck {
-  /** Holds until all is begun again, over as many attempts as that takes: the half of it forgets what the log was. */
+  /** Stays true until the tail has started again, over any number of attempts: a failed restart forgets the old log. */
   private isReplaced = false
   private isStopped = false
   private checking: Promise<void> = Promise.resolve()
-  private cancelAgain: (() => void) | null = null
+  private cancelRetry: (() => void) | null = null
 
   constructor(
     private readonly log: GroupLog,
-    private readonly world: LogCheckWorld,
+    private readonly parts: LogCheckParts,
   ) {}
 
-  /** One after the other: two that begin again at once would leave two tails. */
-  look(): void {
-    this.cancelAgain?.()
-    this.checking = this.checking.then(() => this.check())
+  /** Checks run one after the other: two restarts at the same time would leave two tails. */
+  check(): void {
+    this.cancelRetry?.()
+    this.checking = this.checking.then(() => this.checkNow())
   }
 
-  /** Resolves when nothing of it is under way. */
+  /** Resolves when no check is under way. */
   async stop(): Promise<void> {
     this.isStopped = true
-    this.cancelAgain?.()
+    this.cancelRetry?.()
     await this.checking
   }
 
-  private async check(): Promise<void> {
+  private async checkNow(): Promise<void> {
     if (this.isStopped) return
     try {
       this.isReplaced ||= await this.log.isReplaced()
       if (!this.isReplaced || this.isStopped) return
       await this.log.restart()
       this.isReplaced = false
-      this.world.logReplaced()
+      this.parts.onLogReplaced()
     } catch (error) {
-      this.world.onError('the log of group messages could not be looked at', error)
+      this.parts.onError('check of the log of group messages', error)
       if (this.isStopped) return
-      // A check that waited behind this one may have asked for it as well.
-      this.cancelAgain?.()
-      this.cancelAgain = this.world.clock.after(AGAIN_MS, () => this.look())
+      // A check that waited behind this one may have scheduled a retry as well.
+      this.cancelRetry?.()
+      this.cancelRetry = this.parts.clock.after(RETRY_MS, () => this.check())
     }
   }
 }

@@ -1,21 +1,24 @@
-/** How many subscribers of this worker a group message was sent to: counted here, reported about once a second. */
+/**
+ * Counts to how many subscribers of this worker each group message was sent, and writes the counts to the event log
+ * about once a second.
+ */
 import type { Clock } from '../../clock.js'
 import type { EventLog } from '../../store/events.js'
 
-const REPORT_MS = 1_000
+const WRITE_MS = 1_000
 
-/** Messages whose counts wait for a report; with more than this the oldest counts are lost. */
+/** Most messages whose counts wait to be written. Beyond, the oldest count is dropped. */
 const WAITING_MAX = 10_000
 
 export class Receipts {
   private readonly counts = new Map<bigint, number>()
-  private due: (() => void) | null = null
+  private cancelWrite: (() => void) | null = null
 
   constructor(
     private readonly events: EventLog,
     private readonly clock: Clock,
     private readonly owner: { instance: string; worker: string },
-    private readonly onError: (what: string, error: unknown) => void,
+    private readonly onError: (task: string, error: unknown) => void,
   ) {}
 
   sent(id: bigint, subscribers: number): void {
@@ -25,26 +28,23 @@ export class Receipts {
       const [oldest] = this.counts.keys()
       if (oldest !== undefined) this.counts.delete(oldest)
     }
-    this.due ??= this.clock.after(REPORT_MS, () => void this.report())
+    this.cancelWrite ??= this.clock.after(WRITE_MS, () => void this.write())
   }
 
-  async report(): Promise<void> {
-    this.due?.()
-    this.due = null
+  /** Writes the counts that wait. */
+  async write(): Promise<void> {
+    this.cancelWrite?.()
+    this.cancelWrite = null
     const counts = [...this.counts]
     this.counts.clear()
     const atMs = this.clock.now()
     await Promise.all(
       counts.map(([id, sent]) =>
         this.events.receipts(id, { ...this.owner, sent, atMs }).catch((error: unknown) => {
-          // Receipts are an account for people, not a promise: after a failure they are not sent twice.
+          // A failed write is not repeated: receipts inform people, no delivery depends on them.
           this.onError('receipts', error)
         }),
       ),
     )
-  }
-
-  async stop(): Promise<void> {
-    await this.report()
   }
 }

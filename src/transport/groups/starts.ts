@@ -1,20 +1,20 @@
-/** Where each group of a device begins, from the cursor in its HELLO. Pure. */
+/** The position at which each group of a device starts, computed from the cursor in its HELLO. */
 import type { Cursor, GapReason } from '../../../protocol/frame-types.js'
 import type { Group } from '../../store/devices.js'
 
 export interface Starts {
-  /** For each subject: the device has, or is not owed, everything up to here. */
-  from: Map<string, number>
-  /** The device has to be told that messages may be missing. */
+  /** For each subject: the device needs the messages after this sequence. */
+  after: Map<string, number>
+  /** The GAP that the device has to get, because messages may be missing; null: none. */
   gap: GapReason | null
 }
 
 /**
- * - A group that the cursor covers begins at the cursor.
- * - One that is newer than the cursor's version of the subscriptions begins at its own `since`: the cursor moved on
- *   without it.
- * - A cursor of another log says nothing about this one: everything in this one is new to the device. A `since` may
- *   be of the other log too; it only counts where this log has come that far.
+ * - A group that the cursor covers starts at the cursor.
+ * - A group that was added after the cursor's version of the subscriptions starts at its own `since`, because the
+ *   cursor moved on without it.
+ * - A cursor of another log says nothing about this log: the device needs all of this log. A `since` may be of the
+ *   other log too, so it counts only if this log has come that far.
  */
 export function startsOf(
   groups: readonly Group[],
@@ -22,11 +22,11 @@ export function startsOf(
   log: { incarnation: bigint; last: number },
 ): Starts {
   const isOther = cursor !== null && (cursor.incarnation !== log.incarnation || cursor.sequence > log.last)
-  const from = new Map<string, number>()
+  const after = new Map<string, number>()
   for (const { subject, since, addedVersion } of groups) {
-    const covered = cursor !== null && addedVersion <= cursor.subscriptions
-    if (covered) from.set(subject, isOther ? 0 : cursor.sequence)
-    else from.set(subject, since > log.last ? 0 : since)
+    const isCovered = cursor !== null && addedVersion <= cursor.subscriptions
+    if (isCovered) after.set(subject, isOther ? 0 : cursor.sequence)
+    else after.set(subject, since > log.last ? 0 : since)
   }
-  return { from, gap: isOther && groups.length > 0 ? 'log_reset' : null }
+  return { after, gap: isOther && groups.length > 0 ? 'log_reset' : null }
 }

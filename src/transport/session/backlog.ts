@@ -1,37 +1,52 @@
-/** What a session has to send before it may go live. */
+/** The messages that a session has to send before it may go live. */
 import type { TxItem } from '../../../protocol/envelope.js'
 import type { Cursor } from '../../../protocol/frame-types.js'
 import type { QueueEntry } from '../../store/queue.js'
 
 /** A live item that waits for the end of a catch-up. */
-export interface Held {
+export interface HeldItem {
   item: TxItem
   router: string
 }
 
-/** Exists only while a session is not live. */
+/** A session has a backlog until it is live. */
 export interface Backlog {
-  reading: boolean
+  /** A read of QUEUE is under way. */
+  isReading: boolean
   /** QUEUE has to be read (again) before the session may go live. */
-  marked: boolean
-  /** Read and not sent, oldest first, from `next` on; at most a window of them is kept. */
+  isReadDue: boolean
+  /**
+   * Queued records that were read, oldest first; those from `queuedNext` on are not sent yet. At most one window of
+   * them.
+   */
   queued: QueueEntry[]
-  next: number
-  /** There was more in the queue than was kept, or a read failed: held items wait for another read. */
-  more: boolean
-  /** Live items that wait, from `heldNext` on. */
-  held: Held[]
+  queuedNext: number
+  /**
+   * The queue may have more records than `queued`: it was longer, or a read failed. Held items wait for another read.
+   */
+  isPartial: boolean
+  /** Live items that wait; those from `heldNext` on are not sent yet. */
+  held: HeldItem[]
   heldNext: number
-  /** Groups were done before the session was: the CAUGHT_UP to send. */
-  caughtUp: Cursor | null
+  /** The groups caught up before the queue did: the cursor of the CAUGHT_UP that the session still has to send. */
+  groupCursor: Cursor | null
 }
 
 export function newBacklog(): Backlog {
-  return { reading: false, marked: false, queued: [], next: 0, more: false, held: [], heldNext: 0, caughtUp: null }
+  return {
+    isReading: false,
+    isReadDue: false,
+    queued: [],
+    queuedNext: 0,
+    isPartial: false,
+    held: [],
+    heldNext: 0,
+    groupCursor: null,
+  }
 }
 
-/** What is held and was not sent, oldest first; nothing is held afterwards. */
-export function takeHeld(backlog: Backlog): Held[] {
+/** Removes the held items that were not sent and returns them, oldest first. */
+export function takeHeld(backlog: Backlog): HeldItem[] {
   const waiting = backlog.held.slice(backlog.heldNext)
   backlog.held = []
   backlog.heldNext = 0

@@ -1,16 +1,17 @@
 /**
- * Now, for everything that a worker decides in one turn.
+ * The time of one turn of a worker.
  *
- * `ms` (Unix) judges expiry. `tick` counts the worker's own seconds and judges silence: it stands still while the process
- * is frozen and does not jump when somebody sets the clock, so that nobody is called idle for what was our absence.
+ * `ms` (Unix) decides expiry. `tick` counts the seconds in which the worker ran, and decides whether a device is
+ * silent: it stops while the process is frozen and does not jump when somebody sets the clock, so a device is never
+ * closed as idle because of a pause of the worker.
  */
 export interface Now {
   readonly ms: number
-  /** 1 and up. */
+  /** Starts at 1. */
   readonly tick: number
 }
 
-/** Expiry 0: only now, so that being here in time is all it asks. */
+/** An expiry of 0 means "only to a connected device": such an item never expires on its way to one. */
 export function isExpired({ expiresAtMs }: { expiresAtMs: number }, now: Now): boolean {
   return expiresAtMs > 0 && expiresAtMs <= now.ms
 }

@@ -1,28 +1,33 @@
-/** What most sessions have nothing of, so that none needs slots for it: made with the first of it. */
+/**
+ * State that most sessions never need. A session creates it on first use, so that idle sessions have no slots for it.
+ */
 import type { GapMark } from '../../../protocol/frame-types.js'
 
 export interface OptionalState {
-  /** How far the device knows what was dropped. */
+  /** The last GAP that the device knows. */
   gap: GapMark | null
-  /** From the device to the core, under way. */
+  /** Requests of the device that the core has not answered. */
   requests: number
-  /** A settlement found no room, or had to give it up: its record stays, until it is read and acknowledged again. */
+  /**
+   * The worker does not remember an acknowledgement of this device, because there was no room for its settlement. The
+   * queued record is still there: the session has to read it, send it and get it acknowledged again.
+   */
   isUnsettled: boolean
-  /** Tick in which an item was first answered WINDOW_FULL; 0: none since the last catch-up. */
+  /** The tick of the first report WINDOW_FULL since the last catch-up; 0: there was none. */
   refusedTick: number
 }
 
-export const noOptionalState = (gap: GapMark | null): OptionalState => ({
+export const newOptionalState = (gap: GapMark | null): OptionalState => ({
   gap,
   requests: 0,
   isUnsettled: false,
   refusedTick: 0,
 })
 
-/** So many ticks after WINDOW_FULL a session stops waiting for the catch-up that should have come, and asks itself. */
+/** Ticks after which a session that reported WINDOW_FULL reads QUEUE although no router asked for the catch-up. */
 const RESUME_TICKS = 15
 
-/** Now and then: whether the queue has to be read although nobody asked for it. */
+/** For the periodic sweep: true if the session has to read QUEUE although no router asked for it. */
 export function hasToReadAgain(optional: OptionalState, tick: number): boolean {
   const hasWaitedInVain = optional.refusedTick > 0 && tick - optional.refusedTick > RESUME_TICKS
   if (hasWaitedInVain) optional.refusedTick = 0

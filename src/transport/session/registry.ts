@@ -1,4 +1,4 @@
-/** The sessions of a worker, by device, and the rounds in which sweeps and audits walk through them. */
+/** The sessions of a worker by device, and the rounds in which sweeps and audits walk through them. */
 import type { Session } from './session.js'
 
 export class Registry {
@@ -12,29 +12,31 @@ export class Registry {
     return this.byDevice.get(device) ?? null
   }
 
-  /** The device is this session's from now on. A session that it had before stays in no list: its owner closes it. */
+  /**
+   * Makes this the session of its device. The registry drops the session before it; the caller has to close that one.
+   */
   add(session: Session): void {
-    // Behind all others, as a round meets them.
+    // A Map keeps the position of a key that is set again: deleted first, the session goes to the end of the rounds.
     this.byDevice.delete(session.device)
     this.byDevice.set(session.device, session)
   }
 
-  /** A settlement of the device was given up: whoever has it now reads its queue again. */
-  unsettled(device: string): void {
-    this.byDevice.get(device)?.unsettled()
+  /** A settlement of the device was given up: its present session has to read QUEUE again. */
+  markUnsettled(device: string): void {
+    this.byDevice.get(device)?.markUnsettled()
   }
 
-  /** False where another session took its place: a late close cannot evict a newer connection. */
+  /** Returns false if the device has another session by now: a late close cannot evict a newer connection. */
   remove(session: Session): boolean {
     return this.byDevice.get(session.device) === session && this.byDevice.delete(session.device)
   }
 
-  /** A walk of its own through all sessions, that never ends. */
+  /** Begins an endless walk through all sessions, independent of other walks. */
   rounds(): Rounds {
     return new Rounds(this.byDevice)
   }
 
-  /** Messages that all of them were sent and have not acknowledged; counted now. */
+  /** Counts the messages of all sessions that were sent and are not acknowledged. */
   unacknowledged(): number {
     let sum = 0
     for (const session of this.byDevice.values()) sum += session.unacknowledged
@@ -47,20 +49,21 @@ export class Registry {
 }
 
 /**
- * Round after round, in the order in which the sessions came. Who comes or leaves meanwhile, in a visit too, is met or not
- * as the place in the order says: an iterator of a Map lives with it.
+ * Walks through the sessions round after round, in the order in which they were added. Sessions may come and go
+ * during a round, even within a visit: the iterator of a Map skips deleted entries and reaches entries added behind
+ * it.
  */
 export class Rounds {
-  private place: Iterator<Session> | null = null
+  private iterator: Iterator<Session> | null = null
 
   constructor(private readonly sessions: ReadonlyMap<string, Session>) {}
 
-  /** Calls `visit` for the next `count` sessions, all of them at most. */
+  /** Calls `visit` for the next `count` sessions, or for each session once if there are fewer. */
   walk(count: number, visit: (session: Session) => void): void {
     for (let left = Math.min(count, this.sessions.size); left > 0 && this.sessions.size > 0; ) {
-      this.place ??= this.sessions.values()
-      const { done, value } = this.place.next()
-      if (done) this.place = null
+      this.iterator ??= this.sessions.values()
+      const { done, value } = this.iterator.next()
+      if (done) this.iterator = null
       else {
         left--
         visit(value)

@@ -1,15 +1,15 @@
-/** What devices ask of the core, and ERROR frames. */
+/** Requests of a device (REGISTER, SUBSCRIBE, ...) as the core gets them, and the ERROR frame that refuses one. */
 import type { DeviceRequest } from '../../../protocol/envelope.js'
 import type { DeviceFrame, ServerFrame } from '../../../protocol/frame-types.js'
 
-/** An ERROR frame about a request, or (request 0) about the connection. */
+/** An ERROR frame about a request or, if `request` is 0, about the connection. */
 export function errorFrame(code: string, detail: string, request = 0, retryAfterMs = 0, connection = 0): ServerFrame {
   return { type: 'ERROR', code, detail, request, retryAfterMs, connection }
 }
 
 export type RequestFrame = Exclude<DeviceFrame, { type: 'HELLO' | 'ACK' | 'PING' | 'BYE' }>
 
-export function deviceRequest(device: string, frame: RequestFrame): DeviceRequest {
+export function deviceRequestOf(device: string, frame: RequestFrame): DeviceRequest {
   switch (frame.type) {
     case 'REGISTER':
       return { kind: 'register', device, application: frame.application, userToken: frame.userToken }

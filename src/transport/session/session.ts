@@ -1,52 +1,61 @@
 /**
- * The session of one device on one connection, without I/O: inputs are method calls, effects go to a SessionSink.
+ * The session of one device on one connection, as a state machine without I/O. Its inputs are method calls; its effects
+ * are calls of a SessionSink.
  *
- * Before its HELLO a connection is a Greeting, a type of its own that owns no device and takes nothing but HELLO. The
- * Session begins where HELLO was believed. Groups are not its matter (groups/), except for the CAUGHT_UP that ends both.
+ * Before HELLO a connection is a Greeting (admission/greeting.ts), which belongs to no device and accepts only HELLO.
+ * The session begins when the credential in HELLO is verified. Group messages are the matter of groups/; the session
+ * only sends the CAUGHT_UP that tells the device that both its queue and its groups are up to date.
  *
  *   state      input                                   next       effects
  *   ---------  --------------------------------------  ---------  ------------------------------------------------
- *   (none)     Greeting believed the HELLO             claiming   the session write is asked for
- *   claiming   claimed(revision)                       reading    QUEUE and the device record are asked for
- *   claiming   refused(connection)                     closed     ERROR, close stale_connection
+ *   (none)     HELLO verified                          claiming   write the session record
+ *   claiming   claimed(revision)                       reading    read QUEUE and the device record
+ *   claiming   claimRefused(connection)                closed     ERROR, close stale_connection
  *   claiming,  any frame                               closed     ERROR, close unexpected_frame
- *     reading  failed()                                closed     ERROR, close unavailable
- *   reading    welcome(queued, ...)                    behind     WELCOME, GAP?, then as behind
- *   not live   deliver(item)                           the same   held; report WINDOW_FULL where too much is held
- *   reading,   catchUp()                               the same   marked: what is read now may miss what was queued;
- *     behind                                                      report WINDOW_FULL for what is held
+ *     reading  claimFailed()                           closed     ERROR, close unavailable
+ *   reading    welcome(queued, ...)                    behind     WELCOME, GAP?, then as in behind
+ *   not live   deliver(item)                           the same   hold it; report WINDOW_FULL if too many are held
+ *   reading,   catchUp()                               the same   read again later: the present read may be too old;
+ *     behind                                                      report WINDOW_FULL for all held items
  *   behind     (window has room, records left)         behind     NOTIFY of the oldest queued record
- *   behind     (records sent, marked)                  behind     QUEUE is asked for again
- *   behind     (no read to come, items held)           behind     NOTIFY of the oldest held item
- *   behind     (nothing left, not marked)              live       CAUGHT_UP, where groups are done too
- *   behind     queueRead(queued)                      behind     GAP?, NOTIFY as above
- *   live       deliver(item), room                     live       NOTIFY
+ *   behind     (records sent, a read is due)           behind     read QUEUE again
+ *   behind     (no read is due, items held)            behind     NOTIFY of the oldest held item
+ *   behind     (nothing left, no read is due)          live       CAUGHT_UP if the groups are up to date too
+ *   behind     queueRead(queued)                       behind     GAP?, NOTIFY as above
+ *   live       deliver(item), window has room          live       NOTIFY
  *   live       deliver(item), window full              live       report WINDOW_FULL, and so for all that follow
- *   live       catchUp()                               behind     QUEUE is asked for again
- *   behind,    ACK                                     the same   report ACKED or settlement; room in the window
+ *   live       catchUp()                               behind     read QUEUE
+ *   behind,    ACK                                     the same   report ACKED, or settle; the window has room again
  *     live
- *     "        REGISTER, SUBSCRIBE, ...                the same   the core is asked; REGISTERED, DONE or ERROR
+ *     "        REGISTER, SUBSCRIBE, ...                the same   ask the core; REGISTERED, DONE or ERROR
  *     "        PING, or an empty message               the same   PONG, or an empty message
  *     "        BYE                                     closed     close bye
  *   any        end()                                   closed     report CLOSED for all in flight and held
  *
- * Order (I3) hangs on three things. Records of the queue go before held items. Once one item was answered WINDOW_FULL, all
- * that are held and all later ones are, until the router that enqueues them asked for a catch-up (or RESUME_TICKS passed
- * without): so that nothing held is older than what is in the queue. And while a read is to come nothing goes live.
+ * Three rules keep the order of the messages (I3):
+ * - Queued records are sent before held items.
+ * - After the first report WINDOW_FULL the session reports it for all held and all later items, until the router that
+ *   enqueues them asks for a catch-up, or RESUME_TICKS pass without one. So no held item is older than a queued record.
+ * - The session does not go live while a read of QUEUE is due.
  */
 
 import type { CloseName } from '../../../protocol/close-codes.js'
 import { type DeviceRequest, Report, type ReportCode, type TxItem } from '../../../protocol/envelope.js'
-import type { Cursor, DeviceFrame, GapMark, ServerFrame, UnknownFrame } from '../../../protocol/frame-types.js'
+import type {
+  Cursor,
+  DeviceFrame,
+  GapFrame,
+  GapMark,
+  ServerFrame,
+  UnknownFrame,
+} from '../../../protocol/frame-types.js'
 import type { QueueEntry } from '../../store/queue.js'
 import type { Socket } from '../socket/socket.js'
-import { type Backlog, type Held, newBacklog, takeHeld } from './backlog.js'
-import { gapOf } from './gap.js'
-import { findInFlight, type InFlight, takeInFlight } from './in-flight.js'
+import { type Backlog, type HeldItem, newBacklog, takeHeld } from './backlog.js'
+import { findInFlight, type InFlightMessage, type QueueRef, queueRefOf, takeInFlight } from './in-flight.js'
 import { isExpired, type Now } from './now.js'
-import { hasToReadAgain, noOptionalState, type OptionalState } from './optional-state.js'
-import { type QueueRef, refOf } from './queue-ref.js'
-import { deviceRequest, errorFrame, type RequestFrame } from './requests.js'
+import { hasToReadAgain, newOptionalState, type OptionalState } from './optional-state.js'
+import { deviceRequestOf, errorFrame, type RequestFrame } from './requests.js'
 
 export interface SessionLimits {
   window: number
@@ -55,50 +64,52 @@ export interface SessionLimits {
   framesPerSecond: number
 }
 
-/** What a session asks of the world. Calls return at once; results come back as inputs, in a later turn. */
+/** The effects of a session. Each call returns at once; its result, if any, comes as an input in a later turn. */
 export interface SessionSink {
   readonly limits: SessionLimits
-  /** A frame that is encoded already. */
+  /** Sends a frame that is encoded already. */
   forward(session: Session, frame: Uint8Array): void
   send(session: Session, frame: ServerFrame): void
-  /** The answer to an empty message: another one. */
+  /** Answers an empty message with an empty message. */
   answerEmpty(session: Session): void
-  /** Ends the connection, after an ERROR frame; `end` of the session is called before this returns. */
+  /** Sends an ERROR frame and closes the connection. Calls `end` of the session before it returns. */
   close(session: Session, reason: CloseName, detail?: string, connection?: number): void
   report(session: Session, router: string, id: bigint, report: ReportCode): void
-  /** A queued message was acknowledged. False where there is no room to remember that. */
+  /** The device acknowledged a queued message. Returns false if there is no room to remember its settlement. */
   settle(session: Session, queued: QueueRef): boolean
   /**
-   * True from the acknowledgement of a queued message on until its record is gone and no read under way can show it any
-   * more: it needs no second delivery.
+   * True from the acknowledgement of a queued message until its record is deleted and no read under way can return it
+   * any more. In that time the message must not be sent again.
    */
   isSettling(device: string, id: bigint): boolean
-  /** Answered by queueRead, or by queueReadFailed. */
+  /** The result comes as queueRead or queueReadFailed. */
   readQueue(session: Session): void
-  /** Answered by replied. */
-  request(session: Session, request: number, what: DeviceRequest): void
+  /** The result comes as `replied`. */
+  request(session: Session, requestNumber: number, request: DeviceRequest): void
 }
 
 export type SessionState = 'claiming' | 'reading' | 'behind' | 'live' | 'closed'
 
-/** What a frame counts towards the rate limit. A device owes us ACKs; of one with 2,000 ids that nobody waited for, each counts. */
+/**
+ * Costs of frames relative to the rate limit. An ACK is cheap, because the device has to send one for each message. Its
+ * cost is returned for an id that is in flight, and doubled for any other id: an ACK can carry 2,000 foreign ids.
+ */
 const FRAME_COST = 20
 const ACK_COST = 1
 
 export class Session {
   state: SessionState = 'claiming'
-  /** Revision of its record in the session table; 0: not written yet. */
+  /** Revision of the session record in the table; 0: not written yet. */
   revision = 0
-  /** Version of the subscriptions that the worker follows for it. */
+  /** The version of the device's subscriptions that the worker follows. */
   subscriptions = 0
-  /** Frames of this turn that the outbox has not sent yet. */
+  /** The frames of this turn; the outbox sends them at its end. */
   outgoing: Uint8Array | Uint8Array[] | null = null
 
-  private inFlight: InFlight[] | null = null
+  private inFlight: InFlightMessage[] | null = null
   private backlog: Backlog | null = newBacklog()
-  /** Of the frames heard in `heardTick`. */
+  /** The cost of the frames that came in the tick `heardTick`. */
   private cost = 0
-  /** Made with the first of it: most sessions never have any. */
   private optional: OptionalState | null
 
   constructor(
@@ -110,19 +121,19 @@ export class Session {
     private readonly sink: SessionSink,
     private heardTick: number,
   ) {
-    this.optional = gap === null ? null : noOptionalState(gap)
+    this.optional = gap === null ? null : newOptionalState(gap)
   }
 
-  // ---- from the device ------------------------------------------------------------------------
+  // ---- inputs from the device -----------------------------------------------------------------
 
   frame(frame: DeviceFrame | UnknownFrame, now: Now): void {
-    if (!this.mayRead(frame.type, frame.type === 'ACK' ? ACK_COST : FRAME_COST, now)) return
+    if (!this.isAllowed(frame.type, frame.type === 'ACK' ? ACK_COST : FRAME_COST, now)) return
     switch (frame.type) {
       case 'UNKNOWN':
         break
       case 'ACK':
-        for (const id of frame.ids) this.acknowledged(id)
-        if (this.backlog) this.pump(now)
+        for (const id of frame.ids) this.acknowledge(id)
+        if (this.backlog) this.sendBacklog(now)
         break
       case 'PING':
         this.sink.send(this, { type: 'PONG' })
@@ -134,29 +145,29 @@ export class Session {
         this.sink.close(this, 'bye')
         break
       default:
-        this.ask(frame)
+        this.askCore(frame)
     }
   }
 
-  /** An ACK of one message, as most are: the same as frame(), without the frame. */
+  /** The same as `frame` for an ACK with one id, the most frequent frame, without a frame object. */
   ack(id: bigint, now: Now): void {
-    if (!this.mayRead('ACK', ACK_COST, now)) return
-    this.acknowledged(id)
-    if (this.backlog) this.pump(now)
+    if (!this.isAllowed('ACK', ACK_COST, now)) return
+    this.acknowledge(id)
+    if (this.backlog) this.sendBacklog(now)
   }
 
-  /** A message without a frame: the shortest PING. */
-  empty(now: Now): void {
-    if (this.mayRead('PING', FRAME_COST, now)) this.sink.answerEmpty(this)
+  /** A WebSocket message without a frame: the shortest form of PING. */
+  emptyMessage(now: Now): void {
+    if (this.isAllowed('PING', FRAME_COST, now)) this.sink.answerEmpty(this)
   }
 
-  private mayRead(type: (DeviceFrame | UnknownFrame)['type'], cost: number, now: Now): boolean {
+  /** False if the frame is to be ignored. A frame that breaks the rate limit or comes too early closes the session. */
+  private isAllowed(type: (DeviceFrame | UnknownFrame)['type'], cost: number, now: Now): boolean {
     if (this.state === 'closed') return false
     if (now.tick !== this.heardTick) {
       this.heardTick = now.tick
       this.cost = 0
     }
-    // An ACK pays itself back when something waited for it.
     this.cost += cost
     if (this.cost > this.sink.limits.framesPerSecond * FRAME_COST) this.sink.close(this, 'rate_limited')
     else if ((this.state === 'claiming' || this.state === 'reading') && type !== 'UNKNOWN') {
@@ -165,79 +176,83 @@ export class Session {
     return false
   }
 
-  private acknowledged(id: bigint): void {
-    const entry = takeInFlight(this.inFlight, id)
-    this.cost += entry ? -ACK_COST : ACK_COST
-    if (!entry) return
-    if (entry.router) this.sink.report(this, entry.router, id, Report.ACKED)
-    if (entry.queued) for (const queued of entry.queued) this.settle(queued)
+  private acknowledge(id: bigint): void {
+    const message = takeInFlight(this.inFlight, id)
+    this.cost += message ? -ACK_COST : ACK_COST
+    if (!message) return
+    if (message.router) this.sink.report(this, message.router, id, Report.ACKED)
+    if (message.queued) for (const queued of message.queued) this.settle(queued)
   }
 
-  private ask(frame: RequestFrame): void {
+  private askCore(frame: RequestFrame): void {
     if (this.optional && this.optional.requests >= this.sink.limits.requests) {
       this.sink.send(this, errorFrame('overloaded', 'too many requests under way', frame.request))
       return
     }
-    this.toRare().requests++
-    this.sink.request(this, frame.request, deviceRequest(this.device, frame))
+    this.ensureOptional().requests++
+    this.sink.request(this, frame.request, deviceRequestOf(this.device, frame))
   }
 
-  // ---- results of what was asked --------------------------------------------------------------
+  // ---- inputs from the handshake and from reads -------------------------------------------------
 
+  /** The session record is written. */
   claimed(revision: number): void {
     this.revision = revision
     if (this.state === 'claiming') this.state = 'reading'
   }
 
-  refused(connection: number): void {
+  /** The table has a session of the device with this connection number, which is equal or greater. */
+  claimRefused(connection: number): void {
     if (this.state === 'claiming') this.sink.close(this, 'stale_connection', undefined, connection)
   }
 
-  failed(): void {
+  /** The store failed before WELCOME. */
+  claimFailed(): void {
     if (this.state === 'claiming' || this.state === 'reading') this.sink.close(this, 'unavailable')
   }
 
-  /** The first read after the session was written: greets the device and starts to send what it is owed. */
+  /** `queued` is the first read of QUEUE after the session record was written. */
   welcome(welcome: ServerFrame & { type: 'WELCOME' }, queued: QueueEntry[], now: Now): void {
     if (this.state !== 'reading') return
     this.state = 'behind'
     this.subscriptions = welcome.subscriptions
     this.sink.send(this, welcome)
-    this.take(queued, now)
+    this.fillBacklog(queued, now)
   }
 
   queueRead(queued: QueueEntry[], now: Now): void {
     if (this.state !== 'behind' || !this.backlog) return
-    this.backlog.reading = false
-    this.take(queued, now)
+    this.backlog.isReading = false
+    this.fillBacklog(queued, now)
   }
 
-  /** Not knowing is not the same as nothing queued: stays behind, and the sweep asks again. */
+  /** After a failed read the queue may still have records: the session stays behind, and the sweep reads again. */
   queueReadFailed(): void {
     if (!this.backlog) return
-    this.backlog.reading = false
-    this.backlog.marked = true
-    this.backlog.more = true
+    this.backlog.isReading = false
+    this.backlog.isReadDue = true
+    this.backlog.isPartial = true
   }
 
+  /** The core answered a request of the device; `frame` is the answer for the device. */
   replied(frame: ServerFrame): void {
-    this.toRare().requests--
+    this.ensureOptional().requests--
     if (this.state !== 'closed') this.sink.send(this, frame)
   }
 
-  /** All groups of the device are live, up to `cursor`. */
+  /** All groups of the device are live, and it has their messages up to `cursor`. */
   groupsCaughtUp(cursor: Cursor): void {
     this.subscriptions = cursor.subscriptions
-    if (this.backlog) this.backlog.caughtUp = cursor
+    if (this.backlog) this.backlog.groupCursor = cursor
     else if (this.state === 'live') this.sink.send(this, { type: 'CAUGHT_UP', cursor })
   }
 
-  // ---- from the core --------------------------------------------------------------------------
+  // ---- inputs from the core -------------------------------------------------------------------
 
-  /** `router` waits for the report. Expiry 0: only now, so that being here in time is all it asks. */
+  /** `router` waits for a report about the item. */
   deliver(item: TxItem, router: string, now: Now): void {
-    const known = findInFlight(this.inFlight, item.id)
-    if (known) known.router = router
+    const sent = findInFlight(this.inFlight, item.id)
+    if (sent) sent.router = router
     else if (this.state === 'closed') this.sink.report(this, router, item.id, Report.NOT_HERE)
     else if (isExpired(item, now)) this.sink.report(this, router, item.id, Report.EXPIRED)
     else if (this.optional !== null && this.optional.refusedTick > 0)
@@ -248,16 +263,17 @@ export class Session {
   }
 
   /**
-   * A router queued something: read QUEUE before anything more goes live. What is held goes back: the router may have
-   * queued it too, out of patience, or something that is older.
+   * A router has appended a message to the queue: the session must read QUEUE before it goes live again. The held items
+   * return to their routers. A router that lost patience may have enqueued one of them, or the appended message may be
+   * older than they are.
    */
   catchUp(now: Now): void {
-    const nacked = this.nack(Report.WINDOW_FULL)
-    if (nacked || this.optional) this.toRare().refusedTick = nacked ? now.tick : 0
+    const hasReturned = this.returnHeld(Report.WINDOW_FULL)
+    if (hasReturned || this.optional) this.ensureOptional().refusedTick = hasReturned ? now.tick : 0
     this.readAgain()
   }
 
-  /** Something may have been queued without a word to this worker. */
+  /** A router may have enqueued a message without asking this worker for a catch-up. */
   readAgain(): void {
     if (this.optional) this.optional.isUnsettled = false
     switch (this.state) {
@@ -269,19 +285,19 @@ export class Session {
       case 'reading':
       case 'behind':
         if (!this.backlog) return
-        this.backlog.marked = true
-        // Else the read follows when what was read before is sent.
-        if (this.isAllSent(this.backlog)) this.read(this.backlog)
+        this.backlog.isReadDue = true
+        // Records of the last read are still to be sent: sendBacklog() reads after them.
+        if (this.isQueueSent(this.backlog)) this.read(this.backlog)
         return
-      // Claiming: the read that follows the claim is still to come.
+      // In `claiming` the first read is still to come.
       default:
         return
     }
   }
 
-  // ---- from the clock -------------------------------------------------------------------------
+  // ---- inputs from the clock ------------------------------------------------------------------
 
-  /** Now and then (many ticks apart): keeps the deadlines, and lets go of memory that idle sessions do not need. */
+  /** Called every few ticks. Closes a silent connection, repeats failed reads, frees memory of an idle session. */
   sweep({ tick }: Now, idleTicksMax: number): void {
     if (tick - this.heardTick > idleTicksMax) {
       this.sink.close(this, 'idle')
@@ -289,118 +305,121 @@ export class Session {
     }
     if (this.inFlight?.length === 0) this.inFlight = null
     if (this.optional && hasToReadAgain(this.optional, tick)) this.readAgain()
-    else if (this.backlog?.marked && this.isAllSent(this.backlog)) this.read(this.backlog)
+    else if (this.backlog?.isReadDue && this.isQueueSent(this.backlog)) this.read(this.backlog)
   }
 
-  /** A settlement found no room, or had to give it up: its record stays, until it is read and acknowledged again. */
-  unsettled(): void {
-    this.toRare().isUnsettled = true
+  /** See OptionalState.isUnsettled. */
+  markUnsettled(): void {
+    this.ensureOptional().isUnsettled = true
   }
 
-  /** The connection is gone, or about to be: whoever waits for a report is told. */
+  /** The connection is gone or is about to be closed: each router that waits for a report gets one. */
   end(): void {
     if (this.state === 'closed') return
     this.state = 'closed'
     for (const { id, router } of this.inFlight ?? []) if (router) this.sink.report(this, router, id, Report.CLOSED)
-    this.nack(Report.CLOSED)
+    this.returnHeld(Report.CLOSED)
     this.inFlight = null
     this.backlog = null
     this.outgoing = null
   }
 
-  /** Messages sent and not acknowledged. */
+  /** The number of messages that were sent and are not acknowledged. */
   get unacknowledged(): number {
     return this.inFlight?.length ?? 0
   }
 
-  // ---- inside ---------------------------------------------------------------------------------
+  // ---- internal -------------------------------------------------------------------------------
 
-  private toRare(): OptionalState {
-    this.optional ??= noOptionalState(null)
+  private ensureOptional(): OptionalState {
+    this.optional ??= newOptionalState(null)
     return this.optional
   }
 
   private read(backlog: Backlog): void {
-    backlog.reading = true
-    backlog.marked = false
-    backlog.more = false
+    backlog.isReading = true
+    backlog.isReadDue = false
+    backlog.isPartial = false
     this.sink.readQueue(this)
   }
 
-  private take(queued: QueueEntry[], now: Now): void {
+  private fillBacklog(queued: QueueEntry[], now: Now): void {
     if (!this.backlog) return
-    const unsent = queued.filter((entry) => entry.record.message.expiresAtMs > now.ms && !this.isKnown(entry))
+    const unsent = queued.filter((entry) => entry.record.message.expiresAtMs > now.ms && !this.isDuplicate(entry))
     this.backlog.queued = unsent.slice(0, this.sink.limits.window)
-    this.backlog.next = 0
-    this.backlog.more = unsent.length > this.backlog.queued.length
+    this.backlog.queuedNext = 0
+    this.backlog.isPartial = unsent.length > this.backlog.queued.length
     const gap = gapOf(queued, this.optional?.gap ?? null)
     if (gap) {
-      this.toRare().gap = gap.mark
+      this.ensureOptional().gap = gap.mark
       this.sink.send(this, gap)
     }
-    this.pump(now)
+    this.sendBacklog(now)
   }
 
-  /** Sends what is owed, oldest first, as far as the window has room; the last of it makes the session live. */
-  private pump(now: Now): void {
+  /** Sends queued records, then held items, oldest first, while the window has room. Goes live after the last one. */
+  private sendBacklog(now: Now): void {
     const { backlog } = this
-    if (!backlog || backlog.reading || this.state !== 'behind') return
-    while (backlog.next < backlog.queued.length) {
+    if (!backlog || backlog.isReading || this.state !== 'behind') return
+    while (backlog.queuedNext < backlog.queued.length) {
       if (!this.hasRoom()) return
-      this.sendQueued(backlog.queued[backlog.next++] as QueueEntry)
+      this.sendQueued(backlog.queued[backlog.queuedNext++] as QueueEntry)
     }
-    if (backlog.marked || backlog.more) {
-      if (backlog.marked || this.hasRoom()) this.read(backlog)
+    if (backlog.isReadDue || backlog.isPartial) {
+      if (backlog.isReadDue || this.hasRoom()) this.read(backlog)
       return
     }
     while (backlog.heldNext < backlog.held.length) {
       if (!this.hasRoom()) return
-      this.sendHeld(backlog.held[backlog.heldNext++] as Held, now)
+      this.sendHeld(backlog.held[backlog.heldNext++] as HeldItem, now)
     }
     this.goLive(backlog)
   }
 
-  private goLive({ caughtUp }: Backlog): void {
+  private goLive({ groupCursor }: Backlog): void {
     this.backlog = null
     this.state = 'live'
-    if (caughtUp) this.sink.send(this, { type: 'CAUGHT_UP', cursor: caughtUp })
+    if (groupCursor) this.sink.send(this, { type: 'CAUGHT_UP', cursor: groupCursor })
   }
 
   private sendQueued(entry: QueueEntry): void {
-    // Asked again: one message can stand in the queue more than once.
-    if (this.isKnown(entry)) return
-    this.notify(entry.record.message.id, entry.record.message.frame, '', [refOf(entry)])
+    // Checked again: the record sent just before this one can be a copy of the same message.
+    if (this.isDuplicate(entry)) return
+    this.notify(entry.record.message.id, entry.record.message.frame, '', [queueRefOf(entry)])
   }
 
-  /** True where the device has the message already; then its record only waits for the acknowledgement, or for us. */
-  private isKnown(entry: QueueEntry): boolean {
+  /**
+   * True if the message was sent to the device already. Then its record is settled with the acknowledgement: with the
+   * one that is to come, or at once if the device has acknowledged it.
+   */
+  private isDuplicate(entry: QueueEntry): boolean {
     const { id } = entry.record.message
     const sent = findInFlight(this.inFlight, id)
     if (sent) {
       sent.queued ??= []
-      if (!sent.queued.some(({ sequence }) => sequence === entry.sequence)) sent.queued.push(refOf(entry))
+      if (!sent.queued.some(({ sequence }) => sequence === entry.sequence)) sent.queued.push(queueRefOf(entry))
       return true
     }
     const isAcknowledged = this.sink.isSettling(this.device, id)
-    if (isAcknowledged) this.settle(refOf(entry))
+    if (isAcknowledged) this.settle(queueRefOf(entry))
     return isAcknowledged
   }
 
   private settle(queued: QueueRef): void {
-    if (!this.sink.settle(this, queued)) this.unsettled()
+    if (!this.sink.settle(this, queued)) this.markUnsettled()
   }
 
-  private sendHeld({ item, router }: Held, now: Now): void {
-    const known = findInFlight(this.inFlight, item.id)
-    if (known) known.router = router
+  private sendHeld({ item, router }: HeldItem, now: Now): void {
+    const sent = findInFlight(this.inFlight, item.id)
+    if (sent) sent.router = router
     else if (isExpired(item, now)) this.sink.report(this, router, item.id, Report.EXPIRED)
     else this.notify(item.id, item.frame, router, null)
   }
 
   private notify(id: bigint, frame: Uint8Array, router: string, queued: QueueRef[] | null): void {
-    const entry: InFlight = { id, router, queued }
-    if (this.inFlight) this.inFlight.push(entry)
-    else this.inFlight = [entry]
+    const message: InFlightMessage = { id, router, queued }
+    if (this.inFlight) this.inFlight.push(message)
+    else this.inFlight = [message]
     this.sink.forward(this, frame)
   }
 
@@ -409,25 +428,41 @@ export class Session {
     else this.refuse(item, router, now)
   }
 
-  /** What is held is refused with it, before it: it is older, and would stand behind it in the queue one day. */
+  /**
+   * Refuses the held items too. They are older than this item and would be enqueued behind it if they were refused
+   * later.
+   */
   private refuse(item: TxItem, router: string, now: Now): void {
-    this.toRare().refusedTick = now.tick
-    this.nack(Report.WINDOW_FULL)
+    this.ensureOptional().refusedTick = now.tick
+    this.returnHeld(Report.WINDOW_FULL)
     this.sink.report(this, router, item.id, Report.WINDOW_FULL)
   }
 
-  /** False where nothing was held. */
-  private nack(report: ReportCode): boolean {
+  /** Reports all held items to their routers, which enqueue them. Returns false if no item was held. */
+  private returnHeld(report: ReportCode): boolean {
     const waiting = this.backlog ? takeHeld(this.backlog) : []
     for (const { item, router } of waiting) this.sink.report(this, router, item.id, report)
     return waiting.length > 0
   }
 
-  private isAllSent(backlog: Backlog): boolean {
-    return this.state === 'behind' && !backlog.reading && backlog.next >= backlog.queued.length
+  private isQueueSent(backlog: Backlog): boolean {
+    return this.state === 'behind' && !backlog.isReading && backlog.queuedNext >= backlog.queued.length
   }
 
   private hasRoom(): boolean {
     return this.unacknowledged < this.sink.limits.window
   }
+}
+
+/**
+ * The GAP for messages that an overflowed queue has dropped since the GAP that the device knows; null: none was dropped
+ * since. The newest record of a queue has the number of all drops. PROTOCOL.md section "GAP".
+ */
+function gapOf(queued: readonly QueueEntry[], known: GapMark | null): (GapFrame & { mark: GapMark }) | null {
+  const newest = queued.at(-1)?.record
+  if (!newest) return null
+  const knownCount = known?.queue === newest.queue ? known.count : 0
+  if (newest.dropped <= knownCount) return null
+  const mark = { queue: newest.queue, count: newest.dropped }
+  return { type: 'GAP', count: newest.dropped - knownCount, reason: 'queue_overflow', mark }
 }

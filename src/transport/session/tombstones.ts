@@ -1,22 +1,25 @@
 /**
- * Ends of sessions on their way to the table (ADR 0012): late, so that a device which is soon back at this worker finds the
- * record that its ticket names, and replaces it by one write.
+ * Writes the ends of sessions (tombstones) to the session table, with a delay (ADR 0012). A device that reconnects to
+ * this worker within the delay still finds the record that its ticket names, and replaces it with one write.
  *
- * Until a tombstone stands, whoever looks finds a session whose worker answers "not here": a detour, never a loss. Being
- * late cannot end another's session either: the write is a compare-and-set on the revision that was ours.
+ * Until the tombstone is written, a router finds a session whose worker reports NOT_HERE: a detour, never a loss. A
+ * late tombstone cannot end a newer session: the write is a compare-and-set on the revision of the session that
+ * ended.
  */
 import type { Clock } from '../../clock.js'
 import type { SessionOwner, SessionTable } from '../../store/sessions.js'
 import { Limiter } from '../limiter.js'
 import type { Session } from './session.js'
 
-/** A worker that loses all its devices at once must not fill the store's queue with their ends. */
+/**
+ * Most writes at a time: a worker that loses all its devices at once must not fill the store's queue with tombstones.
+ */
 const IN_FLIGHT_MAX = 256
 
-/** So many turns of the timer in one delay. */
+/** The timer runs this often within one delay. */
 const SLICES = 10
 
-interface Ended {
+interface EndedSession {
   device: string
   connection: number
   revision: number
@@ -26,15 +29,15 @@ interface Ended {
 export interface TombstonePace {
   /** From the end of a session to its tombstone. */
   tombstoneDelayMs: number
-  /** Most that wait. Beyond, the oldest is written at once. */
+  /** Most ended sessions that wait. Beyond, the oldest tombstone is written at once. */
   tombstonesWaitingMax: number
 }
 
 export class Tombstones {
   private readonly limiter = new Limiter(IN_FLIGHT_MAX)
-  private readonly underWay = new Set<Promise<void>>()
-  /** By device, in the order in which they ended. */
-  private readonly waiting = new Map<string, Ended>()
+  private readonly writes = new Set<Promise<void>>()
+  /** Ended sessions by device, in the order in which they ended. */
+  private readonly waiting = new Map<string, EndedSession>()
   private cancelTimer: (() => void) | null = null
   private isLeaving = false
 
@@ -43,33 +46,40 @@ export class Tombstones {
     private readonly owner: Omit<SessionOwner, 'connection'>,
     private readonly clock: Clock,
     private readonly pace: TombstonePace,
-    private readonly onError: (what: string, error: unknown) => void,
+    private readonly onError: (task: string, error: unknown) => void,
   ) {}
 
-  /** The session is over; its record is ended later, unless the device is back by then. */
-  ended({ device, connection, revision }: Session): void {
+  /** The session is over. Its tombstone is written after the delay, unless the device reconnects before. */
+  add({ device, connection, revision }: Session): void {
     if (this.isLeaving) return
-    // Only the newest end of a device is worth a write, and it has to stand last.
+    // Only the newest end of a device is written. Deleted first, it goes to the end of the Map, which is sorted by
+    // time.
     this.waiting.delete(device)
     this.waiting.set(device, { device, connection, revision, endedAtMs: this.clock.now() })
     if (this.waiting.size > this.pace.tombstonesWaitingMax) this.writeOldest()
     this.cancelTimer ??= this.schedule()
   }
 
-  /** Number of the device's session whose end is not written yet: as good as written, for who comes after. */
+  /**
+   * The connection number of an ended session whose tombstone waits. A newer session is checked against it as if it
+   * was written.
+   */
   connectionOf(device: string): number | null {
     return this.waiting.get(device)?.connection ?? null
   }
 
-  /** The table has a session of the device with a greater number: what waits for it would come too late. */
-  replaced(device: string, connection: number): void {
+  /**
+   * The table has a session of the device with a greater connection number: an older tombstone is not needed any
+   * more.
+   */
+  dropOlder(device: string, connection: number): void {
     const ended = this.waiting.get(device)
     if (ended && ended.connection < connection) this.waiting.delete(device)
   }
 
   /**
-   * The worker leaves: nothing is written any more. A lease that was released says of all its sessions what a
-   * tombstone says of one.
+   * The worker leaves: no tombstone is written from now on. The released lease ends all sessions of the worker at
+   * once.
    */
   leave(): void {
     this.isLeaving = true
@@ -78,8 +88,9 @@ export class Tombstones {
     this.cancelTimer = null
   }
 
-  async settled(): Promise<void> {
-    await Promise.all(this.underWay)
+  /** Resolves when no write is under way. */
+  async written(): Promise<void> {
+    await Promise.all(this.writes)
   }
 
   private schedule(): () => void {
@@ -94,20 +105,20 @@ export class Tombstones {
     })
   }
 
-  /** Once: where it fails, the table names a worker that answers "not here". */
+  /** A write that fails is not repeated: the table then names a worker that reports NOT_HERE. */
   private writeOldest(): void {
     const [oldest] = this.waiting.values()
     if (!oldest) return
     const { device, connection, revision } = oldest
     this.waiting.delete(device)
-    const written: Promise<void> = this.limiter
+    const write: Promise<void> = this.limiter
       .run(async () => {
         await this.sessions.close(device, { ...this.owner, connection }, revision)
       })
       .catch((error: unknown) => this.onError('tombstone', error))
       .then(() => {
-        this.underWay.delete(written)
+        this.writes.delete(write)
       })
-    this.underWay.add(written)
+    this.writes.add(write)
   }
 }

@@ -19,8 +19,8 @@ export const groupMutations: Mutation[] = [
     edits: [
       edit(
         FOLLOWER,
-        'this.world.log.read(subject, this.after(subject), target)',
-        'this.world.log.read(subject, this.after(subject), Infinity)',
+        'this.parts.log.readNext(subject, this.positionOf(subject), target)',
+        'this.parts.log.readNext(subject, this.positionOf(subject), Infinity)',
       ),
     ],
   },
@@ -31,10 +31,10 @@ export const groupMutations: Mutation[] = [
     edits: [
       edit(
         FOLLOWER,
-        '        if (furthest > log.at)\n            await this.world.reached(this.session, furthest);',
+        '        if (furthest > log.position)\n            await this.parts.untilReached(this.session, furthest);',
         '',
       ),
-      edit(GROUPS, '        if (furthest <= this.log.at) {', '        if (furthest >= 0) {'),
+      edit(GROUPS, '        if (furthest <= this.log.position) {', '        if (furthest >= 0) {'),
     ],
   },
   {
@@ -52,24 +52,24 @@ export const groupMutations: Mutation[] = [
       edit(
         FOLLOWER,
         '                    this.session.socket.subscribe(subject);',
-        '                    void this.world.reached(this.session, log.at + 1).then(() => this.session.socket.subscribe(subject));',
+        '                    void this.parts.untilReached(this.session, log.position + 1).then(() => this.session.socket.subscribe(subject));',
       ),
     ],
   },
   {
     name: 'live-before-the-end',
     rule: "Topics go live only when the read's end equals the tail.",
-    edits: [edit(FOLLOWER, 'if (this.at < log.floor) {', 'if (this.at < 0) {')],
+    edits: [edit(FOLLOWER, 'if (this.position < log.floor) {', 'if (this.position < 0) {')],
   },
   {
     name: 'nothing-seen-is-nothing-missed',
     rule: 'A topic of which the worker has seen nothing is read from where its tail began.',
-    edits: [edit(LOG, '?.lastSeen ?? this.began)', '?.lastSeen ?? 0)')],
+    edits: [edit(LOG, '?.lastSequence ?? this.tailStart)', '?.lastSequence ?? 0)')],
   },
   {
     name: 'forgotten-topic-is-unseen',
     rule: 'A topic that the worker forgot counts as seen up to where it was forgotten.',
-    edits: [edit(LOG, '        this.began = Math.max(this.began, topic.lastSeen);', '')],
+    edits: [edit(LOG, '        this.tailStart = Math.max(this.tailStart, topic.lastSequence);', '')],
   },
   {
     name: 'since-ignored',
@@ -80,25 +80,31 @@ export const groupMutations: Mutation[] = [
   {
     name: 'since-is-now',
     rule: 'A subscription stores the last sequence when it was made.',
-    edits: [edit(STARTS, 'from.set(subject, since > log.last ? 0 : since);', 'from.set(subject, log.last);')],
+    edits: [edit(STARTS, 'after.set(subject, since > log.last ? 0 : since);', 'after.set(subject, log.last);')],
   },
   {
     name: 'topic-added-during-catch-up',
     rule: 'A topic added during catch-up restarts the completion check.',
     test: 'unit/transport/group-rules.test.js',
-    edits: [edit(GROUPS, 'if (!underWay.again) {', 'if (!underWay.again || underWay) {')],
+    edits: [edit(GROUPS, 'if (!catchUp.mustRefresh) {', 'if (!catchUp.mustRefresh || catchUp) {')],
   },
   {
     name: 'notice-before-welcome-is-lost',
     rule: 'A notice of a change that comes during a handshake is done after WELCOME.',
     test: 'unit/transport/groups-refresh.test.js',
-    edits: [edit(GROUPS, 'if (this.early.delete(session))', 'if (this.early.delete(session) && !session)')],
+    edits: [
+      edit(
+        GROUPS,
+        'if (this.refreshAfterWelcome.delete(session))',
+        'if (this.refreshAfterWelcome.delete(session) && !session)',
+      ),
+    ],
   },
   {
     name: 'notice-during-a-look-is-lost',
     rule: 'A notice of a change that comes during the look for an earlier one makes the worker look again.',
     test: 'unit/transport/groups-refresh.test.js',
-    edits: [edit(GROUPS, '        if (underWay.again)\n            this.refresh(session);', '')],
+    edits: [edit(GROUPS, '        if (catchUp.mustRefresh)\n            this.refresh(session);', '')],
   },
   {
     name: 'slow-subscriber-is-skipped',
@@ -110,20 +116,24 @@ export const groupMutations: Mutation[] = [
     name: 'places-kept-by-the-deaf',
     rule: 'A device that does not read its backlog keeps no place of the catch-up.',
     test: 'unit/transport/groups-places.test.js',
-    edits: [edit(GROUPS, 'await this.limiter.aside(() => this.emptied(', 'await (this.emptied(')],
+    edits: [edit(GROUPS, 'await this.limiter.aside(() => this.untilDrained(', 'await (this.untilDrained(')],
   },
   {
     name: 'deaf-devices-stay',
     rule: 'A device that takes nothing of its backlog is closed.',
     test: 'unit/transport/groups-places.test.js',
-    edits: [edit(GROUPS, 'this.world.tooSlow(session)', 'session')],
+    edits: [edit(GROUPS, 'this.parts.closeTooSlow(session)', 'session')],
   },
   {
     name: 'expired-is-no-progress',
     rule: 'The tail has come as far as its last record, whatever that was.',
     test: 'unit/transport/groups-places.test.js',
     edits: [
-      edit(LOG, '        this.options.onProgress();', '        if (this.recent.length < 0) this.options.onProgress();'),
+      edit(
+        LOG,
+        '        this.options.onProgress();',
+        '        if (this.recentOf.length < 0) this.options.onProgress();',
+      ),
     ],
   },
   {

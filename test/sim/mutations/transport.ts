@@ -61,13 +61,13 @@ export const transportMutations: Mutation[] = [
     edits: [
       edit(
         SESSION,
-        `                this.backlog.marked = true;
+        `                this.backlog.isReadDue = true;
                 //`,
         `                //`,
       ),
       edit(
         SESSION,
-        `                if (this.isAllSent(this.backlog))
+        `                if (this.isQueueSent(this.backlog))
                     this.read(this.backlog);
                 return;`,
         `                return;`,
@@ -104,13 +104,13 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'settlement-not-repeated',
-    rule: 'A worker repeats the outcomes of queued records until settle confirmed.',
+    rule: 'A worker repeats a settlement until the core has confirmed it.',
     edits: [
       edit(
-        'transport/delivery/uplink',
+        'transport/delivery/settlements',
         `            this.options.onError('settle', error);`,
         `            this.options.onError('settle', error);
-            for (const item of batch.values()) this.settles.delete(settleKey(item));`,
+            for (const item of batch.values()) this.unconfirmed.delete(keyOf(item));`,
       ),
     ],
   },
@@ -120,16 +120,16 @@ export const transportMutations: Mutation[] = [
     edits: [
       edit(
         SESSION,
-        `            for (const queued of entry.queued)
+        `            for (const queued of message.queued)
                 this.settle(queued);`,
-        `                for (const _ of entry.queued)
+        `                for (const _ of message.queued)
                     ;`,
       ),
     ],
   },
   {
     name: 'unsettled-is-forgotten',
-    rule: 'An outcome that found no room is asked for again: QUEUE is read once more.',
+    rule: 'After a settlement without room the session reads QUEUE again.',
     test: 'unit/transport/session.test.js',
     edits: [edit('transport/session/optional-state', 'hasWaitedInVain || optional.isUnsettled', 'hasWaitedInVain')],
   },
@@ -137,12 +137,12 @@ export const transportMutations: Mutation[] = [
     name: 'newest-refused-is-taken-as-settled',
     rule: 'A settlement without room is refused, not taken and forgotten.',
     test: 'unit/transport/parts.test.js',
-    edits: [edit('transport/delivery/uplink', '            return false;', '            return true;')],
+    edits: [edit('transport/delivery/settlements', '            return false;', '            return true;')],
   },
   {
     name: 'duplicate-loses-its-record',
     rule: 'A record of a message that is in flight already is settled with its acknowledgement.',
-    edits: [edit(SESSION, `                sent.queued.push(refOf(entry));`, '                void entry;')],
+    edits: [edit(SESSION, `                sent.queued.push(queueRefOf(entry));`, '                void entry;')],
   },
   {
     name: 'gap-count-without-mark',
@@ -153,7 +153,7 @@ export const transportMutations: Mutation[] = [
         'const fresh = mark ? newInGap(this.state.gap, mark) : count;',
         'const fresh = count;',
       ),
-      edit(SESSION, '            this.toRare().gap = gap.mark;', ''),
+      edit(SESSION, '            this.ensureOptional().gap = gap.mark;', ''),
     ],
   },
   {

@@ -11,8 +11,8 @@ const settings = { groupCacheBytesMax: 1, catchUpBufferedBytesMax: 300 }
 t.test('a group that is newer than the cursor begins where it was subscribed, not at the cursor', async (t) => {
   const group = (subject: string, since: number, addedVersion: number): Group => ({ subject, since, addedVersion })
   const cursor = { incarnation: 1n, sequence: 50, subscriptions: 3 }
-  const { from, gap } = startsOf([group('old', 10, 3), group('new', 20, 4)], cursor, { incarnation: 1n, last: 90 })
-  t.same(from, new Map(Object.entries({ old: 50, new: 20 })), 'the cursor went on without the new one')
+  const { after, gap } = startsOf([group('old', 10, 3), group('new', 20, 4)], cursor, { incarnation: 1n, last: 90 })
+  t.same(after, new Map(Object.entries({ old: 50, new: 20 })), 'the cursor went on without the new one')
   t.equal(gap, null)
 })
 

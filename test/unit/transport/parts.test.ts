@@ -12,6 +12,7 @@ import { Admission } from '../../../src/transport/admission/admission.js'
 import { Throughput } from '../../../src/transport/admission/throughput.js'
 import { TicketBox } from '../../../src/transport/admission/ticket.js'
 import { Outbox } from '../../../src/transport/delivery/outbox.js'
+import { Settlements } from '../../../src/transport/delivery/settlements.js'
 import { Uplink } from '../../../src/transport/delivery/uplink.js'
 import { Limiter } from '../../../src/transport/limiter.js'
 import { WorkerMetrics } from '../../../src/transport/metrics.js'
@@ -162,15 +163,15 @@ t.test('limiter', async (t) => {
   t.equal(most, 2)
 })
 
-function uplink(settlesMax = 100) {
+function settlementsOf(settlesMax = 100) {
   const sim = new SimBroker()
   const [worker, core] = [sim.brokerFor('worker'), sim.brokerFor('core')]
   const metrics = new WorkerMetrics()
   const settings = { instance: 'i', worker: 'w', settlesMax, settleRepeatMs: 1_000, timeoutMs: 2_000 }
   const givenUp: string[] = []
   const onGivenUp = (device: string) => void givenUp.push(device)
-  const up = new Uplink(worker.bus, worker.clock, metrics, { ...settings, onError: () => {}, onGivenUp })
-  return { sim, core, metrics, up, givenUp }
+  const settlements = new Settlements(worker.bus, worker.clock, metrics, { ...settings, onError: () => {}, onGivenUp })
+  return { sim, core, metrics, settlements, givenUp }
 }
 
 const item = (id: bigint, queueSequence: number): SettleItem => ({
@@ -178,7 +179,10 @@ const item = (id: bigint, queueSequence: number): SettleItem => ({
 })
 
 t.test('uplink: one batch for each router and tick', async (t) => {
-  const { sim, core, up } = uplink()
+  const sim = new SimBroker()
+  const [worker, core] = [sim.brokerFor('worker'), sim.brokerFor('core')]
+  const options = { instance: 'i', worker: 'w', timeoutMs: 2_000, onError: () => {} }
+  const up = new Uplink(worker.bus, worker.clock, options)
   const batches: bigint[][] = []
   core.bus.subscribe(rxSubject('r1'), ({ body }) => batches.push(decodeRxBatch(body).items.map(({ id }) => id)))
   await sim.clock.advance(100)
@@ -189,8 +193,8 @@ t.test('uplink: one batch for each router and tick', async (t) => {
   t.same(batches, [[1n, 3n], [4n]])
 })
 
-t.test('uplink: settlements are repeated until they are confirmed', async (t) => {
-  const { sim, core, metrics, up } = uplink()
+t.test('settlements are repeated until they are confirmed', async (t) => {
+  const { sim, core, metrics, settlements } = settlementsOf()
   const asked: number[][] = []
   let confirms = (sequences: number[]) => sequences.filter((sequence) => sequence !== 11)
   core.bus.subscribe(SETTLE_SUBJECT, ({ body, reply }) => {
@@ -199,30 +203,30 @@ t.test('uplink: settlements are repeated until they are confirmed', async (t) =>
     core.bus.publish(reply, encodeSettleReply(confirms(sequences)))
   })
   await sim.clock.advance(100)
-  up.settle(item(1n, 10))
-  up.settle(item(2n, 11))
-  up.settle(item(2n, 11))
-  up.settle(item(3n, 10))
+  settlements.add(item(1n, 10))
+  settlements.add(item(2n, 11))
+  settlements.add(item(2n, 11))
+  settlements.add(item(3n, 10))
   await sim.clock.advance(500)
   t.ok(
     asked.every((sequences) => new Set(sequences).size === sequences.length),
     'a sequence of two streams goes twice',
   )
-  t.equal(up.unsettled, 1)
-  t.ok(up.isSettling(1n), 'a read that began before may still show it')
+  t.equal(settlements.size, 1)
+  t.ok(settlements.has(1n), 'a read that began before may still show it')
   confirms = (sequences) => sequences
   await sim.clock.advance(3_000)
-  t.equal(up.unsettled, 0)
+  t.equal(settlements.size, 0)
   t.equal(metrics.settled, 3)
   await sim.clock.advance(60_000)
-  t.notOk(up.isSettling(1n))
-  up.stop()
+  t.notOk(settlements.has(1n))
+  settlements.stop()
 })
 
 t.test(
-  'uplink: full of what waits for something older, which is refused: it gives way (simulation, seed 1153)',
+  'settlements: full of what waits for something older, which is refused: it gives way (simulation, seed 1153)',
   async (t) => {
-    const { sim, core, up, givenUp } = uplink(2)
+    const { sim, core, settlements, givenUp } = settlementsOf(2)
     const queue = [20, 21, 22]
     core.bus.subscribe(SETTLE_SUBJECT, ({ body, reply }) => {
       const settled: number[] = []
@@ -232,31 +236,31 @@ t.test(
     })
     await sim.clock.advance(100)
     t.same(
-      [21, 22, 20].map((sequence) => up.settle(item(BigInt(sequence), sequence))),
+      [21, 22, 20].map((sequence) => settlements.add(item(BigInt(sequence), sequence))),
       [true, true, false],
     )
     await sim.clock.advance(3_000)
     t.same(givenUp, ['d', 'd'], 'its queue is to be read again')
-    t.notOk(up.isSettling(21n), 'and what is read is to be delivered again')
+    t.notOk(settlements.has(21n), 'and what is read is to be delivered again')
     for (const sequence of [20, 21, 22]) {
-      t.ok(up.settle(item(BigInt(sequence), sequence)))
+      t.ok(settlements.add(item(BigInt(sequence), sequence)))
       await sim.clock.advance(3_000)
     }
     t.same(queue, [])
-    up.stop()
+    settlements.stop()
   },
 )
 
-t.test('uplink: nobody there, then too many', async (t) => {
-  const { sim, core, metrics, up } = uplink(3)
+t.test('settlements: nobody there, then too many', async (t) => {
+  const { sim, core, metrics, settlements } = settlementsOf(3)
   t.same(
-    [1, 2, 3, 4, 5].map((i) => up.settle(item(BigInt(i), i))),
+    [1, 2, 3, 4, 5].map((i) => settlements.add(item(BigInt(i), i))),
     [true, true, true, false, false],
   )
   await sim.clock.advance(5_000)
-  t.equal(up.unsettled, 3)
+  t.equal(settlements.size, 3)
   t.equal(metrics.settlesRefused, 2)
-  t.notOk(up.isSettling(4n), 'to be delivered again')
+  t.notOk(settlements.has(4n), 'to be delivered again')
   const settled: bigint[] = []
   core.bus.subscribe(SETTLE_SUBJECT, ({ body, reply }) => {
     const { items } = decodeSettleRequest(body)
@@ -265,5 +269,5 @@ t.test('uplink: nobody there, then too many', async (t) => {
   })
   await sim.clock.advance(5_000)
   t.same(settled, [1n, 2n, 3n])
-  up.stop()
+  settlements.stop()
 })

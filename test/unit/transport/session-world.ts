@@ -3,7 +3,7 @@ import type { CloseName } from '../../../protocol/close-codes.js'
 import { type DeviceRequest, Report, type ReportCode } from '../../../protocol/envelope.js'
 import type { ServerFrame, WelcomeFrame } from '../../../protocol/frame-types.js'
 import type { QueueEntry } from '../../../src/store/queue.js'
-import type { QueueRef } from '../../../src/transport/session/queue-ref.js'
+import type { QueueRef } from '../../../src/transport/session/in-flight.js'
 import type { SessionSink } from '../../../src/transport/session/session.js'
 import { Session } from '../../../src/transport/session/session.js'
 import type { Socket } from '../../../src/transport/socket/socket.js'
@@ -95,7 +95,7 @@ export class SessionWorld implements SessionSink {
     this.reads.push(this.entries())
   }
 
-  request(_session: Session, request: number, _what: DeviceRequest): void {
+  request(_session: Session, request: number, _deviceRequest: DeviceRequest): void {
     this.requests.push(request)
   }
 

@@ -157,13 +157,13 @@ t.test('silence and chatter', async (t) => {
   t.equal(chatty.closedWith, 'rate_limited')
 
   const quiet = new SessionWorld()
-  quiet.session.empty(quiet.now)
+  quiet.session.emptyMessage(quiet.now)
   t.equal(quiet.closedWith, 'unexpected_frame', 'an empty message before WELCOME is a PING before WELCOME')
   const pinging = new SessionWorld()
   pinging.greet()
-  for (let i = 0; i < 10; i++) pinging.session.empty(pinging.now)
+  for (let i = 0; i < 10; i++) pinging.session.emptyMessage(pinging.now)
   t.same(pinging.sent, ['WELCOME', ...Array.from({ length: 10 }, () => 'empty')])
-  pinging.session.empty(pinging.now)
+  pinging.session.emptyMessage(pinging.now)
   t.equal(pinging.closedWith, 'rate_limited', 'an empty message counts as much as PING')
 
   const busy = new SessionWorld()

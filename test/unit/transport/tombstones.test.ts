@@ -26,7 +26,7 @@ async function setUp(tombstonesWaitingMax = 10) {
     },
     wait: async (ms: number) => {
       await run(new Promise<void>((resolve) => broker.clock.after(ms, resolve)))
-      await run(tombstones.settled())
+      await run(tombstones.written())
     },
     look: (device: string) => run(sessions.lookup(device, { authoritative: true })),
   }
@@ -35,12 +35,12 @@ async function setUp(tombstonesWaitingMax = 10) {
 t.test('the end of a session is written late', async (t) => {
   const { tombstones, claim, wait, look, errors } = await setUp()
   const session = await claim('dev_a', 5)
-  tombstones.ended(session)
+  tombstones.add(session)
   await wait(DELAY_MS / 2)
   t.match(await look('dev_a'), { live: true, revision: session.revision }, 'a ticket of it can be used as it is')
   await wait(DELAY_MS)
   t.match(await look('dev_a'), { live: false, connection: 5 })
-  tombstones.ended(await claim('dev_a', 6))
+  tombstones.add(await claim('dev_a', 6))
   await wait(2 * DELAY_MS)
   t.match(await look('dev_a'), { live: false, connection: 6 }, 'and so the next one')
   t.same(errors, [])
@@ -48,20 +48,20 @@ t.test('the end of a session is written late', async (t) => {
 
 t.test('not at all where the device is back', async (t) => {
   const { tombstones, claim, wait, look } = await setUp()
-  tombstones.ended(await claim('dev_a', 5))
+  tombstones.add(await claim('dev_a', 5))
   const back = await claim('dev_a', 6)
-  tombstones.replaced('dev_a', 5)
-  tombstones.replaced('dev_a', 6)
+  tombstones.dropOlder('dev_a', 5)
+  tombstones.dropOlder('dev_a', 6)
   await wait(2 * DELAY_MS)
   t.match(await look('dev_a'), { live: true, revision: back.revision })
 })
 
 t.test('of two ends of a device the newer one is written, and counts from its own time', async (t) => {
   const { tombstones, claim, wait, look } = await setUp()
-  tombstones.ended(await claim('dev_a', 5))
-  tombstones.ended(await claim('dev_b', 1))
+  tombstones.add(await claim('dev_a', 5))
+  tombstones.add(await claim('dev_b', 1))
   await wait(DELAY_MS / 2)
-  tombstones.ended(await claim('dev_a', 6))
+  tombstones.add(await claim('dev_a', 6))
   t.equal(tombstones.connectionOf('dev_a'), 6)
   await wait(0.7 * DELAY_MS)
   t.match(await look('dev_b'), { live: false }, 'it does not stand behind the other one')
@@ -72,7 +72,7 @@ t.test('of two ends of a device the newer one is written, and counts from its ow
 
 t.test('never over what another worker wrote', async (t) => {
   const { tombstones, claim, wait, look, errors } = await setUp()
-  tombstones.ended(await claim('dev_a', 5))
+  tombstones.add(await claim('dev_a', 5))
   const elsewhere = await claim('dev_a', 6, 'there')
   await wait(2 * DELAY_MS)
   t.match(await look('dev_a'), { live: true, worker: 'there', revision: elsewhere.revision })
@@ -81,7 +81,7 @@ t.test('never over what another worker wrote', async (t) => {
 
 t.test('a bounded number waits: beyond, the oldest is written at once', async (t) => {
   const { tombstones, claim, wait, look } = await setUp(2)
-  for (const device of ['dev_a', 'dev_b', 'dev_c']) tombstones.ended(await claim(device, 1))
+  for (const device of ['dev_a', 'dev_b', 'dev_c']) tombstones.add(await claim(device, 1))
   await wait(DELAY_MS / 10)
   t.match(await look('dev_a'), { live: false })
   t.match(await look('dev_b'), { live: true })
@@ -93,9 +93,9 @@ t.test('a bounded number waits: beyond, the oldest is written at once', async (t
 t.test('a worker that leaves writes nothing: its lease speaks for all', async (t) => {
   const { tombstones, claim, wait, look } = await setUp()
   const session = await claim('dev_a', 5)
-  tombstones.ended(session)
+  tombstones.add(session)
   tombstones.leave()
-  tombstones.ended(await claim('dev_b', 1))
+  tombstones.add(await claim('dev_b', 1))
   await wait(2 * DELAY_MS)
   t.match(await look('dev_a'), { live: true, revision: session.revision })
   t.match(await look('dev_b'), { live: true })
