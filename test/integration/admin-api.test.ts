@@ -4,67 +4,108 @@ import { parse } from 'yaml'
 import type { ErrorCode } from '../../protocol/errors.js'
 import { Actions, mayDo, ROLES } from '../../src/core/tenants/auth/roles.js'
 import { root, startAdminApi } from '../support/admin-api.js'
-import { isError } from '../support/http.js'
+import { type Answer, isError } from '../support/http.js'
 import { askToken, assertionOf } from '../support/oauth.js'
 
-t.test('from a credential to a token of a new project, and every change in AUDIT', async (t) => {
+t.test('an operator of the admin API', async (t) => {
   const { api, administration, credential, call } = await startAdminApi(t)
   const operator = await credential('operator')
-  const made = await call('POST', '/projects', operator, { id: 'shop', name: 'The shop', alg: 'ES256' })
-  t.equal(made.statusCode, 201)
-  t.equal(made.headers['cache-control'], 'no-store')
-  const { push_notification_system: settings } = parse(made.body.settingsFile)
-  t.same(Object.keys(settings), [
-    ...['project_id', 'push_public_address', 'api_url', 'client_id', 'scopes', 'audience', 'token_url'],
-    ...['private_key', 'key_id'],
-  ])
-  t.match(settings, {
-    project_id: 'shop',
-    api_url: 'https://push.example.com/push/public/api/v1/',
-    token_url: 'https://push.example.com/auth/public/oauth2/token',
-    client_id: made.body.clientId,
-    key_id: made.body.keyId,
-  })
-  t.notMatch(JSON.stringify(await administration.project(root, 'shop')), /PRIVATE|"d"/, 'the server keeps none of it')
-  const key = { keyId: settings.key_id, alg: 'ES256' as const, privateKey: settings.private_key }
-  const claims = { iss: settings.client_id, sub: settings.client_id }
-  const parameters = { client_assertion: await assertionOf(api, { key, claims }), scope: settings.scopes }
-  t.equal((await askToken(api, { parameters })).status, 200, 'a project made just now, at a core that did not see it')
+  /** Creates a project and returns the answer: its keys and the settings file of its app server. */
+  const createProject = (id: string) => call('POST', '/projects', operator, { id, name: 'The shop', alg: 'ES256' })
+  const settingsIn = ({ body }: Answer) => parse(body.settingsFile).push_notification_system
 
-  const more = await call('POST', '/projects/shop/keys', operator, {})
-  t.match(more, { statusCode: 201, body: { alg: 'RS256', settings: { push_notification_system: {} } } })
-  t.match((await call('DELETE', `/projects/shop/keys/${made.body.keyId}`, operator)).body, {
-    keyIds: [more.body.keyId],
+  await t.test('a created project is answered with the settings file of an app server', async (t) => {
+    const made = await createProject('shop')
+    t.equal(made.statusCode, 201)
+    t.equal(made.headers['cache-control'], 'no-store')
+    const settings = settingsIn(made)
+    t.same(Object.keys(settings), [
+      ...['project_id', 'push_public_address', 'api_url', 'client_id', 'scopes', 'audience', 'token_url'],
+      ...['private_key', 'key_id'],
+    ])
+    t.match(settings, {
+      project_id: 'shop',
+      api_url: 'https://push.example.com/push/public/api/v1/',
+      token_url: 'https://push.example.com/auth/public/oauth2/token',
+      client_id: made.body.clientId,
+      key_id: made.body.keyId,
+    })
+    const stored = JSON.stringify(await administration.project(root, 'shop'))
+    t.notMatch(stored, /PRIVATE|"d"/, 'the server does not keep the private key')
   })
-  isError(t, await call('DELETE', `/projects/shop/keys/${more.body.keyId}`, operator), 'invalid_request', 'the last')
-  t.equal((await call('POST', '/projects/shop/suspend', operator)).body.isActive, false)
-  t.equal((await call('POST', '/projects/shop/resume', operator)).body.isActive, true)
-  const limited = await call('POST', '/projects/shop/limits', operator, { messagesPerSecond: 5 })
-  t.equal(limited.body.messagesPerSecond, 5)
-  const application = await call('POST', '/projects/shop/applications', operator, { name: 'Till' })
-  t.match((await call('GET', '/projects/shop/applications', operator)).body, { applications: [application.body] })
-  t.match((await call('GET', '/projects/shop/counters?from=2025-01-01', operator)).body, { total: { accepted: 1 } })
-  t.same((await call('GET', '/projects/shop/registrations', operator)).body, { registrations: [] })
-  t.equal((await call('GET', '/projects', operator)).body.projects.length, 2)
 
-  const { body } = await call('GET', '/audit?project=shop', operator)
-  t.same(
-    body.entries.map(({ action, failed }: { action: string; failed?: string }) => [action, failed].join(' ')),
-    [
-      ...['application.create ', 'project.limit ', 'project.resume ', 'project.suspend '],
-      ...['key.remove invalid_request', 'key.remove ', 'key.remove ', 'key.add ', 'project.create '],
-    ],
-    'newest first; what was not done says so',
-  )
-  t.match(body.entries[0], { actor: /^cred_/, project: 'shop', details: { name: 'Till' } })
-  const first = await call('GET', '/audit?limit=2', operator)
-  t.equal(first.body.entries.length, 2)
-  const second = await call('GET', `/audit?limit=200&before=${first.body.next}`, operator)
-  t.equal(second.body.entries.at(-1).action, 'credential.create')
-  t.notMatch(JSON.stringify([body, first, second]), /bak_|PRIVATE/, 'no secret')
+  await t.test('the key of a new project gets a token at once, also at a core that has not seen it', async (t) => {
+    const settings = settingsIn(await createProject('signs'))
+    const key = { keyId: settings.key_id, alg: 'ES256' as const, privateKey: settings.private_key }
+    const claims = { iss: settings.client_id, sub: settings.client_id }
+    const parameters = { client_assertion: await assertionOf(api, { key, claims }), scope: settings.scopes }
+    t.equal((await askToken(api, { parameters })).status, 200)
+  })
+
+  await t.test('a key can be added and removed, but the last key of a project stays', async (t) => {
+    const made = await createProject('keys')
+    const more = await call('POST', '/projects/keys/keys', operator, {})
+    t.match(more, { statusCode: 201, body: { alg: 'RS256', settings: { push_notification_system: {} } } })
+    const left = await call('DELETE', `/projects/keys/keys/${made.body.keyId}`, operator)
+    t.match(left.body, { keyIds: [more.body.keyId] })
+    const last = await call('DELETE', `/projects/keys/keys/${more.body.keyId}`, operator)
+    isError(t, last, 'invalid_request', 'the last key')
+  })
+
+  await t.test('a project can be suspended, resumed and limited', async (t) => {
+    await createProject('limited')
+    t.equal((await call('POST', '/projects/limited/suspend', operator)).body.isActive, false)
+    t.equal((await call('POST', '/projects/limited/resume', operator)).body.isActive, true)
+    const limited = await call('POST', '/projects/limited/limits', operator, { messagesPerSecond: 5 })
+    t.equal(limited.body.messagesPerSecond, 5)
+  })
+
+  await t.test('a new application is in the list of its project', async (t) => {
+    await createProject('apps')
+    const application = await call('POST', '/projects/apps/applications', operator, { name: 'Till' })
+    t.match((await call('GET', '/projects/apps/applications', operator)).body, { applications: [application.body] })
+  })
+
+  await t.test('counters, registrations and projects can be read', async (t) => {
+    const before = (await call('GET', '/projects', operator)).body.projects.length
+    await createProject('read')
+    t.match((await call('GET', '/projects/read/counters?from=2025-01-01', operator)).body, { total: { accepted: 1 } })
+    t.same((await call('GET', '/projects/read/registrations', operator)).body, { registrations: [] })
+    t.equal((await call('GET', '/projects', operator)).body.projects.length, before + 1)
+  })
+
+  await t.test('every change is in the audit of its project, newest first, also the refused ones', async (t) => {
+    const made = await createProject('audited')
+    const more = await call('POST', '/projects/audited/keys', operator, {})
+    await call('DELETE', `/projects/audited/keys/${made.body.keyId}`, operator)
+    await call('DELETE', `/projects/audited/keys/${more.body.keyId}`, operator)
+    await call('POST', '/projects/audited/suspend', operator)
+    await call('POST', '/projects/audited/resume', operator)
+    await call('POST', '/projects/audited/limits', operator, { messagesPerSecond: 5 })
+    await call('POST', '/projects/audited/applications', operator, { name: 'Till' })
+    const { body } = await call('GET', '/audit?project=audited', operator)
+    t.same(
+      body.entries.map(({ action, failed }: { action: string; failed?: string }) => [action, failed].join(' ')),
+      [
+        ...['application.create ', 'project.limit ', 'project.resume ', 'project.suspend '],
+        ...['key.remove invalid_request', 'key.remove ', 'key.remove ', 'key.add ', 'project.create '],
+      ],
+      'a removal has two entries: intended, and then either done or failed',
+    )
+    t.match(body.entries[0], { actor: /^cred_/, project: 'audited', details: { name: 'Till' } })
+    t.notMatch(JSON.stringify(body), /bak_|PRIVATE/, 'no secret')
+  })
+
+  await t.test('the audit is read page by page, from the newest entry to the first', async (t) => {
+    const first = await call('GET', '/audit?limit=2', operator)
+    t.equal(first.body.entries.length, 2)
+    const second = await call('GET', `/audit?limit=200&before=${first.body.next}`, operator)
+    t.equal(second.body.entries.at(-1).action, 'credential.create')
+    t.notMatch(JSON.stringify([first, second]), /bak_|PRIVATE/, 'no secret')
+  })
 })
 
-t.test('an app server signs with a key pair of its own, of which it gives the public part', async (t) => {
+t.test('a public key that is uploaded verifies assertions; private, weak and other keys are refused', async (t) => {
   const { api, credential, call, administration } = await startAdminApi(t)
   const developer = await credential('developer', api.project)
   const url = `/projects/${api.project}/public-keys`
@@ -83,7 +124,7 @@ t.test('an app server signs with a key pair of its own, of which it gives the pu
       claims: { iss: clientId, sub: clientId },
     })
     t.equal((await askToken(api, { parameters: { client_assertion: assertion } })).status, 200, alg)
-    isError(t, await call('POST', url, developer, { publicKey: privateKey }), 'invalid_request', 'its private part')
+    isError(t, await call('POST', url, developer, { publicKey: privateKey }), 'invalid_request', 'the private key')
   }
   const weak = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.export({ format: 'pem', type: 'spki' })
   const other = generateKeyPairSync('ed25519').publicKey.export({ format: 'pem', type: 'spki' })
@@ -102,7 +143,7 @@ t.test('an app server signs with a key pair of its own, of which it gives the pu
   isError(t, await call('POST', url, await credential('viewer', api.project), {}), 'forbidden')
 })
 
-t.test('each role may do what the table says, for its projects', async (t) => {
+t.test('each role may do the actions of its table for its projects, and no other', async (t) => {
   const { credential, call, api } = await startAdminApi(t)
   const operator = await credential('operator')
   await call('POST', '/projects', operator, { id: 'other', alg: 'ES256' })
@@ -135,14 +176,18 @@ t.test('each role may do what the table says, for its projects', async (t) => {
       else isError(t, answer, 'forbidden', name)
     }
   }
-  t.same((await call('GET', '/projects', viewer)).body.projects.length, 1, 'the others are not seen')
+  t.same((await call('GET', '/projects', viewer)).body.projects.length, 1, 'other projects are not listed')
   for (const role of ROLES) {
-    t.equal(mayDo({ name: 'x', role, projects: [] }, 'project.show', 'acme'), false, 'for no project, nothing')
+    t.equal(
+      mayDo({ name: 'x', role, projects: [] }, 'project.show', 'acme'),
+      false,
+      'without a project nothing is allowed',
+    )
   }
   t.ok(Object.values(Actions).every(({ of, least }) => of === 'project' || least === 'operator'))
 })
 
-t.test('bad credentials, and bodies that are wrong', async (t) => {
+t.test('requests without a valid credential are refused', async (t) => {
   const { credential, call } = await startAdminApi(t)
   const operator = await credential('operator')
   const other = operator.slice(0, -1) + (operator.endsWith('A') ? 'B' : 'A')
@@ -150,6 +195,11 @@ t.test('bad credentials, and bodies that are wrong', async (t) => {
   for (const secret of ['x', other, operator.replace(/^bak_.{12}/, 'bak_000000000000')]) {
     isError(t, await call('GET', '/projects', secret), 'bad_token')
   }
+})
+
+t.test('invalid bodies, paths and queries are refused with the code of their mistake', async (t) => {
+  const { credential, call } = await startAdminApi(t)
+  const operator = await credential('operator')
   const wrong: [string, unknown, ErrorCode][] = [
     ['/projects', { id: 'a b' }, 'invalid_request'],
     ['/projects', { id: 5 }, 'invalid_request'],
@@ -172,28 +222,32 @@ t.test('bad credentials, and bodies that are wrong', async (t) => {
   for (const query of ['limit=0', 'limit=1000', 'limit=x', 'before=-1', 'limit=1&limit=2']) {
     isError(t, await call('GET', `/audit?${query}`, operator), 'invalid_request', query)
   }
+})
 
+t.test('a removed credential is refused at once, and its secret is never listed', async (t) => {
+  const { credential, call } = await startAdminApi(t)
+  const operator = await credential('operator')
   const made = await call('POST', '/credentials', operator, { name: 'Anna', role: 'viewer', projects: ['acme'] })
   t.match(made.body, { name: 'Anna', role: 'viewer', projects: ['acme'], secret: /^bak_/ })
   t.equal((await call('GET', '/projects', made.body.secret)).statusCode, 200)
   const listed = await call('GET', '/credentials', operator)
   t.notMatch(JSON.stringify(listed.body), /secret|hash/)
   t.equal((await call('DELETE', `/credentials/${made.body.credentialId}`, operator)).statusCode, 200)
-  isError(t, await call('GET', '/projects', made.body.secret), 'bad_token', 'refused at once')
+  isError(t, await call('GET', '/projects', made.body.secret), 'bad_token')
   isError(t, await call('DELETE', `/credentials/${made.body.credentialId}`, operator), 'not_found')
   isError(t, await call('DELETE', '/credentials/x.y', operator), 'not_found')
-
-  for (let i = 0; i < 200; i++) {
-    const answer = await call('GET', '/projects', 'bak_guess')
-    if (answer.statusCode === 429) {
-      isError(t, answer, 'rate_limited', 'guessing')
-      return
-    }
-  }
-  t.fail('guesses are slowed down')
 })
 
-t.test('what can be no project is unknown, and reaches no subject of NATS', async (t) => {
+t.test('a client that guesses credentials is rate limited', async (t) => {
+  const { call } = await startAdminApi(t)
+  for (let i = 0; i < 200; i++) {
+    const answer = await call('GET', '/projects', 'bak_guess')
+    if (answer.statusCode === 429) return isError(t, answer, 'rate_limited')
+  }
+  t.fail('200 guesses were answered')
+})
+
+t.test('an id that cannot be a project is unknown and never becomes part of a NATS subject', async (t) => {
   const { credential, call } = await startAdminApi(t)
   const viewer = await credential('viewer')
   for (const id of ['x%0D%0APUB%20rx.one%202%0D%0Ahi%0D%0A', 'a%20b', '%2A', '%3E', 'x.y', 'x'.repeat(65)]) {
@@ -203,7 +257,7 @@ t.test('what can be no project is unknown, and reaches no subject of NATS', asyn
   }
 })
 
-t.test('what is about no project is not in the AUDIT of any', async (t) => {
+t.test('a change outside of any project is not in the audit of a project, even of one named "_"', async (t) => {
   const { credential, call } = await startAdminApi(t)
   const operator = await credential('operator')
   await call('POST', '/fleets', operator, { name: 'phones' })

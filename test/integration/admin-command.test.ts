@@ -1,3 +1,4 @@
+import { createPublicKey } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -25,54 +26,61 @@ async function setUp(t: Test): Promise<Setup> {
   return { nats, folder, keyringFile, ...cli }
 }
 
-t.test('from nothing to a token', async (t) => {
+t.test('borealis admin makes all that a first push needs', async (t) => {
   const { json, text, keyringFile } = await setUp(t)
   const project = await json('project', 'create', '--id', 'acme', '--name', 'Acme Ltd', '--alg', 'ES256')
-  t.match(project, { projectId: 'acme', name: 'Acme Ltd', isActive: true, alg: 'ES256', keyIds: [project.keyId] })
-  t.match(project.privateKey, /^-----BEGIN PRIVATE KEY-----/)
-  const shown = await json('project', 'show', 'acme')
-  t.match(shown, { projectId: 'acme', clientId: project.clientId })
-  t.notOk('privateKey' in shown, 'it was told once')
-  t.match(await text('project', 'show', 'acme'), /^projectId: acme\nname: Acme Ltd\nisActive: true\n/)
 
-  const application = await json('application', 'create', '--project', 'acme', '--name', 'Mail')
-  t.match(application, { applicationId: /^app_[a-z0-9]{20}$/, projectId: 'acme', name: 'Mail' })
-  t.same(await json('application', 'list', '--project', 'acme'), [application])
-  t.same(await json('application', 'list', '--project', 'other'), [])
+  await t.test('project create prints the private key once; project show does not', async (t) => {
+    t.match(project, { projectId: 'acme', name: 'Acme Ltd', isActive: true, alg: 'ES256', keyIds: [project.keyId] })
+    t.match(project.privateKey, /^-----BEGIN PRIVATE KEY-----/)
+    const shown = await json('project', 'show', 'acme')
+    t.match(shown, { projectId: 'acme', clientId: project.clientId })
+    t.notOk('privateKey' in shown)
+    t.match(await text('project', 'show', 'acme'), /^projectId: acme\nname: Acme Ltd\nisActive: true\n/)
+  })
 
-  const { enrolmentKey, ...fleet } = await json('fleet', 'create')
-  t.match(enrolmentKey, /^bek_/)
-  t.same(await json('fleet', 'list'), [fleet], 'the key was told once')
+  await t.test('application create adds to the list of its project only', async (t) => {
+    const application = await json('application', 'create', '--project', 'acme', '--name', 'Mail')
+    t.match(application, { applicationId: /^app_[a-z0-9]{20}$/, projectId: 'acme', name: 'Mail' })
+    t.same(await json('application', 'list', '--project', 'acme'), [application])
+    t.same(await json('application', 'list', '--project', 'other'), [])
+  })
 
-  const { accessToken } = await json('token', 'mint', '--project', 'acme', '--scope', 'project:read')
-  t.equal(statSync(keyringFile).mode & 0o777, 0o600)
-  const options = { issuer: 'borealis', audience: 'borealis-push', verifiedTokensMax: 10 }
-  const verifier = await AccessTokenVerifier.create(Keyring.open(keyringFile, 0), options)
-  t.match(await verifier.verify(accessToken, Date.now()), { project: 'acme', clientId: project.clientId })
+  await t.test('fleet create prints the enrolment key once; fleet list does not', async (t) => {
+    const { enrolmentKey, ...fleet } = await json('fleet', 'create')
+    t.match(enrolmentKey, /^bek_/)
+    t.same(await json('fleet', 'list'), [fleet])
+  })
 
-  await t.test('a private key of RSA works as well', async (t) => {
+  await t.test('token mint makes a token that the verifier accepts, and a keyring for its owner only', async (t) => {
+    const { accessToken } = await json('token', 'mint', '--project', 'acme', '--scope', 'project:read')
+    t.equal(statSync(keyringFile).mode & 0o777, 0o600)
+    const options = { issuer: 'borealis', audience: 'borealis-push', verifiedTokensMax: 10 }
+    const verifier = await AccessTokenVerifier.create(Keyring.open(keyringFile, 0), options)
+    t.match(await verifier.verify(accessToken, Date.now()), { project: 'acme', clientId: project.clientId })
+  })
+
+  await t.test('project add-key makes an RSA key that signs user tokens; remove-key takes the old', async (t) => {
     const key = await json('project', 'add-key', 'acme')
     t.equal(key.alg, 'RS256')
     const claims = { user: 'anna', application: 'app_x', device: 'dev_x', nowMs: Date.now(), lifetimeSeconds: 60 }
     const token = await mintUserToken(key, claims)
-    const record = { serviceAccount: { keys: await publicKeys() } } as Parameters<typeof verifyUserToken>[1]['project']
+    const publicJwk = createPublicKey(key.privateKey).export({ format: 'jwk' })
+    const keys = [{ kid: key.keyId, alg: 'RS256' as const, publicJwk, createdAtMs: 0 }]
+    const record = { serviceAccount: { keys } } as Parameters<typeof verifyUserToken>[1]['project']
     t.equal(await verifyUserToken(token, { ...claims, project: record }), 'anna')
     const { keyIds } = await json('project', 'remove-key', 'acme', project.keyId)
     t.same(keyIds, [key.keyId])
-
-    async function publicKeys() {
-      const { createPublicKey } = await import('node:crypto')
-      const publicJwk = createPublicKey(key.privateKey).export({ format: 'jwk' })
-      return [{ kid: key.keyId, alg: 'RS256' as const, publicJwk, createdAtMs: 0 }]
-    }
   })
 
-  t.equal((await json('project', 'suspend', 'acme')).isActive, false)
-  t.equal((await json('project', 'resume', 'acme')).isActive, true)
-  t.equal((await json('project', 'list')).length, 1)
+  await t.test('project suspend and resume answer the new state', async (t) => {
+    t.equal((await json('project', 'suspend', 'acme')).isActive, false)
+    t.equal((await json('project', 'resume', 'acme')).isActive, true)
+    t.equal((await json('project', 'list')).length, 1)
+  })
 })
 
-t.test('revocations', async (t) => {
+t.test('device revoke is stored; revoking an unknown device or registration is refused', async (t) => {
   const { nats, json, text, keyringFile } = await setUp(t)
   const device = 'dev_0123456789abcdefghij'
   t.same(await json('device', 'revoke', device), { device, revoked: true })
@@ -88,7 +96,7 @@ t.test('revocations', async (t) => {
   await t.rejects(text('registration', 'revoke', 'forged'), { message: /unknown_registration/ })
 })
 
-t.test('the keyring', async (t) => {
+t.test('keyring commands show, rotate, retire and extract keys, and never retire the one that signs', async (t) => {
   const { json, text, folder, keyringFile } = await setUp(t)
   const before = await json('keyring', 'show')
   t.equal(before.length, 4)
@@ -97,15 +105,15 @@ t.test('the keyring', async (t) => {
   t.equal(Keyring.open(keyringFile, 0).macKey('ticket').kid, kid)
   const old = before.find((key: Output) => key.kind === 'ticket').kid
   await text('keyring', 'retire', 'ticket', old)
-  await t.rejects(text('keyring', 'retire', 'ticket', kid), CommandError, 'the one that signs stays')
+  await t.rejects(text('keyring', 'retire', 'ticket', kid), CommandError, 'the key that signs')
   await t.rejects(text('keyring', 'rotate', 'door'), { message: /no kind of key/, exitCode: 2 })
   const extract = join(folder, 'transport.json')
   await text('keyring', 'extract', extract)
   t.equal(statSync(extract).mode & 0o777, 0o600)
 })
 
-t.test('mistakes are told as such', async (t) => {
-  const { text, nats } = await setUp(t)
+t.test('a wrong command fails with a message that names the mistake', async (t) => {
+  const { text, json } = await setUp(t)
   for (const [words, message] of [
     [['project', 'show', 'absent'], /unknown_project/],
     [['project', 'create', '--id', 'a b'], /1 to 64/],
@@ -118,47 +126,63 @@ t.test('mistakes are told as such', async (t) => {
   await text('project', 'create', '--id', 'acme', '--alg', 'ES256')
   await t.rejects(text('project', 'create', '--id', 'acme'), { message: /already/ })
   t.notMatch(await text('fleet', 'create'), /undefined/)
-  t.ok(nats.url)
+  t.equal((await json('project', 'list')).length, 1, 'no refused command made a project')
 })
 
-t.test('settings files, credentials, limits and who did what', async (t) => {
+t.test('borealis admin for a project that exists', async (t) => {
   const { json, text } = await setUp(t)
   const settings = parse(await text('project', 'create', '--id', 'acme', '--alg', 'ES256')).push_notification_system
-  t.match(settings, {
-    project_id: 'acme',
-    push_public_address: 'http://127.0.0.1:8080',
-    api_url: 'http://127.0.0.1:8080/push/public/api/v1/',
-    client_id: /^client_[a-z0-9]{20}\.acme$/,
-    scopes: 'openid offline message:update project:read',
-    audience: 'borealis-push',
-    token_url: 'http://127.0.0.1:8080/auth/public/oauth2/token',
-    private_key: /^-----BEGIN PRIVATE KEY-----\n/,
-    key_id: /^[0-9a-f]{16}$/,
-  })
-  const second = parse(await text('project', 'add-key', 'acme')).push_notification_system
-  t.equal(second.client_id, settings.client_id)
-  await text('project', 'remove-key', 'acme', settings.key_id)
-  await t.rejects(text('project', 'remove-key', 'acme', second.key_id), { message: /last key/ })
-  t.equal((await json('project', 'limit', 'acme', '--messages-per-second', '7')).messagesPerSecond, 7)
-  t.equal((await json('project', 'limit', 'acme', '--messages-per-second', 'default')).messagesPerSecond, null)
-  await t.rejects(text('project', 'limit', 'acme', '--messages-per-second', 'all'), { message: /whole number/ })
+  let secret = ''
 
-  const made = await json('credential', 'create', '--name', 'Anna', '--role', 'developer', '--project', 'acme,shop')
-  t.match(made, { role: 'developer', projects: ['acme', 'shop'], secret: /^bak_/ })
-  const { secret, ...credential } = made
-  t.same(await json('credential', 'list'), [credential])
-  t.same(await json('credential', 'remove', credential.credentialId), {
-    credentialId: credential.credentialId,
-    removed: true,
+  await t.test('project create prints a settings file for the app server', async (t) => {
+    t.match(settings, {
+      project_id: 'acme',
+      push_public_address: 'http://127.0.0.1:8080',
+      api_url: 'http://127.0.0.1:8080/push/public/api/v1/',
+      client_id: /^client_[a-z0-9]{20}\.acme$/,
+      scopes: 'openid offline message:update project:read',
+      audience: 'borealis-push',
+      token_url: 'http://127.0.0.1:8080/auth/public/oauth2/token',
+      private_key: /^-----BEGIN PRIVATE KEY-----\n/,
+      key_id: /^[0-9a-f]{16}$/,
+    })
   })
-  await t.rejects(text('credential', 'create', '--name', 'x', '--role', 'king'), { message: /role must be one of/ })
 
-  const { entries } = await json('audit', 'show')
-  t.match(entries[0], { actor: /^cli:/, action: 'credential.remove', project: null })
-  const ofProject = await text('audit', 'show', '--project', 'acme', '--limit', '1')
-  t.match(ofProject, /project\.limit {2}acme/)
-  const before = /--before ([0-9]+)/.exec(ofProject)?.[1] ?? ''
-  t.match(await text('audit', 'show', '--project', 'acme', '--before', before), /project\.create {2}acme/)
-  await t.rejects(text('audit', 'show', '--limit', 'x'), { message: /no whole number/ })
-  t.notMatch(JSON.stringify(entries), secret)
+  await t.test('project remove-key refuses to remove the last key', async (t) => {
+    const second = parse(await text('project', 'add-key', 'acme')).push_notification_system
+    t.equal(second.client_id, settings.client_id)
+    await text('project', 'remove-key', 'acme', settings.key_id)
+    await t.rejects(text('project', 'remove-key', 'acme', second.key_id), { message: /last key/ })
+  })
+
+  await t.test('project limit takes a whole number or "default"', async (t) => {
+    t.equal((await json('project', 'limit', 'acme', '--messages-per-second', '7')).messagesPerSecond, 7)
+    t.equal((await json('project', 'limit', 'acme', '--messages-per-second', 'default')).messagesPerSecond, null)
+    await t.rejects(text('project', 'limit', 'acme', '--messages-per-second', 'all'), { message: /whole number/ })
+  })
+
+  await t.test('credential create prints the secret once; list and remove do not', async (t) => {
+    const made = await json('credential', 'create', '--name', 'Anna', '--role', 'developer', '--project', 'acme,shop')
+    t.match(made, { role: 'developer', projects: ['acme', 'shop'], secret: /^bak_/ })
+    const { secret: printed, ...credential } = made
+    secret = printed
+    t.same(await json('credential', 'list'), [credential])
+    t.same(await json('credential', 'remove', credential.credentialId), {
+      credentialId: credential.credentialId,
+      removed: true,
+    })
+    await t.rejects(text('credential', 'create', '--name', 'x', '--role', 'king'), { message: /role must be one of/ })
+  })
+
+  await t.test('audit show lists all changes, newest first, by project and page, without secrets', async (t) => {
+    const { entries } = await json('audit', 'show')
+    t.match(entries[0], { actor: /^cli:/, action: 'credential.remove', project: null })
+    const ofProject = await text('audit', 'show', '--project', 'acme', '--limit', '1')
+    t.match(ofProject, /project\.limit {2}acme/)
+    const before = /--before ([0-9]+)/.exec(ofProject)?.[1] ?? ''
+    t.match(await text('audit', 'show', '--project', 'acme', '--before', before), /project\.create {2}acme/)
+    await t.rejects(text('audit', 'show', '--limit', 'x'), { message: /no whole number/ })
+    t.match(secret, /^bak_/)
+    t.notMatch(JSON.stringify(entries), secret)
+  })
 })

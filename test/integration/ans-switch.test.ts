@@ -37,7 +37,7 @@ class AppServer {
 
   // biome-ignore lint/suspicious/noExplicitAny: bodies are compared, not trusted
   async call(method: string, path: string, body?: object): Promise<{ status: number; body: any }> {
-    // As simple clients join it: with two slashes.
+    // Two slashes, as simple clients join the parts of a URL.
     const url = `${this.setting('api_url')}/projects/${this.setting('project_id')}${path}`
     const response = await fetch(url, {
       method,
@@ -62,11 +62,11 @@ interface Switched {
   admin: AdminCli
   server: AppServer
   device: BorealisClient
-  /** Resolves when a push of this title was handed to the app. */
+  /** Resolves once the device gave a push with this title to the app. */
   arrival(title: string): Promise<Notification>
   /**
-   * Resolves once what is sent there passes the device by: a message to another group, sent after it and told apart by
-   * its title, comes alone. Workers are told of a change, and are not waited for.
+   * Resolves once messages to this group no longer reach the device. Workers learn of a change a little later, so each round
+   * sends a message to the group and then one to another group. When the second arrives alone, the device has left the first.
    */
   isLeft(type: string, target: string): Promise<void>
   application: string
@@ -101,7 +101,7 @@ async function setUp(t: Test): Promise<Switched> {
   return { live, admin, server, device, arrival, isLeft, application, registrationId }
 }
 
-t.test('from borealis admin to a push on a device', { timeout: 120_000 }, async (t) => {
+t.test('an app server that moves from ANS with its settings file reaches a device', { timeout: 120_000 }, async (t) => {
   const { admin, server, arrival, isLeft, application, registrationId } = await setUp(t)
   t.match(await server.call('GET', ''), {
     status: 200,
@@ -111,16 +111,16 @@ t.test('from borealis admin to a push on a device', { timeout: 120_000 }, async 
   t.equal(sent.status, 202)
   t.match(await arrival('switched'), { id: sent.body.id, application, data: { mtype: 'notify' } })
   const status = async () => (await server.call('GET', `/messages/${sent.body.id}`)).body.status
-  await until('its sender sees it delivered', async () => (await status()) === 'delivered')
+  await until('the status is delivered', async () => (await status()) === 'delivered')
 
-  await t.test('its registration is listed, with its channel', async (t) => {
+  await t.test('the registration is listed with the channel native', async (t) => {
     const { body } = await server.call('GET', `/registrations?application=${application}`)
     t.match(body, { registrations: [{ registrationId, application, user: '', channel: 'native' }] })
     t.notOk(body.next)
     t.same((await server.call('GET', '/registrations?user=nobody')).body, { registrations: [] })
   })
 
-  await t.test('a topic reaches the live session, and leaves it', async (t) => {
+  await t.test('a subscribed device gets messages to the topic until it is unsubscribed', async (t) => {
     const registrationIds = [registrationId]
     const forged = `${registrationId.slice(0, -2)}AA`
     const subscribed = await server.call('POST', '/topics/news/subscribe', {
@@ -135,12 +135,12 @@ t.test('from borealis admin to a push on a device', { timeout: 120_000 }, async 
     await isLeft('topic', 'news')
   })
 
-  await t.test('keys change without a gap', async (t) => {
+  await t.test('a key is replaced without a moment in which none is valid', async (t) => {
     const after = new AppServer(await admin.text('project', 'add-key', 'shop'))
     await until('the new key is known', () => after.token().then(Boolean, () => false))
-    t.ok(await server.token(), 'the old one is still good')
+    t.ok(await server.token(), 'the old key is still valid')
     await admin.text('project', 'remove-key', 'shop', String(server.settings.key_id))
-    await until('the old one is refused', () =>
+    await until('the old key is refused', () =>
       server.token().then(
         () => false,
         (error) => error.error === 'invalid_client',
@@ -151,38 +151,51 @@ t.test('from borealis admin to a push on a device', { timeout: 120_000 }, async 
     t.ok(await arrival('with the new key'))
   })
 
-  await t.test('a suspension says so', async (t) => {
+  await t.test('a suspended project gets 403, and can send again once resumed', async (t) => {
     await admin.text('project', 'suspend', 'shop')
-    await until('it is known', async () => (await server.call('GET', '')).body.isActive === false)
+    await until('the suspension is in effect', async () => (await server.call('GET', '')).body.isActive === false)
     t.match(await server.send('device', registrationId, 'x'), { status: 403 })
     await admin.text('project', 'resume', 'shop')
-    await until('it is over', async () => (await server.send('device', registrationId, 'resumed')).status === 202)
+    await until(
+      'the suspension is over',
+      async () => (await server.send('device', registrationId, 'resumed')).status === 202,
+    )
     t.ok(await arrival('resumed'))
   })
 })
 
-t.test('a registration that was revoked', { timeout: 120_000 }, async (t) => {
-  const { live, server, device, arrival, isLeft, application, registrationId } = await setUp(t)
-  await server.send('application', application, 'to all')
-  t.ok(await arrival('to all'))
-  const revoked = await server.call('DELETE', `/registrations/${registrationId}`)
-  t.same(revoked, { status: 200, body: { registrationId, revoked: true } })
-  t.equal((await server.call('DELETE', `/registrations/${registrationId}`)).status, 200, 'again is harmless')
-  await until('senders are told', async () => (await server.send('device', registrationId, 'x')).status === 410)
-  const listed = await server.call('GET', `/registrations?application=${application}`)
-  t.same(listed.body, { registrations: [] })
-  const topic = await server.call('POST', '/topics/news/subscribe', { registrationIds: [registrationId] })
-  t.match(topic.body, { done: 0, rejected: [{ code: 'revoked_registration' }] })
+t.test(
+  'a revoked registration gets nothing, and its app gets a new registrationId',
+  { timeout: 120_000 },
+  async (t) => {
+    const { live, server, device, arrival, isLeft, application, registrationId } = await setUp(t)
+    await server.send('application', application, 'to all')
+    t.ok(await arrival('to all'))
+    const revoked = await server.call('DELETE', `/registrations/${registrationId}`)
+    t.same(revoked, { status: 200, body: { registrationId, revoked: true } })
+    t.equal(
+      (await server.call('DELETE', `/registrations/${registrationId}`)).status,
+      200,
+      'a second revocation changes nothing',
+    )
+    await until('senders are refused', async () => (await server.send('device', registrationId, 'x')).status === 410)
+    const listed = await server.call('GET', `/registrations?application=${application}`)
+    t.same(listed.body, { registrations: [] })
+    const topic = await server.call('POST', '/topics/news/subscribe', { registrationIds: [registrationId] })
+    t.match(topic.body, { done: 0, rejected: [{ code: 'revoked_registration' }] })
 
-  // The live session leaves the group of its application, without a reconnect.
-  await isLeft('application', application)
-  // At its next connection the device is told that its registrations are others, and registers again.
-  await device.close()
-  const restarted = await live.device('phone')
-  const inbox = new Inbox(restarted)
-  restarted.connect()
-  const idNow = async () => (await restarted.register(application)).registrationId
-  await until('the app has another id', async () => (await idNow()) !== registrationId)
-  await server.send('device', await idNow(), 'to the new one')
-  await until('it arrives', () => inbox.notifications.some(({ title }) => title === 'to the new one'))
-})
+    // The connected device leaves the group of its application without a reconnect.
+    await isLeft('application', application)
+    // When it connects again, the device sees that its registrations have changed, and registers again.
+    await device.close()
+    const restarted = await live.device('phone')
+    const inbox = new Inbox(restarted)
+    restarted.connect()
+    const idNow = async () => (await restarted.register(application)).registrationId
+    await until('the app has a new id', async () => (await idNow()) !== registrationId)
+    await server.send('device', await idNow(), 'to the new one')
+    await until('the message to the new id arrives', () =>
+      inbox.notifications.some(({ title }) => title === 'to the new one'),
+    )
+  },
+)

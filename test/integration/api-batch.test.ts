@@ -2,14 +2,15 @@ import { connect } from 'node:net'
 import t from 'tap'
 import { CodedError } from '../../protocol/errors.js'
 import { BrokerError } from '../../src/nats/broker.js'
-import { startTestApi, until } from '../support/api.js'
+import { startTestApi, type TestApi, until } from '../support/api.js'
 import { ask, everything, isError, messagesOf, registrationIdOf } from '../support/http.js'
 
-t.test('a batch: each message for itself', async (t) => {
+/** A message that the API accepts. */
+const goodFor = (api: TestApi) => ({ target: registrationIdOf(api), type: 'device', ttl: '1h' })
+t.test('a batch of valid messages is accepted as a whole with 202', async (t) => {
   const api = await startTestApi(t)
   const url = `${messagesOf(api)}:batch`
-  const target = registrationIdOf(api)
-  const good = { target, type: 'device', ttl: '1h' }
+  const good = goodFor(api)
   const all = await ask(api, {
     url,
     body: { messages: [good, { type: 'topic', target: 'news', ttl: '1m', x: 1 }] },
@@ -17,11 +18,16 @@ t.test('a batch: each message for itself', async (t) => {
   t.equal(all.statusCode, 202)
   t.match(all.body, { accepted: 2, failed: 0 })
   t.match(all.body.results, [
-    { id: '4611686018427387905', status: 'accepted', type: 'device', target },
+    { id: '4611686018427387905', status: 'accepted', type: 'device', target: good.target },
     { status: 'accepted', type: 'topic', target: 'news', warnings: ['unknown field x'] },
   ])
   t.match(api.core.accepted[1], { type: 'topic', group: { kind: 'topic', name: 'news' } })
+})
 
+t.test('a batch with invalid messages is answered 207, with a result for each message', async (t) => {
+  const api = await startTestApi(t)
+  const url = `${messagesOf(api)}:batch`
+  const good = goodFor(api)
   const messages = [good, { ...good, target: 'forged' }, null, { ...good, validateOnly: true }, { ...good, ttl: '1d' }]
   const some = await ask(api, { url, body: { messages } })
   t.equal(some.statusCode, 207)
@@ -33,25 +39,37 @@ t.test('a batch: each message for itself', async (t) => {
     { status: 'valid' },
     { error: { code: 'invalid_request', details: { field: 'ttl' } } },
   ])
-  t.equal(api.core.accepted.length, 3, 'what is only to be checked is not accepted')
+  t.equal(api.core.accepted.length, 1, 'a message with validateOnly is not accepted')
+})
+
+t.test('a batch of validateOnly messages is answered 200, and 202 with one other beside them', async (t) => {
+  const api = await startTestApi(t)
+  const url = `${messagesOf(api)}:batch`
+  const good = goodFor(api)
   const check = { ...good, validateOnly: true }
   const checked = await ask(api, { url, body: { messages: [check, check] } })
-  t.equal(checked.statusCode, 200, 'nothing was accepted')
+  t.equal(checked.statusCode, 200)
   t.match(checked.body, { accepted: 0, failed: 0, results: [{ status: 'valid' }, { status: 'valid' }] })
   const one = await ask(api, { url, body: { messages: [check, good] } })
   t.equal(one.statusCode, 202)
   t.match(one.body, { accepted: 1, failed: 0 })
+  t.equal(api.core.accepted.length, 1)
+})
 
+t.test('a batch holds 1 to 1,000 messages', async (t) => {
+  const api = await startTestApi(t)
+  const url = `${messagesOf(api)}:batch`
+  const good = goodFor(api)
   for (const body of [null, [], {}, { messages: [] }, { messages: 'x' }, { messages: Array(1_001).fill(good) }]) {
     isError(t, await ask(api, { url, body }), 'invalid_request', JSON.stringify(body).slice(0, 30))
   }
-  t.equal(api.core.accepted.length, 4)
+  t.equal(api.core.accepted.length, 0)
   const most = await ask(api, { url, body: { messages: Array(1_000).fill(good) } })
   t.equal(most.statusCode, 202)
   t.equal(most.body.results.length, 1_000)
 })
 
-t.test('a store that fails in the middle of a batch', async (t) => {
+t.test('a store that fails during a batch: 207 where some were accepted, 503 where none were', async (t) => {
   const api = await startTestApi(t)
   const url = `${messagesOf(api)}:batch`
   const good = { target: registrationIdOf(api), type: 'device', ttl: '1h' }
@@ -69,11 +87,11 @@ t.test('a store that fails in the middle of a batch', async (t) => {
     throw new BrokerError('timeout', 'away')
   }
   const none = await ask(api, { url, body: { messages: [good, good] } })
-  isError(t, none, 'unavailable', 'nothing was accepted, and it was us')
+  isError(t, none, 'unavailable', 'none was accepted, and the fault is ours')
   t.equal(none.headers['retry-after'], '1')
 })
 
-t.test('keys of a batch are those of its messages', async (t) => {
+t.test('each message of a batch gets an idempotency key from the key of the request and its index', async (t) => {
   const api = await startTestApi(t)
   const url = `${messagesOf(api)}:batch`
   const good = { target: registrationIdOf(api), type: 'device', ttl: '1h' }
@@ -88,15 +106,20 @@ t.test('keys of a batch are those of its messages', async (t) => {
   isError(t, await ask(api, long), 'invalid_request', 'a key too long')
 })
 
-t.test('large bodies', async (t) => {
+t.test('large bodies share a bounded number of bytes; beyond it they are refused as overloaded', async (t) => {
   const api = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
   const url = `${messagesOf(api)}:batch`
   const padding = (bytes: number) => ({ messages: [], padding: 'x'.repeat(bytes) })
   isError(t, await ask(api, { url, body: padding(10_000_000) }), 'payload_too_large', '10 MB')
-  isError(t, await ask(api, { url: messagesOf(api), body: padding(600_000) }), 'payload_too_large', 'for one message')
-  isError(t, await ask(api, { url, body: padding(600_000) }), 'invalid_request', 'for a batch that is no size')
+  isError(
+    t,
+    await ask(api, { url: messagesOf(api), body: padding(600_000) }),
+    'payload_too_large',
+    'too large for one message',
+  )
+  isError(t, await ask(api, { url, body: padding(600_000) }), 'invalid_request', 'not too large for a batch')
 
-  // One that is under way takes its share; what does not fit beside it is refused, and fits when it is gone.
+  // A body on its way reserves its bytes. A second one that does not fit beside it is refused, and fits once the first is gone.
   const { port } = await api.gateway.listen()
   const socket = connect(port, '127.0.0.1')
   const head = [`POST ${url} HTTP/1.1`, 'host: x', `authorization: Bearer ${api.token}`, 'content-length: 600000']
@@ -104,12 +127,12 @@ t.test('large bodies', async (t) => {
   await new Promise((resolve) => socket.once('data', resolve))
   socket.write('{')
   const refused = async () => (await ask(api, { url, body: padding(600_000) })).body.error.code === 'overloaded'
-  await until('what does not fit beside it is refused', refused)
+  await until('the second body is refused', refused)
   socket.destroy()
-  await until('the share of a sender that went away is free again', async () => !(await refused()))
+  await until('the bytes of a sender that went away are free again', async () => !(await refused()))
 })
 
-t.test('strangers take nothing of what large bodies share', async (t) => {
+t.test('requests without a token take no bytes from the share of large bodies', async (t) => {
   const api = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
   const { port } = await api.gateway.listen()
   for (const size of ['content-length: 4096', 'transfer-encoding: chunked']) {
@@ -126,7 +149,7 @@ t.test('strangers take nothing of what large bodies share', async (t) => {
   isError(t, await ask(api, { url: '/device/v1/enrol', body: long, token: null }), 'payload_too_large')
 })
 
-t.test('a sender that left before its body is read takes nothing with it', async (t) => {
+t.test('a sender that leaves before its body is read frees its share of large bodies', async (t) => {
   const api = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000 } })
   const url = `${messagesOf(api)}:batch`
   const { port } = await api.gateway.listen()
@@ -151,10 +174,10 @@ t.test('a sender that left before its body is read takes nothing with it', async
   await gone
   goOn()
   const large = { messages: [], padding: 'x'.repeat(600_000) }
-  isError(t, await ask(api, { url, body: large }), 'invalid_request', 'its share is free')
+  isError(t, await ask(api, { url, body: large }), 'invalid_request', 'there is room')
 })
 
-t.test('a body that comes too slowly', async (t) => {
+t.test('a body that comes too slowly is answered 408', async (t) => {
   const api = await startTestApi(t, { http: { requestTimeoutMs: 1_000 } })
   const { port } = await api.gateway.listen()
   const socket = connect(port, '127.0.0.1')

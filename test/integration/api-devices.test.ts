@@ -28,7 +28,7 @@ const stranger = 'dev_jihgfedcba9876543210'
 
 interface Setup {
   api: TestApi
-  /** What a transport worker may do, and no more. */
+  /** A connection with the permissions of a transport worker. */
   worker: Broker
   records: DeviceStore
   ask(request: DeviceRequest): Promise<DeviceReply>
@@ -55,7 +55,7 @@ function isRefused(t: Test, reply: DeviceReply, code: ErrorCode, name: string = 
   t.ok(code in Errors)
 }
 
-t.test('register: the same application and user keep their number and their id', async (t) => {
+t.test('a repeated register gets the same number and id; another application or device gets another', async (t) => {
   const { api, register, records } = await setUp(t)
   const first = await register()
   t.match(first, { registration: 1, subscriptions: 1, project: api.project })
@@ -65,7 +65,7 @@ t.test('register: the same application and user keep their number and their id',
     device,
     registration: 1,
   })
-  t.same(await register(), first, 'at every start of the app')
+  t.same(await register(), first, 'as at every start of the app')
   const { id: second } = await createApplication(api.tenants, api.project)
   t.match(await register({ application: second }), { registration: 2, subscriptions: 2 }, 'another application')
   t.match(await register({ device: stranger }), { registration: 1, subscriptions: 1 }, 'another device')
@@ -78,7 +78,7 @@ t.test('register: the same application and user keep their number and their id',
   ])
 })
 
-t.test('many at once for one device: each its own number, none lost', async (t) => {
+t.test('concurrent registers of one device get a number each and none is lost', async (t) => {
   const { api, register, records } = await setUp(t)
   const applications = await Promise.all(
     Array.from({ length: 6 }, async () => (await createApplication(api.tenants, api.project)).id),
@@ -88,7 +88,7 @@ t.test('many at once for one device: each its own number, none lost', async (t) 
   t.equal((await records.read(device)).registrations.length, 6)
 })
 
-t.test('a user is who the service account says, and nobody else', async (t) => {
+t.test('a user token is accepted only if a key of the project signed it for this application and device', async (t) => {
   const { api, ask, register, records } = await setUp(t)
   const claims = {
     user: 'Anna Ö.',
@@ -111,7 +111,7 @@ t.test('a user is who the service account says, and nobody else', async (t) => {
       .setProtectedHeader({ alg: 'ES256', typ: 'borealis-user+jwt', kid: api.serviceKey.keyId, ...header })
       .sign(key)
   const bad: Record<string, string> = {
-    'no token at all': 'x',
+    'not a token': 'x',
     'another project signed it': await mintUserToken(other.serviceKey, claims),
     'for another application': await mintUserToken(api.serviceKey, {
       ...claims,
@@ -119,7 +119,7 @@ t.test('a user is who the service account says, and nobody else', async (t) => {
     }),
     'for another device': await mintUserToken(api.serviceKey, { ...claims, device: stranger }),
     expired: await mintUserToken(api.serviceKey, { ...claims, nowMs: claims.nowMs - 3_600_000 }),
-    'of another type': await sign({ typ: 'JWT' }, {}),
+    'another type': await sign({ typ: 'JWT' }, {}),
     'an unknown key': await sign({ kid: 'nobody' }, {}),
     'the key of another algorithm': await sign({ kid: rsa.keyId }, {}),
     'no user': await sign({}, { sub: '' }),
@@ -130,9 +130,9 @@ t.test('a user is who the service account says, and nobody else', async (t) => {
   for (const [name, token] of Object.entries(bad)) {
     isRefused(t, await ask({ ...register0, userToken: token }), 'bad_user_token', name)
   }
-  t.equal((await records.read(device)).registrations.length, 2, 'nothing was written')
+  t.equal((await records.read(device)).registrations.length, 2, 'no refused token changed the record')
 
-  await t.test('another key of the project, without a gap', async (t) => {
+  await t.test('the key of user tokens is replaced without a moment in which none is valid', async (t) => {
     await until('the new key is known', async () => {
       const project = await api.directory.project(api.project)
       return project?.serviceAccount.keys.length === 2
@@ -148,7 +148,7 @@ t.test('a user is who the service account says, and nobody else', async (t) => {
   })
 })
 
-t.test('subscribe: since when, and in which version', async (t) => {
+t.test('subscribe stores the position in the log and raises the version once; bad topics are refused', async (t) => {
   const { api, ask, register, records } = await setUp(t)
   const topic = { device, registration: 1, topic: 'news.local' } as const
   isRefused(t, await ask({ kind: 'subscribe', ...topic }), 'unknown_registration')
@@ -157,7 +157,7 @@ t.test('subscribe: since when, and in which version', async (t) => {
   await broadcast.append('broadcast.acme.topic.x', Buffer.from('1'))
   await broadcast.append('broadcast.acme.topic.x', Buffer.from('2'))
   t.match(await ask({ kind: 'subscribe', ...topic }), { ok: true, registration: 1, subscriptions: 2 })
-  t.match(await ask({ kind: 'subscribe', ...topic }), { ok: true, subscriptions: 2 }, 'again: nothing changes')
+  t.match(await ask({ kind: 'subscribe', ...topic }), { ok: true, subscriptions: 2 }, 'a repeat changes nothing')
   t.same((await records.read(device)).topics, [
     { registration: 1, project: api.project, topic: 'news.local', since: 2, addedVersion: 2 },
   ])
@@ -165,22 +165,26 @@ t.test('subscribe: since when, and in which version', async (t) => {
     isRefused(t, await ask({ kind: 'subscribe', ...topic, topic: name }), 'invalid_request', JSON.stringify(name))
   }
   t.match(await ask({ kind: 'unsubscribe', ...topic, topic: 'other' }), { ok: true, subscriptions: 2 })
-  t.match(await ask({ kind: 'unsubscribe', ...topic }), { ok: true, subscriptions: 3 }, 'removing raises it as well')
+  t.match(
+    await ask({ kind: 'unsubscribe', ...topic }),
+    { ok: true, subscriptions: 3 },
+    'a removal raises the version too',
+  )
   t.same((await records.read(device)).topics, [])
 })
 
-t.test('unregister: senders are told, topics go, numbers are never used again', async (t) => {
+t.test('unregister removes topics, refuses senders with 410 and never uses the number again', async (t) => {
   const { api, ask, register, records } = await setUp(t)
   const { registrationId } = await register()
   await ask({ kind: 'subscribe', device, registration: 1, topic: 'news' })
   const end = { kind: 'unregister', device, registration: 1 } as const
   t.match(await ask(end), { ok: true, subscriptions: 3 })
-  t.match(await ask(end), { ok: true, subscriptions: 3 }, 'again, after an answer that was lost')
+  t.match(await ask(end), { ok: true, subscriptions: 3 }, 'a repeat, as after a lost answer')
   isRefused(t, await ask({ ...end, registration: 2 }), 'unknown_registration')
   isRefused(t, await ask({ ...end, registration: 0 }), 'unknown_registration')
   t.match(await records.read(device), { registrations: [], topics: [] })
 
-  await until('the gateway knows', () => api.directory.isRegistrationRevoked(device, 1))
+  await until('the gateway knows of the revocation', () => api.directory.isRegistrationRevoked(device, 1))
   const answer = await api.gateway.app.inject({
     method: 'POST',
     url: `/push/public/api/v1/projects/${api.project}/messages`,
@@ -194,18 +198,18 @@ t.test('unregister: senders are told, topics go, numbers are never used again', 
   t.not(again.registrationId, registrationId)
 })
 
-t.test('what an operator revokes', async (t) => {
+t.test('a revoked registration is not given again, and a revoked device cannot register', async (t) => {
   const { api, ask, register } = await setUp(t)
   await register()
   await revokeRegistration(api.tenants, device, 1)
-  t.equal((await register()).registration, 2, 'a registration that was revoked is not given again')
+  t.equal((await register()).registration, 2, 'a new number')
   await revokeDevice(api.tenants, device)
   await until('the device is revoked', () => api.directory.isDeviceRevoked(device))
   const request = { kind: 'register', device, application: api.application, userToken: '' } as const
   isRefused(t, await ask(request), 'forbidden')
 })
 
-t.test('limits and unknown things', async (t) => {
+t.test('register and subscribe refuse unknown applications, more than the limits, suspended projects', async (t) => {
   const { api, ask, register } = await setUp(t, { devices: { registrationsMax: 2, topicsMax: 2 } })
   const request = { kind: 'register', device, application: api.application, userToken: '' } as const
   isRefused(t, await ask({ ...request, application: `app_${'z'.repeat(20)}` }), 'unknown_application')
@@ -216,16 +220,16 @@ t.test('limits and unknown things', async (t) => {
   await register()
   await register({ application: second })
   isRefused(t, await ask({ ...request, application: third }), 'too_many_registrations')
-  t.equal((await register()).registration, 1, 'those there are stay')
+  t.equal((await register()).registration, 1, 'existing registrations stay valid')
   for (const topic of ['a', 'b']) await ask({ kind: 'subscribe', device, registration: 1, topic })
   isRefused(t, await ask({ kind: 'subscribe', device, registration: 1, topic: 'c' }), 'too_many_topics')
 
   await setProjectActive(api.tenants, api.project, false)
-  await until('it is suspended', async () => !(await api.directory.project(api.project))?.isActive)
+  await until('the suspension is in effect', async () => !(await api.directory.project(api.project))?.isActive)
   isRefused(t, await ask(request), 'project_inactive')
 })
 
-t.test('bytes that are no request, and a store that is away', async (t) => {
+t.test('bytes that are not a request are invalid_request; without a store the answer is unavailable', async (t) => {
   const { api, worker, ask } = await setUp(t, { requestTimeoutMs: 300 })
   for (const bytes of [
     Buffer.alloc(0),
@@ -242,8 +246,8 @@ t.test('bytes that are no request, and a store that is away', async (t) => {
   await api.nats.kill9()
   const reply = await api.devices.handle(encodeDeviceRequest(request))
   isRefused(t, reply, 'unavailable')
-  t.ok(!reply.ok && reply.retryAfterMs > 0, 'says when to ask again')
+  t.ok(!reply.ok && reply.retryAfterMs > 0, 'with a time to retry after')
   await api.nats.start()
   await until('both are connected again', () => api.broker.connected() && worker.connected())
-  t.match(await ask(request), { ok: true, registration: 1 }, 'the subscription came back with the connection')
+  t.match(await ask(request), { ok: true, registration: 1 }, 'the service is subscribed again after the reconnect')
 })

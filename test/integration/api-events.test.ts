@@ -4,66 +4,83 @@ import { adminCli } from '../support/admin.js'
 import { startAdminApi } from '../support/admin-api.js'
 import { isError } from '../support/http.js'
 
-t.test('events are turned on, their webhook is set, changed and removed, and all of it stands in AUDIT', async (t) => {
+t.test('a developer administers the outcome events of a project', async (t) => {
   const { api, credential, call } = await startAdminApi(t)
   const developer = await credential('developer', api.project)
   const own = `/projects/${api.project}`
   const off = { projectId: api.project, isOn: false, nats: null, webhook: null }
-  t.same((await call('GET', `${own}/events`, developer)).body, off)
-  const nats = { subject: 'push.event.acme.*', stream: 'PUSH_EVENTS', consumer: 'reader-acme', waiting: 0 }
-  const on = { projectId: api.project, isOn: true, nats, webhook: null }
-  t.same((await call('POST', `${own}/events`, developer)).body, on)
-  t.same((await call('POST', `${own}/events`, developer)).body, on, 'again: as it was')
-
   const url = 'https://app.example.com/hook?for=acme'
-  const set = await call('PUT', `${own}/webhook`, developer, { url, kinds: ['failed', 'delivered'] })
-  t.match(set, { statusCode: 200, headers: { 'cache-control': 'no-store' } })
-  const { secret, webhook } = set.body
-  t.match(secret, /^whsec_[A-Za-z0-9+/]{43}=$/)
-  t.match(webhook, { url, kinds: ['delivered', 'failed'], state: 'new', waiting: 0, givenUp: 0, lastSuccessAt: null })
-  t.match(webhook.secrets, [{ createdAt: String, endsAt: null }])
-  const changed = await call('PUT', `${own}/webhook`, developer, { url: 'https://app.example.com/other' })
-  t.match(changed.body, { webhook: { url: 'https://app.example.com/other', kinds: FINAL_KINDS } })
-  t.notOk('secret' in changed.body, 'it keeps the one it has')
-  const rotated = await call('POST', `${own}/webhook/secret`, developer, {})
-  t.equal(rotated.statusCode, 201)
-  t.match(rotated.body, { secret: /^whsec_/, webhook: { secrets: [{ endsAt: null }, { endsAt: String }] } })
-  t.not(rotated.body.secret, secret)
-  const twice = await call('POST', `${own}/webhook/secret`, developer)
-  t.equal(twice.body.webhook.secrets.length, 2, 'two are good at a time')
-  t.equal((await call('POST', `${own}/webhook/retry`, developer)).statusCode, 200)
-  const seen = await call('GET', `${own}/events`, await credential('viewer', api.project))
-  t.notMatch(JSON.stringify(seen.body), /whsec_/)
-  t.equal((await call('DELETE', `${own}/webhook`, developer)).body.webhook, null)
-  for (const [method, path] of [
-    ['DELETE', 'webhook'],
-    ['POST', 'webhook/secret'],
-    ['POST', 'webhook/retry'],
-  ] as const) {
-    isError(t, await call(method, `${own}/${path}`, developer), 'not_found', path)
-  }
-  t.same((await call('DELETE', `${own}/events`, developer)).body, off)
-  t.same((await call('DELETE', `${own}/events`, developer)).body, off, 'again: as it was')
-  isError(t, await call('POST', `${own}/webhook/retry`, developer), 'not_found', 'events are off')
-  const again = await call('PUT', `${own}/webhook`, developer, { url })
-  t.match(again.body, { isOn: true, secret: /^whsec_/ }, 'a webhook turns events on')
 
-  const { entries } = (await call('GET', `/audit?project=${api.project}&limit=200`, developer)).body
-  const actions = entries.map(({ action }: { action: string }) => action)
-  for (const action of [
-    'events.on',
-    'events.off',
-    'webhook.set',
-    'webhook.rotate',
-    'webhook.retry',
-    'webhook.remove',
-  ]) {
-    t.ok(actions.includes(action), action)
-  }
-  t.notMatch(JSON.stringify(entries), /whsec_|hook\?for/, 'no secret, and of the url its origin alone')
+  await t.test('events can be turned on and off, each repeatedly', async (t) => {
+    t.same((await call('GET', `${own}/events`, developer)).body, off)
+    const nats = { subject: 'push.event.acme.*', stream: 'PUSH_EVENTS', consumer: 'reader-acme', waiting: 0 }
+    const on = { projectId: api.project, isOn: true, nats, webhook: null }
+    t.same((await call('POST', `${own}/events`, developer)).body, on)
+    t.same((await call('POST', `${own}/events`, developer)).body, on, 'a repeat')
+    t.same((await call('DELETE', `${own}/events`, developer)).body, off)
+    t.same((await call('DELETE', `${own}/events`, developer)).body, off, 'a repeat')
+    isError(t, await call('POST', `${own}/webhook/retry`, developer), 'not_found', 'events are off')
+  })
+
+  await t.test('a webhook turns events on; its secret is told once and kept when the url changes', async (t) => {
+    const set = await call('PUT', `${own}/webhook`, developer, { url, kinds: ['failed', 'delivered'] })
+    t.match(set, { statusCode: 200, headers: { 'cache-control': 'no-store' }, body: { isOn: true } })
+    const { secret, webhook } = set.body
+    t.match(secret, /^whsec_[A-Za-z0-9+/]{43}=$/)
+    t.match(webhook, { url, kinds: ['delivered', 'failed'], state: 'new', waiting: 0, givenUp: 0, lastSuccessAt: null })
+    t.match(webhook.secrets, [{ createdAt: String, endsAt: null }])
+    const changed = await call('PUT', `${own}/webhook`, developer, { url: 'https://app.example.com/other' })
+    t.match(changed.body, { webhook: { url: 'https://app.example.com/other', kinds: FINAL_KINDS } })
+    t.notOk('secret' in changed.body)
+  })
+
+  await t.test('a rotated secret is valid beside the one before, and no third one is', async (t) => {
+    const { secret } = (
+      await call('DELETE', `${own}/events`, developer).then(() => call('PUT', `${own}/webhook`, developer, { url }))
+    ).body
+    const rotated = await call('POST', `${own}/webhook/secret`, developer, {})
+    t.equal(rotated.statusCode, 201)
+    t.match(rotated.body, { secret: /^whsec_/, webhook: { secrets: [{ endsAt: null }, { endsAt: String }] } })
+    t.not(rotated.body.secret, secret)
+    const twice = await call('POST', `${own}/webhook/secret`, developer)
+    t.equal(twice.body.webhook.secrets.length, 2)
+    const seen = await call('GET', `${own}/events`, await credential('viewer', api.project))
+    t.notMatch(JSON.stringify(seen.body), /whsec_/, 'no answer repeats a secret')
+  })
+
+  await t.test('a removed webhook is not_found for every action, and can be set again', async (t) => {
+    t.equal((await call('PUT', `${own}/webhook`, developer, { url })).statusCode, 200)
+    t.equal((await call('POST', `${own}/webhook/retry`, developer)).statusCode, 200)
+    t.equal((await call('DELETE', `${own}/webhook`, developer)).body.webhook, null)
+    for (const [method, path] of [
+      ['DELETE', 'webhook'],
+      ['POST', 'webhook/secret'],
+      ['POST', 'webhook/retry'],
+    ] as const) {
+      isError(t, await call(method, `${own}/${path}`, developer), 'not_found', path)
+    }
+    const again = await call('PUT', `${own}/webhook`, developer, { url })
+    t.match(again.body, { isOn: true, secret: /^whsec_/ })
+  })
+
+  await t.test('every action is in the audit, without secrets and with the origin of the url only', async (t) => {
+    const { entries } = (await call('GET', `/audit?project=${api.project}&limit=200`, developer)).body
+    const actions = entries.map(({ action }: { action: string }) => action)
+    for (const action of [
+      'events.on',
+      'events.off',
+      'webhook.set',
+      'webhook.rotate',
+      'webhook.retry',
+      'webhook.remove',
+    ]) {
+      t.ok(actions.includes(action), action)
+    }
+    t.notMatch(JSON.stringify(entries), /whsec_|hook\?for/)
+  })
 })
 
-t.test('who may, and what is wrong', async (t) => {
+t.test('events and webhooks: roles without the right, invalid bodies and private addresses are refused', async (t) => {
   const { api, credential, call } = await startAdminApi(t, { allowedNetworks: '10.1.0.0/16' })
   const [viewer, developer] = [await credential('viewer', api.project), await credential('developer', api.project)]
   const own = `/projects/${api.project}`
@@ -101,11 +118,11 @@ t.test('who may, and what is wrong', async (t) => {
     const body = { url: `https://${host}/` }
     isError(t, await call('PUT', `${own}/webhook`, developer, body), 'webhook_address_refused', host)
   }
-  t.equal((await call('GET', `${own}/events`, viewer)).body.isOn, false, 'what was refused turned nothing on')
+  t.equal((await call('GET', `${own}/events`, viewer)).body.isOn, false, 'no refused request turned events on')
   t.equal((await call('PUT', `${own}/webhook`, developer, { url: 'https://10.1.0.7/' })).statusCode, 200)
 })
 
-t.test('the same by the command line', async (t) => {
+t.test('the commands events and webhook of borealis admin do the same', async (t) => {
   const { api } = await startAdminApi(t)
   const { url, user, password } = api.nats.settingsAs('admin')
   const cli = adminCli(t.testdir(), {

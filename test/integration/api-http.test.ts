@@ -18,37 +18,39 @@ import { Keyring } from '../../src/keyring.js'
 import { startTestApi, type TestApi, until } from '../support/api.js'
 import { API, ask, device, isError, messagesOf, overSocket, registrationIdOf } from '../support/http.js'
 
-t.test('a message is accepted, and the core gets all of it', async (t) => {
+t.test('a posted message', async (t) => {
   const api = await startTestApi(t)
   const target = registrationIdOf(api)
   const notification = { title: 'T', message: 'M', data: { mtype: 'notify' } }
   const body = { target, type: 'device', ttl: '5h30m', priority: 'high', collapseKey: 'k', notification, extra: 1 }
-  const answer = await ask(api, { url: messagesOf(api), body })
-  t.equal(answer.statusCode, 202)
-  const { acceptedAt, expiredAt, ...rest } = answer.body
-  t.same(rest, {
-    id: '4611686018427387905',
-    status: 'accepted',
-    type: 'device',
-    target,
-    warnings: ['unknown field extra'],
+  await t.test('is accepted with 202, and the core gets every field', async (t) => {
+    const answer = await ask(api, { url: messagesOf(api), body })
+    t.equal(answer.statusCode, 202)
+    const { acceptedAt, expiredAt, ...rest } = answer.body
+    t.same(rest, {
+      id: '4611686018427387905',
+      status: 'accepted',
+      type: 'device',
+      target,
+      warnings: ['unknown field extra'],
+    })
+    t.equal(Date.parse(expiredAt) - Date.parse(acceptedAt), 19_800_000)
+    const [command] = api.core.accepted
+    t.match(command, {
+      project: api.project,
+      type: 'device',
+      targets: [{ application: api.application, device, registration: 1, registrationId: target }],
+      group: null,
+      ttlMs: 19_800_000,
+      priority: 'high',
+      collapseKey: 'k',
+      title: 'T',
+      message: 'M',
+    })
+    t.same(unpack(command?.data ?? Buffer.alloc(0)), { mtype: 'notify' })
   })
-  t.equal(Date.parse(expiredAt) - Date.parse(acceptedAt), 19_800_000)
-  const [command] = api.core.accepted
-  t.match(command, {
-    project: api.project,
-    type: 'device',
-    targets: [{ application: api.application, device, registration: 1, registrationId: target }],
-    group: null,
-    ttlMs: 19_800_000,
-    priority: 'high',
-    collapseKey: 'k',
-    title: 'T',
-    message: 'M',
-  })
-  t.same(unpack(command?.data ?? Buffer.alloc(0)), { mtype: 'notify' })
 
-  await t.test('with doubled slashes, and without a content type', async (t) => {
+  await t.test('is accepted with doubled slashes in the path, and without a content type', async (t) => {
     const raw = JSON.stringify({ target, type: 'device', ttl: '0s' })
     const doubled = messagesOf(api).replace('/v1/', '/v1//')
     t.equal((await ask(api, { url: doubled, raw })).statusCode, 202)
@@ -57,7 +59,7 @@ t.test('a message is accepted, and the core gets all of it', async (t) => {
     t.match(naive, /^HTTP\/1.1 202 /)
   })
 
-  await t.test('groups', async (t) => {
+  await t.test('to a topic, a user or an application becomes a group command without targets', async (t) => {
     const groups: [string, string, object][] = [
       ['topic', 'news.local', { kind: 'topic', name: 'news.local' }],
       ['user', 'Anna Ö.', { kind: 'user', name: 'Anna Ö.' }],
@@ -71,7 +73,7 @@ t.test('a message is accepted, and the core gets all of it', async (t) => {
     }
   })
 
-  await t.test('only checked: nothing is accepted', async (t) => {
+  await t.test('with validateOnly is checked and not accepted', async (t) => {
     const before = api.core.accepted.length
     const checked = await ask(api, { url: messagesOf(api), body: { ...body, validateOnly: true } })
     t.equal(checked.statusCode, 200)
@@ -82,7 +84,7 @@ t.test('a message is accepted, and the core gets all of it', async (t) => {
     t.equal(api.core.accepted.length, before)
   })
 
-  await t.test('many devices: each once, and what cannot be sent to is told', async (t) => {
+  await t.test('to several devices has each target once, and lists the refused ones', async (t) => {
     const other = registrationIdOf(api, { registration: 2 })
     const foreign = registrationIdOf(api, { project: 'other' })
     const list = [target, other, target, foreign, 'forged']
@@ -107,7 +109,7 @@ t.test('a message is accepted, and the core gets all of it', async (t) => {
   })
 })
 
-t.test('who may ask', async (t) => {
+t.test('only a valid token of the project with the scope may send', async (t) => {
   const api = await startTestApi(t)
   const url = messagesOf(api)
   const body = { target: registrationIdOf(api), type: 'device', ttl: '1m' }
@@ -153,13 +155,13 @@ t.test('who may ask', async (t) => {
   isError(t, await ask(api, { url, body, token: null, headers: { authorization: 'Bearer ' } }), 'bad_token')
   const absent = { url: `${API}/absent/messages`, body, token: await mint({ project: 'absent' }) }
   isError(t, await ask(api, absent), 'unknown_project')
-  isError(t, await ask(api, { ...absent, token: api.token }), 'forbidden', 'which projects there are is not told')
-  t.same(api.core.accepted, [], 'nothing was accepted')
+  isError(t, await ask(api, { ...absent, token: api.token }), 'forbidden', 'nothing shows which projects exist')
+  t.same(api.core.accepted, [], 'no refused request was accepted')
 
-  t.equal((await ask(api, { url, body })).statusCode, 202, 'a good token')
-  t.equal((await ask(api, { url, body })).statusCode, 202, 'the same again, from memory')
+  t.equal((await ask(api, { url, body })).statusCode, 202, 'a valid token')
+  t.equal((await ask(api, { url, body })).statusCode, 202, 'the same token again, from the cache')
   api.clock.skewMs = 3_700_000
-  isError(t, await ask(api, { url, body }), 'token_expired', 'a remembered token expires as well')
+  isError(t, await ask(api, { url, body }), 'token_expired', 'a cached token expires as well')
 })
 
 async function enrolledToken(api: TestApi): Promise<string> {
@@ -168,15 +170,20 @@ async function enrolledToken(api: TestApi): Promise<string> {
   return answer.body.token
 }
 
-t.test('a rotated key leaves no gap', async (t) => {
+t.test('after a rotation, tokens of the old key are valid, and of the new one once the core has read it', async (t) => {
   const api = await startTestApi(t)
   api.keyring.rotate('accessToken', api.clock.now())
   const { token } = await mintToken(api.tenants, api.keyring, api.auth, api.project)
-  isError(t, await ask(api, { url: `${API}/${api.project}`, token }), 'bad_token', 'a gateway that was not told')
+  isError(
+    t,
+    await ask(api, { url: `${API}/${api.project}`, token }),
+    'bad_token',
+    'a gateway that has not read the new key',
+  )
   t.equal((await ask(api, { url: `${API}/${api.project}` })).statusCode, 200)
 })
 
-t.test('what is sent to', async (t) => {
+t.test('targets that cannot be sent to are refused with the code of the reason', async (t) => {
   const api = await startTestApi(t)
   const send = (body: object) => ask(api, { url: messagesOf(api), body: { ttl: '1m', ...body } })
   const foreignApplication = await otherApplication(api)
@@ -188,7 +195,7 @@ t.test('what is sent to', async (t) => {
       { type: 'device', target: registrationIdOf(api, { project: 'other' }) },
     ],
     ['an unknown application', 'unknown_application', { type: 'application', target: 'app_aaaaaaaaaaaaaaaaaaaa' }],
-    ['no application at all', 'unknown_application', { type: 'application', target: '../../etc' }],
+    ['not an application id', 'unknown_application', { type: 'application', target: '../../etc' }],
     ['an application of another project', 'unknown_application', { type: 'application', target: foreignApplication }],
     ['a topic with a wildcard', 'invalid_request', { type: 'topic', target: 'news.>*' }],
     ['a user too long', 'invalid_request', { type: 'user', target: 'u'.repeat(129) }],
@@ -196,7 +203,7 @@ t.test('what is sent to', async (t) => {
   for (const [name, code, body] of cases) isError(t, await send(body), code, name)
   t.same(api.core.accepted, [])
 
-  await t.test('revoked registrations and devices', async (t) => {
+  await t.test('a registration of a revoked device is revoked_registration', async (t) => {
     const target = registrationIdOf(api)
     t.equal((await send({ type: 'device', target })).statusCode, 202)
     await revokeDevice(api.tenants, device)
@@ -204,9 +211,9 @@ t.test('what is sent to', async (t) => {
     isError(t, await send({ type: 'device', target }), 'revoked_registration')
   })
 
-  await t.test('a suspended project may look, and not send', async (t) => {
+  await t.test('a suspended project can be read but cannot send', async (t) => {
     await setProjectActive(api.tenants, api.project, false)
-    await until('it is suspended', async () => !(await api.directory.project(api.project))?.isActive)
+    await until('the suspension is in effect', async () => !(await api.directory.project(api.project))?.isActive)
     isError(t, await send({ type: 'topic', target: 'news' }), 'project_inactive')
     const project = await ask(api, { url: `${API}/${api.project}` })
     t.equal(project.statusCode, 200)
@@ -219,13 +226,10 @@ async function otherApplication(api: TestApi): Promise<string> {
   return (await createApplication(api.tenants, 'other')).id
 }
 
-t.test('status, cancel, project and counters', async (t) => {
-  const api = await startTestApi(t)
-  const url = `${messagesOf(api)}/77`
-  isError(t, await ask(api, { url }), 'unknown_message')
-  const status: MessageStatus = {
+function deliveredStatus(project: string): MessageStatus {
+  return {
     id: 77n,
-    project: api.project,
+    project,
     status: 'delivered',
     type: 'device',
     target: 'r',
@@ -236,58 +240,83 @@ t.test('status, cancel, project and counters', async (t) => {
     trace: [{ atMs: 1_500, step: 'delivered' }],
     waiting: [],
   }
-  api.core.statuses.set(77n, status)
-  t.same((await ask(api, { url })).body, {
-    id: '77',
-    status: 'delivered',
-    type: 'device',
-    target: 'r',
-    acceptedAt: '1970-01-01T00:00:01.000Z',
-    expiredAt: '1970-01-01T00:01:01.000Z',
-    counts: { accepted: 1, delivered: 1 },
-    trace: [{ at: '1970-01-01T00:00:01.500Z', step: 'delivered' }],
-  })
-  const waiting = [{ target: 'r', why: 'offline' as const, sinceMs: 2_000 }]
-  api.core.statuses.set(77n, { ...status, waiting })
-  t.same((await ask(api, { url })).body.waiting, [{ target: 'r', why: 'offline', since: '1970-01-01T00:00:02.000Z' }])
-  api.core.statuses.set(78n, { ...status, id: 78n })
-  const list = (query: string) => ask(api, { url: `${messagesOf(api)}${query}` })
-  const page = await list('?limit=1')
-  const listed = { type: 'device', acceptedAt: '1970-01-01T00:00:01.000Z', status: 'delivered' }
-  t.same(page.body, { messages: [{ id: '78', ...listed }], next: '78' })
-  t.same((await list('?before=78')).body, { messages: [{ id: '77', ...listed }], next: null })
-  for (const query of ['?limit=0', '?limit=101', '?limit=x', '?limit=1&limit=2', '?before=0', '?before=x']) {
-    isError(t, await list(query), 'invalid_request', query)
-  }
-  api.core.statuses.set(77n, { ...status, project: 'other' })
-  isError(t, await ask(api, { url }), 'unknown_message', "another project's message")
-  for (const id of ['0', '-1', 'x', '9223372036854775808', '1e3']) {
-    isError(t, await ask(api, { url: `${messagesOf(api)}/${id}` }), 'unknown_message', id)
-  }
+}
 
-  const cancel = () => ask(api, { method: 'DELETE', url })
-  isError(t, await cancel(), 'unknown_message')
-  api.core.cancel = async () => 'already_final'
-  isError(t, await cancel(), 'already_final')
-  api.core.cancel = async (project, id) => (project === api.project && id === 77n ? 'cancelled' : 'unknown')
-  t.same((await cancel()).body, { id: '77', status: 'cancelled' })
+t.test('the state of messages and of the project', async (t) => {
+  const api = await startTestApi(t)
+  const url = `${messagesOf(api)}/77`
+  const status = deliveredStatus(api.project)
+  t.beforeEach(() => api.core.statuses.clear())
 
-  const project = await ask(api, { url: `${API}/${api.project}` })
-  const stored = await api.tenants.projects.get(api.project)
-  t.same(project.body, {
-    id: api.project,
-    name: api.project,
-    isActive: true,
-    serviceAccount: { clientId: stored?.serviceAccount.clientId },
-    createdAt: new Date(stored?.createdAtMs ?? 0).toISOString(),
-    updatedAt: new Date(stored?.updatedAtMs ?? 0).toISOString(),
+  await t.test('the status of a message has times as text, and the reason where a target waits', async (t) => {
+    api.core.statuses.set(77n, status)
+    t.same((await ask(api, { url })).body, {
+      id: '77',
+      status: 'delivered',
+      type: 'device',
+      target: 'r',
+      acceptedAt: '1970-01-01T00:00:01.000Z',
+      expiredAt: '1970-01-01T00:01:01.000Z',
+      counts: { accepted: 1, delivered: 1 },
+      trace: [{ at: '1970-01-01T00:00:01.500Z', step: 'delivered' }],
+    })
+    const waiting = [{ target: 'r', why: 'offline' as const, sinceMs: 2_000 }]
+    api.core.statuses.set(77n, { ...status, waiting })
+    t.same((await ask(api, { url })).body.waiting, [{ target: 'r', why: 'offline', since: '1970-01-01T00:00:02.000Z' }])
   })
-  const counters = await ask(api, { url: `${API}/${api.project}/counters` })
-  t.same(counters.body.total, { accepted: 4, delivered: 3, pending: 1 })
-  t.equal(counters.body.applications.length, 2)
+
+  await t.test('an unknown, foreign or malformed message id is unknown_message', async (t) => {
+    isError(t, await ask(api, { url }), 'unknown_message')
+    api.core.statuses.set(77n, { ...status, project: 'other' })
+    isError(t, await ask(api, { url }), 'unknown_message', "another project's message")
+    for (const id of ['0', '-1', 'x', '9223372036854775808', '1e3']) {
+      isError(t, await ask(api, { url: `${messagesOf(api)}/${id}` }), 'unknown_message', id)
+    }
+  })
+
+  await t.test('messages are listed newest first and page by page; invalid queries are refused', async (t) => {
+    api.core.statuses.set(77n, status)
+    api.core.statuses.set(78n, { ...status, id: 78n })
+    const list = (query: string) => ask(api, { url: `${messagesOf(api)}${query}` })
+    const page = await list('?limit=1')
+    const listed = { type: 'device', acceptedAt: '1970-01-01T00:00:01.000Z', status: 'delivered' }
+    t.same(page.body, { messages: [{ id: '78', ...listed }], next: '78' })
+    t.same((await list('?before=78')).body, { messages: [{ id: '77', ...listed }], next: null })
+    for (const query of ['?limit=0', '?limit=101', '?limit=x', '?limit=1&limit=2', '?before=0', '?before=x']) {
+      isError(t, await list(query), 'invalid_request', query)
+    }
+  })
+
+  await t.test('DELETE cancels a message, or says that it is unknown or already final', async (t) => {
+    const cancel = () => ask(api, { method: 'DELETE', url })
+    isError(t, await cancel(), 'unknown_message')
+    api.core.cancel = async () => 'already_final'
+    isError(t, await cancel(), 'already_final')
+    api.core.cancel = async (project, id) => (project === api.project && id === 77n ? 'cancelled' : 'unknown')
+    t.same((await cancel()).body, { id: '77', status: 'cancelled' })
+  })
+
+  await t.test('the project is answered with its service account and times', async (t) => {
+    const project = await ask(api, { url: `${API}/${api.project}` })
+    const stored = await api.tenants.projects.get(api.project)
+    t.same(project.body, {
+      id: api.project,
+      name: api.project,
+      isActive: true,
+      serviceAccount: { clientId: stored?.serviceAccount.clientId },
+      createdAt: new Date(stored?.createdAtMs ?? 0).toISOString(),
+      updatedAt: new Date(stored?.updatedAtMs ?? 0).toISOString(),
+    })
+  })
+
+  await t.test('counters are summed over applications and days', async (t) => {
+    const counters = await ask(api, { url: `${API}/${api.project}/counters` })
+    t.same(counters.body.total, { accepted: 4, delivered: 3, pending: 1 })
+    t.equal(counters.body.applications.length, 2)
+  })
 })
 
-t.test('enrolment', async (t) => {
+t.test('a device enrols with a key of its fleet; every other key and body is refused', async (t) => {
   const api = await startTestApi(t)
   const { enrolmentKey } = await createFleet(api.tenants)
   const enrol = (body: unknown) => ask(api, { url: '/device/v1/enrol', body, token: null })
@@ -318,7 +347,7 @@ t.test('enrolment', async (t) => {
   }
 })
 
-t.test('revoking what never was', async (t) => {
+t.test('revoking a registration or device that never existed is refused', async (t) => {
   const api = await startTestApi(t)
   await t.rejects(revokeRegistration(api.tenants, device, 1), { code: 'unknown_registration' })
   await t.rejects(revokeRegistration(api.tenants, 'x', 1), { code: 'invalid_request' })

@@ -66,7 +66,7 @@ async function recordsOf(broker: Broker, stream: string): Promise<LogRecord[]> {
   return records
 }
 
-t.test('JSON and msgpack lead to the same command as HTTP', async (t) => {
+t.test('a message in JSON and one in msgpack become the same command', async (t) => {
   const { api, publish, left, dead, registrationId } = await setUp(t)
   const message = {
     target: registrationId,
@@ -85,12 +85,12 @@ t.test('JSON and msgpack lead to the same command as HTTP', async (t) => {
   t.match(place, { isRepeat: false })
   for (const { place: another, ...other } of others) {
     t.same(other, command)
-    t.not(another?.sequence, place?.sequence, 'each record has a place of its own')
+    t.not(another?.sequence, place?.sequence, 'each record has a position of its own')
   }
   t.same(await dead(), [])
 })
 
-t.test('what is invalid goes to the dead letters, with the reason and as it came', async (t) => {
+t.test('an invalid record goes unchanged to the dead letters, with the code and the reason', async (t) => {
   const { api, publish, left, dead, registrationId } = await setUp(t)
   const good = { target: registrationId, type: 'device', ttl: '1h' }
   const cases: [string, string | Uint8Array, string | undefined][] = [
@@ -107,8 +107,8 @@ t.test('what is invalid goes to the dead letters, with the reason and as it came
   ]
   const sequences: number[] = []
   for (const [, body, contentType] of cases) sequences.push(await publish(body, contentType))
-  await until('all are deadLettered', async () => (await left()) === 0)
-  // Records are handled side by side: what was refused first need not stand first.
+  await until('all are dead letters', async () => (await left()) === 0)
+  // Records are handled concurrently, so the dead letters can come in another order.
   const order = (record: LogRecord) => Number(record.headers?.['ingress-sequence'])
   const records = (await dead()).sort((a, b) => order(a) - order(b))
   t.equal(records.length, cases.length)
@@ -116,18 +116,18 @@ t.test('what is invalid goes to the dead letters, with the reason and as it came
     const [code, body, contentType] = cases[index] ?? []
     t.equal(record.subject, `push.dead.${api.project}`)
     t.equal(record.headers?.code, code, `${index}: ${code}`)
-    t.ok(record.headers?.detail, 'says why')
+    t.ok(record.headers?.detail, 'the reason in words')
     t.equal(record.headers?.['Content-Type'], contentType)
     t.equal(order(record), sequences[index])
-    t.same(Buffer.from(record.body), Buffer.from(body ?? ''), 'the record as it came')
+    t.same(Buffer.from(record.body), Buffer.from(body ?? ''), 'the body is unchanged')
   })
   t.same(api.core.accepted, [])
 })
 
-t.test('targets that are left out are told of, the others are sent', async (t) => {
+t.test('refused targets are listed in a dead letter, and the others are sent', async (t) => {
   const { api, publish, left, dead, registrationId } = await setUp(t)
   await publish(JSON.stringify({ type: 'devices', target: [registrationId, 'forged'], ttl: '1h' }))
-  await until('it is done', async () => (await left()) === 0)
+  await until('the record is acknowledged', async () => (await left()) === 0)
   t.equal(api.core.accepted[0]?.targets.length, 1)
   const [record] = await dead()
   t.equal(record?.headers?.code, 'unknown_registration')
@@ -136,16 +136,16 @@ t.test('targets that are left out are told of, the others are sent', async (t) =
   })
 })
 
-t.test('a suspended project', async (t) => {
+t.test('a message of a suspended project is a dead letter with project_inactive', async (t) => {
   const { api, publish, left, dead } = await setUp(t)
   await setProjectActive(api.tenants, api.project, false)
-  await until('it is suspended', async () => !(await api.directory.project(api.project))?.isActive)
+  await until('the suspension is in effect', async () => !(await api.directory.project(api.project))?.isActive)
   await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
-  await until('it is deadLettered', async () => (await left()) === 0)
+  await until('it is a dead letter', async () => (await left()) === 0)
   t.equal((await dead())[0]?.headers?.code, 'project_inactive')
 })
 
-t.test('a store that refuses: given back until it is accepted, with the same key', async (t) => {
+t.test('while the store refuses, a record is delivered again with the same idempotency key', async (t) => {
   const { api, publish, left, dead } = await setUp(t)
   const accept = api.core.accept
   const keys: (string | undefined)[] = []
@@ -157,14 +157,14 @@ t.test('a store that refuses: given back until it is accepted, with the same key
     return accept(command)
   }
   await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
-  await until('it is accepted', () => api.core.accepted.length === 1)
-  await until('it is acknowledged', async () => (await left()) === 0)
+  await until('the message is accepted', () => api.core.accepted.length === 1)
+  await until('the record is acknowledged', async () => (await left()) === 0)
   t.equal(keys.length, 4)
   t.equal(new Set(keys).size, 1)
   t.same(await dead(), [])
 })
 
-t.test('what comes again has its place, and is a repeat', async (t) => {
+t.test('a record that is delivered again has the same position and is marked as a repeat', async (t) => {
   const { api, publish, left, registrationId } = await setUp(t)
   const accept = api.core.accept
   const places: (AcceptCommand['place'] | null)[] = []
@@ -174,13 +174,13 @@ t.test('what comes again has its place, and is a repeat', async (t) => {
     return accept(command)
   }
   const sequence = await publish(JSON.stringify({ target: registrationId, type: 'device', ttl: '1h' }))
-  await until('it is acknowledged', async () => (await left()) === 0)
+  await until('the record is acknowledged', async () => (await left()) === 0)
   const [first] = places
   t.match(first, { sequence, isRepeat: false })
   t.same(places[1], { ...first, isRepeat: true })
 })
 
-t.test('after a crash of NATS everything may be a repeat that was there before', async (t) => {
+t.test('after a crash of NATS, records stored before it are marked as repeats, later ones are not', async (t) => {
   const { api, publish, publisher, registrationId } = await setUp(t)
   const accept = api.core.accept
   const repeats: (boolean | undefined)[] = []
@@ -195,14 +195,14 @@ t.test('after a crash of NATS everything may be a repeat that was there before',
   await api.nats.server.kill9()
   await api.nats.server.start()
   isAway = false
-  await until('it is accepted', () => repeats.length === 1)
+  await until('the message is accepted', () => repeats.length === 1)
   await until('the publisher is connected again', () => publisher.connected())
   await publish(body)
-  await until('so is the next', () => repeats.length === 2)
+  await until('the next message is accepted', () => repeats.length === 2)
   t.same(repeats, [true, false])
 })
 
-t.test('a record that makes us fail again and again is deadLettered, not lost and not in the way', async (t) => {
+t.test('a record that always causes an internal fault becomes a dead letter and does not block others', async (t) => {
   const { api, publish, left, dead } = await setUp(t)
   const accept = api.core.accept
   api.core.accept = async (command) => {
@@ -211,20 +211,20 @@ t.test('a record that makes us fail again and again is deadLettered, not lost an
   }
   await publish(JSON.stringify({ type: 'topic', target: 'poison', ttl: '1h' }))
   await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
-  await until('both are done', async () => (await left()) === 0)
+  await until('both records are acknowledged', async () => (await left()) === 0)
   t.equal(api.core.accepted.length, 1)
   const [record] = await dead()
   t.equal(record?.headers?.code, 'internal')
   t.notMatch(record?.headers?.detail, /a fault of ours/)
 })
 
-t.test('a publisher sends for its own project only', async (t) => {
+t.test('a publisher cannot write to the subject of another project', async (t) => {
   const { publisher, left } = await setUp(t)
   await t.rejects(publisher.log(INGRESS_STREAM).append(ingressSubject('other'), Buffer.from('{}')), BrokerError)
   t.equal(await left(), 0)
 })
 
-t.test('a stream that lost its end gives its sequences again: what is stored then is another message', async (t) => {
+t.test('after the stream lost its records, a record with a reused sequence has another idempotency key', async (t) => {
   const { api, publisher, publish } = await setUp(t)
   const topic = (target: string) => JSON.stringify({ type: 'topic', target, ttl: '1h' })
   t.equal(await publish(topic('first')), 1)
