@@ -4,10 +4,10 @@
  */
 import { type BaselineServer, bareDevices, startBare } from './baselines/bare.js'
 import { type Generators, pause } from './generator/generators.js'
-import type { Processes } from './measure/cpu-look.js'
+import type { Processes } from './measure/cpu-usage.js'
 import { type Preload, preloadEnvironment } from './measure/preload.js'
+import { type Measurement, measureCpu } from './measurement.js'
 import type { Bench } from './scenario.js'
-import { type Stretch, spending } from './stretch.js'
 import { devicesOf, startTransport } from './system/transport-only.js'
 
 export interface HandshakeOptions {
@@ -50,31 +50,31 @@ export class Handshakes {
   }
 
   /** Full handshakes with a device token. Afterwards each device has a resume ticket. */
-  async full(): Promise<Stretch> {
+  async full(): Promise<Measurement> {
     await this.devices.prepare()
     await this.devices.behave({ resume: false })
     return this.#wave(this.devices, this.transport, 'full')
   }
 
   /** Resumed handshakes with the tickets of the previous wave. */
-  async resumed(): Promise<Stretch> {
+  async resumed(): Promise<Measurement> {
     await this.devices.behave({ resume: true })
     await this.devices.newRound()
     return this.#wave(this.devices, this.transport, 'resumed')
   }
 
   /** Upgrades to WebSocket alone, on bare uWebSockets.js. */
-  async upgraded(): Promise<Stretch> {
+  async upgraded(): Promise<Measurement> {
     const wave = await this.#wave(this.bareClients, this.bare, 'bare')
     await this.bareServer.forget()
     return wave
   }
 
   /** Measures the connects only, not the closes. */
-  async #wave(devices: Generators, processes: Processes, label: string): Promise<Stretch> {
+  async #wave(devices: Generators, processes: Processes, label: string): Promise<Measurement> {
     const { inFlight: inFlightMax } = this.options
     const count = devices.connections
-    const { done, cpu } = await spending(processes, () => devices.ramp({ count, inFlightMax, label }))
+    const { done, cpu } = await measureCpu(processes, () => devices.ramp({ count, inFlightMax, label }))
     await devices.leave({ abrupt: true })
     await pause(REST_MS)
     return { operations: count, perSecond: count / done.seconds, cpu }

@@ -1,6 +1,6 @@
 /** Measures how much memory one more connection takes in a server: a ramp that pauses and measures after each step. */
 import type { Generators } from './generator/generators.js'
-import type { MemoryLook } from './measure/memory-look.js'
+import type { MemoryReading } from './measure/memory-probe.js'
 import { slope } from './measure/stats.js'
 import type { Progress } from './progress.js'
 
@@ -21,16 +21,16 @@ export interface StepsOptions {
   connections: number
   /** Steps of the ramp after the first connections. */
   steps: number
-  look(): Promise<MemoryLook>
+  readMemory(): Promise<MemoryReading>
   label: string
 }
 
 /** `seconds` counts the ramps only, not the measurements between them. */
 export async function rampInSteps(
   progress: Progress,
-  { devices, connections, steps, look, label }: StepsOptions,
+  { devices, connections, steps, readMemory, label }: StepsOptions,
 ): Promise<Stepped> {
-  const points: (MemoryLook & { x: number })[] = []
+  const points: (MemoryReading & { x: number })[] = []
   const first = Math.floor(connections * FIRST_SHARE)
   let seconds = 0
   let connected = 0
@@ -39,14 +39,15 @@ export async function rampInSteps(
     const ramp = await devices.ramp({ count: x - connected, label })
     connected = x
     seconds += ramp.seconds
-    const seen = await look()
+    const reading = await readMemory()
     const mb = (bytes: number) => (bytes / 1e6).toFixed(2)
     progress.say(
-      `${label}, ${x} connected: ${mb(seen.rssBytes)} MB resident, ${mb(seen.neededBytes)} without empty pages of V8, ${mb(seen.heapBytes)} in objects`,
+      `${label}, ${x} connected: ${mb(reading.rssBytes)} MB resident, ${mb(reading.neededBytes)} without empty pages of V8, ${mb(reading.heapBytes)} in objects`,
     )
-    points.push({ x, ...seen })
+    points.push({ x, ...reading })
   }
-  const each = (bytes: (seen: MemoryLook) => number) => slope(points.map((point) => ({ x: point.x, y: bytes(point) })))
+  const each = (bytes: (reading: MemoryReading) => number) =>
+    slope(points.map((point) => ({ x: point.x, y: bytes(point) })))
   return {
     seconds,
     bytesEach: each(({ neededBytes }) => neededBytes),

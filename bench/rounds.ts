@@ -1,9 +1,9 @@
 /** One measurement of one side. Scenarios measure both sides in turns, several times, and report medians. */
 import { DRAIN_MS, type Driven, drained, driveMax, driveRate, type Feed } from './drive.js'
 import { type LatencyMs, latencyMs } from './measure/latency.js'
+import { type Measurement, measureCpu } from './measurement.js'
 import { nowMicros } from './micros.js'
 import type { Side } from './sides.js'
-import { type Stretch, spending } from './stretch.js'
 
 export interface UnicastRound {
   deliveredPerSecond: number
@@ -20,7 +20,7 @@ export interface UnicastOptions {
 }
 
 export async function unicastRound(side: Side, feed: Feed, options: UnicastOptions): Promise<UnicastRound> {
-  const { operations, perSecond, cpu } = await unicastStretch(side, feed, options)
+  const { operations, perSecond, cpu } = await measureUnicast(side, feed, options)
   return {
     deliveredPerSecond: perSecond,
     cpuMicrosPerDelivery: cpu.serverMicros / operations,
@@ -29,12 +29,12 @@ export async function unicastRound(side: Side, feed: Feed, options: UnicastOptio
 }
 
 /** An operation is an answered message. */
-export async function unicastStretch(side: Side, feed: Feed, options: UnicastOptions): Promise<Stretch> {
+export async function measureUnicast(side: Side, feed: Feed, options: UnicastOptions): Promise<Measurement> {
   await side.behave('unicast')
   const { seconds, rate, window } = options
   const drive = { feed, connections: side.connections, seconds, sequences: side.sequences }
   const answeredBefore = feed.answered
-  const { done: driven, cpu } = await spending(side, async () => {
+  const { done: driven, cpu } = await measureCpu(side, async () => {
     const driven = await (rate === 'max' ? driveMax(drive, window) : driveRate(drive, rate))
     await settle(feed, driven, answeredBefore)
     return driven
@@ -68,7 +68,7 @@ export interface BroadcastRound {
 }
 
 export async function broadcastRound(side: Side, messages: number): Promise<BroadcastRound> {
-  const { operations, perSecond, cpu, latency, missing } = await broadcastStretch(side, messages)
+  const { operations, perSecond, cpu, latency, missing } = await measureBroadcast(side, messages)
   const single = await oneMessage(side)
   return {
     perSecond,
@@ -81,14 +81,14 @@ export async function broadcastRound(side: Side, messages: number): Promise<Broa
 }
 
 /** An operation is one message delivered to one device. */
-export async function broadcastStretch(
+export async function measureBroadcast(
   side: Side,
   messages: number,
-): Promise<Stretch & Pick<BroadcastRound, 'latency' | 'missing'>> {
+): Promise<Measurement & Pick<BroadcastRound, 'latency' | 'missing'>> {
   await side.behave('broadcast')
   await side.devices.newRound()
   const startMicros = nowMicros()
-  const { done, cpu } = await spending(side, async () => {
+  const { done, cpu } = await measureCpu(side, async () => {
     for (let i = 0; i < messages; i++) await side.broadcast(side.groupSequences.next(), nowMicros())
     const missing = await untilDelivered(side, messages * side.connections)
     return { missing, ...(await side.devices.report()) }

@@ -14,7 +14,7 @@ import { startPlainNats } from './baselines/plain-nats.js'
 import { groupBody, groupFrame } from './content.js'
 import { type Feed, Sequences } from './drive.js'
 import { Generators } from './generator/generators.js'
-import type { MemoryLooks } from './measure/memory-look.js'
+import type { MemoryProbe } from './measure/memory-probe.js'
 import { preloadEnvironment } from './measure/preload.js'
 import type { Profiler } from './profile/profiler.js'
 import { BenchRouter } from './router.js'
@@ -30,7 +30,7 @@ export interface Side {
   /** The processes that hold the devices' connections. */
   serverPids: number[]
   /** Tells their memory without garbage; a broker cannot be asked for that. */
-  looks?: MemoryLooks | undefined
+  memoryProbe?: MemoryProbe | undefined
   /** What else belongs to the server: the store or the bus behind it. */
   behindPids: number[]
   /** Made when the devices are connected. */
@@ -52,7 +52,7 @@ export interface SideOptions {
   /** 0: as many as the connections need. */
   workers: number
   /** Servers are started so that their memory can be looked at. */
-  looks?: MemoryLooks
+  memoryProbe?: MemoryProbe
   /** Servers are started so that they can be profiled; not together with `looks`. */
   profiler?: Profiler
 }
@@ -66,8 +66,8 @@ export async function borealisSide(
   bench: Bench,
   options: SideOptions & { registered: boolean },
 ): Promise<Side & { rig: TransportRig; router(): BenchRouter }> {
-  const { connections, generators, registered, looks, profiler } = options
-  const preload = looks ?? profiler
+  const { connections, generators, registered, memoryProbe, profiler } = options
+  const preload = memoryProbe ?? profiler
   const rig = await startTransport(bench, { ...options, ...(preload && { environment: preloadEnvironment(preload) }) })
   const tenant = registered ? await createTenant(rig.broker, rig.run) : null
   if (tenant) await registerDevices(rig.broker, tenant, { count: connections, topics: [TOPIC] })
@@ -77,7 +77,7 @@ export async function borealisSide(
   const ids = new MessageIdSource(0, () => Date.now())
   let router: BenchRouter | null = null
   return {
-    ...{ name: 'borealis', version: '', rig, devices, connections, looks, ...newSequences() },
+    ...{ name: 'borealis', version: '', rig, devices, connections, memoryProbe, ...newSequences() },
     serverPids: rig.system.pids('worker'),
     behindPids: [...rig.system.pids('nats'), ...rig.system.pids('transport')],
     feed: async () => {
@@ -109,14 +109,14 @@ export async function borealisSide(
 
 /** Bare uWebSockets.js, or a server on `ws` with our protocol; fed by a NATS of bench's own. */
 export async function baselineSide(bench: Bench, kind: BaselineKind, options: SideOptions): Promise<Side> {
-  const { connections, generators, looks, profiler } = options
+  const { connections, generators, memoryProbe, profiler } = options
   const nats = await startPlainNats(bench)
-  const server = await startBaseline(bench, kind, { natsUrl: nats.url, topic: true }, looks ?? profiler)
+  const server = await startBaseline(bench, kind, { natsUrl: nats.url, topic: true }, memoryProbe ?? profiler)
   const devices = await baselineDevices(bench, kind, server, connections, generators)
   const publisher = await connect({ servers: nats.url, noAsyncTraces: true })
   bench.defer(() => publisher.close())
   return {
-    ...{ name: kind === 'uws' ? 'bare uWebSockets.js' : 'ws', version: '', devices, looks },
+    ...{ name: kind === 'uws' ? 'bare uWebSockets.js' : 'ws', version: '', devices, memoryProbe },
     connections: devices.connections,
     ...newSequences(),
     serverPids: [server.pid],

@@ -1,4 +1,4 @@
-/** What a baseline's server does with answers: collects them, and sends one batch a tick. */
+/** Collects the answers that devices send to a baseline server. They go to bench over NATS, one batch a tick. */
 import type { NatsConnection } from 'nats'
 import { ANSWERS_SUBJECT, ID_BYTES } from './feed.js'
 
@@ -10,7 +10,7 @@ export class Answers {
 
   constructor(private readonly nats: NatsConnection) {}
 
-  /** The id stands at `at`. */
+  /** Takes the message id at offset `at`. */
   add(message: Uint8Array, at: number): void {
     if (this.#length === 0) setImmediate(() => this.#flush())
     if (this.#length + ID_BYTES > this.#bytes.length) this.#bytes = Buffer.concat([this.#bytes], this.#bytes.length * 2)

@@ -1,4 +1,7 @@
-/** Plays the router for a baseline's server: the same frames, batched as often, over a NATS of bench's own. */
+/**
+ * Stands in for the router in front of a baseline server. It sends the same frames in batches of the same size as the
+ * router sends to a worker, over a nats-server of its own.
+ */
 import { connect, type NatsConnection } from 'nats'
 import { NotifyFrames } from '../content.js'
 import type { Feed } from '../drive.js'

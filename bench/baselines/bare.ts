@@ -1,4 +1,4 @@
-/** Servers of baselines that are child processes of bench: bare uWebSockets.js, and `ws`. */
+/** The baseline servers that are child processes of bench: bare uWebSockets.js, and a server on the `ws` package. */
 import { v8Flags } from '../../src/cli/v8-flags.js'
 import { Generators, type GeneratorsOptions } from '../generator/generators.js'
 import { Child } from '../generator/rpc.js'
@@ -10,16 +10,16 @@ import type { BaselineMethods, Listen } from './baseline-child.js'
 export interface BaselineServer {
   pid: number
   port: number
-  /** Connections are numbered from 0 again. */
+  /** Starts the numbers of connections from 0 again. */
   forget(): Promise<void>
 }
 
-/** A server of one process cannot hold more. */
+/** Most connections of one server process, because of its limit of open files. */
 export const BARE_CONNECTIONS_MAX = 18_000
 
 export type BaselineKind = 'uws' | 'ws'
 
-/** Bare uWebSockets.js runs with a worker's own V8 flags: what they save is no merit of ours beside it. */
+/** Bare uWebSockets.js runs with the V8 flags of a worker, so that the savings of these flags do not count as ours. */
 export async function startBaseline(
   bench: Bench,
   kind: BaselineKind,
@@ -38,7 +38,7 @@ export async function startBaseline(
 export const startBare = (bench: Bench, options: Omit<Listen, 'port'>, preload?: Preload) =>
   startBaseline(bench, 'uws', options, preload)
 
-/** Devices for it, no more than it can hold. They keep alive with WebSocket pings as often as ours with frames. */
+/** Devices of a bare server, up to its limit. They send WebSocket pings as often as our devices send keepalives. */
 export async function bareDevices(
   bench: Bench,
   server: { port: number },

@@ -1,19 +1,19 @@
-/** What the servers of baselines have in common as child processes. */
+/** The interface and the NATS side that the baseline servers share. */
 import { connect } from 'nats'
 import { Answers } from './answers.js'
 import { BROADCAST_SUBJECT, FEED_SUBJECT, readFeed } from './feed.js'
 
 export interface Listen {
   port: number
-  /** Null: no messages are fed. */
+  /** Null: this server gets no messages to deliver. */
   natsUrl: string | null
-  /** All connections subscribe to one topic. */
+  /** Whether all connections subscribe to one topic. */
   topic: boolean
 }
 
 export interface BaselineMethods extends Record<string, (argument: never) => unknown> {
   listen(options: Listen): Promise<void>
-  /** Connections are numbered from 0 again. */
+  /** Starts the numbers of connections from 0 again. */
   forget(): void
 }
 
@@ -22,7 +22,7 @@ export interface Deliver {
   all(frame: Uint8Array): void
 }
 
-/** Takes messages from NATS; what devices answer goes back through the result. */
+/** Delivers the messages that come over NATS. The result takes the answers of the devices. */
 export async function feedFrom(natsUrl: string, deliver: Deliver): Promise<Answers> {
   const nats = await connect({ servers: natsUrl, noAsyncTraces: true })
   nats.subscribe(FEED_SUBJECT, {
@@ -41,5 +41,5 @@ export async function feedFrom(natsUrl: string, deliver: Deliver): Promise<Answe
   return new Answers(nats)
 }
 
-/** In an ACK of one id: length, type, tag, bytes. */
+/** Offset of the id in an ACK of one id. In front of it are the frame's length, its type, a tag and the byte count. */
 export const ACK_ID_AT = 4

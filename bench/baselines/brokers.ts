@@ -1,4 +1,4 @@
-/** mosquitto and nats-server as sides: brokers that users would pick instead, with devices over WebSocket. */
+/** mosquitto and nats-server as sides: brokers that a user might choose instead, with devices over WebSocket. */
 import { once } from 'node:events'
 import { type Socket, connect as tcpConnect } from 'node:net'
 import { type NatsConnection, connect as natsConnect } from 'nats'
@@ -16,7 +16,7 @@ import { startPlainNats } from './plain-nats.js'
 const LIFETIME_SECONDS = 600
 const POLL_MS = 5
 
-/** A broker tells its publisher nothing of devices: what they have counted is asked of the generators. */
+/** A broker tells its publisher nothing about devices, so this feed asks the generators what arrived. */
 abstract class CountedFeed implements Feed {
   answered = 0
   protected readonly frames = new NotifyFrames(1, Math.floor(Date.now() / 1000) + LIFETIME_SECONDS)
@@ -40,7 +40,7 @@ abstract class CountedFeed implements Feed {
 
   async #follow(devices: Generators): Promise<void> {
     while (!this.#stopped) {
-      // Whoever ends the generators ends this feed too.
+      // The generators have ended, and this feed ends with them.
       const counts = await devices.counts().catch(() => null)
       if (!counts) return
       this.answered = counts.delivered
@@ -49,7 +49,7 @@ abstract class CountedFeed implements Feed {
   }
 }
 
-/** A broker may take little from one connection at a time: with a single publisher that would be measured, not the broker. */
+/** A broker may read slowly from a single connection. Several publishers keep that out of the measurement. */
 const MQTT_PUBLISHERS = 64
 
 class MqttFeed extends CountedFeed {
@@ -64,7 +64,7 @@ class MqttFeed extends CountedFeed {
     this.#packets = publishers.map(() => [])
   }
 
-  /** Messages to one device go by one publisher: they keep their order. */
+  /** All messages to a device go through the same publisher, so they keep their order. */
   publish(index: number, frame: Buffer): void {
     this.#packetId = (this.#packetId % 65_535) + 1
     const packets = this.#packets[index % this.publishers.length]
@@ -91,7 +91,7 @@ class NatsFeed extends CountedFeed {
     this.nats.publish(subjectOf(index), frame, { reply: 'answers' })
   }
 
-  /** The client writes by itself. */
+  /** The NATS client flushes by itself. */
   flush(): void {}
 }
 
@@ -116,7 +116,7 @@ export async function natsSide(bench: Bench, { connections, generators }: SideOp
   const devices = await devicesAt(bench, 'nats', server.webSocketPort, '/', connections, generators)
   const nats = await natsConnect({ servers: server.url, noAsyncTraces: true })
   bench.defer(() => nats.close())
-  // Somebody takes the answers, as a router would.
+  // A router subscribes to answers, so this side does as well.
   nats.subscribe('answers', { callback: () => undefined })
   return {
     ...{ name: 'nats-server', version: nats.info?.version ?? '', connections, devices, ...newSequences() },
@@ -151,7 +151,7 @@ async function devicesAt(
 
 const PING_MS = 20_000
 
-/** Reads what the broker answers, and lets it go: QoS 1 of the publisher is the broker's work, not ours. */
+/** Reads the broker's PUBACKs and drops them: only the broker's part of QoS 1 is measured. */
 async function mqttPublisher(bench: Bench, port: number, n: number): Promise<Socket> {
   const socket = tcpConnect({ host: '127.0.0.1', port, noDelay: true })
   await once(socket, 'connect')

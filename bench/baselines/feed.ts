@@ -1,6 +1,6 @@
 /**
- * How bench hands unicast messages to the servers of baselines, over NATS as a router does to a worker: the cheapest
- * batch there is, so that the floor stays a floor.
+ * The format in which bench sends unicast messages to a baseline server over NATS, as a router does to a worker. It is as
+ * cheap as a batch can be, so that the baseline is a lower bound.
  *
  *   batch    [connection u32 | length u16 | bytes] ...
  *   answers  [id 8 bytes] ...

@@ -1,4 +1,4 @@
-/** mosquitto, Debian's package: a broker with WebSockets for devices and TCP for the publisher. */
+/** Starts mosquitto with a WebSocket listener for devices and a TCP listener for the publisher. */
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
@@ -26,7 +26,7 @@ export async function startMosquitto(bench: Bench): Promise<Mosquitto> {
     'protocol websockets',
     `listener ${tcpPort} 127.0.0.1`,
     'protocol mqtt',
-    // Any name and password are taken: what is compared is the broker, not the check of a token.
+    // The comparison is about the broker, not about checking credentials.
     'allow_anonymous true',
     'persistence false',
     'set_tcp_nodelay true',
@@ -47,13 +47,13 @@ export async function startMosquitto(bench: Bench): Promise<Mosquitto> {
 
 const PLACES = ['/usr/sbin/mosquitto', '/usr/local/sbin/mosquitto', '/opt/homebrew/sbin/mosquitto']
 
-/** Installs Debian's package where there is none. Throws BenchError that says what to do. */
+/** Finds mosquitto, or installs Debian's package. Throws BenchError with a remedy. */
 function ensureMosquitto(bench: Bench): string {
   const find = () => [process.env.MOSQUITTO_BIN ?? '', ...PLACES].find((path) => path !== '' && existsSync(path))
   const present = find()
   if (present) return present
   bench.progress.say('installing mosquitto (apt-get)')
-  // policy-rc.d would be needed to keep Debian from starting its own broker; it listens on 1883, where we do not.
+  // Debian starts a broker of its own on port 1883. It does not matter here, because bench uses other ports.
   const install = spawnSync('apt-get', ['install', '-y', '--no-install-recommends', 'mosquitto'], {
     encoding: 'utf8',
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },

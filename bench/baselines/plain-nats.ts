@@ -1,4 +1,4 @@
-/** A nats-server of bench's own, for baselines: no JetStream, no users, nothing but subjects. */
+/** A plain nats-server for the baselines, without JetStream and users. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
@@ -13,7 +13,7 @@ import { freePort } from '../system/ports.js'
 export interface PlainNats {
   url: string
   pid: number
-  /** 0: it listens for no WebSockets. */
+  /** 0: the server does not accept WebSockets. */
   webSocketPort: number
 }
 
@@ -38,7 +38,7 @@ export async function startPlainNats(bench: Bench, { webSocket = false } = {}): 
 const READY_MS_MAX = 15_000
 const LINES_KEPT = 10
 
-/** Resolves at a line of standard error that says so. Throws BenchError where the process ends before, or stays silent. */
+/** Resolves at the first line of standard error that `isReady` accepts. Rejects if the process ends or takes too long. */
 export function untilLine(child: ChildProcess, name: string, isReady: (line: string) => boolean): Promise<void> {
   const { stderr } = child
   if (!stderr) throw new TypeError(`${name} has no standard error to read`)
@@ -51,7 +51,7 @@ export function untilLine(child: ChildProcess, name: string, isReady: (line: str
     const timer = setTimeout(() => fail(`was not ready in ${READY_MS_MAX} ms`), READY_MS_MAX)
     child.once('error', (error) => fail(`could not be started: ${error.message}`))
     child.once('exit', (code) => fail(`ended with code ${code}`))
-    // Read to the end: a server whose pipe is full would stop.
+    // Reads on after that line: a server whose pipe is full would stop.
     createInterface({ input: stderr }).on('line', (line) => {
       lines.push(line)
       if (lines.length > LINES_KEPT) lines.shift()

@@ -1,4 +1,4 @@
-/** Bare uWebSockets.js: no sessions, no protocol. What any server on it costs at least. */
+/** A server of uWebSockets.js alone, without sessions and protocol: the least that any server on it costs. */
 import uWS, { type us_listen_socket, type WebSocket } from 'uWebSockets.js'
 import { serve } from '../generator/rpc.js'
 import type { Answers } from './answers.js'

@@ -1,4 +1,7 @@
-/** A server on `ws` that speaks our protocol as far as a delivery needs it, and checks nothing: what a user might write. */
+/**
+ * A server on the `ws` package, as a user might write one. It speaks as much of our protocol as a delivery needs, and
+ * checks nothing.
+ */
 import { once } from 'node:events'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { encodeFrames } from '../../protocol/encode.js'
@@ -37,7 +40,7 @@ function accept(socket: WebSocket): void {
   })
 }
 
-/** After a length of one to three bytes. */
+/** The type of a frame. It follows a length of one to three bytes. */
 function typeOf(message: Buffer): number | undefined {
   let at = 0
   while (((message[at] ?? 0) & 0x80) !== 0) at++

@@ -1,4 +1,4 @@
-/** A generator process: one swarm, controlled by the parent. */
+/** The program of a generator process: one swarm of devices, controlled by the parent. */
 import type { Behaviour, Dialect, DialectConfig, DialectHost } from './dialect.js'
 import { BareDialect } from './dialects/bare.js'
 import { BorealisDialect } from './dialects/borealis.js'
@@ -15,7 +15,7 @@ const methods = {
     await swarm?.stop()
     swarm = new Swarm(config, (host) => makeDialect(dialect, host))
   },
-  /** What takes this process long and is not to be measured. */
+  /** Does slow work in advance, so that it is not measured. */
   prepare: (): void => {
     const swarm = theSwarm()
     if (swarm.dialect instanceof BorealisDialect) swarm.dialect.prepare(swarm.everyone())
@@ -31,12 +31,12 @@ const methods = {
     const { ready, delivered, groupDelivered } = theSwarm().tally
     return { ready, delivered, groupDelivered }
   },
-  /** What a ramp left behind is no part of what a connection weighs. */
+  /** Collects the garbage of a ramp, so that it does not count as memory of connections. */
   collect: (): void => globalThis.gc?.(),
   newRound: (): void => theSwarm().tally.newRound(),
 }
 
-/** Cheap to ask for often. */
+/** The few counts that the parent polls. */
 export interface Counts {
   ready: number
   delivered: number

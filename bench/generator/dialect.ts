@@ -1,53 +1,53 @@
-/** What a generator says once a WebSocket is open: our protocol, or that of a baseline. */
+/** The protocol that a generator speaks on an open WebSocket: ours, or that of a baseline. */
 import type { GoawayFrame } from '../../protocol/frame-types.js'
 import type { StoredSigningKey } from '../../src/keyring.js'
 import type { Peer } from './peer.js'
-import type { Returns } from './returns.js'
+import type { Reconnects } from './reconnects.js'
 import type { Tally } from './tally.js'
 
 export interface Dialect {
-  /** Sec-WebSocket-Protocol; empty: none. */
+  /** Value of Sec-WebSocket-Protocol; empty: no such header. */
   readonly subprotocol: string
-  /** The upgrade was answered: says hello, or is ready at once. */
+  /** The WebSocket is open: greets the server, or reports that the peer is ready. */
   opened(peer: Peer): void
-  /** One whole WebSocket message. The bytes are gone when it returns. */
+  /** Handles the payload of one WebSocket frame. The bytes are overwritten after the return. */
   message(peer: Peer, bytes: Buffer, start: number, end: number): void
   keepalive(peer: Peer): void
-  /** A polite goodbye before the socket is closed. */
+  /** Takes leave of the server before the socket is closed. */
   leave(peer: Peer): void
 }
 
-/** What a dialect tells its swarm. */
+/** The swarm as its dialect sees it. */
 export interface DialectHost {
   readonly tally: Tally
   readonly behaviour: Behaviour
-  readonly returns: Returns
+  readonly reconnects: Reconnects
   ready(peer: Peer): void
-  /** The server asks to leave, and to come back. */
+  /** The server asked the device to leave and to reconnect. */
   goAway(peer: Peer, frame: GoawayFrame): void
 }
 
-/** May be changed while connections are open. */
+/** Settings that may change while connections are open. */
 export interface Behaviour {
-  /** Answer each message as the protocol wants it. */
+  /** Acknowledge each message. */
   acknowledge: boolean
-  /** Come back after a close, with backoff. */
+  /** Reconnect after a close, with backoff. */
   reconnect: boolean
-  /** Show resume tickets where there are some. */
+  /** Connect with a resume ticket if there is one. */
   resume: boolean
-  /** Every so many-th device reads one second of ten; 0: all read. */
+  /** Each device whose number is a multiple of this reads for one second of ten; 0: all read always. */
   slowEvery: number
   /**
-   * 0: each message has a stamp of its own. Else one stamp is that of the first of many targets, which go round all so
-   * many devices: the device's number tells which of them it got.
+   * 0: each message has its own stamp. Otherwise the targets of one request share the stamp of the first target, and
+   * consecutive targets are consecutive devices out of this many. So a device computes its sequence from its number.
    */
   spread: number
 }
 
 export interface DialectConfig {
   kind: 'borealis' | 'bare' | 'mqtt' | 'nats'
-  /** Names the devices of this run: 8 of [a-z0-9]. */
+  /** Part of the device ids of this run: 8 of [a-z0-9]. */
   run: string
-  /** borealis: what device tokens are made with. */
+  /** Key for device tokens; only the dialect `borealis` needs it. */
   signing?: StoredSigningKey & { issuer: string }
 }

@@ -1,4 +1,4 @@
-/** Generator processes as one: so many devices, spread over as many processes as they need. */
+/** Controls all generator processes together. Each process simulates a share of the devices. */
 import type { Histogram } from 'hdr-histogram-js'
 import { mergeHistograms } from '../measure/latency.js'
 import { nowMicros } from '../micros.js'
@@ -11,14 +11,14 @@ import { Child } from './rpc.js'
 import type { SwarmConfig } from './swarm.js'
 import { sumReports } from './tally.js'
 
-/** Descriptors of a process are 20,000 on the reference machine. */
+/** A process may open 20,000 files on the reference machine. */
 export const CONNECTIONS_PER_GENERATOR = 18_000
 
 export interface GeneratorsOptions {
   target: Pick<SwarmConfig, 'host' | 'port' | 'path'>
   dialect: DialectConfig
   connections: number
-  /** At least so many processes; default 1. */
+  /** Least number of processes; default 1. */
   processes?: number
   keepaliveMs: number
   /** Number of the first device; default 0. */
@@ -27,18 +27,18 @@ export interface GeneratorsOptions {
 
 export interface Ramp {
   count: number
-  /** Of all generators together; 0: as fast as it goes. */
+  /** New connections a second of all generators together; 0: as fast as possible. */
   perSecond?: number
-  /** Most connections under way, of all together. */
+  /** Most handshakes in progress at a time, of all generators together. */
   inFlightMax?: number
-  /** So many processes ramp at a time, and the others wait for their turn; default: all. */
+  /** Number of processes that ramp at a time; default: all. The others wait their turn. */
   atATime?: number
   label?: string
-  /** Looked at several times a second: the ramp ends as it stands. */
+  /** Polled several times a second. True ends the ramp at its current size. */
   shouldStop?(): boolean
 }
 
-/** Devices of one process that came: the first ones of its share. */
+/** The connected devices of one process: the first ones of its share. */
 export interface Range {
   first: number
   count: number
@@ -50,16 +50,16 @@ export interface Ramped {
   endMicros: number
 }
 
-/** Dozens of processes that mostly wait: little room for what is young, and garbage can be collected after a ramp. */
+/** A small young generation, because there may be dozens of these processes; gc() is called after a ramp. */
 const NODE_OPTIONS = ['--max-semi-space-size=2', '--expose-gc']
 
 const IN_FLIGHT_MAX = 512
-/** With dozens of processes on few cores each waits for its turn: what it finds then has to be worth it. */
+/** With dozens of processes on few cores each waits for its turn, so it needs enough work for that turn. */
 const IN_FLIGHT_PER_PROCESS = 32
 const POLL_MS = 100
-/** A look costs each process something. */
+/** A poll costs each process some CPU, so more processes are polled less often. */
 const POLL_MS_PER_PROCESS = 10
-/** A ramp in which nobody becomes ready for so long has failed. */
+/** A ramp fails if no device becomes ready for this long. */
 const STALLED_MS = 60_000
 
 export type Totals = ReturnType<typeof sumReports> & { latency: Histogram; handshake: Histogram }
@@ -93,7 +93,7 @@ export class Generators {
     return this.children.map(({ pid }) => pid)
   }
 
-  /** Of all processes together. */
+  /** Number of devices of all processes together. */
   get connections(): number {
     return this.shares.reduce((sum, share) => sum + share, 0)
   }
@@ -119,7 +119,7 @@ export class Generators {
     await this.#all((child) => child.call('behave', behaviour))
   }
 
-  /** So many more devices come; resolves when they are ready, or when it is to stop. */
+  /** Connects `count` more devices. Resolves when they are ready, or when `shouldStop` ended the ramp. */
   async ramp({
     count,
     perSecond = 0,
@@ -131,7 +131,7 @@ export class Generators {
     const total = this.connections
     const startMicros = nowMicros()
     const counts = apportion(count, this.shares)
-    // A rate is of all together, who come evenly.
+    // With a rate, all processes ramp at the same time, each with its share of the rate.
     const lanes = perSecond > 0 ? this.children.length : Math.min(atATime, this.children.length)
     const waiting = this.children.entries()
     let isHalted = false
@@ -157,7 +157,7 @@ export class Generators {
     return { seconds: (endMicros - startMicros) / 1e6, startMicros, endMicros }
   }
 
-  /** Who is ready, where nobody left: whoever came is among the first of a process. */
+  /** The connected devices, provided that none left: each process connects the first ones of its share. */
   async ranges(): Promise<Range[]> {
     const counts = await this.#all((child) => child.call('counts', undefined as never))
     let first = this.first
@@ -168,7 +168,7 @@ export class Generators {
     })
   }
 
-  /** Resolves when so many are ready, as after a storm. */
+  /** Resolves with true when `count` devices are ready, and with false after the time-out. */
   async untilReady(count: number, onCounts: (ready: number) => void, timeoutMs: number): Promise<boolean> {
     return this.until(
       (counts) => counts.ready >= count,
@@ -177,7 +177,7 @@ export class Generators {
     )
   }
 
-  /** Asks again and again until it is so; false: not in time. */
+  /** Polls the counts. Resolves with true when they satisfy `reached`, and with false after the time-out. */
   async until(
     reached: (counts: Counts) => boolean,
     timeoutMs: number,
@@ -234,7 +234,7 @@ export class Generators {
     await this.#all((child) => child.stop())
   }
 
-  /** Rejects where nobody becomes ready for long. */
+  /** Passes the counts to `look` until `done` settles. Rejects with StalledError if no device becomes ready for long. */
   async #watch(done: Promise<unknown>, look: (counts: Counts) => Promise<void>): Promise<void> {
     let finished = false
     const settled = done.finally(() => {
@@ -266,14 +266,16 @@ export class Generators {
 export class StalledError extends Error {
   constructor(ready: number, refused: number, failed: number, closes: Record<string, number>) {
     const codes = JSON.stringify(closes)
-    super(`nobody came for ${STALLED_MS} ms: ${ready} ready, ${refused} refused, ${failed} failed, closes ${codes}`)
+    super(
+      `no device became ready for ${STALLED_MS / 1000} s: ${ready} ready, ${refused} refused, ${failed} failed, closes ${codes}`,
+    )
     this.name = 'StalledError'
   }
 }
 
 export const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
-/** As even as whole numbers go. */
+/** Splits `count` into shares that differ by at most 1. */
 export function split(count: number, parts: number): number[] {
   return Array.from(
     { length: parts },
@@ -281,7 +283,7 @@ export function split(count: number, parts: number): number[] {
   )
 }
 
-/** `count` by the sizes of the shares. */
+/** Divides `count` in proportion to the shares. */
 export function apportion(count: number, shares: readonly number[]): number[] {
   const total = shares.reduce((sum, share) => sum + share, 0)
   let before = 0

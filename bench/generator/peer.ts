@@ -1,4 +1,4 @@
-/** One connection of a generator, and the few numbers that a dialect keeps. */
+/** One simulated device of a generator: its connection, and the few numbers that a dialect keeps about it. */
 import type { Reconnect } from '../../src/device/connection/reconnect.js'
 import { TcpConnection, type TcpOwner, type TcpTarget } from './tcp.js'
 
@@ -9,33 +9,36 @@ export const State = {
   UPGRADING: 3,
   /** The WebSocket is open. */
   OPENED: 4,
-  /** WELCOME came, where there is such a thing. */
+  /** WELCOME arrived. Only our own protocol has this state. */
   GREETED: 5,
-  /** Caught up. */
+  /** CAUGHT_UP arrived, or the equivalent of another protocol. */
   READY: 6,
 } as const
 
 export class Peer {
   state: number = State.IDLE
   socket: LoadSocket | null = null
-  /** Bytes of an unfinished frame. OptionalState, so that it costs nothing to the others. */
+  /** Bytes of an incomplete WebSocket frame; null for nearly all peers. */
   rest: Buffer | null = null
-  /** The same for packets of a dialect that may be cut by messages. */
+  /** Bytes of an incomplete packet, for dialects whose packets may be split over WebSocket messages. */
   tail: Buffer | null = null
-  /** We are the ones who close. */
+  /** The generator closes this connection itself. */
   leaving = false
   startedAtMicros = 0
-  /** The product's rules of coming back; null: nothing happened that they would have to remember. */
+  /** State of the reconnect rules; null: nothing happened that they have to remember. */
   reconnect: Reconnect | null = null
-  /** WAITING: when to try; READY: when to leave, as GOAWAY asked (0: it did not). Milliseconds of performance.now(). */
+  /**
+   * In state WAITING: time of the next attempt. In state READY: time to leave after a GOAWAY; 0: none came. Milliseconds
+   * of performance.now().
+   */
   dueAtMs = 0
-  /** Of the close frame that came last; 0: none. */
+  /** Code of the last close frame; 0: none. */
   closeCode = 0
-  /** How often it tried to connect. */
+  /** Number of attempts to connect. */
   dials = 0
-  /** Number of the connection, raised before each. */
+  /** Connection number for HELLO, raised before each connection. */
   connection = 0
-  /** Last group message that came, by its place in the log. */
+  /** Position in the log of the last group message. */
   groupSequence = 0
   /** Version of the subscriptions, from WELCOME. */
   subscriptions = 0
@@ -43,7 +46,7 @@ export class Peer {
   constructor(
     /** Position in this generator. */
     readonly slot: number,
-    /** Number of the device in the whole run. */
+    /** Number of the device in the run. */
     readonly index: number,
   ) {}
 

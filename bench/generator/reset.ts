@@ -1,9 +1,8 @@
-/** Away without a word. */
 import type { Socket } from 'node:net'
 
 /**
- * Resets the connection, so that it leaves nothing behind in the kernel. One whose end was written already is only
- * destroyed: Node 20 never closes a socket that is reset while its shutdown is under way, and spins at its exit for ever.
+ * Closes the connection with a TCP reset, so that it leaves no TIME_WAIT in the kernel. A socket that is already ending is
+ * destroyed instead: Node 20 never closes a socket that is reset during its shutdown, and its process never exits.
  */
 export function reset(socket: Socket): void {
   if (socket.connecting || socket.writableEnded) socket.destroy()

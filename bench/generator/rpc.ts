@@ -1,4 +1,4 @@
-/** Calls from the parent to its child processes over node's channel, one answer each. */
+/** Remote calls from bench to its child processes over Node's IPC channel. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { BenchError } from '../scenario.js'
@@ -15,14 +15,14 @@ interface Answer {
   error?: string
 }
 
-/** Methods by name, one argument and one result each, both structured-cloneable. */
+/** Methods by name. Each has one argument and one result, and both can be cloned (structuredClone). */
 export type Methods = Record<string, (argument: never) => unknown>
 type Argument<M extends Methods, K extends keyof M> = Parameters<M[K]>[0]
 type Result<M extends Methods, K extends keyof M> = Awaited<ReturnType<M[K]>>
 
 const END_MS_MAX = 5_000
 
-/** A child process of bench, started from a compiled file that calls `serve`. */
+/** A child process of bench. Its program is a compiled file that calls `serve`. */
 export class Child<M extends Methods> {
   readonly #calls = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
   #nextId = 1
@@ -37,7 +37,7 @@ export class Child<M extends Methods> {
     child.once('error', (error) => this.#gone(`did not start: ${error.message}`))
   }
 
-  /** `environment`: beyond our own. */
+  /** `environment` is added to the variables of this process. */
   static start<M extends Methods>(
     name: string,
     file: URL,
@@ -67,7 +67,7 @@ export class Child<M extends Methods> {
     })
   }
 
-  /** The child ends when its channel closes; one that hangs is killed. */
+  /** Closes the channel, at which the child ends. A child that hangs is killed. */
   async stop(): Promise<void> {
     if (this.#ended !== null) return
     const exit = once(this.child, 'exit')
@@ -91,7 +91,7 @@ export class Child<M extends Methods> {
   }
 }
 
-/** In the child: answers calls until the parent is gone. */
+/** Runs in the child: answers calls until the parent disconnects or dies. */
 export function serve(methods: Methods): void {
   process.on('message', async ({ id, method, argument }: Call) => {
     const answer: Answer = { id }
@@ -105,6 +105,6 @@ export function serve(methods: Methods): void {
     if (process.connected) process.send?.(answer)
   })
   process.once('disconnect', () => process.exit(0))
-  // Ctrl-C reaches the whole group: the parent decides when we end.
+  // Ctrl-C at a terminal reaches every process of the group. The parent decides when its children end.
   process.on('SIGINT', () => undefined)
 }

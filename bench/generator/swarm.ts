@@ -1,6 +1,6 @@
 /**
- * The connections of one generator: made at a rate, kept alive, and made again with backoff where a close asks for it.
- * Nothing here costs a timer, a closure or a promise for each connection.
+ * All devices of one generator process. The swarm connects them at a rate, sends their keepalives, and reconnects them
+ * with backoff. No connection has a timer, a closure or a promise of its own, because there are up to 18,000.
  */
 import type { GoawayFrame } from '../../protocol/frame-types.js'
 import { record } from '../measure/latency.js'
@@ -8,7 +8,7 @@ import { nowMicros } from '../micros.js'
 import type { Behaviour, Dialect, DialectHost } from './dialect.js'
 import { sourceAddress, sourcePort } from './identity.js'
 import { LoadSocket, Peer, State } from './peer.js'
-import { Returns } from './returns.js'
+import { Reconnects } from './reconnects.js'
 import { Tally } from './tally.js'
 import type { TcpConnection, TcpOwner } from './tcp.js'
 import {
@@ -25,18 +25,18 @@ export interface SwarmConfig {
   host: string
   port: number
   path: string
-  /** Number of the first device, and how many there are. */
+  /** Number of the first device, and the number of devices. */
   first: number
   count: number
-  /** Of the source addresses: 127.<area>.x.y. */
+  /** Part of the source addresses: 127.<area>.x.y. */
   area: number
   keepaliveMs: number
 }
 
 export interface RampOptions {
-  /** Devices that come, from the first idle one on. */
+  /** Number of devices to connect, beginning with the first idle one. */
   count: number
-  /** New connections a second of this generator; 0: as many as `inFlightMax` lets through. */
+  /** New connections a second of this generator; 0: as many as `inFlightMax` allows. */
   perSecond: number
   inFlightMax: number
 }
@@ -44,9 +44,9 @@ export interface RampOptions {
 const TICK_MS = 10
 const LATE_MS = 250
 const KEEPALIVE_TICK_MS = 250
-/** A device pings a little before it would have to. */
+/** A device sends its keepalive after this share of the interval. */
 const KEEPALIVE_EARLY = 0.9
-/** A slow device reads for one second of so many. */
+/** A slow device reads for one second out of this many. */
 const SLOW_PERIOD = 10
 const SLOW_TICK_MS = 1_000
 
@@ -57,16 +57,16 @@ export class Swarm implements DialectHost, TcpOwner {
   readonly #dialect: Dialect
   readonly #request: Buffer
   readonly #frame: FramePosition = { opcode: 0, start: 0, end: 0 }
-  readonly returns: Returns
+  readonly reconnects: Reconnects
   readonly #timers: NodeJS.Timeout[] = []
-  /** Who comes back, leaves, has held or was not greeted: looked at when its time has come. */
+  /** Peers that have to reconnect, to leave, or whose connection has to be checked at some time. */
   readonly #due = new Wheel<Peer>()
-  /** Runs while anybody comes, or may have to. */
+  /** Runs while peers connect or are in #due. */
   #ticking: NodeJS.Timeout | null = null
   #tickedMs = 0
-  /** This process has more to do than it has time for. */
+  /** This process is overloaded: its last tick came late. */
   #isLate = false
-  /** Who waits for the end of a socket. */
+  /** Callbacks of leave(), which waits for the end of each socket. */
   readonly #ends = new Map<TcpConnection, () => void>()
   #inFlight = 0
   #ramp: (RampOptions & { next: number; opened: number; wanted: number; startedMs: number; done(): void }) | null = null
@@ -80,7 +80,7 @@ export class Swarm implements DialectHost, TcpOwner {
     private readonly config: SwarmConfig,
     makeDialect: (host: DialectHost) => Dialect,
   ) {
-    this.returns = new Returns(`ws://${config.host}:${config.port}${config.path}`)
+    this.reconnects = new Reconnects(`ws://${config.host}:${config.port}${config.path}`)
     this.#dialect = makeDialect(this)
     this.#request = upgradeRequest({ ...config, subprotocol: this.#dialect.subprotocol })
     this.#timers.push(setInterval(() => this.#slow(), SLOW_TICK_MS))
@@ -91,13 +91,13 @@ export class Swarm implements DialectHost, TcpOwner {
     return this.#dialect
   }
 
-  /** All of them, also those that have not come yet. */
+  /** All peers, also those that never connected. */
   everyone(): readonly Peer[] {
     while (this.peers.length < this.config.count) this.#addPeer()
     return this.peers
   }
 
-  /** Resolves when so many more are ready. */
+  /** Resolves when `count` more peers are ready. */
   ramp(options: RampOptions): Promise<void> {
     const busy = this.peers.filter(({ state }) => state !== State.IDLE).length
     const wanted = this.tally.ready + Math.min(options.count, this.config.count - busy)
@@ -108,14 +108,14 @@ export class Swarm implements DialectHost, TcpOwner {
     })
   }
 
-  /** Ends a ramp as it stands; who is on the way still comes. */
+  /** Ends a ramp. Handshakes in progress go on. */
   halt(): void {
     const ramp = this.#ramp
     this.#ramp = null
     ramp?.done()
   }
 
-  /** Resolves when all are gone. `abrupt`: by reset, so that no TIME_WAIT is left behind. */
+  /** Resolves when the connections are closed. `abrupt`: with a TCP reset, which leaves no TIME_WAIT. */
   async leave(abrupt: boolean, count = this.peers.length): Promise<void> {
     const gone: Promise<void>[] = []
     for (const peer of this.peers) {
@@ -147,7 +147,7 @@ export class Swarm implements DialectHost, TcpOwner {
   ready(peer: Peer): void {
     if (peer.state === State.READY) return
     peer.state = State.READY
-    if (this.returns.welcomed(peer)) this.#later(peer, performance.now() + this.returns.stableMs)
+    if (this.reconnects.welcomed(peer)) this.#later(peer, performance.now() + this.reconnects.stableMs)
     this.tally.ready++
     this.#inFlight--
     record(this.tally.handshake, nowMicros() - peer.startedAtMicros)
@@ -159,7 +159,7 @@ export class Swarm implements DialectHost, TcpOwner {
   }
 
   goAway(peer: Peer, frame: GoawayFrame): void {
-    peer.dueAtMs = Math.max(1, this.returns.goAway(peer, performance.now(), frame))
+    peer.dueAtMs = Math.max(1, this.reconnects.goAway(peer, performance.now(), frame))
     this.#later(peer, peer.dueAtMs)
   }
 
@@ -184,7 +184,7 @@ export class Swarm implements DialectHost, TcpOwner {
         return
       }
       if (answer.status !== 101) {
-        this.returns.retryAfter(peer, performance.now(), answer.retryAfterMs)
+        this.reconnects.retryAfter(peer, performance.now(), answer.retryAfterMs)
         peer.socket?.destroy()
         return
       }
@@ -215,7 +215,7 @@ export class Swarm implements DialectHost, TcpOwner {
     const nowMs = performance.now()
     this.#isLate = nowMs - this.#tickedMs > LATE_MS
     this.#tickedMs = nowMs
-    this.#due.take(nowMs, (peer) => this.#look(peer, nowMs))
+    this.#due.take(nowMs, (peer) => this.#handleDue(peer, nowMs))
     if (this.#ramp) this.#openMore()
     else if (this.#due.isEmpty && this.#ticking) {
       clearInterval(this.#ticking)
@@ -228,26 +228,26 @@ export class Swarm implements DialectHost, TcpOwner {
     this.#wake()
   }
 
-  /** Something of this peer was due: what it is follows from its state, and may have passed. */
-  #look(peer: Peer, nowMs: number): void {
+  /** Does what is due for this peer, which follows from its state. It may be nothing any more. */
+  #handleDue(peer: Peer, nowMs: number): void {
     const { state, dueAtMs } = peer
     if (peer.leaving || nowMs < dueAtMs) return
     if (state === State.WAITING) this.#open(peer)
     else if (state === State.READY && dueAtMs > 0) this.#moveOn(peer, nowMs)
-    else if (state === State.READY && this.#isOlder(peer, this.returns.stableMs)) this.returns.settled(peer)
-    else if (state >= State.CONNECTING && state < State.GREETED && this.#isOlder(peer, this.returns.greetedMsMax)) {
-      // What this process had no time to read is not the server's silence: giving up would make a storm of our own.
+    else if (state === State.READY && this.#isOlder(peer, this.reconnects.stableMs)) this.reconnects.settled(peer)
+    else if (state >= State.CONNECTING && state < State.GREETED && this.#isOlder(peer, this.reconnects.greetedMsMax)) {
+      // This process may have been too slow to read the answer. To give up would add load that real devices do not make.
       if (this.#isLate) this.#later(peer, nowMs + LATE_MS)
       else peer.socket?.destroy()
     }
   }
 
-  /** Since it began to connect. */
+  /** Whether the current attempt or connection began at least `ms` ago. */
   #isOlder(peer: Peer, ms: number): boolean {
     return nowMicros() - peer.startedAtMicros >= ms * 1000
   }
 
-  /** Leaves as GOAWAY asked, and comes back without waiting for the end of the old connection. */
+  /** Leaves as a GOAWAY asked, and reconnects without waiting for the old connection to end. */
   #moveOn(peer: Peer, nowMs: number): void {
     const old = peer.socket
     this.#dialect.leave(peer)
@@ -256,12 +256,12 @@ export class Swarm implements DialectHost, TcpOwner {
     this.tally.connected--
     this.tally.moved++
     old?.end()
-    this.#comeBack(peer, nowMs, State.READY)
+    this.#scheduleReconnect(peer, nowMs, State.READY)
   }
 
-  /** `was`: its state when the connection or the attempt ended. */
-  #comeBack(peer: Peer, nowMs: number, was: Peer['state']): void {
-    const atMs = this.returns.ended(peer, nowMs, was === State.READY, was >= State.OPENED)
+  /** Schedules the next attempt. `was`: the peer's state when its connection or attempt ended. */
+  #scheduleReconnect(peer: Peer, nowMs: number, was: Peer['state']): void {
+    const atMs = this.reconnects.ended(peer, nowMs, was === State.READY, was >= State.OPENED)
     peer.rest = null
     if (atMs === null) {
       this.tally.stopped++
@@ -273,7 +273,7 @@ export class Swarm implements DialectHost, TcpOwner {
     this.#later(peer, atMs)
   }
 
-  /** New connections up to what time and what is in flight allow. */
+  /** Opens as many connections as the rate and the limit of handshakes in progress allow. */
   #openMore(): void {
     const ramp = this.#ramp
     if (!ramp) return
@@ -296,7 +296,7 @@ export class Swarm implements DialectHost, TcpOwner {
     return null
   }
 
-  /** Made when they are needed, so that what a process weighs before a ramp is the process alone. */
+  /** Peers are created on demand, so that the memory before a ramp is that of the process alone. */
   #addPeer(): Peer {
     const slot = this.peers.length
     const peer = new Peer(slot, this.config.first + slot)
@@ -316,7 +316,7 @@ export class Swarm implements DialectHost, TcpOwner {
     const from = sourceAddress(first + peer.slot, area)
     const fromPort = sourcePort(first + peer.slot, peer.dials++)
     peer.socket = new LoadSocket(peer, this, { from, fromPort, host, port })
-    this.#later(peer, performance.now() + this.returns.greetedMsMax)
+    this.#later(peer, performance.now() + this.reconnects.greetedMsMax)
   }
 
   connected(connection: TcpConnection): void {
@@ -344,12 +344,12 @@ export class Swarm implements DialectHost, TcpOwner {
     else if (was === State.READY) this.tally.unexpectedDisconnects++
     else if (was === State.CONNECTING) this.tally.failed++
     else this.tally.refused++
-    // Who was on the way is expected by a ramp, and tries again like any device.
-    const comesBack = was !== State.READY || this.behaviour.reconnect
-    if (comesBack) this.#comeBack(peer, performance.now(), was)
+    // A peer that was not ready yet always tries again: the ramp waits for it.
+    const reconnects = was !== State.READY || this.behaviour.reconnect
+    if (reconnects) this.#scheduleReconnect(peer, performance.now(), was)
   }
 
-  /** Devices that are slow stop reading, and read again for a moment; where none is slow any more, all read. */
+  /** Pauses the slow devices, and lets them read for a moment. If no device is slow any more, all read. */
   #slow(): void {
     const { slowEvery } = this.behaviour
     if (slowEvery === 0 && !this.#someAreSlow) return
@@ -363,12 +363,13 @@ export class Swarm implements DialectHost, TcpOwner {
   }
 
   /**
-   * A slice of all at each tick, so that each has its turn once in the interval. Of all that may come: among those that came,
-   * while a ramp goes on, the first would wait until the round has caught up with the newest, which takes twice the interval.
+   * Serves a slice of the peers at each tick, so that each peer has its turn once in an interval. The slices count all
+   * peers, also those that are not connected yet: otherwise, during a ramp, the growing number of peers would make a turn
+   * last up to twice the interval.
    */
   #keepalive(): void {
     const everyMs = this.config.keepaliveMs * KEEPALIVE_EARLY
-    // By the time that went by: a process that is late does not let its devices fall silent.
+    // The slice grows with the time since the last tick, so that a late process still keeps its devices alive.
     const nowMs = performance.now()
     const share = Math.min(1, Math.max(KEEPALIVE_TICK_MS, nowMs - this.#keptAliveMs) / everyMs)
     this.#keptAliveMs = nowMs

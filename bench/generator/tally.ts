@@ -1,45 +1,45 @@
-/** What one generator counts. Sequences of messages are remembered, so that each loss and each repetition is known. */
+/** The counts of one generator. It remembers the sequence of each message, and so knows every loss and repetition. */
 import type { Histogram } from 'hdr-histogram-js'
 import { newHistogram, packHistogram, record } from '../measure/latency.js'
 
 export interface Report {
   connected: number
   ready: number
-  /** Ended while ready, and not by us. */
+  /** Connections that ended while ready, and not by the generator. */
   unexpectedDisconnects: number
-  /** Left because the server asked for it (GOAWAY). */
+  /** Times that a device left because the server asked for it (GOAWAY). */
   moved: number
-  /** Closed with a code after which a device stays away. */
+  /** Closes with a code after which a device does not reconnect. */
   stopped: number
-  /** Upgrades answered with something else than 101, and closes before ready. */
+  /** Upgrades with another answer than 101, and closes before ready. */
   refused: number
-  /** Connections that could not be made at all. */
+  /** TCP connections that failed. */
   failed: number
-  /** Close codes with which the server ended connections, and how often. */
+  /** Number of closes by the server for each close code. */
   closes: Record<string, number>
   /** Messages seen for the first time. */
   delivered: number
-  /** The same message again: a device takes it out by its id. */
+  /** Repetitions under the same message id. A device library drops them. */
   duplicatesOnWire: number
-  /** The same push under another message id: an app would see it twice. */
+  /** Repetitions under another message id. An app would see the push twice. */
   duplicatesSeenByApp: number
   groupDelivered: number
   groupDuplicates: number
   gaps: number
-  /** Messages that GAPs said will not come. */
+  /** Number of missing messages that GAP frames announced. */
   gapMessages: number
   pongs: number
-  /** What the server sent that this generator cannot read. */
+  /** Invalid or unexpected data from the server. */
   faults: number
   bytesReceived: number
   bytesSent: number
-  /** Of the last message; microseconds of micros.ts. */
+  /** Time of the last message, in microseconds of micros.ts. */
   lastAtMicros: number
   latency: string
   handshake: string
 }
 
-/** Two processes know the shared clock to some microseconds; what is earlier than that, or no number, is no stamp. */
+/** Two processes may differ by some microseconds about the shared clock. An even lower latency is no valid stamp. */
 const CLOCK_ERROR_MICROS = -1_000
 
 export class Tally {
@@ -65,7 +65,7 @@ export class Tally {
   lastAtMicros = 0
   latency: Histogram = newHistogram()
   handshake: Histogram = newHistogram()
-  /** By sequence: low and high half of the message id it came with; both 0: not seen. */
+  /** By sequence: the low and the high half of the message id; both 0: not seen yet. */
   #low: Uint32Array = new Uint32Array(1024)
   #high: Uint32Array = new Uint32Array(1024)
 
@@ -87,7 +87,7 @@ export class Tally {
     else this.duplicatesSeenByApp++
   }
 
-  /** The caller has told repetitions apart by the message's place in the log. */
+  /** The caller has already dropped repetitions, by the position in the log. */
   groupMessage(latencyMicros: number, nowMicros: number): void {
     if (!(latencyMicros >= CLOCK_ERROR_MICROS)) {
       this.faults++
@@ -107,7 +107,7 @@ export class Tally {
     return { ...counts, latency: packHistogram(latency), handshake: packHistogram(handshake) }
   }
 
-  /** Begins anew what belongs to one round; which messages were seen, and how many, stays known. */
+  /** Resets the counts of a round. The known sequences and the counts of the run stay. */
   newRound(): void {
     this.groupDelivered = 0
     this.latency.reset()
@@ -130,7 +130,7 @@ function grown(from: Uint32Array, size: number): Uint32Array {
 
 type Sums = Omit<Report, 'latency' | 'handshake' | 'closes' | 'lastAtMicros'>
 
-/** Reports of several generators as one; the histograms stay apart, to be merged by whoever wants them. */
+/** Adds up the reports of several generators, without their histograms. */
 export function sumReports(reports: readonly Report[]): Sums & Pick<Report, 'closes' | 'lastAtMicros'> {
   const [first, ...others] = reports
   if (!first) throw new Error('no generator reported')

@@ -1,11 +1,11 @@
 /**
- * A TCP connection as node's own `net` has it underneath, without the streams above, which would take most of a generator's
- * memory: for a million devices that decides whether they fit. Node calls these
- * handles internal; they are the same in every version that uWebSockets.js loads on, and only load tools use them.
+ * A TCP connection on the handles below Node's `net`, without its streams. Streams would take most of a generator's memory,
+ * and a million devices would not fit. Node calls these handles internal, but they are the same in every version that can
+ * load uWebSockets.js, and only this load tool uses them.
  */
 import { BenchError } from '../scenario.js'
 
-/** Negative numbers are the kernel's errors. */
+/** A negative number is an error of the kernel. */
 type Status = number
 
 interface Handle {
@@ -40,7 +40,7 @@ interface Streams {
 
 interface WriteRequest {
   oncomplete: (status: Status, handle: Handle) => void
-  /** Kept until it is written. */
+  /** Keeps the bytes from being collected before they are written. */
   buffer: Uint8Array | null
 }
 
@@ -52,28 +52,31 @@ function bindings(): { tcp: Requests; streams: Streams } {
   const { binding } = process as unknown as { binding?: Binding }
   const tcp = binding?.('tcp_wrap') as Requests | undefined
   const streams = binding?.('stream_wrap') as Streams | undefined
-  if (!tcp?.TCP || !streams?.streamBaseState) throw new BenchError('generators need the sockets of Node 20')
+  if (!tcp?.TCP || !streams?.streamBaseState)
+    throw new BenchError(
+      'this version of Node lacks the internal socket handles that the generators use; Node 20 has them',
+    )
   return { tcp, streams }
 }
 
 export interface TcpOwner {
   connected(connection: TcpConnection): void
-  /** The bytes are gone when it returns. */
+  /** The bytes are overwritten after the return. */
   received(connection: TcpConnection, bytes: Buffer, count: number): void
-  /** Once, however it ended, also where it never was. */
+  /** Called exactly once, also if the connect failed. */
   closed(connection: TcpConnection): void
 }
 
 export interface TcpTarget {
   /** Addresses are IPv4. */
   from: string
-  /** 0, the default: the kernel chooses. */
+  /** Default 0: the kernel chooses. */
   fromPort?: number
   host: string
   port: number
 }
 
-/** Every socket of a process reads into this one buffer: a read is handled before the next begins. */
+/** All sockets of a process read into this buffer: the handling of a read ends before the next read. */
 const SHARED_BYTES = 256 * 1024
 const shared = Buffer.allocUnsafeSlow(SHARED_BYTES)
 
@@ -82,7 +85,7 @@ export class TcpConnection {
   #isClosing = false
   #isEnding = false
 
-  /** The outcome comes later, in every case. */
+  /** Connects. The owner learns the outcome in a later tick, also if it is known at once. */
   constructor(
     readonly owner: TcpOwner,
     { from, fromPort = 0, host, port }: TcpTarget,
@@ -100,7 +103,7 @@ export class TcpConnection {
     return this.#handle.bytesWritten
   }
 
-  /** What the kernel does not take at once goes out later, in order. The bytes must not change. */
+  /** The kernel may take the bytes later, but in order. The caller must not change them. */
   write(bytes: Uint8Array): void {
     if (this.#isClosing) return
     const request = spareWrite
@@ -120,7 +123,7 @@ export class TcpConnection {
     if (!this.#isClosing) this.#handle.readStart()
   }
 
-  /** After what was written; closed when the other side ends too. */
+  /** Ends our side after the pending writes. The connection closes when the other side ends as well. */
   end(): void {
     if (this.#isClosing || this.#isEnding) return
     this.#isEnding = true
@@ -129,9 +132,9 @@ export class TcpConnection {
     if (this.#handle.shutdown(request) < 0) this.destroy()
   }
 
-  /** By reset: no TIME_WAIT is left behind. */
+  /** Closes with a TCP reset, which leaves no TIME_WAIT. */
   reset(): void {
-    // One that is being shut down cannot be reset any more.
+    // Node cannot reset a socket during its shutdown.
     if (this.#isEnding) this.destroy()
     if (this.#isClosing) return
     this.#isClosing = true
@@ -144,7 +147,7 @@ export class TcpConnection {
     this.#handle.close(() => this.owner.closed(this))
   }
 
-  /** Of the handle's callbacks only. */
+  /** Called by the handle only. */
   connected(status: Status): void {
     if (this.#isClosing) return
     if (status < 0) {
@@ -165,7 +168,7 @@ export class TcpConnection {
   }
 }
 
-/** Used again by each write that the kernel took at once, which is nearly every one. */
+/** Reused by each write that the kernel takes at once, as it nearly always does. */
 let spareWrite = newWrite()
 
 function newWrite(): WriteRequest {
@@ -183,7 +186,7 @@ function onRead(this: unknown): void {
   ;(this as Handle).owner.received(streams.streamBaseState[streams.kReadBytesOrError] as number)
 }
 
-/** An error is told by the read as well. */
+/** Ignores errors of writes: the read reports them too. */
 function onWritten(): void {}
 
 function onShutdown(): void {}

@@ -1,6 +1,6 @@
-/** Resume tickets by slot, in few large buffers: an array and its buffer for each would cost as much again as the bytes. */
+/** Resume tickets by slot, in a few large buffers: a Uint8Array for each would take as much memory as its bytes. */
 const SLOTS_PER_BLOCK = 1_024
-/** Length, then the ticket. Longer ones, of long names of instances, are kept apart. */
+/** One byte for the length, then the ticket. A longer ticket (of a long instance name) is kept in a map. */
 const SLOT_BYTES = 160
 
 export class Tickets {
@@ -20,7 +20,7 @@ export class Tickets {
     this.set(slot, new Uint8Array())
   }
 
-  /** Null: none. Good until the next `set`. */
+  /** Null: there is none. The result is valid until the next set(). */
   get(slot: number): Uint8Array | null {
     const long = this.#long.get(slot)
     if (long) return long

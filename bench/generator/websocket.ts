@@ -1,6 +1,6 @@
 /**
- * The client's side of RFC 6455, by hand: what a load generator needs and no more. Bytes are masked with the key 0,
- * which is legal and leaves them as they are: masking is the client's cost and measures nothing here.
+ * The part of a WebSocket client (RFC 6455) that a load generator needs. It masks with the key 0, which is legal and leaves
+ * the bytes as they are: masking costs the client, and bench measures servers.
  */
 export const Opcode = { CONTINUATION: 0, TEXT: 1, BINARY: 2, CLOSE: 8, PING: 9, PONG: 10 } as const
 
@@ -12,7 +12,7 @@ export interface UpgradeTarget {
   host: string
   port: number
   path: string
-  /** Empty: none. */
+  /** Empty: no such header. */
   subprotocol: string
 }
 
@@ -29,12 +29,12 @@ export function upgradeRequest({ host, port, path, subprotocol }: UpgradeTarget)
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1')
 }
 
-/** Room for the header of a client's frame with so many payload bytes. */
+/** Header bytes of a client's frame with this payload. */
 export function headerBytes(payloadBytes: number): number {
   return (payloadBytes < 126 ? 2 : payloadBytes < 65_536 ? 4 : 10) + MASK_BYTES
 }
 
-/** Writes the header; gives the offset of the payload. */
+/** Writes the header, and returns the offset of the payload. */
 export function writeHeader(into: Buffer, opcode: number, payloadBytes: number): number {
   into[0] = FIN | opcode
   let at = 2
@@ -56,14 +56,14 @@ export function clientFrame(payload: Uint8Array, opcode: number = Opcode.BINARY)
   return frame
 }
 
-/** Where a server's frame stands in what was read. One object is used again and again. */
+/** The position of a server's frame in the bytes read. The reader fills the same object again and again. */
 export interface FramePosition {
   opcode: number
   start: number
   end: number
 }
 
-/** Reads one frame's head at `at`. False: not all of it is there. */
+/** Finds the frame at `at`. False: it is incomplete. */
 export function readServerFrame(bytes: Buffer, at: number, end: number, into: FramePosition): boolean {
   if (end - at < 2) return false
   let length = (bytes[at + 1] as number) & 0x7f
@@ -84,7 +84,7 @@ export function readServerFrame(bytes: Buffer, at: number, end: number, into: Fr
   return true
 }
 
-/** Status and Retry-After of an answer to the upgrade; null: the head is not complete. */
+/** Reads the answer to an upgrade request; null: its head is incomplete. */
 export function readUpgradeAnswer(bytes: Buffer, end: number): UpgradeAnswer | null {
   const headEnd = bytes.subarray(0, end).indexOf('\r\n\r\n')
   if (headEnd < 0) return null
@@ -99,11 +99,11 @@ export function readUpgradeAnswer(bytes: Buffer, end: number): UpgradeAnswer | n
 export interface UpgradeAnswer {
   status: number
   retryAfterMs: number
-  /** Where the first frame begins. */
+  /** Offset of the first frame. */
   end: number
 }
 
-/** Code of a close frame's payload; 1005: it had none. */
+/** The code in the payload of a close frame; 1005 if it has none. */
 export function closeCode(bytes: Buffer, start: number, end: number): number {
   return end - start >= 2 ? bytes.readUInt16BE(start) : 1005
 }

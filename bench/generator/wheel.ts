@@ -1,16 +1,16 @@
-/** What is due when, for very many, without a timer for each: by slots of time. Times are of performance.now(). */
+/** A timer wheel: due times of very many items without a timer for each. Times are those of performance.now(). */
 const SLOT_MS = 50
 
 export class Wheel<T> {
   readonly #slots = new Map<number, T[]>()
-  /** The last one that was taken. */
+  /** The last slot that was taken. */
   #done = Math.floor(performance.now() / SLOT_MS)
 
   get isEmpty(): boolean {
     return this.#slots.size === 0
   }
 
-  /** Within a slot after `atMs`; one that has passed is due next. */
+  /** Makes `item` due at most one slot after `atMs`. A time in the past means the next slot. */
   at(atMs: number, item: T): void {
     const slot = Math.max(Math.ceil(atMs / SLOT_MS), this.#done + 1)
     const others = this.#slots.get(slot)
@@ -18,7 +18,7 @@ export class Wheel<T> {
     else this.#slots.set(slot, [item])
   }
 
-  /** Everything that is due, once; what is put in meanwhile is due later. */
+  /** Passes each due item to `each`, once. Items that are added meanwhile are due later. */
   take(nowMs: number, each: (item: T) => void): void {
     const current = Math.floor(nowMs / SLOT_MS)
     if (this.isEmpty) this.#done = Math.max(this.#done, current)

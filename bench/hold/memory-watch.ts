@@ -2,7 +2,7 @@
 import { kernelMemory } from '../measure/kernel.js'
 import { BenchError } from '../scenario.js'
 
-const LOOK_MS = 500
+const PERIOD_MS = 500
 
 export class MemoryWatch {
   lowestBytes = Number.POSITIVE_INFINITY
@@ -14,14 +14,14 @@ export class MemoryWatch {
   constructor(
     private readonly reserveBytes: number,
     private readonly floorBytes: number,
-    private readonly look: () => number = () => kernelMemory().availableBytes,
+    private readonly readAvailable: () => number = () => kernelMemory().availableBytes,
   ) {
     this.emergency = new Promise((_, reject) => {
       this.#reject = reject
     })
     // Heard by whoever races with it.
     this.emergency.catch(() => undefined)
-    this.#timer = setInterval(() => this.#check(), LOOK_MS)
+    this.#timer = setInterval(() => this.#check(), PERIOD_MS)
     this.#check()
   }
 
@@ -35,7 +35,7 @@ export class MemoryWatch {
   }
 
   #check(): void {
-    this.lowestBytes = Math.min(this.lowestBytes, this.look())
+    this.lowestBytes = Math.min(this.lowestBytes, this.readAvailable())
     if (this.lowestBytes < this.floorBytes) {
       this.#reject(new BenchError(`only ${mib(this.lowestBytes)} of memory are left`))
     }

@@ -6,7 +6,7 @@ import { significant } from '../measure/stats.js'
 import { nowMicros } from '../micros.js'
 import { Flow, pushAtRate } from '../pusher.js'
 import type { Broadcast, Kill, Pushes, RollingRestart } from './result.js'
-import type { Stage } from './stage.js'
+import type { HeldService } from './service.js'
 
 const BACK_MS_MAX = 300_000
 const BROADCAST_MS_MAX = 300_000
@@ -16,15 +16,15 @@ const STATUS_MS = 500
 const REST_MS = 2_000
 
 /** To devices at random. */
-export async function push(stage: Stage, count: number, perSecond: number): Promise<Static<typeof Pushes>> {
-  const { devices, pusher } = stage
+export async function push(service: HeldService, count: number, perSecond: number): Promise<Static<typeof Pushes>> {
+  const { devices, pusher } = service
   await devices.newRound()
-  const before = await stage.counts()
+  const before = await service.counts()
   const startedMs = performance.now()
   await pushAtRate(pusher, 1, { perSecond, seconds: count / perSecond })
-  await stage.delivered()
+  await service.delivered()
   const seconds = (performance.now() - startedMs) / 1000
-  const after = await stage.counts()
+  const after = await service.counts()
   const latency = latencyMs((await devices.report()).latency)
   const sent = after.accepted - before.accepted
   return {
@@ -35,7 +35,7 @@ export async function push(stage: Stage, count: number, perSecond: number): Prom
 }
 
 /** One message to all. */
-export async function broadcast({ devices, pusher, progress }: Stage): Promise<Static<typeof Broadcast>> {
+export async function broadcast({ devices, pusher, progress }: HeldService): Promise<Static<typeof Broadcast>> {
   await devices.newRound()
   const { ready } = await devices.counts()
   const atMicros = nowMicros()
@@ -53,12 +53,12 @@ export async function broadcast({ devices, pusher, progress }: Stage): Promise<S
 }
 
 /** The worker with the most devices dies; pushes go on. */
-export async function killOne(stage: Stage, flowRate: number): Promise<Static<typeof Kill>> {
-  const { devices, pusher, progress } = stage
-  const pushed = await stage.counts()
+export async function killOne(service: HeldService, flowRate: number): Promise<Static<typeof Kill>> {
+  const { devices, pusher, progress } = service
+  const pushed = await service.counts()
   const flow = new Flow(pusher, 1, flowRate)
   await pause(REST_MS)
-  const { workers } = await stage.instance.status()
+  const { workers } = await service.instance.status()
   const victim = workers.reduce((a, b) => ((a.levels?.sessions ?? 0) > (b.levels?.sessions ?? 0) ? a : b))
   const count = victim.levels?.sessions ?? 0
   const before = await devices.report()
@@ -66,11 +66,11 @@ export async function killOne(stage: Stage, flowRate: number): Promise<Static<ty
   const killedMs = performance.now()
   process.kill(victim.pid, 'SIGKILL')
   await devices.until(({ ready }) => ready < before.ready - count / 2, BACK_MS_MAX)
-  const back = await untilBack(stage, before.ready, count, killedMs)
+  const back = await untilBack(service, before.ready, count, killedMs)
   await flow.stop()
-  await stage.delivered()
+  await service.delivered()
   const after = await devices.report()
-  const now = await stage.counts()
+  const now = await service.counts()
   const gone = after.unexpectedDisconnects - before.unexpectedDisconnects
   return {
     ...{ devices: count, ...back, othersDisconnected: Math.max(0, gone - count) },
@@ -83,7 +83,12 @@ interface Back {
   secondsTo100: number
 }
 
-async function untilBack({ devices, progress }: Stage, ready: number, count: number, killedMs: number): Promise<Back> {
+async function untilBack(
+  { devices, progress }: HeldService,
+  ready: number,
+  count: number,
+  killedMs: number,
+): Promise<Back> {
   const times: Back = { secondsTo99: -1, secondsTo100: -1 }
   await devices.until(
     (now) => {
@@ -99,21 +104,21 @@ async function untilBack({ devices, progress }: Stage, ready: number, count: num
 }
 
 /** Every worker is replaced; pushes go on. */
-export async function restartAll(stage: Stage, flowRate: number): Promise<Static<typeof RollingRestart>> {
-  const { devices, pusher, progress } = stage
+export async function restartAll(service: HeldService, flowRate: number): Promise<Static<typeof RollingRestart>> {
+  const { devices, pusher, progress } = service
   await devices.newRound()
   const before = await devices.report()
-  const pushed = await stage.counts()
+  const pushed = await service.counts()
   const flow = new Flow(pusher, 1, flowRate)
   const startedMs = performance.now()
-  await stage.instance.restart()
-  const workers = await untilRestarted(stage)
+  await service.instance.restart()
+  const workers = await untilRestarted(service)
   await devices.untilReady(before.ready, (ready) => progress.bar('back', ready, before.ready), BACK_MS_MAX)
   const seconds = significant((performance.now() - startedMs) / 1000)
   await flow.stop()
-  await stage.delivered()
+  await service.delivered()
   const after = await devices.report()
-  const now = await stage.counts()
+  const now = await service.counts()
   const { p50, p99 } = latencyMs(after.latency)
   return {
     ...{ workers, seconds, moved: after.moved - before.moved, p50, p99 },
@@ -122,7 +127,7 @@ export async function restartAll(stage: Stage, flowRate: number): Promise<Static
   }
 }
 
-async function untilRestarted({ instance, progress }: Stage): Promise<number> {
+async function untilRestarted({ instance, progress }: HeldService): Promise<number> {
   const startedMs = performance.now()
   for (;;) {
     const { restart } = await instance.status()

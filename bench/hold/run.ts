@@ -18,7 +18,7 @@ import { estimate, type Footprint, footprint, type Pids, perConnection, type Siz
 import { MemoryWatch, mib } from './memory-watch.js'
 import { broadcast, killOne, push, restartAll } from './operations.js'
 import { emptyResult, type Result } from './result.js'
-import { pidsOf, Stage } from './stage.js'
+import { HeldService, pidsOf } from './service.js'
 
 export interface HoldOptions {
   connections: number
@@ -45,7 +45,7 @@ const REST_MS = 2_000
 export class HoldRun {
   readonly result: Result
   readonly #watch: MemoryWatch
-  #stage: Stage | null = null
+  #service: HeldService | null = null
 
   /** `availableBytes`: default the machine's. */
   constructor(
@@ -80,7 +80,7 @@ export class HoldRun {
   async #start(): Promise<void> {
     const { bench, result } = this
     const { connections, workers, generators, keepaliveSeconds } = this.options
-    this.#look('empty', null)
+    this.#record('empty', null)
     const port = await freePort()
     const rig = await startWhole(bench, {
       ...{ connections, generators, workers, prepare: false },
@@ -95,23 +95,23 @@ export class HoldRun {
         store: { tableBytesMax: Math.max(TABLE_BYTES_MIN, connections * TABLE_BYTES_PER_DEVICE) },
         admin: { port },
       },
-      onStarted: (system) => this.#look('started', system),
+      onStarted: (system) => this.#record('started', system),
     })
-    const stage = new Stage(rig, new Instance(port), bench.progress)
-    bench.defer(() => stage.pusher.stop())
-    this.#stage = stage
+    const service = new HeldService(rig, new Instance(port), bench.progress)
+    bench.defer(() => service.pusher.stop())
+    this.#service = service
     result.workers = rig.system.pids('worker').length
     result.generators = rig.devices.pids.length
     bench.progress.say(`${result.workers} workers, ${result.generators} generators`)
     // Also in the ramp, which takes a while: who is lost is counted, and comes again.
     await rig.devices.behave({ spread: 0, reconnect: true })
-    this.#look('ready')
+    this.#record('ready')
   }
 
   async #ramp(): Promise<void> {
     const { result, bench, options } = this
-    const stage = this.#reached
-    const { devices } = stage
+    const service = this.#startedService
+    const { devices } = service
     const { connections: count, rampPerSecond: perSecond } = options
     // More processes than cores would only take turns, each with cold caches.
     const atATime = availableParallelism()
@@ -122,10 +122,10 @@ export class HoldRun {
     result.connections = ready
     result.rampSeconds = significant(ramp.seconds)
     result.connectsPerSecond = Math.round(ready / ramp.seconds)
-    stage.ranges = await devices.ranges()
+    service.ranges = await devices.ranges()
     await devices.collect()
     await settledBytes(() => footprint(ready, this.#pids()).serverRssBytes)
-    this.#look('ramped')
+    this.#record('ramped')
     if (ready < options.connections) {
       result.limit = this.#limit(ready)
       bench.progress.say(`no more devices: ${result.limit}`)
@@ -134,7 +134,7 @@ export class HoldRun {
 
   async #hold(): Promise<void> {
     const { result, bench } = this
-    const { devices } = this.#reached
+    const { devices } = this.#startedService
     const seconds = this.options.minutes * 60
     const before = this.#cpu()
     const { pongs } = await devices.report()
@@ -152,42 +152,42 @@ export class HoldRun {
     result.coreIdleCores = cores('core')
     result.generatorIdleCores = cores('generators')
     result.keepalives = (await devices.report()).pongs - pongs
-    this.#weigh()
+    this.#recordHeld()
     result.storeBytesPerDevice = await this.#storeBytes()
   }
 
   async #operate(): Promise<void> {
     const { result, options } = this
-    const stage = this.#reached
-    result.pushes = await push(stage, options.pushes, options.pushRate)
-    result.broadcast = await broadcast(stage)
-    result.kill = await killOne(stage, options.flowRate)
-    result.rollingRestart = await restartAll(stage, options.flowRate)
+    const service = this.#startedService
+    result.pushes = await push(service, options.pushes, options.pushRate)
+    result.broadcast = await broadcast(service)
+    result.kill = await killOne(service, options.flowRate)
+    result.rollingRestart = await restartAll(service, options.flowRate)
   }
 
   async #sumUp(): Promise<void> {
     const { result } = this
     result.lowestAvailableBytes = Math.round(this.#watch.lowestBytes)
-    if (!this.#stage) return
-    if (result.stages.held === undefined) this.#weigh()
-    const totals = await this.#stage.devices.report()
+    if (!this.#service) return
+    if (result.stages.held === undefined) this.#recordHeld()
+    const totals = await this.#service.devices.report()
     result.closes = totals.closes
     result.refused = totals.refused
     result.failedConnects = totals.failed
     result.duplicatesSeenByApp = totals.duplicatesSeenByApp
     result.unexpectedDisconnects = Math.max(0, totals.unexpectedDisconnects - (result.kill?.devices ?? 0))
-    result.lost = (await this.#stage.counts()).missing + (result.broadcast?.lost ?? 0)
+    result.lost = (await this.#service.counts()).missing + (result.broadcast?.lost ?? 0)
   }
 
   // ---- what it weighs -------------------------------------------------------------------------
 
-  get #reached(): Stage {
-    if (!this.#stage) throw new Error('nothing is started')
-    return this.#stage
+  get #startedService(): HeldService {
+    if (!this.#service) throw new Error('nothing is started')
+    return this.#service
   }
 
-  #pids(system: LocalSystem | null = this.#stage?.rig.system ?? null): Pids {
-    return pidsOf(system, this.#stage?.devices ?? null)
+  #pids(system: LocalSystem | null = this.#service?.rig.system ?? null): Pids {
+    return pidsOf(system, this.#service?.devices ?? null)
   }
 
   #cpu(): Record<keyof Pids, number> {
@@ -200,15 +200,15 @@ export class HoldRun {
     }
   }
 
-  #look(stage: string, system?: LocalSystem | null): Footprint {
-    const look = footprint(this.result.connections, this.#pids(system))
-    this.result.stages[stage] = look
-    if (stage === 'empty') this.result.totalMemoryBytesBefore = look.usedBytes
-    return look
+  #record(stage: string, system?: LocalSystem | null): Footprint {
+    const reading = footprint(this.result.connections, this.#pids(system))
+    this.result.stages[stage] = reading
+    if (stage === 'empty') this.result.totalMemoryBytesBefore = reading.usedBytes
+    return reading
   }
 
   #limit(ready: number): string {
-    const { serverPssBytes, generatorPssBytes, natsRssBytes, kernelBytes } = this.#look('ramped')
+    const { serverPssBytes, generatorPssBytes, natsRssBytes, kernelBytes } = this.#record('ramped')
     return (
       `memory: with ${ready.toLocaleString('en')} devices ${mib(this.#watch.lowestBytes)} were left. ` +
       `Server ${mib(serverPssBytes)}, generators ${mib(generatorPssBytes)}, nats-server ${mib(natsRssBytes)}, kernel ${mib(kernelBytes)}`
@@ -216,9 +216,9 @@ export class HoldRun {
   }
 
   /** At the end of the hold, or where a run ended before. */
-  #weigh(): void {
+  #recordHeld(): void {
     const { result } = this
-    const held = this.#look('held')
+    const held = this.#record('held')
     result.serverRssBytes = held.serverRssBytes
     result.serverPssBytes = held.serverPssBytes
     result.totalMemoryBytes = held.usedBytes
@@ -234,7 +234,7 @@ export class HoldRun {
   }
 
   #sizing(): Sizing {
-    const { transport } = this.#reached.rig.system.config
+    const { transport } = this.#startedService.rig.system.config
     const cap = connectionsCap(transport.connectionsMax)
     const { wanted, workers, generators } = this.result
     const byRule = (connectionsTarget: number) =>
@@ -248,7 +248,7 @@ export class HoldRun {
   }
 
   async #storeBytes(): Promise<Result['storeBytesPerDevice']> {
-    const { bus } = this.#reached.rig.broker
+    const { bus } = this.#startedService.rig.broker
     const bytesOf = async (bucket: string) => {
       const info = await bus.request(`$JS.API.STREAM.INFO.KV_${bucket}`, new Uint8Array(), { timeoutMs: 10_000 })
       const { state } = JSON.parse(Buffer.from(info).toString()) as { state: { bytes: number; messages: number } }

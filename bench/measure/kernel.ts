@@ -1,24 +1,24 @@
-/** Memory that the kernel holds for sockets. Of the whole machine: compare two looks, with nothing else going on. */
+/** Memory that the kernel of this machine uses for sockets. Compare two readings, while nothing else runs. */
 import { readFileSync } from 'node:fs'
 
 export interface KernelMemory {
-  /** Of the slab what cannot be taken back, inodes of sockets included: nobody can take those either. */
+  /** Unreclaimable slab, plus the inodes of sockets, which cannot be reclaimed either. */
   slabBytes: number
   /** Pages in socket buffers (`mem` of /proc/net/sockstat). */
   socketBufferBytes: number
-  /** What processes cost the kernel: page tables and stacks. */
+  /** Page tables and kernel stacks of all processes. */
   processBytes: number
   tcpSockets: number
   /** Memory in use on the machine: MemTotal - MemAvailable. */
   usedBytes: number
-  /** Without swapping or taking from anybody: less than what the kernel says, by the inodes of sockets. */
+  /** MemAvailable without the inodes of sockets. */
   availableBytes: number
 }
 
 const PAGE_BYTES = 4096
 /**
- * sock_inode_cache, its dentry and their security blobs. The kernel counts them as reclaimable, and so as available, but they are not
- * before the socket is closed: at a million connections that is 2 GiB which does not exist.
+ * sock_inode_cache, its dentry and their security blobs. The kernel counts them as reclaimable and so as available, but
+ * they cannot be reclaimed while the socket is open. At a million connections the error would be 2 GiB.
  */
 const SOCKET_INODE_BYTES = 832 + 192 + 32
 
@@ -39,7 +39,7 @@ export function kernelMemory(): KernelMemory {
   }
 }
 
-/** What one more of `count` sockets took between two looks. */
+/** Kernel memory for each of `count` sockets that were opened between two readings. */
 export function kernelBytesEach(before: KernelMemory, after: KernelMemory, count: number): number {
   const slab = after.slabBytes - before.slabBytes
   const buffers = after.socketBufferBytes - before.socketBufferBytes

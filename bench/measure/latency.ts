@@ -1,4 +1,4 @@
-/** Latencies in HDR histograms: microseconds, three significant digits, up to a minute. */
+/** Latencies in HDR histograms: microseconds with three significant digits, up to two minutes. */
 import { build, decodeFromCompressedBase64, encodeIntoCompressedBase64, type Histogram } from 'hdr-histogram-js'
 import Type, { type Static } from 'typebox'
 

@@ -1,26 +1,26 @@
-/** Modules that a server loads before its own (node --import), and that answer a signal with a file. */
+/** The protocol of modules that a server loads first (node --import): they answer a signal with a file. */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BenchError } from '../scenario.js'
 
 export interface Preload {
-  /** For the process, on top of other flags. */
+  /** Flags for the process, in addition to its own. */
   readonly nodeOptions: readonly string[]
   readonly environment: Readonly<Record<string, string>>
 }
 
-/** For processes that are reached by their environment alone: those of the product. */
+/** The preload as environment variables alone, for the processes that the product starts. */
 export function preloadEnvironment({ nodeOptions, environment }: Preload): Record<string, string> {
   return { ...environment, NODE_OPTIONS: nodeOptions.join(' ') }
 }
 
-/** What preloads listen to. */
+/** The signal that preloaded modules answer. */
 export const PRELOAD_SIGNAL = 'SIGUSR2'
 
 const ANSWER_MS_MAX = 20_000
 const POLL_MS = 20
 
-/** Signals the process and gives what it then writes to the file. Rejects with BenchError where nothing comes. */
+/** Signals the process, and resolves with the text that it writes to the file. Rejects if it does not. */
 export async function askBySignal(pid: number, file: string): Promise<string> {
   rmSync(file, { force: true })
   process.kill(pid, PRELOAD_SIGNAL)
@@ -33,7 +33,7 @@ export async function askBySignal(pid: number, file: string): Promise<string> {
   }
 }
 
-/** In the process that was signalled. Under its name at once, so that nobody reads half of it. */
+/** Writes the answer, in the signalled process. The rename keeps the reader from seeing half of the text. */
 export function answerInFile(file: string, text: string): void {
   writeFileSync(`${file}.new`, text)
   renameSync(`${file}.new`, file)

@@ -11,12 +11,12 @@ export class NoSuchProcess extends Error {
 const TICK_MICROS = 10_000
 
 export interface ThreadCpu {
-  /** The one that the process began with has the process's own: there Node runs JavaScript. */
+  /** The main thread, which runs JavaScript in Node, has the id of the process. */
   id: number
   micros: number
 }
 
-/** What each thread used that there is now. Throws NoSuchProcess. */
+/** The CPU that each existing thread used so far. Throws NoSuchProcess. */
 export function threadsOf(pid: number): ThreadCpu[] {
   try {
     return readdirSync(`/proc/${pid}/task`).map((thread) => ({
@@ -28,7 +28,7 @@ export function threadsOf(pid: number): ThreadCpu[] {
   }
 }
 
-/** Ids of threads of that name, which has at most 15 characters. */
+/** Ids of the threads with this name. The kernel keeps 15 characters of a name. */
 export function threadsNamed(pid: number, name: string): number[] {
   return threadsOf(pid)
     .map(({ id }) => id)
@@ -36,8 +36,8 @@ export function threadsNamed(pid: number, name: string): number[] {
 }
 
 /**
- * Microseconds of CPU that a process used, user and system, with all its threads. From schedstat, which counts
- * nanoseconds; threads that ended meanwhile are only in the ticks of `stat`, so the greater of both counts.
+ * Microseconds of CPU, user and system, that all threads of a process used. The sum of schedstat is exact, but lacks
+ * threads that have ended. The ticks of `stat` include those. So the greater of the two counts.
  */
 export function cpuMicros(pid: number, threads: readonly ThreadCpu[] = threadsOf(pid)): number {
   try {
@@ -55,11 +55,11 @@ export function cpuMicrosOf(pids: readonly number[]): number {
 }
 
 export interface ProcessMemory {
-  /** Resident bytes, shared pages counted in full. */
+  /** Resident bytes. A shared page counts in full. */
   rssBytes: number
-  /** Resident bytes, each shared page divided by its users: may be summed over processes. */
+  /** Resident bytes. A shared page is divided by its number of users, so sums over processes are right. */
   pssBytes: number
-  /** What nobody else has: what one more such process would take. */
+  /** Pages of this process alone: the memory that one more such process would take. */
   privateBytes: number
 }
 
@@ -85,7 +85,7 @@ export function memorySum(pids: readonly number[]): ProcessMemory {
   return sum
 }
 
-/** Processes whose parent is `pid`, oldest first. */
+/** Ids of the child processes of `pid`, lowest first. */
 export function childrenOf(pid: number): number[] {
   const children: number[] = []
   for (const entry of readdirSync('/proc')) {
@@ -101,7 +101,7 @@ export function isAlive(pid: number): boolean {
   return stat !== null && afterName(stat)[0] !== 'Z'
 }
 
-/** Fields of /proc/<pid>/stat from the state on: the name before them may hold anything. */
+/** The fields of /proc/<pid>/stat behind the name, which may contain spaces and brackets. */
 function afterName(stat: string): string[] {
   return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
 }
@@ -115,7 +115,7 @@ function readIfThere(path: string): string | null {
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {
-    // Processes and threads end between two looks; anything else is a fault of ours.
+    // A process or thread may end at any time. Another error is a bug.
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ESRCH') return null
     throw error

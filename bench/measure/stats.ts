@@ -1,6 +1,6 @@
-/** Small statistics over few numbers. */
+/** Statistics of a few numbers. */
 
-/** NaN of none. */
+/** NaN for an empty list. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length >> 1
@@ -13,7 +13,7 @@ export interface Point {
   y: number
 }
 
-/** Least squares: how much y grows for one more x. What does not depend on x (a process's own size) falls out. */
+/** Growth of y for each x, by least squares. A constant, such as the size of an idle process, does not matter. */
 export function slope(points: readonly Point[]): number {
   const n = points.length
   const meanX = points.reduce((sum, p) => sum + p.x, 0) / n
@@ -27,7 +27,7 @@ export function slope(points: readonly Point[]): number {
   return above / below
 }
 
-/** Keeps `digits` significant digits: what is measured is not known better. */
+/** Rounds to `digits` significant digits, because a measurement is not more exact. */
 export function significant(value: number, digits = 4): number {
   return Number.isFinite(value) && value !== 0 ? Number(value.toPrecision(digits)) : value
 }

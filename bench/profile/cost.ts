@@ -1,7 +1,7 @@
 /** What one operation (a delivery, a handshake) costs a server, and which part of the code takes how much of it. */
 import Type, { type Static } from 'typebox'
 import { median, significant } from '../measure/stats.js'
-import type { Stretch } from '../stretch.js'
+import type { Measurement } from '../measurement.js'
 import { type CpuProfile, type PartTime, partTimes } from './parts.js'
 
 const Micros = Type.Object({ name: Type.String(), micros: Type.Number() })
@@ -43,9 +43,9 @@ const REST = 'all others'
 
 export interface Profiled {
   /** Rounds without the profiler. */
-  plain: readonly Stretch[]
+  plain: readonly Measurement[]
   /** Rounds with it. */
-  profiled: readonly Stretch[]
+  profiled: readonly Measurement[]
   /** One of each server process. */
   profiles: readonly CpuProfile[]
 }
@@ -57,7 +57,7 @@ export interface Profiled {
 export function costOf({ plain, profiled, profiles }: Profiled): Cost {
   const windows = profiled.map(({ cpu }) => cpu)
   const { samples, samplesOnTime, parts } = partTimes(profiles, windows)
-  const sum = (of: (stretch: Stretch) => number) => profiled.reduce((total, stretch) => total + of(stretch), 0)
+  const sum = (of: (stretch: Measurement) => number) => profiled.reduce((total, stretch) => total + of(stretch), 0)
   const profiledMicros = sum(({ cpu }) => cpu.serverMicros - cpu.samplerMicros)
   const mainMicros = sum(({ cpu }) => cpu.mainMicros)
   const cpuMicros = median(plain.map(({ cpu, operations }) => cpu.serverMicros / operations))

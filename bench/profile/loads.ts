@@ -1,10 +1,10 @@
 /** The loads that can be profiled: those of the scenarios of these names, on the same sides. */
 import { Handshakes } from '../handshakes.js'
-import type { Processes } from '../measure/cpu-look.js'
-import { broadcastStretch, unicastStretch } from '../rounds.js'
+import type { Processes } from '../measure/cpu-usage.js'
+import type { Measurement } from '../measurement.js'
+import { measureBroadcast, measureUnicast } from '../rounds.js'
 import type { Bench } from '../scenario.js'
 import { baselineSide, borealisSide, type Side } from '../sides.js'
-import type { Stretch } from '../stretch.js'
 import type { Profiler } from './profiler.js'
 
 export interface LoadOptions {
@@ -24,7 +24,7 @@ export interface LoadOptions {
 export interface Loaded {
   processes: Processes
   /** One round. */
-  round(): Promise<Stretch>
+  round(): Promise<Measurement>
 }
 
 export interface Load {
@@ -39,7 +39,7 @@ export const loads: Readonly<Record<'unicast' | 'broadcast' | 'connect' | 'resum
     const { borealis, bare } = await sides(bench, options, profiler, false)
     const loaded = async (side: Side): Promise<Loaded> => {
       const feed = await side.feed()
-      return { processes: side, round: () => unicastStretch(side, feed, options) }
+      return { processes: side, round: () => measureUnicast(side, feed, options) }
     }
     return { borealis: await loaded(borealis), bare: await loaded(bare) }
   },
@@ -47,7 +47,7 @@ export const loads: Readonly<Record<'unicast' | 'broadcast' | 'connect' | 'resum
     const { borealis, bare } = await sides(bench, options, profiler, true)
     const loaded = (side: Side): Loaded => ({
       processes: side,
-      round: () => broadcastStretch(side, options.messages),
+      round: () => measureBroadcast(side, options.messages),
     })
     return { borealis: loaded(borealis), bare: loaded(bare) }
   },
@@ -77,7 +77,7 @@ async function sides(
   return { borealis, bare }
 }
 
-function handshakesBy(handshakes: Handshakes, round: () => Promise<Stretch>): Load {
+function handshakesBy(handshakes: Handshakes, round: () => Promise<Measurement>): Load {
   return {
     borealis: { processes: handshakes.transport, round },
     bare: { processes: handshakes.bare, round: () => handshakes.upgraded() },

@@ -3,8 +3,8 @@ import Type, { type Static } from 'typebox'
 import { Handshakes } from '../handshakes.js'
 import { LatencyMs, latencyMs } from '../measure/latency.js'
 import { median, significant } from '../measure/stats.js'
+import type { Measurement } from '../measurement.js'
 import { type Bench, defineScenario } from '../scenario.js'
-import type { Stretch } from '../stretch.js'
 import { connections, generators, inFlight, rounds, workers } from './options.js'
 
 const Options = Type.Object({
@@ -65,21 +65,21 @@ export const connect = defineScenario({
 
 async function run(bench: Bench, options: Options): Promise<Result> {
   const handshakes = await Handshakes.start(bench, options)
-  const full: Stretch[] = []
-  const resumed: Stretch[] = []
-  const floor: Stretch[] = []
+  const full: Measurement[] = []
+  const resumed: Measurement[] = []
+  const floor: Measurement[] = []
   // A first round is not counted: servers live for months, and are compiled in their first seconds.
   for (let round = 0; round <= options.rounds; round++) {
-    const keep = (waves: Stretch[], wave: Stretch) => round > 0 && waves.push(wave)
+    const keep = (waves: Measurement[], wave: Measurement) => round > 0 && waves.push(wave)
     keep(full, await handshakes.full())
     keep(resumed, await handshakes.resumed())
     keep(floor, await handshakes.upgraded())
   }
   const totals = await handshakes.devices.report()
-  const of = (waves: Stretch[], value: (wave: Stretch) => number) => median(waves.map(value))
-  const perSecond = (wave: Stretch) => wave.perSecond
-  const server = (wave: Stretch) => wave.cpu.serverMicros / wave.operations
-  const nats = (wave: Stretch) => wave.cpu.behindMicros / wave.operations
+  const of = (waves: Measurement[], value: (wave: Measurement) => number) => median(waves.map(value))
+  const perSecond = (wave: Measurement) => wave.perSecond
+  const server = (wave: Measurement) => wave.cpu.serverMicros / wave.operations
+  const nats = (wave: Measurement) => wave.cpu.behindMicros / wave.operations
   const bareCpu = of(floor, server)
   return {
     connections: options.connections,

@@ -4,7 +4,7 @@ import Type, { type Static } from 'typebox'
 import { bareDevices, startBare } from '../baselines/bare.js'
 import { pause } from '../generator/generators.js'
 import { kernelBytesEach, kernelMemory } from '../measure/kernel.js'
-import { MemoryLooks } from '../measure/memory-look.js'
+import { MemoryProbe } from '../measure/memory-probe.js'
 import { preloadEnvironment } from '../measure/preload.js'
 import { cpuMicrosOf, memorySum } from '../measure/processes.js'
 import { significant } from '../measure/stats.js'
@@ -77,11 +77,11 @@ export const idle = defineScenario({
 
 async function run(bench: Bench, options: Options): Promise<Result> {
   const keepaliveMs = options.keepaliveSeconds * 1000
-  const looks = new MemoryLooks(join(bench.folder, 'memory'))
+  const memoryProbe = new MemoryProbe(join(bench.folder, 'memory'))
   const rig = await startTransport(bench, {
     ...options,
     settings: { transport: { keepaliveMs } },
-    environment: preloadEnvironment(looks),
+    environment: preloadEnvironment(memoryProbe),
   })
   const devices = await devicesOf(bench, rig, { connections: options.connections, processes: options.generators })
   await devices.prepare()
@@ -91,7 +91,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const generatorBefore = memorySum(devices.pids).pssBytes
   const ramp = await rampInSteps(bench.progress, {
     ...{ ...options, devices, label: 'borealis' },
-    look: () => looks.look(workerPids),
+    readMemory: () => memoryProbe.read(workerPids),
   })
   const kernel = kernelBytesEach(before, kernelMemory(), options.connections) / SOCKETS_PER_CONNECTION
   const generatorEach = (memorySum(devices.pids).pssBytes - generatorBefore) / options.connections
@@ -112,12 +112,12 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const { rssBytes } = memorySum(servers)
   await devices.stop()
 
-  const server = await startBare(bench, { natsUrl: null, topic: false }, looks)
+  const server = await startBare(bench, { natsUrl: null, topic: false }, memoryProbe)
   const { connections, generators: processes } = options
   const bare = await bareDevices(bench, server, { connections, processes, keepaliveMs })
   const bareRamp = await rampInSteps(bench.progress, {
     ...{ ...options, connections: bare.connections, devices: bare, label: 'bare' },
-    look: () => looks.look([server.pid]),
+    readMemory: () => memoryProbe.read([server.pid]),
   })
   return {
     connections: totals.ready,

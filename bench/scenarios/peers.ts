@@ -4,7 +4,7 @@ import Type, { type Static } from 'typebox'
 import { BARE_CONNECTIONS_MAX } from '../baselines/bare.js'
 import { mosquittoSide, natsSide } from '../baselines/brokers.js'
 import type { Feed } from '../drive.js'
-import { type MemoryLook, MemoryLooks } from '../measure/memory-look.js'
+import { MemoryProbe, type MemoryReading } from '../measure/memory-probe.js'
 import { memorySum } from '../measure/processes.js'
 import { settledBytes } from '../measure/settled.js'
 import { median, significant } from '../measure/stats.js'
@@ -134,15 +134,21 @@ const STEPS = 3
 async function enter(bench: Bench, name: string, options: Options): Promise<Contestant> {
   const start = PEERS[name]
   if (!start) throw new BenchError(`no peer ${name}`)
-  const side = await start(bench, { ...options, looks: new MemoryLooks(join(bench.folder, 'memory')) })
-  const { devices, connections, looks, serverPids } = side
-  const look = looks ? () => looks.look(serverPids) : () => settled(serverPids)
-  const { bytesEach } = await rampInSteps(bench.progress, { devices, connections, steps: STEPS, look, label: name })
+  const side = await start(bench, { ...options, memoryProbe: new MemoryProbe(join(bench.folder, 'memory')) })
+  const { devices, connections, memoryProbe, serverPids } = side
+  const readMemory = memoryProbe ? () => memoryProbe.read(serverPids) : () => settled(serverPids)
+  const { bytesEach } = await rampInSteps(bench.progress, {
+    devices,
+    connections,
+    steps: STEPS,
+    readMemory,
+    label: name,
+  })
   return { name, side, feed: await side.feed(), memoryEach: bytesEach, unicast: [], broadcast: [] }
 }
 
 /** Of a broker: it frees what it does not need, or keeps it. */
-async function settled(pids: readonly number[]): Promise<MemoryLook> {
+async function settled(pids: readonly number[]): Promise<MemoryReading> {
   const rssBytes = await settledBytes(() => memorySum(pids).rssBytes)
   return { rssBytes, heapBytes: 0, neededBytes: rssBytes }
 }

@@ -2,12 +2,12 @@
 import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
 import { significant } from '../measure/stats.js'
+import type { Measurement } from '../measurement.js'
 import { Cost, costOf } from '../profile/cost.js'
 import { type Load, loads } from '../profile/loads.js'
 import { keepProfiles, Profiler } from '../profile/profiler.js'
 import { partRows } from '../profile/table.js'
 import { type Bench, defineScenario } from '../scenario.js'
-import type { Stretch } from '../stretch.js'
 import { connections, generators, inFlight, messages, rate, rounds, window, workers } from './options.js'
 
 const Options = Type.Object({
@@ -98,8 +98,8 @@ async function inTurns(
   { borealis, bare }: Load,
   rounds: number,
   label: string,
-): Promise<Record<keyof Load, Stretch>[]> {
-  const measured: Record<keyof Load, Stretch>[] = []
+): Promise<Record<keyof Load, Measurement>[]> {
+  const measured: Record<keyof Load, Measurement>[] = []
   for (let round = 0; round <= rounds; round++) {
     progress.bar(label, round, rounds + 1)
     const both = { borealis: await borealis.round(), bare: await bare.round() }

@@ -3,7 +3,7 @@ import { createServer, type Socket } from 'node:net'
 import t from 'tap'
 import { newArea, sourceAddress } from '../../bench/generator/identity.js'
 import { Peer } from '../../bench/generator/peer.js'
-import { Returns } from '../../bench/generator/returns.js'
+import { Reconnects } from '../../bench/generator/reconnects.js'
 import { TcpConnection, type TcpOwner } from '../../bench/generator/tcp.js'
 import { Tickets } from '../../bench/generator/tickets.js'
 import { Wheel } from '../../bench/generator/wheel.js'
@@ -46,23 +46,23 @@ t.test('a wheel gives each item once, when its time has come', async (t) => {
 
 t.test('devices come back by the rules of the product', async (t) => {
   const { reconnectBaseMs } = deviceSettings()
-  const returns = new Returns('ws://127.0.0.1:1/', () => 0.5)
+  const reconnects = new Reconnects('ws://127.0.0.1:1/', () => 0.5)
   const peer = new Peer(0, 0)
-  t.equal(returns.nextNumber(peer), 1)
-  t.notOk(returns.welcomed(peer), 'nothing to remember of one to whom nothing happened')
-  t.equal(returns.ended(peer, 1_000, true), 1_000 + reconnectBaseMs / 2, 'full jitter')
-  returns.retryAfter(peer, 1_000, 5_000)
-  t.ok((returns.ended(peer, 1_000, false) ?? 0) >= 6_000, 'not before the hint')
-  returns.settled(peer)
+  t.equal(reconnects.nextNumber(peer), 1)
+  t.notOk(reconnects.welcomed(peer), 'nothing to remember of one to whom nothing happened')
+  t.equal(reconnects.ended(peer, 1_000, true), 1_000 + reconnectBaseMs / 2, 'full jitter')
+  reconnects.retryAfter(peer, 1_000, 5_000)
+  t.ok((reconnects.ended(peer, 1_000, false) ?? 0) >= 6_000, 'not before the hint')
+  reconnects.settled(peer)
   const goaway = { type: 'GOAWAY', reason: 'shutdown', afterMs: 100, jitterMs: 1_000, url: '' } as const
-  t.equal(returns.goAway(peer, 2_000, goaway), 2_600)
-  t.equal(returns.ended(peer, 2_600, true), 2_600, 'left by itself, and is back at once')
+  t.equal(reconnects.goAway(peer, 2_000, goaway), 2_600)
+  t.equal(reconnects.ended(peer, 2_600, true), 2_600, 'left by itself, and is back at once')
   peer.connection = 7
   peer.closeCode = Close.stale_connection.code
-  t.not(returns.ended(peer, 3_000, false), null)
-  t.ok(returns.nextNumber(peer) > 8, 'over what was in the way')
+  t.not(reconnects.ended(peer, 3_000, false), null)
+  t.ok(reconnects.nextNumber(peer) > 8, 'over what was in the way')
   peer.closeCode = Close.replaced.code
-  t.equal(returns.ended(peer, 3_000, true), null, 'stays away')
+  t.equal(reconnects.ended(peer, 3_000, true), null, 'stays away')
 })
 
 class Owner implements TcpOwner {

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { cpuLook, cpuSince } from '../../bench/measure/cpu-look.js'
+import { readCpu, cpuSince } from '../../bench/measure/cpu-usage.js'
 import { costOf, OTHER_THREADS, READING, withUnseen } from '../../bench/profile/cost.js'
 import { type CpuProfile, partTimes } from '../../bench/profile/parts.js'
 import { placeOf } from '../../bench/profile/places.js'
@@ -147,7 +147,7 @@ t.test('a process that runs is profiled from one signal to the next', async (t) 
   const pid = child.pid as number
   const processes = { serverPids: [pid], behindPids: [] }
   await profiler.start([pid])
-  const before = cpuLook(processes)
+  const before = readCpu(processes)
   await sleep(300)
   const spent = cpuSince(before, processes)
   const [recorded] = await profiler.stop([pid])

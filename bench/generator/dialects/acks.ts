@@ -1,8 +1,8 @@
-/** ACK of our protocol as one WebSocket message, written by hand: one for each delivery. */
+/** Encodes an ACK of our protocol together with its WebSocket header. By hand, because there is one for each delivery. */
 import { FrameType } from '../../../protocol/frame.js'
 import { Opcode, writeHeader } from '../websocket.js'
 
-/** So that every length fits one byte. */
+/** With this limit every length fits into one byte. */
 export const ACK_IDS_MAX = 12
 
 const WEBSOCKET_HEADER = 6

@@ -1,4 +1,4 @@
-/** The floor: a message comes, an answer of the size of an ACK goes. Ready as soon as it is open. */
+/** The lower bound: no handshake beyond the upgrade, and an answer of the size of an ACK to each message. */
 import type { Dialect, DialectHost } from '../dialect.js'
 import type { Peer } from '../peer.js'
 import { clientFrame, Opcode } from '../websocket.js'
@@ -16,7 +16,7 @@ export class BareDialect implements Dialect {
     this.host.ready(peer)
   }
 
-  /** The server of the baseline sends the NOTIFY frames of our protocol, so that sizes are equal. */
+  /** The baseline server sends NOTIFY frames of our protocol, so that the sizes are equal. */
   message(peer: Peer, bytes: Buffer, start: number, end: number): void {
     tallyFrame(this.host, bytes, start, end)
     if (!this.host.behaviour.acknowledge) return

@@ -1,4 +1,4 @@
-/** Our protocol. NOTIFY, NOTIFY_GROUP and keepalive are read in place; what is rare goes through the product's decoder. */
+/** Our protocol. It reads the frequent frames (NOTIFY, NOTIFY_GROUP) in place, and all others with the real decoder. */
 
 import { decodeFrames } from '../../../protocol/decode.js'
 import { encodeFrame } from '../../../protocol/encode.js'
@@ -28,28 +28,28 @@ const TOKEN_LIFETIME_MS = 86_400_000
 
 export class BorealisDialect implements Dialect {
   readonly subprotocol = ''
-  /** By slot; dropped after the first WELCOME, which brings a ticket. */
+  /** Device tokens by slot. A token is dropped after the first WELCOME with a ticket. */
   readonly #tokens: (string | null)[] = []
   readonly #tickets = new Tickets()
-  /** OptionalState: only of those whose queue overflowed. */
+  /** Marks of GAP frames by slot, of the few devices whose queue overflowed. */
   readonly #gaps = new Map<number, GapMark>()
   #incarnation = 0n
-  /** Halves of the ids to acknowledge after the message that is being read. */
-  readonly #owed: number[] = []
-  #owedCount = 0
+  /** Low and high halves of the ids that are to be acknowledged after the current WebSocket message. */
+  readonly #unacknowledged: number[] = []
+  #unacknowledgedCount = 0
 
   constructor(
     private readonly host: DialectHost,
     private readonly config: DialectConfig,
   ) {}
 
-  /** Makes the tokens before the clock runs: each is a signature. */
+  /** Signs the tokens in advance, so that this is not measured. */
   prepare(peers: readonly Peer[]): void {
     for (const peer of peers) this.#tokens[peer.slot] = this.#mint(peer.index)
   }
 
   opened(peer: Peer): void {
-    peer.connection = this.host.returns.nextNumber(peer)
+    peer.connection = this.host.reconnects.nextNumber(peer)
     peer.send(clientFrame(this.#hello(peer)))
   }
 
@@ -71,9 +71,9 @@ export class BorealisDialect implements Dialect {
       const type = bytes[typeAt]
       if (type === FrameType.NOTIFY) this.#notify(peer, bytes, typeAt + 1, at)
       else if (type === FrameType.NOTIFY_GROUP) this.#group(peer, bytes, at)
-      else this.#rare(peer, bytes.subarray(typeAt - prefix, at))
+      else this.#decode(peer, bytes.subarray(typeAt - prefix, at))
     }
-    if (this.#owedCount > 0) this.#acknowledge(peer)
+    if (this.#unacknowledgedCount > 0) this.#acknowledge(peer)
   }
 
   keepalive(peer: Peer): void {
@@ -97,22 +97,22 @@ export class BorealisDialect implements Dialect {
     const stamped = sequenceAt(bytes, stampAt)
     const sequence = behaviour.spread > 0 ? stamped + placeIn(behaviour.spread, stamped, peer.index) : stamped
     tally.message(sequence, low, high, nowAt - microsAt(bytes, stampAt), nowAt)
-    this.#owed[2 * this.#owedCount] = low
-    this.#owed[2 * this.#owedCount + 1] = high
-    this.#owedCount++
+    this.#unacknowledged[2 * this.#unacknowledgedCount] = low
+    this.#unacknowledged[2 * this.#unacknowledgedCount + 1] = high
+    this.#unacknowledgedCount++
   }
 
   #acknowledge(peer: Peer): void {
-    const owed = this.#owedCount
-    this.#owedCount = 0
+    const count = this.#unacknowledgedCount
+    this.#unacknowledgedCount = 0
     if (!this.host.behaviour.acknowledge) return
-    for (let done = 0; done < owed; done += ACK_IDS_MAX) {
-      const part = done === 0 ? this.#owed : this.#owed.slice(2 * done)
-      peer.send(ackMessage(part, Math.min(ACK_IDS_MAX, owed - done)))
+    for (let done = 0; done < count; done += ACK_IDS_MAX) {
+      const part = done === 0 ? this.#unacknowledged : this.#unacknowledged.slice(2 * done)
+      peer.send(ackMessage(part, Math.min(ACK_IDS_MAX, count - done)))
     }
   }
 
-  /** The worker appends the place in the log: the last field of the frame, behind the stamp. */
+  /** The worker appends the position in the log, so it is the last field of the frame, behind the stamp. */
   #group(peer: Peer, bytes: Buffer, end: number): void {
     const { tally } = this.host
     const group = groupStamp(bytes, end)
@@ -130,13 +130,13 @@ export class BorealisDialect implements Dialect {
     tally.groupMessage(nowAt - microsAt(bytes, stampAt), nowAt)
   }
 
-  #rare(peer: Peer, bytes: Buffer): void {
+  #decode(peer: Peer, bytes: Buffer): void {
     const { frames, fault } = decodeFrames(bytes, { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX })
     if (fault) this.host.tally.faults++
-    for (const frame of frames) this.#take(peer, frame)
+    for (const frame of frames) this.#handle(peer, frame)
   }
 
-  #take(peer: Peer, frame: ServerFrame | UnknownFrame): void {
+  #handle(peer: Peer, frame: ServerFrame | UnknownFrame): void {
     switch (frame.type) {
       case 'WELCOME':
         peer.state = State.GREETED
@@ -161,7 +161,7 @@ export class BorealisDialect implements Dialect {
         this.host.goAway(peer, frame)
         return
       case 'ERROR':
-        this.host.returns.serverError(peer, performance.now(), frame)
+        this.host.reconnects.serverError(peer, performance.now(), frame)
         if (frame.code === 'bad_ticket') this.#tickets.forget(peer.slot)
         return
       default:
@@ -182,7 +182,7 @@ export class BorealisDialect implements Dialect {
           : { incarnation: this.#incarnation, sequence: peer.groupSequence, subscriptions: peer.subscriptions },
       gap: this.#gaps.get(peer.slot) ?? null,
     })
-    if (hello.length > DEVICE_FRAME_BYTES_MAX) throw new Error('a HELLO that no server would take')
+    if (hello.length > DEVICE_FRAME_BYTES_MAX) throw new Error('the HELLO exceeds the limit of a frame')
     return hello
   }
 
@@ -196,13 +196,13 @@ export class BorealisDialect implements Dialect {
 
   #mint(index: number): string {
     const { signing, run } = this.config
-    if (!signing) throw new Error('this dialect needs a key to sign device tokens with')
+    if (!signing) throw new Error('this dialect needs a key that signs device tokens')
     const request = { issuer: signing.issuer, device: deviceOf(run, index), fleet: 'fleet_bench', nowMs: Date.now() }
     return mintDeviceToken(signing, { ...request, lifetimeMs: TOKEN_LIFETIME_MS }).token
   }
 }
 
-/** How many targets after that of `sequence` the device comes, where targets go round `spread` devices. */
+/** The distance of device `index` from the target of `sequence`, if the targets go round `spread` devices. */
 function placeIn(spread: number, sequence: number, index: number): number {
   const place = (index - sequence) % spread
   return place < 0 ? place + spread : place

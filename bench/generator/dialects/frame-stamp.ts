@@ -1,10 +1,10 @@
-/** Reads a NOTIFY frame that travels inside a baseline's own protocol: the same bytes for everybody. */
+/** Reads the NOTIFY frames that a baseline carries inside its own protocol, so that all sides deliver the same bytes. */
 import { FrameType } from '../../../protocol/frame.js'
 import { nowMicros } from '../../micros.js'
 import { microsAt, STAMP_BYTES, sequenceAt } from '../../stamp.js'
 import type { DialectHost } from '../dialect.js'
 
-/** NOTIFY: a message of its own for each device. NOTIFY_GROUP: the same for every device. */
+/** Counts a frame: NOTIFY is for one device, NOTIFY_GROUP for all. */
 export function tallyFrame(host: DialectHost, bytes: Buffer, start: number, end: number): void {
   const typeAt = start + ((bytes[start] as number) < 128 ? 1 : 2)
   if (bytes[typeAt] === FrameType.NOTIFY_GROUP) {
@@ -24,7 +24,7 @@ export function tallyFrame(host: DialectHost, bytes: Buffer, start: number, end:
 
 const TAG_GROUP_SEQUENCE = 0x10
 
-/** The place in the log is the last field of the frame, behind the stamp. Null: it is not there. */
+/** The position in the log is the last field of the frame, behind the stamp. Null: there is no such field. */
 export function groupStamp(bytes: Uint8Array, end: number): { sequence: number; stampAt: number } | null {
   let varintAt = end - 1
   while (((bytes[varintAt - 1] as number) & 0x80) !== 0) varintAt--
@@ -34,7 +34,7 @@ export function groupStamp(bytes: Uint8Array, end: number): { sequence: number; 
   return { sequence, stampAt: varintAt - 1 - STAMP_BYTES }
 }
 
-/** What is read, and what was left over of the message before, as one. */
+/** The bytes of a message behind the rest of the previous one. */
 export function withTail(tail: Buffer | null, bytes: Buffer, start: number, end: number): Buffer {
   const part = bytes.subarray(start, end)
   return tail === null ? part : Buffer.concat([tail, part])

@@ -1,4 +1,4 @@
-/** MQTT 3.1.1, the few packets that a subscriber and a publisher of bench need. Section numbers are those of the standard. */
+/** The packets of MQTT 3.1.1 that a publisher and a subscriber of bench need. Numbers are sections of the standard. */
 export const Packet = {
   CONNECT: 1,
   CONNACK: 2,
@@ -54,16 +54,16 @@ export function pubackPacket(id: number): Buffer {
   return Buffer.of(Packet.PUBACK << 4, 2, id >> 8, id & 255)
 }
 
-/** Where a packet stands in what was read. */
+/** The position of a packet in the bytes read. */
 export interface PacketPosition {
   type: number
   flags: number
-  /** After the fixed header. */
+  /** Offset after the fixed header. */
   start: number
   end: number
 }
 
-/** 2.2. Null: not all of it is there. */
+/** 2.2. Null: the packet is incomplete. */
 export function readPacket(bytes: Uint8Array, at: number, end: number): PacketPosition | null {
   let length = 0
   let start = at + 1
@@ -78,7 +78,7 @@ export function readPacket(bytes: Uint8Array, at: number, end: number): PacketPo
   return { type: first >> 4, flags: first & 15, start, end: start + length }
 }
 
-/** Of a PUBLISH with QoS 1: its packet id, and where its payload begins. */
+/** Packet id and payload offset of a PUBLISH with QoS 1. */
 export function readPublish(bytes: Buffer, start: number): { id: number; payloadAt: number } {
   const idAt = start + 2 + bytes.readUInt16BE(start)
   return { id: bytes.readUInt16BE(idAt), payloadAt: idAt + 2 }

@@ -1,4 +1,4 @@
-/** MQTT 3.1.1 with QoS 1: a topic of the device's own and one of all. */
+/** MQTT 3.1.1 with QoS 1. Each device subscribes to a topic of its own and to one topic for all. */
 import type { Dialect, DialectHost } from '../dialect.js'
 import type { Peer } from '../peer.js'
 import { clientFrame } from '../websocket.js'
@@ -62,7 +62,7 @@ export class MqttDialect implements Dialect {
       case Packet.PUBLISH: {
         const isQos1 = (flags & 6) === 2
         const { id, payloadAt } = readPublish(bytes, start)
-        // Without QoS there is no packet id.
+        // A PUBLISH with QoS 0 has no packet id.
         tallyFrame(this.host, bytes, isQos1 ? payloadAt : payloadAt - 2, end)
         if (isQos1) peer.send(clientFrame(pubackPacket(id)))
         return

@@ -1,4 +1,4 @@
-/** NATS over WebSocket: a subject of the device's own and one of all; what has a reply subject is answered. */
+/** NATS over WebSocket. Each device subscribes to a subject of its own and to one for all, and answers to reply subjects. */
 import type { Dialect, DialectHost } from '../dialect.js'
 import type { Peer } from '../peer.js'
 import { clientFrame } from '../websocket.js'
@@ -35,7 +35,7 @@ export class NatsDialect implements Dialect {
 
   leave(): void {}
 
-  /** Handles one line, with its payload; gives the offset after it, or `at` where not all of it is there. */
+  /** Handles one line with its payload. Returns the offset after it, or `at` if it is incomplete. */
   #line(peer: Peer, bytes: Buffer, at: number): number {
     const lineEnd = bytes.indexOf(CRLF, at)
     if (lineEnd < 0) return at

@@ -1,9 +1,9 @@
 /**
- * What a server's memory is made of, with its garbage collected.
+ * Reads the memory of servers after a garbage collection.
  *
- * Resident memory alone does not tell what 10,000 connections cost: V8 takes and gives back whole megabytes of empty pages
- * (16 MB of a young generation above all) at moments of its own, which is about a kilobyte a connection (16 MB by 10,000) to either side.
- * `neededBytes` counts what is resident without what V8 holds empty.
+ * Resident memory alone does not show the memory of 10,000 connections: V8 takes and returns megabytes of empty pages (up
+ * to 16 MB for the young generation) at times of its own, which is some kilobyte for each connection, in either direction.
+ * `neededBytes` is the resident memory without V8's empty pages.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -11,31 +11,31 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { askBySignal, type Preload } from './preload.js'
 import { memoryOf } from './processes.js'
 
-/** Variable with the folder for the answers. */
+/** Environment variable with the folder for the answers. */
 export const MEMORY_FOLDER = 'BOREALIS_CHILD_MEMORY'
-/** Full collections before each look. */
+/** Number of full collections before each reading. */
 export const COLLECTIONS = 2
 
-/** Of V8, after a collection. */
-export interface HeapLook {
-  /** Objects. */
+/** V8's memory after a collection. */
+export interface HeapReading {
+  /** Bytes of live objects. */
   usedBytes: number
-  /** Pages, full or not. */
+  /** Bytes of V8's pages, also of empty ones. */
   residentBytes: number
 }
 
-export interface MemoryLook {
+export interface MemoryReading {
   rssBytes: number
-  /** Of JavaScript, living objects alone. */
+  /** Live JavaScript objects. */
   heapBytes: number
-  /** Resident, without V8's empty pages. */
+  /** Resident memory without V8's empty pages. */
   neededBytes: number
 }
 
-/** What was under way (answers of the store, the last frames) ends; then pages go back to the system. */
+/** Time for pending work (answers of the store, the last frames) to end, and for pages to go back to the system. */
 const SETTLE_MS = 800
 
-export class MemoryLooks implements Preload {
+export class MemoryProbe implements Preload {
   constructor(private readonly folder: string) {
     mkdirSync(folder, { recursive: true })
   }
@@ -48,10 +48,10 @@ export class MemoryLooks implements Preload {
     return { [MEMORY_FOLDER]: this.folder }
   }
 
-  /** Of all these processes together. */
-  async look(pids: readonly number[]): Promise<MemoryLook> {
+  /** The memory of all these processes together. */
+  async read(pids: readonly number[]): Promise<MemoryReading> {
     await sleep(SETTLE_MS)
-    // The first collection makes pages empty, and they go back some time after: what counts is the second.
+    // V8 returns the pages that the first collection empties only later, so the second reading counts.
     await Promise.all(pids.map((pid) => this.#collected(pid)))
     await sleep(SETTLE_MS)
     const heaps = await Promise.all(pids.map((pid) => this.#collected(pid)))
@@ -65,7 +65,7 @@ export class MemoryLooks implements Preload {
     return sum
   }
 
-  async #collected(pid: number): Promise<HeapLook> {
-    return JSON.parse(await askBySignal(pid, join(this.folder, `${pid}.json`))) as HeapLook
+  async #collected(pid: number): Promise<HeapReading> {
+    return JSON.parse(await askBySignal(pid, join(this.folder, `${pid}.json`))) as HeapReading
   }
 }

@@ -1,6 +1,7 @@
 /**
- * When devices come back: the product's own rules (src/device/connection/reconnect.ts), so that a storm in bench is the storm that
- * devices make. Their memory is kept only for those to whom something happened, and until their connection held.
+ * Decides when devices reconnect, with the rules of the device library (src/device/connection/reconnect.ts), so that a
+ * crowd in bench behaves like a crowd of real devices. A peer has a state of these rules only from a disturbance until its
+ * next connection proves stable.
  */
 import { Close, closeName } from '../../protocol/close-codes.js'
 import type { ErrorFrame, GoawayFrame } from '../../protocol/frame-types.js'
@@ -8,10 +9,10 @@ import { Reconnect } from '../../src/device/connection/reconnect.js'
 import { type DeviceSettings, deviceSettings } from '../../src/device/settings.js'
 import type { Peer } from './peer.js'
 
-export class Returns {
+export class Reconnects {
   readonly #settings: DeviceSettings = deviceSettings()
 
-  /** All of a generator go to one address: what a GOAWAY names besides is not followed. */
+  /** `url`: the only address of a generator. The dialect ignores another address in a GOAWAY. */
   constructor(
     private readonly url: string,
     private readonly random: () => number = Math.random,
@@ -21,12 +22,12 @@ export class Returns {
     return this.#settings.stableMs
   }
 
-  /** From the connect, until a connection that did not greet is given up. */
+  /** Longest time from connect to WELCOME. */
   get greetedMsMax(): number {
     return this.#settings.connectTimeoutMs + this.#settings.welcomeTimeoutMs
   }
 
-  /** When to leave. */
+  /** Resolves a GOAWAY to the time at which the device leaves. */
   goAway(peer: Peer, nowMs: number, frame: GoawayFrame): number {
     return this.#of(peer).goAway(nowMs, frame)
   }
@@ -35,7 +36,7 @@ export class Returns {
     if (frame.request === 0) this.#of(peer).serverError(nowMs, frame)
   }
 
-  /** Of an answer that refused the upgrade. */
+  /** Notes the Retry-After of a refused upgrade. */
   retryAfter(peer: Peer, nowMs: number, afterMs: number): void {
     this.#of(peer).retryAfter(nowMs, afterMs)
   }
@@ -46,18 +47,18 @@ export class Returns {
     return next
   }
 
-  /** True where it is to be settled after `stableMs`. */
+  /** Notes a WELCOME. True: the caller has to call settled() after `stableMs`. */
   welcomed(peer: Peer): boolean {
     peer.reconnect?.welcomed()
     return peer.reconnect !== null
   }
 
-  /** The connection held: what was remembered is as good as new. */
+  /** The connection proved stable, so the rules start afresh. */
   settled(peer: Peer): void {
     peer.reconnect = null
   }
 
-  /** When to try again; null: a device would stay away. */
+  /** Time of the next attempt; null: the close code tells a device to stay away. */
   ended(peer: Peer, nowMs: number, wasWelcomed: boolean, wasOpened = true): number | null {
     const name = closeName(peer.closeCode)
     const move = name ? Close[name].next : 'reconnect'

@@ -10,7 +10,7 @@ import type { Pids } from './footprint.js'
 
 const DELIVERY_MS_MAX = 90_000
 
-export class Stage {
+export class HeldService {
   readonly pusher: Pusher
   /** Those that came. */
   ranges: Range[] = []
