@@ -1,4 +1,4 @@
-/** What everything weighs at one moment, and what it will weigh with more devices. */
+/** The memory of all parts at one time, and an estimate for more devices. */
 import Type, { type Static } from 'typebox'
 import { kernelMemory } from '../measure/kernel.js'
 import { memorySum } from '../measure/processes.js'
@@ -7,7 +7,7 @@ const bytes = Type.Integer
 
 export const Footprint = Type.Object({
   connections: Type.Integer(),
-  /** Workers and supervisor. Rss counts shared pages in each process, Pss each page once, Private none of them. */
+  /** Workers and supervisor. A shared page counts in each process for Rss, once for Pss, and not at all for Private. */
   serverRssBytes: bytes(),
   serverPssBytes: bytes(),
   serverPrivateBytes: bytes(),
@@ -16,9 +16,9 @@ export const Footprint = Type.Object({
   generatorRssBytes: bytes(),
   generatorPssBytes: bytes(),
   generatorPrivateBytes: bytes(),
-  /** Of the whole machine: slab, socket buffers, page tables and stacks. */
+  /** Slab, socket buffers, page tables and kernel stacks of the whole machine. */
   kernelBytes: bytes(),
-  /** Of the whole machine: what is not available any more. */
+  /** Memory of the whole machine that is not available. */
   usedBytes: bytes(),
   availableBytes: bytes(),
 })
@@ -55,14 +55,14 @@ export const PerConnection = Type.Object({
   server: Type.Integer(),
   nats: Type.Integer(),
   generator: Type.Integer(),
-  /** Both ends of the connection. */
+  /** Kernel memory of both ends of a connection. */
   kernel: Type.Integer(),
-  /** By what the machine has less: everything. */
+  /** All memory that the machine lacks afterwards. */
   machine: Type.Integer(),
 })
 export type PerConnection = Static<typeof PerConnection>
 
-/** Where a run stood: nothing started, service up and no device known, generators up, everybody connected. */
+/** The footprints at four points of a run: nothing started; service up; generators up; all devices connected. */
 export interface Stages {
   empty: Footprint
   started: Footprint
@@ -91,9 +91,9 @@ export const Estimate = Type.Object({
   coreBytes: bytes(),
   generatorBytes: bytes(),
   kernelBytes: bytes(),
-  /** All of them, and what the machine used before. */
+  /** The sum of these, and the memory that the machine used before the run. */
   totalBytes: bytes(),
-  /** With the reserve that a ramp leaves. */
+  /** Whether the machine has this much memory, and the reserve that a ramp leaves. */
   fits: Type.Boolean(),
 })
 export type Estimate = Static<typeof Estimate>
@@ -106,8 +106,8 @@ export interface Sizing {
 }
 
 /**
- * What processes of a kind weigh alone (pages that they share are there once, however many they are), and bytes of a
- * connection times connections.
+ * Estimates the memory for `connections`: that of the processes without connections (where pages that they share count
+ * once), plus the bytes for each connection.
  */
 export function estimate(connections: number, stages: Stages, sizing: Sizing): Estimate {
   const { empty, started, ready, held } = stages

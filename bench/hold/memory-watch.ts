@@ -1,4 +1,4 @@
-/** Looks at what memory is left, so that a run ends with a result and not with the kernel choosing a victim. */
+/** Watches the available memory, so that a run ends with a result before the kernel kills a process. */
 import { kernelMemory } from '../measure/kernel.js'
 import { BenchError } from '../scenario.js'
 
@@ -8,7 +8,7 @@ export class MemoryWatch {
   lowestBytes = Number.POSITIVE_INFINITY
   readonly #timer: NodeJS.Timeout
   #reject: (error: Error) => void = () => undefined
-  /** Rejects when less than the floor is left. */
+  /** Rejects when less than the floor is available. */
   readonly emergency: Promise<never>
 
   constructor(
@@ -19,13 +19,13 @@ export class MemoryWatch {
     this.emergency = new Promise((_, reject) => {
       this.#reject = reject
     })
-    // Heard by whoever races with it.
+    // The caller races with this promise, and so reports it.
     this.emergency.catch(() => undefined)
     this.#timer = setInterval(() => this.#check(), PERIOD_MS)
     this.#check()
   }
 
-  /** No more devices: less than the reserve is left. */
+  /** Less than the reserve is available, so no more devices may connect. */
   get isLow(): boolean {
     return this.lowestBytes < this.reserveBytes
   }
@@ -37,7 +37,7 @@ export class MemoryWatch {
   #check(): void {
     this.lowestBytes = Math.min(this.lowestBytes, this.readAvailable())
     if (this.lowestBytes < this.floorBytes) {
-      this.#reject(new BenchError(`only ${mib(this.lowestBytes)} of memory are left`))
+      this.#reject(new BenchError(`only ${mib(this.lowestBytes)} of memory are available`))
     }
   }
 }

@@ -1,4 +1,4 @@
-/** What an operator does to an instance that holds its devices, and what comes of it. */
+/** The operations of the scenario hold on an instance with its devices, and their measurements. */
 import type { Static } from 'typebox'
 import { pause } from '../generator/generators.js'
 import { latencyMs } from '../measure/latency.js'
@@ -10,12 +10,12 @@ import type { HeldService } from './service.js'
 
 const BACK_MS_MAX = 300_000
 const BROADCAST_MS_MAX = 300_000
-/** What a rolling restart may take for each worker, and once more. */
+/** Longest time of a rolling restart for each worker. The limit counts one worker more. */
 const RESTART_MS_PER_WORKER = 90_000
 const STATUS_MS = 500
 const REST_MS = 2_000
 
-/** To devices at random. */
+/** Pushes to random devices. */
 export async function push(service: HeldService, count: number, perSecond: number): Promise<Static<typeof Pushes>> {
   const { devices, pusher } = service
   await devices.newRound()
@@ -34,7 +34,7 @@ export async function push(service: HeldService, count: number, perSecond: numbe
   }
 }
 
-/** One message to all. */
+/** Pushes one message to all devices. */
 export async function broadcast({ devices, pusher, progress }: HeldService): Promise<Static<typeof Broadcast>> {
   await devices.newRound()
   const { ready } = await devices.counts()
@@ -52,7 +52,7 @@ export async function broadcast({ devices, pusher, progress }: HeldService): Pro
   }
 }
 
-/** The worker with the most devices dies; pushes go on. */
+/** Kills the worker with the most devices, while pushes go on. */
 export async function killOne(service: HeldService, flowRate: number): Promise<Static<typeof Kill>> {
   const { devices, pusher, progress } = service
   const pushed = await service.counts()
@@ -103,7 +103,7 @@ async function untilBack(
   return times
 }
 
-/** Every worker is replaced; pushes go on. */
+/** Replaces all workers by a rolling restart, while pushes go on. */
 export async function restartAll(service: HeldService, flowRate: number): Promise<Static<typeof RollingRestart>> {
   const { devices, pusher, progress } = service
   await devices.newRound()
@@ -131,7 +131,7 @@ async function untilRestarted({ instance, progress }: HeldService): Promise<numb
   const startedMs = performance.now()
   for (;;) {
     const { restart } = await instance.status()
-    if (!restart) throw new Error('the instance knows of no rolling restart')
+    if (!restart) throw new Error('the instance reports no rolling restart')
     progress.bar('rolling restart', restart.done, restart.total, 'workers')
     if (restart.state === 'done') return restart.total
     if (restart.state === 'failed') throw new Error(`the rolling restart failed: ${restart.reason}`)

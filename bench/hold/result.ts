@@ -1,4 +1,4 @@
-/** What `hold` gives. What a run did not come to is null, and `failure` says why. */
+/** The result of `hold`. A phase that a run did not reach is null, and `failure` says why. */
 import Type, { type Static, type TSchema } from 'typebox'
 import { LatencyMs } from '../measure/latency.js'
 import { Estimate, Footprint, PerConnection } from './footprint.js'
@@ -24,9 +24,9 @@ export const Broadcast = Type.Object({
 })
 
 export const Kill = Type.Object({
-  /** That the killed worker had. */
+  /** Devices of the killed worker. */
   devices: Type.Integer(),
-  /** From the kill until so many of them were ready again; -1: not in time. */
+  /** From the kill until this percentage of its devices is ready again; -1: not in time. */
   secondsTo99: Type.Number(),
   secondsTo100: Type.Number(),
   /** Devices of other workers that lost their connection. */
@@ -38,7 +38,7 @@ export const Kill = Type.Object({
 export const RollingRestart = Type.Object({
   workers: Type.Integer(),
   seconds: Type.Number(),
-  /** Devices that were asked to leave, each time they were. */
+  /** Number of times that a device was asked to leave. */
   moved: Type.Integer(),
   pushed: Type.Integer(),
   lost: Type.Integer(),
@@ -48,9 +48,9 @@ export const RollingRestart = Type.Object({
 })
 
 export const Result = Type.Object({
-  /** Empty: everything was done. */
+  /** Why the run is incomplete; empty: it is complete. */
   failure: Type.String(),
-  /** What ended the ramp before all devices had come, and what the memory was made of; empty: nothing did. */
+  /** Why the ramp ended early, and how the memory was divided then; empty: all devices connected. */
   limit: Type.String(),
   wanted: Type.Integer(),
   connections: Type.Integer(),
@@ -58,23 +58,23 @@ export const Result = Type.Object({
   generators: Type.Integer(),
   rampSeconds: Type.Number(),
   connectsPerSecond: Type.Number(),
-  /** Attempts that were answered 503 or closed before WELCOME, and connections that could not be made, of the whole run. */
+  /** Over the whole run: handshakes that were answered 503 or closed before WELCOME, and TCP connections that failed. */
   refused: Type.Integer(),
   failedConnects: Type.Integer(),
   heldSeconds: Type.Number(),
   keepalives: Type.Integer(),
-  /** Of the whole run, but those of the killed worker. */
+  /** Over the whole run, without the devices of the killed worker. */
   unexpectedDisconnects: Type.Integer(),
   serverRssBytes: Type.Integer(),
   serverPssBytes: Type.Integer(),
-  /** What the machine uses, everything included, at the end of the hold; and before anything was started. */
+  /** Memory in use on the whole machine at the end of the hold, and before the run. */
   totalMemoryBytes: Type.Integer(),
   totalMemoryBytesBefore: Type.Integer(),
   kernelBytes: Type.Integer(),
   natsRssBytes: Type.Integer(),
   generatorRssBytes: Type.Integer(),
   generatorPssBytes: Type.Integer(),
-  /** Workers and supervisor, over the hold. */
+  /** Cores that workers and supervisor use during the hold. */
   idleCores: Type.Number(),
   natsIdleCores: Type.Number(),
   coreIdleCores: Type.Number(),
@@ -83,21 +83,21 @@ export const Result = Type.Object({
   broadcast: reached(Broadcast),
   kill: reached(Kill),
   rollingRestart: reached(RollingRestart),
-  /** Messages of all phases that a connected device did not get. */
+  /** Messages of all phases that did not reach their device. */
   lost: Type.Integer(),
   duplicatesSeenByApp: Type.Integer(),
   bytesPerConnection: reached(PerConnection),
-  /** Least that was available at any time. */
+  /** Lowest available memory at any time. */
   lowestAvailableBytes: Type.Integer(),
   stages: Type.Record(Type.String(), Footprint),
   estimates: Type.Array(Estimate),
-  /** In the store, for each device. */
+  /** Bytes in the store for each device. */
   storeBytesPerDevice: reached(Type.Object({ sessions: Type.Number(), devices: Type.Number() })),
   closes: Type.Record(Type.String(), Type.Integer()),
 })
 export type Result = Static<typeof Result>
 
-/** Of a run that has not begun. */
+/** The result of a run that has not begun. */
 export function emptyResult(wanted: number): Result {
   return {
     ...{ failure: '', limit: '', wanted, connections: 0, workers: 0, generators: 0 },

@@ -1,6 +1,6 @@
 /**
- * One run of hold, phase by phase. What is known is written into the result as soon as it is, so that a run that fails
- * in the middle still gives everything before.
+ * One run of the scenario hold, phase by phase. Each phase writes its figures into the result at once, so that a run that
+ * fails later still has them.
  */
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { connectionsCap } from '../../src/transport/admission/descriptors.js'
@@ -32,12 +32,12 @@ export interface HoldOptions {
   generators: number
 }
 
-/** Less than this, and no more devices come: what follows needs room too. */
+/** With less available memory no more devices connect, because the later phases need memory as well. */
 const RESERVE_BYTES = 1.5 * 2 ** 30
-/** Less than this, and the run ends. */
+/** With less available memory the run ends. */
 const FLOOR_BYTES = 0.4 * 2 ** 30
 const ESTIMATED = [500_000, 1_000_000]
-/** For each device in each table; the product's default is enough for some two million. */
+/** Room in each table for each device. The default of the product suffices for about two million. */
 const TABLE_BYTES_PER_DEVICE = 400
 const TABLE_BYTES_MIN = 512 * 2 ** 20
 const REST_MS = 2_000
@@ -47,7 +47,7 @@ export class HoldRun {
   readonly #watch: MemoryWatch
   #service: HeldService | null = null
 
-  /** `availableBytes`: default the machine's. */
+  /** `availableBytes` reads the available memory; default that of the machine. */
   constructor(
     private readonly bench: Bench,
     private readonly options: HoldOptions,
@@ -58,11 +58,11 @@ export class HoldRun {
     this.result = emptyResult(options.connections)
   }
 
-  /** Resolves with the result in any case. */
+  /** Resolves with the result, also if the run fails. */
   async run(): Promise<Result> {
     const { result } = this
     try {
-      // Whatever happens: what is being started has to be there before it can be ended.
+      // Outside of the race below: an interrupted start could leave processes that nothing ends.
       await this.#start()
       for (const phase of [this.#ramp, this.#hold, this.#operate]) {
         await Promise.race([this.#watch.emergency, phase.call(this)])
@@ -87,9 +87,9 @@ export class HoldRun {
       settings: {
         transport: {
           ...{ workers, connectionsTarget: connections, keepaliveMs: keepaliveSeconds * 1000 },
-          // The product's own: devices are to leave as they would.
+          // The defaults of the product, so that devices leave as in production.
           ...{ drainMs: 10_000, drainJitterMs: 250, drainGraceMs: 2_000 },
-          // Longer than its 30 s: with dozens of workers and generators on few cores devices come back slower.
+          // Twice the default: with dozens of workers and generators on few cores devices come back more slowly.
           restartMs: 60_000,
         },
         store: { tableBytesMax: Math.max(TABLE_BYTES_MIN, connections * TABLE_BYTES_PER_DEVICE) },
@@ -103,7 +103,7 @@ export class HoldRun {
     result.workers = rig.system.pids('worker').length
     result.generators = rig.devices.pids.length
     bench.progress.say(`${result.workers} workers, ${result.generators} generators`)
-    // Also in the ramp, which takes a while: who is lost is counted, and comes again.
+    // Devices that are disconnected during the long ramp are counted, and reconnect.
     await rig.devices.behave({ spread: 0, reconnect: true })
     this.#record('ready')
   }
@@ -113,10 +113,10 @@ export class HoldRun {
     const service = this.#startedService
     const { devices } = service
     const { connections: count, rampPerSecond: perSecond } = options
-    // More processes than cores would only take turns, each with cold caches.
+    // More processes than cores would only take turns, with cold caches.
     const atATime = availableParallelism()
     const ramp = await devices.ramp({ count, perSecond, atATime, shouldStop: () => this.#watch.isLow })
-    // Where it was stopped, some were still on the way.
+    // After an early end some handshakes are still in progress.
     if ((await devices.counts()).ready < options.connections) await pause(REST_MS)
     const { ready } = await devices.counts()
     result.connections = ready
@@ -179,10 +179,10 @@ export class HoldRun {
     result.lost = (await this.#service.counts()).missing + (result.broadcast?.lost ?? 0)
   }
 
-  // ---- what it weighs -------------------------------------------------------------------------
+  // ---- memory ---------------------------------------------------------------------------------
 
   get #startedService(): HeldService {
-    if (!this.#service) throw new Error('nothing is started')
+    if (!this.#service) throw new Error('the service is not started')
     return this.#service
   }
 
@@ -210,12 +210,12 @@ export class HoldRun {
   #limit(ready: number): string {
     const { serverPssBytes, generatorPssBytes, natsRssBytes, kernelBytes } = this.#record('ramped')
     return (
-      `memory: with ${ready.toLocaleString('en')} devices ${mib(this.#watch.lowestBytes)} were left. ` +
+      `memory: with ${ready.toLocaleString('en')} devices ${mib(this.#watch.lowestBytes)} were available. ` +
       `Server ${mib(serverPssBytes)}, generators ${mib(generatorPssBytes)}, nats-server ${mib(natsRssBytes)}, kernel ${mib(kernelBytes)}`
     )
   }
 
-  /** At the end of the hold, or where a run ended before. */
+  /** Records the memory at the end of the hold, or at the early end of a run. */
   #recordHeld(): void {
     const { result } = this
     const held = this.#record('held')

@@ -1,4 +1,4 @@
-/** A service with its devices, as the operations of hold see it. */
+/** The service with its devices, as the operations of hold use it. */
 import type { Generators, Range } from '../generator/generators.js'
 import { pickDevice } from '../pick.js'
 import type { Progress } from '../progress.js'
@@ -12,7 +12,7 @@ const DELIVERY_MS_MAX = 90_000
 
 export class HeldService {
   readonly pusher: Pusher
-  /** Those that came. */
+  /** The connected devices. */
   ranges: Range[] = []
 
   constructor(
@@ -20,7 +20,7 @@ export class HeldService {
     readonly instance: Instance,
     readonly progress: Progress,
   ) {
-    // One message for one device: each says itself when it was sent.
+    // One device for each request, so that each message has the stamp of its own due time.
     this.pusher = new Pusher(rig, { connections: 0, batch: 1, ttl: '1h', pick: (n) => pickDevice(n, this.ranges) })
   }
 
@@ -34,13 +34,13 @@ export class HeldService {
     return { accepted, delivered, missing: accepted - delivered }
   }
 
-  /** Everything that was accepted, or as long as that may take. */
+  /** Resolves when every accepted message is delivered, or after the time-out. */
   async delivered(): Promise<void> {
     await this.devices.until(({ delivered }) => delivered >= this.pusher.accepted, DELIVERY_MS_MAX)
   }
 }
 
-/** Of a service, with its devices where there are some. */
+/** The process ids of a service and of its generators, as far as they exist. */
 export function pidsOf(system: LocalSystem | null, devices: Generators | null): Pids {
   return {
     server: system ? [...system.pids('transport'), ...system.pids('worker')] : [],

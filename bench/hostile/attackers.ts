@@ -1,5 +1,4 @@
-/** Peers that mean harm, or are merely broken: each kind goes on until it is stopped, whatever the server does. */
-
+/** Malicious or broken peers. Each attack goes on until it is stopped, whatever the server does. */
 import { connect, type Socket } from 'node:net'
 import { encodeFrame } from '../../protocol/encode.js'
 import { reset } from '../generator/reset.js'
@@ -15,18 +14,18 @@ export const ATTACKS = ['half-open', 'no-hello', 'slow-drip', 'garbage', 'oversi
 export type AttackName = (typeof ATTACKS)[number]
 
 export interface Attack {
-  /** Connections that were opened, and how many of them the server ended. */
+  /** Number of opened connections, and of those that the server ended. */
   readonly counts: { opened: number; ended: number; bytesSent: number }
   stop(): void
 }
 
-/** Attackers have an address of their own: limits by address must not meet the well-behaved. */
+/** Attackers have their own address, so that limits for their address do not affect the well-behaved devices. */
 const SOURCE = '127.0.200.1'
 const TICK_MS = 20
 const MESSAGES_A_TICK = 20
 const OVERSIZED_BYTES = 20_000
 
-/** @param connections how many of them are open at any time. */
+/** @param connections number of connections that the attack keeps open. */
 export function startAttack(name: AttackName, target: Target, connections: number): Attack {
   const counts = { opened: 0, ended: 0, bytesSent: 0 }
   const sockets = new Set<Attacker>()
@@ -41,7 +40,7 @@ export function startAttack(name: AttackName, target: Target, connections: numbe
     })
     sockets.add(attacker)
   }
-  // One that was thrown out is replaced: attackers are many, and patient.
+  // Replaces connections that the server has closed.
   const timer = setInterval(() => {
     while (sockets.size < connections && !stopped) open()
     for (const attacker of sockets) attacker.tick()
@@ -76,7 +75,7 @@ class Attacker {
     this.socket.on('data', () => {
       this.#upgraded = true
     })
-    // A reset is an end like any other.
+    // A reset counts as an end as well.
     this.socket.on('error', () => this.socket.destroy())
     this.socket.once('close', onEnd)
     this.socket.once('connect', () => {
@@ -91,7 +90,7 @@ class Attacker {
       case 'no-hello':
         return
       case 'slow-drip':
-        // A byte at a time: the upgrade alone takes seconds.
+        // One byte for each tick: the upgrade request alone takes seconds.
         if (this.#dripped < this.#request.length) {
           this.socket.write(this.#request.subarray(this.#dripped, ++this.#dripped))
         }

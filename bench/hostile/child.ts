@@ -1,4 +1,4 @@
-/** The attackers as a process of their own: their cost must not be that of the well-behaved. */
+/** The program of the attackers' process: their CPU must not slow down the generators of well-behaved devices. */
 import { serve } from '../generator/rpc.js'
 import { ATTACKS, type Attack, type AttackName, startAttack, type Target } from './attackers.js'
 

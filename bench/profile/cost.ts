@@ -1,4 +1,4 @@
-/** What one operation (a delivery, a handshake) costs a server, and which part of the code takes how much of it. */
+/** The CPU cost of one operation (a delivery, a handshake) for a server, divided among parts of the code. */
 import Type, { type Static } from 'typebox'
 import { median, significant } from '../measure/stats.js'
 import type { Measurement } from '../measurement.js'
@@ -8,35 +8,35 @@ const Micros = Type.Object({ name: Type.String(), micros: Type.Number() })
 
 const Part = Type.Object({
   part: Type.String(),
-  /** Of CPU, for each operation. */
+  /** CPU microseconds for each operation. */
   micros: Type.Number(),
   percent: Type.Number(),
-  /** The dearest ones. */
+  /** The functions with the highest cost. */
   functions: Type.Array(Micros),
 })
 export type Part = Static<typeof Part>
 
 export const Cost = Type.Object({
-  /** While it was profiled. */
+  /** Operations of the profiled rounds. */
   operations: Type.Integer(),
-  /** Of the servers' CPU for each operation, from the OS: without the profiler, median of the rounds. */
+  /** CPU of the servers for each operation, as the OS counts it: median of the rounds without the profiler. */
   cpuMicros: Type.Number(),
-  /** With the profiler, but for its own thread; all rounds together. */
+  /** The same over all profiled rounds, without the thread of the profiler. */
   profiledCpuMicros: Type.Number(),
-  /** Of stacks that did something; on time are those in which the thread had a core. */
+  /** Samples of a thread that was not idle. On time are those for which the thread had a core (parts.ts). */
   samples: Type.Integer(),
   samplesOnTime: Type.Integer(),
-  /** Add up to cpuMicros; what is dearest first. */
+  /** Their sum is cpuMicros. The highest cost comes first. */
   parts: Type.Array(Part),
 })
 export type Cost = Static<typeof Cost>
 
-/** What the thread of JavaScript did while the profiler saw nothing. */
+/** The work of the JavaScript thread that the profiler does not see. */
 export const READING = 'reading sockets (native)'
-/** V8's helpers (collecting, compiling) and libuv's. */
+/** Helper threads of V8 (garbage collection, compiling) and of libuv. */
 export const OTHER_THREADS = 'other threads'
 
-/** Parts and functions beyond are one row: there are dozens with a sample or two. */
+/** Further parts and functions become one row: dozens of them have one or two samples. */
 const PARTS_MAX = 24
 const FUNCTIONS_MAX = 4
 const REST = 'all others'
@@ -44,24 +44,24 @@ const REST = 'all others'
 export interface Profiled {
   /** Rounds without the profiler. */
   plain: readonly Measurement[]
-  /** Rounds with it. */
+  /** Rounds with the profiler. */
   profiled: readonly Measurement[]
-  /** One of each server process. */
+  /** One profile of each server process. */
   profiles: readonly CpuProfile[]
 }
 
 /**
- * The profiler makes everything slower, its own thread not counted: so shares are of what was used with it, and stand for the same
- * shares of `cpuMicros`.
+ * The profiler slows the other threads down. So the profile gives only the share of each part, and the cost of a part is
+ * that share of `cpuMicros`.
  */
 export function costOf({ plain, profiled, profiles }: Profiled): Cost {
   const windows = profiled.map(({ cpu }) => cpu)
   const { samples, samplesOnTime, parts } = partTimes(profiles, windows)
-  const sum = (of: (stretch: Measurement) => number) => profiled.reduce((total, stretch) => total + of(stretch), 0)
+  const sum = (of: (round: Measurement) => number) => profiled.reduce((total, round) => total + of(round), 0)
   const profiledMicros = sum(({ cpu }) => cpu.serverMicros - cpu.samplerMicros)
   const mainMicros = sum(({ cpu }) => cpu.mainMicros)
   const cpuMicros = median(plain.map(({ cpu, operations }) => cpu.serverMicros / operations))
-  const operations = sum((stretch) => stretch.operations)
+  const operations = sum((round) => round.operations)
   const all = shortened(withUnseen(parts, profiledMicros, mainMicros))
   return {
     operations,
@@ -83,8 +83,9 @@ function row({ part, micros, functions }: PartTime, cpuMicros: number): Part {
 }
 
 /**
- * The samples' parts, and the two that no sample shows, from what the OS counted: in all, and for the thread of JavaScript
- * (`mainMicros`). Samples are a statistic: where they come to more than that thread had, they are scaled to it.
+ * Adds the two parts that no sample shows to the sampled parts. They follow from the CPU that the OS counted in all
+ * (`cpuMicros`) and for the JavaScript thread (`mainMicros`). Samples are a statistic: if they add up to more than that
+ * thread used, they are scaled down to it.
  */
 export function withUnseen(parts: readonly PartTime[], cpuMicros: number, mainMicros: number): PartTime[] {
   const seenMicros = parts.reduce((sum, { micros }) => sum + micros, 0)

@@ -1,4 +1,4 @@
-/** The loads that can be profiled: those of the scenarios of these names, on the same sides. */
+/** The loads that `profile` can measure: those of the scenarios unicast, broadcast and connect, on the same sides. */
 import { Handshakes } from '../handshakes.js'
 import type { Processes } from '../measure/cpu-usage.js'
 import type { Measurement } from '../measurement.js'
@@ -11,11 +11,11 @@ export interface LoadOptions {
   connections: number
   workers: number
   generators: number
-  /** Of each round of unicast. */
+  /** Seconds of each round of unicast. */
   seconds: number
   rate: number | 'max'
   window: number
-  /** Of each round of broadcast. */
+  /** Messages of each round of broadcast. */
   messages: number
   inFlight: number
 }
@@ -23,7 +23,7 @@ export interface LoadOptions {
 /** One server under a load. */
 export interface Loaded {
   processes: Processes
-  /** One round. */
+  /** Measures one round. */
   round(): Promise<Measurement>
 }
 

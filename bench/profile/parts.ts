@@ -1,16 +1,16 @@
 /**
- * What the samples of a .cpuprofile say: how much of the time that JavaScript had went to which part of the code.
+ * Divides the CPU time of JavaScript in a .cpuprofile among parts of the code.
  *
- * V8 asks for a sample at even distances, whether the thread runs or not; what counts here is the time in which it ran. A sample
- * that was asked for while the thread had no core comes late, when it has one again, wherever that happens to be (after
- * `send`, say, which wakes somebody else), and several asked for meanwhile are one. How late is seen from the next one:
+ * V8 requests a sample at even distances, whether the thread runs or not, but only the time in which it ran counts. If the
+ * thread had no core at the request, the sample is taken late, when the thread runs again, and shows whatever the thread
+ * does then. Several such requests become one sample. The distance to the next sample shows whether a sample was late:
  *
- *   at the usual distance   it was on time: it counts, for that distance
- *   sooner                  it was late: it does not count
- *   later                   nobody knows, for the next one was late: as many were on time as of those of which it is known
+ *   the usual distance   the sample was on time: it counts, for that distance
+ *   a shorter one        the sample was late: it does not count
+ *   a longer one         unknown, because the next sample was late: the share of samples on time among the known ones applies
  *
- * What V8 calls idle counts nothing; it is epoll and all native code that runs before JavaScript is called, too, and the
- * profiler cannot tell these from waiting.
+ * V8's idle samples do not count. They include epoll and all native code that runs before JavaScript is called: the profiler
+ * cannot tell these from waiting.
  */
 import { median } from '../measure/stats.js'
 import { type CallFrame, type Place, placeOf } from './places.js'
@@ -21,7 +21,7 @@ interface ProfileNode {
   children?: number[]
 }
 
-/** Times in microseconds of the monotonic clock; each delta is the distance from the sample before. */
+/** Times are microseconds of the monotonic clock. Each delta is the distance from the previous sample. */
 export interface CpuProfile {
   startTime: number
   nodes: ProfileNode[]
@@ -34,7 +34,7 @@ export interface Window {
   toMicros: number
 }
 
-/** Self time by part, and in it by function; what is dearest first. */
+/** Self time of a part and of its functions, longest first. */
 export interface PartTime {
   part: string
   micros: number
@@ -42,21 +42,21 @@ export interface PartTime {
 }
 
 export interface Sampled {
-  /** That were not idle. */
+  /** Samples that were not idle. */
   samples: number
-  /** Of these, those that count. */
+  /** Those of them that count. */
   samplesOnTime: number
-  /** What they stand for. */
+  /** The time that they stand for. */
   busyMicros: number
   parts: PartTime[]
 }
 
 const IDLE = '(idle)'
-/** Of the usual distance: signals do not come to the microsecond. */
+/** Share of the usual distance by which a sample on time may differ. */
 const TOLERANCE = 0.05
 const ALWAYS: readonly Window[] = [{ fromMicros: Number.NEGATIVE_INFINITY, toMicros: Number.POSITIVE_INFINITY }]
 
-/** Of several processes together. Only what was sampled within one of the windows counts; default: everything. */
+/** The parts of several processes together. Only samples within one of the windows count; default: all samples. */
 export function partTimes(profiles: readonly CpuProfile[], windows: readonly Window[] = ALWAYS): Sampled {
   const parts = new Map<string, Map<string, number>>()
   let samples = 0
@@ -83,7 +83,7 @@ export function partTimes(profiles: readonly CpuProfile[], windows: readonly Win
   return { samples, samplesOnTime, busyMicros, parts: [...parts].map(partTime).sort((a, b) => b.micros - a.micros) }
 }
 
-/** Of each node but those in which nothing was done. */
+/** The place of each node that is not idle. */
 function placesOf({ nodes }: CpuProfile): ReadonlyMap<number, Place> {
   const parents = new Map(nodes.flatMap((node) => (node.children ?? []).map((child) => [child, node] as const)))
   function* callers(node: ProfileNode): Generator<CallFrame> {
@@ -95,9 +95,9 @@ function placesOf({ nodes }: CpuProfile): ReadonlyMap<number, Place> {
 
 interface Sample {
   node: number
-  /** From the sample before, in microseconds. */
+  /** Microseconds since the previous sample. */
   distance: number
-  /** To the next one. */
+  /** Microseconds to the next sample. */
   next: number
 }
 

@@ -1,21 +1,21 @@
-/** Where in the code a sample was, in names that a reader of src/ finds again. */
+/** Names the place in the code of a sample in terms that a reader of src/ knows. */
 
-/** Of a .cpuprofile. `url` is empty for what is no JavaScript. */
+/** A frame of a .cpuprofile. `url` is empty for native code. */
 export interface CallFrame {
   functionName: string
   url: string
 }
 
 export interface Place {
-  /** A file of ours, a package, a region of Node, or what V8 does by itself. */
+  /** A file of ours, a package, a region of Node, or work of V8 itself. */
   part: string
   name: string
 }
 
-/** No JavaScript on the stack, and V8 not told that the thread waits. */
+/** V8's name for native code without JavaScript on the stack, if V8 does not know that the thread waits. */
 export const PROGRAM = '(program)'
 
-/** What these call natively is called uWebSockets.js's, where it has such a method: they alone import it. */
+/** The only files that import uWebSockets.js. A native call from them counts as uWebSockets.js if it has such a method. */
 const CALLERS_OF_UWS = /\/dist\/(src\/transport\/socket\/listener|bench\/baselines\/uws-child)\.js$/
 const UWS_METHODS = new Set([
   ...['send', 'publish', 'end', 'close', 'cork', 'subscribe', 'unsubscribe', 'getTopics', 'numSubscribers'],
@@ -23,7 +23,7 @@ const UWS_METHODS = new Set([
   ...['getRemoteAddressAsText', 'getProxiedRemoteAddressAsText'],
 ])
 
-/** Modules of Node by what they are for; the first that matches. */
+/** Regions of Node's modules. The first pattern that matches counts. */
 const NODE_REGIONS: readonly (readonly [RegExp, string])[] = [
   [/crypto/, 'node crypto'],
   [/stream|^net$|internal\/net/, 'node sockets and streams'],
@@ -32,8 +32,8 @@ const NODE_REGIONS: readonly (readonly [RegExp, string])[] = [
 ]
 
 /**
- * `callers`: from the nearest outwards. Native functions belong to the JavaScript that calls them: the profiler sees them as
- * one frame, with everything that they call, the kernel included.
+ * `callers` begins with the nearest. A native function counts for the JavaScript that calls it: the profiler sees the
+ * function as one frame, together with everything that it calls, the kernel included.
  */
 export function placeOf(frame: CallFrame, callers: Iterable<CallFrame>): Place {
   const name = frame.functionName || '(anonymous)'
@@ -54,7 +54,7 @@ function inScript(url: string, name: string): Place {
   const [, ours] = /\/dist\/(.+)\.js$/.exec(url) ?? []
   if (ours !== undefined) return { part: `${ours}.ts`, name }
   const [, module] = /^node:(.+)$/.exec(url) ?? []
-  // What was compiled from text or lies elsewhere has no name that anybody would find.
+  // Code from eval or from another folder has no name that a reader would know.
   if (module === undefined) return { part: 'other scripts', name }
   const [, region] = NODE_REGIONS.find(([pattern]) => pattern.test(module)) ?? []
   return { part: region ?? 'node, other modules', name: `${module.split('/').pop()} ${name}` }

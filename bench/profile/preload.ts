@@ -1,12 +1,12 @@
 /**
- * Loaded into a server before anything else (node --import): on the signal, V8's sampling profiler starts; on the next one it
- * stops, and the profile is written. Before the first signal it costs nothing. The same code for ours and for baselines.
+ * A module that our servers and the baselines load before all others (node --import). The first signal starts V8's sampling
+ * profiler. The next one stops it and writes the profile. Before the first signal it costs nothing.
  */
 import { Session } from 'node:inspector'
 import { answerInFile, PRELOAD_SIGNAL } from '../measure/preload.js'
 import { PROFILE_FOLDER, profileFiles } from './profiler.js'
 
-/** A sample costs the thread some ten microseconds, and wakes it where it waits: more of them would measure themselves. */
+/** A sample costs the thread some ten microseconds, and wakes it if it waits. A shorter interval would distort the profile. */
 const INTERVAL_MICROS = 1_000
 
 const folder = process.env[PROFILE_FOLDER]
@@ -24,7 +24,7 @@ if (folder) {
       answerInFile(started, 'started')
       return
     }
-    // The answer comes before post() returns: both ends are this thread.
+    // The session is in this thread, so it calls back before post() returns.
     session.post('Profiler.stop', (error, answer) => {
       if (error) throw error
       answerInFile(profile, JSON.stringify(answer.profile))

@@ -1,4 +1,4 @@
-/** V8's sampling profiler in servers, started and stopped while they run. The product has no part in it. */
+/** Starts and stops V8's sampling profiler in running servers. The product has no code for it: a preload does it. */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -8,7 +8,7 @@ import { askBySignal, type Preload } from '../measure/preload.js'
 import { threadsNamed } from '../measure/processes.js'
 import type { CpuProfile } from './parts.js'
 
-/** Variable with the folder for the profiles. */
+/** Environment variable with the folder for the profiles. */
 export const PROFILE_FOLDER = 'BOREALIS_CHILD_PROFILE'
 
 export const profileFiles = (folder: string, pid: number) => ({
@@ -29,21 +29,24 @@ export class Profiler implements Preload {
     return { [PROFILE_FOLDER]: this.folder }
   }
 
-  /** Resolves when all of these processes, which must have been started with the preload, are profiled. False: a sampler may be late. */
+  /**
+   * Starts the profiler in processes that run with the preload. Resolves with whether the threads that request samples
+   * have priority.
+   */
   async start(pids: readonly number[]): Promise<boolean> {
     await Promise.all(pids.map((pid) => askBySignal(pid, profileFiles(this.folder, pid).started)))
     const samplers = pids.flatMap((pid) => threadsNamed(pid, SAMPLER))
     return samplers.length > 0 && samplers.every(runFirst)
   }
 
-  /** One profile of each, since start(). */
+  /** Stops the profiler. Resolves with one profile of each process. */
   async stop(pids: readonly number[]): Promise<CpuProfile[]> {
     const texts = await Promise.all(pids.map((pid) => askBySignal(pid, profileFiles(this.folder, pid).profile)))
     return texts.map((text) => JSON.parse(text) as CpuProfile)
   }
 }
 
-/** As files that any viewer opens: `<name>.cpuprofile`, those after the first with a number. */
+/** Writes the profiles as `<name>.cpuprofile`, `<name>-2.cpuprofile` and so on. */
 export async function keepProfiles(folder: string, name: string, profiles: readonly CpuProfile[]): Promise<void> {
   await mkdir(folder, { recursive: true })
   for (const [index, profile] of profiles.entries()) {
@@ -53,9 +56,9 @@ export async function keepProfiles(folder: string, name: string, profiles: reado
 }
 
 /**
- * V8's thread that asks for samples has to run when it is time. Where the cores are busy it would get one when the thread that it
- * asks gives one up, and find that thread waiting: up to half of what is done in short bursts would be missing. False: no
- * root, or no chrt (util-linux).
+ * Gives priority to V8's thread that requests samples. On busy cores it would otherwise run only when the profiled thread
+ * gives up its core, and would find that thread waiting: up to half of the work in short bursts would be missing. False:
+ * there is no root, or no chrt (util-linux).
  */
 function runFirst(thread: number): boolean {
   return spawnSync('chrt', ['--fifo', '--pid', '1', String(thread)], { stdio: 'ignore' }).status === 0

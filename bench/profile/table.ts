@@ -1,4 +1,4 @@
-/** A profile's parts for people: ours beside those of bare. */
+/** Tables of a profile's parts: ours beside those of the bare server. */
 import type { Row } from '../scenario.js'
 import type { Cost } from './cost.js'
 import type { PartTime } from './parts.js'
@@ -8,7 +8,7 @@ export interface Sides {
   bare: Cost
 }
 
-/** One row for each part of either side; what is dearest in ours first. */
+/** One row for each part of either side, sorted by our cost. */
 export function partRows({ borealis, bare }: Sides): Row[] {
   const bareMicros = new Map(bare.parts.map(({ part, micros }) => [part, micros]))
   const ours = borealis.parts.map(({ part, micros, percent, functions }) => ({
@@ -27,7 +27,7 @@ export function partRows({ borealis, bare }: Sides): Row[] {
 
 const FUNCTIONS_MAX = 5
 
-/** Of one .cpuprofile: milliseconds, and share of the time in which anything was done. */
+/** The parts of one .cpuprofile: milliseconds, and their share of the busy time. */
 export function timeRows(parts: readonly PartTime[], busyMicros: number): Row[] {
   const ms = (micros: number) => Math.round(micros / 1000)
   return parts.map(({ part, micros, functions }) => ({

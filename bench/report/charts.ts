@@ -1,4 +1,4 @@
-/** Which charts a result gives. */
+/** Draws the charts of a result. */
 import type { Envelope } from '../envelope.js'
 import { partRows, type Sides } from '../profile/table.js'
 import { numberAt } from './goals.js'
@@ -13,7 +13,7 @@ export interface Chart {
 
 type Drawn = Omit<Chart, 'name'> & { suffix?: string }
 
-/** By scenario; a scenario that is not here is told by its table alone. */
+/** The charts of each scenario. A scenario that is missing here has only a table. */
 const drawers: Readonly<Record<string, (result: Envelope['result']) => Drawn[]>> = {
   idle: (r) => [
     bars('Memory of the server per idle connection', 'bytes resident; less is better', [
@@ -120,7 +120,7 @@ const drawers: Readonly<Record<string, (result: Envelope['result']) => Drawn[]>>
   ],
   scale: (r) => [
     bars(
-      'Worker CPU per delivery, by sessions',
+      'Worker CPU per delivery, by number of sessions',
       'microseconds; less is better',
       (r.sizes as Record<string, unknown>[]).map((size) => [
         numberAt(size, ['connections']).toLocaleString('en'),
@@ -151,7 +151,7 @@ function peerBars(result: Envelope['result'], suffix: string, title: string, sub
   return { ...bars(title, subtitle, values), suffix }
 }
 
-/** What takes a part of the whole that can be seen. */
+/** The bars of further parts would be too short to see. */
 const BARS_MAX = 14
 
 function partBars(result: Envelope['result']): Drawn {

@@ -1,4 +1,4 @@
-/** Charts as SVG text: grouped horizontal bars, and lines. No library: what a report needs is this much. */
+/** Draws grouped horizontal bars and lines as SVG text. The report needs too little for a library. */
 
 export interface BarGroup {
   label: string
@@ -7,7 +7,7 @@ export interface BarGroup {
 
 export interface BarChart {
   title: string
-  /** Under the title: what the bars count, and whether less is better. */
+  /** The unit of the bars, and whether less is better. */
   subtitle: string
   groups: BarGroup[]
 }
@@ -19,7 +19,7 @@ export interface LineChart {
   series: { name: string; points: { x: number; y: number }[] }[]
 }
 
-/** Told apart also by those who do not see all colours (Okabe and Ito). */
+/** Colours that colour-blind readers can tell apart (Okabe and Ito). */
 const COLOURS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#7f7f7f']
 const WIDTH = 720
 const LABELS = 170

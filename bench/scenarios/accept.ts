@@ -1,4 +1,4 @@
-/** What it costs to accept a message: one by one and in batches over HTTP, and from NATS. Nothing is sent to a device. */
+/** Measures the cost of accepting a message: single and in batches over HTTP, and from NATS. No device is connected. */
 import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
 import { INGRESS_STREAM, ingressSubject, messagesStream } from '../../protocol/subjects.js'
@@ -17,32 +17,47 @@ import { accessToken, createTenant, newRun, registrationIdOf } from '../system/f
 import { LocalSystem, systemFolder } from '../system/local-system.js'
 
 const Options = Type.Object({
-  devices: Type.Integer({ default: 5_000, minimum: 1, maximum: 1_000_000, description: 'devices that are addressed' }),
-  seconds: Type.Integer({ default: 8, minimum: 1, maximum: 600, description: 'of each of the six measurements' }),
-  sockets: Type.Integer({ default: 48, minimum: 1, maximum: 1_000, description: 'HTTP requests under way' }),
-  batch: Type.Integer({ default: 500, minimum: 1, maximum: 1_000, description: 'messages of one batch' }),
-  batches: Type.Integer({ default: 6, minimum: 1, maximum: 64, description: 'batches under way' }),
-  window: Type.Integer({ default: 1_000, minimum: 1, maximum: 2_048, description: 'records of NATS under way' }),
+  devices: Type.Integer({
+    default: 5_000,
+    minimum: 1,
+    maximum: 1_000_000,
+    description: 'number of devices that the messages address',
+  }),
+  seconds: Type.Integer({
+    default: 8,
+    minimum: 1,
+    maximum: 600,
+    description: 'seconds of each of the six measurements',
+  }),
+  sockets: Type.Integer({ default: 48, minimum: 1, maximum: 1_000, description: 'number of open HTTP requests' }),
+  batch: Type.Integer({ default: 500, minimum: 1, maximum: 1_000, description: 'number of messages of one batch' }),
+  batches: Type.Integer({ default: 6, minimum: 1, maximum: 64, description: 'number of open batches' }),
+  window: Type.Integer({
+    default: 1_000,
+    minimum: 1,
+    maximum: 2_048,
+    description: 'number of unanswered records from NATS',
+  }),
   routing: Type.Boolean({
     default: false,
-    description: 'the core also routes and enqueues what it accepts, in the same process; all devices are away',
+    description: 'the core also routes and enqueues the messages, in the same process; all devices are away',
   }),
   profile: Type.String({
     default: '',
     description:
-      'folder for a .cpuprofile of the core, as fast as it goes, of each way; metrics of such a run do not count',
+      'folder for a .cpuprofile of the core at the highest rate, one for each way; the profiler distorts the other figures',
   }),
 })
 type Options = Static<typeof Options>
 
 const Side = Type.Object({
   acceptedPerSecond: Type.Number(),
-  /** From the turn of a request to its answer, at half of the maximum; of NATS: to the PubAck. */
+  /** From the due time of a request to its answer (of a NATS record: to its PubAck), at half of the maximum rate. */
   latencyMs: LatencyMs,
   latencyRatePerSecond: Type.Number(),
   cpuMicrosPerMessage: Type.Object({ core: Type.Number(), nats: Type.Number() }),
   accepted: Type.Integer(),
-  /** Accepted, and not in the store. */
+  /** Accepted messages that are not in the store. */
   lost: Type.Integer(),
 })
 type Side = Static<typeof Side>
@@ -52,7 +67,7 @@ type Result = Static<typeof Result>
 
 export const accept = defineScenario({
   name: 'accept',
-  summary: 'messages accepted a second by one core, token checked and stored: single POSTs, batches, and NATS ingress',
+  summary: 'messages that one core accepts a second, checked and stored: single POSTs, batches, and from NATS',
   options: Options,
   result: Result,
   run,
@@ -74,7 +89,7 @@ interface Rig {
   publisher: Broker
   token: string
   registrations: readonly string[]
-  /** Null: nothing is profiled. */
+  /** Null without --profile. */
   profiler: Profiler | null
   profileFolder: string
 }
@@ -124,7 +139,7 @@ async function start(bench: Bench, options: Options): Promise<Rig> {
     ...(profiler && { environment: preloadEnvironment(profiler) }),
     settings: {
       core: { routing, expiring: routing, settling: routing, counting: routing },
-      // What is measured is the cost of messages, not their limit; which is kept all the same.
+      // The limit of the rate is raised, not switched off, so that its cost is measured as well.
       limits: { messagesPerSecond: 1_000_000, requestsPerSecond: 1_000_000 },
     },
     onLine: (part, line) => {
@@ -156,7 +171,7 @@ async function measure(
   window: number,
   seconds: number,
 ): Promise<Side> {
-  bench.progress.say(`${name}: as fast as it goes`)
+  bench.progress.say(`${name}: at the highest rate`)
   await askMax(ask, window, WARM_UP_SECONDS)
   await untilAccepted(rig)
   const corePids = rig.system.pids('core')
@@ -165,13 +180,13 @@ async function measure(
   const cpu = cpuOf(rig)
   const startedAtMs = performance.now()
   const max = await askMax(ask, window, seconds)
-  // What waits in INGRESS is not accepted yet.
+  // A record in INGRESS is not accepted yet.
   await untilAccepted(rig)
   const acceptedPerSecond = max.accepted / ((performance.now() - startedAtMs) / 1000)
   const { core, nats } = cpuOf(rig)
   if (rig.profiler) await keepProfiles(rig.profileFolder, name, await rig.profiler.stop(corePids))
   const rate = Math.max(1, acceptedPerSecond / 2)
-  bench.progress.say(`${name}: ${Math.round(acceptedPerSecond)} a second; latencies at half of it`)
+  bench.progress.say(`${name}: ${Math.round(acceptedPerSecond)} a second; measuring latencies at half of that rate`)
   const latencies = newHistogram()
   const half = await askAtRate(ask, rate / size, seconds, latencies)
   await untilAccepted(rig)
@@ -193,14 +208,14 @@ function cpuOf({ system }: Rig): { core: number; nats: number } {
   return { core: cpuMicrosOf(system.pids('core')), nats: cpuMicrosOf(system.pids('nats')) }
 }
 
-/** Everything ever appended to MESSAGES: also what has been routed since. */
+/** Number of messages that were ever appended to MESSAGES, also those that were routed since. */
 async function stored({ system, admin }: Rig): Promise<number> {
   const names = Array.from({ length: system.config.store.split }, (_, index) => messagesStream(index))
   const states = await Promise.all(names.map((name) => admin.log(name).state()))
   return states.reduce((sum, { lastSequence }) => sum + lastSequence, 0)
 }
 
-/** False: INGRESS is full, since the core takes out less than is put in. A publisher waits and publishes again. */
+/** False: INGRESS is full, because the core is slower than the publisher. A publisher then waits and repeats. */
 async function publish(log: Log, body: Uint8Array): Promise<boolean> {
   try {
     await log.append(ingressSubject(sampleProject), body)
@@ -214,12 +229,12 @@ async function publish(log: Log, body: Uint8Array): Promise<boolean> {
 async function untilAccepted({ admin }: Rig): Promise<void> {
   const deadlineMs = performance.now() + ACCEPTED_MS_MAX
   while ((await admin.log(INGRESS_STREAM).state()).messages > 0) {
-    if (performance.now() > deadlineMs) throw new BenchError('records of NATS publishers are not accepted')
+    if (performance.now() > deadlineMs) throw new BenchError('the core does not accept the records of NATS publishers')
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }
 
-/** Bodies of messages that go round the devices. */
+/** Makes the bodies of messages. Their targets go round the devices. */
 function messages(registrations: readonly string[]): () => string {
   const rest = JSON.stringify({
     type: 'device',
@@ -231,6 +246,6 @@ function messages(registrations: readonly string[]): () => string {
 }
 
 function checked({ status, body }: { status: number; body: string }, size: number): number {
-  if (status !== 202) throw new BenchError(`a message was answered ${status}: ${body.slice(0, 500)}`)
+  if (status !== 202) throw new BenchError(`the service answered a message with ${status}: ${body.slice(0, 500)}`)
   return size
 }

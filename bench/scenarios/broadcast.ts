@@ -1,4 +1,4 @@
-/** One message to everybody: the worker's fan-out beside that of bare uWebSockets.js; nobody acknowledges in either. */
+/** Measures messages to all devices, for a worker and for bare uWebSockets.js. No device acknowledges on either side. */
 import Type, { type Static } from 'typebox'
 import { LatencyMs } from '../measure/latency.js'
 import { median, significant } from '../measure/stats.js'
@@ -19,12 +19,12 @@ type Options = Static<typeof Options>
 const Result = Type.Object({
   connections: Type.Integer(),
   messages: Type.Integer(),
-  /** From the first message given to NATS until the last device has the last one. */
+  /** From the first message given to NATS until the last device has the last message. */
   deliveriesPerSecond: Type.Number(),
   bareDeliveriesPerSecond: Type.Number(),
-  /** Deliveries a second by those of bare. */
+  /** Deliveries a second relative to bare. */
   ratioToBare: Type.Number(),
-  /** One message alone: until the last device has it. */
+  /** Time until the last device has a message that is sent alone. */
   lastDeviceMs: Type.Number(),
   bareLastDeviceMs: Type.Number(),
   latencyMs: LatencyMs,
@@ -39,7 +39,7 @@ type Result = Static<typeof Result>
 
 export const broadcast = defineScenario({
   name: 'broadcast',
-  summary: 'group messages to all devices by way of the log; deliveries a second beside bare uWebSockets.js',
+  summary: 'messages to all devices: deliveries a second relative to bare uWebSockets.js',
   options: Options,
   result: Result,
   run,
@@ -50,32 +50,32 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   await borealis.devices.ramp({ count: options.connections, label: 'borealis' })
   const bare = await baselineSide(bench, 'uws', options)
   await bare.devices.ramp({ count: bare.connections, label: 'bare' })
-  const mine: BroadcastRound[] = []
-  const floor: BroadcastRound[] = []
+  const ours: BroadcastRound[] = []
+  const bares: BroadcastRound[] = []
   for (let i = 0; i < options.rounds; i++) {
     bench.progress.bar('rounds', i, options.rounds)
-    mine.push(await broadcastRound(borealis, options.messages))
-    floor.push(await broadcastRound(bare, options.messages))
+    ours.push(await broadcastRound(borealis, options.messages))
+    bares.push(await broadcastRound(bare, options.messages))
   }
   const totals = await borealis.devices.report()
   const of = (rounds: BroadcastRound[], value: (round: BroadcastRound) => number) => median(rounds.map(value))
-  const perSecond = of(mine, (r) => r.perSecond)
-  const barePerSecond = of(floor, (r) => r.perSecond)
-  const cpu = of(mine, (r) => r.cpuMicrosPerDelivery)
-  const bareCpu = of(floor, (r) => r.cpuMicrosPerDelivery)
+  const perSecond = of(ours, (r) => r.perSecond)
+  const barePerSecond = of(bares, (r) => r.perSecond)
+  const cpu = of(ours, (r) => r.cpuMicrosPerDelivery)
+  const bareCpu = of(bares, (r) => r.cpuMicrosPerDelivery)
   return {
     connections: options.connections,
     messages: options.messages,
     deliveriesPerSecond: Math.round(perSecond),
     bareDeliveriesPerSecond: Math.round(barePerSecond),
     ratioToBare: significant(perSecond / barePerSecond, 3),
-    lastDeviceMs: significant(of(mine, (r) => r.lastDeviceMs)),
-    bareLastDeviceMs: significant(of(floor, (r) => r.lastDeviceMs)),
-    latencyMs: (mine[0] as BroadcastRound).latency,
+    lastDeviceMs: significant(of(ours, (r) => r.lastDeviceMs)),
+    bareLastDeviceMs: significant(of(bares, (r) => r.lastDeviceMs)),
+    latencyMs: (ours[0] as BroadcastRound).latency,
     workerCpuMicrosPerDelivery: significant(cpu),
     bareCpuMicrosPerDelivery: significant(bareCpu),
     cpuRatioToBare: significant(cpu / bareCpu, 3),
-    lost: mine.reduce((sum, round) => sum + round.missing, 0),
+    lost: ours.reduce((sum, round) => sum + round.missing, 0),
     duplicates: totals.groupDuplicates,
     unexpectedDisconnects: totals.unexpectedDisconnects,
   }

@@ -1,4 +1,4 @@
-/** Devices that were away come at a steady rate; each has messages queued, and is caught up when it has all of them. */
+/** Devices that were away connect at a steady rate. Each has queued messages, and has caught up when it has all of them. */
 import Type, { type Static } from 'typebox'
 import { messagesStream } from '../../protocol/subjects.js'
 import type { Broker } from '../../src/nats/broker.js'
@@ -14,8 +14,13 @@ import { connections, generators, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
-  queued: Type.Integer({ default: 5, minimum: 1, maximum: 100, description: 'messages queued for each device' }),
-  rate: Type.Integer({ default: 3_000, minimum: 1, maximum: 100_000, description: 'devices that connect a second' }),
+  queued: Type.Integer({
+    default: 5,
+    minimum: 1,
+    maximum: 100,
+    description: 'number of messages in the queue of each device',
+  }),
+  rate: Type.Integer({ default: 3_000, minimum: 1, maximum: 100_000, description: 'devices that connect in a second' }),
   workers,
   generators,
 })
@@ -24,12 +29,12 @@ type Options = Static<typeof Options>
 const Result = Type.Object({
   connections: Type.Integer(),
   queued: Type.Integer(),
-  /** Messages queued a second before any device came. */
+  /** Messages enqueued a second, before any device connects. */
   queuedPerSecond: Type.Number(),
   connectsPerSecond: Type.Number(),
-  /** From the start of a device's connection to CAUGHT_UP: it has everything that was queued for it. */
+  /** From connect() of a device to CAUGHT_UP, when it has all messages of its queue. */
   caughtUpMs: LatencyMs,
-  /** From the first connection until every message was delivered. */
+  /** From the first connection to the last delivery. */
   seconds: Type.Number(),
   cpuMicrosPerMessage: Type.Object({ core: Type.Number(), nats: Type.Number(), worker: Type.Number() }),
   lost: Type.Integer(),
@@ -39,13 +44,13 @@ type Result = Static<typeof Result>
 
 export const catchup = defineScenario({
   name: 'catchup',
-  summary: 'devices that were away connect at a rate, each with messages queued: how long until it has them all',
+  summary: 'devices that were away connect, each with queued messages: time until it has all of them',
   options: Options,
   result: Result,
   run,
 })
 
-/** Targets of one request. */
+/** Number of targets of one request. */
 const BATCH = 200
 const REQUESTS_IN_FLIGHT = 4
 const QUEUED_MS_MAX = 300_000
@@ -54,22 +59,22 @@ const POLL_MS = 100
 
 async function run(bench: Bench, options: Options): Promise<Result> {
   const { connections, rate } = options
-  // What is measured is catching up, not the limit of handshakes.
+  // Without the limit of handshakes, which would be measured instead of the catch-up.
   const rig = await startWhole(bench, { ...options, settings: { transport: { handshakesPerSecondMax: 1_000_000 } } })
   const { devices, system } = rig
-  // A device that one message names twice gets it once.
+  // A device that one message addresses twice gets it once, so a batch must not be larger than the fleet.
   const batch = Math.min(BATCH, connections)
   const pusher = new Pusher(rig, { connections, batch, ttl: '2h' })
   bench.defer(() => pusher.stop())
   const total = connections * options.queued
   const startedAtMs = performance.now()
-  const line = async () => {
+  const lane = async () => {
     while (pusher.sent < total) {
       await pusher.push(nowMicros(), Math.min(batch, total - pusher.sent))
       bench.progress.bar('accepted', pusher.accepted, total)
     }
   }
-  await Promise.all(Array.from({ length: REQUESTS_IN_FLIGHT }, line))
+  await Promise.all(Array.from({ length: REQUESTS_IN_FLIGHT }, lane))
   await untilRouted(bench, await system.brokerAs('admin'), system.config.store.split, total)
   const enqueueSeconds = (performance.now() - startedAtMs) / 1000
 
@@ -100,7 +105,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   }
 }
 
-/** No device is there: what has left MESSAGES is queued. */
+/** Waits until every message is enqueued: no device is connected, so a message that has left MESSAGES is in a queue. */
 async function untilRouted(bench: Bench, admin: Broker, split: number, total: number): Promise<void> {
   const logs = Array.from({ length: split }, (_, index) => admin.log(messagesStream(index)))
   const deadlineMs = performance.now() + QUEUED_MS_MAX
@@ -109,7 +114,7 @@ async function untilRouted(bench: Bench, admin: Broker, split: number, total: nu
     const left = states.reduce((sum, { messages }) => sum + messages, 0)
     bench.progress.bar('queued', total - left, total)
     if (left === 0) return
-    if (performance.now() > deadlineMs) throw new BenchError(`${left} messages are not queued in time`)
+    if (performance.now() > deadlineMs) throw new BenchError(`${left} messages were not enqueued in time`)
     await pause(POLL_MS)
   }
 }

@@ -1,4 +1,4 @@
-/** Handshakes: with a token, with a resume ticket, and the bare upgrade of uWebSockets.js. */
+/** Measures handshakes with a device token, with a resume ticket, and the mere upgrade of bare uWebSockets.js. */
 import Type, { type Static } from 'typebox'
 import { Handshakes } from '../handshakes.js'
 import { LatencyMs, latencyMs } from '../measure/latency.js'
@@ -18,19 +18,19 @@ type Options = Static<typeof Options>
 
 const Result = Type.Object({
   connections: Type.Integer(),
-  /** With a device token: ES256 check, session read and written, queue read. */
+  /** With a device token: the worker checks an ES256 signature, reads and writes the session, and reads the queue. */
   fullHandshakesPerSecond: Type.Number(),
   resumedPerSecond: Type.Number(),
   bareUpgradesPerSecond: Type.Number(),
   fullCpuMicros: Type.Number(),
   resumedCpuMicros: Type.Number(),
   bareCpuMicros: Type.Number(),
-  /** Of the worker, by that of a bare upgrade. */
+  /** CPU of the worker relative to a bare upgrade. */
   resumedRatioToBare: Type.Number(),
   fullRatioToBare: Type.Number(),
   natsFullCpuMicros: Type.Number(),
   natsResumedCpuMicros: Type.Number(),
-  /** From connect() until CAUGHT_UP, with `inFlight` under way. */
+  /** From connect() to CAUGHT_UP, with `inFlight` handshakes in progress. */
   resumedLatencyMs: LatencyMs,
   refused: Type.Integer(),
   unexpectedDisconnects: Type.Integer(),
@@ -39,7 +39,7 @@ type Result = Static<typeof Result>
 
 export const connect = defineScenario({
   name: 'connect',
-  summary: 'full and resumed handshakes a second, and what each costs the server beside a bare upgrade',
+  summary: 'full and resumed handshakes: rate, and server CPU relative to a bare upgrade',
   options: Options,
   result: Result,
   run,
@@ -59,7 +59,7 @@ export const connect = defineScenario({
     { handshake: 'full', 'per second': result.fullHandshakesPerSecond, 'server CPU us': result.fullCpuMicros },
     { handshake: 'resumed', 'per second': result.resumedPerSecond, 'server CPU us': result.resumedCpuMicros },
     { handshake: 'bare', 'per second': result.bareUpgradesPerSecond, 'server CPU us': result.bareCpuMicros },
-    { handshake: `resumed by bare: ${result.resumedRatioToBare}` },
+    { handshake: `resumed relative to bare: ${result.resumedRatioToBare}` },
   ],
 })
 
@@ -67,25 +67,25 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const handshakes = await Handshakes.start(bench, options)
   const full: Measurement[] = []
   const resumed: Measurement[] = []
-  const floor: Measurement[] = []
-  // A first round is not counted: servers live for months, and are compiled in their first seconds.
+  const bare: Measurement[] = []
+  // The first round does not count: V8 compiles the servers in their first seconds, and servers live for months.
   for (let round = 0; round <= options.rounds; round++) {
     const keep = (waves: Measurement[], wave: Measurement) => round > 0 && waves.push(wave)
     keep(full, await handshakes.full())
     keep(resumed, await handshakes.resumed())
-    keep(floor, await handshakes.upgraded())
+    keep(bare, await handshakes.upgraded())
   }
   const totals = await handshakes.devices.report()
   const of = (waves: Measurement[], value: (wave: Measurement) => number) => median(waves.map(value))
   const perSecond = (wave: Measurement) => wave.perSecond
   const server = (wave: Measurement) => wave.cpu.serverMicros / wave.operations
   const nats = (wave: Measurement) => wave.cpu.behindMicros / wave.operations
-  const bareCpu = of(floor, server)
+  const bareCpu = of(bare, server)
   return {
     connections: options.connections,
     fullHandshakesPerSecond: Math.round(of(full, perSecond)),
     resumedPerSecond: Math.round(of(resumed, perSecond)),
-    bareUpgradesPerSecond: Math.round(of(floor, perSecond)),
+    bareUpgradesPerSecond: Math.round(of(bare, perSecond)),
     fullCpuMicros: significant(of(full, server)),
     resumedCpuMicros: significant(of(resumed, server)),
     bareCpuMicros: significant(bareCpu),

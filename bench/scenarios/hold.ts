@@ -1,4 +1,4 @@
-/** As many devices as an instance is to hold, for minutes, and then everything that an operator does to it. */
+/** One instance with very many devices: they stay connected for minutes, then the instance goes through operations. */
 import Type, { type Static } from 'typebox'
 import { Result } from '../hold/result.js'
 import { HoldRun } from '../hold/run.js'
@@ -7,32 +7,42 @@ import { connections, generators } from './options.js'
 
 const Options = Type.Object({
   connections: connections(30_000),
-  minutes: Type.Number({ default: 10, minimum: 0.02, maximum: 1_440, description: 'of doing nothing but keepalive' }),
+  minutes: Type.Number({
+    default: 10,
+    minimum: 0.02,
+    maximum: 1_440,
+    description: 'minutes without any traffic but keepalives',
+  }),
   keepaliveSeconds: Type.Integer({
     default: 300,
     minimum: 5,
     maximum: 3_600,
-    description: 'between two keepalives of a device',
+    description: 'seconds between two keepalives of a device',
   }),
-  pushes: Type.Integer({ default: 10_000, minimum: 1, maximum: 10_000_000, description: 'to random devices' }),
-  pushRate: Type.Integer({ default: 500, minimum: 1, maximum: 100_000, description: 'of these, a second' }),
+  pushes: Type.Integer({
+    default: 10_000,
+    minimum: 1,
+    maximum: 10_000_000,
+    description: 'number of pushes to random devices',
+  }),
+  pushRate: Type.Integer({ default: 500, minimum: 1, maximum: 100_000, description: 'rate of these pushes, a second' }),
   flowRate: Type.Integer({
     default: 200,
     minimum: 1,
     maximum: 100_000,
-    description: 'pushes a second while a worker is killed, and while all are restarted',
+    description: 'pushes a second while a worker is killed and while all workers are restarted',
   }),
   rampPerSecond: Type.Integer({
     default: 0,
     minimum: 0,
     maximum: 1_000_000,
-    description: 'devices that come a second; 0: as many as the service takes',
+    description: 'devices that connect in a second; 0: as many as the service accepts',
   }),
   workers: Type.Integer({
     default: 0,
     minimum: 0,
     maximum: 128,
-    description: "transport workers; 0: the supervisor's own rule for so many devices",
+    description: "number of transport workers; 0: by the supervisor's own rule for this number of devices",
   }),
   generators,
 })
@@ -41,7 +51,7 @@ type Options = Static<typeof Options>
 export const hold = defineScenario({
   name: 'hold',
   summary:
-    'one instance of the whole service: ramp, hold, pushes, a broadcast to all, one worker killed, a rolling restart; memory of each part',
+    'one whole service with many devices: ramp, hold, pushes, a broadcast, a killed worker, a rolling restart; memory of each part',
   options: Options,
   result: Result,
   run: (bench: Bench, options: Options) => new HoldRun(bench, options).run(),

@@ -1,4 +1,4 @@
-/** Well-behaved devices beside floods, slow drips and half-open handshakes: what do they notice? */
+/** Measures how well-behaved devices fare beside floods, slow drips and half-open handshakes. */
 import Type, { type Static } from 'typebox'
 import { Child } from '../generator/rpc.js'
 import type { HostileMethods } from '../hostile/child.js'
@@ -16,19 +16,19 @@ const Options = Type.Object({
     default: 500,
     minimum: 1,
     maximum: 100_000,
-    description: 'messages a second to the well-behaved',
+    description: 'messages a second to the well-behaved devices',
   }),
   seconds: Type.Integer({
     default: 15,
     minimum: 1,
     maximum: 600,
-    description: 'without attackers, and as long with them',
+    description: 'seconds without attackers, and again with them',
   }),
   attackers: Type.Integer({
     default: 50,
     minimum: 1,
     maximum: 2_000,
-    description: 'connections of each kind of attack',
+    description: 'number of connections of each kind of attack',
   }),
   workers,
   generators,
@@ -37,7 +37,7 @@ type Options = Static<typeof Options>
 
 const Result = Type.Object({
   connections: Type.Integer(),
-  /** Of the well-behaved devices. */
+  /** Latencies of the well-behaved devices. */
   quietLatencyMs: LatencyMs,
   hostileLatencyMs: LatencyMs,
   p99Ratio: Type.Number(),
@@ -48,7 +48,7 @@ const Result = Type.Object({
     Type.String(),
     Type.Object({ opened: Type.Integer(), ended: Type.Integer(), bytesSent: Type.Integer() }),
   ),
-  /** Of the well-behaved devices. */
+  /** Disconnects of well-behaved devices. */
   unexpectedDisconnects: Type.Integer(),
   lost: Type.Integer(),
 })
@@ -56,7 +56,8 @@ type Result = Static<typeof Result>
 
 export const hostile = defineScenario({
   name: 'hostile',
-  summary: 'floods, slow drips and half-open handshakes beside well-behaved devices: p99 with and without',
+  summary:
+    'well-behaved devices beside floods, slow drips and half-open handshakes: latency with and without attackers',
   options: Options,
   result: Result,
   run,

@@ -1,4 +1,4 @@
-/** What one connected and silent device costs: memory of the server and of the kernel, and CPU of keepalive. */
+/** Measures the cost of a silent device: memory of the server and of the kernel, and CPU for keepalives. */
 import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
 import { bareDevices, startBare } from '../baselines/bare.js'
@@ -15,18 +15,23 @@ import { connections, generators, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
-  seconds: Type.Integer({ default: 60, minimum: 1, maximum: 3_600, description: 'of doing nothing but keepalive' }),
+  seconds: Type.Integer({
+    default: 60,
+    minimum: 1,
+    maximum: 3_600,
+    description: 'seconds without any traffic but keepalives',
+  }),
   keepaliveSeconds: Type.Integer({
     default: 120,
     minimum: 5,
     maximum: 3_600,
-    description: 'between two keepalives of a device',
+    description: 'seconds between two keepalives of a device',
   }),
   steps: Type.Integer({
     default: 5,
     minimum: 3,
     maximum: 20,
-    description: 'of the ramp after its first 30%; memory is looked at before the first and after each',
+    description: 'steps of the ramp after its first 30%; memory is read before the first step and after each',
   }),
   workers,
   generators,
@@ -37,18 +42,18 @@ const Result = Type.Object({
   connections: Type.Integer(),
   rampSeconds: Type.Number(),
   connectsPerSecond: Type.Number(),
-  /** Least squares over the steps: the process's own size falls out. Resident, without garbage and V8's empty pages. */
+  /** Slope over the steps of the ramp (least squares) of resident memory without garbage and V8's empty pages. */
   serverRssBytesPerConnection: Type.Number(),
   bareRssBytesPerConnection: Type.Number(),
-  /** Of that, living objects of JavaScript. */
+  /** The part of it that is live JavaScript objects. */
   serverHeapBytesPerConnection: Type.Number(),
   bareHeapBytesPerConnection: Type.Number(),
-  /** Null: too few connections to see the bare side grow. */
+  /** Null: with so few connections the bare side does not grow measurably. */
   ratioToBare: Type.Union([Type.Number(), Type.Null()]),
-  /** One end of a connection; both ends are on this machine. */
+  /** For one end of a connection. Both ends are on this machine. */
   kernelBytesPerConnection: Type.Number(),
   generatorRssBytesPerConnection: Type.Number(),
-  /** Workers and supervisor, over the idle time. */
+  /** Cores that workers and supervisor use during the idle time. */
   idleCores: Type.Number(),
   natsIdleCores: Type.Number(),
   keepalives: Type.Integer(),
@@ -59,7 +64,8 @@ type Result = Static<typeof Result>
 
 export const idle = defineScenario({
   name: 'idle',
-  summary: 'full sessions, then nothing but keepalive: memory per connection beside bare uWebSockets.js, idle CPU',
+  summary:
+    'silent devices with full sessions: memory per connection relative to bare uWebSockets.js, and CPU for keepalives',
   options: Options,
   result: Result,
   run,

@@ -1,4 +1,4 @@
-/** The scenarios in the order in which help lists them. */
+/** All scenarios, in the order of the help. */
 import type { Scenario } from '../scenario.js'
 import { accept } from './accept.js'
 import { broadcast } from './broadcast.js'

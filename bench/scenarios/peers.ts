@@ -1,4 +1,4 @@
-/** What a user might pick instead, and the floor under all of them, on the same machine in the same run. */
+/** Compares Borealis with servers that a user might choose instead, and with the lower bound, in one run. */
 import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
 import { BARE_CONNECTIONS_MAX } from '../baselines/bare.js'
@@ -20,12 +20,17 @@ const Options = Type.Object({
     default: 2,
     minimum: 1,
     maximum: 600,
-    description: 'of unicast to each peer, all rounds together',
+    description: 'seconds of unicast to each peer, over all rounds',
   }),
-  messages: Type.Integer({ default: 5, minimum: 1, maximum: 1_000, description: 'broadcasts of each round' }),
+  messages: Type.Integer({ default: 5, minimum: 1, maximum: 1_000, description: 'number of broadcasts of each round' }),
   rounds: rounds(2),
-  window: Type.Integer({ default: 2_000, minimum: 1, maximum: 65_536, description: 'unicast messages under way' }),
-  only: Type.String({ default: '', description: 'names of peers, separated by commas; empty: all' }),
+  window: Type.Integer({
+    default: 2_000,
+    minimum: 1,
+    maximum: 65_536,
+    description: 'number of unanswered unicast messages',
+  }),
+  only: Type.String({ default: '', description: 'names of the peers to measure, separated by commas; empty: all' }),
   workers,
   generators,
 })
@@ -36,9 +41,9 @@ const Peer = Type.Object({
   version: Type.String(),
   memoryBytesPerConnection: Type.Number(),
   unicastPerSecond: Type.Number(),
-  /** Of the processes that hold the connections. */
+  /** Deliveries for each CPU second of the processes that hold the connections. */
   unicastPerServerCpuSecond: Type.Number(),
-  /** With the bus behind them, where there is one. */
+  /** The same with the CPU of the bus behind them, if there is one. */
   unicastPerCpuSecondInAll: Type.Number(),
   unicastP99Ms: Type.Number(),
   unicastP99RatePerSecond: Type.Number(),
@@ -53,7 +58,7 @@ type Peer = Static<typeof Peer>
 const Result = Type.Object({
   connections: Type.Integer(),
   peers: Type.Array(Peer),
-  /** Unicast deliveries a server CPU second, our bus counted, ours by mosquitto's; 0: one of both was left out. */
+  /** Our unicastPerCpuSecondInAll relative to that of mosquitto; 0: one of the two was not measured. */
   unicastRatioToMosquitto: Type.Number(),
 })
 type Result = Static<typeof Result>
@@ -70,7 +75,7 @@ const PEERS: Readonly<Record<string, Start>> = {
 
 export const peers = defineScenario({
   name: 'peers',
-  summary: 'borealis, mosquitto QoS 1, nats-server, a ws server, bare uWebSockets.js: memory, unicast, broadcast',
+  summary: 'Borealis, mosquitto QoS 1, nats-server, a ws server and bare uWebSockets.js: memory, unicast, broadcast',
   options: Options,
   result: Result,
   run,
@@ -125,7 +130,7 @@ function chosen(only: string): string[] {
   const names = only === '' ? Object.keys(PEERS) : only.split(',')
   const unknown = names.filter((name) => !(name in PEERS))
   if (unknown.length > 0)
-    throw new BenchError(`no peer ${unknown.join(', ')}: there are ${Object.keys(PEERS).join(', ')}`)
+    throw new BenchError(`there is no peer ${unknown.join(', ')}; the peers are ${Object.keys(PEERS).join(', ')}`)
   return names
 }
 
@@ -133,7 +138,7 @@ const STEPS = 3
 
 async function enter(bench: Bench, name: string, options: Options): Promise<Contestant> {
   const start = PEERS[name]
-  if (!start) throw new BenchError(`no peer ${name}`)
+  if (!start) throw new BenchError(`there is no peer ${name}`)
   const side = await start(bench, { ...options, memoryProbe: new MemoryProbe(join(bench.folder, 'memory')) })
   const { devices, connections, memoryProbe, serverPids } = side
   const readMemory = memoryProbe ? () => memoryProbe.read(serverPids) : () => settled(serverPids)
@@ -147,7 +152,7 @@ async function enter(bench: Bench, name: string, options: Options): Promise<Cont
   return { name, side, feed: await side.feed(), memoryEach: bytesEach, unicast: [], broadcast: [] }
 }
 
-/** Of a broker: it frees what it does not need, or keeps it. */
+/** The memory of a broker, which cannot be told to collect garbage. */
 async function settled(pids: readonly number[]): Promise<MemoryReading> {
   const rssBytes = await settledBytes(() => memorySum(pids).rssBytes)
   return { rssBytes, heapBytes: 0, neededBytes: rssBytes }

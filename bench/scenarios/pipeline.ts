@@ -1,4 +1,4 @@
-/** From HTTP to the device's acknowledgement, everything on this machine. */
+/** Measures the whole way of a push, from HTTP to the acknowledgement of the device, on one machine. */
 import Type, { type Static } from 'typebox'
 import type { Generators } from '../generator/generators.js'
 import { pause } from '../generator/generators.js'
@@ -15,15 +15,25 @@ const Options = Type.Object({
   connections: connections(5_000),
   rate: Type.Union([Type.Literal('max'), Type.Integer({ minimum: 1, maximum: 1_000_000 })], {
     default: 'max',
-    description: 'messages a second; max: as many as come through, then half of it for the latencies',
+    description: 'messages a second; max: as fast as they are delivered, then latencies at half of that rate',
   }),
-  seconds: Type.Integer({ default: 15, minimum: 1, maximum: 600, description: 'of pushing, of each of the two' }),
-  batch: Type.Integer({ default: 100, minimum: 1, maximum: 1_000, description: 'targets of one HTTP request' }),
+  seconds: Type.Integer({
+    default: 15,
+    minimum: 1,
+    maximum: 600,
+    description: 'seconds of pushing, for the rate and again for the latencies',
+  }),
+  batch: Type.Integer({
+    default: 100,
+    minimum: 1,
+    maximum: 1_000,
+    description: 'number of targets of one HTTP request',
+  }),
   window: Type.Integer({
     default: 4_000,
     minimum: 1,
     maximum: 100_000,
-    description: 'with --rate max: messages sent and not delivered yet',
+    description: 'with --rate max: number of messages that are sent and not delivered yet',
   }),
   workers,
   generators,
@@ -36,7 +46,7 @@ const Result = Type.Object({
   connections: Type.Integer(),
   acceptedPerSecond: Type.Number(),
   deliveredPerSecond: Type.Number(),
-  /** At --rate; with max: at half of the maximum. */
+  /** At --rate; with max, at half of the maximum. */
   latencyMs: LatencyMs,
   latencyRatePerSecond: Type.Number(),
   cpuMicrosPerMessage: Cpu,
@@ -50,7 +60,7 @@ type Result = Static<typeof Result>
 
 export const pipeline = defineScenario({
   name: 'pipeline',
-  summary: 'HTTP batches in, devices acknowledge: messages a second, latency, CPU of each part',
+  summary: 'pushes from HTTP to the acknowledgement of the device: rate, latency, CPU of each part',
   options: Options,
   result: Result,
   run,
@@ -68,7 +78,7 @@ export const pipeline = defineScenario({
 })
 
 const POLL_MS = 10
-/** Long enough for what was queued because a device was silent, and for redelivery. */
+/** Long enough for redelivery, and for messages that were queued because a device was silent. */
 const DELIVERY_MS_MAX = 45_000
 const WARM_UP_BATCHES = 20
 
@@ -78,7 +88,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   await devices.ramp({ count: options.connections })
   const pusher = new Pusher(rig, options)
   bench.defer(() => pusher.stop())
-  // Code is compiled and streams are warm before anything is measured.
+  // Warms up: V8 compiles the code before the measurement.
   for (let i = 0; i < WARM_UP_BATCHES; i++) await pusher.push(nowMicros())
   await untilDelivered(devices, pusher)
 
@@ -130,7 +140,7 @@ interface Flow {
   deliveredPerSecond: number
 }
 
-/** Keeps so many messages between HTTP and the devices. */
+/** Keeps `window` messages between HTTP and the devices. */
 async function pushMax(bench: Bench, devices: Generators, pusher: Pusher, options: Options): Promise<Flow> {
   const { seconds, window, batch } = options
   const start = { atMs: performance.now(), accepted: pusher.accepted, ...(await devices.counts()) }
@@ -169,7 +179,7 @@ async function pushRate(
   }
 }
 
-/** What is missing afterwards shows as lost. */
+/** Waits for outstanding deliveries. Messages that stay undelivered count as lost. */
 async function untilDelivered(devices: WholeRig['devices'], pusher: Pusher): Promise<void> {
   await devices.until(({ delivered }) => delivered >= pusher.accepted && pusher.inFlight === 0, DELIVERY_MS_MAX)
 }

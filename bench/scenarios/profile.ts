@@ -1,4 +1,4 @@
-/** Where the CPU of a delivery or a handshake goes, by parts of the code, beside bare uWebSockets.js. */
+/** Divides the CPU of a delivery or a handshake among parts of the code, for a worker and for bare uWebSockets.js. */
 import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
 import { significant } from '../measure/stats.js'
@@ -16,7 +16,7 @@ const Options = Type.Object({
     {
       default: 'unicast',
       description:
-        'the load: deliveries as in `unicast` or `broadcast`, handshakes with a token or with a ticket as in `connect`',
+        'the load: deliveries as in `unicast` or `broadcast`, or handshakes as in `connect`, with a token (connect) or a ticket (resume)',
     },
   ),
   connections: connections(),
@@ -24,7 +24,7 @@ const Options = Type.Object({
     default: 10,
     minimum: 1,
     maximum: 600,
-    description: 'of unicast to each side, all rounds together; as long without the profiler',
+    description: 'seconds of unicast to each side, over all rounds, without the profiler and again with it',
   }),
   rounds: rounds(),
   rate: rate(),
@@ -35,7 +35,7 @@ const Options = Type.Object({
   generators,
   keep: Type.String({
     default: '',
-    description: 'folder for the .cpuprofile of each server, to be opened in any viewer',
+    description: 'folder for a .cpuprofile of each server, which any viewer of CPU profiles opens',
   }),
 })
 type Options = Static<typeof Options>
@@ -43,9 +43,9 @@ type Options = Static<typeof Options>
 const Result = Type.Object({
   of: Type.String(),
   connections: Type.Integer(),
-  /** CPU per operation, without the profiler: the worker's by that of bare. */
+  /** CPU per operation of the worker relative to bare, without the profiler. */
   ratioToBare: Type.Number(),
-  /** The profiler's thread ran before all others, which needs root and chrt: without, contended cores bias the samples. */
+  /** Whether the profiler's thread had priority, which needs root and chrt. Without it, busy cores bias the samples. */
   samplerFirst: Type.Boolean(),
   borealis: Cost,
   bare: Cost,
@@ -54,13 +54,17 @@ type Result = Static<typeof Result>
 
 export const profile = defineScenario({
   name: 'profile',
-  summary: 'what a delivery or a handshake costs a worker, by parts of the code, beside bare uWebSockets.js',
+  summary: 'CPU of a delivery or a handshake by parts of the code, for a worker and for bare uWebSockets.js',
   options: Options,
   result: Result,
   run,
   show: (result) => [
     ...partRows(result),
-    { part: `in all, ratio ${result.ratioToBare}`, us: result.borealis.cpuMicros, 'bare us': result.bare.cpuMicros },
+    {
+      part: `total; relative to bare: ${result.ratioToBare}`,
+      us: result.borealis.cpuMicros,
+      'bare us': result.bare.cpuMicros,
+    },
   ],
 })
 
@@ -69,7 +73,10 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const load = await loads[options.of](bench, { ...options, seconds: options.seconds / options.rounds }, profiler)
   const plain = await inTurns(bench, load, options.rounds, 'without the profiler')
   const samplerFirst = await profiler.start([...load.borealis.processes.serverPids, ...load.bare.processes.serverPids])
-  if (!samplerFirst) bench.progress.say('no root, or no chrt: where cores are busy, samples are missing')
+  if (!samplerFirst)
+    bench.progress.say(
+      'without root and chrt the profiler has no priority: samples are missing while the cores are busy',
+    )
   const profiled = await inTurns(bench, load, options.rounds, 'with the profiler')
   const cost = async (side: keyof Load): Promise<Cost> => {
     const profiles = await profiler.stop(load[side].processes.serverPids)
@@ -92,7 +99,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   }
 }
 
-/** The first round is not counted: what never ran is not compiled yet, and a profiler that starts looks through all code. */
+/** The first round does not count: V8 compiles code when it first runs, and a starting profiler walks through all code. */
 async function inTurns(
   { progress }: Bench,
   { borealis, bare }: Load,

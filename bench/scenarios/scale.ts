@@ -1,4 +1,4 @@
-/** Does a delivery cost more where there are more sessions? The same rate of messages at each size, in one run. */
+/** Measures whether a delivery costs more with more sessions: the same rate of messages at growing sizes, in one run. */
 import { availableParallelism } from 'node:os'
 import Type, { type Static } from 'typebox'
 import type { Feed } from '../drive.js'
@@ -20,38 +20,38 @@ const CONNECTIONS_MAX = 1_008_000
 const Options = Type.Object({
   connections: Type.String({
     default: '10000,30000',
-    description: 'sizes, growing, separated by commas; devices stay connected from one to the next',
+    description: 'growing numbers of devices, separated by commas; devices stay connected from one size to the next',
   }),
   rate: Type.Integer({
     default: 4_000,
     minimum: 1,
     maximum: 1_000_000,
-    description: 'messages a second, at each size',
+    description: 'messages a second at each size',
   }),
   seconds: Type.Integer({
     default: 15,
     minimum: 1,
     maximum: 600,
-    description: 'of sending at each size, all rounds together',
+    description: 'seconds of sending at each size, over all rounds',
   }),
   idleSeconds: Type.Integer({
     default: 5,
     minimum: 1,
     maximum: 600,
-    description: 'of looking at each size at what the sessions cost without messages',
+    description: 'seconds at each size in which the CPU of the sessions is measured without messages',
   }),
   rounds: rounds(),
   keepaliveSeconds: Type.Integer({
     default: 300,
     minimum: 5,
     maximum: 3_600,
-    description: 'between two keepalives of a device',
+    description: 'seconds between two keepalives of a device',
   }),
   workers: Type.Integer({
     default: 0,
     minimum: 0,
     maximum: 128,
-    description: "transport workers, the same at each size; 0: the supervisor's own rule for the largest",
+    description: "number of transport workers at every size; 0: by the supervisor's own rule for the largest size",
   }),
   generators,
 })
@@ -60,14 +60,14 @@ type Options = Static<typeof Options>
 const Size = Type.Object({
   connections: Type.Integer(),
   rampSeconds: Type.Number(),
-  /** Worker CPU while messages went, less what the sessions cost without any, by messages. */
+  /** Worker CPU for each delivery, without the CPU of idle sessions (`idleCores`). */
   workerCpuMicrosPerDelivery: Type.Number(),
-  /** The same with nothing taken off. */
+  /** Worker CPU for each delivery, with the CPU of idle sessions. */
   grossCpuMicrosPerDelivery: Type.Number(),
-  /** To the first size, of workerCpuMicrosPerDelivery. */
+  /** workerCpuMicrosPerDelivery relative to that of the first size. */
   ratioToFirst: Type.Number(),
   idleCores: Type.Number(),
-  /** nats-server and supervisor. */
+  /** CPU of nats-server and of the supervisor. */
   natsCpuMicrosPerDelivery: Type.Number(),
   deliveredPerSecond: Type.Number(),
   latencyMs: LatencyMs,
@@ -79,7 +79,7 @@ const Result = Type.Object({
   workers: Type.Integer(),
   ratePerSecond: Type.Integer(),
   sizes: Type.Array(Size),
-  /** Of the largest size to the first. */
+  /** ratioToFirst of the largest size. */
   ratio: Type.Number(),
   lost: Type.Integer(),
   duplicates: Type.Integer(),
@@ -89,7 +89,7 @@ type Result = Static<typeof Result>
 
 export const scale = defineScenario({
   name: 'scale',
-  summary: 'worker CPU and latency of a delivery at growing numbers of sessions, at the same rate, in one run',
+  summary: 'worker CPU and latency of a delivery at the same rate with growing numbers of sessions',
   options: Options,
   result: Result,
   run,
@@ -106,7 +106,7 @@ export const scale = defineScenario({
 })
 
 const WARM_UP_SECONDS = 3
-/** The first size has to warm up all workers, of which each gets its share of the rate only. */
+/** The warm-up at the first size grows with the workers, because each gets only its share of the rate. */
 const WARM_UP_SECONDS_PER_WORKER = 1
 
 async function run(bench: Bench, options: Options): Promise<Result> {
@@ -122,8 +122,8 @@ async function run(bench: Bench, options: Options): Promise<Result> {
     ...{ name: 'borealis', version: '', devices, connections: 0, ...newSequences() },
     serverPids: rig.system.pids('worker'),
     behindPids: [...rig.system.pids('nats'), ...rig.system.pids('transport')],
-    feed: () => Promise.reject(new BenchError('a size has its own')),
-    broadcast: () => Promise.reject(new BenchError('nobody is in a group')),
+    feed: () => Promise.reject(new BenchError('each size has its own feed')),
+    broadcast: () => Promise.reject(new BenchError('these devices are in no group')),
     behave: async () => undefined,
   }
   const found: Size[] = []
@@ -146,9 +146,9 @@ async function run(bench: Bench, options: Options): Promise<Result> {
 
 interface Step {
   size: number
-  /** Grows with the sizes. */
+  /** The workers of the devices, by device number. Each size adds its new devices. */
   locations: Location[]
-  /** Who had come at the size before. */
+  /** The connected devices at the previous size. */
   ranges: Range[]
   first: Size | null
   options: Options
@@ -167,9 +167,9 @@ async function measure(bench: Bench, rig: TransportRig, side: Side, step: Step):
   }
   step.ranges.splice(0, Number.POSITIVE_INFINITY, ...ranges)
   const router = new BenchRouter(rig.broker, rig.run, step.locations)
-  const feed = toThoseWhoCame(router, ranges)
+  const feed = toConnected(router, ranges)
   const round = { rate: options.rate, window: 0 }
-  // Code that was never run would be charged to the first size.
+  // Without a warm-up, compiling the code would count for the first size.
   const warmUp = first ? 0 : WARM_UP_SECONDS_PER_WORKER * side.serverPids.length
   await unicastRound(side, feed, { ...round, seconds: Math.max(WARM_UP_SECONDS, warmUp) })
   const idleCores = await idle(bench, side, options.idleSeconds)
@@ -200,8 +200,8 @@ async function measure(bench: Bench, rig: TransportRig, side: Side, step: Step):
   }
 }
 
-/** Of several generator processes, each has only some of its devices until the last size. */
-function toThoseWhoCame(router: BenchRouter, ranges: readonly Range[]): Feed {
+/** Sends to connected devices only: before the last size, each generator process has only a part of its devices. */
+function toConnected(router: BenchRouter, ranges: readonly Range[]): Feed {
   return {
     send: (n, sequence, intendedMicros) => router.send(nthDevice(n, ranges), sequence, intendedMicros),
     flush: () => router.flush(),
@@ -211,7 +211,7 @@ function toThoseWhoCame(router: BenchRouter, ranges: readonly Range[]): Feed {
   }
 }
 
-/** Cores of the workers while nothing is sent. */
+/** Cores that the workers use while no message is sent. */
 async function idle(bench: Bench, { serverPids }: Side, seconds: number): Promise<number> {
   bench.progress.say(`idle for ${seconds} s`)
   const cpuBefore = cpuMicrosOf(serverPids)
@@ -220,12 +220,12 @@ async function idle(bench: Bench, { serverPids }: Side, seconds: number): Promis
   return (cpuMicrosOf(serverPids) - cpuBefore) / ((performance.now() - startedMs) * 1000)
 }
 
-/** Throws BenchError where they are no growing list. */
+/** Throws BenchError if the numbers do not grow. */
 export function sizesOf(text: string): number[] {
   const sizes = text.split(',').map((part) => Number(part.trim() || Number.NaN))
   const isGrowing = sizes.every(
     (size, i) => Number.isInteger(size) && size > (sizes[i - 1] ?? 0) && size <= CONNECTIONS_MAX,
   )
-  if (!isGrowing) throw new BenchError(`--connections has to be growing numbers of devices: ${text}`)
+  if (!isGrowing) throw new BenchError(`--connections needs growing numbers of devices, not ${text}`)
   return sizes
 }

@@ -1,4 +1,4 @@
-/** Hours in minutes: devices come and go, pushes flow, some read slowly. Does memory stand still, and is anything lost? */
+/** A long run with pushes, slow readers and devices that come and go. It shows growing memory and lost messages. */
 import Type, { type Static } from 'typebox'
 import { type Generators, pause } from '../generator/generators.js'
 import { memoryOf } from '../measure/processes.js'
@@ -9,7 +9,7 @@ import { startWhole, type WholeRig } from '../system/whole.js'
 import { connections, generators, workers } from './options.js'
 
 const Options = Type.Object({
-  minutes: Type.Number({ default: 1, minimum: 0.05, maximum: 1_440, description: 'of soaking' }),
+  minutes: Type.Number({ default: 1, minimum: 0.05, maximum: 1_440, description: 'minutes of pushing' }),
   connections: connections(2_000),
   rate: Type.Integer({ default: 300, minimum: 1, maximum: 100_000, description: 'pushes a second' }),
   batch: Type.Integer({ default: 10, minimum: 1, maximum: 1_000, description: 'targets of one HTTP request' }),
@@ -17,13 +17,13 @@ const Options = Type.Object({
     default: 5,
     minimum: 0,
     maximum: 100,
-    description: 'of the devices leave and return, each ten seconds',
+    description: 'share of the devices that leave and return every ten seconds',
   }),
   slowPercent: Type.Integer({
     default: 1,
     minimum: 0,
     maximum: 50,
-    description: 'of the devices read one second of ten',
+    description: 'share of the devices that read for only one second of ten',
   }),
   workers,
   generators,
@@ -45,11 +45,11 @@ const Result = Type.Object({
   connections: Type.Integer(),
   minutes: Type.Number(),
   samples: Type.Array(Sample),
-  /** Least squares over the second half, when caches are full. */
+  /** Slope over the second half of the run (least squares), when caches are full. */
   growthBytesPerMinute: Growth,
   pushed: Type.Integer(),
   delivered: Type.Integer(),
-  /** Neither delivered nor told by a GAP. */
+  /** Neither delivered nor announced by a GAP. */
   lost: Type.Integer(),
   gaps: Type.Integer(),
   duplicates: Type.Integer(),
@@ -61,7 +61,7 @@ type Result = Static<typeof Result>
 
 export const soak = defineScenario({
   name: 'soak',
-  summary: 'devices come and go, pushes flow, some are slow: resident memory over time, what is lost or doubled',
+  summary: 'devices come and go during pushes, and some are slow: memory over time, lost and repeated messages',
   options: Options,
   result: Result,
   run,
@@ -73,7 +73,7 @@ export const soak = defineScenario({
 
 const SAMPLE_MS = 2_000
 const CHURN_MS = 10_000
-/** A slow device reads every ten seconds; what was queued for it comes after its acknowledgements. */
+/** A slow device reads every ten seconds only, and gets queued messages after its acknowledgements. */
 const DELIVERY_MS_MAX = 60_000
 
 async function run(bench: Bench, options: Options): Promise<Result> {
@@ -89,7 +89,7 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const startedMs = performance.now()
   const samples: Sample[] = []
   const pushing = pushAtRate(pusher, options.batch, { perSecond: options.rate, seconds })
-  // Heard below; a rejection meanwhile is not to end the process.
+  // The await below reports a failure. Until then it must not end the process.
   pushing.catch(() => undefined)
   let churnedMs = 0
   for (let elapsedMs = 0; elapsedMs < seconds * 1000; elapsedMs = performance.now() - startedMs) {

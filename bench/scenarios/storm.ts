@@ -1,4 +1,4 @@
-/** All workers die at once while pushes go on; they come back, and so do all devices. */
+/** Kills all workers at once during pushes, and measures how soon their devices are back. */
 import Type, { type Static } from 'typebox'
 import { type Generators, pause } from '../generator/generators.js'
 import { significant } from '../measure/stats.js'
@@ -9,10 +9,20 @@ import { connections, generators, workers } from './options.js'
 
 const Options = Type.Object({
   connections: connections(),
-  rate: Type.Integer({ default: 200, minimum: 1, maximum: 100_000, description: 'pushes a second, all the time' }),
+  rate: Type.Integer({
+    default: 200,
+    minimum: 1,
+    maximum: 100_000,
+    description: 'pushes a second during the whole run',
+  }),
   batch: Type.Integer({ default: 10, minimum: 1, maximum: 1_000, description: 'targets of one HTTP request' }),
   before: Type.Integer({ default: 3, minimum: 1, maximum: 600, description: 'seconds of pushes before the kill' }),
-  timeout: Type.Integer({ default: 60, minimum: 1, maximum: 3_600, description: 'seconds for everybody to come back' }),
+  timeout: Type.Integer({
+    default: 60,
+    minimum: 1,
+    maximum: 3_600,
+    description: 'most seconds until all devices are back',
+  }),
   workers,
   generators,
 })
@@ -21,23 +31,23 @@ type Options = Static<typeof Options>
 const Result = Type.Object({
   connections: Type.Integer(),
   workersKilled: Type.Integer(),
-  /** From the kill until that share of the devices was ready again; -1: not in time. */
+  /** From the kill until this share of the devices is ready again; -1: not in time. */
   secondsTo50: Type.Number(),
   secondsTo99: Type.Number(),
   secondsTo100: Type.Number(),
-  /** As many devices coming with resume tickets, all at once, nothing broken. */
+  /** For comparison: the same devices connect with resume tickets, all at once, without a failure. */
   plainRampSeconds: Type.Number(),
   ratioToPlain: Type.Number(),
   refused: Type.Integer(),
   failedConnects: Type.Integer(),
   pushed: Type.Integer(),
   pushesRetried: Type.Integer(),
-  /** Slowest answer of the API during the storm. */
+  /** Slowest answer of the API. */
   apiSlowestMs: Type.Number(),
   lost: Type.Integer(),
   duplicatesOnWire: Type.Integer(),
   duplicatesSeenByApp: Type.Integer(),
-  /** From the kill until everything pushed was delivered; -1: not in time. */
+  /** From the kill until every push is delivered; -1: not in time. */
   secondsToDelivered: Type.Number(),
   closes: Type.Record(Type.String(), Type.Integer()),
 })
@@ -45,8 +55,7 @@ type Result = Static<typeof Result>
 
 export const storm = defineScenario({
   name: 'storm',
-  summary:
-    'all workers killed with SIGKILL and restarted while pushes go on: how fast devices are back, and what is lost',
+  summary: 'all workers are killed with SIGKILL during pushes: time until the devices are back, and lost messages',
   options: Options,
   result: Result,
   run,
@@ -55,7 +64,7 @@ export const storm = defineScenario({
 const REST_MS = 1_500
 const POLL_MS = 50
 const SHARES = [0.5, 0.99, 1] as const
-/** Queued messages wait for their device; what was in the dead worker's hands waits until the router calls it silent. */
+/** Messages that a dead worker held are delivered only after the router considers that worker silent. */
 const DELIVERY_MS_MAX = 60_000
 
 async function run(bench: Bench, options: Options): Promise<Result> {
@@ -103,11 +112,11 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   }
 }
 
-/** Seconds after the kill at which each share was ready; -1 where it never was. */
+/** For each share, the seconds from the kill until that share is ready; -1 if not in time. */
 async function untilBack(bench: Bench, devices: Generators, options: Options, killedAtMs: number): Promise<number[]> {
   const { connections, timeout } = options
   const seconds: number[] = []
-  // They have to be gone first: a share that is counted on their way out would be called back.
+  // Waits until they are gone: otherwise devices that have not noticed the kill yet would count as back.
   await devices.until(({ ready }) => ready < connections * SHARES[0], timeout * 1000)
   while (seconds.length < SHARES.length) {
     const elapsed = (performance.now() - killedAtMs) / 1000

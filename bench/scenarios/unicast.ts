@@ -1,4 +1,4 @@
-/** One message to one device, acknowledged: what a delivery costs a worker, beside bare uWebSockets.js. */
+/** Measures the cost of one acknowledged delivery to one device, for a worker and for bare uWebSockets.js. */
 import Type, { type Static } from 'typebox'
 import { CONTENT_BYTES } from '../content.js'
 import { LatencyMs } from '../measure/latency.js'
@@ -10,12 +10,12 @@ import { connections, generators, rate, rounds, window, workers } from './option
 
 const Options = Type.Object({
   connections: connections(),
-  rate: rate(', then half of it for the latencies'),
+  rate: rate(', then latencies at half of that rate'),
   seconds: Type.Integer({
     default: 10,
     minimum: 1,
     maximum: 600,
-    description: 'of sending to each side, all rounds together',
+    description: 'seconds of sending to each side, over all rounds',
   }),
   rounds: rounds(),
   window,
@@ -34,15 +34,15 @@ const Result = Type.Object({
   connections: Type.Integer(),
   deliveredPerSecond: Type.Number(),
   bareDeliveredPerSecond: Type.Number(),
-  /** At --rate; with max: at half of the maximum. */
+  /** At --rate; with max, at half of the maximum. */
   latencyMs: LatencyMs,
   bareLatencyMs: LatencyMs,
   latencyRatePerSecond: Type.Number(),
   workerCpuMicrosPerDelivery: Type.Number(),
   bareCpuMicrosPerDelivery: Type.Number(),
-  /** CPU per delivery: the worker's by that of bare. */
+  /** CPU per delivery of the worker, relative to bare. */
   ratioToBare: Type.Number(),
-  /** nats-server and supervisor. */
+  /** CPU of nats-server and of the supervisor. */
   natsCpuMicrosPerDelivery: Type.Number(),
   frameBytes: Type.Integer(),
   contentBytes: Type.Integer(),
@@ -56,7 +56,7 @@ type Result = Static<typeof Result>
 
 export const unicast = defineScenario({
   name: 'unicast',
-  summary: 'NOTIFY frames by way of tx, acknowledged by devices; worker CPU per delivery beside bare uWebSockets.js',
+  summary: 'acknowledged messages to single devices: rate, latency, and worker CPU relative to bare uWebSockets.js',
   options: Options,
   result: Result,
   run,
@@ -106,9 +106,9 @@ async function run(bench: Bench, options: Options): Promise<Result> {
       bare: await unicastRound(bare, bareFeed, round),
     })
   }
-  const mine = (name: keyof UnicastRound) => median(measured.map((one) => one.borealis[name]))
-  const floor = (name: keyof UnicastRound) => median(measured.map((one) => one.bare[name]))
-  const half = Math.max(1, Math.floor(mine('deliveredPerSecond') / 2))
+  const ours = (name: keyof UnicastRound) => median(measured.map((one) => one.borealis[name]))
+  const bares = (name: keyof UnicastRound) => median(measured.map((one) => one.bare[name]))
+  const half = Math.max(1, Math.floor(ours('deliveredPerSecond') / 2))
   const latencyRate = options.rate === 'max' ? half : options.rate
   bench.progress.say(`latencies at ${latencyRate} a second`)
   const latency = await latencyAt(borealis, feed, latencyRate, options.seconds)
@@ -117,15 +117,15 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const router = borealis.router()
   return {
     connections: options.connections,
-    deliveredPerSecond: Math.round(mine('deliveredPerSecond')),
-    bareDeliveredPerSecond: Math.round(floor('deliveredPerSecond')),
+    deliveredPerSecond: Math.round(ours('deliveredPerSecond')),
+    bareDeliveredPerSecond: Math.round(bares('deliveredPerSecond')),
     latencyMs: latency,
     bareLatencyMs: bareLatency,
     latencyRatePerSecond: latencyRate,
-    workerCpuMicrosPerDelivery: significant(mine('cpuMicrosPerDelivery')),
-    bareCpuMicrosPerDelivery: significant(floor('cpuMicrosPerDelivery')),
-    ratioToBare: significant(mine('cpuMicrosPerDelivery') / floor('cpuMicrosPerDelivery'), 3),
-    natsCpuMicrosPerDelivery: significant(mine('behindCpuMicrosPerDelivery')),
+    workerCpuMicrosPerDelivery: significant(ours('cpuMicrosPerDelivery')),
+    bareCpuMicrosPerDelivery: significant(bares('cpuMicrosPerDelivery')),
+    ratioToBare: significant(ours('cpuMicrosPerDelivery') / bares('cpuMicrosPerDelivery'), 3),
+    natsCpuMicrosPerDelivery: significant(ours('behindCpuMicrosPerDelivery')),
     frameBytes: router.frameBytes,
     contentBytes: CONTENT_BYTES,
     sent: router.sent,

@@ -1,4 +1,4 @@
-/** What a device's life costs in bytes: ours, MQTT QoS 1 over WebSocket, JSON over WebSocket. */
+/** Counts the bytes of typical exchanges: our protocol, MQTT QoS 1 over WebSocket, JSON over WebSocket. */
 import Type, { type Static } from 'typebox'
 import { decodeBody } from '../../protocol/decode-body.js'
 import { startMosquitto } from '../baselines/mosquitto.js'
@@ -16,7 +16,12 @@ import { measureSteps, type Steps } from '../wire/measure.js'
 import { mqttProtocol } from '../wire/mqtt.js'
 
 const Options = Type.Object({
-  keepaliveSeconds: Type.Integer({ default: 120, minimum: 5, maximum: 3_600, description: 'of all three' }),
+  keepaliveSeconds: Type.Integer({
+    default: 120,
+    minimum: 5,
+    maximum: 3_600,
+    description: 'seconds between two keepalives, for all three protocols',
+  }),
 })
 type Options = Static<typeof Options>
 
@@ -24,16 +29,16 @@ const Bytes = Type.Object({ up: Type.Integer(), down: Type.Integer(), total: Typ
 const Row = Type.Object({ borealis: Bytes, mqtt: Bytes, json: Bytes })
 
 const Result = Type.Object({
-  /** Bytes on the TCP connection: upgrade, framing and bodies. */
+  /** Bytes on the TCP connection: upgrade, framing and bodies together. */
   connect: Row,
   resume: Row,
   /** One push with its acknowledgement. */
   push: Row,
   idleHour: Row,
   contentBytes: Type.Integer(),
-  /** Of a push beyond title, message and data: frame and its WebSocket header. */
+  /** Bytes of a push without title, message and data: the frame and its WebSocket header. */
   pushOverheadDown: Type.Integer(),
-  /** The same with the acknowledgement. */
+  /** The same together with the acknowledgement. */
   pushOverheadBoth: Type.Integer(),
   keepaliveSeconds: Type.Integer(),
   mosquitto: Type.String(),
@@ -42,7 +47,7 @@ type Result = Static<typeof Result>
 
 export const wire = defineScenario({
   name: 'wire',
-  summary: 'bytes of connect, resume, one push, an idle hour: ours, MQTT over WebSocket, JSON over WebSocket',
+  summary: 'bytes of connect, resume, one push and an idle hour: our protocol, MQTT and JSON over WebSocket',
   options: Options,
   result: Result,
   run,
@@ -109,7 +114,7 @@ function rowOf(all: Record<'borealis' | 'mqtt' | 'json', Steps>, row: keyof Step
   return { borealis: of(all.borealis), mqtt: of(all.mqtt), json: of(all.json) }
 }
 
-/** An id as the core makes them: their size in JSON is that of real ones. */
+/** An id like those of the core, so that it has a realistic size in JSON. */
 const idOf = (n: number) => (BigInt(Date.now() - Date.UTC(2024, 0, 1)) << 22n) | BigInt(n)
 
 function asJson(body: Uint8Array) {

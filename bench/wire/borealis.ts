@@ -1,4 +1,4 @@
-/** Our own protocol against a worker, with bench as the router. */
+/** Our protocol, spoken with a worker. Bench stands in for the router. */
 import { decodeFrames } from '../../protocol/decode.js'
 import { encodeFrame } from '../../protocol/encode.js'
 import { EMPTY_MESSAGE, PROTOCOL_VERSION, SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
@@ -12,7 +12,7 @@ import type { WireProtocol } from './measure.js'
 export interface BorealisWireOptions {
   target: { host: string; port: number; path: string }
   token: string
-  /** Sees the one device, once it is connected. */
+  /** Called when the device is connected. */
   router(): Promise<BenchRouter>
 }
 
@@ -65,6 +65,6 @@ export function borealisProtocol({ target, token, router }: BorealisWireOptions)
 
 function framesOf(message: Buffer): ServerFrame[] {
   const { frames, fault } = decodeFrames(message, { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX })
-  if (fault) throw new Error(`the server sent what is no frame: ${fault.detail}`)
+  if (fault) throw new Error(`the server sent an invalid frame: ${fault.detail}`)
   return frames.filter((frame) => frame.type !== 'UNKNOWN')
 }

@@ -1,4 +1,4 @@
-/** One WebSocket connection on which every byte is counted, both ways, upgrade and framing included. */
+/** One WebSocket connection that counts every byte in both directions, upgrade and framing included. */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import {
@@ -52,7 +52,7 @@ export class WireClient {
     this.#socket.write(clientFrame(payload, opcode))
   }
 
-  /** The next message, for which `wanted` is true; others are passed over. */
+  /** Resolves with the next message that `wanted` accepts, and drops those before it. */
   async next(wanted: (message: Buffer) => boolean = () => true): Promise<Buffer> {
     let found: Buffer | undefined
     await this.#until(() => {
@@ -71,7 +71,7 @@ export class WireClient {
     await this.#until(() => this.#pongs > before, 'a pong')
   }
 
-  /** Whoever measures a close counts it before. */
+  /** Closes the connection. Its bytes are not counted. */
   async close(): Promise<void> {
     if (this.#socket.destroyed) return
     const closed = once(this.#socket, 'close')
@@ -85,7 +85,7 @@ export class WireClient {
       const answer = readUpgradeAnswer(this.#read, this.#read.length)
       if (!answer) return
       if (answer.status !== 101) {
-        this.#socket.destroy(new Error(`the upgrade was answered ${answer.status}`))
+        this.#socket.destroy(new Error(`the server answered the upgrade with ${answer.status}`))
         return
       }
       this.#upgraded = true
@@ -102,7 +102,7 @@ export class WireClient {
 
   #until(reached: () => boolean, what: string): Promise<void> {
     return new Promise((resolve, reject) => {
-      const fail = (why: string) => reject(new BenchError(`${what} did not come: ${why}`))
+      const fail = (why: string) => reject(new BenchError(`${what} did not arrive: ${why}`))
       const timer = setTimeout(() => fail(`nothing for ${ANSWER_MS_MAX} ms`), ANSWER_MS_MAX)
       this.#wake = () => {
         if (reached()) {

@@ -1,4 +1,4 @@
-/** JSON over WebSocket, as one writes it in an afternoon: the same exchange with objects, pings of the WebSocket. */
+/** JSON over WebSocket, as a simple service might use it: the same exchange as JSON objects, with WebSocket pings. */
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { WebSocketServer } from 'ws'
@@ -48,7 +48,7 @@ export async function jsonProtocol(bench: Bench, options: JsonWireOptions): Prom
     connect: () => open({ token }),
     resume: () => open({ ticket: sealed }),
     push: async (client) => {
-      // The server needs no word from the device to push: it is given one from here.
+      // The server runs in this process, so this pushes without a request of the device.
       for (const socket of server.clients) socket.send(JSON.stringify({ type: 'notify', ...push }))
       await client.next((message) => message.includes('notify'))
       client.send(json({ type: 'ack', ids: [push.id] }), Opcode.TEXT)

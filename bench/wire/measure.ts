@@ -1,17 +1,17 @@
-/** Bytes of each step of one device's life in one protocol. */
+/** Counts the bytes of each step (connect, resume, push, an idle hour) of one device in one protocol. */
 import type { Bytes, WireClient } from './client.js'
 
-/** A protocol as `wire` drives it. Each function returns when the step is complete at the device. */
+/** A protocol as the scenario `wire` uses it. Each function resolves when the step is complete at the device. */
 export interface WireProtocol {
   name: string
-  /** From the upgrade until a push would arrive; the first time with the token. */
+  /** The first connection, with a token, from the upgrade until the device can get pushes. */
   connect(): Promise<WireClient>
-  /** The same, as a device that was here before. */
+  /** A later connection of the same device, with what it kept. */
   resume(): Promise<WireClient>
-  /** One push comes and is acknowledged. */
+  /** One push and its acknowledgement. */
   push(client: WireClient): Promise<void>
   keepalive(client: WireClient): Promise<void>
-  /** Bytes of what an app sees of the push, in this protocol's own encoding. */
+  /** Bytes of the push that an app sees, in this protocol's encoding. */
   contentBytes: number
 }
 
@@ -37,7 +37,7 @@ export async function measureSteps(protocol: WireProtocol, keepaliveSeconds: num
   return { connect, resume, push, idleHour: { up: keepalive.up * times, down: keepalive.down * times } }
 }
 
-/** What arrives late still belongs to the step that caused it. */
+/** Pause after a step, so that its late bytes count for it. */
 const QUIET_MS = 60
 
 async function bytesOf(client: WireClient, step: () => Promise<void>): Promise<Bytes> {

@@ -1,4 +1,4 @@
-/** MQTT 3.1.1, QoS 1 over WebSocket, against mosquitto: a persistent session, a topic of each device, the same fields. */
+/** MQTT 3.1.1 with QoS 1 over WebSocket, spoken with mosquitto: a persistent session, and one topic for each device. */
 import { once } from 'node:events'
 import { connect as tcpConnect } from 'node:net'
 import type { Mosquitto } from '../baselines/mosquitto.js'
@@ -19,14 +19,14 @@ export interface MqttWireOptions {
   device: string
   token: string
   keepaliveSeconds: number
-  /** What is pushed: the body of a NOTIFY, the most compact form of the same fields. */
+  /** The payload of the push: the body of a NOTIFY, which is the most compact form of the same fields. */
   payload: Uint8Array
   contentBytes: number
 }
 
 export function mqttProtocol(broker: Mosquitto, options: MqttWireOptions): WireProtocol {
   const { device, token, keepaliveSeconds, payload, contentBytes } = options
-  // Each device may read its own topic only: its name has to be in there.
+  // A device may read its own topic only, so the topic contains the name of the device.
   const topic = `d/${device}`
   const open = async () => {
     const client = await WireClient.open({
@@ -55,7 +55,7 @@ export function mqttProtocol(broker: Mosquitto, options: MqttWireOptions): WireP
       await client.next(ofType(Packet.SUBACK))
       return client
     },
-    // The broker kept the subscription.
+    // The broker keeps the subscription in the persistent session.
     resume: open,
     push: async (client) => {
       await publishOnce(broker, topic, payload)
