@@ -19,9 +19,9 @@ import { rowsOf, textTable } from './table.js'
 
 const program = new Command('bench')
   .description(
-    'Measures Borealis on this machine, with baselines in the same run. Run it on a quiet machine: everything shares its cores.',
+    'Measures Borealis on this machine, with baselines in the same run. Run it on a quiet machine, because servers, devices and baselines share its cores.',
   )
-  .showHelpAfterError('(bench --help lists the scenarios)')
+  .showHelpAfterError('(bench --help lists the scenarios, bench SCENARIO --help its options)')
 
 /** Flags of every scenario beside its own. */
 interface Common {
@@ -48,8 +48,8 @@ for (const scenario of scenarios) {
 
 program
   .command('report')
-  .description('make a report with charts from the results of a folder')
-  .option('--results <folder>', 'where the results are, and the report goes', 'bench/results')
+  .description('write a report with charts from the results of a folder')
+  .option('--results <folder>', 'folder of the results and of the report', 'bench/results')
   .action(async ({ results }: { results: string }) => {
     process.stdout.write(`${await makeReport(results)}\n`)
   })
@@ -57,7 +57,7 @@ program
 program
   .command('parts')
   .description(
-    'show which parts of the code the time of a .cpuprofile went to (profile --keep and accept --profile write them)',
+    'divide the time of a .cpuprofile among parts of the code (profile --keep and accept --profile write such files)',
   )
   .argument('<file>')
   .action(async (file: string) => {
@@ -68,7 +68,7 @@ program
 
 program
   .command('reference')
-  .description('print the part of docs/bench.md that is made from the scenarios')
+  .description('print the part of docs/bench.md that is generated from the scenarios')
   .action(() => {
     process.stdout.write(reference(scenarios))
   })

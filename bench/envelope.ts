@@ -1,4 +1,4 @@
-/** Every result as one JSON document that says where it comes from. */
+/** Wraps a result into a JSON document with its origin: command, machine, versions and commit. */
 import { execFileSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { cpus, release, totalmem } from 'node:os'
@@ -10,7 +10,7 @@ import { BenchError, type Scenario } from './scenario.js'
 
 export const Envelope = Type.Object({
   scenario: Type.String(),
-  /** Arguments after `npm run bench --`, to run it again. */
+  /** Arguments after `npm run bench --` that repeat the run. */
   command: Type.String(),
   parameters: Type.Record(Type.String(), Type.Unknown()),
   machine: Type.Object({
@@ -41,7 +41,7 @@ export interface Run {
   command: string
 }
 
-/** Throws BenchError where the result lacks a field that its scenario promises. */
+/** Throws BenchError if the result lacks a field of its schema. */
 export function seal(run: Run): Envelope {
   checkResult(run.scenario, run.result)
   return {
@@ -61,7 +61,7 @@ export function checkResult(scenario: { name: string; result: TObject }, result:
   const problems = [...Value.Errors(scenario.result, result)]
   if (problems.length === 0) return
   const list = problems.slice(0, 5).map((problem) => `${problem.instancePath || '/'} ${problem.message}`)
-  throw new BenchError(`the result of ${scenario.name} is not what it promises: ${list.join('; ')}`)
+  throw new BenchError(`the result of ${scenario.name} does not match its schema: ${list.join('; ')}`)
 }
 
 /** The tree that this bench belongs to. This file runs as dist/bench/envelope.js. */
@@ -88,7 +88,7 @@ function versions(): Envelope['versions'] {
   }
 }
 
-/** Of the tree that this runs in, with `-dirty` where it had changes. */
+/** The commit of this tree, with `-dirty` if the tree has uncommitted changes. */
 export function commit(): string {
   return output('git', ['-C', root, 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*'])
 }
@@ -97,7 +97,7 @@ function output(program: string, args: string[]): string {
   try {
     return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
   } catch {
-    // A tree without git, or a server that is not needed by this scenario: the result stands without it.
+    // The tree may have no git, and the scenario may not need nats-server: the result is valid without this value.
     return 'unknown'
   }
 }

@@ -1,4 +1,4 @@
-/** Plays the router for workers without a core: batches to `tx`, reports from `rx`. */
+/** Stands in for the router, for workers without a core: sends batches to `tx`, and counts the reports from `rx`. */
 import { decodeRxBatch, encodeTxBatch, Report, type ReportCode, type TxItem } from '../protocol/envelope.js'
 import { MessageIdSource, partitionOf } from '../protocol/message-id.js'
 import { rxSubject, txSubject } from '../protocol/subjects.js'
@@ -8,7 +8,7 @@ import type { Feed } from './drive.js'
 import { deviceOf } from './generator/identity.js'
 import { type Location, REGISTRATION } from './system/fleet.js'
 
-/** As the product's router has it. */
+/** The batch size of the product's router. */
 const BATCH_MAX = 256
 const LIFETIME_MS = 600_000
 const NODE = 255
@@ -22,7 +22,7 @@ export class BenchRouter implements Feed {
     CLOSED: 0,
     EXPIRED: 0,
   }
-  /** Batches that no worker took. */
+  /** Number of batches that no worker received. */
   unserved = 0
   answered = 0
   sent = 0
@@ -48,7 +48,7 @@ export class BenchRouter implements Feed {
     })
   }
 
-  /** Bytes of one NOTIFY frame. */
+  /** Size of one NOTIFY frame. */
   get frameBytes(): number {
     return this.#frames.bytes
   }

@@ -1,6 +1,6 @@
 /**
- * What scenarios compare: a server, its devices, and the ways to push to them. Ours and every baseline look the same
- * from here, so that one piece of code measures all.
+ * A side of a comparison: a server, its devices, and the ways to push to them. Ours and every baseline have the same
+ * interface, so that the same code measures all of them.
  */
 import { connect } from 'nats'
 import { DEVICE_PATH } from '../protocol/frame.js'
@@ -27,33 +27,33 @@ export interface Side {
   version: string
   connections: number
   devices: Generators
-  /** The processes that hold the devices' connections. */
+  /** Processes that hold the connections of devices. */
   serverPids: number[]
-  /** Tells their memory without garbage; a broker cannot be asked for that. */
+  /** Reads their memory without garbage; absent for brokers, which cannot collect it on demand. */
   memoryProbe?: MemoryProbe | undefined
-  /** What else belongs to the server: the store or the bus behind it. */
+  /** Other processes of the server: the store or the bus behind it. */
   behindPids: number[]
-  /** Made when the devices are connected. */
+  /** Opens the feed of messages to single devices, after they have connected. */
   feed(): Promise<Feed>
-  /** Resolves when the server has it. Sequences count from 0 on. */
+  /** Sends a message to all devices. Resolves when the server has it. Sequences begin at 0. */
   broadcast(sequence: number, micros: number): Promise<unknown>
-  /** Told before each: whether answers are wanted now. */
+  /** Prepares the devices for a kind of message: they acknowledge unicast messages only. */
   behave(what: 'unicast' | 'broadcast'): Promise<void>
-  /** Numbers of all messages to single devices. */
+  /** Sequence numbers of messages to single devices. */
   sequences: Sequences
-  /** Numbers of all messages to everybody. */
+  /** Sequence numbers of messages to all devices. */
   groupSequences: Sequences
 }
 
 export interface SideOptions {
   connections: number
-  /** Generator processes. */
+  /** Least number of generator processes. */
   generators: number
-  /** 0: as many as the connections need. */
+  /** Number of workers; 0: as many as the connections need. */
   workers: number
-  /** Servers are started so that their memory can be looked at. */
+  /** Starts the servers with this probe of their memory. */
   memoryProbe?: MemoryProbe
-  /** Servers are started so that they can be profiled; not together with `looks`. */
+  /** Starts the servers with this profiler. Not together with `memoryProbe`. */
   profiler?: Profiler
 }
 
@@ -61,7 +61,7 @@ const TOPIC = 'bench'
 
 export const newSequences = () => ({ sequences: new Sequences(), groupSequences: new Sequences() })
 
-/** Ours: a transport, with bench in the place of the core. */
+/** Our side: a transport. Bench stands in for the core. */
 export async function borealisSide(
   bench: Bench,
   options: SideOptions & { registered: boolean },
@@ -102,12 +102,12 @@ export async function borealisSide(
         body: groupBody(id, project, target, sequence, micros),
       })
     },
-    // A device acknowledges what is for it alone, and nothing else.
+    // Our devices acknowledge unicast messages only anyway.
     behave: async () => undefined,
   }
 }
 
-/** Bare uWebSockets.js, or a server on `ws` with our protocol; fed by a NATS of bench's own. */
+/** A baseline: bare uWebSockets.js, or a server on `ws` with our protocol. It gets its messages over its own NATS. */
 export async function baselineSide(bench: Bench, kind: BaselineKind, options: SideOptions): Promise<Side> {
   const { connections, generators, memoryProbe, profiler } = options
   const nats = await startPlainNats(bench)
@@ -122,7 +122,7 @@ export async function baselineSide(bench: Bench, kind: BaselineKind, options: Si
     serverPids: [server.pid],
     behindPids: [nats.pid],
     feed: () => BareFeed.open(bench, nats.url),
-    // One at a time, as ours: all in one packet would be one write to each device instead of two or three.
+    // One message at a time, as on our side: uWebSockets.js would join several in one packet into fewer writes.
     broadcast: async (sequence, micros) => {
       publisher.publish(BROADCAST_SUBJECT, groupFrame(sequence, micros))
       await publisher.flush()
@@ -140,7 +140,7 @@ async function baselineDevices(
 ): Promise<Generators> {
   const options = { connections, processes, keepaliveMs: 0 }
   if (kind === 'uws') return bareDevices(bench, server, options)
-  // The tokens are of the right size; this server does not look at them.
+  // This server does not check tokens, so any key makes tokens of the right size.
   const signing = { ...Keyring.generate(Date.now()).signingKey('deviceToken'), issuer: 'bench' }
   const target = { host: '127.0.0.1', port: server.port, path: DEVICE_PATH }
   const dialect = { kind: 'borealis', run: newRun(), signing } as const

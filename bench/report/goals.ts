@@ -1,4 +1,4 @@
-/** What a release has to reach, and how a result shows it. Ratios are within one run, so that machines compare. */
+/** The goals of a release. Ratios compare two sides of one run, so they hold on any machine. */
 import type { Envelope } from '../envelope.js'
 
 export interface Goal {
@@ -6,7 +6,7 @@ export interface Goal {
   what: string
   /** In words: `at most 1.5`. */
   wanted: string
-  /** NaN where the result says nothing of it. */
+  /** NaN if the result has no such value. */
   measured(result: Envelope['result']): number
   reached(measured: number): boolean
   unit: string
@@ -14,7 +14,7 @@ export interface Goal {
 
 type Path = readonly string[]
 
-/** NaN where there is no number. */
+/** The number at a path; NaN if there is none. */
 export function numberAt(result: unknown, path: Path): number {
   let value = result
   for (const name of path)

@@ -1,4 +1,4 @@
-/** A report in Markdown with charts, made from the results in a folder. */
+/** Writes a report in Markdown with charts from the results of a folder. */
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Value } from 'typebox/value'
@@ -11,17 +11,17 @@ import { chartsOf } from './charts.js'
 import { goals } from './goals.js'
 
 interface Found {
-  /** Name of the file, without ending. */
+  /** Name of the file without its extension. */
   file: string
   envelope: Envelope
 }
 
 const CHARTS = 'charts'
 const REPORT = 'report.md'
-/** Rows of one table; what is longer (samples over time) is in the JSON and in a chart. */
+/** Most rows of one table. Longer data, such as samples over time, is in the JSON and in a chart. */
 const ROWS_MAX = 60
 
-/** Writes `report.md` and `charts/*.svg` beside the results. Gives the path of the report. */
+/** Writes `report.md` and `charts/*.svg` beside the results. Resolves with the path of the report. */
 export async function makeReport(folder: string): Promise<string> {
   const found = await readResults(folder)
   const charts = join(folder, CHARTS)
@@ -75,7 +75,7 @@ function heading(found: readonly Found[]): string {
   ].join('\n')
 }
 
-/** Every goal that a result speaks of, and the scenarios whose goals none speaks of. */
+/** The goals with their measured values, and the scenarios with goals but without a result. */
 function goalTable(found: readonly Found[]): string {
   const rows: Row[] = []
   for (const goal of goals) {

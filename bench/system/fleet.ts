@@ -1,6 +1,6 @@
 /**
- * Many devices at once, as enrolment and REGISTER would have made them, without the way through both: device records
- * are written to the table, tokens and registrationIds are made with the system's own keys.
+ * Makes many registered devices without enrolment and REGISTER, which would take too long: it writes their records into
+ * the table, and makes tokens and registrationIds with the keys of the system.
  */
 import { BROADCAST_STREAM, Bucket, deviceKey } from '../../protocol/subjects.js'
 import { systemClock } from '../../src/clock.js'
@@ -15,25 +15,25 @@ import { deviceOf } from '../generator/identity.js'
 import type { LocalSystem } from './local-system.js'
 
 export interface Fleet {
-  /** Names its devices: 8 of [a-z0-9]. */
+  /** Part of the ids of its devices: 8 of [a-z0-9]. */
   run: string
   project: string
   application: string
 }
 
-/** The registration that every device of a fleet has. */
+/** Number of the one registration of each device. */
 export const REGISTRATION = 1
 const TOKEN_SECONDS = 86_400
 const IN_FLIGHT = 512
 
-/** A name for devices that no earlier run of this system had. */
+/** A name for devices that no earlier run of this system used. */
 export function newRun(): string {
   return Math.floor(Math.random() * 36 ** 8)
     .toString(36)
     .padStart(8, '0')
 }
 
-/** A project and an application for the devices of a run. */
+/** Creates a project and an application for the devices of a run. */
 export async function createTenant(broker: Broker, run = newRun(), id = `bench-${run}`): Promise<Fleet> {
   const tenants = openTenants(broker, systemClock)
   const { project } = await createProject(tenants, { id, alg: 'ES256' })
@@ -41,19 +41,19 @@ export async function createTenant(broker: Broker, run = newRun(), id = `bench-$
   return { run, project: project.id, application: application.id }
 }
 
-/** An access token for the fleet's project. */
+/** Makes an access token for the fleet's project. */
 export async function accessToken(system: LocalSystem, broker: Broker, fleet: Fleet): Promise<string> {
   const auth = { ...system.config.auth, accessTokenSeconds: TOKEN_SECONDS }
   return (await mintToken(openTenants(broker, systemClock), system.keyring, auth, fleet.project)).token
 }
 
-/** What generators need to be these devices. */
+/** The configuration with which generators act as these devices. */
 export function dialectOf(system: LocalSystem, fleet: Pick<Fleet, 'run'>): DialectConfig {
   const signing = { ...system.keyring.signingKey('deviceToken'), issuer: system.config.auth.issuer }
   return { kind: 'borealis', run: fleet.run, signing }
 }
 
-/** The device token that enrolment would have given. */
+/** Makes the device token that enrolment would give. */
 export function deviceToken(system: LocalSystem, run: string, index: number): string {
   return mintDeviceToken(system.keyring.signingKey('deviceToken'), {
     issuer: system.config.auth.issuer,
@@ -67,12 +67,12 @@ export function deviceToken(system: LocalSystem, run: string, index: number): st
 export interface RegisterOptions {
   count: number
   first?: number
-  /** Topics that each device is subscribed to. */
+  /** Topics to which each device is subscribed. */
   topics?: readonly string[]
   onProgress?(done: number): void
 }
 
-/** Registers each device for the fleet's application. `broker` is a core's or an admin's. */
+/** Registers each device for the fleet's application. `broker` needs the rights of a core or an admin. */
 export async function registerDevices(broker: Broker, fleet: Fleet, options: RegisterOptions): Promise<void> {
   const { count, first = 0, topics = [], onProgress = () => undefined } = options
   const table = broker.table(Bucket.DEVICES)
@@ -102,7 +102,7 @@ export async function registerDevices(broker: Broker, fleet: Fleet, options: Reg
   await Promise.all(Array.from({ length: IN_FLIGHT }, writer))
 }
 
-/** What an app server sends to. */
+/** The registrationId to which an app server sends. */
 export function registrationIdOf(system: LocalSystem, fleet: Fleet, index: number): string {
   const { project, application } = fleet
   const device = deviceOf(fleet.run, index)
@@ -114,7 +114,10 @@ export function registrationIdOf(system: LocalSystem, fleet: Fleet, index: numbe
   })
 }
 
-/** Which worker has which device of a run, by number; holes where one has no live session. From `first` to `end`, into `found`. */
+/**
+ * Looks up the workers of the devices `first` to `end` - 1, and adds them to `found` by device number. A device without a
+ * live session leaves a hole.
+ */
 export async function locate(
   broker: Broker,
   fleet: Pick<Fleet, 'run'>,
@@ -123,7 +126,7 @@ export async function locate(
   found: Location[] = [],
 ): Promise<Location[]> {
   const sessions = new SessionTable(broker.table(Bucket.SESSIONS), systemClock)
-  // One object for each worker, not for each device: there may be a million.
+  // One object for each worker instead of each device, because there may be a million devices.
   const workers = new Map<string, Location>()
   let next = first
   const reader = async () => {

@@ -1,8 +1,8 @@
-/** A transport instance through its admin port: who its workers are, and a rolling restart. */
+/** A transport instance as its admin port shows it: its workers, and rolling restarts. */
 import type { InstanceStatus } from '../../src/transport/supervisor/instance-status.js'
 import { BenchError } from '../scenario.js'
 
-/** A busy machine may be slow to answer, never so slow. */
+/** Longest time for an answer, far above what a busy machine needs. */
 const TIMEOUT_MS = 30_000
 
 export class Instance {
@@ -12,7 +12,7 @@ export class Instance {
     return this.#ask('GET', '/status') as Promise<InstanceStatus>
   }
 
-  /** Begins it; status() tells how it goes. */
+  /** Begins a rolling restart. status() shows its progress. */
   async restart(): Promise<void> {
     await this.#ask('POST', '/restart')
   }
@@ -22,7 +22,7 @@ export class Instance {
       method,
       signal: AbortSignal.timeout(TIMEOUT_MS),
     })
-    if (!answer.ok) throw new BenchError(`${method} ${path} of the instance was answered ${answer.status}`)
+    if (!answer.ok) throw new BenchError(`the instance answered ${method} ${path} with ${answer.status}`)
     return answer.json()
   }
 }

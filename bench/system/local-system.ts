@@ -1,6 +1,6 @@
 /**
- * A whole Borealis on free ports of this machine, each part a process of the built command line: for bench, the demo and
- * the fault runs. A part that is killed comes back by itself, as under any supervisor.
+ * A complete Borealis on free ports of this machine, for bench, the demo and the fault runs. Each part is a process of the
+ * built command line. A killed part is started again, as a supervisor would do.
  */
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -18,25 +18,25 @@ import { childrenOf, isAlive } from '../measure/processes.js'
 import { configWith, environmentOf, mergeOverrides, type Overrides } from './settings.js'
 
 export type PartName = 'core' | 'transport'
-/** What can be killed; `worker` is a child of the transport. */
+/** The processes that kill() can end. A worker is a child of the transport. */
 export type Victim = PartName | 'worker' | 'nats'
 export type Role = 'core' | 'transport' | 'admin' | 'publisher'
 
 export interface SystemOptions {
-  /** Everything is kept here; may be an empty folder, or that of an earlier system to go on from. */
+  /** Folder for all data: an empty one, or that of an earlier system, whose data then goes on. */
   folder: string
-  /** Default both. Without a core somebody else plays the router. */
+  /** Default both. Without a core the caller stands in for the router. */
   parts?: readonly PartName[]
-  /** Core processes, default 1; each listens on a port of its own. */
+  /** Number of core processes, default 1. Each has its own HTTP port. */
   cores?: number
   settings?: Overrides
-  /** More variables for the processes of the parts. */
+  /** Additional variables for the processes of all parts. */
   environment?: Readonly<Record<string, string>>
-  /** More variables for a part, on top of all others; what it starts inherits them. */
+  /** Additional variables for one part. They win over all others, and the part's children inherit them. */
   partEnvironment?(part: PartName, natsUrl: string): Record<string, string>
-  /** Each line of each part: its log as JSON, or what a crash wrote. */
+  /** Gets each output line of each part: log lines as JSON, and text that a crash writes. */
   onLine?(part: PartName, line: string): void
-  /** Crashes and returns. */
+  /** Gets reports of crashes and restarts. */
   onNotice?(text: string): void
 }
 
@@ -44,7 +44,7 @@ const LOOPBACK = '127.0.0.1'
 const RESTART_MS = 500
 
 export class LocalSystem {
-  /** By name; of several cores, those after the first have a number. */
+  /** Parts by name. The names of further cores have a number: core, core-2, core-3. */
   readonly #parts = new Map<string, Child>()
   readonly #brokers: Broker[] = []
   #stopping: Promise<void> | null = null
@@ -57,7 +57,7 @@ export class LocalSystem {
     private readonly httpPorts: readonly number[],
   ) {}
 
-  /** Resolves when every part is ready. Leaves nothing behind where one is not. */
+  /** Resolves when every part is ready. If one fails, stops all others and rejects. */
   static async start(options: SystemOptions): Promise<LocalSystem> {
     const { parts = ['core', 'transport'], cores = 1, onNotice = () => undefined } = options
     const folder = DataFolder.claim(options.folder)
@@ -99,7 +99,7 @@ export class LocalSystem {
     }
   }
 
-  /** How a part of that role connects. */
+  /** NATS settings of a part with this role. */
   natsAs(role: Role): Config['nats'] {
     return this.nats.settingsAs(role)
   }
@@ -112,33 +112,33 @@ export class LocalSystem {
     return `http://${LOOPBACK}:${this.config.http.port}`
   }
 
-  /** One for each core. */
+  /** One URL for each core. */
   get httpUrls(): string[] {
     return this.httpPorts.map((port) => `http://${LOOPBACK}:${port}`)
   }
 
-  /** Where devices connect. */
+  /** The address to which devices connect. */
   get deviceTarget(): { host: string; port: number; path: string } {
     return { host: LOOPBACK, port: this.config.transport.port, path: DEVICE_PATH }
   }
 
-  /** A connection of the caller's own to NATS; closed by stop(). */
+  /** Opens a connection to NATS for the caller. stop() closes it. */
   async brokerAs(role: Role, name = `bench-${role}`): Promise<Broker> {
     const broker = await connect(this.nats.settingsAs(role), { name })
     this.#brokers.push(broker)
     return broker
   }
 
-  /** Process ids of a part, none while it is away; looked up now, for a crashed one comes back under another. */
+  /** The current process ids of a part; empty while it is down. A restarted part has a new id. */
   pids(victim: Victim): number[] {
     const transport = () => this.#parts.get('transport')?.pid ?? 0
     if (victim === 'worker') return transport() > 0 ? childrenOf(transport()).filter(isAlive) : []
     const found = victim === 'nats' ? [this.nats.server?.pid] : this.#partsOf(victim).map((part) => part.pid)
-    // 0 would be a whole process group: ours.
+    // A signal to process id 0 would go to our own process group.
     return found.filter((pid): pid is number => pid !== undefined && pid > 0 && isAlive(pid))
   }
 
-  /** Sends the signal to each process of that name, or to the one at `index`. Gives the pids. */
+  /** Sends the signal to all processes of this kind, or to the one at `index`. Returns their ids. */
   kill(victim: Victim, signal: NodeJS.Signals = 'SIGKILL', index?: number): number[] {
     const pids = this.pids(victim)
     const meant = index === undefined ? pids : pids.slice(index, index + 1)
@@ -146,14 +146,14 @@ export class LocalSystem {
     return meant
   }
 
-  /** In order: parts, then NATS. May be called again. */
+  /** Stops the parts, then NATS. Further calls wait for the first one. */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop()
     return this.#stopping
   }
 
   async #stop(): Promise<void> {
-    // What is frozen cannot stop.
+    // A process that a fault run has frozen cannot stop.
     const parts = (['core', 'transport'] as const).filter((name) => this.#parts.has(name))
     for (const victim of ['nats', 'worker', ...parts] as const) this.kill(victim, 'SIGCONT')
     await Promise.all([...this.#parts.values()].map((part) => part.stop()))
@@ -175,7 +175,7 @@ export class LocalSystem {
       environment: { ...environment, ...this.nats.environmentAs(name), ...partEnvironment(name, this.nats.url) },
       onLine: (line) => onLine(name, line),
       onNotice,
-      // A fault run crashes parts on purpose, and more often than `borealis start` puts up with.
+      // A fault run crashes parts on purpose, and more often than Child tolerates, so this starts them again.
       onLost: (reason) => {
         onNotice(`${reason}: starting it anew`)
         void this.#startAnew(key, name, environment, options)
@@ -185,7 +185,7 @@ export class LocalSystem {
     await part.start()
   }
 
-  /** Until it is there: a fault may hit it while it starts. */
+  /** Repeats the start until it succeeds, because another fault may hit the part while it starts. */
   async #startAnew(
     key: string,
     name: PartName,
@@ -210,5 +210,5 @@ export class LocalSystem {
   }
 }
 
-/** Where a system of this run keeps its data. */
+/** The folder for the system's data in the folder of a run. */
 export const systemFolder = (runFolder: string) => join(runFolder, 'system')

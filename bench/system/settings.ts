@@ -1,10 +1,10 @@
-/** The product's configuration for a system of bench: its own schema, its own variables. */
+/** Configures a system of bench with the schema and the environment variables of the product. */
 import { type Config, readConfig, settings } from '../../src/config/config.js'
 
-/** Some settings of some sections. */
+/** Settings that differ from the defaults, by section. */
 export type Overrides = { [S in keyof Config]?: Partial<Config[S]> }
 
-/** Variables that a part reads these settings from. Throws where there is no such setting. */
+/** These settings as environment variables of a part. Throws RangeError if a setting does not exist. */
 export function environmentOf(overrides: Overrides): Record<string, string> {
   const environment: Record<string, string> = {}
   for (const [section, values] of Object.entries(overrides)) {
@@ -17,7 +17,7 @@ export function environmentOf(overrides: Overrides): Record<string, string> {
   return environment
 }
 
-/** The whole configuration with these settings in it, checked; what is set around us does not count. */
+/** The complete, checked configuration with these settings. The variables of this process are ignored. */
 export function configWith(overrides: Overrides): Config {
   return readConfig({ environment: environmentOf(overrides) })
 }

@@ -1,4 +1,4 @@
-/** A transport and its nats-server, with generators as its devices: what the worker-only scenarios begin with. */
+/** Starts a transport, its nats-server and generators: the setup of scenarios that measure a worker alone. */
 import type { Broker } from '../../src/nats/broker.js'
 import { Generators } from '../generator/generators.js'
 import type { Bench } from '../scenario.js'
@@ -7,22 +7,22 @@ import { LocalSystem, systemFolder } from './local-system.js'
 import { mergeOverrides, type Overrides } from './settings.js'
 
 export interface TransportOptions {
-  /** Worker processes; 0: as many as the connections need. */
+  /** Number of workers; 0: as many as the connections need. */
   workers: number
   connections: number
   settings?: Overrides
-  /** More variables for the transport and its workers. */
+  /** Additional variables for the transport and its workers. */
   environment?: Readonly<Record<string, string>>
 }
 
 export interface TransportRig {
   system: LocalSystem
-  /** With a core's rights. */
+  /** A connection with the rights of a core. */
   broker: Broker
   run: string
 }
 
-/** A worker holds 18,000 connections with the reference machine's 20,000 descriptors; the kernel spreads unevenly. */
+/** Below the 18,000 that a worker may have with 20,000 open files, because the kernel distributes connections unevenly. */
 const CONNECTIONS_PER_WORKER = 15_000
 
 export const workersFor = (connections: number) => Math.ceil(connections / CONNECTIONS_PER_WORKER)
@@ -34,12 +34,12 @@ export async function startTransport(bench: Bench, options: TransportOptions): P
     parts: ['transport'],
     ...(options.environment && { environment: options.environment }),
     settings: mergeOverrides(
-      // What is measured is the cost of handshakes, not their limit.
+      // Without the limit of handshakes, which would be measured instead of their cost.
       {
         transport: {
           workers: workers || workersFor(connections),
           handshakesPerSecondMax: 1_000_000,
-          // Nobody waits for a polite end.
+          // The end of a run need not drain devices.
           drainMs: 1,
           drainJitterMs: 0,
           drainGraceMs: 0,

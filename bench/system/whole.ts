@@ -1,4 +1,4 @@
-/** A whole system with a registered fleet: what scenarios from HTTP to device begin with. */
+/** Starts a complete system with a registered fleet: the setup of scenarios that go from HTTP to the device. */
 import type { Broker } from '../../src/nats/broker.js'
 import type { Generators } from '../generator/generators.js'
 import type { Bench } from '../scenario.js'
@@ -9,13 +9,13 @@ import { devicesOf, workersFor } from './transport-only.js'
 
 export interface WholeOptions {
   connections: number
-  /** 0: as many as the connections need. */
+  /** Number of workers; 0: as many as the connections need. */
   workers: number
   generators: number
   settings?: Overrides
-  /** When the service is up, before its devices are registered. */
+  /** Called when the service is up, before its devices are registered. */
   onStarted?(system: LocalSystem): void
-  /** Default true: device tokens are made before anybody connects. */
+  /** Default true: device tokens are made in advance. */
   prepare?: boolean
 }
 
@@ -28,7 +28,7 @@ export interface WholeRig {
   devices: Generators
 }
 
-/** Devices are registered and ready to connect. */
+/** Resolves when the service is up and its devices are registered. They are not connected yet. */
 export async function startWhole(bench: Bench, options: WholeOptions): Promise<WholeRig> {
   const { connections, workers, generators, onStarted = () => undefined, prepare = true } = options
   const system = await LocalSystem.start({

@@ -149,7 +149,7 @@ t.test('a result is sealed with where it comes from, and only when it is complet
   t.same([...Value.Errors(Envelope, envelope)], [])
   t.match(envelope, { scenario: 'try', startedAt: '1970-01-01T00:00:00.000Z', seconds: 1.5 })
   t.match(envelope.versions, { natsServer: /^v?\d/, uWebSockets: /^\d/ })
-  t.throws(() => seal({ ...run, result: {} }), /not what it promises/)
+  t.throws(() => seal({ ...run, result: {} }), /does not match its schema/)
 })
 
 t.test('cleaning up goes backwards, once, and past errors', async (t) => {
