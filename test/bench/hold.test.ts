@@ -24,7 +24,7 @@ async function holdWith(t: Test, availableBytes: () => number): Promise<Record<s
   if (!scenario) throw new RangeError('there is no hold')
   const options = pickOptions(scenario.options, {
     ...{ connections: 40, minutes: 0.02, pushes: 20, pushRate: 20, flowRate: 5, workers: 1, keepaliveSeconds: 5 },
-    // So slowly that somebody looks at the memory before all are there.
+    // So slow that memory is read before all devices are connected.
     rampPerSecond: 20,
   })
   const base = t.testdir()
@@ -39,19 +39,19 @@ async function holdWith(t: Test, availableBytes: () => number): Promise<Record<s
 
 t.test('where memory runs short, no more devices come, and those that came are a whole result', async (t) => {
   const result = await holdWith(t, () => GIB)
-  t.match(result, { failure: '', limit: /^memory: with \d+ devices 1,024 MiB were left/, wanted: 40, lost: 0 })
+  t.match(result, { failure: '', limit: /^memory: with \d+ devices 1,024 MiB were available/, wanted: 40, lost: 0 })
   t.ok((result.connections as number) > 0)
   t.match(result, { pushes: { lost: 0 }, rollingRestart: { lost: 0 } })
 })
 
 t.test('where it runs out, the run ends with what it has', async (t) => {
   let left = 8 * GIB
-  // Ten looks are over before anybody is connected.
+  // Ten readings happen before any device connects.
   const result = await holdWith(t, () => {
     left -= GIB / 2
     return Math.max(left, GIB / 4)
   })
-  t.match(result, { failure: /only 256 MiB of memory are left/, rollingRestart: null })
+  t.match(result, { failure: /only 256 MiB of memory are available/, rollingRestart: null })
   t.equal(result.lowestAvailableBytes, GIB / 4)
 })
 

@@ -153,7 +153,7 @@ t.test('a process that runs is profiled from one signal to the next', async (t) 
   const [recorded] = await profiler.stop([pid])
   const { startTime = 0, nodes = [], timeDeltas = [] } = recorded ?? {}
   const endMicros = timeDeltas.reduce((at, delta) => at + delta, startTime)
-  t.ok(startTime < spent.fromMicros && endMicros > spent.fromMicros, 'the clock of the profile is that of the look')
+  t.ok(startTime < spent.fromMicros && endMicros > spent.fromMicros, 'the profile and the reading have the same clock')
   t.ok(nodes.some(({ callFrame }) => callFrame.functionName === 'burn'))
   t.ok(spent.mainMicros > 0 && spent.mainMicros <= spent.serverMicros)
   t.ok(spent.samplerMicros > 0, 'the thread of the profiler is found by its name')
