@@ -1,3 +1,4 @@
+import { METHODS } from 'node:http'
 import { connect } from 'node:net'
 import t from 'tap'
 import type { ErrorCode } from '../../protocol/errors.js'
@@ -79,6 +80,42 @@ t.test('paths and methods that are none', async (t) => {
     isError(t, answer, 'method_not_allowed', `${method} ${url}`)
     t.equal(answer.headers.allow, allow)
   }
+})
+
+t.test('a method that HTTP knows and a path does not have is 405 with Allow, and never a fault of ours', async (t) => {
+  const context = await startTestApi(t)
+  const { url } = await context.gateway.listen()
+  const authorization = `authorization: Bearer ${context.token}`
+  for (const method of METHODS.filter((method) => method !== 'CONNECT' && method !== 'HEAD')) {
+    const known = await overSocket(url, method, `${messagesOf(context)}/1`, [authorization])
+    if (method === 'GET' || method === 'DELETE') t.match(known, /^HTTP\/1.1 404 .*"unknown_message"/s, method)
+    else {
+      t.match(known, /^HTTP\/1.1 405 .*"method_not_allowed"/s, method)
+      t.match(known, /\r\nallow: GET, DELETE\r\n/, `${method}: Allow`)
+    }
+    t.match(await overSocket(url, method, '/nothing', [authorization]), /^HTTP\/1.1 404 .*"not_found"/s, method)
+  }
+  t.match(await overSocket(url, 'HEAD', '/healthz', []), /^HTTP\/1.1 405 .*\r\nallow: GET\r\n/s)
+})
+
+t.test('a request that comes while the process stops gets a code and a time to come back', async (t) => {
+  const context = await startTestApi(t)
+  const { port } = await context.gateway.listen()
+  const late = await connected(port)
+  const socket = await connected(port)
+  // Half of a request: the connection is not idle, so that it stays open while the process stops.
+  late.write(`GET ${API}/${context.project} HTTP/1.1\r\nhost: x\r\n`)
+  socket.write(`GET ${API}/${context.project} HTTP/1.1\r\nhost: x\r\n`)
+  socket.write('connection: close\r\n\r\n')
+  t.match(await everything(socket), /^HTTP\/1.1 401 /, 'it serves, and has read the other half by then')
+  const stopped = context.gateway.stop()
+  late.write(`authorization: Bearer ${context.token}\r\n\r\n`)
+  const answer = await everything(late)
+  t.match(answer, /^HTTP\/1.1 503 /)
+  t.match(answer, /\r\nretry-after: 1\r\n/)
+  t.match(answer, /\r\nconnection: close\r\n/)
+  t.match(answer, /"code":"unavailable"/)
+  await stopped
 })
 
 t.test('faults of ours: a code for the caller, the cause for the log', async (t) => {

@@ -1,4 +1,4 @@
-/** Errors as the API writes them: `{"error":{"code","message","details"}}`. Raw sockets get the same, by hand. */
+/** Writes errors as the API documents them: `{"error":{"code","message","details"}}`, to replies and to bare sockets. */
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
@@ -12,7 +12,7 @@ export function errorBody(error: CodedError): { error: { code: ErrorCode; messag
 
 export function answerError(reply: FastifyReply, thrown: unknown, log: Logger, where: string): FastifyReply {
   const error = toCodedError(fromFramework(thrown), log, where)
-  tellRetryAfter(reply, error.code)
+  setRetryAfter(reply, error.code)
   const status = Errors[error.code].http
   if (status === 401) reply.header('www-authenticate', 'Bearer')
   return reply
@@ -21,9 +21,9 @@ export function answerError(reply: FastifyReply, thrown: unknown, log: Logger, w
     .send(JSON.stringify(errorBody(error)))
 }
 
-export function tellRetryAfter(reply: FastifyReply, code: ErrorCode): void {
+export function setRetryAfter(reply: FastifyReply, code: ErrorCode): void {
   const retryMs = retryAfterMs(code)
-  // Whoever refused may know better.
+  // The step that refused the request may have set a more precise time.
   if (retryMs > 0 && !reply.hasHeader('retry-after')) reply.header('retry-after', Math.ceil(retryMs / 1000))
 }
 
@@ -33,14 +33,20 @@ const CODE_OF_FRAMEWORK: Record<string, ErrorCode> = {
   FST_ERR_MAX_PARAM_LENGTH: 'not_found',
 }
 
-/** What fastify found wrong with a request by itself. */
+/** An error with which fastify itself refused a request. Those that stand in no table are the caller's all the same. */
 function fromFramework(thrown: unknown): unknown {
   if (thrown instanceof CodedError || typeof thrown !== 'object' || thrown === null) return thrown
-  const code = CODE_OF_FRAMEWORK[(thrown as { code?: string }).code ?? '']
-  return code ? new CodedError(code) : thrown
+  const {
+    code = '',
+    statusCode = 500,
+    message = '',
+  } = thrown as { code?: string; statusCode?: number; message?: string }
+  if (!code.startsWith('FST_') || statusCode >= 500) return thrown
+  const known = CODE_OF_FRAMEWORK[code]
+  return known ? new CodedError(known) : new CodedError('invalid_request', message)
 }
 
-/** What node's HTTP parser found wrong before there was a request, or while its body came too slowly. */
+/** Answers an error of Node's HTTP parser: there is no request yet, or its body arrived too slowly. */
 export function answerSocket(error: NodeJS.ErrnoException, socket: Socket): void {
   if (socket.destroyed || !socket.writable) {
     socket.destroy()
@@ -52,7 +58,7 @@ export function answerSocket(error: NodeJS.ErrnoException, socket: Socket): void
   socket.end(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\n` +
       `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-    // Whoever does not read the answer is not waited for.
+    // A client that does not read the answer is not waited for.
     () => socket.destroy(),
   )
 }

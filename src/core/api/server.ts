@@ -1,9 +1,11 @@
 /**
- * An HTTP listener of a core: the limits that hold before any route is asked. Connections, headers, bodies and time are
- * bounded; whatever is thrown is answered as a coded error. The public API and the admin API each have one.
+ * The HTTP APIs of a core. This file makes a listener with the limits that hold before any route runs: connections,
+ * headers, bodies and time are bounded, and every error is answered with its code. The public API and the admin API
+ * each have one.
  */
+import { METHODS } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import Fastify, { type FastifyInstance, type HTTPMethods } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
 import { leaveBodies } from './body.js'
 import type { BaseContext } from './call.js'
@@ -19,11 +21,12 @@ export interface HttpServer {
   stop(): Promise<void>
 }
 
-const METHODS: HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
+/** Every method that Node's parser lets through as a request. CONNECT is an event of its own. */
+const PARSED_METHODS = METHODS.filter((method) => method !== 'CONNECT')
 
-/** Longer parts of a path are nothing that there is: a registrationId is the longest. */
+/** The longest part of a path is a registrationId. A longer part names nothing. */
 const PARAMETER_CHARACTERS_MAX = 512
-/** How often node looks for requests that take too long. */
+/** How often Node checks for requests that take too long. */
 const TIMEOUT_CHECK_MS = 1_000
 
 export function createHttpServer<F extends BaseContext>(
@@ -38,6 +41,8 @@ export function createHttpServer<F extends BaseContext>(
     exposeHeadRoutes: false,
     trustProxy: settings.trustedProxies === '' ? false : settings.trustedProxies,
     forceCloseConnections: 'idle',
+    // Fastify would answer without a code and without Retry-After: see refuseWhileStopping.
+    return503OnClosing: false,
     http: {
       headersTimeout: Math.min(settings.headersTimeoutMs, settings.requestTimeoutMs),
       connectionsCheckingInterval: TIMEOUT_CHECK_MS,
@@ -48,6 +53,9 @@ export function createHttpServer<F extends BaseContext>(
     frameworkErrors: (error, request, reply) => answerError(reply, error, context.log, `${request.method} malformed`),
   })
   app.server.maxConnections = settings.connectionsMax
+  // Fastify answers 500 to a method that it does not know, so it gets to know all.
+  for (const method of PARSED_METHODS) app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
+  const beginToStop = refuseWhileStopping(app)
   boundInFlight(app, settings.inFlightMax)
   leaveBodies(app)
   addRoutes(app, context, routes)
@@ -64,7 +72,10 @@ export function createHttpServer<F extends BaseContext>(
       const { address, port, family } = app.server.address() as AddressInfo
       return { url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`, port }
     },
-    stop: () => app.close(),
+    stop: () => {
+      beginToStop()
+      return app.close()
+    },
   }
 }
 
@@ -79,7 +90,7 @@ function addRoutes<F extends BaseContext>(app: FastifyInstance, context: F, rout
 
 function refuseOthers(app: FastifyInstance, url: string, allowed: readonly string[]): void {
   app.route({
-    method: METHODS.filter((method) => !allowed.includes(String(method))),
+    method: PARSED_METHODS.filter((method) => !allowed.includes(method)),
     url,
     onRequest: async (_request, reply) => {
       reply.header('allow', allowed.join(', '))
@@ -89,7 +100,23 @@ function refuseOthers(app: FastifyInstance, url: string, allowed: readonly strin
   })
 }
 
-/** A request counts from its first byte until its answer is out or its connection gone. */
+/**
+ * A connection that is kept alive may bring a request after the process began to stop. That request gets a coded 503
+ * with Retry-After, and the sender tries another process.
+ */
+function refuseWhileStopping(app: FastifyInstance): () => void {
+  let isStopping = false
+  app.addHook('onRequest', async (_request, reply) => {
+    if (!isStopping) return
+    reply.header('connection', 'close')
+    throw new CodedError('unavailable', 'this process is stopping, and nothing was promised: try again')
+  })
+  return () => {
+    isStopping = true
+  }
+}
+
+/** A request counts from the arrival of its headers until its answer is sent or its connection is closed. */
 function boundInFlight(app: FastifyInstance, inFlightMax: number): void {
   let inFlight = 0
   app.addHook('onRequest', async (_request, reply) => {

@@ -7,7 +7,7 @@ import { sleep } from '../../../clock.js'
 import { toCodedError } from '../../domain/errors.js'
 import { Scope } from '../../tenants/auth/tokens.js'
 import { readJson } from '../body.js'
-import { errorBody, tellRetryAfter } from '../error-answers.js'
+import { errorBody, setRetryAfter } from '../error-answers.js'
 import { flow } from '../flow.js'
 import { type AuthenticatedCall, authenticate, requireActive } from './context.js'
 import { costOf, idempotencyKeyOf, sendOne, type Taken } from './send.js'
@@ -69,7 +69,7 @@ function answerBatch({ results, reply }: BatchCall & { results: (Taken | CodedEr
   const retry = errors.find(({ code }) => Errors[code].owner === 'us')
   // Nothing was accepted, and it was us: an answer that plain clients understand.
   if (retry && errors.length === results.length) throw retry
-  if (retry) tellRetryAfter(reply, retry.code)
+  if (retry) setRetryAfter(reply, retry.code)
   // What was only to be checked is neither accepted nor failed.
   const accepted = results.filter((result) => !(result instanceof CodedError) && result.isStored).length
   reply.code(errors.length > 0 ? 207 : accepted > 0 ? 202 : 200)
