@@ -141,6 +141,12 @@ export const Errors = {
     next: 'give_up',
     meaning: 'the message has its final status, which nothing changes: read it',
   },
+  conflict: {
+    http: 409,
+    owner: 'caller',
+    next: 'fix',
+    meaning: 'the request does not fit the present state of the thing that it names: the message says how to go on',
+  },
   idempotency_conflict: {
     http: 422,
     owner: 'caller',

@@ -9,6 +9,7 @@ import { decodeRegistrationId } from '../core/domain/registration-id.js'
 import { ROLES } from '../core/tenants/auth/roles.js'
 import type { PrivateServiceKey } from '../core/tenants/auth/service-keys.js'
 import { Scope } from '../core/tenants/auth/tokens.js'
+import type { NewCredential } from '../core/tenants/fields.js'
 import {
   applicationOutput,
   auditOutput,
@@ -87,7 +88,7 @@ function projectCommands(project: Command): void {
     .action(
       onService(async (service, { args: [id = ''], options, actor }) => {
         const text = options.messagesPerSecond
-        const messagesPerSecond = text === 'default' ? null : Number(text)
+        const messagesPerSecond = text === 'default' ? null : wholeNumber(text)
         return projectOutput(await service.setLimits(actor, id, { messagesPerSecond }))
       }),
     )
@@ -190,7 +191,9 @@ function credentialCommands(credential: Command): void {
     .action(
       onService(async (service, { options: { name = '', role, project }, actor }) => {
         const projects = (project as string | undefined)?.split(',')
-        const { credential, secret } = await service.createCredential(actor, { name, role, projects })
+        // The role is text until createCredential has checked it.
+        const wanted = { name, role, ...(projects && { projects }) } as NewCredential
+        const { credential, secret } = await service.createCredential(actor, wanted)
         return { ...credentialOutput(credential), secret }
       }),
     )

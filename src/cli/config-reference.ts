@@ -1,5 +1,5 @@
 import { ConfigSchema, isSecret, type Setting, settings } from '../config/config.js'
-import { expectation } from '../config/leaf.js'
+import { expectation } from '../core/domain/schema.js'
 
 /** Makes docs/operate/configuration.md from the schema. A test compares the two. */
 export function configReference(): string {

@@ -26,6 +26,7 @@ import { DeviceService } from './devices/device-requests.js'
 import { Registrations } from './devices/registrations.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './domain/commands.js'
 import type { DeviceLimits, MessageLimits } from './domain/limits.js'
+import { messageFormat } from './domain/message.js'
 import { Ingress } from './ingress/ingress.js'
 import type { IngressSettings } from './ingress/settings.js'
 import { FeedAdministration } from './outcomes/feed-administration.js'
@@ -96,8 +97,9 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
     devices.start()
     stops.push(() => devices.stop())
 
+    const messages = messageFormat(settings.messages)
     const { bodyBytesMax } = settings.http
-    const ingress = new Ingress({ ...shared, settings: settings.ingress, limits: settings.messages, bodyBytesMax })
+    const ingress = new Ingress({ ...shared, settings: settings.ingress, messages, bodyBytesMax })
     await ingress.start()
     stops.push(() => ingress.stop())
 
@@ -127,7 +129,7 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
         streams: streamsNeeded(options.split),
         rates: new RateLimits(settings.limits, clock, () => gateways.count()),
         auth: settings.auth,
-        limits: settings.messages,
+        messages,
       },
       settings.http,
     )

@@ -97,7 +97,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
       devices: Value.Default(DeviceLimits, {}) as DeviceLimits,
       ingress: Value.Default(IngressSettings, {}) as IngressSettings,
       limits: Value.Default(LimitSettings, {}) as LimitSettings,
-      adminApi: { host: '127.0.0.1', port: 0 },
+      adminApi: { host: '127.0.0.1', port: 0, requestsPerSecond: 20 },
       webhooks: options.webhooks ?? (Value.Default(WebhookSettings, {}) as WebhookSettings),
       split: nats.store.split,
     },

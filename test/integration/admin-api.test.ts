@@ -49,7 +49,13 @@ t.test('an operator of the admin API', async (t) => {
     const left = await call('DELETE', `/projects/keys/keys/${made.body.keyId}`, operator)
     t.match(left.body, { keyIds: [more.body.keyId] })
     const last = await call('DELETE', `/projects/keys/keys/${more.body.keyId}`, operator)
-    isError(t, last, 'invalid_request', 'the last key')
+    isError(t, last, 'conflict', 'the last key')
+    isError(t, await call('DELETE', '/projects/keys/keys/none', operator), 'not_found')
+  })
+
+  await t.test('a second project of the same id is refused', async (t) => {
+    await createProject('taken')
+    isError(t, await call('POST', '/projects', operator, { id: 'taken', alg: 'ES256' }), 'conflict')
   })
 
   await t.test('a project can be suspended, resumed and limited', async (t) => {
@@ -88,7 +94,7 @@ t.test('an operator of the admin API', async (t) => {
       body.entries.map(({ action, failed }: { action: string; failed?: string }) => [action, failed].join(' ')),
       [
         ...['application.create ', 'project.limit ', 'project.resume ', 'project.suspend '],
-        ...['key.remove invalid_request', 'key.remove ', 'key.remove ', 'key.add ', 'project.create '],
+        ...['key.remove conflict', 'key.remove ', 'key.remove ', 'key.add ', 'project.create '],
       ],
       'a removal has two entries: intended, and then either done or failed',
     )
@@ -140,7 +146,8 @@ t.test('a public key that is uploaded verifies assertions; private, weak and oth
     isError(t, refused, 'invalid_request', String(publicKey).slice(0, 40))
     t.equal(refused.body.error?.details?.field ?? refused.body.details?.field, 'publicKey')
   }
-  isError(t, await call('POST', url, await credential('viewer', api.project), {}), 'forbidden')
+  const key = { publicKey: 'a key' }
+  isError(t, await call('POST', url, await credential('viewer', api.project), key), 'forbidden')
 })
 
 t.test('each role may do the actions of its table for its projects, and no other', async (t) => {
@@ -170,7 +177,8 @@ t.test('each role may do the actions of its table for its projects, and no other
   ]
   for (const [method, path, who] of allowed) {
     for (const secret of [viewer, developer, local, operator]) {
-      const answer = await call(method, path, secret, method === 'POST' ? { alg: 'ES256' } : undefined)
+      const hasAlgorithm = path === '/projects' || path.endsWith('/keys')
+      const answer = await call(method, path, secret, method === 'POST' && hasAlgorithm ? { alg: 'ES256' } : undefined)
       const name = `${method} ${path} as ${[viewer, developer, local, operator].indexOf(secret)}`
       if (who.includes(secret)) t.ok(answer.statusCode < 300, `${name}: ${JSON.stringify(answer.body)}`)
       else isError(t, answer, 'forbidden', name)
@@ -245,6 +253,53 @@ t.test('a client that guesses credentials is rate limited', async (t) => {
     if (answer.statusCode === 429) return isError(t, answer, 'rate_limited')
   }
   t.fail('200 guesses were answered')
+})
+
+t.test('a field that an operation does not have is refused by name, and changes nothing', async (t) => {
+  const { credential, call, api } = await startAdminApi(t)
+  const operator = await credential('operator')
+  const own = `/projects/${api.project}`
+  await call('POST', `${own}/limits`, operator, { messagesPerSecond: 7 })
+  const refused: [string, unknown, string, string][] = [
+    [`${own}/limits`, {}, 'messagesPerSecond', 'messagesPerSecond is required'],
+    [
+      `${own}/limits`,
+      { messagesPerSecond: 0 },
+      'messagesPerSecond',
+      'messagesPerSecond must be an integer of at least 1, or null',
+    ],
+    [`${own}/limits`, { messagesPerSeconds: 5 }, 'messagesPerSecond', 'messagesPerSecond is required'],
+    [
+      `${own}/limits`,
+      { messagesPerSecond: 5, burst: 1 },
+      'burst',
+      'there is no field burst; there are: messagesPerSecond',
+    ],
+    ['/projects', { ID: 'x' }, 'ID', 'there is no field ID; there are: id, name, alg'],
+    ['/projects', { id: 'a b' }, 'id', 'id must be 1 to 64 of A-Z a-z 0-9 _ -'],
+    [`${own}/suspend`, { until: 'tomorrow' }, 'until', 'there is no field until'],
+    [`${own}/keys`, { alg: 'HS256' }, 'alg', 'alg must be one of RS256, ES256'],
+    ['/credentials', { name: 'x', role: 'king' }, 'role', 'role must be one of viewer, developer, operator'],
+    [
+      '/credentials',
+      { name: 'x', role: 'viewer', project: 'acme' },
+      'project',
+      'there is no field project; there are: name, role, projects',
+    ],
+  ]
+  for (const [path, body, field, message] of refused) {
+    const answer = await call('POST', path, operator, body)
+    isError(t, answer, 'invalid_request', message)
+    t.match(answer.body.error, { message, details: { field } }, `${path} ${JSON.stringify(body)}`)
+  }
+  const webhook = await call('PUT', `${own}/webhook`, operator, { url: 'https://example.com', kind: 'expired' })
+  t.match(webhook.body.error, { message: 'there is no field kind; there are: url, kinds', details: { field: 'kind' } })
+  t.match((await call('GET', own, operator)).body, { messagesPerSecond: 7, isActive: true }, 'the limit is still there')
+  const parameter = await call('GET', '/audit?actor=x', operator)
+  t.match(parameter.body.error, { message: /^there is no parameter actor/, details: { field: 'actor' } })
+  t.match((await call('POST', `${own}/limits`, operator, { messagesPerSecond: null })).body, {
+    messagesPerSecond: null,
+  })
 })
 
 t.test('an id that cannot be a project is unknown and never becomes part of a NATS subject', async (t) => {

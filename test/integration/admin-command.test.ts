@@ -152,7 +152,13 @@ t.test('borealis admin for a project that exists', async (t) => {
     const second = parse(await text('project', 'add-key', 'acme')).push_notification_system
     t.equal(second.client_id, settings.client_id)
     await text('project', 'remove-key', 'acme', settings.key_id)
-    await t.rejects(text('project', 'remove-key', 'acme', second.key_id), { message: /last key/ })
+    const last = 'this is the last key of the project: add another one first (conflict)'
+    await t.rejects(text('project', 'remove-key', 'acme', second.key_id), { message: last, cause: undefined })
+  })
+
+  await t.test('a refused command says its reason once', async (t) => {
+    const taken = { message: 'a project acme exists already (conflict)', cause: undefined }
+    await t.rejects(text('project', 'create', '--id', 'acme', '--alg', 'ES256'), taken)
   })
 
   await t.test('project limit takes a whole number or "default"', async (t) => {

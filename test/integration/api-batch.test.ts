@@ -28,7 +28,7 @@ t.test('a batch with invalid messages is answered 207, with a result for each me
   const api = await startTestApi(t)
   const url = `${messagesOf(api)}:batch`
   const good = goodFor(api)
-  const messages = [good, { ...good, target: 'forged' }, null, { ...good, validateOnly: true }, { ...good, ttl: '1d' }]
+  const messages = [good, { ...good, target: 'forged' }, null, { ...good, validateOnly: true }, { ...good, ttl: '1w' }]
   const some = await ask(api, { url, body: { messages } })
   t.equal(some.statusCode, 207)
   t.match(some.body, { accepted: 1, failed: 3 })

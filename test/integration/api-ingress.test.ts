@@ -33,7 +33,7 @@ async function setUp(t: Test): Promise<Setup> {
     registrationKeys: api.registrationKeys,
     accept: (command) => api.core.accept(command),
     settings: { ...(Value.Default(IngressSettings, {}) as IngressSettings), retryMs: 20, ackWaitMs: 1_000 },
-    limits: api.limits,
+    messages: api.messages,
     bodyBytesMax: 16_384,
     log: api.log,
   })

@@ -83,11 +83,11 @@ t.test('paths and methods that are none', async (t) => {
 })
 
 t.test('a method that HTTP knows and a path does not have is 405 with Allow, and never a fault of ours', async (t) => {
-  const context = await startTestApi(t)
-  const { url } = await context.gateway.listen()
-  const authorization = `authorization: Bearer ${context.token}`
+  const api = await startTestApi(t)
+  const { url } = await api.gateway.listen()
+  const authorization = `authorization: Bearer ${api.token}`
   for (const method of METHODS.filter((method) => method !== 'CONNECT' && method !== 'HEAD')) {
-    const known = await overSocket(url, method, `${messagesOf(context)}/1`, [authorization])
+    const known = await overSocket(url, method, `${messagesOf(api)}/1`, [authorization])
     if (method === 'GET' || method === 'DELETE') t.match(known, /^HTTP\/1.1 404 .*"unknown_message"/s, method)
     else {
       t.match(known, /^HTTP\/1.1 405 .*"method_not_allowed"/s, method)
@@ -99,17 +99,17 @@ t.test('a method that HTTP knows and a path does not have is 405 with Allow, and
 })
 
 t.test('a request that comes while the process stops gets a code and a time to come back', async (t) => {
-  const context = await startTestApi(t)
-  const { port } = await context.gateway.listen()
+  const api = await startTestApi(t)
+  const { port } = await api.gateway.listen()
   const late = await connected(port)
   const socket = await connected(port)
   // Half of a request: the connection is not idle, so that it stays open while the process stops.
-  late.write(`GET ${API}/${context.project} HTTP/1.1\r\nhost: x\r\n`)
-  socket.write(`GET ${API}/${context.project} HTTP/1.1\r\nhost: x\r\n`)
+  late.write(`GET ${API}/${api.project} HTTP/1.1\r\nhost: x\r\n`)
+  socket.write(`GET ${API}/${api.project} HTTP/1.1\r\nhost: x\r\n`)
   socket.write('connection: close\r\n\r\n')
   t.match(await everything(socket), /^HTTP\/1.1 401 /, 'it serves, and has read the other half by then')
-  const stopped = context.gateway.stop()
-  late.write(`authorization: Bearer ${context.token}\r\n\r\n`)
+  const stopped = api.gateway.stop()
+  late.write(`authorization: Bearer ${api.token}\r\n\r\n`)
   const answer = await everything(late)
   t.match(answer, /^HTTP\/1.1 503 /)
   t.match(answer, /\r\nretry-after: 1\r\n/)

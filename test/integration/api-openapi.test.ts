@@ -79,10 +79,10 @@ t.test('the documents that are served are clean', async (t) => {
 
 t.test('every route and every error code stands in it', async (t) => {
   const api = await startTestApi(t)
-  const document = publicDocument(routes(api.auth), api.publicUrl) as Document
+  const document = publicDocument(routes(api.auth, api.messages), api.publicUrl) as Document
   t.equal(
     Object.values(document.paths).flatMap((methods) => Object.keys(methods)).length,
-    routes(api.auth).length,
+    routes(api.auth, api.messages).length,
     'no two routes are one',
   )
   const codes = Object.entries(Errors).filter(([, { http }]) => http > 0)
@@ -91,20 +91,21 @@ t.test('every route and every error code stands in it', async (t) => {
     t.ok(text.includes(`"${code}"`), code)
   t.match(document.paths['/push/public/api/v1/projects/{project}/messages']?.post?.security, [
     { serviceAccount: ['message:update'] },
+    { accessToken: [] },
   ])
   t.same(document.paths['/healthz']?.get?.security, [])
 })
 
 t.test('what it says is compared with what is answered', async (t) => {
-  const { auth } = await startTestApi(t)
+  const api = await startTestApi(t)
   const asked = { method: 'GET', url: '/healthz' }
-  t.equal(undocumented(auth, asked, { statusCode: 200, body: { status: 'ok' } }), null)
-  t.match(undocumented(auth, asked, { statusCode: 200, body: {} }), /status/)
+  t.equal(undocumented(api, asked, { statusCode: 200, body: { status: 'ok' } }), null)
+  t.match(undocumented(api, asked, { statusCode: 200, body: {} }), /status/)
   t.match(
-    undocumented(auth, asked, { statusCode: 410, body: { error: { code: 'revoked_registration' } } }),
+    undocumented(api, asked, { statusCode: 410, body: { error: { code: 'revoked_registration' } } }),
     /not documented/,
   )
-  t.equal(undocumented(auth, { method: 'GET', url: '/nothing' }, { statusCode: 404, body: {} }), null)
+  t.equal(undocumented(api, { method: 'GET', url: '/nothing' }, { statusCode: 404, body: {} }), null)
 })
 
 t.test('the page to try it loads nothing from elsewhere', async (t) => {

@@ -66,7 +66,7 @@ t.test('pages of registrations, each once, of this project alone', async (t) => 
     return body.registrations.map((one: { registrationId: string }) => one.registrationId)
   }
   t.same(await listed(`application=${second}`), others)
-  t.same(await listed('user='), [...ids, ...others], 'no filter, all there are')
+  t.same(await listed(''), [...ids, ...others], 'without a filter')
   t.same(await listed(`application=${foreign}`), [], "another project's application")
   t.same(await listed('application=*'), [])
   t.same(await listed('application=>'), [])
@@ -89,10 +89,14 @@ t.test('a query that is wrong', async (t) => {
     'cursor=x',
     'limit=1&limit=2',
     `user=${'u'.repeat(129)}`,
+    // A variable that is not set must not list everybody.
+    'user=',
+    'application=',
+    'cursor=0',
   ]) {
     isError(t, await ask(api, { url: `${url}/registrations?${query}` }), 'invalid_request', query)
   }
-  for (const query of ['from=yesterday', 'to=2025-13-40', 'from=2025-01-01&from=2025-01-02']) {
+  for (const query of ['from=yesterday', 'from=', 'to=2025-13-40', 'from=2025-01-01&from=2025-01-02']) {
     isError(t, await ask(api, { url: `${url}/counters?${query}` }), 'invalid_request', query)
   }
   const counters = async (query: string) => (await ask(api, { url: `${url}/counters?${query}` })).body.total
@@ -100,6 +104,34 @@ t.test('a query that is wrong', async (t) => {
   t.same(await counters('to=2025-01-01'), { accepted: 3, delivered: 2, pending: 1 })
   t.same(await counters('application=app_none'), {})
 })
+
+t.test(
+  'a parameter that an operation does not have is refused by name, and so is one that is given twice',
+  async (t) => {
+    const { api, url } = await setUp(t)
+    const refused: [string, string, string][] = [
+      [
+        '/registrations?target=x',
+        'target',
+        'there is no parameter target; there are: application, user, limit, cursor',
+      ],
+      ['/messages?target=x', 'target', 'there is no parameter target; there are: limit, before'],
+      ['/messages/1?verbose', 'verbose', 'there is no parameter verbose'],
+      ['/counters?form=2025-01-01', 'form', 'there is no parameter form; there are: application, from, to'],
+      ['/messages?limit=1&limit=1', 'limit', 'limit is given twice'],
+      ['/messages?limit=1e1', 'limit', 'limit must be an integer from 1 to 100'],
+      ['/messages?before=-1', 'before', 'before must be the `next` of a page'],
+      ['?x=1', 'x', 'there is no parameter x'],
+    ]
+    for (const [path, field, message] of refused) {
+      const answer = await ask(api, { url: `${url}${path}` })
+      isError(t, answer, 'invalid_request', path)
+      t.match(answer.body.error, { message, details: { field } }, path)
+    }
+    const anonymous = await ask(api, { url: `${url}/messages?target=x`, token: null })
+    isError(t, anonymous, 'missing_token', 'a stranger learns nothing about parameters')
+  },
+)
 
 t.test('an end by the app server', async (t) => {
   const { api, url, register, records } = await setUp(t)

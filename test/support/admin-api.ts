@@ -6,7 +6,7 @@ import { Registrations } from '../../src/core/devices/registrations.js'
 import { FeedAdministration } from '../../src/core/outcomes/feed-administration.js'
 import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
 import { Administration } from '../../src/core/tenants/administration.js'
-import type { Actor } from '../../src/core/tenants/auth/roles.js'
+import type { Actor, Role } from '../../src/core/tenants/auth/roles.js'
 import { startTestApi, type TestApi } from './api.js'
 import type { Answer } from './http.js'
 
@@ -42,7 +42,7 @@ export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> 
       ...{ administration, registrations, feeds, auth, clock, log, publicUrl: () => 'https://push.example.com' },
       readCounters: async () => [{ application: 'app_x', day: '2025-01-01', counts: { accepted: 1, delivered: 1 } }],
     },
-    { host: '127.0.0.1', port: 0 },
+    { host: '127.0.0.1', port: 0, requestsPerSecond: 20 },
     api.http,
   )
   t.teardown(() => server.stop())
@@ -50,7 +50,7 @@ export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> 
     api,
     administration,
     credential: async (role, ...projects) => {
-      const wanted = { name: role, role, projects: projects.length > 0 ? projects : undefined }
+      const wanted = { name: role, role: role as Role, ...(projects.length > 0 && { projects }) }
       return (await administration.createCredential(root, wanted)).secret
     },
     call: async (method, path, secret, body) => {

@@ -11,6 +11,7 @@ import { DeviceService } from '../../src/core/devices/device-requests.js'
 import { Registrations } from '../../src/core/devices/registrations.js'
 import type { AcceptCommand, Accepted, MessageStatus } from '../../src/core/domain/commands.js'
 import { DeviceLimits, MessageLimits } from '../../src/core/domain/limits.js'
+import { type MessageFormat, messageFormat } from '../../src/core/domain/message.js'
 import type { PrivateServiceKey } from '../../src/core/tenants/auth/service-keys.js'
 import { AuthSettings } from '../../src/core/tenants/auth/settings.js'
 import { AccessTokenVerifier } from '../../src/core/tenants/auth/tokens.js'
@@ -49,7 +50,7 @@ export interface TestApi {
   clock: Clock & { skewMs: number }
   log: Logger
   auth: AuthSettings
-  limits: MessageLimits
+  messages: MessageFormat
   /** An active project, and below its only application. */
   project: string
   application: string
@@ -84,7 +85,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
   const keyring = Keyring.generate(clock.now())
   const auth = { ...(Value.Default(AuthSettings, {}) as AuthSettings), ...options.auth }
   const http = { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0, ...options.http }
-  const limits = Value.Default(MessageLimits, {}) as MessageLimits
+  const messages = messageFormat(Value.Default(MessageLimits, {}) as MessageLimits)
   const { project, serviceKey } = await createProject(tenants, { id: PUBLISHER_PROJECT, alg: 'ES256' })
   const { id: application } = await createApplication(tenants, PUBLISHER_PROJECT)
   const { token } = await mintToken(tenants, keyring, auth, PUBLISHER_PROJECT)
@@ -122,7 +123,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
         streams: [BROADCAST_STREAM, INGRESS_STREAM],
         rates: new RateLimits(limitSettings, clock, options.gateways ?? (() => 1)),
         auth,
-        limits,
+        messages,
         clock,
         log,
       },
@@ -161,7 +162,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
     clock,
     log,
     auth,
-    limits,
+    messages,
     project: PUBLISHER_PROJECT,
     application,
     serviceKey,

@@ -3,6 +3,7 @@
 import { Value } from 'typebox/value'
 import { openApiOf } from '../../src/core/api/openapi/document.js'
 import { routes } from '../../src/core/api/public/gateway.js'
+import type { MessageFormat } from '../../src/core/domain/message.js'
 import type { AuthSettings } from '../../src/core/tenants/auth/settings.js'
 
 interface Documented {
@@ -13,12 +14,12 @@ const unused = { title: '', description: '', version: '1', serverUrl: '/', allSe
 
 /** Null where the answer is as documented or no route was asked. Otherwise the difference, in words. */
 export function undocumented(
-  auth: AuthSettings,
+  { auth, messages }: { auth: AuthSettings; messages: MessageFormat },
   asked: { method: string; url: string },
   answer: { statusCode: number; body: unknown },
 ): string | null {
   const path = asked.url.replace(/\?.*/s, '').replaceAll(/\/+/g, '/')
-  const route = routes(auth).find(({ method, url }) => method === asked.method && patternOf(url).test(path))
+  const route = routes(auth, messages).find(({ method, url }) => method === asked.method && patternOf(url).test(path))
   if (!route) return null
   const name = `${route.method} ${route.url} ${answer.statusCode}`
   const good = route.operation.answers[answer.statusCode]

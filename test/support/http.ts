@@ -48,8 +48,8 @@ export async function ask(
     body: response.body && JSON.parse(response.body),
   }
   const asked = { method: method ?? (payload === undefined ? 'GET' : 'POST'), url }
-  const problem = undocumented(api.auth, asked, answer)
-  if (problem !== null) throw new Error(`the answer differs from the OpenAPI document: ${problem}`)
+  const problem = undocumented(api, asked, answer)
+  if (problem !== null) throw new Error(`not as the API's document says: ${problem}`)
   return answer
 }
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { type ConfigError, readConfig, settings } from '../../src/config/config.js'
-import { expectation } from '../../src/config/leaf.js'
+import { expectation } from '../../src/core/domain/schema.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'borealis-config-'))
 t.teardown(() => rmSync(folder, { recursive: true }))

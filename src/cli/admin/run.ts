@@ -1,4 +1,4 @@
-/** How a command of `borealis admin` runs: connects, acts as whoever uses this machine, prints, and closes. */
+/** Runs a command of `borealis admin`: connects, acts as the user of this machine, prints, and closes. */
 import { userInfo } from 'node:os'
 import type { Command } from 'commander'
 import { CodedError } from '../../../protocol/errors.js'
@@ -11,11 +11,11 @@ import { type Broker, BrokerError } from '../../nats/broker.js'
 import { connect } from '../../nats/connect.js'
 import { CommandError, loadConfig } from '../context.js'
 
-/** What a command prints: one object, a list of them, or a text beside what --json gives. */
+/** The output of a command: one object, a list of them, or a text, with the object that --json prints instead. */
 export type Output = Fields | Fields[] | { text: string; json: Fields }
 export type Fields = Record<string, unknown>
 
-/** Options as commander gives them: those of a command are there, or have been refused. */
+/** Options as commander parsed them. A command without its required options does not run. */
 export interface Options {
   id?: string
   name?: string
@@ -36,11 +36,11 @@ export interface Run {
   broker: Broker
   args: string[]
   options: Options
-  /** Who has the password of NATS may do everything: this names the user of the machine, for AUDIT. */
+  /** The user of the machine, for AUDIT. The password of NATS allows everything. */
   actor: Actor
 }
 
-/** An action on what the service knows: prints what `run` gives. */
+/** A command that works on the tables of the service, and prints the result of `run`. */
 export function onService(run: (administration: Administration, run: Run) => Promise<Output>) {
   return async function (this: Command): Promise<void> {
     const options = this.opts<Options>()
@@ -67,14 +67,15 @@ export function onKeyring(run: (run: { keyring: Keyring; file: string; args: str
   }
 }
 
-/** What a user can act on is told as its message alone. */
+/** An error that a user can act on becomes its message alone. Its own cause may say more; the error itself would repeat it. */
 async function explained(run: () => Promise<void>): Promise<void> {
   try {
     await run()
   } catch (error) {
-    if (error instanceof CodedError) throw new CommandError(`${error.message} (${error.code})`, 1, { cause: error })
+    const { cause } = error as Error
+    if (error instanceof CodedError) throw new CommandError(`${error.message} (${error.code})`, 1, { cause })
     if (error instanceof BrokerError || error instanceof KeyringError) {
-      throw new CommandError(error.message, 1, { cause: error })
+      throw new CommandError(error.message, 1, { cause })
     }
     throw error
   }

@@ -1,20 +1,22 @@
 import type { FastifyReply } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
 
-/** Longest body of a request with one message, of one with many, and what large ones may take all together. */
 export interface BodyLimits {
+  /** The longest body with one message. */
   bodyBytesMax: number
+  /** The longest body with many messages. */
   batchBytesMax: number
+  /** All large bodies together. */
   largeBodiesBytesMax: number
 }
 
-/** What large bodies may take up, all together, while their requests are under way. */
+/** Bounds the memory of all large bodies whose requests are under way. */
 export class BodyBudget {
   private taken = 0
 
   constructor(readonly limits: BodyLimits) {}
 
-  /** Until the request is answered or gone. Throws CodedError `overloaded`. */
+  /** Reserves the bytes until the request is answered or its connection is closed. Throws CodedError `overloaded`. */
   take(reply: FastifyReply, bytes: number): void {
     if (this.taken + bytes > this.limits.largeBodiesBytesMax) throw new CodedError('overloaded')
     this.taken += bytes

@@ -1,7 +1,7 @@
 /**
- * Bodies of requests: JSON in UTF-8, bounded while it is read. Reading is a step of a flow of its own, so that a sender
- * without a token cannot make us keep a body. Where the body is what authenticates (enrolment, the token endpoint), it is
- * a small one: strangers take nothing of what large bodies share.
+ * Reads bodies of requests: JSON in UTF-8, bounded while it is read. A route reads its body after it knows the caller, so
+ * that a sender without a token cannot make us keep one. Where the body itself authenticates the caller (enrolment, the
+ * token endpoint) it is small, so that strangers take nothing of the memory that large bodies share.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
@@ -9,23 +9,26 @@ import { CodedError } from '../../../protocol/errors.js'
 import { parseJson } from '../domain/json.js'
 import type { BaseContext, HttpCall } from './call.js'
 
-/** Bodies up to this size are bounded by the number of requests in flight; larger ones share what there is for them. */
+/** The number of requests in flight bounds bodies up to this size; larger ones share a budget (BodyBudget). */
 const SMALL_BYTES = 64 * 1024
 
-/** Of a body that anyone may send. */
+/** The longest body that a stranger may send. */
 const STRANGERS_BYTES_MAX = 4 * 1024
 
-/** Leaves bodies to the flows. */
+/** `small`: of a stranger. `one`: of a known caller. `batch`: of a known caller, with many messages. */
+export type BodyKind = 'small' | 'one' | 'batch'
+
+/** Keeps fastify from reading bodies. */
 export function leaveBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
 }
 
 /**
- * The step: throws CodedError `unsupported_media_type`, `payload_too_large`, `malformed_json`, `request_timeout`,
+ * The step throws CodedError `unsupported_media_type`, `payload_too_large`, `malformed_json`, `request_timeout`,
  * `overloaded`.
  */
-export function readJson(kind: 'small' | 'one' | 'batch') {
+export function readJson(kind: BodyKind) {
   return async function readJson<C extends HttpCall<BaseContext>>(call: C): Promise<C & { body: unknown }> {
     const { bodyBytesMax, batchBytesMax } = call.context.bodies.limits
     const bytesMax = { small: STRANGERS_BYTES_MAX, one: bodyBytesMax, batch: batchBytesMax }
@@ -34,22 +37,26 @@ export function readJson(kind: 'small' | 'one' | 'batch') {
   }
 }
 
-/** What is too large is not kept, but still taken off the socket: a sender hears its answer only if it could send. */
+export function hasBody(headers: IncomingHttpHeaders): boolean {
+  return headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0'
+}
+
+/** A body that is too large is read to its end and dropped: the sender reads our answer only after it sent everything. */
 export function readBytes(call: HttpCall<BaseContext>, bytesMax: number): Promise<Buffer> {
   const { raw, headers } = call.request
   const tooLarge = () => new CodedError('payload_too_large', `the body may have ${bytesMax} bytes`, { bytesMax })
   const announced = Number(headers['content-length'])
   if (announced > bytesMax) return Promise.reject(tooLarge())
-  // The sender left while a step before this one waited: nothing would come any more, not even the end.
+  // The sender left during an earlier step: no event would come any more, not even `end`.
   if (call.reply.raw.destroyed) return Promise.reject(new CodedError('request_timeout', 'the body did not arrive'))
   return new Promise((resolve, reject) => {
-    // Who does not say how much it is may send as much as is allowed.
+    // Without an announced length, the body may be as long as is allowed.
     const expected = Number.isNaN(announced) ? bytesMax : announced
     if (expected > SMALL_BYTES) call.context.bodies.take(call.reply, expected)
     const chunks: Buffer[] = []
     let bytes = 0
     const end = () => {
-      // A request that came whole closes as well: that is no error, and an error costs its stack.
+      // A complete request emits `close` as well, and making an error costs a stack trace.
       raw.off('error', cut).off('close', cut)
       resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes))
     }
@@ -66,6 +73,7 @@ export function readBytes(call: HttpCall<BaseContext>, bytesMax: number): Promis
     raw.on('data', take).once('end', end).once('error', cut).once('close', cut)
   })
 }
+
 const JSON_TYPE = /^application\/(?:[a-z0-9.+-]+\+)?json$/i
 
 /** A sender that names no type, as simple clients do, means JSON. */
@@ -80,7 +88,7 @@ function checkMediaType(headers: IncomingHttpHeaders): void {
 
 export const isJson = (type: string) => JSON_TYPE.test(type)
 
-/** Without parameters; null where the text is not in UTF-8. Throws CodedError where the body is compressed. */
+/** The type without its parameters; null where the text is not in UTF-8. Throws CodedError for a compressed body. */
 export function mediaTypeOf(headers: IncomingHttpHeaders): string | null {
   const encoding = headers['content-encoding'] ?? 'identity'
   if (encoding.toLowerCase() !== 'identity') {

@@ -2,15 +2,15 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Logger } from '../../observe/log.js'
 import type { BodyBudget } from './body-budget.js'
 
-/** What every listener's calls carry. */
+/** The services that the calls of every listener carry. */
 export interface BaseContext {
   bodies: BodyBudget
   log: Logger
 }
 
-/** One request on its way through a flow. */
-export interface HttpCall<F extends BaseContext> {
-  context: F
+/** One request on its way through the steps of a flow. */
+export interface HttpCall<C extends BaseContext> {
+  context: C
   request: FastifyRequest
   reply: FastifyReply
 }

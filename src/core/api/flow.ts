@@ -1,7 +1,7 @@
 /**
- * A request's way as a list of named steps: `flow(authenticate, validate, resolve, store, answer)`. Each step takes what
- * the one before it gave, so that a step which needs an authenticated caller cannot stand before `authenticate`. A step
- * ends the flow by throwing a CodedError.
+ * A flow is a list of named steps: `flow(limit, send, answer)`. Each step takes the result of the step before it, so that
+ * the compiler refuses a step that needs an authenticated caller before `authenticate`. A step ends the flow by throwing
+ * a CodedError.
  */
 export type Step<In, Out> = (input: In) => Out | Promise<Out>
 export type Flow<In, Out> = (input: In) => Promise<Out>

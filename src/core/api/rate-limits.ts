@@ -1,13 +1,14 @@
 /**
- * Rate limits of projects and of addresses. Each core process lets in its share: the limit by the number of processes
- * that have a gateway now (ADR 18). 429 with Retry-After, and the fields RateLimit and RateLimit-Policy of the IETF draft.
+ * Rate limits of projects and of addresses. Each core process grants its share: the limit divided by the number of
+ * processes that have a gateway now (ADR 18). A refused request gets 429 with Retry-After; answers to sends have the fields
+ * RateLimit and RateLimit-Policy of the IETF draft.
  */
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
 import type { Clock } from '../../clock.js'
 import type { ProjectRecord } from '../../store/tenants.js'
 import type { LimitSettings } from './settings.js'
-import { type Rate, type Taken, TokenBuckets } from './token-buckets.js'
+import { type Rate, type TakeResult, TokenBuckets } from './token-buckets.js'
 
 /** How many core processes have a gateway now; at least 1. */
 export type CountGateways = () => number
@@ -25,17 +26,17 @@ export class RateLimits {
     private readonly gateways: CountGateways,
   ) {}
 
-  /** So many messages of a project. Throws CodedError `rate_limited`. */
+  /** Takes `count` messages of a project. Throws CodedError `rate_limited`. */
   takeMessages(project: ProjectRecord, count: number, reply: FastifyReply): void {
     const perSecond = project.limits?.messagesPerSecond ?? this.settings.messagesPerSecond
     const rate = this.share(perSecond)
     if (rate === null) return
     const taken = this.projects.take(project.id, count, rate, this.clock.now())
-    tell(reply, 'messages', rate, taken)
+    setRateHeaders(reply, 'messages', rate, taken)
     refuse(reply, taken)
   }
 
-  /** Every request of an address, before anything else is looked at. Throws CodedError `rate_limited`. */
+  /** Takes one request of an address, before any other step. Throws CodedError `rate_limited`. */
   takeRequest(address: string | undefined, reply: FastifyReply): void {
     const rate = this.share(this.settings.requestsPerSecond)
     if (rate !== null) refuse(reply, this.addresses.take(networkOf(address), 1, rate, this.clock.now()))
@@ -48,7 +49,7 @@ export class RateLimits {
   }
 }
 
-/** Probes of an orchestrator come often, and are answered from memory. */
+/** Probes of an orchestrator are frequent, and answered from memory. */
 const UNLIMITED = new Set(['/healthz', '/readyz'])
 
 export function limitAddresses(app: FastifyInstance, limits: RateLimits): void {
@@ -62,22 +63,22 @@ export function limitAddresses(app: FastifyInstance, limits: RateLimits): void {
   })
 }
 
-function refuse(reply: FastifyReply, { waitMs }: Taken): void {
+function refuse(reply: FastifyReply, { waitMs }: TakeResult): void {
   if (waitMs === 0) return
   reply.header('retry-after', Math.ceil(waitMs / 1000))
   throw new CodedError('rate_limited', undefined, { retryAfterMs: waitMs })
 }
 
-/** `q` is taken at once at most, in a window of `w` seconds; `r` is left, `t` is how long until it is all there again. */
-function tell(reply: FastifyReply, name: string, { perSecond, burst }: Rate, { left }: Taken): void {
+/** `q` may be taken at once in a window of `w` seconds; `r` are left, and all are there again after `t` seconds. */
+function setRateHeaders(reply: FastifyReply, name: string, { perSecond, burst }: Rate, { left }: TakeResult): void {
   const fullAfterSeconds = Math.ceil((burst - left) / perSecond)
   reply.header('ratelimit-policy', `"${name}";q=${Math.floor(burst)};w=${Math.ceil(burst / perSecond)}`)
   reply.header('ratelimit', `"${name}";r=${Math.max(0, Math.floor(left))};t=${fullAfterSeconds}`)
 }
 
 /**
- * Whoever has one address of IPv6 has 2^64 of them: the first half counts. Of a connection that is gone already Node knows no
- * address, whatever fastify's types say: all of these count as one.
+ * The owner of one IPv6 address has 2^64 of them, so only the first half counts. Node knows no address of a connection that
+ * is closed already, although fastify's types say so: all such connections count as one address.
  */
 export function networkOf(address: string | undefined): string {
   if (address === undefined) return ''

@@ -57,6 +57,12 @@ export const AdminApiSettings = Type.Object(
   {
     host: Type.String({ default: '127.0.0.1', description: 'Address the admin API listens on.' }),
     port: Type.Integer({ default: 0, minimum: 0, maximum: 65535, description: 'Port of the admin API. 0: none.' }),
+    requestsPerSecond: Type.Integer({
+      default: 20,
+      minimum: 1,
+      description:
+        'Requests from one address a second; five times as many may come at once. It slows down guesses at secrets.',
+    }),
   },
   { additionalProperties: false, default: {}, description: 'The admin API: projects, keys, credentials, audit.' },
 )

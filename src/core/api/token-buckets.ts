@@ -1,38 +1,38 @@
 /**
- * Token buckets by key: so much a second, with a burst. A request is let in while anything is left, whatever it costs, and
- * what it costs too much is owed: so a batch passes a small bucket, and the rate holds all the same.
+ * Token buckets by key: a rate for each second, and a burst. A request passes while its bucket holds anything, whatever the
+ * request costs; the bucket then owes the excess. So a large batch passes a small bucket, and the rate still holds.
  */
 export interface Rate {
   perSecond: number
-  /** What may be taken at once. */
+  /** The most that can be taken at once. */
   burst: number
 }
 
-export interface Taken {
-  /** What is left now; negative: owed. */
+export interface TakeResult {
+  /** The content of the bucket now; negative: it owes. */
   left: number
-  /** 0: let in. Else it was not, and nothing was taken: so long until there is something left. */
+  /** 0: the request passes. Else nothing was taken, and the bucket holds something again after this time. */
   waitMs: number
 }
 
 export class TokenBuckets {
-  /** In order of use: the first is the one to forget. */
+  /** In order of use: the first is forgotten first. */
   private readonly buckets = new Map<string, { left: number; atMs: number }>()
 
-  /** @param keysMax more are forgotten, and start anew: this protects, and counts nothing. */
+  /** @param keysMax beyond it the bucket that was not used for longest is forgotten, and starts full again. */
   constructor(private readonly keysMax: number) {}
 
-  take(key: string, cost: number, { perSecond, burst }: Rate, nowMs: number): Taken {
+  take(key: string, cost: number, { perSecond, burst }: Rate, nowMs: number): TakeResult {
     const { left, atMs } = this.buckets.get(key) ?? { left: burst, atMs: nowMs }
     const now = Math.min(burst, left + (Math.max(0, nowMs - atMs) / 1000) * perSecond)
-    // Half a message is none; an bucket of less than one at a time still lets one in when it is full.
+    // Half a message is none. A bucket that holds less than one message lets one pass when it is full.
     const need = Math.min(1, burst)
-    const isIn = now >= need
+    const passes = now >= need
     this.buckets.delete(key)
-    // What is refused changes nothing, but for a clock that was set back: its time is no time to wait for.
-    this.buckets.set(key, isIn ? { left: now - cost, atMs: nowMs } : { left, atMs: Math.min(atMs, nowMs) })
+    // A refused request changes nothing, except after the clock was set back: nobody waits for the old time to return.
+    this.buckets.set(key, passes ? { left: now - cost, atMs: nowMs } : { left, atMs: Math.min(atMs, nowMs) })
     if (this.buckets.size > this.keysMax) this.forgetOldest()
-    return { left: isIn ? now - cost : now, waitMs: isIn ? 0 : Math.ceil(((need - now) / perSecond) * 1000) }
+    return { left: passes ? now - cost : now, waitMs: passes ? 0 : Math.ceil(((need - now) / perSecond) * 1000) }
   }
 
   private forgetOldest(): void {

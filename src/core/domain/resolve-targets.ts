@@ -1,13 +1,13 @@
-/** From the targets that a sender names to what the delivery core understands. HTTP and NATS ingress both come through here. */
+/** Turns the targets that a sender names into those that the delivery core understands, for HTTP and NATS ingress. */
 import { CodedError, type ErrorCode } from '../../../protocol/errors.js'
 import type { GroupKind } from '../../../protocol/subjects.js'
 import type { MacKey } from '../../keyring.js'
-import { type ApplicationRecord, TOPIC_NAME, USER_CHARACTERS_MAX } from '../../store/tenants.js'
+import type { ApplicationRecord } from '../../store/tenants.js'
 import type { AcceptCommand, AcceptTarget } from './commands.js'
+import type { SendMessage } from './message.js'
 import { decodeRegistrationId } from './registration-id.js'
-import type { SendMessage } from './validate-message.js'
 
-/** What resolving asks about tenants. */
+/** The questions about tenants. */
 export interface TargetDirectory {
   /** Rejects with BrokerError where the store is away. */
   application(id: string): Promise<ApplicationRecord | null>
@@ -20,7 +20,7 @@ export interface ResolveContext {
   registrationKeys: ReadonlyMap<string, MacKey>
 }
 
-/** A target of a `devices` message that cannot be sent to, and why; the others are sent. */
+/** A target of a `devices` message that nothing is sent to, with the reason; the others get the message. */
 export interface RejectedTarget {
   target: string
   code: ErrorCode
@@ -32,8 +32,8 @@ export interface Resolved {
 }
 
 /**
- * Throws CodedError where nothing can be sent: `unknown_registration`, `foreign_registration`, `revoked_registration`,
- * `unknown_application`, `invalid_request`. A `devices` message goes to those of its targets that are good.
+ * A `devices` message goes to those of its targets that are good. Throws CodedError where no target is: `unknown_registration`,
+ * `foreign_registration`, `revoked_registration`, `unknown_application`.
  */
 export async function resolveTargets(context: ResolveContext, project: string, send: SendMessage): Promise<Resolved> {
   const { targets, warnings: _, validateOnly: __, ...fields } = send
@@ -65,7 +65,7 @@ function resolveRegistrations(
   return { accepted, rejected }
 }
 
-/** What a registrationId of a sender stands for, or why it cannot be sent to. */
+/** The registration behind a registrationId, or the code of the reason why nothing is sent to it. */
 export function resolveRegistration(
   { directory, registrationKeys }: ResolveContext,
   project: string,
@@ -86,18 +86,10 @@ async function resolveGroup(
   project: string,
   { type, targets: [name = ''] }: SendMessage,
 ): Promise<{ kind: GroupKind; name: string }> {
-  if (type === 'topic') {
-    if (TOPIC_NAME.test(name)) return { kind: 'topic', name }
-    throw new CodedError('invalid_request', 'target must be the name of a topic', { field: 'target' })
-  }
-  if (type === 'user') {
-    if (name.length <= USER_CHARACTERS_MAX) return { kind: 'user', name }
-    throw new CodedError('invalid_request', `target must have at most ${USER_CHARACTERS_MAX} characters`, {
-      field: 'target',
-    })
-  }
+  if (type === 'topic') return { kind: 'topic', name }
+  if (type === 'user') return { kind: 'user', name }
   const application = await directory.application(name)
-  // Another project's application is as unknown as one that never was: nothing is given away.
+  // Another project's application is as unknown as one that never was, so that nothing is given away.
   if (application?.project !== project) throw new CodedError('unknown_application', undefined, { field: 'target' })
   return { kind: 'app', name }
 }

@@ -13,13 +13,11 @@ import type { Broker, Consumption, Delivery, Log, Subscription } from '../../nat
 import type { Logger } from '../../observe/log.js'
 import type { AcceptCommand, AcceptMessage } from '../domain/commands.js'
 import { toCodedError } from '../domain/errors.js'
-import { fingerprintOf } from '../domain/fingerprint.js'
 import { parseJson } from '../domain/json.js'
-import type { MessageLimits } from '../domain/limits.js'
+import { fingerprintOf, type MessageFormat, type SendMessage } from '../domain/message.js'
 import { decodeMsgpack } from '../domain/msgpack/decode.js'
 import { MsgpackError } from '../domain/msgpack/error.js'
 import { resolveTargets } from '../domain/resolve-targets.js'
-import { type SendMessage, validateMessage } from '../domain/validate-message.js'
 import type { Directory } from '../tenants/directory.js'
 import type { IngressSettings } from './settings.js'
 
@@ -29,7 +27,7 @@ export interface IngressOptions {
   registrationKeys: ReadonlyMap<string, MacKey>
   accept: AcceptMessage
   settings: IngressSettings
-  limits: MessageLimits
+  messages: MessageFormat
   /** Longest record that is looked at; the body limit of HTTP. */
   bodyBytesMax: number
   log: Logger
@@ -108,14 +106,14 @@ export class Ingress {
   }
 
   private async send(projectId: string, delivery: Delivery): Promise<void> {
-    const { directory, accept, limits, bodyBytesMax } = this.options
+    const { directory, accept, messages, bodyBytesMax } = this.options
     const project = await directory.project(projectId)
     if (!project) throw new CodedError('unknown_project')
     if (!project.isActive) throw new CodedError('project_inactive')
     if (delivery.body.length > bodyBytesMax) {
       throw new CodedError('payload_too_large', undefined, { bytesMax: bodyBytesMax })
     }
-    const send = validateMessage(decodeBody(delivery, limits), limits, delivery.storedAtMs)
+    const send = messages.read(decodeBody(delivery, messages.limits.dataDepthMax), delivery.storedAtMs)
     const { command, rejected } = await resolveTargets(this.options, projectId, send)
     if (send.validateOnly) return
     await accept({ ...command, ...(await this.identityOf(delivery, send)) })
@@ -199,11 +197,11 @@ export class Ingress {
 }
 
 /** JSON where nothing is said. */
-function decodeBody(delivery: Delivery, limits: MessageLimits): unknown {
+function decodeBody(delivery: Delivery, dataDepthMax: number): unknown {
   const type = (headerOf(delivery, 'content-type') ?? 'application/json').split(';', 1)[0]?.trim().toLowerCase()
   if (type === 'application/json') return parseJson(delivery.body)
   if (type === 'application/msgpack' || type === 'application/x-msgpack') {
-    return parseMsgpack(delivery.body, limits.dataDepthMax + DEPTH_ABOVE_DATA)
+    return parseMsgpack(delivery.body, dataDepthMax + DEPTH_ABOVE_DATA)
   }
   throw new CodedError('unsupported_media_type', 'Content-Type must be application/json or application/msgpack')
 }

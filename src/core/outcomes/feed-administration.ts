@@ -1,14 +1,17 @@
 /**
- * What administration does with the events of a project: turns them on and off, and sets its webhook. `borealis admin` and
- * the admin API come through here; cores see each change through their watch.
+ * Administration of the events of a project: turns them on and off, and sets its webhook, for `borealis admin` and for the
+ * admin API. Cores see each change through their watch.
  */
+import Type from 'typebox'
+
 import { CodedError } from '../../../protocol/errors.js'
 import { eventsStream, OUTCOME_EVENTS_STREAM, outcomeEventsFilter, readerDurable } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import type { Broker, Log } from '../../nats/broker.js'
-import { FINAL_KINDS, type FinalKind } from '../../store/events.js'
+import { FINAL_KINDS } from '../../store/events.js'
 import { type FeedRecord, FeedStates, openFeeds, type Webhook, type WebhookState } from '../../store/feeds.js'
 import type { RecordTable } from '../../store/tenants.js'
+import { Closed, checkerOf, Text } from '../domain/schema.js'
 import type { Administration } from '../tenants/administration.js'
 import type { Actor } from '../tenants/auth/roles.js'
 import { getProject } from '../tenants/projects.js'
@@ -16,19 +19,34 @@ import { AddressGuard } from './webhooks/addresses.js'
 import { consumerOf } from './webhooks/consumer.js'
 import type { WebhookSettings } from './webhooks/settings.js'
 import { goodSecrets, newWebhookSecret } from './webhooks/signature.js'
-import { checkWebhookUrl, originOf, type UrlRules } from './webhooks/url.js'
+import { checkWebhookUrl, originOf, type UrlRules, WEBHOOK_URL_CHARACTERS_MAX } from './webhooks/url.js'
 
 export interface FeedView {
   project: string
   /** Null: events are off. */
   feed: FeedRecord | null
   state: WebhookState | null
-  /** Events that the project's NATS consumer, and its webhook, have still to take; null: there is none. */
+  /** Events that the project's NATS consumer, and its webhook, have not taken yet; null: there is no such consumer. */
   waiting: { reader: number | null; webhook: number | null }
 }
 
-/** What the durable consumer of a project's NATS user may hold without an acknowledgement, and for how long. */
+/** The bounds of the durable consumer of a project's NATS user: unacknowledged events, and the wait for each. */
 const READER = { ackWaitMs: 30_000, pendingMax: 1_000 }
+
+export const NewWebhook = Closed(
+  {
+    url: Text({
+      maxLength: WEBHOOK_URL_CHARACTERS_MAX,
+      format: 'uri',
+      description: 'https, without user, password and fragment; at a public address, or one that the operator allows.',
+    }),
+    kinds: Type.Optional(
+      Type.Array(Type.Enum([...FINAL_KINDS]), { minItems: 1, description: 'Only events of these kinds; absent: all.' }),
+    ),
+  },
+  { $id: 'NewWebhook' },
+)
+const checkNewWebhook = checkerOf(NewWebhook, { whole: 'the webhook' })
 
 export interface FeedAdministrationOptions {
   administration: Administration
@@ -43,14 +61,14 @@ export interface FeedAdministrationOptions {
 export class FeedAdministration {
   private readonly feeds: RecordTable<FeedRecord>
   private readonly states: FeedStates
-  private readonly told: Log
+  private readonly published: Log
   private readonly rules: UrlRules
 
   constructor(private readonly options: FeedAdministrationOptions) {
     const { broker, settings } = options
     this.feeds = openFeeds(broker)
     this.states = new FeedStates(broker)
-    this.told = broker.log(OUTCOME_EVENTS_STREAM)
+    this.published = broker.log(OUTCOME_EVENTS_STREAM)
     this.rules = { allowHttp: settings.allowHttp, guard: new AddressGuard(settings.allowedNetworks) }
   }
 
@@ -60,36 +78,40 @@ export class FeedAdministration {
     return this.view(project)
   }
 
-  /** What ends from now on is told; harmless where events are on. */
+  /** Outcomes are published from now on; harmless where events are on. */
   turnOn(actor: Actor, project: string): Promise<FeedView> {
     return this.change(actor, 'events.on', project, {}, () => this.ensure(project))
   }
 
-  /** With its webhook. What was told already stays in PUSH_EVENTS for its time; harmless where events are off. */
+  /** Removes the webhook too. Published events stay in PUSH_EVENTS for their time; harmless where events are off. */
   turnOff(actor: Actor, project: string): Promise<FeedView> {
     return this.change(actor, 'events.off', project, {}, async () => {
       if (await this.feeds.get(project, { authoritative: true })) await this.feeds.table.delete(project)
-      await this.told.forgetConsumer(readerDurable(project))
+      await this.published.forgetConsumer(readerDurable(project))
       await this.forgetWebhook(project)
     })
   }
 
   /**
-   * Another url or other kinds for the webhook there is, or a new one, whose secret is in the answer and in no later one.
-   * Turns events on where they are off. `kinds` null: all.
+   * Changes the url and the kinds of the webhook, or makes one: then its secret is in the answer, and in no later one.
+   * Turns events on where they are off. `kinds` null or absent: all.
    */
   async setWebhook(
     actor: Actor,
     project: string,
-    wanted: { url: string; kinds: readonly string[] | null },
+    wanted: { url: string; kinds?: readonly string[] | null },
   ): Promise<FeedView & { secret: string | null }> {
-    const { url: text, kinds: names } = wanted
+    const { url: text, kinds: names } = checkNewWebhook({
+      url: wanted.url,
+      ...(wanted.kinds && { kinds: wanted.kinds }),
+    })
+    const kinds = names === undefined ? null : FINAL_KINDS.filter((kind) => names.includes(kind))
     let made: string | null = null
-    const details = { origin: URL.canParse(text) ? originOf(text) : undefined, kinds: names ?? 'all' }
+    const details = { origin: originOf(text), kinds: kinds ?? 'all' }
     const view = await this.change(actor, 'webhook.set', project, details, async () => {
-      const [url, kinds] = [checkWebhookUrl(text, this.rules), kindsOf(names)]
+      const url = checkWebhookUrl(text, this.rules)
       await this.ensure(project)
-      await this.told.prepare(consumerOf(project, this.options.settings))
+      await this.published.prepare(consumerOf(project, this.options.settings))
       await this.update(project, (webhook, nowMs) => {
         made = webhook ? null : newWebhookSecret()
         const fresh = { secrets: [{ secret: made ?? '', createdAtMs: nowMs, endsAtMs: null }], createdAtMs: nowMs }
@@ -100,13 +122,13 @@ export class FeedAdministration {
     return { ...view, secret: made }
   }
 
-  /** A new secret, in the answer and in no later one; the one before signs beside it for `webhooks.secretOverlapMs`. */
+  /** The new secret is in the answer and in no later one; the old one signs beside it for `webhooks.secretOverlapMs`. */
   async rotateSecret(actor: Actor, project: string): Promise<FeedView & { secret: string }> {
     const secret = newWebhookSecret()
     const view = await this.change(actor, 'webhook.rotate', project, {}, () =>
       this.updateWebhook(project, (webhook, nowMs) => {
         const endsAtMs = nowMs + this.options.settings.secretOverlapMs
-        // Only the newest goes on: two are good at a time.
+        // At most two secrets sign at a time: the newest of the old ones, and the new one.
         const [newest] = goodSecrets(webhook.secrets, nowMs)
         const before = newest && endsAtMs > nowMs ? [{ ...newest, endsAtMs }] : []
         return { ...webhook, secrets: [{ secret, createdAtMs: nowMs, endsAtMs: null }, ...before] }
@@ -115,7 +137,7 @@ export class FeedAdministration {
     return { ...view, secret }
   }
 
-  /** Ends a pause, or what a 410 led to: it is tried at once. */
+  /** The webhook is tried at once, also where it is paused or disabled. */
   retryWebhook(actor: Actor, project: string): Promise<FeedView> {
     return this.change(actor, 'webhook.retry', project, {}, () =>
       this.updateWebhook(project, (webhook) => ({ ...webhook, attempt: webhook.attempt + 1, disabled: null })),
@@ -147,8 +169,8 @@ export class FeedAdministration {
   private async view(project: string): Promise<FeedView> {
     const [feed, reader, webhook] = await Promise.all([
       this.feeds.get(project, { authoritative: true }),
-      this.told.waiting(readerDurable(project)),
-      this.told.waiting(consumerOf(project, this.options.settings).durable),
+      this.published.waiting(readerDurable(project)),
+      this.published.waiting(consumerOf(project, this.options.settings).durable),
     ])
     const state = feed?.webhook ? await this.states.webhook(project, feed.webhook) : null
     return { project, feed: feed && this.current(feed), state, waiting: { reader, webhook } }
@@ -162,13 +184,16 @@ export class FeedAdministration {
 
   private async ensure(project: string): Promise<void> {
     const { broker, split, clock } = this.options
-    // First, so that it gets the first event.
-    await this.told.prepare({
-      ...{ durable: readerDurable(project), filter: outcomeEventsFilter(project), startsAt: 'new', ...READER },
+    // The consumer comes first, so that it gets the first event.
+    await this.published.prepare({
+      durable: readerDurable(project),
+      filter: outcomeEventsFilter(project),
+      startsAt: 'new',
+      ...READER,
     })
     const states = await Promise.all(Array.from({ length: split }, (_, i) => broker.log(eventsStream(i)).state()))
     const [since, nowMs] = [states.map(({ lastSequence }) => lastSequence), clock.now()]
-    // False where there is one: it goes on as it is.
+    // An existing feed stays as it is.
     await this.feeds.create({ v: 1, id: project, since, webhook: null, createdAtMs: nowMs, updatedAtMs: nowMs })
   }
 
@@ -182,22 +207,15 @@ export class FeedAdministration {
   private async update(project: string, change: (webhook: Webhook | null, nowMs: number) => Webhook | null) {
     const nowMs = this.options.clock.now()
     const changed = await this.feeds.update(project, (feed) => ({
-      ...{ ...feed, webhook: change(feed.webhook, nowMs), updatedAtMs: nowMs },
+      ...feed,
+      webhook: change(feed.webhook, nowMs),
+      updatedAtMs: nowMs,
     }))
     if (!changed) throw new CodedError('not_found', `the events of project ${project} are off`)
   }
 
   private async forgetWebhook(project: string): Promise<void> {
-    await this.told.forgetConsumer(consumerOf(project, this.options.settings).durable)
+    await this.published.forgetConsumer(consumerOf(project, this.options.settings).durable)
     await this.states.forgetWebhook(project)
   }
-}
-
-function kindsOf(names: readonly string[] | null): FinalKind[] | null {
-  if (names === null) return null
-  const kinds = FINAL_KINDS.filter((kind) => names.includes(kind))
-  if (kinds.length === 0 || names.some((name) => !FINAL_KINDS.includes(name as FinalKind))) {
-    throw new CodedError('invalid_request', `kinds must be some of ${FINAL_KINDS.join(', ')}`, { field: 'kinds' })
-  }
-  return kinds
 }

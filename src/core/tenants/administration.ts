@@ -1,6 +1,6 @@
 /**
- * What may be done to projects, by whom: every action asks the actor's role, and every change stands in AUDIT before it
- * is made. `borealis admin` and the admin API come through here; admin.ts is what they do once they may.
+ * The tenants of the service. Every action of an operator comes through Administration, from `borealis admin` and from the
+ * admin API: it asks the actor's role, and writes each change to AUDIT before it makes the change. projects.ts makes it.
  */
 import { CodedError } from '../../../protocol/errors.js'
 import { Bucket } from '../../../protocol/subjects.js'
@@ -11,17 +11,26 @@ import {
   type ApplicationRecord,
   type FleetRecord,
   PROJECT_ID,
-  type ProjectLimits,
   type ProjectRecord,
   RecordTable,
   type ServiceKey,
 } from '../../store/tenants.js'
-import { CREDENTIAL_ID, type CredentialRecord, type NewCredential, newCredential } from './auth/credentials.js'
+import { CREDENTIAL_ID, type CredentialRecord, newCredential } from './auth/credentials.js'
 import { type Action, type Actor, mayDo, requireMay } from './auth/roles.js'
 import { type PrivateServiceKey, serviceKeyOf } from './auth/service-keys.js'
+import {
+  checkNamed,
+  checkNewCredential,
+  checkNewLimits,
+  checkNewProject,
+  type Named,
+  type NewCredential,
+  type NewLimits,
+  type NewProject,
+} from './fields.js'
 import * as admin from './projects.js'
 
-/** Entries of one page of AUDIT. */
+/** The most entries of one page of AUDIT. */
 export const AUDIT_PAGE_MAX = 200
 
 export class Administration {
@@ -57,11 +66,13 @@ export class Administration {
     return admin.getProject(this.tenants, id)
   }
 
-  createProject(
+  /** The private key of the service account is in the answer and nowhere else. */
+  async createProject(
     actor: Actor,
-    options: { id?: string; name?: string; alg?: ServiceKey['alg'] },
+    wanted: NewProject,
   ): Promise<{ project: ProjectRecord; serviceKey: PrivateServiceKey }> {
-    // Made here, so that the entry of AUDIT is about a project also where the id is a random one.
+    const options = checkNewProject(wanted)
+    // The id is made here, so that the entry in AUDIT names the project even if its id is random.
     const id = options.id ?? admin.newProjectId()
     return this.change(actor, 'project.create', id, { name: options.name }, () =>
       admin.createProject(this.tenants, { ...options, id }),
@@ -74,7 +85,8 @@ export class Administration {
     )
   }
 
-  setLimits(actor: Actor, id: string, limits: ProjectLimits): Promise<ProjectRecord> {
+  async setLimits(actor: Actor, id: string, wanted: NewLimits): Promise<ProjectRecord> {
+    const limits = checkNewLimits(wanted)
     return this.change(actor, 'project.limit', id, { ...limits }, () => admin.setLimits(this.tenants, id, limits))
   }
 
@@ -89,7 +101,7 @@ export class Administration {
     })
   }
 
-  /** The public part of a pair that its owner made: the private part never comes here. */
+  /** Adds the public part of a pair that its owner made. The private part stays with the owner. */
   async addPublicKey(actor: Actor, id: string, pem: string): Promise<{ project: ProjectRecord; key: ServiceKey }> {
     requireMay(actor, 'key.add', id)
     const key = serviceKeyOf(pem, this.clock.now())
@@ -104,7 +116,7 @@ export class Administration {
     return this.change(actor, 'key.remove', id, { keyId }, () => admin.removeServiceKey(this.tenants, id, keyId))
   }
 
-  /** Any other change that is an action of its own: what `make` does is done by its caller's means. */
+  /** Makes a change that only its caller knows how to make, as an action with a role and an entry in AUDIT. */
   change<T>(
     actor: Actor,
     action: Action,
@@ -113,9 +125,7 @@ export class Administration {
     make: () => Promise<T>,
   ): Promise<T> {
     requireMay(actor, action, project)
-    if (project !== null && !PROJECT_ID.test(project)) {
-      throw new CodedError('invalid_request', 'a project id has 1 to 64 of A-Z a-z 0-9 _ -', { field: 'id' })
-    }
+    if (project !== null && !PROJECT_ID.test(project)) throw new CodedError('unknown_project')
     return this.recorded({ actor: actor.name, action, project, details: known(details) }, make)
   }
 
@@ -127,7 +137,8 @@ export class Administration {
     return all.filter(({ project }) => mayDo(actor, 'application.list', project))
   }
 
-  createApplication(actor: Actor, project: string, options: { name?: string }): Promise<ApplicationRecord> {
+  async createApplication(actor: Actor, project: string, wanted: Named): Promise<ApplicationRecord> {
+    const options = checkNamed(wanted)
     return this.change(actor, 'application.create', project, options, () =>
       admin.createApplication(this.tenants, project, options),
     )
@@ -138,7 +149,9 @@ export class Administration {
     return this.tenants.fleets.all()
   }
 
-  createFleet(actor: Actor, options: { name?: string }): Promise<{ fleet: FleetRecord; enrolmentKey: string }> {
+  /** The enrolment key is in the answer and nowhere else. */
+  async createFleet(actor: Actor, wanted: Named): Promise<{ fleet: FleetRecord; enrolmentKey: string }> {
+    const options = checkNamed(wanted)
     return this.change(actor, 'fleet.create', null, options, () => admin.createFleet(this.tenants, options))
   }
 
@@ -159,7 +172,7 @@ export class Administration {
     wanted: NewCredential,
   ): Promise<{ credential: CredentialRecord; secret: string }> {
     requireMay(actor, 'credential.create', null)
-    const { record, secret } = newCredential({ ...wanted, name: admin.checkName(wanted.name) }, this.clock.now())
+    const { record, secret } = newCredential(checkNewCredential(wanted), this.clock.now())
     const { id, name, role, projects } = record
     return this.change(actor, 'credential.create', null, { id, name, role, projects }, async () => {
       if (!(await this.credentials.create(record))) throw new CodedError('internal', `credential id ${id} was taken`)
@@ -200,7 +213,7 @@ export class Administration {
   }
 }
 
-/** Without what was not said. */
+/** The details without those that the caller left out. */
 function known(details: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(details).filter(([, value]) => value !== undefined))
 }

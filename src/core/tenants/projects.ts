@@ -1,6 +1,6 @@
 /**
- * What an operator does with projects, applications, fleets, devices and registrations. `borealis admin`, `npm start`,
- * tests and bench call these; every core sees the change through its watches.
+ * Changes of projects, applications, fleets, devices and registrations. Administration calls these functions for people;
+ * `npm start`, tests and bench call them directly. Every core sees a change through its watches.
  */
 import { CodedError } from '../../../protocol/errors.js'
 import { Bucket } from '../../../protocol/subjects.js'
@@ -14,7 +14,6 @@ import {
   type ApplicationRecord,
   type FleetRecord,
   PROJECT_ID,
-  type ProjectLimits,
   type ProjectRecord,
   RecordTable,
   type ServiceKey,
@@ -24,6 +23,7 @@ import { newEnrolmentKey } from './auth/enrolment.js'
 import { generateServiceKey, type PrivateServiceKey } from './auth/service-keys.js'
 import type { AuthSettings } from './auth/settings.js'
 import { mintAccessToken, Scope } from './auth/tokens.js'
+import { checkNamed, checkNewLimits, checkNewProject, type Named, type NewLimits, type NewProject } from './fields.js'
 import { randomId } from './ids.js'
 import { endRegistration, revokeDeviceKey } from './revocation.js'
 
@@ -52,31 +52,29 @@ export function openTenants(broker: Broker, clock: Clock): Tenants {
   }
 }
 
-const NAME_CHARACTERS_MAX = 128
 const KEYS_MAX = 8
 
 export const newProjectId = () => randomId('', 20)
 
-/** The private key of its service account is in the answer and nowhere else. Throws CodedError `invalid_request`. */
+/** The private key of its service account is in the answer and nowhere else. Throws CodedError `invalid_request`, `conflict`. */
 export async function createProject(
   tenants: Tenants,
-  options: { id?: string; name?: string; alg?: ServiceKey['alg'] } = {},
+  wanted: NewProject = {},
 ): Promise<{ project: ProjectRecord; serviceKey: PrivateServiceKey }> {
-  const id = options.id ?? newProjectId()
-  if (!PROJECT_ID.test(id)) throw new CodedError('invalid_request', 'a project id has 1 to 64 of A-Z a-z 0-9 _ -')
+  const { id = newProjectId(), name = id, alg = 'RS256' } = checkNewProject(wanted)
   const nowMs = tenants.clock.now()
-  const key = generateServiceKey(options.alg ?? 'RS256', nowMs)
+  const key = generateServiceKey(alg, nowMs)
   const project: ProjectRecord = {
     v: 1,
     id,
-    name: checkName(options.name ?? id),
+    name,
     isActive: true,
     serviceAccount: { clientId: `${randomId('client_', 20)}.${id}`, keys: [key.stored] },
     createdAtMs: nowMs,
     updatedAtMs: nowMs,
   }
   if (!(await tenants.projects.create(project))) {
-    throw new CodedError('invalid_request', `there is a project ${id} already`)
+    throw new CodedError('conflict', `a project ${id} exists already`, { field: 'id' })
   }
   return { project, serviceKey: key.private }
 }
@@ -91,18 +89,13 @@ export function setProjectActive(tenants: Tenants, id: string, isActive: boolean
   return changeProject(tenants, id, (project) => ({ ...project, isActive }))
 }
 
-/** What is not named stays; null means the service's default again. Throws CodedError `invalid_request`. */
-export function setLimits(tenants: Tenants, id: string, limits: ProjectLimits): Promise<ProjectRecord> {
-  const { messagesPerSecond } = limits
-  if (messagesPerSecond != null && !(Number.isInteger(messagesPerSecond) && messagesPerSecond > 0)) {
-    throw new CodedError('invalid_request', 'messagesPerSecond must be a whole number above 0, or null', {
-      field: 'messagesPerSecond',
-    })
-  }
+/** null stands for the default of the service. Throws CodedError `invalid_request`. */
+export async function setLimits(tenants: Tenants, id: string, wanted: NewLimits): Promise<ProjectRecord> {
+  const limits = checkNewLimits(wanted)
   return changeProject(tenants, id, (project) => ({ ...project, limits: { ...project.limits, ...limits } }))
 }
 
-/** Another key beside those there are, so that keys can be changed without a gap. */
+/** Adds a key beside the present ones, so that keys can be changed without a gap. */
 export async function addServiceKey(
   tenants: Tenants,
   id: string,
@@ -113,23 +106,24 @@ export async function addServiceKey(
   return key.private
 }
 
-/** Throws CodedError `invalid_request` where there is no room for another one. */
+/** Throws CodedError `conflict` where the project has as many keys as it may have. */
 export function storeServiceKey(tenants: Tenants, id: string, key: ServiceKey): Promise<ProjectRecord> {
   return changeProject(tenants, id, (project) => {
     const { keys } = project.serviceAccount
-    if (keys.length >= KEYS_MAX) throw new CodedError('invalid_request', `a project has at most ${KEYS_MAX} keys`)
+    if (keys.length >= KEYS_MAX) throw new CodedError('conflict', `a project has at most ${KEYS_MAX} keys`)
     return withKeys(project, [...keys, key])
   })
 }
 
-/** What it signed is refused, and so is every access token that was asked for with it. */
+/** Everything that the key signed is refused from now on, and so is every access token that was issued for it. */
 export function removeServiceKey(tenants: Tenants, id: string, keyId: string): Promise<ProjectRecord> {
   return changeProject(tenants, id, (project) => {
     const keys = project.serviceAccount.keys.filter((key) => key.kid !== keyId)
     if (keys.length === project.serviceAccount.keys.length) {
-      throw new CodedError('invalid_request', `project ${id} has no key ${keyId}`)
+      throw new CodedError('not_found', `project ${id} has no key ${keyId}`)
     }
-    if (keys.length === 0) throw new CodedError('invalid_request', 'the last key stays: add another one first')
+    if (keys.length === 0)
+      throw new CodedError('conflict', 'this is the last key of the project: add another one first')
     return withKeys(project, keys)
   })
 }
@@ -137,19 +131,19 @@ export function removeServiceKey(tenants: Tenants, id: string, keyId: string): P
 export async function createApplication(
   tenants: Tenants,
   project: string,
-  options: { id?: string; name?: string } = {},
+  { id = randomId('app_', 20), ...wanted }: Named & { id?: string } = {},
 ): Promise<ApplicationRecord> {
+  const { name = id } = checkNamed(wanted)
   await getProject(tenants, project)
-  const id = options.id ?? randomId('app_', 20)
   const application: ApplicationRecord = {
     v: 1,
     id,
     project,
-    name: checkName(options.name ?? id),
+    name,
     createdAtMs: tenants.clock.now(),
   }
   if (!(await tenants.applications.create(application))) {
-    throw new CodedError('invalid_request', `there is an application ${id} already`)
+    throw new CodedError('conflict', `an application ${id} exists already`)
   }
   return application
 }
@@ -157,14 +151,15 @@ export async function createApplication(
 /** The enrolment key is in the answer and nowhere else. */
 export async function createFleet(
   tenants: Tenants,
-  options: { name?: string } = {},
+  wanted: Named = {},
 ): Promise<{ fleet: FleetRecord; enrolmentKey: string }> {
   const id = randomId('fleet_', 12)
+  const { name = id } = checkNamed(wanted)
   const { enrolmentKey, hash } = newEnrolmentKey(id)
   const fleet: FleetRecord = {
     v: 1,
     id,
-    name: checkName(options.name ?? id),
+    name,
     keyHashes: [hash],
     createdAtMs: tenants.clock.now(),
   }
@@ -172,7 +167,7 @@ export async function createFleet(
   return { fleet, enrolmentKey }
 }
 
-/** An access token without the token endpoint. Throws CodedError `unknown_project`. */
+/** Makes an access token without the token endpoint. Throws CodedError `unknown_project`. */
 export async function mintToken(
   tenants: Tenants,
   keyring: Keyring,
@@ -193,15 +188,20 @@ export async function mintToken(
   })
 }
 
-/** The device is cut off and may not come back; its registrations are refused to senders. */
+/** Cuts the device off for good. Senders to its registrations are refused. */
 export async function revokeDevice(tenants: Tenants, device: string): Promise<void> {
-  if (!DEVICE_ID.test(device)) throw new CodedError('invalid_request', 'a device id is dev_ and 20 of a-z 0-9')
+  if (!DEVICE_ID.test(device))
+    throw new CodedError('invalid_request', 'a device id is dev_ and 20 of a-z 0-9', { field: 'device' })
   await revokeDeviceKey(tenants.revoked, device, tenants.clock.now())
 }
 
-/** Senders are told `revoked_registration`, and a live session leaves the groups of it; when the app registers again it gets a new registrationId. */
+/**
+ * Ends a registration: senders get `revoked_registration`, and a live session leaves its groups. The app gets another
+ * registrationId when it registers again.
+ */
 export async function revokeRegistration(tenants: Tenants, device: string, registration: number): Promise<void> {
-  if (!DEVICE_ID.test(device)) throw new CodedError('invalid_request', 'a device id is dev_ and 20 of a-z 0-9')
+  if (!DEVICE_ID.test(device))
+    throw new CodedError('invalid_request', 'a device id is dev_ and 20 of a-z 0-9', { field: 'device' })
   await endRegistration(tenants, { device, registration, nowMs: tenants.clock.now() })
   await tenants.notices.changed(device)
 }
@@ -220,11 +220,4 @@ async function changeProject(
 
 function withKeys(project: ProjectRecord, keys: ServiceKey[]): ProjectRecord {
   return { ...project, serviceAccount: { ...project.serviceAccount, keys } }
-}
-
-export function checkName(name: string): string {
-  if (name === '' || name.length > NAME_CHARACTERS_MAX) {
-    throw new CodedError('invalid_request', `a name has 1 to ${NAME_CHARACTERS_MAX} characters`, { field: 'name' })
-  }
-  return name
 }

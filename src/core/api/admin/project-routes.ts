@@ -1,119 +1,213 @@
 /** Projects, their keys and applications over the admin API. */
-import Type from 'typebox'
+import Type, { type Static, type TSchema } from 'typebox'
+import { NewApplication, NewKey, NewLimits, NewProject, NewPublicKey } from '../../tenants/fields.js'
 import { applicationOutput, projectOutput } from '../../tenants/output.js'
-import { flow } from '../flow.js'
-import { paramOf } from '../public/context.js'
-import { CountersQuery, countersOutput, readCountersQuery } from '../public/projects.js'
-import { pageOutput, RegistrationPage, RegistrationQuery, readListing } from '../public/registrations.js'
-import type { Operation } from '../route.js'
+import { Counters, CountersQuery, countersOutput } from '../public/projects.js'
+import {
+  EndedRegistration,
+  listingOf,
+  pageOutput,
+  RegistrationPage,
+  RegistrationParams,
+  RegistrationQuery,
+} from '../public/registrations.js'
 import {
   type ActingCall,
+  ADMIN,
   type AdminRoute,
-  authenticateActor,
-  type BodyCall,
-  optionalChoice,
-  optionalText,
-  present,
-  readFields,
+  adminRoute,
+  PROJECT,
+  type ProjectCall,
+  ProjectParams,
   settingsFor,
 } from './context.js'
-import { Algorithm, Application, Named, NewKey, Project, ProjectParams, PublicKey } from './schemas.js'
+import { AddedPublicKey, Application, CreatedKey, CreatedProject, Project } from './schemas.js'
 
-export const ADMIN = '/admin/v1'
 const PROJECTS = `${ADMIN}/projects`
-export const PROJECT = `${PROJECTS}/:project`
 
-export type Run<C> = (call: C, project: string) => Promise<object>
-export const looks = (run: Run<ActingCall>) => flow(authenticateActor, (call) => run(call, paramOf(call, 'project')))
-export const changes = (run: Run<BodyCall>) =>
-  flow(authenticateActor, readFields, (call) => run(call, paramOf(call, 'project')))
+const tag = 'projects'
+const params = ProjectParams
+const errors = ['forbidden', 'unknown_project'] as const
 
-const route = (
-  method: AdminRoute['method'],
-  url: string,
-  handler: AdminRoute['handler'],
-  operation: Omit<Operation, 'tag'>,
-): AdminRoute => ({ method, url, handler, operation: { tag: 'projects', ...operation } })
-
-const answer = (body: Operation['answers'][number]['body'], description = 'Done.', status = 200) => ({
-  [status]: { description, body },
-})
+const ok = (body: TSchema, description = 'Done.') => ({ 200: { description, body } })
+const created = (body: TSchema, description: string) => ({ 201: { description, body } })
 
 export const adminProjectRoutes: readonly AdminRoute[] = [
-  route('GET', PROJECTS, looks(listProjects), {
-    ...{ id: 'listProjects', summary: 'Projects that this credential may see', errors: [] },
-    answers: answer(Type.Object({ projects: Type.Array(Project) }), 'The projects.'),
+  adminRoute({
+    method: 'GET',
+    url: PROJECTS,
+    handler: listProjects,
+    operation: {
+      id: 'listProjects',
+      summary: 'Projects that this credential may see',
+      tag,
+      answers: ok(Type.Object({ projects: Type.Array(Project) }, { $id: 'ProjectList' }), 'The projects.'),
+      errors: [],
+    },
   }),
-  route('POST', PROJECTS, changes(createProject), {
-    ...{
+  adminRoute({
+    method: 'POST',
+    url: PROJECTS,
+    handler: createProject,
+    operation: {
       id: 'createProject',
       summary: 'Make a project and the settings file of its app server',
-      errors: ['forbidden'],
+      tag,
+      body: NewProject,
+      answers: created(CreatedProject, 'The project.'),
+      errors: ['forbidden', 'conflict'],
     },
-    body: Type.Object({ ...Named.properties, id: Type.Optional(Type.String()), alg: Type.Optional(Algorithm) }),
-    answers: answer(Type.Object({ ...Project.properties, ...NewKey.properties }), 'The project.', 201),
   }),
-  route('GET', PROJECT, looks(showProject), {
-    ...{ id: 'showProjectSettings', summary: 'A project', errors: ['forbidden', 'unknown_project'] },
-    ...{ params: ProjectParams, answers: answer(Project, 'The project.') },
+  adminRoute({
+    method: 'GET',
+    url: PROJECT,
+    handler: showProject,
+    operation: {
+      id: 'showProject',
+      summary: 'Show a project',
+      tag,
+      params,
+      answers: ok(Project, 'The project.'),
+      errors,
+    },
   }),
-  ...(['suspend', 'resume'] as const).map((verb) =>
-    route('POST', `${PROJECT}/${verb}`, changes(setActive(verb === 'resume')), {
-      ...{ id: `${verb}Project`, summary: `${verb === 'resume' ? 'End' : 'Begin'} a suspension` },
-      ...{ params: ProjectParams, answers: answer(Project), errors: ['forbidden', 'unknown_project'] },
-    }),
-  ),
-  route('POST', `${PROJECT}/limits`, changes(setLimits), {
-    ...{ id: 'limitProject', summary: 'How much a project may send', errors: ['forbidden', 'unknown_project'] },
-    ...{ params: ProjectParams, answers: answer(Project) },
-    body: Type.Object({ messagesPerSecond: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]) }),
+  adminRoute({
+    method: 'POST',
+    url: `${PROJECT}/suspend`,
+    handler: (call: ProjectCall) => setActive(call, false),
+    operation: { id: 'suspendProject', summary: 'Suspend a project', tag, params, answers: ok(Project), errors },
   }),
-  route('POST', `${PROJECT}/keys`, changes(addKey), {
-    ...{ id: 'addKey', summary: 'Another key beside those there are', errors: ['forbidden', 'unknown_project'] },
-    ...{ params: ProjectParams, body: Type.Object({ alg: Type.Optional(Algorithm) }) },
-    answers: answer(NewKey, 'The key, in a settings file.', 201),
+  adminRoute({
+    method: 'POST',
+    url: `${PROJECT}/resume`,
+    handler: (call: ProjectCall) => setActive(call, true),
+    operation: { id: 'resumeProject', summary: 'End a suspension', tag, params, answers: ok(Project), errors },
   }),
-  route('POST', `${PROJECT}/public-keys`, changes(addPublicKey), {
-    ...{ id: 'addPublicKey', summary: 'The public part of a key that the app server made' },
-    ...{ params: ProjectParams, body: Type.Object({ publicKey: PublicKey }) },
-    answers: answer(Type.Object({ keyId: Type.String(), alg: Algorithm }), 'What to sign with from now on.', 201),
-    errors: ['forbidden', 'unknown_project'],
+  adminRoute({
+    method: 'POST',
+    url: `${PROJECT}/limits`,
+    handler: setLimits,
+    operation: {
+      id: 'limitProject',
+      summary: 'Set how much a project may send',
+      tag,
+      params,
+      body: NewLimits,
+      answers: ok(Project),
+      errors,
+    },
   }),
-  route('DELETE', `${PROJECT}/keys/:key`, looks(removeKey), {
-    ...{ id: 'removeKey', summary: 'Refuse a key, and the tokens asked for with it' },
-    params: Type.Object({ ...ProjectParams.properties, key: Type.String() }),
-    ...{ answers: answer(Project), errors: ['forbidden', 'unknown_project'] },
+  adminRoute({
+    method: 'POST',
+    url: `${PROJECT}/keys`,
+    handler: addKey,
+    operation: {
+      id: 'addKey',
+      summary: 'Make another key beside those of the project',
+      tag,
+      params,
+      body: NewKey,
+      answers: created(CreatedKey, 'The key, in a settings file.'),
+      errors: [...errors, 'conflict'],
+    },
   }),
-  route('GET', `${PROJECT}/applications`, looks(listApplications), {
-    ...{ id: 'listApplications', summary: 'Applications of a project', errors: ['forbidden', 'unknown_project'] },
-    ...{ params: ProjectParams, answers: answer(Type.Object({ applications: Type.Array(Application) })) },
+  adminRoute({
+    method: 'POST',
+    url: `${PROJECT}/public-keys`,
+    handler: addPublicKey,
+    operation: {
+      id: 'addPublicKey',
+      summary: 'Add the public part of a key that the app server made',
+      tag,
+      params,
+      body: NewPublicKey,
+      answers: created(AddedPublicKey, 'The id and the algorithm of the key.'),
+      errors: [...errors, 'conflict'],
+    },
   }),
-  route('POST', `${PROJECT}/applications`, changes(createApplication), {
-    ...{ id: 'createApplication', summary: 'Make an application', errors: ['forbidden', 'unknown_project'] },
-    ...{ params: ProjectParams, body: Named, answers: answer(Application, 'The application.', 201) },
+  adminRoute({
+    method: 'DELETE',
+    url: `${PROJECT}/keys/:key`,
+    handler: removeKey,
+    operation: {
+      id: 'removeKey',
+      summary: 'Refuse a key from now on, and the tokens that were issued for it',
+      tag,
+      params: Type.Object({ ...ProjectParams.properties, key: Type.String({ description: 'The id of the key.' }) }),
+      answers: ok(Project),
+      errors: [...errors, 'not_found', 'conflict'],
+    },
   }),
-  route('GET', `${PROJECT}/registrations`, looks(listRegistrations), {
-    ...{
-      id: 'listProjectRegistrations',
+  adminRoute({
+    method: 'GET',
+    url: `${PROJECT}/applications`,
+    handler: listApplications,
+    operation: {
+      id: 'listApplications',
+      summary: 'Applications of a project',
+      tag,
+      params,
+      answers: ok(
+        Type.Object({ applications: Type.Array(Application) }, { $id: 'ApplicationList' }),
+        'The applications.',
+      ),
+      errors,
+    },
+  }),
+  adminRoute({
+    method: 'POST',
+    url: `${PROJECT}/applications`,
+    handler: createApplication,
+    operation: {
+      id: 'createApplication',
+      summary: 'Make an application',
+      tag,
+      params,
+      body: NewApplication,
+      answers: created(Application, 'The application.'),
+      errors,
+    },
+  }),
+  adminRoute({
+    method: 'GET',
+    url: `${PROJECT}/registrations`,
+    handler: listRegistrations,
+    operation: {
+      id: 'listRegistrations',
       summary: 'Registrations of a project',
-      errors: ['forbidden', 'unknown_project'],
+      tag,
+      params,
+      query: RegistrationQuery,
+      answers: ok(RegistrationPage, 'A page. A page may be short and have a next one.'),
+      errors,
     },
-    ...{ params: ProjectParams, query: RegistrationQuery, answers: answer(RegistrationPage, 'A page.') },
   }),
-  route('DELETE', `${PROJECT}/registrations/:registration`, looks(revokeRegistration), {
-    ...{ id: 'revokeProjectRegistration', summary: 'End a registration' },
-    params: Type.Object({ ...ProjectParams.properties, registration: Type.String() }),
-    answers: answer(Type.Object({ registrationId: Type.String(), revoked: Type.Literal(true) })),
-    errors: ['forbidden', 'unknown_registration', 'foreign_registration'],
-  }),
-  route('GET', `${PROJECT}/counters`, looks(showCounters), {
-    ...{
-      id: 'showProjectCounters',
-      summary: 'Counters by application and day',
-      errors: ['forbidden', 'unknown_project'],
+  adminRoute({
+    method: 'DELETE',
+    url: `${PROJECT}/registrations/:registration`,
+    handler: revokeRegistration,
+    operation: {
+      id: 'revokeRegistration',
+      summary: 'End a registration',
+      tag,
+      params: RegistrationParams,
+      answers: ok(EndedRegistration, 'The registration has ended, now or before.'),
+      errors: [...errors, 'unknown_registration', 'foreign_registration'],
     },
-    ...{ params: ProjectParams, query: CountersQuery },
-    answers: answer(Type.Record(Type.String(), Type.Unknown()), 'As the public API has them.'),
+  }),
+  adminRoute({
+    method: 'GET',
+    url: `${PROJECT}/counters`,
+    handler: showCounters,
+    operation: {
+      id: 'showCounters',
+      summary: 'Targets of a project by outcome, application and day',
+      tag,
+      params,
+      query: CountersQuery,
+      answers: ok(Counters, 'The counters.'),
+      errors,
+    },
   }),
 ]
 
@@ -121,79 +215,100 @@ async function listProjects({ context, actor }: ActingCall): Promise<object> {
   return { projects: (await context.administration.projects(actor)).map(projectOutput) }
 }
 
-async function createProject(call: BodyCall): Promise<object> {
-  const { context, actor, reply } = call
-  const options = present({ id: optionalText(call, 'id'), name: optionalText(call, 'name'), alg: algorithm(call) })
-  const { project, serviceKey } = await context.administration.createProject(actor, options)
+async function createProject({ context, actor, body, reply }: ActingCall & { body: NewProject }): Promise<object> {
+  const { project, serviceKey } = await context.administration.createProject(actor, body)
   reply.code(201).header('cache-control', 'no-store')
   const { clientId } = project.serviceAccount
   return { ...projectOutput(project), ...settingsFor(context, { id: project.id, clientId }, serviceKey) }
 }
 
-async function showProject({ context, actor }: ActingCall, project: string): Promise<object> {
-  return projectOutput(await context.administration.project(actor, project))
+async function showProject({ context, actor, params }: ProjectCall): Promise<object> {
+  return projectOutput(await context.administration.project(actor, params.project))
 }
 
-function setActive(isActive: boolean): Run<BodyCall> {
-  return async ({ context, actor }, project) =>
-    projectOutput(await context.administration.setActive(actor, project, isActive))
+async function setActive({ context, actor, params }: ProjectCall, isActive: boolean): Promise<object> {
+  return projectOutput(await context.administration.setActive(actor, params.project, isActive))
 }
 
-async function setLimits({ context, actor, fields }: BodyCall, project: string): Promise<object> {
-  // What is no number is refused where limits are set.
-  const messagesPerSecond = (fields.messagesPerSecond ?? null) as number | null
-  return projectOutput(await context.administration.setLimits(actor, project, { messagesPerSecond }))
+async function setLimits({ context, actor, params, body }: ProjectCall & { body: NewLimits }): Promise<object> {
+  return projectOutput(await context.administration.setLimits(actor, params.project, body))
 }
 
-async function addKey(call: BodyCall, id: string): Promise<object> {
-  const { context, actor, reply } = call
-  const { project, serviceKey } = await context.administration.addKey(actor, id, algorithm(call))
+async function addKey({
+  context,
+  actor,
+  params,
+  body,
+  reply,
+}: ProjectCall & { body: Static<typeof NewKey> }): Promise<object> {
+  const { project, serviceKey } = await context.administration.addKey(actor, params.project, body.alg)
   reply.code(201).header('cache-control', 'no-store')
-  return settingsFor(context, { id, clientId: project.serviceAccount.clientId }, serviceKey)
+  return settingsFor(context, { id: project.id, clientId: project.serviceAccount.clientId }, serviceKey)
 }
 
-async function addPublicKey(call: BodyCall, id: string): Promise<object> {
-  const { context, actor, reply } = call
-  const { key } = await context.administration.addPublicKey(actor, id, optionalText(call, 'publicKey') ?? '')
+async function addPublicKey({
+  context,
+  actor,
+  params,
+  body,
+  reply,
+}: ProjectCall & { body: Static<typeof NewPublicKey> }): Promise<object> {
+  const { key } = await context.administration.addPublicKey(actor, params.project, body.publicKey)
   reply.code(201)
   return { keyId: key.kid, alg: key.alg }
 }
 
-async function removeKey(call: ActingCall, project: string): Promise<object> {
-  return projectOutput(await call.context.administration.removeKey(call.actor, project, paramOf(call, 'key')))
+async function removeKey({ context, actor, params }: ProjectCall & { params: { key: string } }): Promise<object> {
+  return projectOutput(await context.administration.removeKey(actor, params.project, params.key))
 }
 
-async function listApplications({ context, actor }: ActingCall, id: string): Promise<object> {
-  await context.administration.project(actor, id)
+async function listApplications({ context, actor, params }: ProjectCall): Promise<object> {
+  await context.administration.project(actor, params.project)
   const all = await context.administration.applications(actor)
-  return { applications: all.filter(({ project }) => project === id).map(applicationOutput) }
+  return { applications: all.filter(({ project }) => project === params.project).map(applicationOutput) }
 }
 
-async function createApplication(call: BodyCall, project: string): Promise<object> {
-  const options = present({ name: optionalText(call, 'name') })
-  const application = await call.context.administration.createApplication(call.actor, project, options)
-  call.reply.code(201)
+async function createApplication({
+  context,
+  actor,
+  params,
+  body,
+  reply,
+}: ProjectCall & { body: Static<typeof NewApplication> }): Promise<object> {
+  const application = await context.administration.createApplication(actor, params.project, body)
+  reply.code(201)
   return applicationOutput(application)
 }
 
-async function listRegistrations(call: ActingCall, project: string): Promise<object> {
-  call.context.administration.look(call.actor, 'registration.list', project)
-  const { by, page } = readListing(call)
-  return pageOutput(await call.context.registrations.list(project, by, page))
+async function listRegistrations({
+  context,
+  actor,
+  params,
+  query,
+}: ProjectCall & { query: Static<typeof RegistrationQuery> }): Promise<object> {
+  context.administration.look(actor, 'registration.list', params.project)
+  const { by, page } = listingOf(query)
+  return pageOutput(await context.registrations.list(params.project, by, page))
 }
 
-async function revokeRegistration(call: ActingCall, project: string): Promise<object> {
-  const { context, actor } = call
-  const registrationId = paramOf(call, 'registration')
+async function revokeRegistration({
+  context,
+  actor,
+  params,
+}: ProjectCall & { params: { registration: string } }): Promise<object> {
+  const { project, registration: registrationId } = params
   await context.administration.change(actor, 'registration.revoke', project, { registrationId }, () =>
     context.registrations.revoke(project, registrationId),
   )
   return { registrationId, revoked: true }
 }
 
-async function showCounters(call: ActingCall, project: string): Promise<object> {
-  call.context.administration.look(call.actor, 'counters.show', project)
-  return countersOutput(project, await call.context.readCounters(project), readCountersQuery(call))
+async function showCounters({
+  context,
+  actor,
+  params,
+  query,
+}: ProjectCall & { query: Static<typeof CountersQuery> }): Promise<object> {
+  context.administration.look(actor, 'counters.show', params.project)
+  return countersOutput(params.project, await context.readCounters(params.project), query)
 }
-
-const algorithm = (call: BodyCall) => optionalChoice(call, 'alg', ['RS256', 'ES256'] as const)

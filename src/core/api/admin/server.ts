@@ -4,22 +4,31 @@ import { adminDocument } from '../openapi/documents.js'
 import { serveDocument } from '../openapi/serve.js'
 import { createHttpServer, type HttpServer } from '../server.js'
 import type { AdminApiSettings, HttpSettings } from '../settings.js'
-import { type AdminContext, type AdminRoute, adminAddresses } from './context.js'
+import { TokenBuckets } from '../token-buckets.js'
+import type { AdminContext, AdminRoute } from './context.js'
 import { adminEventRoutes } from './event-routes.js'
 import { adminProjectRoutes } from './project-routes.js'
 import { adminServiceRoutes } from './service-routes.js'
+
+const ADDRESSES_MAX = 10_000
+const BURST_SECONDS = 5
 
 export function adminRoutes(): AdminRoute[] {
   return [...adminProjectRoutes, ...adminEventRoutes, ...adminServiceRoutes]
 }
 
-/** `limits`: those of the public listener hold here too. */
+/** @param limits of the public listener: they hold here too. */
 export function createAdminServer(
-  parts: Omit<AdminContext, 'bodies' | 'addresses'>,
-  { host, port }: AdminApiSettings,
+  parts: Omit<AdminContext, 'bodies' | 'addresses' | 'rate'>,
+  { host, port, requestsPerSecond }: AdminApiSettings,
   limits: HttpSettings,
 ): HttpServer {
-  const context: AdminContext = { ...parts, bodies: new BodyBudget(limits), addresses: adminAddresses() }
+  const context: AdminContext = {
+    ...parts,
+    bodies: new BodyBudget(limits),
+    addresses: new TokenBuckets(ADDRESSES_MAX),
+    rate: { perSecond: requestsPerSecond, burst: requestsPerSecond * BURST_SECONDS },
+  }
   const routes = adminRoutes()
   const server = createHttpServer(context, routes, { ...limits, host, port })
   serveDocument(server, () => adminDocument(routes))

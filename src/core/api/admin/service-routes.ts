@@ -1,150 +1,186 @@
-/** What is about the whole service, over the admin API: fleets, devices, credentials, AUDIT. */
-import Type from 'typebox'
-import { CodedError } from '../../../../protocol/errors.js'
+/** Operations on the whole service over the admin API: fleets, devices, credentials, AUDIT. */
+import Type, { type Static } from 'typebox'
+import { DEVICE_ID } from '../../../device-token.js'
+import { TextLike } from '../../domain/schema.js'
 import { AUDIT_PAGE_MAX } from '../../tenants/administration.js'
-import { ROLES } from '../../tenants/auth/roles.js'
+import { type Named, NewCredential, NewFleet } from '../../tenants/fields.js'
 import { auditOutput, credentialOutput, fleetOutput } from '../../tenants/output.js'
-import { flow } from '../flow.js'
-import { paramOf } from '../public/context.js'
-import { queryNumber, queryText } from '../query.js'
+import { type ActingCall, ADMIN, type AdminRoute, adminRoute } from './context.js'
 import {
-  type ActingCall,
-  type AdminRoute,
-  authenticateActor,
-  type BodyCall,
-  optionalText,
-  present,
-  readFields,
-} from './context.js'
-import { ADMIN } from './project-routes.js'
-import { AuditPage, Credential, Fleet, Named } from './schemas.js'
+  AuditPage,
+  CreatedCredential,
+  CreatedFleet,
+  Credential,
+  Fleet,
+  RemovedCredential,
+  RevokedDevice,
+} from './schemas.js'
 
-const looks = (run: (call: ActingCall) => Promise<object>) => flow(authenticateActor, run)
-const changes = (run: (call: BodyCall) => Promise<object>) => flow(authenticateActor, readFields, run)
+const tag = 'service'
+const errors = ['forbidden'] as const
 
-const Secret = Type.String({ description: 'Shown once, kept nowhere.' })
+const AUDIT_PAGE_DEFAULT = 50
+
+const AuditQuery = Type.Object({
+  project: Type.Optional(Type.String({ minLength: 1, description: 'Only entries about this project.' })),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: AUDIT_PAGE_MAX, default: AUDIT_PAGE_DEFAULT })),
+  before: Type.Optional(
+    TextLike(/^[1-9][0-9]{0,14}$/, 'the `next` of a page', { description: '`next` of the page before.' }),
+  ),
+})
+
+const DeviceParams = Type.Object({
+  device: TextLike(DEVICE_ID, 'a device id: dev_ and 20 of a-z 0-9', { description: 'The id of the device.' }),
+})
 
 export const adminServiceRoutes: readonly AdminRoute[] = [
-  {
-    ...{ method: 'GET', url: `${ADMIN}/fleets`, handler: looks(listFleets) },
+  adminRoute({
+    method: 'GET',
+    url: `${ADMIN}/fleets`,
+    handler: listFleets,
     operation: {
-      ...{ id: 'listFleets', summary: 'Every fleet', tag: 'service', errors: ['forbidden'] },
-      answers: { 200: { description: 'The fleets.', body: Type.Object({ fleets: Type.Array(Fleet) }) } },
-    },
-  },
-  {
-    ...{ method: 'POST', url: `${ADMIN}/fleets`, handler: changes(createFleet) },
-    operation: {
-      ...{ id: 'createFleet', summary: 'Make a fleet and its enrolment key', tag: 'service', errors: ['forbidden'] },
-      body: Named,
+      id: 'listFleets',
+      summary: 'Every fleet',
+      tag,
       answers: {
-        201: { description: 'The fleet.', body: Type.Object({ ...Fleet.properties, enrolmentKey: Secret }) },
+        200: { description: 'The fleets.', body: Type.Object({ fleets: Type.Array(Fleet) }, { $id: 'FleetList' }) },
       },
+      errors,
     },
-  },
-  {
-    ...{ method: 'POST', url: `${ADMIN}/devices/:device/revoke`, handler: changes(revokeDevice) },
+  }),
+  adminRoute({
+    method: 'POST',
+    url: `${ADMIN}/fleets`,
+    handler: createFleet,
     operation: {
-      ...{ id: 'revokeDevice', summary: 'Cut a device off for good', tag: 'service', errors: ['forbidden'] },
-      params: Type.Object({ device: Type.String() }),
+      id: 'createFleet',
+      summary: 'Make a fleet and its enrolment key',
+      tag,
+      body: NewFleet,
+      answers: { 201: { description: 'The fleet.', body: CreatedFleet } },
+      errors,
+    },
+  }),
+  adminRoute({
+    method: 'POST',
+    url: `${ADMIN}/devices/:device/revoke`,
+    handler: revokeDevice,
+    operation: {
+      id: 'revokeDevice',
+      summary: 'Cut a device off for good',
+      tag,
+      params: DeviceParams,
+      answers: { 200: { description: 'Done.', body: RevokedDevice } },
+      errors,
+    },
+  }),
+  adminRoute({
+    method: 'GET',
+    url: `${ADMIN}/credentials`,
+    handler: listCredentials,
+    operation: {
+      id: 'listCredentials',
+      summary: 'Every credential',
+      tag,
       answers: {
-        200: { description: 'Done.', body: Type.Object({ deviceId: Type.String(), revoked: Type.Literal(true) }) },
+        200: {
+          description: 'The credentials, without their secrets.',
+          body: Type.Object({ credentials: Type.Array(Credential) }, { $id: 'CredentialList' }),
+        },
       },
+      errors,
     },
-  },
-  {
-    ...{ method: 'GET', url: `${ADMIN}/credentials`, handler: looks(listCredentials) },
+  }),
+  adminRoute({
+    method: 'POST',
+    url: `${ADMIN}/credentials`,
+    handler: createCredential,
     operation: {
-      ...{ id: 'listCredentials', summary: 'Every credential', tag: 'service', errors: ['forbidden'] },
-      answers: { 200: { description: 'Without secrets.', body: Type.Object({ credentials: Type.Array(Credential) }) } },
+      id: 'createCredential',
+      summary: 'Let a person or a tool use this API',
+      tag,
+      body: NewCredential,
+      answers: { 201: { description: 'The credential.', body: CreatedCredential } },
+      errors,
     },
-  },
-  {
-    ...{ method: 'POST', url: `${ADMIN}/credentials`, handler: changes(createCredential) },
+  }),
+  adminRoute({
+    method: 'DELETE',
+    url: `${ADMIN}/credentials/:credential`,
+    handler: removeCredential,
     operation: {
-      ...{ id: 'createCredential', summary: 'Let somebody use this API', tag: 'service', errors: ['forbidden'] },
-      body: Type.Object({
-        name: Type.String({ maxLength: 128 }),
-        role: Type.Enum([...ROLES]),
-        projects: Type.Optional(Type.Array(Type.String(), { description: 'Absent: the whole service.' })),
-      }),
-      answers: {
-        201: { description: 'The credential.', body: Type.Object({ ...Credential.properties, secret: Secret }) },
-      },
+      id: 'removeCredential',
+      summary: 'Refuse a credential from now on',
+      tag,
+      params: Type.Object({ credential: Type.String({ description: 'The id of the credential.' }) }),
+      answers: { 200: { description: 'Done.', body: RemovedCredential } },
+      errors: [...errors, 'not_found'],
     },
-  },
-  {
-    ...{ method: 'DELETE', url: `${ADMIN}/credentials/:credential`, handler: looks(removeCredential) },
+  }),
+  adminRoute({
+    method: 'GET',
+    url: `${ADMIN}/audit`,
+    handler: showAudit,
     operation: {
-      ...{ id: 'removeCredential', summary: 'Refuse a credential', tag: 'service', errors: ['forbidden', 'not_found'] },
-      params: Type.Object({ credential: Type.String() }),
-      answers: {
-        200: { description: 'Done.', body: Type.Object({ credentialId: Type.String(), removed: Type.Literal(true) }) },
-      },
+      id: 'showAudit',
+      summary: 'Changes and their authors, newest first',
+      tag,
+      query: AuditQuery,
+      answers: { 200: { description: 'A page. A page may be short and have a next one.', body: AuditPage } },
+      errors,
     },
-  },
-  {
-    ...{ method: 'GET', url: `${ADMIN}/audit`, handler: looks(showAudit) },
-    operation: {
-      ...{ id: 'showAudit', summary: 'Who changed what, newest first', tag: 'service', errors: ['forbidden'] },
-      query: Type.Object({
-        project: Type.Optional(Type.String({ description: 'Only what is about this one.' })),
-        limit: Type.Optional(Type.Integer({ minimum: 1, maximum: AUDIT_PAGE_MAX, default: 50 })),
-        before: Type.Optional(Type.String({ description: '`next` of the page before.' })),
-      }),
-      answers: { 200: { description: 'A page; it may be short and have a next one.', body: AuditPage } },
-    },
-  },
+  }),
 ]
 
 async function listFleets({ context, actor }: ActingCall): Promise<object> {
   return { fleets: (await context.administration.fleets(actor)).map(fleetOutput) }
 }
 
-async function createFleet(call: BodyCall): Promise<object> {
-  const options = present({ name: optionalText(call, 'name') })
-  const { fleet, enrolmentKey } = await call.context.administration.createFleet(call.actor, options)
-  call.reply.code(201).header('cache-control', 'no-store')
+async function createFleet({ context, actor, body, reply }: ActingCall & { body: Named }): Promise<object> {
+  const { fleet, enrolmentKey } = await context.administration.createFleet(actor, body)
+  reply.code(201).header('cache-control', 'no-store')
   return { ...fleetOutput(fleet), enrolmentKey }
 }
 
-async function revokeDevice(call: BodyCall): Promise<object> {
-  const deviceId = paramOf(call, 'device')
-  await call.context.administration.revokeDevice(call.actor, deviceId)
-  return { deviceId, revoked: true }
+async function revokeDevice({ context, actor, params }: ActingCall & { params: { device: string } }): Promise<object> {
+  await context.administration.revokeDevice(actor, params.device)
+  return { deviceId: params.device, revoked: true }
 }
 
 async function listCredentials({ context, actor }: ActingCall): Promise<object> {
   return { credentials: (await context.administration.allCredentials(actor)).map(credentialOutput) }
 }
 
-async function createCredential(call: BodyCall): Promise<object> {
-  const { projects } = call.fields
-  const isList = Array.isArray(projects) && projects.every((one): one is string => typeof one === 'string')
-  if (projects !== undefined && !isList) {
-    throw new CodedError('invalid_request', 'projects must be a list of project ids', { field: 'projects' })
-  }
-  const { credential, secret } = await call.context.administration.createCredential(call.actor, {
-    name: optionalText(call, 'name') ?? '',
-    role: optionalText(call, 'role') ?? '',
-    projects: isList ? projects : undefined,
-  })
-  call.reply.code(201).header('cache-control', 'no-store')
+async function createCredential({
+  context,
+  actor,
+  body,
+  reply,
+}: ActingCall & { body: NewCredential }): Promise<object> {
+  const { credential, secret } = await context.administration.createCredential(actor, body)
+  reply.code(201).header('cache-control', 'no-store')
   return { ...credentialOutput(credential), secret }
 }
 
-async function removeCredential(call: ActingCall): Promise<object> {
-  const credentialId = paramOf(call, 'credential')
-  await call.context.administration.removeCredential(call.actor, credentialId)
-  return { credentialId, removed: true }
+async function removeCredential({
+  context,
+  actor,
+  params,
+}: ActingCall & { params: { credential: string } }): Promise<object> {
+  await context.administration.removeCredential(actor, params.credential)
+  return { credentialId: params.credential, removed: true }
 }
 
-async function showAudit(call: ActingCall): Promise<object> {
-  const project = queryText(call, 'project', 64)
-  const limit = queryNumber(call, 'limit', { minimum: 1, maximum: AUDIT_PAGE_MAX, absent: 50 })
-  const before = queryNumber(call, 'before', { minimum: 1, maximum: Number.MAX_SAFE_INTEGER, absent: 0 })
-  const page = await call.context.administration.auditPage(call.actor, {
-    ...{ limit, ...(project === '' ? {} : { project }), ...(before === 0 ? {} : { before }) },
+async function showAudit({
+  context,
+  actor,
+  query,
+}: ActingCall & { query: Static<typeof AuditQuery> }): Promise<object> {
+  const { project, limit = AUDIT_PAGE_DEFAULT, before } = query
+  const page = await context.administration.auditPage(actor, {
+    limit,
+    ...(project !== undefined && { project }),
+    ...(before !== undefined && { before: Number(before) }),
   })
   const next = page.next === null ? {} : { next: String(page.next) }
   return { entries: page.entries.map(auditOutput), ...next }

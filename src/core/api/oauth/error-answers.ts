@@ -1,4 +1,4 @@
-/** Whatever the token endpoint throws, as OAuth writes it: `{"error", "error_description"}`. */
+/** Answers an error of the token endpoint as OAuth does: `{"error", "error_description"}`. */
 import type { FastifyReply } from 'fastify'
 import { type CodedError, type ErrorCode, Errors } from '../../../../protocol/errors.js'
 import { OAuthError } from '../../../../protocol/oauth-errors.js'
@@ -14,7 +14,7 @@ export function answerOAuthError(reply: FastifyReply, thrown: unknown, log: Logg
   return { error: error.code, error_description: error.message }
 }
 
-/** What is wrong with a body keeps its status; what is wrong with us says when to come back. */
+/** An error of the request keeps its status; an error of the service has Retry-After. */
 function fromCoded(error: CodedError): OAuthError {
   const status = Errors[error.code].http
   const wait = retryAfterMs(error.code)

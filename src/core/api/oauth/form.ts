@@ -1,4 +1,4 @@
-/** Parameters of a request to the token endpoint: form-urlencoded as OAuth has it, or JSON as ANS has it. */
+/** Reads the parameters of a request to the token endpoint: a form, as OAuth has it, or JSON, as ANS has it. */
 import { CodedError } from '../../../../protocol/errors.js'
 import { OAuthError } from '../../../../protocol/oauth-errors.js'
 import { parseJson } from '../../domain/json.js'
@@ -16,10 +16,10 @@ export interface TokenParameters {
 
 const NAMES = ['grant_type', 'client_assertion_type', 'client_assertion', 'client_id', 'scope', 'audience'] as const
 
-/** An assertion with a long key id, scopes and audiences: a few kilobytes. */
+/** An assertion with a long key id, scopes and audiences has a few kilobytes. */
 const BODY_BYTES_MAX = 16 * 1024
 
-/** Throws OAuthError or CodedError. Unknown parameters are ignored, as OAuth wants it. */
+/** Throws OAuthError or CodedError. Unknown parameters are ignored, as OAuth demands (RFC 6749, section 3.2). */
 export async function readParameters(call: Call): Promise<TokenParameters> {
   const type = mediaTypeOf(call.request.headers)
   const isForm = type?.toLowerCase() === 'application/x-www-form-urlencoded'

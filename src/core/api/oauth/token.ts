@@ -1,6 +1,6 @@
 /**
- * POST /auth/public/oauth2/token: an access token for the client assertion of a project's service account
- * (client_credentials with private_key_jwt; RFC 6749, 7521, 7523). Any stock OAuth client can ask, and the clients of ANS.
+ * POST /auth/public/oauth2/token: exchanges the client assertion of a project's service account for an access token
+ * (client_credentials with private_key_jwt; RFC 6749, 7521, 7523). Stock OAuth clients can use it, and clients of ANS.
  */
 import Type from 'typebox'
 import { OAuthError } from '../../../../protocol/oauth-errors.js'
@@ -17,6 +17,33 @@ import { TokenBuckets } from '../token-buckets.js'
 import { answerOAuthError } from './error-answers.js'
 import { readParameters, type TokenParameters } from './form.js'
 
+const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
+
+const TokenRequest = Type.Object(
+  {
+    grant_type: Type.Literal('client_credentials'),
+    client_assertion_type: Type.Literal(ASSERTION_TYPE),
+    client_assertion: Type.String({
+      description: 'A JWT, signed with the private key (RS256 or ES256, kid = key_id): iss, sub, aud, exp, jti.',
+    }),
+    scope: Type.Optional(Type.String({ description: 'Separated by spaces. Absent: every scope.' })),
+    audience: Type.Optional(Type.String({ description: 'From the settings file. Absent: every audience.' })),
+    client_id: Type.Optional(Type.String()),
+  },
+  { $id: 'TokenRequest' },
+)
+
+const Token = Type.Object(
+  {
+    access_token: Type.String(),
+    token_type: Type.Literal('Bearer'),
+    expires_in: Type.Integer(),
+    expires_at: Type.Integer(),
+    scope: Type.String(),
+  },
+  { $id: 'Token' },
+)
+
 export function tokenRoutes(auth: AuthSettings): ApiRoute[] {
   return [
     {
@@ -28,36 +55,15 @@ export function tokenRoutes(auth: AuthSettings): ApiRoute[] {
         summary: 'An access token for a client assertion of the service account',
         tag: 'tokens',
         oauth: true,
-        body: Type.Object({
-          grant_type: Type.Literal('client_credentials'),
-          client_assertion_type: Type.Literal(ASSERTION_TYPE),
-          client_assertion: Type.String({
-            description: 'A JWT, signed with the private key (RS256 or ES256, kid = key_id): iss, sub, aud, exp, jti.',
-          }),
-          scope: Type.Optional(Type.String({ description: 'Separated by spaces. Absent: all there are.' })),
-          audience: Type.Optional(Type.String({ description: 'From the settings file. Absent: all there are.' })),
-          client_id: Type.Optional(Type.String()),
-        }),
-        answers: {
-          200: {
-            description: 'The token. `expires_at` is in seconds since 1970.',
-            body: Type.Object({
-              access_token: Type.String(),
-              token_type: Type.Literal('Bearer'),
-              expires_in: Type.Integer(),
-              expires_at: Type.Integer(),
-              scope: Type.String(),
-            }),
-          },
-        },
+        body: TokenRequest,
+        answers: { 200: { description: 'The token. `expires_at` is in seconds since 1970.', body: Token } },
         errors: [],
       },
     },
   ]
 }
 
-const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
-/** Addresses remembered at most. */
+/** Token buckets are kept for this many addresses. */
 const ADDRESSES_MAX = 10_000
 const KNOWN_SCOPES = words(SCOPES_OF_SETTINGS)
 
@@ -108,8 +114,15 @@ async function grant(
   const granted = grantedTo(project, scopes)
   const lifetimeSeconds = context.auth.accessTokenSeconds
   const { token, expiresAtMs } = await mintAccessToken(context.keyring, {
-    ...{ issuer: context.tokenIssuer, audience, project: project.id, clientId, keyId, scopes: granted },
-    ...{ tokenId: randomId('', 20), nowMs, lifetimeSeconds },
+    issuer: context.tokenIssuer,
+    audience,
+    project: project.id,
+    clientId,
+    keyId,
+    scopes: granted,
+    tokenId: randomId('', 20),
+    nowMs,
+    lifetimeSeconds,
   })
   return {
     access_token: token,
@@ -123,7 +136,7 @@ async function grant(
 function assertionOf(parameters: TokenParameters, hasHeader: boolean): string {
   const { client_assertion: assertion, client_assertion_type: type } = parameters
   if (assertion === undefined) {
-    // Only a client that tried it with the header is to be told of another scheme there.
+    // A client that used the header learns from it which scheme is right (RFC 6749, section 5.2).
     const challenge = hasHeader ? { challenge: 'Basic realm="client authentication is by private_key_jwt only"' } : {}
     throw new OAuthError('invalid_client', 'client_assertion is missing', challenge)
   }
@@ -132,7 +145,7 @@ function assertionOf(parameters: TokenParameters, hasHeader: boolean): string {
   return assertion
 }
 
-/** Absent: all there are. */
+/** Absent: every scope. */
 function scopesOf({ scope }: TokenParameters): string[] {
   const scopes = scope === undefined ? [...KNOWN_SCOPES] : [...new Set(words(scope))]
   const unknown = scopes.find((one) => !KNOWN_SCOPES.includes(one))
@@ -142,7 +155,7 @@ function scopesOf({ scope }: TokenParameters): string[] {
   return scopes
 }
 
-/** Absent: all there are. */
+/** Absent: every audience. */
 function audienceOf({ audience }: TokenParameters, auth: AuthSettings): string {
   if (audience === undefined) return auth.audience
   const wanted = [...new Set(words(audience))]
@@ -153,13 +166,13 @@ function audienceOf({ audience }: TokenParameters, auth: AuthSettings): string {
   return wanted.join(' ')
 }
 
-/** The token endpoint, the issuer as clients write it, and what access tokens are for: as clients of ANS do it. */
+/** The audiences that an assertion may name: the token endpoint, the issuer, and, for clients of ANS, those of access tokens. */
 function audiencesOfAssertions({ publicUrl, auth }: ApiContext): string[] {
   const issuer = `${publicUrl()}${AUTH_PATH}`
   return [`${publicUrl()}${TOKEN_PATH}`, issuer, `${issuer}/`, ...words(auth.audience)]
 }
 
-/** A suspended project may look at itself, so that its owner sees why nothing is sent. */
+/** A suspended project may look at itself, so that its owner sees that it is suspended. */
 function grantedTo(project: ProjectRecord, scopes: string[]): string[] {
   if (project.isActive) return scopes
   if (!scopes.includes(Scope.PROJECT_READ)) throw new OAuthError('unauthorized_client')

@@ -1,11 +1,12 @@
 /**
- * The OpenAPI 3.1 document of a listener, made from its routes: schemas stand in the routes, once, in TypeBox, and error
- * codes in the registries.
+ * Makes the OpenAPI 3.1 document of a listener from its routes. Schemas stand in the routes, once, and error codes in the
+ * registries. A schema with an `$id` becomes a component of that name, so that generated types have names too.
  */
 import type { TObject, TSchema } from 'typebox'
 import { type ErrorCode, Errors } from '../../../../protocol/errors.js'
 import { type OAuthErrorCode, OAuthErrors } from '../../../../protocol/oauth-errors.js'
 import type { Operation } from '../route.js'
+import { ErrorAnswer, OAuthErrorAnswer } from './errors.js'
 
 export interface DocumentedRoute {
   method: string
@@ -19,24 +20,29 @@ export interface DocumentOptions {
   version: string
   /** Without a slash at the end. */
   serverUrl: string
-  /** What stands under components.securitySchemes; operations with a scope ask for the first. */
+  /** The content of components.securitySchemes. An operation with a scope takes any of them. */
   securitySchemes: Record<string, object>
-  /** Operations without a scope ask for it as well. */
+  /** True: operations without a scope take them too. */
   allSecured: boolean
 }
 
-/** What any request may be answered. */
+/** Any request may get these. */
 const ALWAYS: readonly ErrorCode[] = ['request_timeout', 'rate_limited', 'overloaded', 'unavailable', 'internal']
 const WITH_BODY: readonly ErrorCode[] = [
-  ...(['malformed_json', 'invalid_request', 'payload_too_large', 'unsupported_media_type', 'storage_full'] as const),
+  'malformed_json',
+  'invalid_request',
+  'payload_too_large',
+  'unsupported_media_type',
+  'storage_full',
 ]
 const WITH_TOKEN: readonly ErrorCode[] = ['missing_token', 'bad_token', 'token_expired', 'forbidden']
 
 export function openApiOf(routes: readonly DocumentedRoute[], options: DocumentOptions): object {
+  const components = new Components()
   const paths: Record<string, Record<string, object>> = {}
   for (const { method, url, operation } of routes) {
     const path = pathOf(url)
-    paths[path] = { ...paths[path], [method.toLowerCase()]: operationOf(operation, options) }
+    paths[path] = { ...paths[path], [method.toLowerCase()]: operationOf(operation, options, components) }
   }
   const { title, description, version, serverUrl, securitySchemes } = options
   return {
@@ -45,8 +51,49 @@ export function openApiOf(routes: readonly DocumentedRoute[], options: DocumentO
     servers: [{ url: serverUrl }],
     tags: [...new Set(routes.map(({ operation }) => operation.tag))].map((name) => ({ name })),
     paths,
-    components: { securitySchemes, schemas: { Error: errorSchema(), OAuthError: oauthErrorSchema() } },
+    components: { securitySchemes, schemas: components.schemas() },
   }
+}
+
+/** The named schemas of one document. */
+class Components {
+  private readonly byName = new Map<string, unknown>()
+
+  schemas(): object {
+    return Object.fromEntries([...this.byName].sort(([a], [b]) => (a < b ? -1 : 1)))
+  }
+
+  /** The schema as the document has it: each schema with a name in it is a reference. */
+  refer(schema: unknown): unknown {
+    if (Array.isArray(schema)) return schema.map((one) => this.refer(one))
+    if (typeof schema !== 'object' || schema === null) return schema
+    const { $id: name, ...rest } = schema as Record<string, unknown>
+    const referring: Record<string, unknown> = {}
+    for (const [key, value] of Object.entries(rest)) referring[key] = this.refer(value)
+    if (rest.discriminator !== undefined)
+      referring.discriminator = this.discriminatorOf(rest as unknown as Discriminated)
+    return typeof name === 'string' ? this.add(name, referring) : referring
+  }
+
+  private add(name: string, schema: object): object {
+    const known = this.byName.get(name)
+    if (known !== undefined && JSON.stringify(known) !== JSON.stringify(schema)) {
+      throw new Error(`two schemas of one document have the name ${name}`)
+    }
+    this.byName.set(name, schema)
+    return { $ref: `#/components/schemas/${name}` }
+  }
+
+  private discriminatorOf({ discriminator, anyOf }: Discriminated): object {
+    const { propertyName } = discriminator
+    const mapping = anyOf.map((one) => [one.properties[propertyName]?.const, `#/components/schemas/${one.$id}`])
+    return { propertyName, mapping: Object.fromEntries(mapping) }
+  }
+}
+
+interface Discriminated {
+  discriminator: { propertyName: string }
+  anyOf: { $id: string; properties: Record<string, { const?: string }> }[]
 }
 
 /** `:name` is `{name}`; `::` is a colon. */
@@ -57,108 +104,93 @@ function pathOf(url: string): string {
     .replaceAll('\u0000', ':')
 }
 
-function operationOf(operation: Operation, { securitySchemes, allSecured }: DocumentOptions): object {
+function operationOf(
+  operation: Operation,
+  { securitySchemes, allSecured }: DocumentOptions,
+  components: Components,
+): object {
   const { id, summary, tag, scope, params, query, headers, body } = operation
   const parameters = [
-    ...parametersOf(params, 'path'),
-    ...parametersOf(query, 'query'),
-    ...parametersOf(headers, 'header'),
+    ...parametersOf(params, 'path', components),
+    ...parametersOf(query, 'query', components),
+    ...parametersOf(headers, 'header', components),
   ]
-  const [scheme = ''] = Object.keys(securitySchemes)
   const isSecured = scope !== undefined || allSecured
+  const security = Object.entries(securitySchemes).map(([name, scheme]) => {
+    const hasScopes = (scheme as { type?: string }).type === 'oauth2'
+    return { [name]: hasScopes && scope !== undefined ? [scope] : [] }
+  })
   return {
     operationId: id,
     summary,
     tags: [tag],
     ...(parameters.length > 0 ? { parameters } : {}),
-    ...(body ? { requestBody: { required: true, content: contentOf(body, operation.oauth) } } : {}),
-    responses: { ...answersOf(operation), ...errorsOf(operation, isSecured) },
-    security: isSecured ? [{ [scheme]: scope === undefined ? [] : [scope] }] : [],
+    ...(body ? { requestBody: requestBodyOf(body, operation.oauth, components) } : {}),
+    responses: { ...answersOf(operation, components), ...errorsOf(operation, isSecured, components) },
+    security: isSecured ? security : [],
   }
 }
 
-function parametersOf(schema: TObject | undefined, place: 'path' | 'query' | 'header'): object[] {
+function parametersOf(
+  schema: TObject | undefined,
+  place: 'path' | 'query' | 'header',
+  components: Components,
+): object[] {
   const required = new Set<string>((schema?.required ?? []) as string[])
   return Object.entries(schema?.properties ?? {}).map(([name, property]) => {
-    const { description, ...rest } = property as TSchema & { description?: string }
+    const { description, ...rest } = property as TSchema & { description?: string; $id?: string }
     const isRequired = place === 'path' || required.has(name)
-    return { name, in: place, required: isRequired, ...(description ? { description } : {}), schema: rest }
+    const referring = components.refer('$id' in rest ? property : rest)
+    return { name, in: place, required: isRequired, ...(description ? { description } : {}), schema: referring }
   })
 }
 
-function contentOf(body: TSchema, oauth = false): object {
-  const form = oauth ? { 'application/x-www-form-urlencoded': { schema: body } } : {}
-  return { 'application/json': { schema: body }, ...form }
+function requestBodyOf(body: TSchema, takesForms = false, components: Components): object {
+  const schema = components.refer(body)
+  const form = takesForms ? { 'application/x-www-form-urlencoded': { schema } } : {}
+  const { type, required = [] } = body as { type?: string; required?: string[] }
+  // As the check of requests has it: a body whose fields are all optional may be absent.
+  return { required: type !== 'object' || required.length > 0, content: { 'application/json': { schema }, ...form } }
 }
 
-function answersOf({ answers }: Operation): Record<string, object> {
+function answersOf({ answers }: Operation, components: Components): Record<string, object> {
   return Object.fromEntries(
     Object.entries(answers).map(([status, { description, body }]) => [
       status,
-      { description, content: { 'application/json': { schema: body } } },
+      { description, content: { 'application/json': { schema: components.refer(body) } } },
     ]),
   )
 }
 
-/** By status, with the codes that it may have. */
-function errorsOf(operation: Operation, isSecured: boolean): Record<string, object> {
-  const ofProject: ErrorCode[] = operation.scope === undefined ? [] : ['unknown_project']
-  if (operation.oauth) return byStatus(Object.keys(OAuthErrors) as OAuthErrorCode[], OAuthErrors, 'OAuthError')
-  const { errors, body, query, params } = operation
-  const asks: ErrorCode[] = query || params ? ['invalid_request'] : []
-  const codes = [
-    ...errors,
-    ...ofProject,
+/** The errors of an operation by status, each with the codes that it may have. */
+function errorsOf(operation: Operation, isSecured: boolean, components: Components): Record<string, object> {
+  if (operation.oauth) {
+    return byStatus(Object.keys(OAuthErrors) as OAuthErrorCode[], OAuthErrors, components.refer(OAuthErrorAnswer))
+  }
+  const codes: ErrorCode[] = [
+    ...operation.errors,
+    ...(operation.scope === undefined ? [] : (['unknown_project'] as const)),
     ...(isSecured ? WITH_TOKEN : []),
-    ...(body ? WITH_BODY : []),
-    ...asks,
+    ...(operation.body ? WITH_BODY : []),
+    // Every operation refuses parameters of the query that it does not have.
+    'invalid_request',
     ...ALWAYS,
   ]
-  return byStatus([...new Set(codes)], Errors, 'Error')
+  return byStatus([...new Set(codes)], Errors, components.refer(ErrorAnswer))
 }
 
 function byStatus<C extends string>(
   codes: readonly C[],
   registry: Record<C, { http: number; meaning: string }>,
-  schema: string,
+  schema: unknown,
 ): Record<string, object> {
   const statuses = [...new Set(codes.map((code) => registry[code].http))].sort((a, b) => a - b)
-  const content = { 'application/json': { schema: { $ref: `#/components/schemas/${schema}` } } }
-  const said = (code: C) => `\`${code}\`: ${registry[code].meaning}`
+  const content = { 'application/json': { schema } }
+  const line = (code: C) => `\`${code}\`: ${registry[code].meaning}`
   return Object.fromEntries(
     statuses.map((status) => {
       const own = codes.filter((code) => registry[code].http === status)
-      return [String(status), { description: own.map(said).join('\n\n'), content }]
+      return [String(status), { description: own.map(line).join('\n\n'), content }]
     }),
   )
-}
-
-function errorSchema(): object {
-  const codes = Object.entries(Errors).filter(([, { http }]) => http > 0)
-  return {
-    type: 'object',
-    required: ['error'],
-    properties: {
-      error: {
-        type: 'object',
-        required: ['code', 'message', 'details'],
-        properties: {
-          code: { type: 'string', enum: codes.map(([code]) => code) },
-          message: { type: 'string', description: 'For people.' },
-          details: { type: 'object', description: 'Which field, which limit, which targets.' },
-        },
-      },
-    },
-  }
-}
-
-function oauthErrorSchema(): object {
-  return {
-    type: 'object',
-    required: ['error', 'error_description'],
-    properties: {
-      error: { type: 'string', enum: Object.keys(OAuthErrors) },
-      error_description: { type: 'string' },
-    },
-  }
 }

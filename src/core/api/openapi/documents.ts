@@ -1,10 +1,10 @@
-/** The two documents: of the public API, and of the admin API. */
+/** The documents of the public API and of the admin API. */
 
 import { SCOPES_OF_SETTINGS, words } from '../../tenants/auth/tokens.js'
 import { AUTH_PATH, TOKEN_PATH } from '../../tenants/settings-file.js'
 import { type DocumentedRoute, openApiOf } from './document.js'
 
-/** Of the API, not of the program. */
+/** The version of the API, not of the program. */
 const VERSION = '1.0.0'
 
 const MEANINGS: Record<string, string> = {
@@ -22,7 +22,14 @@ export function publicDocument(routes: readonly DocumentedRoute[], publicUrl: st
     securitySchemes: {
       serviceAccount: {
         type: 'oauth2',
+        description: 'The client authenticates by a signed assertion (private_key_jwt), not by a secret.',
         flows: { clientCredentials: { tokenUrl: `${publicUrl}${TOKEN_PATH}`, scopes: Object.fromEntries(scopes) } },
+      },
+      accessToken: {
+        type: 'http',
+        scheme: 'bearer',
+        bearerFormat: 'JWT',
+        description: 'An access token of the token endpoint, or of `borealis admin token mint`.',
       },
     },
     allSecured: false,
@@ -32,11 +39,11 @@ export function publicDocument(routes: readonly DocumentedRoute[], publicUrl: st
 export function adminDocument(routes: readonly DocumentedRoute[]): object {
   return openApiOf(routes, {
     title: 'Borealis admin API',
-    description: 'Projects, keys, credentials and who did what, for operators and their tools.',
+    description: 'Projects, keys, credentials and the audit log, for operators and their tools.',
     version: VERSION,
     serverUrl: '/',
     securitySchemes: {
-      credential: { type: 'http', scheme: 'bearer', description: 'borealis admin credential create' },
+      credential: { type: 'http', scheme: 'bearer', description: 'A secret of `borealis admin credential create`.' },
     },
     allSecured: true,
   })

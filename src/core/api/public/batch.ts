@@ -1,76 +1,51 @@
 /**
- * POST .../messages:batch: up to 1,000 messages, each accepted or refused for itself. Their appends are under way
- * together, so that a batch waits for the store about as long as one message does.
+ * POST .../messages:batch: many messages, each accepted or refused for itself. Their appends are under way together, so
+ * that a batch waits for the store about as long as one message does.
  */
 import { CodedError, Errors } from '../../../../protocol/errors.js'
 import { sleep } from '../../../clock.js'
 import { toCodedError } from '../../domain/errors.js'
-import { Scope } from '../../tenants/auth/tokens.js'
-import { readJson } from '../body.js'
 import { errorBody, setRetryAfter } from '../error-answers.js'
 import { flow } from '../flow.js'
-import { type AuthenticatedCall, authenticate, requireActive } from './context.js'
-import { costOf, idempotencyKeyOf, sendOne, type Taken } from './send.js'
+import type { AuthenticatedCall } from './context.js'
+import { costOf, idempotencyKeyOf, type Sent, sendOne } from './send.js'
 
-type BatchCall = AuthenticatedCall & { body: unknown }
+/** The messages themselves are not checked yet. */
+type BatchCall = AuthenticatedCall & { body: { messages: unknown[] } }
+type SentCall = BatchCall & { results: (Sent | CodedError)[] }
 
-export const sendBatch = flow(
-  authenticate(Scope.MESSAGE_UPDATE),
-  requireActive,
-  readJson('batch'),
-  validate,
-  limit,
-  sendAll,
-  answerBatch,
-)
+export const sendBatch = flow(limit, sendAll, answerBatch)
 
-/** So many are begun in one turn of the event loop: others are not kept waiting for a whole batch. */
-const TURN = 100
+/** The messages begun in one turn of the event loop: a batch must not keep others waiting until it has begun. */
+const MESSAGES_IN_TURN = 100
 
-interface ValidCall extends BatchCall {
-  messages: unknown[]
-  keyOf: (index: number) => string | undefined
-}
-
-function validate(call: BatchCall): ValidCall {
-  const { batchMax } = call.context.limits
-  const messages = (call.body as { messages?: unknown } | null)?.messages
-  if (!Array.isArray(messages) || messages.length === 0 || messages.length > batchMax) {
-    throw new CodedError('invalid_request', `messages must be a list of 1 to ${batchMax}`, { field: 'messages' })
-  }
-  const key = idempotencyKeyOf(call.request.headers)
-  // Each message has a key of its own, so that a batch that was stored in part can be sent again as a whole.
-  return { ...call, messages, keyOf: (index) => (key === undefined ? undefined : `${key} ${index}`) }
-}
-
-function limit(call: ValidCall): ValidCall {
-  const { context, project, messages, reply } = call
-  context.rates.takeMessages(
-    project,
-    messages.reduce((sum: number, message) => sum + costOf(message), 0),
-    reply,
-  )
+function limit(call: BatchCall): BatchCall {
+  const { context, project, body, reply } = call
+  const cost = body.messages.reduce<number>((sum, message) => sum + costOf(message), 0)
+  context.rates.takeMessages(project, cost, reply)
   return call
 }
 
-async function sendAll(call: ValidCall): Promise<BatchCall & { results: (Taken | CodedError)[] }> {
-  const { context, project, messages, keyOf } = call
-  const sending: Promise<Taken | CodedError>[] = []
-  for (const [index, message] of messages.entries()) {
-    if (index > 0 && index % TURN === 0) await sleep(context.clock, 0)
-    const one = sendOne(context, project.id, message, keyOf(index))
+async function sendAll(call: BatchCall): Promise<SentCall> {
+  const { context, project, body, request } = call
+  const key = idempotencyKeyOf(request.headers)
+  const sending: Promise<Sent | CodedError>[] = []
+  for (const [index, message] of body.messages.entries()) {
+    if (index > 0 && index % MESSAGES_IN_TURN === 0) await sleep(context.clock, 0)
+    // Each message has a key of its own, so that a batch that was stored in part can be sent again as a whole.
+    const one = sendOne(context, project.id, message, key === undefined ? undefined : `${key} ${index}`)
     sending.push(one.catch((error: unknown) => toCodedError(error, context.log, 'a message of a batch')))
   }
   return { ...call, results: await Promise.all(sending) }
 }
 
-function answerBatch({ results, reply }: BatchCall & { results: (Taken | CodedError)[] }): object {
+function answerBatch({ results, reply }: SentCall): object {
   const errors = results.filter((result) => result instanceof CodedError)
   const retry = errors.find(({ code }) => Errors[code].owner === 'us')
-  // Nothing was accepted, and it was us: an answer that plain clients understand.
+  // The service accepted nothing by a fault of its own: plain clients understand one error for all.
   if (retry && errors.length === results.length) throw retry
   if (retry) setRetryAfter(reply, retry.code)
-  // What was only to be checked is neither accepted nor failed.
+  // A message with validateOnly is neither accepted nor failed.
   const accepted = results.filter((result) => !(result instanceof CodedError) && result.isStored).length
   reply.code(errors.length > 0 ? 207 : accepted > 0 ? 202 : 200)
   return {

@@ -1,4 +1,4 @@
-/** What the routes of the gateway work with, and how each request starts: with a call, then with a caller. */
+/** The services that routes of the public API work with, and the steps that find out who asks. */
 import { CodedError } from '../../../../protocol/errors.js'
 import type { Clock } from '../../../clock.js'
 import type { Keyring, MacKey } from '../../../keyring.js'
@@ -6,7 +6,7 @@ import type { Broker } from '../../../nats/broker.js'
 import type { ProjectRecord } from '../../../store/tenants.js'
 import type { Registrations } from '../../devices/registrations.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../../domain/commands.js'
-import type { MessageLimits } from '../../domain/limits.js'
+import type { MessageFormat } from '../../domain/message.js'
 import type { AuthSettings } from '../../tenants/auth/settings.js'
 import type { AccessTokenVerifier, Caller, ScopeName } from '../../tenants/auth/tokens.js'
 import type { Directory } from '../../tenants/directory.js'
@@ -25,13 +25,13 @@ export interface ApiContext extends BaseContext {
   cancel: CancelMessage
   readCounters: ReadCounters
   listMessages: ListMessages
-  /** Names of the streams without which the core is not ready. */
+  /** The streams without which the core is not ready. */
   streams: readonly string[]
   rates: RateLimits
   auth: AuthSettings
-  limits: MessageLimits
+  messages: MessageFormat
   clock: Clock
-  /** Where app servers reach the API, without a slash at the end. */
+  /** The address at which app servers reach the API, without a slash at the end. */
   publicUrl: () => string
   /** `iss` of the access tokens that this core signs. */
   tokenIssuer: string
@@ -46,39 +46,39 @@ export interface AuthenticatedCall extends Call {
   project: ProjectRecord
 }
 
+/** The step of an operation that asks for no access token. */
+export const anybody = (call: Call): Call => call
+
 /**
- * A good token, of this service, for the project in the path, with the scope. Throws CodedError `missing_token`,
- * `bad_token`, `token_expired`, `forbidden`, `unknown_project`.
+ * The step requires a good token of this service, for the project in the path, with the scope. Throws CodedError
+ * `missing_token`, `bad_token`, `token_expired`, `forbidden`, `unknown_project`.
  */
 export function authenticate(scope: ScopeName) {
   return async function authenticate(call: Call): Promise<AuthenticatedCall> {
     const { context, request } = call
     const caller = await context.accessTokens.verify(bearerOf(request.headers.authorization), context.clock.now())
-    // Before the project is looked up: a foreign token learns nothing about which projects there are.
-    if (caller.project !== paramOf(call, 'project')) throw new CodedError('forbidden')
+    // Before the project is looked up: a token of another project learns nothing about the projects that exist.
+    if (caller.project !== (request.params as { project?: string }).project) throw new CodedError('forbidden')
     const project = await context.directory.project(caller.project)
     if (!project) throw new CodedError('unknown_project')
     const { clientId, keys } = project.serviceAccount
     if (caller.clientId !== clientId) throw new CodedError('forbidden')
-    // Who removes a key that was stolen ends the tokens that the thief has with it.
+    // The owner of a stolen key removes it, and with it the tokens that the thief got.
     if (caller.keyId !== '' && !keys.some(({ kid }) => kid === caller.keyId)) throw new CodedError('bad_token')
     if (!caller.scopes.has(scope)) throw new CodedError('forbidden', `the token lacks the scope ${scope}`, { scope })
     return { ...call, caller, project }
   }
 }
 
-/** A suspended project may look, and not send. */
+/** The step refuses a suspended project, which may look and not send. */
 export function requireActive(call: AuthenticatedCall): AuthenticatedCall {
   if (!call.project.isActive) throw new CodedError('project_inactive')
   return call
 }
 
-export function paramOf(call: Pick<Call, 'request'>, name: string): string {
-  return (call.request.params as Record<string, string | undefined>)[name] ?? ''
-}
-
 const BEARER = /^Bearer +([A-Za-z0-9._~+/=-]+) *$/i
 
+/** Throws CodedError `missing_token` or `bad_token`. */
 export function bearerOf(header: string | undefined): string {
   if (header === undefined) throw new CodedError('missing_token')
   const token = BEARER.exec(header)?.[1]

@@ -1,71 +1,49 @@
-/** POST /device/v1/enrol: a device becomes one of a fleet. */
-import Type from 'typebox'
-import { CodedError } from '../../../../protocol/errors.js'
+/** POST /device/v1/enrol: a device becomes a member of a fleet. */
+import Type, { type Static } from 'typebox'
 import { enrol } from '../../tenants/auth/enrolment.js'
-import { readJson } from '../body.js'
-import { flow } from '../flow.js'
-import type { ApiRoute, Call } from './context.js'
-
-interface EnrolCall extends Call {
-  enrolmentKey: string
-}
-
-const enrolDevice = flow(readJson('small')<Call>, validate, answerEnrolled)
+import { route } from '../route.js'
+import { type ApiRoute, anybody, type Call } from './context.js'
+import { DateTime } from './schemas.js'
 
 const DAY_MS = 24 * 3_600_000
-const KEY_CHARACTERS_MAX = 128
-const NAME_CHARACTERS_MAX = 128
+
+const Enrolment = Type.Object(
+  {
+    enrolmentKey: Type.String({ maxLength: 128 }),
+    name: Type.Optional(Type.String({ maxLength: 128, description: 'A name that the device gives itself.' })),
+  },
+  { $id: 'Enrolment' },
+)
+
+const EnrolledDevice = Type.Object(
+  {
+    deviceId: Type.String(),
+    token: Type.String({ description: 'Shown once, and kept nowhere.' }),
+    expiresAt: DateTime,
+    transportUrl: Type.String({ description: 'The address that the device connects to.' }),
+  },
+  { $id: 'EnrolledDevice' },
+)
 
 export const enrolRoutes: readonly ApiRoute[] = [
-  {
+  route({
     method: 'POST',
     url: '/device/v1/enrol',
+    before: anybody,
+    reads: 'small',
     handler: enrolDevice,
     operation: {
       id: 'enrolDevice',
-      summary: 'A device becomes one of a fleet',
+      summary: 'A device becomes a member of a fleet',
       tag: 'devices',
-      body: Type.Object({
-        enrolmentKey: Type.String({ maxLength: KEY_CHARACTERS_MAX }),
-        name: Type.Optional(
-          Type.String({ maxLength: NAME_CHARACTERS_MAX, description: "The device's own word, for the log." }),
-        ),
-      }),
-      answers: {
-        201: {
-          description: 'What the device connects with. The token is shown once.',
-          body: Type.Object({
-            deviceId: Type.String(),
-            token: Type.String(),
-            expiresAt: Type.String({ format: 'date-time' }),
-            transportUrl: Type.String(),
-          }),
-        },
-      },
+      body: Enrolment,
+      answers: { 201: { description: 'The identity with which the device connects.', body: EnrolledDevice } },
       errors: ['bad_enrolment_key'],
     },
-  },
+  }),
 ]
 
-/** `name` is the device's own word, for the log only. */
-function validate(call: Call & { body: unknown }): EnrolCall {
-  const { body } = call
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-    throw new CodedError('invalid_request', 'the body must be an object', { field: '' })
-  }
-  const { enrolmentKey, name = '' } = body as Record<string, unknown>
-  if (typeof enrolmentKey !== 'string' || enrolmentKey.length > KEY_CHARACTERS_MAX) {
-    throw new CodedError('invalid_request', 'enrolmentKey must be a string', { field: 'enrolmentKey' })
-  }
-  if (typeof name !== 'string' || name.length > NAME_CHARACTERS_MAX) {
-    throw new CodedError('invalid_request', `name must be a string of at most ${NAME_CHARACTERS_MAX} characters`, {
-      field: 'name',
-    })
-  }
-  return { ...call, enrolmentKey }
-}
-
-async function answerEnrolled({ context, reply, enrolmentKey }: EnrolCall): Promise<object> {
+async function enrolDevice({ context, reply, body }: Call & { body: Static<typeof Enrolment> }): Promise<object> {
   const { auth, keyring, clock, directory } = context
   const enrolment = {
     keyring,
@@ -74,7 +52,7 @@ async function answerEnrolled({ context, reply, enrolmentKey }: EnrolCall): Prom
     nowMs: clock.now(),
     fleet: (id: string) => directory.fleet(id),
   }
-  const { deviceId, token, expiresAtMs } = await enrol(enrolment, enrolmentKey)
+  const { deviceId, token, expiresAtMs } = await enrol(enrolment, body.enrolmentKey)
   reply.code(201).header('cache-control', 'no-store')
   return { deviceId, token, expiresAt: new Date(expiresAtMs).toISOString(), transportUrl: auth.transportUrl }
 }

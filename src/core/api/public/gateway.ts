@@ -1,5 +1,6 @@
-/** The public HTTP API of a core: its routes. */
+/** The public HTTP API of a core: its routes on one listener. */
 
+import type { MessageFormat } from '../../domain/message.js'
 import type { AuthSettings } from '../../tenants/auth/settings.js'
 import { BodyBudget } from '../body-budget.js'
 import { discoveryRoutes } from '../oauth/discovery.js'
@@ -21,12 +22,17 @@ import { topicRoutes } from './topics.js'
 
 export type Gateway = HttpServer
 
-/** Everything that is served, in the order of the document. */
-export function routes(auth: AuthSettings): Route<ApiContext>[] {
+/** All routes, in the order of the document. */
+export function routes(auth: AuthSettings, messages: MessageFormat): Route<ApiContext>[] {
   return [
-    ...[...tokenRoutes(auth), ...discoveryRoutes],
-    ...[...projectRoutes, ...messageRoutes, ...registrationRoutes, ...topicRoutes],
-    ...[...enrolRoutes, ...healthRoutes()],
+    ...tokenRoutes(auth),
+    ...discoveryRoutes,
+    ...projectRoutes,
+    ...messageRoutes(messages),
+    ...registrationRoutes,
+    ...topicRoutes,
+    ...enrolRoutes,
+    ...healthRoutes(),
   ]
 }
 
@@ -41,7 +47,7 @@ export function createGateway(
     publicUrl: () => publicUrlOf({ ...settings, port }),
     tokenIssuer: tokenIssuersOf(settings, parts.auth)[0] ?? parts.auth.issuer,
   }
-  const all = routes(parts.auth)
+  const all = routes(parts.auth, parts.messages)
   const server = createHttpServer(context, all, settings)
   serveDocument(server, () => publicDocument(all, context.publicUrl()))
   limitAddresses(server.app, parts.rates)

@@ -1,44 +1,43 @@
-/** /healthz: the process answers. /readyz: it can do its work, NATS is connected and the streams are there. */
+/** /healthz: the process answers. /readyz: it can do its work, since NATS is connected and the streams exist. */
 import Type from 'typebox'
 import { CodedError } from '../../../../protocol/errors.js'
-import type { ApiRoute, Call } from './context.js'
+import { route } from '../route.js'
+import { type ApiRoute, anybody, type Call } from './context.js'
 
-/** A look at the streams is good for so long, so that an impatient prober costs the store nothing. */
+/** The result of a look at the streams is used for this time, so that an impatient prober costs the store nothing. */
 const READY_FOR_MS = 1_000
 
-const Said = Type.Object({ status: Type.String() })
+const Health = Type.Object({ status: Type.String() }, { $id: 'Health' })
 
 export function healthRoutes(): ApiRoute[] {
   return [
-    {
+    route({
       method: 'GET',
       url: '/healthz',
-      handler: showHealth,
+      before: anybody,
+      handler: () => ({ status: 'ok' }),
       operation: {
         id: 'showHealth',
-        summary: 'Whether the process answers',
+        summary: 'Shows that the process answers',
         tag: 'service',
-        answers: { 200: { description: 'It does.', body: Said } },
+        answers: { 200: { description: 'The process answers.', body: Health } },
         errors: [],
       },
-    },
-    {
+    }),
+    route({
       method: 'GET',
       url: '/readyz',
+      before: anybody,
       handler: readiness(),
       operation: {
         id: 'showReadiness',
-        summary: 'Whether it can do its work: NATS is connected, and the streams are there',
+        summary: 'Shows that the process can do its work: NATS is connected, and the streams exist',
         tag: 'service',
-        answers: { 200: { description: 'It can.', body: Said } },
+        answers: { 200: { description: 'The process can do its work.', body: Health } },
         errors: [],
       },
-    },
+    }),
   ]
-}
-
-function showHealth(): object {
-  return { status: 'ok' }
 }
 
 function readiness(): (call: Call) => Promise<object> {

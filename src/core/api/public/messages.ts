@@ -1,65 +1,61 @@
 /** Messages over HTTP: send, look at, cancel. */
+import Type from 'typebox'
 import { CodedError } from '../../../../protocol/errors.js'
 import { parseMessageId } from '../../../../protocol/message-id.js'
-import type { MessageStatus, WaitingTarget } from '../../domain/commands.js'
+import type { MessageStatus as StatusOfMessage, WaitingTarget } from '../../domain/commands.js'
+import type { MessageFormat } from '../../domain/message.js'
 import { Scope } from '../../tenants/auth/tokens.js'
-import { readJson } from '../body.js'
 import { flow } from '../flow.js'
-import { PROJECT_URL, ProjectParams } from '../route.js'
+import { PROJECT_URL, ProjectParams, route } from '../route.js'
 import { sendBatch } from './batch.js'
-import type { ApiRoute } from './context.js'
-import { type AuthenticatedCall, authenticate, paramOf, requireActive } from './context.js'
-import { listMessages } from './list.js'
+import { type ApiRoute, type AuthenticatedCall, authenticate, requireActive } from './context.js'
+import { listMessages, PageQuery } from './list.js'
 import {
-  Accepted,
-  Batch,
+  AcceptedMessage,
   BatchResult,
-  Cancelled,
+  batchOf,
+  CancelledMessage,
   IdempotencyHeaders,
-  List,
-  Message,
+  MessagePage,
   MessageParams,
-  PageQuery,
-  Status,
-  Valid,
-} from './message-schemas.js'
-import { costOf, idempotencyKeyOf, sendOne, type Taken } from './send.js'
+  MessageStatus,
+  ValidMessage,
+} from './schemas.js'
+import { costOf, idempotencyKeyOf, type Sent, sendOne } from './send.js'
 
 type SendCall = AuthenticatedCall & { body: unknown }
+type MessageCall = AuthenticatedCall & { params: { message: string } }
+
+const scope = Scope.MESSAGE_UPDATE
+const mayLook = authenticate(scope)
+const maySend = flow(mayLook, requireActive)
 
 /** POST .../messages: 202 once every target is stored, and never before. */
-const sendMessage = flow(authenticate(Scope.MESSAGE_UPDATE), requireActive, readJson('one'), limit, send, answerSent)
-
-/** GET .../messages/{id} */
-const showMessage = flow(authenticate(Scope.MESSAGE_UPDATE), findMessage, answerStatus)
-
-/** DELETE .../messages/{id}: what is not decided yet is cancelled. */
-const cancelMessage = flow(authenticate(Scope.MESSAGE_UPDATE), cancel)
+const sendMessage = flow(limit, send, answerSent)
 
 function limit(call: SendCall): SendCall {
   call.context.rates.takeMessages(call.project, costOf(call.body), call.reply)
   return call
 }
 
-async function send(call: SendCall): Promise<SendCall & { taken: Taken }> {
-  const taken = await sendOne(call.context, call.project.id, call.body, idempotencyKeyOf(call.request.headers))
-  return { ...call, taken }
+async function send(call: SendCall): Promise<SendCall & { sent: Sent }> {
+  const sent = await sendOne(call.context, call.project.id, call.body, idempotencyKeyOf(call.request.headers))
+  return { ...call, sent }
 }
 
-function answerSent({ taken, reply }: { taken: Taken } & SendCall): object {
-  reply.code(taken.isStored ? 202 : 200)
-  return taken.answer
+function answerSent({ sent, reply }: SendCall & { sent: Sent }): object {
+  reply.code(sent.isStored ? 202 : 200)
+  return sent.answer
 }
 
-async function findMessage(call: AuthenticatedCall): Promise<MessageStatus> {
-  const id = messageIdOf(call)
-  const status = await call.context.readStatus(id)
+async function showMessage(call: MessageCall): Promise<object> {
+  const status = await call.context.readStatus(messageIdOf(call))
   // Another project's message is as unknown as one that never was.
   if (status?.project !== call.project.id) throw new CodedError('unknown_message')
-  return status
+  return answerStatus(status)
 }
 
-function answerStatus(status: MessageStatus): object {
+function answerStatus(status: StatusOfMessage): object {
   return {
     id: status.id.toString(),
     status: status.status,
@@ -78,7 +74,8 @@ function answerWaiting({ sinceMs, ...waiting }: WaitingTarget): object {
   return sinceMs === undefined ? waiting : { ...waiting, since: new Date(sinceMs).toISOString() }
 }
 
-async function cancel(call: AuthenticatedCall): Promise<object> {
+/** DELETE .../messages/{id}: cancels every target that has not ended. */
+async function cancelMessage(call: MessageCall): Promise<object> {
   const id = messageIdOf(call)
   const outcome = await call.context.cancel(call.project.id, id)
   if (outcome === 'unknown') throw new CodedError('unknown_message')
@@ -86,89 +83,120 @@ async function cancel(call: AuthenticatedCall): Promise<object> {
   return { id: id.toString(), status: outcome }
 }
 
-function messageIdOf(call: AuthenticatedCall): bigint {
-  const id = parseMessageId(paramOf(call, 'message'))
+function messageIdOf({ params }: MessageCall): bigint {
+  const id = parseMessageId(params.message)
   if (id === null) throw new CodedError('unknown_message')
   return id
 }
 
 const tag = 'messages'
-const scope = Scope.MESSAGE_UPDATE
 const MESSAGES_URL = `${PROJECT_URL}/messages`
 
-/** What sending a message may be answered, beside what every operation may. */
 const SEND_ERRORS = [
-  ...(['malformed_json', 'invalid_request', 'payload_too_large', 'unsupported_media_type'] as const),
-  ...(['project_inactive', 'unknown_registration', 'foreign_registration', 'revoked_registration'] as const),
-  ...(['unknown_application', 'idempotency_conflict', 'storage_full'] as const),
-]
+  'project_inactive',
+  'unknown_registration',
+  'foreign_registration',
+  'revoked_registration',
+  'unknown_application',
+  'idempotency_conflict',
+] as const
 
-export const messageRoutes: readonly ApiRoute[] = [
-  {
-    method: 'POST',
-    url: MESSAGES_URL,
-    handler: sendMessage,
-    operation: {
-      ...{ id: 'sendMessage', summary: 'Send a message', tag, scope },
-      params: ProjectParams,
-      headers: IdempotencyHeaders,
-      body: Message,
-      answers: {
-        200: { description: 'With `validateOnly`: it would be accepted.', body: Valid },
-        202: { description: 'Stored: it reaches its targets, or its end is told.', body: Accepted },
+export function messageRoutes(messages: MessageFormat): ApiRoute[] {
+  const { batchMax } = messages.limits
+  return [
+    route({
+      method: 'POST',
+      url: MESSAGES_URL,
+      before: maySend,
+      // Each message is checked where it is sent, alone or in a batch.
+      checks: Type.Unknown(),
+      handler: sendMessage,
+      operation: {
+        id: 'sendMessage',
+        summary: 'Send a message',
+        tag,
+        scope,
+        params: ProjectParams,
+        headers: IdempotencyHeaders,
+        body: messages.schema,
+        answers: {
+          200: { description: 'With `validateOnly`: the message would be accepted.', body: ValidMessage },
+          202: {
+            description: 'Every target is stored: it gets the message, or an end that is told.',
+            body: AcceptedMessage,
+          },
+        },
+        errors: SEND_ERRORS,
       },
-      errors: SEND_ERRORS,
-    },
-  },
-  {
-    method: 'POST',
-    url: `${MESSAGES_URL}::batch`,
-    handler: sendBatch,
-    operation: {
-      ...{ id: 'sendBatch', summary: 'Send up to 1,000 messages at once, each for itself', tag, scope },
-      params: ProjectParams,
-      headers: IdempotencyHeaders,
-      body: Batch,
-      answers: {
-        200: { description: 'All were only to be checked, and would be accepted.', body: BatchResult },
-        202: { description: 'Every one is accepted, or was only to be checked.', body: BatchResult },
-        207: { description: 'Some were not: their results are errors.', body: BatchResult },
+    }),
+    route({
+      method: 'POST',
+      url: `${MESSAGES_URL}::batch`,
+      before: maySend,
+      reads: 'batch',
+      checks: batchOf(Type.Unknown(), batchMax),
+      handler: sendBatch,
+      operation: {
+        id: 'sendBatch',
+        summary: `Send up to ${batchMax} messages at once, each for itself`,
+        tag,
+        scope,
+        params: ProjectParams,
+        headers: IdempotencyHeaders,
+        body: batchOf(messages.schema, batchMax),
+        answers: {
+          200: { description: 'All had `validateOnly`, and would be accepted.', body: BatchResult },
+          202: { description: 'All are accepted, or had `validateOnly`.', body: BatchResult },
+          207: { description: 'Some are refused: their results are errors.', body: BatchResult },
+        },
+        errors: SEND_ERRORS,
       },
-      errors: SEND_ERRORS,
-    },
-  },
-  {
-    method: 'GET',
-    url: MESSAGES_URL,
-    handler: listMessages,
-    operation: {
-      ...{ id: 'listMessages', summary: 'The newest messages of the project, page by page', tag, scope },
-      params: ProjectParams,
-      query: PageQuery,
-      answers: { 200: { description: 'Newest first.', body: List } },
-      errors: ['invalid_request'],
-    },
-  },
-  {
-    method: 'GET',
-    url: `${MESSAGES_URL}/:message`,
-    handler: showMessage,
-    operation: {
-      ...{ id: 'showMessage', summary: 'What became of a message, step by step', tag, scope },
-      params: MessageParams,
-      answers: { 200: { description: 'Its status and trace.', body: Status } },
-      errors: ['unknown_message'],
-    },
-  },
-  {
-    method: 'DELETE',
-    url: `${MESSAGES_URL}/:message`,
-    handler: cancelMessage,
-    operation: {
-      ...{ id: 'cancelMessage', summary: 'Take a message back, as far as it is not decided', tag, scope },
-      params: MessageParams,
-      answers: { 200: { description: 'At least one target was still open.', body: Cancelled } },
-      errors: ['unknown_message', 'already_final'],
-    },
-  },
-]
+    }),
+    route({
+      method: 'GET',
+      url: MESSAGES_URL,
+      before: mayLook,
+      handler: listMessages,
+      operation: {
+        id: 'listMessages',
+        summary: 'The newest messages of the project, page by page',
+        tag,
+        scope,
+        params: ProjectParams,
+        query: PageQuery,
+        answers: { 200: { description: 'Newest first.', body: MessagePage } },
+        errors: [],
+      },
+    }),
+    route({
+      method: 'GET',
+      url: `${MESSAGES_URL}/:message`,
+      before: mayLook,
+      handler: showMessage,
+      operation: {
+        id: 'showMessage',
+        summary: 'The status of a message, and each step on its way',
+        tag,
+        scope,
+        params: MessageParams,
+        answers: { 200: { description: 'Its status and trace.', body: MessageStatus } },
+        errors: ['unknown_message'],
+      },
+    }),
+    route({
+      method: 'DELETE',
+      url: `${MESSAGES_URL}/:message`,
+      before: mayLook,
+      handler: cancelMessage,
+      operation: {
+        id: 'cancelMessage',
+        summary: 'Cancel every target of a message that has not ended',
+        tag,
+        scope,
+        params: MessageParams,
+        answers: { 200: { description: 'At least one target was still open.', body: CancelledMessage } },
+        errors: ['unknown_message', 'already_final'],
+      },
+    }),
+  ]
+}

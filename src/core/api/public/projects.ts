@@ -1,81 +1,94 @@
-/** Projects over HTTP: what an app server checks at its start, and the counters. */
-import Type from 'typebox'
-import { CodedError } from '../../../../protocol/errors.js'
+/** Projects over HTTP: the look with which an app server starts, and the counters. */
+import Type, { type Static } from 'typebox'
 import type { CounterRow } from '../../domain/commands.js'
+import { MapOf } from '../../domain/schema.js'
 import { Scope } from '../../tenants/auth/tokens.js'
-import { flow } from '../flow.js'
-import { queryText } from '../query.js'
-import { PROJECT_URL, ProjectParams } from '../route.js'
-import type { ApiRoute } from './context.js'
-import { type AuthenticatedCall, authenticate } from './context.js'
+import { PROJECT_URL, ProjectParams, route } from '../route.js'
+import { type ApiRoute, type AuthenticatedCall, authenticate } from './context.js'
+import { DateTime } from './schemas.js'
 
-const showProject = flow(authenticate(Scope.PROJECT_READ), answerProject)
-const showCounters = flow(authenticate(Scope.PROJECT_READ), answerCounters)
+const Project = Type.Object(
+  {
+    id: Type.String(),
+    name: Type.String(),
+    isActive: Type.Boolean({ description: 'False: the project is suspended. It may look, and not send.' }),
+    serviceAccount: Type.Object({ clientId: Type.String() }),
+    createdAt: DateTime,
+    updatedAt: DateTime,
+  },
+  { $id: 'Project' },
+)
 
-const Project = Type.Object({
-  id: Type.String(),
-  name: Type.String(),
-  isActive: Type.Boolean({ description: 'A suspended project may look, and not send.' }),
-  serviceAccount: Type.Object({ clientId: Type.String() }),
-  createdAt: Type.String({ format: 'date-time' }),
-  updatedAt: Type.String({ format: 'date-time' }),
-})
-
-const Counts = Type.Record(Type.String(), Type.Integer(), {
+const Counts = MapOf(Type.Integer(), {
+  $id: 'Counts',
   description: 'Targets by state: accepted = pending + delivered + expired + dropped + collapsed + cancelled + failed.',
 })
 
-export const CountersQuery = Type.Object({
-  application: Type.Optional(Type.String({ description: 'Only this one.' })),
-  from: Type.Optional(Type.String({ format: 'date', description: 'First UTC day.' })),
-  to: Type.Optional(Type.String({ format: 'date', description: 'Last UTC day.' })),
-})
+const day = (description: string) => Type.Optional(Type.String({ format: 'date', description }))
 
-const Counters = Type.Object({
-  project: Type.String(),
-  total: Counts,
-  applications: Type.Array(
-    Type.Object({
-      application: Type.String(),
-      day: Type.String({ description: 'UTC day of acceptance, such as 2025-01-31; `older`: all days before.' }),
-      counts: Counts,
-    }),
-  ),
+export const CountersQuery = Type.Object({
+  application: Type.Optional(Type.String({ minLength: 1, description: 'Count this application only.' })),
+  from: day('The first UTC day.'),
+  to: day('The last UTC day.'),
 })
+type CountersQuery = Static<typeof CountersQuery>
+
+export const Counters = Type.Object(
+  {
+    project: Type.String(),
+    total: Counts,
+    applications: Type.Array(
+      Type.Object(
+        {
+          application: Type.String(),
+          day: Type.String({ description: 'The UTC day of acceptance, such as 2025-01-31; `older`: all days before.' }),
+          counts: Counts,
+        },
+        { $id: 'CounterRow' },
+      ),
+    ),
+  },
+  { $id: 'Counters' },
+)
+
+const scope = Scope.PROJECT_READ
+const tag = 'projects'
 
 export const projectRoutes: readonly ApiRoute[] = [
-  {
+  route({
     method: 'GET',
     url: PROJECT_URL,
+    before: authenticate(scope),
     handler: showProject,
     operation: {
       id: 'showProject',
-      summary: 'The project: whether the service is up, the token good and the project active',
-      tag: 'projects',
-      scope: Scope.PROJECT_READ,
+      summary: 'The project: shows that the service is up, the token good and the project active',
+      tag,
+      scope,
       params: ProjectParams,
       answers: { 200: { description: 'The project.', body: Project } },
-      errors: ['unknown_project'],
+      errors: [],
     },
-  },
-  {
+  }),
+  route({
     method: 'GET',
     url: `${PROJECT_URL}/counters`,
+    before: authenticate(scope),
     handler: showCounters,
     operation: {
       id: 'showCounters',
-      summary: 'What became of the targets of the project, by application and day',
-      tag: 'projects',
-      scope: Scope.PROJECT_READ,
+      summary: 'Targets of the project by outcome, application and day',
+      tag,
+      scope,
       params: ProjectParams,
       query: CountersQuery,
       answers: { 200: { description: 'The counters.', body: Counters } },
-      errors: ['unknown_project'],
+      errors: [],
     },
-  },
+  }),
 ]
 
-function answerProject({ project }: AuthenticatedCall): object {
+function showProject({ project }: AuthenticatedCall): object {
   return {
     id: project.id,
     name: project.name,
@@ -86,36 +99,23 @@ function answerProject({ project }: AuthenticatedCall): object {
   }
 }
 
-async function answerCounters(call: AuthenticatedCall): Promise<object> {
-  const { context, project } = call
-  return countersOutput(project.id, await context.readCounters(project.id), readCountersQuery(call))
-}
-
-interface CountersWanted {
-  application: string
-  from: string
-  to: string
+async function showCounters({
+  context,
+  project,
+  query,
+}: AuthenticatedCall & { query: CountersQuery }): Promise<object> {
+  return countersOutput(project.id, await context.readCounters(project.id), query)
 }
 
 const DAY = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/
 
-/** Throws CodedError `invalid_request`. */
-export function readCountersQuery(call: Pick<AuthenticatedCall, 'request'>): CountersWanted {
-  const dayOf = (name: string) => {
-    const day = queryText(call, name, 16)
-    if (day === '' || (DAY.test(day) && !Number.isNaN(Date.parse(day)))) return day
-    throw new CodedError('invalid_request', `${name} must be a day such as 2025-01-31`, { field: name })
-  }
-  return { application: queryText(call, 'application', 64), from: dayOf('from'), to: dayOf('to') }
-}
-
-/** Days that were added up in one row are before every day there is. */
-export function countersOutput(project: string, all: CounterRow[], { application, from, to }: CountersWanted): object {
+/** A row that is not about one day adds up all days before those that are kept apart. */
+export function countersOutput(project: string, all: CounterRow[], { application, from, to }: CountersQuery): object {
   const rows = all.filter(
     (row) =>
-      (application === '' || row.application === application) &&
-      (from === '' || (DAY.test(row.day) && row.day >= from)) &&
-      (to === '' || !DAY.test(row.day) || row.day <= to),
+      (application === undefined || row.application === application) &&
+      (from === undefined || (DAY.test(row.day) && row.day >= from)) &&
+      (to === undefined || !DAY.test(row.day) || row.day <= to),
   )
   const total: Record<string, number> = {}
   for (const { counts } of rows) {

@@ -1,4 +1,5 @@
 /** Custom attributes, as JSON gave them, to msgpack. */
+import { isWellFormed } from '../schema.js'
 import { MsgpackError } from './error.js'
 
 export interface MsgpackLimits {
@@ -49,12 +50,10 @@ function writeNumber(w: Writer, value: number): void {
   else w.with(9, 0xd3, (view) => view.setBigInt64(1, BigInt(value)))
 }
 
-const LONE_SURROGATE = /\p{Surrogate}/u
-
 function writeString(w: Writer, text: string): void {
   // Before it is scanned or encoded: UTF-8 is never shorter than UTF-16 counts.
   w.expect(text.length)
-  if (LONE_SURROGATE.test(text)) throw new MsgpackError('not_json', 'holds a string that is not well-formed Unicode')
+  if (!isWellFormed(text)) throw new MsgpackError('not_json', 'holds a string that is not well-formed Unicode')
   const bytes = Buffer.from(text, 'utf8')
   w.head(bytes.length, 0xa0, 31, [0xd9, 0xda, 0xdb])
   w.raw(bytes)

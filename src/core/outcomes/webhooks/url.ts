@@ -1,19 +1,18 @@
 import { CodedError } from '../../../../protocol/errors.js'
 import type { AddressGuard } from './addresses.js'
 
-const CHARACTERS_MAX = 2_048
+export const WEBHOOK_URL_CHARACTERS_MAX = 2_048
 
 export interface UrlRules {
   allowHttp: boolean
   guard: AddressGuard
 }
 
-/** As it is kept. Throws CodedError `invalid_request` or `webhook_address_refused`. */
+/** The url as it is stored. Throws CodedError `invalid_request` or `webhook_address_refused`. */
 export function checkWebhookUrl(text: string, { allowHttp, guard }: UrlRules): string {
   const refuse = (why: string) => new CodedError('invalid_request', `url ${why}`, { field: 'url' })
-  if (text.length > CHARACTERS_MAX) throw refuse(`has more than ${CHARACTERS_MAX} characters`)
   const url = URL.canParse(text) ? new URL(text) : null
-  if (!url) throw refuse('is none')
+  if (!url) throw refuse('must be an absolute URL such as https://example.com/hook')
   if (url.protocol !== 'https:' && !(allowHttp && url.protocol === 'http:')) throw refuse('must be https')
   if (url.username || url.password) throw refuse('must have no user and no password')
   if (url.hash) throw refuse('must have no fragment')
@@ -21,5 +20,5 @@ export function checkWebhookUrl(text: string, { allowHttp, guard }: UrlRules): s
   return url.href
 }
 
-/** What of it may stand in a log: its path and query may be secret. */
-export const originOf = (url: string) => new URL(url).origin
+/** The part of a url that may stand in a log: path and query may be secret. Empty where the text is no url. */
+export const originOf = (url: string) => (URL.canParse(url) ? new URL(url).origin : '')

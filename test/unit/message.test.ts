@@ -4,15 +4,15 @@ import { Value } from 'typebox/value'
 import { CodedError } from '../../protocol/errors.js'
 import { parseJson } from '../../src/core/domain/json.js'
 import { MessageLimits } from '../../src/core/domain/limits.js'
-import { parseTtl } from '../../src/core/domain/ttl.js'
-import { validateMessage } from '../../src/core/domain/validate-message.js'
+import { messageFormat, parseTtl } from '../../src/core/domain/message.js'
 
 const limits = Value.Create(MessageLimits)
+const { read } = messageFormat(limits)
 const good = { target: 'some-registration-id', type: 'device', ttl: '5h30m' }
 
 function refusal(body: unknown): { code: string; field: unknown } {
   try {
-    validateMessage(body, limits, 0)
+    read(body, 0)
     return { code: 'none', field: undefined }
   } catch (error) {
     if (error instanceof CodedError) return { code: error.code, field: error.details.field }
@@ -33,7 +33,13 @@ t.test('times to live', async (t) => {
     '999999999h': 999_999_999 * 3_600_000,
     '': null,
     '5': null,
-    '5d': null,
+    '2d': 2 * 86_400_000,
+    '1d12h': 36 * 3_600_000,
+    '1d2h3m4s': 93_784_000,
+    '28d': 28 * 86_400_000,
+    '12h1d': null,
+    '5D': null,
+    '1w': null,
     '-5s': null,
     '+5s': null,
     '1.5h': null,
@@ -51,7 +57,7 @@ t.test('times to live', async (t) => {
 })
 
 t.test('what is left out has its default', async (t) => {
-  const send = validateMessage(good, limits, 0)
+  const send = read(good, 0)
   t.match(send, {
     type: 'device',
     targets: ['some-registration-id'],
@@ -67,7 +73,7 @@ t.test('what is left out has its default', async (t) => {
 
 t.test('everything there is', async (t) => {
   const data = { mtype: 'action', count: 3, nested: { list: [1, null, true, 'ü'] } }
-  const send = validateMessage(
+  const send = read(
     {
       target: ['a', 'b'],
       type: 'devices',
@@ -76,7 +82,6 @@ t.test('everything there is', async (t) => {
       collapseKey: 'k'.repeat(64),
       notification: { title: 'T', message: 'M', data },
     },
-    limits,
     0,
   )
   t.same(send.targets, ['a', 'b'])
@@ -127,6 +132,8 @@ t.test('bad input names its field', async (t) => {
     ['target a list for device', { ...good, target: ['a'] }, 'target'],
     ['target too long', { ...good, target: 'x'.repeat(513) }, 'target'],
     ['target ill-formed', { ...good, target: '\ud800' }, 'target'],
+    ['a topic with a wildcard', { ...good, type: 'topic', target: 'news.>' }, 'target'],
+    ['a user too long', { ...good, type: 'user', target: 'u'.repeat(129) }, 'target'],
     ['target text for devices', { ...good, type: 'devices' }, 'target'],
     ['no devices', { ...good, type: 'devices', target: [] }, 'target'],
     ['too many devices', { ...good, type: 'devices', target: new Array(1_001).fill('a') }, 'target'],
@@ -137,6 +144,7 @@ t.test('bad input names its field', async (t) => {
     ['no ttl', { target: 'a', type: 'device' }, 'ttl'],
     ['ttl a number', { ...good, ttl: 60 }, 'ttl'],
     ['ttl too long', { ...good, ttl: '672h1s' }, 'ttl'],
+    ['ttl too long, in days', { ...good, ttl: '28d1s' }, 'ttl'],
     ['ttl endless', { ...good, ttl: '999999999h' }, 'ttl'],
     ['unknown priority', { ...good, priority: 'urgent' }, 'priority'],
     ['priority null', { ...good, priority: null }, 'priority'],
@@ -158,11 +166,11 @@ t.test('bad input names its field', async (t) => {
 
 t.test('unknown fields are told, not refused', async (t) => {
   const body = { ...good, urgency: 1, notification: { title: 'T', icon: 'x', ['y'.repeat(99)]: 1 } }
-  const { warnings } = validateMessage(body, limits, 0)
+  const { warnings } = read(body, 0)
   t.same(warnings.slice(0, 2), ['unknown field urgency', 'unknown field notification.icon'])
   t.ok(warnings.every((warning) => warning.length < 100))
   const many = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`f${i}`, i]))
-  t.equal(validateMessage({ ...good, ...many }, limits, 0).warnings.length, 16)
+  t.equal(read({ ...good, ...many }, 0).warnings.length, 16)
 })
 
 t.test('bodies that are no JSON', async (t) => {
@@ -174,7 +182,7 @@ t.test('bodies that are no JSON', async (t) => {
 })
 
 t.test('a time to go out', async (t) => {
-  const at = (notBefore: unknown) => validateMessage({ ...good, notBefore }, limits, Date.UTC(2026, 0, 1)).notBeforeMs
+  const at = (notBefore: unknown) => read({ ...good, notBefore }, Date.UTC(2026, 0, 1)).notBeforeMs
   t.equal(at(undefined), null)
   t.equal(at('2026-01-02T03:04:05Z'), Date.UTC(2026, 0, 2, 3, 4, 5))
   t.equal(at('2026-01-02t03:04:05.250+02:00'), Date.UTC(2026, 0, 2, 1, 4, 5, 250))
@@ -192,4 +200,42 @@ t.test('a time to go out', async (t) => {
   ]) {
     t.throws(() => at(bad), { code: 'invalid_request', details: { field: 'notBefore' } }, String(bad))
   }
+})
+
+t.test('a refusal says what the field must be', async (t) => {
+  const cases: [unknown, string][] = [
+    [null, 'the body must be an object'],
+    [{}, 'type is required'],
+    [{ ...good, type: 'x' }, 'type must be one of device, devices, topic, application, user'],
+    [{ type: 'device', ttl: '1s' }, 'target is required'],
+    [{ ...good, target: '' }, 'target must be text of 1 to 512 characters'],
+    [{ ...good, target: 5 }, 'target must be text of 1 to 512 characters'],
+    [{ ...good, type: 'topic', target: 'a b' }, 'target must be the name of a topic: 1 to 64 of A-Z a-z 0-9 _ . -'],
+    [{ ...good, type: 'devices', target: ['a', 7] }, 'target[1] must be text of 1 to 512 characters'],
+    [
+      { ...good, type: 'devices', target: [] },
+      'target must be a list of 1 to 1000 entries, each text of 1 to 512 characters',
+    ],
+    [{ ...good, ttl: 'soon' }, 'ttl must be a time such as 2d, 5h30m, 90s or 0s'],
+    [{ ...good, ttl: 60 }, 'ttl must be a time such as 2d, 5h30m, 90s or 0s'],
+    [{ ...good, ttl: '29d' }, 'ttl must be at most 28d'],
+    [{ ...good, notBefore: 'tomorrow' }, 'notBefore must be a time such as 2026-01-31T12:00:00Z'],
+    [{ ...good, notBefore: '1970-02-01T00:00:00Z' }, 'notBefore must be at most 1970-01-31T00:00:00.000Z'],
+    [{ ...good, priority: 'urgent' }, 'priority must be one of normal, high, low'],
+    [{ ...good, validateOnly: 1 }, 'validateOnly must be true or false'],
+    [withNotification([]), 'notification must be an object'],
+    [withNotification({ title: 'x'.repeat(513) }), 'notification.title must be text of at most 512 characters'],
+    [withNotification({ title: '\ud800' }), 'notification.title must be well-formed Unicode'],
+    [withNotification({ data: { k: 'x'.repeat(5_000) } }), 'notification.data must encode to at most 4096 bytes'],
+  ]
+  for (const [body, message] of cases) t.throws(() => read(body, 0), { message }, message)
+})
+
+t.test('limits come from the settings, in the schema and in the check', async (t) => {
+  const small = messageFormat({ ...limits, titleCharactersMax: 3, devicesMax: 2, ttlMaxMs: 90_000 })
+  t.throws(() => small.read(withNotification({ title: 'four' }), 0), { message: /at most 3 characters/ })
+  t.throws(() => small.read({ ...good, type: 'devices', target: ['a', 'b', 'c'] }, 0), { message: /1 to 2 entries/ })
+  t.throws(() => small.read({ ...good, ttl: '2m' }, 0), { message: 'ttl must be at most 90s' })
+  t.match(JSON.stringify(small.schema), /"maxLength":3/)
+  t.match(JSON.stringify(small.schema), /"maxItems":2/)
 })
