@@ -105,6 +105,7 @@ t.test('events and webhooks: roles without the right, invalid bodies and private
   const wrong = [
     ...[{}, { url: 5 }, { url: 'x' }, { url: 'http://app.example.com/' }, { url: 'https://u:p@app.example.com/' }],
     ...[
+      { url: `https://app.example.com/${'x'.repeat(2_048)}` },
       { url, kinds: [] },
       { url, kinds: ['read'] },
       { url, kinds: 'delivered' },

@@ -134,7 +134,7 @@ t.test('urls that may not be set', async (t) => {
   t.equal(check('http://app.example.com/', true), 'http://app.example.com/')
   for (const url of [
     ...['', 'x', 'http://a.example.com/', 'ftp://a.example.com/', 'file:///etc/passwd', 'https://u:p@a.example.com/'],
-    ...['https://a.example.com/#x', `https://a.example.com/${'x'.repeat(2_048)}`],
+    'https://a.example.com/#x',
   ]) {
     t.throws(() => check(url), { code: 'invalid_request', details: { field: 'url' } }, url)
   }
