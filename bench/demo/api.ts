@@ -1,4 +1,4 @@
-/** The HTTP API as an app server uses it. */
+/** A client of the HTTP API, as an app server has it. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
 export interface SendBody {
@@ -17,7 +17,7 @@ export interface Status {
 }
 
 export class Api {
-  /** Unicast targets that were answered with 2xx. */
+  /** Number of messages to single devices that the service accepted. */
   accepted = 0
 
   constructor(
@@ -26,7 +26,7 @@ export class Api {
     private readonly token: string,
   ) {}
 
-  /** The id of the accepted message. */
+  /** Sends a message, and resolves with its id. */
   async send(body: SendBody): Promise<string> {
     const { id } = (await this.call('POST', '/messages', body)) as { id: string }
     if (body.type === 'device') this.accepted++
@@ -41,7 +41,7 @@ export class Api {
     await this.call('DELETE', `/messages/${id}`)
   }
 
-  /** Unicast targets of the project by state. */
+  /** The counters of the project: messages to single devices by state. */
   async totals(): Promise<Record<string, number>> {
     return ((await this.call('GET', '/counters')) as { total: Record<string, number> }).total
   }
@@ -58,21 +58,21 @@ export class Api {
   }
 }
 
-/** Looks until the value is as wanted, or the time is up; then the last value is the finding. */
+/** Polls a value until it is as expected. Resolves with the last value, also after the time-out. */
 export async function settled<T>(
-  look: () => Promise<T> | T,
+  read: () => Promise<T> | T,
   isDone: (value: T) => boolean,
   timeoutMs: number,
 ): Promise<T> {
   const until = performance.now() + timeoutMs
   for (;;) {
-    const value = await look()
+    const value = await read()
     if (isDone(value) || performance.now() > until) return value
     await sleep(50)
   }
 }
 
-/** Runs `work` for each item, at most `width` at a time, in order of the items. */
+/** Runs `work` for each item, at most `width` at a time. Resolves with the results in the order of the items. */
 export async function each<T, R>(
   items: readonly T[],
   width: number,

@@ -1,5 +1,6 @@
-/** What the demo claims: a number that was expected and the number that was counted. */
+/** The checks of the demo: each compares a number that was counted with the number that was expected. */
 export interface Check {
+  /** `<case>: <what was counted>` */
   name: string
   expected: number
   got: number
@@ -8,12 +9,31 @@ export interface Check {
 
 export class Checks {
   readonly list: Check[] = []
+  #case = ''
 
-  equal(name: string, expected: number, got: number): void {
-    this.list.push({ name, expected, got, ok: expected === got })
+  /** Names the case to which the following checks belong. */
+  begin(name: string): void {
+    this.#case = name
+  }
+
+  equal(what: string, expected: number, got: number): void {
+    this.list.push({ name: `${this.#case}: ${what}`, expected, got, ok: expected === got })
   }
 
   get ok(): boolean {
     return this.list.length > 0 && this.list.every((check) => check.ok)
   }
+}
+
+export function checkLine({ name, expected, got, ok }: Check): string {
+  return ok ? `ok    ${name}: ${got}` : `FAIL  ${name}: got ${got}, expected ${expected}`
+}
+
+/** The last lines of the demo. Failed checks stand here once more, because they may be far above. */
+export function summaryLines(checks: readonly Check[], seconds: number): string[] {
+  const failed = checks.filter(({ ok }) => !ok)
+  return [
+    `${checks.length - failed.length} of ${checks.length} checks ok, ${seconds} s`,
+    ...failed.map((check) => checkLine(check)),
+  ]
 }

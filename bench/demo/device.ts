@@ -1,8 +1,6 @@
-/** A device of the demo with one app on it: counts what the app was given. Its memory outlives its connections. */
-
+/** A device of the demo with one app. It counts the messages that the app gets. Its state outlives its connections. */
 import { systemClock } from '../../src/clock.js'
 import { wsDial } from '../../src/device/connection/ws-dial.js'
-import type { BorealisClient as Client } from '../../src/device/index.js'
 import {
   BorealisClient,
   type Dial,
@@ -19,24 +17,24 @@ export interface EnrolAt {
   enrolmentKey: string
 }
 
-export class Actor {
+export class DemoDevice {
   registration: Registration | null = null
-  /** Ids of the messages the app was given, in order. */
-  readonly given: string[] = []
-  /** How many of them were for this device alone. */
+  /** Ids of the messages that the app got, in order. */
+  readonly received: string[] = []
+  /** Number of them that were for this device alone. */
   unicast = 0
-  /** Messages that were reported as not coming. */
+  /** Number of missing messages that GAP frames announced. */
   missed = 0
   private readonly store = new MemoryStateStore()
-  private client: Client | null = null
-  private line: Line | null = null
-  /** The frozen connection, which does not know that it is. */
-  private ghost: { client: Client | null; line: Line | null } | null = null
+  private client: BorealisClient | null = null
+  private network: Network | null = null
+  /** The half-open connection that freeze() left. */
+  private frozen: { client: BorealisClient | null; network: Network | null } | null = null
 
-  static async enrolled(at: EnrolAt): Promise<Actor> {
-    const actor = new Actor()
-    await identify(actor.store, await enrol(at))
-    return actor
+  static async enrolled(at: EnrolAt): Promise<DemoDevice> {
+    const device = new DemoDevice()
+    await identify(device.store, await enrol(at))
+    return device
   }
 
   get deviceId(): string {
@@ -47,13 +45,13 @@ export class Actor {
     return this.registration?.registrationId ?? ''
   }
 
-  /** Connects, and resolves once the device is caught up. */
+  /** Connects. Resolves when the device has caught up. */
   async connect(): Promise<void> {
-    this.line = new Line()
-    const client = new BorealisClient({ store: this.store, dial: this.line.dial, random: Math.random })
+    this.network = new Network()
+    const client = new BorealisClient({ store: this.store, dial: this.network.dial, random: Math.random })
     this.client = client
     client.on('notification', ({ id, group }) => {
-      this.given.push(id)
+      this.received.push(id)
       if (group === null) this.unicast++
     })
     client.on('gap', ({ count }) => {
@@ -62,7 +60,7 @@ export class Actor {
     const caughtUp = new Promise<void>((resolve, reject) => {
       client.once('caughtUp', () => resolve())
       client.on('closed', ({ code, name, reconnectInMs }) => {
-        if (reconnectInMs === null) reject(new Error(`${this.deviceId} was refused: ${code} ${name}`))
+        if (reconnectInMs === null) reject(new Error(`${this.deviceId} was refused with ${code} ${name}`))
       })
     })
     client.connect()
@@ -83,23 +81,23 @@ export class Actor {
     this.client = null
   }
 
-  /** The network is gone without a word: nothing comes or goes on the socket, and it stays open. */
+  /** Cuts the network off: the socket stays open, but nothing passes in either direction. */
   freeze(): void {
-    this.line?.freeze()
-    this.ghost = { client: this.client, line: this.line }
+    this.network?.freeze()
+    this.frozen = { client: this.client, network: this.network }
     this.client = null
   }
 
-  /** Ends what freeze left. */
+  /** Closes the connection that freeze() left. */
   async hangUp(): Promise<void> {
-    this.ghost?.line?.hangUp()
-    await this.ghost?.client?.close()
-    this.ghost = null
+    this.frozen?.network?.hangUp()
+    await this.frozen?.client?.close()
+    this.frozen = null
   }
 }
 
-/** The way to the server, which can be made to swallow everything. */
-class Line {
+/** The network between the device and the server. Once frozen, it drops everything. */
+class Network {
   private frozen = false
   private readonly sockets: { close(code: number, reason: string): void }[] = []
   private readonly real = wsDial(WEBSOCKET_BYTES_MAX, systemClock)

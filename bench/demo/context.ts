@@ -1,4 +1,4 @@
-/** Makes the stage of the demo: a whole system of its own, a project, and devices when an act wants them. */
+/** Starts the system of the demo with a project, and makes devices for its cases. */
 import { INGRESS_STREAM, ingressSubject } from '../../protocol/subjects.js'
 import { sampleProject } from '../../src/cli/start/sample.js'
 import { systemClock } from '../../src/clock.js'
@@ -11,32 +11,32 @@ import {
   openTenants,
 } from '../../src/core/tenants/projects.js'
 import { LocalSystem } from '../system/local-system.js'
-import { Actor } from './actor.js'
-import type { Stage } from './acts.js'
 import { Api, each } from './api.js'
+import type { DemoContext } from './cases.js'
 import { Checks } from './check.js'
+import { DemoDevice } from './device.js'
 
 const ENROLMENTS_AT_ONCE = 16
 const TOKEN_SECONDS = 3_600
-/** Expiry is looked after in spans; shorter ones, so that nobody waits for them. */
+/** Messages expire in batches of this span. The default would make the demo wait. */
 const SETTINGS = { core: { expiryBucketMs: 2_000 } }
 
-export interface Theatre {
-  stage: Stage
+export interface Demo {
+  context: DemoContext
   close(): Promise<void>
 }
 
-export async function openTheatre(folder: string, onNotice: (text: string) => void): Promise<Theatre> {
+export async function startDemo(folder: string, onNotice: (text: string) => void): Promise<Demo> {
   const system = await LocalSystem.start({ folder, onNotice, settings: SETTINGS })
   try {
-    return { stage: await setStage(system), close: () => system.stop() }
+    return { context: await contextOf(system), close: () => system.stop() }
   } catch (error) {
     await system.stop()
     throw error
   }
 }
 
-async function setStage(system: LocalSystem): Promise<Stage> {
+async function contextOf(system: LocalSystem): Promise<DemoContext> {
   const admin = await system.brokerAs('admin', 'demo-admin')
   const publisher = await system.brokerAs('publisher', 'demo-publisher')
   const tenants = openTenants(admin, systemClock)
@@ -46,34 +46,34 @@ async function setStage(system: LocalSystem): Promise<Stage> {
   const auth = { ...system.config.auth, accessTokenSeconds: TOKEN_SECONDS }
   const { token } = await mintToken(tenants, system.keyring, auth, project.id)
 
-  const userToken = (device: string, user: string) =>
+  const userToken = (deviceId: string, user: string) =>
     mintUserToken(serviceKey, {
       user,
       application: application.id,
-      device,
+      device: deviceId,
       nowMs: Date.now(),
       lifetimeSeconds: TOKEN_SECONDS,
     })
 
-  const everyone: Actor[] = []
+  const everyDevice: DemoDevice[] = []
   let ingested = 0
 
-  const enter = async (role: { topic?: string; user?: string }): Promise<Actor> => {
-    const actor = await Actor.enrolled({ url: system.httpUrl, enrolmentKey })
-    everyone.push(actor)
-    await actor.connect()
-    await actor.register(application.id, role.user ? await userToken(actor.deviceId, role.user) : undefined)
-    if (role.topic) await actor.subscribe(role.topic)
-    return actor
+  const newDevice = async (role: { topic?: string; user?: string }): Promise<DemoDevice> => {
+    const device = await DemoDevice.enrolled({ url: system.httpUrl, enrolmentKey })
+    everyDevice.push(device)
+    await device.connect()
+    await device.register(application.id, role.user ? await userToken(device.deviceId, role.user) : undefined)
+    if (role.topic) await device.subscribe(role.topic)
+    return device
   }
 
   return {
     api: new Api(system.httpUrl, project.id, token),
     checks: new Checks(),
-    everyone,
+    everyDevice,
     ingested: () => ingested,
     queueMax: system.config.core.queueMax,
-    cast: (count, role = {}) => each(Array.from({ length: count }), ENROLMENTS_AT_ONCE, () => enter(role)),
+    makeDevices: (count, role = {}) => each(Array.from({ length: count }), ENROLMENTS_AT_ONCE, () => newDevice(role)),
     publish: async (body) => {
       const bytes = new TextEncoder().encode(JSON.stringify(body))
       const headers = { 'Content-Type': 'application/json' }
