@@ -135,7 +135,9 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     }
     const asked = listenToSupervisor(process, answers, {
       accept: (isOpen) => {
-        worker.worker.accept(isOpen).catch((error: unknown) => log.error({ error, isOpen }, 'cannot listen again'))
+        worker.worker
+          .setListening(isOpen)
+          .catch((error: unknown) => log.error({ error, isOpen }, 'cannot listen again'))
       },
       elsewhere: (devices) => {
         elsewhere = devices

@@ -1,4 +1,4 @@
-/** So many asynchronous things at once; the others wait in order. */
+/** Limits the number of asynchronous tasks at a time. Further tasks wait in order. */
 export class Limiter {
   private running = 0
   private readonly waiting: (() => void)[] = []
@@ -14,7 +14,10 @@ export class Limiter {
     }
   }
 
-  /** Within run(): another one has the place while this one waits for somebody whose patience is not ours. */
+  /**
+   * Called within run(): gives the place to another task during a wait that depends on a device, then waits for a
+   * place.
+   */
   async aside<T>(wait: () => Promise<T>): Promise<T> {
     this.leave()
     try {
@@ -30,7 +33,7 @@ export class Limiter {
   }
 
   private leave(): void {
-    // The place goes to who waits without becoming free between.
+    // The next task takes over the place: if it became free in between, a new task could get it first.
     const next = this.waiting.shift()
     if (next) next()
     else this.running--

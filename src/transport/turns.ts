@@ -1,47 +1,50 @@
 /**
- * Turns: every entry into the worker, from a socket, the bus, a timer or a result, is one. A turn has one `now`, catches
- * what is thrown, and ends with everything sent that it had to say.
+ * Turns: every entry into the worker is a turn, whether it comes from a socket, the bus, a timer or an asynchronous
+ * result. A turn has one time, catches exceptions, and at its end sends all frames that it produced.
  */
 import type { Clock } from '../clock.js'
 import type { Now } from './session/now.js'
 
 export class Turns {
-  private readonly moment = { ms: 0, tick: 1 }
+  private readonly present = { ms: 0, tick: 1 }
   private depth = 0
 
   constructor(
     private readonly clock: Clock,
     private readonly atEnd: () => void,
-    private readonly onError: (what: string, error: unknown) => void,
+    private readonly onError: (task: string, error: unknown) => void,
   ) {
-    this.moment.ms = clock.now()
+    this.present.ms = clock.now()
   }
 
-  /** Of the turn that runs, or of the last one. */
+  /** The time of the turn that runs, or of the last one. */
   get now(): Now {
-    return this.moment
+    return this.present
   }
 
   tick(): void {
-    this.moment.tick++
+    this.present.tick++
   }
 
-  /** `onThrow` says who has to pay for a fault of ours. */
-  run(what: string, work: () => void, onThrow?: () => void): void {
+  /** @param onThrow ends whatever the failed work leaves in an unknown state. */
+  run(task: string, work: () => void, onThrow?: () => void): void {
     this.enter()
     try {
       work()
     } catch (error) {
-      this.onError(what, error)
+      this.onError(task, error)
       onThrow?.()
     } finally {
       this.leave()
     }
   }
 
-  /** A turn without a function of its own, for what happens with each delivery. `leave` has to follow in any case. */
+  /**
+   * Begins a turn without the closure of run(), for the messages of devices. The caller must call `leave` in any
+   * case.
+   */
   enter(): void {
-    if (this.depth === 0) this.moment.ms = this.clock.now()
+    if (this.depth === 0) this.present.ms = this.clock.now()
     this.depth++
   }
 

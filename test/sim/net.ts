@@ -66,11 +66,11 @@ export class SimSockets implements Sockets {
     return PORT
   }
 
-  refuse(): void {
+  stopListening(): void {
     this.net.remove(this)
   }
 
-  async accept(): Promise<void> {
+  async listenAgain(): Promise<void> {
     this.net.add(this)
   }
 
@@ -95,7 +95,7 @@ export class SimSockets implements Sockets {
 
   /** The process is gone, and with it every socket. */
   crash(silently: boolean): void {
-    this.refuse()
+    this.stopListening()
     for (const link of [...this.links]) link.workerDied(silently)
   }
 }

@@ -1,12 +1,15 @@
 /**
- * The admissionQueue of those who found no room: each one refused gets a place of its own in time, so that a crowd comes back at
- * the rate at which it can be served, and nobody knocks in vain again and again. Nothing is kept for a device: the admissionQueue
- * is a number that grows with each refusal and shrinks with time. Pure.
+ * The queue of the devices that a worker has refused. Each one gets a place of its own: a time to return, so that a
+ * crowd returns at the rate at which it can be served, and few devices are refused twice. The queue keeps nothing
+ * about a device. It is one number, which grows with each refusal and shrinks with time. Pure.
  */
 
-/** More are asked to come than can be served: some will not, and an idle worker is worse than a second refusal. */
-const EAGERNESS = 1.5
-/** A admissionQueue that would be longer begins anew at its front: so far ahead no rate can be foretold. */
+/**
+ * Devices are told to return this much faster than they can be served: some do not come, and an idle worker is worse
+ * than a second refusal.
+ */
+const OVERBOOKING = 1.5
+/** A longer queue starts again at its front: the rate so far ahead cannot be predicted. */
 const SECONDS_MAX = 300
 
 export class AdmissionQueue {
@@ -14,15 +17,15 @@ export class AdmissionQueue {
   private lastMs = 0
 
   /**
-   * Somebody finds no room, where `perSecond` can be served. Gives Retry-After, in seconds: at least 1. Devices spread
-   * over one more by themselves.
+   * Adds one device, at a rate of `servedPerSecond`, and returns its place as Retry-After in seconds: at least 1. The
+   * device adds a random part of a second itself.
    */
-  place(nowMs: number, perSecond: number): number {
-    const comingPerSecond = EAGERNESS * perSecond
-    const gone = (Math.max(0, nowMs - this.lastMs) / 1000) * comingPerSecond
+  add(nowMs: number, servedPerSecond: number): number {
+    const returningPerSecond = OVERBOOKING * servedPerSecond
+    const returned = (Math.max(0, nowMs - this.lastMs) / 1000) * returningPerSecond
     this.lastMs = nowMs
-    this.waiting = Math.max(0, this.waiting - gone)
-    if (this.waiting > SECONDS_MAX * comingPerSecond) this.waiting = 0
-    return Math.max(1, Math.floor(this.waiting++ / comingPerSecond))
+    this.waiting = Math.max(0, this.waiting - returned)
+    if (this.waiting > SECONDS_MAX * returningPerSecond) this.waiting = 0
+    return Math.max(1, Math.floor(this.waiting++ / returningPerSecond))
   }
 }

@@ -1,6 +1,12 @@
 /**
- * Who may open a connection: decided before the upgrade, from counts alone, so that a refusal costs next to nothing. What is
- * refused comes back at its place in the admissionQueue; what was let in has been paid for, and is served within a moment.
+ * Decides before the upgrade whether a device may open a connection.
+ *
+ * The room `admission` is the way in: the limits before the upgrade (this file), the connection until its HELLO
+ * (greeting.ts), the check of its credential (credentials.ts, ticket.ts, revocations.ts), and the handshake from
+ * HELLO to WELCOME (handshake.ts).
+ *
+ * The decision uses counts alone, so a refusal costs almost nothing. A refused device gets a time at which to return;
+ * an admitted device is served within about a second.
  */
 
 import type { RefusalReason } from '../metrics.js'
@@ -15,13 +21,13 @@ export interface AdmissionLimits {
   loopLagMsMax: number
 }
 
-/** How the worker stands. */
+/** The present load of the worker. */
 export interface Load {
-  /** How late it is with its work. */
+  /** How late its event loop is. */
   lagMs(): number
-  /** Connections that may say HELLO any moment. */
+  /** New connections that are expected to send HELLO at any moment. */
   greeting(): number
-  /** HELLOs without their WELCOME. */
+  /** Connections between HELLO and WELCOME. */
   handshaking(): number
 }
 
@@ -31,26 +37,26 @@ export interface Refusal {
   retryAfterSeconds: number
 }
 
-/** This worker leaves: others of the port, or of the load balancer, take the device at once. */
+/** This worker leaves: another worker of the port, or of the load balancer, accepts the device at once. */
 const DRAINING: Refusal = { reason: 'draining', retryAfterSeconds: 1 }
-/** The worker has no room, though another one of the port may: the kernel spreads unevenly. */
+/** Another worker of the port may have room: the kernel spreads connections unevenly. */
 const FULL: Refusal = { reason: 'full', retryAfterSeconds: 2 }
 const ADDRESS: Refusal = { reason: 'address', retryAfterSeconds: 5 }
 
-/** Nobody is let in while more are on their way than are served in so long; far devices take much of it to say HELLO. */
+/** A worker admits the connections that it can serve in this time. A distant device needs much of it to send HELLO. */
 const ARRIVING_MS = 1_000
-/** However slow: fewer would not keep a worker busy over the way to the store and back. */
+/** A slow worker admits this many all the same: with fewer it would idle while each handshake waits for the store. */
 const ARRIVING_MIN = 32
 
 export class Admission {
   private readonly byAddress = new Map<string, number>()
   private connections = 0
-  /** Descriptors in use beyond the upgraded connections: idle TCP connections above all. */
+  /** Open file descriptors beside the upgraded connections: mostly TCP connections that were not upgraded. */
   private otherDescriptors = 0
   private handshakes = 0
   private handshakesTick = 0
-  private draining = false
-  private readonly admissionQueue = new AdmissionQueue()
+  private isDraining = false
+  private readonly queue = new AdmissionQueue()
 
   constructor(
     private readonly limits: AdmissionLimits,
@@ -58,20 +64,20 @@ export class Admission {
     private readonly throughput: Throughput,
   ) {}
 
-  /** Null: come in. */
+  /** Null: the device may connect. */
   admit(address: string, { ms, tick }: { ms: number; tick: number }): Refusal | null {
     const { connectionsMax, connectionsPerAddressMax, handshakesPerSecondMax, loopLagMsMax } = this.limits
-    if (this.draining) return DRAINING
+    if (this.isDraining) return DRAINING
     if (this.connections + this.otherDescriptors >= connectionsMax) return FULL
     if ((this.byAddress.get(address) ?? 0) >= connectionsPerAddressMax) return ADDRESS
-    if (this.isCrowded()) return this.later('crowd', ms)
-    // Whoever is here already comes first: their acknowledgements wait behind every handshake.
-    if (this.load.lagMs() > loopLagMsMax) return this.later('lag', ms)
+    if (this.isCrowded()) return this.refuse('crowd', ms)
+    // Connected devices come first: their acknowledgements wait behind every handshake.
+    if (this.load.lagMs() > loopLagMsMax) return this.refuse('lag', ms)
     if (tick !== this.handshakesTick) {
       this.handshakesTick = tick
       this.handshakes = 0
     }
-    return ++this.handshakes > handshakesPerSecondMax ? this.later('rate', ms) : null
+    return ++this.handshakes > handshakesPerSecondMax ? this.refuse('rate', ms) : null
   }
 
   opened(address: string): void {
@@ -86,26 +92,27 @@ export class Admission {
     else this.byAddress.delete(address)
   }
 
-  /** `descriptors`: all that the process has open now. */
-  measured(descriptors: number): void {
-    this.otherDescriptors = Math.max(0, descriptors - this.connections)
+  /** @param open the open file descriptors of the process, counted now. */
+  descriptorsCounted(open: number): void {
+    this.otherDescriptors = Math.max(0, open - this.connections)
   }
 
   drain(): void {
-    this.draining = true
+    this.isDraining = true
   }
 
+  /** The number of open connections. */
   get open(): number {
     return this.connections
   }
 
   private isCrowded(): boolean {
     const { load, limits, throughput } = this
-    const most = Math.max(ARRIVING_MIN, (throughput.perSecond * ARRIVING_MS) / 1000)
-    return load.handshaking() + load.greeting() >= Math.min(limits.handshakesInFlightMax, most)
+    const arrivingMax = Math.max(ARRIVING_MIN, (throughput.perSecond * ARRIVING_MS) / 1000)
+    return load.handshaking() + load.greeting() >= Math.min(limits.handshakesInFlightMax, arrivingMax)
   }
 
-  private later(reason: RefusalReason, ms: number): Refusal {
-    return { reason, retryAfterSeconds: this.admissionQueue.place(ms, this.throughput.soonPerSecond) }
+  private refuse(reason: RefusalReason, ms: number): Refusal {
+    return { reason, retryAfterSeconds: this.queue.add(ms, this.throughput.uncrowdedPerSecond) }
   }
 }

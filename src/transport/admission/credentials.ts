@@ -1,50 +1,53 @@
-/** Whom a HELLO comes from. Synchronous, offline, and never throwing on what devices send. */
+/**
+ * Verifies the credential of a HELLO, a device token or a ticket. Synchronous and offline; never throws on input of
+ * devices.
+ */
 import type { CloseName } from '../../../protocol/close-codes.js'
 import type { Credential } from '../../../protocol/frame-types.js'
 import { DeviceTokenVerifier } from '../../device-token.js'
 import type { TransportKeys } from '../../keyring.js'
 import { type Ticket, TicketBox } from './ticket.js'
 
-export type Belief =
+export type CredentialVerdict =
   | {
       ok: true
       device: string
-      /** When the device token expires that all began with. */
+      /** The expiry of the device's token. A ticket carries that of the token that it descends from. */
       tokenExpiresAtMs: number
-      /** Null: it came with its token. */
+      /** Null if the credential was the token itself. */
       ticket: Ticket | null
     }
   | { ok: false; reason: CloseName & ('bad_token' | 'token_expired' | 'bad_ticket') }
 
-/** Throws RangeError where Credentials cannot be made of them. */
+/** Throws RangeError if the keys cannot be used. */
 export function checkKeys(keys: TransportKeys, issuer: string): void {
   void [new TicketBox(keys.tickets), new DeviceTokenVerifier(keys.deviceTokens, issuer)]
 }
 
 export class Credentials {
-  private box: TicketBox
+  private ticketBox: TicketBox
   private tokens: DeviceTokenVerifier
 
   constructor(
     keys: TransportKeys,
     private readonly issuer: string,
   ) {
-    this.box = new TicketBox(keys.tickets)
+    this.ticketBox = new TicketBox(keys.tickets)
     this.tokens = new DeviceTokenVerifier(keys.deviceTokens, issuer)
   }
 
-  /** Other keys from now on. Throws RangeError, and keeps those it has, where they are none. */
-  use(keys: TransportKeys): void {
-    const box = new TicketBox(keys.tickets)
+  /** Replaces the keys. Throws RangeError and keeps the old ones if the new ones cannot be used. */
+  useKeys(keys: TransportKeys): void {
+    const ticketBox = new TicketBox(keys.tickets)
     this.tokens = new DeviceTokenVerifier(keys.deviceTokens, this.issuer)
-    this.box = box
+    this.ticketBox = ticketBox
   }
 
   get tickets(): TicketBox {
-    return this.box
+    return this.ticketBox
   }
 
-  judge(credential: Credential | null, nowMs: number): Belief {
+  verify(credential: Credential | null, nowMs: number): CredentialVerdict {
     if (credential?.kind === 'ticket') {
       const ticket = this.tickets.open(credential.ticket, nowMs)
       if (!ticket) return { ok: false, reason: 'bad_ticket' }

@@ -1,4 +1,4 @@
-/** A connection before its HELLO: it owns no device, and takes nothing else. Without I/O. */
+/** A connection before its HELLO, without I/O: it belongs to no device and accepts no other frame. */
 import type { CloseName } from '../../../protocol/close-codes.js'
 import type { DeviceFrame, HelloFrame, UnknownFrame } from '../../../protocol/frame-types.js'
 import { refusalOfHello } from '../../../protocol/hello.js'
@@ -7,7 +7,7 @@ import type { Socket } from '../socket/socket.js'
 export type GreetingResult =
   | { next: 'hello'; hello: HelloFrame }
   | { next: 'refuse'; reason: CloseName; detail: string }
-  /** A frame of a later version, to be skipped. */
+  /** The frame is of a later protocol version and was skipped. */
   | { next: 'wait' }
 
 export class Greeting {
@@ -16,7 +16,7 @@ export class Greeting {
   constructor(
     readonly socket: Socket,
     readonly openedTick: number,
-    /** Most frames of later versions that are skipped before HELLO. */
+    /** Most unknown frames that are skipped before HELLO. */
     private readonly skippedMax: number,
   ) {}
 
@@ -32,40 +32,39 @@ export class Greeting {
   }
 }
 
-/** All connections without HELLO, in the order in which they opened: the first is the first whose time is over. */
+/** All connections before their HELLO, in the order in which they opened, which is the order of their deadlines. */
 export class Greetings {
   private readonly waiting = new Set<Greeting>()
-  /** Those opened before that tick are old, and how many of them wait. */
-  private oldBefore = 0
-  private old = 0
+  /** Greetings that opened before this tick are silent, and `silentCount` of them wait. */
+  private silentBeforeTick = 0
+  private silentCount = 0
 
   /**
-   * Those that may speak any moment. Who was silent for a second or two is none of them: otherwise a few that never
-   * speak would keep the door shut for everybody.
+   * The number of connections that are expected to send HELLO at any moment. Those that were silent for a second or
+   * two are not counted: otherwise a few connections that never send HELLO would make the worker refuse all others.
    */
-  get young(): number {
-    return this.waiting.size - this.old
+  get expected(): number {
+    return this.waiting.size - this.silentCount
   }
 
-  /** To be called at each tick. */
-  age(tick: number): void {
-    this.oldBefore = tick - 1
-    this.old = 0
-    for (const _ of this.openedBefore(this.oldBefore)) this.old++
+  /** Called at each tick. */
+  tick(tick: number): void {
+    this.silentBeforeTick = tick - 1
+    this.silentCount = 0
+    for (const _ of this.openedBefore(this.silentBeforeTick)) this.silentCount++
   }
 
   add(greeting: Greeting): void {
     this.waiting.add(greeting)
   }
 
-  /** False where it was not waiting any more. */
+  /** Returns false if the greeting was not waiting any more. */
   remove(greeting: Greeting): boolean {
     if (!this.waiting.delete(greeting)) return false
-    if (greeting.openedTick < this.oldBefore) this.old--
+    if (greeting.openedTick < this.silentBeforeTick) this.silentCount--
     return true
   }
 
-  /** Those opened before `tick`. */
   *openedBefore(tick: number): Iterable<Greeting> {
     for (const greeting of this.waiting) {
       if (greeting.openedTick >= tick) return

@@ -1,11 +1,13 @@
 /**
- * From a HELLO to a session:
+ * The handshake, from a HELLO to a session. Its steps:
  *
- *   believe -> not revoked -> newer than what is here -> room -> registered -> written -> read -> WELCOME
+ *   credential verified -> not revoked -> newer than the present session -> room for a handshake
+ *   -> added to the registry -> session record written -> queue and device record read -> WELCOME
  *
- * The worker knows the socket as the device's before it writes the session, so that "not here" is a safe answer; and it
- * reads QUEUE only after the write is confirmed, so that of a router that enqueues and a device that connects, one
- * always sees the other.
+ * The order of three steps prevents loss. The session is in the registry before its record is written, so that a
+ * worker which is asked about the device never answers NOT_HERE although the record names it. QUEUE is read only
+ * after the write is confirmed. So if a router enqueues a message while the device connects, either the router finds
+ * the session or this read finds the message.
  */
 import type { CloseName } from '../../../protocol/close-codes.js'
 import { encodeControlRequest } from '../../../protocol/envelope.js'
@@ -25,7 +27,7 @@ import type { Tombstones } from '../session/tombstones.js'
 import type { TransportSettings } from '../settings.js'
 import type { Socket } from '../socket/socket.js'
 import type { Turns } from '../turns.js'
-import type { Belief, Credentials } from './credentials.js'
+import type { Credentials, CredentialVerdict } from './credentials.js'
 import type { Greeting } from './greeting.js'
 import type { Revocations } from './revocations.js'
 import type { Throughput } from './throughput.js'
@@ -46,17 +48,17 @@ export interface HandshakeParts {
   groups: Groups
   metrics: WorkerMetrics
   throughput: Throughput
-  onError: (what: string, error: unknown) => void
+  onError: (task: string, error: unknown) => void
 }
 
-type Believed = Belief & { ok: true }
+type VerifiedCredential = CredentialVerdict & { ok: true }
 
 export class Handshake {
   private running = 0
 
   constructor(private readonly parts: HandshakeParts) {}
 
-  /** HELLOs without their WELCOME. */
+  /** The number of connections between HELLO and WELCOME. */
   get underWay(): number {
     return this.running
   }
@@ -64,22 +66,22 @@ export class Handshake {
   begin(greeting: Greeting, hello: HelloFrame): void {
     const { credentials, turns, registry, effects } = this.parts
     const { socket } = greeting
-    const belief = credentials.judge(hello.credential, turns.now.ms)
-    if (!belief.ok) {
-      this.refuse(socket, belief.reason)
+    const verdict = credentials.verify(hello.credential, turns.now.ms)
+    if (!verdict.ok) {
+      this.refuse(socket, verdict.reason)
       return
     }
-    const refusal = this.refusalOf(belief.device, hello)
+    const refusal = this.refusalOf(verdict.device, hello)
     if (refusal) {
       this.refuse(socket, refusal.reason, refusal.connection)
       return
     }
-    const before = registry.get(belief.device)
-    if (before) effects.close(before, 'replaced')
-    const session = new Session(socket, belief.device, hello.connection, hello.gap, effects, turns.now.tick)
+    const previous = registry.get(verdict.device)
+    if (previous) effects.close(previous, 'replaced')
+    const session = new Session(socket, verdict.device, hello.connection, hello.gap, effects, turns.now.tick)
     socket.owner = session
     registry.add(session)
-    void this.introduce(session, hello, belief)
+    void this.complete(session, hello, verdict)
   }
 
   private refuse(socket: Socket, reason: CloseName, connection?: number): void {
@@ -91,28 +93,29 @@ export class Handshake {
   private refusalOf(device: string, hello: HelloFrame): { reason: CloseName; connection?: number } | null {
     const { revocations, registry, settings, tombstones } = this.parts
     if (revocations.has(device)) return { reason: 'revoked' }
-    // While an end waits, its record still looks like a session of this worker, which may write the same number again.
+    // While a tombstone waits, the table still shows a session of this worker, which could be claimed again with its
+    // number.
     const connection = registry.get(device)?.connection ?? tombstones.connectionOf(device)
     if (connection !== null && connection >= hello.connection) return { reason: 'stale_connection', connection }
     return this.running >= settings.handshakesInFlightMax ? { reason: 'overloaded' } : null
   }
 
-  private async introduce(session: Session, hello: HelloFrame, belief: Believed): Promise<void> {
+  private async complete(session: Session, hello: HelloFrame, credential: VerifiedCredential): Promise<void> {
     const { turns, effects, catchUps, devices, groups, metrics, throughput, onError } = this.parts
     this.running++
-    const begun = throughput.begin(turns.now.ms)
+    const start = throughput.begin(turns.now.ms)
     try {
-      const claim = await this.claim(session, belief)
+      const claim = await this.claim(session, credential)
       if (!claim) return
       const [queued, record] = await Promise.all([
         catchUps.read(session.device),
         devices.read(session.device, { authoritative: true }),
       ])
       effects.turn(session, 'welcome', () => {
-        session.welcome(this.welcomeOf(session, belief, record.version), queued, turns.now)
+        session.welcome(this.welcomeOf(session, credential, record.version), queued, turns.now)
         if (session.state === 'closed') return
         metrics.handshake('welcomed')
-        throughput.finish(begun, turns.now.ms)
+        throughput.finish(start, turns.now.ms)
         groups.follow(session, record, hello.cursor)
       })
     } catch (error) {
@@ -124,8 +127,8 @@ export class Handshake {
     }
   }
 
-  /** Writes the session; null where it is not to go on. */
-  private async claim(session: Session, { ticket }: Believed): Promise<ClaimResult | null> {
+  /** Writes the session record. Null if the handshake ends here: the table refused, or the connection is gone. */
+  private async claim(session: Session, { ticket }: VerifiedCredential): Promise<ClaimResult | null> {
     const { sessions, owner, effects, tombstones, metrics } = this.parts
     const { device, connection } = session
     const known = ticket && connection > ticket.connection ? ticket : null
@@ -139,28 +142,31 @@ export class Handshake {
       return null
     }
     tombstones.dropOlder(device, connection)
-    // Where the ticket's record was replaced unread, the session of the ticket was still in the table.
-    const before = claim.previous ?? known
-    const isElsewhere = before && (before.instance !== owner.instance || before.worker !== owner.worker)
-    if (isElsewhere && (claim.previous?.live ?? true)) this.tell(before, session)
+    // If the claim replaced the record without a read, that record was the session that the ticket names.
+    const previous = claim.previous ?? known
+    const isElsewhere = previous && (previous.instance !== owner.instance || previous.worker !== owner.worker)
+    if (isElsewhere && (claim.previous?.live ?? true)) this.closePrevious(previous, session)
     if (session.state !== 'closed') return claim
-    // It left while its record was being written: nobody else will end that record.
+    // The connection ended while its record was written. No other code ends that record.
     tombstones.add(session)
     return null
   }
 
-  /** Only saves the old worker, and routers that remember it, some time: an audit would find out as well. */
-  private tell(before: { instance: string; worker: string }, { device, connection }: Session): void {
+  /**
+   * Saves the previous worker, and routers with a cached session, some time. Without it an audit closes the old
+   * session.
+   */
+  private closePrevious(previous: { instance: string; worker: string }, { device, connection }: Session): void {
     const close = encodeControlRequest({ kind: 'close', device, reason: 'replaced', belowConnection: connection })
-    this.parts.bus.publish(controlSubject(before.instance, before.worker), close)
+    this.parts.bus.publish(controlSubject(previous.instance, previous.worker), close)
   }
 
-  private welcomeOf(session: Session, belief: Believed, subscriptions: number): WelcomeFrame {
+  private welcomeOf(session: Session, credential: VerifiedCredential, subscriptions: number): WelcomeFrame {
     const { settings, owner, credentials, turns } = this.parts
     const nowMs = turns.now.ms
-    const expiresAtMs = Math.min(nowMs + settings.ticketSeconds * 1000, belief.tokenExpiresAtMs)
+    const expiresAtMs = Math.min(nowMs + settings.ticketSeconds * 1000, credential.tokenExpiresAtMs)
     const { device, connection, revision } = session
-    const { tokenExpiresAtMs } = belief
+    const { tokenExpiresAtMs } = credential
     const ticket = { ...owner, device, connection, revision, subscriptions, expiresAtMs, tokenExpiresAtMs }
     return {
       type: 'WELCOME',

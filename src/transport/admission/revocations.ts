@@ -1,4 +1,4 @@
-/** The watched set of revoked devices. */
+/** The set of revoked devices, kept up to date by a watch on the table REVOKED. */
 import { Bucket } from '../../../protocol/subjects.js'
 import type { Broker, Consumption, TableEntry } from '../../nats/broker.js'
 
@@ -8,13 +8,13 @@ export class Revocations {
   private readonly devices = new Set<string>()
   private watch: Consumption | null = null
 
-  /** @param onRevoked the device may have a session here. */
+  /** @param onRevoked called for each newly revoked device, which may have a session here. */
   constructor(
     private readonly broker: Broker,
     private readonly onRevoked: (device: string) => void,
   ) {}
 
-  /** Resolves when those revoked so far are known. */
+  /** Resolves when all present entries are known. */
   async start(): Promise<void> {
     this.watch = await this.broker.table(Bucket.REVOKED).watch(`${PREFIX}>`, (entry) => this.take(entry))
   }

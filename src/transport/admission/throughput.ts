@@ -1,47 +1,51 @@
 /**
- * How many handshakes a second this worker can finish, as it turns out: by how many are finished while one of them is under
- * way. So it is known from short bursts as well, and no lack of demand looks like a lack of strength. Pure.
+ * Measures how many handshakes a second this worker can finish: the number of handshakes that finish while one of
+ * them is under way, divided by its duration. So a short burst gives a measurement too, and a low demand is not taken
+ * for a low capacity. Pure.
  */
 
-/** Who saw so few others finish was nearly alone, and says how long the way to the store is, not how many can go it. */
-const COMPANY_MIN = 16
-/** How much of a new figure counts. */
-const SHARE = 1 / 32
+/** Measurements with fewer handshakes are ignored: they show how long the store takes to answer, not the capacity. */
+const FINISHED_MIN = 16
+/** The weight of a new measurement in the moving average. */
+const WEIGHT = 1 / 32
 const PER_SECOND_MIN = 10
 
-/** When a handshake began, and how many had finished before. */
-export interface Begun {
+/** The start of a handshake: its time, and the number of handshakes that had finished before. */
+export interface HandshakeStart {
   ms: number
-  finished: number
+  finishedBefore: number
 }
 
 export class Throughput {
   private finished = 0
   private rate: number
 
-  /** `guess`: handshakes a second of a worker that is not disturbed. */
-  constructor(private readonly guess: number) {
-    this.rate = guess
+  /** @param initialPerSecond estimate for a worker without other load. */
+  constructor(private readonly initialPerSecond: number) {
+    this.rate = initialPerSecond
   }
 
-  /** As it goes now. */
+  /** The present rate. */
   get perSecond(): number {
     return this.rate
   }
 
-  /** As it will go when the crowd of now is gone: it costs much, and is no measure of what comes after it. */
-  get soonPerSecond(): number {
-    return Math.max(this.rate, this.guess)
+  /**
+   * The expected rate after the present crowd: a crowd costs much itself, so the rate during it is too low an
+   * estimate.
+   */
+  get uncrowdedPerSecond(): number {
+    return Math.max(this.rate, this.initialPerSecond)
   }
 
-  begin(ms: number): Begun {
-    return { ms, finished: this.finished }
+  begin(ms: number): HandshakeStart {
+    return { ms, finishedBefore: this.finished }
   }
 
-  finish(begun: Begun, ms: number): void {
-    const count = ++this.finished - begun.finished
-    if (count < COMPANY_MIN) return
-    const measured = (count * 1000) / Math.max(1, ms - begun.ms)
-    this.rate = Math.max(PER_SECOND_MIN, this.rate + SHARE * (measured - this.rate))
+  finish(start: HandshakeStart, ms: number): void {
+    const count = ++this.finished - start.finishedBefore
+    if (count < FINISHED_MIN) return
+    const measured = (count * 1000) / Math.max(1, ms - start.ms)
+    this.rate = Math.max(PER_SECOND_MIN, this.rate + WEIGHT * (measured - this.rate))
   }
 }

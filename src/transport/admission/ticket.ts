@@ -1,15 +1,18 @@
 /**
- * Resume tickets: what a worker believes of a returning device without public-key work and without a read. Each one goes
- * over the wire twice, so it is short:
+ * Tickets: sealed credentials for a reconnect. A worker verifies one without public-key operations and without a read.
  *
- *   version (1) | first byte of the key id (1) | expiry s (4) | token expiry s (4) | varint connection | varint revision
- *   | varint subscriptions | device | length, instance | length, worker | HMAC-SHA256 of all before, first 12 bytes
+ * A ticket crosses the wire twice, so it is short. Sizes are in bytes, expiries in Unix seconds:
  *
- * A device id of our own form (`dev_` and 20 of [0-9a-z]) is a byte 0 and two numbers of base 36, 7 bytes each; any other is
- * its length and text. 96 bits of MAC can only be guessed at online, against the limits of handshakes.
+ *   version (1) | first byte of the key id (1) | expiry (4) | expiry of the token (4) | varint connection
+ *   | varint revision | varint subscriptions | device | length, instance | length, worker
+ *   | the first 12 bytes of the HMAC-SHA256 of all before
  *
- * A ticket never outlives the device token it descends from. It names the session it was given to: where that record
- * still stands, the next session replaces it by one compare-and-set.
+ * A device id of the form that enrolment makes (`dev_` and 20 of [0-9a-z]) is a byte 0 and two numbers to base 36 of
+ * 7 bytes each; any other id is its length and its text. A MAC of 96 bits can only be guessed online, and the limits
+ * of handshakes bound the guesses.
+ *
+ * A ticket expires no later than the device token that it descends from. It names the session that it was given to,
+ * so the next session can replace that session's record with one compare-and-set.
  */
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { writeVarint } from '../../../protocol/varint.js'
@@ -20,24 +23,24 @@ export interface Ticket {
   instance: string
   worker: string
   connection: number
-  /** Revision of the session record. */
+  /** The revision of the session record. */
   revision: number
-  /** Version of the subscriptions that were known when it was made. */
+  /** The version of the device's subscriptions at WELCOME. */
   subscriptions: number
   expiresAtMs: number
-  /** When the device token expires that all began with. */
+  /** The expiry of the device token that this ticket descends from. */
   tokenExpiresAtMs: number
 }
 
 const VERSION = 2
 export const MAC_BYTES = 12
-/** Up to the first varint. */
+/** The bytes before the first varint. */
 const HEAD_BYTES = 1 + 1 + 4 + 4
 const DEVICE_ID = /^dev_[0-9a-z]{20}$/
 const HALF_DIGITS = 10
 const HALF_BYTES = 7
 
-/** Longest ticket that is looked at. */
+/** A longer ticket is refused unread. */
 export const TICKET_BYTES_MAX = 256
 
 interface Key {
@@ -45,11 +48,11 @@ interface Key {
   secret: KeyObject
 }
 
-/** Makes tickets with the newest key, and reads those of all keys. Never throws on what devices send. */
+/** Seals tickets with the newest key and opens tickets of all keys. Never throws on input of devices. */
 export class TicketBox {
   private readonly keys: Key[]
   private readonly newest: Key
-  /** Where tickets are put together: one at a time, copied when done. */
+  /** The buffer in which a ticket is built, before it is copied. */
   private readonly draft = Buffer.alloc(TICKET_BYTES_MAX)
 
   constructor(keys: TransportKeys['tickets']) {
@@ -78,14 +81,14 @@ export class TicketBox {
     return Uint8Array.prototype.slice.call(draft, 0, at)
   }
 
-  /** Null where it is expired, forged, or made with a retired key. */
+  /** Null if the ticket is expired, forged, or sealed with a retired key. */
   open(sealed: Uint8Array, nowMs: number): Ticket | null {
     const bytes = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.byteLength)
     const signedBytes = bytes.length - MAC_BYTES
     if (signedBytes <= HEAD_BYTES || bytes.length > TICKET_BYTES_MAX || bytes[0] !== VERSION) return null
     const signed = bytes.subarray(0, signedBytes)
     const mac = bytes.subarray(signedBytes)
-    // Two keys can begin with the same byte.
+    // The ids of two keys can begin with the same byte.
     const isOurs = this.keys.some(
       (key) => key.tag === bytes[1] && timingSafeEqual(Buffer.from(macOf(key, signed), 'latin1'), mac),
     )
@@ -95,11 +98,11 @@ export class TicketBox {
   }
 }
 
-/** As many characters as bytes: a digest as text costs less than one as a buffer of its own. */
+/** The MAC as text, one character for each byte: a digest as text costs less than a digest as a buffer. */
 const macOf = ({ secret }: Key, signed: Uint8Array): string =>
   createHmac('sha256', secret).update(signed).digest('binary').slice(0, MAC_BYTES)
 
-/** Of bytes whose MAC is right: we made them, so they have this form. */
+/** Reads bytes whose MAC was verified: a worker sealed them, so they have the expected form. */
 function read(bytes: Buffer): Ticket {
   let at = HEAD_BYTES
   const number = () => {
@@ -140,7 +143,7 @@ function read(bytes: Buffer): Ticket {
 function writeDevice(into: Buffer, at: number, device: string): number {
   if (!DEVICE_ID.test(device)) return writeText(into, at, device)
   into[at] = 0
-  // Ten digits of base 36 are less than 2^52: exact, as a number.
+  // Ten digits to base 36 are less than 2^52, so a number holds them exactly.
   const middle = device.length - HALF_DIGITS
   const end = writeHalf(into, at + 1, device.slice(middle - HALF_DIGITS, middle))
   return writeHalf(into, end, device.slice(middle))
@@ -152,7 +155,7 @@ function writeHalf(into: Buffer, at: number, digits: string): number {
   return into.writeUIntBE(value % 2 ** 48, at + 1, 6)
 }
 
-/** Ids and names are ASCII, of at most 64 characters: three of them fit. */
+/** Ids and names are ASCII of at most 64 characters, so that three of them fit into a ticket. */
 function writeText(into: Buffer, at: number, text: string): number {
   into[at] = text.length
   return at + 1 + into.write(text, at + 1, 'latin1')

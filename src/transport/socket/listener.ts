@@ -1,8 +1,8 @@
 /**
- * The Sockets port over uWebSockets.js: the only file that knows it.
+ * Sockets over uWebSockets.js. No other file uses that library.
  *
- * One wrapper owns each raw socket. A raw socket used after its close throws, and a throw inside a handler ends the
- * process: so the wrapper knows when it is closed, and every handler catches.
+ * A raw socket throws if it is used after its close, and an exception inside a handler ends the process. So each raw
+ * socket has a wrapper that knows whether it is open, and every handler catches.
  */
 import uWS, {
   type HttpRequest,
@@ -12,26 +12,25 @@ import uWS, {
 } from 'uWebSockets.js'
 import { DEVICE_PATH } from '../../../protocol/frame.js'
 import { TrustedPeers } from './peers.js'
-import { SameTexts } from './same-text.js'
 import type { SendResult, Socket, SocketHandlers, Sockets } from './socket.js'
 import { checkTlsFiles } from './tls-files.js'
 
 export interface ListenerOptions {
   host: string
-  /** 0: any free one. */
+  /** 0: any free port. */
   port: number
   /** PEM files; empty: no TLS. */
   tlsCertificate: string
   tlsKey: string
-  /** Addresses and networks whose PROXY header is believed. */
+  /** Addresses and networks of the peers whose PROXY header is trusted. */
   proxyProtocolFrom: readonly string[]
   backpressureBytesMax: number
-  onError: (what: string, error: unknown) => void
+  onError: (task: string, error: unknown) => void
 }
 
 /**
- * Longest WebSocket message that reaches us; a longer one is cut off by the library without a code. Twice what the
- * protocol allows, so that a device that exceeds it by little learns why.
+ * The library ends the connection of a longer WebSocket message without a close code. This is twice the limit of the
+ * protocol, so that a device that exceeds the limit by little gets a close code.
  */
 const MESSAGE_BYTES_MAX = 32 * 1024
 
@@ -40,7 +39,7 @@ interface UserData {
 }
 type RawSocket = uWS.WebSocket<UserData>
 
-/** Absent from the library's types. */
+/** A method that is missing in the library's types. */
 interface Closable {
   close(): void
 }
@@ -80,40 +79,41 @@ class UwsSocket implements Socket {
 }
 
 /**
- * The library has the kernel keep 512 connections for a listening socket. Beyond, the kernel drops them without a word, and a
- * device notices after a second, three, seven: so a worker has several, for a crowd that comes in one moment.
+ * The library sets a backlog of 512 connections for a listening socket. The kernel drops the SYN of further ones, and
+ * their devices repeat it after one, three and seven seconds. So a worker has several listening sockets for a crowd
+ * that connects at once.
  */
 const LISTEN_SOCKETS = 4
 
-/** One application of the library: its options, certificates among them, cannot be changed once it is made. */
-interface Mounted {
+/** One application of the library. Its options cannot be changed later, and the certificate is one of them. */
+interface ListeningApp {
   readonly app: uWS.TemplatedApp
-  /** Empty: it does not listen. */
+  /** The listening sockets; empty: the application does not listen. */
   readonly tokens: us_listen_socket[]
-  /** Open connections. */
+  /** The number of open connections. */
   open: number
 }
 
 export class Listener implements Sockets {
-  /** Who accepts. */
-  private current: Mounted
-  /** With those whose certificates are out of date and whose connections are still open. */
-  private readonly mounted = new Set<Mounted>()
+  /** The application that accepts connections. */
+  private current: ListeningApp
+  /** `current`, and older applications that have an old certificate and open connections. */
+  private readonly apps = new Set<ListeningApp>()
   private readonly trusted: TrustedPeers
-  private readonly addresses = new SameTexts()
+  private readonly addresses = new InternedTexts()
   private handlers: SocketHandlers | null = null
-  /** As it turned out to be. */
+  /** The bound port. */
   private port = 0
 
-  /** Throws where the native part of uWebSockets.js did not load, or the settings do not go together. */
+  /** Throws if the native part of uWebSockets.js did not load, or if the settings contradict each other. */
   constructor(private readonly options: ListenerOptions) {
-    // Without its binary the package falls back to a server in JavaScript, which has neither this nor our speed.
+    // Without its binary the package falls back to a slow server in JavaScript, which does not have SSLApp.
     if (typeof uWS.SSLApp !== 'function') {
       throw new Error('the native part of uWebSockets.js did not load (needs Node 20 on x64 or arm64, glibc)')
     }
-    // A load balancer writes its header before the TLS handshake, and the library looks for it after.
+    // A load balancer sends the PROXY header before the TLS handshake, but the library expects it after the handshake.
     if (options.tlsCertificate !== '' && options.proxyProtocolFrom.length > 0) {
-      throw new Error('transport.proxyProtocolFrom goes with plain connections only: TLS ends at the load balancer')
+      throw new Error('transport.proxyProtocolFrom works with plain connections only: end TLS at the load balancer')
     }
     this.trusted = new TrustedPeers(options.proxyProtocolFrom)
     this.current = this.make()
@@ -127,8 +127,8 @@ export class Listener implements Sockets {
   }
 
   /**
-   * A new application with the files of now listens beside the old one, if that does, then in its place; open connections
-   * stay. Rejects, and the old one goes on, where the files are no good or it cannot listen.
+   * Replaces the application by a new one that reads the certificate files again. Open connections stay with the old
+   * one. Rejects if the files are invalid or the new application cannot listen; then the old one goes on.
    */
   async reloadTls(): Promise<void> {
     const { handlers, current: old } = this
@@ -136,68 +136,70 @@ export class Listener implements Sockets {
     const next = this.make()
     this.serve(next, handlers)
     try {
+      // Both listen for a moment, so that no connection is refused in between.
       if (old.tokens.length > 0) await this.bind(next, this.port)
     } catch (error) {
-      this.mounted.delete(next)
+      this.apps.delete(next)
       throw error
     }
     this.current = next
     stopAccepting(old)
-    this.forgetIfLeft(old)
+    this.forgetIfUnused(old)
   }
 
-  refuse(): void {
+  stopListening(): void {
     stopAccepting(this.current)
   }
 
-  async accept(): Promise<void> {
+  async listenAgain(): Promise<void> {
     if (this.current.tokens.length === 0) await this.bind(this.current, this.port)
   }
 
   publish(topic: string, bytes: Uint8Array): number {
     let subscribers = 0
-    for (const { app } of this.mounted) {
-      const here = app.numSubscribers(topic)
-      if (here > 0) app.publish(topic, bytes, true)
-      subscribers += here
+    for (const { app } of this.apps) {
+      const count = app.numSubscribers(topic)
+      if (count > 0) app.publish(topic, bytes, true)
+      subscribers += count
     }
     return subscribers
   }
 
   close(): void {
-    for (const { app } of this.mounted) (app as unknown as Closable).close()
-    this.mounted.clear()
+    for (const { app } of this.apps) (app as unknown as Closable).close()
+    this.apps.clear()
   }
 
-  private make(): Mounted {
+  private make(): ListeningApp {
     const { tlsCertificate, tlsKey } = this.options
     checkTlsFiles(this.options)
     const app = tlsCertificate
       ? uWS.SSLApp({ cert_file_name: tlsCertificate, key_file_name: tlsKey, ssl_prefer_low_memory_usage: true })
       : uWS.App()
-    const made = { app, tokens: [], open: 0 }
-    this.mounted.add(made)
-    return made
+    const listening = { app, tokens: [], open: 0 }
+    this.apps.add(listening)
+    return listening
   }
 
-  private serve(mounted: Mounted, handlers: SocketHandlers): void {
-    const { app } = mounted
+  private serve(listening: ListeningApp, handlers: SocketHandlers): void {
+    const { app } = listening
     app.ws<UserData>(DEVICE_PATH, {
       maxPayloadLength: MESSAGE_BYTES_MAX,
       maxBackpressure: this.options.backpressureBytesMax,
-      // Typed as a number, taken as a boolean. A subscriber that is too slow is closed, never skipped.
+      // A number in the library's types, a boolean in its code. A subscriber that is too slow is closed, never skipped.
       closeOnBackpressureLimit: 1,
       compression: uWS.DISABLED,
-      // Keepalive is the device's, and the sweep ours.
+      // The device keeps the connection alive, and the worker's sweep closes silent connections.
       idleTimeout: 0,
       sendPingsAutomatically: false,
       maxLifetime: 0,
       upgrade: (res, req, context) => this.guard('upgrade', () => this.upgrade(res, req, context, handlers)),
       open: (ws) =>
         this.guard('open', () => {
-          mounted.open++
-          // One that was accepted before a reload, and upgraded after the last connection beside it had left.
-          this.mounted.add(mounted)
+          listening.open++
+          // The connection may have been accepted before a reload and upgraded after forgetIfUnused() removed the old
+          // application.
+          this.apps.add(listening)
           open(ws, handlers)
         }),
       message: (ws, message, binary) =>
@@ -205,33 +207,36 @@ export class Listener implements Sockets {
       drain: (ws) => this.guard('drain', () => handlers.drained(ws.getUserData().socket)),
       close: (ws, code) =>
         this.guard('close', () => {
-          mounted.open--
-          this.forgetIfLeft(mounted)
+          listening.open--
+          this.forgetIfUnused(listening)
           close(ws, code, handlers)
         }),
     })
     app.any('/*', (res) => this.guard('request', () => res.writeStatus('404 Not Found').end('', true)))
   }
 
-  /** One that accepts no more, and whose last connection is gone: nobody is reached through it. */
-  private forgetIfLeft(mounted: Mounted): void {
-    if (mounted !== this.current && mounted.open === 0) this.mounted.delete(mounted)
+  /** Removes an old application after its last connection has closed. */
+  private forgetIfUnused(listening: ListeningApp): void {
+    if (listening !== this.current && listening.open === 0) this.apps.delete(listening)
   }
 
-  /** All or none. A port that the kernel chose is not to be shared, says the library. */
-  private async bind(mounted: Mounted, port: number): Promise<number> {
+  /**
+   * Opens all listening sockets, or none. The library does not share a port that the kernel chose, so such a port has
+   * one listening socket.
+   */
+  private async bind(listening: ListeningApp, port: number): Promise<number> {
     const wanted = port === 0 ? 1 : LISTEN_SOCKETS
     let bound = port
     try {
-      while (mounted.tokens.length < wanted) bound = await this.bindOne(mounted, bound)
+      while (listening.tokens.length < wanted) bound = await this.bindOne(listening, bound)
     } catch (error) {
-      stopAccepting(mounted)
+      stopAccepting(listening)
       throw error
     }
     return bound
   }
 
-  private bindOne({ app, tokens }: Mounted, port: number): Promise<number> {
+  private bindOne({ app, tokens }: ListeningApp, port: number): Promise<number> {
     const { host } = this.options
     return new Promise((resolve, reject) => {
       app.listen(host, port, (token) => {
@@ -245,7 +250,7 @@ export class Listener implements Sockets {
     })
   }
 
-  /** Synchronously: `req` and `res` are gone when this returns. Who it is comes in the first frame. */
+  /** Has to decide synchronously, because `req` and `res` are invalid afterwards. HELLO identifies the device later. */
   private upgrade(res: HttpResponse, req: HttpRequest, context: us_socket_context_t, handlers: SocketHandlers): void {
     const peer = textOf(res.getRemoteAddressAsText())
     const proxied = textOf(res.getProxiedRemoteAddressAsText())
@@ -265,19 +270,36 @@ export class Listener implements Sockets {
     res.upgrade({ socket }, header('key'), header('protocol'), header('extensions'), context)
   }
 
-  private guard(what: string, handle: () => void): void {
+  private guard(task: string, handle: () => void): void {
     try {
       handle()
     } catch (error) {
-      this.options.onError(what, error)
+      this.options.onError(task, error)
     }
+  }
+}
+
+/**
+ * Keeps one string for many equal ones: all devices behind a NAT or a load balancer have the same address, and each
+ * socket would keep a string of its own.
+ */
+class InternedTexts {
+  private static readonly KEPT_MAX = 4_096
+  private readonly kept = new Map<string, string>()
+
+  of(text: string): string {
+    const known = this.kept.get(text)
+    if (known !== undefined) return known
+    if (this.kept.size >= InternedTexts.KEPT_MAX) this.kept.clear()
+    this.kept.set(text, text)
+    return text
   }
 }
 
 const textOf = (bytes: ArrayBuffer) => Buffer.from(bytes).toString('latin1')
 
-function stopAccepting(mounted: Mounted): void {
-  for (const token of mounted.tokens.splice(0)) uWS.us_listen_socket_close(token)
+function stopAccepting(listening: ListeningApp): void {
+  for (const token of listening.tokens.splice(0)) uWS.us_listen_socket_close(token)
 }
 
 function open(ws: RawSocket, handlers: SocketHandlers): void {

@@ -1,57 +1,61 @@
 /**
- * The sockets of devices as a port: `listener.ts` implements it over uWebSockets.js, the simulation in memory.
+ * The sockets of devices as an interface. The room `socket` implements it over uWebSockets.js (listener.ts); the
+ * simulation implements it in memory.
  */
 
 /**
- * - `sent`: with the kernel.
- * - `buffered`: kept; the socket is slower than we are.
- * - `dropped`: over the limit or closed: it will not arrive, and the connection has to end.
+ * - `sent`: the kernel has the bytes.
+ * - `buffered`: the bytes are kept, because the device reads more slowly than the worker sends.
+ * - `dropped`: the buffer is full, or the socket is closed. The bytes will not arrive, and the connection has to end.
  */
 export type SendResult = 'sent' | 'buffered' | 'dropped'
 
 /** One open connection. No method throws; after the close they do nothing. */
 export interface Socket {
-  /** Remote address as text. */
+  /** The remote address as text. */
   readonly address: string
-  /** Whoever owns the connection keeps its state here: one pointer instead of one map entry a connection. */
+  /** The Greeting or the Session of this connection: a pointer here costs less than a Map entry for each connection. */
   owner: unknown
-  /** One binary WebSocket message; the bytes may be reused when it returns. */
+  /** Sends one binary WebSocket message. The caller may reuse the bytes afterwards. */
   send(bytes: Uint8Array): SendResult
-  /** Bytes kept back so far. */
+  /** The number of buffered bytes. */
   buffered(): number
-  /** Closes with a code; `closed` of the handlers is called before this returns. */
+  /** Closes with a code. `closed` of the handlers is called before this returns. */
   end(code: number, reason: string): void
   /** Joins a topic of Sockets.publish. */
   subscribe(topic: string): void
   unsubscribe(topic: string): void
-  /** What it has joined. */
+  /** The topics that the socket has joined. */
   topics(): string[]
 }
 
-/** What the owner of the sockets is told. Handlers are called synchronously and must not throw. */
+/** Events of the sockets. The handlers are called synchronously and must not throw. */
 export interface SocketHandlers {
-  /** Before a connection is upgraded. A number refuses it with 503 and that Retry-After, in seconds. */
+  /** Called before an upgrade. A number refuses it: 503 with that number as Retry-After, in seconds. */
   admit(address: string): number | null
-  /** A peer that may not claims to speak for another one; it is refused. */
+  /** A peer sent a PROXY header without being trusted to; its connection is refused. */
   distrusted(peer: string): void
   opened(socket: Socket): void
-  /** `bytes` are gone when the handler returns. */
-  message(socket: Socket, bytes: Uint8Array, binary: boolean): void
-  /** What was buffered went out. */
+  /** The bytes are valid until the handler returns. */
+  message(socket: Socket, bytes: Uint8Array, isBinary: boolean): void
+  /** Buffered bytes were sent. */
   drained(socket: Socket): void
-  /** Once for each opened socket, whoever closed it. `code` 1006: without a close frame, or forced by a limit. */
+  /** Called once for each opened socket. Code 1006: there was no close frame, or a limit ended the connection. */
   closed(socket: Socket, code: number): void
 }
 
 export interface Sockets {
-  /** Accepts connections from now on; resolves with the port. */
+  /** Begins to accept connections. Resolves with the port. */
   listen(handlers: SocketHandlers): Promise<number>
-  /** Accepts no more; open connections stay. */
-  refuse(): void
-  /** Accepts again, on the same port, after `refuse`. Rejects where it cannot listen. */
-  accept(): Promise<void>
-  /** To every subscriber of the topic, in order with its `send`s; a subscriber too slow to take it is closed. How many. */
+  /** Accepts no more connections. Open ones stay. */
+  stopListening(): void
+  /** Accepts connections again after `stopListening`, on the same port. Rejects if it cannot listen. */
+  listenAgain(): Promise<void>
+  /**
+   * Sends to every subscriber of the topic, in order with the other sends to it, and returns their number. A subscriber
+   * whose buffer is full is closed.
+   */
   publish(topic: string, bytes: Uint8Array): number
-  /** Drops what is left, without a close frame. */
+  /** Ends all connections, without a close frame. */
   close(): void
 }

@@ -1,14 +1,16 @@
-/** The certificate and the key of a listener, checked before anything uses them. */
+/** Checks the files of a certificate and its key before a listener or a worker process uses them. */
 import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 
-/** Throws where a file is missing, is no PEM, or the key is not the certificate's. Empty names: no TLS. */
+/**
+ * Throws if a file is missing or is not PEM, or if the key is not that of the certificate. Empty names mean: no TLS.
+ */
 export function checkTlsFiles({ tlsCertificate, tlsKey }: { tlsCertificate: string; tlsKey: string }): void {
   if (tlsCertificate === '' && tlsKey === '') return
   try {
     createSecureContext({ cert: readFileSync(tlsCertificate), key: readFileSync(tlsKey) })
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause)
-    throw new Error(`TLS: ${tlsCertificate} and ${tlsKey} are no certificate and its key: ${why}`, { cause })
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new Error(`TLS: ${tlsCertificate} and ${tlsKey} are not a certificate and its key: ${reason}`, { cause })
   }
 }

@@ -56,7 +56,7 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
     descriptors: descriptorsOpen,
     // Told to each worker by its supervisor; 0 where there is none, and so one worker.
     coreShare: Math.min(1, cpus().length / Math.max(1, settings.workers)),
-    ...(globalThis.gc && { collect: globalThis.gc }),
+    ...(globalThis.gc && { collectGarbage: globalThis.gc }),
   })
   if (metricsRegistry) {
     registerWorkerMetrics(worker.metrics, () => worker.levels(), metricsRegistry)

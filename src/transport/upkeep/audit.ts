@@ -1,11 +1,12 @@
 /**
- * Compares sessions with the table (design 3.5): absent, claim again; another's, close the socket; ours, as it should be.
- * After either of the first and last, QUEUE is read: while this worker was cut off, others may have taken it for
- * dead and queued without asking it.
+ * Compares the sessions of this worker with the session table. A session without a live record is claimed again; a
+ * session whose device has another session is closed. After each comparison that leaves the session in place QUEUE is
+ * read: while this worker was cut off, routers may have taken it for dead and enqueued messages without asking it.
  *
- * Slowly always, so that nothing missed stays missed; and all sessions, paced, after a lapse. A session that could not
- * be looked at stays due: a store that is just coming back answers late, and a message queued during the lapse must not
- * wait for the slow round.
+ * The audit visits all sessions slowly all the time, so that no missed message stays missed, and all sessions at a
+ * higher pace after a lapse of the lease or of the connection to NATS. A session whose comparison failed is compared
+ * again in the next slice: a store that has just returned answers slowly, and a message that was enqueued during the
+ * lapse must not wait for the slow round.
  */
 import type { Clock } from '../../clock.js'
 import type { SessionEntry, SessionTable } from '../../store/sessions.js'
@@ -27,15 +28,15 @@ export interface AuditParts {
   groups: Groups
   metrics: WorkerMetrics
   owner: { instance: string; worker: string }
-  onError: (what: string, error: unknown) => void
+  onError: (task: string, error: unknown) => void
 }
 
 export class Audit {
   private readonly limiter = new Limiter(IN_FLIGHT_MAX)
-  /** Sessions that are still to be looked at: all, after a lapse, and those where a look failed. */
+  /** Sessions to compare first: all sessions after a lapse, and those whose comparison failed. */
   private urgent: Session[] = []
-  /** Looks begun and not ended: while reads run into their time-outs, no more begin than end. */
-  private looking = 0
+  /** Comparisons under way. They count against the pace, so while reads time out, no more begin than end. */
+  private underWay = 0
   private readonly rounds: Rounds
   private share = 0
   private cancel: (() => void) | null = null
@@ -58,7 +59,7 @@ export class Audit {
     this.cancel?.()
   }
 
-  /** Something was missed, or may have been: every session has to be looked at. */
+  /** Compares every session: messages to this worker were lost, or may have been. */
   all(): void {
     this.urgent = this.parts.registry.all()
     this.slice()
@@ -66,43 +67,42 @@ export class Audit {
 
   private slice(): void {
     const { registry } = this.parts
-    const room = Math.max(0, this.pace.auditPerSecondMax - this.looking)
+    const room = Math.max(0, this.pace.auditPerSecondMax - this.underWay)
     const due = this.urgent.splice(0, room)
     if (due.length === 0 && room > 0) {
-      // Parts of a session add up, so that a small worker too looks at each once in auditMs, and not every second.
+      // Fractions of a session add up over the slices, so that a small worker too visits each session once in auditMs.
       this.share = Math.min(registry.size, this.share + (registry.size * SLICE_MS) / this.pace.auditMs)
       const share = Math.floor(this.share)
       this.share -= share
       this.rounds.walk(share, (session) => due.push(session))
     }
     for (const session of due) {
-      this.looking++
-      void this.limiter.run(() => this.look(session)).finally(() => this.looking--)
+      this.underWay++
+      void this.limiter.run(() => this.compare(session)).finally(() => this.underWay--)
     }
   }
 
-  private async look(session: Session): Promise<void> {
+  private async compare(session: Session): Promise<void> {
     const { effects, sessions, groups, onError } = this.parts
-    // One that is being claimed is being compared right now.
+    // Before WELCOME the handshake itself compares the session with the table.
     if (session.state !== 'behind' && session.state !== 'live') return
     try {
       const entry = await sessions.lookup(session.device, { authoritative: true })
-      const isFound = entry !== null && this.isOf(session, entry)
-      if (!isFound && !(await this.claim(session))) return
+      const isFound = entry !== null && this.isEntryOf(session, entry)
+      if (!isFound && !(await this.claimAgain(session))) return
       effects.turn(session, 'audit', () => {
         if (session.state === 'closed') return
         session.readAgain()
         groups.refresh(session)
       })
     } catch (error) {
-      // Unknown is neither right nor wrong: due again in the next slice.
       this.urgent.push(session)
       onError('audit', error)
     }
   }
 
-  /** True where it is the session's again. */
-  private async claim(session: Session): Promise<boolean> {
+  /** Returns false if the device has another session: then this one is closed. */
+  private async claimAgain(session: Session): Promise<boolean> {
     const { sessions, effects, metrics, owner } = this.parts
     metrics.auditRepairs++
     const claim = await sessions.claim(session.device, { ...owner, connection: session.connection })
@@ -113,7 +113,7 @@ export class Audit {
     return claim.ok
   }
 
-  private isOf(session: Session, entry: SessionEntry): boolean {
+  private isEntryOf(session: Session, entry: SessionEntry): boolean {
     const { instance, worker } = this.parts.owner
     const isOurs = entry.instance === instance && entry.worker === worker && entry.connection === session.connection
     return isOurs && entry.live

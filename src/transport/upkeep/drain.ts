@@ -1,7 +1,8 @@
 /**
- * How a worker leaves: no new connections; GOAWAY to its devices at a set rate; each leaves within the jitter window and
- * connects to whoever listens; a moment for the last acknowledgements; then the sockets that are left are closed. No
- * tombstones: the lease that is released after it speaks for all.
+ * Drains a worker that leaves. It accepts no connections any more and sends GOAWAY to its devices at a limited rate.
+ * Each device leaves within the jitter window and connects to another worker. After a grace period for the last
+ * acknowledgements, the remaining sockets are closed. No tombstones are written: the worker releases its lease
+ * afterwards, which ends all its sessions.
  */
 import type { GoawayReason } from '../../../protocol/frame-types.js'
 import { type Clock, sleep } from '../../clock.js'
@@ -11,55 +12,63 @@ import type { Session } from '../session/session.js'
 import type { Turns } from '../turns.js'
 
 const SLICE_MS = 100
-/** So many devices may be away in any case: else nobody would ever leave. */
+/**
+ * This many devices may be away at a time in any case; with a limit of 0 the first one would never be asked to leave.
+ */
 const AWAY_MIN = 100
 /**
- * And as many as were back lately in this share of a second and in the jitter that they were asked to take: what is more of their way is a
- * wait for somebody busy.
+ * Beside AWAY_MIN as many devices may be away as return within this time and the jitter, at the present rate. More of
+ * them would only wait for busy workers.
  */
 const AWAY_MS = 500
 
 export interface DrainPace {
-  /** All GOAWAYs are out after so long, whatever the rate. */
+  /** All GOAWAYs are sent within this time, whatever the rate. */
   drainMs: number
   /** GOAWAYs a second. */
   drainPerSecondMax: number
-  /** Each device leaves within so long after its GOAWAY. */
+  /** Each device leaves within this time after its GOAWAY. */
   drainJitterMs: number
-  /** After that, so long for the last acknowledgements. */
+  /** The grace period after that, for the last acknowledgements. */
   drainGraceMs: number
-  /** Where devices are sent; empty: to where they came from. */
+  /** The URL that devices are sent to; empty: the URL that they came from. */
   drainUrl: string
   reason: GoawayReason
-  /** Asks devices only as fast as those that were asked are back in this instance. */
+  /** Devices are asked to leave only as fast as those that left return to this instance. */
   waitsForReturns: boolean
 }
 
 export type DrainSettings = Omit<DrainPace, 'reason' | 'waitsForReturns'> & { restartMs: number }
 
-/** At the pace of the settings. A restart sends devices to the worker beside it, never to another address. */
+/**
+ * The pace for a reason. In a restart ('upgrade') devices return to another worker of this instance, never to
+ * drainUrl.
+ */
 export function drainPace(settings: DrainSettings, reason: GoawayReason): DrainPace {
   const { drainMs, restartMs, drainPerSecondMax, drainJitterMs, drainGraceMs, drainUrl } = settings
   const isRestart = reason === 'upgrade'
   return {
-    ...{ drainPerSecondMax, drainJitterMs, drainGraceMs, reason },
     drainMs: isRestart ? restartMs : drainMs,
+    drainPerSecondMax,
+    drainJitterMs,
+    drainGraceMs,
     drainUrl: isRestart ? '' : drainUrl,
+    reason,
     waitsForReturns: isRestart,
   }
 }
 
-/** How long a worker may take to leave, in milliseconds. */
+/** The longest time that a worker may take to leave, in milliseconds. */
 export function drainMsMax(pace: Pick<DrainPace, 'drainMs' | 'drainJitterMs' | 'drainGraceMs'>): number {
-  // The grace counts twice: for the acknowledgements of devices, and for those of the core.
+  // The grace counts twice: for the acknowledgements of devices, and for the confirmations of the core.
   return pace.drainMs + pace.drainJitterMs + 2 * pace.drainGraceMs
 }
 
 /**
- * How many GOAWAYs are due in a slice of a drain. Devices may have gone elsewhere for good, to another instance behind a
- * load balancer: so never fewer than drainMs demands.
- * @param away asked, and not known to be back
- * @param backPerSecond lately
+ * The number of GOAWAYs that are due in a slice of a drain. It is never lower than drainMs demands, because devices
+ * may not return at all: a load balancer can send them to another instance.
+ * @param away devices that were asked to leave and have not returned, as far as known.
+ * @param backPerSecond devices that returned within the last second.
  */
 export function dueInSlice(pace: DrainPace, sessions: number, away: number, backPerSecond: number): number {
   const least = Math.max(1, Math.ceil((sessions * SLICE_MS) / pace.drainMs))
@@ -69,18 +78,18 @@ export function dueInSlice(pace: DrainPace, sessions: number, away: number, back
   return Math.max(least, Math.min(most, Math.ceil(awayMax - away)))
 }
 
-/** How many devices are back since the drain began, and how many a second. */
+/** Counts the devices that have returned since the drain began, from the number of devices at the other workers. */
 class Returns {
-  private before: number | null = null
-  private readonly lately: number[] = []
+  private atStart: number | null = null
+  private readonly lastSecond: number[] = []
 
-  /** To be called once in each slice. `elsewhere`: devices that the other workers have; null: not known yet. */
-  look(elsewhere: number | null): { back: number; perSecond: number } {
-    this.before ??= elsewhere
-    const back = Math.max(0, (elsewhere ?? 0) - (this.before ?? 0))
-    this.lately.push(back)
-    const [first = 0] = this.lately
-    if (this.lately.length > 1000 / SLICE_MS) this.lately.shift()
+  /** Called once in each slice. @param devicesElsewhere null while the number is unknown. */
+  count(devicesElsewhere: number | null): { back: number; perSecond: number } {
+    this.atStart ??= devicesElsewhere
+    const back = Math.max(0, (devicesElsewhere ?? 0) - (this.atStart ?? 0))
+    this.lastSecond.push(back)
+    const [first = 0] = this.lastSecond
+    if (this.lastSecond.length > 1000 / SLICE_MS) this.lastSecond.shift()
     return { back, perSecond: back - first }
   }
 }
@@ -90,12 +99,12 @@ export interface DrainParts {
   turns: Turns
   registry: Registry
   effects: Effects
-  /** How many devices the other workers of this instance have; null: not known yet. */
-  elsewhere: () => number | null
+  /** The number of devices at the other workers of this instance; null while it is unknown. */
+  devicesElsewhere: () => number | null
 }
 
 export async function drain(parts: DrainParts, pace: DrainPace): Promise<void> {
-  const { clock, turns, registry, effects, elsewhere } = parts
+  const { clock, turns, registry, effects, devicesElsewhere } = parts
   const { reason, drainJitterMs: jitterMs, drainUrl: url } = pace
   const goaway = { type: 'GOAWAY', reason, afterMs: 0, jitterMs, url } as const
   const asked = new WeakSet<Session>()
@@ -110,17 +119,17 @@ export async function drain(parts: DrainParts, pace: DrainPace): Promise<void> {
   const returns = new Returns()
   for (let from = 0; from < sessions.length; ) {
     if (from > 0) await sleep(clock, SLICE_MS)
-    const { back, perSecond } = returns.look(elsewhere())
+    const { back, perSecond } = returns.count(devicesElsewhere())
     const due = dueInSlice(pace, sessions.length, from - back, perSecond)
     ask(sessions.slice(from, from + due))
     from += due
   }
   const jitterEndsMs = clock.now() + jitterMs
   const graceEndsMs = jitterEndsMs + pace.drainGraceMs
-  const isOwed = () => registry.all().some((session) => session.unacknowledged > 0)
-  // Until everybody has left, or had the time to and owes us no acknowledgement, or the grace is over as well.
-  while (registry.size > 0 && clock.now() < graceEndsMs && (clock.now() < jitterEndsMs || isOwed())) {
-    // Those whose HELLO was on its way when the drain began.
+  const isAcknowledgementDue = () => registry.all().some((session) => session.unacknowledged > 0)
+  // During the jitter devices leave by themselves; during the grace only missing acknowledgements are waited for.
+  while (registry.size > 0 && clock.now() < graceEndsMs && (clock.now() < jitterEndsMs || isAcknowledgementDue())) {
+    // Sessions whose HELLO was under way when the drain began.
     ask(registry.all().filter((session) => !asked.has(session)))
     await sleep(clock, SLICE_MS)
   }

@@ -1,32 +1,34 @@
 /**
- * A full garbage collection in the first quiet second after many connects.
+ * Runs a full garbage collection in the first quiet second after many connects.
  *
- * A handshake leaves garbage behind, part of it in the old generation, where it stays resident until V8 fills it up: on a
- * worker whose devices are silent that is far away. One collection stops the worker for as long as its sessions take to
- * walk: so it comes only when hardly anybody connects, and for so many connects that it is small beside what they cost.
+ * Handshakes leave garbage, a part of it in the old generation of V8's heap. There it stays resident until V8 fills
+ * the generation up, which takes very long on a worker with silent devices. A collection stops the worker while V8
+ * walks through its sessions. So it runs only while almost no device connects, and only after so many connects that
+ * it is cheap relative to them.
  */
 
-/** At least so many connects, and this share of the open connections, are worth a collection. */
-const CAME_MIN = 500
-const CAME_SHARE = 0.05
-/** With fewer connects in a second than this, and this share of the open connections, it is quiet. */
+/** A collection is worth its time after this many connects, and after this share of the open connections. */
+const CONNECTS_MIN = 500
+const CONNECTS_SHARE = 0.05
+/** A second is quiet with at most this many connects, or with at most this share of the open connections. */
 const QUIET_MAX = 20
 const QUIET_SHARE = 0.002
 
 export class QuietCollection {
-  private collectedAt = 0
-  private last = 0
+  private connectsAtCollection = 0
+  private connectsBefore = 0
 
-  /** @param collect null: there is no way to ask for it. */
+  /** @param collect null: the process does not allow to ask for a collection. */
   constructor(private readonly collect: (() => void) | null) {}
 
-  /** Once a second: how many connections came so far, and are open now. */
-  tick(came: number, open: number): void {
-    const lately = came - this.last
-    this.last = came
-    const isQuiet = lately <= Math.max(QUIET_MAX, open * QUIET_SHARE)
-    if (!isQuiet || came - this.collectedAt < Math.max(CAME_MIN, open * CAME_SHARE)) return
-    this.collectedAt = came
+  /** Called once a second, with the number of all connects so far and of the connections that are open. */
+  tick(connects: number, open: number): void {
+    const connectsInSecond = connects - this.connectsBefore
+    this.connectsBefore = connects
+    const isQuiet = connectsInSecond <= Math.max(QUIET_MAX, open * QUIET_SHARE)
+    const isWorthIt = connects - this.connectsAtCollection >= Math.max(CONNECTS_MIN, open * CONNECTS_SHARE)
+    if (!isQuiet || !isWorthIt) return
+    this.connectsAtCollection = connects
     this.collect?.()
   }
 }

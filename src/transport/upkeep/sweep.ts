@@ -1,6 +1,11 @@
 /**
- * The worker's own second: HELLO deadlines, and a look at a share of the sessions, so that each is seen about every
- * ROUND_TICKS. One timer for the worker, none for a connection.
+ * The periodic tasks of a worker.
+ *
+ * The room `upkeep`: the sweep runs once a second (this file), the audit compares sessions with the table (audit.ts),
+ * the quiet collection frees memory (quiet-collection.ts), and the drain empties a worker that leaves (drain.ts).
+ *
+ * The sweep keeps the deadlines of HELLOs and visits a share of the sessions, so that each session is visited about
+ * every ROUND_TICKS. The worker has one timer for all connections.
  */
 import type { Clock } from '../../clock.js'
 import type { Greeting, Greetings } from '../admission/greeting.js'
@@ -9,14 +14,16 @@ import type { Turns } from '../turns.js'
 
 export const TICK_MS = 1_000
 const ROUND_TICKS = 10
-/** A tick that comes so late comes from a worker, or a machine, that had no time: silence in it is nobody's fault. */
+/**
+ * After a tick that is this late, the worker or the machine was busy, and a missing HELLO is not the device's fault.
+ */
 const LATE_MS = 250
-/** Without end nobody waits for a HELLO, however busy the machine: so many times its time. */
+/** While ticks are late, a HELLO may take this many times its time-out, and not longer however busy the machine is. */
 const PATIENCE = 4
 
 export interface SweepOptions {
   helloTimeoutMs: number
-  /** A device that was silent for longer is closed (after at most ROUND_TICKS more). */
+  /** A device that is silent for longer is closed, at most ROUND_TICKS later. */
   idleMs: number
 }
 
@@ -53,9 +60,9 @@ export class Sweep {
   private sweep(lateMs: number): void {
     const { now } = this.turns
     const { tick } = now
-    // Opened in the middle of a tick: only after one more is the time surely over.
     const helloTicks = Math.ceil(this.options.helloTimeoutMs / TICK_MS) * (lateMs >= LATE_MS ? PATIENCE : 1)
-    this.greetings.age(tick)
+    this.greetings.tick(tick)
+    // "Before" and not "at": a connection that opened in the middle of a tick has its whole time only one tick later.
     for (const greeting of [...this.greetings.openedBefore(tick - helloTicks)]) this.on.helloTimeout(greeting)
     const idleTicks = Math.ceil(this.options.idleMs / TICK_MS)
     const share = Math.ceil(this.registry.size / ROUND_TICKS)

@@ -44,7 +44,7 @@ t.test('devices over wss; the certificate changes, and nobody is disconnected', 
   t.equal(await certificateOf(port), 'first.test')
 
   writeFileSync(key, 'no key')
-  t.match(await instance.admin('POST', '/reload'), { status: 422, body: { error: /no certificate and its key/ } })
+  t.match(await instance.admin('POST', '/reload'), { status: 422, body: { error: /not a certificate and its key/ } })
   t.equal(await certificateOf(port), 'first.test', 'a bad key changes nothing')
 
   const second = makeCertificate(folder, 'second.test')
@@ -78,18 +78,18 @@ t.test(
         ...{ message: () => {}, drained: () => {}, closed: () => {} },
       })
       // Each of them would be asked for each group message.
-      const { mounted } = listener as unknown as { mounted: ReadonlySet<unknown> }
-      return { listener, port, mounted }
+      const { apps } = listener as unknown as { apps: ReadonlySet<unknown> }
+      return { listener, port, apps }
     }
     const shared = await listening(await freePort('127.0.0.1', 0))
     for (let reload = 0; reload < 3; reload++) await shared.listener.reloadTls()
-    t.equal(shared.mounted.size, 1)
+    t.equal(shared.apps.size, 1)
     t.equal(await certificateOf(shared.port), 'first.test')
 
     // The library shares a port only where it was asked for by number.
     const alone = await listening(0)
     await t.rejects(alone.listener.reloadTls(), { message: /cannot listen/ })
-    t.equal(alone.mounted.size, 1)
+    t.equal(alone.apps.size, 1)
     t.equal(await certificateOf(alone.port), 'first.test', 'the old one goes on')
   },
 )
@@ -128,6 +128,6 @@ t.test('networks whose PROXY header is believed', async (t) => {
   }
   for (const address of ['11.0.0.1', '192.0.2.8', 'fe80::1', '', newDevice()]) t.notOk(trusted.has(address), address)
   for (const network of ['10.0.0.0/33', 'example.org', '10.0.0.0/', '10.0.0.0/x', '', 'fd00::/129']) {
-    t.throws(() => new TrustedPeers([network]), /is no network/, network)
+    t.throws(() => new TrustedPeers([network]), /is neither an address nor a network/, network)
   }
 })

@@ -48,9 +48,9 @@ export const transportMutations: Mutation[] = [
     edits: [
       edit(
         HANDSHAKE,
-        '            const claim = await this.claim(session, belief);',
+        '            const claim = await this.claim(session, credential);',
         `            const early = await catchUps.read(session.device);
-            const claim = await this.claim(session, belief);`,
+            const claim = await this.claim(session, credential);`,
       ),
       edit(HANDSHAKE, '                catchUps.read(session.device),', '                early,'),
     ],

@@ -11,17 +11,17 @@ import { seeded } from '../../sim/random.js'
 
 t.test('the admissionQueue: everybody has a place, so many a second; it grows shorter with time', async (t) => {
   const admissionQueue = new AdmissionQueue()
-  const places = Array.from({ length: 1_500 }, () => admissionQueue.place(0, 100))
+  const places = Array.from({ length: 1_500 }, () => admissionQueue.add(0, 100))
   t.equal(places[0], 1, 'never at once')
   t.equal(places.at(-1), 9)
   t.equal(places.filter((place) => place === 5).length, 150, 'half as many again as can be served: some do not come')
-  t.equal(admissionQueue.place(9_000, 100), 1, 'the others have come by then')
-  t.equal(admissionQueue.place(9_000, 1_000_000), 1)
+  t.equal(admissionQueue.add(9_000, 100), 1, 'the others have come by then')
+  t.equal(admissionQueue.add(9_000, 1_000_000), 1)
 })
 
 t.test('the admissionQueue: never longer than five minutes', async (t) => {
   const admissionQueue = new AdmissionQueue()
-  const places = Array.from({ length: 10_000 }, () => admissionQueue.place(0, 10))
+  const places = Array.from({ length: 10_000 }, () => admissionQueue.add(0, 10))
   t.equal(Math.max(...places), 300)
   t.equal(places.filter((place) => place === 299).length, 30, 'it began anew at its front')
 })
@@ -37,7 +37,7 @@ t.test('what a worker can finish is measured in bursts, and not by who is alone'
     for (const [i, one] of begun.entries()) throughput.finish(one, at + 2 * (i + 1))
   }
   t.ok(Math.abs(throughput.perSecond - 500) < 10, `${throughput.perSecond}`)
-  t.equal(throughput.soonPerSecond, 1_000, 'what comes after the crowd')
+  t.equal(throughput.uncrowdedPerSecond, 1_000, 'what comes after the crowd')
 })
 
 t.test('who says nothing for a second or two keeps nobody out', async (t) => {
@@ -45,13 +45,13 @@ t.test('who says nothing for a second or two keeps nobody out', async (t) => {
   const opened = (tick: number) => new Greeting({} as Socket, tick, 0)
   const silent = [opened(1), opened(1)] as const
   for (const one of [...silent, opened(2)]) greetings.add(one)
-  greetings.age(2)
-  t.equal(greetings.young, 3)
-  greetings.age(3)
-  t.equal(greetings.young, 1)
+  greetings.tick(2)
+  t.equal(greetings.expected, 3)
+  greetings.tick(3)
+  t.equal(greetings.expected, 1)
   t.ok(greetings.remove(silent[0]))
   t.notOk(greetings.remove(silent[0]))
-  t.equal(greetings.young, 1)
+  t.equal(greetings.expected, 1)
   t.equal(greetings.all().length, 2)
 })
 

@@ -76,13 +76,13 @@ t.test('admission', async (t) => {
   t.equal(admission.admit('b', 2), null)
   admission.closed('a')
   t.equal(admission.admit('a', 3), null)
-  door.measured(5)
+  door.descriptorsCounted(5)
   t.match(
     admission.admit('b', 4),
     { reason: 'full', retryAfterSeconds: Number },
     'descriptors that are no connections count',
   )
-  door.measured(1)
+  door.descriptorsCounted(1)
   t.equal(admission.admit('b', 5), null)
   lagMs = 101
   t.match(admission.admit('b', 5), { reason: 'lag', retryAfterSeconds: Number }, 'too late with the work of others')

@@ -164,12 +164,12 @@ export class SimSockets implements Sockets {
     return Promise.resolve(1)
   }
 
-  refuse(): void {
+  stopListening(): void {
     this.refused = this.handlers
     this.handlers = null
   }
 
-  accept(): Promise<void> {
+  listenAgain(): Promise<void> {
     this.handlers = this.refused
     return Promise.resolve()
   }
