@@ -18,7 +18,7 @@ import {
   registrationIdOf,
 } from '../support/http.js'
 
-t.test('bodies, types and sizes', async (t) => {
+t.test('bodies that are not JSON, invalid or too large are refused with the code of the reason', async (t) => {
   const api = await startTestApi(t, { http: { bodyBytesMax: 16_384 } })
   const url = messagesOf(api)
   const good = { target: registrationIdOf(api), type: 'device', ttl: '1m' }
@@ -27,7 +27,7 @@ t.test('bodies, types and sizes', async (t) => {
     ['no JSON', 'malformed_json', { raw: '{"target":' }],
     ['not UTF-8', 'malformed_json', { raw: Buffer.from([0x7b, 0xff, 0x7d]) }],
     ['a list', 'invalid_request', { body: [] }],
-    ['a type that is none', 'invalid_request', { body: { ...good, type: 'all' } }],
+    ['an unknown type', 'invalid_request', { body: { ...good, type: 'all' } }],
     ['a title too long', 'invalid_request', { body: { ...good, notification: { title: 'x'.repeat(513) } } }],
     ['data too large', 'payload_too_large', { body: { ...good, notification: { data: { a: 'x'.repeat(4_096) } } } }],
     ['a body too large', 'payload_too_large', { body: { ...good, padding: 'x'.repeat(16_384) } }],
@@ -45,16 +45,16 @@ t.test('bodies, types and sizes', async (t) => {
   }
   t.same(api.core.accepted, [])
   const padded = await ask(api, { url, body: { ...good, notification: { title: '🦌'.repeat(512) } } })
-  t.equal(padded.statusCode, 202, 'characters are counted, not bytes')
+  t.equal(padded.statusCode, 202, 'the limit counts characters, not bytes')
   const json = await ask(api, {
     url,
     body: good,
     headers: { 'content-type': 'application/vnd.x+json; charset="UTF-8"' },
   })
-  t.equal(json.statusCode, 202, 'a JSON type of another name')
+  t.equal(json.statusCode, 202, 'another JSON content type')
 })
 
-t.test('paths and methods that are none', async (t) => {
+t.test('an unknown path is not_found, an unknown method is method_not_allowed with Allow', async (t) => {
   const api = await startTestApi(t)
   for (const url of [
     '/',
@@ -82,7 +82,7 @@ t.test('paths and methods that are none', async (t) => {
   }
 })
 
-t.test('a method that HTTP knows and a path does not have is 405 with Allow, and never a fault of ours', async (t) => {
+t.test('a method of HTTP that a path does not have is answered 405 with Allow, never as a fault of ours', async (t) => {
   const api = await startTestApi(t)
   const { url } = await api.gateway.listen()
   const authorization = `authorization: Bearer ${api.token}`
@@ -98,7 +98,7 @@ t.test('a method that HTTP knows and a path does not have is 405 with Allow, and
   t.match(await overSocket(url, 'HEAD', '/healthz', []), /^HTTP\/1.1 405 .*\r\nallow: GET\r\n/s)
 })
 
-t.test('a request that comes while the process stops gets a code and a time to come back', async (t) => {
+t.test('a request that comes while the process stops gets a code and Retry-After', async (t) => {
   const api = await startTestApi(t)
   const { port } = await api.gateway.listen()
   const late = await connected(port)
@@ -107,7 +107,11 @@ t.test('a request that comes while the process stops gets a code and a time to c
   late.write(`GET ${API}/${api.project} HTTP/1.1\r\nhost: x\r\n`)
   socket.write(`GET ${API}/${api.project} HTTP/1.1\r\nhost: x\r\n`)
   socket.write('connection: close\r\n\r\n')
-  t.match(await everything(socket), /^HTTP\/1.1 401 /, 'it serves, and has read the other half by then')
+  t.match(
+    await everything(socket),
+    /^HTTP\/1.1 401 /,
+    'the process serves, and has read the first half of the other request',
+  )
   const stopped = api.gateway.stop()
   late.write(`authorization: Bearer ${api.token}\r\n\r\n`)
   const answer = await everything(late)
@@ -118,7 +122,7 @@ t.test('a request that comes while the process stops gets a code and a time to c
   await stopped
 })
 
-t.test('faults of ours: a code for the caller, the cause for the log', async (t) => {
+t.test('a fault of the service is answered with a code and time to retry; its cause is only in the log', async (t) => {
   const lines: string[] = []
   const log = createLogger(
     'test',
@@ -133,7 +137,7 @@ t.test('faults of ours: a code for the caller, the cause for the log', async (t)
   const answer = await send()
   isError(t, answer, 'internal')
   t.notMatch(JSON.stringify(answer.body), /hidden cause/)
-  t.equal(lines.filter((line) => line.includes('the hidden cause')).length, 1, 'told once')
+  t.equal(lines.filter((line) => line.includes('the hidden cause')).length, 1, 'logged once')
 
   for (const [brokerCode, code] of [
     ['full', 'storage_full'],
@@ -148,11 +152,11 @@ t.test('faults of ours: a code for the caller, the cause for the log', async (t)
     }
     const refused = await send()
     isError(t, refused, code, brokerCode)
-    t.equal(refused.headers['retry-after'], '1', `${brokerCode}: says when to come back`)
+    t.equal(refused.headers['retry-after'], '1', `${brokerCode}: with Retry-After`)
   }
 })
 
-t.test('NATS away: never a false 202, and ready again when it is back', async (t) => {
+t.test('while NATS is away nothing is accepted; the service is ready again once NATS is back', async (t) => {
   const api = await startTestApi(t)
   const store = api.broker.log('BROADCAST')
   api.core.accept = async () => {
@@ -165,7 +169,7 @@ t.test('NATS away: never a false 202, and ready again when it is back', async (t
   t.same((await readiness()).body, { status: 'ready' })
 
   await api.nats.kill9()
-  await until('the connection is seen to be gone', () => !api.broker.connected())
+  await until('the core has noticed the lost connection', () => !api.broker.connected())
   isError(t, await send(), 'unavailable')
   isError(t, await readiness(), 'unavailable')
   isError(
@@ -175,7 +179,7 @@ t.test('NATS away: never a false 202, and ready again when it is back', async (t
       body: { type: 'application', target: `app_${'z'.repeat(20)}`, ttl: '1m' },
     }),
     'unavailable',
-    'what cannot be looked up is not unknown',
+    'a target that cannot be looked up is not unknown',
   )
   isError(
     t,
@@ -186,24 +190,24 @@ t.test('NATS away: never a false 202, and ready again when it is back', async (t
     }),
     'unavailable',
   )
-  t.equal((await ask(api, { url: '/healthz', token: null })).statusCode, 200, 'alive all the while')
+  t.equal((await ask(api, { url: '/healthz', token: null })).statusCode, 200, 'still alive')
 
   await api.nats.start()
-  await until('it is connected again', () => api.broker.connected())
+  await until('the core is connected again', () => api.broker.connected())
   t.equal((await readiness()).statusCode, 200)
   t.equal((await send()).statusCode, 202)
 })
 
-t.test('limits on connections, bodies and time, over real sockets', async (t) => {
+t.test('limits on connections, bodies and time hold on real sockets', async (t) => {
   const api = await startTestApi(t, { http: { bodyBytesMax: 65_536, connectionsMax: 20 } })
   const { url, port } = await api.gateway.listen()
-  // Patience of its own: on a busy machine no good request ends in the time that a bad one has here.
+  // A second gateway for slow requests. On a busy machine good requests may take longer than its short time limits.
   const impatient = await startTestApi(t, { http: { requestTimeoutMs: 400, headersTimeoutMs: 300 } })
   const { port: impatientPort } = await impatient.gateway.listen()
   const headOf = (to: typeof api) =>
     `POST ${messagesOf(to)} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${to.token}\r\ncontent-type: application/json\r\n`
 
-  await t.test('10 MB', async (t) => {
+  await t.test('a body of 10 MB is refused with 413', async (t) => {
     const answer = await overSocket(
       url,
       'POST',
@@ -214,40 +218,40 @@ t.test('limits on connections, bodies and time, over real sockets', async (t) =>
     t.match(answer, /^HTTP\/1.1 413 /)
     t.match(answer, /"payload_too_large"/)
   })
-  await t.test('10 MB that nobody announced', async (t) => {
+  await t.test('a chunked body of 10 MB is refused with 413', async (t) => {
     const stream = connect(port, '127.0.0.1')
     const size = 10_000_000
     stream.write(`${headOf(api)}connection: close\r\ntransfer-encoding: chunked\r\n\r\n${size.toString(16)}\r\n`)
     stream.write(`${'x'.repeat(size)}\r\n0\r\n\r\n`)
     t.match(await everything(stream), /^HTTP\/1.1 413 /)
   })
-  await t.test('a body that never ends', async (t) => {
+  await t.test('a body that never ends is answered 408', async (t) => {
     const slow = connect(impatientPort, '127.0.0.1')
     slow.write(`${headOf(impatient)}content-length: 100\r\n\r\n{`)
     const answer = await everything(slow)
     t.match(answer, /^HTTP\/1.1 408 /)
     t.match(answer, /"request_timeout"/)
   })
-  await t.test('headers that never end', async (t) => {
+  await t.test('headers that never end are answered 408', async (t) => {
     const slow = connect(impatientPort, '127.0.0.1')
     slow.write('GET /healthz HTTP/1.1\r\nhost: x\r\n')
     t.match(await everything(slow), /^HTTP\/1.1 408 /)
   })
-  await t.test('no HTTP at all', async (t) => {
+  await t.test('bytes that are not HTTP are answered 400', async (t) => {
     const stranger = connect(port, '127.0.0.1')
     stranger.write('\x16\x03\x01 hello\r\n\r\n')
     const answer = await everything(stranger)
     t.match(answer, /^HTTP\/1.1 400 /)
     t.match(answer, /"invalid_request"/)
   })
-  await t.test('headers too large', async (t) => {
+  await t.test('headers of 32 KB are answered 413', async (t) => {
     const answer = await overSocket(url, 'GET', '/healthz', [`x: ${'y'.repeat(32_000)}`])
     t.match(answer, /^HTTP\/1.1 413 /)
   })
-  await t.test('a method that node knows and we do not', async (t) => {
+  await t.test('a method that Node knows and the API does not is answered 404 or 405', async (t) => {
     t.match(await overSocket(url, 'TRACE', '/healthz', []), /^HTTP\/1.1 40[45] /)
   })
-  await t.test('more connections than allowed are cut, and the rest lives on', async (t) => {
+  await t.test('a connection beyond connectionsMax is closed without an answer, and the others work', async (t) => {
     const sockets = await Promise.all(Array.from({ length: 20 }, async () => connected(port)))
     const extra = connect(port, '127.0.0.1')
     t.equal(await everything(extra), '', 'closed without an answer')
@@ -256,7 +260,7 @@ t.test('limits on connections, bodies and time, over real sockets', async (t) =>
   })
 })
 
-t.test('more requests under way than allowed', async (t) => {
+t.test('a request beyond inFlightMax is overloaded, and there is room once the others have ended', async (t) => {
   const api = await startTestApi(t, { http: { inFlightMax: 2 } })
   let release = () => {}
   const held = new Promise<void>((resolve) => {
@@ -270,7 +274,7 @@ t.test('more requests under way than allowed', async (t) => {
   }
   const send = () => ask(api, { url: messagesOf(api), body: { type: 'topic', target: 'news', ttl: '1m' } })
   const first = [send(), send()]
-  await until('two are under way', () => waiting === 2)
+  await until('two requests are in flight', () => waiting === 2)
   isError(t, await send(), 'overloaded')
   release()
   t.same(

@@ -25,7 +25,7 @@ interface Document {
   components: { schemas: { Error: object; OAuthError: object }; securitySchemes: Record<string, object> }
 }
 
-t.test('the documents that are served are clean', async (t) => {
+t.test('both OpenAPI documents are valid, and each operation has a name, a summary and answers', async (t) => {
   const api = await startTestApi(t)
   const { app } = api.gateway
   const served = JSON.parse((await app.inject('/openapi.json')).body) as Document
@@ -39,7 +39,7 @@ t.test('the documents that are served are clean', async (t) => {
   const broken = JSON.parse(JSON.stringify(served)) as Document
   for (const operation of Object.values(broken.paths['/healthz'] ?? {}))
     operation.responses = { bad: { description: '' } }
-  t.notOk((await new Validator().validate({ ...broken })).valid, 'the validator sees what is wrong')
+  t.notOk((await new Validator().validate({ ...broken })).valid, 'the validator finds a mistake')
 
   function lint({ paths, components, tags }: Document): void {
     const operations = Object.entries(paths).flatMap(([path, methods]) =>
@@ -70,20 +70,20 @@ t.test('the documents that are served are clean', async (t) => {
       )
       t.ok(
         Object.values(operation.responses).every(({ description }) => description !== ''),
-        `${name} says how`,
+        `${name} describes each`,
       )
       for (const scheme of operation.security.flatMap(Object.keys)) t.ok(schemes.includes(scheme), `${name}: ${scheme}`)
     }
   }
 })
 
-t.test('every route and every error code stands in it', async (t) => {
+t.test('the OpenAPI document has every route and every error code', async (t) => {
   const api = await startTestApi(t)
   const document = publicDocument(routes(api.auth, api.messages), api.publicUrl) as Document
   t.equal(
     Object.values(document.paths).flatMap((methods) => Object.keys(methods)).length,
     routes(api.auth, api.messages).length,
-    'no two routes are one',
+    'each route is an operation of its own',
   )
   const codes = Object.entries(Errors).filter(([, { http }]) => http > 0)
   const text = JSON.stringify(document.components.schemas)
@@ -96,7 +96,7 @@ t.test('every route and every error code stands in it', async (t) => {
   t.same(document.paths['/healthz']?.get?.security, [])
 })
 
-t.test('what it says is compared with what is answered', async (t) => {
+t.test('undocumented() finds an answer that the OpenAPI document does not describe', async (t) => {
   const api = await startTestApi(t)
   const asked = { method: 'GET', url: '/healthz' }
   t.equal(undocumented(api, asked, { statusCode: 200, body: { status: 'ok' } }), null)
@@ -108,7 +108,7 @@ t.test('what it says is compared with what is answered', async (t) => {
   t.equal(undocumented(api, { method: 'GET', url: '/nothing' }, { statusCode: 404, body: {} }), null)
 })
 
-t.test('the page to try it loads nothing from elsewhere', async (t) => {
+t.test('the API page loads nothing from elsewhere, shows every operation and can send it', async (t) => {
   const { gateway } = await startTestApi(t)
   const page = await gateway.app.inject('/docs')
   t.equal(page.statusCode, 200)
@@ -118,7 +118,7 @@ t.test('the page to try it loads nothing from elsewhere', async (t) => {
   for (const { body } of [page, script]) t.notMatch(body, /https?:\/\//)
   t.notMatch(script.body, /innerHTML/)
 
-  // The script runs: on as much of a browser as it uses.
+  // The script runs with a fake of those parts of a browser that it uses.
   const made: FakeNode[] = []
   const known = new Map(['token', 'title', 'description', 'operations'].map((id) => [id, new FakeNode()]))
   const document = {

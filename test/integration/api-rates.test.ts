@@ -6,30 +6,28 @@ import { startTestApi, until } from '../support/api.js'
 import { ask, isError, messagesOf, registrationIdOf } from '../support/http.js'
 import { SimInstallation } from '../support/sim-core.js'
 
-t.test('an bucket: a rate, a burst, and debts', async (t) => {
+t.test('a token bucket allows a rate and a burst; a large take passes as a debt', async (t) => {
   const buckets = new TokenBuckets(2)
   const rate = { perSecond: 10, burst: 20 }
   t.same(buckets.take('a', 15, rate, 0), { left: 5, waitMs: 0 })
-  t.same(buckets.take('a', 100, rate, 0), { left: -95, waitMs: 0 }, 'a large one passes, and is owed')
-  t.same(buckets.take('a', 1, rate, 0), { left: -95, waitMs: 9_600 }, 'what is refused costs nothing')
+  t.same(buckets.take('a', 100, rate, 0), { left: -95, waitMs: 0 }, 'a large take passes as a debt')
+  t.same(buckets.take('a', 1, rate, 0), { left: -95, waitMs: 9_600 }, 'a refused take costs nothing')
   t.equal(buckets.take('a', 1, rate, 9_599).waitMs, 1)
   t.same(buckets.take('a', 1, rate, 9_600), { left: 0, waitMs: 0 })
   t.same(buckets.take('a', 1, rate, 1_000_000), { left: 19, waitMs: 0 }, 'never more than the burst')
   t.same(buckets.take('a', 1, rate, 0), { left: 18, waitMs: 0 }, 'a clock that steps back gives nothing')
   buckets.take('b', 20, rate, 0)
   buckets.take('c', 20, rate, 0)
-  t.equal(buckets.take('b', 1, rate, 0).waitMs, 100, 'b is remembered')
-  t.equal(buckets.take('a', 20, rate, 0).left, 0, 'a was forgotten')
+  t.equal(buckets.take('b', 1, rate, 0).waitMs, 100, 'b is kept')
+  t.equal(buckets.take('a', 20, rate, 0).left, 0, 'a was the least recently used and is forgotten')
   const small = { perSecond: 0.5, burst: 0.5 }
   t.equal(buckets.take('small', 1, small, 0).waitMs, 0, 'a small bucket lets one in when it is full')
   t.equal(buckets.take('small', 1, small, 0).waitMs, 2_000)
 })
 
-t.test('a project that sends too much', async (t) => {
-  let gateways = 1
+t.test('a project beyond its rate is refused with Retry-After, and can still read', async (t) => {
   const api = await startTestApi(t, {
     limits: { messagesPerSecond: 10, burstSeconds: 2 },
-    gateways: () => gateways,
   })
   const startMs = api.clock.now()
   api.clock.now = () => startMs + api.clock.skewMs
@@ -41,30 +39,40 @@ t.test('a project that sends too much', async (t) => {
   t.equal(first.headers['ratelimit-policy'], '"messages";q=20;w=2')
   t.equal(first.headers.ratelimit, '"messages";r=19;t=1')
   const many = { target: Array(30).fill(target), type: 'devices', ttl: '1m' }
-  t.equal((await ask(api, { url, body: many })).statusCode, 202, 'each target counts; what is too much is owed')
+  t.equal((await ask(api, { url, body: many })).statusCode, 202, 'each target counts; the excess is a debt')
   const refused = await ask(api, { url, body: one })
   isError(t, refused, 'rate_limited')
   t.equal(refused.headers['retry-after'], '2')
   t.equal(refused.body.error.details.retryAfterMs, 1_200)
   t.equal(refused.headers.ratelimit, '"messages";r=0;t=4')
   isError(t, await ask(api, { url: `${url}:batch`, body: { messages: [one] } }), 'rate_limited', 'a batch as well')
-  t.equal((await ask(api, { url })).statusCode, 200, 'it may look')
+  t.equal((await ask(api, { url })).statusCode, 200, 'it can read')
   api.clock.skewMs = 1_200
   t.equal((await ask(api, { url, body: one })).statusCode, 202, 'after that time')
+})
 
-  api.clock.skewMs = 100_000
+t.test('a core enforces its share of the default rate, or of the rate of the project', async (t) => {
+  let gateways = 1
+  const api = await startTestApi(t, {
+    limits: { messagesPerSecond: 10, burstSeconds: 2 },
+    gateways: () => gateways,
+  })
+  const policy = async () => {
+    const body = { target: registrationIdOf(api), type: 'device', ttl: '1m' }
+    return (await ask(api, { url: messagesOf(api), body })).headers['ratelimit-policy']
+  }
+  t.equal(await policy(), '"messages";q=20;w=2', 'alone')
   gateways = 2
-  t.equal((await ask(api, { url, body: one })).headers['ratelimit-policy'], '"messages";q=10;w=2', 'its share')
-
+  t.equal(await policy(), '"messages";q=10;w=2', 'one of two cores')
   await api.tenants.projects.update(api.project, (project) => ({
     ...project,
     limits: { messagesPerSecond: 100 },
   }))
   await until('the limit is known', async () => (await api.directory.project(api.project))?.limits !== undefined)
-  t.equal((await ask(api, { url, body: one })).headers['ratelimit-policy'], '"messages";q=100;w=2', 'its own limit')
+  t.equal(await policy(), '"messages";q=100;w=2', 'half of the 200 that the project may send in 2 s')
 })
 
-t.test('an address that asks too often', async (t) => {
+t.test('an address or IPv6 network that asks too often is refused; probes are answered', async (t) => {
   const api = await startTestApi(t, {
     limits: { requestsPerSecond: 3, burstSeconds: 1 },
     http: { trustedProxies: '127.0.0.1' },
@@ -80,11 +88,11 @@ t.test('an address that asks too often', async (t) => {
   t.equal((await from('192.0.2.1', '/healthz')).statusCode, 200, 'a probe is answered')
   isError(t, await from('192.0.2.2'), 'bad_token', 'another address')
   for (let n = 0; n < 3; n++) isError(t, await from(`2001:db8::${n}`), 'bad_token')
-  isError(t, await from('2001:db8::ffff'), 'rate_limited', 'one network of IPv6')
+  isError(t, await from('2001:db8::ffff'), 'rate_limited', 'another address of the same IPv6 network')
   isError(t, await from('2001:db8:0:1::1'), 'bad_token', 'another network')
 })
 
-t.test('core processes count each other', async (t) => {
+t.test('core processes know how many they are, also after one stops or crashes', async (t) => {
   const { sim } = new SimInstallation()
   const { clock } = sim
   const start = async (node: number) => {
@@ -104,8 +112,8 @@ t.test('core processes count each other', async (t) => {
   )
   await clock.advanceUntil(third.gateways.stop())
   await clock.advance(100)
-  t.same([first.gateways.count(), second.gateways.count()], [2, 2], 'one that stops says so')
+  t.same([first.gateways.count(), second.gateways.count()], [2, 2], 'a process that stops is gone at once')
   second.broker.crash()
   await clock.advance(5_000)
-  t.equal(first.gateways.count(), 1, 'one that crashed is forgotten')
+  t.equal(first.gateways.count(), 1, 'a crashed process is gone after its lease')
 })

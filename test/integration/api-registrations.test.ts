@@ -38,7 +38,7 @@ async function setUp(t: Test, options?: TestApiOptions): Promise<Setup> {
   }
 }
 
-t.test('pages of registrations, each once, of this project alone', async (t) => {
+t.test('registrations are listed page by page, each once, and only those of the project', async (t) => {
   const { api, url, register } = await setUp(t)
   const { id: second } = await createApplication(api.tenants, api.project)
   await createProject(api.tenants, { id: 'other', alg: 'ES256' })
@@ -47,7 +47,7 @@ t.test('pages of registrations, each once, of this project alone', async (t) => 
   for (let n = 0; n < 7; n++) ids.push(await register(deviceOf(n)))
   const others = [await register(deviceOf(0), second), await register(deviceOf(1), second)]
   await register(deviceOf(2), foreign)
-  t.equal(await register(deviceOf(3)), ids[3], 'at every start of the app')
+  t.equal(await register(deviceOf(3)), ids[3], 'a repeated registration, as at every start of the app')
 
   const pageAfter = async (cursor: string) => {
     const query = `application=${api.application}&limit=3${cursor && `&cursor=${cursor}`}`
@@ -71,15 +71,20 @@ t.test('pages of registrations, each once, of this project alone', async (t) => 
   t.same(await listed('application=*'), [])
   t.same(await listed('application=>'), [])
 
-  await revokeDevice(api.tenants, deviceOf(0))
-  await until('it is known', () => api.directory.isDeviceRevoked(deviceOf(0)))
-  t.same(await listed(`application=${api.application}`), ids.slice(1), 'a device that was cut off')
-  const gone = new RegistrationIndex(api.broker)
-  await gone.put({ project: api.project, application: second, user: '', device: deviceOf(9) })
-  t.same(await listed(`application=${second}`), others.slice(1), 'a hint with nothing behind it')
+  await t.test('registrations of a revoked device are not listed', async (t) => {
+    await revokeDevice(api.tenants, deviceOf(0))
+    await until('the revocation is known', () => api.directory.isDeviceRevoked(deviceOf(0)))
+    t.same(await listed(`application=${api.application}`), ids.slice(1))
+  })
+
+  await t.test('an entry of the index without a registration behind it is not listed', async (t) => {
+    const stale = new RegistrationIndex(api.broker)
+    await stale.put({ project: api.project, application: second, user: '', device: deviceOf(9) })
+    t.same(await listed(`application=${second}`), others.slice(1))
+  })
 })
 
-t.test('a query that is wrong', async (t) => {
+t.test('invalid queries of registrations and counters are refused, and valid ones filter', async (t) => {
   const { api, url } = await setUp(t)
   for (const query of [
     'limit=0',
@@ -105,51 +110,49 @@ t.test('a query that is wrong', async (t) => {
   t.same(await counters('application=app_none'), {})
 })
 
-t.test(
-  'a parameter that an operation does not have is refused by name, and so is one that is given twice',
-  async (t) => {
-    const { api, url } = await setUp(t)
-    const refused: [string, string, string][] = [
-      [
-        '/registrations?target=x',
-        'target',
-        'there is no parameter target; there are: application, user, limit, cursor',
-      ],
-      ['/messages?target=x', 'target', 'there is no parameter target; there are: limit, before'],
-      ['/messages/1?verbose', 'verbose', 'there is no parameter verbose'],
-      ['/counters?form=2025-01-01', 'form', 'there is no parameter form; there are: application, from, to'],
-      ['/messages?limit=1&limit=1', 'limit', 'limit is given twice'],
-      ['/messages?limit=1e1', 'limit', 'limit must be an integer from 1 to 100'],
-      ['/messages?before=-1', 'before', 'before must be the `next` of a page'],
-      ['?x=1', 'x', 'there is no parameter x'],
-    ]
-    for (const [path, field, message] of refused) {
-      const answer = await ask(api, { url: `${url}${path}` })
-      isError(t, answer, 'invalid_request', path)
-      t.match(answer.body.error, { message, details: { field } }, path)
-    }
-    const anonymous = await ask(api, { url: `${url}/messages?target=x`, token: null })
-    isError(t, anonymous, 'missing_token', 'a stranger learns nothing about parameters')
-  },
-)
+t.test('an unknown parameter, or one that is given twice, is refused by name', async (t) => {
+  const { api, url } = await setUp(t)
+  const refused: [string, string, string][] = [
+    ['/registrations?target=x', 'target', 'there is no parameter target; there are: application, user, limit, cursor'],
+    ['/messages?target=x', 'target', 'there is no parameter target; there are: limit, before'],
+    ['/messages/1?verbose', 'verbose', 'there is no parameter verbose'],
+    ['/counters?form=2025-01-01', 'form', 'there is no parameter form; there are: application, from, to'],
+    ['/messages?limit=1&limit=1', 'limit', 'limit is given twice'],
+    ['/messages?limit=1e1', 'limit', 'limit must be an integer from 1 to 100'],
+    ['/messages?before=-1', 'before', 'before must be the `next` of a page'],
+    ['?x=1', 'x', 'there is no parameter x'],
+  ]
+  for (const [path, field, message] of refused) {
+    const answer = await ask(api, { url: `${url}${path}` })
+    isError(t, answer, 'invalid_request', path)
+    t.match(answer.body.error, { message, details: { field } }, path)
+  }
+  const anonymous = await ask(api, { url: `${url}/messages?target=x`, token: null })
+  isError(t, anonymous, 'missing_token', 'without a token no answer names parameters')
+})
 
-t.test('an end by the app server', async (t) => {
+t.test('an app server ends a registration: it is not listed any more, and the app gets a new one', async (t) => {
   const { api, url, register, records } = await setUp(t)
   const target = await register(deviceOf(1))
   const remove = (id: string) => ask(api, { method: 'DELETE', url: `${url}/registrations/${id}` })
   isError(t, await remove('forged'), 'unknown_registration')
   isError(t, await remove(registrationIdOf(api, { project: 'other' })), 'foreign_registration')
-  isError(t, await remove(registrationIdOf(api, { device: deviceOf(8) })), 'unknown_registration', 'one that never was')
+  isError(
+    t,
+    await remove(registrationIdOf(api, { device: deviceOf(8) })),
+    'unknown_registration',
+    'a registration that never existed',
+  )
   t.same((await remove(target)).body, { registrationId: target, revoked: true })
   t.same((await records.read(deviceOf(1))).registrations, [])
   t.same((await ask(api, { url: `${url}/registrations` })).body, { registrations: [] })
   const again = await register(deviceOf(1))
   t.not(again, target)
   const { registrations } = (await ask(api, { url: `${url}/registrations` })).body
-  t.match(registrations, [{ registrationId: again, channel: 'native' }], 'listed again')
+  t.match(registrations, [{ registrationId: again, channel: 'native' }], 'the new one is listed')
 })
 
-t.test('an end and a new registration that run into each other leave no registration unlisted', async (t) => {
+t.test('a registration that races with the end of the one before is listed', async (t) => {
   const { api, url, register } = await setUp(t)
   let id = await register(deviceOf(1))
   for (let round = 0; round < 10; round++) {
@@ -164,7 +167,7 @@ t.test('an end and a new registration that run into each other leave no registra
   }
 })
 
-t.test('topics: what is done, what is not, and the worker that is told', async (t) => {
+t.test('topics are changed for many registrations; refusals are listed and connected workers notified', async (t) => {
   const { api, url, register, records } = await setUp(t, { devices: { topicsMax: 2 } })
   const { id: second } = await createApplication(api.tenants, api.project)
   const ids = [await register(deviceOf(1)), await register(deviceOf(2)), await register(deviceOf(1), second)]
@@ -188,10 +191,10 @@ t.test('topics: what is done, what is not, and the worker that is told', async (
     first.body.rejected.map(({ code }: { code: string }) => code),
     ['unknown_registration', 'foreign_registration'],
   )
-  t.same(told, [`refresh ${deviceOf(1)}`], 'once for a device, and only where it is connected')
+  t.same(told, [`refresh ${deviceOf(1)}`], 'once for each device, and only for connected ones')
   t.equal((await records.read(deviceOf(1))).topics.length, 2)
-  t.equal((await change('subscribe', 'news', ids)).body.done, 3, 'so already')
-  t.equal(told.length, 2, 'told again: the first notice may have been lost')
+  t.equal((await change('subscribe', 'news', ids)).body.done, 3, 'subscribed already')
+  t.equal(told.length, 2, 'notified again, because the first notice may have been lost')
   t.match((await change('subscribe', 'sport', ids)).body, {
     ...{ done: 1, rejected: [{ code: 'too_many_topics' }, { code: 'too_many_topics' }] },
   })
@@ -201,25 +204,30 @@ t.test('topics: what is done, what is not, and the worker that is told', async (
   for (const wrong of [undefined, [], 'x', [5], [''], ['x'.repeat(513)], Array(1_001).fill('x')]) {
     isError(t, await change('subscribe', 'news', wrong), 'invalid_request', JSON.stringify(wrong)?.slice(0, 20))
   }
-  isError(t, await change('subscribe', 'a b'.replace(' ', '%20'), ids), 'invalid_request', 'no name of a topic')
+  isError(t, await change('subscribe', 'a b'.replace(' ', '%20'), ids), 'invalid_request', 'not a topic name')
   isError(t, await ask(api, { url: `${url}/topics/news/subscribe`, raw: '{' }), 'malformed_json')
   const thousand = Array.from({ length: 1_000 }, (_, n) => registrationIdOf(api, { device: deviceOf(n + 10) }))
   const many = await change('subscribe', 'news', thousand)
-  t.equal(many.body.rejected.length, 1_000, 'a thousand that are none any more')
+  t.equal(many.body.rejected.length, 1_000, 'a thousand registrations that do not exist')
   t.equal(many.body.rejected[0].code, 'revoked_registration')
 })
 
-t.test('a worker that does not answer, and a store that is away', async (t) => {
+t.test('topics change without the worker of a dead session, but not without the store', async (t) => {
   const { api, url, register } = await setUp(t, { requestTimeoutMs: 300 })
   const id = await register(deviceOf(1))
   const topic = { url: `${url}/topics/news/subscribe`, body: { registrationIds: [id] } }
   const worker = await api.nats.brokerAs('transport')
   const sessions = new SessionTable(worker.table(Bucket.SESSIONS), api.clock)
   await sessions.claim(deviceOf(1), { instance: 'dead', worker: 'w', connection: 1 })
-  t.equal((await ask(api, topic)).body.done, 1, 'one that is gone has no sessions')
+  t.equal((await ask(api, topic)).body.done, 1, 'a dead worker has no live session to notify')
   await api.nats.kill9()
-  await until('the loss is seen', () => !api.broker.connected())
+  await until('the core has noticed the lost connection', () => !api.broker.connected())
   isError(t, await ask(api, topic), 'unavailable')
   isError(t, await ask(api, { url: `${url}/registrations` }), 'unavailable', 'the list')
-  isError(t, await ask(api, { method: 'DELETE', url: `${url}/registrations/${id}` }), 'unavailable', 'an end')
+  isError(
+    t,
+    await ask(api, { method: 'DELETE', url: `${url}/registrations/${id}` }),
+    'unavailable',
+    'the end of a registration',
+  )
 })

@@ -18,7 +18,7 @@ const clientOf = (api: TestApi, issuer: string, key = api.serviceKey) => ({
   ...{ issuer, clientId: api.clientId, keyId: key.keyId, privateKey: key.privateKey, alg: key.alg },
 })
 
-t.test('a stock OAuth client, from discovery to a message', async (t) => {
+t.test('a stock OAuth client gets a token from discovery alone and sends with it', async (t) => {
   const api = await startTestApi(t)
   const { url } = await api.gateway.listen()
   const issuer = `${url}/auth/public`
@@ -49,19 +49,19 @@ t.test('a stock OAuth client, from discovery to a message', async (t) => {
     t.match(payload, { aud: 'borealis-push', client_id: api.clientId, project: api.project })
   }
   const unscoped = await stockToken(clientOf(api, issuer), {})
-  t.equal(unscoped.scope, 'openid offline message:update project:read', 'all there are, where none is asked for')
+  t.equal(unscoped.scope, 'openid offline message:update project:read', 'without a scope the token has all scopes')
   const little = await stockToken(clientOf(api, issuer), { scope: 'project:read' })
   const refused = await ask(api, {
     url: `${API}/${api.project}/messages`,
     body: {},
     token: little.access_token,
   })
-  isError(t, refused, 'forbidden', 'a token does what its scope says')
+  isError(t, refused, 'forbidden', 'a token is bound to its scope')
   const unknown = stockToken(clientOf(api, issuer), { scope: 'everything' })
   t.match(await unknown.catch((error: unknown) => error), { error: 'invalid_scope', status: 400 })
 })
 
-t.test('JSON as ANS has it, forms as OAuth has them, and bodies that are neither', async (t) => {
+t.test('the token endpoint takes JSON and forms, and refuses any other body with an OAuth code', async (t) => {
   const api = await startTestApi(t)
   for (const form of [false, true]) {
     const { status, body, headers } = await askToken(api, { form })
@@ -72,7 +72,7 @@ t.test('JSON as ANS has it, forms as OAuth has them, and bodies that are neither
   t.equal((await askToken(api, { parameters: { scope: undefined, audience: undefined, more: 1 } })).status, 200)
   const json = 'application/json'
   const wrong: [string, OAuthErrorCode, number, TokenAsk][] = [
-    ['no JSON', 'invalid_request', 400, { raw: { type: json, text: '{' } }],
+    ['not JSON', 'invalid_request', 400, { raw: { type: json, text: '{' } }],
     ['a list', 'invalid_request', 400, { raw: { type: json, text: '[]' } }],
     ['XML', 'invalid_request', 415, { raw: { type: 'text/xml', text: '<a/>' } }],
     ['Latin 1', 'invalid_request', 415, { raw: { type: `${json}; charset=latin1`, text: '{}' } }],
@@ -82,8 +82,8 @@ t.test('JSON as ANS has it, forms as OAuth has them, and bodies that are neither
     ['no grant', 'invalid_request', 400, { parameters: { grant_type: undefined } }],
     ['another grant', 'unsupported_grant_type', 400, { parameters: { grant_type: 'password' } }],
     ['no assertion', 'invalid_client', 401, { parameters: { client_assertion: undefined } }],
-    ['another way', 'invalid_request', 400, { parameters: { client_assertion_type: 'saml2-bearer' } }],
-    ['a scope that is none', 'invalid_scope', 400, { parameters: { scope: 'project:read project:write' } }],
+    ['another assertion type', 'invalid_request', 400, { parameters: { client_assertion_type: 'saml2-bearer' } }],
+    ['an unknown scope', 'invalid_scope', 400, { parameters: { scope: 'project:read project:write' } }],
     ['no scope at all', 'invalid_scope', 400, { parameters: { scope: '  ' } }],
     ['a strange audience', 'invalid_target', 400, { parameters: { audience: 'borealis-push else' } }],
     ['another client id', 'invalid_client', 401, { parameters: { client_id: 'somebody' } }],
@@ -97,11 +97,11 @@ t.test('JSON as ANS has it, forms as OAuth has them, and bodies that are neither
     parameters: { client_assertion: undefined },
     headers: { authorization: 'Basic YTpi' },
   })
-  t.match(basic.headers, { 'www-authenticate': /^Basic / }, 'told which way does not work')
+  t.match(basic.headers, { 'www-authenticate': /^Basic / }, 'the answer names the scheme that was tried')
   isRefused(t, basic, 'invalid_client', 'a password')
 })
 
-t.test('assertions that are wrong', async (t) => {
+t.test('an assertion with any wrong part is invalid_client; each documented audience is accepted', async (t) => {
   const api = await startTestApi(t)
   const now = Math.floor(api.clock.now() / 1000)
   const stranger = generateServiceKey('ES256', 0).private
@@ -110,9 +110,9 @@ t.test('assertions that are wrong', async (t) => {
   const none = (await assertionOf(api)).split('.')
   const good = { iss: api.clientId, sub: api.clientId, aud: 'borealis-push', exp: now + 60, jti: 'j' }
   const cases: [string, string][] = [
-    ['no JWT', 'nonsense'],
+    ['not a JWT', 'nonsense'],
     ['too long', 'x'.repeat(9_000)],
-    ['a signature of somebody else', await assertionOf(api, { key: { ...stranger, keyId: api.serviceKey.keyId } })],
+    ['signed with another key', await assertionOf(api, { key: { ...stranger, keyId: api.serviceKey.keyId } })],
     ['an unknown kid', await assertionOf(api, { header: { kid: 'other' } })],
     ['no kid', await assertionOf(api, { header: { kid: undefined } })],
     ['another alg than the key has', await assertionOf(api, { key: { ...rsa, keyId: api.serviceKey.keyId } })],
@@ -123,17 +123,17 @@ t.test('assertions that are wrong', async (t) => {
     ['another aud', await assertionOf(api, { claims: { aud: 'https://elsewhere/token' } })],
     ['no aud', await assertionOf(api, { claims: { aud: undefined } })],
     ['an unknown client', await assertionOf(api, { claims: { iss: 'client_x.acme', sub: 'client_x.acme' } })],
-    ['a client of no project', await assertionOf(api, { claims: { iss: '', sub: '' } })],
+    ['an empty client', await assertionOf(api, { claims: { iss: '', sub: '' } })],
     ['sub of another', await assertionOf(api, { claims: { sub: 'somebody' } })],
     ['expired', await assertionOf(api, { claims: { exp: now - 61 } })],
     ['no exp', await assertionOf(api, { claims: { exp: undefined } })],
-    ['not yet', await assertionOf(api, { claims: { nbf: now + 120 } })],
-    ['of the future', await assertionOf(api, { claims: { iat: now + 120, exp: now + 180 } })],
-    ['good for too long', await assertionOf(api, { claims: { exp: now + 600 } })],
-    ['good for too long since it was made', await assertionOf(api, { claims: { iat: now - 400, exp: now + 60 } })],
+    ['not valid yet', await assertionOf(api, { claims: { nbf: now + 120 } })],
+    ['issued in the future', await assertionOf(api, { claims: { iat: now + 120, exp: now + 180 } })],
+    ['valid for too long', await assertionOf(api, { claims: { exp: now + 600 } })],
+    ['valid for too long since it was issued', await assertionOf(api, { claims: { iat: now - 400, exp: now + 60 } })],
     ['no jti', await assertionOf(api, { claims: { jti: undefined } })],
     ['an empty jti', await assertionOf(api, { claims: { jti: '' } })],
-    ['a jti without end', await assertionOf(api, { claims: { jti: 'j'.repeat(257) } })],
+    ['a jti that is too long', await assertionOf(api, { claims: { jti: 'j'.repeat(257) } })],
   ]
   for (const [name, client_assertion] of cases) {
     const answer = await askToken(api, { parameters: { client_assertion }, address: '10.0.0.2' })
@@ -151,7 +151,7 @@ t.test('assertions that are wrong', async (t) => {
   }
 })
 
-t.test('an assertion is good once, at whichever core it is shown', async (t) => {
+t.test('an assertion is accepted once, no matter at which core', async (t) => {
   const api = await startTestApi(t)
   const other = await api.another()
   const client_assertion = await assertionOf(api)
@@ -159,11 +159,11 @@ t.test('an assertion is good once, at whichever core it is shown', async (t) => 
     askToken(api, { parameters: { client_assertion } }),
     askToken(other, { parameters: { client_assertion } }),
   ])
-  t.same(both.map(({ status }) => status).sort(), [200, 401], 'shown to two at once, one believes it')
+  t.same(both.map(({ status }) => status).sort(), [200, 401], 'of two cores that get it at once, one accepts it')
   for (const one of [api, other]) {
     isRefused(t, await askToken(one, { parameters: { client_assertion } }), 'invalid_client', 'again')
   }
-  // A forged one with a jti that will be used must not use it up.
+  // A forged assertion must not use up the jti of an honest one.
   const forged = { ...generateServiceKey('ES256', 0).private, keyId: api.serviceKey.keyId }
   await askToken(api, {
     parameters: { client_assertion: await assertionOf(api, { key: forged, claims: { jti: 'x' } }) },
@@ -172,7 +172,7 @@ t.test('an assertion is good once, at whichever core it is shown', async (t) => 
   t.equal((await askToken(other, { parameters: { client_assertion: honest } })).status, 200)
 })
 
-t.test('keys are changed without a gap, and a removed one ends its tokens', async (t) => {
+t.test('a service key is replaced without a gap, and tokens of a removed key are refused', async (t) => {
   const api = await startTestApi(t)
   const url = `${API}/${api.project}`
   const first = (await askToken(api)).body.access_token
@@ -181,17 +181,17 @@ t.test('keys are changed without a gap, and a removed one ends its tokens', asyn
   const withNew = async () => askToken(api, { parameters: { client_assertion: await assertionOf(api, { key }) } })
   await until('the new key is known', async () => (await withNew()).status === 200)
   const second = (await withNew()).body.access_token
-  t.equal((await askToken(api)).status, 200, 'both are good')
+  t.equal((await askToken(api)).status, 200, 'both keys are valid')
   await removeServiceKey(api.tenants, api.project, api.serviceKey.keyId)
   await until('the old key is gone', async () => (await askToken(api)).status === 401)
   isError(t, await ask(api, { url, token: first }), 'bad_token', 'a token of the old key')
   t.equal((await ask(api, { url, token: second })).statusCode, 200)
 })
 
-t.test('a suspended project may look at itself, and no more', async (t) => {
+t.test('a suspended project gets only the scope project:read and can do nothing else', async (t) => {
   const api = await startTestApi(t)
   await setProjectActive(api.tenants, api.project, false)
-  await until('it is known', async () => !(await api.directory.project(api.project))?.isActive)
+  await until('the suspension is in effect', async () => !(await api.directory.project(api.project))?.isActive)
   const { status, body } = await askToken(api)
   t.equal(status, 200)
   t.equal(body.scope, 'project:read')
@@ -199,11 +199,11 @@ t.test('a suspended project may look at itself, and no more', async (t) => {
   t.match((await ask(api, { url, token: body.access_token })).body, { isActive: false })
   isRefused(t, await askToken(api, { parameters: { scope: 'message:update' } }), 'unauthorized_client', 'to send')
   const topic = { url: `${url}/topics/news/subscribe`, body: { registrationIds: [registrationIdOf(api)] } }
-  isError(t, await ask(api, topic), 'project_inactive', 'with a token from before')
-  isError(t, await ask(api, { url: `${url}/registrations` }), 'project_inactive', 'the same')
+  isError(t, await ask(api, topic), 'project_inactive', 'with a token from before the suspension')
+  isError(t, await ask(api, { url: `${url}/registrations` }), 'project_inactive', 'reading registrations with it')
 })
 
-t.test('too many requests from one address, and a store that is away', async (t) => {
+t.test('token requests are limited by address, and unavailable without the store', async (t) => {
   const api = await startTestApi(t, {
     auth: { tokenRequestsPerSecond: 1, tokenRequestsBurst: 3 },
     requestTimeoutMs: 300,
@@ -219,17 +219,22 @@ t.test('too many requests from one address, and a store that is away', async (t)
   for (const host of ['::1', ':0:0:1::2', '::3:4']) {
     t.equal((await askToken(api, { address: `2001:db8${host}` })).status, 200)
   }
-  isRefused(t, await askToken(api, { address: '2001:db8::99' }), 'rate_limited', 'one network is one sender')
+  isRefused(
+    t,
+    await askToken(api, { address: '2001:db8::99' }),
+    'rate_limited',
+    'another address of the same IPv6 network',
+  )
 
   await api.nats.kill9()
-  await until('the loss is seen', () => !api.broker.connected())
+  await until('the core has noticed the lost connection', () => !api.broker.connected())
   const away = await askToken(api, { address: '10.0.0.10' })
   isRefused(t, away, 'temporarily_unavailable', 'without its store')
   t.equal(away.status, 503)
   t.ok(away.headers['retry-after'])
 })
 
-t.test('a public address is the issuer of tokens, wherever the core listens', async (t) => {
+t.test('the issuer of tokens is the public URL, wherever the core listens', async (t) => {
   const publicUrl = 'https://push.example.com'
   const api = await startTestApi(t, { http: { publicUrl: `${publicUrl}/` } })
   const metadata = await ask(api, { url: '/.well-known/oauth-authorization-server/auth/public', token: null })
@@ -238,10 +243,14 @@ t.test('a public address is the issuer of tokens, wherever the core listens', as
   const claims = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString())
   t.equal(claims.iss, `${publicUrl}/auth/public`)
   t.equal((await ask(api, { url: `${API}/${api.project}`, token })).statusCode, 200)
-  t.equal((await ask(api, { url: `${API}/${api.project}` })).statusCode, 200, 'and minted ones, of auth.issuer')
+  t.equal(
+    (await ask(api, { url: `${API}/${api.project}` })).statusCode,
+    200,
+    'tokens minted by borealis admin, with auth.issuer, are valid too',
+  )
 })
 
-t.test('every OAuth code is asked for here', async (t) => {
+t.test('every OAuth error code is tested in this file, and a fault of the service is server_error', async (t) => {
   const text = readFileSync('test/integration/api-token.test.ts', 'utf8')
   const codes = Object.keys(OAuthErrors).filter((code) => code !== 'server_error')
   t.same(
@@ -252,5 +261,5 @@ t.test('every OAuth code is asked for here', async (t) => {
   api.directory.projectOfClient = () => Promise.reject(new Error('a fault'))
   const answer = await askToken(api)
   isRefused(t, answer, 'server_error', 'a fault of ours')
-  t.notMatch(JSON.stringify(answer.body), /a fault"/, 'its cause is for the log')
+  t.notMatch(JSON.stringify(answer.body), /a fault"/, 'the cause is only in the log')
 })

@@ -39,12 +39,12 @@ interface Setup {
   target: string
   token: string
   send(): Promise<{ status: number; id: string }>
-  /** How many messages of the device are stored. */
+  /** The number of stored messages of the device. */
   stored(): Promise<number>
   messageOf(id: string): Promise<ReturnType<typeof decodeStoredMessage> | null>
 }
 
-/** The context over the accept step as it is in production; nothing routes, so that what was stored stays in sight. */
+/** The front end with the accept step of production. No core routes, so stored messages stay in MESSAGES. */
 async function setUp(t: Test): Promise<Setup> {
   const nats = await startNats(t, { nats: { requestTimeoutMs: 500 } })
   const broker = await nats.brokerAs('core')
@@ -114,7 +114,7 @@ async function setUp(t: Test): Promise<Setup> {
   }
 }
 
-t.test('what was answered with 202 is stored, and survives the death of the store', async (t) => {
+t.test('messages answered with 202 are stored although nats-server is killed meanwhile; others get 503', async (t) => {
   const { nats, broker, frontEnd, send, stored, messageOf, target } = await setUp(t)
   t.ok(target)
   const first = await send()
@@ -122,7 +122,7 @@ t.test('what was answered with 202 is stored, and survives the death of the stor
   t.match(await messageOf(first.id), { id: BigInt(first.id), project: PUBLISHER_PROJECT, device, registration: 1 })
   t.equal((await fetch(`${frontEnd.url}/readyz`)).status, 200)
 
-  // Requests are under way while the store dies: each is stored, or told that it is not.
+  // Requests are in flight while the store dies: each is either stored or answered 503.
   const many = Promise.all(Array.from({ length: 50 }, send))
   await nats.kill9()
   const answers = await many
@@ -130,19 +130,19 @@ t.test('what was answered with 202 is stored, and survives the death of the stor
     answers.filter(({ status }) => status !== 202 && status !== 503),
     [],
   )
-  await until('the loss is seen', () => !broker.connected())
+  await until('the core has noticed the lost connection', () => !broker.connected())
   t.equal((await send()).status, 503)
   t.equal((await fetch(`${frontEnd.url}/readyz`)).status, 503)
 
   await nats.start()
-  await until('it is connected again', () => broker.connected())
+  await until('the core is connected again', () => broker.connected())
   const accepted = [first, ...answers.filter(({ status }) => status === 202)]
-  for (const { id } of accepted) t.ok(await messageOf(id), `${id} is there`)
+  for (const { id } of accepted) t.ok(await messageOf(id), `${id} is stored`)
   t.ok((await stored()) >= accepted.length)
   t.equal((await send()).status, 202)
 })
 
-t.test('an idempotency key: one message, whichever process is asked', async (t) => {
+t.test('an idempotency key stands for one message at all cores, also at the same moment', async (t) => {
   const { frontEnd, options, target, token, stored } = await setUp(t)
   const other = await startFrontEnd(options)
   t.teardown(() => other.stop())
@@ -156,15 +156,16 @@ t.test('an idempotency key: one message, whichever process is asked', async (t) 
   }
   const first = await post(frontEnd.url, 'k1', 'a')
   t.equal(first.status, 202)
-  for (const { url } of [frontEnd, other, frontEnd]) t.same(await post(url, 'k1', 'a'), first, 'the first answer')
+  for (const { url } of [frontEnd, other, frontEnd])
+    t.same(await post(url, 'k1', 'a'), first, 'the same answer as the first')
   t.equal(await stored(), 1)
   t.match(await post(other.url, 'k1', 'b'), { status: 422, body: { error: { code: 'idempotency_conflict' } } })
   const atOnce = await Promise.all([frontEnd, other, frontEnd, other].map(({ url }) => post(url, 'k2', 'c')))
-  t.equal(new Set(atOnce.map(({ body }) => body.id)).size, 1, 'also at the same moment')
+  t.equal(new Set(atOnce.map(({ body }) => body.id)).size, 1, 'four requests at once')
   t.equal(await stored(), 2)
 })
 
-t.test('a record of ingress that comes again makes no second message', async (t) => {
+t.test('a NATS message that is delivered again after a fault is stored once', async (t) => {
   const { nats, options, frontEnd, stored, target } = await setUp(t)
   await frontEnd.stop()
   const publisher = await nats.brokerAs('publisher')
@@ -173,7 +174,7 @@ t.test('a record of ingress that comes again makes no second message', async (t)
     ...options,
     accept: async (command) => {
       const accepted = await options.accept(command)
-      // Stored, and then this core fails before it could acknowledge the record.
+      // The message is stored, but this core fails before it acknowledges the record.
       if (++calls === 1) throw new Error('a fault after the store')
       return accepted
     },
@@ -181,13 +182,13 @@ t.test('a record of ingress that comes again makes no second message', async (t)
   t.teardown(() => second.stop())
   const body = JSON.stringify({ target, type: 'device', ttl: '1h' })
   await publisher.log(INGRESS_STREAM).append(ingressSubject(PUBLISHER_PROJECT), Buffer.from(body))
-  await until('it came twice', () => calls === 2)
+  await until('the record was delivered twice', () => calls === 2)
   const admin = await nats.brokerAs('admin')
-  await until('it is acknowledged', async () => (await admin.log(INGRESS_STREAM).state()).messages === 0)
+  await until('the record is acknowledged', async () => (await admin.log(INGRESS_STREAM).state()).messages === 0)
   t.equal(await stored(), 1)
 })
 
-t.test('a start that fails leaves nothing behind', async (t) => {
+t.test('a start that fails because its port is taken can be repeated', async (t) => {
   const { options, frontEnd } = await setUp(t)
   await frontEnd.stop()
   const taken = createServer().listen(0, '127.0.0.1')
@@ -200,5 +201,5 @@ t.test('a start that fails leaves nothing behind', async (t) => {
   const again = await startFrontEnd(options)
   t.equal((await fetch(`${again.url}/healthz`)).status, 200)
   await again.stop()
-  await t.rejects(fetch(`${again.url}/healthz`), 'it listens no more')
+  await t.rejects(fetch(`${again.url}/healthz`), 'it does not listen any more')
 })

@@ -1,4 +1,4 @@
-/** The core that tells app servers is killed under load: the other one goes on, and nothing is lost. */
+/** The core that publishes outcomes is killed under load: the other core continues, and no event is lost. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,12 +11,12 @@ import { Administration } from '../../src/core/tenants/administration.js'
 import { until } from '../support/api.js'
 import { startReceiver } from '../support/receiver.js'
 
-// Several processes are started, on a machine that may be busy.
+// The test starts several processes, on a machine that may be busy.
 t.setTimeout(180_000)
 
 const MESSAGES = 60
 
-t.test('one of two cores is killed: every event comes, and what comes twice has the same id', async (t) => {
+t.test('when one of two cores is killed, every event reaches the webhook, with one id per event', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'borealis-two-cores-'))
   const webhooks = { allowHttp: true, allowedNetworks: '127.0.0.1', backoffMs: 50 }
   const system = await LocalSystem.start({
@@ -42,7 +42,7 @@ t.test('one of two cores is killed: every event comes, and what comes twice has 
   const set = await feeds.setWebhook(root, fleet.project, { url: receiver.url, kinds: ['expired'] })
   receiver.secrets = [set.secret ?? '']
 
-  // No device is connected, so that what is accepted expires.
+  // No device is connected, so every accepted message expires.
   const accepted = new Set<string>()
   const send = async (n: number) => {
     const url = `${system.httpUrls[n % 2]}/push/public/api/v1/projects/${fleet.project}/messages`
@@ -54,21 +54,24 @@ t.test('one of two cores is killed: every event comes, and what comes twice has 
   const ended = () => new Set(receiver.events.map(({ messageId }) => messageId))
   for (let n = 0; n < MESSAGES / 2; n++) await send(n)
   await receiver.until(() => ended().size > 0)
-  // Between what is told and what is acknowledged: the receiver has it, and the core never learns that.
+  // The kills fall between publishing and acknowledging: the receiver has the events, and the core does not get its answer.
   const [answer, posts] = [receiver.answer, receiver.posts.length]
   receiver.answer = () => {}
   for (let n = MESSAGES / 2; n < MESSAGES; n++) await send(n)
   await until('a POST that is not answered', () => receiver.posts.length > posts)
-  // Which of them holds the lease is not known: the first, and once it is back, the other.
+  // The test does not know which core holds the lease, so it kills the first and, once that is back, the other.
   for (const index of [0, 1]) {
     const before = system.pids('core')[index]
     t.ok(system.kill('core', 'SIGKILL', index).length > 0)
-    await until('it is back', () => system.pids('core').length === 2 && system.pids('core')[index] !== before)
+    await until(
+      'the killed core is back',
+      () => system.pids('core').length === 2 && system.pids('core')[index] !== before,
+    )
   }
   receiver.answer = answer
   await receiver.until(() => [...accepted].every((id) => ended().has(id)))
   t.ok(accepted.size > MESSAGES / 4, `${accepted.size} accepted`)
   const unheard = [...ended()].filter((id) => !accepted.has(id))
-  t.ok(unheard.length <= MESSAGES - accepted.size, `${unheard.length} were accepted, and the answer was lost`)
+  t.ok(unheard.length <= MESSAGES - accepted.size, `${unheard.length} events of messages whose 202 was lost`)
   for (const { id, messageId, kind } of receiver.events) t.equal(id, `${messageId}.${kind}`)
 })

@@ -1,4 +1,4 @@
-/** From a push to the app server that is told of it: devices, cores, nats-server and webhooks as they are. */
+/** Outcomes of pushes as an app server gets them, with real devices, cores, nats-server and webhooks. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
@@ -18,7 +18,7 @@ t.setTimeout(120_000)
 
 const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
 
-t.test('a push is delivered: its app server hears it on NATS, by its consumer, and at its webhook', async (t) => {
+t.test('a delivered push is reported to its app server on NATS and at its webhook', async (t) => {
   const live = await startLive(t, { webhooks: quickWebhooks })
   const { nats, application } = live
   const broker = await nats.brokerAs('admin')
@@ -47,9 +47,9 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
   await receiver.until(() => receiver.events.length === 1)
   t.match(receiver.events, [expected])
   t.match(await heard.until(1), [{ subject: `push.event.${PUBLISHER_PROJECT}.delivered`, event: expected }])
-  t.same(heard.all[0]?.event, receiver.events[0], 'the same on both ways')
+  t.same(heard.all[0]?.event, receiver.events[0], 'the same event on both ways')
 
-  await t.test('the receiver is down and comes back', async (t) => {
+  await t.test('events that end while the receiver is down reach it once it is back', async (t) => {
     await receiver.stop()
     const ids = [await live.send('device', registrationId, '2'), await live.send('device', registrationId, '3')]
     await heard.until(3)
@@ -58,12 +58,12 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
     t.same(new Set(receiver.events.slice(1).map(({ messageId }) => messageId)), new Set(ids))
   })
 
-  await t.test('a receiver that is slow, or leads elsewhere, took nothing; it gets the same POST again', async (t) => {
+  await t.test('after a redirect, an error and a time-out the receiver gets the same POST again', async (t) => {
     const [events, posts] = [receiver.events.length, receiver.posts.length]
     const answers: (typeof receiver.answer)[] = [
       (response) => response.writeHead(302, { location: `http://127.0.0.1:${receiver.port}/elsewhere` }).end(),
       (response) => response.writeHead(500).end('x'.repeat(100_000)),
-      // Its time runs out, and the sender cuts it.
+      // Does not answer, so the sender ends the POST when its time is over.
       () => {},
     ]
     const good = receiver.answer
@@ -76,7 +76,7 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
     t.equal(tries.length, 4)
   })
 
-  await t.test('a secret is changed without a gap', async (t) => {
+  await t.test('during a change of the secret the old and the new one verify every POST', async (t) => {
     const before = receiver.secrets
     const { secret } = await feeds.rotateSecret(root, PUBLISHER_PROJECT)
     for (const secrets of [before, [secret]]) {
@@ -88,7 +88,7 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
     t.notOk(receiver.posts.some(({ status }) => status === 401))
   })
 
-  await t.test('a webhook that leads to a private address is not posted to', async (t) => {
+  await t.test('a webhook at a private address that is not allowed is refused', async (t) => {
     const guarded = { ...quickWebhooks, allowedNetworks: '' }
     const strict = new FeedAdministration({
       ...{ administration, broker, clock: systemClock, split: nats.store.split, settings: guarded },
@@ -98,7 +98,7 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
     })
   })
 
-  await t.test('the examples of the documentation, as an app server would run them', async (t) => {
+  await t.test('the example programs of the documentation receive the events', async (t) => {
     const { url, user, password } = nats.settingsAs('subscriber')
     const example = (name: string, words: string[], env: Record<string, string>) => {
       const child = spawn(process.execPath, [`dist/docs/examples/${name}.js`, ...words], {
@@ -121,7 +121,7 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
     const waiting = (await feeds.show(root, PUBLISHER_PROJECT)).waiting.reader ?? 0
     const env = { NATS_URL: url, NATS_USER: user, NATS_PASSWORD: password, EVENTS: String(waiting) }
     const subscriber = example('subscribe', [PUBLISHER_PROJECT], env)
-    // With its acknowledgements.
+    // The program ends after its acknowledgements were sent.
     await subscriber.exited
     const read = subscriber.lines.all
     t.equal(read.length, waiting)
@@ -130,20 +130,20 @@ t.test('a push is delivered: its app server hears it on NATS, by its consumer, a
     receiver.secrets = [secret]
   })
 
-  await t.test('410: it is disabled, and events stay on NATS', async (t) => {
+  await t.test('an answer 410 disables the webhook, and the events stay on NATS', async (t) => {
     receiver.answer = (response) => response.writeHead(410).end()
     const [posts, count] = [receiver.posts.length, heard.all.length]
     await live.send('device', registrationId, 'gone')
     await receiver.until(() => receiver.posts.length > posts)
     const view = () => feeds.show(root, PUBLISHER_PROJECT)
-    await until('it is disabled', async () => !!(await view()).feed?.webhook?.disabled)
+    await until('the webhook is disabled', async () => !!(await view()).feed?.webhook?.disabled)
     await live.send('device', registrationId, 'still')
     await heard.until(count + 2)
     t.equal(receiver.posts.length, posts + 1)
-    // What was heard live is counted for the consumers a moment later. The change of the url may have overtaken the
-    // acknowledgement of the event before, which then waits as well.
-    await until('both wait for the webhook', async () => ((await view()).waiting.webhook ?? 0) >= 2)
-    t.equal((await view()).waiting.reader, 2, 'the example took what came before')
+    // An event that was received live counts as waiting for the consumers a moment later. The change of the url may have
+    // overtaken the acknowledgement of the event before, which then waits as well.
+    await until('both events wait for the webhook', async () => ((await view()).waiting.webhook ?? 0) >= 2)
+    t.equal((await view()).waiting.reader, 2, 'the example program took the events before')
   })
   await device.close()
 })
