@@ -4,7 +4,7 @@ import type { Test } from 'tap'
 import { Value } from 'typebox/value'
 import { DEVICE_PATH } from '../../protocol/frame.js'
 import { systemClock } from '../../src/clock.js'
-import { HttpSettings, LimitSettings } from '../../src/core/api/settings.js'
+import { AdminApiSettings, HttpSettings, LimitSettings } from '../../src/core/api/settings.js'
 import { type Core, startCore } from '../../src/core/core.js'
 import { DeviceLimits, MessageLimits } from '../../src/core/domain/limits.js'
 import { IngressSettings } from '../../src/core/ingress/settings.js'
@@ -30,6 +30,8 @@ import { FAST } from './support.js'
 export interface Live {
   core: Core
   worker: RunningWorker
+  /** An access token of the project. */
+  token: string
   application: string
   /** Where devices enrol, and with what. */
   coreUrl: string
@@ -52,6 +54,9 @@ export interface LiveOptions {
   core?: Partial<CoreSettings>
   /** Where app servers reach the core, when that is not where it listens. */
   publicUrl?: string
+  limits?: Partial<LimitSettings>
+  /** Absent: there is no admin API. */
+  adminApi?: AdminApiSettings
 }
 
 export async function startLive(t: Test, options: LiveOptions = {}): Promise<Live> {
@@ -96,8 +101,8 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
       messages: Value.Default(MessageLimits, {}) as MessageLimits,
       devices: Value.Default(DeviceLimits, {}) as DeviceLimits,
       ingress: Value.Default(IngressSettings, {}) as IngressSettings,
-      limits: Value.Default(LimitSettings, {}) as LimitSettings,
-      adminApi: { host: '127.0.0.1', port: 0, requestsPerSecond: 20 },
+      limits: { ...(Value.Default(LimitSettings, {}) as LimitSettings), ...options.limits },
+      adminApi: options.adminApi ?? (Value.Default(AdminApiSettings, {}) as AdminApiSettings),
       webhooks: options.webhooks ?? (Value.Default(WebhookSettings, {}) as WebhookSettings),
       split: nats.store.split,
     },
@@ -112,6 +117,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
   return {
     core,
     worker,
+    token,
     application,
     coreUrl,
     enrolmentKey,

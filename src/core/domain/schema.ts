@@ -107,6 +107,7 @@ export function expectation(schema: DescribedSchema): string {
   if (type === 'object') return 'an object'
   if (type === 'null') return 'null'
   if (pattern !== undefined) return `text that matches ${pattern}`
+  if (minLength === 1 && maxLength === undefined) return 'text that is not empty'
   if (minLength !== undefined || maxLength !== undefined) return `text of ${count(minLength, maxLength)} characters`
   return 'text'
 }

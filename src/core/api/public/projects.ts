@@ -1,7 +1,7 @@
 /** Projects over HTTP: the look with which an app server starts, and the counters. */
 import Type, { type Static } from 'typebox'
 import type { CounterRow } from '../../domain/commands.js'
-import { MapOf } from '../../domain/schema.js'
+import { inWords, MapOf } from '../../domain/schema.js'
 import { Scope } from '../../tenants/auth/tokens.js'
 import { PROJECT_URL, ProjectParams, route } from '../route.js'
 import { type ApiRoute, type AuthenticatedCall, authenticate } from './context.js'
@@ -24,7 +24,8 @@ const Counts = MapOf(Type.Integer(), {
   description: 'Targets by state: accepted = pending + delivered + expired + dropped + collapsed + cancelled + failed.',
 })
 
-const day = (description: string) => Type.Optional(Type.String({ format: 'date', description }))
+const day = (description: string) =>
+  Type.Optional(Type.String(inWords('a day such as 2025-01-31', { format: 'date', description })))
 
 export const CountersQuery = Type.Object({
   application: Type.Optional(Type.String({ minLength: 1, description: 'Count this application only.' })),

@@ -1,0 +1,63 @@
+/** Both HTTP APIs of a running system against their OpenAPI documents, by a tester that knows nothing of us. */
+import { generateKeyPairSync } from 'node:crypto'
+import t, { type Test } from 'tap'
+import { freePort } from '../../bench/system/ports.js'
+import { systemClock } from '../../src/clock.js'
+import { Administration } from '../../src/core/tenants/administration.js'
+import { startLive } from '../device/live.js'
+import { root } from '../support/admin-api.js'
+import { PUBLISHER_PROJECT } from '../support/nats.js'
+import { ensureSchemathesis, runSchemathesis, type SchemathesisOptions } from '../support/schemathesis.js'
+
+/** A net for a very busy machine: the number of requests bounds each run to less than a minute. */
+t.setTimeout(280_000)
+
+const SEED = 20_260_101
+/** Another seed and more requests, for a search by hand. */
+const seed = Number(process.env.BOREALIS_TEST_SEED ?? SEED)
+const examplesMax = Number(process.env.BOREALIS_TEST_EXAMPLES ?? 6)
+
+const missing = ensureSchemathesis()
+const options = missing === null ? {} : { skip: missing }
+
+async function setUp(t: Test) {
+  const live = await startLive(t, {
+    // The tester is one address and one project, and sends as fast as it can.
+    limits: { messagesPerSecond: 0, requestsPerSecond: 0 },
+    adminApi: { host: '127.0.0.1', port: await freePort(), requestsPerSecond: 1_000_000 },
+  })
+  const device = await live.device('phone')
+  device.connect()
+  const { registrationId } = await device.register(live.application)
+  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const known = {
+    registrationId,
+    application: live.application,
+    enrolmentKey: live.enrolmentKey,
+    publicKey: publicKey.export({ format: 'pem', type: 'spki' }) as string,
+    project: PUBLISHER_PROJECT,
+  }
+  return { live, known }
+}
+
+t.test('the public API answers every request as its document says', options, async (t) => {
+  const { live, known } = await setUp(t)
+  await agrees(t, { url: live.coreUrl, token: live.token, known, examplesMax, seed })
+})
+
+t.test('the admin API answers every request as its document says', options, async (t) => {
+  const { live, known } = await setUp(t)
+  const administration = new Administration(await live.nats.brokerAs('admin'), systemClock)
+  const { secret } = await administration.createCredential(root, { name: 'tester', role: 'operator' })
+  await agrees(t, { url: live.core.adminUrl ?? '', token: secret, known, examplesMax, seed })
+})
+
+async function agrees(t: Test, options: SchemathesisOptions): Promise<void> {
+  const { paths } = (await (await fetch(`${options.url}/openapi.json`)).json()) as { paths: Record<string, object> }
+  const operations = Object.values(paths).flatMap((methods) => Object.keys(methods)).length
+  const { code, report } = await runSchemathesis(options)
+  t.comment(report)
+  t.equal(code, 0, 'no server error, and no disagreement')
+  t.equal(Number(/Tested: +([0-9]+)/.exec(report)?.[1]), operations, 'every operation was tested')
+  t.ok(Number(/([0-9]+) generated/.exec(report)?.[1]) > 10 * operations, 'by more than ten requests each')
+}
