@@ -123,7 +123,7 @@ for (const [name, path] of Object.entries(aliases)) {
 
 /** Settings that were renamed, old path to new. An old name is refused, with the name to use. */
 const renamed: Readonly<Record<string, string>> = {
-  'core.publishing': 'core.publishing',
+  'core.notifying': 'core.publishing',
   'core.notifyInHandMax': 'core.publishInflightMax',
   'core.parkedMax': 'core.queueMax',
   'store.appEventsAgeMs': 'store.outcomeEventsAgeMs',

@@ -34,7 +34,7 @@ export class CoreMetrics {
   readonly queued = new Map<string, number>()
   readonly steps = new Set<WatchedStep>()
   /** Events stored for app servers. */
-  readonly told = new Map<FinalKind, number>()
+  readonly published = new Map<FinalKind, number>()
   /** POSTs to webhooks: `2xx` to `5xx`, `timeout`, `address_refused`, `failed`. */
   readonly webhookPosts = new Map<string, number>()
   /** Events that a webhook took. */
@@ -52,16 +52,21 @@ export function registerCoreMetrics(metrics: CoreMetrics, connected: () => boole
   plain.count('targets_total', 'Unicast targets accepted.', () => metrics.targets)
   plain.count('routed_total', 'Messages sent to a worker.', () => metrics.routed)
   plain.count('redelivered_total', 'Messages that the store delivered again.', () => metrics.redelivered)
-  plain.count('given_back_total', 'Messages given back to the store, to come again.', () => metrics.nacked)
+  plain.count('nacked_total', 'Messages given back to the store (nack), to come again.', () => metrics.nacked)
   plain.counts('queued_total', 'Messages queued, by why.', 'reason', () => metrics.queued)
   plain.count('settled_total', 'Acknowledgements of queued messages, settled.', () => metrics.settled)
   plain.counts('ended_total', 'Targets that came to their end, written by this process.', 'kind', () => metrics.ended)
-  plain.counts('events_told_total', 'Events stored for app servers.', 'kind', () => metrics.told)
+  plain.counts(
+    'outcome_events_published_total',
+    'Outcome events stored for app servers.',
+    'kind',
+    () => metrics.published,
+  )
   plain.counts('webhook_posts_total', 'POSTs to webhooks, by how they ended.', 'outcome', () => metrics.webhookPosts)
   plain.count('webhook_events_total', 'Events that webhooks took.', () => metrics.webhookEvents)
   plain.count('webhook_given_up_total', 'Events that webhooks did not take in time.', () => metrics.webhookGivenUp)
   plain.levels('webhooks', 'Webhooks that this process delivers to.', 'state', async () => metrics.webhooks())
-  plain.levels('in_hand', 'Messages taken from the store and not done with.', 'step', async () =>
+  plain.levels('inflight', 'Messages taken from the store and not done with.', 'step', async () =>
     steps().map((step) => [step.name, step.inflight()] as const),
   )
   plain.levels('lag', 'Records that a step has still to take; absent while NATS does not say.', 'step', async () => {

@@ -108,7 +108,7 @@ t.test('every end after a feed was turned on is published with message, target, 
     },
   ])
   t.same(
-    [...world.metrics.told],
+    [...world.metrics.published],
     [
       ['delivered', 1],
       ['expired', 1],

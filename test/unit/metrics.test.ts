@@ -83,7 +83,7 @@ t.test('what a core counts', async (t) => {
   t.notMatch(text, /kind="expired"/, 'it was not the first to write that end')
   t.match(text, /borealis_core_queued_total\{reason="not_connected",part="core"\} 1/)
   t.match(text, /borealis_core_messages_total\{outcome="internal",part="core"\} 1/)
-  t.match(text, /borealis_core_in_hand\{step="route.1",part="core"\} 1/)
+  t.match(text, /borealis_core_inflight\{step="route.1",part="core"\} 1/)
   t.match(text, /borealis_core_lag\{step="route.0",part="core"\} 7/)
   t.notMatch(text, /borealis_core_lag\{step="route.1"/)
 })

@@ -45,7 +45,7 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
     const states = new FeedStates(broker)
     const events = new EventLog(broker, split, run)
     if (settings.publishing) {
-      await started.underLease('notify', () => {
+      await started.underLease('publish', () => {
         const { checkpointMs, retryMs, publishInflightMax: inflightMax } = settings
         const shared = { clock, log, metrics, events, feeds, states, checkpointMs, retryMs, inflightMax }
         const steps = Array.from({ length: split }, (_, index) => {
@@ -84,7 +84,7 @@ async function startAll(steps: OutcomePublisher[], metrics: CoreMetrics): Promis
     for (const [index, step] of steps.entries()) {
       await step.start()
       running.push(
-        watched(metrics, step, { name: `notify.${index}`, inflight: () => step.inflight, lag: () => step.lag() }),
+        watched(metrics, step, { name: `publish.${index}`, inflight: () => step.inflight, lag: () => step.lag() }),
       )
     }
     return { stop }

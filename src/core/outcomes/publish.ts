@@ -179,7 +179,7 @@ export class OutcomePublisher {
           await told.append(outcomeEventSubject(end.project, end.kind), encodeOutcomeEvent(event), {
             messageId: event.id,
           })
-          countUp(metrics.told, end.kind)
+          countUp(metrics.published, end.kind)
           return true
         }
       } catch (error) {
