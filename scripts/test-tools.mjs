@@ -11,15 +11,19 @@ export function findProgram(name, environment = process.env) {
   return [...path, ...folders].map((folder) => join(folder, name)).find(executable) ?? null
 }
 
-/** Makes certificates, and balances the load of several instances. */
-const tools = ['openssl', 'haproxy']
+/** Program and package. They make certificates, balance the load of several instances, and check the alert rules. */
+const tools = [
+  ['openssl', 'openssl'],
+  ['haproxy', 'haproxy'],
+  ['promtool', 'prometheus'],
+]
 
 /** Installs what is missing by apt, as far as apt can. */
 export async function ensureTestTools() {
-  for (const name of tools.filter((tool) => findProgram(tool) === null)) {
+  for (const [name, deb] of tools.filter(([tool]) => findProgram(tool) === null)) {
     try {
-      const elevate = await installByApt([name], { what: name, remedy: `install ${name} yourself` })
-      if (name === 'haproxy') await silenceService(elevate, 'haproxy.service')
+      const elevate = await installByApt([deb], { what: name, remedy: `install ${deb} yourself` })
+      if (name !== 'openssl') await silenceService(elevate, `${deb}.service`)
     } catch (error) {
       say(`tests that need ${name} are left out: ${error.message}`)
     }

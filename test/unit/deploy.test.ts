@@ -32,6 +32,90 @@ t.test('the dashboard asks for metrics that there are, with labels that they hav
   }
 })
 
+interface Rule {
+  alert: string
+  expr: string
+  labels: { severity: string }
+  annotations: { summary: string; runbook: string }
+}
+
+t.test('alert rules ask for metrics that there are, and each alert has its section', async (t) => {
+  const known = new Map([...metricsOf('transport'), ...metricsOf('core')].map((metric) => [metric.name, metric]))
+  const { groups } = parse(readFileSync('deploy/prometheus-rules.yaml', 'utf8')) as { groups: { rules: Rule[] }[] }
+  const rules = groups.flatMap((group) => group.rules)
+  t.ok(rules.length > 10)
+  for (const { alert, expr, labels, annotations } of rules) {
+    const names = expr.match(/borealis_\w+/g) ?? []
+    t.ok(names.length > 0 || expr.startsWith('up{'), alert)
+    for (const name of names) {
+      const metric = known.get(name)
+      t.ok(metric, `${alert}: ${name}`)
+      t.equal(metric?.type === 'counter', name.endsWith('_total'))
+      if (metric?.type === 'counter') t.match(expr, new RegExp(`(rate|increase)\\(${name}\\b`), `${alert}: a counter`)
+    }
+    for (const [, name = '', label = ''] of expr.matchAll(/(borealis_\w+)\{(\w+)/g)) {
+      t.ok(known.get(name)?.labels.includes(label), `${alert}: ${name} has the label ${label}`)
+    }
+    t.match(labels.severity, /^(page|ticket)$/, alert)
+    t.equal(annotations.runbook, `docs/operate/alerts.md#${alert.toLowerCase()}`)
+    t.ok(annotations.summary, alert)
+  }
+  const page = readFileSync('docs/operate/alerts.md', 'utf8')
+  const sections = [...page.matchAll(/^## (\w+)\n\n\*(Page|Ticket)\.\*/gm)].map(([, name, kind]) => [name, kind])
+  const wanted = rules.map(({ alert, labels }) => [alert, labels.severity === 'page' ? 'Page' : 'Ticket'])
+  t.same(sections, wanted, 'docs/operate/alerts.md has the same alerts in the same order')
+})
+
+t.test('Prometheus takes the alert rules', needs('promtool'), async (t) => {
+  const said = execFileSync(findProgram('promtool') ?? '', ['check', 'rules', 'deploy/prometheus-rules.yaml'], {
+    encoding: 'utf8',
+  })
+  t.match(said, /SUCCESS: \d+ rules found/)
+})
+
+t.test('an alert fires when it should, and only then', needs('promtool'), async (t) => {
+  const folder = t.testdir()
+  const file = join(folder, 'cases.yaml')
+  const seriesOf = (series: string, values: string) => ({ series, values })
+  const fires = (alertname: string, eval_time: string, exp_labels: Record<string, string>[]) => ({
+    alertname,
+    eval_time,
+    exp_alerts: exp_labels.map((labels) => ({ exp_labels: labels, exp_annotations: annotationsOf(alertname, labels) })),
+  })
+  const { groups } = parse(readFileSync('deploy/prometheus-rules.yaml', 'utf8')) as { groups: { rules: Rule[] }[] }
+  const annotationsOf = (name: string, labels: Record<string, string>) => {
+    const { summary = '', runbook = '' } = groups[0]?.rules.find(({ alert }) => alert === name)?.annotations ?? {}
+    return { summary: summary.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, label) => labels[label] ?? ''), runbook }
+  }
+  const core = { instance: 'a', part: 'core', severity: 'page' }
+  const transport = { instance: 't', severity: 'page' }
+  const cases = {
+    rule_files: [join(process.cwd(), 'deploy/prometheus-rules.yaml')],
+    evaluation_interval: '1m',
+    tests: [
+      {
+        interval: '1m',
+        input_series: [
+          seriesOf('borealis_core_nats_connected{instance="a",part="core"}', '1 1 1 0 0 0 0'),
+          seriesOf('borealis_core_messages_total{instance="a",part="core",outcome="storage_full"}', '0 0 0 0 0 5 5'),
+          seriesOf('borealis_transport_nats_connected{instance="t",part="transport"}', '4 4 4 3 3 3 3'),
+          seriesOf('borealis_transport_workers{instance="t",part="transport",state="ready"}', '4 4 4 4 4 4 4'),
+        ],
+        alert_rule_test: [
+          fires('BorealisCoreWithoutNats', '2m', []),
+          fires('BorealisCoreWithoutNats', '5m', [core]),
+          fires('BorealisStoreFull', '4m', []),
+          fires('BorealisStoreFull', '6m', [{ ...core, outcome: 'storage_full' }]),
+          fires('BorealisTransportWithoutNats', '2m', []),
+          fires('BorealisTransportWithoutNats', '6m', [transport]),
+        ],
+      },
+    ],
+  }
+  writeFileSync(file, JSON.stringify(cases))
+  t.match(execFileSync(findProgram('promtool') ?? '', ['test', 'rules', file], { encoding: 'utf8' }), /SUCCESS/)
+})
+
 t.test('compose and units name settings that there are', async (t) => {
   const compose = parse(readFileSync('deploy/compose.yaml', 'utf8')) as {
     services: Record<string, { environment?: Record<string, string>; command: string[] }>
