@@ -20,6 +20,7 @@ const variables = new Set([
   ...settings.map(({ variable }) => variable),
   // The file of settings, options of `borealis device`, and what deploy/haproxy.cfg takes from its environment.
   ...['BOREALIS_CONFIG', 'BOREALIS_ENROL_URL', 'BOREALIS_ENROLMENT_KEY', 'BOREALIS_TEST_WRITE_DOCS'],
+  ...['BOREALIS_DEVICES', 'BOREALIS_API', 'BOREALIS_ONE', 'BOREALIS_TWO'],
 ])
 const metrics = [...metricsOf('core'), ...metricsOf('transport')].map(({ name }) => name)
 /** These name fields of results and of frames, which look like settings. */

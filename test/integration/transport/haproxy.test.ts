@@ -1,8 +1,9 @@
 /** deploy/haproxy.cfg, as it stands, before two instances. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { connect } from 'node:net'
-import t from 'tap'
+import { createServer } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
+import t, { type Test } from 'tap'
 import { endWithParent } from '../../../src/nats/server/end-with-parent.js'
 import { freePort } from '../../../src/transport/supervisor/supervisor.js'
 import { until } from '../../support/api.js'
@@ -25,6 +26,23 @@ const UPGRADE = [
 const sessionsOf = async (instance: TestInstance) =>
   (await instance.status()).workers.reduce((sum, { levels }) => sum + (levels?.sessions ?? 0), 0)
 
+/** What HAProxy sees of a core: /readyz, and answers that say who gave them. */
+async function startFakeCore(t: Pick<Test, 'teardown'>, name: string): Promise<{ port: number; isReady: boolean }> {
+  const core = { port: 0, isReady: true }
+  const server = createServer(({ url, headers }, response) => {
+    const isCheck = url === '/readyz'
+    response.writeHead(isCheck && !core.isReady ? 503 : 200, { 'content-type': 'application/json' })
+    response.end(JSON.stringify({ name, from: headers['x-forwarded-for'] }))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  core.port = (server.address() as AddressInfo).port
+  return core
+}
+
 t.test('two instances behind HAProxy', needs('haproxy'), async (t) => {
   const settings = {
     BOREALIS_TRANSPORT_WORKERS: '1',
@@ -35,6 +53,8 @@ t.test('two instances behind HAProxy', needs('haproxy'), async (t) => {
   const one = await startInstance(t, { ...settings, BOREALIS_TRANSPORT_INSTANCE: 'one' })
   const two = await startInstance(t, { ...settings, BOREALIS_TRANSPORT_INSTANCE: 'two' }, one)
   const port = await freePort('127.0.0.1', 0)
+  const apiPort = await freePort('127.0.0.1', 0)
+  const cores = await Promise.all(['one', 'two'].map((name) => startFakeCore(t, name)))
   const haproxy = spawn(findProgram('haproxy') ?? '', ['-db', '-f', 'deploy/haproxy.cfg'], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: {
@@ -44,6 +64,11 @@ t.test('two instances behind HAProxy', needs('haproxy'), async (t) => {
       BOREALIS_TWO: `127.0.0.1:${two.port}`,
       CHECK_ONE: String(one.adminPort),
       CHECK_TWO: String(two.adminPort),
+      BOREALIS_API: `127.0.0.1:${apiPort}`,
+      CORE_ONE: `127.0.0.1:${cores[0]?.port}`,
+      CORE_TWO: `127.0.0.1:${cores[1]?.port}`,
+      CORE_CHECK_ONE: String(cores[0]?.port),
+      CORE_CHECK_TWO: String(cores[1]?.port),
     },
   })
   endWithParent(haproxy)
@@ -64,6 +89,23 @@ t.test('two instances behind HAProxy', needs('haproxy'), async (t) => {
     return what === 'open'
   }
   await until('haproxy listens', knock)
+
+  // Requests of app servers go to the cores that are ready.
+  const core = async () => {
+    const answer = await fetch(`http://127.0.0.1:${apiPort}/x`)
+    return answer.status === 200 ? ((await answer.json()) as { name: string; from: string }) : null
+  }
+  const heard = new Set<string>()
+  await until('both cores answer', async () => {
+    heard.add((await core())?.name ?? '')
+    return heard.has('one') && heard.has('two')
+  })
+  t.equal((await core())?.from, '127.0.0.1', 'with the address of the app server')
+  if (cores[0]) cores[0].isReady = false
+  await until('a core that is not ready gets none', async () => {
+    const names = await Promise.all(Array.from({ length: 6 }, async () => (await core())?.name))
+    return names.every((name) => name === 'two')
+  })
 
   const url = `ws://127.0.0.1:${port}`
   const closes: string[] = []
