@@ -1,0 +1,74 @@
+/**
+ * The version before this one runs beside this one under load, and is replaced part by part, in both orders. Nothing that
+ * was accepted is lost, and no app sees a message twice.
+ */
+import { execFileSync } from 'node:child_process'
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { readStoreFormat } from '../../src/store/format.js'
+import { Upgrade } from '../support/upgrade.js'
+
+/**
+ * The version before this one: the newest commit of `main` whose store and wire this version works with. Move it to the
+ * commit of a release when that release is made. Where this version cannot work with a commit, the store or the wire has
+ * changed incompatibly: raise STORE_FORMAT (src/store/format.ts) and say so in CHANGELOG.md.
+ */
+const PREVIOUS = '8e6dc321994c142204b815f6b89780fde3b13ddd'
+
+t.setTimeout(420_000)
+
+const git = (...args: string[]) => {
+  try {
+    return execFileSync('git', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  } catch {
+    return ''
+  }
+}
+const commit = git('rev-parse', '--verify', '--quiet', `${PREVIOUS}^{commit}`)
+const skip = commit === '' && `this clone has no history with commit ${PREVIOUS}: the upgrade from it is not tested`
+
+t.test('the version before this one, beside this one', { skip }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'borealis-upgrade-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const previous = buildPrevious(join(folder, 'previous'))
+  for (const order of [
+    ['core', 'transport'],
+    ['transport', 'core'],
+  ] as const) {
+    await t.test(`${order.join(' first, then ')}: nothing is lost`, async (t) => {
+      const run = await Upgrade.start(join(folder, order.join('-')), previous)
+      t.teardown(() => run.stop())
+      await run.during(1_500)
+      for (const part of order) {
+        for (const index of [0, 1]) {
+          await run.replace(part, index)
+          await run.during(1_500)
+        }
+      }
+      await run.quiet()
+      t.ok(run.accepted.length > 100, `${run.accepted.length} messages were accepted`)
+      t.same(await run.missing(), [], 'each of them reached its device')
+      t.same(run.twice(), [], 'no app saw a message twice')
+      t.equal(await run.pending(), 0, 'none is pending')
+      t.match(await readStoreFormat(await run.system.brokerAs('admin')), { format: 1, restores: 0 })
+    })
+  }
+})
+
+/** Clones the commit and builds it with its own script. Gives the path of its command. */
+function buildPrevious(folder: string): string {
+  execFileSync('git', ['clone', '--quiet', '--no-checkout', '.', folder])
+  execFileSync('git', ['-c', 'advice.detachedHead=false', 'checkout', '--quiet', '--detach', commit], { cwd: folder })
+  const packages = (root: string) => {
+    const { packages: all } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'))
+    return JSON.stringify({ ...all, '': { ...all[''], version: '' } })
+  }
+  if (packages('.') === packages(folder)) {
+    // The same packages: copied, which needs no network.
+    cpSync('node_modules', join(folder, 'node_modules'), { recursive: true, verbatimSymlinks: true })
+    execFileSync(process.execPath, ['scripts/build.mjs'], { cwd: folder, stdio: 'ignore' })
+  } else execFileSync(process.execPath, ['scripts/prepare.mjs'], { cwd: folder, stdio: 'ignore' })
+  return join(folder, 'dist/src/cli.js')
+}
