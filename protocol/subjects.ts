@@ -136,6 +136,7 @@ export const Bucket = {
   CORES: 'CORES', //             node.<n> | router.<i>: leases of core processes
   COUNTERS: 'COUNTERS', //       <i>: checkpoint of the fold over EVENTS_<i>
   FEEDS: 'FEEDS', //             <project>: that events are on, and its webhook with the signing secrets
+  STORE: 'STORE', //             format: which versions can read the store | restores: how often it was restored
   FEED_STATE: 'FEED_STATE', //   position.<i>: the part of EVENTS_<i> that was published | webhook.<project>: its state
 } as const
 export type BucketName = (typeof Bucket)[keyof typeof Bucket]

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 import { realpathSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { Command, CommanderError } from 'commander'
 import { CommandError } from './cli/context.js'
+import { version } from './cli/version.js'
 import { ConfigError } from './config/config.js'
 import { withoutSecrets } from './observe/log.js'
 
@@ -57,6 +57,14 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: 'show or check the configuration',
     load: async () => (await import('./cli/config.js')).configCommand,
   },
+  backup: {
+    summary: 'copy the whole store and the keyring into a folder',
+    load: async () => (await import('./cli/backup.js')).backupCommand,
+  },
+  restore: {
+    summary: 'bring a backup into an empty store',
+    load: async () => (await import('./cli/backup.js')).restoreCommand,
+  },
   frame: {
     summary: 'explain the bytes of a device connection',
     load: async () => (await import('./cli/frame.js')).frameCommand(),
@@ -95,7 +103,15 @@ function inherit(command: Command, parent: Command): Command {
 }
 
 /** Errors whose message tells a user all there is to do. */
-const expected = new Set(['CommandError', 'ConfigError', 'CodedError', 'BrokerError', 'KeyringError'])
+const expected = new Set([
+  'CommandError',
+  'ConfigError',
+  'CodedError',
+  'BrokerError',
+  'KeyringError',
+  'StoreFormatError',
+  'BackupError',
+])
 
 function report(error: unknown, verbose: boolean): number {
   if (error instanceof CommanderError) {
@@ -114,11 +130,6 @@ function report(error: unknown, verbose: boolean): number {
 function describe(error: Error): string {
   const cause = error.cause instanceof Error ? `: ${describe(error.cause)}` : ''
   return `${error.message || error.name}${cause}`
-}
-
-function version(): string {
-  const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
-  return version
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {

@@ -4,13 +4,17 @@ import type { Config } from '../config/config.js'
 import { startCore } from '../core/core.js'
 import { CoreMetrics, registerCoreMetrics } from '../core/metrics.js'
 import { Keyring } from '../keyring.js'
+import type { Broker } from '../nats/broker.js'
 import { connect } from '../nats/connect.js'
+import { describeStream } from '../nats/server/snapshot.js'
 import { ensureStreams } from '../nats/server/streams.js'
 import { LoopLag, lagMetric } from '../observe/lag.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
+import { checkStoreFormat, markStoreFormat, StoreFormatError } from '../store/format.js'
 import { loadConfig } from './context.js'
 import { runService, type Service, Stops } from './service.js'
+import { version } from './version.js'
 
 /** `borealis core`: the HTTP API and the delivery steps; any number of them share one NATS. */
 export const coreCommand = new Command('core')
@@ -27,7 +31,11 @@ async function start(config: Config, log: Logger): Promise<Service> {
     const keyring = Keyring.open(config.keyring.file, systemClock.now())
     const broker = await connect(config.nats, { name: 'core', log, watchesRoom: true })
     stops.add(() => broker.close())
+    // Before the streams: an older version must not set those of a newer one back.
+    await checkStoreFormat(broker, version())
+    await refuseFirstStore(broker)
     await ensureStreams(broker.bus, config.store)
+    await markStoreFormat(broker, version())
     const metrics = new CoreMetrics()
     const registry = createMetrics('core')
     registerCoreMetrics(metrics, () => broker.connected(), registry)
@@ -64,4 +72,13 @@ async function start(config: Config, log: Logger): Promise<Service> {
   } catch (error) {
     return stops.abandon(error)
   }
+}
+
+/** A store of 0.1.0 has its queues in streams of other names, and no format: nobody would ever read them. */
+async function refuseFirstStore({ bus }: Broker): Promise<void> {
+  if ((await describeStream(bus, 'PARKED_0')) === null) return
+  throw new StoreFormatError(
+    'this is a store of Borealis 0.1.0, which this version cannot carry over: let 0.1.0 empty its queues, or begin with ' +
+      'an empty store (CHANGELOG.md)',
+  )
 }

@@ -9,6 +9,7 @@ import { connect } from '../nats/connect.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import { snapshotOf } from '../observe/merge.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
+import { checkStoreFormat } from '../store/format.js'
 import { serveAdmin } from '../transport/supervisor/admin-port.js'
 import { InstanceMetrics } from '../transport/supervisor/instance-metrics.js'
 import { listenToSupervisor, tell } from '../transport/supervisor/ipc.js'
@@ -19,6 +20,7 @@ import { CommandError, loadConfig } from './context.js'
 import { runService, type Service, Stops } from './service.js'
 import { notifySystemd, watchdog } from './systemd.js'
 import { v8Flags } from './v8-flags.js'
+import { version } from './version.js'
 
 /** Beyond the time of a drain. Longer than the supervisor waits for a worker, so that it is the one who decides. */
 const STUCK_MS = 10_000
@@ -116,6 +118,7 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     })
     const broker = await connect(config.nats, { name: `transport-${index}`, log })
     stops.add(() => broker.close())
+    await checkStoreFormat(broker, version())
     const { transport, store, auth } = config
     const worker = await startWorker({
       ...{ broker, clock: systemClock, settings: transport, split: store.split, keys, index, log, metricsRegistry },

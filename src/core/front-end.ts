@@ -16,6 +16,7 @@ import type { Clock } from '../clock.js'
 import type { Keyring } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
+import { firstRegistrationNumber } from '../store/format.js'
 import { createAdminServer } from './api/admin/server.js'
 import { createGateway } from './api/public/gateway.js'
 import { publicUrlOf, tokenIssuersOf } from './api/public-url.js'
@@ -93,7 +94,9 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
     const shared = { broker, directory, registrationKeys, accept, clock, log }
 
     const registrationKey = keyring.macKey('registration')
-    const devices = new DeviceService({ broker, directory, registrationKey, limits: settings.devices, clock, log })
+    const firstNumber = await firstRegistrationNumber(broker)
+    const forDevices = { broker, directory, registrationKey, limits: settings.devices, firstNumber, clock, log }
+    const devices = new DeviceService(forDevices)
     devices.start()
     stops.push(() => devices.stop())
 

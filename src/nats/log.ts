@@ -18,6 +18,7 @@ import { json, type Shared } from './client/shared.js'
 import { checkSubject } from './client/subject.js'
 import { startConsume } from './consumer.js'
 import { ensureDurable, forgetDurable, waitingOf } from './durable.js'
+import { incarnationOf } from './incarnation.js'
 import { startTail } from './tail.js'
 
 interface StoredMessage {
@@ -74,6 +75,7 @@ export class NatsLog implements Log {
   async state(): Promise<LogState> {
     const info = await this.#api<{
       created: string
+      config?: { description?: string }
       state: { messages: number; first_seq: number; last_seq: number }
     }>('INFO', {})
     if (!info) throw new BrokerError('unavailable', `${this.name}: no state`)
@@ -81,7 +83,7 @@ export class NatsLog implements Log {
       messages: info.state.messages,
       firstSequence: info.state.first_seq,
       lastSequence: info.state.last_seq,
-      incarnation: Date.parse(info.created),
+      incarnation: incarnationOf(info),
     }
   }
 

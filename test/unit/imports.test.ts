@@ -209,7 +209,7 @@ t.test('the top level holds what design names, and nothing else', async (t) => {
   const allowed = new Set([
     ...['.ci', 'bench', 'deploy', 'docs', 'examples', 'protocol', 'scripts', 'src', 'test'],
     ...['.dockerignore', '.gitignore', '.npmrc', 'biome.json', 'package-lock.json', 'package.json', 'tsconfig.json'],
-    ...['ARCHITECTURE.md', 'Dockerfile', 'LICENSE', 'README.md', 'SECURITY.md'],
+    ...['ARCHITECTURE.md', 'Dockerfile', 'LICENSE', 'README.md', 'CHANGELOG.md', 'SECURITY.md'],
     // Not in the repository: made by the tools.
     ...['.borealis', '.git', '.tap', 'dist', 'node_modules'],
   ])

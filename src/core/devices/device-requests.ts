@@ -34,6 +34,8 @@ export interface DeviceServiceOptions {
   /** The key that signs registrationIds now. */
   registrationKey: MacKey
   limits: DeviceLimits
+  /** The lowest number of a new registration; more than 1 once the store was restored (store/format.ts). */
+  firstNumber?: number
   clock: Clock
   log: Logger
 }
@@ -142,11 +144,12 @@ export class DeviceService {
         throw new CodedError('too_many_registrations')
       }
       const addedVersion = before.version + 1
-      const added = { number: before.nextNumber, ...entry, channel: 'native' as const }
+      const number = Math.max(before.nextNumber, this.options.firstNumber ?? 1)
+      const added = { number, ...entry, channel: 'native' as const }
       return {
         ...before,
         version: addedVersion,
-        nextNumber: before.nextNumber + 1,
+        nextNumber: number + 1,
         registrations: [...before.registrations, { ...added, createdAtMs: nowMs, since, addedVersion }],
       }
     })

@@ -72,7 +72,12 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
     case 'admin':
       return {
         // A worker is told when what it remembers of a device was changed.
-        publish: ['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>', 'audit.*', 'ctl.*.*'],
+        publish: [
+          ...['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>', 'audit.*', 'ctl.*.*'],
+          // `borealis backup` and `restore`: chunks of snapshots, and records that were written while one was taken.
+          ...['$JS.SNAPSHOT.>', 'msg.>', 'event.>', 'expiry.>', 'schedule.>', 'broadcast.>', 'reg.>'],
+          ...['push.dead.*', 'push.event.*.*'],
+        ],
         subscribe: [inbox],
       }
   }
@@ -114,7 +119,9 @@ function corePublishes(split: number): string[] {
 
 function transportPublishes(split: number): string[] {
   const queued = family(queueStream, split)
-  const buckets = [Bucket.SESSIONS, Bucket.DEVICES, Bucket.WORKERS, Bucket.REVOKED].map((name) => `KV_${name}`)
+  const buckets = [Bucket.SESSIONS, Bucket.DEVICES, Bucket.WORKERS, Bucket.REVOKED, Bucket.STORE].map(
+    (name) => `KV_${name}`,
+  )
   const tailed = [BROADCAST_STREAM, `KV_${Bucket.REVOKED}`]
   return [
     ...['rx.*', SETTLE_SUBJECT, DEVICE_REQUEST_SUBJECT, 'event.*.*.receipts'],
@@ -126,6 +133,7 @@ function transportPublishes(split: number): string[] {
       `$JS.API.DIRECT.GET.${stream}.>`,
     ]),
     ...[...queued, ...buckets, BROADCAST_STREAM].map((stream) => `$JS.API.STREAM.MSG.GET.${stream}`),
+    `$JS.API.STREAM.INFO.KV_${Bucket.STORE}`,
     ...tailed.flatMap((stream) => [
       `$JS.API.STREAM.INFO.${stream}`,
       `$JS.API.CONSUMER.CREATE.${stream}`,

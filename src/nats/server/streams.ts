@@ -187,13 +187,15 @@ async function ensureStream(bus: Bus, definition: StreamDefinition, store: Store
       `stream ${name} has other subjects on the server: store.split cannot change once there is data`,
     )
   }
-  const update = await api(bus, `STREAM.UPDATE.${name}`, config)
+  // It tells that the stream was restored, and so which log it is (snapshot.ts).
+  const { description } = present.config ?? {}
+  const update = await api(bus, `STREAM.UPDATE.${name}`, { ...config, ...(description && { description }) })
   if (update.error) throw brokerErrorOf(update.error, `stream ${name} cannot be changed to these settings`)
 }
 
 interface ApiAnswer {
   error?: ApiError
-  config?: { subjects?: string[] }
+  config?: { subjects?: string[]; description?: string }
 }
 
 async function api(bus: Bus, verb: string, query: object): Promise<ApiAnswer> {

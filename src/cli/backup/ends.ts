@@ -1,0 +1,61 @@
+/**
+ * Ends targets that a restored store knows of but does not hold: they were accepted after MESSAGES was copied and before
+ * EVENTS was. Their record is gone; without an end they would be pending for ever.
+ */
+import { messageByIdFilter, messagesStream } from '../../../protocol/subjects.js'
+import type { Broker } from '../../nats/broker.js'
+import { EventLog } from '../../store/events.js'
+import { DeviceQueue } from '../../store/queue.js'
+import { SplitLog } from '../../store/split.js'
+
+const EVENT_SUBJECT = /^event\.(\d+)\.(\d+)\.(accepted|final)$/
+
+/** @param eventsBefore last sequence of each EVENTS stream when the backup began. Resolves with how many it ended. */
+export async function endWhatIsNotHeld(
+  broker: Broker,
+  split: number,
+  eventsBefore: Readonly<Record<string, number>>,
+): Promise<number> {
+  const open = new Set<bigint>()
+  for (const [name, before] of Object.entries(eventsBefore)) {
+    for (const id of await openIn(broker, name, before + 1)) open.add(id)
+  }
+  const events = new EventLog(broker, split, `restore-${Date.now().toString(36)}`)
+  const messages = new SplitLog(broker, messagesStream, split)
+  const queue = new DeviceQueue(broker, split)
+  let ended = 0
+  for (const id of open) {
+    const accepted = await events.readAccepted(id)
+    if (accepted === null) continue
+    const { device, project, application } = accepted
+    const filter = messageByIdFilter(Number((id >> 16n) & 63n), id)
+    if ((await messages.ofId(id).next(filter, 1)) !== null) continue
+    if ((await queue.walk(device)).some(({ record }) => record.message.id === id)) continue
+    const outcome = await events.final(id, {
+      ...{ kind: 'failed', atMs: Date.now(), reason: '', project, application, device },
+    })
+    if (outcome.won) ended++
+  }
+  return ended
+}
+
+/** Ids that were accepted from that sequence on and did not end. */
+async function openIn(broker: Broker, name: string, from: number): Promise<Set<bigint>> {
+  const log = broker.log(name)
+  const { lastSequence } = await log.state()
+  const open = new Set<bigint>()
+  if (from > lastSequence) return open
+  let done: () => void = () => undefined
+  const read = new Promise<void>((resolve) => {
+    done = resolve
+  })
+  const tail = await log.tail({ fromSequence: from }, ({ subject, sequence }) => {
+    const [, , id = '', kind] = EVENT_SUBJECT.exec(subject) ?? []
+    if (kind === 'accepted') open.add(BigInt(id))
+    if (kind === 'final') open.delete(BigInt(id))
+    if (sequence >= lastSequence) done()
+  })
+  await read
+  await tail.stop()
+  return open
+}

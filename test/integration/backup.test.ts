@@ -1,0 +1,292 @@
+/**
+ * A backup under load, more traffic, the loss of the whole store, a restore into an empty one, and the devices come back:
+ * what was accepted before the backup began is lost nowhere.
+ */
+import { spawn } from 'node:child_process'
+import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { LocalSystem } from '../../bench/system/local-system.js'
+import { environmentOf } from '../../bench/system/settings.js'
+import type { Manifest } from '../../src/cli/backup/manifest.js'
+import type { Restored } from '../../src/cli/backup/restore.js'
+import { systemClock } from '../../src/clock.js'
+import { decodeRegistrationId } from '../../src/core/domain/registration-id.js'
+import {
+  createApplication,
+  createFleet,
+  createProject,
+  mintToken,
+  openTenants,
+} from '../../src/core/tenants/projects.js'
+import { type BorealisClient, openClient } from '../../src/device/index.js'
+import { readStoreFormat, STORE_FORMAT, writeStoreFormat } from '../../src/store/format.js'
+import { borealis } from '../support/instance.js'
+
+// Three systems are started one after the other, on a machine that may be busy.
+t.setTimeout(300_000)
+
+const DEVICES = 12
+const PUSHES_PER_SECOND = 60
+const settings = { transport: { workers: 2 }, store: { queueBytesMax: 64 * 2 ** 20 } }
+
+interface Ended {
+  code: number | null
+  stdout: string
+  stderr: string
+}
+
+/** Runs a command as the NATS user `admin` of that system. */
+function command(
+  system: LocalSystem,
+  words: string[],
+  until?: { text: RegExp; signal: NodeJS.Signals },
+): Promise<Ended> {
+  const { url, user, password } = system.natsAs('admin')
+  const child = spawn(process.execPath, [borealis, ...words], {
+    env: {
+      ...process.env,
+      ...environmentOf({ nats: { url, user, password }, keyring: { file: system.config.keyring.file } }),
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let isSignalled = false
+  const ended: Ended = { code: null, stdout: '', stderr: '' }
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    ended.stdout += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    ended.stderr += text
+    if (until?.text.test(ended.stderr) && !isSignalled) isSignalled = child.kill(until.signal)
+  })
+  return new Promise((resolve) => {
+    child.once('close', (code) => resolve({ ...ended, code }))
+  })
+}
+
+t.test('backup under load, the store is lost, restore: nothing that the backup held is lost', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'borealis-backup-'))
+  const systems: LocalSystem[] = []
+  const clients: BorealisClient[] = []
+  t.teardown(async () => {
+    await Promise.all(clients.map((client) => client.close()))
+    for (const system of systems) await system.stop()
+    rmSync(folder, { recursive: true, force: true })
+  })
+  const first = await LocalSystem.start({ folder: join(folder, 'first'), settings })
+  systems.push(first)
+  const ports = {
+    http: { port: first.config.http.port },
+    transport: { ...settings.transport, port: first.config.transport.port },
+  }
+  const admin = await first.brokerAs('admin')
+  const tenants = openTenants(admin, systemClock)
+  const { project } = await createProject(tenants, { id: 'shop', alg: 'ES256' })
+  const application = (await createApplication(tenants, project.id)).id
+  const later = (await createApplication(tenants, project.id)).id
+  const { enrolmentKey } = await createFleet(tenants, { name: 'tills' })
+  const auth = { ...first.config.auth, accessTokenSeconds: 3_600 }
+  const { token } = await mintToken(tenants, first.keyring, auth, project.id)
+
+  const seen = new Map<string, number>()
+  const gaps: string[] = []
+  const open = async (number: number) => {
+    const client = await openClient({
+      state: join(folder, `device-${number}.state`),
+      enrol: { url: first.httpUrl, enrolmentKey },
+      url: `ws://127.0.0.1:${ports.transport.port}/v1/device`,
+      settings: { fsync: 'never', reconnectBaseMs: 100, reconnectCapMs: 500 },
+      random: Math.random,
+    })
+    clients.push(client)
+    client.on('notification', ({ id }) => {
+      const key = `${number}/${id}`
+      seen.set(key, (seen.get(key) ?? 0) + 1)
+    })
+    client.on('gap', ({ reason }) => gaps.push(`${number}/${reason}`))
+    const caughtUp = new Promise((resolve) => client.once('caughtUp', resolve))
+    client.connect()
+    await caughtUp
+    return client
+  }
+  const devices = await Promise.all(Array.from({ length: DEVICES }, (_, number) => open(number)))
+  const ids: string[] = []
+  for (const device of devices) ids.push((await device.register(application)).registrationId)
+
+  const ask = async (method: string, path: string, body?: object) => {
+    const response = await fetch(`${first.httpUrl}/push/public/api/v1/projects/${project.id}/${path}`, {
+      method,
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      ...(body && { body: JSON.stringify(body) }),
+    })
+    return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+  }
+  const notification = { title: 'T', message: 'M' }
+  const accepted: { id: string; device: number; atMs: number }[] = []
+  const push = async (device: number, registrationId = ids[device]) => {
+    const message = { type: 'device', target: registrationId, ttl: '1h', notification }
+    const answer = await ask('POST', 'messages', message).catch(() => null)
+    if (answer?.status === 202) accepted.push({ id: String(answer.body.id), device, atMs: Date.now() })
+    return answer
+  }
+  const toAll = async () => {
+    const answer = await ask('POST', 'messages', { type: 'application', target: application, ttl: '1h', notification })
+    t.equal(answer.status, 202, JSON.stringify(answer.body))
+    return String(answer.body.id)
+  }
+
+  // Every third device is away: its messages wait in its queue.
+  const away = devices.filter((_, number) => number % 3 === 0)
+  await Promise.all(away.map((device) => device.close()))
+  const earlier = await toAll()
+  let isLoading = true
+  const load = (async () => {
+    for (let n = 0; isLoading; n++) {
+      await Promise.all([push(n % DEVICES), sleep(1_000 / PUSHES_PER_SECOND)])
+    }
+  })()
+  await sleep(2_500)
+  const beganMs = Date.now()
+  const backup = join(folder, 'backup')
+  const made = await command(first, ['backup', backup, '--json'])
+  t.equal(made.code, 0, made.stderr)
+  const manifest = JSON.parse(made.stdout) as Manifest
+  const held = accepted.filter(({ atMs }) => atMs < beganMs)
+  t.ok(held.length > 50, `${held.length} messages were accepted before the backup`)
+  t.ok(manifest.streams.length > 20 && manifest.streams.every(({ snapshot }) => snapshot.bytes > 0))
+  t.match(made.stderr, /EVENTS_3, \d+ records/, 'it shows how far it is')
+  t.match(made.stderr, /WARNING: .*keyring.json/)
+  t.equal(statSync(join(backup, 'keys/keyring.json')).mode & 0o777, 0o600)
+  t.equal((await command(first, ['backup', backup])).code, 1, 'a folder that has something is refused')
+
+  // What is gone: more messages, an application on a device, and that two of those away have come back and seen all.
+  await Promise.all([open(0), open(3)])
+  const added = await (devices[1] as BorealisClient).register(later)
+  for (let n = 0; n < 3; n++) await toAll()
+  await sleep(1_500)
+  isLoading = false
+  await load
+
+  const running = await command(first, ['restore', backup, '--replace'])
+  t.match(running, { code: 1, stderr: /a core or a transport runs on this store: stop all of them/ })
+  await first.stop()
+
+  // The machine is new: nats-server is empty, and there is no keyring.
+  const empty = await LocalSystem.start({ folder: join(folder, 'second'), parts: [], settings })
+  systems.push(empty)
+  rmSync(empty.config.keyring.file)
+  await t.test('what cannot be restored is refused before the store is touched', async (t) => {
+    const spoilt = join(folder, 'spoilt')
+    cpSync(backup, spoilt, { recursive: true })
+    appendFileSync(join(spoilt, 'EVENTS_0.snapshot'), 'x')
+    t.match(await command(empty, ['restore', spoilt]), {
+      code: 1,
+      stderr: /EVENTS_0.snapshot is damaged: its checksum/,
+    })
+    writeFileSync(
+      join(spoilt, 'manifest.json'),
+      JSON.stringify({ ...manifest, store: { ...manifest.store, split: 8 } }),
+    )
+    t.match(await command(empty, ['restore', spoilt]), { code: 1, stderr: /store.split 8: set store.split to that/ })
+    writeFileSync(join(spoilt, 'manifest.json'), JSON.stringify({ ...manifest, format: 99 }))
+    t.match(await command(empty, ['restore', spoilt]), { code: 1, stderr: /a backup of format 99/ })
+    rmSync(join(spoilt, 'manifest.json'))
+    t.match(await command(empty, ['restore', spoilt]), { code: 1, stderr: /no complete backup/ })
+    t.equal(await readStoreFormat(await empty.brokerAs('admin')), null)
+  })
+  const restored = await command(empty, ['restore', backup, '--json'])
+  t.equal(restored.code, 0, restored.stderr)
+  const result = JSON.parse(restored.stdout) as Restored
+  t.equal(result.keyring, 'written')
+  t.same(readFileSync(empty.config.keyring.file), readFileSync(join(backup, 'keys/keyring.json')))
+  t.match(await command(empty, ['restore', backup]), { code: 1, stderr: /the store has data: .*add --replace/s })
+  t.match(
+    await command(empty, ['restore', backup, '--replace'], { text: /^3 of/m, signal: 'SIGTERM' }),
+    { code: 1, stderr: /stopping\n.*(stopped half way|borealis restore)/s },
+    'a restore stops in order',
+  )
+  t.match(await readStoreFormat(await empty.brokerAs('admin')), { restoring: true })
+  const again = await command(empty, ['restore', backup, '--replace'])
+  t.equal(again.code, 0, again.stderr)
+  t.match(await readStoreFormat(await empty.brokerAs('admin')), { restoring: false, restores: 3 })
+  await empty.stop()
+
+  const second = await LocalSystem.start({ folder: join(folder, 'second'), settings: { ...settings, ...ports } })
+  systems.push(second)
+  const untilDone = async (what: string, look: () => Promise<boolean> | boolean) => {
+    for (const deadline = Date.now() + 60_000; !(await look()); await sleep(200)) {
+      if (Date.now() > deadline) return t.fail(`${what} did not come`)
+    }
+    t.pass(what)
+  }
+  const back = await Promise.all(
+    devices.map((device, number) => (number % 3 === 0 && number > 3 ? open(number) : Promise.resolve(device))),
+  )
+  t.equal(back.length, DEVICES)
+  const missing = () => held.filter(({ id, device }) => !seen.has(`${device}/${id}`))
+  await untilDone('every message that the backup held', () => missing().length === 0)
+  const open_ = async () => {
+    const { total } = (await ask('GET', 'counters')).body as { total: Record<string, number> }
+    const { accepted = 0, pending: _pending, ...finals } = total
+    return accepted - Object.values(finals).reduce((sum, count) => sum + count, 0)
+  }
+  await untilDone('an end of every target', async () => (await open_()) === 0)
+  const statuses = await Promise.all(
+    held.slice(0, 40).map(async ({ id }) => (await ask('GET', `messages/${id}`)).body.status),
+  )
+  t.same([...new Set(statuses)], ['delivered'], 'their status says so')
+  await untilDone('the group message of before the backup', () => devices.every((_, n) => seen.has(`${n}/${earlier}`)))
+
+  const newest = await toAll()
+  await untilDone('a group message of after the restore, though the log was further once', () =>
+    devices.every((_, number) => seen.has(`${number}/${newest}`)),
+  )
+  t.ok(
+    gaps.some((gap) => gap.endsWith('log_reset')),
+    'devices are told that group messages may be missing',
+  )
+
+  // Its library registers what the service does not know, under a number that no registrationId of before has.
+  const renewed = () => devices[1]?.registrations.find((one) => one.application === later)?.registrationId ?? ''
+  await untilDone('another registrationId for what was registered after the backup', () =>
+    Boolean(renewed() && renewed() !== added.registrationId),
+  )
+  const keys = new Map(second.keyring.macKeys('registration').map((key) => [key.kid, key]))
+  t.ok((decodeRegistrationId(keys, renewed())?.registration ?? 0) > 10_000)
+  t.equal((await push(1, renewed()))?.status, 202)
+  await untilDone('a push to it', () => seen.has(`1/${accepted.at(-1)?.id}`))
+  const twice = [...seen].filter(([, times]) => times > 1)
+  t.same(twice, [], 'no app saw a message twice')
+
+  const core = await second.brokerAs('core')
+  await t.test('a core refuses a store that it cannot work with', async (t) => {
+    const format = await readStoreFormat(core)
+    if (format === null) return t.fail('no format')
+    await writeStoreFormat(core, { ...format, format: STORE_FORMAT + 1, writtenBy: '9.0.0' })
+    for (const part of ['core', 'transport'] as const) {
+      const { url, user, password } = second.natsAs(part)
+      const own = environmentOf({
+        nats: { url, user, password },
+        http: { port: 0 },
+        transport: { port: 0, workers: 1 },
+        keyring: { file: second.config.keyring.file },
+      })
+      const worker = part === 'transport' ? ['--worker', '0'] : []
+      const child = spawn(process.execPath, [borealis, part, ...worker], {
+        env: { ...process.env, ...own },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
+      let text = ''
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.setEncoding('utf8').on('data', (more) => {
+          text += more
+        })
+      }
+      t.not(await new Promise((resolve) => child.once('close', resolve)), 0)
+      t.match(text, /format 2, written by Borealis 9\.0\.0.*start Borealis 9\.0\.0 or newer/s, part)
+    }
+    await writeStoreFormat(core, format)
+  })
+})
