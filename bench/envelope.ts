@@ -5,7 +5,7 @@ import { cpus, release, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import Type, { type Static, type TObject } from 'typebox'
 import { Value } from 'typebox/value'
-import { findNatsServer } from '../src/nats/server/server-info.js'
+import { findNatsServer } from '../src/nats/server/server-process.js'
 import { BenchError, type Scenario } from './scenario.js'
 
 export const Envelope = Type.Object({

@@ -1,4 +1,8 @@
 #!/usr/bin/env node
+/**
+ * `borealis`: every process of the service and its tools. Each command is one file in cli/ and is loaded only when it is
+ * named, so that a transport does not load the libraries of the core.
+ */
 import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Command, CommanderError } from 'commander'
@@ -7,10 +11,6 @@ import { version } from './cli/version.js'
 import { ConfigError } from './config/config.js'
 import { withoutSecrets } from './observe/log.js'
 
-/**
- * `borealis`: every process of the service and its tools. Each command is one file of cli/, loaded only when it is
- * named, so that a transport does not carry the core's libraries.
- */
 interface Entry {
   summary: string
   load(): Promise<Command>
@@ -30,19 +30,19 @@ const commands: Readonly<Record<string, Entry>> = {
     load: async () => (await import('./cli/transport.js')).transportCommand,
   },
   drain: {
-    summary: 'have a transport instance ask its devices to leave, then end',
+    summary: 'make a transport instance ask its devices to leave, and then end',
     load: async () => (await import('./cli/instance.js')).drainCommand,
   },
   'rolling-restart': {
-    summary: 'have a transport instance replace its workers, one after the other',
+    summary: 'make a transport instance replace its workers, one after the other',
     load: async () => (await import('./cli/instance.js')).rollingRestartCommand,
   },
   reload: {
-    summary: 'have a transport instance read its keys and certificate anew',
+    summary: 'make a transport instance read its keys and certificate again',
     load: async () => (await import('./cli/instance.js')).reloadCommand,
   },
   status: {
-    summary: 'show how a transport instance stands',
+    summary: 'show the state of a transport instance',
     load: async () => (await import('./cli/instance.js')).statusCommand,
   },
   device: {
@@ -70,18 +70,18 @@ const commands: Readonly<Record<string, Entry>> = {
     load: async () => (await import('./cli/frame.js')).frameCommand(),
   },
   health: {
-    summary: 'ask the core or transport of this machine whether it is well',
+    summary: 'ask whether the core or transport on this machine is healthy',
     load: async () => (await import('./cli/health.js')).healthCommand,
   },
 }
 
-/** 0: done; 1: failed; 2: the command line or the configuration is wrong. */
+/** Resolves with the exit code. 0: success; 1: failure; 2: an error in the command line or the configuration. */
 export async function main(argv: readonly string[]): Promise<number> {
   const program = new Command('borealis')
     .description('An open, on-premise push notification service for fleets of devices')
     .version(version(), '--version', 'print the version')
     .option('--config <file>', 'YAML file with settings; also BOREALIS_CONFIG')
-    .option('--verbose', 'show the stack of an unexpected error')
+    .option('--verbose', 'show the stack trace of an unexpected error')
     .showHelpAfterError('(borealis --help lists the commands)')
     .exitOverride()
   for (const [name, { summary, load }] of Object.entries(commands)) {
@@ -95,14 +95,14 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** Sub-commands made in other files know nothing of exitOverride; without it commander ends the process itself. */
+/** Subcommands from other files have no exitOverride of their own, and without it commander ends the process itself. */
 function inherit(command: Command, parent: Command): Command {
   command.copyInheritedSettings(parent)
   for (const child of command.commands) inherit(child, command)
   return command
 }
 
-/** Errors whose message tells a user all there is to do. */
+/** Errors whose message is complete for a user, without a stack trace. */
 const expected = new Set([
   'CommandError',
   'ConfigError',
@@ -115,21 +115,25 @@ const expected = new Set([
 
 function report(error: unknown, verbose: boolean): number {
   if (error instanceof CommanderError) {
-    // commander has written its message already; help and version end with 0.
+    // commander has written its message already. Help and version end with 0.
     return error.exitCode === 0 ? 0 : 2
   }
   const known = error instanceof Error && expected.has(error.name)
   const text = error instanceof Error ? (verbose && error.stack ? error.stack : describe(error)) : String(error)
   process.stderr.write(`borealis: ${withoutSecrets(text)}\n`)
-  if (!known && !verbose) process.stderr.write('(--verbose shows where this came from)\n')
+  if (!known && !verbose) process.stderr.write('(--verbose shows the stack trace)\n')
   if (error instanceof ConfigError) return 2
   return error instanceof CommandError ? error.exitCode : 1
 }
 
-/** The message and those of its causes, which often hold the reason. */
-function describe(error: Error): string {
-  const cause = error.cause instanceof Error ? `: ${describe(error.cause)}` : ''
-  return `${error.message || error.name}${cause}`
+/** The message of an error, followed by those of its causes, which often hold the reason. No message appears twice. */
+export function describe(error: Error): string {
+  let text = ''
+  for (let one: unknown = error; one instanceof Error; one = one.cause) {
+    const message = one.message || one.name
+    if (!text.includes(message)) text += text === '' ? message : `: ${message}`
+  }
+  return text
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {

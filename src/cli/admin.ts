@@ -1,5 +1,5 @@
-/** `borealis admin`: projects, applications, fleets, credentials, tokens, revocations and keys, over NATS. */
-import { readFileSync, writeFileSync } from 'node:fs'
+/** `borealis admin`: manages projects, applications, fleets, credentials, tokens, revocations and keys, through NATS. */
+import { readFileSync } from 'node:fs'
 import { Command, Option } from 'commander'
 import { CodedError } from '../../protocol/errors.js'
 import { systemClock } from '../clock.js'
@@ -25,19 +25,20 @@ import type { ProjectRecord } from '../store/tenants.js'
 import { eventCommands, webhookCommands } from './admin/events.js'
 import { type Output, onKeyring, onService } from './admin/run.js'
 import { CommandError } from './context.js'
+import { writePrivateFile } from './private-file.js'
 
 export function adminCommand(): Command {
   const admin = new Command('admin').description('manage projects, applications, fleets, tokens, revocations and keys')
   projectCommands(admin.command('project').description('tenants: each owns applications and a service account'))
   applicationCommands(admin.command('application').description('what device apps register as'))
-  fleetCommands(admin.command('fleet').description('groups of devices that enrol with one key'))
-  credentialCommands(admin.command('credential').description('who may use the admin API, and as what'))
-  eventCommands(admin.command('events').description('what became of messages, told to app servers'))
-  webhookCommands(admin.command('webhook').description('where a project has its events posted to'))
-  auditCommands(admin.command('audit').description('who changed what'))
+  fleetCommands(admin.command('fleet').description('groups of devices that enrol with the same key'))
+  credentialCommands(admin.command('credential').description('access to the admin API, and its role'))
+  eventCommands(admin.command('events').description('events for app servers about the outcome of messages'))
+  webhookCommands(admin.command('webhook').description('the address to which the events of a project are posted'))
+  auditCommands(admin.command('audit').description('the log of changes'))
   tokenCommands(admin.command('token').description('access tokens of app servers'))
   revocationCommands(admin)
-  keyringCommands(admin.command('keyring').description('the keys of the service, in the file of keyring.file'))
+  keyringCommands(admin.command('keyring').description('the keys of the service, in the file that keyring.file names'))
   for (const group of admin.commands) for (const command of group.commands) command.option('--json', 'print JSON')
   return admin
 }
@@ -45,10 +46,11 @@ export function adminCommand(): Command {
 function projectCommands(project: Command): void {
   project
     .command('create')
-    .description('make a project; prints the settings file of its app server, with a private key that is not kept')
-    .option('--id <id>', '1 to 64 of A-Z a-z 0-9 _ -; random where absent')
-    .option('--name <name>', 'for people')
+    .description('create a project and the settings file of its app server, with a private key that is not stored')
+    .option('--id <id>', '1 to 64 of A-Z a-z 0-9 _ -; random by default')
+    .option('--name <name>', 'name for people')
     .addOption(algorithm())
+    .addOption(settingsFile())
     .action(
       onService(async (service, { config, options, actor }) => {
         const { id, name, alg } = options
@@ -62,14 +64,14 @@ function projectCommands(project: Command): void {
     )
   project
     .command('show <project>')
-    .description('what there is to know of a project')
+    .description('show a project')
     .action(onService(async (service, { args: [id = ''], actor }) => projectOutput(await service.project(actor, id))))
   project
     .command('list')
-    .description('every project')
+    .description('show every project')
     .action(onService(async (service, { actor }) => (await service.projects(actor)).map(projectOutput)))
   for (const [verb, isActive, description] of [
-    ['suspend', false, 'refuse everything but a look at the project until it is resumed'],
+    ['suspend', false, 'refuse every use of the project, except showing it, until it is resumed'],
     ['resume', true, 'end a suspension'],
   ] as const) {
     project
@@ -83,8 +85,8 @@ function projectCommands(project: Command): void {
   }
   project
     .command('limit <project>')
-    .description('how much a project may send')
-    .requiredOption('--messages-per-second <number>', 'targets accepted a second; `default`: the service decides')
+    .description('limit how much a project may send')
+    .requiredOption('--messages-per-second <number>', 'accepted targets per second; `default`: that of the service')
     .action(
       onService(async (service, { args: [id = ''], options, actor }) => {
         const text = options.messagesPerSecond
@@ -94,8 +96,9 @@ function projectCommands(project: Command): void {
     )
   project
     .command('add-key <project>')
-    .description('another key beside those there are; prints the settings file with its private key, which is not kept')
+    .description('add a key, and create the settings file with its private key, which is not stored')
     .addOption(algorithm())
+    .addOption(settingsFile())
     .action(
       onService(async (service, { config, args: [id = ''], options, actor }) =>
         settingsOutput(config, await service.addKey(actor, id, options.alg)),
@@ -103,7 +106,7 @@ function projectCommands(project: Command): void {
     )
   project
     .command('add-public-key <project> <file>')
-    .description('let the app server sign with a key pair of its own: the file has the public part, as PEM')
+    .description('add a key pair of the app server; the file holds the public key as PEM')
     .action(
       onService(async (service, { args: [id = '', file = ''], actor }) => {
         const { project: changed, key } = await service.addPublicKey(actor, id, textOf(file))
@@ -112,7 +115,7 @@ function projectCommands(project: Command): void {
     )
   project
     .command('remove-key <project> <keyId>')
-    .description('what was signed or asked for with this key is refused from now on')
+    .description('remove a key; everything that it signed, and tokens that it obtained, are refused from now on')
     .action(
       onService(async (service, { args: [id = '', keyId = ''], actor }) =>
         projectOutput(await service.removeKey(actor, id, keyId)),
@@ -120,7 +123,7 @@ function projectCommands(project: Command): void {
     )
 }
 
-/** Throws CommandError where it cannot be read. */
+/** Throws CommandError if the file cannot be read. */
 function textOf(file: string): string {
   try {
     return readFileSync(file, 'utf8')
@@ -129,7 +132,7 @@ function textOf(file: string): string {
   }
 }
 
-/** As a text: the settings file, so that it can be sent to a file; as JSON: with what else there is. */
+/** As text: the settings file alone. As JSON: the project and the key as well. */
 function settingsOutput(
   config: Config,
   { project, serviceKey }: { project: ProjectRecord; serviceKey: PrivateServiceKey },
@@ -138,15 +141,16 @@ function settingsOutput(
   const { clientId } = project.serviceAccount
   const publicUrl = publicUrlOf(config.http)
   const settings = settingsFileOf({ project: project.id, clientId, keyId, privateKey, publicUrl, auth: config.auth })
-  return { text: settingsYaml(settings), json: { ...projectOutput(project), keyId, alg, privateKey, settings } }
+  const withoutSecrets = { ...projectOutput(project), keyId, alg }
+  return { text: settingsYaml(settings), json: { ...withoutSecrets, privateKey, settings }, withoutSecrets }
 }
 
 function applicationCommands(application: Command): void {
   application
     .command('create')
-    .description('make an application; prints its applicationId')
-    .requiredOption('--project <project>', 'whose it is')
-    .option('--name <name>', 'for people')
+    .description('create an application and print its applicationId')
+    .requiredOption('--project <project>', 'project that owns it')
+    .option('--name <name>', 'name for people')
     .action(
       onService(async (service, { options: { project, name }, actor }) =>
         applicationOutput(await service.createApplication(actor, project, name === undefined ? {} : { name })),
@@ -154,8 +158,8 @@ function applicationCommands(application: Command): void {
     )
   application
     .command('list')
-    .description('applications of a project, or of all')
-    .option('--project <project>', 'only those of this one')
+    .description('show the applications of a project, or of all projects')
+    .option('--project <project>', 'only the applications of this project')
     .action(
       onService(async (service, { options, actor }) => {
         const all = await service.applications(actor)
@@ -167,8 +171,8 @@ function applicationCommands(application: Command): void {
 function fleetCommands(fleet: Command): void {
   fleet
     .command('create')
-    .description('make a fleet; prints its enrolment key, which is not kept')
-    .option('--name <name>', 'for people')
+    .description('create a fleet and print its enrolment key, which is not stored')
+    .option('--name <name>', 'name for people')
     .action(
       onService(async (service, { options: { name }, actor }) => {
         const { fleet, enrolmentKey } = await service.createFleet(actor, name === undefined ? {} : { name })
@@ -177,17 +181,17 @@ function fleetCommands(fleet: Command): void {
     )
   fleet
     .command('list')
-    .description('every fleet')
+    .description('show every fleet')
     .action(onService(async (service, { actor }) => (await service.fleets(actor)).map(fleetOutput)))
 }
 
 function credentialCommands(credential: Command): void {
   credential
     .command('create')
-    .description('let somebody use the admin API; prints the secret, which is not kept')
-    .requiredOption('--name <name>', 'whose it is')
+    .description('give access to the admin API; prints the secret, which is not stored')
+    .requiredOption('--name <name>', 'name of its owner')
     .requiredOption('--role <role>', ROLES.join(', '))
-    .option('--project <projects>', 'only for these, separated by commas; absent: for the whole service')
+    .option('--project <projects>', 'only these projects, separated by commas; by default, the whole service')
     .action(
       onService(async (service, { options: { name = '', role, project }, actor }) => {
         const projects = (project as string | undefined)?.split(',')
@@ -199,7 +203,7 @@ function credentialCommands(credential: Command): void {
     )
   credential
     .command('list')
-    .description('every credential, without its secret')
+    .description('show every credential, without its secret')
     .action(onService(async (service, { actor }) => (await service.allCredentials(actor)).map(credentialOutput)))
   credential
     .command('remove <credentialId>')
@@ -215,10 +219,10 @@ function credentialCommands(credential: Command): void {
 function auditCommands(audit: Command): void {
   audit
     .command('show', { isDefault: true })
-    .description('who changed what, newest first')
-    .option('--project <project>', 'only what is about this one')
+    .description('show the log of changes, newest first')
+    .option('--project <project>', 'only entries about this project')
     .option('--limit <number>', 'most entries', '50')
-    .option('--before <sequence>', 'the next page, as the page before named it')
+    .option('--before <sequence>', 'show the next page; the previous page prints this number')
     .action(
       onService(async (service, { options, actor }) => {
         const project = options.project as string | undefined
@@ -238,7 +242,7 @@ function auditCommands(audit: Command): void {
 const shownInLine = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value))
 
 function wholeNumber(text: string): number {
-  if (!/^[1-9][0-9]{0,15}$/.test(text)) throw new CommandError(`${text} is no whole number above 0`, 2)
+  if (!/^[1-9][0-9]{0,15}$/.test(text)) throw new CommandError(`${text} is not a whole number above 0`, 2)
   return Number(text)
 }
 
@@ -246,8 +250,8 @@ function tokenCommands(token: Command): void {
   token
     .command('mint')
     .description('sign an access token for a project')
-    .requiredOption('--project <project>', 'whose messages it may send')
-    .option('--scope <scopes>', 'separated by spaces', Object.values(Scope).join(' '))
+    .requiredOption('--project <project>', 'project that the token may send for')
+    .option('--scope <scopes>', 'scopes, separated by spaces', Object.values(Scope).join(' '))
     .action(
       onService(async (service, { config, options: { project, scope }, actor }) => {
         const scopes = scope.split(' ').filter(Boolean)
@@ -265,7 +269,7 @@ function revocationCommands(admin: Command): void {
     .command('device')
     .description('devices')
     .command('revoke <device>')
-    .description('cut a device off; it may not come back, and senders are told')
+    .description('cut a device off for good; senders learn that its registrations have ended')
     .action(
       onService(async (service, { args: [device = ''], actor }) => {
         await service.revokeDevice(actor, device)
@@ -276,7 +280,7 @@ function revocationCommands(admin: Command): void {
     .command('registration')
     .description('registrations')
     .command('revoke <registrationId>')
-    .description('end a registration; senders are told, and the app gets another when it registers again')
+    .description('end a registration; senders learn of it, and the app gets another when it registers again')
     .action(
       onService(async (service, { config, args: [registrationId = ''], actor }) => {
         const keys = Keyring.open(config.keyring.file, systemClock.now()).macKeys('registration')
@@ -295,7 +299,7 @@ function keyringCommands(keyring: Command): void {
   const kinds = KEY_KINDS.join(', ')
   keyring
     .command('show')
-    .description('ids and ages of the keys, never the keys')
+    .description('show the ids and ages of the keys, never the keys')
     .action(
       onKeyring(({ keyring }) =>
         KEY_KINDS.flatMap((kind) =>
@@ -305,7 +309,7 @@ function keyringCommands(keyring: Command): void {
     )
   keyring
     .command('rotate <kind>')
-    .description(`add a key that signs from now on (${kinds}); restart cores and transports afterwards`)
+    .description(`add a key that signs from now on (${kinds}); afterwards, restart all cores and transports`)
     .action(
       onKeyring(({ keyring, file, args: [kind = ''] }) => {
         const kid = keyring.rotate(kindOf(kind), systemClock.now())
@@ -315,7 +319,7 @@ function keyringCommands(keyring: Command): void {
     )
   keyring
     .command('retire <kind> <kid>')
-    .description('remove a key that no longer signs: what it signed is refused')
+    .description('remove a key that no longer signs; everything that it signed is refused')
     .action(
       onKeyring(({ keyring, file, args: [kind = '', kid = ''] }) => {
         keyring.retire(kindOf(kind), kid)
@@ -325,21 +329,26 @@ function keyringCommands(keyring: Command): void {
     )
   keyring
     .command('extract <file>')
-    .description('write what a transport needs of the keyring, mode 0600 (keyring.transportFile)')
+    .description('write the part of the keyring that a transport needs, mode 0600 (keyring.transportFile)')
     .action(
       onKeyring(({ keyring, args: [file = ''] }) => {
-        writeFileSync(file, `${JSON.stringify(keyring.transportKeys(), null, 2)}\n`, { mode: 0o600 })
+        writePrivateFile(file, `${JSON.stringify(keyring.transportKeys(), null, 2)}\n`)
         return { file }
       }),
     )
 }
 
+/** A shell redirection would create the file with mode 0644. */
+function settingsFile(): Option {
+  return new Option('--out <file>', 'write the settings file to FILE (mode 0600) and not to standard output')
+}
+
 function algorithm(): Option {
-  return new Option('--alg <algorithm>', 'with which the service account signs').choices(['RS256', 'ES256'])
+  return new Option('--alg <algorithm>', 'algorithm of the key').choices(['RS256', 'ES256'])
 }
 
 function kindOf(text: string): KeyKind {
   const kind = KEY_KINDS.find((one) => one === text)
-  if (!kind) throw new CommandError(`${text} is no kind of key: ${KEY_KINDS.join(', ')}`, 2)
+  if (!kind) throw new CommandError(`${text} is not a kind of key: ${KEY_KINDS.join(', ')}`, 2)
   return kind
 }

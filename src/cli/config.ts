@@ -1,3 +1,4 @@
+/** `borealis config`: shows, checks and documents the settings. */
 import { Command } from 'commander'
 import { stringify } from 'yaml'
 import { type Config, isSecret, settings } from '../config/config.js'
@@ -5,22 +6,21 @@ import { configReference } from './config-reference.js'
 import { loadConfig } from './context.js'
 import { metricsReference } from './metrics-reference.js'
 
-/** `borealis config`: what the settings are, and whether they are right. */
 export const configCommand = new Command('config').description('show or check the configuration')
 
 configCommand
   .command('show')
-  .description('print every setting as YAML: defaults, file and environment merged; secrets hidden')
+  .description('print every setting in force as YAML; defaults, file and environment merged, secrets hidden')
   .action((_options, command: Command) => {
     process.stdout.write(stringify(withoutSecretSettings(loadConfig(command))))
   })
 
 configCommand
   .command('check')
-  .description('check the file and the environment; all mistakes at once, exit code 2')
+  .description('check the file and the environment, and report all mistakes at once (exit code 2)')
   .action((_options, command: Command) => {
     loadConfig(command)
-    process.stdout.write('the configuration is right\n')
+    process.stdout.write('the configuration is valid\n')
   })
 
 configCommand

@@ -1,7 +1,8 @@
+/** Shared by all commands: their error class, and how they read the configuration. */
 import type { Command } from 'commander'
 import { type Config, readConfig } from '../config/config.js'
 
-/** A failure that a user can act on: shown as its message alone. */
+/** An error that a user can act on. Only its message is shown. */
 export class CommandError extends Error {
   constructor(
     message: string,
@@ -13,7 +14,7 @@ export class CommandError extends Error {
   }
 }
 
-/** The configuration as the global option --config and the environment name it. Throws ConfigError. */
+/** Reads the configuration that --config and the environment name. Throws ConfigError. */
 export function loadConfig(command: Command): Config {
   const { config } = command.optsWithGlobals<{ config?: string }>()
   return readConfig({ file: config, environment: process.env })

@@ -1,3 +1,4 @@
+/** `borealis core`: the HTTP API and the delivery steps. Any number of cores share one NATS. */
 import { Command } from 'commander'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config/config.js'
@@ -11,14 +12,14 @@ import { ensureStreams } from '../nats/server/streams.js'
 import { LoopLag, lagMetric } from '../observe/lag.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
+import { StopStack } from '../stop-stack.js'
 import { checkStoreFormat, markStoreFormat, StoreFormatError } from '../store/format.js'
 import { loadConfig } from './context.js'
-import { runService, type Service, Stops } from './service.js'
+import { runService, type Service } from './service.js'
 import { version } from './version.js'
 
-/** `borealis core`: the HTTP API and the delivery steps; any number of them share one NATS. */
 export const coreCommand = new Command('core')
-  .description('run a core: the HTTP API and the delivery steps, as far as its settings give it those roles')
+  .description('run a core: the HTTP API and the delivery steps, in the roles that its settings give it')
   .action(async (_options, command: Command) => {
     const config = loadConfig(command)
     const log = createLogger('core', config.log)
@@ -26,10 +27,10 @@ export const coreCommand = new Command('core')
   })
 
 async function start(config: Config, log: Logger): Promise<Service> {
-  const stops = new Stops()
+  const stops = new StopStack()
   try {
     const keyring = Keyring.open(config.keyring.file, systemClock.now())
-    const broker = await connect(config.nats, { name: 'core', log, watchesRoom: true })
+    const broker = await connect(config.nats, { name: 'core', log, keepsHeadroom: true })
     stops.add(() => broker.close())
     // Before the streams: an older version must not set those of a newer one back.
     await checkStoreFormat(broker, version())
@@ -68,7 +69,7 @@ async function start(config: Config, log: Logger): Promise<Service> {
       ...(core.url === null ? {} : { api: core.url }),
       ...(core.adminUrl === null ? {} : { adminApi: core.adminUrl }),
     }
-    return { ready, stop: () => stops.run() }
+    return { ready, stop: () => stops.stop() }
   } catch (error) {
     return stops.abandon(error)
   }

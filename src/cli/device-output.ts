@@ -1,4 +1,4 @@
-/** What `borealis device` prints: lines for people, or one JSON object a line. */
+/** The output of `borealis device`: lines for people, or one JSON object per line. */
 import type { DeviceError, Notification, Registration } from '../device/index.js'
 
 export interface Printer {
@@ -37,7 +37,7 @@ export function textLines(write: (line: string) => void): Printer {
     notification: (notification) => {
       for (const text of describe(notification)) line(text)
     },
-    expired: ({ id, title }) => line(`came too late: ${title} (${id})`),
+    expired: ({ id, title }) => line(`arrived too late: ${title} (${id})`),
     gap: ({ count, reason }) => line(`${count === 0 ? 'some' : count} messages will not come: ${reason}`),
     problem: (error) => line(`${error.message}. Next: ${error.next}`),
     closed: ({ code, name, reconnectInMs }) => {
@@ -58,15 +58,15 @@ function describe(n: Notification): string[] {
   return lines
 }
 
-/** What JSON has no form for: big integers as digits, bytes as base64. */
+/** Values that JSON cannot express: big integers become digits, and bytes become base64. */
 function plain(this: unknown, key: string, value: unknown): unknown {
   if (typeof value === 'bigint') return String(value)
-  // A Buffer has turned itself into an object of numbers before it comes here.
+  // A Buffer arrives here already converted to an object of numbers, so read the original value.
   const raw = (this as Record<string, unknown>)[key]
   return raw instanceof Uint8Array ? Buffer.from(raw).toString('base64') : value
 }
 
-/** Text of strangers on a terminal: without its control characters. */
+/** Removes control characters, because the text comes from strangers and goes to a terminal. */
 function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, ' ')
 }

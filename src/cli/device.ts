@@ -1,4 +1,4 @@
-/** `borealis device`: one device on a terminal. It enrols once, registers its applications and shows each push. */
+/** `borealis device`: a device on a terminal. It enrols once, registers its applications and shows each push. */
 import { hostname } from 'node:os'
 import { Command, Option } from 'commander'
 import { type BorealisClient, DeviceError, openClient, type Registration } from '../device/index.js'
@@ -19,21 +19,19 @@ export interface DeviceCommandOptions {
 
 const STATE_FILE = '.borealis/device.state'
 
-/** Exit code 0: ended by Ctrl-C; 1: refused, or the state file cannot be used (the message says what to do). */
+/** Exit code 0: ended by Ctrl-C. 1: the device was refused or its state file cannot be used; the message gives the cure. */
 export function deviceCommand(): Command {
   return new Command('device')
     .description('run a device: register applications and show their pushes until Ctrl-C')
     .requiredOption('--application <id>', 'application to register; may be given several times', collect)
     .option('--topic <name>', 'topic to subscribe to, for each application; may be given several times', collect, [])
-    .option('--state <file>', 'what the device remembers: identity, connection number, seen messages', STATE_FILE)
-    .addOption(
-      new Option('--enrol-url <url>', 'the core, where the device enrols the first time').env('BOREALIS_ENROL_URL'),
-    )
-    .addOption(new Option('--enrolment-key <key>', "the fleet's enrolment key").env('BOREALIS_ENROLMENT_KEY'))
-    .option('--url <url>', 'the transport (ws:// or wss://); without it as the enrolment says')
-    .option('--name <name>', 'what the device calls itself when it enrols', hostname())
-    .option('--user-token <jwt>', 'who uses this device, signed by the project')
-    .option('--json', 'one JSON object a line')
+    .option('--state <file>', 'file for the identity, connection number and seen messages of the device', STATE_FILE)
+    .addOption(new Option('--enrol-url <url>', 'URL of the core, for the first enrolment').env('BOREALIS_ENROL_URL'))
+    .addOption(new Option('--enrolment-key <key>', 'enrolment key of the fleet').env('BOREALIS_ENROLMENT_KEY'))
+    .option('--url <url>', 'URL of the transport (ws:// or wss://); by default, the one from the enrolment')
+    .option('--name <name>', 'name of the device at enrolment', hostname())
+    .option('--user-token <jwt>', 'token that names the user of this device, signed by the project')
+    .option('--json', 'print one JSON object per line')
     .action(async (options: DeviceCommandOptions) => {
       const stop = new AbortController()
       const interrupt = () => stop.abort()
@@ -46,7 +44,7 @@ export function deviceCommand(): Command {
     })
 }
 
-/** Runs until `stop` is aborted. Rejects with CommandError where the device is refused for good. */
+/** Runs until `stop` is aborted. Rejects with CommandError if the device is refused for good. */
 export async function runDevice(
   options: DeviceCommandOptions,
   stop: AbortSignal,
@@ -96,7 +94,7 @@ async function open(options: DeviceCommandOptions): Promise<BorealisClient> {
   }
 }
 
-/** One application that is refused leaves the others at work; it is said, and the device goes on. */
+/** If one application is refused, reports it and goes on with the others. */
 async function registerAll(client: BorealisClient, options: DeviceCommandOptions, print: Printer): Promise<void> {
   const { userToken } = options
   await Promise.all(
@@ -120,7 +118,7 @@ async function subscribe(client: BorealisClient, topic: string, to: Registration
 
 function checkedUrl(url: string): string {
   if (URL.canParse(url) && /^wss?:$/.test(new URL(url).protocol)) return url
-  throw new CommandError(`--url ${url}: a transport's address begins with ws:// or wss://`, 2)
+  throw new CommandError(`--url ${url}: the address of a transport begins with ws:// or wss://`, 2)
 }
 
 function explained(error: DeviceError): CommandError {

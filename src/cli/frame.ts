@@ -1,4 +1,4 @@
-/** `borealis frame <hex>`: what the bytes on a device connection mean, or where and why they break. */
+/** `borealis frame <hex>`: explains the bytes of a device connection, or where and why they are invalid. */
 import { text } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
 import { type Explanation, explain, renderRows } from '../../protocol/explain.js'
@@ -18,13 +18,13 @@ const standardIo: FrameIo = {
   },
 }
 
-/** Exit code 0: whole, allowed frames; 1: they break, the text says where; 2: that is not hex. */
+/** Exit code 0: complete, valid frames. 1: the frames are invalid, and the output says where. 2: the input is not hex. */
 export function frameCommand(io: FrameIo = standardIo): Command {
   return new Command('frame')
     .description('explain the bytes of one message of a device connection (protocol/PROTOCOL.md)')
-    .argument('<hex...>', 'bytes in hex; spaces, commas, colons and 0x are passed over; - reads standard input')
+    .argument('<hex...>', 'bytes in hex; spaces, commas, colons and 0x are ignored; - reads standard input')
     .addOption(
-      new Option('--from <sender>', 'who sent them; without it the first known frame tells').choices([
+      new Option('--from <sender>', 'sender of the bytes; by default, the first known frame decides').choices([
         'device',
         'server',
       ]),
@@ -33,7 +33,7 @@ export function frameCommand(io: FrameIo = standardIo): Command {
     .action(async (words: string[], options: { from?: Sender; json?: boolean }) => {
       const given = words.length === 1 && words[0] === '-' ? await io.read() : words.join(' ')
       const bytes = fromHex(given)
-      if (bytes === null) throw new CommandError('that is not whole bytes in hex', 2)
+      if (bytes === null) throw new CommandError('the input is not a whole number of bytes in hex', 2)
       const explanation = explain(bytes, options.from ? { from: options.from } : {})
       io.write(options.json ? asJson(explanation) : asText(explanation))
       if (explanation.fault) process.exitCode = 1
@@ -43,7 +43,7 @@ export function frameCommand(io: FrameIo = standardIo): Command {
 function asText({ from, rows, frames, fault }: Explanation): string {
   const decoded = frames.map((frame) => `${JSON.stringify(frameToJson(frame))}\n`).join('')
   const verdict = fault
-    ? `breaks at ${fault.offset.toString(16).padStart(4, '0')}: ${fault.code}: ${fault.detail}\n`
+    ? `invalid at ${fault.offset.toString(16).padStart(4, '0')}: ${fault.code}: ${fault.detail}\n`
     : `${frames.length} frame${frames.length === 1 ? '' : 's'} from ${from}\n`
   return `${renderRows(rows)}\n\n${decoded}${verdict}`
 }

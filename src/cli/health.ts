@@ -1,3 +1,4 @@
+/** `borealis health`: asks the part on this machine whether it is healthy. For container engines and supervisors. */
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { Command, Option } from 'commander'
@@ -7,12 +8,9 @@ import { CommandError, loadConfig } from './context.js'
 
 const timeoutMs = 2_500
 
-/** `borealis health`: for container engines and supervisors; exit code 0 when the part on this machine is well. */
 export const healthCommand = new Command('health')
-  .description('ask the core or transport of this machine whether it is well (exit code 0: yes)')
-  .addOption(
-    new Option('--part <part>', 'which to ask; without it, whichever answers').choices(Object.keys(probesByPart())),
-  )
+  .description('ask whether the core or transport on this machine is healthy (exit code 0: yes)')
+  .addOption(new Option('--part <part>', 'part to ask; by default, either one').choices(Object.keys(probesByPart())))
   .action(async (options: { part?: string }, command: Command) => {
     const config = loadConfig(command)
     const probes = Object.entries(probesByPart()).filter(
@@ -38,7 +36,7 @@ async function probeCore({ http }: Config): Promise<string> {
   return `core: ${url} answers`
 }
 
-/** That it takes connections is what a stranger can see of a transport; its workers restart each other's crashes. */
+/** A transport is healthy if it accepts connections. Its supervisor takes care of crashed workers. */
 async function probeTransport({ transport }: Config): Promise<string> {
   const { port } = transport
   const address = authorityOf(transport.host, port)
@@ -46,9 +44,9 @@ async function probeTransport({ transport }: Config): Promise<string> {
   socket.once('timeout', () => socket.destroy(new Error('no answer')))
   try {
     await once(socket, 'connect')
-    return `transport: ${address} takes connections`
+    return `transport: ${address} accepts connections`
   } catch (error) {
-    throw new Error(`${address} takes no connections`, { cause: error })
+    throw new Error(`${address} accepts no connections`, { cause: error })
   } finally {
     socket.destroy()
   }

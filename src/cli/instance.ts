@@ -1,3 +1,7 @@
+/**
+ * `borealis drain`, `rolling-restart`, `reload` and `status`: commands to a running transport instance, through its admin
+ * port.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command } from 'commander'
 import type { Config } from '../config/config.js'
@@ -5,57 +9,55 @@ import { authorityOf } from '../core/api/public-url.js'
 import type { InstanceStatus } from '../transport/supervisor/instance-status.js'
 import { CommandError, loadConfig } from './context.js'
 
-/** `borealis drain`, `rolling-restart`, `reload`, `status`: talk to the admin port of the transport instance of this configuration. */
-
 const ANSWER_MS_MAX = 10_000
 const POLL_MS = 500
 
 export const statusCommand = new Command('status')
-  .description('show the transport instance of this machine, from its admin port, as JSON')
+  .description('show the state of the transport instance on this machine, as JSON')
   .action(async (_options, command: Command) => {
     print(JSON.stringify(await new AdminPort(loadConfig(command)).status(), null, 2))
   })
 
 export const drainCommand = new Command('drain')
-  .description('have the transport instance of this machine ask its devices to leave, then end')
-  .option('--no-wait', 'return when it has begun')
+  .description('make the transport instance on this machine ask its devices to leave, and then end')
+  .option('--no-wait', 'return as soon as the drain has begun')
   .action(async ({ wait }: { wait: boolean }, command: Command) => {
     const admin = new AdminPort(loadConfig(command))
     await admin.call('POST', '/drain')
     print('draining')
     while (wait) {
       await sleep(POLL_MS)
-      // It listens to the end: no answer is the end.
+      // The admin port listens to the end: no answer means that the instance has ended.
       const status = await admin.status().catch(() => null)
       if (status === null) break
-      print(`${devicesOf(status)} devices still to go`)
+      print(`${devicesOf(status)} devices still connected`)
     }
     if (wait) print('drained')
   })
 
 export const rollingRestartCommand = new Command('rolling-restart')
-  .description('have the transport instance of this machine replace its workers, one after the other')
-  .option('--no-wait', 'return when it has begun')
+  .description('make the transport instance on this machine replace its workers, one after the other')
+  .option('--no-wait', 'return as soon as the restart has begun')
   .action(async ({ wait }: { wait: boolean }, command: Command) => {
     const admin = new AdminPort(loadConfig(command))
     await admin.call('POST', '/restart')
     let told = -1
     while (wait) {
       const { restart } = await admin.status()
-      if (restart === null) throw new CommandError('the instance was started anew meanwhile')
+      if (restart === null) throw new CommandError('the instance was restarted in the meantime')
       if (restart.done !== told) print(`${restart.done} of ${restart.total} workers replaced`)
       told = restart.done
-      if (restart.state === 'failed') throw new CommandError(`the restart was given up: ${restart.reason}`)
+      if (restart.state === 'failed') throw new CommandError(`the rolling restart failed: ${restart.reason}`)
       if (restart.state === 'done') return
       await sleep(POLL_MS)
     }
   })
 
 export const reloadCommand = new Command('reload')
-  .description('have the transport instance of this machine read its keys and certificate anew')
+  .description('make the transport instance on this machine read its keys and certificate again')
   .action(async (_options, command: Command) => {
     await new AdminPort(loadConfig(command)).call('POST', '/reload')
-    print('keys and certificate are read anew')
+    print('keys and certificate were read again')
   })
 
 class AdminPort {

@@ -1,3 +1,4 @@
+/** Generates docs/operate/metrics.md from the registries of metrics. A test compares the two. */
 import { CoreMetrics, registerCoreMetrics } from '../core/metrics.js'
 import { LoopLag, lagMetric } from '../observe/lag.js'
 import { createMetrics } from '../observe/metrics.js'
@@ -5,7 +6,7 @@ import type { MetricsRegistry } from '../observe/registry.js'
 import { registerWorkerMetrics, WorkerMetrics } from '../transport/metrics.js'
 import { InstanceMetrics } from '../transport/supervisor/instance-metrics.js'
 
-/** One metric as the registry has it. */
+/** One metric of a registry. */
 export interface MetricEntry {
   name: string
   help: string
@@ -15,7 +16,7 @@ export interface MetricEntry {
 
 const still = { now: () => 0, after: () => () => {} }
 
-/** What a scrape of that part has, in its order. */
+/** The metrics of a scrape of that part, in its order. */
 export function metricsOf(part: 'core' | 'transport'): MetricEntry[] {
   const registry = createMetrics(part)
   lagMetric(new LoopLag(still), registry)

@@ -1,80 +1,47 @@
+/** How every process of the service runs: it starts, says that it is ready, waits for a reason to stop, and stops. */
 import type { Logger } from '../observe/log.js'
 
-/** A running part of the service, as its command sees it. */
+/** A running part of the service, as seen by its command. */
 export interface Service {
-  /** Where it listens and the like; told to whoever started this process, and logged. */
+  /** Addresses and the like, for the log and for the process that started this one. */
   readonly ready: Readonly<Record<string, string | number>>
-  /** In order, leaving nothing behind. */
+  /** Stops everything in order and leaves nothing behind. */
   stop(): Promise<void>
-  /** How long stop() may take, in milliseconds, as far as it is known only when it is asked for. */
+  /** Longest time for stop(), in milliseconds; a function, because it may be known only when the stop begins. */
   readonly stopMsMax?: () => number
-  /** Rejects where the service cannot go on; absent where it never gives up by itself. */
+  /** Rejects if the service cannot go on. Absent if it never gives up by itself. */
   readonly failed?: Promise<never>
-  /** Resolves, with who asks, where something else than a signal asks it to stop. */
+  /** Resolves with the name of the requester when the service is asked to stop other than by a signal. */
   readonly asked?: Promise<string>
-  /** What SIGHUP asks for, where there is no terminal that could have gone. Absent: SIGHUP stops. */
+  /** Called at SIGHUP unless a terminal hung up. If absent, SIGHUP stops the service. */
   readonly reload?: () => Promise<void>
 }
 
-/** What was started, to be stopped in the opposite order. */
-export class Stops {
-  readonly #steps: (() => Promise<void>)[] = []
-
-  add(step: () => Promise<void>): void {
-    this.#steps.push(step)
-  }
-
-  /** For what has to be stopped last, whatever was added before it. */
-  first(step: () => Promise<void>): void {
-    this.#steps.unshift(step)
-  }
-
-  /** Each step once, also where one before it failed; rejects with the first failure. */
-  async run(): Promise<void> {
-    const failures = await this.#all()
-    if (failures.length > 0) throw failures[0]
-  }
-
-  /** For a start that failed half way: stops what was started, and rejects with why it failed. */
-  async abandon(error: unknown): Promise<never> {
-    const failures = await this.#all()
-    if (failures.length === 0) throw error
-    throw new AggregateError([error, ...failures], error instanceof Error ? error.message : String(error))
-  }
-
-  async #all(): Promise<unknown[]> {
-    const failures: unknown[] = []
-    for (const step of this.#steps.splice(0).reverse()) {
-      await step().catch((error: unknown) => failures.push(error))
-    }
-    return failures
-  }
-}
-
-/** What a child tells `borealis start` over the IPC channel. */
+/** The message of a child process to `borealis start`, over the IPC channel. */
 export interface ReadyNotice {
   ready: Readonly<Record<string, string | number>>
 }
 
-/** A stop that takes longer is stuck: the process ends anyway, and says so. */
+/** A stop that takes longer is stuck. The process then logs an error and exits. */
 const stopMsDefault = 20_000
 
 /**
- * Runs a service until SIGTERM, SIGINT, SIGHUP (but see Service.reload), or the end of whoever started it (its IPC channel closes), then stops it.
- * Resolves once it is stopped; rejects where it could not start or gave up. A second signal ends the process at once.
+ * Runs a service until SIGTERM, SIGINT, SIGHUP (see Service.reload) or the end of its parent (which closes the IPC
+ * channel), and then stops it. Resolves when it is stopped. Rejects if it could not start, or gave up. A second SIGTERM or
+ * SIGINT ends the process at once.
  */
 export async function runService(log: Logger, start: () => Promise<Service>, stopMsMax = stopMsDefault): Promise<void> {
   const asked = untilAsked(log)
   try {
     const service = await start()
-    // Who started this may be gone by now: `asked` knows then. Without a callback it would be an uncaught error.
+    // The parent may be gone by now. Without the callback, that would be an uncaught error; `asked` notices it.
     process.send?.({ ready: service.ready } satisfies ReadyNotice, () => undefined)
     log.info(service.ready, 'ready')
     asked.reload = service.reload
     await untilStopped(service, asked.promise, log, stopMsMax)
     log.info('stopped')
   } finally {
-    // The channel to the parent would keep this process alive.
+    // An open channel to the parent would keep this process alive.
     if (process.connected) process.disconnect()
   }
 }
@@ -86,7 +53,7 @@ async function untilStopped(service: Service, asked: Promise<string>, log: Logge
   } finally {
     const limitMs = service.stopMsMax?.() ?? stopMsMax
     const stuck = setTimeout(() => {
-      log.error({ stopMsMax: limitMs }, 'the stop is stuck: ending anyway')
+      log.error({ stopMsMax: limitMs }, 'the stop takes too long: exiting without it')
       process.exit(1)
     }, limitMs)
     await service.stop()
@@ -110,7 +77,7 @@ function untilAsked(log: Logger): Asked {
   let isAsked = false
   const ask = (why: string) => {
     if (isAsked && (why === 'SIGTERM' || why === 'SIGINT')) {
-      log.warn({ why }, 'asked again: ending at once')
+      log.warn({ why }, 'second request to stop: exiting at once')
       process.exit(1)
     }
     isAsked = true
@@ -120,10 +87,10 @@ function untilAsked(log: Logger): Asked {
   process.on('SIGINT', ask)
   process.on('SIGHUP', (why) => {
     if (asked.reload && !process.stdin.isTTY) {
-      asked.reload().catch((error: unknown) => log.error({ error }, 'reload: what was stays'))
+      asked.reload().catch((error: unknown) => log.error({ error }, 'the reload failed: the present keys stay in use'))
       return
     }
-    // The terminal is gone: writing to it fails from now on, which must not end us half way.
+    // The terminal is gone. Writing to it fails from now on, which must not interrupt the stop.
     for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
     ask(why)
   })

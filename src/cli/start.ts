@@ -1,3 +1,4 @@
+/** `borealis start`: the whole service on one machine, each part in a child process, with a sample device. */
 import { Command } from 'commander'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config/config.js'
@@ -6,8 +7,9 @@ import { Keyring } from '../keyring.js'
 import { connect } from '../nats/connect.js'
 import { ensureStreams } from '../nats/server/streams.js'
 import { createLogger } from '../observe/log.js'
+import { StopStack } from '../stop-stack.js'
 import { CommandError, loadConfig } from './context.js'
-import { runService, type Service, Stops } from './service.js'
+import { runService, type Service } from './service.js'
 import { Child } from './start/child.js'
 import { DataFolder } from './start/folder.js'
 import { endOrphan, type Nats, natsGiven, startNats, stopNats } from './start/nats.js'
@@ -18,25 +20,24 @@ import { sampleDevice } from './start/sample-device.js'
 import { fitStore } from './start/storage.js'
 import { summary, writeToolConfig } from './start/summary.js'
 
-/** `borealis start`: the whole service on one machine, each part a child process, with a sample device that shows pushes. */
 export const startCommand = new Command('start')
   .description('run everything on this machine: NATS, a core, a transport and a sample device')
   .action(async (_options, command: Command) => {
     const config = loadConfig(command)
-    // Its own lines are plain text for whoever watches; the log has only what goes wrong here.
+    // Its own lines are plain text for people. Its log holds only warnings and errors.
     const log = createLogger('start', { ...config.log, level: config.log.level === 'info' ? 'warn' : config.log.level })
     await runService(log, () => startEverything(config), stopMsMax)
   })
 
-/** Each part has its own limit, after which it is killed; this is for what nobody thought of. */
+/** Every part has its own, shorter limit, after which it is killed. This limit covers unforeseen delays. */
 const stopMsMax = 60_000
-/** Whoever pressed Ctrl-C at a terminal waits. */
+/** A person at the terminal waits after Ctrl-C, so the drain is short. */
 const drainMsMax = 2_000
 
-/** What was started, last first, is what is stopped: device, transport, core, NATS. */
+/** Parts stop in the reverse order of their start: device, transport, core, NATS. */
 async function startEverything(config: Config): Promise<Service> {
   const output = new Output((text) => process.stdout.write(text), ['debug', 'trace'].includes(config.log.level))
-  const stops = new Stops()
+  const stops = new StopStack()
   const gaveUp = failure()
   try {
     const folder = DataFolder.claim(config.start.dataFolder)
@@ -109,9 +110,9 @@ async function startEverything(config: Config): Promise<Service> {
   }
 }
 
-async function stopTold(stops: Stops, output: Output): Promise<void> {
+async function stopTold(stops: StopStack, output: Output): Promise<void> {
   output.step('stopping: device, transport, core, NATS')
-  await stops.run()
+  await stops.stop()
   output.step('stopped')
 }
 
@@ -147,7 +148,7 @@ function failure(): { promise: Promise<never>; because: (reason: string) => void
   const promise = new Promise<never>((_resolve, reject) => {
     because = (reason) => reject(new CommandError(`${reason}: everything was stopped`))
   })
-  // Heard by runService; where the start itself fails first, nobody listens.
+  // runService listens to it. If the start itself fails first, nobody does.
   promise.catch(() => undefined)
   return { promise, because }
 }

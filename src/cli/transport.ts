@@ -1,3 +1,4 @@
+/** `borealis transport`: a transport instance, that is, a supervisor and its workers. Each is a process of this command. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -9,6 +10,7 @@ import { connect } from '../nats/connect.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import { snapshotOf } from '../observe/merge.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
+import { StopStack } from '../stop-stack.js'
 import { checkStoreFormat } from '../store/format.js'
 import { serveAdmin } from '../transport/supervisor/admin-port.js'
 import { InstanceMetrics } from '../transport/supervisor/instance-metrics.js'
@@ -17,18 +19,17 @@ import { startWorker } from '../transport/supervisor/process.js'
 import { startSupervisor } from '../transport/supervisor/supervisor.js'
 import { type DrainPace, drainMsMax } from '../transport/upkeep/drain.js'
 import { CommandError, loadConfig } from './context.js'
-import { runService, type Service, Stops } from './service.js'
+import { runService, type Service } from './service.js'
 import { notifySystemd, watchdog } from './systemd.js'
 import { v8Flags } from './v8-flags.js'
 import { version } from './version.js'
 
-/** Beyond the time of a drain. Longer than the supervisor waits for a worker, so that it is the one who decides. */
+/** Time beyond the drain. Longer than the supervisor waits for a worker, so that the supervisor decides about workers. */
 const STUCK_MS = 10_000
 
-/** `borealis transport`: one instance, which is a supervisor and its workers, each a process of this same command. */
 export const transportCommand = new Command('transport')
   .description('run a transport instance: the connections of devices')
-  .addOption(new Option('--worker <index>', 'be this worker of an instance; the supervisor says so').hideHelp())
+  .addOption(new Option('--worker <index>', 'run as this worker of an instance; set by the supervisor').hideHelp())
   .action(async (options: { worker?: string }, command: Command) => {
     const config = loadConfig(command)
     const { config: file } = command.optsWithGlobals<{ config?: string }>()
@@ -39,8 +40,8 @@ export const transportCommand = new Command('transport')
   })
 
 async function supervise(config: Config, file: string | undefined, log: Logger): Promise<Service> {
-  readTransportKeys(config) // A wrong keyring is one mistake, not one of each worker again and again.
-  const stops = new Stops()
+  readTransportKeys(config) // reports a wrong keyring once, and not in every worker again and again
+  const stops = new StopStack()
   try {
     const metrics = new InstanceMetrics()
     const supervisor = await startSupervisor({
@@ -54,8 +55,8 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
     stops.add(() => supervisor.stop())
     if (config.metrics.port > 0) {
       const server = await serveMetrics(metrics, config.metrics, () => supervisor.isReady)
-      // A load balancer learns here that the instance leaves.
-      stops.first(() => server.stop())
+      // Stopped late, because a load balancer learns here that the instance leaves.
+      stops.addFirst(() => server.stop())
     }
     let drain = (_why: string) => {}
     const asked = new Promise<string>((resolve) => {
@@ -73,8 +74,8 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
         reload,
         drain: () => drain('the admin port'),
       })
-      // Last of all: it shows how the drain goes.
-      stops.first(() => admin.stop())
+      // Stopped last, because it shows the progress of the drain.
+      stops.addFirst(() => admin.stop())
     }
     const ready = { port: supervisor.port, workers: supervisor.workers }
     const endWatchdog = watchdog(log)
@@ -82,7 +83,7 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
     const stop = async () => {
       endWatchdog()
       await notifySystemd(log, 'STOPPING=1')
-      await stops.run()
+      await stops.stop()
     }
     return { ready, asked, reload, stop }
   } catch (error) {
@@ -108,11 +109,11 @@ function spawnWorker(
 }
 
 async function work(config: Config, index: number, log: Logger): Promise<Service> {
-  const stops = new Stops()
+  const stops = new StopStack()
   try {
     const keys = readTransportKeys(config)
     const metricsRegistry = createMetrics('transport')
-    // Last of all: what it counted goes on counting for the instance.
+    // Runs last: the instance keeps the final counts of this worker.
     stops.add(async () => {
       tell(process, { finalMetrics: await snapshotOf(metricsRegistry) })
     })
@@ -140,7 +141,7 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
       accept: (isOpen) => {
         worker.worker
           .setListening(isOpen)
-          .catch((error: unknown) => log.error({ error, isOpen }, 'cannot listen again'))
+          .catch((error: unknown) => log.error({ error, isOpen }, 'the worker cannot listen'))
       },
       elsewhere: (devices) => {
         elsewhere = devices
@@ -149,8 +150,8 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
       pace = given
       return `the supervisor (${given.reason})`
     })
-    const stop = () => stops.run()
-    // SIGHUP to a whole group of processes reaches workers too: the supervisor tells them what to do about it.
+    const stop = () => stops.stop()
+    // SIGHUP to a process group reaches workers too. They ignore it, because the supervisor tells them what to do.
     const reload = async () => undefined
     const stopMsMax = () => drainMsMax(pace ?? transport) + STUCK_MS
     return { ready: { worker: index, port: worker.port }, asked, reload, stop, stopMsMax }
@@ -159,21 +160,21 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
   }
 }
 
-/** From the extract, or from the keyring beside it. A transport never makes a keyring: no core would know its keys. */
+/** Reads the extract or the keyring. A transport never makes a keyring, because no core would know its keys. */
 function readTransportKeys({ keyring }: Config): TransportKeys {
   const path = keyring.transportFile === '' ? keyring.file : keyring.transportFile
   let text: string
   try {
     text = readFileSync(path, 'utf8')
   } catch (error) {
-    throw new CommandError(`cannot read the keys of the service (keyring.file or keyring.transportFile)`, 1, {
+    throw new CommandError('cannot read the keys of the service (keyring.file or keyring.transportFile)', 1, {
       cause: error,
     })
   }
   if (keyring.transportFile === '') return Keyring.parse(text, path).transportKeys()
   const keys = JSON.parse(text) as Partial<TransportKeys>
   if (!Array.isArray(keys.tickets) || !Array.isArray(keys.deviceTokens)) {
-    throw new CommandError(`${path} is no extract of a keyring (borealis admin keyring extract)`)
+    throw new CommandError(`${path} is not an extract of a keyring (borealis admin keyring extract)`)
   }
   return { tickets: keys.tickets, deviceTokens: keys.deviceTokens }
 }

@@ -1,30 +1,31 @@
-/** What V8 is told where one of our processes starts another. */
+/** Flags of V8 for the processes that a process of ours starts. */
 
 /**
- * V8 forgets the shape of a kind of object once none of that kind lives through two full collections, and throws away all
- * compiled code that relied on it. Messages, frames and answers live for less than a turn: each collection, those of
- * quiet moments above all, would find none of them, and the whole hot path would be compiled again and again. The
- * collections that V8 begins by itself where little happens forget shapes in any case; a worker has its own for that.
+ * V8 forgets the hidden class of a kind of object when no such object survives two full collections, and discards all
+ * compiled code that depends on it. Messages, frames and answers live for less than one turn of the event loop, so most
+ * collections, above all those in quiet moments, find none of them: the whole hot path would be compiled again and again.
+ * Collections that V8 starts when little happens forget hidden classes in any case, so workers disable them and start
+ * their own.
  */
 const KEEP_SHAPES = ['--retain-maps-for-n-gc=1000000000', '--no-memory-reducer']
 
 /**
- * A core under load has thousands of messages in hand: with the default of 16 MB they survive, are copied twice and die in
- * the old generation.
+ * A core under load has thousands of messages in flight. With the default young generation of 16 MB they survive it, are
+ * copied twice and die in the old generation.
  */
 const CORE = ['--max-semi-space-size=64']
 
 /**
- * A worker asks for a collection in a quiet moment (transport/quiet-collection.ts). A smaller young generation would
- * save it memory and cost more: what handshakes have under way is promoted then, and the old generation grows by it.
+ * A worker starts a collection in a quiet moment (transport/upkeep/quiet-collection.ts). A smaller young generation would
+ * save memory and cost more: objects of handshakes in progress would be promoted, and the old generation would grow.
  *
- * One thread beside the main one for V8's own work: an instance has a worker for each core and more, and threads that
- * share out a short collection cost more than they save. That one marks and sweeps; of a young generation, collected
- * in a few milliseconds, it takes no share.
+ * One thread beside the main thread does V8's own work. An instance has at least one worker for each core, and more
+ * threads cost more than they save in a short collection. That thread marks and sweeps. It does not help with the young
+ * generation, which takes a few milliseconds.
  */
 const WORKER = ['--expose-gc', '--v8-pool-size=1', '--no-parallel-scavenge', ...KEEP_SHAPES]
 
-/** Flags of Node for a process with that part. A size that the operator chose in NODE_OPTIONS is not overruled. */
+/** Flags of Node for a process with that part. Keeps a size that the operator chose in NODE_OPTIONS. */
 export function v8Flags(part: string, nodeOptions = process.env.NODE_OPTIONS ?? ''): readonly string[] {
   if (part === 'core') return /semi[-_]space/.test(nodeOptions) ? [] : CORE
   return part === 'worker' ? WORKER : []

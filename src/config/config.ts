@@ -16,17 +16,18 @@ import { LogSettings, secretFields } from '../observe/log.js'
 import { MetricsSettings } from '../observe/metrics.js'
 import { TransportSettings } from '../transport/settings.js'
 import { AdminSettings } from '../transport/supervisor/admin-settings.js'
+import { isObject } from '../type-guards.js'
 import { KeyringSettings } from './keyring-settings.js'
 import { fromText, type LeafSchema, variableOf } from './leaf.js'
 import { StartSettings } from './start-settings.js'
 
 /**
- * The configuration of every process: one schema, assembled from what each part declares. Later sources win:
- * defaults, the YAML file, the environment (`BOREALIS_<SECTION>_<KEY>`). Every mistake is reported, not the first alone.
+ * The configuration of every process: one schema, assembled from the settings of each part. Later sources win: defaults,
+ * the YAML file, the environment (`BOREALIS_<SECTION>_<KEY>`). All mistakes are reported together.
  */
 const sections = {
   nats: section(NatsSettings, 'The connection to NATS.'),
-  store: section(StoreSettings, 'What is kept in JetStream, and how much of it.'),
+  store: section(StoreSettings, 'What JetStream keeps, and how much of it.'),
   keyring: section(KeyringSettings),
   core: section(CoreSettings),
   http: section(HttpSettings),
@@ -49,11 +50,11 @@ export const ConfigSchema = Type.Object(sections, { additionalProperties: false,
 export type Config = Static<typeof ConfigSchema>
 
 export interface ConfigProblem {
-  /** `section.key`, or the file's own name where it could not be read. */
+  /** `section.key`, or the name of a file that cannot be read. */
   path: string
-  /** Where the value came from: the file's name, or the environment variable's. */
+  /** Origin of the value: the file name or the environment variable. */
   source: string
-  /** What would be right, such as `an integer from 0 to 65535`, and what was found. */
+  /** The expected and the present value, such as `expected an integer from 0 to 65535, found "a"`. */
   message: string
 }
 
@@ -70,18 +71,18 @@ export class ConfigError extends Error {
 }
 
 export interface ConfigSources {
-  /** Path of a YAML file. Named and absent is a mistake. */
+  /** Path of a YAML file. A named file that does not exist is a mistake. */
   file?: string | undefined
   environment: Readonly<Record<string, string | undefined>>
 }
 
-/** Reads, merges and checks. Throws ConfigError with everything that is wrong. */
+/** Reads, merges and checks all sources. Throws ConfigError with every mistake. */
 export function readConfig(sources: ConfigSources): Config {
   const file = sources.file ?? sources.environment.BOREALIS_CONFIG
   const problems: ConfigProblem[] = []
   const values = file === undefined || file === '' ? {} : readFile(file, problems)
   const origins = new Map<string, string>()
-  // The names of others come first, so that ours win.
+  // Aliases come first, so that our own names win.
   const variables = Object.entries(sources.environment).sort(([a], [b]) => Number(b in aliases) - Number(a in aliases))
   for (const [name, text] of variables) {
     if (text === undefined || !isOurs(name)) continue
@@ -106,22 +107,22 @@ export interface Setting {
   schema: LeafSchema
 }
 
-/** Every setting there is, in the order of the schema. */
+/** All settings, in the order of the schema. */
 export const settings: readonly Setting[] = Object.entries(sections).flatMap(([name, schema]) => leaves(name, schema))
 
-/** Variables of ours that are not settings: the file's name, options of `device`, what tests and children pass on. */
+/** Variables with our prefix that are no settings: the name of the file, options of `device`, and those of tests. */
 const reserved = /^BOREALIS_(CONFIG$|ENROL_URL$|ENROLMENT_KEY$|TEST_|CHILD_)/
 
 const settingsByVariable = new Map(settings.map((setting) => [setting.variable, setting]))
 
-/** Names that other tools of NATS know. NATS_SERVER_BIN is read where the server is looked for (broker/server.ts). */
+/** Names that NATS tools use as well. NATS_SERVER_BIN is read in nats/server/server-process.ts. */
 const aliases: Readonly<Record<string, string>> = { NATS_URL: 'nats.url' }
 for (const [name, path] of Object.entries(aliases)) {
   const setting = settings.find((one) => one.path === path)
   if (setting !== undefined) settingsByVariable.set(name, setting)
 }
 
-/** Settings that were renamed, old path to new. An old name is refused, with the name to use. */
+/** Renamed settings, old path to new path. An old name is refused, and the message gives the new one. */
 const renamed: Readonly<Record<string, string>> = {
   'core.notifying': 'core.publishing',
   'core.notifyInHandMax': 'core.publishInflightMax',
@@ -139,12 +140,12 @@ const noSuchSetting = (now: string | undefined) =>
 
 const isOurs = (name: string) => (name.startsWith('BOREALIS_') && !reserved.test(name)) || name in aliases
 
-/** Whether a setting's value is not to be shown. */
+/** True if the value of a setting must not be shown. */
 export function isSecret(path: string): boolean {
   return (secretFields as readonly string[]).includes(path.split('.').at(-1) ?? '')
 }
 
-/** Parts declare plain objects; here each becomes a closed section that may be absent. */
+/** Parts declare plain objects. Here each becomes a section that rejects unknown keys and may be absent. */
 function section<P extends TProperties>(schema: TObject<P>, meaning = ''): TObject<P> {
   const { description = meaning } = schema as { description?: string }
   return Type.Object(schema.properties, { additionalProperties: false, default: {}, description })
@@ -165,11 +166,11 @@ function readFile(file: string, problems: ConfigProblem[]): Record<string, unkno
   try {
     value = parseYaml(readFileSync(file, 'utf8'))
   } catch (error) {
-    return refuse(`not YAML: ${(error as Error).message.split('\n')[0]}`)
+    return refuse(`the file is not YAML: ${(error as Error).message.split('\n')[0]}`)
   }
   if (value === null || value === undefined) return {}
-  if (typeof value !== 'object' || Array.isArray(value)) return refuse('expected sections, each with its settings')
-  // A section with nothing but comments in it is null in YAML, and means its defaults.
+  if (!isObject(value)) return refuse('expected sections, each with its settings')
+  // YAML reads a section that has only comments as null. Such a section means its defaults.
   return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== null))
 }
 
@@ -180,7 +181,7 @@ function assign(target: Record<string, unknown>, path: string, value: unknown): 
     return
   }
   const inner = target[head]
-  // A section that is no section stays, for the check to complain about.
+  // A section that is not an object stays unchanged, so that the check reports it.
   if (inner !== undefined && (typeof inner !== 'object' || inner === null)) return
   const next = { ...inner }
   target[head] = next
@@ -209,7 +210,7 @@ function check(values: unknown, sourceOf: (path: string) => string): ConfigProbl
   return [...found.values()]
 }
 
-/** typebox stops at 8 errors unless told otherwise, and can be told only for the whole process. */
+/** typebox stops at 8 errors by default, and this limit can only be changed for the whole process. */
 function allErrors(values: unknown) {
   const { maxErrors } = Settings.Get()
   Settings.Set({ maxErrors: 1_000 })

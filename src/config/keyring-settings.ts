@@ -1,16 +1,17 @@
 import Type, { type Static } from 'typebox'
 
-/** Where the keys of the service are; keyring.ts says what is in there. */
+/** Where the keys of the service are stored. src/keyring.ts describes the content. */
 export const KeyringSettings = Type.Object(
   {
     file: Type.String({
       default: '.borealis/keyring.json',
       minLength: 1,
-      description: 'The keyring of a core, mode 0600; made where there is none.',
+      description: 'The keyring of a core, mode 0600. A core that finds no file makes one.',
     }),
     transportFile: Type.String({
       default: '',
-      description: 'What a transport needs of it (`borealis admin keyring extract`); empty: read from `keyring.file`.',
+      description:
+        'The file that a transport reads instead of the keyring (`borealis admin keyring extract`). Empty: `keyring.file`.',
     }),
   },
   { additionalProperties: false, default: {}, description: 'The keys of the service.' },

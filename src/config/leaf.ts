@@ -1,4 +1,4 @@
-/** One setting of the schema, and the way it is written in the environment. */
+/** One setting of the schema, and its form in the environment. */
 import type { DescribedSchema } from '../core/domain/schema.js'
 
 export interface LeafSchema extends DescribedSchema {
@@ -7,13 +7,13 @@ export interface LeafSchema extends DescribedSchema {
   description?: string
 }
 
-/** `http.bodyBytesMax` is `BOREALIS_HTTP_BODY_BYTES_MAX`. */
+/** The environment variable of a setting: `http.bodyBytesMax` becomes `BOREALIS_HTTP_BODY_BYTES_MAX`. */
 export function variableOf(path: string): string {
   const words = path.replaceAll('.', '_').replace(/([a-z0-9])([A-Z])/g, '$1_$2')
   return `BOREALIS_${words.toUpperCase()}`
 }
 
-/** Text that is not of the schema's type stays text, for the check to complain about. */
+/** Parses the text of an environment variable. Text of another type stays text, so that the check reports it. */
 export function fromText(schema: LeafSchema, text: string): unknown {
   if ((schema.type === 'integer' || schema.type === 'number') && text.trim() !== '') {
     const number = Number(text)

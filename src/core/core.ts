@@ -3,7 +3,7 @@ import type { Clock } from '../clock.js'
 import type { Keyring } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
-import type { Stoppable } from './cluster/lease.js'
+import { StopStack } from '../stop-stack.js'
 import { startDelivery } from './delivery/delivery.js'
 import { encodeRegistrationId, type RegistrationAddress } from './domain/registration-id.js'
 import { type FrontEndSettings, startFrontEnd } from './front-end.js'
@@ -41,10 +41,7 @@ export interface Core {
 export async function startCore(options: CoreOptions): Promise<Core> {
   const { broker, clock, random, keyring, log, settings, metrics = new CoreMetrics() } = options
   const { core, split } = settings
-  const started: Stoppable[] = []
-  const stop = async () => {
-    for (const part of started.splice(0).reverse()) await part.stop()
-  }
+  const parts = new StopStack()
   const registrationKey = keyring.macKey('registration')
   try {
     const shared = {
@@ -52,19 +49,24 @@ export async function startCore(options: CoreOptions): Promise<Core> {
       registrationIdOf: (address: RegistrationAddress) => encodeRegistrationId(registrationKey, address),
     }
     // First, so that it stops last: what the other parts end on their way out is told as well.
-    started.push(await startFeeds({ ...shared, webhooks: settings.webhooks }))
+    parts.add(await startFeeds({ ...shared, webhooks: settings.webhooks }))
     const delivery = await startDelivery(shared)
-    started.push(delivery)
+    parts.add(delivery)
     const { accept, readStatus, cancel, readCounters, listMessages } = delivery
     const { gateway } = core
     const context = await startFrontEnd({
       ...{ broker, keyring, split, accept, readStatus, cancel, readCounters, listMessages },
       ...{ settings, gateway, node: delivery.node, leaseMs: core.leaseMs, clock, log },
     })
-    started.push(context)
-    return { url: context.url, port: context.port, adminUrl: context.adminUrl, node: delivery.node, stop }
+    parts.add(context)
+    return {
+      url: context.url,
+      port: context.port,
+      adminUrl: context.adminUrl,
+      node: delivery.node,
+      stop: () => parts.stop(),
+    }
   } catch (error) {
-    await stop()
-    throw error
+    return parts.abandon(error)
   }
 }

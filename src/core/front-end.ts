@@ -16,6 +16,7 @@ import type { Clock } from '../clock.js'
 import type { Keyring } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
+import { StopStack } from '../stop-stack.js'
 import { firstRegistrationNumber } from '../store/format.js'
 import { createAdminServer } from './api/admin/server.js'
 import { createGateway } from './api/public/gateway.js'
@@ -83,13 +84,11 @@ export interface FrontEnd {
 /** Rejects where NATS is away or the port is in use; then nothing is left running. */
 export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd> {
   const { broker, keyring, settings, accept, clock, log } = options
-  const stops: (() => Promise<void>)[] = []
-  const stop = async () => {
-    for (const end of stops.splice(0).reverse()) await end()
-  }
+  const parts = new StopStack()
+  const stop = () => parts.stop()
   try {
     const directory = await Directory.start(broker, log)
-    stops.push(() => directory.stop())
+    parts.add(directory)
     const registrationKeys = new Map(keyring.macKeys('registration').map((key) => [key.kid, key]))
     const shared = { broker, directory, registrationKeys, accept, clock, log }
 
@@ -98,23 +97,23 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
     const forDevices = { broker, directory, registrationKey, limits: settings.devices, firstNumber, clock, log }
     const devices = new DeviceService(forDevices)
     devices.start()
-    stops.push(() => devices.stop())
+    parts.add(devices)
 
     const messages = messageFormat(settings.messages)
     const { bodyBytesMax } = settings.http
     const ingress = new Ingress({ ...shared, settings: settings.ingress, messages, bodyBytesMax })
     await ingress.start()
-    stops.push(() => ingress.stop())
+    parts.add(ingress)
 
     const registrations = new Registrations({ ...shared, registrationKey, limits: settings.devices })
     const address: { url: string | null; port: number | null } = { url: null, port: null }
     const publicUrl = () => publicUrlOf({ ...settings.http, port: address.port ?? settings.http.port })
-    const adminUrl = await startAdminApi(options, { registrations, publicUrl }, stops)
+    const adminUrl = await startAdminApi(options, { registrations, publicUrl }, parts)
     if (!options.gateway) return { ...address, adminUrl, stop }
     const { node, leaseMs } = options
     const gateways = new Gateways({ broker, clock, node, leaseMs, log })
     await gateways.start()
-    stops.push(() => gateways.stop())
+    parts.add(gateways)
     const { readStatus, cancel, readCounters, listMessages } = options
     const gateway = createGateway(
       {
@@ -136,12 +135,11 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
       },
       settings.http,
     )
-    stops.push(() => gateway.stop())
+    parts.add(gateway)
     Object.assign(address, await gateway.listen())
     return { ...address, adminUrl, stop }
   } catch (error) {
-    await stop()
-    throw error
+    return parts.abandon(error)
   }
 }
 
@@ -149,15 +147,15 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
 async function startAdminApi(
   { broker, split, readCounters, settings, clock, log }: FrontEndOptions,
   { registrations, publicUrl }: { registrations: Registrations; publicUrl: () => string },
-  stops: (() => Promise<void>)[],
+  parts: StopStack,
 ): Promise<string | null> {
   const { adminApi, auth, http, webhooks } = settings
   if (adminApi.port === 0) return null
   const administration = new Administration(broker, clock)
   const feeds = new FeedAdministration({ administration, broker, clock, split, settings: webhooks })
-  const parts = { administration, registrations, feeds, readCounters, publicUrl, auth, clock, log }
-  const server = createAdminServer(parts, adminApi, http)
-  stops.push(() => server.stop())
+  const context = { administration, registrations, feeds, readCounters, publicUrl, auth, clock, log }
+  const server = createAdminServer(context, adminApi, http)
+  parts.add(server)
   return (await server.listen()).url
 }
 

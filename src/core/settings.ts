@@ -1,8 +1,7 @@
 /** Settings of the delivery core: what a router holds, how long it waits, and which roles a process has. */
 import Type, { type Static } from 'typebox'
+import { whole } from '../setting-types.js'
 
-const whole = (value: number, description: string, minimum = 1) =>
-  Type.Integer({ minimum, default: value, description })
 const role = (description: string) => Type.Boolean({ default: true, description })
 
 export const CoreSettings = Type.Object(

@@ -1,24 +1,25 @@
 /**
- * What Borealis asks of NATS, as interfaces: a bus, logs and tables.
+ * The message broker as Borealis uses it: a bus, logs and tables. This folder implements it on NATS; no other folder
+ * imports the NATS client.
  *
- * Two implementations exist: `nats.ts` over a real server, and the simulated one of test/sim. One contract suite
- * (test/contract) runs against both. Bodies handed to a callback belong to the callback.
+ * Two implementations exist: connect.ts on a real server, and the simulated one of test/sim. One suite (test/contract)
+ * tests both. A callback owns the body that it receives and may keep it.
  *
- * Subjects and keys have no white space and no control characters, and only filters have wildcards; what has, is refused
- * with a RangeError: it is a fault of ours, which no repeat mends.
+ * Subjects and keys contain no white space and no control characters, and only filters contain wildcards. Every other
+ * subject is refused with a RangeError: it is an error in our code, so a retry cannot help.
  */
 
-/** Core NATS: at most once, ordered for one publisher and one subscription. */
+/** Core NATS: at most once, and ordered for one publisher and one subscription. */
 export interface Bus {
   publish(subject: string, body: Uint8Array, options?: PublishOptions): void
-  /** `handler` is called synchronously, in order; it must not throw. */
+  /** Calls `handler` synchronously and in order. `handler` must not throw. */
   subscribe(subject: string, handler: (message: BusMessage) => void, options?: { queue?: string }): Subscription
   /** Rejects with BrokerError `no_responders`, `timeout` or `disconnected`. */
   request(subject: string, body: Uint8Array, options: { timeoutMs: number }): Promise<Uint8Array>
 }
 
 export interface PublishOptions {
-  /** Where an answer goes. Where nobody serves the subject, the server answers here with `noResponders`. */
+  /** Subject for the answer. If nobody subscribes to the published subject, the server answers here with `noResponders`. */
   reply?: string
   headers?: Record<string, string>
 }
@@ -26,10 +27,10 @@ export interface PublishOptions {
 export interface BusMessage {
   subject: string
   body: Uint8Array
-  /** Subject to answer to; empty: none wanted. */
+  /** Subject for the answer; empty if the sender wants none. */
   reply: string
   headers: Record<string, string> | null
-  /** The server's word that nobody serves the subject published to with this reply. */
+  /** True if the server sent this message to say that nobody subscribes to the subject that was published to. */
   noResponders: boolean
 }
 
@@ -41,50 +42,52 @@ export interface Subscription {
 export interface Log {
   readonly name: string
   /**
-   * Appends and resolves with the sequence once the server has stored it. Rejects with BrokerError:
-   * `wrong_last_sequence` (then `lastSequence` has the subject's true one), `timeout` or `disconnected` (unknown
-   * whether it was stored: repeat with the same messageId, or look), `full`, `unavailable`.
+   * Resolves with the sequence of the new record once the server has stored it. Rejects with BrokerError:
+   * `wrong_last_sequence` (`lastSequence` then holds the actual last sequence of the subject); `timeout` or
+   * `disconnected` (the record may be stored or not: repeat with the same messageId, or read the subject); `full`;
+   * `unavailable`.
    */
   append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number>
-  /** Last record of a subject. `authoritative`: from the stream's leader, never from a replica that may lag. */
+  /** The last record of a subject. With `authoritative`, the leader of the stream answers, not a replica that may lag. */
   last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null>
   /**
-   * `authoritative`, here and in next(): it is absent only if the leader says so. A replica that lags has the beginning
-   * of the stream, so what it finds is right, and only what it does not find may be there all the same.
+   * The record at a sequence. With `authoritative`, here and in next(), null means that the leader has no such record. A
+   * replica that lags holds the beginning of the stream: a record that it finds is valid, but a record that it does not
+   * find may still exist.
    */
   at(sequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null>
-  /** First record at or after `fromSequence` whose subject matches. Slow on large streams. */
+  /** The first record at or after `fromSequence` whose subject matches. Slow on large streams. */
   next(filter: string, fromSequence: number, options?: { authoritative?: boolean }): Promise<LogRecord | null>
   /**
-   * False where there was no such record.
+   * Resolves with false if there was no such record.
    *
-   * nats-server 2.9 forgets: when a subject's newest record is deleted while older ones remain, `last` says null (the
-   * authoritative one too) and compare-and-set counts from 0, until the next append; only `next` still finds them. So
-   * never delete the newest of a subject first. And a kill -9 of the server can bring back what was just deleted.
+   * Never delete the newest record of a subject while older ones remain. nats-server 2.9 then forgets the older ones
+   * until the next append: `last` returns null even with `authoritative`, and compare-and-set expects 0; only `next`
+   * still finds them. After a kill -9 of the server, a record that was deleted shortly before can exist again.
    */
   delete(sequence: number): Promise<boolean>
   /**
-   * What matches and stands before a sequence. Only for a stream without consumers: nats-server 2.9 then forgets which records
-   * they wait for.
+   * Deletes the records that match and stand before a sequence. Only for streams without consumers: a purge makes
+   * nats-server 2.9 forget which records its consumers still have to deliver.
    */
   purge(filter: string, beforeSequence: number): Promise<void>
   state(): Promise<LogState>
-  /** A durable pull consumer with explicit acknowledgement. `handler` is called synchronously and must not throw. */
+  /** Takes records from a durable pull consumer. Calls `handler` synchronously; `handler` must not throw. */
   consume(options: ConsumeOptions, handler: (delivery: Delivery) => void): Promise<Consumption>
-  /** Makes a durable consumer without taking from it, for who will; harmless where it is there. */
-  prepare(options: ConsumeOptions): Promise<void>
-  /** Ends a durable consumer for good; harmless where it is not there. */
-  forgetConsumer(durable: string): Promise<void>
-  /** Records that a durable consumer has still to get or to acknowledge; null where there is no such consumer. */
-  waiting(durable: string): Promise<number | null>
-  /** An ordered tail: every record from `fromSequence` on, in sequence order, without gaps, across reconnects. */
+  /** Creates a durable consumer for another process to take from. Changes nothing if the consumer exists. */
+  createConsumer(options: ConsumeOptions): Promise<void>
+  /** Deletes a durable consumer. Changes nothing if there is no such consumer. */
+  deleteConsumer(durable: string): Promise<void>
+  /** Number of records that a durable consumer has not acknowledged yet; null if there is no such consumer. */
+  backlog(durable: string): Promise<number | null>
+  /** Delivers every record from `fromSequence` on, in sequence order and without gaps, across reconnects. */
   tail(options: TailOptions, handler: (record: LogRecord) => void): Promise<Consumption>
 }
 
 export interface AppendOptions {
-  /** Nats-Msg-Id: a repeat inside the stream's duplicate window is stored once (and resolves with the first sequence). */
+  /** Nats-Msg-Id. A repeat within the duplicate window of the stream is stored once and resolves with the first sequence. */
   messageId?: string
-  /** Compare-and-set: only if the subject's last sequence is this one (0: only if the subject is empty). */
+  /** Compare-and-set: the append succeeds only if this is the last sequence of the subject (0: the subject is empty). */
   expectedLastSubjectSequence?: number
   headers?: Record<string, string>
 }
@@ -93,7 +96,7 @@ export interface LogRecord {
   subject: string
   sequence: number
   body: Uint8Array
-  /** When the server stored it, Unix milliseconds. */
+  /** When the server stored the record, in Unix milliseconds. */
   storedAtMs: number
   headers: Record<string, string> | null
 }
@@ -102,7 +105,7 @@ export interface LogState {
   messages: number
   firstSequence: number
   lastSequence: number
-  /** Changes when the stream was made anew: creation time, as a 53-bit number of milliseconds. */
+  /** Creation time of the stream in milliseconds. A stream that was created again has another incarnation. */
   incarnation: number
 }
 
@@ -110,30 +113,31 @@ export interface ConsumeOptions {
   /** Name of the durable consumer. */
   durable: string
   filter?: string
-  /** Where a durable begins that is made by this; for one that is there it has to be as it was. Default: `all`. */
+  /** Where a new durable consumer starts. Must not change for a consumer that exists. Default: `all`. */
   startsAt?: 'all' | 'new'
   ackWaitMs: number
-  /** Most deliveries without acknowledgement. */
+  /** Most deliveries without an acknowledgement. */
   pendingMax: number
 }
 
 export interface Delivery extends LogRecord {
   /**
-   * Greater than 1: redelivered. 1 says little: after a kill -9 nats-server 2.9 can forget acknowledgements and counts of
-   * its last moments, and deliver what was done with as if it were new. Only what was stored (an event) tells.
+   * Greater than 1 for a redelivery. A count of 1 proves nothing: after a kill -9, nats-server 2.9 can forget recent
+   * acknowledgements and counts, and deliver a finished record as a first delivery. Only a stored event proves that a
+   * record is finished.
    */
   deliveryCount: number
-  /** Fire and forget: where it is lost, the record is delivered again. */
+  /** Sends the acknowledgement without waiting. If it is lost, the record is delivered again. */
   ack(): void
-  /** Deliver again, after `delayMs`. */
-  nak(delayMs: number): void
+  /** Has the record delivered again after `delayMs`. */
+  nack(delayMs: number): void
   /** Restarts the ack wait. */
   working(): void
 }
 
 export interface TailOptions {
   filter?: string
-  /** First sequence wanted. */
+  /** The first sequence to deliver. */
   fromSequence: number
 }
 
@@ -141,26 +145,26 @@ export interface Consumption {
   stop(): Promise<void>
 }
 
-/** One KV bucket: the last value of each key, with a revision to compare-and-set on. */
+/** One KV bucket: the last value of each key, with a revision for compare-and-set. */
 export interface Table {
   readonly name: string
-  /** Null where the key is absent or was deleted. */
+  /** Null if the key is absent or deleted. */
   get(key: string, options?: { authoritative?: boolean }): Promise<TableEntry | null>
-  /** Writes only if the key's revision is `expectedRevision` (0: only if absent or deleted). Rejects as Log.append does. */
+  /** Writes only if `expectedRevision` is the revision of the key (0: absent or deleted). Rejects as Log.append does. */
   put(key: string, value: Uint8Array, expectedRevision?: number): Promise<number>
   delete(key: string): Promise<void>
-  /** All keys that match; for small tables and administration. */
+  /** All entries whose keys match. For small tables and administration. */
   entries(filter?: string): Promise<TableEntry[]>
   /**
-   * First the present entries, then each change, in order. After a reconnect everything is delivered again; the
-   * resolved promise means that the present entries were delivered.
+   * Delivers the present entries and then each change, in order. Resolves when the present entries are delivered. After
+   * a reconnect, the watch delivers everything again.
    */
   watch(filter: string, handler: (entry: TableEntry) => void): Promise<Consumption>
 }
 
 export interface TableEntry {
   key: string
-  /** Empty and `deleted` after a delete. */
+  /** Empty after a delete, and `deleted` is then true. */
   value: Uint8Array
   revision: number
   deleted: boolean
@@ -170,17 +174,18 @@ export interface Broker {
   readonly bus: Bus
   log(name: string): Log
   table(name: string): Table
-  /** True while there is a connection to the server, for readiness. */
+  /** True while there is a connection to the server. Readiness depends on it. */
   connected(): boolean
   /**
-   * What was in flight at a disconnect is lost, and answers with it: whoever keeps state that depends on what others
-   * wrote (the worker its sessions) audits it at `reconnected`. Called synchronously; must not throw.
+   * Calls `handler` synchronously; `handler` must not throw. A disconnect loses all messages and answers in flight. A
+   * component whose state depends on the writes of others (such as the sessions of a worker) has to check that state at
+   * `reconnected`.
    */
   onStatus(handler: (status: BrokerStatus) => void): Subscription
   close(): Promise<void>
 }
 
-/** `closed`: by close(), for good. */
+/** `closed`: the connection ended for good. */
 export type BrokerStatus = 'disconnected' | 'reconnected' | 'closed'
 
 export type BrokerErrorCode =
@@ -195,11 +200,12 @@ export class BrokerError extends Error {
   constructor(
     readonly code: BrokerErrorCode,
     message: string,
-    /** With wrong_last_sequence: the subject's true last sequence. */
+    /** With `wrong_last_sequence`: the actual last sequence of the subject. */
     readonly lastSequence = 0,
     options?: ErrorOptions,
   ) {
-    // An answer like any other, given thousands of times a second: where it was made says nothing, and costs more than it.
+    // A lost compare-and-set is an ordinary answer, thousands of times a second. A stack trace would cost more than all
+    // the rest of it and help nobody.
     const isExpected = code === 'wrong_last_sequence'
     const { stackTraceLimit } = Error
     if (isExpected) Error.stackTraceLimit = 0
@@ -207,4 +213,9 @@ export class BrokerError extends Error {
     if (isExpected) Error.stackTraceLimit = stackTraceLimit
     this.name = 'BrokerError'
   }
+}
+
+/** True if an append or put lost its compare-and-set: another writer was first. */
+export function isConflict(error: unknown): error is BrokerError {
+  return error instanceof BrokerError && error.code === 'wrong_last_sequence'
 }

@@ -1,7 +1,7 @@
 /** Core NATS over one Link. */
 import type { Msg } from 'nats'
 import type { Bus, BusMessage, PublishOptions, Subscription } from './broker.js'
-import { ownHeaders, statusOf } from './client/headers.js'
+import { applicationHeaders, statusOf } from './client/headers.js'
 import type { Link } from './client/link.js'
 import { checkFilter } from './client/subject.js'
 
@@ -37,9 +37,9 @@ function busMessage(message: Msg): BusMessage {
     subject: message.subject,
     body: message.data,
     reply: message.reply ?? '',
-    // Most messages have none; the client parses them only when asked.
+    // Parsed on demand, because most messages have no headers.
     get headers() {
-      return ownHeaders(message)
+      return applicationHeaders(message)
     },
     noResponders: statusOf(message) === 503,
   }

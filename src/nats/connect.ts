@@ -1,4 +1,4 @@
-/** The real Broker: one connection of one process to NATS. */
+/** The Broker on a real nats-server: one connection for one process. */
 import { type ConnectionOptions, Events, type NatsConnection, NatsError, connect as natsConnect } from 'nats'
 import { sleep, systemClock } from '../clock.js'
 import {
@@ -11,17 +11,17 @@ import {
   type Table,
 } from './broker.js'
 import { NatsBus } from './bus.js'
+import type { Connection } from './client/connection.js'
+import { StatusListeners } from './client/connection.js'
 import { Link } from './client/link.js'
-import { Reconnects } from './client/reconnects.js'
-import type { Shared } from './client/shared.js'
 import { Window } from './client/window.js'
 import { NatsLog } from './log.js'
-import { Room } from './server/headroom.js'
+import { Headroom } from './server/headroom.js'
 import type { NatsSettings } from './settings.js'
 import { LogTable } from './table.js'
 import { startTail } from './tail.js'
 
-/** What is written about the connection; pino's loggers are one. */
+/** Receives log lines about the connection. The loggers of pino fit. */
 export interface BrokerLogger {
   info(fields: object, text: string): void
   warn(fields: object, text: string): void
@@ -31,22 +31,25 @@ export interface ConnectOptions {
   /** Names the connection in the server's monitoring: `core`, `transport-0`, … */
   name: string
   log?: BrokerLogger
-  /** Appends stop short of the limits of streams (room.ts): for who tells others that something is stored. */
-  watchesRoom?: boolean
+  /**
+   * Refuses appends before a stream reaches its limit (server/headroom.ts). For processes that promise others that a
+   * message is stored.
+   */
+  keepsHeadroom?: boolean
 }
 
 const FIRST_RETRY_MS = 200
 
-/** One without JetStream of its own would pass questions on, to a cluster perhaps. */
-export const isAlone = (info: { jetstream?: boolean; cluster?: string } | undefined): boolean =>
+/** A server without JetStream, or in a cluster, may pass a read on to another server. */
+export const isStandalone = (info: { jetstream?: boolean; cluster?: string } | undefined): boolean =>
   info?.jetstream === true && !info.cluster
 
-/** Answers of each user come under a prefix of its own, which its permissions name. */
+/** The answers to each user have an inbox prefix of their own, because the permissions of the user name that prefix. */
 export const inboxPrefixOf = (user: string): string => (user ? `_INBOX.${user}` : '_INBOX')
 
 /**
- * Connects, waiting for the server up to `connectTimeoutMs`. Later the connection comes back by itself, for ever.
- * Throws BrokerError `unavailable`, with the cause, where there is no server or it refuses the user.
+ * Waits for the server for at most `connectTimeoutMs`. After the first connection, the client reconnects without limit.
+ * Throws BrokerError `unavailable`, with the cause, if there is no server or the server refuses the user.
  */
 export async function connect(settings: NatsSettings, options: ConnectOptions): Promise<Broker> {
   const nc = await firstConnection(settings, options)
@@ -85,7 +88,7 @@ function optionsOf(settings: NatsSettings, name: string): ConnectionOptions {
     pingInterval: settings.pingIntervalMs,
     maxPingOut: 2,
     noAsyncTraces: true,
-    // A user whose password is being changed is refused for a moment; giving up for good would need a restart.
+    // While the password of a user is being changed, the server refuses it for a moment. The client must not give up then.
     ignoreAuthErrorAbort: true,
   }
 }
@@ -93,7 +96,7 @@ function optionsOf(settings: NatsSettings, name: string): ConnectionOptions {
 class NatsBroker implements Broker {
   readonly bus: Bus
   readonly #link: Link
-  readonly #shared: Shared
+  readonly #connection: Connection
   readonly #logs = new Map<string, Log>()
   readonly #tables = new Map<string, Table>()
   #closing = false
@@ -107,13 +110,13 @@ class NatsBroker implements Broker {
       options.log?.warn({ error: String(error), broker: options.name }, problem)
     }
     this.#link = new Link(nc, settings, inboxPrefixOf(settings.user), report)
-    this.#shared = {
+    this.#connection = {
       link: this.#link,
       appends: new Window(settings.appendsInFlightMax, settings.appendsWaitingMax, settings.requestTimeoutMs),
-      reconnects: new Reconnects(),
-      room: options.watchesRoom ? new Room(this.#link, report) : null,
-      // Asked each time: it may be another server after a reconnect.
-      isAlone: () => isAlone(nc.info),
+      status: new StatusListeners(),
+      headroom: options.keepsHeadroom ? new Headroom(this.#link, report) : null,
+      // Evaluated on each call, because a reconnect may lead to another server.
+      isStandalone: () => isStandalone(nc.info),
       report,
     }
     this.bus = new NatsBus(this.#link, report)
@@ -122,16 +125,16 @@ class NatsBroker implements Broker {
   }
 
   log(name: string): Log {
-    return remembered(this.#logs, name, () => new NatsLog(name, this.#shared))
+    return getOrCreate(this.#logs, name, () => new NatsLog(name, this.#connection))
   }
 
   table(name: string): Table {
-    return remembered(this.#tables, name, () => {
-      const shared = this.#shared
+    return getOrCreate(this.#tables, name, () => {
+      const connection = this.#connection
       return new LogTable(name, {
         log: this.log(`KV_${name}`),
-        tail: (options, handler, hooks) => startTail(shared, `KV_${name}`, options, handler, hooks),
-        onStatus: (handler) => shared.reconnects.on(handler),
+        tail: (options, handler, hooks) => startTail(connection, `KV_${name}`, options, handler, hooks),
+        onStatus: (handler) => connection.status.on(handler),
       })
     })
   }
@@ -141,28 +144,28 @@ class NatsBroker implements Broker {
   }
 
   onStatus(handler: (status: BrokerStatus) => void): Subscription {
-    return this.#shared.reconnects.on(handler)
+    return this.#connection.status.on(handler)
   }
 
-  /** Sends what was published, then closes. What waits for an answer is rejected as `disconnected`. */
+  /** Sends everything that was published, then closes. Rejects pending requests with `disconnected`. */
   async close(): Promise<void> {
     if (this.#closing) return
     this.#closing = true
-    // Consumers and tails end first: each tells the server about itself while there is a connection.
-    this.#shared.reconnects.emit('closed')
+    // Consumers and tails stop first, because each of them sends a last message to the server.
+    this.#connection.status.emit('closed')
     this.#link.flush()
-    if (this.#link.connected) await this.nc.flush().catch((error: unknown) => this.#shared.report('close', error))
+    if (this.#link.connected) await this.nc.flush().catch((error: unknown) => this.#connection.report('close', error))
     await this.nc.close()
     this.#closed()
   }
 
   #closed(): void {
     this.#link.stop()
-    this.#shared.appends.refuseWaiting()
+    this.#connection.appends.refuseWaiting()
     if (this.#closing) return
     this.#closing = true
-    this.options.log?.warn({ broker: this.options.name }, 'the connection to NATS was closed for good')
-    this.#shared.reconnects.emit('closed')
+    this.options.log?.warn({ broker: this.options.name }, 'the connection to NATS closed and will not come back')
+    this.#connection.status.emit('closed')
   }
 
   async #follow(): Promise<void> {
@@ -172,12 +175,12 @@ class NatsBroker implements Broker {
         log?.warn({ broker, server: status.data }, 'disconnected from NATS')
         this.#link.connected = false
         this.#link.failAll()
-        this.#shared.appends.refuseWaiting()
-        this.#shared.reconnects.emit('disconnected')
+        this.#connection.appends.refuseWaiting()
+        this.#connection.status.emit('disconnected')
       } else if (status.type === Events.Reconnect) {
-        log?.info({ broker, server: status.data }, 'connected to NATS again')
+        log?.info({ broker, server: status.data }, 'reconnected to NATS')
         this.#link.connected = true
-        this.#shared.reconnects.emit('reconnected')
+        this.#connection.status.emit('reconnected')
       } else if (status.type === Events.Error) {
         log?.warn({ broker, error: status.data }, 'NATS reports an error')
       }
@@ -185,7 +188,7 @@ class NatsBroker implements Broker {
   }
 }
 
-function remembered<T>(map: Map<string, T>, name: string, make: () => T): T {
+function getOrCreate<T>(map: Map<string, T>, name: string, make: () => T): T {
   const known = map.get(name)
   if (known) return known
   const made = make()

@@ -1,28 +1,31 @@
-/** A durable pull consumer with explicit acknowledgement: made idempotently, made again when lost, pulled in batches. */
+/**
+ * A durable pull consumer with explicit acknowledgements. It creates the consumer on the server, creates it again when
+ * it is lost, and pulls records in batches.
+ */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
 import type { ConsumeOptions, Consumption, Delivery, Log } from './broker.js'
-import { ownHeaders, statusOf } from './client/headers.js'
+import { type Connection, json } from './client/connection.js'
+import { applicationHeaders, statusOf } from './client/headers.js'
 import { type DeliveryInfo, nanos, parseAckSubject } from './client/jetstream-api.js'
-import { json, type Shared } from './client/shared.js'
-import { ensureDurable, forgetDurable } from './durable.js'
+import { deleteDurable, ensureDurable } from './durable.js'
 import { Sweeper } from './sweeper.js'
 
 const HEARTBEAT_MS = 2_000
 const SILENCE_MS_MAX = 2.5 * HEARTBEAT_MS
 const PULL_EXPIRES_MS = 30_000
 const RETRY_MS = 250
-/** Records asked for at once. The next pull goes out when half have come, so that the server never waits for us. */
+/** Records in one pull. The next pull leaves when half of them have come, so that the server always has a pull to serve. */
 const BATCH_MAX = 512
 const ACK = Buffer.from('+ACK')
 const WORKING = Buffer.from('+WPI')
 
 export async function startConsume(
-  shared: Shared,
+  connection: Connection,
   log: Pick<Log, 'name' | 'next' | 'delete'>,
   options: ConsumeOptions,
   handler: (delivery: Delivery) => void,
 ): Promise<Consumption> {
-  const consumer = new PullConsumer(shared, log, options, handler)
+  const consumer = new PullConsumer(connection, log, options, handler)
   await consumer.start()
   return consumer
 }
@@ -31,35 +34,35 @@ class PullConsumer implements Consumption {
   readonly stream: string
   readonly #batch: number
   #subscription: NatsSubscription | null = null
-  /** Records that were pulled and did not come yet. */
-  #wanted = 0
+  /** Records that were requested and have not come yet. */
+  #requested = 0
   #lastHeardMs = 0
   #stopped = false
   #preparing = false
   #retry: NodeJS.Timeout | null = null
-  /** Of what was delivered here. */
+  /** The last record that this object delivered. */
   #furthest: StreamPosition = START
-  /** The same, of earlier connections: a server that is another one has other records there. */
-  #before: StreamPosition = START
-  #origin: Origin = { isOver: false }
+  /** The last record delivered before the latest reconnect. A replaced server has other records at these sequences. */
+  #earlier: StreamPosition = START
+  #origin: Epoch = { isOver: false }
   readonly #sweeper: Sweeper
   readonly #watchdog: NodeJS.Timeout
   readonly #status: { unsubscribe(): void }
 
   constructor(
-    readonly shared: Shared,
+    readonly connection: Connection,
     log: Pick<Log, 'name' | 'next' | 'delete'>,
     readonly options: ConsumeOptions,
     readonly handler: (delivery: Delivery) => void,
   ) {
     this.stream = log.name
-    this.#sweeper = new Sweeper(shared, log, options, {
-      isOf: (record) => this.#isReused(record),
-      found: () => this.#beginAnew(),
+    this.#sweeper = new Sweeper(connection, log, options, {
+      isReused: (record) => this.#isReused(record),
+      onReused: () => this.#recreate(),
     })
     this.#batch = Math.max(1, Math.min(BATCH_MAX, options.pendingMax))
     this.#watchdog = setInterval(() => this.#checkSilence(), HEARTBEAT_MS / 2).unref()
-    this.#status = shared.reconnects.on((status) => {
+    this.#status = connection.status.on((status) => {
       if (status === 'reconnected') this.#restart()
       if (status === 'closed') void this.stop()
     })
@@ -87,35 +90,38 @@ class PullConsumer implements Consumption {
   }
 
   async #ensure(): Promise<void> {
-    this.#before = this.#furthest
-    if (await ensureDurable(this.shared, this.stream, this.options)) this.#forgetBefore()
+    this.#earlier = this.#furthest
+    if (await ensureDurable(this.connection, this.stream, this.options)) this.#startEpoch()
   }
 
-  /** A sequence that was another record's before: a stream that lost its end gives them again. */
+  /** True if a stream that lost its end has assigned this sequence to a second record. */
   #isReused({ sequence, storedAtMs }: StreamPosition): boolean {
-    return sequence <= this.#before.sequence && storedAtMs > this.#before.storedAtMs
+    return sequence <= this.#earlier.sequence && storedAtMs > this.#earlier.storedAtMs
   }
 
-  /** An acknowledgement names a sequence: said of the stream as it was, it would now be of another record. */
-  #forgetBefore(): void {
+  /**
+   * Starts a new epoch. An acknowledgement names only a sequence: a late one from before the stream lost its end would
+   * acknowledge another record now.
+   */
+  #startEpoch(): void {
     this.#origin.isOver = true
     this.#origin = { isOver: false }
-    this.#furthest = this.#before = START
+    this.#furthest = this.#earlier = START
   }
 
-  /** ensureDurable() came too late to see it: the stream lost its end, and has grown beyond where it was. */
-  #beginAnew(): void {
+  /** The stream lost its end and has since grown beyond it, so ensureDurable() could not notice the loss. */
+  #recreate(): void {
     const { durable } = this.options
-    this.shared.report(
+    this.connection.report(
       `consumer ${durable} of ${this.stream}`,
-      new Error('the stream gives its sequences a second time'),
+      new Error('the stream assigns its sequences a second time'),
     )
-    forgetDurable(this.shared, this.stream, durable)
-      .catch((error: unknown) => this.shared.report(`consumer ${durable} of ${this.stream}`, error))
+    deleteDurable(this.connection, this.stream, durable)
+      .catch((error: unknown) => this.connection.report(`consumer ${durable} of ${this.stream}`, error))
       .finally(() => this.#retryLater())
   }
 
-  /** The pulls are lost, perhaps the consumer too: both again, until it works. */
+  /** A reconnect loses the pulls, and perhaps the consumer: creates both again, and retries until that succeeds. */
   #restart(): void {
     if (this.#stopped || this.#preparing) return
     this.#preparing = true
@@ -123,7 +129,7 @@ class PullConsumer implements Consumption {
       .then(() => this.#open())
       .then(() => this.#sweeper.sweepTwice())
       .catch((error: unknown) => {
-        this.shared.report(`consumer ${this.options.durable} of ${this.stream}`, error)
+        this.connection.report(`consumer ${this.options.durable} of ${this.stream}`, error)
         this.#retryLater()
       })
       .finally(() => {
@@ -135,22 +141,22 @@ class PullConsumer implements Consumption {
     if (this.#stopped || this.#retry) return
     this.#retry = setTimeout(() => {
       this.#retry = null
-      if (this.shared.link.connected) this.#restart()
-      // Else `reconnected` does it.
+      if (this.connection.link.connected) this.#restart()
+      // Without a connection, the `reconnected` event restarts it.
     }, RETRY_MS).unref()
   }
 
-  /** A new inbox for each start: what belongs to pulls before it is not heard, and so is delivered again. */
+  /** Uses a new inbox for each start. Records of earlier pulls go to the old inbox, time out and are delivered again. */
   #open(): void {
     if (this.#stopped) return
-    const { link } = this.shared
+    const { link } = this.connection
     this.#subscription?.unsubscribe()
     const inbox = link.newInbox()
-    this.#wanted = 0
+    this.#requested = 0
     this.#lastHeardMs = Date.now()
     const subscription = link.nc.subscribe(inbox, {
       callback: (error, message) => {
-        if (error) this.shared.report(`consumer ${this.options.durable} of ${this.stream}`, error)
+        if (error) this.connection.report(`consumer ${this.options.durable} of ${this.stream}`, error)
         else if (this.#subscription === subscription) this.#receive(message)
       },
     })
@@ -159,15 +165,15 @@ class PullConsumer implements Consumption {
   }
 
   #pull(inbox: string): void {
-    const count = this.#batch - this.#wanted
+    const count = this.#batch - this.#requested
     if (count < Math.max(1, this.#batch / 2)) return
-    this.#wanted += count
+    this.#requested += count
     const query = {
       batch: count,
       expires: nanos(PULL_EXPIRES_MS),
       idle_heartbeat: nanos(HEARTBEAT_MS),
     }
-    this.shared.link.publish(`$JS.API.CONSUMER.MSG.NEXT.${this.stream}.${this.options.durable}`, json(query), inbox)
+    this.connection.link.publish(`$JS.API.CONSUMER.MSG.NEXT.${this.stream}.${this.options.durable}`, json(query), inbox)
   }
 
   #receive(message: Msg): void {
@@ -175,33 +181,33 @@ class PullConsumer implements Consumption {
     const inbox = this.#subscription?.getSubject() ?? ''
     const status = statusOf(message)
     if (status === 0) this.#deliver(message)
-    else if (status !== 100) this.#ended(status, message)
+    else if (status !== 100) this.#pullEnded(status, message)
     if (!this.#stopped) this.#pull(inbox)
   }
 
   #deliver(message: Msg): void {
-    this.#wanted = Math.max(0, this.#wanted - 1)
+    this.#requested = Math.max(0, this.#requested - 1)
     const info = parseAckSubject(message.reply ?? '')
     const { sequence, storedAtMs } = info
-    // Another process made the consumer anew.
-    if (this.#isReused(info)) this.#forgetBefore()
+    // Another process recreated the consumer after the stream lost its end.
+    if (this.#isReused(info)) this.#startEpoch()
     if (sequence > this.#furthest.sequence) this.#furthest = { sequence, storedAtMs }
-    this.handler(new NatsDelivery(message, info, this.shared, this.#origin))
+    this.handler(new NatsDelivery(message, info, this.connection, this.#origin))
   }
 
-  /** A pull ended early. 408: it expired, with so many records not come. Anything else: ask again from the start. */
-  #ended(status: number, message: Msg): void {
-    const left = message.headers?.get('Nats-Pending-Messages')
-    this.#wanted = left ? Math.max(0, this.#wanted - Number(left)) : 0
+  /** A pull ended early. Status 408: the pull expired, and a header counts the records that did not come. */
+  #pullEnded(status: number, message: Msg): void {
+    const undelivered = message.headers?.get('Nats-Pending-Messages')
+    this.#requested = undelivered ? Math.max(0, this.#requested - Number(undelivered)) : 0
     if (status !== 408) {
-      // The consumer was deleted, its leader moved, or nobody serves it now.
-      this.#wanted = this.#batch // no pull until it was looked after
+      // The consumer was deleted, its leader moved, or no server serves it. No pull leaves until the restart.
+      this.#requested = this.#batch
       this.#retryLater()
     }
   }
 
   #checkSilence(): void {
-    if (!this.shared.link.connected || !this.#subscription || this.#retry) return
+    if (!this.connection.link.connected || !this.#subscription || this.#retry) return
     if (Date.now() - this.#lastHeardMs > SILENCE_MS_MAX) this.#restart()
   }
 }
@@ -213,9 +219,9 @@ interface StreamPosition {
 
 const START: StreamPosition = { sequence: 0, storedAtMs: 0 }
 
-/** The stream that a delivery came from, as far as its sequences go. */
-interface Origin {
-  /** They are given again. */
+/** The time between two losses of a stream's end. Within one epoch, a sequence stands for one record. */
+interface Epoch {
+  /** True once the stream assigns the sequences of this epoch a second time. */
   isOver: boolean
 }
 
@@ -226,30 +232,30 @@ class NatsDelivery implements Delivery {
   readonly storedAtMs: number
   readonly deliveryCount: number
   readonly #message: Msg
-  readonly #shared: Shared
-  readonly #origin: Origin
+  readonly #connection: Connection
+  readonly #origin: Epoch
 
-  constructor(message: Msg, info: DeliveryInfo, shared: Shared, origin: Origin) {
+  constructor(message: Msg, info: DeliveryInfo, connection: Connection, origin: Epoch) {
     this.subject = message.subject
     this.body = message.data
     this.sequence = info.sequence
     this.storedAtMs = info.storedAtMs
     this.deliveryCount = info.deliveryCount
     this.#message = message
-    this.#shared = shared
+    this.#connection = connection
     this.#origin = origin
   }
 
-  /** Parsed only when asked: most readers want the body alone. */
+  /** Parsed on demand, because most readers need only the body. */
   get headers(): Record<string, string> | null {
-    return ownHeaders(this.#message)
+    return applicationHeaders(this.#message)
   }
 
   ack(): void {
     this.#answer(ACK)
   }
 
-  nak(delayMs: number): void {
+  nack(delayMs: number): void {
     this.#answer(Buffer.from(`-NAK {"delay":${Math.round(nanos(delayMs))}}`))
   }
 
@@ -259,6 +265,6 @@ class NatsDelivery implements Delivery {
 
   #answer(body: Uint8Array): void {
     if (this.#origin.isOver) return
-    this.#shared.link.publish(this.#message.reply ?? '', body)
+    this.#connection.link.publish(this.#message.reply ?? '', body)
   }
 }

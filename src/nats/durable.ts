@@ -1,30 +1,34 @@
-/** Durable consumers as the server keeps them: made, counted, ended. What takes from one is consume.ts. */
+/** Durable consumers on the server: create, count, delete. consumer.ts takes records from them. */
 
 import { BrokerError, type ConsumeOptions } from './broker.js'
+import { type Connection, json } from './client/connection.js'
 import { isNoConsumer, nanos, parseAnswer } from './client/jetstream-api.js'
-import { json, type Shared } from './client/shared.js'
 
 /**
- * Creating a durable that is there updates what may be updated, and is an error only where it cannot be.
+ * Creates a durable consumer, or updates one that exists. Fails only if an option cannot be changed.
  *
- * One that is further than its stream is made anew. A nats-server whose disk was full, or a backup, can bring a stream back
- * without its end; what is stored then has sequences that the consumer takes for acknowledged, and delivers to nobody.
- * True where it was so.
+ * A consumer whose position is beyond the end of its stream is deleted and created again; the function then resolves with
+ * true. A full disk or a restored backup can cost a stream its end. The consumer would take the next records, which get
+ * the lost sequences, for acknowledged and never deliver them.
  */
-export async function ensureDurable(shared: Shared, stream: string, options: ConsumeOptions): Promise<boolean> {
-  const { delivered } = await createDurable(shared, stream, options)
-  // Looked at after the consumer: none is ahead of what its stream had before.
-  if (options.startsAt === 'new' || delivered.stream_seq <= (await lastSequenceOf(shared, stream))) return false
-  shared.report(
+export async function ensureDurable(connection: Connection, stream: string, options: ConsumeOptions): Promise<boolean> {
+  const { delivered } = await createDurable(connection, stream, options)
+  // Read after the consumer, because a consumer is never ahead of the stream at the same moment.
+  if (options.startsAt === 'new' || delivered.stream_seq <= (await lastSequenceOf(connection, stream))) return false
+  connection.report(
     `consumer ${options.durable} of ${stream}`,
-    new Error('the stream lost its end: the consumer begins anew'),
+    new Error('the stream lost its end: the consumer is created again'),
   )
-  await forgetDurable(shared, stream, options.durable)
-  await createDurable(shared, stream, options)
+  await deleteDurable(connection, stream, options.durable)
+  await createDurable(connection, stream, options)
   return true
 }
 
-async function createDurable(shared: Shared, stream: string, options: ConsumeOptions): Promise<MadeConsumer> {
+async function createDurable(
+  connection: Connection,
+  stream: string,
+  options: ConsumeOptions,
+): Promise<CreatedConsumer> {
   const { durable, filter, startsAt = 'all', ackWaitMs, pendingMax } = options
   const config = {
     durable_name: durable,
@@ -37,23 +41,23 @@ async function createDurable(shared: Shared, stream: string, options: ConsumeOpt
     replay_policy: 'instant',
   }
   const question = `CONSUMER.DURABLE.CREATE.${stream}.${durable}`
-  const made = await ask<MadeConsumer>(shared, question, { stream_name: stream, config })
+  const made = await ask<CreatedConsumer>(connection, question, { stream_name: stream, config })
   if (!made) throw new BrokerError('unavailable', `${question}: no answer`)
   return made
 }
 
-interface MadeConsumer {
+interface CreatedConsumer {
   delivered: { stream_seq: number }
 }
 
-async function lastSequenceOf(shared: Shared, stream: string): Promise<number> {
-  const info = await ask<{ state: { last_seq: number } }>(shared, `STREAM.INFO.${stream}`, {})
+async function lastSequenceOf(connection: Connection, stream: string): Promise<number> {
+  const info = await ask<{ state: { last_seq: number } }>(connection, `STREAM.INFO.${stream}`, {})
   if (!info) throw new BrokerError('unavailable', `STREAM.INFO.${stream}: no answer`)
   return info.state.last_seq
 }
 
-export async function forgetDurable(shared: Shared, stream: string, durable: string): Promise<void> {
-  await ask(shared, `CONSUMER.DELETE.${stream}.${durable}`, {})
+export async function deleteDurable(connection: Connection, stream: string, durable: string): Promise<void> {
+  await ask(connection, `CONSUMER.DELETE.${stream}.${durable}`, {})
 }
 
 interface ConsumerInfo {
@@ -61,13 +65,13 @@ interface ConsumerInfo {
   num_ack_pending: number
 }
 
-/** Null where there is no such consumer. */
-export async function waitingOf(shared: Shared, stream: string, durable: string): Promise<number | null> {
-  const info = await ask<ConsumerInfo>(shared, `CONSUMER.INFO.${stream}.${durable}`, {})
+/** The number of records not acknowledged yet; null if there is no such consumer. */
+export async function backlogOf(connection: Connection, stream: string, durable: string): Promise<number | null> {
+  const info = await ask<ConsumerInfo>(connection, `CONSUMER.INFO.${stream}.${durable}`, {})
   return info && info.num_pending + info.num_ack_pending
 }
 
-async function ask<T extends object>({ link }: Shared, verb: string, query: object): Promise<T | null> {
+async function ask<T extends object>({ link }: Connection, verb: string, query: object): Promise<T | null> {
   const answer = await link.ask(`$JS.API.${verb}`, json(query), link.settings.requestTimeoutMs)
   return parseAnswer<T>(answer.data, verb, isNoConsumer)
 }

@@ -1,4 +1,4 @@
-/** A JetStream stream over one Link: the hot paths speak the API's subjects directly. */
+/** A JetStream stream on one Link. It calls the JetStream API by its subjects, because the client's own calls cost more. */
 import type { Msg } from 'nats'
 import {
   type AppendOptions,
@@ -6,18 +6,19 @@ import {
   type ConsumeOptions,
   type Consumption,
   type Delivery,
+  isConflict,
   type Log,
   type LogRecord,
   type LogState,
   type TailOptions,
 } from './broker.js'
-import { ownIn, statusOf, textOfHeaders, valueIn } from './client/headers.js'
+import { type Connection, json } from './client/connection.js'
+import { applicationHeadersIn, headerText, headerValue, statusOf } from './client/headers.js'
 import { EMPTY, isNoMessage, parseAnswer, parsePubAck, textOf } from './client/jetstream-api.js'
 import type { Reader } from './client/link.js'
-import { json, type Shared } from './client/shared.js'
 import { checkSubject } from './client/subject.js'
 import { startConsume } from './consumer.js'
-import { ensureDurable, forgetDurable, waitingOf } from './durable.js'
+import { backlogOf, deleteDurable, ensureDurable } from './durable.js'
 import { incarnationOf } from './incarnation.js'
 import { startTail } from './tail.js'
 
@@ -34,15 +35,15 @@ export class NatsLog implements Log {
 
   constructor(
     readonly name: string,
-    readonly shared: Shared,
+    readonly connection: Connection,
   ) {
     this.#lastPrefix = `$JS.API.DIRECT.GET.${name}.`
   }
 
   append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number> {
-    const refusal = this.shared.room?.refusal(this.name, body.length)
+    const refusal = this.connection.headroom?.refusal(this.name, body.length)
     if (refusal) return Promise.reject(refusal)
-    return this.shared.appends.run(() => this.#append(subject, body, options))
+    return this.connection.appends.run(() => this.#append(subject, body, options))
   }
 
   last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
@@ -61,14 +62,14 @@ export class NatsLog implements Log {
 
   async delete(sequence: number): Promise<boolean> {
     const answer = await this.#api('MSG.DELETE', { seq: sequence, no_erase: true }, (error) => {
-      // Of what is not there 2.9 has only its store's words: "stream store EOF" past the end, "… not found", "… deleted".
+      // For a missing record, nats-server 2.9 gives only its store's text: "stream store EOF", "… not found", "… deleted".
       return isNoMessage(error) || /no message found|store EOF|not found|deleted/.test(error.description ?? '')
     })
     return answer !== null
   }
 
   async purge(filter: string, beforeSequence: number): Promise<void> {
-    // To the server, 0 and 1 are no bound.
+    // The server takes 0 and 1 as no bound and would purge everything.
     if (beforeSequence > 1) await this.#api('PURGE', { filter, seq: beforeSequence })
   }
 
@@ -88,38 +89,38 @@ export class NatsLog implements Log {
   }
 
   consume(options: ConsumeOptions, handler: (delivery: Delivery) => void): Promise<Consumption> {
-    return startConsume(this.shared, this, options, handler)
+    return startConsume(this.connection, this, options, handler)
   }
 
-  async prepare(options: ConsumeOptions): Promise<void> {
-    await ensureDurable(this.shared, this.name, options)
+  async createConsumer(options: ConsumeOptions): Promise<void> {
+    await ensureDurable(this.connection, this.name, options)
   }
 
-  forgetConsumer(durable: string): Promise<void> {
-    return forgetDurable(this.shared, this.name, durable)
+  deleteConsumer(durable: string): Promise<void> {
+    return deleteDurable(this.connection, this.name, durable)
   }
 
-  waiting(durable: string): Promise<number | null> {
-    return waitingOf(this.shared, this.name, durable)
+  backlog(durable: string): Promise<number | null> {
+    return backlogOf(this.connection, this.name, durable)
   }
 
   tail(options: TailOptions, handler: (record: LogRecord) => void): Promise<Consumption> {
-    return startTail(this.shared, this.name, options, handler)
+    return startTail(this.connection, this.name, options, handler)
   }
 
   #append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number> {
-    const { link } = this.shared
+    const { link } = this.connection
     const { requestTimeoutMs } = link.settings
     return link.askFor(appended(subject, options), subject, body, requestTimeoutMs, appendHeaders(options))
   }
 
   #directRead(subject: string, query: Uint8Array): Promise<LogRecord | null> {
-    const { link } = this.shared
+    const { link } = this.connection
     return link.askFor(FOUND, subject, query, link.settings.requestTimeoutMs)
   }
 
   #needsLeader(options?: { authoritative?: boolean }): boolean {
-    return options?.authoritative === true && !this.shared.isAlone()
+    return options?.authoritative === true && !this.connection.isStandalone()
   }
 
   async #find(query: object, needsLeader: boolean): Promise<LogRecord | null> {
@@ -127,7 +128,7 @@ export class NatsLog implements Log {
     return found === null && needsLeader ? this.#leaderRead(query) : found
   }
 
-  /** Here the subject is in the body, where the link does not see it. */
+  /** Checks the subject itself: here it travels in the body, which the link does not check. */
   async #leaderLast(subject: string): Promise<LogRecord | null> {
     checkSubject(subject)
     return this.#leaderRead({ last_by_subj: subject })
@@ -139,54 +140,53 @@ export class NatsLog implements Log {
   }
 
   #api<T extends object>(verb: string, query: object, allow?: Parameters<typeof parseAnswer>[2]): Promise<T | null> {
-    const { link } = this.shared
+    const { link } = this.connection
     const answer: Reader<T | null> = {
       read: ({ data }) => parseAnswer<T>(data, `${verb} of ${this.name}`, allow),
-      nobody: 'unavailable',
+      whenUnserved: 'unavailable',
     }
     return link.askFor(answer, `$JS.API.STREAM.${verb}.${this.name}`, json(query), link.settings.requestTimeoutMs)
   }
 }
 
-// Nobody serves a stream's subject: no such stream, or no leader now. To a caller that is `unavailable`.
+// If no server serves the API subject of a stream, there is no such stream or it has no leader now: `unavailable`.
 
-const FOUND: Reader<LogRecord | null> = { read: foundRecord, nobody: 'unavailable' }
+const FOUND: Reader<LogRecord | null> = { read: foundRecord, whenUnserved: 'unavailable' }
 
-/** Of a direct get; null where it says that there is none. */
+/** Reads the answer to a direct get; null if it says that there is no such record. */
 function foundRecord(message: Msg): LogRecord | null {
   const status = statusOf(message)
   if (status === 404) return null
-  const headers = textOfHeaders(message)
-  const sequence = valueIn(headers, 'Nats-Sequence')
+  const headers = headerText(message)
+  const sequence = headerValue(headers, 'Nats-Sequence')
   if (!sequence) throw new BrokerError('unavailable', `direct get: status ${status} ${message.headers?.description}`)
   return {
-    subject: valueIn(headers, 'Nats-Subject'),
+    subject: headerValue(headers, 'Nats-Subject'),
     sequence: Number(sequence),
     body: message.data,
-    storedAtMs: Date.parse(valueIn(headers, 'Nats-Time-Stamp')),
-    headers: ownIn(headers),
+    storedAtMs: Date.parse(headerValue(headers, 'Nats-Time-Stamp')),
+    headers: applicationHeadersIn(headers),
   }
 }
 
-/** The sequence of what was appended. */
+/** Reads the sequence from the answer to an append. */
 function appended(subject: string, options?: AppendOptions): Reader<number> {
   const read = ({ data }: Msg) => {
     try {
       return parsePubAck(data, subject)
     } catch (error) {
-      throw withoutContradiction(error, options)
+      throw unlessContradictory(error, options)
     }
   }
-  return { read, nobody: 'unavailable' }
+  return { read, whenUnserved: 'unavailable' }
 }
 
 /**
- * nats-server 2.9 says "wrong last sequence: 0" to who expects 0 where it could not look into its store. Nothing is known
- * then, least of all that the subject has a record: who takes it for one stored earlier loses his.
+ * nats-server 2.9 answers "wrong last sequence: 0" to an append that expects 0 when it cannot read its store. The answer
+ * does not prove that the subject has a record: a caller that took it for a conflict would lose its own record.
  */
-function withoutContradiction(error: unknown, options?: AppendOptions): unknown {
-  const isRefusal = error instanceof BrokerError && error.code === 'wrong_last_sequence'
-  if (isRefusal && error.lastSequence === options?.expectedLastSubjectSequence) {
+function unlessContradictory(error: unknown, options?: AppendOptions): unknown {
+  if (isConflict(error) && error.lastSequence === options?.expectedLastSubjectSequence) {
     return new BrokerError('unavailable', `${error.message}, as expected`, 0, { cause: error })
   }
   return error
@@ -208,6 +208,6 @@ function storedRecord(stored: StoredMessage): LogRecord {
     sequence: stored.seq,
     body: stored.data ? Buffer.from(stored.data, 'base64') : EMPTY,
     storedAtMs: Date.parse(stored.time),
-    headers: stored.hdrs ? ownIn(textOf(Buffer.from(stored.hdrs, 'base64'))) : null,
+    headers: stored.hdrs ? applicationHeadersIn(textOf(Buffer.from(stored.hdrs, 'base64'))) : null,
   }
 }

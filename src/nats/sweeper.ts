@@ -1,18 +1,19 @@
 /**
- * Removes from a work queue what its consumer acknowledged long ago. After a kill -9 nats-server 2.9 brings removed
- * records of its newest blocks back; the consumer remembers that they were acknowledged, so nobody would ever remove them
- * again, and each such restart would leave the queue a little fuller, until it refuses messages.
+ * Removes records from a work queue that its consumer has acknowledged and that came back. After a kill -9, nats-server
+ * 2.9 restores removed records in the newest blocks of a stream. The consumer remembers their acknowledgement and does
+ * not deliver them, so nothing would remove them: every such restart would leave the queue a little fuller, until it
+ * refuses messages.
  *
- * They are deleted one by one: a purge of a stream, even below the floor, makes 2.9 forget which records its consumers
- * wait for, and those would never be delivered again (seen: one in two).
+ * The sweeper deletes them one by one. A purge, even below the acknowledgement floor, makes 2.9 forget which records its
+ * consumers still have to deliver; one in two such purges lost records in a test.
  */
 
 import { BrokerError, type ConsumeOptions, type Log, type LogRecord } from './broker.js'
+import { type Connection, json } from './client/connection.js'
 import { parseAnswer } from './client/jetstream-api.js'
-import { json, type Shared } from './client/shared.js'
 
 const SWEEP_MS = 60_000
-/** As many as the newest blocks of a stream hold, roughly; the rest is for the next sweep. */
+/** About the number of records in the newest blocks of a stream. The next sweep deletes the rest. */
 const DELETES_MAX = 20_000
 
 interface StreamInfo {
@@ -26,17 +27,17 @@ interface ConsumerInfo {
 
 export class Sweeper {
   readonly #timer: NodeJS.Timeout
-  #soon: NodeJS.Timeout | null = null
+  #secondSweep: NodeJS.Timeout | null = null
 
   constructor(
-    readonly shared: Shared,
+    readonly connection: Connection,
     readonly log: Pick<Log, 'name' | 'next' | 'delete'>,
     readonly options: ConsumeOptions,
     readonly reuse: {
-      /** The record's sequence was another one's before: nobody acknowledged this one. */
-      isOf(record: LogRecord): boolean
-      /** Then the consumer takes for acknowledged, and delivers to nobody, what is stored. */
-      found(): void
+      /** True if the sequence belonged to another record before: nobody has acknowledged this record. */
+      isReused(record: LogRecord): boolean
+      /** Called for such a record. The consumer takes it for acknowledged and would never deliver it. */
+      onReused(): void
     },
   ) {
     this.#timer = setInterval(() => void this.sweep(), SWEEP_MS).unref()
@@ -44,19 +45,19 @@ export class Sweeper {
 
   stop(): void {
     clearInterval(this.#timer)
-    if (this.#soon) clearTimeout(this.#soon)
+    if (this.#secondSweep) clearTimeout(this.#secondSweep)
   }
 
-  /** Now, and once more when what was out at a restart has come again and the floor has risen. */
+  /** Sweeps now, and again when the deliveries that a restart interrupted are repeated and the floor has risen. */
   async sweepTwice(): Promise<void> {
-    if (this.#soon) clearTimeout(this.#soon)
-    this.#soon = setTimeout(() => void this.sweep(), 2 * this.options.ackWaitMs).unref()
+    if (this.#secondSweep) clearTimeout(this.#secondSweep)
+    this.#secondSweep = setTimeout(() => void this.sweep(), 2 * this.options.ackWaitMs).unref()
     await this.sweep()
   }
 
-  /** Everything up to the acknowledgement floor was acknowledged, by definition. What fails is tried again later. */
+  /** Deletes up to the acknowledgement floor, below which every record is acknowledged. Retries a failure later. */
   async sweep(): Promise<void> {
-    if (this.options.filter || !this.shared.link.connected) return
+    if (this.options.filter || !this.connection.link.connected) return
     try {
       const { config, state } = await this.#ask<StreamInfo>(`STREAM.INFO.${this.log.name}`, {})
       if (config.retention !== 'workqueue' || state.messages === 0) return
@@ -64,7 +65,7 @@ export class Sweeper {
       if (state.first_seq > ack_floor.stream_seq) return
       await this.#deleteUpTo(ack_floor.stream_seq)
     } catch (error) {
-      this.shared.report(`sweep of ${this.log.name}`, error)
+      this.connection.report(`sweep of ${this.log.name}`, error)
     }
   }
 
@@ -72,8 +73,8 @@ export class Sweeper {
     const { log } = this
     let record = await log.next('>', 1)
     for (let count = 0; record && record.sequence <= floor && count < DELETES_MAX; count++) {
-      if (this.reuse.isOf(record)) {
-        this.reuse.found()
+      if (this.reuse.isReused(record)) {
+        this.reuse.onReused()
         return
       }
       await log.delete(record.sequence)
@@ -82,7 +83,7 @@ export class Sweeper {
   }
 
   async #ask<T extends object>(verb: string, query: object): Promise<T> {
-    const { link } = this.shared
+    const { link } = this.connection
     const message = await link.ask(`$JS.API.${verb}`, json(query), link.settings.requestTimeoutMs)
     const answer = parseAnswer<T>(message.data, verb)
     if (!answer) throw new BrokerError('unavailable', `${verb}: no answer`)

@@ -1,36 +1,39 @@
-/** A KV bucket as NATS tools know it, over its stream `KV_<bucket>`: `$KV.<bucket>.<key>`, deletes as a marker. */
+/**
+ * A KV bucket in the format of the NATS tools: the stream `KV_<bucket>` has the subjects `$KV.<bucket>.<key>`, and a
+ * delete appends a marker.
+ */
 
 import type { Subscription, Table, TableEntry, TailOptions } from './broker.js'
-import { BrokerError, type BrokerStatus, type Consumption, type Log, type LogRecord } from './broker.js'
+import { BrokerError, type BrokerStatus, type Consumption, isConflict, type Log, type LogRecord } from './broker.js'
 
 const OPERATION = 'KV-Operation'
 const EMPTY = new Uint8Array(0)
 
 export interface TailHooks {
-  /** After a reset the next record comes from here; without it, from the last record handed over + 1. */
+  /** The sequence to resume from after a reset. Default: the last delivered sequence + 1. */
   restartAt?: () => number
-  /** All records that were there when the tail began (or began anew) were handed over. */
+  /** Called when the tail has delivered every record that existed when it started or restarted. */
   caughtUp?: () => void
 }
 
-/** What a table needs of a broker. The simulated one makes its tables with this class too. */
-export interface TableGround {
-  /** Of the stream `KV_<bucket>`. */
+/** The parts of a broker that a table needs. The simulated broker builds its tables from this class too. */
+export interface TableParts {
+  /** The stream `KV_<bucket>`. */
   log: Log
   tail(options: TailOptions, handler: (record: LogRecord) => void, hooks: TailHooks): Promise<Consumption>
   onStatus(handler: (status: BrokerStatus) => void): Subscription
 }
 
 export class LogTable implements Table {
-  readonly #ground: TableGround
+  readonly #parts: TableParts
   readonly #log: Log
   readonly #prefix: string
 
   constructor(
     readonly name: string,
-    ground: TableGround,
+    ground: TableParts,
   ) {
-    this.#ground = ground
+    this.#parts = ground
     this.#log = ground.log
     this.#prefix = `$KV.${name}.`
   }
@@ -48,8 +51,8 @@ export class LogTable implements Table {
     try {
       return await expect(expectedRevision)
     } catch (error) {
-      if (expectedRevision !== 0 || !isWrongLast(error)) throw error
-      // A deleted key is absent, but its marker has a revision: expect that one.
+      if (expectedRevision !== 0 || !isConflict(error)) throw error
+      // A deleted key counts as absent, but its marker has a revision: expect that revision.
       const last = await this.#log.last(subject, { authoritative: true })
       if (!last || !isDeleted(last)) throw error
       return expect(last.sequence)
@@ -76,15 +79,15 @@ export class LogTable implements Table {
       caughtUp = resolve
       closed = reject
     })
-    const status = this.#ground.onStatus((change) => {
+    const status = this.#parts.onStatus((change) => {
       if (change === 'closed') closed(new BrokerError('disconnected', `watch of ${this.name}: closed`))
     })
     const options = { filter: this.#prefix + filter, fromSequence: 1 }
     try {
-      const tail = await this.#ground.tail(
+      const tail = await this.#parts.tail(
         options,
         (record) => handler(this.#entryOf(record)),
-        // A bucket keeps only the last value of a key: what changed twice in a gap would be missed, so begin again.
+        // A bucket keeps only the last value of a key. Resuming in the middle could miss a change, so start again.
         { restartAt: () => 1, caughtUp: () => caughtUp() },
       )
       await present
@@ -109,5 +112,3 @@ const isDeleted = (record: LogRecord) => {
   const operation = record.headers?.[OPERATION]
   return operation === 'DEL' || operation === 'PURGE'
 }
-
-const isWrongLast = (error: unknown) => error instanceof BrokerError && error.code === 'wrong_last_sequence'

@@ -1,27 +1,28 @@
 /**
- * An ordered tail: an ephemeral push consumer without acknowledgements, whose own counter shows every gap. After a gap,
- * a silence or a reconnect it is made anew from the last record handed over + 1, so that nothing is skipped.
+ * An ordered tail: an ephemeral push consumer without acknowledgements. The consumer numbers its deliveries, so a gap is
+ * visible. After a gap, a silence or a reconnect, the tail creates a new consumer after the last delivered record, so
+ * that it skips nothing.
  */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
 import { BrokerError, type Consumption, type LogRecord, type TailOptions } from './broker.js'
-import { ownHeaders, statusOf } from './client/headers.js'
+import { type Connection, json } from './client/connection.js'
+import { applicationHeaders, statusOf } from './client/headers.js'
 import { EMPTY, nanos, parseAckSubject, parseAnswer } from './client/jetstream-api.js'
-import { json, type Shared } from './client/shared.js'
 import type { TailHooks } from './table.js'
 
 const HEARTBEAT_MS = 2_000
-/** Silent for longer, heartbeats included: the consumer is gone. */
+/** After a longer silence, without even a heartbeat, the consumer is lost. */
 const SILENCE_MS_MAX = 2.5 * HEARTBEAT_MS
 const RETRY_MS = 250
 
 export async function startTail(
-  shared: Shared,
+  connection: Connection,
   stream: string,
   options: TailOptions,
   handler: (record: LogRecord) => void,
   hooks: TailHooks = {},
 ): Promise<Consumption> {
-  const tail = new Tail(shared, stream, options, handler, hooks)
+  const tail = new Tail(connection, stream, options, handler, hooks)
   await tail.start()
   return tail
 }
@@ -40,7 +41,7 @@ class Tail implements Consumption {
   readonly #status: { unsubscribe(): void }
 
   constructor(
-    readonly shared: Shared,
+    readonly connection: Connection,
     readonly stream: string,
     readonly options: TailOptions,
     readonly handler: (record: LogRecord) => void,
@@ -48,13 +49,13 @@ class Tail implements Consumption {
   ) {
     this.#nextSequence = Math.max(1, options.fromSequence)
     this.#watchdog = setInterval(() => this.#checkSilence(), HEARTBEAT_MS / 2).unref()
-    this.#status = shared.reconnects.on((status) => {
+    this.#status = connection.status.on((status) => {
       if (status === 'reconnected') this.#reset()
       if (status === 'closed') void this.stop()
     })
   }
 
-  /** The first consumer is the caller's business: what is wrong with it is thrown. Later ones are retried for ever. */
+  /** Creates the first consumer, and throws if that fails. The tail retries to create later ones without limit. */
   async start(): Promise<void> {
     try {
       await this.#create()
@@ -78,7 +79,7 @@ class Tail implements Consumption {
     this.#drop()
     if (this.hooks.restartAt) this.#nextSequence = this.hooks.restartAt()
     this.#create().catch((error: unknown) => {
-      this.shared.report(`tail of ${this.stream}`, error)
+      this.connection.report(`tail of ${this.stream}`, error)
       this.#retryLater()
     })
   }
@@ -87,31 +88,31 @@ class Tail implements Consumption {
     if (this.#stopped || this.#retry) return
     this.#retry = setTimeout(() => {
       this.#retry = null
-      if (this.shared.link.connected) this.#reset()
-      // Else `reconnected` does it.
+      if (this.connection.link.connected) this.#reset()
+      // Without a connection, the `reconnected` event resets it.
     }, RETRY_MS).unref()
   }
 
-  /** Forgets the consumer. It would vanish by itself; telling the server only saves it the wait. */
+  /** Drops the consumer. The server would remove it after a while; the message only makes that sooner. */
   #drop(): void {
     this.#attempt++
     this.#subscription?.unsubscribe()
     this.#subscription = null
-    if (this.#consumer) this.shared.link.publish(`$JS.API.CONSUMER.DELETE.${this.stream}.${this.#consumer}`, EMPTY)
+    if (this.#consumer) this.connection.link.publish(`$JS.API.CONSUMER.DELETE.${this.stream}.${this.#consumer}`, EMPTY)
     this.#consumer = ''
   }
 
   async #create(): Promise<void> {
-    const { link } = this.shared
+    const { link } = this.connection
     const attempt = this.#attempt
-    // A subject of its own for each consumer: a late message of the one before cannot be mistaken for this one's.
+    // Each consumer has its own subject, so that a late message of the previous consumer cannot be mistaken for one of its.
     const inbox = link.newInbox()
     this.#consumerSequence = 0
     this.#caughtUp = false
     this.#lastHeardMs = Date.now()
     this.#subscription = link.nc.subscribe(inbox, {
       callback: (error, message) => {
-        if (error) this.shared.report(`tail of ${this.stream}`, error)
+        if (error) this.connection.report(`tail of ${this.stream}`, error)
         else if (attempt === this.#attempt) this.#receive(message)
       },
     })
@@ -158,7 +159,7 @@ class Tail implements Consumption {
       return
     }
     this.#consumerSequence = info.consumerSequence
-    // Asked to start past its end, the server starts at its end.
+    // If the start is beyond the end of the stream, the server starts at the end.
     if (info.sequence >= this.#nextSequence) {
       this.#nextSequence = info.sequence + 1
       this.handler({
@@ -166,26 +167,26 @@ class Tail implements Consumption {
         sequence: info.sequence,
         body: message.data,
         storedAtMs: info.storedAtMs,
-        headers: ownHeaders(message),
+        headers: applicationHeaders(message),
       })
     }
     if (info.pending === 0) this.#nowCaughtUp()
   }
 
-  /** Heartbeats tell how far the consumer is; flow control waits for our word before it sends more. */
+  /** Heartbeats say how far the consumer is. After a flow control message, the server waits for an answer. */
   #control(message: Msg): void {
-    const { link } = this.shared
+    const { link } = this.connection
     if (message.reply) link.publish(message.reply, EMPTY)
     const stalled = message.headers?.get('Nats-Consumer-Stalled')
     if (stalled) link.publish(stalled, EMPTY)
     const last = message.headers?.get('Nats-Last-Consumer')
     if (!last) return
     if (Number(last) !== this.#consumerSequence) this.#reset()
-    else if (!stalled) this.#nowCaughtUp() // it is idle: nothing more was to be sent
+    else if (!stalled) this.#nowCaughtUp() // the consumer is idle, so it has delivered everything
   }
 
   #checkSilence(): void {
-    if (!this.shared.link.connected || !this.#subscription) return
+    if (!this.connection.link.connected || !this.#subscription) return
     if (Date.now() - this.#lastHeardMs > SILENCE_MS_MAX) this.#reset()
   }
 

@@ -1,15 +1,15 @@
-/** Small HTTP listeners for operators: metrics, health, the admin port. Never for app servers or devices. */
+/** Small HTTP listeners for operators: metrics, health and the admin port. Never for app servers or devices. */
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 export interface Answer {
   status: number
-  /** A string goes out as it is, anything else as JSON. */
+  /** A string is sent as it is, everything else as JSON. */
   body: unknown
   contentType?: string
 }
 
-/** Null: there is no such thing. A throw is answered with 500. */
+/** Null becomes 404, and an exception becomes 500. */
 export type Route = (request: IncomingMessage) => Answer | null | Promise<Answer | null>
 
 export interface AnswerServer {
@@ -19,7 +19,7 @@ export interface AnswerServer {
 
 const NOT_FOUND: Answer = { status: 404, body: '' }
 
-/** Rejects with the listener's error where the port is taken. */
+/** Rejects with the error of the listener if the port is in use. */
 export async function serveAnswers(at: { host: string; port: number }, route: Route): Promise<AnswerServer> {
   const server = createServer((request, response) => {
     const finish = ({ status, body, contentType }: Answer) => {
@@ -30,7 +30,7 @@ export async function serveAnswers(at: { host: string; port: number }, route: Ro
     const answer = async () => (await route(request)) ?? NOT_FOUND
     answer().then(finish, (error: unknown) => finish({ status: 500, body: String(error) }))
   })
-  // A scraper holds its connection open; it must not hold up the end of the process.
+  // A scraper keeps its connection open, which must not keep the process alive.
   server.unref()
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
@@ -49,7 +49,7 @@ export async function serveAnswers(at: { host: string; port: number }, route: Ro
   }
 }
 
-/** What `/healthz` and `/readyz` say; null for any other path. */
+/** The answers to `/healthz` and `/readyz`; null for every other path. */
 export function healthAnswer(path: string | undefined, isReady: () => boolean): Answer | null {
   if (path === '/healthz') return { status: 200, body: { status: 'ok' } }
   if (path !== '/readyz') return null

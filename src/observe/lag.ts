@@ -1,4 +1,4 @@
-/** How late a process is with its work: what a timer that was due is behind by. */
+/** Event loop lag: how late a due timer runs. */
 import type { Clock } from '../clock.js'
 import { PlainMetrics } from './plain-metrics.js'
 import type { MetricsRegistry } from './registry.js'
@@ -27,12 +27,12 @@ export class LoopLag {
     this.cancel = null
   }
 
-  /** Of the last look, or of the one that is overdue now: a long turn is seen while it lasts. */
+  /** The lag at the last timer, or of the timer that is overdue now: a long turn shows while it lasts. */
   now(): number {
     return Math.max(this.lastMs, this.overdueMs())
   }
 
-  /** The worst since it was asked the last time. */
+  /** The highest lag since the last call. */
   takeWorst(): number {
     const worst = Math.max(this.worstMs, this.now())
     this.worstMs = 0
@@ -46,6 +46,6 @@ export class LoopLag {
 
 export function lagMetric(lag: LoopLag, registry: MetricsRegistry): void {
   const plain = new PlainMetrics(registry, 'borealis_process_')
-  const help = 'How late the process (of several: the worst) was with its work since the last scrape.'
+  const help = 'Highest delay of the event loop since the last scrape (the worst of all processes).'
   plain.level('event_loop_lag_seconds', help, () => lag.takeWorst() / 1000, 'max')
 }

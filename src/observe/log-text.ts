@@ -1,4 +1,4 @@
-/** A JSON log line as one readable line: `12:00:01.123 warn  transport/0  message  key=value`. */
+/** Formats a JSON log line for people: `12:00:01.123 warn  transport/0  message  key=value`. */
 export function formatLine(line: string): string {
   const fields = parseFields(line)
   if (fields === null) return line
@@ -10,13 +10,13 @@ export function formatLine(line: string): string {
   return `${[...words, ...details, ...(failure === '' ? [] : [failure])].join(' ').trimEnd()}\n`
 }
 
-/** The fields of a line that one of our processes logged, or null where it is anything else. */
+/** The fields of a line from the log of one of our processes; null for every other line. */
 export function parseFields(line: string): Record<string, unknown> | null {
   if (!line.startsWith('{')) return null
   try {
     return JSON.parse(line) as Record<string, unknown>
   } catch {
-    // Not ours, for example a line cut short by a crash: the caller shows it as it came.
+    // Not a log line, for example one cut short by a crash. The caller shows it unchanged.
     return null
   }
 }

@@ -1,31 +1,31 @@
+/**
+ * The log: one line for each event that an operator acts on, never one for each message.
+ *
+ * Lines go to standard error, so that standard output holds only the result of a command. Secrets are removed twice: by
+ * field name before serialisation, and by shape (JWTs, credentials in URLs) in the finished line.
+ */
 import { type DestinationStream, destination as fileDestination, type Logger, pino, stdTimeFunctions } from 'pino'
 import Type, { type Static } from 'typebox'
 import { formatLine } from './log-text.js'
 
-/**
- * The log: one line for each event that an operator acts on, never one for each message.
- *
- * Lines go to standard error, so that standard output stays the result of a command. Secrets are removed twice: by
- * field name before serialisation, and by shape (JWTs, credentials in URLs) in the finished line.
- */
 export type { Logger }
 
 export const LogSettings = Type.Object(
   {
     level: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
       default: 'info',
-      description: 'Least severe level that is written.',
+      description: 'Least severe level that is logged.',
     }),
     format: Type.Enum(['auto', 'json', 'text'], {
       default: 'auto',
-      description: 'One JSON object or one readable line for each event; auto: text on a terminal, JSON elsewhere.',
+      description: 'One JSON object or one readable line for each event; `auto`: text on a terminal, else JSON.',
     }),
   },
-  { additionalProperties: false, default: {}, description: 'What every process logs.' },
+  { additionalProperties: false, default: {}, description: 'The log of every process.' },
 )
 export type LogSettings = Static<typeof LogSettings>
 
-/** Names of fields whose values are never written, at the top and one or two levels down. */
+/** Names of fields whose values are never logged, at the top level and one or two levels down. */
 export const secretFields = [
   'accessToken',
   'assertion',
@@ -44,7 +44,7 @@ export const secretFields = [
 
 const redactedPaths = secretFields.flatMap((field) => [field, `*.${field}`, `*.*.${field}`])
 
-/** Whatever carries a secret inside a longer string, such as the message of somebody else's error. */
+/** Shapes of secrets inside longer strings, such as the message of an error from a library. */
 const secretShapes: readonly [RegExp, string][] = [
   [/\beyJ[\w-]{8,}\.[\w-]+\.[\w-]+/g, '[jwt]'],
   [/\b(Bearer|Basic) +[\w.~+/=-]{8,}/gi, '$1 [secret]'],
@@ -58,8 +58,8 @@ export function withoutSecrets(text: string): string {
 }
 
 /**
- * @param part which process or part speaks, such as `core` or `transport/0`; the field `part` of every line.
- * @param sink where lines go; standard error where absent.
+ * @param part the process or part that logs, such as `core` or `transport/0`: field `part` of every line.
+ * @param sink destination of the lines; standard error by default.
  */
 export function createLogger(part: string, settings: LogSettings, sink?: DestinationStream): Logger {
   const text = settings.format === 'text' || (settings.format === 'auto' && process.stderr.isTTY === true)
@@ -76,10 +76,10 @@ export function createLogger(part: string, settings: LogSettings, sink?: Destina
         streamWrite: (line) => withoutSecrets(text ? formatLine(line) : line),
       },
     },
-    // Synchronous: the last line before an exit is the one that matters most.
+    // Synchronous, because the last line before an exit is the most important one.
     sink ?? fileDestination({ fd: 2, sync: true }),
   )
 }
 
-/** For tests and simulations: takes everything, writes nothing. */
+/** Discards every line. For tests and simulations. */
 export const silentLogger: Logger = pino({ level: 'silent' })

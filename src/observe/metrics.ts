@@ -6,20 +6,20 @@ import { emptyMetrics, type MetricsRegistry } from './registry.js'
 
 export const MetricsSettings = Type.Object(
   {
-    host: Type.String({ default: '127.0.0.1', description: 'Address that the metrics listener binds to.' }),
+    host: Type.String({ default: '127.0.0.1', description: 'Address of the metrics listener.' }),
     port: Type.Integer({
       default: 0,
       minimum: 0,
       maximum: 65535,
       description:
-        'Port of the metrics listener (GET /metrics, /healthz, /readyz); of a transport, for all its workers. 0: none.',
+        'Port of the metrics listener (GET /metrics, /healthz, /readyz); a transport has one for all its workers. 0: none.',
     }),
   },
   { additionalProperties: false, default: {}, description: 'The listener for Prometheus.' },
 )
 export type MetricsSettings = Static<typeof MetricsSettings>
 
-/** A registry with the process's own figures (memory, CPU). */
+/** Makes a registry that has the metrics of the process itself (memory, CPU). */
 export function createMetrics(part: string): MetricsRegistry {
   const registry = emptyMetrics(part)
   processMetrics(registry)
@@ -27,8 +27,8 @@ export function createMetrics(part: string): MetricsRegistry {
 }
 
 /**
- * Serves `GET /metrics`, `/healthz` and `/readyz`. Rejects with the listener's error where the port is taken.
- * @param isReady what `/readyz` says.
+ * Serves `GET /metrics`, `/healthz` and `/readyz`. Rejects with the error of the listener if the port is in use.
+ * @param isReady the answer of `/readyz`.
  */
 export function serveMetrics(
   source: { metrics(): Promise<string> },

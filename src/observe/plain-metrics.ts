@@ -1,21 +1,20 @@
 /**
- * Figures that are counted as plain numbers, wherever it happens, and read when somebody scrapes: a hot path pays one
- * addition.
+ * Metrics that are plain numbers of a part and are read at a scrape. A hot path pays one addition for each.
  */
 import { Counter, Gauge } from 'prom-client'
 import type { MetricsRegistry } from './registry.js'
 
-/** How several processes' levels become one: see levelOf. */
+/** How the levels of several processes become one: see level(). */
 export type Merge = 'sum' | 'max' | 'min'
 
 export class PlainMetrics {
-  /** `prefix`: such as `borealis_transport_`. */
+  /** @param prefix such as `borealis_transport_`. */
   constructor(
     private readonly registry: MetricsRegistry,
     private readonly prefix: string,
   ) {}
 
-  /** What only grows; the name ends in `_total`. */
+  /** A number that only grows. Its name ends in `_total`. */
   count(name: string, help: string, read: () => number): void {
     const counter = new Counter({
       ...{ name: `${this.prefix}${name}`, help, registers: [this.registry] },
@@ -26,7 +25,7 @@ export class PlainMetrics {
     })
   }
 
-  /** The same for each value of a label; a label without a count yet is absent. */
+  /** One such number for each value of a label. A value without a count is absent. */
   counts(name: string, help: string, label: string, read: () => Iterable<readonly [string, number]>): void {
     const counter = new Counter({
       ...{ name: `${this.prefix}${name}`, help, labelNames: [label], registers: [this.registry] },
@@ -37,7 +36,7 @@ export class PlainMetrics {
     })
   }
 
-  /** What goes up and down. `merge`: how the scrape of an instance joins its workers' levels. */
+  /** A number that goes up and down. @param merge how a scrape merges the levels of several workers. */
   level(name: string, help: string, read: () => number, merge: Merge = 'sum'): void {
     const gauge = new Gauge({
       ...{ name: `${this.prefix}${name}`, help, aggregator: merge, registers: [this.registry] },
@@ -47,7 +46,7 @@ export class PlainMetrics {
     })
   }
 
-  /** Levels that have to be asked for; while there is no answer they are absent. */
+  /** Levels that are read asynchronously. They are absent while there is no answer. */
   levels(name: string, help: string, label: string, read: () => Promise<Iterable<readonly [string, number]>>): void {
     const gauge = new Gauge({
       ...{ name: `${this.prefix}${name}`, help, labelNames: [label], registers: [this.registry] },
@@ -59,12 +58,12 @@ export class PlainMetrics {
   }
 }
 
-/** Adds one under a name. */
+/** Adds to the count of a key. */
 export function countUp<K>(counts: Map<K, number>, key: K, by = 1): void {
   counts.set(key, (counts.get(key) ?? 0) + by)
 }
 
-/** The process itself, without a timer: prom-client's own look at the event loop wakes it a hundred times a second. */
+/** Metrics of the process. prom-client's own event loop metric would wake an idle process a hundred times a second. */
 export function processMetrics(registry: MetricsRegistry): void {
   const plain = new PlainMetrics(registry, 'borealis_process_')
   plain.count('cpu_seconds_total', 'CPU time, user and system.', () => {

@@ -1,7 +1,7 @@
-/** Client assertions that were used (table ASSERTIONS): each is good once, at whichever core it is shown. */
+/** Used client assertions (table ASSERTIONS). An assertion is valid once, at any of the cores. */
 import { createHash } from 'node:crypto'
 import { Bucket } from '../../protocol/subjects.js'
-import { type Broker, BrokerError, type Table } from '../nats/broker.js'
+import { type Broker, isConflict, type Table } from '../nats/broker.js'
 
 export class UsedAssertions {
   private readonly table: Table
@@ -11,15 +11,15 @@ export class UsedAssertions {
   }
 
   /**
-   * False where this client showed this `jti` before. Rejects with BrokerError where that is not known: then the
-   * assertion may be used up, and the client makes another.
+   * Resolves with false if this client has used this `jti` before. Rejects with BrokerError if the answer is lost: the
+   * assertion may then be used up, and the client has to make another one.
    */
   async use(clientId: string, jti: string): Promise<boolean> {
     try {
       await this.table.put(keyOf(clientId, jti), NOTHING, 0)
       return true
     } catch (error) {
-      if (error instanceof BrokerError && error.code === 'wrong_last_sequence') return false
+      if (isConflict(error)) return false
       throw error
     }
   }

@@ -1,6 +1,6 @@
 /**
- * Who did what to which project, and when: the stream AUDIT. An entry is written before the change that it is about, so
- * that there is no change without one; a change that was refused or failed has a second entry that says so.
+ * The audit log: who did what to which project, and when (stream AUDIT). An entry is written before its change, so that
+ * no change is without one. A change that was refused or failed gets a second entry that says so.
  */
 import { AUDIT_STREAM, auditSubject } from '../../protocol/subjects.js'
 import type { Broker, Log } from '../nats/broker.js'
@@ -9,27 +9,27 @@ export interface AuditEntry {
   atMs: number
   /** `cli:<user of the machine>`, or the id of a credential. */
   actor: string
-  /** An action of the table in docs/operate/admin.md, such as `project.create`. */
+  /** One of the actions in docs/operate/admin.md, such as `project.create`. */
   action: string
-  /** Null: it is about none. */
+  /** Null if the entry concerns no project. */
   project: string | null
-  /** What exactly: never a secret. */
+  /** Arguments of the action. Never a secret. */
   details: Record<string, unknown>
-  /** Code of the error, where it was not done. */
+  /** Error code, if the action failed. */
   failed?: string
 }
 
 export interface AuditPage {
   /** Newest first. */
   entries: AuditEntry[]
-  /** Where the next page starts; null: there is none. */
+  /** `before` for the next page; null on the last page. */
   next: number | null
 }
 
-/** Records looked at for one page, at most: a page of one project may have fewer than asked for, and a next one. */
-const LOOKS_MAX = 2_000
+/** Most records read for one page. A page about one project can therefore be short and still have a next page. */
+const READS_MAX = 2_000
 
-/** Methods reject with BrokerError where the store is away. */
+/** Methods reject with BrokerError if the store is unavailable. */
 export class AuditLog {
   private readonly log: Log
 
@@ -41,14 +41,14 @@ export class AuditLog {
     await this.log.append(auditSubject(entry.project), Buffer.from(JSON.stringify({ v: 1, ...entry })))
   }
 
-  /** `project` absent: of all. `before`: what the page before gave as `next`. */
+  /** @param options `project`: only its entries; `before`: `next` of the previous page. */
   async page(options: { project?: string; before?: number; limit: number }): Promise<AuditPage> {
     const { firstSequence, lastSequence } = await this.log.state()
     const subject = options.project === undefined ? null : auditSubject(options.project)
     const entries: AuditEntry[] = []
     let sequence = Math.min(options.before ?? Number.POSITIVE_INFINITY, lastSequence)
-    for (let looks = 0; sequence >= firstSequence && sequence > 0; sequence--, looks++) {
-      if (entries.length === options.limit || looks === LOOKS_MAX) return { entries, next: sequence }
+    for (let reads = 0; sequence >= firstSequence && sequence > 0; sequence--, reads++) {
+      if (entries.length === options.limit || reads === READS_MAX) return { entries, next: sequence }
       const record = await this.log.at(sequence)
       if (record && (subject === null || record.subject === subject)) entries.push(decode(record.body))
     }

@@ -1,18 +1,19 @@
 /**
- * COUNTERS: checkpoints of the fold over EVENTS. `<i>` has the sequence up to which EVENTS_<i> is counted everywhere;
- * `<i>.<project>` has the counts of one project, its newest messages, and the sequence up to which these are.
+ * COUNTERS: checkpoints of the fold over EVENTS. Key `<i>` holds the sequence up to which EVENTS_<i> is counted for all
+ * projects. Key `<i>.<project>` holds the counts of one project, its newest messages, and the sequence of its last
+ * counted event.
  */
 import { Packr } from 'msgpackr'
 import { Bucket } from '../../protocol/subjects.js'
 import { type Broker, BrokerError, type Table } from '../nats/broker.js'
 
-/** What is counted of a unicast target, in the order of a stored row. */
+/** The counted outcomes of unicast targets, in the order of a stored row. */
 export const COUNTED = ['accepted', 'delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
 export type Counted = (typeof COUNTED)[number]
 
 export interface CounterRow {
   application: string
-  /** UTC day on which the message was accepted, `2025-01-31`; OLDER_DAYS: all days before those kept apart. */
+  /** UTC day on which the message was accepted, such as `2025-01-31`; OLDER_DAYS for the sum of all older days. */
   day: string
   counts: Record<Counted, number>
 }
@@ -22,19 +23,19 @@ export const OLDER_DAYS = 'older'
 export interface ProjectCounters {
   sequence: number
   rows: CounterRow[]
-  /** The newest messages of the project in this stream, by the ids that senders know, in the order of the stream. */
+  /** The newest messages of the project in this stream, by the ids that senders know, in stream order. */
   recent: RecentMessages
 }
 
-/** What a message is, by its id. */
+/** The type of each message, by its id. */
 export type RecentMessages = Map<bigint, RecentType>
 
-/** In the order of their numbers in a stored record. */
+/** A stored record holds the index in this list. */
 const RECENT_TYPES = ['device', 'devices', 'topic', 'application', 'user'] as const
 export type RecentType = (typeof RECENT_TYPES)[number]
 const RECENT_BYTES = 9
 
-export interface Stored<T> {
+export interface Revisioned<T> {
   value: T
   revision: number
 }
@@ -49,14 +50,14 @@ export class CounterStore {
     this.table = broker.table(Bucket.COUNTERS)
   }
 
-  /** Up to where EVENTS_<index> is counted. */
-  async position(index: number): Promise<Stored<number>> {
+  /** The sequence up to which EVENTS_<index> is counted. */
+  async position(index: number): Promise<Revisioned<number>> {
     const entry = await this.table.get(String(index), { authoritative: true })
     if (entry === null || entry.deleted) return { value: 0, revision: entry?.revision ?? 0 }
     return { value: unpack(entry.value)[1] as number, revision: entry.revision }
   }
 
-  /** Compare-and-set; rejects with BrokerError `wrong_last_sequence` where another fold wrote. */
+  /** Compare-and-set. Rejects with BrokerError `wrong_last_sequence` if another fold was faster. */
   writePosition(index: number, sequence: number, revision: number): Promise<number> {
     return this.table.put(String(index), packr.pack([VERSION, sequence]), revision)
   }
@@ -66,18 +67,22 @@ export class CounterStore {
     return entry === null || entry.deleted ? null : decode(entry.value)
   }
 
-  /** All projects of one fold. */
-  async projects(index: number): Promise<Map<string, Stored<ProjectCounters>>> {
-    const found = new Map<string, Stored<ProjectCounters>>()
+  /** The counters of all projects in one fold. */
+  async projects(index: number): Promise<Map<string, Revisioned<ProjectCounters>>> {
+    const found = new Map<string, Revisioned<ProjectCounters>>()
     for (const { key, value, revision, deleted } of await this.table.entries(`${index}.*`)) {
       if (!deleted) found.set(key.slice(key.indexOf('.') + 1), { value: decode(value), revision })
     }
     return found
   }
 
-  /** Compare-and-set, as writePosition. */
+  /** Compare-and-set, as in writePosition. */
   writeProject(index: number, project: string, counters: ProjectCounters, revision: number): Promise<number> {
-    const rows = counters.rows.map((row) => [row.application, row.day, ...COUNTED.map((what) => row.counts[what])])
+    const rows = counters.rows.map((row) => [
+      row.application,
+      row.day,
+      ...COUNTED.map((outcome) => row.counts[outcome]),
+    ])
     return this.table.put(
       `${index}.${project}`,
       packr.pack([VERSION, counters.sequence, rows, packRecent(counters.recent)]),
@@ -94,13 +99,13 @@ function decode(value: Uint8Array): ProjectCounters {
   const f = unpack(value)
   const rows = (f[2] as (string | number)[][]).map((row): CounterRow => {
     const counts = emptyCounts()
-    for (const [index, what] of COUNTED.entries()) counts[what] = (row[index + 2] as number | undefined) ?? 0
+    for (const [index, outcome] of COUNTED.entries()) counts[outcome] = (row[index + 2] as number | undefined) ?? 0
     return { application: row[0] as string, day: row[1] as string, counts }
   })
   return { sequence: f[1] as number, rows, recent: unpackRecent(f[3] as Uint8Array | undefined) }
 }
 
-/** A list that is written twice a second: 9 bytes for each message, and nothing to walk through. */
+/** Packs 9 bytes for each message, because the list is written twice a second and msgpack would visit every entry. */
 function packRecent(recent: RecentMessages): Uint8Array {
   const packed = Buffer.allocUnsafe(recent.size * RECENT_BYTES)
   let at = 0
@@ -112,7 +117,7 @@ function packRecent(recent: RecentMessages): Uint8Array {
   return packed
 }
 
-/** Absent: written before there was a list. */
+/** @param packed absent in records that were written before the list existed. */
 function unpackRecent(packed: Uint8Array = new Uint8Array(0)): RecentMessages {
   const view = new DataView(packed.buffer, packed.byteOffset, packed.byteLength)
   const recent: RecentMessages = new Map()

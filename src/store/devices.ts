@@ -1,38 +1,40 @@
 /**
- * What the service knows of a device: its registrations and topics (table DEVICES). Core writes it, workers read it.
+ * The registrations and topics of a device (table DEVICES). Core writes them, workers read them.
  *
- * `version` is raised by every change. A registration or subscription remembers the version that added it and `since`,
- * the last sequence of BROADCAST read before it was written: a group message accepted after the answer is behind it.
+ * Every change raises `version`. A registration or subscription keeps the version that added it and `since`: the last
+ * sequence of BROADCAST that was read before the record was written. A group message that is accepted after the device
+ * has its answer therefore has a higher sequence.
  */
+
 import { Packr } from 'msgpackr'
 import { broadcastSubject, deviceKey } from '../../protocol/subjects.js'
-import { BrokerError, type Table } from '../nats/broker.js'
+import { isConflict, type Table } from '../nats/broker.js'
 
-/** Where something stands in the order of subscriptions and of group messages. */
-export interface Added {
-  /** Group messages after this sequence of BROADCAST are for it. */
+/** Where the device starts to receive the messages of a group. */
+export interface GroupStart {
+  /** The first group message for the device is the next after this sequence of BROADCAST. */
   since: number
-  /** Version of the record that added it: a cursor below this version has not seen it yet, and starts at `since`. */
+  /** Version of the record that added it. A cursor of a lower version does not include the group and starts at `since`. */
   addedVersion: number
 }
 
-/** How a registration is reached: by a connection of ours; later by what bridges bring. */
+/** How a registration is reached: through a connection of ours, or later through the bridges. */
 export const CHANNELS = ['native'] as const
 export type Channel = (typeof CHANNELS)[number]
 
-export interface Registration extends Added {
-  /** 1 and up; never used again on this device. */
+export interface Registration extends GroupStart {
+  /** 1 or higher. A device never uses a number twice. */
   number: number
   project: string
   application: string
-  /** Empty: no user. */
+  /** Empty if the registration has no user. */
   user: string
   channel: Channel
   createdAtMs: number
 }
 
-export interface TopicSubscription extends Added {
-  /** The registration that asked; the topic is one of its project. */
+export interface TopicSubscription extends GroupStart {
+  /** The registration that asked for the topic. The topic belongs to its project. */
   registration: number
   project: string
   topic: string
@@ -41,26 +43,26 @@ export interface TopicSubscription extends Added {
 export interface DeviceRecord {
   registrations: Registration[]
   topics: TopicSubscription[]
-  /** Version of the subscriptions; 0: the device never registered anything. */
+  /** Version of the subscriptions; 0 if the device never registered anything. */
   version: number
   nextNumber: number
 }
 
 /** One group that a device belongs to. */
-export interface Group extends Added {
-  /** Subject of its messages in BROADCAST: `broadcast.<project>.<kind>.<name>`. */
+export interface Group extends GroupStart {
+  /** Subject of the messages of the group in BROADCAST: `broadcast.<project>.<kind>.<name>`. */
   subject: string
 }
 
 export const NO_DEVICE_RECORD: Readonly<DeviceRecord> = { registrations: [], topics: [], version: 0, nextNumber: 1 }
 
 /**
- * The groups of a device, each once: the applications and users of its registrations, and its topics. Where several
- * registrations share a group, the one added first counts.
+ * The groups of a device, without duplicates: the applications and users of its registrations, and its topics. If several
+ * registrations share a group, the first one determines the start.
  */
 export function groupsOf(record: DeviceRecord): Group[] {
   const groups = new Map<string, Group>()
-  const add = (subject: string, { since, addedVersion }: Added) => {
+  const add = (subject: string, { since, addedVersion }: GroupStart) => {
     const known = groups.get(subject)
     if (!known || addedVersion < known.addedVersion) groups.set(subject, { subject, since, addedVersion })
   }
@@ -75,7 +77,7 @@ export function groupsOf(record: DeviceRecord): Group[] {
 const RECORD_VERSION = 1
 const packr = new Packr({ useRecords: false })
 
-/** msgpack: [v, version, nextNumber, registrations, topics], the last two as lists of lists. */
+/** Encodes [v, version, nextNumber, registrations, topics] in msgpack; the last two are lists of lists. */
 export function encodeDeviceRecord(record: DeviceRecord): Uint8Array {
   return packr.pack([
     RECORD_VERSION,
@@ -95,7 +97,7 @@ export function encodeDeviceRecord(record: DeviceRecord): Uint8Array {
   ])
 }
 
-/** The channel came later: a record without it is of the native one. */
+/** Records from before the channel existed have none; they are `native`. */
 type RegistrationFields = [number, string, string, string, number, number, number, Channel?]
 type TopicFields = [number, string, string, number, number]
 
@@ -123,22 +125,22 @@ export function decodeDeviceRecord(bytes: Uint8Array): DeviceRecord {
   }
 }
 
-/** Most compare-and-set attempts of one update; one device has one connection, so they hardly ever collide. */
+/** Most attempts of one compare-and-set. A device has one connection, so its updates hardly ever collide. */
 const ATTEMPTS_MAX = 8
 
-/** The table DEVICES. Every method rejects with BrokerError where the store is away. */
+/** The table DEVICES. Every method rejects with BrokerError if the store is unavailable. */
 export class DeviceStore {
   constructor(private readonly table: Table) {}
 
-  /** The record, empty where the device has none. */
+  /** The record of the device, or NO_DEVICE_RECORD. */
   async read(device: string, options?: { authoritative?: boolean }): Promise<DeviceRecord> {
     const entry = await this.table.get(deviceKey(device), options)
     return entry && !entry.deleted ? decodeDeviceRecord(entry.value) : NO_DEVICE_RECORD
   }
 
   /**
-   * Compare-and-set: `change` gets the newest record and returns the one to write, or null to leave it as it is. It may
-   * be called again with a newer record. Resolves with the record that stands afterwards.
+   * Compare-and-set. `change` gets the newest record and returns the record to write, or null to change nothing; it runs
+   * again if another write was faster. Resolves with the record that is stored afterwards.
    */
   async update(device: string, change: (record: DeviceRecord) => DeviceRecord | null): Promise<DeviceRecord> {
     const key = deviceKey(device)
@@ -151,8 +153,7 @@ export class DeviceStore {
         await this.table.put(key, encodeDeviceRecord(after), entry?.revision ?? 0)
         return after
       } catch (error) {
-        const lostRace = error instanceof BrokerError && error.code === 'wrong_last_sequence'
-        if (!lostRace || attempt === ATTEMPTS_MAX) throw error
+        if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error
       }
     }
   }

@@ -1,18 +1,18 @@
 /**
- * EVENTS: what became of each target. A subject for each (message, kind), so that the store itself decides who was
- * first: the final event is appended with expected last subject sequence 0, and a second one is refused.
+ * EVENTS: the outcome of each target. Each message and kind of event has its own subject, so that the store decides which
+ * final event is first: a final event is appended only to an empty subject, and the store refuses a second one.
  */
 import { Packr } from 'msgpackr'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import { partitionOfId } from '../../protocol/message-id.js'
 import { type EventSubjectKind, eventSubject, eventsStream, type GroupKind } from '../../protocol/subjects.js'
-import { type Broker, BrokerError } from '../nats/broker.js'
+import { type Broker, BrokerError, isConflict } from '../nats/broker.js'
 import { SplitLog } from './split.js'
 
 export const FINAL_KINDS = ['delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
 export type FinalKind = (typeof FINAL_KINDS)[number]
 
-/** Route saw the target: everything that status and counters need of it. */
+/** The router has taken the target. The event holds everything that status and counters need. */
 export interface AcceptedEvent {
   parent: bigint
   project: string
@@ -23,25 +23,25 @@ export interface AcceptedEvent {
   expiresAtMs: number
 }
 
-/** The end of a target. The project and application stand in it so that the counters are a fold without look-ups. */
+/** The end of a target. It includes project and application so that the counters need no look-ups. */
 export interface FinalEvent {
   kind: FinalKind
   atMs: number
   project: string
   application: string
   device: string
-  /** Why, in one word; empty: the kind says it. */
+  /** One word, such as `not_connected`; empty if the kind says everything. */
   reason: string
 }
 
-/** Something that happened on the way and decides nothing. `cancelled` is of a group message that was not out yet. */
+/** A step on the way that decides nothing. `cancelled`: a scheduled group message was withdrawn. */
 export interface TraceEvent {
   step: 'queued' | 'late_ack' | 'cancelled'
   atMs: number
   reason: string
 }
 
-/** The targets of a `devices` message, under the id of the parent. */
+/** The targets of a `devices` message, under the id of that message. */
 export interface TargetsEvent {
   project: string
   atMs: number
@@ -49,18 +49,18 @@ export interface TargetsEvent {
   targets: { id: bigint; registrationId: string }[]
 }
 
-/** A message that goes out later, under the id that its sender knows; written once it stands in SCHEDULE. */
+/** A message that goes out later, under the id that its sender knows. Written after the message is in SCHEDULE. */
 export interface ScheduledEvent {
   project: string
   type: 'device' | 'devices' | 'topic' | 'application' | 'user'
   atMs: number
   notBeforeMs: number
   expiresAtMs: number
-  /** Where it, and each of its targets, stands in SCHEDULE. */
+  /** Bucket of SCHEDULE that holds the message and each of its targets. */
   bucket: number
 }
 
-/** A group message, written once whatever the size of the group. */
+/** A group message. There is one event for a group of any size. */
 export interface GroupEvent {
   project: string
   kind: GroupKind
@@ -69,7 +69,7 @@ export interface GroupEvent {
   expiresAtMs: number
 }
 
-/** What one worker sent of a group message since its last receipts. */
+/** How many copies of a group message one worker has sent since its last receipts. */
 export interface ReceiptsEvent {
   instance: string
   worker: string
@@ -96,7 +96,7 @@ export class EventLog {
   readonly logs: SplitLog
   private count = 0
 
-  /** @param writer unique to this process and run: tells our own append, whose answer was lost, from another's. */
+  /** @param writer unique to this process and run. It identifies our own append if the answer to it was lost. */
   constructor(
     broker: Broker,
     split: number,
@@ -111,15 +111,15 @@ export class EventLog {
     return this.appendFirst(m.id, 'accepted', body)
   }
 
-  /** The first one decides; the others learn what was decided. Rejects with BrokerError: then nothing is known. */
+  /** The first call for a target decides; later calls learn the decision. On BrokerError the outcome is unknown. */
   async final(id: bigint, e: FinalEvent): Promise<FinalOutcome> {
-    const mine = `${this.writer}.${++this.count}`
-    const body = pack(e.kind, e.atMs, e.project, e.application, e.device, e.reason, mine)
+    const own = `${this.writer}.${++this.count}`
+    const body = pack(e.kind, e.atMs, e.project, e.application, e.device, e.reason, own)
     if (await this.appendFirst(id, 'final', body)) return { won: true }
     const record = await this.last(id, 'final')
-    if (record === null) throw new BrokerError('unavailable', `the final event of ${id} can not be read`)
-    // Appended by us: the answer to the first try was lost, and the store refused the second.
-    return record[7] === mine ? { won: true } : { won: false, existing: finalOf(record) }
+    if (record === null) throw new BrokerError('unavailable', `the final event of ${id} cannot be read`)
+    // The answer to an earlier attempt was lost after the store had taken it, so the store refused this one.
+    return record[7] === own ? { won: true } : { won: false, existing: finalOf(record) }
   }
 
   async readFinal(id: bigint): Promise<FinalEvent | null> {
@@ -150,7 +150,7 @@ export class EventLog {
     return records.map((f) => ({ step: f[1] as TraceEvent['step'], atMs: f[2] as number, reason: f[3] as string }))
   }
 
-  /** Once: a repeat with an idempotency key finds it there. */
+  /** Written once. A repeat with the same idempotency key finds the event. */
   async targets(parent: bigint, e: TargetsEvent): Promise<void> {
     const flat = e.targets.flatMap((target) => [target.id, target.registrationId])
     await this.appendFirst(parent, 'targets', pack(e.project, e.atMs, e.expiresAtMs, ...flat))
@@ -189,7 +189,7 @@ export class EventLog {
     }
   }
 
-  /** Counts add up: a worker reports what it sent since it last reported. */
+  /** Counts add up, because each report covers the time since the worker's last report. */
   async receipts(id: bigint, e: ReceiptsEvent): Promise<void> {
     await this.append(id, 'receipts', pack(e.instance, e.worker, e.sent, e.atMs))
   }
@@ -208,14 +208,14 @@ export class EventLog {
     return this.logs.ofId(id).append(eventSubject(partitionOfId(id), id, kind), body)
   }
 
-  /** False where the subject had an event already. */
+  /** Resolves with false if the subject already has an event. */
   private async appendFirst(id: bigint, kind: EventSubjectKind, body: Uint8Array): Promise<boolean> {
     try {
       const subject = eventSubject(partitionOfId(id), id, kind)
       await this.logs.ofId(id).append(subject, body, { expectedLastSubjectSequence: 0 })
       return true
     } catch (error) {
-      if (error instanceof BrokerError && error.code === 'wrong_last_sequence') return false
+      if (isConflict(error)) return false
       throw error
     }
   }
@@ -241,29 +241,29 @@ export class EventLog {
   }
 }
 
-/** What the fold over EVENTS reads of a record. */
+/** The fields of an event that the fold over EVENTS reads. */
 export interface FoldedEvent {
   project: string
-  /** A unicast target came, or ended. */
-  counted?: { application: string; what: 'accepted' | FinalKind }
-  /** A message came, under the id that its sender knows. */
+  /** A unicast target was accepted or ended. */
+  counted?: { application: string; outcome: 'accepted' | FinalKind }
+  /** A message was accepted, under the id that its sender knows. */
   message?: { id: bigint; type: 'device' | 'devices' | 'topic' | 'application' | 'user' }
 }
 
-/** Null: nothing to the fold. */
+/** Null if the fold does not use this kind of event. */
 export function decodeFolded(kind: string, id: bigint, body: Uint8Array): FoldedEvent | null {
   if (kind === 'accepted') {
     const f = unpack(body)
     const parent = f[1] as bigint
     return {
       project: f[2] as string,
-      counted: { application: f[3] as string, what: 'accepted' },
+      counted: { application: f[3] as string, outcome: 'accepted' },
       message: { id: parent, type: parent === id ? 'device' : 'devices' },
     }
   }
   if (kind === 'final') {
     const { project, application, kind: what } = finalOf(unpack(body))
-    return { project, counted: { application, what } }
+    return { project, counted: { application, outcome: what } }
   }
   if (kind === 'scheduled') {
     const { project, type } = scheduledOf(unpack(body))
@@ -277,7 +277,7 @@ export function decodeFolded(kind: string, id: bigint, body: Uint8Array): Folded
   return null
 }
 
-/** The end of a target, from its record. */
+/** Decodes the record of a final event. */
 export function decodeFinal(body: Uint8Array): FinalEvent {
   return finalOf(unpack(body))
 }

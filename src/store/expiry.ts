@@ -1,6 +1,6 @@
 /**
- * EXPIRY: what was queued, by the span of time ("bucket") in which it expires, so that the expiry step reads only what is
- * due. An entry names a message and its device; it outlives the queued record and any process.
+ * EXPIRY: when queued messages expire. Entries are stored by the span of time ("bucket") of the expiry, so that the expire
+ * step reads only due entries. An entry names a message and its device; it outlives the queued record and every process.
  */
 import { Packr } from 'msgpackr'
 import type { StoredMessage } from '../../protocol/envelope.js'
@@ -14,14 +14,14 @@ export interface ExpiryEntry {
   project: string
   application: string
   expiresAtMs: number
-  /** Where it was queued; it may have moved since. */
+  /** Sequence at which the message was queued. It may have moved to another since. */
   queueSequence: number
 }
 
 export interface FoundEntry {
   bucket: number
   sequence: number
-  /** Null: of a version that is not known. */
+  /** Null if the entry has an unknown version. */
   entry: ExpiryEntry | null
 }
 
@@ -31,7 +31,7 @@ const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
 export class ExpiryLog {
   private readonly log: Log
 
-  /** @param bucketMs length of a bucket; the same in every process of an installation. */
+  /** @param bucketMs length of a bucket. It must be the same in every process of an installation. */
   constructor(
     broker: Broker,
     private readonly bucketMs: number,
@@ -43,7 +43,7 @@ export class ExpiryLog {
     return Math.floor(atMs / this.bucketMs)
   }
 
-  /** Never into a bucket that has begun, by our clock: what is in it may have been looked at. */
+  /** Never adds to a bucket that has begun by our clock, because the expire step may have read that bucket already. */
   async add(entry: ExpiryEntry, nowMs: number): Promise<void> {
     const bucket = Math.max(this.bucketOf(entry.expiresAtMs), this.bucketOf(nowMs) + 1)
     const { id, device, project, application, expiresAtMs, queueSequence } = entry
@@ -51,24 +51,24 @@ export class ExpiryLog {
     await this.log.append(expirySubject(bucket, partitionOf(device)), body)
   }
 
-  /** Notes when a message that was queued at a sequence expires. */
+  /** Adds the expiry of a message that was queued at `queueSequence`. */
   addQueued(m: StoredMessage, queueSequence: number, nowMs: number): Promise<void> {
     const { id, device, project, application, expiresAtMs } = m
     return this.add({ id, device, project, application, expiresAtMs, queueSequence }, nowMs)
   }
 
-  /** The next entry of a bucket (of any, where that is null) from a sequence on. */
+  /** The next entry of a bucket from a sequence on; of any bucket if `bucket` is null. */
   async next(bucket: number | null, fromSequence: number): Promise<FoundEntry | null> {
     const record = await this.log.next(bucket === null ? 'expiry.>' : bucketFilter(bucket), fromSequence, {
-      // What a look does not find may be purged with its bucket.
+      // Authoritative, because the step purges a bucket when it finds no more entries in it.
       authoritative: true,
     })
     if (record === null) return null
     return { bucket: bucketOf(record), sequence: record.sequence, entry: entryOf(record.body) }
   }
 
-  /** All at once, up to the last of them: what came since stays. */
-  async forget(sequences: readonly number[], bucket: number): Promise<void> {
+  /** Removes the entries with one purge up to the last of them. Entries that were added since stay. */
+  async remove(sequences: readonly number[], bucket: number): Promise<void> {
     await this.log.purge(bucketFilter(bucket), (sequences.at(-1) ?? 0) + 1)
   }
 

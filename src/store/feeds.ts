@@ -1,7 +1,7 @@
 /**
- * Which projects want to be told what became of their messages (FEEDS), and how far that is (FEED_STATE). JSON, as other
- * records of tenants. A webhook's secrets stand in FEEDS as they are, since every POST is signed with them: only the
- * core and administration may read that table.
+ * Feeds: which projects receive events about their messages (table FEEDS), and the progress of delivery (table
+ * FEED_STATE). The records are JSON, as other records of tenants. FEEDS holds the secrets of webhooks in clear text,
+ * because every POST is signed with them: only the core and administration may read that table.
  */
 import { Bucket } from '../../protocol/subjects.js'
 import type { Broker, Table } from '../nats/broker.js'
@@ -9,56 +9,56 @@ import type { FinalKind } from './events.js'
 import { RecordTable } from './tenants.js'
 
 export interface WebhookSecret {
-  /** `whsec_` and base64 of the key. */
+  /** `whsec_` and the key in base64. */
   secret: string
   createdAtMs: number
-  /** It signs until then; null: until it is replaced. */
+  /** When it stops signing; null until it is replaced. */
   endsAtMs: number | null
 }
 
 export interface Webhook {
   url: string
-  /** Null: all. */
+  /** Null: all kinds. */
   kinds: FinalKind[] | null
-  /** Newest first; those of them that have not ended sign side by side. */
+  /** Newest first. All secrets that have not ended sign each POST. */
   secrets: WebhookSecret[]
   createdAtMs: number
-  /** Raised by whoever wants it to be tried now. */
+  /** A higher number asks for an attempt now. */
   attempt: number
-  /** Null: it is in use. */
+  /** Null while the webhook is enabled. */
   disabled: { reason: string; atMs: number } | null
 }
 
-/** Under the id of the project. */
+/** Stored under the id of the project. */
 export interface FeedRecord {
   v: 1
   id: string
-  /** Last sequences of EVENTS_0, EVENTS_1, ... when the feed was turned on: what ended later is told. */
+  /** Last sequences of EVENTS_0, EVENTS_1, ... when the feed was turned on. The feed reports ends after these. */
   since: number[]
   webhook: Webhook | null
   createdAtMs: number
   updatedAtMs: number
 }
 
-/** How a webhook does, as whoever delivers to it saw it last. */
+/** The state of a webhook, written by the process that delivers to it. */
 export interface WebhookState {
   v: 1
-  /** Of the webhook that it is about: one that was removed may leave its state behind, written while it ended. */
+  /** `createdAtMs` of the webhook. A removed webhook may leave a state behind that was written while it ended. */
   createdAtMs: number
   state: 'ok' | 'failing' | 'paused'
   lastSuccessAtMs: number | null
   lastFailureAtMs: number | null
-  /** Of the last failure: `status 500`, `timeout`, ... */
+  /** Of the last failure, such as `status 500` or `timeout`. */
   lastError: string | null
-  /** Null: the last attempt went well. */
+  /** Null if the last attempt succeeded. */
   failingSinceMs: number | null
-  /** Events that were too old to be tried again, since the webhook was made. */
+  /** Number of events that became too old, since the webhook was created. */
   givenUp: number
 }
 
 export const openFeeds = (broker: Broker) => new RecordTable<FeedRecord>(broker.table(Bucket.FEEDS), 'feed')
 
-/** Methods reject with BrokerError where the store is away. */
+/** Methods reject with BrokerError if the store is unavailable. */
 export class FeedStates {
   private readonly table: Table
 
@@ -66,18 +66,18 @@ export class FeedStates {
     this.table = broker.table(Bucket.FEED_STATE)
   }
 
-  /** What of EVENTS_<index> was told; 0 where nothing was. */
+  /** Sequence of EVENTS_<index> up to which events are published; 0 before the first. */
   async position(index: number): Promise<number> {
     const state = await this.read<{ sequence: number }>(positionKey(index))
     return state?.sequence ?? 0
   }
 
-  /** Not a compare-and-set: an older position only has something told twice, under the same id. */
+  /** Without compare-and-set: an older position only causes a second publication under the same id. */
   async writePosition(index: number, sequence: number): Promise<void> {
     await this.write(positionKey(index), { v: 1, sequence })
   }
 
-  /** Null: of this webhook nothing is known yet. */
+  /** Null if nothing is known yet about this webhook. */
   async webhook(project: string, { createdAtMs }: Webhook): Promise<WebhookState | null> {
     const state = await this.read<WebhookState>(webhookKey(project))
     return state?.createdAtMs === createdAtMs ? state : null

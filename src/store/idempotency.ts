@@ -1,35 +1,35 @@
 /**
- * What an idempotency key stands for: the ids that the first command with it was given. A record in EVENTS, written by
+ * Idempotency keys. A record in EVENTS holds the ids that the first command with a key received. It is written by
  * compare-and-set, so that two cores that get the same key at once agree on one set of ids.
  */
 import { createHash } from 'node:crypto'
 import { Packr } from 'msgpackr'
 import { partitionOf } from '../../protocol/message-id.js'
 import { eventsStream, idempotencySubject } from '../../protocol/subjects.js'
-import { type Broker, BrokerError } from '../nats/broker.js'
+import { type Broker, BrokerError, isConflict } from '../nats/broker.js'
 import { SplitLog } from './split.js'
 
 export interface KeyRecord {
-  /** Id of the message as the sender knows it. */
+  /** Id of the message, as the sender knows it. */
   id: bigint
   acceptedAtMs: number
-  /** What the command said, so that a key used for another message is noticed. Null: not comparable with those of now. */
+  /** Digest of the command, to detect a key that is used for another message. Null if the record predates this digest. */
   fingerprint: string | null
-  /** One for each target, in the order of the command. */
+  /** One id for each target, in the order of the command. */
   targets: bigint[]
-  /** Which target each of them is for; none in a record that is older than this field. */
-  names: string[]
+  /** The target of each id; empty in records that predate this field. */
+  targetNames: string[]
 }
 
 /**
- * 2: with names, and a fingerprint of what the caller sent rather than of what came of it. A record of version 1 stands for
- * its message all the same, or the repeat that the key was made for would send it twice; its fingerprint compares with
- * nothing of now. (Some that say 1 have names: those are of form 2.)
+ * Version 2 has the names of targets, and a fingerprint of the request as the caller sent it. A record of version 1 still
+ * stands for its message: if it did not, a repeat with the same key would send the message twice. Its fingerprint is of
+ * another form and is not compared. Some records with version 1 have names; those are of the form of version 2.
  */
 const VERSION = 2
 const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
 
-/** SHA-256 of parts that can not run into each other, as base64url. */
+/** SHA-256 in base64url over several parts. The length before each part keeps parts from running into each other. */
 export function digestOf(parts: readonly (string | Uint8Array)[]): string {
   const hash = createHash('sha256')
   for (const part of parts) {
@@ -46,23 +46,23 @@ export class IdempotencyKeys {
     this.logs = new SplitLog(broker, eventsStream, split)
   }
 
-  /** The record that stands for the key from now on: `mine` where nobody was first. Rejects with BrokerError. */
-  async claim(project: string, key: string, mine: KeyRecord): Promise<{ first: boolean; record: KeyRecord }> {
+  /** Resolves with the record that stands for the key from now on: `mine` if no other was first. Rejects with BrokerError. */
+  async claim(project: string, key: string, own: KeyRecord): Promise<{ first: boolean; record: KeyRecord }> {
     const digest = digestOf([project, key])
     const partition = partitionOf(digest)
     const log = this.logs.ofPartition(partition)
     const subject = idempotencySubject(partition, digest)
     try {
-      const body = packr.pack([VERSION, mine.id, mine.acceptedAtMs, mine.fingerprint, mine.targets, mine.names])
+      const body = packr.pack([VERSION, own.id, own.acceptedAtMs, own.fingerprint, own.targets, own.targetNames])
       await log.append(subject, body, { expectedLastSubjectSequence: 0 })
-      return { first: true, record: mine }
+      return { first: true, record: own }
     } catch (error) {
-      if (!(error instanceof BrokerError && error.code === 'wrong_last_sequence')) throw error
+      if (!isConflict(error)) throw error
     }
     const stored = await log.last(subject, { authoritative: true })
-    if (stored === null) throw new BrokerError('unavailable', 'the record of an idempotency key can not be read')
+    if (stored === null) throw new BrokerError('unavailable', 'the record of an idempotency key cannot be read')
     const record = recordOf(stored.body)
-    return { first: record.id === mine.id, record }
+    return { first: record.id === own.id, record }
   }
 }
 
@@ -74,6 +74,6 @@ function recordOf(body: Uint8Array): KeyRecord {
     acceptedAtMs: f[2] as number,
     fingerprint: names === undefined ? null : (f[3] as string),
     targets: f[4] as bigint[],
-    names: names ?? [],
+    targetNames: names ?? [],
   }
 }

@@ -1,30 +1,31 @@
 /**
- * Registrations by project, application and user (stream REGISTRATIONS), so that they can be listed. A list of hints:
- * the device's record decides, and an entry without a registration behind it is passed over.
+ * Registrations by project, application and user (stream REGISTRATIONS), for lists. The entries are hints: the device
+ * record decides, and a list skips an entry without a registration.
  *
- * An entry is written before its registration and deleted after it. Whoever does either looks afterwards whether the
- * other did the opposite meanwhile (core/devices.ts, tenants/revocation.ts): of a registration and an end of it that
- * run into each other, one of the two sees the other.
+ * An entry is written before its registration and deleted after it. Whoever writes or deletes one checks afterwards
+ * whether another process did the opposite in the meantime (core/devices/device-requests.ts,
+ * core/tenants/revocation.ts). If a registration and its end happen at the same time, at least one of the two sees the
+ * other.
  */
 import { REGISTRATIONS_STREAM, registrationFilter, registrationSubject } from '../../protocol/subjects.js'
 import type { Broker, Log } from '../nats/broker.js'
 
-/** A device has an application for a user once at most. */
+/** A device has at most one registration for an application and user. */
 export interface RegistrationEntry {
   project: string
   application: string
-  /** Empty: no user. */
+  /** Empty if the registration has no user. */
   user: string
   device: string
 }
 
 export interface RegistrationPage {
   registrations: RegistrationEntry[]
-  /** Where the next page starts; null: there is none. */
+  /** `from` for the next page; null on the last page. */
   next: number | null
 }
 
-/** Methods reject with BrokerError where the store is away. */
+/** Methods reject with BrokerError if the store is unavailable. */
 export class RegistrationIndex {
   private readonly log: Log
 
@@ -46,7 +47,7 @@ export class RegistrationIndex {
     if (record) await this.log.delete(record.sequence)
   }
 
-  /** In the order in which they were made. */
+  /** Registrations in the order of their creation. */
   async page(
     project: string,
     by: { application?: string; user?: string },

@@ -1,6 +1,6 @@
 /**
- * SCHEDULE: accepted messages that are not to go out yet, by the span of time ("bucket") in which they are due. A record is
- * what goes into MESSAGES or BROADCAST then, as it is.
+ * SCHEDULE: accepted messages that go out later, stored by the span of time ("bucket") in which they are due. A record
+ * holds the body for MESSAGES or BROADCAST, ready to append.
  */
 import { Packr } from 'msgpackr'
 import {
@@ -12,14 +12,14 @@ import {
   type StoredMessage,
 } from '../../protocol/envelope.js'
 import { SCHEDULE_STREAM, scheduleSubject } from '../../protocol/subjects.js'
-import { type Broker, BrokerError, type Log, type LogRecord } from '../nats/broker.js'
+import { type Broker, BrokerError, isConflict, type Log, type LogRecord } from '../nats/broker.js'
 
 export type Scheduled = { kind: 'unicast'; message: StoredMessage } | { kind: 'group'; record: BroadcastRecord }
 
 export interface FoundScheduled {
   bucket: number
   sequence: number
-  /** Null: of a version that is not known. */
+  /** Null if the entry has an unknown version. */
   entry: Scheduled | null
 }
 
@@ -29,7 +29,7 @@ const packr = new Packr({ useRecords: false })
 export class ScheduleLog {
   private readonly log: Log
 
-  /** @param bucketMs length of a bucket; the same in every process of an installation. */
+  /** @param bucketMs length of a bucket. It must be the same in every process of an installation. */
   constructor(
     broker: Broker,
     private readonly bucketMs: number,
@@ -41,12 +41,12 @@ export class ScheduleLog {
     return Math.floor(atMs / this.bucketMs)
   }
 
-  /** Where a message is put that is accepted now: never into a bucket that has begun, by our clock. */
+  /** The bucket for a message that is accepted now. Never one that has begun by our clock. */
   bucketFor(notBeforeMs: number, acceptedAtMs: number): number {
     return Math.max(this.bucketOf(notBeforeMs), this.bucketOf(acceptedAtMs) + 1)
   }
 
-  /** Once, however often: a repeat finds its subject taken. Rejects with BrokerError. */
+  /** Adds the entry once; a repeat finds its subject taken. Rejects with BrokerError. */
   async add(bucket: number, entry: Scheduled): Promise<void> {
     const [kind, body] =
       entry.kind === 'unicast' ? ['u', encodeStoredMessage(entry.message)] : ['g', encodeBroadcastRecord(entry.record)]
@@ -56,11 +56,11 @@ export class ScheduleLog {
         expectedLastSubjectSequence: 0,
       })
     } catch (error) {
-      if (!(error instanceof BrokerError && error.code === 'wrong_last_sequence')) throw error
+      if (!isConflict(error)) throw error
     }
   }
 
-  /** Null where it is not there (any more). */
+  /** Null if the entry is absent or was removed. */
   async find(bucket: number, id: bigint): Promise<FoundScheduled | null> {
     const record = await this.log.last(scheduleSubject(bucket, id), { authoritative: true })
     return record && { bucket, sequence: record.sequence, entry: entryOf(record.body) }
@@ -73,8 +73,8 @@ export class ScheduleLog {
     return { bucket: bucketOf(record), sequence: record.sequence, entry: entryOf(record.body) }
   }
 
-  /** One by one: a purge by subject costs the server more than some hundred deletes. */
-  async forget(sequences: readonly number[]): Promise<void> {
+  /** Removes the entries one by one, because a purge by subject costs the server more than some hundred deletes. */
+  async remove(sequences: readonly number[]): Promise<void> {
     await Promise.all(sequences.map((sequence) => this.log.delete(sequence)))
   }
 

@@ -1,33 +1,34 @@
 /**
- * The session table: which worker has a device, fenced by the device's own connection number (design 3.9).
+ * The session table: which worker holds a device, fenced by the device's own connection number.
  *
- * A record is only replaced by one with a greater number, by compare-and-set, so that a delayed write of an abandoned
- * attempt never wins. Closing leaves a tombstone that keeps the number. A worker may write its own live session again.
+ * A record is replaced only by one with a higher number, by compare-and-set, so that a delayed write of an abandoned
+ * attempt never wins. Closing a session leaves a tombstone that keeps the number. A worker may rewrite the record of its
+ * own live session.
  */
 import { Packr } from 'msgpackr'
 import { deviceKey } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
-import { BrokerError, type Table } from '../nats/broker.js'
+import { isConflict, type Table } from '../nats/broker.js'
 
 const RECORD_VERSION = 1
 
-/** Compare-and-set attempts of one call; each loss means that another write of the same device won. */
+/** Most compare-and-set attempts of one call. A lost attempt means that another write for the same device won. */
 const ATTEMPTS_MAX = 5
 
 const packr = new Packr({ useRecords: false })
 
-/** Where a worker has a device. */
+/** The worker that holds a device. */
 export interface SessionOwner {
   instance: string
   worker: string
-  /** The device's connection number, from its HELLO. */
+  /** The connection number that the device sent in HELLO. */
   connection: number
 }
 
 export interface SessionRecord extends SessionOwner {
-  /** False: a tombstone, the session with this number has ended. */
+  /** False in a tombstone: the session with this number has ended. */
   live: boolean
-  /** Writer's clock, Unix milliseconds. */
+  /** Unix milliseconds by the clock of the writer. */
   atMs: number
 }
 
@@ -39,10 +40,10 @@ export type ClaimResult =
   | {
       ok: true
       revision: number
-      /** What stood there before; null where nothing did, or where a known revision made the look unnecessary. */
+      /** The record before; null if there was none, or if `knownRevision` made reading it unnecessary. */
       previous: SessionEntry | null
     }
-  /** `connection`: the number that stands in the table. */
+  /** `connection`: the number in the table. */
   | { ok: false; reason: 'stale'; connection: number }
 
 export class SessionTable {
@@ -52,9 +53,9 @@ export class SessionTable {
   ) {}
 
   /**
-   * Writes that `owner` has the device. Always a write, also where the session already stands there, so that a
-   * tombstone on its way loses. `knownRevision` (with the smaller number it stands for already checked) saves the read.
-   * Rejects with BrokerError when the table's state is unknown.
+   * Makes `owner` the holder of the device. It always writes, even if the table already says so, so that a tombstone on
+   * its way loses. With `knownRevision`, the caller has checked the number in the record of that revision, which saves
+   * reading it. Rejects with BrokerError if the state of the table is unknown.
    */
   async claim(device: string, owner: SessionOwner, knownRevision?: number): Promise<ClaimResult> {
     const key = deviceKey(device)
@@ -72,24 +73,24 @@ export class SessionTable {
       try {
         return { ok: true, revision: await this.table.put(key, value, expected), previous }
       } catch (error) {
-        if (!isLostRace(error) || attempt === ATTEMPTS_MAX) throw error
+        if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error
         expected = null
       }
     }
   }
 
-  /** Leaves the tombstone of this very session; false where the table already has another write. */
+  /** Leaves the tombstone of this session. Resolves with false if the table has a later write. */
   async close(device: string, owner: SessionOwner, revision: number): Promise<boolean> {
     try {
       await this.table.put(deviceKey(device), encode({ ...owner, live: false, atMs: this.clock.now() }), revision)
       return true
     } catch (error) {
-      if (isLostRace(error)) return false
+      if (isConflict(error)) return false
       throw error
     }
   }
 
-  /** `authoritative` is for decisions that must not miss a session; without it a replica may answer late. */
+  /** Use `authoritative` for a decision that must not miss a session; without it, a replica may answer late. */
   async lookup(device: string, options: { authoritative: boolean }): Promise<SessionEntry | null> {
     const entry = await this.table.get(deviceKey(device), options)
     return entry === null || entry.deleted ? null : decode(entry.value, entry.revision)
@@ -99,10 +100,6 @@ export class SessionTable {
 function mayReplace(owner: SessionOwner, stored: SessionRecord): boolean {
   if (owner.connection !== stored.connection) return owner.connection > stored.connection
   return stored.live && stored.instance === owner.instance && stored.worker === owner.worker
-}
-
-function isLostRace(error: unknown): boolean {
-  return error instanceof BrokerError && error.code === 'wrong_last_sequence'
 }
 
 function encode(r: SessionRecord): Uint8Array {

@@ -1,4 +1,4 @@
-/** A family of streams that per-device subjects are spread over: MESSAGES_<i>, QUEUE_<i>, EVENTS_<i>. */
+/** A family of streams that share per-device subjects by partition: MESSAGES_<i>, QUEUE_<i>, EVENTS_<i>. */
 import { partitionOf, partitionOfId } from '../../protocol/message-id.js'
 import { streamIndexOf } from '../../protocol/subjects.js'
 import type { Broker, Log } from '../nats/broker.js'
@@ -6,7 +6,7 @@ import type { Broker, Log } from '../nats/broker.js'
 export class SplitLog {
   readonly logs: readonly Log[]
 
-  /** @param streamName such as queueStream; @param split how many streams the family has. */
+  /** @param streamName such as queueStream. @param split the number of streams in the family. */
   constructor(broker: Broker, streamName: (index: number) => string, split: number) {
     this.logs = Array.from({ length: split }, (_, index) => broker.log(streamName(index)))
   }

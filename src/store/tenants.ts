@@ -1,11 +1,11 @@
 /**
- * Projects, applications and fleets: the tables PROJECTS, APPLICATIONS and FLEETS. JSON, so that an operator can read
- * them with any NATS tool. Small tables, written by administration only.
+ * Projects, applications and fleets (tables PROJECTS, APPLICATIONS and FLEETS). The records are JSON, so that an operator
+ * can read them with any NATS tool. The tables are small, and only administration writes them.
  */
 import type { JsonWebKey } from 'node:crypto'
-import { BrokerError, type Table } from '../nats/broker.js'
+import { isConflict, type Table } from '../nats/broker.js'
 
-/** A public key with which the service account of a project signs. The algorithm is pinned to it. */
+/** A public key of a project's service account. The algorithm is part of the key, so that a token cannot choose it. */
 export interface ServiceKey {
   kid: string
   alg: 'ES256' | 'RS256'
@@ -13,9 +13,9 @@ export interface ServiceKey {
   createdAtMs: number
 }
 
-/** What a project may use; null or absent: the service's default (settings). */
+/** Limits of a project. Null or absent: the default from the settings. */
 export interface ProjectLimits {
-  /** Unicast targets and group messages accepted a second over HTTP, over all cores. NATS publishers are not counted. */
+  /** Accepted unicast targets and group messages per second over HTTP, for all cores together, without NATS publishers. */
   messagesPerSecond?: number | null
 }
 
@@ -42,7 +42,7 @@ export interface FleetRecord {
   v: 1
   id: string
   name: string
-  /** SHA-256 of the enrolment keys that are good, hex. The keys themselves are shown once and not kept. */
+  /** SHA-256 of the valid enrolment keys, in hex. The keys themselves are shown once and not stored. */
   keyHashes: string[]
   createdAtMs: number
 }
@@ -51,37 +51,37 @@ export const PROJECT_ID = /^[A-Za-z0-9_-]{1,64}$/
 export const APPLICATION_ID = /^app_[a-z0-9]{20}$/
 export const FLEET_ID = /^fleet_[a-z0-9]{12}$/
 export const TOPIC_NAME = /^[A-Za-z0-9_.-]{1,64}$/
-/** A user is any string of 1 to so many UTF-16 code units. */
+/** A user is any string of 1 to this many UTF-16 code units. */
 export const USER_CHARACTERS_MAX = 128
 
-/** A table whose values are JSON records of one kind. Methods reject with BrokerError where the store is away. */
+/** A table of JSON records of one kind. Methods reject with BrokerError if the store is unavailable. */
 export class RecordTable<R extends { v: 1; id: string }> {
   constructor(
     readonly table: Table,
-    private readonly what: string,
+    private readonly kind: string,
   ) {}
 
-  /** `authoritative`: never from a replica that lags. */
+  /** With `authoritative`, a replica that lags cannot answer. */
   async get(id: string, options?: { authoritative?: boolean }): Promise<R | null> {
     const entry = await this.table.get(id, options)
     return entry && !entry.deleted ? this.decode(entry.value) : null
   }
 
-  /** False where there is one of that id already. */
+  /** Resolves with false if a record with this id exists. */
   async create(record: R): Promise<boolean> {
     try {
-      // An entry that was deleted keeps a revision; only the authoritative one may be replaced.
+      // A deleted entry keeps a revision, and only the revision of the leader can be replaced.
       const present = await this.table.get(record.id, { authoritative: true })
       if (present && !present.deleted) return false
       await this.table.put(record.id, encode(record), present?.revision ?? 0)
       return true
     } catch (error) {
-      if (isLostRace(error)) return false
+      if (isConflict(error)) return false
       throw error
     }
   }
 
-  /** Compare-and-set; null where there is no such record. `change` may be called again with a newer one. */
+  /** Compare-and-set; null if there is no such record. `change` runs again if another write was faster. */
   async update(id: string, change: (record: R) => R): Promise<R | null> {
     for (let attempt = 1; ; attempt++) {
       const entry = await this.table.get(id, { authoritative: true })
@@ -91,7 +91,7 @@ export class RecordTable<R extends { v: 1; id: string }> {
         await this.table.put(id, encode(after), entry.revision)
         return after
       } catch (error) {
-        if (!isLostRace(error) || attempt === ATTEMPTS_MAX) throw error
+        if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error
       }
     }
   }
@@ -103,7 +103,7 @@ export class RecordTable<R extends { v: 1; id: string }> {
 
   decode(value: Uint8Array): R {
     const record = JSON.parse(Buffer.from(value).toString('utf8')) as R
-    if (record.v !== 1) throw new Error(`${this.what}: version ${String(record.v)} is unknown`)
+    if (record.v !== 1) throw new Error(`${this.kind}: version ${String(record.v)} is unknown`)
     return record
   }
 }
@@ -112,8 +112,4 @@ const ATTEMPTS_MAX = 8
 
 function encode(record: object): Uint8Array {
   return Buffer.from(JSON.stringify(record))
-}
-
-function isLostRace(error: unknown): boolean {
-  return error instanceof BrokerError && error.code === 'wrong_last_sequence'
 }

@@ -1,9 +1,9 @@
 /**
- * Leases of transport workers (bucket WORKERS). A worker writes a heartbeat; a reader calls it dead when it saw no new
- * heartbeat for the lease, by the reader's own count of time.
+ * Leases of transport workers (bucket WORKERS). A worker writes heartbeats. A reader takes a worker for dead after it has
+ * seen no new heartbeat for the length of the lease, measured by the reader's own clock.
  *
- * A lease only says what the silence of a worker means. Whoever enqueues asks the worker first: a worker that comes back is
- * seen late by a watch, and trusting the watch alone would leave a queued message unread.
+ * A lease only explains the silence of a worker. Before a message is queued, the router therefore asks the worker itself.
+ * A watch notices late that a worker is back; with the watch alone, a queued message could stay unread.
  */
 import { Packr } from 'msgpackr'
 import { Bucket } from '../../protocol/subjects.js'
@@ -13,16 +13,16 @@ import type { Broker, Consumption, Table, TableEntry } from '../nats/broker.js'
 export const HEARTBEAT_MS = 3_000
 export const LEASE_MS = 10_000
 
-/** A reader counts time in ticks of its own, so that seconds in which it was frozen or cut off count as one tick. */
+/** A reader counts ticks of its own, so that seconds in which it was frozen or cut off count as one tick. */
 const TICK_MS = 1_000
 
-/** A worker that was quiet for so long never comes back. */
+/** After so long a silence, a worker never comes back. */
 const FORGET_MS = 3_600_000
 
 const packr = new Packr({ useRecords: false })
 const LEASE_VERSION = 1
 
-/** `<index>-<base36 start>`: a worker that was restarted is another worker, with subjects of its own. */
+/** `<index>-<start time in base 36>`. A restarted worker has a new id and new subjects. */
 export function workerId(index: number, startedAtMs: number): string {
   return `${index}-${startedAtMs.toString(36)}`
 }
@@ -40,27 +40,27 @@ export class WorkerLease {
     private readonly instance: string,
     private readonly worker: string,
     private readonly on: {
-      /** After the heartbeat that ended a lapse: others may have taken this worker for dead. */
+      /** Called after the heartbeat that ended a lapse. Others may have taken this worker for dead. */
       lapse: () => void
-      /** A heartbeat was not confirmed; the next one tries again. */
+      /** Called if a heartbeat was not confirmed. The next one is the retry. */
       error: (error: unknown) => void
     },
   ) {
     this.table = broker.table(Bucket.WORKERS)
   }
 
-  /** Resolves when the first heartbeat stands; from then on one every HEARTBEAT_MS. */
+  /** Resolves after the first heartbeat is stored. Then writes one every HEARTBEAT_MS. */
   async start(): Promise<void> {
     await this.beat()
     this.schedule()
   }
 
-  /** False where readers may take this worker for dead. */
+  /** False if readers may take this worker for dead. */
   get isHeld(): boolean {
     return this.stopBeating !== null && this.clock.now() - this.confirmedAtMs <= LEASE_MS - HEARTBEAT_MS
   }
 
-  /** Stops the heartbeat and tells readers at once. */
+  /** Stops the heartbeat and shows readers at once that the worker is gone. */
   async release(): Promise<void> {
     this.stopBeating?.()
     this.stopBeating = null
@@ -73,7 +73,7 @@ export class WorkerLease {
       this.schedule()
       this.beat().then(
         () => {
-          // A heartbeat of margin: what looks fresh here may be older to a reader.
+          // A margin of one heartbeat, because a heartbeat can look older to a reader than to us.
           if (this.confirmedAtMs - previous > LEASE_MS - HEARTBEAT_MS) this.on.lapse()
         },
         (error: unknown) => this.on.error(error),
@@ -90,12 +90,12 @@ export class WorkerLease {
 
 interface Seen {
   revision: number
-  /** Ticks since the revision changed. */
+  /** Ticks since the last change of the revision. */
   quietTicks: number
   released: boolean
 }
 
-/** What the core knows of the workers' leases. */
+/** The view of a core on the leases of the workers. */
 export class WorkerLiveness {
   private readonly seen = new Map<string, Seen>()
   private watch: Consumption | null = null
@@ -119,8 +119,8 @@ export class WorkerLiveness {
   }
 
   /**
-   * True where the worker released its lease, or let it lapse. A worker never seen gets one lease of time from the first
-   * question on, for the watch may be behind.
+   * True if the worker released its lease or let it lapse. A worker that was never seen gets the time of one lease from
+   * the first question on, because the watch may lag.
    */
   isDead(instance: string, worker: string): boolean {
     const key = leaseKey(instance, worker)
@@ -132,7 +132,7 @@ export class WorkerLiveness {
 
   private observe(entry: TableEntry): void {
     const seen = this.seen.get(entry.key)
-    // After a reconnect the watch repeats what it delivered: that is no sign of life.
+    // After a reconnect the watch repeats old entries, which are no sign of life.
     if (seen && entry.revision <= seen.revision) return
     this.seen.set(entry.key, { revision: entry.revision, quietTicks: 0, released: entry.deleted })
   }
@@ -148,13 +148,13 @@ export class WorkerLiveness {
     })
   }
 
-  /** Crashed workers leave their key behind, and come back under another. */
+  /** A crashed worker leaves its key behind and comes back under another. */
   private forget(key: string): void {
     this.seen.delete(key)
     this.broker
       .table(Bucket.WORKERS)
       .delete(key)
-      // Then the next process that reads the table does it.
+      // After a failure, the next process that reads the table deletes the key.
       .catch((error: unknown) => this.onError(error))
   }
 }

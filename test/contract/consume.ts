@@ -40,11 +40,11 @@ export const consumeContract: Contract = (t, open) => {
     await consumption.stop()
   })
 
-  t.test('nak brings it again after its delay; working keeps it', async (t) => {
+  t.test('nack brings it again after its delay; working keeps it', async (t) => {
     const { a } = await open(t)
     const got = new Collected<string>()
     const consumption = await a.log(LOG).consume({ ...OPTIONS, ackWaitMs: 60_000 }, (delivery) => {
-      if (delivery.deliveryCount === 1) delivery.nak(50)
+      if (delivery.deliveryCount === 1) delivery.nack(50)
       else delivery.ack()
       got.add(`${text(delivery.body)} ${delivery.deliveryCount}`)
     })
@@ -113,17 +113,17 @@ export const consumeContract: Contract = (t, open) => {
       pendingMax: 2,
     }
     await log.append('push.event.one.delivered', bytes('before'))
-    t.equal(await log.waiting('reader'), null)
-    await log.prepare(options)
-    await log.prepare(options)
-    t.equal(await log.waiting('reader'), 0)
+    t.equal(await log.backlog('reader'), null)
+    await log.createConsumer(options)
+    await log.createConsumer(options)
+    t.equal(await log.backlog('reader'), 0)
     for (const n of [1, 2, 3]) await log.append('push.event.one.delivered', bytes(`${n}`))
     await log.append('push.event.two.delivered', bytes('of another'))
-    t.equal(await log.waiting('reader'), 3)
+    t.equal(await log.backlog('reader'), 3)
     const got = new Collected<Delivery>()
     const consumption = await b.log('PUSH_EVENTS').consume(options, got.add)
     await got.until(2)
-    t.equal(await log.waiting('reader'), 3, 'what is out counts')
+    t.equal(await log.backlog('reader'), 3, 'what is out counts')
     for (const delivery of got.all) delivery.ack()
     const all = await got.until(3)
     t.same(
@@ -131,11 +131,11 @@ export const consumeContract: Contract = (t, open) => {
       ['1', '2', '3'],
     )
     all[2]?.ack()
-    while ((await log.waiting('reader')) !== 0);
+    while ((await log.backlog('reader')) !== 0);
     await consumption.stop()
-    await log.forgetConsumer('reader')
-    await log.forgetConsumer('reader')
-    t.equal(await log.waiting('reader'), null)
+    await log.deleteConsumer('reader')
+    await log.deleteConsumer('reader')
+    t.equal(await log.backlog('reader'), null)
   })
 
   for (const kill of [false, true]) {

@@ -3,7 +3,7 @@ import t from 'tap'
 import type { Broker } from '../../src/nats/broker.js'
 import { connect } from '../../src/nats/connect.js'
 import { permissionsOf } from '../../src/nats/server/permissions.js'
-import { findNatsServer } from '../../src/nats/server/server-info.js'
+import { findNatsServer } from '../../src/nats/server/server-process.js'
 import { PUBLISHER_PROJECT, startNats } from '../support/nats.js'
 import { bytes, Collected, codeOf, text } from './suite.js'
 
@@ -167,11 +167,11 @@ t.test('a subscriber hears its project, and takes its events from the consumer t
   const told = core.log('PUSH_EVENTS')
   const consumer = { startsAt: 'new' as const, ackWaitMs: 30_000, pendingMax: 10 }
   for (const project of [PUBLISHER_PROJECT, 'other']) {
-    await told.prepare({ ...consumer, durable: `reader-${project}`, filter: `push.event.${project}.*` })
+    await told.createConsumer({ ...consumer, durable: `reader-${project}`, filter: `push.event.${project}.*` })
   }
   const live = new Collected<string>()
   subscriber.bus.subscribe(`push.event.${PUBLISHER_PROJECT}.*`, ({ body }) => live.add(text(body)))
-  t.equal(await subscriber.log('PUSH_EVENTS').waiting(`reader-${PUBLISHER_PROJECT}`), 0)
+  t.equal(await subscriber.log('PUSH_EVENTS').backlog(`reader-${PUBLISHER_PROJECT}`), 0)
   await told.append(`push.event.${PUBLISHER_PROJECT}.delivered`, bytes('mine'))
   await told.append('push.event.other.delivered', bytes('theirs'))
   t.same(await live.until(1), ['mine'])

@@ -15,7 +15,7 @@ const subjectOf = (n: number) => `msg.0.dev_00000000000000000000.${n}`
 
 t.test('refuses before the server would remove what was stored, and goes on when there is room again', async (t) => {
   const nats = await startNats(t, { store: { messagesBytesMax: LIMIT_BYTES } })
-  const broker = await connect(nats.settingsAs('core'), { name: 'room', watchesRoom: true })
+  const broker = await connect(nats.settingsAs('core'), { name: 'room', keepsHeadroom: true })
   t.teardown(() => broker.close())
   const log = broker.log(STREAM)
   const append = async (n: number): Promise<number | string> => {

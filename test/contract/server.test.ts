@@ -5,10 +5,10 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { connect } from 'nats'
 import t from 'tap'
+import { StatusListeners } from '../../src/nats/client/connection.js'
 import { Link } from '../../src/nats/client/link.js'
-import { Reconnects } from '../../src/nats/client/reconnects.js'
 import { Window } from '../../src/nats/client/window.js'
-import { isAlone } from '../../src/nats/connect.js'
+import { isStandalone } from '../../src/nats/connect.js'
 import { NatsLog } from '../../src/nats/log.js'
 import { ensureStreams, streamDefinitions } from '../../src/nats/server/streams.js'
 import { startNats } from '../support/nats.js'
@@ -62,8 +62,8 @@ t.test('a server that is alone answers a direct get as it does a leader read', a
   t.teardown(() => link.stop())
   const logOf = (isAlone: boolean) =>
     new NatsLog('QUEUE_0', {
-      ...{ link, report, room: null, isAlone: () => isAlone },
-      ...{ appends: new Window(16, 16, 5_000), reconnects: new Reconnects() },
+      ...{ link, report, headroom: null, isStandalone: () => isAlone },
+      ...{ appends: new Window(16, 16, 5_000), status: new StatusListeners() },
     })
   const [direct, leader] = [logOf(true), logOf(false)]
   await leader.append('queued.0.dev_a', bytes('first'), { headers: { Own: 'kept' } })
@@ -140,8 +140,8 @@ async function untilWritten(file: string, afterMs: number): Promise<void> {
 }
 
 t.test('a server is alone that has JetStream of its own and is of no cluster', async (t) => {
-  t.ok(isAlone({ jetstream: true }))
-  t.notOk(isAlone({ jetstream: true, cluster: 'c1' }))
-  t.notOk(isAlone({ jetstream: false }), 'it passes questions on, to whom it does not say')
-  t.notOk(isAlone(undefined))
+  t.ok(isStandalone({ jetstream: true }))
+  t.notOk(isStandalone({ jetstream: true, cluster: 'c1' }))
+  t.notOk(isStandalone({ jetstream: false }), 'it passes questions on, to whom it does not say')
+  t.notOk(isStandalone(undefined))
 })

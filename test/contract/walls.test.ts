@@ -111,7 +111,7 @@ t.test('a subscriber changes nothing but the position of its own consumer', asyn
     changes.filter((line) => !line.startsWith('PUSH_EVENTS: consumers ')),
     [],
   )
-  t.equal(await all.log('PUSH_EVENTS').waiting('reader-other'), 1, 'the consumer of the other tenant')
+  t.equal(await all.log('PUSH_EVENTS').backlog('reader-other'), 1, 'the consumer of the other tenant')
 })
 
 t.test('a tenant reaches no JetStream API and no system account', async (t) => {
@@ -165,11 +165,11 @@ async function open(t: Test, role: TestRole) {
   for (const project of [PUBLISHER_PROJECT, 'other']) {
     const consumer = { startsAt: 'new' as const, ackWaitMs: 30_000, pendingMax: 100 }
     const filter = `push.event.${project}.*`
-    await core.log('PUSH_EVENTS').prepare({ ...consumer, durable: `reader-${project}`, filter })
+    await core.log('PUSH_EVENTS').createConsumer({ ...consumer, durable: `reader-${project}`, filter })
     await core.log('PUSH_EVENTS').append(`push.event.${project}.delivered`, bytes('+ACK'))
     await core.table('PROJECTS').put(project, bytes('{}'))
   }
-  await core.log('INGRESS').prepare({ durable: 'ingress', ackWaitMs: 30_000, pendingMax: 100 })
+  await core.log('INGRESS').createConsumer({ durable: 'ingress', ackWaitMs: 30_000, pendingMax: 100 })
   await all.log('INGRESS').append('push.send.other', bytes('theirs'))
   await pull(all, '$JS.API.CONSUMER.MSG.NEXT.INGRESS.ingress')
   await pull(all, '$JS.API.CONSUMER.MSG.NEXT.PUSH_EVENTS.reader-other')

@@ -178,7 +178,7 @@ t.test('a webhook that fails for long is paused: tried rarely, and its events st
   const other = await world.advanceUntil(stream.consume(consumerOf(PROJECT, world.settings), (one) => free.push(one)))
   await world.advance(SECOND_MS)
   t.equal(free.length, 20, 'another consumer can have them all')
-  for (const delivery of free) delivery.nak(0)
+  for (const delivery of free) delivery.nack(0)
   await other.stop()
   await world.advance(35 * SECOND_MS)
   t.equal(world.received.length, tries + 1, 'one try after pausedRetryMs')

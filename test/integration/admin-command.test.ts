@@ -1,5 +1,5 @@
 import { createPublicKey } from 'node:crypto'
-import { statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parse } from 'yaml'
@@ -80,6 +80,33 @@ t.test('borealis admin makes all that a first push needs', async (t) => {
   })
 })
 
+t.test('--out writes the settings file with mode 0600 and keeps its private key out of the output', async (t) => {
+  const { json, text, folder } = await setUp(t)
+  const file = join(folder, 'settings.yaml')
+  writeFileSync(file, 'an older file', { mode: 0o644 })
+  const shown = await text('project', 'create', '--id', 'acme', '--alg', 'ES256', '--out', file)
+  t.match(shown, `file: ${file}\n`)
+  t.notMatch(shown, /PRIVATE KEY/)
+  t.equal(statSync(file).mode & 0o777, 0o600, 'also where a file with another mode was')
+  t.match(parse(readFileSync(file, 'utf8')), { push_notification_system: { project_id: 'acme' } })
+
+  const second = join(folder, 'second.yaml')
+  const added = await json('project', 'add-key', 'acme', '--out', second)
+  t.match(added, { projectId: 'acme', file: second })
+  t.notMatch(JSON.stringify(added), /PRIVATE KEY/)
+  t.match(readFileSync(second, 'utf8'), added.keyId)
+
+  await t.rejects(text('project', 'create', '--id', 'acme', '--out', second), { message: /already/ })
+  t.match(readFileSync(second, 'utf8'), added.keyId, 'a refused command leaves the file as it was')
+  t.same(
+    readdirSync(folder).filter((name) => name.endsWith('.tmp')),
+    [],
+  )
+  const absent = join(folder, 'absent', 'settings.yaml')
+  await t.rejects(text('project', 'create', '--id', 'other', '--out', absent), { message: /ENOENT/, exitCode: 2 })
+  t.same((await json('project', 'list')).length, 1, 'nothing was created without a place for its key')
+})
+
 t.test('device revoke is stored; revoking an unknown device or registration is refused', async (t) => {
   const { nats, json, text, keyringFile } = await setUp(t)
   const device = 'dev_0123456789abcdefghij'
@@ -106,7 +133,7 @@ t.test('keyring commands show, rotate, retire and extract keys, and never retire
   const old = before.find((key: Output) => key.kind === 'ticket').kid
   await text('keyring', 'retire', 'ticket', old)
   await t.rejects(text('keyring', 'retire', 'ticket', kid), CommandError, 'the key that signs')
-  await t.rejects(text('keyring', 'rotate', 'door'), { message: /no kind of key/, exitCode: 2 })
+  await t.rejects(text('keyring', 'rotate', 'door'), { message: /not a kind of key/, exitCode: 2 })
   const extract = join(folder, 'transport.json')
   await text('keyring', 'extract', extract)
   t.equal(statSync(extract).mode & 0o777, 0o600)
@@ -187,7 +214,7 @@ t.test('borealis admin for a project that exists', async (t) => {
     t.match(ofProject, /project\.limit {2}acme/)
     const before = /--before ([0-9]+)/.exec(ofProject)?.[1] ?? ''
     t.match(await text('audit', 'show', '--project', 'acme', '--before', before), /project\.create {2}acme/)
-    await t.rejects(text('audit', 'show', '--limit', 'x'), { message: /no whole number/ })
+    await t.rejects(text('audit', 'show', '--limit', 'x'), { message: /not a whole number/ })
     t.match(secret, /^bak_/)
     t.notMatch(JSON.stringify(entries), secret)
   })

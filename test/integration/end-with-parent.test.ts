@@ -77,7 +77,7 @@ const sleeper = (options: string) => `
 for (const signal of ['SIGKILL', 'SIGHUP'] as const) {
   t.test(`nats-server ends after its parent was ended by ${signal}`, async (t) => {
     const { parent, pids } = await start(`
-      import { startNatsServer } from ${compiled('src/nats/server/server-info.js')}
+      import { startNatsServer } from ${compiled('src/nats/server/server-process.js')}
       const dataDir = ${JSON.stringify(join(folder, signal))}
       const server = await startNatsServer({ dataDir, users: [], split: 1 })
       console.log(server.pid)

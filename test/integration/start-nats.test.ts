@@ -6,7 +6,7 @@ import t from 'tap'
 import { DataFolder } from '../../src/cli/start/folder.js'
 import { startNats, stopNats } from '../../src/cli/start/nats.js'
 import { readConfig } from '../../src/config/config.js'
-import { findNatsServer } from '../../src/nats/server/server-info.js'
+import { findNatsServer } from '../../src/nats/server/server-process.js'
 
 t.test('one that is killed again while it starts is started once more', async (t) => {
   const path = mkdtempSync(join(tmpdir(), 'borealis-start-nats-'))

@@ -86,16 +86,20 @@ t.test('the command "borealis frame" explains bytes, and ends with 1 where the d
   t.match(JSON.parse(json.out), { from: 'device', frames: [{ type: 'PING' }, { type: 'BYE' }], fault: null })
 
   const wrongWay = await run(['--from', 'server', '0107'])
-  t.match(wrongWay.out, /breaks at 0000: unexpected_frame: a server may not send PING\n$/)
+  t.match(wrongWay.out, /invalid at 0000: unexpected_frame: a server may not send PING\n$/)
   t.equal(wrongWay.code, 1)
   const cut = await run(['0107', '0907', '--json'])
   t.match(JSON.parse(cut.out), { frames: [{ type: 'PING' }], fault: { code: 'protocol_error', offset: 2 } })
   t.equal(cut.code, 1)
   const empty = await run([''])
-  t.match(empty.out, /breaks at 0000: protocol_error: the message has no frame/)
+  t.match(empty.out, /invalid at 0000: protocol_error: the message has no frame/)
 
   for (const wrong of ['1', '0g', 'hello', '01 7']) {
-    await t.rejects(run([wrong]), { name: 'CommandError', exitCode: 2, message: 'that is not whole bytes in hex' })
+    await t.rejects(run([wrong]), {
+      name: 'CommandError',
+      exitCode: 2,
+      message: 'the input is not a whole number of bytes in hex',
+    })
   }
   await t.rejects(run(['--from', 'nobody', '0107']), { code: 'commander.invalidArgument' })
 })

@@ -12,7 +12,7 @@ import {
   type Subscription,
   type Table,
 } from '../../src/nats/broker.js'
-import { Reconnects } from '../../src/nats/client/reconnects.js'
+import { StatusListeners } from '../../src/nats/client/connection.js'
 import { LogTable } from '../../src/nats/table.js'
 import { SimBus } from './bus.js'
 import { SimLog } from './log.js'
@@ -31,7 +31,7 @@ export class SimClient implements Broker {
   readonly clock: Clock
   skewMs = 0
   readonly #logs = new Map<string, SimLog>()
-  readonly #statuses = new Reconnects()
+  readonly #statuses = new StatusListeners()
   readonly #subscriptions = new Set<ServerSubscription>()
   readonly #pending = new Set<Pending>()
   readonly #lastArrival = new Map<string, number>()

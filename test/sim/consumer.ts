@@ -9,7 +9,7 @@ export interface Member {
 }
 
 interface Pending {
-  /** Stops the ack wait, or the delay of a nak. */
+  /** Stops the ack wait, or the delay of a nack. */
   cancel: () => void
 }
 
@@ -70,7 +70,7 @@ export class SimConsumer {
     this.#pump()
   }
 
-  nak(sequence: number, delayMs: number): void {
+  nack(sequence: number, delayMs: number): void {
     if (this.#pending.has(sequence)) this.#wait(sequence, delayMs)
   }
 

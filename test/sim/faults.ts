@@ -12,7 +12,7 @@ export interface Faults {
   loseAnswer: number
   /** An append is refused as `unavailable`. */
   refuseAppend: number
-  /** A consumer's ack, nak or working is lost. */
+  /** A consumer's ack, nack or working is lost. */
   loseAck: number
   /** A record is delivered a second time although it is acknowledged in time. */
   redeliver: number

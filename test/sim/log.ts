@@ -72,15 +72,15 @@ export class SimLog implements Log {
     return consumption
   }
 
-  prepare(options: ConsumeOptions): Promise<void> {
+  createConsumer(options: ConsumeOptions): Promise<void> {
     return this.client.ask(this.name, () => this.client.server.consumer(this.#stream(), options.durable).set(options))
   }
 
-  forgetConsumer(durable: string): Promise<void> {
+  deleteConsumer(durable: string): Promise<void> {
     return this.client.ask(this.name, () => this.client.server.forgetConsumer(this.#stream(), durable))
   }
 
-  waiting(durable: string): Promise<number | null> {
+  backlog(durable: string): Promise<number | null> {
     return this.client.ask(
       this.name,
       () => this.client.server.knownConsumer(this.#stream(), durable)?.waiting() ?? null,
@@ -201,7 +201,7 @@ class Consuming extends Joined {
           ...copyOf(record),
           deliveryCount,
           ack: () => answer(() => consumer.ack(sequence)),
-          nak: (delayMs: number) => answer(() => consumer.nak(sequence, delayMs)),
+          nack: (delayMs: number) => answer(() => consumer.nack(sequence, delayMs)),
           working: () => answer(() => consumer.working(sequence)),
         }
         client.toClient(lane, () => {

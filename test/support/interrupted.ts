@@ -31,9 +31,9 @@ export function interrupted(broker: Broker, at: number, when: 'before' | 'after'
       purge: (...args) => write(() => log.purge(...args)),
       state: () => log.state(),
       consume: (...args) => log.consume(...args),
-      prepare: (...args) => write(() => log.prepare(...args)),
-      forgetConsumer: (...args) => write(() => log.forgetConsumer(...args)),
-      waiting: (...args) => log.waiting(...args),
+      createConsumer: (...args) => write(() => log.createConsumer(...args)),
+      deleteConsumer: (...args) => write(() => log.deleteConsumer(...args)),
+      backlog: (...args) => log.backlog(...args),
       tail: (...args) => log.tail(...args),
     }
     logs.set(name, wrapped)

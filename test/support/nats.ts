@@ -8,7 +8,7 @@ import { Value } from 'typebox/value'
 import type { Broker } from '../../src/nats/broker.js'
 import { connect } from '../../src/nats/connect.js'
 import type { NatsUser } from '../../src/nats/server/permissions.js'
-import { type NatsServer, startNatsServer } from '../../src/nats/server/server-info.js'
+import { type NatsServer, startNatsServer } from '../../src/nats/server/server-process.js'
 import { ensureStreams } from '../../src/nats/server/streams.js'
 import { NatsSettings, StoreSettings } from '../../src/nats/settings.js'
 

@@ -41,9 +41,10 @@ t.test('the environment wins over the file, the file over the default', async (t
 })
 
 t.test('a setting under its old name is refused with its new name, in the file and in the environment', async (t) => {
-  const file = yaml('core:\n  parkedMax: 5\n')
+  const file = yaml('core:\n  parkedMax: 5\n  notifying: false\n')
   t.same(problemsOf({ file, environment: { BOREALIS_TRANSPORT_FABRIC_TIMEOUT_MS: '5' } }), {
     'core.parkedMax': `${file}: this setting is now called core.queueMax`,
+    'core.notifying': `${file}: this setting is now called core.publishing`,
     BOREALIS_TRANSPORT_FABRIC_TIMEOUT_MS: 'environment: this setting is now called BOREALIS_TRANSPORT_CORE_TIMEOUT_MS',
   })
 })

@@ -28,7 +28,7 @@ t.test('a port in use is named with its setting, all of them at once', async (t)
   const { port } = taken.address() as { port: number }
   await t.rejects(claimPorts([wish(port), wish(0), wish(port, 'transport.port')]), {
     name: 'CommandError',
-    message: new RegExp(`port ${port} of 127.0.0.1 is in use.*http.port, BOREALIS_X[\\s\\S]*transport.port`),
+    message: new RegExp(`port ${port} on 127.0.0.1 is in use.*http.port, BOREALIS_X[\\s\\S]*transport.port`),
   })
 })
 
@@ -62,7 +62,7 @@ t.test('a data folder that a living start owns is refused', async (t) => {
   DataFolder.claim(path).write('start.json', { pid: owner.pid })
   t.throws(() => DataFolder.claim(path), {
     name: 'CommandError',
-    message: new RegExp(`process ${owner.pid} has started`),
+    message: new RegExp(`process ${owner.pid} already runs Borealis in`),
   })
 })
 

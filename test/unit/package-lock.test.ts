@@ -3,6 +3,7 @@ import { createRequire } from 'node:module'
 import t from 'tap'
 
 interface LockedPackage {
+  version?: string
   dev?: boolean
   resolved?: string
   engines?: { node?: string }
@@ -65,4 +66,11 @@ t.test('no locked package excludes a Node version that Borealis supports', async
 t.test('the lock names no registry host', async (t) => {
   const named = Object.entries(packages).filter(([, { resolved }]) => resolved !== undefined)
   t.same(named, [], 'npm config omit-lockfile-registry-resolved (.npmrc) keeps them out')
+})
+
+t.test('nats is pinned to the locked version, because client/headers.ts reads its private memory layout', async (t) => {
+  const { dependencies = {} } = readJson<LockedPackage>('package.json')
+  const { version } = packages['node_modules/nats'] ?? {}
+  t.match(version, /^\d+\.\d+\.\d+$/)
+  t.equal(dependencies.nats, version)
 })

@@ -2,7 +2,7 @@
 import t from 'tap'
 import { Value } from 'typebox/value'
 import type { Link } from '../../src/nats/client/link.js'
-import { Room } from '../../src/nats/server/headroom.js'
+import { Headroom } from '../../src/nats/server/headroom.js'
 import { NatsSettings } from '../../src/nats/settings.js'
 
 const BYTES_MAX = 1_000_000
@@ -19,7 +19,7 @@ t.test('what never left fills no stream, and nobody is asked about it while ther
     },
   }
   const reports: unknown[] = []
-  const room = new Room(link, (_, error) => reports.push(error))
+  const room = new Headroom(link, (_, error) => reports.push(error))
   t.equal(room.refusal('S', 0), null)
   await new Promise(setImmediate)
   t.equal(questions, 1, 'the limit is known now')

@@ -1,4 +1,4 @@
-/** `borealis admin events` and `borealis admin webhook`: what became of a project's messages, told to its app server. */
+/** `borealis admin events` and `borealis admin webhook`: events for app servers about the outcome of messages. */
 import type { Command } from 'commander'
 import { systemClock } from '../../clock.js'
 import { FeedAdministration, type FeedView } from '../../core/outcomes/feed-administration.js'
@@ -9,24 +9,24 @@ import { type Options, type Output, onService } from './run.js'
 export function eventCommands(events: Command): void {
   events
     .command('show <project>')
-    .description('whether events are told, and how the webhook does')
+    .description('show whether events are on, and the state of the webhook')
     .action(onFeeds((feeds, { actor, project }) => feeds.show(actor, project)))
   events
     .command('on <project>')
-    .description('tell what ends from now on, as push.event.<project>.<kind> on NATS')
+    .description('publish every end from now on as push.event.<project>.<kind> on NATS')
     .action(onFeeds((feeds, { actor, project }) => feeds.turnOn(actor, project)))
   events
     .command('off <project>')
-    .description('tell nothing more, and remove the webhook')
+    .description('publish no more events, and remove the webhook')
     .action(onFeeds((feeds, { actor, project }) => feeds.turnOff(actor, project)))
 }
 
 export function webhookCommands(webhook: Command): void {
   webhook
     .command('set <project>')
-    .description('set where events are posted to; prints the secret of a new webhook, which is not shown again')
-    .requiredOption('--url <url>', 'of the receiver')
-    .option('--kinds <kinds>', 'only these, separated by commas; absent: all')
+    .description('set the address for events; prints the secret of a new webhook, which is not shown again')
+    .requiredOption('--url <url>', 'URL of the receiver')
+    .option('--kinds <kinds>', 'only events of these kinds, separated by commas; by default, all')
     .action(
       onFeeds((feeds, { actor, project, options: { url = '', kinds } }) =>
         feeds.setWebhook(actor, project, { url, kinds: kinds?.split(',') ?? null }),
@@ -34,11 +34,11 @@ export function webhookCommands(webhook: Command): void {
     )
   webhook
     .command('rotate <project>')
-    .description('a new secret, printed once; the one before signs beside it for webhooks.secretOverlapMs')
+    .description('make a new secret and print it once; the old one also signs for webhooks.secretOverlapMs')
     .action(onFeeds((feeds, { actor, project }) => feeds.rotateSecret(actor, project)))
   webhook
     .command('retry <project>')
-    .description('try a webhook that is paused or disabled at once')
+    .description('try a paused or disabled webhook at once')
     .action(onFeeds((feeds, { actor, project }) => feeds.retryWebhook(actor, project)))
   webhook
     .command('remove <project>')

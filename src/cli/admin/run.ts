@@ -1,4 +1,4 @@
-/** Runs a command of `borealis admin`: connects, acts as the user of this machine, prints, and closes. */
+/** How a command of `borealis admin` runs: connect, act in the name of this machine's user, print, close. */
 import { userInfo } from 'node:os'
 import type { Command } from 'commander'
 import { CodedError } from '../../../protocol/errors.js'
@@ -10,12 +10,20 @@ import { Keyring, KeyringError } from '../../keyring.js'
 import { type Broker, BrokerError } from '../../nats/broker.js'
 import { connect } from '../../nats/connect.js'
 import { CommandError, loadConfig } from '../context.js'
+import { PrivateFile } from '../private-file.js'
 
-/** The output of a command: one object, a list of them, or a text, with the object that --json prints instead. */
-export type Output = Fields | Fields[] | { text: string; json: Fields }
+/** The output of a command: one object, a list of objects, or a text with another form for --json. */
+export type Output = Fields | Fields[] | TextOutput
 export type Fields = Record<string, unknown>
 
-/** Options as commander parsed them. A command without its required options does not run. */
+export interface TextOutput {
+  text: string
+  json: Fields
+  /** Printed instead of the others if --out writes the text to a file. */
+  withoutSecrets?: Fields
+}
+
+/** Options as commander parses them. A command has its required options, because commander refuses it without them. */
 export interface Options {
   id?: string
   name?: string
@@ -28,6 +36,7 @@ export interface Options {
   messagesPerSecond: string
   url?: string
   kinds?: string
+  out?: string
   json?: boolean
 }
 
@@ -36,28 +45,38 @@ export interface Run {
   broker: Broker
   args: string[]
   options: Options
-  /** The user of the machine, for AUDIT. The password of NATS allows everything. */
+  /** The password of NATS gives every right. The actor only names the user of the machine, for the audit log. */
   actor: Actor
 }
 
-/** A command that works on the tables of the service, and prints the result of `run`. */
-export function onService(run: (administration: Administration, run: Run) => Promise<Output>) {
+/** Runs an action that needs the service, and prints its output. */
+export function onService(action: (administration: Administration, run: Run) => Promise<Output>) {
   return async function (this: Command): Promise<void> {
     const options = this.opts<Options>()
     const config = loadConfig(this)
     const actor: Actor = { name: `cli:${userInfo().username}`, role: 'operator', projects: '*' }
     await explained(async () => {
-      const broker = await connect(config.nats, { name: 'admin' })
+      const file = options.out === undefined ? null : new PrivateFile(options.out)
       try {
-        const administration = new Administration(broker, systemClock)
-        print(await run(administration, { config, broker, args: this.args, options, actor }), this)
+        const output = await act({ config, args: this.args, options, actor })
+        print(file ? writtenTo(file, output) : output, this)
       } finally {
-        await broker.close()
+        file?.discard()
       }
     })
   }
+
+  async function act(run: Omit<Run, 'broker'>): Promise<Output> {
+    const broker = await connect(run.config.nats, { name: 'admin' })
+    try {
+      return await action(new Administration(broker, systemClock), { ...run, broker })
+    } finally {
+      await broker.close()
+    }
+  }
 }
 
+/** An action that needs the keyring and not the service. */
 export function onKeyring(run: (run: { keyring: Keyring; file: string; args: string[] }) => Output) {
   return async function (this: Command): Promise<void> {
     const { file } = loadConfig(this).keyring
@@ -67,7 +86,7 @@ export function onKeyring(run: (run: { keyring: Keyring; file: string; args: str
   }
 }
 
-/** An error that a user can act on becomes its message alone. Its own cause may say more; the error itself would repeat it. */
+/** Turns errors that a user can act on into a CommandError, which shows only its message. */
 async function explained(run: () => Promise<void>): Promise<void> {
   try {
     await run()
@@ -81,9 +100,17 @@ async function explained(run: () => Promise<void>): Promise<void> {
   }
 }
 
+/** Writes the text of an output to the file of --out. Returns the rest of the output. */
+function writtenTo(file: PrivateFile, output: Output): Output {
+  if (!isText(output)) throw new CommandError('this command has no file to write')
+  file.write(output.text)
+  return { ...output.withoutSecrets, file: file.path }
+}
+
+const isText = (output: Output): output is TextOutput => 'text' in output && 'json' in output
+
 function print(output: Output, command: Command): void {
   const write = command.configureOutput().writeOut ?? ((text: string) => process.stdout.write(text))
-  const isText = (one: Output): one is { text: string; json: Fields } => 'text' in one && 'json' in one
   const json = isText(output) ? output.json : output
   if (command.opts<Options>().json) write(`${JSON.stringify(json, null, 2)}\n`)
   else write(isText(output) ? output.text : [output].flat().map(block).join('\n'))

@@ -1,3 +1,4 @@
+/** A part of `borealis start`: a child process of the same program, restarted after a crash. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
@@ -7,20 +8,19 @@ import { CommandError } from '../context.js'
 import type { ReadyNotice } from '../service.js'
 import { v8Flags } from '../v8-flags.js'
 
-/** One part of the service as a child process of the same program, started again when it crashes. */
 export interface ChildOptions {
   name: string
-  /** A script for Node; absent: `borealis` itself. */
+  /** Script for Node; by default `borealis` itself. */
   program?: string
   args: readonly string[]
   environment: Readonly<Record<string, string>>
-  /** Recognises readiness in what it writes; absent: it tells over the IPC channel (service.ts). */
+  /** Finds the readiness in the child's output. Without it, the child reports it over the IPC channel (service.ts). */
   readyIn?(line: string, stream: 'stdout' | 'stderr'): ReadyNotice['ready'] | null
-  /** Each line it writes: standard output, or its log. */
+  /** Receives each line of the child's output. */
   onLine(line: string, stream: 'stdout' | 'stderr'): void
-  /** What an operator should know: that it crashed, that it starts again. */
+  /** Receives news for the operator, such as a crash or a restart. */
   onNotice(text: string): void
-  /** It crashed so often that starting it again is pointless. */
+  /** Called when the child crashed so often that another restart is pointless. */
   onLost(reason: string): void
 }
 
@@ -30,7 +30,7 @@ const readyMsMax = 60_000
 const stopMsMax = 15_000
 const restartMsFirst = 200
 const restartMsMax = 10_000
-/** So many crashes in a row, each before it ran for `steadyMs`, are the end. */
+/** After so many crashes in a row, each within `steadyMs` of its start, the child is given up. */
 const crashesMax = 5
 const steadyMs = 30_000
 const linesKept = 15
@@ -44,11 +44,11 @@ export class Child {
 
   constructor(readonly options: ChildOptions) {}
 
-  /** Resolves with what it told when it was ready. Rejects, with its last lines, where it ended or stayed silent. */
+  /** Resolves with the child's report when it is ready. Rejects, with its last lines, if it ended or stayed silent. */
   async start(): Promise<ReadyNotice['ready']> {
     const { name, program = borealis, args, environment } = this.options
     this.#lastLines = []
-    // A group of its own: Ctrl-C at the terminal reaches only `borealis start`, which then stops the parts in order.
+    // In a process group of its own, so that Ctrl-C reaches only `borealis start`, which stops the parts in order.
     const child = spawn(process.execPath, [...v8Flags(name), program, ...args], {
       detached: true,
       env: { ...process.env, ...environment },
@@ -63,7 +63,7 @@ export class Child {
     return ready
   }
 
-  /** SIGTERM, then SIGKILL where it does not end. Resolves once it is gone. */
+  /** Sends SIGTERM, and later SIGKILL. Resolves when the child is gone. */
   async stop(): Promise<void> {
     this.#stopping = true
     if (this.#restart !== null) clearTimeout(this.#restart)

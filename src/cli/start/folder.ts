@@ -1,12 +1,13 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+/** The data folder of `borealis start`: files that only this user may read, and one owner at a time. */
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { CommandError } from '../context.js'
+import { writePrivateFile } from '../private-file.js'
 
-/** The data folder of `borealis start`: JSON files that only this user may read, and one owner at a time. */
 export class DataFolder {
   private constructor(readonly path: string) {}
 
-  /** Makes the folder and marks it as in use. Throws CommandError where another `borealis start` uses it. */
+  /** Creates the folder and marks it as in use. Throws CommandError if another `borealis start` uses it. */
   static claim(name: string): DataFolder {
     const path = resolve(name)
     mkdirSync(path, { recursive: true, mode: 0o700 })
@@ -14,7 +15,7 @@ export class DataFolder {
     const owner = Number(folder.read<{ pid: number }>('start.json')?.pid ?? 0)
     if (owner !== process.pid && isStart(owner)) {
       throw new CommandError(
-        `process ${owner} has started Borealis from ${path} already (setting start.dataFolder chooses another folder)`,
+        `process ${owner} already runs Borealis in ${path} (the setting start.dataFolder chooses another folder)`,
       )
     }
     folder.write('start.json', { pid: process.pid })
@@ -29,7 +30,7 @@ export class DataFolder {
     return join(this.path, name)
   }
 
-  /** Null where there is no such file. Throws CommandError where it is not JSON. */
+  /** Null if there is no such file. Throws CommandError if the file is not JSON. */
   read<T>(name: string): T | null {
     const file = this.file(name)
     let text: string
@@ -42,7 +43,7 @@ export class DataFolder {
     try {
       return JSON.parse(text) as T
     } catch {
-      throw new CommandError(`${file} is damaged: remove it, it is made again`)
+      throw new CommandError(`${file} is damaged: remove it, and it is created again`)
     }
   }
 
@@ -50,15 +51,13 @@ export class DataFolder {
     this.writeText(name, `${JSON.stringify(value, null, 2)}\n`)
   }
 
-  /** As a whole or not at all. */
+  /** Writes the whole file or nothing. */
   writeText(name: string, text: string): void {
-    const temporary = this.file(`${name}.${process.pid}.tmp`)
-    writeFileSync(temporary, text, { mode: 0o600 })
-    renameSync(temporary, this.file(name))
+    writePrivateFile(this.file(name), text)
   }
 }
 
-/** Whether the process lives and is a `borealis start`: its id may have gone to another program since. */
+/** True if the process lives and is a `borealis start`; its id may belong to another program now. */
 function isStart(pid: number): boolean {
   if (pid <= 0) return false
   try {
@@ -69,7 +68,7 @@ function isStart(pid: number): boolean {
   try {
     return /borealis|cli\.js|start\.mjs/.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
   } catch {
-    // No /proc on this system: that it lives is all there is to know.
+    // Without /proc, only the existence of the process is known.
     return true
   }
 }

@@ -1,30 +1,34 @@
+/** NATS for `borealis start`: a server of our own, or the one that NATS_URL names. */
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
 import type { Config } from '../../config/config.js'
 import type { NatsUser } from '../../nats/server/permissions.js'
-import { type NatsServer, startNatsServer } from '../../nats/server/server-info.js'
+import { type NatsServer, startNatsServer } from '../../nats/server/server-process.js'
 import { CommandError } from '../context.js'
 import type { DataFolder } from './folder.js'
 import { sampleProject } from './sample.js'
 
-/** NATS as the parts of `borealis start` see it: one of our own, or the one that NATS_URL names. */
 export interface Nats {
   url: string
-  /** Variables with which a part connects as that user. */
+  /** Environment variables with which a part connects in a role. */
   environmentAs(role: Role): Record<string, string>
   settingsAs(role: Role): Config['nats']
-  /** Null: not ours to stop. */
+  /** Null if the server is not ours to stop. */
   server: NatsServer | null
 }
 
-/** Below the data folder: what nats-server keeps. */
+/** Subfolder of the data folder for nats-server. */
 export const natsFolder = 'nats'
 
 type Role = 'core' | 'transport' | 'admin' | 'publisher' | 'subscriber'
 const roles: readonly Role[] = ['core', 'transport', 'admin', 'publisher', 'subscriber']
 
-/** `onNotice` is told of crashes; the server is then started again on the same data. `fileBytesMax`: of storage.ts. `restartsMax`: then it stays away. */
+/**
+ * Starts a server and restarts it after a crash, on the same data, at most `restartsMax` times.
+ * @param onNotice receives news for the operator.
+ * @param fileBytesMax limit for all streams, from storage.ts.
+ */
 export async function startNats(
   config: Config,
   folder: DataFolder,
@@ -54,7 +58,7 @@ export async function startNats(
   return natsAt(config, server.url, server, (role) => ({ user: role, password: passwords[role] }))
 }
 
-/** A server that runs already; every part connects with the credentials of the configuration. */
+/** Uses a server that runs already. Every part connects with the credentials of the configuration. */
 export function natsGiven(config: Config): Nats {
   const { url, user, password } = config.nats
   return natsAt(config, url, null, () => ({ user, password }))
@@ -77,7 +81,7 @@ function natsAt(
   }
 }
 
-/** The same at every start, so that tools configured once go on working. */
+/** Keeps the passwords from one start to the next, so that tools need to be configured only once. */
 function ensurePasswords(folder: DataFolder): Record<Role, string> {
   const known = folder.read<Partial<Record<Role, string>>>('nats-users.json') ?? {}
   const fresh = () => randomBytes(18).toString('base64url')
@@ -87,8 +91,8 @@ function ensurePasswords(folder: DataFolder): Record<Role, string> {
 }
 
 /**
- * A start that was killed could not stop its nats-server, and two servers on one store would ruin it. The parts written
- * in Node end by themselves when their parent does. Before the ports are looked at: it may hold one.
+ * Ends the nats-server of an earlier `borealis start` that was killed, because two servers would destroy one store. Parts
+ * written in Node end together with their parent. Call it before the ports are checked, because the server may hold one.
  */
 export async function endOrphan(folder: DataFolder, onNotice: (text: string) => void): Promise<void> {
   const pid = folder.read<{ pid: number }>('nats.json')?.pid
@@ -104,7 +108,7 @@ export async function endOrphan(folder: DataFolder, onNotice: (text: string) => 
 const pollMs = 50
 const orphanMsMax = 10_000
 
-/** Empty where there is no such process, or no /proc. */
+/** Command line of a process; empty if there is no such process or no /proc. */
 function commandOf(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
@@ -135,14 +139,14 @@ async function keepAlive(
       folder.write('nats.json', { pid: server.pid })
       onNotice('nats-server is back')
     } catch (error) {
-      // It ended while it started: that was one restart, and the next one follows.
+      // It ended during its start. That counts as one restart, and the next one follows.
       onNotice((error as Error).message)
       await setTimeout(pollMs)
     }
   }
 }
 
-/** Servers that we stopped ourselves: their end is no crash. */
+/** Servers that we stopped ourselves. Their end is not a crash. */
 const stopped = new WeakSet<NatsServer>()
 
 export async function stopNats(nats: Nats): Promise<void> {

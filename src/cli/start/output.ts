@@ -1,8 +1,8 @@
+/** The terminal output of `borealis start`: its own steps, warnings of the parts, and the pushes of the sample device. */
 import { formatLine, parseFields } from '../../observe/log-text.js'
 
-/** What `borealis start` shows on standard output: its own steps, what the parts complain about, and the pushes. */
 export class Output {
-  /** `verbose`: the log of the parts as a whole, not only warnings and errors. */
+  /** @param verbose shows the whole log of the parts, not only warnings and errors. */
   constructor(
     private readonly write: (text: string) => void,
     private readonly verbose = false,
@@ -13,12 +13,12 @@ export class Output {
     this.write(`borealis  ${text}\n`)
   }
 
-  /** Something an operator should know. */
+  /** Shows news for the operator. */
   notice = (text: string): void => {
     this.write(`borealis  ! ${text}\n`)
   }
 
-  /** A line of a part: its log (JSON), or whatever a crash wrote. */
+  /** Shows a line of a part: a line of its log (JSON), or the text of a crash. */
   part(name: string, line: string): void {
     const fields = parseFields(line)
     if (fields === null) {
@@ -28,7 +28,7 @@ export class Output {
     }
   }
 
-  /** What the sample device prints: the pushes. */
+  /** Shows a line of the sample device. */
   device(line: string): void {
     this.write(`device    ${line}\n`)
   }

@@ -1,22 +1,23 @@
+/** Checks and chooses the ports of `borealis start`. */
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { CommandError } from '../context.js'
 
-/** A port that a part is to listen on, with the setting that names it. */
+/** A port for a part, with the setting that chooses it. */
 export interface PortWish {
   host: string
   /** 0: any free one. */
   port: number
-  /** `http.port`, for the message. */
+  /** Such as `http.port`, for the message. */
   setting: string
   variable: string
 }
 
 /**
- * Looks whether the ports are free, by listening on each for a moment, and chooses for those that are 0. Needed before
- * anything starts: uWebSockets.js would share a used port silently and take a part of somebody else's connections.
- * Throws CommandError that names each taken port and the setting to change.
+ * Checks that the ports are free, by listening on each for a moment, and chooses a port for each 0. This happens before
+ * any part starts, because uWebSockets.js would silently share a used port and take some of another program's connections.
+ * Throws CommandError that names each used port and the setting to change.
  */
 export async function claimPorts(wishes: readonly PortWish[]): Promise<number[]> {
   const ports: number[] = []
@@ -36,8 +37,8 @@ export async function claimPorts(wishes: readonly PortWish[]): Promise<number[]>
 }
 
 /**
- * Below the ports that kernels give to outgoing connections (32768 and up on Linux): one of those could be gone again
- * before the part listens on it.
+ * Below the ports that kernels give to outgoing connections (from 32768 on Linux), because one of those may be taken
+ * again before the part listens on it.
  */
 const anyFrom = 15_000
 const anyBelow = 32_000
@@ -48,7 +49,7 @@ async function anyFree(wish: PortWish, chosen: readonly number[]): Promise<numbe
     const port = randomInt(anyFrom, anyBelow)
     if (!chosen.includes(port) && (await probe({ ...wish, port })) === port) return port
   }
-  return `no free port of ${wish.host} was found in ${anyAttempts} attempts`
+  return `no free port on ${wish.host} was found in ${anyAttempts} attempts`
 }
 
 async function probe({ host, port }: PortWish): Promise<number | string> {
@@ -60,9 +61,9 @@ async function probe({ host, port }: PortWish): Promise<number | string> {
     return typeof address === 'object' && address !== null ? address.port : port
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'EADDRINUSE') return `port ${port} of ${host} is in use by another process`
-    if (code === 'EACCES') return `port ${port} of ${host} needs more rights than this user has`
-    return `port ${port} of ${host} cannot be listened on: ${(error as Error).message}`
+    if (code === 'EADDRINUSE') return `port ${port} on ${host} is in use by another process`
+    if (code === 'EACCES') return `port ${port} on ${host} needs more rights than this user has`
+    return `port ${port} on ${host} cannot be used: ${(error as Error).message}`
   } finally {
     if (server.listening) {
       server.close()

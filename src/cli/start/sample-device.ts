@@ -1,3 +1,4 @@
+/** The sample device of `borealis start`: `borealis device` with the sample application. */
 import { Child } from './child.js'
 import type { DataFolder } from './folder.js'
 import type { Output } from './output.js'
@@ -12,10 +13,10 @@ export interface SampleDeviceOptions {
   onLost(reason: string): void
 }
 
-/** What `borealis device` prints when the core answered REGISTER (device-output.ts). */
+/** The line that `borealis device` prints when an application is registered (device-output.ts). */
 const registeredLine = /^registered \S+: (\S+)$/
 
-/** `borealis device` with the sample application: it enrols at the first start, and shows each push on this terminal. */
+/** Makes the child process. The device enrols at the first start and shows each push on this terminal. */
 export function sampleDevice({ folder, sample, apiUrl, transportUrl, output, onLost }: SampleDeviceOptions): Child {
   const options = {
     '--application': sample.application,

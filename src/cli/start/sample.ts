@@ -1,3 +1,4 @@
+/** The sample project, application and fleet of a new installation, so that a first push needs no administration. */
 import { CodedError } from '../../../protocol/errors.js'
 import { systemClock } from '../../clock.js'
 import type { PrivateServiceKey } from '../../core/tenants/auth/service-keys.js'
@@ -16,7 +17,6 @@ import type { Keyring } from '../../keyring.js'
 import type { Broker } from '../../nats/broker.js'
 import type { DataFolder } from './folder.js'
 
-/** The project, application and fleet that a fresh installation has, so that a first push needs no administration. */
 export interface Sample {
   project: string
   clientId: string
@@ -26,10 +26,10 @@ export interface Sample {
 }
 
 export const sampleProject = 'sample'
-/** Long enough for a day of trying things out. */
+/** Long enough for a day of experiments. */
 const tokenSeconds = 86_400
 
-/** What the file remembers is used again where the store still has it; the rest is made. */
+/** Reuses the sample from the file as far as the store still has it, and creates the rest. */
 export async function ensureSample(broker: Broker, folder: DataFolder): Promise<Sample> {
   const tenants = openTenants(broker, systemClock)
   const known = folder.read<Sample>('sample.json')
@@ -60,7 +60,7 @@ async function ensureProject(
     const { serviceAccount } = await getProject(tenants, sampleProject)
     const key = known?.serviceKey
     const isGood = key !== undefined && serviceAccount.keys.some(({ kid }) => kid === key.keyId)
-    // The store keeps no private key: where ours is lost, the project gets another.
+    // The store keeps no private keys. If the file has lost ours, the project gets another key.
     return {
       clientId: serviceAccount.clientId,
       serviceKey: isGood ? key : await addServiceKey(tenants, sampleProject),

@@ -1,3 +1,4 @@
+/** Fits the sizes of the streams to the disk. */
 import { readdirSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { variableOf } from '../../config/leaf.js'
@@ -5,21 +6,21 @@ import { streamDefinitions } from '../../nats/server/streams.js'
 import type { StoreSettings } from '../../nats/settings.js'
 
 /**
- * Stream sizes that fit the disk. JetStream reserves every stream's limit when it is made, and refuses where the sum is
- * more than the disk has: the default sizes want about 13 GB, which a small machine may not have for a first look.
+ * Sizes of streams that fit the disk. JetStream reserves the limit of a stream when it creates the stream, and refuses if
+ * the sum exceeds the disk. The default sizes need about 13 GB, which a small machine may not have for a first try.
  */
 export interface FittedStore {
   store: StoreSettings
-  /** For nats-server: what the streams may take in all. */
+  /** Limit for nats-server: the bytes of all streams together. */
   fileBytesMax: number
-  /** Null where the sizes are as configured. */
+  /** Null if the sizes are as configured. */
   notice: string | null
-  /** The sizes as variables, so that the core asks for the same streams. */
+  /** The sizes as environment variables, so that the core requests the same streams. */
   environment: Record<string, string>
 }
 
 const MIB = 1024 * 1024
-/** The rest of the disk is for everybody else. */
+/** Share of the disk for the streams. The rest is for other programs. */
 const shareMax = 0.75
 const streamBytesMin = MIB
 
@@ -29,7 +30,7 @@ export function fitStore(store: StoreSettings, folder: string): FittedStore {
   return fitStoreTo(store, freeBytes(folder) + usedBytes(folder))
 }
 
-/** `diskBytes`: free, with what the store takes already. */
+/** @param diskBytes free bytes, plus the bytes that the store already uses. */
 export function fitStoreTo(store: StoreSettings, diskBytes: number): FittedStore {
   const roomBytes = Math.floor(diskBytes * shareMax)
   const wantedBytes = totalBytes(store)
@@ -42,7 +43,7 @@ export function fitStoreTo(store: StoreSettings, diskBytes: number): FittedStore
   return {
     store: fitted,
     fileBytesMax: limitFor(fitted),
-    notice: `the disk has room for ${gigabytes(roomBytes)} of streams, not for ${gigabytes(wantedBytes)}: all are smaller`,
+    notice: `the disk has room for ${gigabytes(roomBytes)} of streams, not for ${gigabytes(wantedBytes)}: all streams are smaller`,
     environment: Object.fromEntries(
       Object.entries(sizes).map(([key, size]) => [variableOf(`store.${key}`), String(size)]),
     ),
@@ -57,7 +58,7 @@ function totalBytes(store: StoreSettings): number {
   return streamDefinitions(store).reduce((sum, { bytesMax }) => sum + bytesMax, 0)
 }
 
-/** nats-server counts a stream that is asked for again as one more before it sees that it has it. */
+/** nats-server counts a stream twice while it is requested again, before it notices that the stream exists. */
 function limitFor(store: StoreSettings): number {
   return totalBytes(store) + 2 * Math.max(...streamDefinitions(store).map(({ bytesMax }) => bytesMax))
 }

@@ -1,3 +1,4 @@
+/** The summary on the terminal when everything runs, and the files for tools. */
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { stringify } from 'yaml'
@@ -6,7 +7,7 @@ import { settingsFileOf, settingsYaml } from '../../core/tenants/settings-file.j
 import type { DataFolder } from './folder.js'
 import type { Sample } from './sample.js'
 
-/** What the terminal shows when everything runs. */
+/** The content of the summary. */
 export interface Running {
   folder: DataFolder
   apiUrl: string
@@ -14,17 +15,18 @@ export interface Running {
   natsUrl: string
   sample: Sample
   token: string
-  /** Null where no sample device was started. */
+  /** Null if no sample device was started. */
   registrationId: string | null
 }
 
-/** The last line before the pushes; tests and scripts wait for it. */
+/** The last line before the pushes. Tests and scripts wait for it. */
 export const readyLine = 'ready: waiting for pushes, Ctrl-C stops everything'
 
 export function summary(running: Running): string {
   const { folder, apiUrl, transportUrl, natsUrl, sample, token, registrationId } = running
   const rows: [string, string][] = [
     ['HTTP API', `${apiUrl}/push/public/api/v1/`],
+    ['API reference', `${apiUrl}/docs`],
     ['devices', transportUrl],
     ['NATS', natsUrl],
     ['data', folder.path],
@@ -49,7 +51,7 @@ export function summary(running: Running): string {
   return `${['', ...lines, ...push, '', `borealis  ${readyLine}`, ''].join('\n')}`
 }
 
-/** One line for a shell: curl, or Node where this machine has no curl. */
+/** A command line that sends a push: with curl, or with Node if the machine has no curl. */
 export function pushCommand(apiUrl: string, sample: Sample, token: string, registrationId: string): string {
   const url = `${apiUrl}/push/public/api/v1/projects/${sample.project}/messages`
   const body = JSON.stringify({
@@ -74,13 +76,13 @@ interface ToolSources {
   auth: Config['auth']
 }
 
-/** What tools need to work on this installation: `borealis --config <folder>/borealis.yaml admin ...`. */
+/** Writes the files for tools, such as `borealis --config <folder>/borealis.yaml admin ...`. */
 export function writeToolConfig(folder: DataFolder, { nats, keyringFile, sample, apiUrl, auth }: ToolSources): void {
   const { url, user, password } = nats
   const settings = { nats: { url, user, password }, keyring: { file: keyringFile }, http: { publicUrl: apiUrl } }
   folder.writeText(
     'borealis.yaml',
-    `# Made by borealis start, for tools; has the password of an administrator.\n${stringify(settings)}`,
+    `# Made by borealis start, for tools. Contains the password of an administrator.\n${stringify(settings)}`,
   )
   folder.writeText('sample-key.pem', sample.serviceKey.privateKey)
   const { project, clientId, serviceKey } = sample
@@ -96,7 +98,7 @@ function onPath(program: string): boolean {
       accessSync(join(folder, program), constants.X_OK)
       return true
     } catch {
-      // Not in this one.
+      // Not in this folder.
       return false
     }
   })

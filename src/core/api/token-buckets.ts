@@ -1,7 +1,11 @@
 /**
  * Token buckets by key: a rate for each second, and a burst. A request passes while its bucket holds anything, whatever the
  * request costs; the bucket then owes the excess. So a large batch passes a small bucket, and the rate still holds.
+ *
+ * This is our own code, because rate limiters for Node refuse a request that costs more than its bucket holds.
  */
+import { evictOldest, setNewest } from '../../collections.js'
+
 export interface Rate {
   perSecond: number
   /** The most that can be taken at once. */
@@ -16,7 +20,7 @@ export interface TakeResult {
 }
 
 export class TokenBuckets {
-  /** In order of use: the first is forgotten first. */
+  /** Least recently used first. */
   private readonly buckets = new Map<string, { left: number; atMs: number }>()
 
   /** @param keysMax beyond it the bucket that was not used for longest is forgotten, and starts full again. */
@@ -28,17 +32,9 @@ export class TokenBuckets {
     // Half a message is none. A bucket that holds less than one message lets one pass when it is full.
     const need = Math.min(1, burst)
     const passes = now >= need
-    this.buckets.delete(key)
     // A refused request changes nothing, except after the clock was set back: nobody waits for the old time to return.
-    this.buckets.set(key, passes ? { left: now - cost, atMs: nowMs } : { left, atMs: Math.min(atMs, nowMs) })
-    if (this.buckets.size > this.keysMax) this.forgetOldest()
+    setNewest(this.buckets, key, passes ? { left: now - cost, atMs: nowMs } : { left, atMs: Math.min(atMs, nowMs) })
+    evictOldest(this.buckets, this.keysMax)
     return { left: passes ? now - cost : now, waitMs: passes ? 0 : Math.ceil(((need - now) / perSecond) * 1000) }
-  }
-
-  private forgetOldest(): void {
-    for (const oldest of this.buckets.keys()) {
-      this.buckets.delete(oldest)
-      return
-    }
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Tells the worker that has a device that the device's record was changed by somebody else: its live session reads the
- * record again. A session that is written after the change reads the changed record anyway.
+ * Notifies the worker of a device that the device's record was changed by another component. The live session reads the
+ * record again; a session that is written after the change reads the changed record anyway.
  */
 import { decodeControlReply, encodeControlRequest } from '../../../protocol/envelope.js'
 import { Bucket, controlSubject } from '../../../protocol/subjects.js'
@@ -8,7 +8,7 @@ import type { Clock } from '../../clock.js'
 import { type Broker, BrokerError } from '../../nats/broker.js'
 import { type SessionEntry, SessionTable } from '../../store/sessions.js'
 
-/** A device that moves faster, or a worker that is silent for longer, is told by whoever repeats the change. */
+/** After this many attempts, it rejects: the device moves too fast or its worker is silent. The caller repeats the change. */
 const ATTEMPTS_MAX = 4
 const TIMEOUT_MS = 2_000
 
@@ -23,15 +23,15 @@ export class DeviceNotices {
   }
 
   /**
-   * Call it after the change was stored. Resolves once the worker has marked the session, or there is none. Rejects
-   * with BrokerError where that is not known: the change stands, and is seen at the next connect at the latest.
+   * Call it after the change is stored. Resolves when the worker has marked the session, or if there is none. Rejects with
+   * BrokerError if that is unknown. The change is stored all the same, and the device sees it at its next connect.
    */
   async changed(device: string): Promise<void> {
     let told: SessionEntry | null = null
     for (let attempt = 1; ; attempt++) {
       const session = await this.sessions.lookup(device, { authoritative: true })
       if (session === null || !session.live) return
-      // The worker said that it has no such session, and nobody else has one: the device comes back through a write.
+      // The worker denied the session and no other worker has one. The device returns with a session write.
       if (told && told.instance === session.instance && told.worker === session.worker) return
       try {
         if ((await this.tell(device, session)) === 'here') return
@@ -41,7 +41,8 @@ export class DeviceNotices {
         if (error instanceof BrokerError && error.code === 'no_responders') return
         if (attempt === ATTEMPTS_MAX) throw error
       }
-      if (attempt === ATTEMPTS_MAX) throw new BrokerError('unavailable', 'a device that moves on and on')
+      if (attempt === ATTEMPTS_MAX)
+        throw new BrokerError('unavailable', `device ${device} moves between workers too fast`)
     }
   }
 

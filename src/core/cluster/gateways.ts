@@ -1,28 +1,28 @@
 /**
- * How many core processes have a gateway now: each writes a sign of life to CORES under its node number, and watches those
- * of the others. Rate limits are shared by this number; nothing that must be right rests on it.
+ * Counts the core processes that have a gateway now. Each writes a sign of life to CORES under its node number, and
+ * watches the signs of the others. Rate limits are divided by this number; nothing that must be exact depends on it.
  */
 import { Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import { type Broker, BrokerError, type Consumption, type Table, type TableEntry } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 
-/** How often a sign is written within the time that others wait for one. */
+/** Number of signs within the time after which a gateway counts as gone. */
 const BEATS = 3
 
 export interface GatewaysOptions {
   broker: Broker
   clock: Clock
-  /** This process's number in message ids: no other process has it. */
+  /** Node number of this process in message ids. No other process has it. */
   node: number
-  /** Who gave no sign for so long is gone. */
+  /** A gateway without a sign for this long counts as gone. */
   leaseMs: number
   log: Logger
 }
 
 export class Gateways {
   private readonly table: Table
-  /** By key, when its sign came last, by our own clock. */
+  /** Time of the last sign of each key, by our clock. */
   private readonly seen = new Map<string, number>()
   private watch: Consumption | null = null
   private cancel: (() => void) | null = null
@@ -33,7 +33,7 @@ export class Gateways {
     this.table = options.broker.table(Bucket.CORES)
   }
 
-  /** Rejects with BrokerError where the store is away. */
+  /** Rejects with BrokerError if the store is unavailable. */
   async start(): Promise<void> {
     this.watch = await this.table.watch('gateway.*', (entry) => this.see(entry))
     await this.beat()
@@ -47,7 +47,7 @@ export class Gateways {
     try {
       await this.table.delete(this.key)
     } catch (error) {
-      // The store is away: the others forget us by themselves.
+      // The store is unavailable. The other gateways will notice the silence.
       if (!(error instanceof BrokerError)) throw error
     }
   }
@@ -76,7 +76,7 @@ export class Gateways {
     try {
       await this.table.put(this.key, Buffer.from(JSON.stringify({ v: 1, atMs: clock.now() })))
     } catch (error) {
-      log.debug({ error }, 'no sign of life of this gateway')
+      log.debug({ error }, 'a sign of life of this gateway was not stored')
     }
     if (this.stopped) return
     this.cancel = clock.after(leaseMs / BEATS, () => {

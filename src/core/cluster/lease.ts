@@ -1,11 +1,13 @@
 /**
- * Leases of core processes in the table CORES: a key that one process holds at a time, by renewing it.
+ * Leases of core processes (table CORES): keys that one process holds at a time, by renewing them.
  *
- * Nothing that must never happen twice rests on them: two routers of one stream or two folds at once are harmless (the
- * store decides by compare-and-set). They keep work from being done twice for long. Node numbers look at `heldUntilMs`.
+ * No lease protects anything that must never happen twice. Two routers of one stream, or two folds at once, are harmless,
+ * because the store decides by compare-and-set; the leases only keep double work short. Node numbers must be unique, and
+ * therefore check `heldUntilMs`.
  */
 import type { Clock } from '../../clock.js'
-import { BrokerError, type Table, type TableEntry } from '../../nats/broker.js'
+import { BrokerError, isConflict, type Table, type TableEntry } from '../../nats/broker.js'
+import type { Stoppable } from '../../stop-stack.js'
 
 interface LeaseRecord {
   v: 1
@@ -14,7 +16,7 @@ interface LeaseRecord {
   released: boolean
 }
 
-/** How often a lease is renewed, or looked at, within its time. */
+/** How often a lease is renewed or checked within its time. */
 const BEATS = 3
 
 export interface LeaseOptions {
@@ -27,10 +29,10 @@ export interface LeaseOptions {
 
 export class Lease {
   private revision = 0
-  /** How many looks in a row found the other's record unchanged. */
+  /** Number of consecutive checks that found the other holder's record unchanged. */
   private quiet = 0
   private held = false
-  /** Own clock; the lease may be relied on until then. Less than what others wait before they take it. */
+  /** The lease is reliable until then, by our clock. Other processes wait longer before they take it. */
   heldUntilMs = 0
 
   constructor(
@@ -46,7 +48,7 @@ export class Lease {
     return this.options.leaseMs / BEATS
   }
 
-  /** Takes it, or renews it; call once every beat. Resolves with whether it is held. Never rejects. */
+  /** Takes or renews the lease. Call it once every beat. Resolves with whether the lease is held. Never rejects. */
   async beat(): Promise<boolean> {
     try {
       if (this.held) await this.write(false)
@@ -54,14 +56,14 @@ export class Lease {
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error
       this.quiet = 0
-      if (error.code === 'wrong_last_sequence') return this.lost()
-      // Unknown: it is held until the time that others wait has nearly passed.
+      if (isConflict(error)) return this.lost()
+      // Unknown. The lease counts as held until others are about to take it.
       if (this.options.clock.now() >= this.heldUntilMs) this.held = false
     }
     return this.held
   }
 
-  /** Refused: another has it, or a renewal of ours was stored and its answer was lost. */
+  /** The renewal was refused: another process has the lease, or an earlier renewal was stored and its answer lost. */
   private async lost(): Promise<boolean> {
     this.held = false
     try {
@@ -72,26 +74,26 @@ export class Lease {
     return this.held
   }
 
-  /** Takes it now, over the record of that revision; false where somebody else was faster. Rejects with BrokerError. */
+  /** Takes the lease over the record of a revision. Resolves with false if another was faster. Rejects with BrokerError. */
   async takeOver(revision: number): Promise<boolean> {
     this.revision = revision
     try {
       await this.write(false)
       return true
     } catch (error) {
-      if (error instanceof BrokerError && error.code === 'wrong_last_sequence') return false
+      if (isConflict(error)) return false
       throw error
     }
   }
 
-  /** Lets the next one take it at once. */
+  /** Lets the next process take the lease at once. */
   async release(): Promise<void> {
     if (!this.held) return
     this.held = false
     try {
       await this.write(true)
     } catch (error) {
-      // The store is away: the lease runs out by itself.
+      // The store is unavailable. The lease runs out by itself.
       if (!(error instanceof BrokerError)) throw error
     }
   }
@@ -119,7 +121,7 @@ export function isFree(entry: TableEntry | null): boolean {
   return entry === null || entry.deleted || decodeLease(entry.value).released
 }
 
-/** When a lease was written last; 0 where it never was. */
+/** When a lease was last written; 0 if it is deleted. */
 export function writtenAtMs(entry: TableEntry): number {
   return entry.deleted ? 0 : decodeLease(entry.value).atMs
 }
@@ -127,18 +129,14 @@ export function writtenAtMs(entry: TableEntry): number {
 const encodeLease = (record: LeaseRecord) => Buffer.from(JSON.stringify(record))
 const decodeLease = (value: Uint8Array) => JSON.parse(Buffer.from(value).toString('utf8')) as LeaseRecord
 
-export interface Stoppable {
-  stop(): Promise<void>
-}
-
-/** Runs something while a lease is held, and stops it when the lease is lost. */
+/** Runs a role while its lease is held, and stops it when the lease is lost. */
 export class LeasedRole {
   private running: Stoppable | null = null
   private loop: Promise<void> = Promise.resolve()
   private stopped = false
   private wake: (() => void) | null = null
 
-  /** @param onError told what made a start fail; it is tried again with the next beat. */
+  /** @param onError receives the error of a start or stop that failed. The next beat retries a start. */
   constructor(
     private readonly lease: Lease,
     private readonly clock: Clock,
@@ -146,7 +144,7 @@ export class LeasedRole {
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** Resolves after the first try to take the lease. */
+  /** Resolves after the first attempt to take the lease. */
   async start(): Promise<void> {
     await this.turn()
     this.loop = this.follow()

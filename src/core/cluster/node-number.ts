@@ -1,6 +1,6 @@
 /**
- * The node number in message ids: leased, so that no two core processes make the same id. A process that can not renew
- * its lease (frozen, cut off) makes no ids once it may have been given to another.
+ * The node number in message ids. It is leased, so that no two core processes make the same id. A process that cannot
+ * renew its lease (frozen, cut off) makes no ids from the moment at which another process may take the number.
  */
 import { CodedError } from '../../../protocol/errors.js'
 import { MessageIdSource, NODES } from '../../../protocol/message-id.js'
@@ -17,13 +17,13 @@ export class NodeNumber implements IdSource {
   private beating: Promise<void> = Promise.resolve()
   private stopped = false
 
-  /** @param random 0 up to 1, as Math.random. */
+  /** @param random returns 0 to below 1, as Math.random does. */
   constructor(
     private readonly options: LeaseOptions,
     private readonly random: () => number,
   ) {}
 
-  /** Resolves with the number. Rejects with BrokerError where the store is away or every number is taken. */
+  /** Resolves with the number. Rejects with BrokerError if the store is unavailable or all numbers are taken. */
   async start(): Promise<number> {
     const node = await this.take()
     this.schedule()
@@ -47,7 +47,7 @@ export class NodeNumber implements IdSource {
 
   private source(): MessageIdSource {
     if (!this.ids || !this.lease || this.options.clock.now() >= this.lease.heldUntilMs) {
-      throw new CodedError('unavailable', 'this process has no node number now')
+      throw new CodedError('unavailable', 'this process has no node number at the moment')
     }
     return this.ids
   }
@@ -59,7 +59,7 @@ export class NodeNumber implements IdSource {
     for (let i = 0; i < NODES; i++) {
       const node = (first + i) % NODES
       const entry = entries.get(nodeKey(node)) ?? null
-      // Given back a moment ago: its last id may be of this very millisecond.
+      // Released a moment ago: its last id may be from this millisecond.
       const cooling = entry !== null && writtenAtMs(entry) + leaseMs > clock.now()
       const stale = entry !== null && writtenAtMs(entry) + STALE_LEASES * leaseMs < clock.now()
       if (cooling || !(isFree(entry) || stale)) continue
@@ -87,11 +87,11 @@ export class NodeNumber implements IdSource {
     try {
       await this.take()
     } catch (error) {
-      // Tried again with the next beat; until then accept answers `unavailable`.
+      // The next beat retries. Until then, accept answers `unavailable`.
       if (!(error instanceof BrokerError)) throw error
     }
   }
 }
 
-/** A number whose holder was silent for so many leases, by clocks that may differ by minutes, is free again. */
+/** After so many leases without a renewal, a number is free again. The clocks of cores may differ by minutes. */
 const STALE_LEASES = 100

@@ -1,16 +1,16 @@
 /**
- * cancel: the sender takes a message back. A cancel competes for the final event like everybody else: a message that is on
- * its way ends as `delivered` or as `cancelled`, whichever event is stored first. A group message stands in the log and
- * cannot be taken back, except while it waits for its time.
+ * Cancel: the sender withdraws a message. A cancel competes for the final event as every other end does: of `delivered`
+ * and `cancelled`, the first that is stored counts. A group message that is in the log cannot be withdrawn. A scheduled
+ * group message can be withdrawn until shortly before its time.
  *
- * A cancel that was answered while the device was away wins: the device never gets the message. Three rules keep that,
- * wherever the message is when the cancel comes:
+ * A cancel that was answered while the device was away wins: the device never gets the message. Three rules guarantee
+ * that, wherever the message is at the time of the cancel:
  *
- * - In MESSAGES, not seen by a router: the cancel stores the `accepted` event first. A router that takes the message now
- *   finds that event present and gives the message back (route.ts).
- * - In a router's hands: the cancel waits until the router has finished with it. The router looks for the final event
- *   before it finishes, and takes what has ended out of the queue.
- * - In the queue: the cancel takes it out.
+ * - In MESSAGES, not seen by a router: the cancel stores the `accepted` event first. A router that takes the message later
+ *   finds that event and nacks the message (route.ts).
+ * - In flight in a router: the cancel waits until the router has finished with it. The router reads the final event before
+ *   it finishes, and removes an ended message from the queue.
+ * - In the queue: the cancel removes it.
  */
 import { CodedError } from '../../../protocol/errors.js'
 import { type Clock, sleep } from '../../clock.js'
@@ -30,12 +30,12 @@ export interface CancelOptions {
   sessions: SessionLookup
 }
 
-/** How long a cancel waits for a router, and how often it looks. */
+/** How long a cancel waits for a router, and the shortest and longest pause between two checks. */
 const ROUTER_MS_MAX = 5_000
-const LOOK_MS_MIN = 10
-const LOOK_MS_MAX = 250
+const CHECK_MS_MIN = 10
+const CHECK_MS_MAX = 250
 
-/** So near its time a group message may be going out: clocks of core processes may differ by so much. */
+/** A group message counts as going out from this long before its time, because the clocks of cores may differ. */
 const GOING_OUT_MS = 10_000
 
 export function createCancel({ clock, events, finder, queue, schedule, sessions }: CancelOptions): CancelMessage {
@@ -47,7 +47,7 @@ export function createCancel({ clock, events, finder, queue, schedule, sessions 
     const atMs = clock.now()
     const outcome = await events.final(id, { kind: 'cancelled', atMs, project, application, device, reason: '' })
     if (!outcome.won && outcome.existing.kind !== 'cancelled') return 'already_final'
-    // A repeated cancel does the rest as well: the attempt before it may have stopped after its event.
+    // A repeated cancel does this as well, because the earlier attempt may have stopped after its event.
     if (isClaimed) await finder.withdraw(found)
     await queue.remove(device, new Set([id]), atMs)
     await routerIsDone(id, device)
@@ -55,20 +55,20 @@ export function createCancel({ clock, events, finder, queue, schedule, sessions 
   }
 
   /**
-   * Throws CodedError `unavailable` where the device is away and its message is still in a router's hands: whether the
-   * message reaches the queue is not known then, and a repeated cancel finds out.
+   * Waits until no router has the message in flight. Throws CodedError `unavailable` if that takes too long and the device
+   * is away: the message may then still reach the queue, and a repeated cancel finds out.
    */
   async function routerIsDone(id: bigint, device: string): Promise<void> {
-    let pauseMs = LOOK_MS_MIN
+    let pauseMs = CHECK_MS_MIN
     for (let waitedMs = 0; await finder.isRouting(id, device); waitedMs += pauseMs) {
       if (waitedMs >= ROUTER_MS_MAX) {
-        // A connected device has the message, or is about to: nothing was promised about it.
+        // A connected device has the message or is about to get it. A cancel promises nothing then.
         const session = await sessions.lookup(device, { authoritative: true })
         if (session?.live) return
         throw new CodedError('unavailable', 'the message is still being routed: repeat the cancel')
       }
       await sleep(clock, pauseMs)
-      pauseMs = Math.min(2 * pauseMs, LOOK_MS_MAX)
+      pauseMs = Math.min(2 * pauseMs, CHECK_MS_MAX)
     }
   }
 
@@ -79,9 +79,9 @@ export function createCancel({ clock, events, finder, queue, schedule, sessions 
       const trace = await events.readTrace(id)
       return trace.some(({ step }) => step === 'cancelled') ? 'cancelled' : 'already_final'
     }
-    // Before the record is gone: a message that is nowhere has this in its trace.
+    // First the trace, then the delete: the trace is the only evidence of a message that is in no stream.
     await events.trace(id, { step: 'cancelled', atMs, reason: '' })
-    await schedule.forget([found.sequence])
+    await schedule.remove([found.sequence])
     return 'cancelled'
   }
 

@@ -1,6 +1,7 @@
 /**
- * The delivery core of one process: accept, route, settle, expire, stats, and what reads their results. It knows no HTTP
- * and no real time, so that the simulation runs it as it is.
+ * Delivery: everything between acceptance and the final event of a message. This file starts the steps of one process:
+ * accept, route, settle, expire, schedule, the counters, and the queries on their results. Delivery knows no HTTP and no
+ * real time, so that the simulation runs it unchanged.
  */
 import { Bucket, eventsStream, messagesStream } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
@@ -37,14 +38,14 @@ import { ScheduleStep } from './schedule/schedule.js'
 export interface DeliveryOptions {
   broker: Broker
   clock: Clock
-  /** 0 up to 1, as Math.random. */
+  /** Returns 0 to below 1, as Math.random does. */
   random: () => number
   settings: CoreSettings
-  /** How many streams MESSAGES, QUEUE and EVENTS are split in. */
+  /** Number of streams in each of the families MESSAGES, QUEUE and EVENTS. */
   split: number
   log: Logger
   registrationIdOf: StatusOptions['registrationIdOf']
-  /** Where it counts; absent: nowhere that anybody looks. */
+  /** Where the steps count; without it, their counts go nowhere. */
   metrics?: CoreMetrics
 }
 
@@ -55,14 +56,14 @@ export interface Delivery {
   readonly cancel: CancelMessage
   readonly readCounters: ReadCounters
   readonly listMessages: ListMessages
-  /** In the order of the flow, so that nothing is begun that can not be ended. */
+  /** Stops the steps in the order of the flow, so that no step begins work that a later step cannot end. */
   stop(): Promise<void>
 }
 
-/** Rejects with BrokerError where the store is away; then nothing is left running. */
+/** Rejects with BrokerError if the store is unavailable; then nothing is left running. */
 export async function startDelivery(options: DeliveryOptions): Promise<Delivery> {
   const { broker, clock, random, settings, split, log, metrics = new CoreMetrics() } = options
-  // Unique to this run: names its routers, its leases and its writes.
+  // Unique to this run. It names the routers, leases and writes of this process.
   const run = newRun(clock, random)
   const events = new CountedEvents(metrics, broker, split, run)
   const expiry = new ExpiryLog(broker, settings.expiryBucketMs)
@@ -73,7 +74,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   const sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
   const leases = { table: broker.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
 
-  const started = new RunningParts(leases, log)
+  const parts = new RunningParts(leases, log)
 
   const beginRouting = (index: number, liveness: WorkerLiveness) => async () => {
     const messages = broker.log(messagesStream(index))
@@ -122,13 +123,13 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
 
   try {
     const node = new NodeNumber(leases, random)
-    started.add(node)
+    parts.add(node)
     const number = await node.start()
-    // RunningParts in the reverse of the flow, so that stop() ends it in its order.
-    if (settings.counting) for (let i = 0; i < split; i++) await started.underLease(`stats.${i}`, beginFold(i))
+    // The steps start in the reverse order of the flow, so that stop() ends them in the order of the flow.
+    if (settings.counting) for (let i = 0; i < split; i++) await parts.underLease(`stats.${i}`, beginFold(i))
     if (settings.expiring) {
       const { expiryBucketMs: bucketMs, expiryLookBack: lookBack } = settings
-      await started.underLease('expire', async () => {
+      await parts.underLease('expire', async () => {
         const step = new ExpireStep({ clock, log, events, expiry, queue, bucketMs, lookBack })
         step.start()
         return step
@@ -137,7 +138,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     if (settings.scheduling) {
       const { scheduleBucketMs: bucketMs, scheduleLookBack: lookBack } = settings
       const release = new Release(new SplitLog(broker, messagesStream, split), new BroadcastLog(broker), events)
-      await started.underLease('schedule', async () => {
+      await parts.underLease('schedule', async () => {
         const step = new ScheduleStep({ clock, log, events, schedule, release, bucketMs, lookBack })
         step.start()
         return step
@@ -147,13 +148,13 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       const { settleInFlightMax: inFlightMax } = settings
       const settle = new SettleStep({ bus: broker.bus, clock, log, metrics, events, queue, inFlightMax })
       settle.start()
-      started.add(settle)
+      parts.add(settle)
     }
     if (settings.routing) {
       const liveness = new WorkerLiveness(broker, clock)
-      started.add(liveness)
+      parts.add(liveness)
       await liveness.start()
-      for (let i = 0; i < split; i++) await started.underLease(`router.${i}`, beginRouting(i, liveness))
+      for (let i = 0; i < split; i++) await parts.underLease(`router.${i}`, beginRouting(i, liveness))
     }
     return {
       node: number,
@@ -162,10 +163,9 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       cancel: createCancel({ clock, events, finder, queue, schedule, sessions }),
       readCounters: createReadCounters(counters, split),
       listMessages: createListMessages(counters, events, split),
-      stop: () => started.stop(),
+      stop: () => parts.stop(),
     }
   } catch (error) {
-    await started.stop()
-    throw error
+    return parts.abandon(error)
   }
 }

@@ -163,7 +163,7 @@ export class Ingress {
     const isTheirs = Errors[error.code].owner === 'caller'
     const isPoison = error.code === 'internal' && delivery.deliveryCount >= INTERNAL_ATTEMPTS_MAX
     if (!isTheirs && !isPoison) {
-      delivery.nak(this.options.settings.retryMs)
+      delivery.nack(this.options.settings.retryMs)
       return
     }
     try {
@@ -171,7 +171,7 @@ export class Ingress {
       delivery.ack()
     } catch (failure) {
       this.options.log.warn({ error: failure, sequence: delivery.sequence }, 'a dead letter could not be stored')
-      delivery.nak(this.options.settings.retryMs)
+      delivery.nack(this.options.settings.retryMs)
     }
   }
 

@@ -87,7 +87,7 @@ export class FeedAdministration {
   turnOff(actor: Actor, project: string): Promise<FeedView> {
     return this.change(actor, 'events.off', project, {}, async () => {
       if (await this.feeds.get(project, { authoritative: true })) await this.feeds.table.delete(project)
-      await this.published.forgetConsumer(readerDurable(project))
+      await this.published.deleteConsumer(readerDurable(project))
       await this.forgetWebhook(project)
     })
   }
@@ -111,7 +111,7 @@ export class FeedAdministration {
     const view = await this.change(actor, 'webhook.set', project, details, async () => {
       const url = checkWebhookUrl(text, this.rules)
       await this.ensure(project)
-      await this.published.prepare(consumerOf(project, this.options.settings))
+      await this.published.createConsumer(consumerOf(project, this.options.settings))
       await this.update(project, (webhook, nowMs) => {
         made = webhook ? null : newWebhookSecret()
         const fresh = { secrets: [{ secret: made ?? '', createdAtMs: nowMs, endsAtMs: null }], createdAtMs: nowMs }
@@ -169,8 +169,8 @@ export class FeedAdministration {
   private async view(project: string): Promise<FeedView> {
     const [feed, reader, webhook] = await Promise.all([
       this.feeds.get(project, { authoritative: true }),
-      this.published.waiting(readerDurable(project)),
-      this.published.waiting(consumerOf(project, this.options.settings).durable),
+      this.published.backlog(readerDurable(project)),
+      this.published.backlog(consumerOf(project, this.options.settings).durable),
     ])
     const state = feed?.webhook ? await this.states.webhook(project, feed.webhook) : null
     return { project, feed: feed && this.current(feed), state, waiting: { reader, webhook } }
@@ -185,7 +185,7 @@ export class FeedAdministration {
   private async ensure(project: string): Promise<void> {
     const { broker, split, clock } = this.options
     // The consumer comes first, so that it gets the first event.
-    await this.published.prepare({
+    await this.published.createConsumer({
       durable: readerDurable(project),
       filter: outcomeEventsFilter(project),
       startsAt: 'new',
@@ -215,7 +215,7 @@ export class FeedAdministration {
   }
 
   private async forgetWebhook(project: string): Promise<void> {
-    await this.published.forgetConsumer(consumerOf(project, this.options.settings).durable)
+    await this.published.deleteConsumer(consumerOf(project, this.options.settings).durable)
     await this.states.forgetWebhook(project)
   }
 }

@@ -5,6 +5,7 @@
 
 import type { Cursor } from '../../../protocol/frame-types.js'
 import { parseMessageId } from '../../../protocol/message-id.js'
+import { isObject } from '../../type-guards.js'
 import type { Change, Group, StoredNotification } from './state.js'
 
 type Json = Record<string, unknown>
@@ -148,8 +149,8 @@ function base64(value: Uint8Array): string {
 }
 
 function object(value: unknown): Json {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new TypeError('not an object')
-  return value as Json
+  if (!isObject(value)) throw new TypeError('not an object')
+  return value
 }
 
 function text(value: unknown): string {

@@ -10,6 +10,7 @@
  * loaded was perhaps handed over already: it is given again, marked as a possible duplicate.
  */
 import type { Credential, Cursor, GapMark, GroupTarget, Priority } from '../../../protocol/frame-types.js'
+import { evictOldest } from '../../collections.js'
 
 export interface Identity {
   deviceId: string
@@ -217,11 +218,7 @@ export class DeviceState {
 
   private remember(id: bigint, forgetAtMs: number): void {
     this.seen.set(id, forgetAtMs)
-    while (this.seen.size > this.seenMax) {
-      const oldest = this.seen.keys().next()
-      if (oldest.done) return
-      this.seen.delete(oldest.value)
-    }
+    evictOldest(this.seen, this.seenMax)
   }
 
   private moveCursor(sequence: number): void {

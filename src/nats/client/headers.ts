@@ -1,19 +1,21 @@
 /**
- * NATS headers as bytes, both ways: once for each append and each read. The client's own objects check and index what
- * nobody asks for, which takes several times as long.
+ * NATS headers, encoded and decoded as bytes. This code runs once for each append and each read; the client's own header
+ * objects validate and index fields that nobody reads, and take several times as long.
  *
- * Of an answer only the client's objects are public, but its header block stands before its data, in the same memory: we
- * look there, and ask the client where it is not.
+ * headerBlockOf() reads the private memory layout of the client: the header block of a message stands directly before its
+ * data in the same buffer. The client offers only decoded objects. If the block is not there, this file uses those
+ * objects, so a changed layout costs time and not correctness. package.json pins `nats` to one version for this reason.
+ * Do not upgrade it unless test/unit/nats-headers.test.ts passes with the new version.
  */
 import type { Msg, MsgHdrs } from 'nats'
 
 const BEGIN = 'NATS/1.0'
-const BEGIN_BYTES = Buffer.from(BEGIN)
+const FIRST_LINE_BYTES = Buffer.from(BEGIN)
 const END_BYTES = Buffer.from('\r\n\r\n')
-/** `NATS/1.0 404` */
+/** Offset of the digits in `NATS/1.0 404`. */
 const STATUS_AT = BEGIN.length + 1
 
-/** Throws RangeError for a value that would end its line. All that the client does with it is to encode it. */
+/** Throws RangeError for a value with a line end. The client only calls encode() on the result. */
 export function headersToSend(fields: Record<string, string>): MsgHdrs {
   let text = BEGIN
   for (const key in fields) {
@@ -30,7 +32,7 @@ const LINE_END = /[\r\n]/
 /** The status of a headers-only message (100, 404, 408, 409, 503), or 0 for an ordinary one. */
 export function statusOf(message: Msg): number {
   if (message.data.length > 0) return 0
-  const block = blockOf(message)
+  const block = headerBlockOf(message)
   if (!block) return message.headers?.code ?? 0
   if (block[STATUS_AT - 1] !== SPACE) return 0
   return Number.parseInt(block.toString('latin1', STATUS_AT, STATUS_AT + 3), 10) || 0
@@ -38,13 +40,13 @@ export function statusOf(message: Msg): number {
 
 const SPACE = 0x20
 
-/** The application's own headers: what the server and the client add for themselves is left out. */
-export function ownHeaders(message: Msg): Record<string, string> | null {
-  return ownIn(textOfHeaders(message))
+/** The headers that the application set, without those that the server and the client add. */
+export function applicationHeaders(message: Msg): Record<string, string> | null {
+  return applicationHeadersIn(headerText(message))
 }
 
-/** The same of a block `NATS/1.0\r\nKey: value\r\n…\r\n\r\n`. Of a key that comes again, the first counts. */
-export function ownIn(block: string): Record<string, string> | null {
+/** The same for a block `NATS/1.0\r\nKey: value\r\n…\r\n\r\n`. If a key repeats, the first value counts. */
+export function applicationHeadersIn(block: string): Record<string, string> | null {
   let own: Record<string, string> | null = null
   for (let at = block.indexOf('\r\n') + 2; at > 1; at = block.indexOf('\r\n', at) + 2) {
     if (block.startsWith('Nats-', at)) continue
@@ -58,9 +60,9 @@ export function ownIn(block: string): Record<string, string> | null {
   return own
 }
 
-/** Empty: the message has none. */
-export function textOfHeaders(message: Msg): string {
-  const block = blockOf(message)
+/** The header block as text; empty if the message has no headers. */
+export function headerText(message: Msg): string {
+  const block = headerBlockOf(message)
   if (block) return block.toString('utf8')
   const { headers } = message
   if (!headers) return ''
@@ -69,19 +71,19 @@ export function textOfHeaders(message: Msg): string {
   return `${text}\r\n\r\n`
 }
 
-/** The first value of `key` in a block, empty where it is not there. */
-export function valueIn(block: string, key: string): string {
+/** The first value of `key` in a block; empty if the block does not have the key. */
+export function headerValue(block: string, key: string): string {
   const start = block.indexOf(`\r\n${key}:`)
   if (start < 0) return ''
   const from = start + key.length + 3
   return block.slice(from, block.indexOf('\r\n', from)).trim()
 }
 
-/** What the client's messages have beyond their type: the bytes of subject, reply, headers and data together. */
+/** A method that the client's messages have beyond their type: the length of subject, reply, headers and data together. */
 type Sized = Msg & { size?: () => number }
 
-/** Null: not found where it should stand; there may be none. */
-function blockOf(message: Sized): Buffer | null {
+/** The bytes of the header block; null if there is no block at its expected place. */
+function headerBlockOf(message: Sized): Buffer | null {
   const { data } = message
   const bytes = message.size?.() ?? 0
   const length = bytes - message.subject.length - (message.reply?.length ?? 0) - data.length
@@ -89,6 +91,6 @@ function blockOf(message: Sized): Buffer | null {
   if (length < BEGIN.length + END_BYTES.length || from < 0) return null
   const block = Buffer.from(data.buffer, from, length)
   const isWhole =
-    BEGIN_BYTES.compare(block, 0, BEGIN.length) === 0 && END_BYTES.compare(block, length - END_BYTES.length) === 0
+    FIRST_LINE_BYTES.compare(block, 0, BEGIN.length) === 0 && END_BYTES.compare(block, length - END_BYTES.length) === 0
   return isWhole ? block : null
 }

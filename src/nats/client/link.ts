@@ -1,6 +1,6 @@
 /**
- * One connection's questions and answers: every request and append publishes with a reply under one shared inbox, so
- * that an answer costs a map look-up and no subscription of its own.
+ * Requests and their answers on one connection. Every request and append uses a reply subject under one shared inbox, so
+ * that an answer costs a map look-up and not a subscription.
  */
 import { createInbox, type Msg, type NatsConnection } from 'nats'
 import { BrokerError, type BrokerErrorCode } from '../broker.js'
@@ -11,15 +11,15 @@ import { type Command, TurnWriter } from './turn-writer.js'
 
 const SWEEP_MS = 50
 
-/** How an answer is taken: at once, so that what asks needs one promise and no chain of them. */
+/** Decodes an answer when it arrives, so that a request needs one promise and not a chain of promises. */
 export interface Reader<T> {
-  /** What it throws, rejects. */
+  /** An exception from it rejects the request. */
   read: (message: Msg) => T
-  /** What it is called where nobody serves the subject. */
-  nobody: BrokerErrorCode
+  /** The error code for a subject that nobody serves. */
+  whenUnserved: BrokerErrorCode
 }
 
-const WHOLE: Reader<Msg> = { read: (message) => message, nobody: 'no_responders' }
+const WHOLE: Reader<Msg> = { read: (message) => message, whenUnserved: 'no_responders' }
 
 interface Pending {
   subject: string
@@ -30,7 +30,7 @@ interface Pending {
 }
 
 export class Link {
-  /** Kept by nats.ts from the connection's status. While false nothing is published: it would pile up unseen. */
+  /** connect.ts sets it from the status of the connection. While it is false, the link publishes nothing. */
   connected = true
   readonly #inbox: string
   readonly #pending = new Map<number, Pending>()
@@ -52,17 +52,17 @@ export class Link {
     })
   }
 
-  /** A new subject under this user's inbox prefix, for the caller's own subscription. */
+  /** A new subject under this user's inbox prefix, for a subscription of the caller. */
   newInbox(): string {
     return createInbox(this.inboxPrefix)
   }
 
-  /** Publishes and resolves with the answer. Rejects with `no_responders`, `timeout`, `disconnected`, `unavailable`, or RangeError. */
+  /** Resolves with the answer. Rejects with `no_responders`, `timeout`, `disconnected`, `unavailable` or RangeError. */
   ask(subject: string, body: Uint8Array, timeoutMs: number): Promise<Msg> {
     return this.askFor(WHOLE, subject, body, timeoutMs)
   }
 
-  /** The same, with what `reader` makes of the answer. */
+  /** Resolves with the answer as `reader` decodes it. */
   askFor<T>(
     reader: Reader<T>,
     subject: string,
@@ -89,8 +89,9 @@ export class Link {
   }
 
   /**
-   * Leaves at the end of this turn of the event loop; `body` must stay as it is until then. While there is no connection
-   * it is lost. Throws BrokerError `unavailable` where it is longer than the server takes; RangeError for what is no subject.
+   * Sends the message at the end of this turn of the event loop; `body` must not change until then. Without a connection
+   * the message is lost. Throws BrokerError `unavailable` if the message is longer than the server accepts, and
+   * RangeError if the subject is invalid.
    */
   publish(subject: string, body: Uint8Array, reply = '', headers: Record<string, string> | null = null): void {
     checkSubject(subject)
@@ -103,7 +104,7 @@ export class Link {
     this.#writer.add(subject, body, reply, headers)
   }
 
-  /** Gives what this turn has published so far to the connection. */
+  /** Passes everything that this turn has published so far to the connection. */
   flush(): void {
     this.#writer.flush()
   }
@@ -116,7 +117,7 @@ export class Link {
     }
   }
 
-  /** Whoever waits for an answer to it is told. */
+  /** Rejects the request whose message could not be written. Other failures only go to the log. */
   #failed(subject: string, reply: string, error: unknown): void {
     const token = reply.startsWith(this.#inbox) ? Number(reply.slice(this.#inbox.length)) : 0
     const pending = this.#pending.get(token)
@@ -129,10 +130,7 @@ export class Link {
     pending.reject(new BrokerError(code, `${subject}: ${String(error)}`, 0, { cause: error }))
   }
 
-  /**
-   * What was not sent yet is lost, and answers that were on their way: whoever waits learns it now and not at its
-   * time-out.
-   */
+  /** Rejects every pending request now, not at its time-out: a lost connection loses unsent messages and answers. */
   failAll(): void {
     this.#writer.drop()
     const failed = [...this.#pending.values()]
@@ -152,11 +150,11 @@ export class Link {
   #answered(message: Msg): void {
     const token = Number(message.subject.slice(this.#inbox.length))
     const pending = this.#pending.get(token)
-    if (!pending) return // came after its time-out
+    if (!pending) return // the answer came after its time-out
     this.#pending.delete(token)
     const { subject, reader } = pending
     try {
-      if (statusOf(message) === 503) throw new BrokerError(reader.nobody, `${subject}: nobody serves it`)
+      if (statusOf(message) === 503) throw new BrokerError(reader.whenUnserved, `${subject}: nobody serves it`)
       pending.resolve(reader.read(message))
     } catch (error) {
       pending.reject(error)

@@ -1,22 +1,22 @@
 /**
- * What one turn of the event loop publishes leaves together, at its end.
+ * Collects the messages that one turn of the event loop publishes, and writes them together at its end.
  *
- * The client flushes what it has whenever the microtasks of the moment are over: with every answer that wakes its own
- * promise that is one system call for each publish, which a worker feels while devices connect. Order is kept: all
- * that a connection publishes goes through here, and subscriptions, which do not, only ever come earlier than they would.
+ * The client flushes whenever the microtask queue is empty. Because every answer settles a promise of its own, each
+ * publish would then be one system call, and a worker is slower while devices connect. Order is kept: all publishes of a
+ * connection pass through here. Subscriptions do not, and so can only arrive earlier than without this class.
  */
 
 export interface Command {
   subject: string
   body: Uint8Array
-  /** Empty: none. */
+  /** Empty if the sender wants no answer. */
   reply: string
   headers: Record<string, string> | null
 }
 
-/** About what the client itself would flush at once: more is not kept. */
+/** About the amount at which the client itself flushes at once. */
 const KEPT_BYTES_MAX = 32 * 1024
-/** Subject, sizes and line ends, rounded up. */
+/** Upper estimate for the subject, the sizes and the line ends of a command. */
 const COMMAND_BYTES = 128
 
 export class TurnWriter {
@@ -24,7 +24,7 @@ export class TurnWriter {
   #bytes = 0
   #due: NodeJS.Immediate | null = null
 
-  /** @param write publishes one; must not throw. */
+  /** @param write publishes one message. It must not throw. */
   constructor(private readonly write: (command: Command) => void) {}
 
   add(subject: string, body: Uint8Array, reply: string, headers: Record<string, string> | null): void {
@@ -34,12 +34,12 @@ export class TurnWriter {
     else this.#due ??= setImmediate(() => this.flush())
   }
 
-  /** Everything that waits, now. */
+  /** Writes everything that waits. */
   flush(): void {
     for (const command of this.#taken()) this.write(command)
   }
 
-  /** There is nobody to send it to. */
+  /** Discards everything that waits, because the connection is lost. */
   drop(): void {
     this.#taken()
   }

@@ -1,4 +1,4 @@
-/** A bounded number of tasks at once, and a bounded queue of those that wait, first in first out. */
+/** Limits how many tasks run at once. Further tasks wait in a bounded queue, first in, first out. */
 import { BrokerError } from '../broker.js'
 
 interface Waiting {
@@ -18,7 +18,7 @@ export class Window {
     readonly waitMsMax: number,
   ) {}
 
-  /** Runs `task` now or in its turn. Rejects with `unavailable` where the queue is full or the turn comes too late. */
+  /** Runs `task` now or in its turn. Rejects with `unavailable` if the queue is full or the turn comes too late. */
   run<T>(task: () => Promise<T>): Promise<T> {
     if (this.#running < this.runningMax && this.#waiting === 0) return this.#track(task())
     if (this.#waiting >= this.waitingMax) {
@@ -33,7 +33,7 @@ export class Window {
     })
   }
 
-  /** Nothing that waits was sent: refuse it all, with an error that says so. */
+  /** Rejects all waiting tasks. The error says that nothing of them was sent. */
   refuseWaiting(): void {
     const waiting = this.#queue.slice(this.#head)
     this.#queue = []
@@ -51,7 +51,7 @@ export class Window {
     return task
   }
 
-  /** One for all tasks: how they end is not this window's matter. */
+  /** One callback for all tasks. The window does not look at their results. */
   readonly #done = () => {
     this.#running--
     this.#next()
@@ -65,7 +65,8 @@ export class Window {
         this.#head = 0
       }
       if (!next) continue
-      if (next.deadlineMs < Date.now()) next.refuse(new BrokerError('unavailable', 'waited too long for a place'))
+      if (next.deadlineMs < Date.now())
+        next.refuse(new BrokerError('unavailable', 'waited too long for a place in flight'))
       else next.start()
     }
   }

@@ -1,10 +1,10 @@
 /**
- * The walls of nats-server: an account for each trust domain, with every subject that crosses a wall named here.
+ * The accounts of nats-server: one for each trust domain, with every subject that may cross between accounts.
  *
- * Permissions alone are no wall: nats-server checks the subject of a message against them, but not its reply subject,
- * and JetStream's answers are valid requests. Inside one account, a publisher that names `$JS.API.STREAM.PURGE.AUDIT`
- * as its reply subject purges the audit log. Between accounts, a reply subject names a subject of the asker's own
- * account, where nothing listens that could be harmed.
+ * Permissions alone do not separate users. nats-server checks the subject of a message against them, but not its reply
+ * subject, and the answers of JetStream are valid requests. Inside one account, a publisher that names
+ * `$JS.API.STREAM.PURGE.AUDIT` as its reply subject purges the audit log. Between accounts, a reply subject belongs to the
+ * account of the requester, where no service listens that it could harm.
  */
 import {
   ingressSubject,
@@ -14,12 +14,12 @@ import {
 } from '../../../protocol/subjects.js'
 import { type NatsUser, permissionsOf } from './permissions.js'
 
-/** Owns JetStream; core processes and operators. */
+/** The account that owns JetStream, for core processes, transports and operators. */
 export const CORE_ACCOUNT = 'CORE'
 
-/** What one account may use of the account CORE. */
+/** The subjects of the account CORE that one other account may use. */
 interface Grants {
-  /** Requests that CORE answers. `stream`: with more than one message. */
+  /** Requests that CORE answers, with one message (`single`) or several (`stream`). */
   services: { subject: string; response: 'single' | 'stream' }[]
   /** Messages that CORE publishes. */
   streams: string[]
@@ -48,12 +48,12 @@ interface AccountConfig {
   imports?: Import[]
 }
 
-/** A subject of CORE that nothing subscribes to. */
+/** A subject of CORE without a subscriber. */
 const NOBODY = 'nobody.serves.this'
 
 /**
  * nats-server gives an account without JetStream the whole JetStream API of the system account, so that it can answer
- * "JetStream is not enabled". An import of this one subject replaces that, and leaves the account without any API.
+ * "JetStream is not enabled". An import of this one subject replaces that API, and the account has none.
  */
 const API_OF_OTHERS = '$JS.API.INFO'
 
@@ -70,7 +70,7 @@ export function accountsOf(users: readonly NatsUser[], split: number): Record<st
   return { ...accounts, [CORE_ACCOUNT]: { ...(accounts[CORE_ACCOUNT] as AccountConfig), exports: exports.all() } }
 }
 
-/** A publisher and a subscriber of one project are in two accounts: the one may not write what the other may. */
+/** The publisher and the subscriber of a project have separate accounts, because neither may do what the other may. */
 export function accountOf(user: NatsUser): string {
   switch (user.role) {
     case 'core':
@@ -118,7 +118,7 @@ function importsOf(name: string, { services, streams }: Grants, exports: Exports
   ]
 }
 
-/** What CORE offers, and to which accounts: each subject stands once. */
+/** The exports of CORE with the accounts that may import them. Each subject appears once. */
 class Exports {
   readonly #accounts = new Map<string, string[]>()
 

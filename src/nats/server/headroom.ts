@@ -1,10 +1,11 @@
 /**
- * Refuses appends to a stream that is nearly full, before the server has to.
+ * Headroom: refuses appends to a stream that is nearly full, before the server's own limit applies.
  *
- * nats-server 2.9 does not keep its word near the limit of a stream that is told to refuse: it looks at the payload alone,
- * stores the record with all that belongs to it, is over the limit, and then silently removes the OLDEST record, which
- * somebody was told is stored. So its own limit must never be met: each process looks at how full the streams are that
- * it writes to, counts what it adds itself, and stops short of the limit by a reserve for what others add meanwhile.
+ * nats-server 2.9 breaks its promise at the limit of a stream that should refuse new records. It compares only the
+ * payload with the limit, stores the record with its overhead, exceeds the limit, and then silently removes the OLDEST
+ * record, which was confirmed as stored. So no stream may reach its limit. Each process reads the size of the streams
+ * that it writes to, adds its own appends, and stops before the limit; the reserve covers the appends of other processes
+ * between two reads.
  */
 
 import { BrokerError } from '../broker.js'
@@ -12,16 +13,16 @@ import { parseAnswer } from '../client/jetstream-api.js'
 import type { Link } from '../client/link.js'
 import { RECORD_OVERHEAD_BYTES } from './streams.js'
 
-const LOOK_MS = 500
+const READ_MS = 500
 const RESERVE_SHARE = 1 / 16
 export const RESERVE_BYTES_MIN = 65_536
 
 interface Fill {
-  /** Most bytes that the stream may have by our reckoning. */
+  /** Most bytes that this process lets the stream have. */
   bytesMax: number
-  /** As it was seen, and what this process has added since. */
+  /** Size at the last read, plus the appends of this process since. */
   bytes: number
-  lookedAtMs: number
+  readAtMs: number
 }
 
 interface StreamInfo {
@@ -29,7 +30,7 @@ interface StreamInfo {
   state: { bytes: number }
 }
 
-export class Room {
+export class Headroom {
   readonly #fills = new Map<string, Fill>()
 
   constructor(
@@ -37,24 +38,24 @@ export class Room {
     private readonly report: (problem: string, error: unknown) => void,
   ) {}
 
-  /** Null where there is room for so many bytes more, as far as is known. */
+  /** Null if the stream has room for an append of this size, as far as this process knows. */
   refusal(stream: string, bytes: number): BrokerError | null {
-    // Nothing leaves, so nothing is added; the append says so itself.
+    // Without a connection the append fails by itself, and adds nothing.
     if (!this.link.connected) return null
-    const fill = this.#fills.get(stream) ?? { bytesMax: Number.POSITIVE_INFINITY, bytes: 0, lookedAtMs: 0 }
+    const fill = this.#fills.get(stream) ?? { bytesMax: Number.POSITIVE_INFINITY, bytes: 0, readAtMs: 0 }
     this.#fills.set(stream, fill)
     const nowMs = Date.now()
-    if (Math.abs(nowMs - fill.lookedAtMs) >= LOOK_MS) {
-      fill.lookedAtMs = nowMs
-      void this.#look(stream, fill)
+    if (Math.abs(nowMs - fill.readAtMs) >= READ_MS) {
+      fill.readAtMs = nowMs
+      void this.#readSize(stream, fill)
     }
-    if (fill.bytes > fill.bytesMax) return new BrokerError('full', `${stream}: what is left is kept in reserve`)
+    if (fill.bytes > fill.bytesMax) return new BrokerError('full', `${stream} is full up to its reserve`)
     fill.bytes += bytes + RECORD_OVERHEAD_BYTES
     return null
   }
 
-  async #look(stream: string, fill: Fill): Promise<void> {
-    const before = fill.bytes
+  async #readSize(stream: string, fill: Fill): Promise<void> {
+    const bytesBefore = fill.bytes
     try {
       const question = `$JS.API.STREAM.INFO.${stream}`
       const answer = await this.link.ask(question, Buffer.from('{}'), this.link.settings.requestTimeoutMs)
@@ -64,10 +65,10 @@ export class Room {
       const isBounded = discard === 'new' && max_bytes > 0
       const reserve = Math.max(RESERVE_BYTES_MIN, max_bytes * RESERVE_SHARE)
       fill.bytesMax = isBounded ? max_bytes - reserve : Number.POSITIVE_INFINITY
-      // What was added while the question was under way may be in the answer or not.
-      fill.bytes = info.state.bytes + (fill.bytes - before)
+      // The answer may or may not include appends made while the request was under way: count them again.
+      fill.bytes = info.state.bytes + (fill.bytes - bytesBefore)
     } catch (error) {
-      // Away, or busy: what is known stays, and the server is asked again in a moment.
+      // The server is away or busy. The known size stays in use until the next read.
       this.report(`room in ${stream}`, error)
     }
   }

@@ -25,12 +25,12 @@ import { inboxPrefixOf } from '../connect.js'
 
 export type NatsUser = { user: string; password: string } & (
   | { role: 'core' | 'admin' }
-  /** Everything: for tests and for an operator's own tools, never for a component. */
+  /** No restriction: for tests and for the operator's own tools, never for a component. */
   | { role: 'unrestricted' }
-  /** `instance`: only that instance's subjects; absent: those of all. */
+  /** With `instance`: only the subjects of that instance. Without: the subjects of all instances. */
   | { role: 'transport'; instance?: string }
   | { role: 'publisher'; project: string }
-  /** Reads the events of one project, live and by the durable consumer that was made for it. */
+  /** Reads the events of one project, live and from the durable consumer of that project. */
   | { role: 'subscriber'; project: string }
 )
 
@@ -53,14 +53,14 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
       return {
         publish: transportPublishes(split),
         subscribe: [`tx.${instance}.*`, `ctl.${instance}.*`, inbox],
-        // Answers to control requests go to the asker's inbox, which is not named here.
+        // The answer to a control request goes to the inbox of the requester, which these permissions do not name.
         allow_responses: { max: 1, expires: '10s' },
       }
     }
     case 'publisher':
       return { publish: [ingressSubject(user.project)], subscribe: [inbox] }
     case 'subscriber': {
-      // No consumers of its own: 2.9 would let one deliver what is stored wherever it was told to.
+      // A subscriber may not create consumers: a consumer of 2.9 delivers stored records to any subject.
       const durable = `${OUTCOME_EVENTS_STREAM}.${readerDurable(user.project)}`
       return {
         publish: [...['MSG.NEXT', 'INFO'].map((verb) => `$JS.API.CONSUMER.${verb}.${durable}`), `$JS.ACK.${durable}.>`],
@@ -71,7 +71,7 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
       return { publish: ['>'], subscribe: ['>'] }
     case 'admin':
       return {
-        // A worker is told when what it remembers of a device was changed.
+        // After a change to a device, administration notifies the worker of that device.
         publish: [
           ...['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>', 'audit.*', 'ctl.*.*'],
           // `borealis backup` and `restore`: chunks of snapshots, and records that were written while one was taken.
@@ -99,7 +99,7 @@ function corePublishes(split: number): string[] {
       'reg.>',
     ],
     ...['tx.*.*', 'ctl.*.*'],
-    // Answers to device and settle requests. Not allow_responses: the server would remember each delivered record.
+    // For answers to device and settle requests. allow_responses would make the server remember each delivered record.
     '_INBOX.>',
     ...['$JS.ACK.>', '$JS.FC.>'],
     ...['CREATE', 'UPDATE', 'INFO', 'MSG.GET'].map((verb) => `$JS.API.STREAM.${verb}.*`),
@@ -125,7 +125,7 @@ function transportPublishes(split: number): string[] {
   const tailed = [BROADCAST_STREAM, `KV_${Bucket.REVOKED}`]
   return [
     ...['rx.*', SETTLE_SUBJECT, DEVICE_REQUEST_SUBJECT, 'event.*.*.receipts'],
-    // A device that moved: its new worker tells the old one to close.
+    // The new worker of a device tells its old worker to close the session.
     'ctl.*.*',
     ...[Bucket.SESSIONS, Bucket.WORKERS].map((name) => `$KV.${name}.>`),
     ...[...queued, ...buckets, BROADCAST_STREAM].flatMap((stream) => [

@@ -1,20 +1,20 @@
-/** A configuration for nats-server in which each part of Borealis and each tenant may use what it needs and no more. */
+/** Makes a configuration for nats-server in which each part of Borealis and each tenant may use only what it needs. */
 import { accountsOf } from './accounts.js'
 import type { NatsUser } from './permissions.js'
 
 export interface ServerConfigOptions {
   dataDir: string
   port: number
-  /** Default 127.0.0.1: nats-server is private to the machine or its network. */
+  /** Default 127.0.0.1, because nats-server is private to the machine or its network. */
   host?: string
   users: NatsUser[]
   /** As in StoreSettings. */
   split: number
-  /** A limit for all of JetStream on disk; default: the server's own, three quarters of what is free. */
+  /** Limit on disk for all of JetStream. Default: that of the server, three quarters of the free space. */
   fileBytesMax?: number
 }
 
-/** The text of a configuration file (JSON, which nats-server reads as its own format). */
+/** The text of a configuration file. It is JSON, which nats-server also reads. */
 export function serverConfig(options: ServerConfigOptions): string {
   return JSON.stringify(
     {

@@ -1,4 +1,4 @@
-/** Every stream and bucket of protocol/subjects.ts, as it should be on the server, and the way to get it there. */
+/** Definitions of every stream and bucket in protocol/subjects.ts, and the code that creates and updates them. */
 import {
   AUDIT_STREAM,
   BROADCAST_STREAM,
@@ -21,34 +21,34 @@ import type { StoreSettings } from '../settings.js'
 export interface StreamDefinition {
   name: string
   subjects: string[]
-  /** `work`: a record vanishes when its one consumer acknowledged it. `keep`: until it is deleted or too old. */
+  /** `work`: acknowledgement by the one consumer removes a record. `keep`: deletion or age removes it. */
   retention: 'work' | 'keep'
   bytesMax: number
-  /** 0: as many as the bytes allow. */
+  /** 0: limited by bytes only. */
   recordsMax: number
-  /** Body and headers of one record; 0: what the server takes. */
+  /** Longest record, body and headers; 0: the limit of the server. */
   recordBytesMax: number
-  /** 0: for ever. */
+  /** 0: no limit of age. */
   ageMs: number
-  /** 0: no limit; beyond it the oldest of the subject gives way. 1 in buckets: the last value of a key. */
+  /** Most records of one subject; beyond it, the oldest of the subject is removed. 0: no limit. 1 in buckets. */
   perSubjectMax: number
-  /** `refuse` what does not fit, or let the oldest `giveWay`. */
+  /** At the limit, the stream refuses new records (`refuse`) or removes its oldest (`dropOldest`). */
   whenFull: 'refuse' | 'giveWay'
   duplicateWindowMs: number
   bucket: boolean
 }
 
-/** EVENTS, QUEUE and the rest append by compare-and-set: only a short memory of message ids is needed, and it costs. */
+/** For streams that append by compare-and-set, such as EVENTS and QUEUE: they need no longer memory, which costs RAM. */
 const SHORT_WINDOW_MS = 1_000
 const API_TIMEOUT_MS = 10_000
 /**
- * Longer than any client assertion is good: ten minutes at most, and a minute of difference between clocks at each end.
- * What is gone from the bucket by then is refused as expired.
+ * Longer than any client assertion is valid: ten minutes, plus a minute of clock difference at each end. An assertion
+ * that has left the bucket is refused as expired.
  */
 const ASSERTIONS_AGE_MS = 15 * 60_000
-/** Subject and the server's own of a record, generously. */
+/** Upper estimate for the subject of a record and the server's own data. */
 export const RECORD_OVERHEAD_BYTES = 512
-/** Buckets with an entry for each device. */
+/** Buckets with one entry for each device. */
 const LARGE_BUCKETS = new Set<string>([Bucket.DEVICES, Bucket.SESSIONS])
 const NAME_IN_USE = 10058
 
@@ -121,7 +121,7 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
       subjects: ['push.event.*.*'],
       bytesMax: store.outcomeEventsBytesMax,
       ageMs: store.outcomeEventsAgeMs,
-      // So that what a busy project has too much of is its own that gives way.
+      // A project with too many events loses its own events and not those of others.
       perSubjectMax: store.outcomeEventsPerKindMax,
       whenFull: 'giveWay',
       duplicateWindowMs: window,
@@ -157,17 +157,17 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
 }
 
 /**
- * How many records INGRESS takes: so few that its bytes can never be used up. Publishers write to it themselves, so nobody stops
- * short of its limit for them (room.ts), and near a limit of bytes nats-server 2.9 removes what it said is stored. Records
- * it counts exactly: the one too many is refused.
+ * Limits the number of records in INGRESS so that its bytes never run out. Publishers write to INGRESS directly, so
+ * headroom.ts does not protect it, and near a limit of bytes nats-server 2.9 removes records that it has confirmed. A
+ * limit of records is exact: the server refuses the first record beyond it.
  */
 function ingressRecordsMax({ ingressBytesMax, ingressRecordBytes }: StoreSettings): number {
   return Math.max(1, Math.floor(ingressBytesMax / (ingressRecordBytes + RECORD_OVERHEAD_BYTES)))
 }
 
 /**
- * Makes what is missing and updates what may be updated; safe to run at every start, by several processes at once.
- * Throws BrokerError `unavailable` that names the stream and what cannot be changed.
+ * Creates missing streams and updates the others. Several processes may run it at once, at every start. Throws
+ * BrokerError `unavailable` with the name of a stream whose definition cannot change.
  */
 export async function ensureStreams(bus: Bus, store: StoreSettings): Promise<void> {
   for (const definition of streamDefinitions(store)) await ensureStream(bus, definition, store)
@@ -220,7 +220,7 @@ function serverConfig(definition: StreamDefinition, store: StoreSettings): objec
     max_msgs_per_subject: definition.perSubjectMax || -1,
     duplicate_window: nanos(definition.duplicateWindowMs),
     allow_direct: true,
-    // As NATS tools make a bucket, so that they take these for one.
+    // The same settings that NATS tools give a bucket, so that they recognise it.
     ...(definition.bucket && { deny_delete: true, allow_rollup_hdrs: true }),
   }
 }

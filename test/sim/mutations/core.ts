@@ -204,14 +204,16 @@ export const coreMutations: Mutation[] = [
         '        await queue.remove(device, new Set(entries.map((entry) => entry.id)), clock.now());',
         '',
       ),
-      edit('core/delivery/queue/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, '),
+      edit('core/delivery/queue/expire', 'await queue.deleteUnreachable(device, ', 'await (async () => {})(device, '),
     ],
   },
   {
     name: 'strays-not-swept-out',
     test: 'delivery/expire-step.test.js',
     rule: 'The expiry step deletes what no walk reaches any more.',
-    edits: [edit('core/delivery/queue/expire', 'await queue.sweepOut(device, ', 'await (async () => {})(device, ')],
+    edits: [
+      edit('core/delivery/queue/expire', 'await queue.deleteUnreachable(device, ', 'await (async () => {})(device, '),
+    ],
   },
   {
     name: 'no-expiry-entry',
@@ -267,7 +269,9 @@ export const coreMutations: Mutation[] = [
     name: 'out-of-reach-holds-up-the-queue',
     rule: 'What no walk reaches any more holds up nothing.',
     test: 'delivery/queue-records.test.js',
-    edits: [edit('store/queue', 'return [...gone, ...free.filter((sequence) => left.has(sequence))]', 'return gone')],
+    edits: [
+      edit('store/queue', 'return [...gone, ...deletable.filter((sequence) => left.has(sequence))]', 'return gone'),
+    ],
   },
   {
     name: 'settled-by-sequence-alone',
@@ -297,7 +301,7 @@ export const coreMutations: Mutation[] = [
       edit(ENQUEUE, 'await this.noteAll(plan.toDelete);', ';'),
       edit(
         'store/queue',
-        'await Promise.all(toDelete.map((entry) => this.note(entry.record.message, entry.sequence)));',
+        'await Promise.all(toDelete.map((entry) => this.noteExpiry(entry.record.message, entry.sequence)));',
         '',
       ),
     ],
@@ -312,7 +316,7 @@ export const coreMutations: Mutation[] = [
     name: 'copy-without-entry',
     rule: 'A copy has its entry in EXPIRY before the original is deleted.',
     test: 'delivery/queue-records.test.js',
-    edits: [edit('store/queue', 'await this.note(message, sequence);', '')],
+    edits: [edit('store/queue', 'await this.noteExpiry(message, sequence);', '')],
   },
   {
     name: 'appended-after-its-drop',

@@ -9,7 +9,7 @@ export const natsMutations: Mutation[] = [
     name: 'leader-not-asked',
     rule: 'Reads that must not miss anything go to the leader of a stream (ADR 13).',
     test: 'contract/server.test.js',
-    edits: [edit('nats/log', 'options?.authoritative === true && !this.shared.isAlone()', 'false')],
+    edits: [edit('nats/log', 'options?.authoritative === true && !this.connection.isStandalone()', 'false')],
   },
   {
     name: 'cluster-is-alone',
@@ -42,13 +42,13 @@ export const natsMutations: Mutation[] = [
     // Where it does not, what is stored is known by its sequence, and delivered all the same: both have to go.
     edits: [
       edit(DURABLE, 'delivered.stream_seq <= (await', '0 <= (await'),
-      edit(CONSUME, 'isOf: (record) => this.#isReused(record)', 'isOf: () => false'),
+      edit(CONSUME, 'isReused: (record) => this.#isReused(record)', 'isReused: () => false'),
     ],
   },
   {
     name: 'stored-anew-is-swept-away',
     rule: 'What has the sequence of another record before it was acknowledged by nobody.',
     test: 'contract/lost-end.test.js',
-    edits: [edit(CONSUME, 'isOf: (record) => this.#isReused(record)', 'isOf: () => false')],
+    edits: [edit(CONSUME, 'isReused: (record) => this.#isReused(record)', 'isReused: () => false')],
   },
 ]

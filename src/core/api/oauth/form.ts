@@ -1,6 +1,7 @@
 /** Reads the parameters of a request to the token endpoint: a form, as OAuth has it, or JSON, as ANS has it. */
 import { CodedError } from '../../../../protocol/errors.js'
 import { OAuthError } from '../../../../protocol/oauth-errors.js'
+import { isObject } from '../../../type-guards.js'
 import { parseJson } from '../../domain/json.js'
 import { isJson, mediaTypeOf, readBytes } from '../body.js'
 import type { Call } from '../public/context.js'
@@ -43,12 +44,10 @@ function fromForm(bytes: Buffer): TokenParameters {
 }
 
 function fromJson(body: unknown): TokenParameters {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-    throw new OAuthError('invalid_request', 'the body must be an object')
-  }
+  if (!isObject(body)) throw new OAuthError('invalid_request', 'the body must be an object')
   const found: TokenParameters = {}
   for (const name of NAMES) {
-    const value = (body as Record<string, unknown>)[name]
+    const value = body[name]
     if (value === undefined || value === null || value === '') continue
     if (typeof value !== 'string') throw new OAuthError('invalid_request', `${name} must be a string`)
     found[name] = value

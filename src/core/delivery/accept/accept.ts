@@ -1,8 +1,9 @@
 /**
- * accept: from a validated command to stored records, and only then an answer.
+ * Accept: stores a validated command and only then answers it.
  *
- * The promise of a 2xx starts here: every target of the message is stored by then. Whatever is unknown (a time-out, a
- * broken connection) is answered as refused; the message may then still arrive, which an idempotency key makes harmless.
+ * The promise of a 2xx answer starts here: every target of the message is stored. If the result of a write is unknown (a
+ * time-out, a lost connection), the answer is a refusal. The message may arrive all the same; with an idempotency key, the
+ * sender can repeat it without harm.
  */
 import { EncodeError, encodeNotify, encodeNotifyGroupBody } from '../../../../protocol/encode.js'
 import { encodeStoredMessage, type StoredMessage } from '../../../../protocol/envelope.js'
@@ -24,11 +25,11 @@ import { Release } from './release.js'
 export interface AcceptOptions {
   broker: Broker
   clock: Clock
-  /** How many streams MESSAGES and EVENTS are split in. */
+  /** Number of streams in each of the families MESSAGES and EVENTS. */
   split: number
   events: EventLog
   schedule: ScheduleLog
-  /** Unique message ids; throws CodedError `unavailable` where this process holds no node number. */
+  /** Makes unique message ids. Throws CodedError `unavailable` while this process has no node number. */
   ids: IdSource
 }
 
@@ -40,7 +41,9 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   const places = new PositionIds(keys, options)
   const release = new Release(messages, broadcast, events)
 
-  /** The same key or place leads to the same ids; `repeated` tells that some of the records may be there already. */
+  /**
+   * The same key or stream position gives the same ids. `repeated`: some of the records may be stored already.
+   */
   async function identify(command: AcceptCommand): Promise<{ record: KeyRecord; repeated: boolean }> {
     const { place } = command
     if (place) return { record: await places.recordOf(place, command), repeated: place.isRepeat }
@@ -54,7 +57,7 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   async function storeTargets(command: AcceptCommand, record: KeyRecord, repeated: boolean): Promise<void> {
     const stored = storedMessages(command, record)
     if (command.type === 'devices') {
-      // Before the messages: whoever knows the id of one of them can find the others.
+      // Before the messages, so that the id of any of them leads to the others.
       const targets = stored.map(({ id, registrationId }) => ({ id, registrationId }))
       const atMs = beginsAtMs(command, record)
       await events.targets(record.id, { project: command.project, atMs, expiresAtMs: atMs + command.ttlMs, targets })
@@ -79,7 +82,7 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     })
   }
 
-  /** Into SCHEDULE, whose step finds it also where its time came while that was done. */
+  /** Adds entries to SCHEDULE. The schedule step also finds them if they are due before this is complete. */
   async function storeLater(record: KeyRecord, notBeforeMs: number, command: AcceptCommand, all: Scheduled[]) {
     const { id, acceptedAtMs: atMs } = record
     const bucket = schedule.bucketFor(notBeforeMs, atMs)
@@ -119,7 +122,7 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   }
 }
 
-/** The key stands for another message; of a record without a comparable fingerprint, as far as its ids tell. */
+/** True if the key stands for another message. Without a comparable fingerprint, only the number of targets is compared. */
 function isOfAnother({ fingerprint, targets }: KeyRecord, mine: KeyRecord): boolean {
   return fingerprint === null ? targets.length !== mine.targets.length : fingerprint !== mine.fingerprint
 }
@@ -134,16 +137,16 @@ function newIds(command: AcceptCommand, { ids, clock }: AcceptOptions): KeyRecor
     acceptedAtMs: clock.now(),
     fingerprint: command.idempotency?.fingerprint ?? '',
     targets,
-    names: command.idempotency === undefined ? [] : command.targets.map(nameOf),
+    targetNames: command.idempotency === undefined ? [] : command.targets.map(nameOf),
   }
 }
 
-/** When it goes out, if not at once. Of the record, so that every repeat agrees. */
+/** When a scheduled message goes out; null if it goes out at once. From the record, so that all repeats agree. */
 function laterMs({ notBeforeMs }: AcceptCommand, { acceptedAtMs }: KeyRecord): number | null {
   return notBeforeMs !== null && notBeforeMs > acceptedAtMs ? notBeforeMs : null
 }
 
-/** When it begins to live: its ttl counts from then. */
+/** When the ttl of a message starts. */
 const beginsAtMs = (command: AcceptCommand, record: KeyRecord) => laterMs(command, record) ?? record.acceptedAtMs
 
 const nameOf = ({ device, registration }: AcceptTarget) => `${device}/${registration}`
@@ -155,14 +158,14 @@ interface NamedMessage {
 }
 
 /**
- * The messages of a command under the ids of its record. A repeat may come when some of the targets are revoked: the
- * others have the ids that they had.
+ * The messages of a command, with the ids of its record. Some targets may have been revoked between the first command and
+ * a repeat; the other targets keep their ids.
  */
 function storedMessages(command: AcceptCommand, record: KeyRecord): NamedMessage[] {
   const acceptedAtMs = beginsAtMs(command, record)
   const expiresAtMs = acceptedAtMs + command.ttlMs
   const content = contentOf(command, expiresAtMs)
-  const ids = new Map(record.names.map((name, index) => [name, record.targets[index]]))
+  const ids = new Map(record.targetNames.map((name, index) => [name, record.targets[index]]))
   return command.targets.flatMap((target, index) => {
     const id = ids.size > 0 ? ids.get(nameOf(target)) : record.targets[index]
     if (id === undefined) return []
@@ -185,12 +188,12 @@ function storedMessages(command: AcceptCommand, record: KeyRecord): NamedMessage
 
 function contentOf(command: AcceptCommand, expiresAtMs: number) {
   const { priority, collapseKey, title, message, data } = command
-  // Rounded up: a device must not take a message for expired before the core does.
+  // Rounded up, because a device must not treat a message as expired before the core does.
   const expiresAtSeconds = command.ttlMs === 0 ? 0 : Math.ceil(expiresAtMs / 1000)
   return { expiresAtSeconds, priority, collapseKey, title, message, data }
 }
 
-/** Waits for all of them, so that nothing of a refused message is under way once it is refused. */
+/** Waits for all appends, so that none is under way when the message is refused. */
 async function allStored(appends: Promise<void>[]): Promise<void> {
   const results = await Promise.allSettled(appends)
   const refused = results.find((result) => result.status === 'rejected')

@@ -1,7 +1,7 @@
-/** Into the flow, once: for a repeat under an idempotency key, however late it comes, and for what was scheduled. */
+/** Appends messages exactly once: repeats under an idempotency key, however late, and scheduled messages. */
 import { type BroadcastRecord, encodeStoredMessage, type StoredMessage } from '../../../../protocol/envelope.js'
 import { messageSubject } from '../../../../protocol/subjects.js'
-import { BrokerError } from '../../../nats/broker.js'
+import { isConflict } from '../../../nats/broker.js'
 import type { BroadcastLog } from '../../../store/broadcast.js'
 import type { EventLog } from '../../../store/events.js'
 import type { SplitLog } from '../../../store/split.js'
@@ -14,8 +14,8 @@ export class Release {
   ) {}
 
   /**
-   * What route has seen has its event, what it has not seen is in the stream, and an append to a subject that is not empty
-   * is refused. Rejects with BrokerError: then it may be there or not.
+   * A message that the router has seen has an `accepted` event; any other is still in the stream, where an append to a
+   * subject that is not empty is refused. Rejects with BrokerError; the message may then be stored or not.
    */
   async unicast(message: StoredMessage): Promise<void> {
     if ((await this.events.readAccepted(message.id)) !== null) return
@@ -26,11 +26,11 @@ export class Release {
         expectedLastSubjectSequence: 0,
       })
     } catch (error) {
-      if (!(error instanceof BrokerError && error.code === 'wrong_last_sequence')) throw error
+      if (!isConflict(error)) throw error
     }
   }
 
-  /** The event comes second: it proves that the record stands in the log, where a repeat looks for it. */
+  /** Writes the event after the record: the event proves to a repeat that the record is in the log. */
   async group(record: BroadcastRecord): Promise<void> {
     if ((await this.events.readGroup(record.id)) !== null) return
     await this.firstOfGroup(record)

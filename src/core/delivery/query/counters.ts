@@ -1,9 +1,10 @@
 /**
- * stats: the counters are a fold over EVENTS, with a checkpoint that holds the counts together with the sequence up to
- * which they count. What was counted and what was not is one number, so a crash anywhere counts nothing twice.
+ * The counters: a fold over EVENTS. A checkpoint holds the counts and the sequence up to which they count in one record,
+ * so a crash at any point counts nothing twice.
  */
 import { timeOfId } from '../../../../protocol/message-id.js'
 import type { Clock } from '../../../clock.js'
+import { evictOldest } from '../../../collections.js'
 import type { Consumption, Log, LogRecord } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import {
@@ -27,23 +28,23 @@ export interface StatsOptions {
   counters: CounterStore
   checkpointMs: number
   daysMax: number
-  /** Newest messages of a project that are remembered. */
+  /** Number of newest messages kept for each project. */
   recentMax: number
 }
 
-/** Most rows of one project in one checkpoint, which has to fit a NATS message: beyond it the oldest days are added up. */
+/** Most rows of one project, because a checkpoint has to fit into a NATS message. Beyond it, the oldest days are added up. */
 const ROWS_MAX = 8_000
 
 interface ProjectFold {
   rows: Map<string, CounterRow>
   recent: RecentMessages
-  /** Counted up to here; after a crash it may be ahead of the fold's own position. */
+  /** Counted up to here. After a crash it may be ahead of the position of the fold. */
   sequence: number
   revision: number
   dirty: boolean
 }
 
-/** The fold over one EVENTS stream, between one start and one stop. */
+/** The fold over one EVENTS stream, from one start to one stop. */
 export class StatsFold {
   private projects = new Map<string, ProjectFold>()
   private position = 0
@@ -60,7 +61,7 @@ export class StatsFold {
     this.schedule()
   }
 
-  /** Events up to this sequence are counted. */
+  /** The sequence up to which events are counted. */
   get at(): number {
     return this.position
   }
@@ -69,16 +70,16 @@ export class StatsFold {
     this.stopped = true
     this.cancel?.()
     await this.work
-    // Without a tail the last checkpoint failed, and what is in memory is not to be written any more.
+    // Without a tail the last checkpoint failed, and the counts in memory must not be written.
     if (!this.tail) return
     await this.tail.stop()
-    // What was counted since the last checkpoint is counted again by whoever goes on.
+    // After a failure, the next fold counts again from the last checkpoint.
     await this.checkpoint().catch((error) => this.options.log.debug({ error }, 'no last checkpoint of the counters'))
   }
 
   private async load(): Promise<void> {
     const { counters, index, events, log } = this.options
-    // In this order: the projects' checkpoints are never behind the position, and skip what they have.
+    // In this order: the checkpoints of projects are never behind the position, and skip events that they include.
     this.written = await counters.position(index)
     this.position = this.written.value
     this.projects = new Map()
@@ -89,7 +90,10 @@ export class StatsFold {
     }
     const { firstSequence } = await events.state()
     if (firstSequence > this.position + 1) {
-      log.error({ index, from: this.position + 1, to: firstSequence - 1 }, 'events were gone before they were counted')
+      log.error(
+        { index, from: this.position + 1, to: firstSequence - 1 },
+        'events were removed before they were counted',
+      )
     }
     this.tail = await events.tail({ fromSequence: this.position + 1 }, (record) => this.count(record))
   }
@@ -98,7 +102,7 @@ export class StatsFold {
     const { clock, checkpointMs } = this.options
     this.cancel = clock.after(checkpointMs, () => {
       this.work = this.turn()
-        .catch((error) => this.options.log.error({ error }, 'the fold of the counters failed'))
+        .catch((error) => this.options.log.error({ error }, 'the counters could not be updated'))
         .then(() => {
           if (!this.stopped) this.schedule()
         })
@@ -110,8 +114,8 @@ export class StatsFold {
       if (this.tail) await this.checkpoint()
       else await this.load()
     } catch (error) {
-      this.options.log.debug({ error, index: this.options.index }, 'the counters go back to their checkpoint')
-      // Unknown what was stored, or another fold is at work: only the stored checkpoint tells from where to go on.
+      this.options.log.debug({ error, index: this.options.index }, 'the counters return to their checkpoint')
+      // The write may be stored or not, or another fold is at work: only the stored checkpoint says where to continue.
       const tail = this.tail
       this.tail = null
       await tail?.stop()
@@ -126,7 +130,7 @@ export class StatsFold {
       const event = decodeFolded(kind, BigInt(id), record.body)
       if (event) this.add(event, dayOf(id), record.sequence)
     } catch (error) {
-      this.options.log.error({ error, subject: record.subject }, 'an event can not be read: it is not counted')
+      this.options.log.error({ error, subject: record.subject }, 'an event cannot be read and is not counted')
     }
   }
 
@@ -136,14 +140,14 @@ export class StatsFold {
       fold = { rows: new Map(), recent: new Map(), sequence: 0, revision: 0, dirty: false }
       this.projects.set(project, fold)
     }
-    // Invariant: a record is counted in a project's rows exactly if its sequence is not above the project's.
+    // Invariant: the rows of a project include exactly the records up to the project's sequence.
     if (sequence <= fold.sequence) return
     fold.sequence = sequence
     fold.dirty = true
-    if (counted) rowOf(fold.rows, counted.application, day).counts[counted.what]++
-    // The targets of one message come one by one: it is listed once.
+    if (counted) rowOf(fold.rows, counted.application, day).counts[counted.outcome]++
+    // Each target of a message has its own event, but the list has the message once.
     if (message) fold.recent.set(message.id, message.type)
-    if (fold.recent.size > this.options.recentMax) forgetFirst(fold.recent)
+    evictOldest(fold.recent, this.options.recentMax)
   }
 
   private async checkpoint(): Promise<void> {
@@ -151,7 +155,7 @@ export class StatsFold {
     const position = this.position
     if (position === this.written.value) return
     const dirty = [...this.projects].filter(([, fold]) => fold.dirty)
-    // Taken in one turn: counts and sequence belong together, while the tail goes on.
+    // Copied in one turn, because counts and sequence belong together and the tail goes on.
     const snapshots = dirty.map(([project, fold]): [string, ProjectFold, ProjectCounters] => {
       fold.dirty = false
       foldOldDays(fold.rows, daysMax)
@@ -163,12 +167,12 @@ export class StatsFold {
         fold.revision = await counters.writeProject(index, project, snapshot, fold.revision)
       }),
     )
-    // Last: the position never says more than the projects have.
+    // Written last, so that the position is never ahead of the projects.
     this.written = { value: position, revision: await counters.writePosition(index, position, this.written.revision) }
   }
 }
 
-/** The counters of a project over all folds, as old as the last checkpoint. */
+/** Sums the counters of a project over all folds, as of their last checkpoints. */
 export function createReadCounters(counters: CounterStore, split: number): ReadCounters {
   return async (project) => {
     const parts = await Promise.all(Array.from({ length: split }, (_, index) => counters.project(index, project)))
@@ -184,15 +188,8 @@ export function createReadCounters(counters: CounterStore, split: number): ReadC
   }
 }
 
-/** Kinds of events that the fold reads. */
+/** The kinds of events that the fold reads. */
 const FOLDED: ReadonlySet<string> = new Set(['accepted', 'final', 'group', 'scheduled'])
-
-function forgetFirst(recent: RecentMessages): void {
-  for (const id of recent.keys()) {
-    recent.delete(id)
-    return
-  }
-}
 
 const rowKey = (application: string, day: string) => `${application} ${day}`
 
@@ -206,12 +203,12 @@ function rowOf(rows: Map<string, CounterRow>, application: string, day: string):
   return row
 }
 
-/** The day of acceptance, for the end as well: so that each day is conserved for itself. */
+/** The day of acceptance. Ends count on that day too, so that the sums of each day balance. */
 function dayOf(id: string): string {
   return new Date(timeOfId(BigInt(id))).toISOString().slice(0, 10)
 }
 
-/** Keeps the newest days apart and adds up the rest. */
+/** Keeps the newest days as they are and adds up the rest. */
 function foldOldDays(rows: Map<string, CounterRow>, daysMax: number): void {
   const days = [...new Set([...rows.values()].map((row) => row.day))].filter((day) => day !== OLDER_DAYS).sort()
   while (days.length > daysMax || (rows.size > ROWS_MAX && days.length > 1)) {

@@ -1,4 +1,4 @@
-/** Finds what is known of a target by its id: in EVENTS, in MESSAGES where route has not seen it, or in SCHEDULE. */
+/** Finds a target by its id: in EVENTS, in MESSAGES before the router has seen it, or in SCHEDULE. */
 import { decodeStoredMessage, type StoredMessage } from '../../../../protocol/envelope.js'
 import { partitionOfId } from '../../../../protocol/message-id.js'
 import { messageByIdFilter, messageSubject, messagesStream } from '../../../../protocol/subjects.js'
@@ -9,9 +9,9 @@ import { SplitLog } from '../../../store/split.js'
 
 export interface FoundTarget {
   accepted: AcceptedEvent
-  /** Null: it is not in MESSAGES, or was not looked for there. */
+  /** Null if it is not in MESSAGES or was not searched there. */
   unrouted: { sequence: number; message: StoredMessage } | null
-  /** As `unrouted`, in SCHEDULE. */
+  /** The same for SCHEDULE. */
   scheduled: { sequence: number; message: StoredMessage } | null
 }
 
@@ -28,8 +28,8 @@ export class MessageFinder {
   }
 
   /**
-   * Null where there is no such target (any more). Rejects with BrokerError.
-   * @param bucket where its message was scheduled, if it was.
+   * Null if there is no such target. Rejects with BrokerError.
+   * @param bucket the bucket of SCHEDULE that its message was added to, if it was scheduled.
    */
   async find(id: bigint, bucket: number | null): Promise<FoundTarget | null> {
     const accepted = await this.events.readAccepted(id)
@@ -38,28 +38,28 @@ export class MessageFinder {
     if (scheduled) return { accepted: acceptedOf(scheduled.message), unrouted: null, scheduled }
     const unrouted = await this.findUnrouted(id)
     if (unrouted) return { accepted: acceptedOf(unrouted.message), unrouted, scheduled: null }
-    // Between the reads route may have seen it and be done with it.
+    // Between these reads, the router may have taken the message and finished it.
     const late = await this.events.readAccepted(id)
     return late && { accepted: late, unrouted: null, scheduled: null }
   }
 
   /**
-   * Stores the `accepted` event of a message that route has not seen, in route's place. Resolves with true where the message
-   * belongs to the caller then: a router that takes it finds the event present and gives the message back. To be called
-   * before the final event is written: a final event never stands alone.
+   * Stores the `accepted` event of a message that no router has seen. Resolves with true if this call stored it. The
+   * message then belongs to the caller: a router that takes it finds the event and nacks the message. Call it before the
+   * final event is written, because no final event may exist without an `accepted` event.
    */
   async claim({ unrouted, scheduled }: FoundTarget): Promise<boolean> {
     const waiting = unrouted ?? scheduled
     return waiting !== null && (await this.events.accepted(waiting.message))
   }
 
-  /** Takes a message that was claimed and has ended out of MESSAGES or SCHEDULE. */
+  /** Removes a claimed message that has ended from MESSAGES or SCHEDULE. */
   async withdraw({ unrouted, scheduled }: FoundTarget): Promise<void> {
     if (unrouted) await this.messages.ofDevice(unrouted.message.device).delete(unrouted.sequence)
-    if (scheduled) await this.schedule.forget([scheduled.sequence])
+    if (scheduled) await this.schedule.remove([scheduled.sequence])
   }
 
-  /** Whether a router still has to do something for the message: its record stands in MESSAGES until then. */
+  /** True while a router has the message in flight. Its record stays in MESSAGES until then. */
   async isRouting(id: bigint, device: string): Promise<boolean> {
     const record = await this.messages.ofDevice(device).last(messageSubject(device, id), { authoritative: true })
     return record !== null

@@ -1,10 +1,10 @@
-/** list: the newest messages of a project, from what the folds over EVENTS remember. Accepting a message costs nothing for it. */
+/** Lists the newest messages of a project from the checkpoints of the folds, so that accepting a message costs no index. */
 import { timeOfId } from '../../../../protocol/message-id.js'
 import type { CounterStore, RecentMessages } from '../../../store/counters.js'
 import type { EventLog } from '../../../store/events.js'
 import type { ListedMessage, ListMessages } from '../../domain/commands.js'
 
-/** Newest first: ids are ordered by time. */
+/** Newest first, because ids are ordered by time. */
 export function createListMessages(counters: CounterStore, events: EventLog, split: number): ListMessages {
   return async (project, { before, limit }) => {
     const parts = await Promise.all(Array.from({ length: split }, (_, index) => counters.project(index, project)))
@@ -13,7 +13,7 @@ export function createListMessages(counters: CounterStore, events: EventLog, spl
     return Promise.all(
       wanted.slice(0, limit).map(async ([id, type]): Promise<ListedMessage> => {
         const listed = { id, type, acceptedAtMs: timeOfId(id) }
-        // The ends of many are counted when one asks for that message.
+        // The outcome of a message with many targets is computed when that message is queried.
         return type === 'device' ? { ...listed, status: (await events.readFinal(id))?.kind ?? 'pending' } : listed
       }),
     )

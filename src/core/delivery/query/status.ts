@@ -1,6 +1,6 @@
 /**
- * status: what became of a message, read from EVENTS, and from MESSAGES where route has not seen it yet. What a target
- * that has not ended waits for is seen where its device is now.
+ * Message status: the outcome of a message from EVENTS, or its presence in MESSAGES before the router has seen it. The
+ * present state of its device says why a target that has not ended is waiting.
  */
 import type { GroupKind } from '../../../../protocol/subjects.js'
 import {
@@ -23,11 +23,11 @@ export interface StatusOptions {
   finder: MessageFinder
   sessions: SessionLookup
   schedule: ScheduleLog
-  /** The registrationId that a sender knows a registration by. */
+  /** The registrationId under which a sender knows a registration. */
   registrationIdOf: RegistrationIdOf
 }
 
-/** Of a message with many targets, so many that wait are looked after. */
+/** Of a message with many targets, the reason is given for at most this many waiting targets. */
 const WAITING_MAX = 100
 
 const TYPE_OF_GROUP: Record<GroupKind, MessageType> = { app: 'application', topic: 'topic', user: 'user' }
@@ -38,7 +38,7 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
     if (found.scheduled) return { target, why: 'scheduled' }
     if (found.unrouted) return { target, why: 'routing', sinceMs: atMs }
     const session = await sessions.lookup(device, { authoritative: false })
-    // A device that never connected is as far away as can be.
+    // A device that never connected has no time since when it is offline.
     if (!session?.live) return { target, why: 'offline', ...(session && { sinceMs: session.atMs }) }
     const queued = way.findLast(({ step }) => step === 'queued')
     const why = queued?.reason === 'window_full' ? 'window_full' : 'not_acknowledged'
@@ -101,7 +101,7 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
       status: isWaiting ? 'scheduled' : overall(finals),
       type: 'devices',
       target: targets.map((target) => target.registrationId),
-      // What its targets have is when they go out.
+      // The targets' own records have the time at which they go out.
       acceptedAtMs: scheduled?.atMs ?? atMs,
       expiresAtMs,
       notBeforeMs: scheduled?.notBeforeMs ?? null,
@@ -134,12 +134,12 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
     }
   }
 
-  /** One that has not gone out: in SCHEDULE, or taken out of it. */
+  /** A group message that is still in SCHEDULE or was withdrawn from it. */
   async function ofScheduledGroup(id: bigint, scheduled: ScheduledEvent): Promise<MessageStatus | null> {
     const { project, type, bucket, atMs: acceptedAtMs, expiresAtMs, notBeforeMs } = scheduled
     const way = await events.readTrace(id)
     const found = await schedule.find(bucket, id)
-    // A cancel that failed half-way left it in SCHEDULE: it still goes out.
+    // If the cancel was interrupted, the message is still in SCHEDULE and goes out.
     const isCancelled = found === null && way.some(({ step }) => step === 'cancelled')
     const trace = [...began(scheduled, acceptedAtMs, false), ...way.map((e) => entry(e.atMs, e.step, e.reason))]
     const target = found?.entry?.kind === 'group' ? found.entry.record.name : ''
@@ -154,13 +154,13 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
   }
 }
 
-/** What comes first in a trace: when it was scheduled, and when it came into the flow. */
+/** The first steps of a trace: when the message was scheduled, and when it was accepted into the flow. */
 function began(scheduled: ScheduledEvent | null, atMs: number, isOut: boolean): TraceEntry[] {
   const accepted: TraceEntry[] = isOut ? [{ atMs, step: 'accepted' }] : []
   return scheduled ? [{ atMs: scheduled.atMs, step: 'scheduled' }, ...accepted] : accepted
 }
 
-/** It was cancelled before its time had come: it never came into the flow. */
+/** True if the target was cancelled before its time came, so that it never entered the flow. */
 function endedBefore(final: FinalEvent | null, atMs: number): boolean {
   return final?.kind === 'cancelled' && final.atMs < atMs
 }
@@ -169,7 +169,7 @@ function entry(atMs: number, step: TraceStepWord, reason: string): TraceEntry {
   return reason === '' ? { atMs, step } : { atMs, step, reason }
 }
 
-/** accepted = pending + everything final, as in the counters. */
+/** accepted = pending + the sum of all final events, as in the counters. */
 function countsOf(finals: (FinalEvent | null)[]): Record<string, number> {
   const counts: Record<string, number> = { accepted: finals.length, pending: 0 }
   for (const kind of FINAL_KINDS) counts[kind] = 0
@@ -180,7 +180,7 @@ function countsOf(finals: (FinalEvent | null)[]): Record<string, number> {
   return counts
 }
 
-/** `accepted` while a target is open; the one end that all had; `completed` where they ended differently. */
+/** `accepted` while a target has not ended; the common end if all ended alike; otherwise `completed`. */
 function overall(finals: (FinalEvent | null)[]): MessageStatusWord {
   const kinds = new Set(finals.map((final) => final?.kind ?? 'accepted'))
   if (kinds.has('accepted')) return 'accepted'

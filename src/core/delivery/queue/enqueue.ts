@@ -1,17 +1,17 @@
 /**
- * enqueue: appends what a device is owed to its queue, inside its limit, and tells who replaced or pushed out whom.
+ * Enqueue: appends messages to the queue of a device, within its limit.
  *
- * Order of an overflow, so that the count of dropped messages is exact whatever crashes between: the evicted' `dropped`
- * events; the append, with the raised count and the list of evicted; the deletes. A evictedEntry that is listed was counted.
- * One that is not listed and has a `dropped` event was interrupted between the first two steps: it is counted now.
+ * An overflow is handled in this order, so that the count of dropped messages is exact wherever a crash interrupts it:
+ * first the `dropped` events of the evicted messages; then the append, with the raised count and the list of evicted
+ * messages; then the deletes. An evicted message that is listed has been counted. One that has a `dropped` event and is
+ * not listed was interrupted between the first two steps, and is counted now.
  */
 import type { QueueRecord, StoredMessage } from '../../../../protocol/envelope.js'
 import type { Clock } from '../../../clock.js'
-import { BrokerError } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog, FinalKind } from '../../../store/events.js'
 import type { ExpiryLog } from '../../../store/expiry.js'
-import { type DeviceQueue, type QueueEntry, successor } from '../../../store/queue.js'
+import { type DeviceQueue, type QueueEntry, RACES_MAX, successor, tooManyRaces } from '../../../store/queue.js'
 import type { QueueReason } from '../../domain/statuses.js'
 
 export interface EnqueueOptions {
@@ -25,13 +25,13 @@ export interface EnqueueOptions {
 }
 
 /**
- * `queued`: in the queue now. `present`: was there already. `replaced`: a newer message with its collapse key is there:
- * nothing was appended, and it ends as `collapsed`. `ended`: it has a final event, and nothing was appended.
+ * - `queued`: the message was appended.
+ * - `present`: the message was in the queue before.
+ * - `replaced`: a newer message with the same collapse key is in the queue. Nothing was appended; the caller ends this
+ *   message as `collapsed`.
+ * - `ended`: the message has a final event. Nothing was appended.
  */
 export type EnqueueResult = 'queued' | 'present' | 'replaced' | 'ended'
-
-/** How often an append is tried again because somebody else wrote to the same queue. */
-const RACES_MAX = 16
 
 interface Plan {
   record: QueueRecord
@@ -44,9 +44,9 @@ export class QueueWriter {
   constructor(private readonly options: EnqueueOptions) {}
 
   /**
-   * Parks messages of one device in their order. Resolves with what became of each, once everything that has to be stored
-   * is stored; rejects with BrokerError where that is not known.
-   * @param again the ids of messages that may be in the queue from an earlier try.
+   * Enqueues messages of one device in order. Resolves with the result of each when all writes are stored. Rejects with
+   * BrokerError if the state of a write is unknown.
+   * @param again ids of messages that may be in the queue from an earlier attempt.
    */
   async enqueue(
     device: string,
@@ -54,7 +54,7 @@ export class QueueWriter {
     again: ReadonlySet<bigint>,
   ): Promise<EnqueueResult[]> {
     const results: EnqueueResult[] = []
-    // Caught where they begin: one that fails while the next message is placed must not end the process.
+    // failureOf() catches each at once: a failure while the next message is enqueued must not end the process.
     const expiries: Promise<unknown>[] = []
     let last: QueueEntry | null | undefined
     try {
@@ -62,12 +62,12 @@ export class QueueWriter {
         const placed = await this.place(device, message, again.has(message.id), last)
         results.push(placed.result)
         last = placed.last
-        // An earlier try may have ended before its entry was written; a second entry is harmless.
+        // An earlier attempt may have stopped before it wrote this entry, and a second entry is harmless.
         if (placed.result === 'queued' || placed.result === 'present')
           expiries.push(failureOf(this.scheduleExpiry(message, placed.sequence)))
       }
     } finally {
-      // Nothing is under way any more when the caller learns how it ended.
+      // Waits for all of them, so that nothing is under way when the caller learns the result.
       await Promise.all(expiries)
     }
     for (const failure of await Promise.all(expiries)) if (failure !== null) throw failure
@@ -75,7 +75,7 @@ export class QueueWriter {
     return results
   }
 
-  /** Takes out what has ended and may be in the queue from an earlier try. Rejects with BrokerError. */
+  /** Removes ended messages that may be in the queue from an earlier attempt. Rejects with BrokerError. */
   async withdraw(device: string, messages: readonly StoredMessage[]): Promise<void> {
     if (messages.length === 0) return
     const ids = new Set(messages.map((message) => message.id))
@@ -83,8 +83,8 @@ export class QueueWriter {
   }
 
   /**
-   * Append, then look, as with sessions: whoever ends a message (cancel, expiry) writes the event and then looks into the
-   * queue. So of the two one sees the other, and what has ended does not stay in the queue.
+   * Append first, then check for an end. Whoever ends a message (cancel, expire) writes the event first and then checks
+   * the queue. So at least one of the two sees the other, and an ended message does not stay in the queue.
    */
   private async takeOutEnded(device: string, messages: readonly StoredMessage[]): Promise<void> {
     const finals = await Promise.all(messages.map((message) => this.options.events.readFinal(message.id)))
@@ -92,13 +92,13 @@ export class QueueWriter {
     await this.withdraw(device, ended)
   }
 
-  /** For the trace. It decides nothing, so what the store does not take is left out. */
+  /** Adds a step to the trace. The trace decides nothing, so a failed write is ignored. */
   async tell({ id }: StoredMessage, why: QueueReason | ''): Promise<void> {
     const { clock, events, log } = this.options
     try {
       await events.trace(id, { step: 'queued', atMs: clock.now(), reason: why })
     } catch (error) {
-      log.debug({ error, id }, 'the trace of a message has a gap')
+      log.debug({ error, id }, 'a step is missing in the trace of a message')
     }
   }
 
@@ -110,15 +110,16 @@ export class QueueWriter {
     const { queue } = this.options
     let last = known === undefined ? await queue.last(device) : known
     for (let race = 0; race < RACES_MAX; race++) {
-      // Also where an append of ours was stored and its answer was lost.
+      // Also true if the store took an earlier append of ours and its answer was lost.
       if (last?.record.message.id === message.id) {
-        // What that append still had to do.
+        // Complete the deletes of that append.
         if (last.record.evicted.length > 0) await queue.deleteEvicted(device, await queue.walkAll(device, last))
         return { result: 'present' as const, sequence: last.sequence, last }
       }
       const plan = await this.plan(device, message, again, last)
       if ('result' in plan) return plan
-      // Without a list of evicted these get out of reach: whoever queued them may not have come as far as their entry.
+      // Without a list of evicted messages, no walk reaches these any more, and their writers may not have added their
+      // entries to EXPIRY.
       if (plan.record.evicted.length === 0) await this.noteAll(plan.toDelete)
       const sequence = await queue.tryAppend(device, plan.record, plan.follows)
       if (sequence !== null) {
@@ -127,7 +128,7 @@ export class QueueWriter {
       }
       last = await queue.last(device)
     }
-    throw new BrokerError('unavailable', `the queue of ${device} does not stand still`)
+    throw tooManyRaces(device)
   }
 
   private async noteAll(entries: readonly QueueEntry[]): Promise<void> {
@@ -135,12 +136,13 @@ export class QueueWriter {
   }
 
   /**
-   * Whether a message that may have been in the queue has ended meanwhile: appended again, it would push out another one, and
-   * be counted twice when it is pushed out itself.
+   * True if a message that may have been in the queue has ended. Appended again, it would evict another message, and be
+   * counted a second time when it is evicted itself.
    *
-   * Invariant: nothing is appended after its drop was counted. The event is read after `last`, the record that the append
-   * has to follow: a drop that is counted before that has its event, and one that is counted later makes the append fail.
-   * A first delivery was in no queue, unless another router was given the message as well: it is asked for where drops are.
+   * Invariant: no message is appended after its drop was counted. The event is read after `last`, the record that the
+   * append has to follow. If the drop was counted before that, the event exists; if it is counted later, the append fails.
+   * A first delivery has been in no queue, unless another router was given the message too. It is therefore checked only
+   * in queues that have dropped something.
    */
   private async hasEnded(message: StoredMessage, again: boolean, last: QueueEntry | null): Promise<boolean> {
     if (!again && (last === null || last.record.dropped === 0)) return false
@@ -151,7 +153,7 @@ export class QueueWriter {
     const nowMs = this.options.clock.now()
     if (last === null) return this.asFirst(message, again, nowMs)
     const { depth, evicted } = last.record
-    // `depth` is an upper bound: below the limit there is nothing to count, and nothing to look for.
+    // `depth` is an upper bound. Below the limit, there is nothing to count and nothing to evict.
     if (!again && depth < this.options.queueMax && message.collapseKey === '' && evicted.length === 0) {
       if (await this.hasEnded(message, again, last)) return { result: 'ended' as const, sequence: 0, last }
       return { record: next(last, message, nowMs), follows: last.sequence, toDelete: [] } satisfies Plan
@@ -183,7 +185,7 @@ export class QueueWriter {
     }
     if (await this.hasEnded(message, again, newest)) return { result: 'ended' as const, sequence: 0, last: newest }
     const sameKey = owed.map((entry) => entry.record.message).filter((other) => collapses(other, message))
-    // Ids are ordered by time: a late one does not replace what came after it.
+    // Ids are ordered by time. A late message does not replace a newer one.
     if (sameKey.some((other) => other.id > message.id)) {
       return { result: 'replaced' as const, sequence: 0, last: newest }
     }
@@ -196,7 +198,7 @@ export class QueueWriter {
     const toDelete = entries.filter((entry) => !survivors.includes(entry))
     const total = newest.record.dropped + dropped
     const depth = distinct(survivors).length + 1
-    // From the old end the chain stays whole, and the evicted in reach are listed; otherwise the survivors are.
+    // Deletes from the old end keep the chain whole and list the evicted. Other deletes list the survivors.
     const fromOldEnd = (toDelete.at(-1)?.sequence ?? 0) < (survivors[0]?.sequence ?? Number.POSITIVE_INFINITY)
     const record = fromOldEnd
       ? { ...next(newest, message, nowMs), evicted: toDelete.map((entry) => entry.record.message.id) }
@@ -209,7 +211,7 @@ export class QueueWriter {
     return plan
   }
 
-  /** How many of the evicted are dropped by this queue and not counted yet. */
+  /** Resolves with the number of evicted messages that this queue drops and has not counted yet. */
   private async drop(evicted: StoredMessage[], nowMs: number): Promise<number> {
     const outcomes = await Promise.all(evicted.map((evictedEntry) => this.end(evictedEntry, 'dropped', nowMs)))
     return outcomes.filter((outcome) => outcome.won || outcome.existing.kind === 'dropped').length
@@ -226,7 +228,7 @@ export class QueueWriter {
   }
 }
 
-/** Null where it went well. */
+/** Resolves with the error, or with null on success. */
 const failureOf = (work: Promise<void>): Promise<unknown> =>
   work.then(
     () => null,
@@ -241,7 +243,7 @@ function collapses(other: StoredMessage, message: StoredMessage): boolean {
   )
 }
 
-/** The messages of a queue, oldest first, copies once. */
+/** The messages of a queue, oldest first, without copies. */
 function distinct(entries: QueueEntry[]): StoredMessage[] {
   return [...new Map(entries.map((entry) => [entry.record.message.id, entry.record.message])).values()]
 }

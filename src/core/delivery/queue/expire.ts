@@ -1,10 +1,11 @@
 /**
- * expire: writes the end of queued messages whose time has run out, and takes them out of the queues. It reads EXPIRY by
- * buckets of time.
+ * Expire: writes the final event of queued messages that have expired, and removes them from the queues. It reads EXPIRY
+ * by buckets of time.
  *
- * Any number of processes may run it at once: the final event decides, and deleting twice is harmless.
+ * Any number of processes may run it at once: the first final event counts, and a second delete is harmless.
  */
 import type { Clock } from '../../../clock.js'
+import { groupBy } from '../../../collections.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog } from '../../../store/events.js'
 import type { ExpiryEntry, ExpiryLog } from '../../../store/expiry.js'
@@ -40,12 +41,7 @@ export class ExpireStep {
   }
 
   private async expireAll(entries: ExpiryEntry[]): Promise<void> {
-    const byDevice = new Map<string, ExpiryEntry[]>()
-    for (const entry of entries) {
-      const ofDevice = byDevice.get(entry.device)
-      if (ofDevice) ofDevice.push(entry)
-      else byDevice.set(entry.device, [entry])
-    }
+    const byDevice = groupBy(entries, (entry) => entry.device)
     await Promise.all([...byDevice].map(([device, own]) => this.expireDevice(device, own)))
   }
 
@@ -56,9 +52,9 @@ export class ExpireStep {
         events.final(id, { kind: 'expired', atMs, project, application, device, reason: '' }),
       ),
     )
-    // By id: the record may have moved since, or be gone with what ended otherwise.
+    // By id, because the record may have moved, or be gone after another end of the message.
     await queue.remove(device, new Set(entries.map((entry) => entry.id)), clock.now())
-    await queue.sweepOut(
+    await queue.deleteUnreachable(
       device,
       entries.map((entry) => ({ sequence: entry.queueSequence, id: entry.id })),
     )

@@ -1,10 +1,11 @@
 /**
- * settle: workers tell what devices acknowledged of their queues. First the final event, then the delete, then the
- * confirmation; the worker repeats until it is confirmed, so a crash between costs a repeat.
+ * Settle: workers report which queued messages their devices acknowledged. The core writes the final event, then deletes
+ * the record, then confirms. The worker repeats its report until it is confirmed, so a crash in between costs one repeat.
  */
 import { decodeSettleRequest, encodeSettleReply, type SettleItem } from '../../../../protocol/envelope.js'
 import { CORE_QUEUE, SETTLE_SUBJECT } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
+import { groupBy } from '../../../collections.js'
 import { BrokerError, type Bus, type BusMessage, type Subscription } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog } from '../../../store/events.js'
@@ -18,7 +19,7 @@ export interface SettleOptions {
   metrics: CoreMetrics
   events: EventLog
   queue: DeviceQueue
-  /** Most requests under way; those beyond are not answered, and come again. */
+  /** Most requests in progress. Further ones get no answer, and the worker repeats them. */
   inFlightMax: number
 }
 
@@ -51,20 +52,15 @@ export class SettleStep {
       this.options.metrics.settled += settled.length
       if (message.reply !== '') this.options.bus.publish(message.reply, encodeSettleReply(settled))
     } catch (error) {
-      this.options.log.warn({ error }, 'a settle request can not be answered')
+      this.options.log.warn({ error }, 'a settle request cannot be answered')
     }
   }
 
-  /** Resolves with the sequences to confirm. What the store did not take is left out, and comes again. */
+  /** Resolves with the sequences to confirm. Items that the store did not take are left out; the worker repeats them. */
   async settle(items: readonly SettleItem[]): Promise<number[]> {
-    const byDevice = new Map<string, SettleItem[]>()
-    for (const item of items) {
-      const ofDevice = byDevice.get(item.device)
-      if (ofDevice) ofDevice.push(item)
-      else byDevice.set(item.device, [item])
-    }
+    const byDevice = groupBy(items, (item) => item.device)
     const settled = await Promise.all([...byDevice].map(([device, own]) => this.settleDevice(device, own)))
-    // A confirmation names a sequence only; items of two streams may share one, and then both have to be settled.
+    // A confirmation names only a sequence. Items of two streams may share one; it is confirmed when both are settled.
     const gone = new Set(settled.flat())
     const openSequences = new Set(items.filter((item) => !gone.has(item)).map((item) => item.queueSequence))
     return [...new Set(items.map((item) => item.queueSequence))].filter((sequence) => !openSequences.has(sequence))
@@ -75,7 +71,7 @@ export class SettleStep {
     try {
       const ends = await Promise.allSettled(items.map((item) => this.end(item)))
       for (const [index, item] of items.entries()) if (ends[index]?.status === 'fulfilled') ended.push(item)
-      // Invariant: the record is deleted only after the final event of its message is stored.
+      // Invariant: a record is deleted only after the final event of its message is stored.
       const records = ended.map((item) => ({ sequence: item.queueSequence, id: item.id }))
       const { queue, clock, events } = this.options
       const hasEnded = async (id: bigint) => ![undefined, 'dropped'].includes((await events.readFinal(id))?.kind)
@@ -83,7 +79,7 @@ export class SettleStep {
       return ended.filter((item) => sequences.has(item.queueSequence))
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error
-      this.options.log.debug({ error, device }, 'queued records can not be settled now')
+      this.options.log.debug({ error, device }, 'queued records cannot be settled now')
       return []
     }
   }

@@ -1,6 +1,6 @@
 /**
- * What a router has in hand: every delivery that is not acknowledged to JetStream yet, at most `routePendingMax`, and
- * of those the ones that are out at a worker, in the order in which they were sent.
+ * In-flight messages of a router: every delivery that is not yet acknowledged to JetStream, at most `routePendingMax`.
+ * Those that are at a worker ("live") are also kept in the order in which they were sent.
  */
 import type { StoredMessage } from '../../../../protocol/envelope.js'
 import type { Delivery } from '../../../nats/broker.js'
@@ -9,41 +9,45 @@ import type { QueueReason } from '../../domain/statuses.js'
 import type { CoreMetrics } from '../../metrics.js'
 
 /**
- * `first`: this router stored the event. `present`: somebody else had stored it: another router, or a cancel that met the
- * message before this router did. `unknown`: the store did not say.
+ * The result of storing an `accepted` event.
+ * - `first`: this router stored it.
+ * - `present`: another router had stored it, or a cancel that found the message before this router did.
+ * - `unknown`: the answer of the store was lost.
  */
 export type AcceptedMark = 'first' | 'present' | 'unknown'
 
 export interface Target {
   readonly message: StoredMessage
-  /** The latest delivery of it: the one to acknowledge. */
+  /** The latest delivery of the message, which has to be acknowledged. */
   delivery: Delivery
-  /** Had been delivered before: it never goes live again. */
+  /** True if the message had been delivered before. It then never goes live. */
   readonly redelivered: boolean
-  /** What became of storing its `accepted` event. Never rejects. */
+  /** The result of storing its `accepted` event. Never rejects. */
   accepted: Promise<AcceptedMark>
   /**
-   * `lane`: waits for its turn in the lane of its device. `live`: sent to a worker. `enqueuing`: from here on enqueuing
-   * completes, whatever arrives. `ending`: its final event is being written.
+   * - `lane`: waits for its turn in the lane of its device.
+   * - `live`: sent to a worker.
+   * - `enqueuing`: being added to the queue, which completes whatever arrives meanwhile.
+   * - `ending`: its final event is being written.
    */
   state: 'lane' | 'live' | 'enqueuing' | 'ending'
-  /** What its lane does with it: finds the session and sends it, or enqueues it. */
+  /** The next action of its lane: find the session and send it, or enqueue it. */
   next: 'send' | 'enqueue'
-  /** Where it was sent last. */
+  /** The session it was last sent to. */
   session: SessionEntry | null
   batch: number
-  /** Sweep at which it was sent: counted, not timed, so that a clock that jumps enqueues nothing. */
+  /** The sweep at which it was sent. A count and not a time, so that a clock that jumps enqueues nothing. */
   sentSweep: number
-  /** Worker's time of the device's acknowledgement, where that came while it was in a lane; 0: it did not. */
+  /** When the device acknowledged it, by the worker's clock, if that arrived while it was in a lane; 0 otherwise. */
   ackedAtMs: number
-  /** Why it is queued; empty: it was not sent yet. */
+  /** Why it is queued; empty if it was never sent. */
   why: QueueReason | ''
 }
 
 export class Inflight {
   private readonly targets = new Map<bigint, Target>()
   private readonly live = new Map<bigint, Target>()
-  /** What is out, by device; and who waits for some of it to come back. */
+  /** The live targets of each device, and the lanes that wait for one of them to return. */
   private readonly out = new Map<string, Set<Target>>()
   private readonly waiting = new Map<string, () => void>()
 
@@ -62,19 +66,19 @@ export class Inflight {
     this.targets.set(target.message.id, target)
   }
 
-  /** Done with it, one way or the other. */
+  /** Removes a finished target. */
   release(target: Target): void {
     this.targets.delete(target.message.id)
     this.notOut(target)
   }
 
-  /** As release; it will be delivered again. */
+  /** Removes a target that JetStream will deliver again. */
   nack(target: Target): void {
     this.metrics.nacked++
     this.release(target)
   }
 
-  /** Sent to a worker: last in the order of the sweep. */
+  /** Marks it as sent to a worker, last in the order of the sweep. */
   sent(target: Target): void {
     this.metrics.routed++
     target.state = 'live'
@@ -86,19 +90,19 @@ export class Inflight {
     else this.out.set(device, new Set([target]))
   }
 
-  /** No longer waiting for a worker's word. */
+  /** Marks it as no longer waiting for a worker. */
   back(target: Target, state: 'lane' | 'ending'): void {
     target.state = state
     this.notOut(target)
   }
 
-  /** Those of its device that are out and were accepted before it, oldest first. */
+  /** The live targets of its device that were accepted before it, oldest first. */
   olderOut(target: Target): Target[] {
     const out = this.out.get(target.message.device)
     return out ? [...out].filter((other) => isOlder(other, target)).sort(inOrder) : []
   }
 
-  /** Resolves when something of the device that was out is not out any more. One may wait for each device. */
+  /** Resolves when a live target of the device returns. Only one lane may wait for each device. */
   someBack(device: string): Promise<void> {
     return new Promise((resolve) => {
       this.waiting.set(device, resolve)
@@ -115,7 +119,7 @@ export class Inflight {
     this.waiting.delete(device)
   }
 
-  /** Those sent at or before a sweep, oldest first. */
+  /** Live targets that were sent at or before a sweep, oldest first. */
   sentUntil(sweep: number): Target[] {
     const silent: Target[] = []
     for (const target of this.live.values()) {
@@ -125,7 +129,7 @@ export class Inflight {
     return silent
   }
 
-  /** Those that left for the worker of batch `number`, with it or before it, oldest first. */
+  /** Live targets that left for the worker of batch `number` with that batch or an earlier one, oldest first. */
   sentWithBatch(number: number): Target[] {
     const live = [...this.live.values()]
     const session = live.find((target) => target.batch === number)?.session
@@ -139,7 +143,7 @@ export class Inflight {
   }
 }
 
-/** In the order in which they were accepted: that of their stream. */
+/** Orders targets by acceptance, which is the order of their stream. */
 export function inOrder(a: Target, b: Target): number {
   return a.delivery.sequence - b.delivery.sequence
 }

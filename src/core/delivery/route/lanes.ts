@@ -1,18 +1,18 @@
 /**
- * Lanes: while something of a device has to be waited for (its session is looked up, one of its messages is queued),
- * its other messages queue behind, so that they keep their order (I3). Devices do not wait for each other.
+ * Lanes: while the router waits for something of a device (a session look-up, an enqueue), the other messages of that
+ * device wait behind it, so that they keep their order (I3). Devices do not wait for each other.
  *
- * What stands in lanes is in hand as well, and so bounded by the router's pending maximum.
+ * Messages in lanes are in flight too, so the router's maximum of in-flight messages bounds them.
  */
 export class Lanes<T> {
   private readonly lanes = new Map<string, T[]>()
   private readonly running = new Set<Promise<void>>()
 
   /**
-   * @param inOrder of two items, as for sort(): a queue is kept in it, for what comes back from a worker is older than
-   *   what came meanwhile, and would go after it.
-   * @param work takes what it likes from the front of the queue (at least one) and resolves when it is done with that.
-   *   It must not reject. While it waits, older items may come to the front.
+   * @param inOrder compares two items, as for sort(). A lane is kept in this order, because an item that returns from a
+   *   worker is older than items that came in the meantime.
+   * @param work takes one or more items from the front of the lane, and resolves when it is done with them. It must not
+   *   reject. While it waits, older items may be inserted at the front.
    */
   constructor(
     private readonly inOrder: (a: T, b: T) => number,
@@ -23,7 +23,7 @@ export class Lanes<T> {
     return this.lanes.size
   }
 
-  /** True while something of the device is being waited for. */
+  /** True while the device has a lane. */
   busy(device: string): boolean {
     return this.lanes.has(device)
   }
@@ -43,19 +43,19 @@ export class Lanes<T> {
     }
   }
 
-  /** Resolves when the lanes that there are now have come to their ends. */
+  /** Resolves when all present lanes are empty. */
   async idle(): Promise<void> {
     await Promise.all(this.running)
   }
 
   private async run(device: string, queue: T[]): Promise<void> {
     while (queue.length > 0) await this.work(device, queue)
-    // In the same turn in which the queue was seen empty: whoever comes next starts a new lane.
+    // In the turn that found the lane empty, so that the next item starts a new lane.
     this.lanes.delete(device)
   }
 }
 
-/** Takes from the front of a queue what is like that. */
+/** Removes and returns the items at the front that satisfy a condition. */
 export function takeFirst<T>(queue: T[], isWanted: (item: T) => boolean): T[] {
   const end = queue.findIndex((item) => !isWanted(item))
   return queue.splice(0, end < 0 ? queue.length : end)

@@ -1,12 +1,12 @@
 /**
- * route: takes accepted messages from one MESSAGES stream and brings each to a worker, to the device's queue, or to its
- * end. The heart of "no loss": the JetStream acknowledgement comes last, after the `accepted` event is stored and the
- * final event is stored or enqueuing is complete. A crash anywhere before leads to a redelivery.
+ * Route: takes accepted messages from one MESSAGES stream and brings each to a worker, to the device's queue, or to its
+ * end. This is the heart of "no loss": the acknowledgement to JetStream comes last, after the `accepted` event is stored
+ * and either the final event is stored or the enqueue is complete. A crash at any earlier point leads to a redelivery.
  *
  *   first delivery -> session known -> sent live -> ACKED -> final `delivered` -> ack
  *                  -> in the lane of its device: look up the session -> live, or enqueue
  *   sent live      -> silent, refused, worker dead -> in the lane -> enqueue -> ack
- *   redelivery     -> in the lane -> enqueue (never live; without an append where it has ended) -> ack
+ *   redelivery     -> in the lane -> enqueue (never live; no append if it has ended) -> ack
  */
 import {
   decodeRxBatch,
@@ -37,9 +37,9 @@ export interface RouterOptions {
   clock: Clock
   settings: CoreSettings
   log: Logger
-  /** Unique to this router and run: reports come to `rx.<name>`. One token. */
+  /** Unique to this router and run, one subject token. Workers send their reports to `rx.<name>`. */
   name: string
-  /** The MESSAGES stream that it routes. */
+  /** The MESSAGES stream that this router serves. */
   messages: Log
   events: EventLog
   sessions: SessionLookup
@@ -50,9 +50,9 @@ export interface RouterOptions {
 }
 
 const DURABLE = 'route'
-/** A record of a later version waits for a router that knows it. */
+/** How long a record of an unknown version waits for a router that knows it. */
 const UNREADABLE_RETRY_MS = 30_000
-/** Most messages of one device that wait for older ones to come back; more, and the older ones are queued as well. */
+/** Most messages of one device that wait for older ones to return. Beyond it, the older ones are queued as well. */
 const BEHIND_MAX = 64
 
 export class Router {
@@ -86,7 +86,7 @@ export class Router {
     this.consumption = await messages.consume({ durable: DURABLE, ackWaitMs, pendingMax }, (d) => this.onDelivery(d))
   }
 
-  /** Takes nothing new, waits for what is under way, and gives the rest back to be delivered to another router. */
+  /** Takes no new messages, waits for those in flight, and nacks the rest for another router. */
   async stop(): Promise<void> {
     this.stopping = true
     await this.consumption?.stop()
@@ -107,11 +107,11 @@ export class Router {
   private onDelivery(delivery: Delivery): void {
     const message = this.stopping ? null : this.read(delivery)
     if (message === null) {
-      delivery.nak(this.stopping ? 0 : UNREADABLE_RETRY_MS)
+      delivery.nack(this.stopping ? 0 : UNREADABLE_RETRY_MS)
       return
     }
     const known = this.options.inflight.get(message.id)
-    // Its ack wait ran out while we work on it: the work goes on, and acknowledges this delivery.
+    // Its ack wait ran out while it is in flight. The work goes on and acknowledges the new delivery.
     if (known) known.delivery = delivery
     else this.take(message, delivery)
   }
@@ -124,7 +124,7 @@ export class Router {
       redelivered,
       accepted: this.markAccepted(message),
       state: 'lane',
-      // A redelivered message never goes live: the device may have it, and its acknowledgement may be under way.
+      // A redelivered message never goes live: the device may have it, and its acknowledgement may be on its way.
       next: redelivered ? 'enqueue' : 'send',
       session: null,
       batch: 0,
@@ -149,7 +149,7 @@ export class Router {
     try {
       return decodeStoredMessage(delivery.body)
     } catch (error) {
-      this.options.log.error({ error, subject: delivery.subject }, 'an accepted message can not be read')
+      this.options.log.error({ error, subject: delivery.subject }, 'an accepted message cannot be read')
       return null
     }
   }
@@ -168,7 +168,7 @@ export class Router {
       this.end(target, 'expired', isOnlyNow(message) ? 'not_connected' : '', nowMs)
       return
     }
-    // A message for now is worth the time that a device has to acknowledge.
+    // A message with ttl 0s stays valid as long as a device may take to acknowledge it.
     const until = isOnlyNow(message) ? nowMs + this.options.settings.silentMs : message.expiresAtMs
     target.session = session
     target.sentSweep = this.sweeps
@@ -195,11 +195,11 @@ export class Router {
 
   private onReport({ id, device, report, atMs }: RxItem): void {
     const target = this.options.inflight.get(id)
-    // Late: it was queued meanwhile, or belongs to an earlier router. Its end comes by way of settle.
+    // Late: the message was queued meanwhile, or belongs to an earlier router. Settle writes its end.
     if (!target || target.message.device !== device) return
     if (report === Report.ACKED) {
       if (target.state === 'live') this.end(target, 'delivered', '', atMs)
-      // Enqueuing that began completes; the acknowledgement only becomes the final event, when the lane comes to it.
+      // An enqueue that has begun completes. The acknowledgement becomes the final event when the lane reaches it.
       else if (target.state !== 'ending') target.ackedAtMs = atMs
       return
     }
@@ -209,18 +209,18 @@ export class Router {
     else this.toLane(target, report === Report.WINDOW_FULL ? 'window_full' : 'closed')
   }
 
-  /** Back from a worker, undelivered. */
+  /** Puts a message that returns undelivered from a worker into the lane of its device. */
   private toLane(target: Target, why: QueueReason): void {
     const { device } = target.message
     if (why !== 'window_full') this.cache.forget(device)
-    // The session may have moved: one more try, live. A second "not here" is queued.
+    // The session may have moved: one more live attempt. A second "not here" leads to the queue.
     target.next = why === 'not_here' && target.why !== 'not_here' ? 'send' : 'enqueue'
     target.why = why
     this.options.inflight.back(target, 'lane')
     this.lanes.push(device, target)
   }
 
-  /** One sweep over what is out, oldest first, instead of a timer for each message. */
+  /** Checks for silent devices, oldest first. One sweep replaces a timer for each message. */
   private sweep(): void {
     const { clock, settings } = this.options
     this.cancelSweep = clock.after(settings.sweepMs, () => {
@@ -231,7 +231,7 @@ export class Router {
     })
   }
 
-  // ---- lanes: one device, one thing at a time -------------------------------------------------
+  // ---- lanes: one device, one action at a time ------------------------------------------------
 
   private async workLane(device: string, queue: Target[]): Promise<void> {
     const head = queue[0]
@@ -245,7 +245,7 @@ export class Router {
         await this.enqueueAll(device, next)
       }
     } catch (error) {
-      // A fault of ours, not of the store: what is concerned comes again.
+      // An error in our code, not in the store. JetStream delivers the messages again.
       this.options.log.error({ error, device }, 'a lane failed')
       for (const target of queue.splice(0)) this.nack(target)
     }
@@ -256,27 +256,26 @@ export class Router {
   }
 
   /**
-   * A message that came back undelivered waits for the older ones that are still out at a worker: were it queued before
-   * them, and they after it, the device would get them in that order. They come back within silentMs, or now, where
-   * too much stands behind.
+   * A message that returned undelivered waits for older live messages of its device. If it were queued first, the device
+   * would get it before the older ones. They return within silentMs, or are called back now if the lane is too long.
    */
   private async waitForOlder(head: Target, queue: Target[]): Promise<void> {
     if (queue.length > BEHIND_MAX) for (const older of this.options.inflight.olderOut(head)) this.toLane(older, 'slow')
     else await this.options.inflight.someBack(head.message.device)
   }
 
-  /** Sends what waits for the session; where there is none, leaves everything in the lane to be queued. */
+  /** Sends the waiting messages to the session. If there is none, leaves all messages in the lane to be queued. */
   private async findSession(device: string, queue: Target[]): Promise<void> {
     const moved = queue[0]?.session !== null
     let found: SessionEntry | null
     try {
       found = (moved ? undefined : this.cached(device)) ?? (await this.look(device, moved))
     } catch (error) {
-      this.options.log.debug({ error, device }, 'a session can not be looked up')
+      this.options.log.debug({ error, device }, 'a session cannot be looked up')
       for (const target of takeFirst(queue, (target) => target.next === 'send')) this.nack(target)
       return
     }
-    // From here on nothing is awaited: no later message of the device can come between.
+    // Nothing is awaited from here on, so that no later message of the device can come first.
     if (found) this.cache.remember(device, found)
     for (let head = queue[0]; head?.next === 'send'; head = queue[0]) {
       const denied = found !== null && head.session !== null && sameSession(head.session, found)
@@ -330,7 +329,7 @@ export class Router {
       const told = owed
         .filter((_, index) => results[index] === 'queued')
         .map(({ message, why }) => queueWriter.tell(message, why))
-      // What has ended is looked after as well: another router may have put a copy of it into the queue just now.
+      // Also for ended messages: another router may just have queued a copy of one.
       const [seen] = await Promise.all([sessionRecheck.isSeen(device), ...told])
       for (const target of [...queued, ...over]) this.finishEnqueue(target, seen)
     } catch (error) {
@@ -340,9 +339,10 @@ export class Router {
   }
 
   /**
-   * A cancel that meets a message before this router does stores the `accepted` event in the router's place, and then the
-   * end. So a first delivery whose event somebody else stored is given back: when it comes again its end is known, or it is
-   * gone from the stream. Without this the router could append to the queue what its sender was told is cancelled.
+   * The targets whose `accepted` event is not from a cancel. A cancel that finds a message before this router does stores
+   * that event itself, and then the end. So this nacks a first delivery whose event another process stored: at its
+   * redelivery the end is known, or the message has left the stream. Without this, the router could queue a message after
+   * its sender has the answer that it is cancelled.
    */
   private async withoutForeign(targets: Target[]): Promise<Target[]> {
     const marks = new Map<Target, AcceptedMark>()
@@ -355,8 +355,8 @@ export class Router {
   }
 
   /**
-   * A message that was delivered before, or was out at a worker, may have ended meanwhile. One that goes to the queue at
-   * once has not: whoever ends it finds that it is on its way (cancel.ts).
+   * Pairs each target with whether it has ended. A message that was delivered before, or was live at a worker, may have
+   * ended. One that goes to the queue directly has not: a cancel notices that it is in flight, and waits (cancel.ts).
    */
   private withFinals(targets: Target[]): Promise<[Target, boolean][]> {
     return Promise.all(
@@ -389,17 +389,17 @@ export class Router {
       if (kind === 'delivered' && !outcome.won && outcome.existing.kind !== 'delivered') {
         await events.trace(id, { step: 'late_ack', atMs, reason: outcome.existing.kind })
       }
-      // An earlier try may have come as far as the queue. After the event, as everywhere.
+      // An earlier attempt may have queued it. As everywhere, the queue is checked after the event is written.
       if (target.redelivered) await queueWriter.withdraw(device, [target.message])
     } catch (error) {
-      log.debug({ error, id }, 'a final event can not be written')
+      log.debug({ error, id }, 'a final event cannot be written')
       this.nack(target)
       return
     }
     await this.acknowledge(target)
   }
 
-  /** The only place that acknowledges: everything that the message is owed is stored by now, but the accepted event. */
+  /** The only place that acknowledges. Except for the `accepted` event, all records of the message are stored before. */
   private async acknowledge(target: Target): Promise<void> {
     let mark = await target.accepted
     if (mark === 'unknown') mark = await this.markAccepted(target.message)
@@ -411,10 +411,10 @@ export class Router {
 
   private nack(target: Target): void {
     this.options.inflight.nack(target)
-    target.delivery.nak(this.stopping ? 0 : this.options.settings.retryMs)
+    target.delivery.nack(this.stopping ? 0 : this.options.settings.retryMs)
   }
 
-  /** Keeps count of what stop() has to wait for. */
+  /** Registers work that stop() has to wait for. */
   private follow(ending: Promise<void>): void {
     this.endings.add(ending)
     void ending.finally(() => this.endings.delete(ending))

@@ -1,8 +1,10 @@
 /**
- * What a router remembers of where devices are: bounded, least recently used out first, never watched (ADR 0009).
+ * The sessions of recently used devices, as one router remembers them: bounded, least recently used evicted first, never
+ * watched (ADR 9).
  *
- * A stale entry costs a detour, never a message: its worker answers "not here", and enqueuing looks for itself.
+ * A stale entry costs a detour and never a message: its worker answers "not here", and the enqueue looks the session up.
  */
+import { evictOldest, setNewest } from '../../../collections.js'
 import type { SessionEntry } from '../../../store/sessions.js'
 
 export class SessionCache {
@@ -12,21 +14,13 @@ export class SessionCache {
 
   get(device: string): SessionEntry | undefined {
     const entry = this.entries.get(device)
-    if (entry) {
-      // Last in the map's order is the most recently used.
-      this.entries.delete(device)
-      this.entries.set(device, entry)
-    }
+    if (entry) setNewest(this.entries, device, entry)
     return entry
   }
 
   remember(device: string, entry: SessionEntry): void {
-    this.entries.delete(device)
-    this.entries.set(device, entry)
-    if (this.entries.size > this.entriesMax) {
-      const oldest = this.entries.keys().next()
-      if (!oldest.done) this.entries.delete(oldest.value)
-    }
+    setNewest(this.entries, device, entry)
+    evictOldest(this.entries, this.entriesMax)
   }
 
   forget(device: string): void {
@@ -34,7 +28,7 @@ export class SessionCache {
   }
 }
 
-/** The same session: the same connection at the same worker. */
+/** True if both entries are the same connection at the same worker. */
 export function sameSession(a: SessionEntry, b: SessionEntry): boolean {
   return a.instance === b.instance && a.worker === b.worker && a.connection === b.connection
 }

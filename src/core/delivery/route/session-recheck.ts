@@ -1,9 +1,9 @@
 /**
- * The second look of enqueuing (design 3.5): after the append was confirmed, is there a session, and does its worker know?
+ * The session recheck of an enqueue: after the append is confirmed, is there a session, and does its worker know?
  *
- * Invariant: either this look sees the session, or the session was written after the append was confirmed, and then the
- * read of QUEUE that follows every session write sees the record. So the look must be authoritative, must come after
- * the append, and an error means unknown, never offline.
+ * Invariant: either this check sees the session, or the session was written after the append was confirmed. In the second
+ * case, the read of QUEUE that follows every session write sees the record. So the check must be authoritative and must
+ * come after the append, and an error means "unknown" and never "offline".
  */
 import { decodeControlReply, encodeControlRequest } from '../../../../protocol/envelope.js'
 import { controlSubject } from '../../../../protocol/subjects.js'
@@ -19,7 +19,7 @@ export interface Liveness {
   isDead(instance: string, worker: string): boolean
 }
 
-/** A device that moves faster than this is asked about again after a redelivery. */
+/** A device that moves between workers more often than this is checked again after a redelivery. */
 const MOVES_MAX = 4
 
 export class SessionRecheck {
@@ -30,15 +30,15 @@ export class SessionRecheck {
     private readonly timeoutMs: number,
   ) {}
 
-  /** True: whoever has the device, now or later, reads its queue. False: unknown, do not acknowledge. Never rejects. */
+  /** True: every worker that has the device, now or later, reads its queue. False: unknown, do not acknowledge. Never rejects. */
   async isSeen(device: string): Promise<boolean> {
     let denied: SessionEntry | null = null
     try {
       for (let moves = 0; moves < MOVES_MAX; moves++) {
         const session = await this.sessions.lookup(device, { authoritative: true })
         if (session === null || !session.live) return true
-        // The worker says that it is not there, and nobody else has it: its socket is closed, and a worker knows a socket
-        // before it writes the session. The device comes back through a session write.
+        // The worker denies the session and no other worker has it, so its socket is closed: a worker knows a socket before
+        // it writes the session. The device returns with a session write.
         if (denied && sameSession(denied, session)) return true
         const answer = await this.ask(device, session)
         if (answer === 'unknown') return false
@@ -60,7 +60,7 @@ export class SessionRecheck {
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error
       if (error.code === 'no_responders') return 'dead'
-      // The lease only says what silence means: a worker that came back is seen late by the watch, so it is asked first.
+      // The worker is asked first, because a watch notices late that it is back. The lease only explains its silence.
       return error.code === 'timeout' && this.liveness.isDead(instance, worker) ? 'dead' : 'unknown'
     }
   }

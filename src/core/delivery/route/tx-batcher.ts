@@ -1,7 +1,7 @@
 /**
- * Collects what goes to each worker and publishes it once a turn, or earlier when a batch is full.
+ * Collects the frames for each worker, and publishes them once a turn, or earlier if a batch is full.
  *
- * Each batch has a reply subject of its own under `rx.<router>`, so that the server's "no responders" names the batch.
+ * Each batch has its own reply subject under `rx.<router>`, so that "no responders" from the server identifies the batch.
  */
 import { encodeTxBatch, type TxItem } from '../../../../protocol/envelope.js'
 import { rxSubject, txSubject } from '../../../../protocol/subjects.js'
@@ -23,7 +23,7 @@ interface OpenBatch {
   bytes: number
 }
 
-/** What msgpack and the other fields of an item add to its frame, rounded up. */
+/** Upper estimate of the bytes that msgpack and the other fields of an item add to its frame. */
 const ITEM_OVERHEAD_BYTES = 64
 
 export class TxBatcher {
@@ -33,7 +33,7 @@ export class TxBatcher {
 
   constructor(private readonly options: TxBatcherOptions) {}
 
-  /** Number of the batch that the item leaves with. Items for one worker leave in the order in which they were added. */
+  /** Returns the number of the batch. Items for one worker leave in the order in which they were added. */
   add(instance: string, worker: string, item: TxItem): number {
     const { itemsMax, bytesMax, clock } = this.options
     const subject = txSubject(instance, worker)
@@ -54,7 +54,7 @@ export class TxBatcher {
     for (const batch of [...this.open.values()]) this.publish(batch)
   }
 
-  /** Number of the batch that a "no responders" is about; null where the subject is none of ours. */
+  /** The number of the batch that a "no responders" is about; null if the subject is not a reply subject of ours. */
   batchOfReply(subject: string): number | null {
     const prefix = `${rxSubject(this.options.router)}.`
     return subject.startsWith(prefix) ? Number(subject.slice(prefix.length)) : null

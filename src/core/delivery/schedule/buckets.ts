@@ -1,66 +1,68 @@
 /**
- * Follows records that stand under the span of time ("bucket") in which they are due, and acts on them once their bucket has
- * ended. What is done is forgotten after it, so that whoever goes on after a crash begins where the last one stopped.
+ * Follows records that are stored by the span of time ("bucket") in which they are due, and acts on them when their bucket
+ * has ended. An entry is removed after its action, so that after a crash the next process continues where the last one
+ * stopped.
  *
- * Any number of processes may run it at once, if doing the same twice is harmless.
+ * Any number of processes may run it at once, if a repeated action is harmless.
  */
 import type { Clock } from '../../../clock.js'
+import { evictOldest } from '../../../collections.js'
 import type { Logger } from '../../../observe/log.js'
 
-/** A log whose records stand in buckets; what is added to a bucket that has ended came late. */
+/** A log whose records are stored in buckets. An entry that is added to an ended bucket is late. */
 export interface Buckets<E> {
   bucketOf(atMs: number): number
-  /** The next record of a bucket (of any, where that is null) from a sequence on; `entry` is null where it can not be read. */
+  /** The next record of a bucket (of any, if null) from a sequence on. `entry` is null if it cannot be read. */
   next(
     bucket: number | null,
     fromSequence: number,
   ): Promise<{ bucket: number; sequence: number; entry: E | null } | null>
-  /** Of the record at a sequence; null where there is none (any more). */
+  /** The bucket of the record at a sequence; null if there is no such record. */
   bucketAt(sequence: number): Promise<number | null>
-  /** These, which are all that a look found in the bucket, in their order, are done with. */
-  forget(sequences: readonly number[], bucket: number): Promise<void>
+  /** Removes entries that are done with: all that one read of the bucket found, in order. */
+  remove(sequences: readonly number[], bucket: number): Promise<void>
   lastSequence(): Promise<number>
 }
 
 export interface BucketStepOptions<E> {
   clock: Clock
   log: Logger
-  /** For the log: what it is that is repeated or left out. */
+  /** For the log: the name of the entries. */
   name: string
   buckets: Buckets<E>
   bucketMs: number
-  /** How many rounds a bucket is looked at again after it was emptied or passed: a killed nats-server brings back deletes. */
+  /** For how many rounds an emptied or passed bucket is read again, because a killed nats-server restores deletes. */
   lookBack: number
-  /** Rejects where something is not done: then the bucket is looked at again. */
+  /** Rejects if an action failed; the bucket is then read again. */
   act(entries: E[]): Promise<void>
 }
 
-/** Entries that are worked on at once. */
+/** Most entries that are acted on at once. */
 const ENTRIES_MAX = 256
 
-/** Entries that were added are read in one round up to this number; the next round goes on. */
+/** Most added entries that one round reads; the next round continues. */
 const ADDED_MAX = 16_384
 
-/** Buckets that are looked at again; beyond it the oldest is not. */
+/** Most buckets that are read again. Beyond it, the oldest is not. */
 const RECENT_MAX = 512
 
-/** More buckets than these are not asked one by one: every entry is looked at. */
+/** Beyond this number of buckets, all entries are read instead of bucket by bucket. */
 const BUCKETS_MAX = 10_000
 
 export class BucketStep<E> {
   private cancel: (() => void) | null = null
   private round: Promise<void> = Promise.resolve()
   private stopped = false
-  /** All buckets before this one were looked at when they had ended; null: nothing was looked at yet. */
+  /** Every bucket before this one was read after it had ended; null before the first round. */
   private reached: number | null = null
-  /** Up to this sequence it is known which entries were added to a bucket that had ended. */
+  /** Up to this sequence, late entries have been found. */
   private seenTo = 0
-  /** Buckets that were passed or emptied of late, and for how many rounds they are still looked at. */
+  /** Buckets that were recently passed or emptied, with the number of rounds in which they are still read. */
   private readonly recent = new Map<number, number>()
 
   constructor(private readonly options: BucketStepOptions<E>) {}
 
-  /** Finds what earlier runs left, of any age, and then follows the buckets. */
+  /** Finds entries of earlier runs, however old, and then follows the buckets. */
   start(): void {
     this.run()
   }
@@ -74,15 +76,15 @@ export class BucketStep<E> {
   private run(): void {
     const { clock, bucketMs, log, name } = this.options
     this.round = this.workDue()
-      .catch((error) => log.warn({ error }, `the ${name} step has to be repeated`))
+      .catch((error) => log.warn({ error }, `the ${name} step will be repeated`))
       .then(() => {
         if (!this.stopped) this.cancel = clock.after(bucketMs, () => this.run())
       })
   }
 
   /**
-   * One look at every bucket that has ended since the last look that got to its end, at what came late, and at what may have come
-   * back: however long the store was away, or however far the clock was set forward, none is passed over.
+   * Reads every bucket that has ended since the last complete round, late entries, and entries that may have been
+   * restored. It skips no bucket, however long the store was away and however far the clock was set forward.
    */
   private async workDue(): Promise<void> {
     const { clock, buckets, lookBack } = this.options
@@ -103,8 +105,8 @@ export class BucketStep<E> {
   }
 
   /**
-   * Every entry there is, in the order of the stream: buckets before `current` are emptied. Not before what the clock says by
-   * then: set back meanwhile, it would have entries passed over that count as looked at.
+   * Reads all entries in stream order and empties the buckets before `current`. `current` is the time at the start of the
+   * round: if the clock is set back meanwhile, entries would otherwise count as read although they were skipped.
    */
   private async sweepAll(current: number): Promise<void> {
     const { buckets } = this.options
@@ -122,13 +124,13 @@ export class BucketStep<E> {
   }
 
   /**
-   * Reads every entry that was added since the last round, for its bucket: a writer that stood still, or whose clock is behind
-   * ours, adds to one that has ended, however long ago.
+   * Looks at the bucket of every entry that was added since the last round. A writer that was frozen, or whose clock is
+   * behind ours, adds entries to buckets that have ended, however long ago.
    */
   private async workLate(current: number): Promise<void> {
     const { buckets } = this.options
     const end = await buckets.lastSequence()
-    // A server that lost the end of its log gives those sequences again.
+    // A server that lost the end of its log assigns those sequences again.
     if (end < this.seenTo) await this.sweepAll(current)
     const until = Math.min(end, this.seenTo + ADDED_MAX)
     while (this.seenTo < until && !this.stopped) {
@@ -153,10 +155,7 @@ export class BucketStep<E> {
   private remember(bucket: number): void {
     const { lookBack } = this.options
     if (lookBack > 0) this.recent.set(bucket, lookBack)
-    for (const oldest of this.recent.keys()) {
-      if (this.recent.size <= RECENT_MAX) break
-      this.recent.delete(oldest)
-    }
+    evictOldest(this.recent, RECENT_MAX)
   }
 
   private async work(bucket: number): Promise<void> {
@@ -170,11 +169,11 @@ export class BucketStep<E> {
       for (; found !== null && page.length < ENTRIES_MAX; found = await buckets.next(bucket, found.sequence + 1)) {
         sequences.push(found.sequence)
         if (found.entry) page.push(found.entry)
-        else log.error({ bucket, sequence: found.sequence }, `an entry of ${name} is of another version: dropped`)
+        else log.error({ bucket, sequence: found.sequence }, `an entry of ${name} has an unknown version: removed`)
       }
       await act(page)
     }
-    // Invariant: an entry is forgotten only after it is done with.
-    if (!this.stopped) await buckets.forget(sequences, bucket)
+    // Invariant: an entry is removed only after its action.
+    if (!this.stopped) await buckets.remove(sequences, bucket)
   }
 }

@@ -1,12 +1,13 @@
 /**
- * schedule: gives messages whose time has come to the flow, as if they were accepted now. It reads SCHEDULE by buckets of
- * time.
+ * Schedule: appends due messages to the flow, as if they were accepted now. It reads SCHEDULE by buckets of time.
  *
- * Any number of processes may run it at once, and again after a crash: what route has seen has its `accepted` event, and an
- * append to a subject that is not empty is refused. What was cancelled meanwhile has its end, and does not go out.
+ * Any number of processes may run it at once, and again after a crash: a message that the router has seen has its
+ * `accepted` event, and an append to a subject that is not empty is refused. A message that was cancelled meanwhile has
+ * its final event and does not go out.
  */
 import type { StoredMessage } from '../../../../protocol/envelope.js'
 import type { Clock } from '../../../clock.js'
+import { groupBy } from '../../../collections.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog } from '../../../store/events.js'
 import type { Scheduled, ScheduleLog } from '../../../store/schedule.js'
@@ -23,6 +24,9 @@ export interface ScheduleOptions {
   /** See BucketStepOptions. */
   lookBack: number
 }
+
+/** The key under which group messages are collected. No device has an empty id. */
+const GROUPS = ''
 
 export class ScheduleStep {
   private readonly buckets: BucketStep<Scheduled>
@@ -41,16 +45,10 @@ export class ScheduleStep {
     return this.buckets.stop()
   }
 
-  /** Those of one device, and those of groups, one after the other: in the order in which they were accepted. */
+  /** Releases the messages of one device, and those for groups, one after the other: in the order of acceptance. */
   private async releaseAll(entries: Scheduled[]): Promise<void> {
-    const lanes = new Map<string, Scheduled[]>()
-    for (const entry of entries) {
-      const lane = entry.kind === 'unicast' ? entry.message.device : ''
-      const own = lanes.get(lane)
-      if (own) own.push(entry)
-      else lanes.set(lane, [entry])
-    }
-    await Promise.all([...lanes.values()].map((own) => this.releaseInOrder(own)))
+    const byDevice = groupBy(entries, (entry) => (entry.kind === 'unicast' ? entry.message.device : GROUPS))
+    await Promise.all([...byDevice.values()].map((own) => this.releaseInOrder(own)))
   }
 
   private async releaseInOrder(entries: Scheduled[]): Promise<void> {
@@ -64,7 +62,7 @@ export class ScheduleStep {
   private async hasEnded(message: StoredMessage): Promise<boolean> {
     const { events } = this.options
     if ((await events.readFinal(message.id)) === null) return false
-    // Whoever cancelled it may have ended before this: a final event never stands alone.
+    // A cancel may have stopped before it wrote this event. No final event without an `accepted` event.
     await events.accepted(message)
     return true
   }

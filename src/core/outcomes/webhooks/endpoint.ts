@@ -96,7 +96,7 @@ export class Endpoint {
     this.pauses.endAll()
     await drained
     // Not acknowledged and not worked on: given back, so that the next one has them soon.
-    for (const delivery of this.held()) delivery.nak(0)
+    for (const delivery of this.held()) delivery.nack(0)
     await this.options.keeper.stop()
   }
 
@@ -110,7 +110,7 @@ export class Endpoint {
   private take(delivery: Delivery): void {
     const { kinds } = this.webhook
     const kind = delivery.subject.slice(delivery.subject.lastIndexOf('.') + 1)
-    if (this.stopped) delivery.nak(0)
+    if (this.stopped) delivery.nack(0)
     else if (kinds !== null && !kinds.includes(kind as FinalKind)) delivery.ack()
     else {
       this.queue.push(delivery)
@@ -239,7 +239,7 @@ export class Endpoint {
     const consumption = this.consumption
     this.consumption = null
     await consumption?.stop()
-    for (const delivery of [...this.queue.splice(0), ...this.again.splice(0).flat()]) delivery.nak(0)
+    for (const delivery of [...this.queue.splice(0), ...this.again.splice(0).flat()]) delivery.nack(0)
   }
 
   /** Those that are not too old; the others are done with. */

@@ -1,8 +1,6 @@
 /** Settings of webhooks: what they may reach, how much at once, and how long they are tried. */
 import Type, { type Static } from 'typebox'
-
-const whole = (value: number, description: string, minimum = 1) =>
-  Type.Integer({ minimum, default: value, description })
+import { whole } from '../../../setting-types.js'
 
 const MINUTE_MS = 60_000
 const HOUR_MS = 60 * MINUTE_MS

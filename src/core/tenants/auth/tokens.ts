@@ -4,6 +4,7 @@
  */
 import { decodeProtectedHeader, errors, importJWK, type JWTPayload, jwtVerify, SignJWT } from 'jose'
 import { CodedError } from '../../../../protocol/errors.js'
+import { evictOldest, setNewest } from '../../../collections.js'
 import type { Keyring } from '../../../keyring.js'
 import { type ProjectRecord, USER_CHARACTERS_MAX } from '../../../store/tenants.js'
 
@@ -118,19 +119,16 @@ export class AccessTokenVerifier {
   async verify(token: string, nowMs: number): Promise<Caller> {
     const known = this.known.get(token)
     if (known) {
-      this.known.delete(token)
-      if (known.expiresAtMs + SKEW_SECONDS * 1000 <= nowMs) throw new CodedError('token_expired')
-      this.known.set(token, known)
+      if (known.expiresAtMs + SKEW_SECONDS * 1000 <= nowMs) {
+        this.known.delete(token)
+        throw new CodedError('token_expired')
+      }
+      setNewest(this.known, token, known)
       return known
     }
     const caller = await this.check(token, nowMs)
     this.known.set(token, caller)
-    if (this.known.size > this.options.verifiedTokensMax) {
-      for (const oldest of this.known.keys()) {
-        this.known.delete(oldest)
-        break
-      }
-    }
+    evictOldest(this.known, this.options.verifiedTokensMax)
     return caller
   }
 

@@ -1,4 +1,4 @@
-/** A nats-server of our own as a child process: for `npm start` and for tests. */
+/** Runs a nats-server as a child process, for `npm start` and for tests. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
@@ -11,14 +11,14 @@ import type { NatsUser } from './permissions.js'
 import { serverConfig } from './server-config.js'
 
 export interface NatsServerOptions {
-  /** Holds the configuration file (mode 0600: it has passwords) and JetStream's data. */
+  /** Holds the data of JetStream and the configuration file (mode 0600, because it contains passwords). */
   dataDir: string
   users: NatsUser[]
   split: number
-  /** 0 or absent: a free one. */
+  /** Absent or 0: a free port. */
   port?: number
   fileBytesMax?: number
-  /** Each line that the server writes. */
+  /** Receives each line that the server writes. */
   onLine?: (line: string) => void
 }
 
@@ -26,13 +26,13 @@ export interface NatsServer {
   readonly url: string
   readonly port: number
   readonly pid: number
-  /** Resolves when the present child ended, whoever ended it. */
+  /** Resolves when the present child process ends, for whatever reason. */
   readonly exited: Promise<void>
-  /** Starts it again on the same port and data, after kill9() or stop() or a crash. */
+  /** Starts the server again on the same port and data, after kill9(), stop() or a crash. */
   start(): Promise<void>
-  /** As a power switch: what JetStream acknowledged is in the kernel's hands and stays. */
+  /** Kills the server as a power switch would. Records that JetStream acknowledged are in the kernel and stay. */
   kill9(): Promise<void>
-  /** In order: open records are written and clients are told. */
+  /** Stops in order: the server writes open records and informs its clients. */
   stop(): Promise<void>
 }
 
@@ -46,7 +46,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   return server
 }
 
-/** NATS_SERVER_BIN, then PATH, then where Debian puts it. */
+/** Looks at NATS_SERVER_BIN, then in PATH, then in the folders that Debian uses. */
 export function findNatsServer(env: NodeJS.ProcessEnv = process.env): string {
   if (env.NATS_SERVER_BIN) return env.NATS_SERVER_BIN
   const folders = [...(env.PATH ?? '').split(delimiter).filter(Boolean), '/usr/sbin', '/usr/local/bin']
@@ -63,7 +63,7 @@ class ChildServer implements NatsServer {
   readonly #configFile: string
   #child: ChildProcess | null = null
   #lines: string[] = []
-  /** At once at an exit that runs handlers; endWithParent covers the others. */
+  /** Ends the child at once at an exit that runs handlers. endWithParent() covers every other exit. */
   readonly #atExit = () => void this.#child?.kill('SIGKILL')
 
   constructor(
@@ -91,7 +91,7 @@ class ChildServer implements NatsServer {
       ...(fileBytesMax !== undefined && { fileBytesMax }),
     })
     writeFileSync(this.#configFile, config, { mode: 0o600 })
-    // A process group of its own: Ctrl-C at a terminal must not stop it before those who still write to it.
+    // In a process group of its own, because Ctrl-C at a terminal must not stop it before the processes that use it.
     const child = spawn(findNatsServer(), ['-c', this.#configFile], {
       detached: true,
       stdio: ['ignore', 'ignore', 'pipe'],
@@ -168,7 +168,7 @@ function isExecutable(path: string): boolean {
     accessSync(path, constants.X_OK)
     return true
   } catch {
-    return false // not there, or not ours to run: look in the next folder
+    return false // absent, or not executable for this user: look in the next folder
   }
 }
 

@@ -1,0 +1,28 @@
+/** Small functions on maps and lists that several parts need. */
+
+/** Deletes the oldest entries of a map until at most `sizeMax` remain. A Map keeps its entries in the order of insertion. */
+export function evictOldest<K>(map: Map<K, unknown>, sizeMax: number): void {
+  if (map.size <= sizeMax) return
+  for (const key of map.keys()) {
+    map.delete(key)
+    if (map.size <= sizeMax) return
+  }
+}
+
+/** Moves or adds an entry to the end of a map, so that evictOldest() takes the least recently used entry first. */
+export function setNewest<K, V>(map: Map<K, V>, key: K, value: V): void {
+  map.delete(key)
+  map.set(key, value)
+}
+
+/** The items of each key, in their order. */
+export function groupBy<K, T>(items: Iterable<T>, keyOf: (item: T) => K): Map<K, T[]> {
+  const groups = new Map<K, T[]>()
+  for (const item of items) {
+    const key = keyOf(item)
+    const group = groups.get(key)
+    if (group) group.push(item)
+    else groups.set(key, [item])
+  }
+  return groups
+}
