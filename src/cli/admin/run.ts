@@ -25,6 +25,8 @@ export interface Options {
   role: string
   limit: string
   before?: string
+  uses?: string
+  until?: string
   messagesPerSecond: string
   url?: string
   kinds?: string
@@ -49,7 +51,7 @@ export function onService(run: (administration: Administration, run: Run) => Pro
     await explained(async () => {
       const broker = await connect(config.nats, { name: 'admin' })
       try {
-        const administration = new Administration(broker, systemClock)
+        const administration = new Administration(broker, systemClock, config.auth)
         print(await run(administration, { config, broker, args: this.args, options, actor }), this)
       } finally {
         await broker.close()

@@ -2,12 +2,14 @@
  * The delivery core of one process: accept, route, settle, expire, stats, and what reads their results. It knows no HTTP
  * and no real time, so that the simulation runs it as it is.
  */
+
 import { Bucket, eventsStream, messagesStream } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import type { Broker } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { BroadcastLog } from '../../store/broadcast.js'
 import { CounterStore } from '../../store/counters.js'
+import { DeviceStore } from '../../store/devices.js'
 import { ExpiryLog } from '../../store/expiry.js'
 import { DeviceQueue } from '../../store/queue.js'
 import { ScheduleLog } from '../../store/schedule.js'
@@ -44,6 +46,8 @@ export interface DeliveryOptions {
   split: number
   log: Logger
   registrationIdOf: StatusOptions['registrationIdOf']
+  /** A registration that a sender addressed has ended. Absent: nobody has to know. */
+  onEnded?: (device: string, registration: number) => void
   /** Where it counts; absent: nowhere that anybody looks. */
   metrics?: CoreMetrics
 }
@@ -71,6 +75,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   const schedule = new ScheduleLog(broker, settings.scheduleBucketMs)
   const finder = new MessageFinder(broker, split, events, schedule)
   const sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
+  const devices = new DeviceStore(broker.table(Bucket.DEVICES))
   const leases = { table: broker.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
 
   const started = new RunningParts(leases, log)
@@ -89,6 +94,8 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       events,
       sessions,
       liveness,
+      devices,
+      onEnded: options.onEnded ?? (() => undefined),
       queueWriter: new QueueWriter({ clock, log, queue, events, expiry, queueMax: settings.queueMax }),
       sessionRecheck: new SessionRecheck(broker.bus, sessions, liveness, settings.controlTimeoutMs),
     })
