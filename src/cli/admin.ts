@@ -227,7 +227,6 @@ function fleetCommands(fleet: Command): void {
     )
 }
 
-
 function credentialCommands(credential: Command): void {
   credential
     .command('create')

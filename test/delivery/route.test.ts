@@ -130,8 +130,8 @@ t.test('a router over a real nats-server', async (t) => {
     await eventually(systemClock, 'the counters', async () => {
       const rows = await core.readCounters('acme')
       const counts = rows[0]?.counts
-      return counts?.accepted === 7 && counts.delivered === 4 && counts.pending === 3 ? true : null
+      return counts?.accepted === 9 && counts.failed === 2 && counts.pending === 3 ? true : null
     })
-    t.match((await core.readCounters('acme'))[0]?.counts, { accepted: 7, delivered: 4, pending: 3 })
+    t.match((await core.readCounters('acme'))[0]?.counts, { accepted: 9, delivered: 4, failed: 2, pending: 3 })
   })
 })
