@@ -21,6 +21,7 @@ export class BenchRouter implements Feed {
     WINDOW_FULL: 0,
     CLOSED: 0,
     EXPIRED: 0,
+    ENDED: 0,
   }
   /** Number of batches that no worker received. */
   unserved = 0

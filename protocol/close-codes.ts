@@ -8,9 +8,10 @@
  * - `reconnect`: reconnect with backoff and jitter, after the hint of GOAWAY or ERROR if one came before.
  * - `token`: forget the resume ticket and reconnect with the device token; if the token was refused, stop.
  * - `raise`: raise the connection number above the one that the service has seen, then reconnect.
+ * - `renew`: renew the device token, then reconnect with the new token; if renewal is refused, stop.
  * - `stop`: do not reconnect with this identity.
  */
-export type NextMove = 'reconnect' | 'token' | 'raise' | 'stop'
+export type NextMove = 'reconnect' | 'token' | 'raise' | 'renew' | 'stop'
 
 export interface CloseReason {
   code: number
@@ -35,7 +36,11 @@ export const Close = {
     next: 'stop',
     meaning: 'the device token is malformed, forged or from another service: enrol anew',
   },
-  token_expired: { code: 4011, next: 'stop', meaning: 'the device token has expired: enrol anew' },
+  token_expired: {
+    code: 4011,
+    next: 'renew',
+    meaning: 'the device token has ended, or a newer one was used: renew it',
+  },
   bad_ticket: {
     code: 4012,
     next: 'token',
@@ -48,6 +53,11 @@ export const Close = {
     meaning: 'the service has seen the same or a greater connection number of this device',
   },
   replaced: { code: 4021, next: 'stop', meaning: 'the device connected again, with a greater connection number' },
+  connection_ahead: {
+    code: 4022,
+    next: 'renew',
+    meaning: 'the connection number is too far above the one that the service has seen: renew the token',
+  },
   idle: { code: 4030, next: 'reconnect', meaning: 'nothing came for longer than the keepalive allows' },
   too_slow: { code: 4031, next: 'reconnect', meaning: 'the device does not read what the server sends' },
   rate_limited: { code: 4032, next: 'reconnect', meaning: 'the device sent more frames a second than allowed' },

@@ -218,6 +218,8 @@ export const Report = {
   CLOSED: 3,
   /** The message expired before it was sent. */
   EXPIRED: 4,
+  /** The registration of the message has ended: the worker knows it from the record of the device. */
+  ENDED: 5,
 } as const
 export type ReportCode = (typeof Report)[keyof typeof Report]
 
@@ -331,8 +333,13 @@ export type ControlRequest =
   | { kind: 'catch_up'; device: string }
   /** The registrations or topics of the device have changed: read its record again. */
   | { kind: 'refresh'; device: string }
-  /** Close the session: one with a greater connection number lives elsewhere, or the device is revoked. */
-  | { kind: 'close'; device: string; reason: 'replaced' | 'revoked'; belowConnection: number }
+  /**
+   * Close the session: a later one lives elsewhere, the device is revoked, or the operator has reset its connection
+   * numbers (`going_away`).
+   */
+  | { kind: 'close'; device: string; reason: CloseControlReason; belowConnection: number }
+
+export type CloseControlReason = 'replaced' | 'revoked' | 'going_away'
 
 export function encodeControlRequest(r: ControlRequest): Uint8Array {
   return r.kind === 'close' ? pack([r.kind, r.device, r.reason, r.belowConnection]) : pack([r.kind, r.device])
@@ -343,7 +350,7 @@ export function decodeControlRequest(bytes: Uint8Array): ControlRequest {
   const kind = f[1] as ControlRequest['kind']
   const device = f[2] as string
   if (kind === 'close') {
-    return { kind, device, reason: f[3] as 'replaced' | 'revoked', belowConnection: f[4] as number }
+    return { kind, device, reason: f[3] as CloseControlReason, belowConnection: f[4] as number }
   }
   return { kind, device }
 }
@@ -388,6 +395,23 @@ export function encodeDeviceReply(r: DeviceReply): Uint8Array {
 
 export function decodeDeviceReply(bytes: Uint8Array): DeviceReply {
   return unpackMap(bytes, 'device reply') as unknown as DeviceReply
+}
+
+// ---- between cores ----------------------------------------------------------------------------
+
+/** A registration has ended: senders are to be refused. */
+export interface EndedNotice {
+  device: string
+  registration: number
+}
+
+export function encodeEndedNotice({ device, registration }: EndedNotice): Uint8Array {
+  return pack([device, registration])
+}
+
+export function decodeEndedNotice(bytes: Uint8Array): EndedNotice {
+  const f = unpack(bytes, 'ended notice')
+  return { device: f[1] as string, registration: f[2] as number }
 }
 
 function unpackMap(bytes: Uint8Array, shape: string): Record<string, unknown> {

@@ -38,6 +38,11 @@ export const WireLimits = {
     unit: '',
     meaning: 'greatest uint64 value: connection numbers, sequences, times (2^53-1)',
   },
+  CONNECTION_STEP: {
+    value: 2 ** 24,
+    unit: 'numbers',
+    meaning: 'most by which a connection number exceeds the one that the service has seen (2^24)',
+  },
   TOKEN_CHARS_MAX: { value: 2_048, unit: 'characters', meaning: 'longest device token' },
   TICKET_BYTES_MAX: { value: 1_024, unit: 'bytes', meaning: 'longest resume ticket that a server makes' },
   DATA_DEPTH_MAX: { value: 16, unit: 'levels', meaning: 'deepest nesting of maps and arrays in data' },

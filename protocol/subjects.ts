@@ -132,7 +132,7 @@ export const Bucket = {
   DEVICES: 'DEVICES', //         <p>.<device>: registrations and subscriptions
   SESSIONS: 'SESSIONS', //       <p>.<device>: the worker that has the device
   WORKERS: 'WORKERS', //         <instance>.<worker>: lease
-  REVOKED: 'REVOKED', //         device.<device> | registration.<device>.<number>: watched set
+  REVOKED: 'REVOKED', //         device.<device> | fleet.<fleet>: credentials that are void, watched
   CORES: 'CORES', //             node.<n> | router.<i>: leases of core processes
   COUNTERS: 'COUNTERS', //       <i>: checkpoint of the fold over EVENTS_<i>
   FEEDS: 'FEEDS', //             <project>: that events are on, and its webhook with the signing secrets
@@ -140,6 +140,13 @@ export const Bucket = {
   FEED_STATE: 'FEED_STATE', //   position.<i>: the part of EVENTS_<i> that was published | webhook.<project>: its state
 } as const
 export type BucketName = (typeof Bucket)[keyof typeof Bucket]
+
+/** Notices between cores: a registration has ended. */
+export const ENDED_SUBJECT = 'ended'
+
+/** The beginnings of keys in REVOKED. (Release 0.1 wrote `registration.` too.) */
+export const revokedDevicePrefix = 'device.'
+export const revokedFleetPrefix = 'fleet.'
 
 /** The key of a device in DEVICES and SESSIONS. */
 export const deviceKey = (device: string) => `${partitionOf(device)}.${device}`

@@ -2,7 +2,8 @@
  * The device token: what a device gets at enrolment and shows in HELLO. A JWT (ES256) with a `typ` and `aud` of its own,
  * so that no other token of the service passes for it. Core makes it, workers check it offline and synchronously.
  *
- * Claims: `iss`, `aud`, `sub` = deviceId, `fleet`, `iat`, `exp`.
+ * Claims: `iss`, `aud`, `sub` = deviceId, `fleet`, `iat`, `exp`. A renewed token has a greater `iat` than the token that
+ * it follows: the session table orders the tokens of a device by it.
  */
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto'
 import type { StoredSigningKey, TransportKeys } from './keyring.js'
@@ -14,13 +15,14 @@ export const DEVICE_TOKEN_AUDIENCE = 'borealis-device'
 export const DEVICE_TOKEN_CHARS_MAX = 2048
 
 /** Clocks of servers may differ by so much. */
-const SKEW_MS = 60_000
+export const TOKEN_SKEW_MS = 60_000
 
 export const DEVICE_ID = /^dev_[a-z0-9]{20}$/
 
 export interface DeviceClaims {
   device: string
   fleet: string
+  issuedAtMs: number
   expiresAtMs: number
 }
 
@@ -68,7 +70,8 @@ export class DeviceTokenVerifier {
     this.keys = new Map(keys.map(({ kid, publicJwk }) => [kid, createPublicKey({ key: publicJwk, format: 'jwk' })]))
   }
 
-  verify(token: string, nowMs: number): DeviceTokenVerdict {
+  /** `graceMs`: how long after its end a token still counts. Only renewal grants any. */
+  verify(token: string, nowMs: number, graceMs = 0): DeviceTokenVerdict {
     const parts = token.length <= DEVICE_TOKEN_CHARS_MAX ? token.split('.') : []
     const [headerPart, claimsPart, signaturePart] = parts
     if (parts.length !== 3 || !headerPart || !claimsPart || !signaturePart) return BAD
@@ -80,16 +83,16 @@ export class DeviceTokenVerifier {
     const signed = Buffer.from(`${headerPart}.${claimsPart}`)
     const signature = Buffer.from(signaturePart, 'base64url')
     if (!verify('sha256', signed, { key, dsaEncoding: 'ieee-p1363' }, signature)) return BAD
-    return this.judge(decodePart(claimsPart), nowMs)
+    return this.judge(decodePart(claimsPart), nowMs - graceMs)
   }
 
   private judge(claims: Record<string, unknown> | null, nowMs: number): DeviceTokenVerdict {
     if (claims?.iss !== this.issuer || claims.aud !== DEVICE_TOKEN_AUDIENCE) return BAD
-    const { sub, fleet, exp } = claims
+    const { sub, fleet, iat, exp } = claims
     if (typeof sub !== 'string' || !DEVICE_ID.test(sub) || typeof exp !== 'number') return BAD
-    const expiresAtMs = exp * 1000
-    if (expiresAtMs + SKEW_MS <= nowMs) return { ok: false, reason: 'token_expired' }
-    return { ok: true, claims: { device: sub, fleet: typeof fleet === 'string' ? fleet : '', expiresAtMs } }
+    const times = { issuedAtMs: typeof iat === 'number' ? iat * 1000 : 0, expiresAtMs: exp * 1000 }
+    if (times.expiresAtMs + TOKEN_SKEW_MS <= nowMs) return { ok: false, reason: 'token_expired' }
+    return { ok: true, claims: { device: sub, fleet: typeof fleet === 'string' ? fleet : '', ...times } }
   }
 }
 

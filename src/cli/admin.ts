@@ -14,6 +14,7 @@ import {
   applicationOutput,
   auditOutput,
   credentialOutput,
+  enrolmentKeyOutput,
   fleetOutput,
   projectOutput,
   timeOutput,
@@ -39,8 +40,13 @@ export function adminCommand(): Command {
   tokenCommands(admin.command('token').description('access tokens of app servers'))
   revocationCommands(admin)
   keyringCommands(admin.command('keyring').description('the keys of the service, in the file that keyring.file names'))
-  for (const group of admin.commands) for (const command of group.commands) command.option('--json', 'print JSON')
+  for (const command of leaves(admin)) command.option('--json', 'print JSON')
   return admin
+}
+
+/** The commands that do something. */
+function leaves(command: Command): Command[] {
+  return command.commands.length === 0 ? [command] : command.commands.flatMap(leaves)
 }
 
 function projectCommands(project: Command): void {
@@ -183,6 +189,46 @@ function fleetCommands(fleet: Command): void {
     .command('list')
     .description('show every fleet')
     .action(onService(async (service, { actor }) => (await service.fleets(actor)).map(fleetOutput)))
+  fleet
+    .command('cut-off <fleetId>')
+    .description('end all identities of a fleet: tokens issued until now are void, and the devices have to enrol anew')
+    .action(
+      onService(async (service, { args: [fleetId = ''], actor }) => ({
+        fleetId,
+        tokensFrom: timeOutput(await service.cutOffFleet(actor, fleetId)),
+      })),
+    )
+  const keys = fleet.command('keys').description('the enrolment keys of a fleet')
+  keys
+    .command('list <fleetId>')
+    .description('the keys with their uses, never the keys themselves')
+    .action(
+      onService(async (service, { args: [fleetId = ''], actor }) =>
+        (await service.enrolmentKeys(actor, fleetId)).map(enrolmentKeyOutput),
+      ),
+    )
+  keys
+    .command('add <fleetId>')
+    .description('another enrolment key; prints it, and it is not kept')
+    .option('--uses <number>', 'most enrolments; absent: any number')
+    .option('--until <time>', 'the end of the key, a date or a time in UTC; absent: for ever')
+    .action(
+      onService(async (service, { args: [fleetId = ''], options: { uses, until }, actor }) => {
+        const { key, enrolmentKey } = await service.addEnrolmentKey(actor, fleetId, {
+          ...(uses === undefined ? {} : { uses: wholeNumber(uses) }),
+          ...(until === undefined ? {} : { until }),
+        })
+        return { ...enrolmentKeyOutput(key), enrolmentKey }
+      }),
+    )
+  keys
+    .command('retire <fleetId> <keyId>')
+    .description('refuse the key from now on; devices that enrolled with it stay')
+    .action(
+      onService(async (service, { args: [fleetId = '', keyId = ''], actor }) =>
+        enrolmentKeyOutput(await service.retireEnrolmentKey(actor, fleetId, keyId)),
+      ),
+    )
 }
 
 function credentialCommands(credential: Command): void {
@@ -265,9 +311,17 @@ function tokenCommands(token: Command): void {
 }
 
 function revocationCommands(admin: Command): void {
-  admin
-    .command('device')
-    .description('devices')
+  const devices = admin.command('device').description('devices')
+  devices
+    .command('reset <device>')
+    .description('forget which connection numbers a device has used, end its session, and let it connect again')
+    .action(
+      onService(async (service, { args: [device = ''], actor }) => {
+        await service.resetDevice(actor, device)
+        return { device, reset: true }
+      }),
+    )
+  devices
     .command('revoke <device>')
     .description('cut a device off for good; senders learn that its registrations have ended')
     .action(

@@ -1,15 +1,20 @@
 /** One core process: the delivery core, and its public context where the process has that role. */
+
+import { Bucket } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
 import type { Keyring } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import { StopStack } from '../stop-stack.js'
+import { newRun, RunningParts } from './cluster/running-parts.js'
 import { startDelivery } from './delivery/delivery.js'
 import { encodeRegistrationId, type RegistrationAddress } from './domain/registration-id.js'
 import { type FrontEndSettings, startFrontEnd } from './front-end.js'
 import { CoreMetrics } from './metrics.js'
 import { startFeeds } from './outcomes/outcomes.js'
 import type { CoreSettings } from './settings.js'
+import { tellEnded } from './tenants/ended-registrations.js'
+import { RevokedSweep } from './tenants/revoked-sweep.js'
 
 export interface CoreOptions {
   broker: Broker
@@ -47,6 +52,7 @@ export async function startCore(options: CoreOptions): Promise<Core> {
     const shared = {
       ...{ broker, clock, random, split, log, metrics, settings: core },
       registrationIdOf: (address: RegistrationAddress) => encodeRegistrationId(registrationKey, address),
+      onEnded: (device: string, registration: number) => tellEnded(broker.bus, device, registration),
     }
     // First, so that it stops last: what the other parts end on their way out is told as well.
     parts.add(await startFeeds({ ...shared, webhooks: settings.webhooks }))
@@ -59,6 +65,16 @@ export async function startCore(options: CoreOptions): Promise<Core> {
       ...{ settings, gateway, node: delivery.node, leaseMs: core.leaseMs, clock, log },
     })
     parts.add(context)
+    if (core.expiring) {
+      const leases = { table: broker.table(Bucket.CORES), clock, holder: newRun(clock, random), leaseMs: core.leaseMs }
+      const upkeep = new RunningParts(leases, log)
+      parts.add(upkeep)
+      await upkeep.underLease('revoked', async () => {
+        const sweep = new RevokedSweep({ broker, clock, random, log })
+        sweep.start()
+        return sweep
+      })
+    }
     return {
       url: context.url,
       port: context.port,

@@ -151,7 +151,7 @@ async function startAdminApi(
 ): Promise<string | null> {
   const { adminApi, auth, http, webhooks } = settings
   if (adminApi.port === 0) return null
-  const administration = new Administration(broker, clock)
+  const administration = new Administration(broker, clock, auth)
   const feeds = new FeedAdministration({ administration, broker, clock, split, settings: webhooks })
   const context = { administration, registrations, feeds, readCounters, publicUrl, auth, clock, log }
   const server = createAdminServer(context, adminApi, http)

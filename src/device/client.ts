@@ -16,6 +16,7 @@ import { DeviceError } from './errors.js'
 import type { ConnectionEvent } from './events.js'
 import { Handover, type HandoverTarget } from './handover.js'
 import { hasReceiver, type Notification, readNotification } from './notification.js'
+import { type Renew, Renewal } from './renewal.js'
 import type { Wish } from './requests/requests.js'
 import { type DeviceSettings, deviceSettings } from './settings.js'
 import type { Registration, StoredNotification } from './state/state.js'
@@ -36,6 +37,8 @@ export interface ClientEvents {
   error: [DeviceError]
   /** Null: it does not come back by itself. */
   closed: [{ code: number; name: string; reconnectInMs: number | null }]
+  /** The device has another token; the older one ends. */
+  renewed: [{ expiresAtMs: number }]
 }
 
 export interface ClientOptions {
@@ -49,6 +52,8 @@ export interface ClientOptions {
   /** Chance in [0, 1), for jitter: Math.random. */
   random: () => number
   dial?: Dial
+  /** How a token is renewed; default: over HTTP, at the address where the device enrolled. */
+  renew?: Renew
   /** PEM of certificates that are trusted besides those that Node knows: for a service with an authority of its own. */
   ca?: string
 }
@@ -72,6 +77,7 @@ interface Caller {
 export class BorealisClient extends EventEmitter<ClientEvents> {
   private readonly driver: ConnectionDriver
   private readonly handover: Handover
+  private readonly renewal: Renewal
   private readonly store: StateStore
   private readonly settings: DeviceSettings
   private readonly clock: Clock
@@ -102,8 +108,34 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
         client: { name: 'borealis', version: '', platform: process.platform, ...options.client },
         settings: this.settings,
         random: options.random,
+        renews: this.store.state.identity?.core !== undefined,
       },
       (event) => this.onConnectionEvent(event),
+    )
+    this.renewal = new Renewal(
+      {
+        ...{ clock: this.clock, random: options.random, settings: this.settings },
+        identity: () => this.store.state.identity,
+        clockOffsetMs: () => this.driver.clockOffsetMs,
+        ...(options.renew ? { renew: options.renew } : {}),
+      },
+      {
+        drawn: (identity) => this.driver.run((machine) => machine.keep(identity)),
+        renewed: (identity) => {
+          this.driver.run((machine, now) => machine.renewed(now, identity))
+          this.tell('renewed', { expiresAtMs: identity.expiresAtMs })
+        },
+        refused: (error, isAsked) => {
+          const { serverCode } = error
+          const fatal = new DeviceError('renew_refused', serverCode ?? '', {
+            serverCode: serverCode ?? '',
+            fatal: true,
+          })
+          if (isAsked) this.driver.run((machine) => machine.renewalRefused(fatal))
+          else this.report(error)
+        },
+        failed: (error) => this.report(error),
+      },
     )
     // Not one of our events, so not of our types.
     ;(this as EventEmitter).on('newListener', (name: string | symbol) => {
@@ -160,6 +192,7 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
   }
 
   private async shutDown(): Promise<void> {
+    this.renewal.stop()
     this.driver.run((machine, now) => machine.stop(now))
     this.driver.dispose()
     await this.handlerFinished()
@@ -202,6 +235,7 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
       case 'ready': {
         const { kind, ...details } = event
         this.tell(kind, details)
+        this.renewal.start()
         return
       }
       case 'notification':
@@ -222,12 +256,16 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
       case 'answered':
         for (const token of event.callers) this.answer(token, event.registration, event.error)
         return
+      case 'renew':
+        this.renewal.ask()
+        return
       case 'error':
         this.report(event.error)
         return
       case 'closed': {
         const { code, name, reconnectAtMs } = event
         const reconnectInMs = reconnectAtMs === null ? null : Math.max(reconnectAtMs - this.clock.now(), 0)
+        if (reconnectAtMs === null) this.renewal.stop()
         this.tell('closed', { code, name, reconnectInMs })
       }
     }

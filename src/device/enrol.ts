@@ -1,10 +1,13 @@
-/** Enrolment: a device becomes one of a fleet, over HTTP, once in its life. */
+/** Enrolment and renewal, over HTTP: a device becomes one of a fleet, and later gets another token for the same identity. */
 import { DeviceTimes } from '../../protocol/limits.js'
 import { DeviceError } from './errors.js'
 import type { Identity } from './state/state.js'
 
 /** Path on the core where devices enrol. */
 export const ENROL_PATH = '/device/v1/enrol'
+
+/** Beside it, where tokens are renewed. */
+export const RENEW_PATH = '/device/v1/renew'
 
 const ANSWER_BYTES_MAX = 64 * 1024
 
@@ -16,6 +19,8 @@ export interface EnrolOptions {
   /** What the device calls itself, for the operator. */
   name?: string
   timeoutMs?: number
+  /** Chance in [0, 1): draws the time of the renewal; without it the client draws when it starts. */
+  random?: () => number
 }
 
 /** Rejects with DeviceError: `enrol_refused` (serverCode says why) or `enrol_unreachable` (try again). */
@@ -24,20 +29,63 @@ export async function enrol({
   enrolmentKey,
   name,
   timeoutMs = DeviceTimes.ENROL_TIMEOUT.value,
+  random,
 }: EnrolOptions): Promise<Identity> {
-  const { status, body } = await post(enrolUrl(url), { enrolmentKey, ...(name ? { name } : {}) }, timeoutMs)
-  if (status !== 200 && status !== 201) throw refusal(status, body)
-  const { deviceId, token, expiresAt, transportUrl } = body
+  const body = JSON.stringify({ enrolmentKey, ...(name ? { name } : {}) })
+  const answer = await post(enrolUrl(url), { 'content-type': 'application/json' }, body, timeoutMs)
+  if (answer.status !== 200 && answer.status !== 201) throw refusal('enrol', answer)
+  return identityOf(answer.body, url, random)
+}
+
+export interface RenewOptions {
+  identity: Identity
+  /** As given at enrolment. */
+  core: string
+  random: () => number
+  timeoutMs?: number
+}
+
+/**
+ * The same identity with another token. Rejects with DeviceError: `renew_refused` (the identity is over; serverCode says why)
+ * or `renew_unreachable` (try again). An answer that is lost costs nothing: the older token is good for another renewal.
+ */
+export async function renew({
+  identity,
+  core,
+  random,
+  timeoutMs = DeviceTimes.ENROL_TIMEOUT.value,
+}: RenewOptions): Promise<Identity> {
+  const url = enrolUrl(core).replace(/\/enrol(?=[?#]|$)/, '/renew')
+  const answer = await post(url, { authorization: `Bearer ${identity.token}` }, null, timeoutMs)
+  if (answer.status !== 200) throw refusal('renew', answer)
+  const renewed = identityOf(answer.body, core, random)
+  if (renewed.deviceId !== identity.deviceId)
+    throw new DeviceError('renew_unreachable', 'the answer is for another device')
+  return renewed
+}
+
+function identityOf(
+  { deviceId, token, expiresAt, renewFrom, transportUrl }: Body,
+  core: string,
+  random: (() => number) | undefined,
+): Identity {
   if (typeof deviceId !== 'string' || typeof token !== 'string' || deviceId === '' || token === '') {
     throw new DeviceError('enrol_unreachable', 'the answer has no deviceId and token')
   }
-  const expiresAtMs = typeof expiresAt === 'string' ? Date.parse(expiresAt) : Number.NaN
+  const expiresAtMs = timeOf(expiresAt)
+  const fromMs = timeOf(renewFrom)
   return {
-    deviceId,
-    token,
-    expiresAtMs: Number.isFinite(expiresAtMs) ? expiresAtMs : 0,
+    ...{ deviceId, token, expiresAtMs },
     url: typeof transportUrl === 'string' ? transportUrl : '',
+    core,
+    ...(fromMs > 0 && random ? { renewAtMs: fromMs + Math.floor(random() * Math.max(0, expiresAtMs - fromMs)) } : {}),
   }
+}
+
+/** 0: not said. */
+function timeOf(text: unknown): number {
+  const ms = typeof text === 'string' ? Date.parse(text) : Number.NaN
+  return Number.isFinite(ms) ? ms : 0
 }
 
 function enrolUrl(url: string): string {
@@ -47,24 +95,38 @@ function enrolUrl(url: string): string {
   return parsed.href
 }
 
-async function post(url: string, value: object, timeoutMs: number): Promise<{ status: number; body: Body }> {
+interface Answer {
+  status: number
+  body: Body
+  /** 0: no hint. */
+  retryAfterMs: number
+}
+
+async function post(
+  url: string,
+  headers: Record<string, string>,
+  content: string | null,
+  timeoutMs: number,
+): Promise<Answer> {
   let status: number
   let text: string
+  let retryAfterMs: number
   try {
     const response = await fetch(url, {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(value),
+      headers,
+      body: content,
       redirect: 'error',
       signal: AbortSignal.timeout(timeoutMs),
     })
     status = response.status
+    retryAfterMs = 1000 * (Number(response.headers.get('retry-after')) || 0)
     text = await readBounded(response)
   } catch (error) {
     if (error instanceof DeviceError) throw error
     throw new DeviceError('enrol_unreachable', `${url}: ${reasonOf(error)}`, { cause: error })
   }
-  return { status, body: parse(text) }
+  return { status, body: parse(text), retryAfterMs }
 }
 
 type Body = Record<string, unknown>
@@ -91,11 +153,19 @@ function parse(text: string): Body {
   throw new DeviceError('enrol_unreachable', 'the answer is not an object')
 }
 
-function refusal(status: number, body: Body): DeviceError {
+/** What nobody but the operator, or another version of this program, can change. */
+const TEMPORARY = new Set([408, 429])
+
+function refusal(asked: 'enrol' | 'renew', { status, body, retryAfterMs }: Answer): DeviceError {
   const { code, message } = typeof body.error === 'object' && body.error !== null ? (body.error as Body) : {}
   const serverCode = typeof code === 'string' ? code : `http_${status}`
   const text = `${serverCode}: ${typeof message === 'string' ? message : `HTTP ${status}`}`
-  return new DeviceError(status >= 500 ? 'enrol_unreachable' : 'enrol_refused', text, { serverCode })
+  if (asked === 'enrol') {
+    const code = status >= 500 ? 'enrol_unreachable' : 'enrol_refused'
+    return new DeviceError(code, text, { serverCode, retryAfterMs })
+  }
+  const isFinal = status >= 400 && status < 500 && !TEMPORARY.has(status) && status !== 404
+  return new DeviceError(isFinal ? 'renew_refused' : 'renew_unreachable', text, { serverCode, retryAfterMs })
 }
 
 /** fetch says only "fetch failed"; its cause knows. */

@@ -40,6 +40,14 @@ export const DeviceErrors = {
     meaning: 'the core did not answer the enrolment, or the answer is not that of a core',
     next: 'check the address, and that the core runs, then try again',
   },
+  renew_refused: {
+    meaning: 'the core will not renew the token of this device',
+    next: 'enrol the device anew: give it an enrolment key and start it again',
+  },
+  renew_unreachable: {
+    meaning: 'the core did not answer the renewal of the token, or the answer is not that of a core',
+    next: 'nothing: the device tries again by itself',
+  },
   connect_failed: {
     meaning: 'the device could not reach the transport, or the transport refused the connection',
     next: 'nothing: the device tries again by itself',
@@ -101,11 +109,14 @@ export interface DeviceErrorOptions extends ErrorOptions {
   serverCode?: string
   /** True: the device does not reconnect by itself. */
   fatal?: boolean
+  /** Of the answer: try again not before so long; 0: no hint. */
+  retryAfterMs?: number
 }
 
 export class DeviceError extends Error {
   readonly serverCode: string | null
   readonly fatal: boolean
+  readonly retryAfterMs: number
 
   constructor(
     readonly code: DeviceErrorCode,
@@ -116,6 +127,7 @@ export class DeviceError extends Error {
     this.name = 'DeviceError'
     this.serverCode = options.serverCode ?? null
     this.fatal = options.fatal ?? false
+    this.retryAfterMs = options.retryAfterMs ?? 0
   }
 
   /** The next step of the person who reads the error. */
@@ -147,7 +159,8 @@ const NEXT_AFTER_STOP: Partial<Record<CloseName, string>> = {
   unsupported_version: 'update this device, or the service',
   bad_token:
     'check that the device connects to the service that enrolled it; else enrol it anew, with a new state file',
-  token_expired: 'enrol the device anew, with a new state file',
+  token_expired: 'give the device the address of the core, where it renews its token, and start it again',
+  connection_ahead: 'give the device the address of the core, where it renews its token, and start it again',
   revoked: 'ask the operator',
   replaced:
     'find the other device or process that has the same identity, such as a copy of the state file, and stop it',

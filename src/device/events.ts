@@ -17,6 +17,8 @@ export type ConnectionEvent =
   | { kind: 'asked' }
   /** How a command ended, by the tokens of its callers. */
   | { kind: 'answered'; callers: readonly number[]; registration: Registration | null; error: DeviceError | null }
+  /** The server asks for a renewed token: the device waits for `renewed` or `renewalRefused`. */
+  | { kind: 'renew' }
   /** Something went wrong; where `error.fatal`, the device does not come back by itself. */
   | { kind: 'error'; error: DeviceError }
   /** The connection ended, or an attempt failed; `reconnectAtMs` null: no further attempt. */

@@ -1,4 +1,4 @@
-/** A client over a state file: the identity in it, or one enrolled now. */
+/** A client over a state file: the identity in it, or one enrolled now where there is none or its end was told. */
 import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { systemClock } from '../clock.js'
@@ -13,7 +13,7 @@ import type { StateStore } from './state/state-store.js'
 export interface OpenOptions extends Omit<ClientOptions, 'store'> {
   /** Path of the state file; made where there is none. One process a file. */
   state: string
-  /** How to enrol, where the state has no identity. */
+  /** How to enrol, where the state has no identity or one that is over. Its `url` is where tokens are renewed, too. */
   enrol?: EnrolOptions
 }
 
@@ -24,10 +24,11 @@ export async function openClient({ state, enrol: enrolment, ...options }: OpenOp
   await mkdir(dirname(state), { recursive: true })
   const store = await FileStateStore.open(state, settings, () => clock.now())
   try {
-    if (!store.state.identity) {
+    const { identity } = store.state
+    if (!identity || identity.isOver) {
       if (!enrolment) throw new DeviceError('not_enrolled', state)
-      await identify(store, await enrol(enrolment))
-    }
+      await identify(store, await enrol({ random: options.random, ...enrolment }))
+    } else if (enrolment && identity.core === undefined) await identify(store, { ...identity, core: enrolment.url })
     return new BorealisClient({ ...options, store })
   } catch (error) {
     await store.close()

@@ -46,6 +46,26 @@ export interface DeviceRecord {
   /** Version of the subscriptions; 0 if the device never registered anything. */
   version: number
   nextNumber: number
+  /** Registrations made on the day of the last one; absent: none since release 0.1. */
+  today?: RegisteredToday
+}
+
+export interface RegisteredToday {
+  /** Days since 1970, UTC. */
+  day: number
+  count: number
+}
+
+const DAY_MS = 86_400_000
+
+export function registeredToday({ today }: DeviceRecord, nowMs: number): RegisteredToday {
+  const day = Math.floor(nowMs / DAY_MS)
+  return today?.day === day ? today : { day, count: 0 }
+}
+
+/** A number that was given and is not in the record has ended, for good. */
+export function hasEnded({ nextNumber, registrations }: DeviceRecord, number: number): boolean {
+  return number < nextNumber && !registrations.some((registration) => registration.number === number)
 }
 
 /** One group that a device belongs to. */
@@ -77,7 +97,7 @@ export function groupsOf(record: DeviceRecord): Group[] {
 const RECORD_VERSION = 1
 const packr = new Packr({ useRecords: false })
 
-/** Encodes [v, version, nextNumber, registrations, topics] in msgpack; the last two are lists of lists. */
+/** Encodes [v, version, nextNumber, registrations, topics, day, count] in msgpack; registrations and topics are lists of lists. */
 export function encodeDeviceRecord(record: DeviceRecord): Uint8Array {
   return packr.pack([
     RECORD_VERSION,
@@ -94,6 +114,7 @@ export function encodeDeviceRecord(record: DeviceRecord): Uint8Array {
       r.channel,
     ]),
     record.topics.map((t) => [t.registration, t.project, t.topic, t.since, t.addedVersion]),
+    ...(record.today ? [record.today.day, record.today.count] : []),
   ])
 }
 
@@ -106,7 +127,9 @@ export function decodeDeviceRecord(bytes: Uint8Array): DeviceRecord {
   if (!Array.isArray(fields) || fields[0] !== RECORD_VERSION) throw new Error('device record: unknown version')
   const registrations = fields[3] as RegistrationFields[]
   const topics = fields[4] as TopicFields[]
+  const [day, count] = fields.slice(5) as (number | undefined)[]
   return {
+    ...(day !== undefined && count !== undefined ? { today: { day, count } } : {}),
     version: fields[1] as number,
     nextNumber: fields[2] as number,
     registrations: registrations.map(

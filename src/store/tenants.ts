@@ -42,9 +42,47 @@ export interface FleetRecord {
   v: 1
   id: string
   name: string
-  /** SHA-256 of the valid enrolment keys, in hex. The keys themselves are shown once and not stored. */
+  /** SHA-256 of the enrolment keys that are not retired, hex: all that release 0.1 knows of them. */
   keyHashes: string[]
+  /** Absent: a fleet of release 0.1. */
+  keys?: EnrolmentKey[]
   createdAtMs: number
+}
+
+/** An enrolment key. The key itself is shown once and not kept. */
+export interface EnrolmentKey {
+  /** `ek_` and the first characters of the hash. */
+  id: string
+  /** SHA-256, hex. */
+  hash: string
+  createdAtMs: number
+  /** Enrolments that were granted. */
+  uses: number
+  /** Null: any number. */
+  usesMax: number | null
+  /** Null: for ever. */
+  untilMs: number | null
+  /** Null: not retired. */
+  retiredAtMs: number | null
+}
+
+const KEY_ID_DIGITS = 12
+
+export function newEnrolmentKeyRecord(
+  hash: string,
+  createdAtMs: number,
+  limits: { usesMax?: number; untilMs?: number } = {},
+): EnrolmentKey {
+  const { usesMax = null, untilMs = null } = limits
+  return { id: `ek_${hash.slice(0, KEY_ID_DIGITS)}`, hash, createdAtMs, uses: 0, usesMax, untilMs, retiredAtMs: null }
+}
+
+export function enrolmentKeysOf({ keys, keyHashes, createdAtMs }: FleetRecord): EnrolmentKey[] {
+  return keys ?? keyHashes.map((hash) => newEnrolmentKeyRecord(hash, createdAtMs))
+}
+
+export function withEnrolmentKeys(fleet: FleetRecord, keys: EnrolmentKey[]): FleetRecord {
+  return { ...fleet, keys, keyHashes: keys.filter(({ retiredAtMs }) => retiredAtMs === null).map(({ hash }) => hash) }
 }
 
 export const PROJECT_ID = /^[A-Za-z0-9_-]{1,64}$/

@@ -173,7 +173,10 @@ export class Worker {
     )
 
     const credentials = new Credentials(options.keys, options.issuer)
-    const revocations = new Revocations(broker, (device) => this.revoked(device))
+    const revocations = new Revocations(broker, {
+      device: (device) => this.revoked(device),
+      fleet: (fleet) => this.cutOff(fleet),
+    })
     const throughput = new Throughput(HANDSHAKES_PER_SECOND * (options.coreShare ?? 1))
     const handshake = new Handshake({
       settings,
@@ -336,6 +339,14 @@ export class Worker {
   private revoked(device: string): void {
     const session = this.registry.get(device)
     if (session) this.effects.turn(session, 'revocation', () => this.effects.close(session, 'revoked'))
+  }
+
+  /** Devices of the fleet enrol anew, or come back with a token that was issued later. */
+  private cutOff(fleet: string): void {
+    for (const session of this.registry.all()) {
+      if (session.fleet !== fleet || !this.revocations.isCutOff(fleet, session.tokenIssuedAtMs)) continue
+      this.effects.turn(session, 'cut off', () => this.effects.close(session, 'bad_token'))
+    }
   }
 
   /**

@@ -1,6 +1,8 @@
 import t from 'tap'
-import { Report } from '../../protocol/envelope.js'
+import { decodeEndedNotice, Report } from '../../protocol/envelope.js'
+import { Bucket, ENDED_SUBJECT } from '../../protocol/subjects.js'
 import { systemClock } from '../../src/clock.js'
+import { DeviceStore } from '../../src/store/devices.js'
 import { deviceName, eventually, messageTo, startTestCore } from '../support/core.js'
 import { FakeWorker } from '../support/fake-worker.js'
 import { startNats } from '../support/nats.js'
@@ -38,6 +40,33 @@ t.test('a router over a real nats-server', async (t) => {
     t.equal(await core.events.readFinal(id), null)
     const status = await core.readStatus(id)
     t.match(status, { status: 'queued', counts: { accepted: 1, pending: 1 } })
+  })
+
+  await t.test('a message for a registration that has ended is told as failed, and not queued', async (t) => {
+    const [away, here] = [deviceName(90), deviceName(91)]
+    const devices = new DeviceStore(coreBroker.table(Bucket.DEVICES))
+    const kept = { project: 'acme', application: 'app', user: '', channel: 'native', createdAtMs: 1, since: 0 } as const
+    const other = { ...kept, number: 2, addedVersion: 1 }
+    for (const device of [away, here]) {
+      await devices.update(device, (before) => ({ ...before, version: 2, nextNumber: 3, registrations: [other] }))
+    }
+    const heard: string[] = []
+    const hearing = coreBroker.bus.subscribe(ENDED_SUBJECT, ({ body }) => heard.push(decodeEndedNotice(body).device))
+    t.teardown(() => hearing.unsubscribe())
+    const { id } = await core.accept(messageTo([away]))
+    t.match(await core.final(id), { kind: 'failed', reason: 'ended', device: away })
+    await core.acknowledged(away, id)
+    t.equal((await core.queue.walk(away)).length, 0)
+    t.match(await core.readStatus(id), { status: 'failed', counts: { accepted: 1, failed: 1 } })
+
+    await worker.connect(here)
+    worker.onItem = () => Report.ENDED
+    const live = await core.accept(messageTo([here]))
+    t.match(await core.final(live.id), { kind: 'failed', reason: 'ended', device: here }, 'as the worker says')
+    await core.acknowledged(here, live.id)
+    worker.onItem = () => Report.ACKED
+    await eventually(systemClock, 'the notices', async () => (heard.length >= 2 ? heard : null))
+    t.same(heard, [away, here], 'from then on senders are refused')
   })
 
   await t.test('a message that the worker refuses is queued, and the worker is asked to read the queue', async (t) => {
@@ -101,8 +130,8 @@ t.test('a router over a real nats-server', async (t) => {
     await eventually(systemClock, 'the counters', async () => {
       const rows = await core.readCounters('acme')
       const counts = rows[0]?.counts
-      return counts?.accepted === 7 && counts.delivered === 4 && counts.pending === 3 ? true : null
+      return counts?.accepted === 9 && counts.failed === 2 && counts.pending === 3 ? true : null
     })
-    t.match((await core.readCounters('acme'))[0]?.counts, { accepted: 7, delivered: 4, pending: 3 })
+    t.match((await core.readCounters('acme'))[0]?.counts, { accepted: 9, delivered: 4, failed: 2, pending: 3 })
   })
 })

@@ -28,7 +28,7 @@ t.test('an identity for a key', async (t) => {
     json(response, 201, { deviceId: 'dev_1', token: 'jwt', expiresAt: '2030-01-01T00:00:00Z', transportUrl: 'ws://t' })
   })
   const identity = await enrol({ url, enrolmentKey: KEY, name: 'lamp' })
-  t.same(identity, { deviceId: 'dev_1', token: 'jwt', expiresAtMs: Date.UTC(2030, 0, 1), url: 'ws://t' })
+  t.same(identity, { deviceId: 'dev_1', token: 'jwt', expiresAtMs: Date.UTC(2030, 0, 1), url: 'ws://t', core: url })
 })
 
 t.test('a refusal carries its code', async (t) => {

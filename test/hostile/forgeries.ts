@@ -130,6 +130,7 @@ export class Forger {
       ...{ device: victim, instance: 'local', worker: '0-0', connection: 1, revision: 1, subscriptions: 0 },
       expiresAtMs: Date.now() + DAY_SECONDS * 1000,
       tokenExpiresAtMs: Date.now() + DAY_SECONDS * 1000,
+      ...{ tokenIssuedAtMs: Date.now(), fleet: 'fleet' },
     }
     this.goodTicket = box.seal(ticket)
     const good = this.goodTicket

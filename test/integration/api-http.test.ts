@@ -323,7 +323,7 @@ t.test('a device enrols with a key of its fleet; every other key and body is ref
   const answer = await enrol({ enrolmentKey, name: 'a phone' })
   t.equal(answer.statusCode, 201)
   t.equal(answer.headers['cache-control'], 'no-store')
-  t.same(Object.keys(answer.body), ['deviceId', 'token', 'expiresAt', 'transportUrl'])
+  t.same(Object.keys(answer.body), ['deviceId', 'token', 'expiresAt', 'renewFrom', 'transportUrl'])
   t.equal(answer.body.transportUrl, api.auth.transportUrl)
   const verifier = new DeviceTokenVerifier(api.keyring.transportKeys().deviceTokens, api.auth.issuer)
   const verdict = verifier.verify(answer.body.token, api.clock.now())

@@ -23,7 +23,7 @@ export interface TestAdminApi {
 export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> = {}): Promise<TestAdminApi> {
   const api = await startTestApi(t)
   const { broker, directory, registrationKeys, clock, log, auth, keyring } = api
-  const administration = new Administration(broker, clock)
+  const administration = new Administration(broker, clock, api.auth)
   const registrations = new Registrations({
     ...{
       broker,
@@ -31,7 +31,7 @@ export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> 
       registrationKeys,
       clock,
       log,
-      limits: { registrationsMax: 9, topicsMax: 9, requestsMax: 9 },
+      limits: { registrationsMax: 9, registrationsPerDay: 99, topicsMax: 9, requestsMax: 9 },
     },
     registrationKey: keyring.macKey('registration'),
   })

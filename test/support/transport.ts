@@ -41,7 +41,8 @@ export interface TestTransport {
   queued: DeviceQueue
   devices: DeviceStore
   keyring: Keyring
-  tokenOf(device: string, lifetimeMs?: number): string
+  /** `issuedLaterMs`: than the other tokens of the test. */
+  tokenOf(device: string, lifetimeMs?: number, issuedLaterMs?: number): string
   credential(device: string): { kind: 'token'; token: string }
   /** Starts another worker, of the same instance or of another one. */
   startAnother(settings?: Partial<TransportSettings>): Promise<RunningWorker>
@@ -60,6 +61,9 @@ export interface TestTransport {
 }
 
 const defaults = Value.Default(TransportSettings, {}) as TransportSettings
+
+/** The fleet of all devices of these tests. */
+export const FLEET = 'fleet_0123456789ab'
 
 export const newDevice = (): string => `dev_${randomBytes(10).toString('hex')}`
 
@@ -118,9 +122,12 @@ export async function startTransport(
       }),
     ).then((sequences) => core.bus.publish(reply, encodeSettleReply(sequences)))
   })
-  const tokenOf = (device: string, lifetimeMs = 3_600_000) => {
+  // All at one time: a token that was issued later would begin a new fence of connection numbers.
+  const issuedAtMs = Date.now()
+  const tokenOf = (device: string, lifetimeMs = 3_600_000, issuedLaterMs = 0) => {
     const key = keyring.signingKey('deviceToken')
-    return mintDeviceToken(key, { issuer: ISSUER, device, fleet: 'fleet', nowMs: Date.now(), lifetimeMs }).token
+    const nowMs = issuedAtMs + issuedLaterMs
+    return mintDeviceToken(key, { issuer: ISSUER, device, fleet: FLEET, nowMs, lifetimeMs }).token
   }
   return {
     ...{ nats, core, worker, queued, keyring, reports, settled, tokenOf },

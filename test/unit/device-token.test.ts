@@ -14,9 +14,13 @@ const verifier = new DeviceTokenVerifier(keyring.transportKeys().deviceTokens, '
 t.test('a device token is good until it expires, and a little longer', async (t) => {
   const { token, expiresAtMs } = mintDeviceToken(key, request)
   t.equal(expiresAtMs, NOW + HOUR)
-  t.same(verifier.verify(token, NOW), { ok: true, claims: { device, fleet: request.fleet, expiresAtMs } })
+  t.same(verifier.verify(token, NOW), {
+    ...{ ok: true, claims: { device, fleet: request.fleet, issuedAtMs: NOW, expiresAtMs } },
+  })
   t.equal(verifier.verify(token, expiresAtMs + 59_000).ok, true, 'clocks differ')
   t.same(verifier.verify(token, expiresAtMs + 60_000), { ok: false, reason: 'token_expired' })
+  t.equal(verifier.verify(token, expiresAtMs + 2 * HOUR, 2 * HOUR).ok, true, 'within a grace')
+  t.equal(verifier.verify(token, expiresAtMs + 2 * HOUR + 60_000, 2 * HOUR).ok, false, 'beyond it')
 })
 
 t.test('after a rotation both keys verify', async (t) => {

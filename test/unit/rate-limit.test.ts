@@ -13,7 +13,8 @@ t.test('the network of an address: of IPv6 the first half; nothing where the cli
 t.test('who is gone before the request is looked at is no error, and is counted like everybody', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
-  const settings = { messagesPerSecond: 0, requestsPerSecond: 2, burstSeconds: 1 }
+  const none = { messagesPerSecond: 0, enrolmentsPerSecond: 0, enrolmentsPerKeyPerSecond: 0 }
+  const settings = { ...none, requestsPerSecond: 2, burstSeconds: 1 }
   const clock = { now: () => 0, after: () => () => undefined }
   app.addHook('onRequest', (request, _, done) => {
     // As Node leaves it when the socket was reset: see net.Socket.remoteAddress.

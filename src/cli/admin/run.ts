@@ -33,6 +33,8 @@ export interface Options {
   role: string
   limit: string
   before?: string
+  uses?: string
+  until?: string
   messagesPerSecond: string
   url?: string
   kinds?: string
@@ -69,7 +71,7 @@ export function onService(action: (administration: Administration, run: Run) => 
   async function act(run: Omit<Run, 'broker'>): Promise<Output> {
     const broker = await connect(run.config.nats, { name: 'admin' })
     try {
-      return await action(new Administration(broker, systemClock), { ...run, broker })
+      return await action(new Administration(broker, systemClock, run.config.auth), { ...run, broker })
     } finally {
       await broker.close()
     }

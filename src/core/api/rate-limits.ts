@@ -15,10 +15,13 @@ export type CountGateways = () => number
 
 const PROJECTS_MAX = 10_000
 const ADDRESSES_MAX = 65_536
+const ENROLMENT_KEYS_MAX = 10_000
 
 export class RateLimits {
   private readonly projects = new TokenBuckets(PROJECTS_MAX)
   private readonly addresses = new TokenBuckets(ADDRESSES_MAX)
+  private readonly enrolling = new TokenBuckets(ADDRESSES_MAX)
+  private readonly enrolmentKeys = new TokenBuckets(ENROLMENT_KEYS_MAX)
 
   constructor(
     private readonly settings: LimitSettings,
@@ -40,6 +43,18 @@ export class RateLimits {
   takeRequest(address: string | undefined, reply: FastifyReply): void {
     const rate = this.share(this.settings.requestsPerSecond)
     if (rate !== null) refuse(reply, this.addresses.take(networkOf(address), 1, rate, this.clock.now()))
+  }
+
+  /** An enrolment or a renewal from an address, before its secret is looked at. Throws CodedError `rate_limited`. */
+  takeEnrolment(address: string | undefined, reply: FastifyReply): void {
+    const rate = this.share(this.settings.enrolmentsPerSecond)
+    if (rate !== null) refuse(reply, this.enrolling.take(networkOf(address), 1, rate, this.clock.now()))
+  }
+
+  /** An enrolment with this key, which is a true one. Throws CodedError `rate_limited`. */
+  takeEnrolmentOf(key: string, reply: FastifyReply): void {
+    const rate = this.share(this.settings.enrolmentsPerKeyPerSecond)
+    if (rate !== null) refuse(reply, this.enrolmentKeys.take(key, 1, rate, this.clock.now()))
   }
 
   private share(perSecond: number): Rate | null {

@@ -81,6 +81,17 @@ export const LimitSettings = Type.Object(
       minimum: 0,
       description: 'HTTP requests from one address a second (IPv6: from one /64), over all cores; 0: no limit.',
     }),
+    enrolmentsPerSecond: Type.Integer({
+      default: 50,
+      minimum: 0,
+      description:
+        'Enrolments and renewals of devices from one address a second (IPv6: from one /64), over all cores; 0: no limit.',
+    }),
+    enrolmentsPerKeyPerSecond: Type.Integer({
+      default: 100,
+      minimum: 0,
+      description: 'Enrolments with one enrolment key a second, over all cores; 0: no limit.',
+    }),
     burstSeconds: Type.Integer({
       default: 2,
       minimum: 1,

@@ -46,6 +46,12 @@ export class DeviceNotices {
     }
   }
 
+  /** The device is to come back: its worker ends this session. Lost where the worker is. */
+  close(device: string, { instance, worker, connection }: SessionEntry): void {
+    const close = { kind: 'close', device, reason: 'going_away', belowConnection: connection + 1 } as const
+    this.broker.bus.publish(controlSubject(instance, worker), encodeControlRequest(close))
+  }
+
   private async tell(device: string, { instance, worker }: SessionEntry): Promise<'here' | 'not_here'> {
     const request = encodeControlRequest({ kind: 'refresh', device })
     const subject = controlSubject(instance, worker)

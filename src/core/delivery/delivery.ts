@@ -3,12 +3,14 @@
  * accept, route, settle, expire, schedule, the counters, and the queries on their results. Delivery knows no HTTP and no
  * real time, so that the simulation runs it unchanged.
  */
+
 import { Bucket, eventsStream, messagesStream } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import type { Broker } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { BroadcastLog } from '../../store/broadcast.js'
 import { CounterStore } from '../../store/counters.js'
+import { DeviceStore } from '../../store/devices.js'
 import { ExpiryLog } from '../../store/expiry.js'
 import { DeviceQueue } from '../../store/queue.js'
 import { ScheduleLog } from '../../store/schedule.js'
@@ -45,6 +47,8 @@ export interface DeliveryOptions {
   split: number
   log: Logger
   registrationIdOf: StatusOptions['registrationIdOf']
+  /** A registration that a sender addressed has ended. Absent: nobody has to know. */
+  onEnded?: (device: string, registration: number) => void
   /** Where the steps count; without it, their counts go nowhere. */
   metrics?: CoreMetrics
 }
@@ -72,6 +76,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   const schedule = new ScheduleLog(broker, settings.scheduleBucketMs)
   const finder = new MessageFinder(broker, split, events, schedule)
   const sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
+  const devices = new DeviceStore(broker.table(Bucket.DEVICES))
   const leases = { table: broker.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
 
   const parts = new RunningParts(leases, log)
@@ -90,6 +95,8 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       events,
       sessions,
       liveness,
+      devices,
+      onEnded: options.onEnded ?? (() => undefined),
       queueWriter: new QueueWriter({ clock, log, queue, events, expiry, queueMax: settings.queueMax }),
       sessionRecheck: new SessionRecheck(broker.bus, sessions, liveness, settings.controlTimeoutMs),
     })

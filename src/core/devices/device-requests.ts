@@ -15,9 +15,9 @@ import { BROADCAST_STREAM, Bucket, CORE_QUEUE, DEVICE_REQUEST_SUBJECT } from '..
 import type { Clock } from '../../clock.js'
 import { DEVICE_ID } from '../../device-token.js'
 import type { MacKey } from '../../keyring.js'
-import type { Broker, BusMessage, Log, Subscription, Table } from '../../nats/broker.js'
+import type { Broker, BusMessage, Log, Subscription } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
-import { type DeviceRecord, DeviceStore, type Registration } from '../../store/devices.js'
+import { type DeviceRecord, DeviceStore, type Registration, registeredToday } from '../../store/devices.js'
 import { RegistrationIndex } from '../../store/registrations.js'
 import { type ProjectRecord, TOPIC_NAME } from '../../store/tenants.js'
 import { retryAfterMs, toCodedError } from '../domain/errors.js'
@@ -25,7 +25,7 @@ import type { DeviceLimits } from '../domain/limits.js'
 import { encodeRegistrationId } from '../domain/registration-id.js'
 import { verifyUserToken } from '../tenants/auth/tokens.js'
 import type { Directory } from '../tenants/directory.js'
-import { endRegistration } from '../tenants/revocation.js'
+import { endRegistration, type RegistrationStores } from '../tenants/revocation.js'
 import { withoutTopic, withTopic } from './device-record.js'
 
 export interface DeviceServiceOptions {
@@ -50,16 +50,16 @@ interface Answer {
 
 export class DeviceService {
   readonly devices: DeviceStore
-  readonly revoked: Table
+  readonly ended: RegistrationStores['ended']
   readonly index: RegistrationIndex
   private readonly broadcast: Log
   private readonly underWay = new Set<Promise<void>>()
   private subscription: Subscription | null = null
 
   constructor(private readonly options: DeviceServiceOptions) {
-    const { broker } = options
+    const { broker, directory } = options
     this.devices = new DeviceStore(broker.table(Bucket.DEVICES))
-    this.revoked = broker.table(Bucket.REVOKED)
+    this.ended = directory.ended
     this.index = new RegistrationIndex(broker)
     this.broadcast = broker.log(BROADCAST_STREAM)
   }
@@ -128,6 +128,7 @@ export class DeviceService {
   private async register({ device, application, userToken }: DeviceRequest & { kind: 'register' }): Promise<Answer> {
     const project = await this.projectOf(application)
     const nowMs = this.options.clock.now()
+    const { registrationsMax, registrationsPerDay } = this.options.limits
     const user = userToken ? await verifyUserToken(userToken, { project, application, device, nowMs }) : ''
     const isSame = (r: Registration) => r.application === application && r.user === user
     const present = await this.devices.read(device, { authoritative: true })
@@ -140,8 +141,11 @@ export class DeviceService {
     await this.index.put(entry)
     const record = await this.devices.update(device, (before) => {
       if (before.registrations.some(isSame)) return null
-      if (before.registrations.length >= this.options.limits.registrationsMax) {
-        throw new CodedError('too_many_registrations')
+      if (before.registrations.length >= registrationsMax) throw new CodedError('too_many_registrations')
+      const today = registeredToday(before, nowMs)
+      // An app that registers and ends in a loop takes the time of everybody.
+      if (today.count >= registrationsPerDay) {
+        throw new CodedError('rate_limited', `more than ${registrationsPerDay} registrations of this device today`)
       }
       const addedVersion = before.version + 1
       const number = Math.max(before.nextNumber, this.options.firstNumber ?? 1)
@@ -150,6 +154,7 @@ export class DeviceService {
         ...before,
         version: addedVersion,
         nextNumber: number + 1,
+        today: { day: today.day, count: today.count + 1 },
         registrations: [...before.registrations, { ...added, createdAtMs: nowMs, since, addedVersion }],
       }
     })
@@ -161,8 +166,7 @@ export class DeviceService {
   }
 
   private async unregister({ device, registration }: DeviceRequest & { kind: 'unregister' }): Promise<Answer> {
-    const nowMs = this.options.clock.now()
-    const record = await endRegistration(this, { device, registration, nowMs })
+    const record = await endRegistration(this, { device, registration })
     return { registration, registrationId: '', project: '', record }
   }
 

@@ -84,9 +84,8 @@ export class Registrations {
    */
   async revoke(project: string, registrationId: string): Promise<RegistrationAddress> {
     const address = this.addressOf(project, registrationId)
-    const { broker, clock } = this.options
-    const stores = { devices: this.devices, index: this.index, revoked: broker.table(Bucket.REVOKED) }
-    await endRegistration(stores, { ...address, nowMs: clock.now() })
+    const stores = { devices: this.devices, index: this.index, ended: this.options.directory.ended }
+    await endRegistration(stores, address)
     await this.notices.changed(address.device)
     return address
   }

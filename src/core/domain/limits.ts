@@ -43,6 +43,11 @@ export type MessageLimits = Static<typeof MessageLimits>
 export const DeviceLimits = Type.Object(
   {
     registrationsMax: Type.Integer({ default: 64, minimum: 1, description: 'Most registrations of a device.' }),
+    registrationsPerDay: Type.Integer({
+      default: 1_000,
+      minimum: 1,
+      description: 'Most new registrations of a device in a day (UTC), those that ended meanwhile included.',
+    }),
     topicsMax: Type.Integer({ default: 256, minimum: 1, description: 'Most topic subscriptions of a device.' }),
     requestsMax: Type.Integer({
       default: 1_024,

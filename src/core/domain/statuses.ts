@@ -33,6 +33,9 @@ export type QueueReason = (typeof QUEUE_REASONS)[number]
 export const ONLY_NOW_REASONS = ['not_connected', 'not_acknowledged'] as const
 export type OnlyNowReason = (typeof ONLY_NOW_REASONS)[number]
 
+/** `reason` of the step `failed`: the registration had ended before the message reached the device. */
+export const REGISTRATION_ENDED = 'ended'
+
 /** `why` of a target that waits. */
 export const WAITING_REASONS = ['scheduled', 'routing', 'offline', 'not_acknowledged', 'window_full'] as const
 export type WaitingReason = (typeof WAITING_REASONS)[number]

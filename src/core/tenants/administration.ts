@@ -9,6 +9,8 @@ import { type Broker, BrokerError } from '../../nats/broker.js'
 import { AuditLog, type AuditPage } from '../../store/audit.js'
 import {
   type ApplicationRecord,
+  type EnrolmentKey,
+  enrolmentKeysOf,
   type FleetRecord,
   PROJECT_ID,
   type ProjectRecord,
@@ -18,13 +20,16 @@ import {
 import { CREDENTIAL_ID, type CredentialRecord, newCredential } from './auth/credentials.js'
 import { type Action, type Actor, mayDo, requireMay } from './auth/roles.js'
 import { type PrivateServiceKey, serviceKeyOf } from './auth/service-keys.js'
+import type { AuthSettings } from './auth/settings.js'
 import {
   checkNamed,
   checkNewCredential,
+  checkNewEnrolmentKey,
   checkNewLimits,
   checkNewProject,
   type Named,
   type NewCredential,
+  type NewEnrolmentKey,
   type NewLimits,
   type NewProject,
 } from './fields.js'
@@ -41,6 +46,8 @@ export class Administration {
   constructor(
     broker: Broker,
     private readonly clock: Clock,
+    /** How long tokens of devices live, so that a revocation ends with the last of them; absent: it never does. */
+    private readonly tokens?: Pick<AuthSettings, 'deviceTokenDays' | 'deviceTokenGraceDays'>,
   ) {
     this.tenants = admin.openTenants(broker, clock)
     this.credentials = new RecordTable(broker.table(Bucket.CREDENTIALS), 'credential')
@@ -155,8 +162,47 @@ export class Administration {
     return this.change(actor, 'fleet.create', null, options, () => admin.createFleet(this.tenants, options))
   }
 
+  async enrolmentKeys(actor: Actor, fleet: string): Promise<EnrolmentKey[]> {
+    requireMay(actor, 'fleet.keys.list', null)
+    return enrolmentKeysOf(await admin.getFleet(this.tenants, fleet))
+  }
+
+  async addEnrolmentKey(
+    actor: Actor,
+    fleet: string,
+    wanted: NewEnrolmentKey,
+  ): Promise<{ key: EnrolmentKey; enrolmentKey: string }> {
+    const { uses: usesMax, until } = checkNewEnrolmentKey(wanted)
+    const untilMs = until === undefined ? undefined : Date.parse(until)
+    const details = { fleet, uses: usesMax, until }
+    const limits = { ...(usesMax === undefined ? {} : { usesMax }), ...(untilMs === undefined ? {} : { untilMs }) }
+    return this.change(actor, 'fleet.keys.add', null, details, () => admin.addEnrolmentKey(this.tenants, fleet, limits))
+  }
+
+  retireEnrolmentKey(actor: Actor, fleet: string, key: string): Promise<EnrolmentKey> {
+    return this.change(actor, 'fleet.keys.retire', null, { fleet, key }, () =>
+      admin.retireEnrolmentKey(this.tenants, fleet, key),
+    )
+  }
+
+  /** Resolves with the time from which on tokens of the fleet count. */
+  cutOffFleet(actor: Actor, fleet: string): Promise<number> {
+    return this.change(actor, 'fleet.cutoff', null, { fleet }, () => admin.cutOffFleet(this.tenants, fleet))
+  }
+
   revokeDevice(actor: Actor, device: string): Promise<void> {
-    return this.change(actor, 'device.revoke', null, { device }, () => admin.revokeDevice(this.tenants, device))
+    const { deviceTokenDays, deviceTokenGraceDays } = this.tokens ?? {}
+    const tokenDays =
+      deviceTokenDays === undefined || deviceTokenGraceDays === undefined
+        ? undefined
+        : deviceTokenDays + deviceTokenGraceDays
+    return this.change(actor, 'device.revoke', null, { device }, () =>
+      admin.revokeDevice(this.tenants, device, tokenDays),
+    )
+  }
+
+  resetDevice(actor: Actor, device: string): Promise<void> {
+    return this.change(actor, 'device.reset', null, { device }, () => admin.resetDevice(this.tenants, device))
   }
 
   // ---- credentials and AUDIT ------------------------------------------------------------------

@@ -2,9 +2,10 @@
  * Projects, applications, fleets and revocations in memory, kept current by watches, so that a request needs no read.
  * What the watch has not (yet) seen is read once from the table: something is unknown only if the store says so.
  */
-import { Bucket } from '../../../protocol/subjects.js'
+import { Bucket, revokedDevicePrefix, revokedFleetPrefix } from '../../../protocol/subjects.js'
 import type { Broker, Consumption, TableEntry } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
+import { readFleetMark } from '../../store/revoked.js'
 import {
   APPLICATION_ID,
   type ApplicationRecord,
@@ -14,16 +15,19 @@ import {
   type ProjectRecord,
   RecordTable,
 } from '../../store/tenants.js'
-import { revokedDeviceKey, revokedRegistrationKey } from './revocation.js'
+import { EndedRegistrations } from './ended-registrations.js'
 
 export class Directory {
-  private readonly revoked = new Set<string>()
+  private readonly revokedDevices = new Set<string>()
+  /** Fleet to the time from which on its tokens count. */
+  private readonly cutOffs = new Map<string, number>()
   private readonly watches: Consumption[] = []
 
   private constructor(
     private readonly projects: Cached<ProjectRecord>,
     private readonly applications: Cached<ApplicationRecord>,
     private readonly fleets: Cached<FleetRecord>,
+    readonly ended: EndedRegistrations,
   ) {}
 
   /** Resolves once everything present was read. Rejects with BrokerError where the store is away. */
@@ -32,7 +36,9 @@ export class Directory {
       new Cached(new RecordTable(broker.table(Bucket.PROJECTS), 'project'), PROJECT_ID),
       new Cached(new RecordTable(broker.table(Bucket.APPLICATIONS), 'application'), APPLICATION_ID),
       new Cached(new RecordTable(broker.table(Bucket.FLEETS), 'fleet'), FLEET_ID),
+      new EndedRegistrations(broker.bus, log),
     )
+    directory.ended.start()
     try {
       for (const cached of [directory.projects, directory.applications, directory.fleets]) {
         directory.watches.push(await cached.watch(log))
@@ -65,20 +71,36 @@ export class Directory {
   }
 
   isDeviceRevoked(device: string): boolean {
-    return this.revoked.has(revokedDeviceKey(device))
+    return this.revokedDevices.has(device)
   }
 
+  /** Whether the tokens that the fleet issued at that time are void. */
+  isCutOff(fleet: string, issuedAtMs: number): boolean {
+    const fromMs = this.cutOffs.get(fleet)
+    return fromMs !== undefined && issuedAtMs < fromMs
+  }
+
+  /** True only of what this core knows to have ended: the device's record says it of every registration. */
   isRegistrationRevoked(device: string, registration: number): boolean {
-    return this.revoked.has(revokedRegistrationKey(device, registration))
+    return this.ended.has(device, registration)
   }
 
   async stop(): Promise<void> {
+    this.ended.stop()
     await Promise.all(this.watches.splice(0).map((watch) => watch.stop()))
   }
 
-  private seeRevoked(entry: TableEntry): void {
-    if (entry.deleted) this.revoked.delete(entry.key)
-    else this.revoked.add(entry.key)
+  private seeRevoked({ key, value, deleted }: TableEntry): void {
+    if (key.startsWith(revokedDevicePrefix)) {
+      const device = key.slice(revokedDevicePrefix.length)
+      if (deleted) this.revokedDevices.delete(device)
+      else this.revokedDevices.add(device)
+    } else if (key.startsWith(revokedFleetPrefix)) {
+      const fleet = key.slice(revokedFleetPrefix.length)
+      const fromMs = deleted ? null : readFleetMark(value)
+      if (fromMs === null) this.cutOffs.delete(fleet)
+      else this.cutOffs.set(fleet, fromMs)
+    }
   }
 }
 

@@ -31,6 +31,24 @@ export const NewFleet = Closed(NamedFields, { $id: 'NewFleet' })
 export type Named = Static<typeof NewFleet>
 export const checkNamed = checkerOf(Type.Object(NamedFields))
 
+/** Limits of a new enrolment key. */
+export const NewEnrolmentKey = Closed(
+  {
+    uses: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 1_000_000_000, description: 'Most enrolments; absent: any number.' }),
+    ),
+    until: Type.Optional(
+      TextLike(/^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{5,12}Z)?$/, 'a date or a time in UTC', {
+        description:
+          'The end of the key, a date or a time in UTC (2027-01-31, 2027-01-31T12:00:00Z); absent: for ever.',
+      }),
+    ),
+  },
+  { $id: 'NewEnrolmentKey' },
+)
+export type NewEnrolmentKey = Static<typeof NewEnrolmentKey>
+export const checkNewEnrolmentKey = checkerOf(NewEnrolmentKey, { whole: 'the key' })
+
 /** The field is required, so that neither an empty body nor a misspelt field removes a limit. */
 export const NewLimits = Closed(
   {

@@ -1,6 +1,12 @@
 /** What `borealis admin` and the admin API show of what is stored: no secret that was not just made. */
 import type { AuditEntry } from '../../store/audit.js'
-import type { ApplicationRecord, FleetRecord, ProjectRecord } from '../../store/tenants.js'
+import {
+  type ApplicationRecord,
+  type EnrolmentKey,
+  enrolmentKeysOf,
+  type FleetRecord,
+  type ProjectRecord,
+} from '../../store/tenants.js'
 import type { CredentialRecord } from './auth/credentials.js'
 
 export type Fields = Record<string, unknown>
@@ -22,8 +28,19 @@ export function applicationOutput({ id, project, name, createdAtMs }: Applicatio
   return { applicationId: id, projectId: project, name, createdAt: timeOutput(createdAtMs) }
 }
 
-export function fleetOutput({ id, name, createdAtMs }: FleetRecord): Fields {
-  return { fleetId: id, name, createdAt: timeOutput(createdAtMs) }
+export function fleetOutput(fleet: FleetRecord): Fields {
+  const { id, name, createdAtMs } = fleet
+  const keyIds = enrolmentKeysOf(fleet).flatMap((key) => (key.retiredAtMs === null ? [key.id] : []))
+  return { fleetId: id, name, keyIds, createdAt: timeOutput(createdAtMs) }
+}
+
+export function enrolmentKeyOutput({ id, uses, usesMax, untilMs, retiredAtMs, createdAtMs }: EnrolmentKey): Fields {
+  return {
+    ...{ keyId: id, uses, usesMax },
+    until: untilMs === null ? null : timeOutput(untilMs),
+    retiredAt: retiredAtMs === null ? null : timeOutput(retiredAtMs),
+    createdAt: timeOutput(createdAtMs),
+  }
 }
 
 export function credentialOutput({ id, name, role, projects, createdAtMs }: CredentialRecord): Fields {

@@ -10,22 +10,30 @@ import type { Keyring } from '../../keyring.js'
 import type { Broker, Table } from '../../nats/broker.js'
 import { DeviceStore } from '../../store/devices.js'
 import { RegistrationIndex } from '../../store/registrations.js'
+import { revokeDevice as markDevice, cutOffFleet as markFleet } from '../../store/revoked.js'
+import { SessionTable } from '../../store/sessions.js'
 import {
   type ApplicationRecord,
+  type EnrolmentKey,
+  enrolmentKeysOf,
+  FLEET_ID,
   type FleetRecord,
+  newEnrolmentKeyRecord,
   PROJECT_ID,
   type ProjectRecord,
   RecordTable,
   type ServiceKey,
+  withEnrolmentKeys,
 } from '../../store/tenants.js'
 import { DeviceNotices } from '../cluster/device-notices.js'
 import { newEnrolmentKey } from './auth/enrolment.js'
 import { generateServiceKey, type PrivateServiceKey } from './auth/service-keys.js'
 import type { AuthSettings } from './auth/settings.js'
 import { mintAccessToken, Scope } from './auth/tokens.js'
+import { tellEnded } from './ended-registrations.js'
 import { checkNamed, checkNewLimits, checkNewProject, type Named, type NewLimits, type NewProject } from './fields.js'
 import { randomId } from './ids.js'
-import { endRegistration, revokeDeviceKey } from './revocation.js'
+import { endRegistration, type RegistrationStores } from './revocation.js'
 
 /** The tables that administration writes. */
 export interface Tenants {
@@ -33,8 +41,10 @@ export interface Tenants {
   applications: RecordTable<ApplicationRecord>
   fleets: RecordTable<FleetRecord>
   devices: DeviceStore
+  sessions: SessionTable
   revoked: Table
   index: RegistrationIndex
+  ended: RegistrationStores['ended']
   notices: DeviceNotices
   clock: Clock
 }
@@ -45,14 +55,20 @@ export function openTenants(broker: Broker, clock: Clock): Tenants {
     applications: new RecordTable(broker.table(Bucket.APPLICATIONS), 'application'),
     fleets: new RecordTable(broker.table(Bucket.FLEETS), 'fleet'),
     devices: new DeviceStore(broker.table(Bucket.DEVICES)),
+    sessions: new SessionTable(broker.table(Bucket.SESSIONS), clock),
     revoked: broker.table(Bucket.REVOKED),
     index: new RegistrationIndex(broker),
+    ended: { add: (device, registration) => tellEnded(broker.bus, device, registration) },
     notices: new DeviceNotices(broker, clock),
     clock,
   }
 }
 
 const KEYS_MAX = 8
+const ENROLMENT_KEYS_MAX = 50
+const DAY_MS = 86_400_000
+/** Where nobody says how long tokens live: the revocation stays. */
+const TOKEN_DAYS_MAX = 36_500
 
 export const newProjectId = () => randomId('', 20)
 
@@ -161,6 +177,7 @@ export async function createFleet(
     id,
     name,
     keyHashes: [hash],
+    keys: [newEnrolmentKeyRecord(hash, tenants.clock.now())],
     createdAtMs: tenants.clock.now(),
   }
   if (!(await tenants.fleets.create(fleet))) throw new CodedError('internal', `fleet id ${id} was taken`)
@@ -188,11 +205,105 @@ export async function mintToken(
   })
 }
 
-/** Cuts the device off for good. Senders to its registrations are refused. */
-export async function revokeDevice(tenants: Tenants, device: string): Promise<void> {
-  if (!DEVICE_ID.test(device))
-    throw new CodedError('invalid_request', 'a device id is dev_ and 20 of a-z 0-9', { field: 'device' })
-  await revokeDeviceKey(tenants.revoked, device, tenants.clock.now())
+/** Limits of a new enrolment key; absent: none. */
+export interface NewEnrolmentKey {
+  usesMax?: number
+  untilMs?: number
+}
+
+/** The enrolment key is in the answer and nowhere else. Throws CodedError `not_found` or `invalid_request`. */
+export async function addEnrolmentKey(
+  tenants: Tenants,
+  fleetId: string,
+  limits: NewEnrolmentKey = {},
+): Promise<{ fleet: FleetRecord; key: EnrolmentKey; enrolmentKey: string }> {
+  const { usesMax, untilMs } = limits
+  if (usesMax !== undefined && !(Number.isSafeInteger(usesMax) && usesMax >= 1)) {
+    throw new CodedError('invalid_request', 'uses must be a whole number above 0', { field: 'uses' })
+  }
+  if (untilMs !== undefined && !(untilMs > tenants.clock.now())) {
+    throw new CodedError('invalid_request', 'until must be a time to come', { field: 'until' })
+  }
+  const { enrolmentKey, hash } = newEnrolmentKey(fleetId)
+  const key = newEnrolmentKeyRecord(hash, tenants.clock.now(), limits)
+  const fleet = await changeFleet(tenants, fleetId, (keys) => {
+    if (keys.filter(({ retiredAtMs }) => retiredAtMs === null).length >= ENROLMENT_KEYS_MAX) {
+      throw new CodedError(
+        'invalid_request',
+        `a fleet has at most ${ENROLMENT_KEYS_MAX} enrolment keys: retire one first`,
+      )
+    }
+    // Of retired ones the newest are kept, for their counts.
+    const retired = keys.filter(({ retiredAtMs }) => retiredAtMs !== null).slice(-ENROLMENT_KEYS_MAX)
+    return [...keys.filter((one) => one.retiredAtMs === null || retired.includes(one)), key]
+  })
+  return { fleet, key, enrolmentKey }
+}
+
+/** The key is good for nothing from now on; devices that enrolled with it stay. Throws CodedError `not_found`. */
+export async function retireEnrolmentKey(tenants: Tenants, fleetId: string, keyId: string): Promise<EnrolmentKey> {
+  const nowMs = tenants.clock.now()
+  const fleet = await changeFleet(tenants, fleetId, (keys) => {
+    if (!keys.some(({ id }) => id === keyId)) throw new CodedError('not_found', `the fleet has no key ${keyId}`)
+    return keys.map((key) => (key.id === keyId ? { ...key, retiredAtMs: key.retiredAtMs ?? nowMs } : key))
+  })
+  const key = enrolmentKeysOf(fleet).find(({ id }) => id === keyId)
+  if (!key) throw new CodedError('internal', 'a key that was retired is not there')
+  return key
+}
+
+/** Throws CodedError `not_found`. */
+export async function getFleet(tenants: Tenants, id: string): Promise<FleetRecord> {
+  const fleet = FLEET_ID.test(id) ? await tenants.fleets.get(id, { authoritative: true }) : null
+  if (!fleet) throw new CodedError('not_found', 'there is no such fleet')
+  return fleet
+}
+
+/**
+ * Every token that the fleet issued before now is void, with its tickets and sessions: devices have to enrol anew. Throws
+ * CodedError `not_found`. Resolves with the time from which on tokens count.
+ */
+export async function cutOffFleet(tenants: Tenants, id: string): Promise<number> {
+  await getFleet(tenants, id)
+  // Tokens count in seconds: of those of this second, those before now are void too.
+  const fromMs = Math.ceil(tenants.clock.now() / 1_000) * 1_000
+  await markFleet(tenants.revoked, id, fromMs)
+  return fromMs
+}
+
+/**
+ * The device is cut off and may not come back; its registrations are refused to senders. `tokenDays`: how long a token of it
+ * may live and be renewed, after which the entry goes.
+ */
+export async function revokeDevice(tenants: Tenants, device: string, tokenDays = TOKEN_DAYS_MAX): Promise<void> {
+  requireDeviceId(device)
+  const nowMs = tenants.clock.now()
+  await markDevice(tenants.revoked, device, nowMs, nowMs + tokenDays * DAY_MS)
+}
+
+/** Forgets which connection numbers and tokens the device has used, and ends its session: it comes back with what it has. */
+export async function resetDevice(tenants: Tenants, device: string): Promise<void> {
+  requireDeviceId(device)
+  const session = await tenants.sessions.reset(device)
+  if (session?.live) tenants.notices.close(device, session)
+}
+
+function requireDeviceId(device: string): void {
+  if (DEVICE_ID.test(device)) return
+  throw new CodedError('invalid_request', 'a device id is dev_ and 20 of a-z 0-9', { field: 'device' })
+}
+
+async function changeFleet(
+  tenants: Tenants,
+  id: string,
+  change: (keys: EnrolmentKey[]) => EnrolmentKey[],
+): Promise<FleetRecord> {
+  const known = FLEET_ID.test(id)
+  const changed = known
+    ? await tenants.fleets.update(id, (fleet) => withEnrolmentKeys(fleet, change(enrolmentKeysOf(fleet))))
+    : null
+  if (!changed) throw new CodedError('not_found', 'there is no such fleet')
+  return changed
 }
 
 /**
@@ -200,9 +311,8 @@ export async function revokeDevice(tenants: Tenants, device: string): Promise<vo
  * registrationId when it registers again.
  */
 export async function revokeRegistration(tenants: Tenants, device: string, registration: number): Promise<void> {
-  if (!DEVICE_ID.test(device))
-    throw new CodedError('invalid_request', 'a device id is dev_ and 20 of a-z 0-9', { field: 'device' })
-  await endRegistration(tenants, { device, registration, nowMs: tenants.clock.now() })
+  requireDeviceId(device)
+  await endRegistration(tenants, { device, registration })
   await tenants.notices.changed(device)
 }
 

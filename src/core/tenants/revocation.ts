@@ -1,31 +1,23 @@
-/** What has ended: devices and registrations in the table REVOKED, which gateways and workers watch. */
+/** Ends of registrations. */
 import { CodedError } from '../../../protocol/errors.js'
-import type { Table } from '../../nats/broker.js'
 import type { DeviceRecord, DeviceStore, Registration } from '../../store/devices.js'
 import type { RegistrationIndex } from '../../store/registrations.js'
 
-export const revokedDeviceKey = (device: string) => `device.${device}`
-export const revokedRegistrationKey = (device: string, registration: number) => `registration.${device}.${registration}`
-
-export async function revokeDeviceKey(revoked: Table, device: string, nowMs: number): Promise<void> {
-  await revoked.put(revokedDeviceKey(device), markOf(nowMs))
-}
-
 export interface RegistrationStores {
   devices: DeviceStore
-  /** The table REVOKED. */
-  revoked: Table
   index: RegistrationIndex
+  /** Told of the end, so that senders are refused. */
+  ended: { add(device: string, registration: number): void }
 }
 
 /**
- * Ends a registration: out of the device's record, with its topics, then into REVOKED. Repeating it is harmless, so
- * that a crash between the two is mended by whoever tries again. Throws CodedError `unknown_registration` for a number
- * that was never given.
+ * Ends a registration: out of the device's record, with its topics. A number that was given and is not in the record has
+ * ended, so the record is all that is stored of an end, however often devices register and end. Repeating it is harmless.
+ * Throws CodedError `unknown_registration` for a number that was never given.
  */
 export async function endRegistration(
-  { devices, revoked, index }: RegistrationStores,
-  { device, registration, nowMs }: { device: string; registration: number; nowMs: number },
+  { devices, index, ended: notices }: RegistrationStores,
+  { device, registration }: { device: string; registration: number },
 ): Promise<DeviceRecord> {
   let ended: Registration | undefined
   const record = await devices.update(device, (before) => {
@@ -39,7 +31,7 @@ export async function endRegistration(
       topics: before.topics.filter((t) => t.registration !== registration),
     }
   })
-  await revoked.put(revokedRegistrationKey(device, registration), markOf(nowMs))
+  notices.add(device, registration)
   if (ended) await unlist({ devices, index }, device, ended)
   return record
 }
@@ -54,9 +46,4 @@ async function unlist(
   await index.remove(place)
   const { registrations } = await devices.read(device, { authoritative: true })
   if (registrations.some((r) => r.application === application && r.user === user)) await index.put(place)
-}
-
-/** The value is for people; only the key counts. */
-function markOf(nowMs: number): Uint8Array {
-  return Buffer.from(JSON.stringify({ revokedAt: new Date(nowMs).toISOString() }))
 }

@@ -17,6 +17,10 @@
  * | live       | not persisted                  | waiting    | close without ACK: the server sends again              |
  * | any open   | closed, by the code's next move| waiting    | (`raise`: greater number; `token`: forget the ticket)  |
  * | any open   | closed, next move `stop`       | stopped    | fatal error                                            |
+ * | any open   | closed, next move `renew`      | waiting    | renew: a new token is asked for                        |
+ * | waiting    | renewed                        | waiting    | persist the token, then connect with it                |
+ * | waiting    | renewalRefused                 | stopped    | persist that the identity is over; fatal error         |
+ * | live       | renewed                        | live       | persist the token; leave once, to show it              |
  * | any open   | deadline, bytes that are wrong | waiting    | close                                                  |
  * | waiting    | its time                       | raising    | persist the raised connection number                   |
  * | any        | stop                           | stopped    | BYE and close where open; commands end                 |
@@ -31,7 +35,7 @@ import type { DeviceFrame, ErrorFrame, ServerFrame, UnknownFrame, WelcomeFrame }
 import { DeviceError } from '../errors.js'
 import { Registrar } from '../requests/registrar.js'
 import type { Wish } from '../requests/requests.js'
-import type { DeviceState } from '../state/state.js'
+import type { DeviceState, Identity } from '../state/state.js'
 import { type Turn, Turns } from '../turn.js'
 import { ackFrames, ackIdsMax } from './acks.js'
 import { Intake } from './intake.js'
@@ -58,6 +62,9 @@ export class DeviceConnection {
   private stableAtMs = NEVER
   private paused = false
   private usedTicket = false
+  /** A renewed token that no HELLO has shown yet. */
+  private isTokenUnshown = false
+  private isRenewing = false
   private ackIdsMax: number
 
   constructor(
@@ -113,6 +120,7 @@ export class DeviceConnection {
     this.phaseEndsMs = now + this.options.settings.welcomeTimeoutMs
     const credential = this.memory.credential(nowMs)
     this.usedTicket = credential?.kind === 'ticket'
+    this.isTokenUnshown = false
     this.send(now, {
       type: 'HELLO',
       version: PROTOCOL_VERSION,
@@ -145,9 +153,16 @@ export class DeviceConnection {
     this.reconnect.retryAfter(now, retryAfterMs)
     const name = closeName(code)
     const next: NextMove = name ? Close[name].next : 'reconnect'
-    if (name && next === 'stop') {
+    const renews = next === 'renew' && this.options.renews === true
+    if (name && (next === 'stop' || (next === 'renew' && !renews))) {
+      if (name === 'bad_token') this.identityIsOver()
       const meaning = `${name} (${code}): ${Close[name].meaning}`
       this.giveUp(code, new DeviceError('closed_by_server', meaning, { serverCode: name, fatal: true }))
+      return
+    }
+    if (renews) {
+      this.turns.notice({ kind: 'closed', code, name: name ?? 'abnormal', reconnectAtMs: this.time.local(now) })
+      this.awaitRenewal()
       return
     }
     if (next === 'token') this.turns.change({ kind: 'ticket', ticket: null })
@@ -213,6 +228,32 @@ export class DeviceConnection {
     return true
   }
 
+  /** The time for the renewal of this identity was drawn. */
+  keep(identity: Identity): void {
+    this.turns.change({ kind: 'identity', identity })
+  }
+
+  /** The service gave another token for the same identity. */
+  renewed(nowMs: number, identity: Identity): void {
+    if (this.phase === 'stopped') return
+    const now = this.time.at(nowMs)
+    this.turns.change({ kind: 'identity', identity })
+    // A ticket descends from the older token, and ends with it.
+    this.turns.change({ kind: 'ticket', ticket: null })
+    this.isTokenUnshown = true
+    if (this.isRenewing) {
+      this.isRenewing = false
+      this.phaseEndsMs = now
+    } else if (this.phase === 'live') this.leaveToShow(now)
+  }
+
+  /** The service will not give this identity another token. */
+  renewalRefused(error: DeviceError): void {
+    if (this.phase === 'stopped' || !this.isRenewing) return
+    this.identityIsOver()
+    this.giveUp(Close.token_expired.code, error)
+  }
+
   stop(nowMs: number): void {
     if (this.phase === 'stopped') return
     const now = this.time.at(nowMs)
@@ -262,11 +303,14 @@ export class DeviceConnection {
     this.ackIdsMax = ackIdsMax(limits.frameBytesMax, settings.ackIdsMax)
     this.keepalive.start(now, frame.keepaliveSeconds)
     const untilMs = localMs + frame.ticketSeconds * 1_000
-    if (ticket.length > 0) this.turns.change({ kind: 'ticket', ticket: { bytes: ticket, untilMs } })
+    // With a token renewed since HELLO, this ticket is of the older token.
+    if (ticket.length > 0 && !this.isTokenUnshown)
+      this.turns.change({ kind: 'ticket', ticket: { bytes: ticket, untilMs } })
     const { connection } = this.memory
     this.turns.notice({ kind: 'ready', connection, serverTimeMs, subscriptions, resumed: this.usedTicket })
     this.registrar.connected(now, subscriptions)
     this.sendRequests(now)
+    if (this.isTokenUnshown) this.leaveToShow(now)
   }
 
   // ---- frames ---------------------------------------------------------------------------------
@@ -338,6 +382,24 @@ export class DeviceConnection {
       this.sink.send(EMPTY_MESSAGE)
       this.keepalive.pinged(now)
     }
+  }
+
+  /** As after GOAWAY: the worker that has the device learns of the new token by its next HELLO. */
+  private leaveToShow(now: number): void {
+    this.leaveAtMs = this.reconnect.goAway(now, { afterMs: 0, jitterMs: 0, url: '' })
+  }
+
+  private awaitRenewal(): void {
+    this.reconnect.ended(this.phase === 'live', this.phase !== 'connecting')
+    this.phase = 'waiting'
+    this.phaseEndsMs = NEVER
+    this.isRenewing = true
+    this.turns.notice({ kind: 'renew' })
+  }
+
+  private identityIsOver(): void {
+    const { identity } = this.memory
+    if (identity) this.turns.change({ kind: 'identity', identity: { ...identity, isOver: true } })
   }
 
   /** Closes from this side, to come back. */

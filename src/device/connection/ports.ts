@@ -12,6 +12,8 @@ export interface ConnectionOptions {
   client: ClientInfo
   settings: DeviceSettings
   random: () => number
+  /** Whether `renew` events are answered; else a token that ended is the end. */
+  renews?: boolean
 }
 
 /** Nothing here may call back into the machine but `persist`, which may confirm at once, and handlers of events. */

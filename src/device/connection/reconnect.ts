@@ -30,7 +30,7 @@ export class Reconnect {
   }
 
   /** Returns the time at which to leave and come back. A second one takes the place of the first. */
-  goAway(nowMs: number, { afterMs, jitterMs, url }: GoawayFrame): number {
+  goAway(nowMs: number, { afterMs, jitterMs, url }: Pick<GoawayFrame, 'afterMs' | 'jitterMs' | 'url'>): number {
     this.goAwayUrl = isSafeRedirect(this.currentUrl, url) ? url : this.currentUrl
     return this.backoff.goAway(nowMs, afterMs, jitterMs)
   }

@@ -54,6 +54,9 @@ export function decodeChange(line: string): Change {
         token: text(i.token),
         expiresAtMs: number(i.expiresAtMs),
         url: text(i.url),
+        ...(i.core === undefined ? {} : { core: text(i.core) }),
+        ...(i.renewAtMs === undefined ? {} : { renewAtMs: number(i.renewAtMs) }),
+        ...(i.isOver === true ? { isOver: true } : {}),
       }
       return { kind: f.kind, identity }
     }

@@ -20,6 +20,12 @@ export interface Identity {
   expiresAtMs: number
   /** Where the transport listens, as enrolment said; empty: not said. */
   url: string
+  /** The address at which the device enrolled, and where it renews its token; absent: a state of before 0.2. */
+  core?: string
+  /** When to renew, by the server's clock, Unix milliseconds; absent: not drawn yet. */
+  renewAtMs?: number
+  /** The service will not take this identity any more: only enrolling anew helps. */
+  isOver?: boolean
 }
 
 export interface Registration {

@@ -9,6 +9,7 @@ import {
   BROADCAST_STREAM,
   Bucket,
   DEVICE_REQUEST_SUBJECT,
+  ENDED_SUBJECT,
   EXPIRY_STREAM,
   INGRESS_STREAM,
   ingressSubject,
@@ -46,7 +47,7 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
     case 'core':
       return {
         publish: corePublishes(split),
-        subscribe: ['rx.*', 'rx.*.*', DEVICE_REQUEST_SUBJECT, SETTLE_SUBJECT, inbox],
+        subscribe: ['rx.*', 'rx.*.*', DEVICE_REQUEST_SUBJECT, SETTLE_SUBJECT, ENDED_SUBJECT, inbox],
       }
     case 'transport': {
       const instance = user.instance ?? '*'
@@ -73,7 +74,7 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
       return {
         // After a change to a device, administration notifies the worker of that device.
         publish: [
-          ...['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>', 'audit.*', 'ctl.*.*'],
+          ...['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>', 'audit.*', 'ctl.*.*', ENDED_SUBJECT],
           // `borealis backup` and `restore`: chunks of snapshots, and records that were written while one was taken.
           ...['$JS.SNAPSHOT.>', 'msg.>', 'event.>', 'expiry.>', 'schedule.>', 'broadcast.>', 'reg.>'],
           ...['push.dead.*', 'push.event.*.*'],
@@ -98,12 +99,12 @@ function corePublishes(split: number): string[] {
       'audit.*',
       'reg.>',
     ],
-    ...['tx.*.*', 'ctl.*.*'],
+    ...['tx.*.*', 'ctl.*.*', ENDED_SUBJECT],
     // For answers to device and settle requests. allow_responses would make the server remember each delivered record.
     '_INBOX.>',
     ...['$JS.ACK.>', '$JS.FC.>'],
     ...['CREATE', 'UPDATE', 'INFO', 'MSG.GET'].map((verb) => `$JS.API.STREAM.${verb}.*`),
-    `$JS.API.STREAM.PURGE.${EXPIRY_STREAM}`,
+    ...[EXPIRY_STREAM, `KV_${Bucket.REVOKED}`].map((stream) => `$JS.API.STREAM.PURGE.${stream}`),
     ...[
       ...[...family(messagesStream, split), ...family(queueStream, split)],
       ...[EXPIRY_STREAM, INGRESS_STREAM, REGISTRATIONS_STREAM, SCHEDULE_STREAM],

@@ -14,6 +14,10 @@ export type CredentialVerdict =
       device: string
       /** The expiry of the device's token. A ticket carries that of the token that it descends from. */
       tokenExpiresAtMs: number
+      /** When that token was issued; 0: not known. */
+      tokenIssuedAtMs: number
+      /** Empty: not known. */
+      fleet: string
       /** Null if the credential was the token itself. */
       ticket: Ticket | null
     }
@@ -27,6 +31,8 @@ export function checkKeys(keys: TransportKeys, issuer: string): void {
 export class Credentials {
   private ticketBox: TicketBox
   private tokens: DeviceTokenVerifier
+  /** One text for each fleet, which all sessions of its devices share. Only what we signed comes in here. */
+  private readonly fleets = new Map<string, string>()
 
   constructor(
     keys: TransportKeys,
@@ -51,11 +57,22 @@ export class Credentials {
     if (credential?.kind === 'ticket') {
       const ticket = this.tickets.open(credential.ticket, nowMs)
       if (!ticket) return { ok: false, reason: 'bad_ticket' }
-      return { ok: true, device: ticket.device, tokenExpiresAtMs: ticket.tokenExpiresAtMs, ticket }
+      const { device, tokenExpiresAtMs, tokenIssuedAtMs } = ticket
+      const fleet = this.shared(ticket.fleet)
+      return { ok: true, device, fleet, tokenExpiresAtMs, tokenIssuedAtMs, ticket }
     }
     if (!credential) return { ok: false, reason: 'bad_token' }
     const verdict = this.tokens.verify(credential.token, nowMs)
     if (!verdict.ok) return verdict
-    return { ok: true, device: verdict.claims.device, tokenExpiresAtMs: verdict.claims.expiresAtMs, ticket: null }
+    const { device, expiresAtMs: tokenExpiresAtMs, issuedAtMs: tokenIssuedAtMs } = verdict.claims
+    const fleet = this.shared(verdict.claims.fleet)
+    return { ok: true, device, fleet, tokenExpiresAtMs, tokenIssuedAtMs, ticket: null }
+  }
+
+  private shared(fleet: string): string {
+    const known = this.fleets.get(fleet)
+    if (known !== undefined) return known
+    this.fleets.set(fleet, fleet)
+    return fleet
   }
 }

@@ -14,9 +14,10 @@ import { encodeControlRequest } from '../../../protocol/envelope.js'
 import { DEVICE_FRAME_BYTES_MAX } from '../../../protocol/frame.js'
 import type { HelloFrame, WelcomeFrame } from '../../../protocol/frame-types.js'
 import { controlSubject } from '../../../protocol/subjects.js'
+import { TOKEN_SKEW_MS } from '../../device-token.js'
 import type { Bus } from '../../nats/broker.js'
 import type { DeviceStore } from '../../store/devices.js'
-import type { ClaimResult, SessionTable } from '../../store/sessions.js'
+import { type ClaimResult, refusalOf, type SessionTable } from '../../store/sessions.js'
 import type { CatchUps } from '../delivery/catch-up.js'
 import { closeSocket, type Effects } from '../delivery/effects.js'
 import type { Groups } from '../groups/groups.js'
@@ -71,7 +72,7 @@ export class Handshake {
       this.refuse(socket, verdict.reason)
       return
     }
-    const refusal = this.refusalOf(verdict.device, hello)
+    const refusal = this.refusalOf(verdict, hello)
     if (refusal) {
       this.refuse(socket, refusal.reason, refusal.connection)
       return
@@ -79,6 +80,9 @@ export class Handshake {
     const previous = registry.get(verdict.device)
     if (previous) effects.close(previous, 'replaced')
     const session = new Session(socket, verdict.device, hello.connection, hello.gap, effects, turns.now.tick)
+    session.tokenIssuedAtMs = verdict.tokenIssuedAtMs
+    session.tokenEndsAtMs = verdict.tokenExpiresAtMs + TOKEN_SKEW_MS
+    session.fleet = verdict.fleet
     socket.owner = session
     registry.add(session)
     void this.complete(session, hello, verdict)
@@ -90,13 +94,21 @@ export class Handshake {
     closeSocket(socket, reason, '', connection)
   }
 
-  private refusalOf(device: string, hello: HelloFrame): { reason: CloseName; connection?: number } | null {
+  private refusalOf(
+    verified: VerifiedCredential,
+    { connection }: HelloFrame,
+  ): { reason: CloseName; connection?: number } | null {
     const { revocations, registry, settings, tombstones } = this.parts
+    const { device, fleet, ticket, tokenIssuedAtMs } = verified
     if (revocations.has(device)) return { reason: 'revoked' }
+    if (revocations.isCutOff(fleet, tokenIssuedAtMs)) return { reason: 'bad_token' }
+    // The token says what a ticket of version 2 does not.
+    if (ticket && fleet === '' && revocations.hasCutOffs) return { reason: 'bad_ticket' }
     // While a tombstone waits, the table still shows a session of this worker, which could be claimed again with its
     // number.
-    const connection = registry.get(device)?.connection ?? tombstones.connectionOf(device)
-    if (connection !== null && connection >= hello.connection) return { reason: 'stale_connection', connection }
+    const previous = registry.get(device) ?? tombstones.fenceOf(device)
+    const reason = previous && refusalOf({ connection, tokenIssuedAtMs }, previous)
+    if (reason) return { reason, connection: previous.connection }
     return this.running >= settings.handshakesInFlightMax ? { reason: 'overloaded' } : null
   }
 
@@ -112,6 +124,7 @@ export class Handshake {
         devices.read(session.device, { authoritative: true }),
       ])
       effects.turn(session, 'welcome', () => {
+        session.registered(record)
         session.welcome(this.welcomeOf(session, credential, record.version), queued, turns.now)
         if (session.state === 'closed') return
         metrics.handshake('welcomed')
@@ -130,18 +143,19 @@ export class Handshake {
   /** Writes the session record. Null if the handshake ends here: the table refused, or the connection is gone. */
   private async claim(session: Session, { ticket }: VerifiedCredential): Promise<ClaimResult | null> {
     const { sessions, owner, effects, tombstones, metrics } = this.parts
-    const { device, connection } = session
-    const known = ticket && connection > ticket.connection ? ticket : null
-    const claim = await sessions.claim(device, { ...owner, connection }, known?.revision)
+    const { device, connection, tokenIssuedAtMs } = session
+    const fence = { connection, tokenIssuedAtMs }
+    const known = ticket && refusalOf(fence, ticket) === null ? ticket : null
+    const claim = await sessions.claim(device, { ...owner, ...fence }, known?.revision)
     effects.turn(session, 'claim', () => {
-      if (!claim.ok) session.claimRefused(claim.connection)
+      if (!claim.ok) session.claimRefused(claim.reason, claim.connection)
       else session.claimed(claim.revision)
     })
     if (!claim.ok) {
-      metrics.handshake('stale_connection')
+      metrics.handshake(claim.reason)
       return null
     }
-    tombstones.dropOlder(device, connection)
+    tombstones.dropOlder(device, fence)
     // If the claim replaced the record without a read, that record was the session that the ticket names.
     const previous = claim.previous ?? known
     const isElsewhere = previous && (previous.instance !== owner.instance || previous.worker !== owner.worker)
@@ -156,8 +170,11 @@ export class Handshake {
    * Saves the previous worker, and routers with a cached session, some time. Without it an audit closes the old
    * session.
    */
-  private closePrevious(previous: { instance: string; worker: string }, { device, connection }: Session): void {
-    const close = encodeControlRequest({ kind: 'close', device, reason: 'replaced', belowConnection: connection })
+  private closePrevious(previous: { instance: string; worker: string; connection: number }, session: Session): void {
+    const { device } = session
+    // After a renewal the previous session may have the greater number.
+    const belowConnection = Math.max(session.connection, previous.connection + 1)
+    const close = encodeControlRequest({ kind: 'close', device, reason: 'replaced', belowConnection })
     this.parts.bus.publish(controlSubject(previous.instance, previous.worker), close)
   }
 
@@ -166,8 +183,9 @@ export class Handshake {
     const nowMs = turns.now.ms
     const expiresAtMs = Math.min(nowMs + settings.ticketSeconds * 1000, credential.tokenExpiresAtMs)
     const { device, connection, revision } = session
-    const { tokenExpiresAtMs } = credential
-    const ticket = { ...owner, device, connection, revision, subscriptions, expiresAtMs, tokenExpiresAtMs }
+    const { tokenExpiresAtMs, tokenIssuedAtMs, fleet } = credential
+    const token = { tokenExpiresAtMs, tokenIssuedAtMs, fleet }
+    const ticket = { ...owner, device, connection, revision, subscriptions, expiresAtMs, ...token }
     return {
       type: 'WELCOME',
       serverTimeMs: nowMs,

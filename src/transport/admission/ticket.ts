@@ -3,9 +3,12 @@
  *
  * A ticket crosses the wire twice, so it is short. Sizes are in bytes, expiries in Unix seconds:
  *
- *   version (1) | first byte of the key id (1) | expiry (4) | expiry of the token (4) | varint connection
- *   | varint revision | varint subscriptions | device | length, instance | length, worker
+ *   version (1) | first byte of the key id (1) | expiry (4) | expiry of the token (4) | issue of the token (4)
+ *   | varint connection | varint revision | varint subscriptions | device | fleet | length, instance | length, worker
  *   | the first 12 bytes of the HMAC-SHA256 of all before
+ *
+ * A fleet id (`fleet_` and 12 of [0-9a-z]) is a byte 0 and two numbers of base 36, 4 bytes each. Version 2 has neither
+ * the issue of the token nor the fleet; it is read as long as releases that write it may run.
  *
  * A device id of the form that enrolment makes (`dev_` and 20 of [0-9a-z]) is a byte 0 and two numbers to base 36 of
  * 7 bytes each; any other id is its length and its text. A MAC of 96 bits can only be guessed online, and the limits
@@ -30,15 +33,25 @@ export interface Ticket {
   expiresAtMs: number
   /** The expiry of the device token that this ticket descends from. */
   tokenExpiresAtMs: number
+  /** When that token was issued; 0: a ticket of version 2 does not say. */
+  tokenIssuedAtMs: number
+  /** Fleet of the device; empty: a ticket of version 2 does not say. */
+  fleet: string
 }
 
-const VERSION = 2
+const VERSION = 3
+const VERSION_WITHOUT_FLEET = 2
 export const MAC_BYTES = 12
 /** The bytes before the first varint. */
-const HEAD_BYTES = 1 + 1 + 4 + 4
+const HEAD_BYTES = 1 + 1 + 4 + 4 + 4
+const HEAD_BYTES_WITHOUT_FLEET = HEAD_BYTES - 4
 const DEVICE_ID = /^dev_[0-9a-z]{20}$/
 const HALF_DIGITS = 10
 const HALF_BYTES = 7
+const FLEET_ID = /^fleet_[0-9a-z]{12}$/
+const NO_FLEET = '-'
+const FLEET_HALF_DIGITS = 6
+const FLEET_HALF_BYTES = 4
 
 /** A longer ticket is refused unread. */
 export const TICKET_BYTES_MAX = 256
@@ -71,10 +84,12 @@ export class TicketBox {
     draft[1] = newest.tag
     let at = draft.writeUInt32BE(seconds(ticket.expiresAtMs), 2)
     at = draft.writeUInt32BE(seconds(ticket.tokenExpiresAtMs), at)
+    at = draft.writeUInt32BE(seconds(ticket.tokenIssuedAtMs), at)
     at = writeVarint(draft, at, ticket.connection)
     at = writeVarint(draft, at, ticket.revision)
     at = writeVarint(draft, at, ticket.subscriptions)
     at = writeDevice(draft, at, ticket.device)
+    at = writeFleet(draft, at, ticket.fleet)
     at = writeText(draft, at, ticket.instance)
     at = writeText(draft, at, ticket.worker)
     at += draft.write(macOf(newest, draft.subarray(0, at)), at, MAC_BYTES, 'latin1')
@@ -85,7 +100,8 @@ export class TicketBox {
   open(sealed: Uint8Array, nowMs: number): Ticket | null {
     const bytes = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.byteLength)
     const signedBytes = bytes.length - MAC_BYTES
-    if (signedBytes <= HEAD_BYTES || bytes.length > TICKET_BYTES_MAX || bytes[0] !== VERSION) return null
+    const isKnown = bytes[0] === VERSION || bytes[0] === VERSION_WITHOUT_FLEET
+    if (signedBytes <= HEAD_BYTES || bytes.length > TICKET_BYTES_MAX || !isKnown) return null
     const signed = bytes.subarray(0, signedBytes)
     const mac = bytes.subarray(signedBytes)
     // The ids of two keys can begin with the same byte.
@@ -104,7 +120,8 @@ const macOf = ({ secret }: Key, signed: Uint8Array): string =>
 
 /** Reads bytes whose MAC was verified: a worker sealed them, so they have the expected form. */
 function read(bytes: Buffer): Ticket {
-  let at = HEAD_BYTES
+  const hasFleet = bytes[0] === VERSION
+  let at = hasFleet ? HEAD_BYTES : HEAD_BYTES_WITHOUT_FLEET
   const number = () => {
     let value = 0
     for (let scale = 1; ; scale *= 128) {
@@ -128,15 +145,27 @@ function read(bytes: Buffer): Ticket {
     at++
     return `dev_${half()}${half()}`
   }
+  const fleetHalf = () => {
+    const value = bytes.readUInt32BE(at)
+    at += FLEET_HALF_BYTES
+    return value.toString(36).padStart(FLEET_HALF_DIGITS, '0')
+  }
+  const fleetId = () => {
+    if (bytes[at] !== 0) return text().replace(NO_FLEET, '')
+    at++
+    return `fleet_${fleetHalf()}${fleetHalf()}`
+  }
   return {
     connection: number(),
     revision: number(),
     subscriptions: number(),
     device: deviceId(),
+    fleet: hasFleet ? fleetId() : '',
     instance: text(),
     worker: text(),
     expiresAtMs: bytes.readUInt32BE(2) * 1000,
     tokenExpiresAtMs: bytes.readUInt32BE(6) * 1000,
+    tokenIssuedAtMs: hasFleet ? bytes.readUInt32BE(10) * 1000 : 0,
   }
 }
 
@@ -147,6 +176,16 @@ function writeDevice(into: Buffer, at: number, device: string): number {
   const middle = device.length - HALF_DIGITS
   const end = writeHalf(into, at + 1, device.slice(middle - HALF_DIGITS, middle))
   return writeHalf(into, end, device.slice(middle))
+}
+
+/** Six digits of base 36 are less than 2^32. */
+function writeFleet(into: Buffer, at: number, fleet: string): number {
+  // The length 0 would read as a fleet id.
+  if (!FLEET_ID.test(fleet)) return writeText(into, at, fleet || NO_FLEET)
+  into[at] = 0
+  const middle = fleet.length - FLEET_HALF_DIGITS
+  const end = into.writeUInt32BE(Number.parseInt(fleet.slice(middle - FLEET_HALF_DIGITS, middle), 36), at + 1)
+  return into.writeUInt32BE(Number.parseInt(fleet.slice(middle), 36), end)
 }
 
 function writeHalf(into: Buffer, at: number, digits: string): number {

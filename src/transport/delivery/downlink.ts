@@ -62,7 +62,7 @@ export class Downlink {
   private execute(request: ControlRequest): ControlReply {
     const { registry, effects, groups, tombstones, turns } = this.parts
     const session = registry.get(request.device)
-    if (request.kind === 'close') tombstones.dropOlder(request.device, request.belowConnection)
+    if (request.kind === 'close') tombstones.dropBelow(request.device, request.belowConnection)
     if (!session) return 'not_here'
     switch (request.kind) {
       case 'catch_up':

@@ -190,6 +190,7 @@ export class Groups {
 
   private async followChanges(session: Session, catchUp: CatchUp): Promise<void> {
     const record = await this.recordOf(session)
+    if (record !== null) session.registered(record)
     if (record === null || record.version === session.subscriptions || session.state === 'closed') return
     await this.bringLive(session, catchUp, record, await this.applyChanges(session, record))
   }
@@ -249,6 +250,7 @@ export class Groups {
       // The subscriptions changed meanwhile: CAUGHT_UP must cover the new ones too.
       catchUp.mustRefresh = false
       record = await this.parts.devices.read(session.device, { authoritative: true })
+      session.registered(record)
       starts = await this.applyChanges(session, record)
     }
   }

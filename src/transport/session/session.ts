@@ -10,10 +10,11 @@
  *   ---------  --------------------------------------  ---------  ------------------------------------------------
  *   (none)     HELLO verified                          claiming   write the session record
  *   claiming   claimed(revision)                       reading    read QUEUE and the device record
- *   claiming   claimRefused(connection)                closed     ERROR, close stale_connection
+ *   claiming   claimRefused(reason, connection)        closed     ERROR, close with that reason
  *   claiming,  any frame                               closed     ERROR, close unexpected_frame
  *     reading  claimFailed()                           closed     ERROR, close unavailable
  *   reading    welcome(queued, ...)                    behind     WELCOME, GAP?, then as in behind
+ *   any        deliver(item), registration ended       the same   report ENDED
  *   not live   deliver(item)                           the same   hold it; report WINDOW_FULL if too many are held
  *   reading,   catchUp()                               the same   read again later: the present read may be too old;
  *     behind                                                      report WINDOW_FULL for all held items
@@ -49,6 +50,8 @@ import type {
   ServerFrame,
   UnknownFrame,
 } from '../../../protocol/frame-types.js'
+import { registrationOfNotify } from '../../../protocol/notify-registration.js'
+import type { DeviceRecord } from '../../store/devices.js'
 import type { QueueEntry } from '../../store/queue.js'
 import type { Socket } from '../socket/socket.js'
 import { type Backlog, type HeldItem, newBacklog, takeHeld } from './backlog.js'
@@ -97,12 +100,35 @@ export type SessionState = 'claiming' | 'reading' | 'behind' | 'live' | 'closed'
 const FRAME_COST = 20
 const ACK_COST = 1
 
+/** What the session keeps of the record of a device. */
+type RegistrationsOfDevice = Pick<DeviceRecord, 'nextNumber' | 'registrations'>
+
+interface RegistrationNumbers {
+  /** Numbers below it were given. */
+  next: number
+  live: number[]
+}
+
+/** A number that the record does not know yet is not one that ended. */
+function isForEnded({ frame }: TxItem, { next, live }: RegistrationNumbers): boolean {
+  const number = registrationOfNotify(frame)
+  return number > 0 && number < next && !live.includes(number)
+}
+
 export class Session {
   state: SessionState = 'claiming'
   /** Revision of the session record in the table; 0: not written yet. */
   revision = 0
   /** The version of the device's subscriptions that the worker follows. */
   subscriptions = 0
+  /** When its device token was issued; 0: not known. */
+  tokenIssuedAtMs = 0
+  /** When its device token ends; Infinity: not known. */
+  tokenEndsAtMs = Number.POSITIVE_INFINITY
+  /** The fleet of the device; empty: not known. */
+  fleet = ''
+  /** Which registration numbers of the device have ended; null: none, as of most devices. */
+  private numbers: RegistrationNumbers | null = null
   /** The frames of this turn; the outbox sends them at its end. */
   outgoing: Uint8Array | Uint8Array[] | null = null
 
@@ -201,9 +227,9 @@ export class Session {
     if (this.state === 'claiming') this.state = 'reading'
   }
 
-  /** The table has a session of the device with this connection number, which is equal or greater. */
-  claimRefused(connection: number): void {
-    if (this.state === 'claiming') this.sink.close(this, 'stale_connection', undefined, connection)
+  /** The session of the device in the table comes before this one no more; `connection` is its number. */
+  claimRefused(reason: CloseName, connection: number): void {
+    if (this.state === 'claiming') this.sink.close(this, reason, undefined, connection)
   }
 
   /** The store failed before WELCOME. */
@@ -218,6 +244,15 @@ export class Session {
     this.subscriptions = welcome.subscriptions
     this.sink.send(this, welcome)
     this.fillBacklog(queued, now)
+  }
+
+  /**
+   * The record of the device was read. A number that was given and is not in it has ended for good, so an older record than the
+   * last one says nothing wrong.
+   */
+  registered({ nextNumber, registrations }: RegistrationsOfDevice): void {
+    const anyEnded = registrations.length < nextNumber - 1
+    this.numbers = anyEnded ? { next: nextNumber, live: registrations.map(({ number }) => number) } : null
   }
 
   queueRead(queued: QueueEntry[], now: Now): void {
@@ -255,6 +290,8 @@ export class Session {
     if (sent) sent.router = router
     else if (this.state === 'closed') this.sink.report(this, router, item.id, Report.NOT_HERE)
     else if (isExpired(item, now)) this.sink.report(this, router, item.id, Report.EXPIRED)
+    else if (this.numbers !== null && isForEnded(item, this.numbers))
+      this.sink.report(this, router, item.id, Report.ENDED)
     else if (this.optional !== null && this.optional.refusedTick > 0)
       this.sink.report(this, router, item.id, Report.WINDOW_FULL)
     else if (this.backlog) this.hold(item, router, this.backlog, now)
@@ -297,10 +334,14 @@ export class Session {
 
   // ---- inputs from the clock ------------------------------------------------------------------
 
-  /** Called every few ticks. Closes a silent connection, repeats failed reads, frees memory of an idle session. */
-  sweep({ tick }: Now, idleTicksMax: number): void {
+  /** Called every few ticks. Closes a silent connection and one whose token has ended, repeats failed reads, frees memory of an idle session. */
+  sweep({ ms, tick }: Now, idleTicksMax: number): void {
     if (tick - this.heardTick > idleTicksMax) {
       this.sink.close(this, 'idle')
+      return
+    }
+    if (ms >= this.tokenEndsAtMs) {
+      this.sink.close(this, 'token_expired')
       return
     }
     if (this.inFlight?.length === 0) this.inFlight = null
@@ -413,6 +454,8 @@ export class Session {
     const sent = findInFlight(this.inFlight, item.id)
     if (sent) sent.router = router
     else if (isExpired(item, now)) this.sink.report(this, router, item.id, Report.EXPIRED)
+    else if (this.numbers !== null && isForEnded(item, this.numbers))
+      this.sink.report(this, router, item.id, Report.ENDED)
     else this.notify(item.id, item.frame, router, null)
   }
 

@@ -7,7 +7,7 @@
  * ended.
  */
 import type { Clock } from '../../clock.js'
-import type { SessionOwner, SessionTable } from '../../store/sessions.js'
+import { type Fence, refusalOf, type SessionOwner, type SessionTable } from '../../store/sessions.js'
 import { Limiter } from '../limiter.js'
 import type { Session } from './session.js'
 
@@ -19,9 +19,8 @@ const IN_FLIGHT_MAX = 256
 /** The timer runs this often within one delay. */
 const SLICES = 10
 
-interface EndedSession {
+interface EndedSession extends Fence {
   device: string
-  connection: number
   revision: number
   endedAtMs: number
 }
@@ -43,36 +42,36 @@ export class Tombstones {
 
   constructor(
     private readonly sessions: SessionTable,
-    private readonly owner: Omit<SessionOwner, 'connection'>,
+    private readonly owner: Omit<SessionOwner, keyof Fence>,
     private readonly clock: Clock,
     private readonly pace: TombstonePace,
     private readonly onError: (task: string, error: unknown) => void,
   ) {}
 
   /** The session is over. Its tombstone is written after the delay, unless the device reconnects before. */
-  add({ device, connection, revision }: Session): void {
+  add({ device, connection, tokenIssuedAtMs, revision }: Session): void {
     if (this.isLeaving) return
     // Only the newest end of a device is written. Deleted first, it goes to the end of the Map, which is sorted by
     // time.
     this.waiting.delete(device)
-    this.waiting.set(device, { device, connection, revision, endedAtMs: this.clock.now() })
+    this.waiting.set(device, { device, connection, tokenIssuedAtMs, revision, endedAtMs: this.clock.now() })
     if (this.waiting.size > this.pace.tombstonesWaitingMax) this.writeOldest()
     this.cancelTimer ??= this.schedule()
   }
 
-  /**
-   * The connection number of an ended session whose tombstone waits. A newer session is checked against it as if it
-   * was written.
-   */
-  connectionOf(device: string): number | null {
-    return this.waiting.get(device)?.connection ?? null
+  /** The ended session whose tombstone waits. A newer session is checked against it as if it was written. */
+  fenceOf(device: string): Fence | null {
+    return this.waiting.get(device) ?? null
   }
 
-  /**
-   * The table has a session of the device with a greater connection number: an older tombstone is not needed any
-   * more.
-   */
-  dropOlder(device: string, connection: number): void {
+  /** The table has the session `by` of the device: the tombstone of an older session is not needed any more. */
+  dropOlder(device: string, by: Fence): void {
+    const ended = this.waiting.get(device)
+    if (ended && refusalOf(by, ended) === null) this.waiting.delete(device)
+  }
+
+  /** As dropOlder, for a session on another worker, of which only the connection number is known. */
+  dropBelow(device: string, connection: number): void {
     const ended = this.waiting.get(device)
     if (ended && ended.connection < connection) this.waiting.delete(device)
   }
@@ -109,11 +108,11 @@ export class Tombstones {
   private writeOldest(): void {
     const [oldest] = this.waiting.values()
     if (!oldest) return
-    const { device, connection, revision } = oldest
+    const { device, connection, tokenIssuedAtMs = 0, revision } = oldest
     this.waiting.delete(device)
     const write: Promise<void> = this.limiter
       .run(async () => {
-        await this.sessions.close(device, { ...this.owner, connection }, revision)
+        await this.sessions.close(device, { ...this.owner, connection, tokenIssuedAtMs }, revision)
       })
       .catch((error: unknown) => this.onError('tombstone', error))
       .then(() => {

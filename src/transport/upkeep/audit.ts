@@ -105,7 +105,8 @@ export class Audit {
   private async claimAgain(session: Session): Promise<boolean> {
     const { sessions, effects, metrics, owner } = this.parts
     metrics.auditRepairs++
-    const claim = await sessions.claim(session.device, { ...owner, connection: session.connection })
+    const { connection, tokenIssuedAtMs } = session
+    const claim = await sessions.claim(session.device, { ...owner, connection, tokenIssuedAtMs })
     effects.turn(session, 'audit', () => {
       if (claim.ok) session.claimed(claim.revision)
       else effects.close(session, 'replaced')

@@ -1,7 +1,9 @@
 import t from 'tap'
 import { Bucket } from '../../../protocol/subjects.js'
+import { cutOffFleet } from '../../../src/store/revoked.js'
+import { CONNECTION_STEP } from '../../../src/store/sessions.js'
 import { RawDevice } from '../../support/raw-device.js'
-import { newDevice, startTransport } from '../../support/transport.js'
+import { FLEET, newDevice, startTransport } from '../../support/transport.js'
 
 t.test('a device that connects again takes over, by its connection number', async (t) => {
   const { worker, credential, sessions, deliver, report } = await startTransport(t)
@@ -75,4 +77,82 @@ t.test('a control request closes only what is older', async (t) => {
   t.equal(await control({ kind: 'close', device, reason: 'replaced', belowConnection: 8 }), 'not_here')
   t.match(await raw.closed, { code: 4021 })
   t.equal(await control({ kind: 'catch_up', device }), 'not_here')
+})
+
+t.test('a stolen token cannot use up the connection numbers of its device', async (t) => {
+  const { worker, credential, sessions } = await startTransport(t)
+  const device = newDevice()
+  const own = await RawDevice.connected(worker.port, { credential: credential(device), connection: 5 })
+  const thief = await RawDevice.open(worker.port)
+  thief.hello({ credential: credential(device), connection: Number.MAX_SAFE_INTEGER })
+  t.match(await thief.until('ERROR'), { code: 'connection_ahead', connection: 5 })
+  t.match(await thief.closed, { code: 4022 })
+  const far = await RawDevice.open(worker.port)
+  far.hello({ credential: credential(device), connection: 6 + CONNECTION_STEP })
+  t.match(await far.closed, { code: 4022 }, 'one more than the step')
+  t.match(await sessions.lookup(device, { authoritative: true }), { connection: 5, live: true })
+  const reserved = await RawDevice.connected(worker.port, { credential: credential(device), connection: 1_005 })
+  t.match(await own.closed, { code: 4021 }, 'a block of numbers is no fault')
+  reserved.ws.close()
+})
+
+t.test('a renewed token resets the fence, and ends what older tokens can do', async (t) => {
+  const { worker, credential, tokenOf, sessions, startAnother } = await startTransport(t)
+  const other = await startAnother()
+  const device = newDevice()
+  const renewed = { kind: 'token', token: tokenOf(device, 3_600_000, 10_000) } as const
+  // As release 0.1 let it stand there.
+  const bricked = { ...worker.worker.owner, connection: Number.MAX_SAFE_INTEGER }
+  await sessions.claim(device, { ...bricked, connection: 2 ** 48 })
+  const held = await RawDevice.connected(worker.port, { credential: credential(device), connection: 2 ** 48 })
+  const back = await RawDevice.connected(other.port, { credential: renewed, connection: 7 })
+  t.match(await held.closed, { code: 4021 }, 'the worker of the older session is told, although its number is greater')
+  for (const { port } of [worker, other]) {
+    const late = await RawDevice.open(port)
+    late.hello({ credential: credential(device), connection: 2 ** 48 + 1 })
+    t.match(await late.closed, { code: 4011 }, 'the older token has ended')
+  }
+  t.match(await sessions.lookup(device, { authoritative: true }), { connection: 7, live: true })
+  back.ws.close()
+})
+
+t.test('an open session ends when its token does', async (t) => {
+  const { worker, tokenOf } = await startTransport(t)
+  const [device, other] = [newDevice(), newDevice()]
+  // It has ended, but for what clocks may differ by.
+  const token = tokenOf(device, 1_000, -57_000)
+  const ending = await RawDevice.connected(worker.port, { credential: { kind: 'token', token }, connection: 1 })
+  const lasting = await RawDevice.connected(worker.port, {
+    credential: { kind: 'token', token: tokenOf(other) },
+    connection: 1,
+  })
+  const since = Date.now()
+  const silence = setInterval(() => ending.send({ type: 'PING' }), 1_000)
+  t.match(await ending.closed, { code: 4011, reason: 'token_expired' })
+  clearInterval(silence)
+  t.ok(Date.now() - since < 20_000, 'within a round of the sweep')
+  lasting.send({ type: 'PING' })
+  t.ok(await lasting.until('PONG'), 'others stay')
+  lasting.ws.close()
+})
+
+t.test('a fleet is cut off from a time on: sessions, tokens and tickets of before', async (t) => {
+  const { worker, core, tokenOf } = await startTransport(t)
+  const [device, other] = [newDevice(), newDevice()]
+  const before = { kind: 'token', token: tokenOf(device) } as const
+  const after = { kind: 'token', token: tokenOf(other, 3_600_000, 30_000) } as const
+  const old = await RawDevice.open(worker.port)
+  old.hello({ credential: before, connection: 1 })
+  const { ticket } = await old.until('WELCOME')
+  const fresh = await RawDevice.connected(worker.port, { credential: after, connection: 1 })
+  await cutOffFleet(core.table(Bucket.REVOKED), FLEET, Date.now() + 15_000)
+  t.match(await old.closed, { code: 4010 })
+  for (const credential of [before, { kind: 'ticket', ticket } as const]) {
+    const again = await RawDevice.open(worker.port)
+    again.hello({ credential, connection: 2 })
+    t.match(await again.closed, { code: 4010 }, credential.kind)
+  }
+  fresh.send({ type: 'PING' })
+  t.ok(await fresh.until('PONG'), 'a token that was issued later stays good')
+  fresh.ws.close()
 })

@@ -40,6 +40,12 @@ export const coreMutations: Mutation[] = [
     edits: [edit(ROUTE, `if (mark !== 'unknown')`, 'if (true)')],
   },
   {
+    name: 'queued-for-an-ended-registration',
+    rule: 'What is for a registration that has ended is told so, and not queued.',
+    test: 'delivery/route.test.js',
+    edits: [edit(ROUTE, 'await this.refuseEnded(device, owed);', '')],
+  },
+  {
     name: 'no-second-look',
     rule: 'Enqueue first, then look at the session.',
     edits: [

@@ -18,7 +18,39 @@ export const transportMutations: Mutation[] = [
   {
     name: 'number-of-the-server',
     rule: "A session is fenced by the device's own connection number.",
-    edits: [edit(SESSIONS, '        return owner.connection > stored.connection;', '        return true;')],
+    edits: [edit(SESSIONS, 'token === tokenBefore && next.connection <= numberBefore', 'false')],
+  },
+  {
+    name: 'older-token-goes-on',
+    rule: 'A token that was renewed replaces no session any more.',
+    test: 'unit/transport/stores.test.js',
+    edits: [edit(SESSIONS, 'if (token < tokenBefore)', 'if (false)')],
+  },
+  {
+    name: 'renewal-keeps-the-fence',
+    rule: 'A renewed token begins a new fence.',
+    test: 'unit/transport/stores.test.js',
+    edits: [
+      edit(SESSIONS, 'token === tokenBefore && next.connection <= numberBefore', 'next.connection <= numberBefore'),
+    ],
+  },
+  {
+    name: 'step-without-bound',
+    rule: 'A connection number rises by a step at most.',
+    test: 'unit/transport/stores.test.js',
+    edits: [edit(SESSIONS, 'next.connection > most', 'false')],
+  },
+  {
+    name: 'ended-registration-is-sent',
+    rule: 'What is for a registration that has ended is told so.',
+    test: 'unit/transport/session.test.js',
+    edits: [edit(SESSION, 'number < next && !live.includes(number)', 'false')],
+  },
+  {
+    name: 'new-registration-taken-for-ended',
+    rule: 'A number that the record does not know yet is not one that ended.',
+    test: 'unit/transport/session.test.js',
+    edits: [edit(SESSION, 'number < next && !live.includes(number)', '!live.includes(number)')],
   },
   {
     name: 'registered-after-written',
@@ -160,7 +192,7 @@ export const transportMutations: Mutation[] = [
     name: 'waiting-end-is-no-session',
     rule: 'While the end of a session waits to be written, its number is as good as written (ADR 12).',
     test: 'unit/transport/handshake-sim.test.js',
-    edits: [edit(HANDSHAKE, '?? tombstones.connectionOf(device)', '?? null')],
+    edits: [edit(HANDSHAKE, '?? tombstones.fenceOf(device)', '?? null')],
   },
   {
     name: 'tombstones-without-bound',
@@ -190,6 +222,6 @@ export const transportMutations: Mutation[] = [
     name: 'ticket-of-any-number',
     rule: 'A ticket saves the read of the session only for a greater number than its own (ADR 12, ADR 13).',
     test: 'unit/transport/handshake-sim.test.js',
-    edits: [edit(HANDSHAKE, 'ticket && connection > ticket.connection ? ticket : null', 'ticket')],
+    edits: [edit(HANDSHAKE, 'ticket && refusalOf(fence, ticket) === null ? ticket : null', 'ticket')],
   },
 ]

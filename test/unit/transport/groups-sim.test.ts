@@ -102,6 +102,7 @@ class Phone {
   private cursor: Cursor | null = null
   private connection = 0
   private end: DeviceEnd | null = null
+  private token: string | null = null
 
   constructor(
     private readonly world: World,
@@ -128,8 +129,8 @@ class Phone {
     }
     const nowMs = this.world.sim.clock.now()
     const request = { issuer: ISSUER, device: this.id, fleet: 'f', nowMs, lifetimeMs: 1e9 }
-    const { token } = mintDeviceToken(keyring.signingKey('deviceToken'), request)
-    const credential = { kind: 'token', token } as const
+    this.token ??= mintDeviceToken(keyring.signingKey('deviceToken'), request).token
+    const credential = { kind: 'token', token: this.token } as const
     const hello = {
       version: 1,
       credential,

@@ -48,15 +48,16 @@ export async function oneWorker({ settings, over = (broker) => broker, ...option
   })
   await clock.advanceUntil(worker.start())
   const device = newDevice()
+  const issuedAtMs = clock.now()
   const core = sim.brokerFor('core')
   const queued = new DeviceQueue(core, SPLIT)
   return {
     ...{ sim, clock, broker, sockets, worker, device, core },
     /** Of this device, or of another one; it counts its connections. */
     connect: (cursor: Cursor | null = null, who = device, connection = 1) =>
-      connect(sockets, tokenOf(who, clock.now()), cursor, connection),
+      connect(sockets, tokenOf(who, issuedAtMs), cursor, connection),
     /** With the ticket of an earlier WELCOME, of this worker or another. */
-    resume: (ticket: Omit<Ticket, 'expiresAtMs' | 'tokenExpiresAtMs' | 'subscriptions'>, connection: number) =>
+    resume: (ticket: Omit<Ticket, keyof typeof LASTING>, connection: number) =>
       connect(sockets, ticketOf({ ...ticket, ...LASTING }), null, connection),
     /** As the first of the device's queue. */
     enqueue: (id: bigint) => {
@@ -71,7 +72,7 @@ export async function oneWorker({ settings, over = (broker) => broker, ...option
   }
 }
 
-const LASTING = { subscriptions: 0, expiresAtMs: 4e12, tokenExpiresAtMs: 4e12 }
+const LASTING = { subscriptions: 0, expiresAtMs: 4e12, tokenExpiresAtMs: 4e12, tokenIssuedAtMs: 0, fleet: '' }
 
 function ticketOf(ticket: Ticket): Credential {
   return { kind: 'ticket', ticket: new TicketBox(keyring.transportKeys().tickets).seal(ticket) }

@@ -26,10 +26,11 @@ t.test('tickets', async (t) => {
   const ticket = {
     ...{ device: 'dev_0123456789abcdefghij', instance: 'eu-1', worker: '0-abc', connection: 2 ** 52 + 1 },
     ...{ revision: 77, subscriptions: 9, expiresAtMs: 5_000_000, tokenExpiresAtMs: 9_000_000 },
+    ...{ tokenIssuedAtMs: 2_000_000, fleet: 'fleet_0123456789zz' },
   }
   const before = new TicketBox(keyring.transportKeys().tickets)
   const sealed = before.seal(ticket)
-  t.ok(sealed.length < 70, `${sealed.length} bytes`)
+  t.ok(sealed.length < 84, `${sealed.length} bytes`)
   t.same(before.open(sealed, 4_999_999), ticket)
   t.equal(before.open(sealed, 5_000_000), null, 'expired')
   for (let i = 0; i < sealed.length; i++) {
@@ -47,6 +48,9 @@ t.test('tickets', async (t) => {
   ]) {
     const other = { ...ticket, device, connection: Number.MAX_SAFE_INTEGER, revision: 0 }
     t.same(before.open(before.seal(other), 0), other, device)
+  }
+  for (const fleet of ['fleet_000000000000', 'fleet_zzzzzzzzzzzz', 'fleet', '']) {
+    t.same(before.open(before.seal({ ...ticket, fleet }), 0), { ...ticket, fleet }, fleet)
   }
   t.same(before.open(sealed, 0), ticket, 'what was sealed stays as it is')
   const old = keyring.kids('ticket')[0]?.kid ?? ''

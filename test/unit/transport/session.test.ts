@@ -1,5 +1,7 @@
 import t from 'tap'
+import { encodeNotify } from '../../../protocol/encode.js'
 import { Report } from '../../../protocol/envelope.js'
+import { registrationOfNotify } from '../../../protocol/notify-registration.js'
 import { SessionWorld, welcome } from './session-world.js'
 
 const cursor = { incarnation: 1n, sequence: 7, subscriptions: 1 }
@@ -202,3 +204,57 @@ t.test('requests: bounded, answered, and nothing after the end', async (t) => {
   world.deliver(9n)
   t.same(world.reportsOf(9n), [Report.NOT_HERE])
 })
+
+t.test('what is for a registration that has ended is told so; one that is newer than the record is sent', async (t) => {
+  const world = new SessionWorld()
+  const frameOf = (id: bigint, registration: number) => encodeNotify({ ...plain, id, registration })
+  const deliver = (id: bigint, registration: number) =>
+    world.session.deliver({ id, device: 'dev', expiresAtMs: 0, frame: frameOf(id, registration) }, 'router', world.now)
+  const registration = {
+    project: 'p',
+    application: 'a',
+    user: '',
+    channel: 'native',
+    createdAtMs: 0,
+    since: 0,
+  } as const
+  const live = (number: number) => ({ ...registration, number, addedVersion: 1 })
+  deliver(1n, 1)
+  world.session.registered({ nextNumber: 4, registrations: [live(2), live(3)] })
+  world.greet()
+  t.same(world.reports, [{ id: 1n, report: Report.ENDED }], 'also what was held before the record was read')
+  deliver(2n, 2)
+  deliver(3n, 1)
+  deliver(4n, 4)
+  t.equal(world.sent.length, 3, 'WELCOME and two pushes')
+  t.same(world.reports.at(-1), { id: 3n, report: Report.ENDED })
+  world.session.registered({ nextNumber: 4, registrations: [live(1), live(2), live(3)] })
+  deliver(5n, 1)
+  t.equal(world.sent.length, 4)
+})
+
+t.test('the registration number is read in a frame of any length', async (t) => {
+  for (const registration of [1, 127, 128, 70_000, 0xffff_ffff]) {
+    for (const title of ['', 'x'.repeat(300), 'x'.repeat(20_000)]) {
+      t.equal(registrationOfNotify(encodeNotify({ ...plain, id: 2n ** 63n, registration, title })), registration)
+    }
+  }
+  for (const frame of [Uint8Array.of(), Uint8Array.of(1, 7), Uint8Array.of(3, 0x82, 0x09, 1)]) {
+    t.equal(registrationOfNotify(frame), 0)
+  }
+})
+
+t.test('a session ends when its token does', async (t) => {
+  const world = new SessionWorld()
+  world.greet()
+  world.session.tokenEndsAtMs = world.now.ms + 10
+  world.session.sweep({ ...world.now, ms: world.now.ms + 9 }, 100)
+  t.equal(world.closedWith, null)
+  world.session.sweep({ ...world.now, ms: world.now.ms + 10 }, 100)
+  t.equal(world.closedWith, 'token_expired')
+})
+
+const plain = {
+  ...{ expiresAtSeconds: 0, collapseKey: '', title: '', message: '', data: new Uint8Array() },
+  priority: 'normal' as const,
+}

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { Bucket } from '../../../protocol/subjects.js'
-import { SessionTable } from '../../../src/store/sessions.js'
+import { CONNECTION_FIRST_MAX, CONNECTION_STEP, refusalOf, SessionTable } from '../../../src/store/sessions.js'
 import { WorkerLease, WorkerLiveness } from '../../../src/store/workers.js'
 import { SimBroker } from '../../sim/broker.js'
 
@@ -24,6 +24,43 @@ t.test('a session is taken over only by a greater connection number', async (t) 
   const second = await run(sessions.claim(DEVICE, owner('b', 6)))
   t.match(second, { ok: true, previous: { worker: 'a', connection: 5, live: true } })
   t.match(await run(sessions.lookup(DEVICE, { authoritative: true })), { worker: 'b', connection: 6, live: true })
+})
+
+t.test('the fence: a newer token wins, an older one is over, a number rises by a step at most', async (t) => {
+  const at = (tokenIssuedAtMs: number, connection: number) => ({ tokenIssuedAtMs, connection })
+  const brick = Number.MAX_SAFE_INTEGER
+  for (const [next, before, expected] of [
+    [at(5, 1), null, null],
+    [at(5, CONNECTION_FIRST_MAX), null, null],
+    [at(5, CONNECTION_FIRST_MAX + 1), null, 'connection_ahead'],
+    [at(5, 2), at(5, 1), null],
+    [at(5, 1), at(5, 1), 'stale_connection'],
+    [at(5, 1 + CONNECTION_STEP), at(5, 1), null],
+    [at(5, 2 + CONNECTION_STEP), at(5, 1), 'connection_ahead'],
+    [at(5, brick), at(5, 1), 'connection_ahead'],
+    [at(6, 1), at(5, brick), null],
+    [at(6, 7), at(5, 9), null],
+    [at(5, 10), at(6, 1), 'token_expired'],
+    [at(5, 3), { connection: 9 }, null],
+    [{ connection: 10 }, { connection: 9 }, null],
+    [{ connection: 10 }, at(5, 9), 'token_expired'],
+    [at(6, brick), at(5, brick - 1), null],
+  ] as const) {
+    t.equal(refusalOf(next, before), expected, `${JSON.stringify(next)} after ${JSON.stringify(before)}`)
+  }
+})
+
+t.test('a delayed write of an older token loses in the table, and a reset forgets what was used', async (t) => {
+  const { sessions, run } = table()
+  const late = await run(sessions.claim(DEVICE, { ...owner('a', 900), tokenIssuedAtMs: 5_000 }))
+  if (!late.ok) throw new Error('claimed')
+  const renewed = { ...owner('b', 8), tokenIssuedAtMs: 6_000 }
+  t.match(await run(sessions.claim(DEVICE, renewed, late.revision)), { ok: true })
+  const behind = { ...owner('a', 901), tokenIssuedAtMs: 5_000 }
+  t.match(await run(sessions.claim(DEVICE, behind, late.revision)), { ok: false, reason: 'token_expired' })
+  t.match(await run(sessions.claim(DEVICE, renewed)), { ok: true }, 'its own session again')
+  t.match(await run(sessions.reset(DEVICE)), { live: true, worker: 'b', connection: 8 })
+  t.match(await run(sessions.claim(DEVICE, { ...owner('c', 1), tokenIssuedAtMs: 5_000 })), { ok: true })
 })
 
 t.test('a tombstone keeps the number, and only ends its own session', async (t) => {

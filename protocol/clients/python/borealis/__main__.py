@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from .client import Client, RequestError, hand_over_left
-from .enrol import EnrolError, enrol, expired
+from .enrol import EnrolError, enrol
 from .limits import HINT_MAX_MS
 from .reconnect import ceiling_ms
 from .state import StateFile
@@ -52,9 +52,12 @@ def printer(as_json: bool) -> Any:
 
 
 def ensure_enrolled(options: argparse.Namespace, file: StateFile, show: Any) -> None:
-    """Enrols if there is no identity or its token has expired. Raises EnrolError if no repetition helps, ValueError."""
+    """Enrols if there is no identity or the service has ended it. Raises EnrolError if no repetition helps, ValueError."""
     state = file.load()
-    if state.identity is not None and not expired(state.identity):
+    if state.identity is not None and not state.identity.over:
+        if options.enrol_url and not state.identity.core_url:
+            state.identity.core_url = options.enrol_url
+            file.save(state)
         return
     if not options.enrol_url or not options.enrolment_key:
         raise ValueError("the device is not enrolled: give --enrol-url and --enrolment-key")

@@ -16,17 +16,22 @@ from typing import Any
 
 from . import __version__
 from .connection import DEAD, Connection
+from .enrol import EnrolError, renew
 from .frames import Frame, frame
 from .inbox import Inbox
-from .limits import INTEGER_MAX, PROTOCOL_VERSION
+from .limits import HINT_MAX_MS, INTEGER_MAX, PROTOCOL_VERSION
 from .position import note_caught_up, note_gap, note_sequence
-from .reconnect import CLOSE_NAMES, Backoff, goaway_url, next_after_close, next_after_error
+from .reconnect import CLOSE_NAMES, Backoff, ceiling_ms, goaway_url, next_after_close, next_after_error
 from .requests import Request, RequestTable
-from .state import DeviceState, Registration, StateFile, token_is_good, user_of
+from .state import DeviceState, Identity, Registration, StateFile, token_is_good, user_of
 from .websocket import CannotOpen, Socket, SocketClosed, open_websocket
 
 Event = dict[str, Any]
 BYE_TIMEOUT_S = 2.0
+RENEW_AGAIN_MS = 60_000
+"""Least time between two renewals: a clock that is wrong must not make a loop of them."""
+RENEW_LOOK_MS = 6 * 3_600_000
+"""A device that was suspended looks at the time again after this."""
 
 
 class RequestError(Exception):
@@ -72,8 +77,12 @@ class Client:
         url: str = "",
         open_socket: Callable[[str], Awaitable[Socket]] = open_websocket,
         random: Random | None = None,
+        renew_token: Callable[[Identity], Identity] = renew,
     ) -> None:
-        """`url` replaces the one from enrolment. Raises ValueError if the state has no identity."""
+        """`url` replaces the one from enrolment. Raises ValueError if the state has no identity.
+
+        `renew_token` runs on a thread of its own.
+        """
         self.file = file
         self.state = file.load()
         if self.state.identity is None:
@@ -82,6 +91,10 @@ class Client:
         self.on_event = on_event
         self.open_socket = open_socket
         self.random = random or SystemRandom()
+        self.renew_token = renew_token
+        self._token_unshown = False
+        self._renewal: asyncio.Future | None = None
+        self._greeted = asyncio.Event()
         self.backoff = Backoff(self.random)
         self.requests = RequestTable(self.random)
         self.inbox = Inbox(self.state)
@@ -153,6 +166,13 @@ class Client:
     async def run(self) -> Ended:
         """Stays connected until `stop`, or until a close code says "stop". Returns the last end."""
         self._recover()
+        self._renewal = asyncio.ensure_future(self._renew_in_time())
+        try:
+            return await self._stay_connected()
+        finally:
+            await _cancel(self._renewal)
+
+    async def _stay_connected(self) -> Ended:
         other_url = ""
         while True:
             ended = await self._connect(other_url or self.url)
@@ -160,6 +180,8 @@ class Client:
                 other_url = ""
             following = "stop" if self._stopping else next_after_close(ended.code)
             if following == "token" and not ended.with_ticket:
+                following = "stop"
+            if following == "renew" and not (self.state.identity and self.state.identity.core_url):
                 following = "stop"
             if following == "raise" and self._above(ended) > INTEGER_MAX - 1:
                 following = "stop"
@@ -176,13 +198,80 @@ class Client:
                 name=CLOSE_NAMES.get(ended.code, ""),
                 detail=ended.detail,
                 next=following,
-                reconnectInMs=None if following == "stop" else round(delay),
+                reconnectInMs=None if following in ("stop", "renew") else round(delay),
             )
             if following == "stop":
                 return ended
+            if following == "renew":
+                if not await self._renew_now():
+                    return ended
+                continue
             await self._sleep(delay)
             if self._stopping:
                 return ended
+
+    # ---- the token ----------------------------------------------------------------------------
+
+    async def _renew_in_time(self) -> None:
+        """Renews at the drawn time, again and again. Ends where the token has none, or a renewal was refused."""
+        # Only WELCOME tells how far the clock of the device is from the server's.
+        await self._greeted.wait()
+        while True:
+            identity = self.state.identity
+            if identity is None or not identity.core_url or not identity.renew_at_ms:
+                return
+            wait_ms = identity.renew_at_ms - (time.time() * 1000 + self.state.clock_offset_ms)
+            if wait_ms > 0:
+                await asyncio.sleep(min(wait_ms, RENEW_LOOK_MS) / 1000)
+            elif not await self._renew(identity, asyncio.sleep):
+                return
+            else:
+                await asyncio.sleep(RENEW_AGAIN_MS / 1000)
+
+    async def _renew_now(self) -> bool:
+        """The server takes no connection before a renewal. False if the service refuses, which ends the identity."""
+        await _cancel(self._renewal)
+        identity = self.state.identity
+
+        async def sleep(seconds: float) -> None:
+            await self._sleep(seconds * 1000)
+
+        # A fleet whose tokens ended while the service was away must not come all at once.
+        await sleep(self.random.uniform(0, ceiling_ms(0)) / 1000)
+        if identity is None or self._stopping:
+            return False
+        if await self._renew(identity, sleep):
+            self._renewal = asyncio.ensure_future(self._renew_in_time())
+            return True
+        if not self._stopping:
+            identity.over = True
+            self._save()
+        return False
+
+    async def _renew(self, identity: Identity, sleep: Callable[[float], Awaitable[None]]) -> bool:
+        """Renews the token, however many attempts that takes. False if the service refuses, or after `stop`."""
+        attempt = 0
+        while not self._stopping:
+            try:
+                renewed = await asyncio.to_thread(self.renew_token, identity)
+            except EnrolError as error:
+                if error.retry_after_s is None:
+                    self._emit(event="renewal_refused", code=error.code)
+                    return False
+                self._emit(event="renewal_failed", code=error.code)
+                hint_ms = min(error.retry_after_s * 1000, HINT_MAX_MS)
+                await sleep((hint_ms + self.random.uniform(0, ceiling_ms(attempt))) / 1000)
+                attempt += 1
+                continue
+            self.state.identity = renewed
+            # A ticket descends from the older token, and ends with it.
+            self.state.ticket = ""
+            self._save()
+            self._token_unshown = True
+            self._emit(event="renewed", expiresAt=renewed.expires_at)
+            self._wake.set()
+            return True
+        return False
 
     # ---- a connection -------------------------------------------------------------------------
 
@@ -226,6 +315,9 @@ class Client:
                     return machine.close_code, machine.close_detail
                 if self._stopping:
                     return await self._leave(socket, machine, receiving)
+                if self._token_unshown and machine.greeted:
+                    await self._leave(socket, machine, receiving)
+                    return 1000, "left to show the renewed token"
                 if machine.reconnect_at_ms is not None and monotonic_ms() >= machine.reconnect_at_ms:
                     return 1001, "left after GOAWAY"
                 await self._wait(receiving, self._next_time(machine))
@@ -292,6 +384,7 @@ class Client:
             raise ValueError("no connection number is left: enrol the device anew")
         state.connection += 1
         self._save()
+        self._token_unshown = False
         with_ticket = state.ticket and time.time() * 1000 < state.ticket_until_ms
         return frame(
             "HELLO",
@@ -336,6 +429,7 @@ class Client:
                 note_sequence(self.state, value["sequence"])
         elif value.type == "WELCOME":
             self._welcome(value)
+            self._greeted.set()
             events.append({"event": "connected", "connection": self.state.connection})
         elif value.type == "CAUGHT_UP":
             note_caught_up(self.state, value["cursor"])
@@ -353,7 +447,8 @@ class Client:
 
     def _welcome(self, value: Frame) -> None:
         state, wall_ms = self.state, int(time.time() * 1000)
-        state.ticket = value["ticket"].hex()
+        # With a token renewed since HELLO, this ticket is of the older token.
+        state.ticket = "" if self._token_unshown else value["ticket"].hex()
         state.ticket_until_ms = wall_ms + value["ticket_seconds"] * 1000
         state.clock_offset_ms = value["server_time_ms"] - wall_ms
         self._ready = False
@@ -473,6 +568,8 @@ class Client:
     def _after_close(self, following: str, ended: Ended) -> None:
         if following == "token":
             self.state.ticket = ""
+        elif following == "stop" and CLOSE_NAMES.get(ended.code) == "bad_token" and self.state.identity:
+            self.state.identity.over = True
         elif following == "raise":
             self.state.connection = self._above(ended)
             self._stale_in_a_row += 1
@@ -510,7 +607,9 @@ def hand_over_left(file: StateFile, state: DeviceState, on_event: Callable[[Even
     file.save(state)
 
 
-async def _cancel(task: asyncio.Future) -> None:
+async def _cancel(task: asyncio.Future | None) -> None:
     """Cancels a task and discards its result or exception."""
+    if task is None:
+        return
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

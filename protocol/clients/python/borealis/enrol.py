@@ -1,16 +1,19 @@
-"""Enrolment over HTTP (PROTOCOL.md, "Enrolment"), with the standard library only."""
+"""Enrolment and renewal over HTTP (PROTOCOL.md, "Enrolment"), with the standard library only."""
 
 from __future__ import annotations
 
 import json
 import urllib.error
 import urllib.request
-from datetime import datetime, timezone
+from collections.abc import Callable
+from datetime import datetime
+from random import uniform
 
 from .limits import ENROL_TIMEOUT_MS
 from .state import Identity
 
 ENROL_PATH = "/device/v1/enrol"
+RENEW_PATH = "/device/v1/renew"
 ANSWER_BYTES_MAX = 65_536
 
 
@@ -28,22 +31,39 @@ class EnrolError(Exception):
 
 def enrol(url: str, enrolment_key: str, name: str = "", timeout_s: float = ENROL_TIMEOUT_MS / 1000) -> Identity:
     """Asks the core for an identity. `url` is its base URL, or the whole URL of enrolment. Raises EnrolError."""
-    address = url if url.rstrip("/").endswith(ENROL_PATH) else url.rstrip("/") + ENROL_PATH
     body = {"enrolmentKey": enrolment_key, **({"name": name} if name else {})}
     request = urllib.request.Request(
-        address, json.dumps(body).encode("utf-8"), {"content-type": "application/json"}, method="POST"
+        _address(url), json.dumps(body).encode("utf-8"), {"content-type": "application/json"}, method="POST"
     )
+    return _ask(request, url, timeout_s)
+
+
+def renew(identity: Identity, timeout_s: float = ENROL_TIMEOUT_MS / 1000) -> Identity:
+    """Asks the core for another token of the same device. Raises EnrolError; the older token is good for a repetition."""
+    address = _address(identity.core_url).removesuffix(ENROL_PATH) + RENEW_PATH
+    request = urllib.request.Request(address, b"", {"authorization": f"Bearer {identity.token}"}, method="POST")
+    renewed = _ask(request, identity.core_url, timeout_s)
+    if renewed.device_id != identity.device_id:
+        raise EnrolError("bad_answer", "the answer is for another device", 0)
+    return renewed
+
+
+def _address(url: str) -> str:
+    return url if url.rstrip("/").endswith(ENROL_PATH) else url.rstrip("/") + ENROL_PATH
+
+
+def _ask(request: urllib.request.Request, core_url: str, timeout_s: float) -> Identity:
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as response:
-            return read_identity(response.read(ANSWER_BYTES_MAX + 1))
+            return read_identity(response.read(ANSWER_BYTES_MAX + 1), core_url)
     except urllib.error.HTTPError as error:
         raise refusal(error.code, error.headers.get("retry-after"), error.read(ANSWER_BYTES_MAX)) from error
     except OSError as error:
         raise EnrolError("unreachable", str(error), 0) from error
 
 
-def read_identity(body: bytes) -> Identity:
-    """The identity in an answer. Raises EnrolError if a field is missing."""
+def read_identity(body: bytes, core_url: str = "", draw: Callable[[float, float], float] = uniform) -> Identity:
+    """The identity in an answer, with a drawn time of renewal. Raises EnrolError if a field is missing."""
     try:
         answer = json.loads(body)
         names = ("deviceId", "token", "expiresAt", "transportUrl")
@@ -52,7 +72,9 @@ def read_identity(body: bytes) -> Identity:
         raise EnrolError("bad_answer", "not what enrolment answers", None) from error
     if not all(isinstance(value, str) for value in values):
         raise EnrolError("bad_answer", "not what enrolment answers", None)
-    return Identity(*values)
+    start, end = time_ms(answer.get("renewFrom")), time_ms(answer["expiresAt"])
+    renew_at_ms = round(draw(start, max(start, end))) if start else 0
+    return Identity(*values, core_url=core_url, renew_at_ms=renew_at_ms)
 
 
 def refusal(status: int, retry_after: str | None, body: bytes) -> EnrolError:
@@ -62,7 +84,7 @@ def refusal(status: int, retry_after: str | None, body: bytes) -> EnrolError:
         code, message = str(error["code"]), str(error.get("message", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         code, message = f"http_{status}", ""
-    if status != 429 and status < 500:
+    if status not in (404, 408, 429) and status < 500:
         return EnrolError(code, message, None)
     try:
         return EnrolError(code, message, max(0.0, float(retry_after or 0)))
@@ -70,12 +92,10 @@ def refusal(status: int, retry_after: str | None, body: bytes) -> EnrolError:
         return EnrolError(code, message, 0)
 
 
-def expired(identity: Identity, now: datetime | None = None) -> bool:
-    """Whether the token has expired, by the device's clock. False if the time cannot be read."""
+def time_ms(text: object) -> int:
+    """A time of RFC 3339 in Unix milliseconds; 0 if it cannot be read."""
     try:
-        until = datetime.fromisoformat(identity.expires_at)
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
-        return False
-    if until.tzinfo is None:
-        return False
-    return until <= (now or datetime.now(timezone.utc))
+        return 0
+    return 0 if moment is None or moment.tzinfo is None else round(moment.timestamp() * 1000)

@@ -21,6 +21,7 @@ CLOSE_NAMES = {
     4013: "revoked",
     4020: "stale_connection",
     4021: "replaced",
+    4022: "connection_ahead",
     4030: "idle",
     4031: "too_slow",
     4032: "rate_limited",
@@ -29,17 +30,20 @@ CLOSE_NAMES = {
     4050: "internal",
 }
 CLOSE_CODES = {name: code for code, name in CLOSE_NAMES.items()}
-STOP = {"unsupported_version", "bad_token", "token_expired", "revoked", "replaced"}
+STOP = {"unsupported_version", "bad_token", "revoked", "replaced"}
+RENEW = {"token_expired", "connection_ahead"}
 GIVE_UP = {"forbidden", "project_inactive"}
 FIX = {"invalid_request", "bad_user_token", "unknown_application", "too_many_registrations", "too_many_topics"}
 RETRY = {"rate_limited", "storage_full", "overloaded", "unavailable", "internal"}
 
 
 def next_after_close(code: int) -> str:
-    """The next move after a close code: reconnect, token, raise or stop."""
+    """The next move after a close code: reconnect, token, raise, renew or stop."""
     name = CLOSE_NAMES.get(code, "")
     if name in STOP:
         return "stop"
+    if name in RENEW:
+        return "renew"
     return {"bad_ticket": "token", "stale_connection": "raise"}.get(name, "reconnect")
 
 

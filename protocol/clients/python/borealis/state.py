@@ -15,12 +15,18 @@ FORMAT = 1
 
 @dataclass
 class Identity:
-    """The answer to enrolment: four strings."""
+    """The answer to enrolment or renewal, and the address of the core that gave it."""
 
     device_id: str
     token: str
     expires_at: str
     transport_url: str
+    core_url: str = ""
+    """The address at which the device enrolled, and where it renews; empty: a state of an older client."""
+    renew_at_ms: int = 0
+    """When to renew, by the server's clock, as drawn; 0: not told."""
+    over: bool = False
+    """The service takes this identity no more: only enrolling anew helps."""
 
 
 @dataclass

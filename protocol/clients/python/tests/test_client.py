@@ -9,6 +9,7 @@ from typing import Any
 
 from borealis import client as client_module
 from borealis.client import Client, RequestError
+from borealis.enrol import EnrolError
 from borealis.frames import Frame, decode_message, encode_frame, frame
 from borealis.inbox import Inbox
 from borealis.state import Identity, Registration, StateFile
@@ -60,7 +61,7 @@ class Soon(Random):
         return a
 
 
-class ClientTest(unittest.IsolatedAsyncioTestCase):
+class ClientCase(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -103,6 +104,8 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
     def of(self, name: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == name]
 
+
+class ClientTest(ClientCase):
     async def test_a_push_is_durable_before_its_ack_and_shown_once(self) -> None:
         pipe, hello = await self.connected()
         self.assertEqual(hello["credential"], ("token", "the-token"))
@@ -281,6 +284,71 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
         await self.connected(subscriptions=1)
         self.assertEqual([(event["id"], event["possibleDuplicate"]) for event in self.of("notification")], [("5", True)])
         self.assertEqual(self.file.load().pending, [])
+
+
+class RenewalTest(ClientCase):
+    """The same client with a core that renews its token as `answers` says."""
+
+    async def asyncSetUp(self) -> None:
+        self.answers: list[Identity | EnrolError] = []
+        self.asked: list[str] = []
+        await super().asyncSetUp()
+
+    def start(self) -> None:
+        state = self.file.load()
+        assert state.identity is not None
+        state.identity.core_url = "http://core"
+        self.file.save(state)
+        self.client = Client(self.file, self.events.append, open_socket=self.open, random=Soon(), renew_token=self.renew)
+        self.running = asyncio.ensure_future(self.client.run())
+
+    def renew(self, identity: Identity) -> Identity:
+        self.asked.append(identity.token)
+        answer = self.answers.pop(0)
+        if isinstance(answer, EnrolError):
+            raise answer
+        return answer
+
+    async def test_a_token_that_ended_is_renewed_and_the_answer_may_be_lost(self) -> None:
+        pipe, _ = await self.connected(ticket=b"t", ticket_seconds=1_000)
+        self.answers = [EnrolError("unreachable", "lost", 0), Identity("dev_1", "new", "", "ws://here", "http://core")]
+        pipe.to_device.put_nowait(4011)
+        _, hello = await self.connected()
+        self.assertEqual(self.asked, ["the-token", "the-token"])
+        self.assertEqual(hello["credential"], ("token", "new"))
+        identity = self.file.load().identity
+        assert identity is not None
+        self.assertEqual((identity.device_id, identity.token, self.file.load().connection), ("dev_1", "new", 2))
+
+    async def test_a_live_device_renews_in_time_and_shows_the_token_once(self) -> None:
+        pipe, _ = await self.connected()
+        self.client.stop()
+        await asyncio.wait_for(self.running, 5)
+        state = self.file.load()
+        assert state.identity is not None
+        state.identity.renew_at_ms = 1
+        self.file.save(state)
+        self.answers = [Identity("dev_1", "new", "", "ws://here", "http://core")]
+        self.start()
+        pipe = await asyncio.wait_for(self.pipes.get(), 5)
+        hello = await pipe.expect("HELLO")
+        self.assertEqual(hello["credential"], ("token", "the-token"))
+        pipe.welcome()
+        await pipe.expect("BYE")
+        pipe, hello = await self.connected()
+        self.assertEqual(hello["credential"], ("token", "new"))
+        await asyncio.sleep(0.1)
+        self.assertTrue(self.pipes.empty(), "and stays")
+
+    async def test_a_refused_renewal_ends_the_identity_durably(self) -> None:
+        pipe, _ = await self.connected()
+        self.answers = [EnrolError("token_expired", "the grace is over", None)]
+        pipe.to_device.put_nowait(4011)
+        ended = await asyncio.wait_for(self.running, 5)
+        self.assertEqual(ended.code, 4011)
+        identity = self.file.load().identity
+        assert identity is not None
+        self.assertTrue(identity.over)
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ class Machine(unittest.TestCase):
 
 class Reconnecting(unittest.TestCase):
     def test_next_moves(self) -> None:
-        moves = {1000: "reconnect", 1006: "reconnect", 4012: "token", 4020: "raise", 4021: "stop", 4011: "stop", 4999: "reconnect"}
+        moves = {1000: "reconnect", 1006: "reconnect", 4012: "token", 4020: "raise", 4021: "stop", 4010: "stop", 4011: "renew", 4022: "renew", 4999: "reconnect"}
         self.assertEqual({code: next_after_close(code) for code in moves}, moves)
         self.assertEqual(next_after_error("new", 0), "give_up")
         self.assertEqual(next_after_error("new", 5), "retry")
@@ -323,6 +323,9 @@ class Files(unittest.TestCase):
     def test_answers_of_enrolment(self) -> None:
         answer = {"deviceId": "d", "token": "t", "expiresAt": "e", "transportUrl": "ws://x"}
         self.assertEqual(read_identity(json.dumps(answer).encode()), Identity("d", "t", "e", "ws://x"))
+        told = {**answer, "expiresAt": "2030-01-01T00:00:04Z", "renewFrom": "2030-01-01T00:00:03.000Z"}
+        identity = read_identity(json.dumps(told).encode(), "http://core", lambda a, b: b - (b - a) / 4)
+        self.assertEqual((identity.core_url, identity.renew_at_ms), ("http://core", 1_893_456_003_750))
         body = b'{"error": {"code": "bad_enrolment_key", "message": "m"}}'
         self.assertEqual((refusal(401, None, body).code, refusal(401, None, body).retry_after_s), ("bad_enrolment_key", None))
         self.assertEqual(refusal(503, "3", b"").retry_after_s, 3)

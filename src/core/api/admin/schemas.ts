@@ -38,9 +38,31 @@ export const Application = Type.Object(
 
 const Secret = Type.String({ description: 'Shown once, and kept nowhere.' })
 
-const fleetFields = { fleetId: Type.String(), name: Type.String(), createdAt: Time }
+const fleetFields = {
+  fleetId: Type.String(),
+  name: Type.String(),
+  keyIds: Type.Array(Type.String(), { description: 'Enrolment keys that are not retired.' }),
+  createdAt: Time,
+}
 export const Fleet = Type.Object(fleetFields, { $id: 'Fleet' })
 export const CreatedFleet = Type.Object({ ...fleetFields, enrolmentKey: Secret }, { $id: 'CreatedFleet' })
+
+const enrolmentKeyFields = {
+  keyId: Type.String(),
+  uses: Type.Integer({ description: 'Enrolments that were granted.' }),
+  usesMax: Type.Union([Type.Integer(), Type.Null()], { description: 'null: any number.' }),
+  until: Type.Union([Time, Type.Null()], { description: 'null: for ever.' }),
+  retiredAt: Type.Union([Time, Type.Null()], { description: 'null: it is not retired.' }),
+  createdAt: Time,
+}
+export const EnrolmentKey = Type.Object(enrolmentKeyFields, { $id: 'EnrolmentKey' })
+export const CreatedEnrolmentKey = Type.Object(
+  { ...enrolmentKeyFields, enrolmentKey: Secret },
+  { $id: 'CreatedEnrolmentKey' },
+)
+export const EnrolmentKeyList = Type.Object({ keys: Type.Array(EnrolmentKey) }, { $id: 'EnrolmentKeyList' })
+export const CutOffFleet = Type.Object({ fleetId: Type.String(), tokensFrom: Time }, { $id: 'CutOffFleet' })
+export const ResetDevice = Type.Object({ deviceId: Type.String(), reset: Type.Literal(true) }, { $id: 'ResetDevice' })
 
 export const RevokedDevice = Type.Object(
   { deviceId: Type.String(), revoked: Type.Literal(true) },

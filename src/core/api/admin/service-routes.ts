@@ -3,16 +3,21 @@ import Type, { type Static } from 'typebox'
 import { DEVICE_ID } from '../../../device-token.js'
 import { TextLike } from '../../domain/schema.js'
 import { AUDIT_PAGE_MAX } from '../../tenants/administration.js'
-import { type Named, NewCredential, NewFleet } from '../../tenants/fields.js'
-import { auditOutput, credentialOutput, fleetOutput } from '../../tenants/output.js'
+import { type Named, NewCredential, NewEnrolmentKey, NewFleet } from '../../tenants/fields.js'
+import { auditOutput, credentialOutput, enrolmentKeyOutput, fleetOutput, timeOutput } from '../../tenants/output.js'
 import { type ActingCall, ADMIN, type AdminRoute, adminRoute } from './context.js'
 import {
   AuditPage,
   CreatedCredential,
+  CreatedEnrolmentKey,
   CreatedFleet,
   Credential,
+  CutOffFleet,
+  EnrolmentKey,
+  EnrolmentKeyList,
   Fleet,
   RemovedCredential,
+  ResetDevice,
   RevokedDevice,
 } from './schemas.js'
 
@@ -31,6 +36,12 @@ const AuditQuery = Type.Object({
 
 const DeviceParams = Type.Object({
   device: TextLike(DEVICE_ID, 'a device id: dev_ and 20 of a-z 0-9', { description: 'The id of the device.' }),
+})
+
+const FleetParams = Type.Object({ fleet: Type.String({ description: 'The id of the fleet.' }) })
+const KeyParams = Type.Object({
+  fleet: Type.String({ description: 'The id of the fleet.' }),
+  key: Type.String({ description: 'The id of the enrolment key.' }),
 })
 
 export const adminServiceRoutes: readonly AdminRoute[] = [
@@ -58,6 +69,79 @@ export const adminServiceRoutes: readonly AdminRoute[] = [
       tag,
       body: NewFleet,
       answers: { 201: { description: 'The fleet.', body: CreatedFleet } },
+      errors,
+    },
+  }),
+  adminRoute({
+    method: 'GET',
+    url: `${ADMIN}/fleets/:fleet/keys`,
+    handler: listEnrolmentKeys,
+    operation: {
+      id: 'listEnrolmentKeys',
+      summary: 'The enrolment keys of a fleet',
+      tag,
+      params: FleetParams,
+      answers: {
+        200: { description: 'The keys with their uses; the keys themselves are not kept.', body: EnrolmentKeyList },
+      },
+      errors: [...errors, 'not_found'],
+    },
+  }),
+  adminRoute({
+    method: 'POST',
+    url: `${ADMIN}/fleets/:fleet/keys`,
+    handler: addEnrolmentKey,
+    operation: {
+      id: 'addEnrolmentKey',
+      summary: 'Make another enrolment key',
+      tag,
+      params: FleetParams,
+      body: NewEnrolmentKey,
+      answers: { 201: { description: 'The key.', body: CreatedEnrolmentKey } },
+      errors: [...errors, 'not_found'],
+    },
+  }),
+  adminRoute({
+    method: 'POST',
+    url: `${ADMIN}/fleets/:fleet/keys/:key/retire`,
+    handler: retireEnrolmentKey,
+    operation: {
+      id: 'retireEnrolmentKey',
+      summary: 'Refuse an enrolment key from now on',
+      tag,
+      params: KeyParams,
+      answers: { 200: { description: 'The key. Devices that enrolled with it stay.', body: EnrolmentKey } },
+      errors: [...errors, 'not_found'],
+    },
+  }),
+  adminRoute({
+    method: 'POST',
+    url: `${ADMIN}/fleets/:fleet/cut-off`,
+    handler: cutOffFleet,
+    operation: {
+      id: 'cutOffFleet',
+      summary: 'End all identities of a fleet',
+      tag,
+      params: FleetParams,
+      answers: {
+        200: {
+          description: 'Tokens issued before `tokensFrom` are void: the devices have to enrol anew.',
+          body: CutOffFleet,
+        },
+      },
+      errors: [...errors, 'not_found'],
+    },
+  }),
+  adminRoute({
+    method: 'POST',
+    url: `${ADMIN}/devices/:device/reset`,
+    handler: resetDevice,
+    operation: {
+      id: 'resetDevice',
+      summary: 'Forget the connection numbers of a device',
+      tag,
+      params: DeviceParams,
+      answers: { 200: { description: 'Done.', body: ResetDevice } },
       errors,
     },
   }),
@@ -140,6 +224,43 @@ async function createFleet({ context, actor, body, reply }: ActingCall & { body:
   const { fleet, enrolmentKey } = await context.administration.createFleet(actor, body)
   reply.code(201).header('cache-control', 'no-store')
   return { ...fleetOutput(fleet), enrolmentKey }
+}
+
+type FleetCall = ActingCall & { params: { fleet: string } }
+
+async function listEnrolmentKeys({ context, actor, params }: FleetCall): Promise<object> {
+  const keys = await context.administration.enrolmentKeys(actor, params.fleet)
+  return { keys: keys.map(enrolmentKeyOutput) }
+}
+
+async function addEnrolmentKey({
+  context,
+  actor,
+  params,
+  body,
+  reply,
+}: FleetCall & { body: NewEnrolmentKey }): Promise<object> {
+  const { key, enrolmentKey } = await context.administration.addEnrolmentKey(actor, params.fleet, body)
+  reply.code(201).header('cache-control', 'no-store')
+  return { ...enrolmentKeyOutput(key), enrolmentKey }
+}
+
+async function retireEnrolmentKey({
+  context,
+  actor,
+  params,
+}: ActingCall & { params: { fleet: string; key: string } }): Promise<object> {
+  return enrolmentKeyOutput(await context.administration.retireEnrolmentKey(actor, params.fleet, params.key))
+}
+
+async function cutOffFleet({ context, actor, params }: FleetCall): Promise<object> {
+  const tokensFrom = timeOutput(await context.administration.cutOffFleet(actor, params.fleet))
+  return { fleetId: params.fleet, tokensFrom }
+}
+
+async function resetDevice({ context, actor, params }: ActingCall & { params: { device: string } }): Promise<object> {
+  await context.administration.resetDevice(actor, params.device)
+  return { deviceId: params.device, reset: true }
 }
 
 async function revokeDevice({ context, actor, params }: ActingCall & { params: { device: string } }): Promise<object> {

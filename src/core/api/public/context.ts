@@ -7,6 +7,7 @@ import type { ProjectRecord } from '../../../store/tenants.js'
 import type { Registrations } from '../../devices/registrations.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../../domain/commands.js'
 import type { MessageFormat } from '../../domain/message.js'
+import type { EnrolmentCounter } from '../../tenants/auth/enrolment-counter.js'
 import type { AuthSettings } from '../../tenants/auth/settings.js'
 import type { AccessTokenVerifier, Caller, ScopeName } from '../../tenants/auth/tokens.js'
 import type { Directory } from '../../tenants/directory.js'
@@ -28,6 +29,7 @@ export interface ApiContext extends BaseContext {
   /** The streams without which the core is not ready. */
   streams: readonly string[]
   rates: RateLimits
+  enrolments: EnrolmentCounter
   auth: AuthSettings
   messages: MessageFormat
   clock: Clock

@@ -1,8 +1,8 @@
-/** POST /device/v1/enrol: a device becomes a member of a fleet. */
+/** POST /device/v1/enrol: a device becomes a member of a fleet. POST /device/v1/renew: it gets another token. */
 import Type, { type Static } from 'typebox'
-import { enrol } from '../../tenants/auth/enrolment.js'
+import { type Enrolled, enrol, renew } from '../../tenants/auth/enrolment.js'
 import { route } from '../route.js'
-import { type ApiRoute, anybody, type Call } from './context.js'
+import { type ApiRoute, bearerOf, type Call } from './context.js'
 import { DateTime } from './schemas.js'
 
 const DAY_MS = 24 * 3_600_000
@@ -20,6 +20,7 @@ const EnrolledDevice = Type.Object(
     deviceId: Type.String(),
     token: Type.String({ description: 'Shown once, and kept nowhere.' }),
     expiresAt: DateTime,
+    renewFrom: DateTime,
     transportUrl: Type.String({ description: 'The address that the device connects to.' }),
   },
   { $id: 'EnrolledDevice' },
@@ -29,7 +30,7 @@ export const enrolRoutes: readonly ApiRoute[] = [
   route({
     method: 'POST',
     url: '/device/v1/enrol',
-    before: anybody,
+    before: limitAddress,
     reads: 'small',
     handler: enrolDevice,
     operation: {
@@ -41,18 +42,67 @@ export const enrolRoutes: readonly ApiRoute[] = [
       errors: ['bad_enrolment_key'],
     },
   }),
+  route({
+    method: 'POST',
+    url: '/device/v1/renew',
+    before: limitAddress,
+    handler: renewDevice,
+    operation: {
+      id: 'renewDevice',
+      summary: 'A device gets another token for its identity',
+      tag: 'devices',
+      answers: {
+        200: {
+          description:
+            'The same device with another token. The device renews at a random time between `renewFrom` and `expiresAt`.',
+          body: EnrolledDevice,
+        },
+      },
+      errors: ['missing_token', 'bad_token', 'token_expired', 'forbidden'],
+    },
+  }),
 ]
 
+function limitAddress(call: Call): Call {
+  call.context.rates.takeEnrolment(call.request.ip, call.reply)
+  return call
+}
+
 async function enrolDevice({ context, reply, body }: Call & { body: Static<typeof Enrolment> }): Promise<object> {
-  const { auth, keyring, clock, directory } = context
+  const { directory, rates, enrolments } = context
   const enrolment = {
-    keyring,
-    issuer: auth.issuer,
-    lifetimeMs: auth.deviceTokenDays * DAY_MS,
-    nowMs: clock.now(),
+    ...tokensOf(context),
     fleet: (id: string) => directory.fleet(id),
+    use: (fleet: string, key: string) => enrolments.use(fleet, key),
+    limit: (key: string) => rates.takeEnrolmentOf(key, reply),
   }
-  const { deviceId, token, expiresAtMs } = await enrol(enrolment, body.enrolmentKey)
+  const enrolled = await enrol(enrolment, body.enrolmentKey)
   reply.code(201).header('cache-control', 'no-store')
-  return { deviceId, token, expiresAt: new Date(expiresAtMs).toISOString(), transportUrl: auth.transportUrl }
+  return identityOutput(context, enrolled)
+}
+
+async function renewDevice({ context, request, reply }: Call): Promise<object> {
+  const { auth, directory } = context
+  const renewal = {
+    ...tokensOf(context),
+    graceMs: auth.deviceTokenGraceDays * DAY_MS,
+    isDeviceRevoked: (device: string) => directory.isDeviceRevoked(device),
+    isCutOff: (fleet: string, issuedAtMs: number) => directory.isCutOff(fleet, issuedAtMs),
+  }
+  const renewed = renew(renewal, bearerOf(request.headers.authorization))
+  reply.header('cache-control', 'no-store')
+  return identityOutput(context, renewed)
+}
+
+function tokensOf({ keyring, auth, clock }: Call['context']) {
+  return { keyring, issuer: auth.issuer, lifetimeMs: auth.deviceTokenDays * DAY_MS, nowMs: clock.now() }
+}
+
+function identityOutput({ auth }: Call['context'], { deviceId, token, expiresAtMs, renewFromMs }: Enrolled): object {
+  return {
+    ...{ deviceId, token },
+    expiresAt: new Date(expiresAtMs).toISOString(),
+    renewFrom: new Date(renewFromMs).toISOString(),
+    transportUrl: auth.transportUrl,
+  }
 }

@@ -1,6 +1,9 @@
 /** The public HTTP API of a core: its routes on one listener. */
 
+import { Bucket } from '../../../../protocol/subjects.js'
+import { RecordTable } from '../../../store/tenants.js'
 import type { MessageFormat } from '../../domain/message.js'
+import { EnrolmentCounter } from '../../tenants/auth/enrolment-counter.js'
 import type { AuthSettings } from '../../tenants/auth/settings.js'
 import { BodyBudget } from '../body-budget.js'
 import { discoveryRoutes } from '../oauth/discovery.js'
@@ -37,13 +40,14 @@ export function routes(auth: AuthSettings, messages: MessageFormat): Route<ApiCo
 }
 
 export function createGateway(
-  parts: Omit<ApiContext, 'bodies' | 'publicUrl' | 'tokenIssuer'>,
+  parts: Omit<ApiContext, 'bodies' | 'publicUrl' | 'tokenIssuer' | 'enrolments'>,
   settings: HttpSettings,
 ): Gateway {
   let { port } = settings
   const context: ApiContext = {
     ...parts,
     bodies: new BodyBudget(settings),
+    enrolments: new EnrolmentCounter(new RecordTable(parts.broker.table(Bucket.FLEETS), 'fleet'), parts.clock),
     publicUrl: () => publicUrlOf({ ...settings, port }),
     tokenIssuer: tokenIssuersOf(settings, parts.auth)[0] ?? parts.auth.issuer,
   }

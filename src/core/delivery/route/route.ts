@@ -7,6 +7,7 @@
  *                  -> in the lane of its device: look up the session -> live, or enqueue
  *   sent live      -> silent, refused, worker dead -> in the lane -> enqueue -> ack
  *   redelivery     -> in the lane -> enqueue (never live; no append if it has ended) -> ack
+ *   the registration has ended, by the worker or the device record -> final `failed` -> ack
  */
 import {
   decodeRxBatch,
@@ -19,9 +20,10 @@ import { rxSubject } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
 import type { Broker, BusMessage, Consumption, Delivery, Log, Subscription } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
+import { type DeviceStore, hasEnded } from '../../../store/devices.js'
 import type { EventLog, FinalKind } from '../../../store/events.js'
 import type { SessionEntry } from '../../../store/sessions.js'
-import type { QueueReason } from '../../domain/statuses.js'
+import { type QueueReason, REGISTRATION_ENDED } from '../../domain/statuses.js'
 import type { CoreSettings } from '../../settings.js'
 import { isExpired, isOnlyNow, onlyNowReason } from '../expiry.js'
 import type { QueueWriter } from '../queue/enqueue.js'
@@ -46,6 +48,9 @@ export interface RouterOptions {
   liveness: Liveness
   inflight: Inflight
   queueWriter: QueueWriter
+  devices: DeviceStore
+  /** The registration has ended, and a sender does not know. */
+  onEnded: (device: string, registration: number) => void
   sessionRecheck: SessionRecheck
 }
 
@@ -204,7 +209,8 @@ export class Router {
       return
     }
     if (target.state !== 'live') return
-    if (report === Report.EXPIRED) this.end(target, 'expired', '', this.options.clock.now())
+    if (report === Report.ENDED) this.endedRegistration(target)
+    else if (report === Report.EXPIRED) this.end(target, 'expired', '', this.options.clock.now())
     else if (report === Report.NOT_HERE) this.toLane(target, 'not_here')
     else this.toLane(target, report === Report.WINDOW_FULL ? 'window_full' : 'closed')
   }
@@ -313,6 +319,7 @@ export class Router {
         else if (isExpired(message, clock.now())) this.end(target, 'expired', '', clock.now())
         else owed.push(target)
       }
+      await this.refuseEnded(device, owed)
       if (owed.length + over.length === 0) return
       await queueWriter.withdraw(
         device,
@@ -336,6 +343,24 @@ export class Router {
       log.debug({ error, device }, 'enqueuing did not complete')
       for (const target of ours) if (target.state === 'enqueuing') this.nack(target)
     }
+  }
+
+  /** Takes out of `owed`, and ends, what is for a registration that has ended. A record that is old says nothing wrong. */
+  private async refuseEnded(device: string, owed: Target[]): Promise<void> {
+    if (owed.length === 0) return
+    const record = await this.options.devices.read(device)
+    for (let i = owed.length - 1; i >= 0; i--) {
+      const target = owed[i] as Target
+      if (!hasEnded(record, target.message.registration)) continue
+      owed.splice(i, 1)
+      this.endedRegistration(target)
+    }
+  }
+
+  private endedRegistration(target: Target): void {
+    const { device, registration } = target.message
+    this.options.onEnded(device, registration)
+    this.end(target, 'failed', REGISTRATION_ENDED, this.options.clock.now())
   }
 
   /**

@@ -26,7 +26,16 @@ export const AuthSettings = Type.Object(
       description: 'Requests to the token endpoint from one address; more are answered 429.',
     }),
     tokenRequestsBurst: Type.Integer({ default: 50, minimum: 1, description: 'So many of them may come at once.' }),
-    deviceTokenDays: Type.Integer({ default: 365, minimum: 1, description: 'Lifetime of a device token.' }),
+    deviceTokenDays: Type.Integer({
+      default: 365,
+      minimum: 1,
+      description: 'Lifetime of a device token; the device renews it in the last quarter.',
+    }),
+    deviceTokenGraceDays: Type.Integer({
+      default: 90,
+      minimum: 0,
+      description: 'How long after its end a device token can still be renewed.',
+    }),
     transportUrl: Type.String({
       default: 'ws://127.0.0.1:7700/v1/device',
       description: 'Where an enrolled device connects; told at enrolment.',
