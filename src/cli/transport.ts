@@ -14,9 +14,9 @@ import { StopStack } from '../stop-stack.js'
 import { checkStoreFormat } from '../store/format.js'
 import { serveAdmin } from '../transport/supervisor/admin-port.js'
 import { InstanceMetrics } from '../transport/supervisor/instance-metrics.js'
-import { listenToSupervisor, tell } from '../transport/supervisor/ipc.js'
-import { startWorker } from '../transport/supervisor/process.js'
+import { listenToSupervisor, sendToSupervisor } from '../transport/supervisor/ipc.js'
 import { startSupervisor } from '../transport/supervisor/supervisor.js'
+import { startWorker } from '../transport/supervisor/worker-process.js'
 import { type DrainPace, drainMsMax } from '../transport/upkeep/drain.js'
 import { CommandError, loadConfig } from './context.js'
 import { runService, type Service } from './service.js'
@@ -24,12 +24,16 @@ import { notifySystemd, watchdog } from './systemd.js'
 import { v8Flags } from './v8-flags.js'
 import { version } from './version.js'
 
-/** Time beyond the drain. Longer than the supervisor waits for a worker, so that the supervisor decides about workers. */
+/**
+ * Margin beyond the time of a drain. It exceeds the supervisor's margin, so that the supervisor kills a stuck worker
+ * first.
+ */
 const STUCK_MS = 10_000
 
+/** `borealis transport`: a supervisor and its workers. Each worker is a process of this same command. */
 export const transportCommand = new Command('transport')
   .description('run a transport instance: the connections of devices')
-  .addOption(new Option('--worker <index>', 'run as this worker of an instance; set by the supervisor').hideHelp())
+  .addOption(new Option('--worker <index>', 'run as this worker of an instance (set by the supervisor)').hideHelp())
   .action(async (options: { worker?: string }, command: Command) => {
     const config = loadConfig(command)
     const { config: file } = command.optsWithGlobals<{ config?: string }>()
@@ -40,7 +44,7 @@ export const transportCommand = new Command('transport')
   })
 
 async function supervise(config: Config, file: string | undefined, log: Logger): Promise<Service> {
-  readTransportKeys(config) // reports a wrong keyring once, and not in every worker again and again
+  readTransportKeys(config) // Checked here first: a wrong keyring gives one error instead of one from each worker.
   const stops = new StopStack()
   try {
     const metrics = new InstanceMetrics()
@@ -55,7 +59,7 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
     stops.add(() => supervisor.stop())
     if (config.metrics.port > 0) {
       const server = await serveMetrics(metrics, config.metrics, () => supervisor.isReady)
-      // Stopped late, because a load balancer learns here that the instance leaves.
+      // Stopped last, because a load balancer sees here that the instance is draining.
       stops.addFirst(() => server.stop())
     }
     let drain = (_why: string) => {}
@@ -113,21 +117,28 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
   try {
     const keys = readTransportKeys(config)
     const metricsRegistry = createMetrics('transport')
-    // Runs last: the instance keeps the final counts of this worker.
+    // The last step: the instance keeps the counts of a worker that has ended.
     stops.add(async () => {
-      tell(process, { finalMetrics: await snapshotOf(metricsRegistry) })
+      sendToSupervisor(process, { finalMetrics: await snapshotOf(metricsRegistry) })
     })
     const broker = await connect(config.nats, { name: `transport-${index}`, log })
     stops.add(() => broker.close())
     await checkStoreFormat(broker, version())
     const { transport, store, auth } = config
     const worker = await startWorker({
-      ...{ broker, clock: systemClock, settings: transport, split: store.split, keys, index, log, metricsRegistry },
+      broker,
+      clock: systemClock,
+      settings: transport,
+      split: store.split,
+      keys,
       issuer: auth.issuer,
+      index,
+      log,
+      metricsRegistry,
     })
     let pace: DrainPace | undefined
-    let elsewhere: number | null = null
-    stops.add(() => worker.stop(pace, () => elsewhere))
+    let devicesElsewhere: number | null = null
+    stops.add(() => worker.stop(pace, () => devicesElsewhere))
     const answers = {
       levels: () => worker.worker.levels(),
       sessions: () => worker.worker.registry.size,
@@ -138,20 +149,20 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
       },
     }
     const asked = listenToSupervisor(process, answers, {
-      accept: (isOpen) => {
+      setListening: (isListening) => {
         worker.worker
-          .setListening(isOpen)
-          .catch((error: unknown) => log.error({ error, isOpen }, 'the worker cannot listen'))
+          .setListening(isListening)
+          .catch((error: unknown) => log.error({ error, isListening }, 'cannot listen again'))
       },
-      elsewhere: (devices) => {
-        elsewhere = devices
+      setDevicesElsewhere: (devices) => {
+        devicesElsewhere = devices
       },
     }).then((given) => {
       pace = given
       return `the supervisor (${given.reason})`
     })
-    const stop = () => stops.stop()
-    // SIGHUP to a process group reaches workers too. They ignore it, because the supervisor tells them what to do.
+    const stop = () => stops.run()
+    // SIGHUP to a process group reaches workers too. They ignore it, because the supervisor orders the reload.
     const reload = async () => undefined
     const stopMsMax = () => drainMsMax(pace ?? transport) + STUCK_MS
     return { ready: { worker: index, port: worker.port }, asked, reload, stop, stopMsMax }
@@ -160,7 +171,10 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
   }
 }
 
-/** Reads the extract or the keyring. A transport never makes a keyring, because no core would know its keys. */
+/**
+ * Reads the keys from the extract or from the keyring. A transport never creates a keyring: no core would know its
+ * keys.
+ */
 function readTransportKeys({ keyring }: Config): TransportKeys {
   const path = keyring.transportFile === '' ? keyring.file : keyring.transportFile
   let text: string
@@ -174,7 +188,7 @@ function readTransportKeys({ keyring }: Config): TransportKeys {
   if (keyring.transportFile === '') return Keyring.parse(text, path).transportKeys()
   const keys = JSON.parse(text) as Partial<TransportKeys>
   if (!Array.isArray(keys.tickets) || !Array.isArray(keys.deviceTokens)) {
-    throw new CommandError(`${path} is not an extract of a keyring (borealis admin keyring extract)`)
+    throw new CommandError(`${path} is not an extract of a keyring (made by borealis admin keyring extract)`)
   }
   return { tickets: keys.tickets, deviceTokens: keys.deviceTokens }
 }

@@ -1,10 +1,10 @@
-/** What a worker counts: plain numbers on the hot path, read by the metrics when somebody asks. */
+/** The counters of a worker. They are plain numbers, because the hot path increments them; a scrape reads them. */
 import type { CloseName } from '../../protocol/close-codes.js'
 import { Report, type ReportCode } from '../../protocol/envelope.js'
 import { countUp, PlainMetrics } from '../observe/plain-metrics.js'
 import type { MetricsRegistry } from '../observe/registry.js'
 
-/** Why a connection was refused before its upgrade. */
+/** The reason to refuse a connection before its upgrade. */
 export type RefusalReason = 'draining' | 'full' | 'address' | 'crowd' | 'rate' | 'lag' | 'distrusted'
 
 const reportNames = new Map<number, string>(Object.entries(Report).map(([name, code]) => [code, name.toLowerCase()]))
@@ -16,25 +16,25 @@ export class WorkerMetrics {
   notifiedGroup = 0
   /** GAP frames sent. */
   gaps = 0
-  /** Of WebSocket messages, both ways. */
+  /** Bytes of WebSocket messages. */
   bytesReceived = 0
   bytesSent = 0
   /** Reports sent to routers, by code. */
   readonly reports: number[] = [...reportNames].map(() => 0)
-  /** Settlements confirmed. */
+  /** Confirmed settlements. */
   settled = 0
-  /** Settlements refused for want of room; their messages are delivered again. */
+  /** Settlements without room; their messages are delivered again. */
   settlesRefused = 0
-  /** Sessions that an audit found without their record, or with another's. */
+  /** Sessions that an audit found without their record in the table. */
   auditRepairs = 0
-  /** The connection to NATS was lost. */
+  /** How often the connection to NATS was lost. */
   natsLosses = 0
-  /** The lease lapsed: others may have taken this worker for dead. */
+  /** How often the lease lapsed: routers may have taken this worker for dead. */
   leaseLapses = 0
   readonly closes = new Map<CloseName | 'network', number>()
   /** Connections refused before their upgrade. */
   readonly refusals = new Map<RefusalReason, number>()
-  /** How HELLOs ended: `welcomed`, or why not. */
+  /** HELLOs by their result: `welcomed`, or the reason of the close. */
   readonly handshakes = new Map<CloseName | 'welcomed', number>()
 
   refused(reason: RefusalReason): void {
@@ -49,8 +49,8 @@ export class WorkerMetrics {
     return this.handshakes.get('welcomed') ?? 0
   }
 
-  handshake(outcome: CloseName | 'welcomed'): void {
-    countUp(this.handshakes, outcome)
+  handshake(result: CloseName | 'welcomed'): void {
+    countUp(this.handshakes, result)
   }
 
   report(code: ReportCode): void {
@@ -63,10 +63,10 @@ export interface Levels {
   sessions: number
   /** NOTIFY frames without an acknowledgement. */
   inFlight: number
-  /** Outcomes of queued messages without confirmation. */
+  /** Settlements that the core has not confirmed. */
   unsettled: number
   natsConnected: boolean
-  /** Whether others are sure that this worker lives. */
+  /** False after a lapse: routers may take the worker for dead. */
   leaseHeld: boolean
 }
 
@@ -75,12 +75,21 @@ export function registerWorkerMetrics(metrics: WorkerMetrics, levels: () => Leve
   plain.level('connections', 'Open WebSocket connections.', () => levels().connections)
   plain.level('sessions', 'Devices with a session.', () => levels().sessions)
   plain.level('in_flight', 'NOTIFY frames without an acknowledgement.', () => levels().inFlight)
-  plain.level('unsettled', 'Outcomes of queued messages without confirmation.', () => levels().unsettled)
+  plain.level(
+    'unsettled',
+    'Acknowledgements of queued messages that the core has not confirmed.',
+    () => levels().unsettled,
+  )
   plain.level('nats_connected', 'Workers that are connected to NATS.', () => Number(levels().natsConnected))
   plain.level('leases_held', 'Workers whose lease has not lapsed.', () => Number(levels().leaseHeld))
-  plain.counts('handshakes_total', 'HELLOs, by how they ended.', 'outcome', () => metrics.handshakes)
+  plain.counts('handshakes_total', 'HELLOs by their result.', 'outcome', () => metrics.handshakes)
   plain.counts('refusals_total', 'Connections refused before their upgrade.', 'reason', () => metrics.refusals)
-  plain.counts('closes_total', 'Connections closed; too_slow is backpressure.', 'reason', () => metrics.closes)
+  plain.counts(
+    'closes_total',
+    'Connections closed. too_slow means that the device did not read.',
+    'reason',
+    () => metrics.closes,
+  )
   plain.count('notified_total', 'NOTIFY frames sent.', () => metrics.notified)
   plain.count('notified_group_total', 'Group messages sent, one for each subscriber.', () => metrics.notifiedGroup)
   plain.counts('delivery_reports_total', 'Reports of delivery attempts to routers, by result.', 'report', () =>
@@ -89,13 +98,21 @@ export function registerWorkerMetrics(metrics: WorkerMetrics, levels: () => Leve
   plain.count('settled_total', 'Acknowledgements of queued messages that the core settled.', () => metrics.settled)
   plain.count(
     'settles_refused_total',
-    'Acknowledgements of queued messages without room; they come again.',
+    'Acknowledgements of queued messages that found no room; the messages are delivered again.',
     () => metrics.settlesRefused,
   )
-  plain.count('gaps_total', 'GAP frames sent: devices were told that messages will not come.', () => metrics.gaps)
+  plain.count('gaps_total', 'GAP frames sent: messages will not reach the device.', () => metrics.gaps)
   plain.count('received_bytes_total', 'Bytes of WebSocket messages from devices.', () => metrics.bytesReceived)
   plain.count('sent_bytes_total', 'Bytes of WebSocket messages to devices.', () => metrics.bytesSent)
-  plain.count('audit_repairs_total', 'Sessions that an audit found not as they should be.', () => metrics.auditRepairs)
+  plain.count(
+    'audit_repairs_total',
+    'Sessions that an audit found without their record in the table.',
+    () => metrics.auditRepairs,
+  )
   plain.count('nats_losses_total', 'Lost connections to NATS.', () => metrics.natsLosses)
-  plain.count('lease_lapses_total', 'Leases that lapsed: routers took the worker for dead.', () => metrics.leaseLapses)
+  plain.count(
+    'lease_lapses_total',
+    'Leases that lapsed: routers may have taken the worker for dead.',
+    () => metrics.leaseLapses,
+  )
 }

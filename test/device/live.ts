@@ -22,7 +22,7 @@ import { type BorealisClient, type OpenOptions, openClient } from '../../src/dev
 import { Keyring } from '../../src/keyring.js'
 import { silentLogger } from '../../src/observe/log.js'
 import { TransportSettings } from '../../src/transport/settings.js'
-import { type RunningWorker, startWorker } from '../../src/transport/supervisor/process.js'
+import { type RunningWorker, startWorker } from '../../src/transport/supervisor/worker-process.js'
 import { quickSettings } from '../support/core.js'
 import { PUBLISHER_PROJECT, startNats, type TestNats } from '../support/nats.js'
 import { FAST } from './support.js'

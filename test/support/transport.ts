@@ -26,7 +26,7 @@ import { DeviceStore } from '../../src/store/devices.js'
 import { DeviceQueue } from '../../src/store/queue.js'
 import { SessionTable } from '../../src/store/sessions.js'
 import { TransportSettings } from '../../src/transport/settings.js'
-import { type RunningWorker, startWorker } from '../../src/transport/supervisor/process.js'
+import { type RunningWorker, startWorker } from '../../src/transport/supervisor/worker-process.js'
 import { startNats, type TestNats } from './nats.js'
 
 export const ISSUER = 'https://push.test'

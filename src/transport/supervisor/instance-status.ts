@@ -1,4 +1,4 @@
-/** How an instance stands, as its admin port shows it. */
+/** The state of a transport instance as its admin port shows it. */
 import type { Levels } from '../metrics.js'
 import type { ChildState } from './worker-child.js'
 
@@ -9,21 +9,22 @@ export interface WorkerStatus {
   pid: number
   state: ChildState
   startedAtMs: number
-  /** How often a worker of this place ended unasked. */
+  /** How many workers with this index have crashed. */
   crashed: number
-  /** Null: it did not answer. While it drains, `sessions` is how many have still to go. */
+  /** Null if the worker did not answer. In a drain `sessions` is the number of devices that have not left yet. */
   levels: Levels | null
 }
 
 export interface RestartProgress {
   state: 'running' | 'done' | 'failed'
-  /** Workers replaced, and to be replaced. */
+  /** The number of workers that were replaced. */
   done: number
+  /** The number of workers to replace. */
   total: number
   startedAtMs: number
-  /** 0: not yet. */
+  /** 0 while it runs. */
   endedAtMs: number
-  /** Why it failed. */
+  /** Why the restart failed; empty if it did not. */
   reason: string
 }
 
@@ -31,10 +32,10 @@ export interface InstanceStatus {
   instance: string
   port: number
   state: InstanceState
-  /** What /readyz says. */
+  /** The answer of /readyz. */
   ready: boolean
-  /** Those that leave are among them. */
+  /** All worker processes, with those that leave. */
   workers: WorkerStatus[]
-  /** The last rolling restart; null: none since the start. */
+  /** The last rolling restart; null if there was none since the start. */
   restart: RestartProgress | null
 }

@@ -1,56 +1,59 @@
-/** What a supervisor and its workers say to each other over the IPC channel between their processes. */
+/** The messages between a supervisor and its workers, over the IPC channel between their processes. */
 import type { MetricsSnapshot } from '../../observe/merge.js'
 import type { Levels } from '../metrics.js'
 import type { DrainPace } from '../upkeep/drain.js'
 
-/** What a worker can be asked, and what it answers. */
+/** The questions that a supervisor can ask a worker, with the types of their answers. */
 export interface Answers {
   levels: Levels
-  /** How many devices it has: all that a rolling restart asks for, and often. */
+  /** The number of devices. A rolling restart asks for it often, so it is a question of its own. */
   sessions: number
   metrics: MetricsSnapshot
-  /** Reads keys and certificates anew. */
+  /** Asks the worker to read its keys and certificate again. */
   reload: null
 }
 export type Question = keyof Answers
 
 export type ToWorker =
-  /** Leave, at this pace; then the process ends. */
+  /** The worker has to leave at this pace. Its process ends afterwards. */
   | { drain: DrainPace }
-  /** While it leaves: so many devices the other workers of the instance have. */
-  | { elsewhere: number }
-  /** Listen, or leave the port to others. */
-  | { accept: boolean }
+  /** For a worker that leaves: the number of devices at the other workers of the instance. */
+  | { devicesElsewhere: number }
+  /** The worker has to listen, or to leave new devices to the other workers. */
+  | { listen: boolean }
   | { ask: Question; id: number }
 
 export type FromWorker =
-  /** Devices can connect. Sent by the service that the worker is. */
+  /** Devices can connect. The service runner (cli/service.ts) sends this message. */
   | { ready: Readonly<Record<string, string | number>> }
-  /** The answer to question `id`; `failed` in its place where there is none. */
+  /** The answer to question `id`, or the error in its place. */
   | { answer: number; value: unknown }
   | { answer: number; failed: string }
-  /** What it counted, at its end. */
+  /** The last metrics, when the worker ends. */
   | { finalMetrics: MetricsSnapshot }
 
-/** The worker's end of the channel: `process`. */
+/** The worker's end of the channel: its `process`. */
 export interface Channel {
   send?(message: unknown, sent: () => void): unknown
   on(event: 'message', listener: (message: unknown) => void): unknown
 }
 
-/** To whoever started this process, if anybody did, and lost where it has ended: a worker then drains by itself. */
-export function tell(channel: Channel, message: FromWorker): void {
-  // Without a callback a closed channel is an error event of the process, which ends it at once.
+/**
+ * Sends to the supervisor. The message is dropped if the process has no supervisor, or if the supervisor has ended: the
+ * worker then drains by itself.
+ */
+export function sendToSupervisor(channel: Channel, message: FromWorker): void {
+  // Without a callback a closed channel emits an error event of the process, which would end the worker at once.
   channel.send?.(message, () => undefined)
 }
 
-/** What a worker does when it is told. Must not throw. */
+/** Carries out the orders of the supervisor. Must not throw. */
 export interface Orders {
-  accept(isOpen: boolean): void
-  elsewhere(devices: number): void
+  setListening(isListening: boolean): void
+  setDevicesElsewhere(devices: number): void
 }
 
-/** Listens to the supervisor. Resolves when it wants this worker to leave; where nobody is there, never. */
+/** Serves the supervisor. Resolves when it orders this worker to leave; without a supervisor it never resolves. */
 export function listenToSupervisor(
   channel: Channel,
   answers: { [Q in Question]: () => Promise<Answers[Q]> | Answers[Q] },
@@ -63,15 +66,15 @@ export function listenToSupervisor(
     } catch (error) {
       message = { answer: id, failed: String(error) }
     }
-    tell(channel, message)
+    sendToSupervisor(channel, message)
   }
   return new Promise((resolve) => {
-    channel.on('message', (message) => {
-      const told = message as ToWorker
-      if ('drain' in told) resolve(told.drain)
-      else if ('accept' in told) orders.accept(told.accept)
-      else if ('elsewhere' in told) orders.elsewhere(told.elsewhere)
-      else if ('ask' in told) void answer(told.ask, told.id)
+    channel.on('message', (received) => {
+      const message = received as ToWorker
+      if ('drain' in message) resolve(message.drain)
+      else if ('listen' in message) orders.setListening(message.listen)
+      else if ('devicesElsewhere' in message) orders.setDevicesElsewhere(message.devicesElsewhere)
+      else if ('ask' in message) void answer(message.ask, message.id)
     })
   })
 }

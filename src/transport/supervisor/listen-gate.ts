@@ -1,20 +1,24 @@
 /**
- * Which workers listen while a rolling restart goes on. All share one port, and the kernel gives each new connection to any
- * of those that listen. A device that lands on a worker which is still to be replaced moves again; one that lands on a new
- * worker which has its share already leaves the next one empty. So only new workers with room listen. Pure.
+ * Decides which workers listen during a rolling restart.
+ *
+ * All workers share one port, and the kernel gives a new connection to any worker that listens. A device on a worker
+ * that is still to be replaced would have to move twice. A device on a new worker that has its share of the devices
+ * would be missing at the next new worker. So only new workers with room listen. Pure.
  */
 
 export interface ListenCandidate {
-  /** RunningParts by this restart. */
+  /** This restart has started the worker. */
   isNew: boolean
-  /** Devices that it has. */
+  /** The number of its devices. */
   sessions: number
 }
 
-/** For each worker that can take devices, whether it is to listen. `share`: how many devices each is to have. */
+/**
+ * Returns for each worker whether it has to listen. At least one of them does.
+ * @param share the number of devices that each worker should have in the end.
+ */
 export function workersToListen(workers: readonly ListenCandidate[], share: number): boolean[] {
   const hasRoom = ({ isNew, sessions }: ListenCandidate) => isNew && sessions < share
-  // Somebody listens in any case.
   if (workers.some(hasRoom)) return workers.map(hasRoom)
   if (workers.some(({ isNew }) => isNew)) return workers.map(({ isNew }) => isNew)
   return workers.map(() => true)

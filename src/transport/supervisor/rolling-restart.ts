@@ -1,7 +1,7 @@
 /**
- * Every worker of an instance replaced, one after the other, and each device moved once: only new workers listen
- * (candidates.ts), and a worker that leaves hears how many devices the others have, so that it asks its own to go no faster
- * than they are back (drain.ts).
+ * Replaces every worker of an instance, one after the other, so that each device moves once. Only new workers with
+ * room listen (listen-gate.ts). A worker that leaves is told how many devices the other workers have, so that it asks
+ * its own to leave only as fast as they return (upkeep/drain.ts).
  */
 import { type Clock, sleep } from '../../clock.js'
 import type { DrainPace } from '../upkeep/drain.js'
@@ -9,14 +9,17 @@ import { workersToListen } from './listen-gate.js'
 import type { Slot } from './slot.js'
 import type { WorkerChild } from './worker-child.js'
 
-/** How often the workers are asked how many devices they have: devices that are back and not known to be make others wait. */
-const LOOK_MS = 100
+/**
+ * How often the workers are asked for their number of devices: the next devices leave only after the count of those
+ * that returned.
+ */
+const POLL_MS = 100
 
 export class RollingRestart {
-  private readonly old: ReadonlySet<WorkerChild>
-  /** Who was told to leave the port to others. */
-  private readonly shut = new Set<WorkerChild>()
-  /** Most devices that the instance had: those that are on their way count as well. */
+  private readonly oldWorkers: ReadonlySet<WorkerChild>
+  /** Workers that were told not to listen. */
+  private readonly notListening = new Set<WorkerChild>()
+  /** The highest number of devices so far: those that are moving at the moment count too. */
   private devices = 0
   private isOver = false
 
@@ -25,35 +28,36 @@ export class RollingRestart {
     private readonly clock: Clock,
     private readonly pace: DrainPace,
   ) {
-    this.old = new Set(this.children())
+    this.oldWorkers = new Set(this.children())
   }
 
-  /** Rejects where a new worker does not start; the others stay as they are. */
+  /** Rejects if a new worker does not start; then the workers that were not replaced stay. */
   async run(onReplaced: (slot: Slot) => void): Promise<void> {
-    const watching = this.watch()
+    const polling = this.poll()
     try {
       for (const slot of this.slots) {
-        await slot.replace(this.pace, () => this.look())
+        await slot.replace(this.pace, () => this.adjust())
         onReplaced(slot)
       }
     } finally {
       this.isOver = true
-      await watching
-      for (const child of this.shut) child.accept(true)
+      await polling
+      for (const child of this.notListening) child.setListening(true)
     }
   }
 
-  private async watch(): Promise<void> {
+  private async poll(): Promise<void> {
     while (!this.isOver) {
-      await this.look()
-      await sleep(this.clock, LOOK_MS)
+      await this.adjust()
+      await sleep(this.clock, POLL_MS)
     }
   }
 
-  private async look(): Promise<void> {
+  /** Asks all workers for their number of devices, then decides which of them listen. */
+  private async adjust(): Promise<void> {
     const asked = this.children().filter(({ state }) => state === 'ready' || state === 'draining')
     const all = await Promise.all(
-      // One that does not answer may have died, or be too busy for devices.
+      // A worker that does not answer has died or is too busy for more devices.
       asked.map(async (child) => ({ child, sessions: await child.ask('sessions').catch(() => 0) })),
     )
     if (this.isOver) return
@@ -62,18 +66,18 @@ export class RollingRestart {
       all.reduce((sum, { sessions }) => sum + sessions, 0),
     )
     const staying = all.filter(({ child }) => child.state === 'ready')
-    const elsewhere = staying.reduce((sum, { sessions }) => sum + sessions, 0)
-    for (const { child } of all) if (child.state === 'draining') child.elsewhere(elsewhere)
-    const candidates = staying.map(({ child, sessions }) => ({ isNew: !this.old.has(child), sessions }))
-    const open = workersToListen(candidates, this.devices / this.slots.length)
-    for (const [i, { child }] of staying.entries()) this.turn(child, open[i] === true)
+    const devicesElsewhere = staying.reduce((sum, { sessions }) => sum + sessions, 0)
+    for (const { child } of all) if (child.state === 'draining') child.sendDevicesElsewhere(devicesElsewhere)
+    const candidates = staying.map(({ child, sessions }) => ({ isNew: !this.oldWorkers.has(child), sessions }))
+    const toListen = workersToListen(candidates, this.devices / this.slots.length)
+    for (const [i, { child }] of staying.entries()) this.setListening(child, toListen[i] === true)
   }
 
-  private turn(child: WorkerChild, isOpen: boolean): void {
-    if (isOpen !== this.shut.has(child)) return
-    if (isOpen) this.shut.delete(child)
-    else this.shut.add(child)
-    child.accept(isOpen)
+  private setListening(child: WorkerChild, isListening: boolean): void {
+    if (isListening !== this.notListening.has(child)) return
+    if (isListening) this.notListening.delete(child)
+    else this.notListening.add(child)
+    child.setListening(isListening)
   }
 
   private children(): WorkerChild[] {

@@ -1,4 +1,7 @@
-/** The place of one worker in its instance: the process that serves it, one that leaves it, or the wait for the next. */
+/**
+ * A slot is one worker index of an instance. It holds the process that serves, a process that leaves, a process that
+ * is to take over, or waits to start the next one after a crash.
+ */
 import type { ChildProcess } from 'node:child_process'
 import type { Clock } from '../../clock.js'
 import type { Logger } from '../../observe/log.js'
@@ -10,24 +13,25 @@ export interface SlotOptions {
   random: () => number
   log: Logger
   restartBackoffMs: number
-  /** Starts the process of a worker, with an IPC channel (ipc.ts). It listens on `port`, as one of so many. */
+  /** Starts the process of a worker, with an IPC channel (ipc.ts). It listens on `port`, as one of `workers`. */
   spawn: (index: number, port: number, workers: number) => ChildProcess
-  /** A worker ended, in whatever way. */
+  /** A worker has ended, for whatever reason. */
   onEnded: (child: WorkerChild) => void
 }
 
 const BACKOFF_DOUBLINGS_MAX = 5
-/** A worker that lived so long has earned a short backoff again. */
+/** A worker that has lived this long makes the backoff start anew. */
 const STABLE_MS = 60_000
 
 export class Slot {
-  /** Who serves, or is on the way to it; null while the next start is waited for. */
+  /** The worker that serves or starts; null while the slot waits for the next start. */
   private current: WorkerChild | null = null
-  /** Who is to take its place, while it starts. */
+  /** The worker that starts in order to replace `current`. */
   private next: WorkerChild | null = null
   private readonly leaving = new Set<WorkerChild>()
+  /** Crashes that the backoff counts. */
   private failures = 0
-  private crashes = 0
+  private crashCount = 0
   private isStopping = false
   private cancelRestart: (() => void) | null = null
 
@@ -35,11 +39,11 @@ export class Slot {
     readonly index: number,
     private readonly port: number,
     private readonly options: SlotOptions,
-    /** Of the instance. */
+    /** The number of workers of the instance. */
     private readonly workers = 1,
   ) {}
 
-  /** Resolves when the worker is ready; rejects where it ends before. */
+  /** Resolves when the worker is ready. Rejects if it ends before. */
   async start(): Promise<void> {
     this.current = this.launch()
     await this.current.ready
@@ -49,9 +53,9 @@ export class Slot {
     return this.current?.state === 'ready'
   }
 
-  /** How often its worker ended unasked. */
-  get crashed(): number {
-    return this.crashes
+  /** How many workers of this slot have crashed. */
+  get crashes(): number {
+    return this.crashCount
   }
 
   children(): WorkerChild[] {
@@ -59,9 +63,10 @@ export class Slot {
   }
 
   /**
-   * A new worker in place of this one: the new one listens before the old one is asked to leave, so that somebody always
-   * does. Resolves when the old one is gone. Rejects where the new one does not start; then the old one goes on.
-   * @param beforeLeave between the two.
+   * Replaces the worker by a new one. The new one listens before the old one is asked to leave, so that the port is
+   * never without a listener. Resolves when the old one is gone. Rejects if the new one does not start; then the old
+   * one stays.
+   * @param beforeLeave runs after the new one is ready and before the old one is asked to leave.
    */
   async replace(pace: DrainPace, beforeLeave = async () => {}): Promise<void> {
     this.cancelRestart?.()
@@ -101,25 +106,28 @@ export class Slot {
   private launch(): WorkerChild {
     const { clock, spawn } = this.options
     const child = new WorkerChild(this.index, spawn(this.index, this.port, this.workers), clock)
-    void child.ended.then((why) => this.ended(child, why))
+    void child.ended.then((reason) => this.onEnded(child, reason))
     return child
   }
 
-  private ended(child: WorkerChild, why: string): void {
+  private onEnded(child: WorkerChild, reason: string): void {
     this.options.onEnded(child)
     if (this.isStopping || this.leaving.has(child)) return
     const { clock, log } = this.options
-    log.error({ worker: this.index, pid: child.pid, why }, 'a worker ended')
-    // The one that was to take over: replace() tells.
+    log.error({ worker: this.index, pid: child.pid, reason }, 'a worker ended')
+    // If the child was `next`, replace() rejects and handles it.
     if (this.current !== child) return
-    this.crashes++
+    this.crashCount++
     this.current = null
-    // While it is being replaced the new one is on its way. One that never worked and is the first of its place is a
-    // mistake of the set-up, of which start() tells.
+    // No restart while a replacement starts. And none for the first worker of the slot if it was never ready: the
+    // cause is then probably the configuration, and start() rejects.
     if (this.next === null && (child.wasReady || this.failures > 0)) this.restartLater(clock.now() - child.startedAtMs)
   }
 
-  /** At once after a first crash: only its own devices are waiting. Then with backoff. */
+  /**
+   * Restarts at once after a first crash, because only the devices of this worker wait. Further crashes have a
+   * backoff.
+   */
   private restartLater(livedMs: number): void {
     const { clock, random, restartBackoffMs } = this.options
     if (livedMs > STABLE_MS) this.failures = 0
@@ -134,15 +142,15 @@ export class Slot {
     try {
       child = this.launch()
     } catch (error) {
-      // No process, so no end of one that would lead to the next attempt: the system is short of something.
-      log.error({ worker: this.index, error }, 'a worker could not be started')
+      // Without a process no `ended` event schedules the next attempt. The system lacks memory or processes.
+      log.error({ worker: this.index, error }, 'a worker process could not be started')
       this.restartLater(0)
       return
     }
     this.current = child
     child.ready.then(
-      () => log.info({ worker: this.index }, 'a worker is back'),
-      // Its end was logged, and the next attempt is under way.
+      () => log.info({ worker: this.index }, 'a worker is ready again'),
+      // onEnded() has logged the end and scheduled the next attempt.
       () => undefined,
     )
   }

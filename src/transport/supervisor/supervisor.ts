@@ -1,7 +1,11 @@
 /**
- * One transport instance: W worker processes that share one port. A worker that crashes is started again; a crash loses
- * one worker's share of the devices, which come back to whoever has room. A rolling restart replaces one worker after
- * another, so that no moment has fewer than W of them.
+ * One transport instance: a supervisor and W worker processes that share one port.
+ *
+ * The room `supervisor` has the processes of an instance: slots with their worker processes (slot.ts, worker-child.ts,
+ * worker-process.ts), the messages between them (ipc.ts), the rolling restart, the admin port, and the metrics.
+ *
+ * A worker that crashes is started again. Its devices, a W-th of all, connect to workers with room. A rolling restart
+ * replaces one worker after the other, so that at no time fewer than W workers serve.
  */
 import { createServer } from 'node:net'
 import { cpus } from 'node:os'
@@ -17,57 +21,65 @@ import { RollingRestart } from './rolling-restart.js'
 import { Slot, type SlotOptions } from './slot.js'
 import type { WorkerChild } from './worker-child.js'
 
-const DRAIN_REPORT_MS = 2_000
+const DRAIN_LOG_MS = 2_000
+
+/** The kernel spreads connections unevenly over the workers, so they get this much room. */
+const ROOM = 1.15
 
 export interface SupervisorOptions extends Pick<SlotOptions, 'clock' | 'random' | 'log' | 'spawn'> {
   settings: TransportSettings
-  /** Told of the instance, and of every worker that ends. */
+  /** Watches the instance, and gets the last counts of each worker that ends. */
   metrics?: InstanceMetrics
 }
 
-/** Rejects where the port is taken, or a worker does not start. */
+/** Rejects if the port is in use or a worker does not start. */
 export async function startSupervisor(options: SupervisorOptions): Promise<Supervisor> {
-  const { settings } = options
+  const { settings, clock, random, log, spawn, metrics } = options
   const port = await freePort(settings.host, settings.port)
   const count = workerCount(settings, cpus().length, connectionsCap(settings.connectionsMax))
-  const { restartBackoffMs } = settings
-  const { metrics } = options
-  const ofSlot = { ...options, restartBackoffMs, onEnded: (child: WorkerChild) => metrics?.ended(child) }
-  const slots = Array.from({ length: count }, (_, index) => new Slot(index, port, ofSlot, count))
+  const slotOptions: SlotOptions = {
+    clock,
+    random,
+    log,
+    spawn,
+    restartBackoffMs: settings.restartBackoffMs,
+    onEnded: (child) => metrics?.ended(child),
+  }
+  const slots = Array.from({ length: count }, (_, index) => new Slot(index, port, slotOptions, count))
   try {
     await Promise.all(slots.map((slot) => slot.start()))
   } catch (error) {
     await Promise.all(slots.map((slot) => slot.stop(drainPace(settings, 'shutdown'))))
     throw error
   }
-  const supervisor = new Supervisor(port, slots, settings, options.clock, options.log)
+  const supervisor = new Supervisor(port, slots, settings, clock, log)
   metrics?.watch(supervisor)
   return supervisor
 }
 
-/** Neither leaving nor gone: such a worker welcomes nobody any more, and may end before it answers. */
-const staysOn = ({ state }: WorkerChild) => state === 'starting' || state === 'ready'
+/** A worker that leaves accepts no devices and may end before it answers. */
+const isStaying = ({ state }: WorkerChild) => state === 'starting' || state === 'ready'
 
 async function reloadOne(child: WorkerChild): Promise<void> {
   try {
-    // One that starts may have read the old files already.
+    // A starting worker may have read the old files already, so it is asked once it is ready.
     if (child.state === 'starting') await child.ready
     await child.ask('reload')
   } catch (error) {
-    // It left meanwhile; whoever takes its place begins with the new files.
-    if (staysOn(child)) throw error
+    // The failure does not count if the worker has left meanwhile: its replacement reads the new files.
+    if (isStaying(child)) throw error
   }
 }
 
-/** The kernel spreads connections by hash, unevenly: 15% of room, and one worker to spare. */
-export function workerCount(settings: TransportSettings, cores: number, cap: number): number {
+/** One worker for each core, or as many as the target of connections needs, with room and one worker to spare. */
+export function workerCount(settings: TransportSettings, cores: number, connectionsMax: number): number {
   if (settings.workers > 0) return settings.workers
-  return Math.max(cores, Math.ceil((1.15 * settings.connectionsTarget) / cap) + 1)
+  return Math.max(cores, Math.ceil((ROOM * settings.connectionsTarget) / connectionsMax) + 1)
 }
 
 /**
- * The port, once it is known that nobody else listens on it: uWebSockets.js would share it with a stranger without a
- * word. 0: one that is free.
+ * Checks that no other process listens on the port, because uWebSockets.js would share the port with it without an
+ * error. Returns the port; for 0 one that is free.
  */
 export function freePort(host: string, port: number): Promise<number> {
   return new Promise((resolve, reject) => {
@@ -99,16 +111,16 @@ export class Supervisor {
     return this.slots.length
   }
 
-  /** How often workers ended unasked. */
+  /** How many workers have crashed. */
   get crashes(): number {
-    return this.slots.reduce((sum, { crashed }) => sum + crashed, 0)
+    return this.slots.reduce((sum, { crashes }) => sum + crashes, 0)
   }
 
   get state(): InstanceState {
     return this.stopping ? 'draining' : 'serving'
   }
 
-  /** New devices are welcome: not draining, and somebody listens. */
+  /** True if the instance accepts new devices: it is not draining, and a worker serves. */
   get isReady(): boolean {
     return this.stopping === null && this.slots.some((slot) => slot.isServing)
   }
@@ -119,48 +131,52 @@ export class Supervisor {
 
   async status(): Promise<InstanceStatus> {
     const workers = await Promise.all(
-      this.slots.flatMap((slot) => slot.children().map((child) => this.statusOf(child, slot.crashed))),
+      this.slots.flatMap((slot) => slot.children().map((child) => this.statusOf(child, slot.crashes))),
     )
     const { instance } = this.settings
     return { instance, port: this.port, state: this.state, ready: this.isReady, workers, restart: this.restart }
   }
 
   /**
-   * Begins to replace all workers, one after the other, and gives how it stands. Null where that is out of place: a
-   * restart is under way, or the instance leaves.
+   * Begins to replace all workers, one after the other. Returns the progress, which is updated as it goes. Null if a
+   * restart is under way or the instance is draining.
    */
   rollingRestart(): RestartProgress | null {
     if (this.stopping || this.restart?.state === 'running') return null
-    const { slots, clock } = this
     const progress: RestartProgress = {
-      ...{ state: 'running', done: 0, total: slots.length, startedAtMs: clock.now(), endedAtMs: 0, reason: '' },
+      state: 'running',
+      done: 0,
+      total: this.slots.length,
+      startedAtMs: this.clock.now(),
+      endedAtMs: 0,
+      reason: '',
     }
     this.restart = progress
     this.restarting = this.replaceAll(progress)
     return progress
   }
 
-  /** Resolves when the rolling restart of now, if there is one, has ended in whatever way. */
+  /** Resolves when the present rolling restart has ended or failed; at once if none is under way. */
   restarted(): Promise<void> {
     return this.restarting
   }
 
   /**
-   * Has every worker read its keys and certificate anew, but those that leave; connections stay. Rejects, and nothing
-   * changes, where the files are no good.
+   * Has every worker that stays read its keys and certificate again. Connections stay. Rejects if the files are
+   * invalid; then nothing has changed.
    */
   async reload(): Promise<void> {
-    // Looked at here first, so that no worker has the new one while another cannot.
+    // Checked here first, so that not one worker has the new certificate while another cannot use it.
     checkTlsFiles(this.settings)
     await Promise.all(
       this.children()
-        .filter(staysOn)
+        .filter(isStaying)
         .map((child) => reloadOne(child)),
     )
-    this.log.info({ workers: this.workers }, 'keys and certificates: read anew')
+    this.log.info({ workers: this.workers }, 'keys and certificates were read again')
   }
 
-  /** Drains all workers at once; ends those that do not end by themselves. */
+  /** Drains all workers at the same time, and kills those that do not end. */
   stop(): Promise<void> {
     this.stopping ??= this.drainAll()
     return this.stopping
@@ -174,7 +190,7 @@ export class Supervisor {
       await new RollingRestart(slots, clock, pace).run((slot) => {
         progress.done++
         log.info({ worker: slot.index, done: progress.done, total: slots.length }, 'rolling restart: replaced')
-        if (this.stopping) throw new Error('the instance leaves')
+        if (this.stopping) throw new Error('the instance is draining')
       })
       progress.state = 'done'
       log.info({ seconds: (clock.now() - progress.startedAtMs) / 1000 }, 'rolling restart: done')
@@ -189,23 +205,23 @@ export class Supervisor {
   private async drainAll(): Promise<void> {
     const { settings, clock, log, slots } = this
     log.info({ workers: slots.length, drainMs: settings.drainMs }, 'drain: begins')
-    // Not ready any more, and still serving: a load balancer needs a moment to see it.
+    // The instance is not ready but still serves, until the load balancer has noticed.
     if (settings.drainDelayMs > 0) await sleep(clock, settings.drainDelayMs)
-    const cancelReport = this.reportDrain()
+    const cancelLog = this.logDrain()
     await Promise.all(slots.map((slot) => slot.stop(drainPace(settings, 'shutdown'))))
-    cancelReport()
+    cancelLog()
     log.info('drain: done')
   }
 
-  /** A admissionQueue every few seconds; returns what ends them. */
-  private reportDrain(): () => void {
+  /** Logs a line about the drain every few seconds. Returns a function that ends it. */
+  private logDrain(): () => void {
     let cancel = () => {}
     const next = () => {
-      cancel = this.clock.after(DRAIN_REPORT_MS, () => {
+      cancel = this.clock.after(DRAIN_LOG_MS, () => {
         next()
         void this.status().then(({ workers }) => {
           const devices = workers.reduce((sum, { levels }) => sum + (levels?.sessions ?? 0), 0)
-          this.log.info({ workers: workers.length, devices }, 'drain: still to go')
+          this.log.info({ workers: workers.length, devices }, 'drain: workers and devices that have not left yet')
         })
       })
     }

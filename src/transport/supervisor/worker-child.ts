@@ -1,4 +1,4 @@
-/** One worker process as its supervisor sees it: started, ready, leaving, gone. */
+/** One worker process as its supervisor sees it, from its start to its end. */
 import type { ChildProcess } from 'node:child_process'
 import type { Clock } from '../../clock.js'
 import type { MetricsSnapshot } from '../../observe/merge.js'
@@ -7,25 +7,27 @@ import type { Answers, FromWorker, Question, ToWorker } from './ipc.js'
 
 export type ChildState = 'starting' | 'ready' | 'draining' | 'ended'
 
-/** A process that says nothing for so long will say nothing. On a machine that has no time for it, ending it would only begin its start anew. */
+/**
+ * A worker that is not ready after this time is killed. The limit is high: on a busy machine a new start is no
+ * faster.
+ */
 const READY_MS_MAX = 180_000
 const ANSWER_MS_MAX = 5_000
-/** Beyond its own pace, until a worker that does not end is killed. */
+/** A worker that has not ended this long after the time of its drain is killed. */
 const KILL_MARGIN_MS = 5_000
 
 export class WorkerChild {
-  /** Rejects where it ends before, or is not ready in time (then it is killed). */
+  /** Rejects if the process ends before it is ready. A process that is not ready in time is killed. */
   readonly ready: Promise<void>
-  /** Resolves with how it ended. */
+  /** Resolves with the reason of the end: an exit code, a signal or an error. */
   readonly ended: Promise<string>
   readonly startedAtMs: number
-  /** It was of use once. */
   wasReady = false
-  /** What it counted, as far as it told; null: it never did. */
+  /** The last metrics that the worker sent; null if it sent none. */
   lastSnapshot: MetricsSnapshot | null = null
-  private stage: ChildState = 'starting'
-  private questions = 0
-  private readonly waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
+  private currentState: ChildState = 'starting'
+  private lastQuestionId = 0
+  private readonly openQuestions = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
 
   constructor(
     readonly index: number,
@@ -37,75 +39,77 @@ export class WorkerChild {
       child.once('error', (error) => resolve(error.message))
       child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`))
     })
-    void this.ended.then((why) => this.gone(why))
+    void this.ended.then((reason) => this.onEnded(reason))
     this.ready = new Promise((resolve, reject) => {
-      const cancel = clock.after(READY_MS_MAX, () => this.kill())
+      const cancelKill = clock.after(READY_MS_MAX, () => this.kill())
       child.on('message', (message) => {
         if ('ready' in (message as FromWorker)) {
-          cancel()
+          cancelKill()
           this.wasReady = true
-          if (this.stage === 'starting') this.stage = 'ready'
+          if (this.currentState === 'starting') this.currentState = 'ready'
           resolve()
-        } else this.answered(message as FromWorker)
+        } else this.onMessage(message as FromWorker)
       })
-      void this.ended.then((why) => {
-        cancel()
-        reject(new Error(`worker ${index} ended before it was ready: ${why}`))
+      void this.ended.then((reason) => {
+        cancelKill()
+        reject(new Error(`worker ${index} ended before it was ready: ${reason}`))
       })
     })
-    // Whoever waits for it hears of it; where nobody does, `ended` tells enough.
+    // Prevents an unhandled rejection if no caller waits for `ready`; `ended` tells the same.
     this.ready.catch(() => undefined)
   }
 
   get state(): ChildState {
-    return this.stage
+    return this.currentState
   }
 
   get pid(): number {
     return this.child.pid ?? 0
   }
 
-  /** Rejects where the worker ends, or does not answer in time. */
+  /** Rejects if the worker ends or does not answer in time. */
   ask<Q extends Question>(question: Q): Promise<Answers[Q]> {
-    const id = ++this.questions
+    const id = ++this.lastQuestionId
     return new Promise((resolve, reject) => {
-      const cancel = this.clock.after(ANSWER_MS_MAX, () => settle(() => reject(new Error('no answer in time'))))
+      const cancelTimeout = this.clock.after(ANSWER_MS_MAX, () =>
+        settle(() => reject(new Error('the worker did not answer in time'))),
+      )
       const settle = (finish: () => void) => {
-        cancel()
-        this.waiting.delete(id)
+        cancelTimeout()
+        this.openQuestions.delete(id)
         finish()
       }
-      this.waiting.set(id, {
+      this.openQuestions.set(id, {
         resolve: (value) => {
           if (question === 'metrics') this.lastSnapshot = value as MetricsSnapshot
           settle(() => resolve(value as Answers[Q]))
         },
         reject: (error) => settle(() => reject(error)),
       })
-      if (!this.send({ ask: question, id })) this.waiting.get(id)?.reject(new Error('the worker is gone'))
+      if (!this.send({ ask: question, id })) this.openQuestions.get(id)?.reject(new Error('the worker has ended'))
     })
   }
 
-  /** Has it leave, and resolves when it is gone; one that does not end by itself is killed. */
+  /** Asks the worker to leave and resolves when it is gone. A worker that does not end in time is killed. */
   async drain(pace: DrainPace): Promise<void> {
-    if (this.stage === 'ended') return
-    const wasStarting = this.stage === 'starting'
-    this.stage = 'draining'
-    // What is only starting has nobody to wait for. A message, not a signal: a worker that got Ctrl-C together with us
-    // takes a second signal as an order to end at once.
+    if (this.currentState === 'ended') return
+    const wasStarting = this.currentState === 'starting'
+    this.currentState = 'draining'
+    // A starting worker has no devices to drain. A ready one gets a message and no signal: Ctrl-C sends SIGINT to the
+    // worker too, and it takes a second signal as an order to end at once.
     if (wasStarting || !this.send({ drain: pace })) this.child.kill('SIGTERM')
     const cancelKill = this.clock.after(drainMsMax(pace) + KILL_MARGIN_MS, () => this.kill())
     await this.ended
     cancelKill()
   }
 
-  accept(isOpen: boolean): void {
-    this.send({ accept: isOpen })
+  setListening(isListening: boolean): void {
+    this.send({ listen: isListening })
   }
 
-  /** So many devices the other workers of the instance have. */
-  elsewhere(devices: number): void {
-    this.send({ elsewhere: devices })
+  /** Tells a worker that leaves how many devices the other workers of the instance have. */
+  sendDevicesElsewhere(devices: number): void {
+    this.send({ devicesElsewhere: devices })
   }
 
   kill(): void {
@@ -113,22 +117,22 @@ export class WorkerChild {
   }
 
   private send(message: ToWorker): boolean {
-    if (this.stage === 'ended' || !this.child.connected) return false
-    // An error comes with the end of the process, which is heard anyway.
+    if (this.currentState === 'ended' || !this.child.connected) return false
+    // A failed send is ignored: it means that the process ends, and `ended` follows.
     this.child.send(message, () => undefined)
     return true
   }
 
-  private answered(message: FromWorker): void {
+  private onMessage(message: FromWorker): void {
     if ('finalMetrics' in message) this.lastSnapshot = message.finalMetrics
     if (!('answer' in message)) return
-    const waiting = this.waiting.get(message.answer)
-    if ('failed' in message) waiting?.reject(new Error(message.failed))
-    else waiting?.resolve(message.value)
+    const question = this.openQuestions.get(message.answer)
+    if ('failed' in message) question?.reject(new Error(message.failed))
+    else question?.resolve(message.value)
   }
 
-  private gone(why: string): void {
-    this.stage = 'ended'
-    for (const { reject } of [...this.waiting.values()]) reject(new Error(`the worker ended: ${why}`))
+  private onEnded(reason: string): void {
+    this.currentState = 'ended'
+    for (const { reject } of [...this.openQuestions.values()]) reject(new Error(`the worker ended: ${reason}`))
   }
 }

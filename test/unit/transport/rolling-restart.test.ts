@@ -68,7 +68,7 @@ class FakeWorker extends EventEmitter {
     if ('ask' in message) {
       const value = message.ask === 'sessions' ? this.sessions : null
       queueMicrotask(() => this.emit('message', { answer: message.id, value }))
-    } else if ('accept' in message) this.listens = message.accept
+    } else if ('listen' in message) this.listens = message.listen
     else if ('drain' in message) {
       this.leaving = true
       this.listens = false
@@ -87,7 +87,7 @@ class FakeWorker extends EventEmitter {
   }
 
   get elsewhere(): number[] {
-    return this.told.flatMap((message) => ('elsewhere' in message ? [message.elsewhere] : []))
+    return this.told.flatMap((message) => ('devicesElsewhere' in message ? [message.devicesElsewhere] : []))
   }
 }
 

@@ -1,4 +1,4 @@
-/** A worker on its real ports: what a worker process runs. */
+/** Runs one worker on real sockets: the content of a worker process. */
 import { cpus } from 'node:os'
 import type { Clock } from '../../clock.js'
 import type { TransportKeys } from '../../keyring.js'
@@ -19,44 +19,51 @@ export interface WorkerProcessOptions {
   broker: Broker
   clock: Clock
   settings: TransportSettings
-  /** store.split */
+  /** The setting store.split. */
   split: number
   keys: TransportKeys
-  /** Issuer of device tokens. */
+  /** The issuer of device tokens. */
   issuer: string
-  /** Which of the instance's workers it is; 0 and up. */
+  /** The index of this worker in its instance, from 0. */
   index: number
   log: Logger
-  /** Where its counters go. */
+  /** The registry for the metrics of the worker. */
   metricsRegistry?: MetricsRegistry
 }
 
 export interface RunningWorker {
   readonly port: number
   readonly worker: Worker
-  /** Other keys, and the certificate as it is now. Rejects where they are no good; then what was stays. */
+  /** Replaces the keys and reads the certificate again. Rejects if one is invalid; then nothing has changed. */
   reload(keys: TransportKeys): Promise<void>
-  /** Drains, then ends everything. Absent: at the pace of the settings. See Worker.stop(). */
-  stop(pace?: DrainPace, elsewhere?: () => number | null): Promise<void>
+  /** Drains the worker, then stops it. See Worker.stop(). Without a pace it uses the settings. */
+  stop(pace?: DrainPace, devicesElsewhere?: () => number | null): Promise<void>
 }
 
-/** Rejects where it cannot listen, NATS does not answer, or uWebSockets.js did not load. */
+/** Rejects if the worker cannot listen, NATS does not answer, or uWebSockets.js did not load. */
 export async function startWorker(options: WorkerProcessOptions): Promise<RunningWorker> {
-  const { settings, clock, index, log, metricsRegistry, ...rest } = options
+  const { broker, clock, settings, split, keys, issuer, index, log, metricsRegistry } = options
   const sockets = new Listener({
     ...settings,
-    onError: (what, error) => log.error({ what, error }, 'a handler of the listener failed'),
+    onError: (task, error) => log.error({ task, error }, 'a handler of the listener failed'),
   })
   const lag = new LoopLag(clock)
   const worker = new Worker({
-    ...rest,
-    ...{ settings, clock, log, sockets, lagMs: () => lag.now() },
+    broker,
+    clock,
+    sockets,
+    settings,
+    split,
+    keys,
+    issuer,
     worker: workerId(index, clock.now()),
     connectionsMax: connectionsCap(settings.connectionsMax),
     descriptors: descriptorsOpen,
-    // Told to each worker by its supervisor; 0 where there is none, and so one worker.
+    // The supervisor sets the number of workers for each of them. It is 0 for a worker without a supervisor.
     coreShare: Math.min(1, cpus().length / Math.max(1, settings.workers)),
     ...(globalThis.gc && { collectGarbage: globalThis.gc }),
+    lagMs: () => lag.now(),
+    log,
   })
   if (metricsRegistry) {
     registerWorkerMetrics(worker.metrics, () => worker.levels(), metricsRegistry)
@@ -65,15 +72,16 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
   lag.start()
   const port = await worker.start()
   return {
-    ...{ port, worker },
-    reload: async (keys) => {
-      // All that may be refused comes before anything changes.
-      checkKeys(keys, rest.issuer)
+    port,
+    worker,
+    reload: async (newKeys) => {
+      // The checks that can fail come before the first change.
+      checkKeys(newKeys, issuer)
       await sockets.reloadTls()
-      worker.useKeys(keys)
+      worker.useKeys(newKeys)
     },
-    stop: async (pace, elsewhere) => {
-      await worker.stop(pace, elsewhere)
+    stop: async (pace, devicesElsewhere) => {
+      await worker.stop(pace, devicesElsewhere)
       lag.stop()
     },
   }
