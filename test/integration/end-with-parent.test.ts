@@ -1,4 +1,4 @@
-/** A process that is killed without a chance to clean up leaves no server behind. */
+/** A process that is killed leaves no server behind, although it cannot clean up. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -16,7 +16,7 @@ t.teardown(() => rmSync(folder, { recursive: true, force: true }))
 const compiled = (path: string) => JSON.stringify(new URL(`../../${path}`, import.meta.url).href)
 const END_WITH_PARENT = compiled('src/nats/server/end-with-parent.js')
 
-/** More than the watcher's two seconds of patience and ten seconds between SIGTERM and SIGKILL. */
+/** More than the watcher needs: it looks every two seconds and waits ten between SIGTERM and SIGKILL. */
 const GONE_MS_MAX = 40_000
 
 async function isGone(pid: number): Promise<boolean> {
@@ -28,7 +28,7 @@ async function isGone(pid: number): Promise<boolean> {
   return true
 }
 
-/** Runs a program that prints process ids in one line, and resolves with them. */
+/** Runs a program that prints process ids in one line. Resolves with the process and those ids. */
 async function start(source: string, environment: NodeJS.ProcessEnv = process.env) {
   const parent = spawn(process.execPath, ['--input-type=module', '-e', source], {
     env: environment,
@@ -48,7 +48,7 @@ async function kill(parent: ChildProcess, signal: NodeJS.Signals): Promise<void>
   await exit
 }
 
-/** Process ids of the watchers of `pid`. */
+/** The process ids of the watchers of `pid`. */
 function watchersOf(pid: number): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
@@ -75,7 +75,7 @@ const sleeper = (options: string) => `
 `
 
 for (const signal of ['SIGKILL', 'SIGHUP'] as const) {
-  t.test(`nats-server ends after its parent was ended by ${signal}`, async (t) => {
+  t.test(`nats-server ends after ${signal} ended its parent`, async (t) => {
     const { parent, pids } = await start(`
       import { startNatsServer } from ${compiled('src/nats/server/server-process.js')}
       const dataDir = ${JSON.stringify(join(folder, signal))}
@@ -89,7 +89,7 @@ for (const signal of ['SIGKILL', 'SIGHUP'] as const) {
   })
 }
 
-t.test('a child that ignores SIGTERM is killed', async (t) => {
+t.test('a child that ignores SIGTERM is killed after its parent has ended', async (t) => {
   const { parent, pids } = await start(sleeper("process.on('SIGTERM', () => undefined)"))
   const [child = 0] = pids
   await kill(parent, 'SIGKILL')
@@ -98,7 +98,7 @@ t.test('a child that ignores SIGTERM is killed', async (t) => {
   t.ok(await isGone(child))
 })
 
-t.test('the watcher ends with the child, and while both live nothing is ended', async (t) => {
+t.test('the watcher ends with the child, and ends nothing while child and parent live', async (t) => {
   const { parent, pids } = await start(sleeper(''))
   const [child = 0] = pids
   const [watcher = 0, ...others] = watchersOf(child)
@@ -111,7 +111,7 @@ t.test('the watcher ends with the child, and while both live nothing is ended', 
   await kill(parent, 'SIGKILL')
 })
 
-t.test('a test program ends after its runner was killed', async (t) => {
+t.test('a test program ends after its runner is killed', async (t) => {
   const marker = join(folder, 'test-program')
   const program = `
     import { writeFileSync } from 'node:fs'
@@ -136,7 +136,7 @@ t.test('a test program ends after its runner was killed', async (t) => {
   t.ok(await isGone(testProgram))
 })
 
-t.test('a script notices that npm was killed', async (t) => {
+t.test('a script ends when npm is killed, and goes on when a shell is', async (t) => {
   const script = `
     const { onNpmEnded } = await import(${END_WITH_PARENT})
     onNpmEnded(() => process.exit(7))

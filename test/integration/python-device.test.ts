@@ -7,7 +7,7 @@ import { DEAD_LETTERS_STREAM } from '../../protocol/subjects.js'
 import { type Live, startLive } from '../device/live.js'
 import { PUBLISHER_PROJECT } from '../support/nats.js'
 
-/** The client that was written from PROTOCOL.md alone, against the service; and publishers over NATS as a stranger has them. */
+/** The Python client, written from PROTOCOL.md alone, and example publishers over NATS, against the whole service. */
 
 type Event = { event: string } & Record<string, unknown>
 
@@ -17,7 +17,7 @@ const python = ['/usr/bin/python3', 'python3'].find((program) => spawnSync(progr
 const MISSING = 'no python3 of 3.11 or newer with websockets: apt-get install python3 python3-websockets'
 const environment = { ...process.env, PYTHONDONTWRITEBYTECODE: '1' }
 
-/** `python3 -m borealis --json`: its events, in order. */
+/** A process `python3 -m borealis --json` and the events that it prints, in order. */
 class PythonDevice {
   readonly #child: ChildProcess
   readonly #ended: Promise<number | null>
@@ -54,7 +54,7 @@ class PythonDevice {
     this.#ended = once(this.#child, 'close').then(([code]) => code as number | null)
   }
 
-  /** The next event of that name; those before it are left out. */
+  /** The next event of that name; earlier events of other names are skipped. */
   async next(name: string): Promise<Event> {
     const ended = this.#ended.then((code) => {
       throw new Error(`the device ended with ${code} before ${name}: ${this.#said}`)
@@ -77,7 +77,7 @@ class PythonDevice {
   }
 }
 
-t.test('a device in Python on the live service', async (t) => {
+t.test('the Python client on the live service', async (t) => {
   if (python === undefined) {
     t.fail(MISSING)
     return
@@ -88,26 +88,32 @@ t.test('a device in Python on the live service', async (t) => {
   const target = String(registered.registrationId)
   await device.next('subscribed')
 
-  const direct = await live.send('device', target, 'direct')
-  t.match(await device.next('notification'), { id: direct, title: 'direct', data: { n: 1 }, possibleDuplicate: false })
-  await live.send('topic', 'news', 'to the topic')
-  t.match(await device.next('notification'), {
-    title: 'to the topic',
-    group: { kind: 'topic', project: PUBLISHER_PROJECT },
+  await t.test('gets messages to itself, to its topic and to its application', async (t) => {
+    const direct = await live.send('device', target, 'direct')
+    const event = await device.next('notification')
+    t.match(event, { id: direct, title: 'direct', data: { n: 1 }, possibleDuplicate: false })
+    await live.send('topic', 'news', 'to the topic')
+    t.match(await device.next('notification'), {
+      title: 'to the topic',
+      group: { kind: 'topic', project: PUBLISHER_PROJECT },
+    })
+    await live.send('application', live.application, 'to all')
+    t.match(await device.next('notification'), { title: 'to all', group: { kind: 'application' } })
+    t.equal(await device.stop(), 0)
   })
-  await live.send('application', live.application, 'to all')
-  t.match(await device.next('notification'), { title: 'to all', group: { kind: 'application' } })
 
-  t.equal(await device.stop(), 0)
   const missed = await live.send('device', target, 'missed')
   await live.send('topic', 'news', 'missed of the topic')
   const again = new PythonDevice(python, live)
-  const caught = [await again.next('notification'), await again.next('notification')]
-  t.same(caught.map(({ title }) => title).sort(), ['missed', 'missed of the topic'])
-  await again.next('ready')
-  t.equal(caught.find(({ id }) => id === missed)?.possibleDuplicate, false)
 
-  await t.test('publishers over NATS', async (t) => {
+  await t.test('gets the messages that it missed when it starts again', async (t) => {
+    const caught = [await again.next('notification'), await again.next('notification')]
+    t.same(caught.map(({ title }) => title).sort(), ['missed', 'missed of the topic'])
+    await again.next('ready')
+    t.equal(caught.find(({ id }) => id === missed)?.possibleDuplicate, false)
+  })
+
+  await t.test('gets the messages of both example publishers over NATS; an invalid one is a dead letter', async (t) => {
     const { url, user, password } = live.nats.settingsAs('publisher')
     const message = (title: string) => JSON.stringify({ type: 'device', target, ttl: '1h', notification: { title } })
     const access = [
@@ -138,15 +144,19 @@ t.test('a device in Python on the live service', async (t) => {
     const letter = new Promise<string | undefined>((found) => {
       dead.then(({ bus }) => bus.subscribe('push.dead.*', ({ headers }) => found(headers?.code)))
     })
-    // The subscription is in place once the same connection was answered.
+    // An answer on the same connection shows that the server has the subscription.
     await (await dead).log(DEAD_LETTERS_STREAM).state()
-    t.match(JSON.parse(await inTypeScript('{"type": "device"}')), { stream: 'INGRESS' }, 'stored is not valid')
+    t.match(
+      JSON.parse(await inTypeScript('{"type": "device"}')),
+      { stream: 'INGRESS' },
+      'an invalid message is stored first',
+    )
     t.equal(await letter, 'invalid_request')
   })
   t.equal(await again.stop(), 0)
 })
 
-/** Standard output. Rejects where the program ends with another code than 0. */
+/** Resolves with the standard output. Rejects where the program does not end with code 0. */
 async function run(program: string, args: string[], more: Record<string, string>): Promise<string> {
   const child = spawn(program, args, { env: { ...environment, ...more }, stdio: ['ignore', 'pipe', 'pipe'] })
   let [out, err] = ['', '']

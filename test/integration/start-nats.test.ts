@@ -1,4 +1,4 @@
-/** The nats-server of `borealis start`: whatever ends it, and whenever, it comes back. */
+/** The nats-server of `borealis start` is started again whenever it ends. */
 import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import { startNats, stopNats } from '../../src/cli/start/nats.js'
 import { readConfig } from '../../src/config/config.js'
 import { findNatsServer } from '../../src/nats/server/server-process.js'
 
-t.test('one that is killed again while it starts is started once more', async (t) => {
+t.test('a nats-server that is killed while it starts again is started once more', async (t) => {
   const path = mkdtempSync(join(tmpdir(), 'borealis-start-nats-'))
   t.teardown(() => rmSync(path, { recursive: true, force: true }))
   const [program, doomed] = [join(path, 'nats-server'), join(path, 'doomed')]
@@ -33,6 +33,6 @@ t.test('one that is killed again while it starts is started once more', async (t
   writeFileSync(doomed, '')
   process.kill(nats.server?.pid ?? 0, 'SIGKILL')
   await back
-  t.notOk(existsSync(doomed), 'the first start after it was cut short')
+  t.notOk(existsSync(doomed), 'the first start after the kill was cut short')
   t.match(told, [/starting it again/, /ended with code null/, /starting it again/, /is back/])
 })

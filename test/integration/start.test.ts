@@ -9,14 +9,14 @@ import { setInterval } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
 
-/** `borealis start` as a user meets it: its terminal, the command that it prints, Ctrl-C. */
+/** `borealis start` as a user runs it: the terminal output, the printed command, Ctrl-C. */
 
 const program = resolve('dist/src/cli.js')
 
 interface Terminal {
   process: ChildProcess
   lines: string[]
-  /** The first line that matches, past or to come; rejects with the whole output where the process ends before. */
+  /** Resolves with the first line that matches. Rejects with the whole output where the process ends before. */
   line(pattern: RegExp): Promise<string>
   /** Resolves with the exit code. */
   ended: Promise<number | null>
@@ -54,12 +54,12 @@ function start(folder: string, environment: Record<string, string> = {}): Termin
 
 const freePorts = { BOREALIS_HTTP_PORT: '0', BOREALIS_TRANSPORT_PORT: '0', BOREALIS_START_NATS_PORT: '0' }
 
-/** Without the variables of the test runner, which would follow the product into its processes. */
+/** The environment without the variables of the test runner, which the product would pass on to its processes. */
 function ownEnvironment(): Record<string, string | undefined> {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !/TAP|^NODE_OPTIONS$|^NATS_URL$/.test(name)))
 }
 
-/** Every process that was started from this folder: children inherit the variable that names it. */
+/** Every process that was started from this folder: child processes inherit the variable that names it. */
 function processesOf(folder: string): string[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && name !== String(process.pid))
@@ -68,13 +68,13 @@ function processesOf(folder: string): string[] {
         const isOurs = readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`BOREALIS_START_DATA_FOLDER=${folder}/`)
         return isOurs ? [`${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')}`] : []
       } catch {
-        // It ended while we looked.
+        // It ended between the two reads.
         return []
       }
     })
 }
 
-/** Asks the API, with the address and token of the printed command, until the message has come to its end. */
+/** Reads the status with the address and token of the printed command until the message has ended. */
 async function finalStatus(terminal: Terminal, id: string): Promise<string> {
   const command = terminal.lines.find((line) => /^(curl|node) /.test(line)) ?? ''
   const url = /http:\/\/[^ "']+\/messages/.exec(command)?.[0] ?? ''
@@ -98,11 +98,12 @@ function temporary(t: Tap): string {
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
   return folder
 }
+
 type Tap = Pick<typeof t, 'teardown'>
 
 t.setTimeout(240_000)
 
-t.test('the printed command makes a push appear; a crashed core comes back; Ctrl-C leaves nothing', async (t) => {
+t.test('the printed command shows a push, a crashed core comes back, and Ctrl-C leaves no process', async (t) => {
   const folder = temporary(t)
   const terminal = start(folder)
   t.teardown(() => terminal.process.kill('SIGKILL'))
@@ -128,7 +129,7 @@ t.test('the printed command makes a push appear; a crashed core comes back; Ctrl
   t.same(processesOf(folder), [])
 })
 
-t.test('a port in use is named with its setting, and nothing is started', async (t) => {
+t.test('a port in use ends the start with a message that names the setting, and no process is left', async (t) => {
   const taken = createServer().listen(0, '0.0.0.0')
   await once(taken, 'listening')
   t.teardown(() => taken.close())
@@ -140,7 +141,7 @@ t.test('a port in use is named with its setting, and nothing is started', async 
   t.same(processesOf(folder), [])
 })
 
-t.test('a killed start takes its parts along, and the next one is as if nothing had been', async (t) => {
+t.test('after borealis start was killed, its processes end and a new start works', async (t) => {
   const folder = temporary(t)
   const killed = start(folder)
   await killed.line(/ready: waiting for pushes/)

@@ -1,4 +1,4 @@
-/** Two core processes share the work; one of them is killed under load. */
+/** Two core processes share the work, and one of them is killed under load. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,12 +7,12 @@ import { accessToken, createTenant, newRun, registerDevices, registrationIdOf } 
 import { LocalSystem } from '../../bench/system/local-system.js'
 import { messagesStream } from '../../protocol/subjects.js'
 
-// Several processes are started, on a machine that may be busy.
+// The test starts several processes, on a machine that may be busy.
 t.setTimeout(180_000)
 
 const DEVICES = 40
 
-t.test('one of two cores is killed: nothing is lost, and the other takes over', async (t) => {
+t.test('when one of two cores is killed under load, the other takes over and no message is lost', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'borealis-two-cores-'))
   const system = await LocalSystem.start({
     folder: join(folder, 'system'),
@@ -47,13 +47,13 @@ t.test('one of two cores is killed: nothing is lost, and the other takes over', 
   const before = system.pids('core')
   t.equal(before.length, 2)
   for (let n = 0; n < 60; n++) await send(n)
-  t.equal(unanswered, 0, 'both answer')
+  t.equal(unanswered, 0, 'both cores answer')
   const [killed] = system.kill('core', 'SIGKILL', 0)
   t.ok(killed)
   for (let n = 60; n < 200; n++) await send(n)
   t.ok(accepted.length >= 100, `${accepted.length} accepted, ${unanswered} not answered`)
 
-  // No device is connected: once it is routed, each message that was accepted waits in the queue of its device.
+  // No device is connected, so each accepted message waits in the queue of its device once it is routed.
   const admin = await system.brokerAs('admin')
   const names = Array.from({ length: system.config.store.split }, (_, index) => messagesStream(index))
   const unrouted = async () => {
@@ -62,15 +62,15 @@ t.test('one of two cores is killed: nothing is lost, and the other takes over', 
   }
   const deadlineMs = Date.now() + 60_000
   while ((await unrouted()) > 0 && Date.now() < deadlineMs) await new Promise((resolve) => setTimeout(resolve, 100))
-  t.equal(await unrouted(), 0, 'the streams of the dead router were taken over')
+  t.equal(await unrouted(), 0, 'the other core took over the streams of the killed one')
   const lost: string[] = []
   for (const id of accepted) {
     const { status, body } = await ask(system.httpUrls[1], `/${id}`)
     const [waiting] = (body.waiting ?? []) as { why: string }[]
     if (status !== 200 || waiting?.why !== 'offline') lost.push(id)
   }
-  t.same(lost, [], 'none of them is lost')
+  t.same(lost, [], 'no accepted message is lost')
   while (system.pids('core').length < 2 && Date.now() < deadlineMs + 30_000)
     await new Promise((resolve) => setTimeout(resolve, 100))
-  t.equal(system.pids('core').length, 2, 'and the dead one is back')
+  t.equal(system.pids('core').length, 2, 'the killed core is back')
 })

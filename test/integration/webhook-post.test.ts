@@ -1,4 +1,4 @@
-/** One POST to real receivers: what it is bounded by, and where it does not go. */
+/** One POST to real receivers: its bounds, and the addresses that it does not go to. */
 import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'
 import { type AddressInfo, createServer as createTcp, type Server } from 'node:net'
@@ -26,7 +26,7 @@ function poster(t: Test, options: Partial<PosterOptions> = {}) {
 
 const http = (t: Test, listener: RequestListener) => listening(t, createServer(listener))
 
-t.test('status and Retry-After come back, whatever the status', async (t) => {
+t.test('a POST returns the status and Retry-After, whatever the status, and follows no redirect', async (t) => {
   const port = await http(t, (request, response) => {
     response.writeHead(Number(request.url?.slice(1)), { 'retry-after': '7', location: '/200' }).end('answer')
   })
@@ -36,7 +36,7 @@ t.test('status and Retry-After come back, whatever the status', async (t) => {
   }
 })
 
-t.test('an answer that never ends is cut, by its length and by its time; its status counts', async (t) => {
+t.test('an answer that never ends is cut by length or time, and its status counts', async (t) => {
   const cut = { long: false, slow: false }
   const port = await http(t, (request, response) => {
     const kind = request.url === '/long' ? 'long' : 'slow'
@@ -55,10 +55,10 @@ t.test('an answer that never ends is cut, by its length and by its time; its sta
   const answered = { answered: true, status: 200, retryAfterMs: null }
   t.same(await poster(t, { settings: { ...settings, timeoutMs: 600_000 } })(`http://127.0.0.1:${port}/long`), answered)
   t.same(await poster(t, { settings: { ...settings, timeoutMs: 50 } })(`http://127.0.0.1:${port}/slow`), answered)
-  await until('both are cut', () => cut.long && cut.slow)
+  await until('both answers are cut', () => cut.long && cut.slow)
 })
 
-t.test('who does not answer in time, or not in HTTP, or not at all, has failed', async (t) => {
+t.test('a receiver that answers late, not in HTTP or not at all has failed', async (t) => {
   const silent = await http(t, () => {})
   const quick = poster(t, { settings: { ...settings, timeoutMs: 50 } })
   t.same(await quick(`http://127.0.0.1:${silent}/`), { answered: false, error: 'timeout' })
@@ -67,7 +67,7 @@ t.test('who does not answer in time, or not in HTTP, or not at all, has failed',
     createTcp((socket) => socket.end('SSH-2.0-x\r\n')),
   )
   t.match(await poster(t)(`http://127.0.0.1:${tcp}/`), { answered: false, error: /^HPE_/ })
-  t.match(await poster(t)(`https://127.0.0.1:${tcp}/`), { answered: false, error: String }, 'no TLS')
+  t.match(await poster(t)(`https://127.0.0.1:${tcp}/`), { answered: false, error: String }, 'not TLS')
   const gone = createTcp()
   const port = await listening(t, gone)
   gone.close()
@@ -78,7 +78,7 @@ t.test('who does not answer in time, or not in HTTP, or not at all, has failed',
   t.match(await aborted, { answered: false, error: 'ABORT_ERR' })
 })
 
-t.test('an address that may not be reached is not connected to, however it is named', async (t) => {
+t.test('a forbidden address is not connected to, in any notation or by any name', async (t) => {
   let connections = 0
   const port = await listening(
     t,
@@ -95,11 +95,11 @@ t.test('an address that may not be reached is not connected to, however it is na
     t.same(await post(`http://${host}:${port}/`), refused, host)
   }
   t.same(await post(`https://rebound.example.com:${port}/`), refused, 'https')
-  t.same(await poster(t, { guard })(`http://localhost:${port}/`), refused, 'by the own resolver')
+  t.same(await poster(t, { guard })(`http://localhost:${port}/`), refused, 'by the resolver of the system')
   t.equal(connections, 0)
 })
 
-t.test('a name that was public a moment ago and is private now', async (t) => {
+t.test('a name whose address becomes forbidden between two POSTs is refused at the second', async (t) => {
   let looks = 0
   const port = await http(t, (_request, response) => response.setHeader('connection', 'close').end())
   const resolve: LookupAll = (_host, _options, callback) =>
@@ -109,12 +109,12 @@ t.test('a name that was public a moment ago and is private now', async (t) => {
   t.same(await post(`http://rebound.example.com:${port}/`), { answered: false, error: 'address_refused' })
 })
 
-t.test('a connection is used again; that the receiver closed it meanwhile is no failure', async (t) => {
+t.test('a connection is reused, and a POST on one that the receiver closed is sent again', async (t) => {
   const sockets = new Set<object>()
   let requests = 0
   const port = await http(t, (request, response) => {
     sockets.add(request.socket)
-    // On a connection that it had used before it resets, as one that was about to close it does.
+    // The third request comes on a reused connection. The receiver resets it, as one that was about to close it does.
     if (++requests === 3) request.socket.resetAndDestroy()
     else response.end()
   })

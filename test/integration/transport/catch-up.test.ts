@@ -9,7 +9,7 @@ async function takeNotifies(raw: RawDevice, count: number): Promise<bigint[]> {
   return ids
 }
 
-t.test('queued messages come at connect, oldest first, inside the window', async (t) => {
+t.test('queued messages are sent at connect, oldest first, as far as the window allows', async (t) => {
   const { worker, credential, enqueue, settlement, queued } = await startTransport(t, { windowMax: 3 })
   const device = newDevice()
   for (const id of [1n, 2n, 3n, 4n, 5n]) await enqueue(device, id)
@@ -18,7 +18,7 @@ t.test('queued messages come at connect, oldest first, inside the window', async
   await raw.until('WELCOME')
   t.same(await takeNotifies(raw, 3), [1n, 2n, 3n])
   raw.send({ type: 'PING' })
-  t.equal((await raw.next())?.type, 'PONG', 'nothing more before an acknowledgement')
+  t.equal((await raw.next())?.type, 'PONG', 'no more before an acknowledgement')
   raw.send({ type: 'ACK', ids: [1n, 2n] })
   t.same(await takeNotifies(raw, 2), [4n, 5n])
   t.equal((await raw.next())?.type, 'CAUGHT_UP')
@@ -28,7 +28,7 @@ t.test('queued messages come at connect, oldest first, inside the window', async
   raw.ws.close()
 })
 
-t.test('an overflow is told once, with its mark', async (t) => {
+t.test('an overflow of the queue is sent as one GAP with its mark, not again at the next connect', async (t) => {
   const { worker, credential, enqueue } = await startTransport(t)
   const device = newDevice()
   await enqueue(device, 1n, { queue: 9n })
@@ -48,7 +48,7 @@ t.test('an overflow is told once, with its mark', async (t) => {
   again.ws.close()
 })
 
-t.test('a request to catch up reaches a live session', async (t) => {
+t.test('a catch_up request makes a live session read its queue', async (t) => {
   const { worker, credential, enqueue, control, settlement } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
@@ -60,7 +60,7 @@ t.test('a request to catch up reaches a live session', async (t) => {
   raw.ws.close()
 })
 
-t.test('a silent device: its message is queued while in flight, sent once, settled and told', async (t) => {
+t.test('a message in flight that is also queued is sent once, and its ACK is reported and settled', async (t) => {
   const { worker, credential, enqueue, control, settlement, deliver, report } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
@@ -77,7 +77,7 @@ t.test('a silent device: its message is queued while in flight, sent once, settl
   raw.ws.close()
 })
 
-t.test('the window is full: refused until the catch-up, in order', async (t) => {
+t.test('a full window refuses messages until the queue was read, so that they keep their order', async (t) => {
   const { worker, credential, enqueue, control, deliver, report } = await startTransport(t, { windowMax: 2 })
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
@@ -86,10 +86,10 @@ t.test('the window is full: refused until the catch-up, in order', async (t) => 
   raw.send({ type: 'ACK', ids: [1n, 2n] })
   await report(2n)
   deliver(device, 4n)
-  t.match(await report(4n), { report: Report.WINDOW_FULL }, 'may not overtake what was refused')
+  t.match(await report(4n), { report: Report.WINDOW_FULL }, 'it must not overtake the refused one')
   await enqueue(device, 3n)
   await enqueue(device, 4n)
-  // Right behind the request, on the same connection: it is there before what is queued can be read.
+  // Published right behind the request on the same connection, so it arrives before the worker can read the queue.
   const caughtUp = control({ kind: 'catch_up', device })
   deliver(device, 5n)
   await caughtUp
@@ -99,18 +99,18 @@ t.test('the window is full: refused until the catch-up, in order', async (t) => 
   raw.ws.close()
 })
 
-t.test('what expired is not sent', async (t) => {
+t.test('an expired message is reported as expired; one with ttl 0s is sent to a connected device', async (t) => {
   const { worker, credential, deliver, report } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
   deliver(device, 1n, { expiresAtMs: Date.now() - 1 })
   t.match(await report(1n), { report: Report.EXPIRED })
   deliver(device, 2n, { expiresAtMs: 0 })
-  t.equal((await raw.until('NOTIFY')).id, 2n, 'only now, and it is here now')
+  t.equal((await raw.until('NOTIFY')).id, 2n, 'expiresAtMs 0: only to a device that is connected now')
   raw.ws.close()
 })
 
-t.test('frames of one batch for one device travel in one message', async (t) => {
+t.test('queued messages that are read together leave in one WebSocket message', async (t) => {
   const { worker, credential, enqueue, control } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })

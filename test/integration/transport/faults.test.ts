@@ -5,8 +5,8 @@ import { startNats } from '../../support/nats.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { newDevice, startTransport } from '../../support/transport.js'
 
-t.test('NATS goes and comes back: sessions are audited, and what was queued meanwhile is read', async (t) => {
-  // The worker is back last: had it looked before the message was queued, nobody would have to tell it again.
+t.test('after a reconnect to NATS the worker audits its sessions and reads what was queued meanwhile', async (t) => {
+  // The worker reconnects last, after the message was queued. Otherwise its audit could run before that and find nothing.
   const nats = await startNats(t)
   const line = await LineProxy.open(() => ({ host: '127.0.0.1', port: nats.server.port }))
   t.teardown(() => line.close())
@@ -29,7 +29,7 @@ t.test('NATS goes and comes back: sessions are audited, and what was queued mean
   line.set({ mode: 'cut' })
   await nats.restart()
   await back
-  // Without a word to the worker: only its own audit can find it.
+  // The worker is not asked to read the queue, so only its own audit can find the message.
   await enqueue(device, 41n)
   t.same(raw.waiting, [])
   line.set({ mode: 'pass' })
@@ -37,7 +37,7 @@ t.test('NATS goes and comes back: sessions are audited, and what was queued mean
   raw.ws.close()
 })
 
-t.test('the session table is lost: the worker writes its sessions again', async (t) => {
+t.test('when its session record is lost, the worker writes it again and reads the queue', async (t) => {
   const { worker, credential, sessions, core, enqueue } = await startTransport(t, { auditMs: 1_000 })
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device), connection: 3 })
@@ -50,11 +50,11 @@ t.test('the session table is lost: the worker writes its sessions again', async 
   await enqueue(device, 1n)
   await written
   t.match(await sessions.lookup(device, { authoritative: true }), { connection: 3, live: true })
-  t.equal((await raw.until('NOTIFY')).id, 1n, 'and read QUEUE, as at connect')
+  t.equal((await raw.until('NOTIFY')).id, 1n, 'it read the queue, as at connect')
   raw.ws.close()
 })
 
-t.test('a session that another worker has is closed by the audit', async (t) => {
+t.test('the audit closes a session that another worker has taken over', async (t) => {
   const { worker, credential, sessions } = await startTransport(t, { auditMs: 1_000 })
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device), connection: 3 })
@@ -63,7 +63,7 @@ t.test('a session that another worker has is closed by the audit', async (t) => 
   t.match(await sessions.lookup(device, { authoritative: true }), { instance: 'other', live: true })
 })
 
-t.test('a worker drains: GOAWAY, close, no lease, which says more than tombstones', async (t) => {
+t.test('a draining worker sends GOAWAY, takes the last ACK, closes and ends its lease', async (t) => {
   const { worker, credential, sessions, core, deliver, report } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
@@ -72,16 +72,20 @@ t.test('a worker drains: GOAWAY, close, no lease, which says more than tombstone
   const stopped = worker.stop()
   t.match(await raw.until('GOAWAY'), { reason: 'shutdown' })
   raw.send({ type: 'ACK', ids: [1n] })
-  t.match(await report(1n), { report: 0 }, 'the last acknowledgement is still taken')
+  t.match(await report(1n), { report: 0 }, 'the last acknowledgement is reported')
   t.match(await raw.closed, { code: 1001 })
   await stopped
-  t.match(await sessions.lookup(device, { authoritative: true }), { live: true }, 'nothing was written for each device')
+  t.match(
+    await sessions.lookup(device, { authoritative: true }),
+    { live: true },
+    'no record is written for each device; the ended lease says it for all',
+  )
   const { instance, worker: name } = worker.worker.owner
   t.equal(await core.table(Bucket.WORKERS).get(`${instance}.${name}`), null)
   await t.rejects(RawDevice.open(worker.port), { code: 'ECONNREFUSED' })
 })
 
-t.test('limits: connections, per address, frames a second, requests', async (t) => {
+t.test('connections beyond connectionsMax get 503; more frames a second than allowed close with 4032', async (t) => {
   const { worker, credential } = await startTransport(t, { connectionsMax: 3, framesPerSecondMax: 5 })
   const raws = await Promise.all([1, 2, 3].map(() => RawDevice.open(worker.port)))
   await t.rejects(RawDevice.open(worker.port), { message: /503/ })
@@ -91,14 +95,14 @@ t.test('limits: connections, per address, frames a second, requests', async (t) 
   if (!raw || !last) throw new Error('three were opened')
   last.hello({ credential: credential(newDevice()) })
   await last.until('CAUGHT_UP')
-  // Twice as many as a second allows: wherever a second ends between them, one of the two has too many.
+  // Twice as many as are allowed in a second, so that one of the two seconds they may fall into has too many.
   for (let i = 0; i < 12; i++) last.send({ type: 'PING' })
   t.match(await last.until('ERROR'), { code: 'rate_limited' })
   t.match(await last.closed, { code: 4032 })
   raw.cut()
 })
 
-t.test('a core that does not answer a request', async (t) => {
+t.test('a request that no core answers ends with the ERROR unavailable', async (t) => {
   const { worker, credential } = await startTransport(t, { coreTimeoutMs: 300 })
   const raw = await RawDevice.connected(worker.port, { credential: credential(newDevice()) })
   raw.send({ type: 'REGISTER', request: 7, application: 'app_x', userToken: '' })

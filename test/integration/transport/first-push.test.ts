@@ -4,7 +4,7 @@ import { Bucket, deviceKey } from '../../../protocol/subjects.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { newDevice, startTransport } from '../../support/transport.js'
 
-t.test('HELLO with a device token, one push, its acknowledgement', async (t) => {
+t.test('a device says HELLO, gets a push, acknowledges it and says BYE', async (t) => {
   const transport = await startTransport(t, { tombstoneDelayMs: 20 })
   const { worker, core, credential, deliver, report, sessions } = transport
   const device = newDevice()

@@ -5,10 +5,10 @@ import { BroadcastLog } from '../../../src/store/broadcast.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { newDevice, startTransport, type TestTransport } from '../../support/transport.js'
 
-/** Of 30 kB, to somebody who does not read. */
+/** Messages of 30 kB that are sent to a device that does not read. */
 const STUCK_MESSAGES_MAX = 2_000
 
-/** The core's side of groups. */
+/** Sends and subscribes as the core does. */
 function groupsOf({ core, devices }: TestTransport) {
   const broadcast = new BroadcastLog(core)
   const content = { expiresAtSeconds: 4_000_000_000, priority: 'normal', collapseKey: '', message: '' } as const
@@ -21,7 +21,7 @@ function groupsOf({ core, devices }: TestTransport) {
           ...content,
         }),
       }),
-    /** Writes the device record as the core does: `since` is read before. */
+    /** Updates the device record as the core does: it reads `since` before. */
     subscribe: async (device: string, ...topics: string[]) => {
       const since = (await broadcast.log.state()).lastSequence
       return devices.update(device, (record) => {
@@ -39,7 +39,7 @@ async function takeGroup(raw: RawDevice, count: number): Promise<bigint[]> {
   return ids
 }
 
-t.test('live, then missed, then caught up from the cursor', async (t) => {
+t.test('group messages come live, and after a reconnect from the cursor, in the order of the log', async (t) => {
   const transport = await startTransport(t)
   const { worker, credential } = transport
   const { send, subscribe } = groupsOf(transport)
@@ -54,7 +54,7 @@ t.test('live, then missed, then caught up from the cursor', async (t) => {
   await send('news', 2n)
   await send('other', 3n)
   await send('sport', 4n)
-  t.same(await takeGroup(raw, 2), [2n, 4n], 'not what was sent before it subscribed, nor what is not its own')
+  t.same(await takeGroup(raw, 2), [2n, 4n], 'neither messages from before the subscription nor of other topics')
   raw.cut()
   await raw.closed
 
@@ -76,7 +76,7 @@ t.test('live, then missed, then caught up from the cursor', async (t) => {
   again.ws.close()
 })
 
-t.test('a worker that began later reads the log; another one has it in memory', async (t) => {
+t.test('a group catch-up is complete at a worker that has the records and at one that reads the log', async (t) => {
   const transport = await startTransport(t, { groupCacheBytesMax: 100 })
   const { worker, credential, startAnother } = transport
   const { send, subscribe } = groupsOf(transport)
@@ -102,7 +102,7 @@ t.test('a worker that began later reads the log; another one has it in memory', 
   }
 })
 
-t.test('a subscription made while connected', async (t) => {
+t.test('a connected device gets messages of a new subscription, and none of one that it left', async (t) => {
   const transport = await startTransport(t)
   const { worker, credential, control } = transport
   const { send, subscribe } = groupsOf(transport)
@@ -112,7 +112,7 @@ t.test('a subscription made while connected', async (t) => {
   await subscribe(device, 'b')
   await send('b', 1n)
   t.equal(await control({ kind: 'refresh', device }), 'here')
-  t.same(await takeGroup(raw, 1), [1n], 'from since on')
+  t.same(await takeGroup(raw, 1), [1n], 'from `since` on')
   t.match(await raw.until('CAUGHT_UP'), { cursor: { subscriptions: 2 } })
   await send('b', 2n)
   await send('a', 3n)
@@ -126,11 +126,11 @@ t.test('a subscription made while connected', async (t) => {
   t.match(await raw.until('CAUGHT_UP'), { cursor: { subscriptions: 3 } })
   await send('a', 4n)
   await send('b', 5n)
-  t.same(await takeGroup(raw, 1), [5n], 'and not what it left')
+  t.same(await takeGroup(raw, 1), [5n], 'not from the topic that it left')
   raw.ws.close()
 })
 
-t.test('a cursor of another log is answered with a GAP', async (t) => {
+t.test('a cursor of another log, or beyond its end, is answered with GAP log_reset', async (t) => {
   const transport = await startTransport(t)
   const { worker, credential } = transport
   const { send, subscribe } = groupsOf(transport)
@@ -152,7 +152,7 @@ t.test('a cursor of another log is answered with a GAP', async (t) => {
   }
 })
 
-t.test('a subscriber that does not read is closed, never skipped', async (t) => {
+t.test('a subscriber that does not read is closed, and no other message is skipped before', async (t) => {
   const transport = await startTransport(t, { backpressureBytesMax: 65_536 })
   const { worker, credential } = transport
   const { subscribe, send } = groupsOf(transport)
@@ -164,7 +164,7 @@ t.test('a subscriber that does not read is closed, never skipped', async (t) => 
   stuck.ws.pause()
   const big = 'x'.repeat(30_000)
   const ids: bigint[] = []
-  // The kernel takes some megabytes before the worker sees that nobody reads.
+  // The kernel buffers some megabytes before the worker notices that the device does not read.
   while (worker.worker.registry.get(slow) && ids.length < STUCK_MESSAGES_MAX) {
     const id = BigInt(ids.length + 1)
     ids.push(id)
@@ -175,7 +175,7 @@ t.test('a subscriber that does not read is closed, never skipped', async (t) => 
   stuck.ws.resume()
   t.match(await stuck.closed, { code: 1006 })
   const got = stuck.received.flatMap((frame) => (frame.type === 'NOTIFY_GROUP' ? [frame.id] : []))
-  t.same(got, ids.slice(0, got.length), 'what came has no hole')
+  t.same(got, ids.slice(0, got.length), 'no message is missing between those that came')
   t.ok(got.length < ids.length)
   reader.ws.close()
 })

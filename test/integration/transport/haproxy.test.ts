@@ -1,4 +1,4 @@
-/** deploy/haproxy.cfg, as it stands, before two instances. */
+/** Two instances behind a HAProxy that runs with deploy/haproxy.cfg. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -26,7 +26,7 @@ const UPGRADE = [
 const sessionsOf = async (instance: TestInstance) =>
   (await instance.status()).workers.reduce((sum, { levels }) => sum + (levels?.sessions ?? 0), 0)
 
-/** What HAProxy sees of a core: /readyz, and answers that say who gave them. */
+/** The HTTP side of a core as HAProxy sees it: /readyz, and answers that name the core and the sender. */
 async function startFakeCore(t: Pick<Test, 'teardown'>, name: string): Promise<{ port: number; isReady: boolean }> {
   const core = { port: 0, isReady: true }
   const server = createServer(({ url, headers }, response) => {
@@ -43,7 +43,7 @@ async function startFakeCore(t: Pick<Test, 'teardown'>, name: string): Promise<{
   return core
 }
 
-t.test('two instances behind HAProxy', needs('haproxy'), async (t) => {
+t.test('two instances behind HAProxy with deploy/haproxy.cfg', needs('haproxy'), async (t) => {
   const settings = {
     BOREALIS_TRANSPORT_WORKERS: '1',
     BOREALIS_TRANSPORT_PROXY_PROTOCOL_FROM: '127.0.0.0/8',
@@ -90,21 +90,22 @@ t.test('two instances behind HAProxy', needs('haproxy'), async (t) => {
   }
   await until('haproxy listens', knock)
 
-  // Requests of app servers go to the cores that are ready.
-  const core = async () => {
-    const answer = await fetch(`http://127.0.0.1:${apiPort}/x`)
-    return answer.status === 200 ? ((await answer.json()) as { name: string; from: string }) : null
-  }
-  const heard = new Set<string>()
-  await until('both cores answer', async () => {
-    heard.add((await core())?.name ?? '')
-    return heard.has('one') && heard.has('two')
-  })
-  t.equal((await core())?.from, '127.0.0.1', 'with the address of the app server')
-  if (cores[0]) cores[0].isReady = false
-  await until('a core that is not ready gets none', async () => {
-    const names = await Promise.all(Array.from({ length: 6 }, async () => (await core())?.name))
-    return names.every((name) => name === 'two')
+  await t.test('requests of app servers go to the cores that are ready', async (t) => {
+    const core = async () => {
+      const answer = await fetch(`http://127.0.0.1:${apiPort}/x`)
+      return answer.status === 200 ? ((await answer.json()) as { name: string; from: string }) : null
+    }
+    const heard = new Set<string>()
+    await until('both cores answer', async () => {
+      heard.add((await core())?.name ?? '')
+      return heard.has('one') && heard.has('two')
+    })
+    t.equal((await core())?.from, '127.0.0.1', 'with the address of the app server')
+    if (cores[0]) cores[0].isReady = false
+    await until('a core that is not ready gets none', async () => {
+      const names = await Promise.all(Array.from({ length: 6 }, async () => (await core())?.name))
+      return names.every((name) => name === 'two')
+    })
   })
 
   const url = `ws://127.0.0.1:${port}`
@@ -114,25 +115,33 @@ t.test('two instances behind HAProxy', needs('haproxy'), async (t) => {
     client.on('closed', ({ name }) => closes.push(name))
   }
   const shares = [await sessionsOf(one), await sessionsOf(two)]
-  t.ok(
-    shares.every((share) => share > 0 && share < DEVICES),
-    `both have some: ${shares}`,
-  )
 
-  // The limit counts the device's own address: all before came from 127.0.0.1, through one peer.
-  const crowd: RawDevice[] = []
-  for (let i = 0; i < DEVICES + 2; i++) crowd.push(await RawDevice.open(port, { localAddress: '127.0.0.77' }))
-  const others = await Promise.all([1, 2, 3].map((n) => RawDevice.open(port, { localAddress: `127.0.0.${90 + n}` })))
-  for (const raw of [...crowd, ...others]) raw.cut()
+  await t.test('share the devices', async (t) => {
+    t.ok(
+      shares.every((share) => share > 0 && share < DEVICES),
+      `both have some: ${shares}`,
+    )
+  })
 
-  one.process.kill('SIGTERM')
-  t.equal(await one.ended, 0)
-  await until('all moved', async () => (await sessionsOf(two)) === DEVICES)
-  t.same([...new Set(closes)], ['bye'], 'each left when it was asked to')
-  t.equal(closes.length, shares[0], 'and nobody else')
+  await t.test('limit connections by the address of the device, not of HAProxy', async (t) => {
+    // All devices before came from 127.0.0.1, and HAProxy itself connects from one address.
+    const crowd: RawDevice[] = []
+    for (let i = 0; i < DEVICES + 2; i++) crowd.push(await RawDevice.open(port, { localAddress: '127.0.0.77' }))
+    const others = await Promise.all([1, 2, 3].map((n) => RawDevice.open(port, { localAddress: `127.0.0.${90 + n}` })))
+    t.equal([...crowd, ...others].length, DEVICES + 5)
+    for (const raw of [...crowd, ...others]) raw.cut()
+  })
+
+  await t.test('hand over the devices of one that stops, and each leaves when it is asked to', async (t) => {
+    one.process.kill('SIGTERM')
+    t.equal(await one.ended, 0)
+    await until('all devices have moved', async () => (await sessionsOf(two)) === DEVICES)
+    t.same([...new Set(closes)], ['bye'])
+    t.equal(closes.length, shares[0], 'no other device left')
+  })
 })
 
-t.test('a PROXY header of anybody else is refused', async (t) => {
+t.test('a PROXY header from a peer that is not trusted is refused with 403 and logged once', async (t) => {
   const instance = await startInstance(t, { BOREALIS_TRANSPORT_WORKERS: '1' })
   const answer = async (...parts: (Buffer | string)[]) => {
     const socket = connect(instance.port, '127.0.0.1')
@@ -145,10 +154,10 @@ t.test('a PROXY header of anybody else is refused', async (t) => {
   t.match(await answer(PROXY, UPGRADE), /403/)
   t.match(await answer(UPGRADE), /101/)
   const warnings = instance.log.filter(({ message }) => /proxyProtocolFrom/.test(String(message)))
-  t.match(warnings, [{ peer: '127.0.0.1', level: 'warn' }], 'one line, not one for each')
+  t.match(warnings, [{ peer: '127.0.0.1', level: 'warn' }], 'one line for both')
 })
 
-t.test('a header of a peer that is believed names the device', async (t) => {
+t.test('a PROXY header from a trusted peer decides the address whose connections are counted', async (t) => {
   const instance = await startInstance(t, {
     BOREALIS_TRANSPORT_WORKERS: '1',
     BOREALIS_TRANSPORT_PROXY_PROTOCOL_FROM: '127.0.0.1',
@@ -170,7 +179,7 @@ t.test('a header of a peer that is believed names the device', async (t) => {
   t.match(await open(Buffer.alloc(0)), /101/, 'the peer itself, such as a health check')
 })
 
-t.test('PROXY headers and TLS do not go together', async (t) => {
+t.test('a listener for PROXY headers refuses TLS files', async (t) => {
   const { Listener } = await import('../../../src/transport/socket/listener.js')
   const options = { host: '127.0.0.1', port: 0, backpressureBytesMax: 1, onError: () => undefined }
   t.throws(

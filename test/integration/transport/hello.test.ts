@@ -6,25 +6,25 @@ import { Keyring } from '../../../src/keyring.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { ISSUER, newDevice, startTransport } from '../../support/transport.js'
 
-/** What a HELLO, or what comes instead of it, leads to: the ERROR frame that came first, and the close. */
+/** Reactions to HELLO, or to another first frame: the ERROR frame and the close code. */
 async function endOf(raw: RawDevice): Promise<{ error: string; code: number; connection: number }> {
   const { code } = await raw.closed
   const error = raw.received.find((frame) => frame.type === 'ERROR')
   return { error: error?.code ?? '', code, connection: error?.connection ?? 0 }
 }
 
-t.test('before WELCOME', async (t) => {
+t.test('the first frames of a connection', async (t) => {
   const transport = await startTransport(t, { helloTimeoutMs: 1_000 })
   const { worker, credential, keyring, tokenOf } = transport
   const open = () => RawDevice.open(worker.port)
 
-  t.test('any other frame is closed as unexpected', async (t) => {
+  t.test('a first frame that is not HELLO closes with unexpected_frame', async (t) => {
     const raw = await open()
     raw.send({ type: 'PING' })
     t.match(await endOf(raw), { error: 'unexpected_frame', code: 4002 })
   })
 
-  t.test('an empty message is closed before HELLO, and before WELCOME; after it, it is answered', async (t) => {
+  t.test('an empty message before WELCOME closes the connection; after it, it is answered with one', async (t) => {
     const raw = await open()
     raw.bytes(EMPTY_MESSAGE)
     t.match(await endOf(raw), { error: 'protocol_error', code: 4000 })
@@ -43,12 +43,12 @@ t.test('before WELCOME', async (t) => {
     t.same(
       device.messages.slice(before).map(({ length }) => length),
       [0, 2, 0, 2],
-      'each in its own form, and none unasked',
+      'each answer in the form of its question',
     )
     device.cut()
   })
 
-  t.test('a frame after HELLO that did not wait for WELCOME', async (t) => {
+  t.test('a frame between HELLO and WELCOME closes with unexpected_frame', async (t) => {
     const raw = await open()
     raw.ws.send(
       Buffer.concat([
@@ -75,25 +75,25 @@ t.test('before WELCOME', async (t) => {
     raw.ws.close()
   })
 
-  t.test('more unknown frames than a device may send in a second', async (t) => {
+  t.test('more unknown frames than allowed in a second close with rate_limited', async (t) => {
     const raw = await open()
     raw.bytes(Buffer.alloc(4_000, Uint8Array.of(1, 0x7f)))
     t.match(await endOf(raw), { error: 'rate_limited', code: 4032 })
   })
 
-  t.test('bytes that are no frame', async (t) => {
+  t.test('bytes that are not a frame close with protocol_error', async (t) => {
     const raw = await open()
     raw.bytes(Uint8Array.of(0))
     t.match(await endOf(raw), { error: 'protocol_error', code: 4000 })
   })
 
-  t.test('text', async (t) => {
+  t.test('a text message closes with protocol_error', async (t) => {
     const raw = await open()
     raw.ws.send('HELLO')
     t.match(await endOf(raw), { error: 'protocol_error', code: 4000 })
   })
 
-  t.test('a frame that declares too much, and a message that is too long', async (t) => {
+  t.test('a frame or message that is too long, or only declares so, closes with frame_too_large', async (t) => {
     const declares = await open()
     declares.bytes(Uint8Array.of(0x81, 0x80, 0x02, FrameType.HELLO))
     t.match(await endOf(declares), { error: 'frame_too_large', code: 4001 })
@@ -102,10 +102,10 @@ t.test('before WELCOME', async (t) => {
     t.match(await endOf(long), { error: 'frame_too_large', code: 4001 })
     const flood = await open()
     flood.bytes(Buffer.alloc(10 * DEVICE_FRAME_BYTES_MAX))
-    t.match(await endOf(flood), { code: 1006 }, 'cut off by the library')
+    t.match(await endOf(flood), { code: 1006 }, 'cut off by uWebSockets.js')
   })
 
-  t.test('another version, no credential, connection 0', async (t) => {
+  t.test('another version, a missing credential and the connection number 0 are refused', async (t) => {
     const version = await open()
     version.hello({ version: 2, credential: credential(newDevice()) })
     t.match(await endOf(version), { error: 'unsupported_version', code: 4004 })
@@ -117,7 +117,7 @@ t.test('before WELCOME', async (t) => {
     t.match(await endOf(zero), { code: 4000 })
   })
 
-  t.test('tokens: garbage, foreign key, foreign issuer, expired', async (t) => {
+  t.test('a token that is garbage, of a foreign key or issuer, or expired is refused', async (t) => {
     const device = newDevice()
     const key = keyring.signingKey('deviceToken')
     const nowMs = Date.now()
@@ -136,7 +136,7 @@ t.test('before WELCOME', async (t) => {
     }
   })
 
-  t.test('tickets: forged, of another service, and a good one', async (t) => {
+  t.test('a forged ticket is refused, and an intact one resumes the session', async (t) => {
     const device = newDevice()
     const first = await RawDevice.open(worker.port)
     first.hello({ credential: credential(device), connection: 1 })
@@ -160,11 +160,11 @@ t.test('before WELCOME', async (t) => {
     resumed.ws.close()
   })
 
-  t.test('a connection without HELLO is closed', async (t) => {
+  t.test('a connection without HELLO closes with hello_timeout', async (t) => {
     t.match(await endOf(await open()), { error: 'hello_timeout', code: 4003 })
   })
 
-  t.test('a second HELLO', async (t) => {
+  t.test('a second HELLO closes with unexpected_frame', async (t) => {
     const device = newDevice()
     const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
     raw.hello({ credential: { kind: 'token', token: tokenOf(device) }, connection: 2 })
@@ -172,7 +172,7 @@ t.test('before WELCOME', async (t) => {
   })
 })
 
-t.test('what is not the device path is 404', async (t) => {
+t.test('a path that is not the device path is 404', async (t) => {
   const { worker } = await startTransport(t)
   const answer = await fetch(`http://127.0.0.1:${worker.port}/v1/other`)
   t.equal(answer.status, 404)

@@ -1,4 +1,4 @@
-/** The real sockets of a worker: who is too slow for a group message is closed, and never skipped. */
+/** The real sockets of a worker: a subscriber too slow for group messages is closed, and no message to it is skipped. */
 import { once } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
@@ -8,10 +8,10 @@ import { Listener } from '../../../src/transport/socket/listener.js'
 import type { Socket } from '../../../src/transport/socket/socket.js'
 
 const MESSAGE_BYTES = 65_536
-/** More than any kernel keeps on its way between two sockets of one machine. */
+/** More than the kernel buffers between two sockets of one machine. */
 const MESSAGES_MAX = 2_048
 
-t.test('a subscriber that does not read is closed, and what it got until then has no hole', async (t) => {
+t.test('a subscriber that does not read is closed, and it got every message up to some point', async (t) => {
   const errors: unknown[] = []
   const listener = new Listener({
     ...{ host: '127.0.0.1', port: 0, tlsCertificate: '', tlsKey: '', proxyProtocolFrom: [] },
@@ -48,7 +48,7 @@ t.test('a subscriber that does not read is closed, and what it got until then ha
     const message = Buffer.alloc(MESSAGE_BYTES)
     message.writeUInt32BE(sent)
     listener.publish('news', message)
-    // Nobody is closed in the middle of a turn.
+    // Connections are closed only between two turns of the event loop.
     await setImmediate()
   }
   t.ok(isClosed, `closed after ${sent} messages`)

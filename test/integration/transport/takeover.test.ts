@@ -5,7 +5,7 @@ import { CONNECTION_STEP } from '../../../src/store/sessions.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { FLEET, newDevice, startTransport } from '../../support/transport.js'
 
-t.test('a device that connects again takes over, by its connection number', async (t) => {
+t.test('a device that connects with a higher connection number takes over; with the same it is refused', async (t) => {
   const { worker, credential, sessions, deliver, report } = await startTransport(t)
   const device = newDevice()
   const first = await RawDevice.connected(worker.port, { credential: credential(device), connection: 5 })
@@ -13,24 +13,24 @@ t.test('a device that connects again takes over, by its connection number', asyn
   const same = await RawDevice.open(worker.port)
   same.hello({ credential: credential(device), connection: 5 })
   t.match(await same.until('ERROR'), { code: 'stale_connection', connection: 5 })
-  t.match(await same.closed, { code: 4020 }, 'the same number is refused')
+  t.match(await same.closed, { code: 4020 }, 'the same connection number')
 
   deliver(device, 10n)
   await first.until('NOTIFY')
   const second = await RawDevice.connected(worker.port, { credential: credential(device), connection: 6 })
   t.match(await first.closed, { code: 4021, reason: 'replaced' })
-  t.match(await report(10n), { report: 3 }, 'what was in flight is told as closed')
+  t.match(await report(10n), { report: 3 }, 'the message in flight is reported as closed')
   t.match(await sessions.lookup(device, { authoritative: true }), { connection: 6, live: true })
   second.ws.close()
 })
 
-t.test('the number of a session that has just ended is not taken again', async (t) => {
+t.test('the connection number of a session that has just ended is refused', async (t) => {
   const { worker, credential, sessions } = await startTransport(t)
   const device = newDevice()
   const first = await RawDevice.connected(worker.port, { credential: credential(device), connection: 5 })
   first.send({ type: 'BYE' })
   await first.closed
-  t.match(await sessions.lookup(device, { authoritative: true }), { live: true }, 'its end is written late')
+  t.match(await sessions.lookup(device, { authoritative: true }), { live: true }, 'the tombstone is written late')
   const same = await RawDevice.open(worker.port)
   same.hello({ credential: credential(device), connection: 5 })
   t.match(await same.until('ERROR'), { code: 'stale_connection', connection: 5 })
@@ -39,7 +39,7 @@ t.test('the number of a session that has just ended is not taken again', async (
   next.ws.close()
 })
 
-t.test('to another worker: the table decides, the old worker is told', async (t) => {
+t.test('a device that moves to another worker is closed at the old one, and refused there afterwards', async (t) => {
   const transport = await startTransport(t)
   const { worker, credential, sessions, startAnother } = transport
   const other = await startAnother()
@@ -58,7 +58,7 @@ t.test('to another worker: the table decides, the old worker is told', async (t)
   moved.ws.close()
 })
 
-t.test('a revoked device: its session ends, and it is refused', async (t) => {
+t.test('the session of a revoked device is closed, and the device is refused', async (t) => {
   const { worker, credential, core } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device), connection: 1 })
@@ -69,7 +69,7 @@ t.test('a revoked device: its session ends, and it is refused', async (t) => {
   t.match(await again.closed, { code: 4013 })
 })
 
-t.test('a control request closes only what is older', async (t) => {
+t.test('a close request closes only sessions with a lower connection number', async (t) => {
   const { worker, credential, control } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device), connection: 7 })

@@ -16,7 +16,7 @@ import { makeCertificate, needs } from '../../support/programs.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { ISSUER, newDevice } from '../../support/transport.js'
 
-/** Whose certificate the port shows. */
+/** The common name of the certificate that the port presents. */
 async function certificateOf(port: number): Promise<string> {
   const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false })
   await once(socket, 'secureConnect')
@@ -25,7 +25,7 @@ async function certificateOf(port: number): Promise<string> {
   return String(subject.CN)
 }
 
-t.test('devices over wss; the certificate changes, and nobody is disconnected', needs('openssl'), async (t) => {
+t.test('a new certificate is used after SIGHUP, and no device is disconnected', needs('openssl'), async (t) => {
   const folder = t.testdir()
   const { certificate, key, pem } = makeCertificate(folder, 'first.test')
   const instance = await startInstance(t, {
@@ -57,44 +57,40 @@ t.test('devices over wss; the certificate changes, and nobody is disconnected', 
     workers.reduce((sum, { levels }) => sum + (levels?.sessions ?? 0), 0),
     early.length + 1,
   )
-  t.same(closes, [], 'open connections were left alone')
+  t.same(closes, [], 'no open connection was closed')
   t.ok([...early, late].every(({ state }) => state === 'live'))
 })
 
-t.test(
-  'a reload, done or failed, leaves nobody who has no connections and accepts none',
-  needs('openssl'),
-  async (t) => {
-    const { certificate, key } = makeCertificate(t.testdir(), 'first.test')
-    const listening = async (wanted: number) => {
-      const listener = new Listener({
-        ...{ host: '127.0.0.1', port: wanted, tlsCertificate: certificate, tlsKey: key, proxyProtocolFrom: [] },
-        backpressureBytesMax: 65_536,
-        onError: (_, error) => t.fail(String(error)),
-      })
-      t.teardown(() => listener.close())
-      const port = await listener.listen({
-        ...{ admit: () => null, distrusted: () => {}, opened: () => {} },
-        ...{ message: () => {}, drained: () => {}, closed: () => {} },
-      })
-      // Each of them would be asked for each group message.
-      const { apps } = listener as unknown as { apps: ReadonlySet<unknown> }
-      return { listener, port, apps }
-    }
-    const shared = await listening(await freePort('127.0.0.1', 0))
-    for (let reload = 0; reload < 3; reload++) await shared.listener.reloadTls()
-    t.equal(shared.apps.size, 1)
-    t.equal(await certificateOf(shared.port), 'first.test')
+t.test('a reload, done or failed, leaves no unused listener behind', needs('openssl'), async (t) => {
+  const { certificate, key } = makeCertificate(t.testdir(), 'first.test')
+  const listening = async (wanted: number) => {
+    const listener = new Listener({
+      ...{ host: '127.0.0.1', port: wanted, tlsCertificate: certificate, tlsKey: key, proxyProtocolFrom: [] },
+      backpressureBytesMax: 65_536,
+      onError: (_, error) => t.fail(String(error)),
+    })
+    t.teardown(() => listener.close())
+    const port = await listener.listen({
+      ...{ admit: () => null, distrusted: () => {}, opened: () => {} },
+      ...{ message: () => {}, drained: () => {}, closed: () => {} },
+    })
+    // Every group message would be published to each of them.
+    const { apps } = listener as unknown as { apps: ReadonlySet<unknown> }
+    return { listener, port, apps }
+  }
+  const shared = await listening(await freePort('127.0.0.1', 0))
+  for (let reload = 0; reload < 3; reload++) await shared.listener.reloadTls()
+  t.equal(shared.apps.size, 1)
+  t.equal(await certificateOf(shared.port), 'first.test')
 
-    // The library shares a port only where it was asked for by number.
-    const alone = await listening(0)
-    await t.rejects(alone.listener.reloadTls(), { message: /cannot listen/ })
-    t.equal(alone.apps.size, 1)
-    t.equal(await certificateOf(alone.port), 'first.test', 'the old one goes on')
-  },
-)
+  // uWebSockets.js shares a port only if the port was given by number.
+  const alone = await listening(0)
+  await t.rejects(alone.listener.reloadTls(), { message: /cannot listen/ })
+  t.equal(alone.apps.size, 1)
+  t.equal(await certificateOf(alone.port), 'first.test', 'the old listener serves on')
+})
 
-t.test('a rotated keyring is taken over at a reload', async (t) => {
+t.test('a rotated keyring is read at a reload', async (t) => {
   const instance = await startInstance(t, { BOREALIS_TRANSPORT_WORKERS: '1' })
   const { keyring, environment, port } = instance
   keyring.rotate('deviceToken', Date.now())
@@ -103,14 +99,14 @@ t.test('a rotated keyring is taken over at a reload', async (t) => {
   const { token } = mintDeviceToken(keyring.signingKey('deviceToken'), claims)
   const before = await RawDevice.open(port)
   before.hello({ credential: { kind: 'token', token } })
-  t.match(await before.closed, { code: Close.bad_token.code }, 'a key that it does not know')
+  t.match(await before.closed, { code: Close.bad_token.code }, 'a key that the worker does not know')
   writeFileSync(environment.BOREALIS_KEYRING_TRANSPORT_FILE ?? '', JSON.stringify(keyring.transportKeys()))
   t.match(await run(['reload'], environment), { code: 0 })
   const after = await RawDevice.connected(port, { credential: { kind: 'token', token } })
   after.cut()
 })
 
-t.test('files that are no certificate and key', needs('openssl'), async (t) => {
+t.test('TLS files that are missing or do not belong together are refused', needs('openssl'), async (t) => {
   const folder = t.testdir({ one: {}, two: {} })
   const one = makeCertificate(join(folder, 'one'), 'one.test')
   const two = makeCertificate(join(folder, 'two'), 'two.test')
@@ -121,7 +117,7 @@ t.test('files that are no certificate and key', needs('openssl'), async (t) => {
   }
 })
 
-t.test('networks whose PROXY header is believed', async (t) => {
+t.test('trusted peers are given as addresses or networks, and anything else is refused', async (t) => {
   const trusted = new TrustedPeers(['10.0.0.0/8', '192.0.2.7', 'fd00::/8'])
   for (const address of ['10.1.2.3', '192.0.2.7', 'fd00::1', '0000:0000:0000:0000:0000:ffff:0a01:0203']) {
     t.ok(trusted.has(address), address)

@@ -1,4 +1,4 @@
-/** The programs of docs/examples against the whole service, with the faults that they say they can take. */
+/** Runs the programs of docs/examples against the whole service, with the faults that the documentation says they survive. */
 import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -18,10 +18,10 @@ import { quickWebhooks } from '../support/webhooks.js'
 
 t.setTimeout(180_000)
 
-/** Stands between the programs and the core, counts their requests, and does the next of `faults` to those for messages. */
+/** Stands between the programs and the core. Counts requests, and applies the next of `faults` to each one for messages. */
 interface Proxy {
   readonly url: string
-  /** Where the core is, once it is known. */
+  /** The address of the core, set once it has started. */
   coreUrl: string
   readonly requests: string[]
   readonly faults: ((response: ServerResponse, forward: () => Promise<void>) => void)[]
@@ -63,7 +63,7 @@ async function bodyOf(message: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
-interface Place {
+interface Setup {
   proxy: Proxy
   admin: AdminCli
   /** The settings file of the project `shop`. */
@@ -76,9 +76,9 @@ interface Place {
   registerUser(userToken: string): Promise<void>
 }
 
-async function setUp(t: Test): Promise<Place> {
+async function setUp(t: Test): Promise<Setup> {
   const proxy = await startProxy(t)
-  // A lease that outlasts a busy machine: a 503 of the core itself would be an attempt more than the tests count.
+  // A lease that outlasts the delays of a busy machine. A core that loses it answers 503, and the tests count attempts.
   const core = { leaseMs: 30_000 }
   const live = await startLive(t, { webhooks: quickWebhooks, publicUrl: proxy.url, core })
   proxy.coreUrl = live.coreUrl
@@ -104,7 +104,7 @@ async function setUp(t: Test): Promise<Place> {
   }
 }
 
-const titlesOf = ({ inbox }: Place) => inbox.notifications.map(({ title }) => title)
+const titlesOf = ({ inbox }: Setup) => inbox.notifications.map(({ title }) => title)
 
 for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
   t.test(`the programs in ${language}`, async (t) => {
@@ -115,7 +115,7 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
     const send = (job: string, ...messages: string[]) => runExample(language, 'send', [settingsFile, job, ...messages])
     const countOf = (ending: string) => proxy.requests.filter((url) => url.endsWith(ending)).length
 
-    await t.test('send: two messages are accepted with one token, and reach the device', async (t) => {
+    await t.test('send: two messages are accepted with one token and reach the device', async (t) => {
       const { code, out, err } = await send('two', message('first'), message('second'))
       t.equal(code, 0, err)
       const answers = out.trim().split('\n')
@@ -126,7 +126,7 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
       t.same(titlesOf(world), ['first', 'second'])
     })
 
-    await t.test('send: the answer is lost, the same key is used again, and the device gets one message', async (t) => {
+    await t.test('send: after a lost answer the same key is sent again, and the device gets one message', async (t) => {
       const before = countOf('/messages')
       proxy.faults.push((response, forward) => {
         response.destroy()
@@ -141,7 +141,7 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
       t.same(titlesOf(world).slice(2), ['once', 'after it'])
     })
 
-    await t.test('send: 503 is tried again, not before Retry-After', async (t) => {
+    await t.test('send: a 503 is retried, not before Retry-After', async (t) => {
       const times: number[] = []
       const away = { error: { code: 'unavailable', message: 'the store is away', details: {} } }
       proxy.faults.push(
@@ -158,7 +158,7 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
       const { code, err } = await send('away', message('patient'))
       t.equal(code, 0, err)
       const [refusedAt = 0, triedAt = 0] = times
-      // Timers of a process may fire a moment early.
+      // Timers of a process may fire slightly early.
       t.ok(triedAt - refusedAt >= 1_990, `${triedAt - refusedAt} ms`)
     })
 
@@ -173,7 +173,7 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
       t.equal(countOf('/oauth2/token') - before, 2)
     })
 
-    await t.test('send: a key for ES256 serves as well as one for RS256', async (t) => {
+    await t.test('send: a key for ES256 works as well as one for RS256', async (t) => {
       const file = join(t.testdir(), 'settings.yaml')
       writeFileSync(file, await admin.text('project', 'add-key', 'shop', '--alg', 'ES256'))
       await until('the core knows the key', async () => {
@@ -181,10 +181,10 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
         if (code !== 0 && !err.includes('no key of this kid')) throw new Error(err)
         return code === 0
       })
-      await until('it arrives', () => titlesOf(world).includes('signed with ES256'))
+      await until('the message arrives', () => titlesOf(world).includes('signed with ES256'))
     })
 
-    await t.test('send: a refusal ends the program at once, with the code of the error', async (t) => {
+    await t.test('send: a refused request ends the program at once and prints the error code', async (t) => {
       const before = countOf('/messages')
       const { code, err } = await send('forged', message('x', { target: `${registrationId.slice(0, -2)}AA` }))
       t.equal(code, 1)
@@ -200,18 +200,18 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
       t.match(refused.err, /invalid_client/)
     })
 
-    await t.test('user-token: the device registers with it, and a message to the user arrives', async (t) => {
+    await t.test('user-token: a device registers with the token, and messages to the user arrive', async (t) => {
       const { code, out, err } = await runExample(language, 'user-token', [settingsFile, application, deviceId, 'anna'])
       t.equal(code, 0, err)
       await world.registerUser(out.trim())
       t.equal((await send('to-user', message('to Anna', { type: 'user', target: 'anna' }))).code, 0)
-      await until('it arrives', () => titlesOf(world).includes('to Anna'))
+      await until('the message arrives', () => titlesOf(world).includes('to Anna'))
       const foreign = await runExample(language, 'user-token', [settingsFile, application, 'dev_another', 'anna'])
       const refusal = await world.registerUser(foreign.out.trim()).catch((error: unknown) => error)
       t.match(refusal, { serverCode: 'bad_user_token' })
     })
 
-    await t.test('webhook: it prints each event once, and refuses a forged one', async (t) => {
+    await t.test('webhook: each event is printed once, and a forged POST is refused', async (t) => {
       const probe = await startReceiver(t)
       await probe.stop()
       const { secret } = await admin.json('webhook', 'set', 'shop', '--url', probe.url)

@@ -1,4 +1,4 @@
-/** The program docs/examples/receive.ts against the whole service. */
+/** Runs the program docs/examples/receive.ts against the whole service. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { resolve } from 'node:path'
@@ -32,7 +32,7 @@ async function stop({ child }: Running): Promise<number | null> {
   return code
 }
 
-t.test('receive.ts enrols, registers and shows a push; started again it is the same device', async (t) => {
+t.test('receive.ts shows a push; started again it is the same device and shows the missed one', async (t) => {
   const live = await startLive(t)
   const state = live.stateFile('receive.state')
   const first = start(t, live, state)

@@ -1,4 +1,4 @@
-/** Statements of PROTOCOL.md about the server that no client's test and no unit can show: a bare device against real parts. */
+/** Statements of PROTOCOL.md about the server that only a bare device against real parts can show. */
 import t from 'tap'
 import { Report } from '../../../protocol/envelope.js'
 import { frameToJson } from '../../../protocol/json-form.js'
@@ -68,7 +68,7 @@ t.test('"An ACK counts on the connection on which the NOTIFY came": it is ignore
   t.strictSame(
     reports.filter(({ id }) => id === 7n).map(({ report }) => report),
     [Report.CLOSED],
-    'the router is not told that the device has it: it will send it again',
+    'the router gets no ACK for it, and will send it again',
   )
   second.cut()
 })
