@@ -2,6 +2,7 @@
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
 import { createAdminServer } from '../../src/core/api/admin/server.js'
+import type { HttpServer } from '../../src/core/api/server.js'
 import { Registrations } from '../../src/core/devices/registrations.js'
 import { FeedAdministration } from '../../src/core/outcomes/feed-administration.js'
 import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
@@ -14,6 +15,7 @@ export const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
 
 export interface TestAdminApi {
   api: TestApi
+  server: HttpServer
   administration: Administration
   /** Creates a credential of this role for these projects, or for all projects. Resolves with its secret. */
   credential(role: string, ...projects: string[]): Promise<string>
@@ -48,6 +50,7 @@ export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> 
   t.teardown(() => server.stop())
   return {
     api,
+    server,
     administration,
     credential: async (role, ...projects) => {
       const wanted = { name: role, role: role as Role, ...(projects.length > 0 && { projects }) }

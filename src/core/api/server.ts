@@ -5,7 +5,7 @@
  */
 import { METHODS } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
 import { leaveBodies } from './body.js'
 import type { BaseContext } from './call.js'
@@ -15,6 +15,8 @@ import type { HttpSettings } from './settings.js'
 
 export interface HttpServer {
   app: FastifyInstance
+  /** Adds a page that is no operation of the API: it has no input, and stands in no document. */
+  get(url: string, handler: (reply: FastifyReply) => unknown): void
   /** Resolves with the address it listens on. */
   listen(): Promise<{ url: string; port: number }>
   /** Answers what is under way, then closes every connection. */
@@ -67,6 +69,10 @@ export function createHttpServer<F extends BaseContext>(
   )
   return {
     app,
+    get: (url, handler) => {
+      app.route({ method: 'GET', url, handler: async (_request, reply) => handler(reply) })
+      refuseOthers(app, url, ['GET'])
+    },
     listen: async () => {
       await app.listen({ host: settings.host, port: settings.port })
       const { address, port, family } = app.server.address() as AddressInfo

@@ -105,6 +105,9 @@ const PRIORITIES = ['normal', 'high', 'low'] as const satisfies readonly Message
 const MESSAGE = {
   $id: 'Message',
   discriminator: { propertyName: 'type' },
+  examples: [
+    { type: 'device', target: '<registrationId>', ttl: '1h', notification: { title: 'Hello', message: '...' } },
+  ],
   description: 'Fields that are not listed are ignored, and named in `warnings` of the answer.',
 }
 
