@@ -1,6 +1,6 @@
-/** Programs that only some tests need: without them those tests say that they were left out, and why. */
+/** Finds or installs programs that only some tests need. Without them these tests are skipped, and say why. */
 import { delimiter, join } from 'node:path'
-import { executable, installByApt, silenceService } from './apt.mjs'
+import { disableService, executable, installByApt } from './apt.mjs'
 import { say } from './say.mjs'
 
 const folders = ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/usr/local/bin']
@@ -11,17 +11,17 @@ export function findProgram(name, environment = process.env) {
   return [...path, ...folders].map((folder) => join(folder, name)).find(executable) ?? null
 }
 
-/** Makes certificates, and balances the load of several instances. */
+/** openssl makes certificates, and haproxy is a load balancer in front of several instances. */
 const tools = ['openssl', 'haproxy']
 
-/** Installs what is missing by apt, as far as apt can. */
+/** Installs the missing programs by apt, if possible. */
 export async function ensureTestTools() {
   for (const name of tools.filter((tool) => findProgram(tool) === null)) {
     try {
-      const elevate = await installByApt([name], { what: name, remedy: `install ${name} yourself` })
-      if (name === 'haproxy') await silenceService(elevate, 'haproxy.service')
+      const elevate = await installByApt([name], { name, remedy: `install ${name} yourself` })
+      if (name === 'haproxy') await disableService(elevate, 'haproxy.service')
     } catch (error) {
-      say(`tests that need ${name} are left out: ${error.message}`)
+      say(`tests that need ${name} are skipped: ${error.message}`)
     }
   }
 }
