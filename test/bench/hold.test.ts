@@ -23,7 +23,13 @@ async function holdWith(t: Test, availableBytes: () => number): Promise<Record<s
   const scenario = scenarios.find(({ name }) => name === 'hold')
   if (!scenario) throw new RangeError('there is no hold')
   const options = pickOptions(scenario.options, {
-    ...{ connections: 40, minutes: 0.02, pushes: 20, pushRate: 20, flowRate: 5, workers: 1, keepaliveSeconds: 5 },
+    connections: 40,
+    minutes: 0.02,
+    pushes: 20,
+    pushRate: 20,
+    flowRate: 5,
+    workers: 1,
+    keepaliveSeconds: 5,
     // So slow that memory is read before all devices are connected.
     rampPerSecond: 20,
   })
@@ -71,34 +77,48 @@ t.test('devices are picked from those that came, all of them some time', async (
 
 t.test('an estimate adds what processes weigh alone and what connections add', async (t) => {
   const look = (over: Partial<Footprint>): Footprint => ({
-    ...{ connections: 0, serverRssBytes: 0, serverPssBytes: 0, coreRssBytes: 0, natsRssBytes: 0, generatorRssBytes: 0 },
-    ...{
-      serverPrivateBytes: 0,
-      generatorPrivateBytes: 0,
-      generatorPssBytes: 0,
-      kernelBytes: 0,
-      usedBytes: 0,
-      availableBytes: 0,
-      ...over,
-    },
+    connections: 0,
+    serverRssBytes: 0,
+    serverPssBytes: 0,
+    coreRssBytes: 0,
+    natsRssBytes: 0,
+    generatorRssBytes: 0,
+    serverPrivateBytes: 0,
+    generatorPrivateBytes: 0,
+    generatorPssBytes: 0,
+    kernelBytes: 0,
+    usedBytes: 0,
+    availableBytes: 0,
+    ...over,
   })
   const stages: Stages = {
     empty: look({ usedBytes: 1_000 }),
     started: look({ serverPssBytes: 300, serverPrivateBytes: 200, natsRssBytes: 50 }),
     ready: look({ generatorPssBytes: 40, generatorPrivateBytes: 30 }),
     held: look({
-      ...{ connections: 10, serverPrivateBytes: 300, natsRssBytes: 70, coreRssBytes: 5 },
-      ...{ generatorPrivateBytes: 50, kernelBytes: 70 },
+      connections: 10,
+      serverPrivateBytes: 300,
+      natsRssBytes: 70,
+      coreRssBytes: 5,
+      generatorPrivateBytes: 50,
+      kernelBytes: 70,
     }),
   }
   const sizing = {
     workers: (count: number) => (count > 10 ? 4 : 2),
     generators: (count: number) => (count > 10 ? 3 : 1),
-    ...{ machineBytes: 3_840, reserveBytes: 100 },
+    machineBytes: 3_840,
+    reserveBytes: 100,
   }
   t.match(estimate(100, stages, sizing), {
-    ...{ workers: 4, generators: 3, serverBytes: 100 + 4 * 100 + 100 * 10, natsBytes: 50 + 100 * 2, coreBytes: 5 },
-    ...{ generatorBytes: 10 + 3 * 30 + 100 * 2, kernelBytes: 700, totalBytes: 1_000 + 1_500 + 250 + 5 + 300 + 700 },
+    workers: 4,
+    generators: 3,
+    serverBytes: 100 + 4 * 100 + 100 * 10,
+    natsBytes: 50 + 100 * 2,
+    coreBytes: 5,
+    generatorBytes: 10 + 3 * 30 + 100 * 2,
+    kernelBytes: 700,
+    totalBytes: 1_000 + 1_500 + 250 + 5 + 300 + 700,
     fits: false,
   })
   t.ok(estimate(10, stages, sizing).fits)

@@ -12,7 +12,11 @@ interface Row {
 // mosquitto is installed by the scenario where it is missing, which a machine may not allow: tests leave it out.
 t.test('peers', async (t) => {
   const result = await smoke(t, 'peers', {
-    ...{ connections: 40, seconds: 1, messages: 3, rounds: 1, window: 80 },
+    connections: 40,
+    seconds: 1,
+    messages: 3,
+    rounds: 1,
+    window: 80,
     only: 'borealis,nats-server,ws,bare',
   })
   const rows = result.peers as Row[]

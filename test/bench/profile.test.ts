@@ -36,7 +36,8 @@ t.test('samples by parts: late ones count nothing, others also for those of whic
   t.same([samples, samplesOnTime], [10, 6])
   t.equal(busyMicros, 750, 'six of the eight that are known: of ten, seven and a half')
   const part = (name: string, micros: number, ...functions: string[]) => ({
-    ...{ part: name, micros },
+    part: name,
+    micros,
     functions: functions.map((one) => ({ name: one, micros })),
   })
   t.same(parts, [
@@ -110,8 +111,12 @@ t.test('what no sample shows comes from the OS', async (t) => {
 
 t.test('a cost is that of one operation; rows have both sides', async (t) => {
   const cpu = {
-    ...{ fromMicros: 0, toMicros: 10_000, serverMicros: 1_500, mainMicros: 1_000 },
-    ...{ samplerMicros: 300, behindMicros: 50 },
+    fromMicros: 0,
+    toMicros: 10_000,
+    serverMicros: 1_500,
+    mainMicros: 1_000,
+    samplerMicros: 300,
+    behindMicros: 50,
   }
   const stretch = (operations: number) => ({ operations, perSecond: 1, cpu })
   const borealis = costOf({

@@ -38,7 +38,13 @@ t.test('soak', async (t) => {
 
 t.test('hold', async (t) => {
   const result = await smoke(t, 'hold', {
-    ...{ connections: 60, minutes: 0.05, keepaliveSeconds: 5, pushes: 60, pushRate: 60, flowRate: 20, workers: 2 },
+    connections: 60,
+    minutes: 0.05,
+    keepaliveSeconds: 5,
+    pushes: 60,
+    pushRate: 60,
+    flowRate: 20,
+    workers: 2,
   })
   t.match(result, {
     failure: '',

@@ -45,7 +45,12 @@ for (const of of ['unicast', 'broadcast', 'connect', 'resume']) {
 
 t.test('scale', async (t) => {
   const result = await smoke(t, 'scale', {
-    ...{ connections: '20,60', rate: 100, seconds: 2, idleSeconds: 1, rounds: 2, workers: 1 },
+    connections: '20,60',
+    rate: 100,
+    seconds: 2,
+    idleSeconds: 1,
+    rounds: 2,
+    workers: 1,
     // More than there are cores to ramp at a time.
     generators: 5,
   })
