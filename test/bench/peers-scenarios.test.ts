@@ -9,8 +9,8 @@ interface Row {
   lost: number
 }
 
-// mosquitto is installed by the scenario where it is missing, which a machine may not allow: tests leave it out.
-t.test('peers', async (t) => {
+// Without mosquitto: the scenario would install it, which a machine may not allow.
+t.test('peers measures every server that needs no installation', async (t) => {
   const result = await smoke(t, 'peers', {
     connections: 40,
     seconds: 1,

@@ -91,13 +91,13 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
   t.match(readFileSync(join(folder, 'charts', 'soak.svg'), 'utf8'), /<polyline points="90\.0,/)
 })
 
-t.test('without results there is no report', async (t) => {
+t.test('a folder without results, or with an invalid one, is refused', async (t) => {
   await t.rejects(makeReport(t.testdir()), /no results/)
   const folder = t.testdir({ 'x.json': '{"scenario":"idle"}' })
   await t.rejects(makeReport(folder), /x\.json is no result/)
 })
 
-t.test('bars are as long as their values, and names are only text', async (t) => {
+t.test('bars are as long as their values, and names are escaped', async (t) => {
   const svg = barChart({
     title: 'a < b & "c"',
     subtitle: '',
