@@ -101,7 +101,9 @@ async function performAgainst(
     return compare(bench, {
       tree: { name: 'this tree', folder: root },
       commit: { name: `commit ${hash.slice(0, 12)}`, folder, hash },
-      ...{ scenario, parameters, rounds },
+      scenario,
+      parameters,
+      rounds,
       given: Object.keys(parameters).filter((option) => sourceOf(scenario.name, option) === 'cli'),
     })
   })

@@ -77,7 +77,13 @@ export async function borealisSide(
   const ids = new MessageIdSource(0, () => Date.now())
   let router: BenchRouter | null = null
   return {
-    ...{ name: 'borealis', version: '', rig, devices, connections, memoryProbe, ...newSequences() },
+    name: 'borealis',
+    version: '',
+    rig,
+    devices,
+    connections,
+    memoryProbe,
+    ...newSequences(),
     serverPids: rig.system.pids('worker'),
     behindPids: [...rig.system.pids('nats'), ...rig.system.pids('transport')],
     feed: async () => {
@@ -96,7 +102,10 @@ export async function borealisSide(
       const acceptedAtMs = Date.now()
       const target = { kind: 'topic', name: TOPIC } as const
       return log.append({
-        ...{ id, project, ...target, acceptedAtMs },
+        id,
+        project,
+        ...target,
+        acceptedAtMs,
         expiresAtMs: acceptedAtMs + 3_600_000,
         collapseKey: '',
         body: groupBody(id, project, target, sequence, micros),
@@ -116,7 +125,10 @@ export async function baselineSide(bench: Bench, kind: BaselineKind, options: Si
   const publisher = await connect({ servers: nats.url, noAsyncTraces: true })
   bench.defer(() => publisher.close())
   return {
-    ...{ name: kind === 'uws' ? 'bare uWebSockets.js' : 'ws', version: '', devices, memoryProbe },
+    name: kind === 'uws' ? 'bare uWebSockets.js' : 'ws',
+    version: '',
+    devices,
+    memoryProbe,
     connections: devices.connections,
     ...newSequences(),
     serverPids: [server.pid],

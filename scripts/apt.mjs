@@ -2,34 +2,34 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import { PrepareError, run, say } from './say.mjs'
 
 /**
- * Installs packages of the system. `what` is missing and `remedy` is what a person can do instead; both go into the one line
- * that a failure shows. Resolves with the words that elevate a command to root: none for root, sudo for others.
+ * Installs system packages. `name` is that of the missing program and `remedy` an alternative for the user; a failure shows both.
+ * Resolves with the words that run a command as root: none for root, `sudo` for other users.
  */
-export async function installByApt(packages, { what, remedy }) {
-  if (!executable('/usr/bin/apt-get')) throw new PrepareError(`there is no ${what} and no apt-get: ${remedy}`)
-  const elevate = await elevation(what, remedy)
-  say(`installing ${what} by apt ...`)
+export async function installByApt(packages, { name, remedy }) {
+  if (!executable('/usr/bin/apt-get')) throw new PrepareError(`${name} is missing and there is no apt-get: ${remedy}`)
+  const elevate = await elevation(name, remedy)
+  say(`installing ${name} by apt ...`)
   const install = ['install', '-y', '--no-install-recommends', ...packages]
-  // The lists of a fresh machine are empty; those of an old one may name files that are gone. Both mend by one update.
+  // The package lists of a new machine are empty, and old ones may name files that no longer exist. An update helps both.
   let result = await apt(elevate, install)
   if (result.code !== 0) {
     say('updating the package lists ...')
     const update = await apt(elevate, ['update'])
     result = await apt(elevate, install)
     if (result.code !== 0) {
-      const said = [update.code === 0 ? '' : update.tail, result.tail].join('\n').trim()
-      throw new PrepareError(`apt-get could not install ${what} (${remedy}):\n${said}`)
+      const output = [update.code === 0 ? '' : update.tail, result.tail].join('\n').trim()
+      throw new PrepareError(`apt-get could not install ${name} (${remedy}):\n${output}`)
     }
   }
   return elevate
 }
 
-/** A daemon's package starts a service of its own, with the system, on a well-known port. Nobody asked for that one. */
-export async function silenceService(elevate, service) {
+/** Disables the service that a daemon's package starts on a well-known port: this repository starts its own daemons. */
+export async function disableService(elevate, service) {
   if (!existsSync('/run/systemd/system')) return
   const [program, ...args] = [...elevate, 'systemctl', 'disable', '--now', service]
   const { code } = await run(program, args)
-  if (code !== 0) say(`the package's own ${service} could not be switched off`)
+  if (code !== 0) say(`the ${service} of the package could not be disabled`)
 }
 
 export function executable(path) {
@@ -37,7 +37,7 @@ export function executable(path) {
     accessSync(path, constants.X_OK)
     return statSync(path).isFile()
   } catch {
-    // Absent and not executable are the same answer here.
+    // An absent file is not executable either.
     return false
   }
 }
@@ -56,14 +56,14 @@ function apt(elevate, args) {
   return run(program, rest, { input: process.stdin.isTTY ? 'inherit' : 'ignore' })
 }
 
-/** The words before a command that needs root: none for root, sudo for others, who may be asked for a password. */
-async function elevation(what, remedy) {
+/** The words that run a command as root. sudo may ask for a password only on a terminal. */
+async function elevation(name, remedy) {
   if (process.getuid?.() === 0) return []
   if (!executable('/usr/bin/sudo')) {
-    throw new PrepareError(`there is no ${what}, and installing it needs root or sudo: ${remedy}`)
+    throw new PrepareError(`${name} is missing, and its installation needs root or sudo: ${remedy}`)
   }
   if (process.stdin.isTTY) return ['sudo']
   const probe = await run('sudo', ['-n', 'true'])
   if (probe.code === 0) return ['sudo', '-n']
-  throw new PrepareError(`there is no ${what}, and sudo asks for a password without a terminal: ${remedy}`)
+  throw new PrepareError(`${name} is missing, and sudo cannot ask for a password without a terminal: ${remedy}`)
 }

@@ -8,11 +8,11 @@ const sources = ['protocol', 'src', 'bench', 'test', 'docs/examples']
 const proto = 'protocol/borealis.proto'
 const generated = 'protocol/generated/frames.js'
 
-/** Protobuf code, then TypeScript; nothing when no source changed. `tsc` is also the type check. */
+/** Generates the protobuf code, then runs `tsc`, which is the type check as well. Does nothing if no source changed. */
 export async function build(root) {
   const wanted = fingerprint(root)
   const stamp = join(root, 'dist', '.built')
-  // Somebody may have cleaned the output only.
+  // The stamp may have survived a removal of the outputs.
   const outputs = [generated, 'dist/src'].every((path) => existsSync(join(root, path)))
   if (outputs && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return
   say('building ...')
@@ -30,7 +30,7 @@ export async function build(root) {
   writeFileSync(stamp, wanted)
 }
 
-/** Static protobuf code from the .proto file, and its copy beside the compiled files. */
+/** Generates static protobuf code from the .proto file, and copies it to the compiled files. */
 export async function generate(root) {
   const target = join(root, generated)
   const stamp = `${target}.from`
@@ -52,7 +52,7 @@ export async function generate(root) {
   copyFileSync(target, copy)
 }
 
-/** Removes compiled files whose source is gone: a deleted test must not go on passing. */
+/** Removes compiled files without a source, so that a deleted test no longer runs. */
 function prune(root) {
   for (const folder of sources) {
     for (const file of filesUnder(join(root, 'dist', folder))) {

@@ -6,17 +6,18 @@ const candidates = ['/usr/bin/python3', 'python3']
 const probe = 'import sys, websockets, jwt, cryptography, yaml; sys.exit(sys.version_info < (3, 11))'
 const packages = ['python3', 'python3-websockets', 'python3-jwt', 'python3-cryptography', 'python3-yaml']
 
-/** The first Python that will do, or null. */
+/** The first suitable Python, or null. */
 export async function findPython() {
   for (const python of candidates) if ((await run(python, ['-c', probe])).code === 0) return python
   return null
 }
 
-/** Installs it by apt where there is none. */
+/** Installs Python by apt if there is no suitable one. */
 export async function ensurePython() {
   if ((await findPython()) !== null) return
-  const what = 'python3 of 3.11 or newer with websockets, jwt, cryptography and yaml'
+  const name = 'python3 (3.11 or newer) with websockets, jwt, cryptography and yaml'
   const remedy = 'install python3 and these packages yourself (pip: websockets pyjwt[crypto] pyyaml)'
-  await installByApt(packages, { what, remedy })
-  if ((await findPython()) === null) throw new PrepareError(`apt-get did not bring ${what}: ${remedy}`)
+  await installByApt(packages, { name, remedy })
+  if ((await findPython()) === null)
+    throw new PrepareError(`apt-get installed packages, but there still is no ${name}: ${remedy}`)
 }

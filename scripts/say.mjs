@@ -1,22 +1,22 @@
-/** What every script shares: one short line for each step, and a failure that names its next move. */
+/** Shared by all scripts: a short line for each step, and failures that say what to do next. */
 import { spawn } from 'node:child_process'
 
 export class PrepareError extends Error {}
 
-/** Progress goes to standard error: standard output belongs to the command that is being prepared. */
+/** Writes to standard error, because standard output belongs to the command that is being prepared. */
 export function say(line) {
   process.stderr.write(`borealis: ${line}\n`)
 }
 
-/** Ends the process with one clear line; a bug of ours keeps its stack. */
+/** Reports a failure and sets the exit code. A PrepareError is one line; another error is a bug and keeps its stack. */
 export function fail(error) {
   say(error instanceof PrepareError ? error.message : (error?.stack ?? String(error)))
   process.exitCode = 1
 }
 
 /**
- * Runs a program to its end. Resolves with its code and its output's tail; `show` passes the output through.
- * Standard input is closed: nothing here may wait for an answer in CI (`input: 'inherit'` where sudo may ask).
+ * Runs a program to its end. Resolves with its exit code and the tail of its output. `show` also passes the output through.
+ * Standard input is closed, so that nothing waits for an answer in CI; `input: 'inherit'` lets sudo ask for a password.
  */
 export function run(program, args, { cwd, env, show = false, input = 'ignore' } = {}) {
   return new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-/** `npm start`: prepares, then becomes `borealis start` in this same process, so that signals need no forwarding. */
+/** `npm start`: prepares, then runs `borealis start` in this same process, so that no signal has to be forwarded. */
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { prepare, root } from './prepare.mjs'

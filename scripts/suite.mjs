@@ -1,24 +1,24 @@
 /**
- * The whole suite: every file, those that failed once more and alone, and at the very end what failed and why, for CI
- * keeps only a part of what was printed (docs/adr/0011).
+ * Runs the test suite. A file that fails runs once more, alone. A summary of the failures comes at the very end, because CI
+ * keeps only the end of the output (docs/adr/0011).
  */
 import { runFiles } from './tap.mjs'
 import { failuresOf, skippedOf } from './tap-output.mjs'
 
-/** More failures than this are no accident of a busy machine. */
+/** With more failures than this nothing is repeated: a busy machine is not the cause. */
 const RETRIED_MAX = 3
 const SUMMARY_LINES_MAX = 40
 const FAILURES_SHOWN = 5
 
 /**
- * Prints one line for each file, what it skipped, the whole output of those that fail, and the summary. Resolves with the
- * files that failed, with those that failed among the others and passed alone, and with how much was skipped.
+ * Prints one line for each file with its skipped tests, the whole output of a file that fails, and the summary. Resolves with
+ * the failed files, with the flaky ones (failed at first, passed alone), and with the number of skipped tests.
  */
 export async function runSuite(root, files, { jobs, timeoutSeconds, print = (text) => process.stdout.write(text) }) {
   const onResult = ({ file, verdict, why, ms, output }) => {
     print(`${verdict.padEnd(5)} ${file} ${ms}ms${why ? ` (${why})` : ''}\n`)
     if (verdict !== 'pass') print(`${output.trimEnd()}\n\n`)
-    // What was not tested is no secret, also where all the rest of the file passed.
+    // Shows skipped tests also if all others of the file passed.
     else
       for (const { path, skip } of skippedOf(output)) print(`      ${`${path.join(' > ')} # SKIP ${skip}`.trimEnd()}\n`)
   }
@@ -38,7 +38,7 @@ export async function runSuite(root, files, { jobs, timeoutSeconds, print = (tex
   for (const result of flaky) print(summaryOf('FLAKY', result, 'passed when it ran again, alone; the first time:'))
   for (const result of failed) print(summaryOf('FAILED', result, ''))
   const names = (results) => results.map(({ file }) => file)
-  // Of a file that ran twice, the last run says it.
+  // Of a file that ran twice, the second run counts.
   const last = new Map([...first, ...second].map((result) => [result.file, result]))
   const skipped = [...last.values()].reduce((sum, { output }) => sum + skippedOf(output).length, 0)
   return { failed: names(failed), flaky: names(flaky), skipped }
@@ -50,7 +50,7 @@ function summaryOf(mark, { file, verdict, why, output }, note) {
     return [`  ${path.join(' > ')}`, ...shortened(diagnosis).map((line) => `    ${line}`)].join('\n')
   })
   if (failures.length > shown.length) shown.push(`  and ${failures.length - shown.length} more`)
-  // A crash says why at its end, outside of any assertion.
+  // A crash reports its cause at the end of the output, outside of any assertion.
   if (failures.length === 0 && verdict === 'FAIL') {
     const last = output.trimEnd().split('\n').slice(-SUMMARY_LINES_MAX)
     shown.push(last.map((line) => `    ${line}`).join('\n'))
@@ -59,7 +59,7 @@ function summaryOf(mark, { file, verdict, why, output }, note) {
   return `${[head, ...shown].join('\n')}\n\n`
 }
 
-/** Where it was and what it said; the source stands in the file. */
+/** The diagnosis of a failure without its stack and source lines. */
 function shortened(diagnosis) {
   let hides = false
   const lines = diagnosis.filter((line) => {

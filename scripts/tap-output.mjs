@@ -1,12 +1,12 @@
-/** Reads the TAP of one test file: its assertions, where in the tree of subtests each stands, and what a failure says. */
+/** Reads the TAP output of one test file: its assertions with their path of subtests, and the diagnoses of failures. */
 
-/** @typedef {{ path: string[], ok: boolean, counts: boolean, skip: string | null, diagnosis: string[] }} Point `counts`: neither skipped nor a todo; `skip`: why it was, or null. */
+/** @typedef {{ path: string[], ok: boolean, counts: boolean, skip: string | null, diagnosis: string[] }} Point `counts`: neither skipped nor a todo; `skip`: the reason for skipping it, or null. */
 
 const POINT = /^( *)(not )?ok \d+(?: - )?(.*)$/
 const SUBTEST = /^( *)# Subtest: (.*)$/
 const INDENT = 4
 
-/** The leaves only: the verdict over a subtest repeats what stands in it, unless it fails for a reason of its own. */
+/** The leaves of the tree. The verdict of a subtest is one of them only if the subtest fails for a reason of its own. */
 export function pointsOf(output) {
   const points = []
   const open = []
@@ -43,7 +43,7 @@ export const failuresOf = (output) => pointsOf(output).filter(({ ok, counts }) =
 
 export const skippedOf = (output) => pointsOf(output).filter(({ skip }) => skip !== null)
 
-/** The YAML block that follows a point, without its marks. */
+/** The lines of the YAML block that follows a point. */
 function diagnosisAfter(lines, at, indent) {
   if (lines[at + 1] !== `${indent}  ---`) return []
   const block = []

@@ -1,20 +1,20 @@
 /**
- * Runs test files, each in a Node process of its own, and reads the TAP that it prints. Not by `tap run`: one file that
- * times out there takes the last file's place in the plan, whose result is then lost (docs/adr/0011).
+ * Runs test files, each in its own Node process, and reads their TAP output. `tap run` does not serve: if a file times out
+ * there, the result of the last file is lost (docs/adr/0011).
  */
 import { spawn } from 'node:child_process'
 import { pointsOf } from './tap-output.mjs'
 
-/** @typedef {'pass' | 'FAIL' | 'EMPTY'} Verdict EMPTY: made no assertion, and a test that asserts nothing guards nothing. */
+/** @typedef {'pass' | 'FAIL' | 'EMPTY'} Verdict EMPTY: it made no assertion, so it tests nothing. */
 /** @typedef {{ file: string, verdict: Verdict, why: string, ms: number, output: string }} Result */
 
-/** After its own time-out tap reports what is still open, and ends; a process that cannot do so is ended. */
+/** Time for tap to report a time-out and to end. A process that does not end is killed after it. */
 const GRACE_MS = 20_000
 const OUTPUT_CHARACTERS_MAX = 4 * 2 ** 20
 
 /**
- * Up to `jobs` at once, in order. Resolves with one result for each file, in the order in which they ended; `onResult`
- * is told of each at once.
+ * Runs up to `jobs` files at a time, in order. Resolves with one result for each file, in the order in which they ended.
+ * `onResult` gets each result at once.
  */
 export async function runFiles(root, files, { jobs, timeoutSeconds, onResult = () => undefined }) {
   // Compiled by now: the build runs before the tests.
@@ -32,7 +32,7 @@ export async function runFiles(root, files, { jobs, timeoutSeconds, onResult = (
   return results
 }
 
-/** Resolves with a Result whatever becomes of the process. */
+/** Resolves with a Result, however the process ends. */
 function runFile(root, file, timeoutSeconds, endWithParent) {
   const startedAt = performance.now()
   return new Promise((resolve) => {
@@ -49,20 +49,20 @@ function runFile(root, file, timeoutSeconds, endWithParent) {
     }
     child.stdout.setEncoding('utf8').on('data', keep)
     child.stderr.setEncoding('utf8').on('data', keep)
-    // SIGTERM first: a test that can still hear it ends the servers that it started.
+    // SIGTERM first, so that the test can end the servers that it started.
     const timers = [
       setTimeout(() => child.kill('SIGTERM'), timeoutSeconds * 1_000 + GRACE_MS),
       setTimeout(() => child.kill('SIGKILL'), timeoutSeconds * 1_000 + 2 * GRACE_MS),
     ]
     const ended = (code, signal) => {
       for (const timer of timers) clearTimeout(timer)
-      // Open pipes, whoever holds their other end, would keep this process alive after its last word.
+      // A pipe that a process left by the test still holds open would keep this process alive.
       child.stdout.destroy()
       child.stderr.destroy()
       const ms = Math.round(performance.now() - startedAt)
       resolve({ file, ...judge(output, code, signal), ms, output })
     }
-    // What a test left running may hold the pipes open: they are not waited for longer than a moment.
+    // A process left by the test may hold the pipes open, so this waits for their end only for a moment.
     child.once('exit', (code, signal) => {
       const timer = setTimeout(() => ended(code, signal), 1_000)
       child.once('close', () => {
@@ -80,7 +80,7 @@ function judge(output, code, signal) {
   if (code !== 0) return { verdict: 'FAIL', why: `exit code ${code}` }
   if (points.some(({ ok }) => !ok)) return { verdict: 'FAIL', why: 'not ok' }
   if (points.length === 0) return { verdict: 'EMPTY', why: 'it made no assertion' }
-  // Whoever calls process.exit(0) in the middle did not come to its plan.
+  // A call of process.exit(0) in the middle of a test leaves no plan.
   if (!/^1\.\.\d+/m.test(output)) return { verdict: 'FAIL', why: 'it ended before its plan' }
   return { verdict: 'pass', why: '' }
 }

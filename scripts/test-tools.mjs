@@ -1,6 +1,6 @@
-/** Programs that only some tests need: without them those tests say that they were left out, and why. */
+/** Finds or installs programs that only some tests need. Without them these tests are skipped, and say why. */
 import { delimiter, join } from 'node:path'
-import { executable, installByApt, silenceService } from './apt.mjs'
+import { disableService, executable, installByApt } from './apt.mjs'
 import { say } from './say.mjs'
 
 const folders = ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/usr/local/bin']
@@ -18,14 +18,14 @@ const tools = [
   ['promtool', 'prometheus'],
 ]
 
-/** Installs what is missing by apt, as far as apt can. */
+/** Installs the missing programs by apt, if possible. */
 export async function ensureTestTools() {
   for (const [name, deb] of tools.filter(([tool]) => findProgram(tool) === null)) {
     try {
-      const elevate = await installByApt([deb], { what: name, remedy: `install ${deb} yourself` })
-      if (name !== 'openssl') await silenceService(elevate, `${deb}.service`)
+      const elevate = await installByApt([deb], { name, remedy: `install ${deb} yourself` })
+      if (name !== 'openssl') await disableService(elevate, `${deb}.service`)
     } catch (error) {
-      say(`tests that need ${name} are left out: ${error.message}`)
+      say(`tests that need ${name} are skipped: ${error.message}`)
     }
   }
 }

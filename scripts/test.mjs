@@ -1,6 +1,6 @@
 /**
- * `npm test`: prepares, type checks (the build does), lints, then runs the tap suite. Arguments are compiled test files:
- * `npm test -- dist/test/unit/config.test.js`.
+ * `npm test`: prepares, builds (which checks the types), lints, then runs the test suite. With arguments it runs only these
+ * compiled test files: `npm test -- dist/test/unit/config.test.js`.
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
@@ -11,7 +11,7 @@ import { runSuite } from './suite.mjs'
 import { ensureTestTools } from './test-tools.mjs'
 
 const JOBS = 2
-/** Of one file: a net for what hangs, far above what any needs on a slow and busy machine. */
+/** Time-out of a file that hangs, far above what any file needs on a slow and busy machine. */
 const FILE_SECONDS_MAX = 300
 
 async function main(asked) {
@@ -28,18 +28,18 @@ async function main(asked) {
   await lint()
   const files = asked.length > 0 ? asked.map((file) => relative(root, join(process.cwd(), file))) : allTests()
   const missing = files.filter((file) => !existsSync(join(root, file)))
-  if (missing.length > 0) throw new PrepareError(`no such test: ${missing.join(', ')}`)
-  if (files.length === 0) throw new PrepareError('there are no tests: that cannot be right')
-  // Here, where nothing is measured and no test runs beside it.
+  if (missing.length > 0) throw new PrepareError(`there is no test file ${missing.join(', ')}`)
+  if (files.length === 0) throw new PrepareError('the build has no test files')
+  // Installed here and not by the test, so that the installation does not run beside other tests.
   if (files.some((file) => file.includes('schemathesis'))) {
     const { ensureSchemathesis } = await import('../dist/test/support/schemathesis.js')
     const missing = ensureSchemathesis()
-    if (missing !== null) say(`tests of the APIs against their documents are left out: ${missing}`)
+    if (missing !== null) say(`tests of the APIs against their documents are skipped: ${missing}`)
   }
   const { failed, flaky, skipped } = await runSuite(root, files, { jobs: JOBS, timeoutSeconds: FILE_SECONDS_MAX })
   const seconds = Math.round((performance.now() - startedAt) / 1000)
   const count = `${files.length} test files`
-  const passedAlone = flaky.length > 0 ? `; FLAKY, passed only alone: ${flaky.join(', ')}` : ''
+  const passedAlone = flaky.length > 0 ? `; FLAKY, passed only when repeated alone: ${flaky.join(', ')}` : ''
   if (failed.length > 0)
     throw new PrepareError(`FAILED ${failed.length} of ${count}: ${failed.join(', ')}${passedAlone}`)
   const notTested = skipped > 0 ? `, ${skipped} skipped: look for # SKIP` : ''
@@ -49,7 +49,7 @@ async function main(asked) {
 async function lint() {
   const biome = join(root, 'node_modules/@biomejs/biome/bin/biome')
   const { code, tail } = await run(process.execPath, [biome, 'check', '--colors=off', '.'], { cwd: root })
-  if (code !== 0) throw new PrepareError(`the linter complains:\n${tail.trim()}`)
+  if (code !== 0) throw new PrepareError(`the linter found problems:\n${tail.trim()}`)
   say('lint: ok')
 }
 

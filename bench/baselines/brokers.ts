@@ -101,7 +101,11 @@ export async function mosquittoSide(bench: Bench, { connections, generators }: S
   const publishers: Socket[] = []
   for (let n = 0; n < MQTT_PUBLISHERS; n++) publishers.push(await mqttPublisher(bench, broker.tcpPort, n))
   return {
-    ...{ name: 'mosquitto', version: broker.version, connections, devices, ...newSequences() },
+    name: 'mosquitto',
+    version: broker.version,
+    connections,
+    devices,
+    ...newSequences(),
     serverPids: [broker.pid],
     behindPids: [],
     feed: async () => stopping(bench, new MqttFeed(devices, publishers)),
@@ -119,7 +123,11 @@ export async function natsSide(bench: Bench, { connections, generators }: SideOp
   // A router subscribes to answers, so this side does as well.
   nats.subscribe('answers', { callback: () => undefined })
   return {
-    ...{ name: 'nats-server', version: nats.info?.version ?? '', connections, devices, ...newSequences() },
+    name: 'nats-server',
+    version: nats.info?.version ?? '',
+    connections,
+    devices,
+    ...newSequences(),
     serverPids: [server.pid],
     behindPids: [],
     feed: async () => stopping(bench, new NatsFeed(devices, nats)),

@@ -28,9 +28,13 @@ export async function push(service: HeldService, count: number, perSecond: numbe
   const latency = latencyMs((await devices.report()).latency)
   const sent = after.accepted - before.accepted
   return {
-    ...{ sent, delivered: after.delivered - before.delivered, lost: after.missing - before.missing },
+    sent,
+    delivered: after.delivered - before.delivered,
+    lost: after.missing - before.missing,
     perSecond: significant(sent / seconds),
-    ...{ p50: latency.p50, p99: latency.p99, latencyMs: latency },
+    p50: latency.p50,
+    p99: latency.p99,
+    latencyMs: latency,
   }
 }
 
@@ -47,7 +51,9 @@ export async function broadcast({ devices, pusher, progress }: HeldService): Pro
   )
   const { groupDelivered, lastAtMicros } = await devices.report()
   return {
-    ...{ devices: ready, delivered: groupDelivered, lost: Math.max(0, ready - groupDelivered) },
+    devices: ready,
+    delivered: groupDelivered,
+    lost: Math.max(0, ready - groupDelivered),
     lastDeviceMs: significant((lastAtMicros - atMicros) / 1000),
   }
 }
@@ -73,8 +79,11 @@ export async function killOne(service: HeldService, flowRate: number): Promise<S
   const now = await service.counts()
   const gone = after.unexpectedDisconnects - before.unexpectedDisconnects
   return {
-    ...{ devices: count, ...back, othersDisconnected: Math.max(0, gone - count) },
-    ...{ pushed: now.accepted - pushed.accepted, lost: now.missing - pushed.missing },
+    devices: count,
+    ...back,
+    othersDisconnected: Math.max(0, gone - count),
+    pushed: now.accepted - pushed.accepted,
+    lost: now.missing - pushed.missing,
   }
 }
 
@@ -121,8 +130,13 @@ export async function restartAll(service: HeldService, flowRate: number): Promis
   const now = await service.counts()
   const { p50, p99 } = latencyMs(after.latency)
   return {
-    ...{ workers, seconds, moved: after.moved - before.moved, p50, p99 },
-    ...{ pushed: now.accepted - pushed.accepted, lost: now.missing - pushed.missing },
+    workers,
+    seconds,
+    moved: after.moved - before.moved,
+    p50,
+    p99,
+    pushed: now.accepted - pushed.accepted,
+    lost: now.missing - pushed.missing,
     unexpectedDisconnects: after.unexpectedDisconnects - before.unexpectedDisconnects,
   }
 }

@@ -83,12 +83,19 @@ export class HoldRun {
     this.#record('empty', null)
     const port = await freePort()
     const rig = await startWhole(bench, {
-      ...{ connections, generators, workers, prepare: false },
+      connections,
+      generators,
+      workers,
+      prepare: false,
       settings: {
         transport: {
-          ...{ workers, connectionsTarget: connections, keepaliveMs: keepaliveSeconds * 1000 },
+          workers,
+          connectionsTarget: connections,
+          keepaliveMs: keepaliveSeconds * 1000,
           // The defaults of the product, so that devices leave as in production.
-          ...{ drainMs: 10_000, drainJitterMs: 250, drainGraceMs: 2_000 },
+          drainMs: 10_000,
+          drainJitterMs: 250,
+          drainGraceMs: 2_000,
           // Twice the default: with dozens of workers and generators on few cores devices come back more slowly.
           restartMs: 60_000,
         },

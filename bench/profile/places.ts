@@ -18,9 +18,23 @@ export const PROGRAM = '(program)'
 /** The only files that import uWebSockets.js. A native call from them counts as uWebSockets.js if it has such a method. */
 const CALLERS_OF_UWS = /\/dist\/(src\/transport\/socket\/listener|bench\/baselines\/uws-child)\.js$/
 const UWS_METHODS = new Set([
-  ...['send', 'publish', 'end', 'close', 'cork', 'subscribe', 'unsubscribe', 'getTopics', 'numSubscribers'],
-  ...['getUserData', 'getBufferedAmount', 'upgrade', 'writeStatus', 'writeHeader', 'getHeader'],
-  ...['getRemoteAddressAsText', 'getProxiedRemoteAddressAsText'],
+  'send',
+  'publish',
+  'end',
+  'close',
+  'cork',
+  'subscribe',
+  'unsubscribe',
+  'getTopics',
+  'numSubscribers',
+  'getUserData',
+  'getBufferedAmount',
+  'upgrade',
+  'writeStatus',
+  'writeHeader',
+  'getHeader',
+  'getRemoteAddressAsText',
+  'getProxiedRemoteAddressAsText',
 ])
 
 /** Regions of Node's modules. The first pattern that matches counts. */

@@ -23,14 +23,18 @@ export function numberAt(result: unknown, path: Path): number {
 }
 
 const atMost = (scenario: string, what: string, limit: number, unit: string, ...path: Path): Goal => ({
-  ...{ scenario, what, unit },
+  scenario,
+  what,
+  unit,
   wanted: `at most ${limit}`,
   measured: (result) => numberAt(result, path),
   reached: (value) => value <= limit,
 })
 
 const atLeast = (scenario: string, what: string, limit: number, unit: string, ...path: Path): Goal => ({
-  ...{ scenario, what, unit },
+  scenario,
+  what,
+  unit,
   wanted: `at least ${limit}`,
   measured: (result) => numberAt(result, path),
   reached: (value) => value >= limit,

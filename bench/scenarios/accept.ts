@@ -102,7 +102,9 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const rig = await start(bench, options)
   const { system, token } = rig
   const at = (path: string) => ({
-    ...{ host: '127.0.0.1', port: system.config.http.port, token },
+    host: '127.0.0.1',
+    port: system.config.http.port,
+    token,
     path: `/push/public/api/v1/projects/${sampleProject}/${path}`,
   })
   const single = new HttpLoad(at('messages'), options.sockets)

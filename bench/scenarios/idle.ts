@@ -96,7 +96,9 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const before = kernelMemory()
   const generatorBefore = memorySum(devices.pids).pssBytes
   const ramp = await rampInSteps(bench.progress, {
-    ...{ ...options, devices, label: 'borealis' },
+    ...options,
+    devices,
+    label: 'borealis',
     readMemory: () => memoryProbe.read(workerPids),
   })
   const kernel = kernelBytesEach(before, kernelMemory(), options.connections) / SOCKETS_PER_CONNECTION
@@ -122,7 +124,10 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const { connections, generators: processes } = options
   const bare = await bareDevices(bench, server, { connections, processes, keepaliveMs })
   const bareRamp = await rampInSteps(bench.progress, {
-    ...{ ...options, connections: bare.connections, devices: bare, label: 'bare' },
+    ...options,
+    connections: bare.connections,
+    devices: bare,
+    label: 'bare',
     readMemory: () => memoryProbe.read([server.pid]),
   })
   return {

@@ -114,12 +114,17 @@ async function run(bench: Bench, options: Options): Promise<Result> {
   const largest = sizes.at(-1) as number
   const keepaliveMs = options.keepaliveSeconds * 1000
   const rig = await startTransport(bench, {
-    ...{ connections: largest, workers: options.workers },
+    connections: largest,
+    workers: options.workers,
     settings: { transport: { workers: options.workers, connectionsTarget: largest, keepaliveMs } },
   })
   const devices = await devicesOf(bench, rig, { connections: largest, processes: options.generators })
   const side: Side = {
-    ...{ name: 'borealis', version: '', devices, connections: 0, ...newSequences() },
+    name: 'borealis',
+    version: '',
+    devices,
+    connections: 0,
+    ...newSequences(),
     serverPids: rig.system.pids('worker'),
     behindPids: [...rig.system.pids('nats'), ...rig.system.pids('transport')],
     feed: () => Promise.reject(new BenchError('each size has its own feed')),

@@ -82,8 +82,13 @@ export async function registerDevices(broker: Broker, fleet: Fleet, options: Reg
   const record: DeviceRecord = {
     registrations: [
       {
-        ...{ number: REGISTRATION, project, application, user: '', channel: 'native' as const },
-        ...{ createdAtMs: Date.now(), ...added },
+        number: REGISTRATION,
+        project,
+        application,
+        user: '',
+        channel: 'native' as const,
+        createdAtMs: Date.now(),
+        ...added,
       },
     ],
     topics: topics.map((topic) => ({ registration: REGISTRATION, project, topic, ...added })),

@@ -200,7 +200,7 @@ t.test('a cache to which others may write is refused', async (t) => {
   })
 })
 
-t.test('both builds run in turns with the same flags; medians, spread and ratio', async (t) => {
+t.test('both builds run in turns with the same flags, and give medians, spread and ratio', async (t) => {
   const log = join(scratch, 'turns.log')
   process.env.FAKE_BENCH_LOG = log
   const run = bench()
@@ -250,7 +250,7 @@ t.test('a figure that one side lacks is named, and nothing is divided by 0', asy
   t.same(valuesOf({ a: { b: 1 }, list: [2, { c: 3 }], none: null }), { 'a.b': 1 })
 })
 
-t.test('what the bench of the commit does not know is refused if it was asked for, else left out', async (t) => {
+t.test('an option that the commit does not know is refused if it was given, and left out otherwise', async (t) => {
   process.env.FAKE_BENCH_LOG = join(scratch, 'unknown.log')
   const [tree, commit] = [built('unknown-tree', [1]), built('unknown-commit', [1])]
   const parameters = { size: 3, inTurns: false, newThing: 7 }
@@ -282,7 +282,7 @@ t.test('a run that fails, or gives no result, is reported with its last lines', 
 })
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
-  t.test(`${signal} to a comparison ends the bench that runs, and what that one started`, async (t) => {
+  t.test(`${signal} to a comparison ends the running bench and the processes that it started`, async (t) => {
     const slow = `
       const child = require('node:child_process').spawn('sleep', ['600'])
       process.on('SIGTERM', () => { child.kill(); process.exit(1) })
@@ -323,7 +323,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
   })
 }
 
-t.test('a real scenario of this tree against itself', async (t) => {
+t.test('a real scenario of this tree is compared with itself', async (t) => {
   const scenario = scenarios.find(({ name }) => name === 'connect')
   if (!scenario) throw new RangeError('there is no connect')
   const parameters = { connections: 10, rounds: 1, inFlight: 10, workers: 1, generators: 1 }

@@ -4,7 +4,7 @@ import { AGAINST_CODES } from '../../bench/against/error.js'
 import { REFERENCE_HEADING, reference } from '../../bench/reference.js'
 import { scenarios } from '../../bench/scenarios/index.js'
 
-t.test('docs/bench.md says what the scenarios take and give', async (t) => {
+t.test('docs/bench.md has the options and the fields of every scenario', async (t) => {
   const text = readFileSync('docs/bench.md', 'utf8')
   t.equal(text.slice(text.indexOf(REFERENCE_HEADING)), reference(scenarios), 'npm run -s bench -- reference prints it')
 })
@@ -14,7 +14,7 @@ t.test('docs/bench.md says what to do about each error code of --against', async
   for (const code of AGAINST_CODES) t.match(text, `\n| \`${code}\` |`)
 })
 
-t.test('every scenario of the plan is there, and promises its fields', async (t) => {
+t.test('every planned scenario exists and has its fields', async (t) => {
   const promised: Record<string, string[]> = {
     idle: [
       'connections',

@@ -10,7 +10,7 @@ import { Wheel } from '../../bench/generator/wheel.js'
 import { Close } from '../../protocol/close-codes.js'
 import { deviceSettings } from '../../src/device/settings.js'
 
-t.test('tickets are kept by slot, long ones too', async (t) => {
+t.test('tickets are kept by slot, also long ones', async (t) => {
   const tickets = new Tickets()
   t.equal(tickets.get(5), null)
   const short = Buffer.alloc(120, 1)
@@ -25,7 +25,7 @@ t.test('tickets are kept by slot, long ones too', async (t) => {
   t.equal(tickets.get(5), null)
 })
 
-t.test('a wheel gives each item once, when its time has come', async (t) => {
+t.test('a timer wheel passes each item once, when it is due', async (t) => {
   const wheel = new Wheel<string>()
   const start = performance.now()
   const taken: string[] = []
@@ -44,7 +44,7 @@ t.test('a wheel gives each item once, when its time has come', async (t) => {
   t.ok(wheel.isEmpty)
 })
 
-t.test('devices come back by the rules of the product', async (t) => {
+t.test('devices reconnect by the rules of the device library', async (t) => {
   const { reconnectBaseMs } = deviceSettings()
   const reconnects = new Reconnects('ws://127.0.0.1:1/', () => 0.5)
   const peer = new Peer(0, 0)
@@ -93,7 +93,7 @@ class Owner implements TcpOwner {
   }
 }
 
-t.test('a connection without streams: reads, writes more than the kernel takes at once, ends, resets', async (t) => {
+t.test('a connection without streams reads, writes more than the kernel takes at once, ends and resets', async (t) => {
   const sockets: Socket[] = []
   const server = createServer({ allowHalfOpen: true }, (socket) => void sockets.push(socket)).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -140,7 +140,7 @@ t.test('a connection without streams: reads, writes more than the kernel takes a
   t.equal(other.happened.filter((what) => what === 'closed').length, 1)
 })
 
-t.test('where nobody listens, the end is told all the same', async (t) => {
+t.test('a refused connection reports its end', async (t) => {
   const probe = createServer().listen(0, '127.0.0.1')
   await once(probe, 'listening')
   const { port } = probe.address() as { port: number }

@@ -18,12 +18,18 @@ t.setTimeout(240_000)
 
 const GIB = 2 ** 30
 
-/** A run of the scenario on a machine that says that it has so much memory left. */
+/** Runs the scenario on a machine that reports this available memory. */
 async function holdWith(t: Test, availableBytes: () => number): Promise<Record<string, unknown>> {
   const scenario = scenarios.find(({ name }) => name === 'hold')
   if (!scenario) throw new RangeError('there is no hold')
   const options = pickOptions(scenario.options, {
-    ...{ connections: 40, minutes: 0.02, pushes: 20, pushRate: 20, flowRate: 5, workers: 1, keepaliveSeconds: 5 },
+    connections: 40,
+    minutes: 0.02,
+    pushes: 20,
+    pushRate: 20,
+    flowRate: 5,
+    workers: 1,
+    keepaliveSeconds: 5,
     // So slow that memory is read before all devices are connected.
     rampPerSecond: 20,
   })
@@ -37,14 +43,14 @@ async function holdWith(t: Test, availableBytes: () => number): Promise<Record<s
   return result
 }
 
-t.test('where memory runs short, no more devices come, and those that came are a whole result', async (t) => {
+t.test('with little memory left no more devices connect, and the result is complete for those that did', async (t) => {
   const result = await holdWith(t, () => GIB)
   t.match(result, { failure: '', limit: /^memory: with \d+ devices 1,024 MiB were available/, wanted: 40, lost: 0 })
   t.ok((result.connections as number) > 0)
   t.match(result, { pushes: { lost: 0 }, rollingRestart: { lost: 0 } })
 })
 
-t.test('where it runs out, the run ends with what it has', async (t) => {
+t.test('a run that is out of memory ends with its figures so far', async (t) => {
   let left = 8 * GIB
   // Ten readings happen before any device connects.
   const result = await holdWith(t, () => {
@@ -55,7 +61,7 @@ t.test('where it runs out, the run ends with what it has', async (t) => {
   t.equal(result.lowestAvailableBytes, GIB / 4)
 })
 
-t.test('devices are picked from those that came, all of them some time', async (t) => {
+t.test('addressees are picked among all connected devices, and only among these', async (t) => {
   const ranges = [
     { first: 0, count: 3 },
     { first: 10, count: 0 },
@@ -69,42 +75,56 @@ t.test('devices are picked from those that came, all of them some time', async (
   t.throws(() => pickDevice(0, [{ first: 5, count: 0 }]), RangeError)
 })
 
-t.test('an estimate adds what processes weigh alone and what connections add', async (t) => {
+t.test('an estimate adds the memory of processes alone and of their connections', async (t) => {
   const look = (over: Partial<Footprint>): Footprint => ({
-    ...{ connections: 0, serverRssBytes: 0, serverPssBytes: 0, coreRssBytes: 0, natsRssBytes: 0, generatorRssBytes: 0 },
-    ...{
-      serverPrivateBytes: 0,
-      generatorPrivateBytes: 0,
-      generatorPssBytes: 0,
-      kernelBytes: 0,
-      usedBytes: 0,
-      availableBytes: 0,
-      ...over,
-    },
+    connections: 0,
+    serverRssBytes: 0,
+    serverPssBytes: 0,
+    coreRssBytes: 0,
+    natsRssBytes: 0,
+    generatorRssBytes: 0,
+    serverPrivateBytes: 0,
+    generatorPrivateBytes: 0,
+    generatorPssBytes: 0,
+    kernelBytes: 0,
+    usedBytes: 0,
+    availableBytes: 0,
+    ...over,
   })
   const stages: Stages = {
     empty: look({ usedBytes: 1_000 }),
     started: look({ serverPssBytes: 300, serverPrivateBytes: 200, natsRssBytes: 50 }),
     ready: look({ generatorPssBytes: 40, generatorPrivateBytes: 30 }),
     held: look({
-      ...{ connections: 10, serverPrivateBytes: 300, natsRssBytes: 70, coreRssBytes: 5 },
-      ...{ generatorPrivateBytes: 50, kernelBytes: 70 },
+      connections: 10,
+      serverPrivateBytes: 300,
+      natsRssBytes: 70,
+      coreRssBytes: 5,
+      generatorPrivateBytes: 50,
+      kernelBytes: 70,
     }),
   }
   const sizing = {
     workers: (count: number) => (count > 10 ? 4 : 2),
     generators: (count: number) => (count > 10 ? 3 : 1),
-    ...{ machineBytes: 3_840, reserveBytes: 100 },
+    machineBytes: 3_840,
+    reserveBytes: 100,
   }
   t.match(estimate(100, stages, sizing), {
-    ...{ workers: 4, generators: 3, serverBytes: 100 + 4 * 100 + 100 * 10, natsBytes: 50 + 100 * 2, coreBytes: 5 },
-    ...{ generatorBytes: 10 + 3 * 30 + 100 * 2, kernelBytes: 700, totalBytes: 1_000 + 1_500 + 250 + 5 + 300 + 700 },
+    workers: 4,
+    generators: 3,
+    serverBytes: 100 + 4 * 100 + 100 * 10,
+    natsBytes: 50 + 100 * 2,
+    coreBytes: 5,
+    generatorBytes: 10 + 3 * 30 + 100 * 2,
+    kernelBytes: 700,
+    totalBytes: 1_000 + 1_500 + 250 + 5 + 300 + 700,
     fits: false,
   })
   t.ok(estimate(10, stages, sizing).fits)
 })
 
-t.test('memory is watched: low is remembered, and too low is an emergency', async (t) => {
+t.test('the memory watch remembers low memory, and rejects below the floor', async (t) => {
   let left = 100
   const watch = new MemoryWatch(50, 10, () => left)
   t.teardown(() => watch.stop())
@@ -114,7 +134,7 @@ t.test('memory is watched: low is remembered, and too low is an emergency', asyn
   t.ok(watch.isLow)
 })
 
-t.test('a pace tells the rate of the last seconds and what is left', async (t) => {
+t.test('a pace shows the rate of the last seconds and the time left', async (t) => {
   let nowMs = 0
   const pace = new Pace(10_000, () => nowMs)
   t.equal(pace.text(0), '')
@@ -124,7 +144,7 @@ t.test('a pace tells the rate of the last seconds and what is left', async (t) =
   t.match(pace.text(5_000), / a second, \d+ s left/)
 })
 
-t.test('sizes grow', async (t) => {
+t.test('the sizes of scale have to grow', async (t) => {
   t.same(sizesOf('10, 20,300'), [10, 20, 300])
   for (const wrong of ['', '10,10', '20,10', 'x', '10,', '2000000', '-1,5', '1.5'])
     t.throws(() => sizesOf(wrong), wrong)

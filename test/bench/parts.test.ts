@@ -19,7 +19,7 @@ import { microsAt, STAMP_BYTES, sequenceAt, stampData, stampText, writeStamp } f
 import { textTable } from '../../bench/table.js'
 import { DEVICE_ID } from '../../src/device-token.js'
 
-t.test('a stamp written as text, as data and into bytes is the same, and ends its bytes', async (t) => {
+t.test('a stamp is the same as text, as data and in bytes, and stands at the end', async (t) => {
   const micros = nowMicros()
   const text = Buffer.from(stampText(77, micros))
   const data = stampData(77, micros)
@@ -32,7 +32,7 @@ t.test('a stamp written as text, as data and into bytes is the same, and ends it
   t.ok(Number.isNaN(microsAt(Buffer.alloc(STAMP_BYTES, 'z'), 0)), 'what is no stamp is not a time')
 })
 
-t.test('devices are numbers: named, found again, spread over source addresses', async (t) => {
+t.test('a device number gives its id, its source address and its ports, and the id gives the number', async (t) => {
   t.match(deviceOf('abcd1234', 987_654), DEVICE_ID)
   t.equal(indexOf(deviceOf('abcd1234', 987_654)), 987_654)
   t.equal(sourceAddress(0), '127.0.0.2')
@@ -49,7 +49,7 @@ t.test('devices are numbers: named, found again, spread over source addresses', 
   t.equal(sourcePort(5, 24), sourcePort(5, 0))
 })
 
-t.test('shares add up', async (t) => {
+t.test('split and apportioned shares add up to the whole', async (t) => {
   t.same(split(10, 3), [3, 3, 4])
   t.same(apportion(5, [10, 10, 20]), [1, 1, 3])
   t.equal(
@@ -58,7 +58,7 @@ t.test('shares add up', async (t) => {
   )
 })
 
-t.test('a tally knows losses and repetitions, on the wire and for the app', async (t) => {
+t.test('a tally counts repetitions on the wire and for the app apart', async (t) => {
   const tally = new Tally()
   tally.message(5, 1, 9, 100, 1)
   tally.message(5, 1, 9, 100, 2)
@@ -71,7 +71,7 @@ t.test('a tally knows losses and repetitions, on the wire and for the app', asyn
   t.match(tally, { delivered: 2, duplicatesOnWire: 2 }, 'what was seen stays known in the next round')
 })
 
-t.test('latencies survive the way from process to process', async (t) => {
+t.test('histograms of several processes merge without a loss', async (t) => {
   const one = newHistogram()
   const other = newHistogram()
   for (let i = 1; i <= 1000; i++) record(i % 2 ? one : other, i * 1000)
@@ -80,17 +80,17 @@ t.test('latencies survive the way from process to process', async (t) => {
   t.ok(Math.abs(merged.p50 - 500) < 2 && Math.abs(merged.p99 - 990) < 2, JSON.stringify(merged))
 })
 
-t.test('median and slope', async (t) => {
+t.test('median of odd and even lists, and the slope of a line', async (t) => {
   t.equal(median([3, 1, 2]), 2)
   t.equal(median([4, 1, 2, 3]), 2.5)
   t.equal(slope([1, 2, 3].map((x) => ({ x, y: 50 + 7 * x }))), 7)
 })
 
-t.test('WebSocket by hand', async (t) => {
+t.test('WebSocket frames of every length are written and read, and an upgrade answer is read', async (t) => {
   for (const size of [0, 125, 126, 65_535, 65_536]) {
     const payload = Buffer.alloc(size, 7)
     const frame = clientFrame(payload)
-    // Mask bit off and the key taken out, it is what a server would send.
+    // Without the mask bit and the key it is a frame of a server.
     const head = frame.length - size - 4
     const asServer = Buffer.concat([frame.subarray(0, head), payload])
     asServer[1] = (asServer[1] as number) & 0x7f
@@ -104,9 +104,9 @@ t.test('WebSocket by hand', async (t) => {
   t.equal(readUpgradeAnswer(refusal, 20), null)
 })
 
-t.test('processes are measured', async (t) => {
+t.test('CPU, memory and children of a process are read from /proc', async (t) => {
   const before = cpuMicros(process.pid)
-  // By its own account, and not by the clock on the wall: the machine may be busy.
+  // Counts the CPU of this process, not the time, because the machine may be busy.
   const own = process.cpuUsage()
   for (let used = 0; used < 40_000; ) {
     const { user, system } = process.cpuUsage(own)
@@ -120,7 +120,7 @@ t.test('processes are measured', async (t) => {
   t.notOk(isAlive(2 ** 22))
 })
 
-t.test('flags come from the schema, with limits', async (t) => {
+t.test('flags are made from the schema, and values outside of its limits are refused', async (t) => {
   const options = Type.Object({
     connections: Type.Integer({ default: 10, minimum: 1, maximum: 100, description: 'How many' }),
     rate: Type.Union([Type.Literal('max'), Type.Integer({ minimum: 1 })], { default: 'max' }),
@@ -142,7 +142,7 @@ t.test('flags come from the schema, with limits', async (t) => {
   t.throws(() => parse('--rate', 'half'), /"max"/)
 })
 
-t.test('a result is sealed with where it comes from, and only when it is complete', async (t) => {
+t.test('a result gets its origin, and an incomplete one is refused', async (t) => {
   const scenario = { name: 'try', result: Type.Object({ lost: Type.Integer() }) }
   const run = { scenario, parameters: { n: 1 }, startedAtMs: 0, endedAtMs: 1500, command: 'try' }
   const envelope = seal({ ...run, result: { lost: 0 } })
@@ -152,7 +152,7 @@ t.test('a result is sealed with where it comes from, and only when it is complet
   t.throws(() => seal({ ...run, result: {} }), /does not match its schema/)
 })
 
-t.test('cleaning up goes backwards, once, and past errors', async (t) => {
+t.test('cleaning up runs in reverse order, once, and goes on after an error', async (t) => {
   const cleanup = new Cleanup()
   const done: string[] = []
   cleanup.defer(() => done.push('first'))
@@ -164,7 +164,7 @@ t.test('cleaning up goes backwards, once, and past errors', async (t) => {
   t.match(errors, [/stuck/])
 })
 
-t.test('progress: a bar on a terminal, plain and few lines elsewhere', async (t) => {
+t.test('progress is a bar on a terminal, and a few plain lines elsewhere', async (t) => {
   let text = ''
   const write = (part: string) => {
     text += part
@@ -179,7 +179,7 @@ t.test('progress: a bar on a terminal, plain and few lines elsewhere', async (t)
   t.match(text, /devices 1000\/1000/)
 })
 
-t.test('tables line up', async (t) => {
+t.test('the columns of a table are aligned', async (t) => {
   t.equal(
     textTable([
       { a: 'x', b: 12345.6 },
@@ -189,7 +189,7 @@ t.test('tables line up', async (t) => {
   )
 })
 
-t.test('a push that fails while others are still to come is told at the end', async (t) => {
+t.test('a failed push is reported after all others were sent', async (t) => {
   const sent: number[] = []
   const pusher = {
     push: async (intendedMicros: number) => {

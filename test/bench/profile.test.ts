@@ -26,17 +26,18 @@ const profile: CpuProfile = {
     { id: 7, callFrame: frame('parse', 'file:///x/node_modules/nats/lib/nats-base-client/parser.js') },
     { id: 8, callFrame: frame('(program)') },
   ],
-  // Asked for every 100 us. Twice the thread has no core, for 5 and for 3 ms: of the send before nobody knows, the one after is late.
+  // Requested every 100 us. Twice the thread has no core, for 5 and for 3 ms: the sample before is unknown, the one after late.
   samples: [2, 4, 4, 4, 4, 5, 6, 7, 4, 4, 8, 5],
   timeDeltas: [100, 100, 101, 99, 5_000, 40, 100, 100, 100, 3_000, 30, 100],
 }
 
-t.test('samples by parts: late ones count nothing, others also for those of which nothing is known', async (t) => {
+t.test('late samples do not count, and the others stand for the unknown ones as well', async (t) => {
   const { samples, samplesOnTime, busyMicros, parts } = partTimes([profile])
   t.same([samples, samplesOnTime], [10, 6])
   t.equal(busyMicros, 750, 'six of the eight that are known: of ten, seven and a half')
   const part = (name: string, micros: number, ...functions: string[]) => ({
-    ...{ part: name, micros },
+    part: name,
+    micros,
     functions: functions.map((one) => ({ name: one, micros })),
   })
   t.same(parts, [
@@ -48,7 +49,7 @@ t.test('samples by parts: late ones count nothing, others also for those of whic
   ])
 })
 
-t.test('only what was sampled within a window counts', async (t) => {
+t.test('only samples within a window count', async (t) => {
   // The second sample, a send; the collector and the parser.
   const windows = [
     { fromMicros: 1_150, toMicros: 1_250 },
@@ -66,7 +67,7 @@ t.test('only what was sampled within a window counts', async (t) => {
   )
 })
 
-t.test('places have names that a reader finds again', async (t) => {
+t.test('places are named by file, package, region of Node or work of V8', async (t) => {
   const partOf = (url: string) => placeOf(frame('f', url), []).part
   t.equal(partOf(`${DIST}protocol/encode.js`), 'protocol/encode.ts')
   t.equal(partOf('file:///x/node_modules/@scope/name/dist/src/index.js'), '@scope/name')
@@ -89,7 +90,7 @@ t.test('places have names that a reader finds again', async (t) => {
   })
 })
 
-t.test('what no sample shows comes from the OS', async (t) => {
+t.test('the CPU that no sample shows comes from the OS', async (t) => {
   const of = (sampled: number) =>
     withUnseen([{ part: 'a', micros: sampled, functions: [] }], 15, 10).map(({ part, micros }) => [part, micros])
   t.same(of(6), [
@@ -108,10 +109,14 @@ t.test('what no sample shows comes from the OS', async (t) => {
   )
 })
 
-t.test('a cost is that of one operation; rows have both sides', async (t) => {
+t.test('a cost is for one operation, and the table has both sides', async (t) => {
   const cpu = {
-    ...{ fromMicros: 0, toMicros: 10_000, serverMicros: 1_500, mainMicros: 1_000 },
-    ...{ samplerMicros: 300, behindMicros: 50 },
+    fromMicros: 0,
+    toMicros: 10_000,
+    serverMicros: 1_500,
+    mainMicros: 1_000,
+    samplerMicros: 300,
+    behindMicros: 50,
   }
   const stretch = (operations: number) => ({ operations, perSecond: 1, cpu })
   const borealis = costOf({
@@ -135,7 +140,7 @@ t.test('a cost is that of one operation; rows have both sides', async (t) => {
   t.match(rows.at(-1), { part: 'theirs', us: '', 'bare us': 7 })
 })
 
-t.test('a process that runs is profiled from one signal to the next', async (t) => {
+t.test('a running process is profiled from one signal to the next', async (t) => {
   const profiler = new Profiler(t.testdir())
   const script = `setInterval(function burn() { for (let i = 0; i < 3e6; i++); }, 1); console.log('runs')`
   const child = spawn(process.execPath, [...profiler.nodeOptions, '-e', script], {

@@ -8,14 +8,23 @@ import { makeReport } from '../../bench/report/report.js'
 import { barChart } from '../../bench/report/svg.js'
 
 const envelope = (scenario: string, result: Record<string, unknown>): Envelope => ({
-  ...{ scenario, command: `${scenario} --connections 10`, parameters: {}, result },
+  scenario,
+  command: `${scenario} --connections 10`,
+  parameters: {},
+  result,
   machine: { cpu: 'a processor', cores: 2, memoryBytes: 2 ** 34, kernel: '6.1' },
   versions: { borealis: '0.1.0', node: 'v20', uWebSockets: '20.30', natsServer: 'v2.9' },
-  ...{ commit: 'abc', startedAt: '2026-01-01T00:00:00.000Z', seconds: 3 },
+  commit: 'abc',
+  startedAt: '2026-01-01T00:00:00.000Z',
+  seconds: 3,
 })
 
 const cost = (parts: Omit<Part, 'functions'>[]): Cost => ({
-  ...{ operations: 10, cpuMicros: 5, profiledCpuMicros: 6, samples: 20, samplesOnTime: 15 },
+  operations: 10,
+  cpuMicros: 5,
+  profiledCpuMicros: 6,
+  samples: 20,
+  samplesOnTime: 15,
   parts: parts.map((part) => ({ ...part, functions: [{ name: 'f', micros: 1 }] })),
 })
 
@@ -45,7 +54,9 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
       bare: cost([{ part: 'uWebSockets.js', micros: 2, percent: 100 }]),
     }),
     'idle-against': envelope('against', {
-      ...{ of: 'idle', tree: 'abc', commit: 'def' },
+      of: 'idle',
+      tree: 'abc',
+      commit: 'def',
       ...compareRounds([{ tree: { idleCores: 3 }, commit: { idleCores: 2 } }]),
       rounds: [{ tree: { idleCores: 3 }, commit: { idleCores: 2 } }],
     }),
@@ -80,13 +91,13 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
   t.match(readFileSync(join(folder, 'charts', 'soak.svg'), 'utf8'), /<polyline points="90\.0,/)
 })
 
-t.test('without results there is no report', async (t) => {
+t.test('a folder without results, or with an invalid one, is refused', async (t) => {
   await t.rejects(makeReport(t.testdir()), /no results/)
   const folder = t.testdir({ 'x.json': '{"scenario":"idle"}' })
   await t.rejects(makeReport(folder), /x\.json is no result/)
 })
 
-t.test('bars are as long as their values, and names are only text', async (t) => {
+t.test('bars are as long as their values, and names are escaped', async (t) => {
   const svg = barChart({
     title: 'a < b & "c"',
     subtitle: '',

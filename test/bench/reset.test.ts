@@ -1,4 +1,4 @@
-/** What Node 20 makes of a socket that is reset while it is half closed, seen from a process that has to end. */
+/** Node 20 never ends a process that resets a half-closed socket. reset() avoids that. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
@@ -6,7 +6,7 @@ import t from 'tap'
 
 const RESET = fileURLToPath(new URL('../../bench/generator/reset.js', import.meta.url))
 
-/** A process that connects to itself, half closes or not, resets, and then has nothing more to do. */
+/** A program that connects to itself, half-closes the connection or not, and resets it. It should then end. */
 const program = (halfCloses: boolean) => `
   import { connect, createServer } from 'node:net'
   import { reset } from ${JSON.stringify(RESET)}

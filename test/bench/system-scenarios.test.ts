@@ -4,13 +4,13 @@ import { smoke } from './support/smoke.js'
 // Each starts systems of several processes, on a machine that may be busy.
 t.setTimeout(240_000)
 
-t.test('pipeline', async (t) => {
+t.test('pipeline loses nothing between HTTP and the devices', async (t) => {
   const result = await smoke(t, 'pipeline', { connections: 50, seconds: 2, batch: 20, window: 200, rate: 'max' })
   t.match(result, { lost: 0, duplicatesSeenByApp: 0 })
   t.ok((result.sent as number) > 500)
 })
 
-t.test('accept', async (t) => {
+t.test('accept stores every message that was accepted, in each way', async (t) => {
   const result = await smoke(t, 'accept', { devices: 50, seconds: 1, sockets: 4, batch: 20, batches: 2, window: 20 })
   for (const way of ['single', 'batch', 'ingress']) {
     const side = result[way] as Record<string, unknown>
@@ -19,26 +19,32 @@ t.test('accept', async (t) => {
   }
 })
 
-t.test('catchup', async (t) => {
+t.test('catchup delivers every queued message', async (t) => {
   const result = await smoke(t, 'catchup', { connections: 40, queued: 3, rate: 200 })
   t.match(result, { queued: 120, lost: 0 })
 })
 
-t.test('storm', async (t) => {
+t.test('storm: all devices come back after their worker was killed, and nothing is lost', async (t) => {
   const result = await smoke(t, 'storm', { connections: 50, rate: 50, batch: 5, before: 1, timeout: 45 })
   t.match(result, { lost: 0, duplicatesSeenByApp: 0, workersKilled: 1 })
   t.ok((result.secondsTo100 as number) > 0, 'everybody came back')
 })
 
-t.test('soak', async (t) => {
+t.test('soak delivers every push to devices that come and go', async (t) => {
   const result = await smoke(t, 'soak', { connections: 50, minutes: 0.1, rate: 50, slowPercent: 2 })
   t.match(result, { lost: 0, duplicatesSeenByApp: 0 })
   t.equal(result.delivered, result.pushed)
 })
 
-t.test('hold', async (t) => {
+t.test('hold goes through all phases and loses nothing', async (t) => {
   const result = await smoke(t, 'hold', {
-    ...{ connections: 60, minutes: 0.05, keepaliveSeconds: 5, pushes: 60, pushRate: 60, flowRate: 20, workers: 2 },
+    connections: 60,
+    minutes: 0.05,
+    keepaliveSeconds: 5,
+    pushes: 60,
+    pushRate: 60,
+    flowRate: 20,
+    workers: 2,
   })
   t.match(result, {
     failure: '',

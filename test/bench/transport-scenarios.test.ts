@@ -5,35 +5,35 @@ import { smoke } from './support/smoke.js'
 // Each starts systems of several processes, on a machine that may be busy.
 t.setTimeout(240_000)
 
-t.test('idle', async (t) => {
+t.test('idle reports every field and no disconnect of 60 silent devices', async (t) => {
   const result = await smoke(t, 'idle', { connections: 60, seconds: 1, steps: 3, keepaliveSeconds: 5 })
   t.match(result, { connections: 60, unexpectedDisconnects: 0 })
 })
 
-t.test('unicast', async (t) => {
+t.test('unicast loses nothing, and gets a report for each message', async (t) => {
   const result = await smoke(t, 'unicast', { connections: 50, seconds: 2, rounds: 2, window: 100, rate: 'max' })
   t.match(result, { lost: 0, duplicates: 0, outcomes: { NOT_HERE: 0, CLOSED: 0 } })
   t.ok((result.sent as number) > 100)
   t.equal((result.outcomes as { ACKED: number }).ACKED, result.sent, 'an outcome for each message')
 })
 
-t.test('unicast at a rate', async (t) => {
+t.test('unicast at a rate sends exactly that rate', async (t) => {
   const result = await smoke(t, 'unicast', { connections: 20, seconds: 1, rounds: 1, rate: 100 })
   t.match(result, { lost: 0, latencyRatePerSecond: 100, sent: 200 })
 })
 
-t.test('broadcast', async (t) => {
+t.test('broadcast loses nothing and repeats nothing', async (t) => {
   const result = await smoke(t, 'broadcast', { connections: 50, messages: 4, rounds: 2 })
   t.match(result, { lost: 0, duplicates: 0, unexpectedDisconnects: 0 })
 })
 
-t.test('connect', async (t) => {
+t.test('connect has no refused handshake and no disconnect', async (t) => {
   const result = await smoke(t, 'connect', { connections: 50, rounds: 1 })
   t.match(result, { refused: 0, unexpectedDisconnects: 0 })
 })
 
 for (const of of ['unicast', 'broadcast', 'connect', 'resume']) {
-  t.test(`profile of ${of}`, async (t) => {
+  t.test(`profile of ${of}: the parts add up to the CPU that the OS counted`, async (t) => {
     const result = await smoke(t, 'profile', { of, connections: 50, seconds: 1, rounds: 1, window: 100, messages: 4 })
     const { borealis } = result as { borealis: Cost }
     t.ok(borealis.operations >= 50)
@@ -43,10 +43,15 @@ for (const of of ['unicast', 'broadcast', 'connect', 'resume']) {
   })
 }
 
-t.test('scale', async (t) => {
+t.test('scale measures each size and loses nothing', async (t) => {
   const result = await smoke(t, 'scale', {
-    ...{ connections: '20,60', rate: 100, seconds: 2, idleSeconds: 1, rounds: 2, workers: 1 },
-    // More than there are cores to ramp at a time.
+    connections: '20,60',
+    rate: 100,
+    seconds: 2,
+    idleSeconds: 1,
+    rounds: 2,
+    workers: 1,
+    // More generators than cores, so that some have to wait for their ramp.
     generators: 5,
   })
   t.match(result, {
@@ -57,7 +62,7 @@ t.test('scale', async (t) => {
   })
 })
 
-t.test('hostile', async (t) => {
+t.test('hostile attackers are disconnected, and the other devices lose nothing', async (t) => {
   const result = await smoke(t, 'hostile', { connections: 20, rate: 50, seconds: 1, attackers: 3 })
   t.match(result, { lost: 0, unexpectedDisconnects: 0 })
   const { garbage, oversized } = result.attacks as Record<string, { opened: number; ended: number }>

@@ -9,8 +9,8 @@ import { rowsOf } from '../../../bench/table.js'
 import { leftChildren } from './left-children.js'
 
 /**
- * Runs a scenario at a tiny size: every promised field is there and a number, nothing is left behind. What the numbers
- * are is for a quiet machine to say.
+ * Runs a scenario at a tiny size. Checks that every field of the result has a number, and that no process and no file is
+ * left. The values themselves need a quiet machine.
  */
 export async function smoke(t: Test, name: string, options: Record<string, unknown>): Promise<Record<string, unknown>> {
   const scenario = scenarios.find((one) => one.name === name)
