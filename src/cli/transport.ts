@@ -161,7 +161,7 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
       pace = given
       return `the supervisor (${given.reason})`
     })
-    const stop = () => stops.run()
+    const stop = () => stops.stop()
     // SIGHUP to a process group reaches workers too. They ignore it, because the supervisor orders the reload.
     const reload = async () => undefined
     const stopMsMax = () => drainMsMax(pace ?? transport) + STUCK_MS
