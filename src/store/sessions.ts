@@ -34,7 +34,7 @@ export const CONNECTION_FIRST_MAX = 2 ** 48
 export interface Fence {
   /** The device's connection number, from its HELLO. */
   connection: number
-  /** When the device token was issued; absent or 0: not known, older than every token. */
+  /** When the device token was issued; absent or 0: not known, the number alone counts. */
   tokenIssuedAtMs?: number
 }
 
@@ -57,9 +57,12 @@ export type FenceRefusal =
 export function refusalOf(next: Fence, before: Fence | null): FenceRefusal | null {
   const { tokenIssuedAtMs: tokenBefore = 0, connection: numberBefore = 0 } = before ?? {}
   const token = next.tokenIssuedAtMs ?? 0
-  if (token < tokenBefore) return 'token_expired'
-  if (token === tokenBefore && next.connection <= numberBefore) return 'stale_connection'
-  const isFirst = token > tokenBefore || numberBefore === 0
+  // A worker of the release before does not say which token: then the number alone counts.
+  const isKnown = token > 0 && tokenBefore > 0
+  if (isKnown && token < tokenBefore) return 'token_expired'
+  const isRenewed = isKnown && token > tokenBefore
+  if (!isRenewed && next.connection <= numberBefore) return 'stale_connection'
+  const isFirst = isRenewed || numberBefore === 0
   const most = isFirst ? Math.max(CONNECTION_FIRST_MAX, numberBefore + CONNECTION_STEP) : numberBefore + CONNECTION_STEP
   return next.connection > most ? 'connection_ahead' : null
 }

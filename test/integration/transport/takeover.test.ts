@@ -101,9 +101,6 @@ t.test('a renewed token resets the fence, and ends what older tokens can do', as
   const other = await startAnother()
   const device = newDevice()
   const renewed = { kind: 'token', token: tokenOf(device, 3_600_000, 10_000) } as const
-  // As release 0.1 let it stand there.
-  const bricked = { ...worker.worker.owner, connection: Number.MAX_SAFE_INTEGER }
-  await sessions.claim(device, { ...bricked, connection: 2 ** 48 })
   const held = await RawDevice.connected(worker.port, { credential: credential(device), connection: 2 ** 48 })
   const back = await RawDevice.connected(other.port, { credential: renewed, connection: 7 })
   t.match(await held.closed, { code: 4021 }, 'the worker of the older session is told, although its number is greater')

@@ -18,21 +18,19 @@ export const transportMutations: Mutation[] = [
   {
     name: 'number-of-the-server',
     rule: "A session is fenced by the device's own connection number.",
-    edits: [edit(SESSIONS, 'token === tokenBefore && next.connection <= numberBefore', 'false')],
+    edits: [edit(SESSIONS, '!isRenewed && next.connection <= numberBefore', 'false')],
   },
   {
     name: 'older-token-goes-on',
     rule: 'A token that was renewed replaces no session any more.',
     test: 'unit/transport/stores.test.js',
-    edits: [edit(SESSIONS, 'if (token < tokenBefore)', 'if (false)')],
+    edits: [edit(SESSIONS, 'isKnown && token < tokenBefore', 'false')],
   },
   {
     name: 'renewal-keeps-the-fence',
     rule: 'A renewed token begins a new fence.',
     test: 'unit/transport/stores.test.js',
-    edits: [
-      edit(SESSIONS, 'token === tokenBefore && next.connection <= numberBefore', 'next.connection <= numberBefore'),
-    ],
+    edits: [edit(SESSIONS, '!isRenewed && next.connection <= numberBefore', 'next.connection <= numberBefore')],
   },
   {
     name: 'step-without-bound',

@@ -41,9 +41,11 @@ t.test('the fence: a newer token wins, an older one is over, a number rises by a
     [at(6, 1), at(5, brick), null],
     [at(6, 7), at(5, 9), null],
     [at(5, 10), at(6, 1), 'token_expired'],
-    [at(5, 3), { connection: 9 }, null],
+    [at(5, 3), { connection: 9 }, 'stale_connection'],
+    [at(5, 10), { connection: 9 }, null],
     [{ connection: 10 }, { connection: 9 }, null],
-    [{ connection: 10 }, at(5, 9), 'token_expired'],
+    [{ connection: 10 }, at(5, 9), null],
+    [{ connection: 9 }, at(5, 9), 'stale_connection'],
     [at(6, brick), at(5, brick - 1), null],
   ] as const) {
     t.equal(refusalOf(next, before), expected, `${JSON.stringify(next)} after ${JSON.stringify(before)}`)
