@@ -49,7 +49,7 @@ t.test('a new certificate is used after SIGHUP, and no device is disconnected', 
 
   const second = makeCertificate(folder, 'second.test')
   instance.process.kill('SIGHUP')
-  await until('reloaded', async () => instance.log.some(({ message }) => /read anew/.test(String(message))))
+  await until('reloaded', async () => instance.log.some(({ message }) => /were read again/.test(String(message))))
   for (let i = 0; i < 10; i++) t.equal(await certificateOf(port), 'second.test', 'on every worker')
   const late = await device(second.pem)
   const workers = (await instance.status()).workers
