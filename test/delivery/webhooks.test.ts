@@ -1,7 +1,7 @@
 /** The webhooks of a core: the requests that it sends, its reaction to each answer, and crashes in between. */
 import t from 'tap'
 import { OUTCOME_EVENTS_STREAM } from '../../protocol/subjects.js'
-import { consumerOf } from '../../src/core/outcomes/webhooks/consumer.js'
+import { consumerOf } from '../../src/core/outcomes/webhooks/endpoint.js'
 import { signatureOf } from '../../src/core/outcomes/webhooks/signature.js'
 import type { Delivery } from '../../src/nats/broker.js'
 import {

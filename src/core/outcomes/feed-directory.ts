@@ -16,14 +16,14 @@ export class FeedDirectory {
       try {
         if (!deleted) this.records.set(key, store.decode(value))
       } catch (error) {
-        log.error({ error, key }, 'a feed that cannot be read: its project is told nothing')
+        log.error({ error, key }, 'a feed cannot be read, and its project gets no events')
       }
       for (const listener of this.listeners) listener()
     })
     return this
   }
 
-  /** Null: this project wants no events. */
+  /** Null: the project has no events turned on. */
   of(project: string): FeedRecord | null {
     return this.records.get(project) ?? null
   }
@@ -36,7 +36,7 @@ export class FeedDirectory {
     return this.records.size === 0
   }
 
-  /** Called after each change, and must not throw; the answer ends it. */
+  /** The listener is called after each change, and must not throw. The result removes it. */
   onChange(listener: () => void): () => void {
     this.listeners.add(listener)
     return () => void this.listeners.delete(listener)

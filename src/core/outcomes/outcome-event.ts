@@ -4,20 +4,22 @@ import { type AcceptedEvent, FINAL_KINDS, type FinalEvent, type FinalKind } from
 
 export const OutcomeEvent = Type.Object({
   v: Type.Literal(1, { description: 'Version of this form. What is added later does not raise it.' }),
-  id: Type.String({ description: 'The same whenever this event is told again: whoever keeps it tells duplicates.' }),
-  kind: Type.Enum([...FINAL_KINDS], { description: 'What became of the target.' }),
+  id: Type.String({
+    description: 'The same each time that this event is sent: a receiver that keeps it recognizes duplicates.',
+  }),
+  kind: Type.Enum([...FINAL_KINDS], { description: 'The outcome of the target.' }),
   projectId: Type.String(),
   applicationId: Type.String(),
-  messageId: Type.String({ description: 'Id of the message, as it was answered when it was sent.' }),
+  messageId: Type.String({ description: 'The id in the answer to sending.' }),
   target: Type.Union([Type.String(), Type.Null()], {
     description: 'registrationId of the target; null where a core that died in the middle of a cancel left it unknown.',
   }),
-  time: Type.String({ format: 'date-time', description: 'When it ended.' }),
-  reason: Type.Union([Type.String(), Type.Null()], { description: 'Why, in one word; null: the kind says it.' }),
+  time: Type.String({ format: 'date-time', description: 'The time of the outcome.' }),
+  reason: Type.Union([Type.String(), Type.Null()], { description: 'The reason, in one word; null: the kind says it.' }),
 })
 export type OutcomeEvent = Static<typeof OutcomeEvent>
 
-/** A target ends once, so its id and the kind name the event, whoever tells it how often. */
+/** A target ends once, so its id and the kind name the event, however often it is published. */
 export const outcomeEventId = (target: bigint, kind: FinalKind) => `${target}.${kind}`
 
 /** @param accepted null: not known. */
@@ -42,7 +44,7 @@ export function outcomeEventOf(
 
 export const encodeOutcomeEvent = (event: OutcomeEvent): Uint8Array => Buffer.from(JSON.stringify(event))
 
-/** Throws SyntaxError where the record is none of ours. */
+/** Throws SyntaxError for a record that is no event. */
 export function decodeOutcomeEvent(body: Uint8Array): OutcomeEvent {
   return JSON.parse(Buffer.from(body).toString('utf8')) as OutcomeEvent
 }

@@ -1,4 +1,7 @@
-/** What tells app servers of the ends of their messages, as one part of a core process: steps under leases. */
+/**
+ * Outcomes for app servers: the events feed on NATS, and webhooks. This file starts both in a core process, each under a
+ * lease, so that one process at a time does the work.
+ */
 import { Bucket, eventsStream, OUTCOME_EVENTS_STREAM } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import type { Broker } from '../../nats/broker.js'
@@ -50,14 +53,20 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
         const shared = { clock, log, metrics, events, feeds, states, checkpointMs, retryMs, inflightMax }
         const steps = Array.from({ length: split }, (_, index) => {
           const source = broker.log(eventsStream(index))
-          const told = broker.log(OUTCOME_EVENTS_STREAM)
-          return new OutcomePublisher({ ...shared, source, index, told, registrationIdOf: options.registrationIdOf })
+          const published = broker.log(OUTCOME_EVENTS_STREAM)
+          return new OutcomePublisher({
+            ...shared,
+            source,
+            index,
+            published,
+            registrationIdOf: options.registrationIdOf,
+          })
         })
         return startAll(steps, metrics)
       })
     }
     if (settings.webhooks) {
-      // Here, so that a wrong setting is told at the start, and not by each process that gets the lease.
+      // Here, so that a wrong setting ends the start, and does not wait for the lease.
       const guard = new AddressGuard(options.webhooks.allowedNetworks)
       await started.underLease('webhooks', async () => {
         const { retryMs, drainMs } = settings

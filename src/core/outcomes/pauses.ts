@@ -1,6 +1,6 @@
 import type { Clock } from '../../clock.js'
 
-/** Waits that end early when whoever waits is stopped. */
+/** Waits that end early when their owner stops. */
 export class Pauses {
   private readonly ends = new Set<() => void>()
 

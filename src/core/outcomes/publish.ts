@@ -1,9 +1,9 @@
 /**
- * notify: tells projects that asked for it what became of their messages. It tails the final events of one EVENTS stream,
- * the records that the counters are folded from, and appends to PUSH_EVENTS what a project with a feed wants to know.
+ * Publishes the outcomes of messages to projects that turned events on. It tails the final events of one EVENTS stream, from
+ * which the counters are folded too, and appends one event for each to PUSH_EVENTS.
  *
- * At least once: the position is written after what it covers was stored, and a message id that is made from the target
- * has a repeat stored once while the duplicate window lasts. While no project has a feed nothing is tailed.
+ * Each event is published at least once: the position is written after the events before it are stored. The id of an event
+ * comes from its target, so that the stream drops a repeat within its duplicate window. Without any feed nothing is tailed.
  */
 import { outcomeEventSubject } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
@@ -28,26 +28,26 @@ export interface NotifyOptions {
   feeds: FeedDirectory
   states: FeedStates
   /** PUSH_EVENTS. */
-  told: Log
+  published: Log
   registrationIdOf: (accepted: AcceptedEvent) => string
   checkpointMs: number
   retryMs: number
-  /** Events under way; with more, the tail is let go until half of them are through. */
+  /** The most events under way; beyond it the tail stops until half of them are stored. */
   inflightMax: number
 }
 
 const FINAL = '.final'
-/** A cancel writes the end first and what it is the end of right after it; one that died between the two never does. */
+/** A cancel writes the final event first and the accepted event right after it. If it dies in between, there is none. */
 const LOOKS_MAX = 10
 
 export class OutcomePublisher {
-  /** The next record to look at; all before it were, or nobody wants them. */
+  /** The next record to read. All before it were read, or no feed wants them. */
   private next = 1
   private readonly underWay = new Map<number, Promise<void>>()
   private tail: Consumption | null = null
-  /** Counts tails: what still comes of one that was let go is not looked at. */
+  /** Counts tails, so that late records of a stopped tail are ignored. */
   private attempt = 0
-  /** Feeds as they were in the last turn, and from where on they are told. */
+  /** The feeds of the last turn, each with the sequence after which its events begin. */
   private known = new Map<string, number>()
   private written = 0
   private readonly pauses: Pauses
@@ -65,7 +65,7 @@ export class OutcomePublisher {
     const { states, index, feeds } = this.options
     this.written = await states.position(index)
     this.next = this.written + 1
-    // Whoever was here before knew them, so that the position covers them.
+    // The publisher before this one knew these feeds, so the position covers them.
     this.known = this.sinceOf(feeds.all())
     this.unlisten = feeds.onChange(() => this.turnNow())
     this.turnNow()
@@ -76,13 +76,13 @@ export class OutcomePublisher {
     return this.underWay.size
   }
 
-  /** Records of EVENTS that are still to be looked at. */
+  /** Records of EVENTS that were not read yet. */
   async lag(): Promise<number> {
     if (this.options.feeds.isEmpty) return 0
     return Math.max(0, (await this.options.source.state()).lastSequence - this.next + 1)
   }
 
-  /** What is under way and not stored yet is told by whoever goes on. */
+  /** The next publisher publishes the events that are not stored yet. */
   async stop(): Promise<void> {
     this.stopped = true
     this.unlisten()
@@ -91,7 +91,9 @@ export class OutcomePublisher {
     await this.letGo()
     this.pauses.endAll()
     await Promise.all(this.underWay.values())
-    await this.checkpoint().catch((error) => this.options.log.debug({ error }, 'no last position of the events told'))
+    await this.checkpoint().catch((error) =>
+      this.options.log.debug({ error }, 'the last position of published events could not be written'),
+    )
   }
 
   private turnNow(): void {
@@ -99,7 +101,7 @@ export class OutcomePublisher {
     this.cancelTurn()
     this.work = this.work
       .then(() => (this.stopped ? undefined : this.turn()))
-      .catch((error) => this.options.log.warn({ error }, 'events can not be told now'))
+      .catch((error) => this.options.log.warn({ error }, 'events cannot be published now: the next turn tries again'))
       .then(() => {
         this.cancelTurn()
         if (!this.stopped) this.cancelTurn = this.options.clock.after(this.options.checkpointMs, () => this.turnNow())
@@ -111,21 +113,21 @@ export class OutcomePublisher {
     await this.goBackFor(this.sinceOf(feeds.all()))
     if (this.known.size === 0) return this.letGo()
     if (!this.tail && this.underWay.size <= inflightMax / 2) {
-      // What ended before anybody asked is nobody's.
+      // An event from before the oldest feed has no reader.
       this.next = Math.max(this.next, Math.min(...this.known.values()) + 1)
       const attempt = ++this.attempt
-      // Without a filter: the server takes none that is wider than one of the stream's subjects, which are partitions.
+      // Without a filter: the server refuses one that is wider than a subject of the stream, which is one partition.
       const tail = await source.tail({ fromSequence: this.next }, (record) => {
         if (attempt === this.attempt) this.look(record)
       })
-      // Its first records may come before this does, and be so many that it was let go by them.
+      // Its first records may arrive before it is returned here, and be so many that they stopped it.
       if (attempt === this.attempt) this.tail = tail
       else await tail.stop()
     }
     await this.checkpoint()
   }
 
-  /** A feed may have been turned on a moment before this process heard of it. */
+  /** This process may hear of a new feed only after events that the feed wants have passed. */
   private async goBackFor(present: Map<string, number>): Promise<void> {
     const isNew = ([project, since]: [string, number]) => this.known.get(project) !== since
     const from = Math.min(...[...present].filter(isNew).map(([, since]) => since + 1))
@@ -152,12 +154,12 @@ export class OutcomePublisher {
       const feed = feeds.of(end.project)
       if (feed === null || sequence <= sinceIn(feed, index) || this.underWay.has(sequence)) return
       const id = BigInt(subject.split('.')[2] ?? '')
-      const telling = this.tell(id, end).then((isDone) => {
+      const publishing = this.publish(id, end).then((isDone) => {
         if (isDone) this.done(sequence)
       })
-      this.underWay.set(sequence, telling)
+      this.underWay.set(sequence, publishing)
     } catch (error) {
-      log.error({ error, subject }, 'an event can not be read: it is not told')
+      log.error({ error, subject }, 'an event cannot be read, and is not published')
     }
     if (this.underWay.size >= inflightMax) void this.letGo()
   }
@@ -168,15 +170,15 @@ export class OutcomePublisher {
     if (!this.tail && this.underWay.size === Math.floor(inflightMax / 2)) this.turnNow()
   }
 
-  /** Until it is stored (true), or this process stops. Never rejects. */
-  private async tell(id: bigint, end: FinalEvent): Promise<boolean> {
-    const { events, told, retryMs, registrationIdOf, metrics, log } = this.options
+  /** Tries until the event is stored (true) or this process stops (false). Never rejects. */
+  private async publish(id: bigint, end: FinalEvent): Promise<boolean> {
+    const { events, published, retryMs, registrationIdOf, metrics, log } = this.options
     for (let looks = 1; !this.stopped; looks++) {
       try {
         const accepted = await events.readAccepted(id)
         if (accepted !== null || looks >= LOOKS_MAX) {
           const event = outcomeEventOf(id, end, accepted, registrationIdOf)
-          await told.append(outcomeEventSubject(end.project, end.kind), encodeOutcomeEvent(event), {
+          await published.append(outcomeEventSubject(end.project, end.kind), encodeOutcomeEvent(event), {
             messageId: event.id,
           })
           countUp(metrics.published, end.kind)
@@ -184,10 +186,10 @@ export class OutcomePublisher {
         }
       } catch (error) {
         if (!(error instanceof BrokerError)) {
-          log.error({ error, id: String(id) }, 'an event can not be read: it is not told')
+          log.error({ error, id: String(id) }, 'an event cannot be read, and is not published')
           return true
         }
-        log.debug({ error }, 'an event is told later')
+        log.debug({ error }, 'an event could not be published: the next attempt follows')
       }
       await this.pauses.wait(retryMs)
     }

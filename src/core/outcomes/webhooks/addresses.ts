@@ -1,8 +1,8 @@
 /**
- * Which addresses a webhook may reach. Its url is chosen by a project's developers, and a core stands where much is within
- * reach that they are not to talk to: so all that is not public is refused, but for what the operator allows.
+ * Decides which addresses a webhook may reach. Developers of a project choose its url, and a core can reach machines that
+ * they must not talk to. So every address that is not public is refused, except those that the operator allows.
  *
- * What counts is the address that is connected to: it is checked after the name was resolved, by the connect itself.
+ * The check is made for the address of the connection, after the name was resolved.
  */
 import { lookup as systemLookup } from 'node:dns'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
@@ -13,7 +13,7 @@ const REFUSED = [
   ...['192.0.2.0/24', '192.88.99.0/24', '192.168.0.0/16', '198.18.0.0/15', '198.51.100.0/24', '203.0.113.0/24'],
   ...['224.0.0.0/4', '240.0.0.0/4'],
   ...['::/128', '::1/128', '100::/64', '2001:db8::/32', 'fc00::/7', 'fe80::/10', 'fec0::/10', 'ff00::/8'],
-  // These lead to IPv4 addresses by way of somebody else.
+  // These networks embed IPv4 addresses, which a third party would reach for us.
   ...['::/96', '64:ff9b::/96', '64:ff9b:1::/48', '2001::/23', '2002::/16'],
 ]
 

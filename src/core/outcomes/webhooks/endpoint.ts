@@ -1,9 +1,11 @@
 /**
- * The webhook of one project: takes events from its durable consumer, POSTs them in batches, and acknowledges what the
- * receiver took. What it did not take stays: in memory while it is tried again soon, in the stream while it is paused.
+ * The webhook of one project: takes events from its durable consumer, POSTs them in batches, and acknowledges those that the
+ * receiver accepted. The others stay in memory while they are tried again soon, and in the stream while the webhook is paused.
  */
+
+import { outcomeEventsFilter, webhookDurable } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
-import type { Consumption, Delivery, Log } from '../../../nats/broker.js'
+import type { ConsumeOptions, Consumption, Delivery, Log } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import { countUp } from '../../../observe/plain-metrics.js'
 import type { FinalKind } from '../../../store/events.js'
@@ -11,9 +13,7 @@ import type { Webhook } from '../../../store/feeds.js'
 import type { CoreMetrics } from '../../metrics.js'
 import { Pauses } from '../pauses.js'
 import { backoffOf } from './backoff.js'
-import { bodyOf } from './body.js'
-import { ACK_WAIT_MS, consumerOf } from './consumer.js'
-import type { Poster, PostOutcome } from './post.js'
+import { bodyOf, type Poster, type PostOutcome } from './post.js'
 import type { WebhookSettings } from './settings.js'
 import { batchIdOf, signedHeaders } from './signature.js'
 import type { Slots } from './slots.js'
@@ -33,21 +33,32 @@ export interface EndpointOptions {
   keeper: StateKeeper
   slots: Slots
   poster: Poster
-  /** The receiver wants nothing more (410): resolves when that is written down. */
+  /** The receiver answered 410. Resolves when the webhook is stored as disabled. */
   gone: (url: string) => Promise<void>
 }
 
+/** The server waits this long for an acknowledgement. Events that are held longer are reported as worked on. */
+const ACK_WAIT_MS = 30_000
 const WORKING_MS = ACK_WAIT_MS / 3
+
+/** The durable consumer of a project's webhook. It begins when the webhook is set. */
+export const consumerOf = (project: string, { pendingMax }: Pick<WebhookSettings, 'pendingMax'>): ConsumeOptions => ({
+  durable: webhookDurable(project),
+  filter: outcomeEventsFilter(project),
+  startsAt: 'new',
+  ackWaitMs: ACK_WAIT_MS,
+  pendingMax,
+})
 
 export class Endpoint {
   private readonly queue: Delivery[] = []
-  /** Batches that failed, to be sent as they were: the same events under the same id. */
+  /** Batches that failed. They are sent again unchanged: the same events under the same id. */
   private readonly again: Delivery[][] = []
   private readonly posting = new Set<Delivery[]>()
   private consumption: Consumption | null = null
   private opening: Promise<void> | null = null
   private failures = 0
-  /** Nothing is sent before; Infinity: not until it is told to. */
+  /** Nothing is sent before this time; Infinity: nothing until an operator asks for it. */
   private blockedUntilMs = 0
   private readonly abort = new AbortController()
   private readonly underWay = new Set<Promise<void>>()
@@ -69,7 +80,7 @@ export class Endpoint {
     this.keepWorking()
   }
 
-  /** The record was changed: what was set from now on holds, and who asked for it is tried at once. */
+  /** The record was changed: the new values hold from now on. If an operator asked for an attempt, it is made at once. */
   change(webhook: Webhook): void {
     const isAsked = webhook.attempt !== this.webhook.attempt
     this.webhook = webhook
@@ -84,7 +95,7 @@ export class Endpoint {
     return this.options.keeper.state.state
   }
 
-  /** POSTs under way have that long to be answered. What was not taken comes again, here or elsewhere. */
+  /** POSTs under way have `drainMs` to be answered. Events that were not accepted come again, here or in another process. */
   async stop(drainMs: number): Promise<void> {
     this.stopped = true
     this.cancelWorking()
@@ -95,7 +106,7 @@ export class Endpoint {
     await Promise.all(this.underWay)
     this.pauses.endAll()
     await drained
-    // Not acknowledged and not worked on: given back, so that the next one has them soon.
+    // A nack, so that the next process gets them soon and not after the acknowledgement wait.
     for (const delivery of this.held()) delivery.nack(0)
     await this.options.keeper.stop()
   }
@@ -139,7 +150,7 @@ export class Endpoint {
   /** Never rejects. */
   private async send(batch: Delivery[]): Promise<void> {
     const { slots, poster, clock, metrics } = this.options
-    const nack = await slots.take()
+    const release = await slots.take()
     try {
       if (this.stopped) return
       const { url, secrets } = this.webhook
@@ -154,7 +165,7 @@ export class Endpoint {
       if (isTaken(outcome)) this.taken(batch)
       else await this.refused(batch, outcome, url)
     } finally {
-      nack()
+      release()
     }
   }
 
@@ -176,7 +187,7 @@ export class Endpoint {
     const error = outcome.answered ? `status ${outcome.status}` : outcome.error
     const failingSinceMs = keeper.state.failingSinceMs ?? nowMs
     if (keeper.state.failingSinceMs === null) log.warn({ project, origin: originOf(url), error }, 'a webhook fails')
-    // Several that were under way at once are one failure.
+    // Several POSTs that failed at once are one failure.
     if (nowMs >= this.blockedUntilMs) this.failures++
     const isPaused = nowMs - failingSinceMs >= settings.pauseAfterMs
     if (isPaused && keeper.state.state !== 'paused') log.warn({ project, error }, 'a webhook is paused')
@@ -186,10 +197,10 @@ export class Endpoint {
     const isGone = outcome.answered && outcome.status === GONE && this.webhook.url === url
     if (isGone && (await this.disabled(url))) return
     this.block(isPaused ? settings.pausedRetryMs : this.waitAfter(outcome))
-    if (isPaused) await this.putDown()
+    if (isPaused) await this.leaveToStream()
   }
 
-  /** False where it could not be written down: it is a failure like any other, and comes again. */
+  /** False where that could not be stored: then the 410 is a failure like any other, and the webhook is tried again. */
   private async disabled(url: string): Promise<boolean> {
     const { gone, log, project } = this.options
     this.blockedUntilMs = Number.POSITIVE_INFINITY
@@ -234,15 +245,15 @@ export class Endpoint {
     this.opening = null
   }
 
-  /** What waits, waits in the stream. */
-  private async putDown(): Promise<void> {
+  /** While the webhook is paused, its events wait in the stream. */
+  private async leaveToStream(): Promise<void> {
     const consumption = this.consumption
     this.consumption = null
     await consumption?.stop()
     for (const delivery of [...this.queue.splice(0), ...this.again.splice(0).flat()]) delivery.nack(0)
   }
 
-  /** Those that are not too old; the others are done with. */
+  /** The events that are not too old. The others are given up. */
   private unexpired(batch: Delivery[]): Delivery[] {
     const { clock, settings, keeper, metrics, log, project } = this.options
     const sinceMs = clock.now() - settings.retryForMs
@@ -271,7 +282,7 @@ const GONE = 410
 
 const isTaken = (outcome: PostOutcome) => outcome.answered && outcome.status >= 200 && outcome.status < 300
 
-/** For the metrics: few and known. */
+/** The label for metrics: one of a few known words. */
 function nameOf(outcome: PostOutcome): string {
   if (!outcome.answered)
     return outcome.error === 'timeout' || outcome.error === 'address_refused' ? outcome.error : 'failed'

@@ -2,6 +2,7 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type { Clock } from '../../../clock.js'
+import type { Delivery } from '../../../nats/broker.js'
 import { ADDRESS_REFUSED, type AddressGuard, type LookupAll } from './addresses.js'
 import { retryAfterOf } from './backoff.js'
 import type { WebhookSettings } from './settings.js'
@@ -16,7 +17,7 @@ export interface Post {
 
 export type PostOutcome =
   | { answered: true; status: number; retryAfterMs: number | null }
-  /** `timeout`, `address_refused`, or a code of node such as ECONNREFUSED: never what the receiver said. */
+  /** `timeout`, `address_refused`, or a code of Node such as ECONNREFUSED; never text of the receiver. */
   | { answered: false; error: string }
 
 export interface Poster {
@@ -33,7 +34,7 @@ export interface PosterOptions {
   resolve?: LookupAll
 }
 
-/** An idle connection is kept so long, for the next POST. */
+/** An idle connection is kept for this time, for the next POST. */
 const IDLE_MS = 4_000
 const HEADERS_BYTES_MAX = 16_384
 
@@ -42,7 +43,7 @@ export function createPoster(options: PosterOptions): Poster {
   return {
     post: async (post) => {
       const first = await attempt(options, agents, post)
-      // The receiver closed an idle connection in the moment it was used again: nobody failed.
+      // The receiver closed an idle connection just when it was used again: that is no failure of the receiver.
       return first.onStaleConnection ? (await attempt(options, agents, post)).outcome : first.outcome
     },
     close: () => {
@@ -94,7 +95,7 @@ function attempt(
     })
     request.on('close', () => {
       cancel()
-      // What it answered counts, also where the rest of the answer did not come.
+      // The status counts, even if the rest of the answer did not arrive.
       if (answer) return done({ outcome: answer, onStaleConnection: false })
       const error = failure?.code ?? 'closed'
       done({ ...failed(error), onStaleConnection: request.reusedSocket && error === 'ECONNRESET' })
@@ -109,3 +110,14 @@ function outcomeOf(response: IncomingMessage, nowMs: number): PostOutcome {
 }
 
 const coded = (code: string) => Object.assign(new Error(code), { code })
+
+const HEAD = Buffer.from('{"v":1,"events":[')
+const COMMA = Buffer.from(',')
+const TAIL = Buffer.from(']}')
+
+/** The body of a POST, `{"v": 1, "events": [...]}`, from events as they are stored: nothing is decoded. */
+export function bodyOf(batch: readonly Pick<Delivery, 'body'>[]): Uint8Array {
+  const parts: Uint8Array[] = [HEAD]
+  for (const [index, { body }] of batch.entries()) parts.push(...(index === 0 ? [body] : [COMMA, body]))
+  return Buffer.concat([...parts, TAIL])
+}

@@ -1,4 +1,4 @@
-/** So many at once; the others wait in the order in which they came. */
+/** A bounded number of slots. Those who wait get one in the order in which they came. */
 export class Slots {
   private taken = 0
   private readonly waiting: (() => void)[] = []
@@ -9,12 +9,12 @@ export class Slots {
     return this.taken
   }
 
-  /** Resolves when one is free; the answer gives it back, and is called once. */
+  /** Resolves when a slot is free. The result releases it, and is called once. */
   async take(): Promise<() => void> {
     if (this.taken >= this.max) await new Promise<void>((resolve) => this.waiting.push(resolve))
     else this.taken++
     return () => {
-      // Handed over, so that nobody who comes later is faster.
+      // The slot passes to the next in line, so that no later caller can take it first.
       const next = this.waiting.shift()
       if (next) next()
       else this.taken--

@@ -1,4 +1,4 @@
-/** How a webhook does, in memory, and in FEED_STATE soon after: at once where it changed its state, else now and then. */
+/** The condition of a webhook, in memory and in FEED_STATE: a new state is written at once, other changes after a short gap. */
 import type { Clock } from '../../../clock.js'
 import type { Logger } from '../../../observe/log.js'
 import type { FeedStates, Webhook, WebhookState } from '../../../store/feeds.js'
@@ -58,7 +58,7 @@ export class StateKeeper {
     this.work = this.work
       .then(() => this.states.writeWebhook(this.project, this.value))
       .catch((error) => {
-        // It is for people who look; the next change writes it.
+        // Only people read it, and the next change writes it again.
         this.log.debug({ error, project: this.project }, 'the state of a webhook could not be written')
       })
   }

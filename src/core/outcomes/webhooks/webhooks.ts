@@ -1,4 +1,4 @@
-/** The webhooks of all projects, as long as this process is the one that delivers them: one Endpoint for each. */
+/** The webhooks of all projects, while this process holds their lease: one Endpoint for each. */
 import { OUTCOME_EVENTS_STREAM } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
 import type { Broker } from '../../../nats/broker.js'
@@ -68,12 +68,12 @@ export class Webhooks {
     this.work = this.work.then(() => this.sync())
   }
 
-  /** Never rejects: what could not be started is tried again. */
+  /** Never rejects: a webhook that could not be started is tried again. */
   private async sync(): Promise<void> {
     const { feeds, log, clock, retryMs, drainMs } = this.options
     const wanted = new Map<string, Webhook>()
     for (const { id, webhook } of feeds.all()) if (webhook && !webhook.disabled) wanted.set(id, webhook)
-    // One that was removed and set again is another one, also where nothing was heard in between.
+    // A webhook that was removed and set again is another one, even if this process saw only the last of the two changes.
     const ended = [...this.endpoints].filter(
       ([project, { createdAtMs }]) => wanted.get(project)?.createdAtMs !== createdAtMs,
     )
@@ -88,7 +88,7 @@ export class Webhooks {
           await this.begin(project, webhook)
         } catch (error) {
           isComplete = false
-          log.warn({ error, project }, 'a webhook could not be started: it is tried again')
+          log.warn({ error, project }, 'a webhook could not be started, and is tried again')
         }
       }),
     )
