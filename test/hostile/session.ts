@@ -24,11 +24,28 @@ export async function session(call: PlanCall): Promise<void> {
   const suspect = isExtreme ? suspects.stranger(random) : suspects.take()
   if (!suspect) return
   try {
-    if (isExtreme) suspect.connection = INTEGER_MAX.value - 1
-    await asDevice(call, suspect)
+    if (isExtreme) await tooFarAhead(call, suspect)
+    else await asDevice(call, suspect)
   } finally {
     if (!isExtreme) suspects.release(suspect)
   }
+}
+
+/** A connection number that would use up all numbers of the device is refused: the device itself stays able to connect. */
+async function tooFarAhead(call: PlanCall, suspect: Suspect): Promise<void> {
+  const { random, ledger } = call
+  const wire = open(call, (received) => judge(call, suspect, received))
+  if (!(await upgraded(call, wire))) return
+  ledger.frames++
+  const { credential } = suspect
+  say(random, wire, helloFrame({ credential, connection: INTEGER_MAX.value, ...extremeHello(random) }))
+  await wire.until(() => wire.end !== null, DUE_MS)
+  if (wire.end) ledger.closed(wire.end.code)
+  const expected: (number | undefined)[] = [Close.connection_ahead.code, Close.unavailable.code]
+  if (!expected.includes(wire.end?.code)) {
+    ledger.surprise(call.name, `a connection number too far ahead: ${JSON.stringify(wire.end)}`)
+  }
+  wire.leave()
 }
 
 async function asDevice(call: PlanCall, suspect: Suspect): Promise<void> {
