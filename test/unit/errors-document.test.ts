@@ -24,7 +24,7 @@ t.test('the registry fits itself', async (t) => {
 
 t.test('a test of the API asks for every code', async (t) => {
   const folder = 'test/integration'
-  const files = readdirSync(folder).filter((name) => /^(api|admin)-.*\.test\.ts$/.test(name))
+  const files = readdirSync(folder).filter((name) => /^(api|admin|front)-.*\.test\.ts$/.test(name))
   const text = files.map((name) => readFileSync(`${folder}/${name}`, 'utf8')).join('')
   // Its time comes with the rate limits.
   const codes = Object.keys(Errors).filter((code) => code !== 'rate_limited')
