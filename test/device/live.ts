@@ -55,6 +55,7 @@ export interface LiveOptions {
   /** Where app servers reach the core, when that is not where it listens. */
   publicUrl?: string
   limits?: Partial<LimitSettings>
+  auth?: Partial<AuthSettings>
   /** Absent: there is no admin API. */
   adminApi?: AdminApiSettings
 }
@@ -97,7 +98,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
     settings: {
       core: { ...quickSettings, gateway: true, ...options.core },
       http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0, publicUrl: options.publicUrl ?? '' },
-      auth: { ...auth, transportUrl: `${urlOf(worker)}${DEVICE_PATH}` },
+      auth: { ...auth, ...options.auth, transportUrl: `${urlOf(worker)}${DEVICE_PATH}` },
       messages: Value.Default(MessageLimits, {}) as MessageLimits,
       devices: Value.Default(DeviceLimits, {}) as DeviceLimits,
       ingress: Value.Default(IngressSettings, {}) as IngressSettings,

@@ -23,7 +23,13 @@ const options = missing === null ? {} : { skip: missing }
 async function setUp(t: Test) {
   const live = await startLive(t, {
     // The tester is one address and one project, and sends as fast as it can.
-    limits: { messagesPerSecond: 0, requestsPerSecond: 0 },
+    limits: {
+      messagesPerSecond: 0,
+      requestsPerSecond: 0,
+      enrolmentsPerSecond: 1_000_000,
+      enrolmentsPerKeyPerSecond: 1_000_000,
+    },
+    auth: { tokenRequestsPerSecond: 1_000_000, tokenRequestsBurst: 1_000_000 },
     adminApi: { host: '127.0.0.1', port: await freePort(), requestsPerSecond: 1_000_000 },
   })
   const device = await live.device('phone')

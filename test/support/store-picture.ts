@@ -1,4 +1,4 @@
-/** What JetStream holds, as far as anybody could have changed it: to compare before and after an attack. */
+/** The whole content and configuration of JetStream, for a comparison before and after an attack. */
 import type { Broker } from '../../src/nats/broker.js'
 
 export interface StreamPicture {

@@ -1,6 +1,6 @@
 """
 Mends generated requests for the rules that no JSON Schema states. Each of these rules is a named check of the service and
-stands in the description of its field: the longest `ttl`, the latest `notBefore`, the size of `data`, and the values that
+stands in the description of its field: the longest `ttl`, the latest `notBefore`, an `until` that has to come, the size of `data`, and the values that
 only exist in one running service (registrationIds, keys). A request that a rule would refuse becomes one that keeps it, so
 that `positive_data_acceptance` can demand success of every request that fits its schema.
 
@@ -52,6 +52,8 @@ def before_call(context, case, kwargs):
             mend_message(message)
     elif operation == "addPublicKey":
         body["publicKey"] = KNOWN["publicKey"]
+    elif operation == "addEnrolmentKey" and "until" in body:
+        body["until"] = (datetime.now(timezone.utc) + timedelta(days=1)).date().isoformat()
     elif operation == "setWebhook":
         body["url"] = "https://push.example.com/hook"
     elif operation == "enrolDevice":
