@@ -1,4 +1,8 @@
-/** App servers: what they sent, how it was answered. `accepted` is a promise of the service, `unknown` may have arrived. */
+/**
+ * The app servers of a run. They send and cancel messages through the cores, and keep each message with its answer: the
+ * checks hold the service to every message that was answered with `accepted`. Without an answer a message may or may
+ * not be stored.
+ */
 import { sleep } from '../../src/clock.js'
 import type { Delivery } from '../../src/core/delivery/delivery.js'
 import type { AcceptCommand, Accepted } from '../../src/core/domain/commands.js'
@@ -9,39 +13,40 @@ import type { WorldParts } from './parts.js'
 import { between } from './random.js'
 
 export interface Sent {
+  /** Counts all messages of the run. */
   n: number
   producer: number
   project: string
   targets: KnownRegistration[]
   group: { kind: 'app' | 'topic'; name: string } | null
   ttlMs: number
-  /** Null: at once. */
+  /** The time of a scheduled message; null sends it at once. */
   notBeforeMs: number | null
   title: string
   body: string
   collapseKey: string
   calledAtMs: number
-  /** Null: nobody said that it is accepted. */
+  /** The answer; null if the request failed or was not answered. */
   accepted: Accepted | null
-  /** The service said that it is cancelled. */
+  /** True after a core answered a cancel with `cancelled`. */
   cancelled: boolean
-  /** Devices that were away when the service said so, and when that was. */
+  /** The devices that were away at the time of that answer. */
   cancelledWhileAway: { device: string; atMs: number }[]
 }
 
 export const LONG_MS = 86_400_000 * 7
-/** An HTTP client's patience. */
-const PATIENCE_MS = 8_000
+/** How long the HTTP client waits for an answer. */
+const REQUEST_TIMEOUT_MS = 8_000
 const ATTEMPTS_MAX = 3
-/** Of whoever sends when all is healed. */
-const PROBER = 99
-/** A request to a core, one way. */
-const HTTP_MS = 2
+/** The producer number of the messages that are sent after every fault is healed. */
+const PROBE_PRODUCER = 99
+/** Latency of a request to a core, one way. */
+const HTTP_LATENCY_MS = 2
 
 export class AppServer {
   readonly sent: Sent[] = []
   private readonly byTitle = new Map<string, Sent>()
-  private open = 0
+  private openRequests = 0
   private composed = 0
 
   constructor(
@@ -50,16 +55,16 @@ export class AppServer {
     private readonly devices: readonly SimDevice[],
   ) {}
 
-  /** No request waits for its answer. */
+  /** True when no request waits for its answer. */
   get isIdle(): boolean {
-    return this.open === 0
+    return this.openRequests === 0
   }
 
-  named(title: string): Sent | undefined {
+  findByTitle(title: string): Sent | undefined {
     return this.byTitle.get(title)
   }
 
-  /** One producer: one message after the other. */
+  /** Sends the messages of one producer, each after the answer to the one before. */
   async produce(producer: number, untilMs: number): Promise<void> {
     const { clock, random, plan } = this.world
     const project = PROJECTS[producer % PROJECTS.length] as string
@@ -70,15 +75,18 @@ export class AppServer {
     }
   }
 
-  /** One message for every registration. */
+  /** Sends one message to every registration. */
   async probe(): Promise<void> {
     const known = this.devices.flatMap((device) => device.registrations)
     await Promise.all(
-      known.map((target) => this.send({ ...this.blank(PROBER, target.project), targets: [target], ttlMs: LONG_MS })),
+      known.map((target) =>
+        this.send({ ...this.emptyMessage(PROBE_PRODUCER, target.project), targets: [target], ttlMs: LONG_MS }),
+      ),
     )
   }
 
-  async cancelSome(): Promise<void> {
+  /** Cancels one of the last messages to devices. */
+  async cancelRecent(): Promise<void> {
     const { random, trace } = this.world
     const sent = this.sent[this.sent.length - between(random, [1, 6])]
     if (!sent?.accepted || sent.group) return
@@ -93,7 +101,8 @@ export class AppServer {
         sent.cancelledWhileAway.push({ device: device.name, atMs: this.world.clock.now() })
       }
     }
-    if (result === 'unknown') this.world.fail('loss', `${sent.title} was accepted, and cancel does not know it`)
+    if (result === 'unknown')
+      this.world.fail('loss', `${sent.title} was accepted, but cancel answered that it is unknown`)
   }
 
   private compose(producer: number, project: string): Sent | null {
@@ -103,7 +112,7 @@ export class AppServer {
     if (known.length === 0) return null
     const kind = some(['device', 'device', 'device', 'devices', 'topic', 'app'] as const)
     const sent: Sent = {
-      ...this.blank(producer, project),
+      ...this.emptyMessage(producer, project),
       targets: kind === 'device' ? [some(known)] : kind === 'devices' ? known.filter(() => random() < 0.7) : [],
       ttlMs: some([LONG_MS, LONG_MS, LONG_MS, LONG_MS, 0, between(random, [200, 9_000])]),
       collapseKey: random() < 0.15 ? some(['a', 'b']) : '',
@@ -114,7 +123,7 @@ export class AppServer {
     return sent.group || sent.targets.length > 0 ? sent : null
   }
 
-  private blank(producer: number, project: string): Sent {
+  private emptyMessage(producer: number, project: string): Sent {
     const { random, clock } = this.world
     const n = ++this.composed
     const body = `${project} ${n} ${Math.floor(random() * 1e9).toString(36)}`
@@ -162,36 +171,39 @@ export class AppServer {
         return
       }
       trace.add('app', `${sent.title} unknown`)
-      // Without a key a repeat would be another message.
+      // Without an idempotency key a second attempt would send a second message.
       if (command.idempotency === undefined) return
     }
   }
 
-  /** Null: refused, or no answer. A core that is frozen answers late, one that crashed never. */
+  /**
+   * Calls a core that is up. Gives null if the core refuses or does not answer in time: a frozen core answers late, a
+   * crashed one never.
+   */
   private ask<T>(question: (core: Delivery) => Promise<T>): Promise<T | null> {
     const { clock, random } = this.world
     const up = this.cores.filter((core) => core.isUp)
     const core = up[between(random, [0, up.length - 1])]
     const { client, delivery } = core ?? { client: null, delivery: null }
-    if (!client || !delivery) return sleep(clock, HTTP_MS * 100).then(() => null)
-    this.open++
+    if (!client || !delivery) return sleep(clock, HTTP_LATENCY_MS * 100).then(() => null)
+    this.openRequests++
     return new Promise<T | null>((resolve) => {
       const end = (answer: T | null) => {
-        giveUp()
+        cancelTimeout()
         resolve(answer)
       }
-      const giveUp = clock.after(PATIENCE_MS, () => resolve(null))
-      client.clock.after(HTTP_MS, () => {
+      const cancelTimeout = clock.after(REQUEST_TIMEOUT_MS, () => resolve(null))
+      client.clock.after(HTTP_LATENCY_MS, () => {
         question(delivery).then(
-          (answer) => client.clock.after(HTTP_MS, () => end(answer)),
+          (answer) => client.clock.after(HTTP_LATENCY_MS, () => end(answer)),
           (error: unknown) => {
             this.world.trace.note(core?.name ?? '', `refuses: ${String(error)}`)
-            client.clock.after(HTTP_MS, () => end(null))
+            client.clock.after(HTTP_LATENCY_MS, () => end(null))
           },
         )
       })
     }).finally(() => {
-      this.open--
+      this.openRequests--
     })
   }
 }

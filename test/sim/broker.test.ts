@@ -1,4 +1,4 @@
-/** The simulation's own promises: one seed one run, and each fault does what it says and no more. */
+/** Tests of the simulated broker: one seed gives one run, and each fault has its described effect and no other. */
 import t from 'tap'
 import type { Delivery } from '../../src/nats/broker.js'
 import { bytes, Collected, codeOf, text } from '../contract/suite.js'
@@ -6,8 +6,8 @@ import { SimBroker, type SimBrokerOptions } from './broker.js'
 
 const WORK = { durable: 'route', ackWaitMs: 1_000, pendingMax: 50 }
 
-/** A small run with many faults; what happened, as text. */
-async function story(seed: number): Promise<string> {
+/** Performs a small run with many faults, and gives its steps as text. */
+async function stepsOfRun(seed: number): Promise<string> {
   const faults = { loseAnswer: 0.1, loseRequest: 0.1, loseAck: 0.2, redeliver: 0.1, dropCore: 0.2, overtake: 0.5 }
   const sim = new SimBroker({ seed, faults })
   const [a, b] = [sim.brokerFor('a'), sim.brokerFor('b')]
@@ -36,10 +36,10 @@ async function story(seed: number): Promise<string> {
   return lines.join('\n')
 }
 
-t.test('one seed, one run; another seed, another', async (t) => {
-  const first = await story(7)
-  t.equal(await story(7), first)
-  t.not(await story(8), first)
+t.test('two runs of one seed are equal, runs of two seeds differ', async (t) => {
+  const first = await stepsOfRun(7)
+  t.equal(await stepsOfRun(7), first)
+  t.not(await stepsOfRun(8), first)
 })
 
 const open = (options: SimBrokerOptions) => {
@@ -47,23 +47,26 @@ const open = (options: SimBrokerOptions) => {
   return { sim, a: sim.brokerFor('a'), b: sim.brokerFor('b') }
 }
 
-t.test('a lost answer: stored, and the caller sees a time-out; the same message id finds it again', async (t) => {
-  const { sim, a } = open({ faults: { loseAnswer: 1 } })
-  const append = () => a.log('MESSAGES_1').append('msg.1.d.1', bytes('x'), { messageId: '1' })
-  t.equal((await sim.clock.advanceUntil(codeOf(append()))).code, 'timeout')
-  sim.heal()
-  t.equal(await sim.clock.advanceUntil(append()), 1)
-  t.equal((await sim.clock.advanceUntil(a.log('MESSAGES_1').state())).messages, 1)
-})
+t.test(
+  'loseAnswer: the record is stored, the caller gets a time-out, and a repeat with the same message id finds it',
+  async (t) => {
+    const { sim, a } = open({ faults: { loseAnswer: 1 } })
+    const append = () => a.log('MESSAGES_1').append('msg.1.d.1', bytes('x'), { messageId: '1' })
+    t.equal((await sim.clock.advanceUntil(codeOf(append()))).code, 'timeout')
+    sim.heal()
+    t.equal(await sim.clock.advanceUntil(append()), 1)
+    t.equal((await sim.clock.advanceUntil(a.log('MESSAGES_1').state())).messages, 1)
+  },
+)
 
-t.test('a lost request: a time-out, and nothing is stored', async (t) => {
+t.test('loseRequest: the caller gets a time-out, and nothing is stored', async (t) => {
   const { sim, a } = open({ faults: { loseRequest: 1 } })
   t.equal((await sim.clock.advanceUntil(codeOf(a.log('MESSAGES_1').append('msg.1.d.1', bytes('x'))))).code, 'timeout')
   sim.heal()
   t.equal((await sim.clock.advanceUntil(a.log('MESSAGES_1').state())).messages, 0)
 })
 
-t.test('a lost acknowledgement: the record comes again', async (t) => {
+t.test('loseAck: the record is delivered again after its ack wait', async (t) => {
   const { sim, a } = open({ faults: { loseAck: 1 } })
   const got = new Collected<Delivery>()
   await sim.clock.advanceUntil(a.log('MESSAGES_1').consume(WORK, got.add))
@@ -74,54 +77,67 @@ t.test('a lost acknowledgement: the record comes again', async (t) => {
   t.equal(got.all[1]?.deliveryCount, 2)
 })
 
-t.test('a crash: nothing of the process runs any more, and its work goes to another', async (t) => {
-  const { sim, a, b } = open({})
-  const [first, second] = [new Collected<Delivery>(), new Collected<Delivery>()]
-  await sim.clock.advanceUntil(a.log('MESSAGES_1').consume(WORK, first.add))
-  a.bus.subscribe('tx.i.a', () => t.fail('a dead process heard something'))
-  a.clock.after(10, () => t.fail('a dead process had the time'))
-  await sim.clock.advanceUntil(b.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
-  await sim.clock.until(() => first.all.length === 1, 100)
-  let settled = false
-  const mark = () => {
-    settled = true
-  }
-  a.log('MESSAGES_1').state().then(mark, mark)
-  a.crash()
-  await sim.clock.advanceUntil(b.log('MESSAGES_1').consume(WORK, second.add))
-  t.ok(await sim.clock.until(() => second.all.length === 1, 5_000))
-  t.equal(second.all[0]?.deliveryCount, 2)
-  const answers = new Collected<boolean>()
-  b.bus.subscribe('rx.b', ({ noResponders }) => answers.add(noResponders))
-  b.bus.publish('tx.i.a', bytes(''), { reply: 'rx.b' })
-  await sim.clock.advance(10_000)
-  t.same(answers.all, [true], 'a subject whose process died is not served')
-  t.notOk(settled)
-})
+t.test(
+  'a crashed process runs and receives nothing more, and its record is redelivered to another process',
+  async (t) => {
+    const { sim, a, b } = open({})
+    const [first, second] = [new Collected<Delivery>(), new Collected<Delivery>()]
+    await sim.clock.advanceUntil(a.log('MESSAGES_1').consume(WORK, first.add))
+    a.bus.subscribe('tx.i.a', () => t.fail('a dead process received a message'))
+    a.clock.after(10, () => t.fail('a timer of a dead process ran'))
+    await sim.clock.advanceUntil(b.log('MESSAGES_1').append('msg.1.d.1', bytes('x')))
+    await sim.clock.until(() => first.all.length === 1, 100)
+    let settled = false
+    const mark = () => {
+      settled = true
+    }
+    a.log('MESSAGES_1').state().then(mark, mark)
+    a.crash()
+    await sim.clock.advanceUntil(b.log('MESSAGES_1').consume(WORK, second.add))
+    t.ok(await sim.clock.until(() => second.all.length === 1, 5_000))
+    t.equal(second.all[0]?.deliveryCount, 2)
+    const answers = new Collected<boolean>()
+    b.bus.subscribe('rx.b', ({ noResponders }) => answers.add(noResponders))
+    b.bus.publish('tx.i.a', bytes(''), { reply: 'rx.b' })
+    await sim.clock.advance(10_000)
+    t.same(answers.all, [true], 'the subject of a dead process has no responders')
+    t.notOk(settled, 'a request of the dead process is never settled')
+  },
+)
 
-t.test('a short partition is a delay, a long one ends the connection', async (t) => {
+t.test('a partition of one second delays a message', async (t) => {
   const { sim, a, b } = open({})
-  const heard = new Collected<number>()
-  b.bus.subscribe('rx.b', () => heard.add(sim.clock.now()))
+  const received = new Collected<number>()
+  b.bus.subscribe('rx.b', () => received.add(sim.clock.now()))
   const statuses: string[] = []
   a.onStatus((status) => statuses.push(status))
   await sim.clock.advance(100)
   a.partition()
   a.bus.publish('rx.b', bytes('1'))
   await sim.clock.advance(1_000)
-  t.equal(heard.all.length, 0)
+  t.equal(received.all.length, 0)
   a.heal()
-  t.ok(await sim.clock.until(() => heard.all.length === 1, 100))
+  t.ok(await sim.clock.until(() => received.all.length === 1, 100))
+  t.same(statuses, [], 'the connection stays up')
+})
+
+t.test('a partition longer than silentMs ends the connection and loses the messages under way', async (t) => {
+  const { sim, a, b } = open({})
+  const received = new Collected<number>()
+  b.bus.subscribe('rx.b', () => received.add(sim.clock.now()))
+  const statuses: string[] = []
+  a.onStatus((status) => statuses.push(status))
+  await sim.clock.advance(100)
   a.partition()
   a.bus.publish('rx.b', bytes('2'))
   await sim.clock.advance(25_000)
   a.heal()
   await sim.clock.advance(5_000)
-  t.equal(heard.all.length, 1, 'what was under way is lost')
+  t.equal(received.all.length, 0)
   t.same(statuses, ['disconnected', 'reconnected'])
 })
 
-t.test('frozen: timers and messages wait, and come in order at the end', async (t) => {
+t.test('a frozen process holds its timers and messages, and runs them in order when it thaws', async (t) => {
   const { sim, a, b } = open({})
   const order: string[] = []
   b.bus.subscribe('rx.b', ({ body }) => order.push(Buffer.from(body).toString()))
@@ -137,7 +153,7 @@ t.test('frozen: timers and messages wait, and come in order at the end', async (
   t.same(order, ['timer', '1', '2'])
 })
 
-t.test('frozen for long: the server gives it up; awake, it reconnects', async (t) => {
+t.test('a process frozen longer than silentMs loses its connection, and reconnects when it thaws', async (t) => {
   const { sim, b } = open({})
   const statuses: string[] = []
   b.onStatus((status) => statuses.push(status))
@@ -149,19 +165,19 @@ t.test('frozen for long: the server gives it up; awake, it reconnects', async (t
   t.same(statuses, ['disconnected', 'reconnected'])
 })
 
-t.test('a replica that lags: an authoritative read sees what a direct one does not', async (t) => {
+t.test('staleRead: a direct read gives the old value, an authoritative read the new one', async (t) => {
   const { sim, a } = open({ faults: { staleRead: 1, staleMs: [1_000, 1_000] } })
   const table = a.table('SESSIONS')
   await sim.clock.advanceUntil(table.put('1.d', bytes('old')))
   await sim.clock.advance(2_000)
   await sim.clock.advanceUntil(table.put('1.d', bytes('new')))
-  const spell = async (authoritative: boolean) =>
+  const valueAt = async (authoritative: boolean) =>
     Buffer.from((await sim.clock.advanceUntil(table.get('1.d', { authoritative })))?.value ?? []).toString()
-  t.equal(await spell(true), 'new')
-  t.equal(await spell(false), 'old')
+  t.equal(await valueAt(true), 'new')
+  t.equal(await valueAt(false), 'old')
 })
 
-t.test('a kill -9 can bring back what was deleted, and deliver again what was acknowledged', async (t) => {
+t.test('undoDelete: a kill -9 brings back an acknowledged record, which is delivered again', async (t) => {
   const { sim, a } = open({ faults: { undoDelete: 1 } })
   const got = new Collected<Delivery>()
   await sim.clock.advanceUntil(
@@ -178,14 +194,14 @@ t.test('a kill -9 can bring back what was deleted, and deliver again what was ac
   t.equal(got.all[1]?.deliveryCount, 1)
 })
 
-t.test('a clock that is wrong is wrong for that process alone', async (t) => {
+t.test('a wrong clock of one process leaves the other clocks right', async (t) => {
   const { sim, a, b } = open({})
   a.skewMs = 3_600_000
   t.equal(a.clock.now() - b.clock.now(), 3_600_000)
   t.equal(b.clock.now(), sim.clock.now())
 })
 
-t.test('a connection keeps its order, also where it is healed and its process thawed at once', async (t) => {
+t.test('records arrive in order when the connection is healed and the process thawed at once', async (t) => {
   const { sim, a, b } = open({ faults: { silentMs: 60_000, latencyMs: [1, 1] } })
   const seen: number[] = []
   await sim.clock.advanceUntil(a.log('BROADCAST').tail({ fromSequence: 1 }, ({ sequence }) => void seen.push(sequence)))
@@ -199,22 +215,25 @@ t.test('a connection keeps its order, also where it is healed and its process th
   await store(2)
   a.heal()
   a.thaw()
-  // It is on its way in the same moment as what was held.
+  // Record 3 travels while the held records 1 and 2 are let through.
   await store(3)
   t.same(seen, [1, 2, 3])
 })
 
-t.test('a process that begins while the server is away hears answers once it is back', async (t) => {
-  const { sim, b } = open({ faults: { reconnectMs: [100, 100] } })
-  sim.server.down(false)
-  const late = sim.brokerFor('late')
-  t.notOk(late.connected())
-  t.equal((await codeOf(late.bus.request('x', bytes(''), { timeoutMs: 10 }))).code, 'disconnected')
-  sim.server.start()
-  await sim.clock.advance(1_000)
-  t.ok(late.connected())
-  b.bus.subscribe('x', ({ reply }) => b.bus.publish(reply, bytes('here')))
-  await sim.clock.advance(100)
-  const answer = late.bus.request('x', bytes(''), { timeoutMs: 1_000 })
-  t.equal(text(await sim.clock.advanceUntil(answer)), 'here')
-})
+t.test(
+  'a process that starts while the server is down is refused, and gets answers after the server is up',
+  async (t) => {
+    const { sim, b } = open({ faults: { reconnectMs: [100, 100] } })
+    sim.server.down(false)
+    const late = sim.brokerFor('late')
+    t.notOk(late.connected())
+    t.equal((await codeOf(late.bus.request('x', bytes(''), { timeoutMs: 10 }))).code, 'disconnected')
+    sim.server.start()
+    await sim.clock.advance(1_000)
+    t.ok(late.connected())
+    b.bus.subscribe('x', ({ reply }) => b.bus.publish(reply, bytes('here')))
+    await sim.clock.advance(100)
+    const answer = late.bus.request('x', bytes(''), { timeoutMs: 1_000 })
+    t.equal(text(await sim.clock.advanceUntil(answer)), 'here')
+  },
+)

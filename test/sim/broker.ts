@@ -1,7 +1,7 @@
 /**
- * The simulated Broker: a nats-server in memory on a virtual clock, its faults drawn from one seeded random source. The
- * same seed gives the same run. Each process of a simulation gets a client of its own, which can be crashed, frozen,
- * cut off or given a wrong clock.
+ * The simulated broker: a nats-server in memory on a virtual clock, with faults from one seeded random source. The same
+ * seed gives the same run. Each simulated process has a client of its own, which a test can crash, freeze, partition or
+ * give a wrong clock. The contract suite (test/contract) runs against it and against a real nats-server.
  */
 import { Value } from 'typebox/value'
 import { StoreSettings } from '../../src/nats/settings.js'
@@ -13,7 +13,7 @@ import { SimServer } from './server.js'
 
 export interface SimBrokerOptions {
   seed?: number
-  /** Instead of `seed`: a source that others draw from as well. */
+  /** A random source that is shared with other parts; replaces `seed`. */
   random?: Random
   clock?: VirtualClock
   faults?: Partial<Faults>
@@ -25,7 +25,7 @@ const STORE = Value.Create(StoreSettings)
 export class SimBroker {
   readonly clock: VirtualClock
   readonly random: Random
-  /** May be changed at any time of a run, for example to heal everything before the last checks. */
+  /** A test may change the faults during a run. */
   readonly faults: Faults
   readonly server: SimServer
 
@@ -36,16 +36,17 @@ export class SimBroker {
     this.server = new SimServer(this.clock, this.random, this.faults, { ...STORE, ...options.store })
   }
 
-  /** A new process' connection, up at once where the server is. A name may be used again after a crash. */
+  /** A client for a new process. It is connected at once if the server is up. A name may be reused after a crash. */
   brokerFor(name: string): SimClient {
     return new SimClient(name, this.server)
   }
 
+  /** Ends all faults. */
   heal(): void {
     Object.assign(this.faults, noFaults)
   }
 
-  /** Stops the server in order, or with kill -9, and starts it again `downMs` later. */
+  /** Stops the server, in order or by kill -9, and starts it again `downMs` later. */
   restartServer(downMs: number, kill = false): void {
     this.server.down(kill)
     this.clock.quietly(downMs, () => this.server.start())

@@ -1,4 +1,4 @@
-/** Core NATS as one simulated process sees it. */
+/** The simulated counterpart of src/nats/bus.ts: core NATS for one process. */
 import type { Bus, BusMessage, PublishOptions, Subscription } from '../../src/nats/broker.js'
 import { BrokerError } from '../../src/nats/broker.js'
 import { checkFilter, checkSubject } from '../../src/nats/client/subject.js'
@@ -41,7 +41,7 @@ export class SimBus implements Bus {
     try {
       return await this.client.waitFor<Uint8Array>(subject, options.timeoutMs, (resolve, reject) => {
         this.#waiting.set(reply, (answer) => {
-          if (answer.noResponders) reject(new BrokerError('no_responders', `${subject}: nobody serves it`))
+          if (answer.noResponders) reject(new BrokerError('no_responders', `${subject}: no responders`))
           else resolve(answer.body)
         })
         this.publish(subject, body, { reply })

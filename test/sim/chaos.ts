@@ -1,41 +1,44 @@
-/** What goes wrong in a run, one thing after the other, drawn from the world's random source. */
+/**
+ * Injects faults into a run, one after the other: crashes, freezes, partitions, cut and slow connections, restarts of
+ * nats-server, wrong clocks, a lost session table. Their times and victims come from the run's random source.
+ */
 import { sleep } from '../../src/clock.js'
 import type { SimClient } from './client.js'
 import { SILENT_MS } from './plan.js'
 import { between } from './random.js'
 import type { World } from './world.js'
 
-/** How wrong a clock may be. */
+/** The largest error of a clock. */
 export const SKEW_MS_MAX = 3_600_000
 
 type Act = (world: World) => void
 
-/** Only what a device does in a good world. */
-const GENTLE: [weight: number, name: string, act: Act][] = [
-  [4, 'device leaves', (world) => leave(world, 4_000)],
-  [1, 'topic toggled', (world) => pick(world, world.devices)?.toggle('t2')],
-  [1, 'cancel', (world) => void world.app.cancelSome()],
-  [1, 'slow reader', (world) => slow(world)],
+/** Normal behaviour of devices and app servers. A calm run has only these. */
+const CALM_ACTS: [weight: number, name: string, act: Act][] = [
+  [4, 'device stops', (world) => stopDevice(world, 4_000)],
+  [1, 'topic toggled', (world) => pick(world, world.devices)?.toggleTopic('t2')],
+  [1, 'cancel', (world) => void world.app.cancelRecent()],
+  [1, 'device reads slowly', (world) => slowDown(world)],
 ]
 
-const ROUGH: typeof GENTLE = [
-  ...GENTLE,
+const ALL_ACTS: typeof CALM_ACTS = [
+  ...CALM_ACTS,
   [3, 'device crashes', (world) => crashDevice(world, false)],
-  [2, 'device vanishes', (world) => crashDevice(world, true)],
+  [2, 'device crashes silently', (world) => crashDevice(world, true)],
   [2, 'device freezes', (world) => freezeDevice(world)],
   [4, 'link is cut', (world) => pick(world, world.devices)?.link?.cut()],
-  [3, 'link is half open', (world) => lose(world)],
+  [3, 'link is half open', (world) => makeHalfOpen(world)],
   [3, 'worker crashes', (world) => crash(world, world.workers, false)],
-  [1, 'worker vanishes', (world) => crash(world, world.workers, true)],
+  [1, 'worker crashes silently', (world) => crash(world, world.workers, true)],
   [1, 'worker stops', (world) => stop(world, world.workers)],
   [3, 'core crashes', (world) => crash(world, world.cores, false)],
-  [1, 'core vanishes', (world) => crash(world, world.cores, true)],
+  [1, 'core crashes silently', (world) => crash(world, world.cores, true)],
   [1, 'core stops', (world) => stop(world, world.cores)],
   [
     3,
     'freeze',
     (world) =>
-      during(
+      disturb(
         world,
         9_000,
         (client) => client.freeze(),
@@ -46,7 +49,7 @@ const ROUGH: typeof GENTLE = [
     3,
     'partition',
     (world) =>
-      during(
+      disturb(
         world,
         12_000,
         (client) => client.partition(),
@@ -54,16 +57,16 @@ const ROUGH: typeof GENTLE = [
       ),
   ],
   [2, 'devices move', (world) => moveDevices(world)],
-  [3, 'connection lost', (world) => pick(world, world.clients)?.cutOff()],
-  [1, 'server stops', (world) => restartServer(world, false)],
-  [1, 'server is killed', (world) => restartServer(world, true)],
-  [1, 'clock is wrong', (world) => skew(world)],
+  [3, 'NATS connection is lost', (world) => pick(world, world.clients)?.cutOff()],
+  [1, 'nats-server stops', (world) => restartServer(world, false)],
+  [1, 'nats-server is killed', (world) => restartServer(world, true)],
+  [1, 'clock is wrong', (world) => skewClock(world)],
   [1, 'session table is lost', (world) => loseSessions(world)],
 ]
 
-export async function wreak(world: World, untilMs: number): Promise<void> {
+export async function injectFaults(world: World, untilMs: number): Promise<void> {
   const { clock, random, plan, trace } = world
-  const acts = plan.calm ? GENTLE : ROUGH
+  const acts = plan.calm ? CALM_ACTS : ALL_ACTS
   const total = acts.reduce((sum, [weight]) => sum + weight, 0)
   for (;;) {
     await sleep(clock, between(random, plan.faultGapMs))
@@ -87,16 +90,16 @@ function later(world: World, msMax: number, fn: () => void): void {
   world.clock.after(between(world.random, [50, msMax]), fn)
 }
 
-function leave(world: World, msMax: number): void {
+function stopDevice(world: World, msMax: number): void {
   const device = pick(world, world.devices)
   device?.stop()
-  later(world, msMax, () => device?.wake())
+  later(world, msMax, () => device?.ensureStarted())
 }
 
 function crashDevice(world: World, silently: boolean): void {
   const device = pick(world, world.devices)
   device?.crash(silently)
-  later(world, 5_000, () => device?.wake())
+  later(world, 5_000, () => device?.ensureStarted())
 }
 
 function freezeDevice(world: World): void {
@@ -105,12 +108,12 @@ function freezeDevice(world: World): void {
   later(world, 8_000, () => host?.thaw())
 }
 
-function lose(world: World): void {
+function makeHalfOpen(world: World): void {
   const { link } = pick(world, world.devices) ?? {}
-  if (link) link.lost = true
+  if (link) link.dropsEverything = true
 }
 
-function slow(world: World): void {
+function slowDown(world: World): void {
   const { link } = pick(world, world.devices) ?? {}
   if (!link) return
   link.slowMs = between(world.random, [50, 800])
@@ -140,7 +143,8 @@ function stop(world: World, processes: readonly Process[]): void {
   later(world, 4_000, () => process?.start())
 }
 
-function during(world: World, msMax: number, begin: (c: SimClient) => void, end: (c: SimClient) => void): void {
+/** Picks a process, and applies `begin` to it now and `end` up to `msMax` later. */
+function disturb(world: World, msMax: number, begin: (c: SimClient) => void, end: (c: SimClient) => void): void {
   const client = pick(world, world.clients)
   if (!client) return
   world.trace.add('chaos', client.name)
@@ -148,7 +152,7 @@ function during(world: World, msMax: number, begin: (c: SimClient) => void, end:
   later(world, msMax, () => end(client))
 }
 
-/** What the worker says to the server is late, and its devices are elsewhere by then. */
+/** Delays everything that a worker sends to nats-server, while its devices reconnect to another worker. */
 function moveDevices(world: World): void {
   const worker = pick(world, world.workers)
   const { client } = worker ?? {}
@@ -164,15 +168,15 @@ function restartServer(world: World, kill: boolean): void {
   if (broker.server.up) broker.restartServer(between(random, [50, SILENT_MS]), kill)
 }
 
-/** Seconds, or an hour. */
-function skew(world: World): void {
+/** Sets the clock of one process wrong, by up to five seconds or up to an hour. */
+function skewClock(world: World): void {
   const client = pick(world, world.clients)
   if (!client) return
   client.skewMs = between(world.random, world.random() < 0.5 ? [-5_000, 5_000] : [-SKEW_MS_MAX, SKEW_MS_MAX])
   world.trace.add('chaos', `${client.name} ${client.skewMs}`)
 }
 
-/** Only where somebody looks for it in time. */
+/** Deletes all session records, if the workers of this plan audit them often enough to restore them in the run. */
 function loseSessions({ plan, broker }: World): void {
   if (plan.transport.auditMs < 60_000)
     broker.server.stream('KV_SESSIONS').purge('>', Number.POSITIVE_INFINITY, broker.clock.now())

@@ -1,4 +1,7 @@
-/** `npm run sim`: many seeds in many processes, or one seed as a story. Exit code 1: an invariant was violated, or the run was cut. */
+/**
+ * `npm run sim`: runs many seeds in several processes, or prints everything that happens in one seed. Exit code 1: an
+ * invariant was violated, or the run was interrupted.
+ */
 import { writeFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { commit } from '../../bench/envelope.js'
@@ -15,32 +18,32 @@ interface Options {
 }
 
 const SEEDS_DEFAULT = 200
-/** Where nobody looks at a terminal, a line so often. */
-const LINE_MS = 30_000
-const VIOLATIONS_TOLD = 20
+/** Time between two lines of progress where standard error is no terminal. */
+const PROGRESS_INTERVAL_MS = 30_000
+const VIOLATIONS_PRINTED_MAX = 20
 
 await new Command('sim')
   .description(
-    'Runs the real core steps, workers and device connections on a virtual clock, with a simulated network, store and faults that a seed decides, and checks the invariants I1 to I5 once all is quiet. Prints {"seeds", "violations", "firstViolation", "leaks", "firstSeed", "commit"}; `leaks` counts records of known kinds that stay for ever (leaks.ts).',
+    'Runs the real core, worker and device code on a virtual clock, with a simulated network, store and disk. The seed decides the load and the faults. After each run the invariants I1 to I5 of ARCHITECTURE.md are checked. Prints {"seeds", "violations", "firstViolation", "leaks", "firstSeed", "commit"}; "leaks" counts records of known kinds that stay in the store for ever (test/sim/leaks.ts).',
   )
-  .option('--seeds <n>', `how many seeds (default: ${SEEDS_DEFAULT})`, whole(1))
+  .option('--seeds <n>', `the number of seeds to run (default: ${SEEDS_DEFAULT})`, whole(1))
   .option(
     '--seed <n>',
-    'the first of them (default: 1); without --seeds: replay this one twice, and tell what happened',
+    'the first seed (default: 1); without --seeds: run this seed twice, compare the runs, and print every step',
     whole(0),
   )
-  .option('--jobs <n>', 'processes (default: as many as there are cores)', whole(1))
+  .option('--jobs <n>', 'the number of processes (default: one for each CPU core)', whole(1))
   .option('--json <file>', 'write the result as JSON; - for standard output')
-  .option('--trace', 'tell what happened in the first seed that violates', false)
+  .option('--trace', 'print every step of the first seed that violates an invariant', false)
   .addHelpText(
     'after',
     `
-A long run tells how far it is on standard error. SIGINT or SIGTERM ends it early: the result is of the seeds so far, of
-which none is missing, and "nextSeed" is where to go on.
+A long run prints its progress on standard error. SIGINT or SIGTERM ends it early: the result then covers every seed
+before "nextSeed", and a later run can continue there with --seed.
 
 Examples:
   npm run -s sim -- --seeds 2000 --json -
-  npm run -s sim -- --seed 1246                      the story of one seed
+  npm run -s sim -- --seed 1246                      every step of one seed
   npm run -s sim -- --seeds 500 --seed 4001 --trace`,
   )
   .action(perform)
@@ -61,47 +64,47 @@ async function replay(seed: number, { json }: Options): Promise<PoolResult> {
   if (json !== '-') process.stdout.write(`${run.lines.join('\n')}\n`)
   const violations: SeedViolation[] = run.violation ? [{ seed, ...run.violation }] : []
   if (run.digest !== again.digest) {
-    const what = `two runs differ: ${run.digest} and ${again.digest}`
-    violations.push({ seed, invariant: 'internal', what })
+    const detail = `two runs of the seed differ: digests ${run.digest} and ${again.digest}`
+    violations.push({ seed, invariant: 'internal', detail })
   }
   return { seeds: 1, violations, leaks: run.leaks }
 }
 
 async function runMany(first: number, count: number, { jobs, trace }: Options): Promise<PoolResult> {
-  const cut = new AbortController()
-  const end = () => cut.abort()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end)
+  const interruption = new AbortController()
+  const interrupt = () => interruption.abort()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, interrupt)
   const options = {
-    onProgress: progressOf(count),
-    signal: cut.signal,
+    onProgress: createProgress(count),
+    signal: interruption.signal,
     ...(jobs !== undefined && { processesMax: jobs }),
   }
-  const many = await runSeeds({ first, count }, options)
+  const result = await runSeeds({ first, count }, options)
   if (process.stderr.isTTY) process.stderr.write('\n')
-  const [worst] = many.violations
-  if (trace && worst) {
-    const { lines } = await runSeed(worst.seed, true)
+  const [firstViolation] = result.violations
+  if (trace && firstViolation) {
+    const { lines } = await runSeed(firstViolation.seed, true)
     process.stderr.write(`${lines.join('\n')}\n`)
   }
-  return many
+  return result
 }
 
-/** Violations as they are found: a long run is not awaited for them. */
-function progressOf(seeds: number): (soFar: Readonly<PoolResult>) => void {
+/** Prints each violation as soon as it is found, so that a reader need not wait for the end of a long run. */
+function createProgress(seeds: number): (soFar: Readonly<PoolResult>) => void {
   const startedMs = performance.now()
-  let toldMs = startedMs
-  let told = 0
+  let printedMs = startedMs
+  let printed = 0
   return ({ seeds: done, violations }) => {
-    for (const violation of violations.slice(told, VIOLATIONS_TOLD)) {
-      process.stderr.write(`${process.stderr.isTTY ? '\n' : ''}${storyOf(violation)}`)
+    for (const violation of violations.slice(printed, VIOLATIONS_PRINTED_MAX)) {
+      process.stderr.write(`${process.stderr.isTTY ? '\n' : ''}${lineOf(violation)}`)
     }
-    told = violations.length
+    printed = violations.length
     const nowMs = performance.now()
     const perMinute = Math.round(done / ((nowMs - startedMs) / 60_000))
     const text = `${done} of ${seeds} seeds, ${violations.length} violations, ${perMinute} a minute`
     if (process.stderr.isTTY) process.stderr.write(`\r${text} `)
-    else if (nowMs - toldMs >= LINE_MS) {
-      toldMs = nowMs
+    else if (nowMs - printedMs >= PROGRESS_INTERVAL_MS) {
+      printedMs = nowMs
       process.stderr.write(`sim: ${text}\n`)
     }
   }
@@ -109,16 +112,16 @@ function progressOf(seeds: number): (soFar: Readonly<PoolResult>) => void {
 
 function report(result: PoolResult, firstSeed: number, wanted: number, options: Options): void {
   const { seeds, violations, leaks } = result
-  const isCut = seeds < wanted
+  const isInterrupted = seeds < wanted
   const summary = {
     ...{ seeds, violations: violations.length, firstViolation: violations[0] ?? null, leaks },
-    ...{ firstSeed, commit: commit(), ...(isCut && { nextSeed: firstSeed + seeds }) },
+    ...{ firstSeed, commit: commit(), ...(isInterrupted && { nextSeed: firstSeed + seeds }) },
   }
   const json = `${JSON.stringify(summary)}\n`
   if (options.json !== undefined && options.json !== '-') writeFileSync(options.json, json)
   else process.stdout.write(json)
 }
 
-function storyOf({ seed, invariant, what }: SeedViolation): string {
-  return `seed ${seed}: ${invariant}: ${what.split('\n')[0]}\n`
+function lineOf({ seed, invariant, detail }: SeedViolation): string {
+  return `seed ${seed}: ${invariant}: ${detail.split('\n')[0]}\n`
 }

@@ -1,6 +1,6 @@
 /**
- * One process' connection to the simulated server, with all that can happen to that process: crash, freeze, partition.
- * Messages travel in both directions with a delay of their own; what belongs to a connection that ended is lost.
+ * The broker client of one simulated process, and the faults of that process: crash, freeze, partition, wrong clock.
+ * Each message to or from the server has a latency of its own. When a connection ends, its messages under way are lost.
  */
 import type { Clock } from '../../src/clock.js'
 import {
@@ -27,7 +27,7 @@ interface Pending {
 
 export class SimClient implements Broker {
   readonly bus: Bus
-  /** This process' own: stops with it, and may be wrong by `skewMs`. */
+  /** The clock of this process: it stops with the process, and is wrong by `skewMs`. */
   readonly clock: Clock
   skewMs = 0
   readonly #logs = new Map<string, SimLog>()
@@ -35,13 +35,13 @@ export class SimClient implements Broker {
   readonly #subscriptions = new Set<ServerSubscription>()
   readonly #pending = new Set<Pending>()
   readonly #lastArrival = new Map<string, number>()
-  /** Of the connection; what travels on an older one is lost. */
+  /** Counts the connections of this process. A message of an older connection is lost. */
   #epoch = 0
   #connected = true
   #dead = false
   #cut = false
   #frozen = false
-  /** The server gave the connection up while this process was frozen and could not notice. */
+  /** The server ended the connection while this process was frozen and could not notice. */
   #lostWhileFrozen = false
   #heldByCut: (() => void)[] = []
   #heldByFreeze: (() => void)[] = []
@@ -88,9 +88,12 @@ export class SimClient implements Broker {
     this.#end()
   }
 
-  // ---- what happens to the process ------------------------------------------------------------
+  // ---- faults of the process ------------------------------------------------------------------
 
-  /** Its timers, subscriptions and everything it waits for vanish. `silently`: the machine died, nobody is told. */
+  /**
+   * Ends the process with its timers, subscriptions and pending requests. `silently`: the whole machine is gone, so that
+   * the server notices only after `silentMs`.
+   */
   crash(silently = false): void {
     this.#dead = true
     this.#connected = false
@@ -100,7 +103,7 @@ export class SimClient implements Broker {
     else this.#end()
   }
 
-  /** SIGSTOP: nothing runs; what arrives and what falls due waits. */
+  /** SIGSTOP: nothing runs. Messages that arrive and timers that fall due are held until thaw(). */
   freeze(): void {
     this.#frozen = true
     const epoch = this.#epoch
@@ -118,7 +121,7 @@ export class SimClient implements Broker {
     if (this.#heldByFreeze.length > 0) this.server.clock.after(0, () => this.#wake())
   }
 
-  /** Nothing passes in either direction. Healed early it was only a delay; later, both sides give the connection up. */
+  /** Holds all messages in both directions. After `silentMs` without heal() both sides end the connection. */
   partition(): void {
     this.#cut = true
     const epoch = this.#epoch
@@ -132,7 +135,7 @@ export class SimClient implements Broker {
     if (this.#heldByCut.length > 0) this.server.clock.after(0, () => this.#letThrough())
   }
 
-  /** The connection ends, as both sides see at once. It comes back by itself. */
+  /** Ends the connection; both sides see it at once. The client reconnects. */
   cutOff(): void {
     this.#leaveServer()
     if (this.#frozen) this.#lostWhileFrozen = true
@@ -141,7 +144,7 @@ export class SimClient implements Broker {
 
   // ---- the link -------------------------------------------------------------------------------
 
-  /** Runs `fn` at the server, later, in order after what was sent before. Lost where the connection ends meanwhile. */
+  /** Runs `fn` at the server after a latency, in the order of sending. It is lost if the connection ends meanwhile. */
   toServer(lane: string, fn: () => void): void {
     if (!this.#connected || this.#dead) return
     const epoch = this.#epoch
@@ -151,7 +154,7 @@ export class SimClient implements Broker {
     this.server.clock.quietly(this.#delay('>', lane, 0), () => this.#arrive(pass))
   }
 
-  /** Runs `fn` in this process, later, in order after what the server sent before. */
+  /** Runs `fn` in this process after a latency, in the order in which the server sent. */
   toClient(lane: string, fn: () => void, extraMs = 0): void {
     const epoch = this.#epoch
     const pass = () => {
@@ -160,7 +163,7 @@ export class SimClient implements Broker {
     this.server.clock.after(this.#delay('<', lane, extraMs), () => this.#arrive(pass))
   }
 
-  /** A question to the server itself: `work` runs there; what it returns or throws comes back. */
+  /** Runs `work` at the server, and settles with its result or its BrokerError. Request and answer may be lost. */
   ask<T>(lane: string, work: () => T): Promise<T> {
     const { faults } = this.server
     return this.waitFor<T>(lane, REQUEST_TIMEOUT_MS, (resolve, reject) => {
@@ -172,13 +175,13 @@ export class SimClient implements Broker {
     })
   }
 
-  /** A promise that a time-out or the end of the connection rejects. */
+  /** A promise that `start` settles, or that a time-out or the end of the connection rejects. */
   waitFor<T>(
-    what: string,
+    request: string,
     timeoutMs: number,
     start: (resolve: (value: T) => void, reject: (error: BrokerError) => void) => void,
   ): Promise<T> {
-    if (!this.#connected) return Promise.reject(new BrokerError('disconnected', `${what}: not connected`))
+    if (!this.#connected) return Promise.reject(new BrokerError('disconnected', `${request}: not connected`))
     return new Promise((resolve, reject) => {
       const fail = (error: BrokerError) => {
         if (this.#pending.delete(pending)) reject(error)
@@ -186,7 +189,9 @@ export class SimClient implements Broker {
       }
       const pending = { fail }
       this.#pending.add(pending)
-      const cancel = this.clock.after(timeoutMs, () => fail(new BrokerError('timeout', `${what}: no answer in time`)))
+      const cancel = this.clock.after(timeoutMs, () =>
+        fail(new BrokerError('timeout', `${request}: no answer in time`)),
+      )
       start((value) => {
         if (this.#pending.delete(pending)) resolve(value)
         cancel()
@@ -194,7 +199,7 @@ export class SimClient implements Broker {
     })
   }
 
-  /** A subscription that every new connection takes up again. */
+  /** Subscribes, and again after each reconnect. */
   subscribe(subject: string, queue: string, receive: ServerSubscription['receive']): Subscription {
     const lane = `sub ${subject}`
     const subscription: ServerSubscription = {
@@ -221,7 +226,7 @@ export class SimClient implements Broker {
     const { latencyMs, overtake } = this.server.faults
     const key = `${direction}${lane}`
     let arrival = now + between(this.server.random, latencyMs) + extraMs
-    // One publisher and one subscription stay in order, always; different subjects only where nothing overtakes.
+    // Messages of one lane never overtake each other; messages of different lanes may, with probability `overtake`.
     arrival = Math.max(arrival, this.#lastArrival.get(key) ?? 0)
     const overtakes = extraMs > 0 || this.server.chance(overtake)
     if (!overtakes) {
@@ -245,7 +250,7 @@ export class SimClient implements Broker {
     }
   }
 
-  /** What is held is in front of what comes: a connection keeps its order, also where it is healed and thawed at once. */
+  /** New messages queue behind the held ones: a connection keeps its order even if it is healed and thawed at once. */
   #arrive(pass: () => void): void {
     if (this.#cut || this.#heldByCut.length > 0) this.#heldByCut.push(pass)
     else pass()
@@ -297,8 +302,8 @@ export class SimClient implements Broker {
     })
   }
 
-  #failPending(why: string): void {
-    for (const { fail } of [...this.#pending]) fail(new BrokerError('disconnected', why))
+  #failPending(reason: string): void {
+    for (const { fail } of [...this.#pending]) fail(new BrokerError('disconnected', reason))
   }
 
   #end(): void {

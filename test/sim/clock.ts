@@ -1,6 +1,6 @@
 /**
- * Virtual time. Events run one by one in order of time, then of scheduling; after each one the promises that it settled
- * run to their end, so that a run depends on nothing but its seed.
+ * A virtual clock. Timers run one by one, in the order of their times, then in the order of scheduling. After each timer
+ * all promise callbacks that can run do so, so that a run depends on its seed alone.
  */
 import type { Clock } from '../../src/clock.js'
 
@@ -8,7 +8,7 @@ interface Event {
   atMs: number
   order: number
   fn: (() => void) | null
-  /** Settles no promise: the next event may follow without letting promises run, which is what costs time. */
+  /** The timer settles no promise, so the clock need not run promise callbacks after it, which would cost time. */
   quiet: boolean
 }
 
@@ -30,42 +30,43 @@ export class VirtualClock implements Clock {
     return this.#schedule(ms, fn, false)
   }
 
-  /** As after(), for what only moves a message on inside the simulation. */
+  /** Like after(), for callbacks of the simulation that settle no promise. */
   quietly(ms: number, fn: () => void): () => void {
     return this.#schedule(ms, fn, true)
   }
 
-  /** When the next event is due; Infinity: none is. */
+  /** The time of the next timer; Infinity if there is none. */
   get nextAtMs(): number {
     return this.#heap[0]?.atMs ?? Number.POSITIVE_INFINITY
   }
 
-  /** Runs all that is due in the next `ms`, and ends exactly there. */
+  /** Runs all timers of the next `ms`, and sets the time to the end of that span. */
   async advance(ms: number): Promise<void> {
     const endMs = this.#nowMs + ms
     await this.#runWhile(() => this.nextAtMs <= endMs)
     this.#nowMs = endMs
   }
 
-  /** Runs until `done` says so; false where that did not come within `msMax`, or nothing is left to run. */
+  /** Runs until `done` returns true. Gives false if that does not happen within `msMax` or before the last timer. */
   async until(done: () => boolean, msMax: number): Promise<boolean> {
     const endMs = this.#nowMs + msMax
     await this.#runWhile(() => !done() && this.nextAtMs <= endMs)
     return done()
   }
 
-  /** Runs until `promise` settled. Rejects where nothing more can settle it. */
+  /** Runs until `promise` is settled. Rejects if that does not happen within `msMax` or before the last timer. */
   async advanceUntil<T>(promise: Promise<T>, msMax = 3_600_000): Promise<T> {
     let settled = false
     const mark = () => {
       settled = true
     }
     promise.then(mark, mark)
-    if (!(await this.until(() => settled, msMax))) throw new Error('nothing settles this promise in the time given')
+    if (!(await this.until(() => settled, msMax)))
+      throw new Error(`the promise is not settled after ${msMax} ms of virtual time`)
     return promise
   }
 
-  /** Lets time jump from event to event in the background, for code that simply awaits; ends with the returned call. */
+  /** Runs timers in the background, for code that awaits without driving the clock. The returned function stops it. */
   runFreely(): () => void {
     let running = true
     const turn = () => {
@@ -83,7 +84,7 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /** In one turn of the event loop, so that a run costs no turn for each event. */
+  /** Runs all timers in one turn of the event loop, because a turn for each timer would cost far more time. */
   #runWhile(more: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       setImmediate(() => {
@@ -146,7 +147,7 @@ export class VirtualClock implements Clock {
 const isBefore = (a: Event, b: Event) => a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order)
 
 /**
- * Lets every promise that can run do so, synchronously; only from a callback of the event loop, never from a promise's.
- * A turn of the event loop would do the same and costs many times as much, which is most of the time of a simulation.
+ * Runs all promise callbacks that can run, synchronously. Call it from a callback of the event loop, never from a
+ * promise callback. A turn of the event loop would do the same, but would take most of the time of a simulation.
  */
 const settlePromises = (process as unknown as { _tickCallback: () => void })._tickCallback

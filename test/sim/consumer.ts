@@ -1,4 +1,7 @@
-/** The server's side of a durable consumer: who has which record, how often it was delivered, when it comes again. */
+/**
+ * A simulated durable consumer of JetStream, on the server's side. It knows which records wait for an acknowledgement,
+ * how often each was delivered, and when it is delivered again.
+ */
 import type { ConsumeOptions, LogRecord } from '../../src/nats/broker.js'
 import { between } from './random.js'
 import type { SimServer } from './server.js'
@@ -9,7 +12,7 @@ export interface Member {
 }
 
 interface Pending {
-  /** Stops the ack wait, or the delay of a nack. */
+  /** Cancels the ack wait or the delay of a nack. */
   cancel: () => void
 }
 
@@ -19,7 +22,7 @@ export class SimConsumer {
   #turn = 0
   readonly #members: Member[] = []
   readonly #pending = new Map<number, Pending>()
-  readonly #again: number[] = []
+  readonly #redeliveries: number[] = []
   readonly #deliveries = new Map<number, number>()
   readonly #unfollow: () => void
 
@@ -35,8 +38,8 @@ export class SimConsumer {
     this.#options = options
   }
 
-  /** What it has still to give, or waits to have acknowledged. */
-  waiting(): number {
+  /** Number of records that are not delivered yet or not acknowledged yet. */
+  backlog(): number {
     let count = this.#pending.size
     const filter = this.#options.filter ?? '>'
     for (let record = this.stream.next(filter, this.#next); record; ) {
@@ -46,7 +49,7 @@ export class SimConsumer {
     return count
   }
 
-  /** It was deleted: it gives nothing more. */
+  /** Ends the consumer, because it was deleted. */
   end(): void {
     this.serverStopped()
     this.#unfollow()
@@ -71,11 +74,11 @@ export class SimConsumer {
   }
 
   nack(sequence: number, delayMs: number): void {
-    if (this.#pending.has(sequence)) this.#wait(sequence, delayMs)
+    if (this.#pending.has(sequence)) this.#redeliverAfter(sequence, delayMs)
   }
 
   working(sequence: number): void {
-    if (this.#pending.has(sequence)) this.#wait(sequence, this.#options.ackWaitMs)
+    if (this.#pending.has(sequence)) this.#redeliverAfter(sequence, this.#options.ackWaitMs)
   }
 
   serverStopped(): void {
@@ -83,27 +86,28 @@ export class SimConsumer {
     for (const pending of this.#pending.values()) pending.cancel()
   }
 
-  /** Who had what is remembered; every ack wait begins anew. Records that came back are delivered as if new. */
+  /** Unacknowledged records stay so, with a new ack wait. Records that the kill brought back count as new. */
   serverStarted(): void {
-    for (const sequence of this.#pending.keys()) this.#wait(sequence, this.#options.ackWaitMs)
+    for (const sequence of this.#pending.keys()) this.#redeliverAfter(sequence, this.#options.ackWaitMs)
     if (this.#options.startsAt !== 'new') this.#next = 1
   }
 
   #pump(): void {
     while (this.#members.length > 0 && this.server.up) {
-      const record = this.#nextAgain() ?? this.#nextNew()
+      const record = this.#nextRedelivery() ?? this.#nextNew()
       if (!record) return
       this.#deliver(record)
     }
   }
 
-  #nextAgain(): LogRecord | null {
+  #nextRedelivery(): LogRecord | null {
     for (;;) {
-      const sequence = this.#again.shift()
+      const sequence = this.#redeliveries.shift()
       if (sequence === undefined) return null
       const record = this.#pending.has(sequence) ? this.stream.at(sequence) : null
       if (record) return record
-      this.#forget(sequence) // deleted from the stream meanwhile
+      // The record was acknowledged or deleted meanwhile.
+      this.#forget(sequence)
     }
   }
 
@@ -112,7 +116,7 @@ export class SimConsumer {
       const record = this.stream.next(this.#options.filter ?? '>', this.#next)
       if (!record) return null
       this.#next = record.sequence + 1
-      // After a restart the consumer looks from the start: what is out is not given twice.
+      // After a restart the consumer reads from the start, and must skip the records that wait for an acknowledgement.
       if (!this.#pending.has(record.sequence)) return record
     }
     return null
@@ -123,18 +127,18 @@ export class SimConsumer {
     const { sequence } = record
     const count = (this.#deliveries.get(sequence) ?? 0) + 1
     this.#deliveries.set(sequence, count)
-    this.#wait(sequence, this.#options.ackWaitMs)
+    this.#redeliverAfter(sequence, this.#options.ackWaitMs)
     member?.deliver(record, count)
     if (this.server.chance(this.server.faults.redeliver)) {
-      const late = between(this.server.random, [1, 200])
-      this.server.clock.quietly(late, () => this.#members[0]?.deliver(record, count + 1))
+      const delayMs = between(this.server.random, [1, 200])
+      this.server.clock.quietly(delayMs, () => this.#members[0]?.deliver(record, count + 1))
     }
   }
 
-  #wait(sequence: number, ms: number): void {
+  #redeliverAfter(sequence: number, ms: number): void {
     this.#pending.get(sequence)?.cancel()
     const cancel = this.server.clock.quietly(ms, () => {
-      this.#again.push(sequence)
+      this.#redeliveries.push(sequence)
       this.#pump()
     })
     this.#pending.set(sequence, { cancel })

@@ -1,4 +1,7 @@
-/** One core process of the simulation: delivery, device requests, and the directory that these need. */
+/**
+ * One core process of the simulation: the real delivery core, device requests and tenant directory over a simulated
+ * broker. A process that fails to start is started again.
+ */
 import { Value } from 'typebox/value'
 import { CodedError } from '../../protocol/errors.js'
 import { type Delivery, startDelivery } from '../../src/core/delivery/delivery.js'
@@ -16,10 +19,10 @@ const RESTART_MS = 400
 
 export class CoreProcess {
   client: SimClient | null = null
-  /** Null: not up (yet). */
+  /** Null while the process is down or still starting. */
   delivery: Delivery | null = null
   private stopParts: (() => Promise<void>) | null = null
-  private wanted = false
+  private shouldRun = false
 
   constructor(
     readonly name: string,
@@ -31,42 +34,42 @@ export class CoreProcess {
   }
 
   start(): void {
-    if (this.wanted) return
-    this.wanted = true
-    this.begin()
+    if (this.shouldRun) return
+    this.shouldRun = true
+    this.boot()
   }
 
   crash(silently: boolean): void {
-    this.wanted = false
+    this.shouldRun = false
     this.client?.crash(silently)
     this.forget()
   }
 
-  /** SIGTERM. */
+  /** Stops the process in order, as SIGTERM does. */
   stop(): void {
-    if (!this.wanted || !this.stopParts) return
-    this.wanted = false
+    if (!this.shouldRun || !this.stopParts) return
+    this.shouldRun = false
     const { client, stopParts } = this
     this.delivery = null
     this.stopParts = null
     void stopParts()
       .then(() => client?.close())
-      .catch((error: unknown) => this.world.fail('internal', `${this.name} can not stop: ${String(error)}`))
+      .catch((error: unknown) => this.world.fail('internal', `${this.name} cannot stop: ${String(error)}`))
   }
 
-  private begin(): void {
+  private boot(): void {
     const client = this.world.broker.brokerFor(this.name)
     this.client = client
     this.run(client).catch((error: unknown) => {
       if (this.client !== client) return
       const isExpected = error instanceof BrokerError || error instanceof CodedError
-      if (!isExpected) this.world.fail('internal', `${this.name} can not start: ${String(error)}`)
-      // As a process that exits and is started again.
+      if (!isExpected) this.world.fail('internal', `${this.name} cannot start: ${String(error)}`)
+      // A real process would exit here, and its supervisor would start it again.
       this.world.trace.note(this.name, `did not start: ${String(error)}`)
       client.crash()
       this.forget()
       this.world.clock.after(RESTART_MS, () => {
-        if (this.wanted && this.client === null) this.begin()
+        if (this.shouldRun && this.client === null) this.boot()
       })
     })
   }

@@ -1,6 +1,7 @@
 /**
- * One simulated device: the real client on a simulated host, disk and network, and the app behind it. What the app saw
- * is written down outside, as an oracle: it survives every crash.
+ * One simulated device: the real device library on a simulated host, disk and network, with an app behind it. The lists
+ * of notifications, gaps and memberships stand outside the simulated machine, so that they survive its crashes and the
+ * checks can rely on them.
  */
 import { sleep } from '../../src/clock.js'
 import { BorealisClient, type ClientEvents } from '../../src/device/client.js'
@@ -16,24 +17,24 @@ type Notification = ClientEvents['notification'][0]
 
 export interface Seen {
   notification: Notification
-  /** Of the device's start. */
+  /** Counts the starts of the device. */
   incarnation: number
   atMs: number
-  /** It came too late to be shown. */
+  /** The client reported it as `expired` instead of handing it over. */
   expired: boolean
 }
 
-/** Where an app server can send to. */
+/** A registration that app servers can address. */
 export interface KnownRegistration {
   device: string
   project: string
   application: string
-  /** Number on the device. */
+  /** Its number on the device. */
   registration: number
   registrationId: string
 }
 
-/** The device was told at `fromMs` that it belongs to the group, and asked to leave at `untilMs`. */
+/** The device belongs to the group from the confirmation at `fromMs` to its own request to leave at `untilMs`. */
 export interface Membership {
   kind: 'app' | 'topic'
   project: string
@@ -47,13 +48,13 @@ const URL = 'ws://push.sim/v1/device'
 
 export class SimDevice {
   readonly seen: Seen[] = []
-  /** When a message first reached the device, by id. */
+  /** The time at which each message first reached the device, by message id. */
   readonly receivedAtMs = new Map<bigint, number>()
   readonly gaps: { count: number; reason: string; atMs: number }[] = []
   readonly registrations: KnownRegistration[] = []
   readonly memberships: Membership[] = []
-  /** Topics that it ever asked for: a message of one may come although nobody confirmed it. */
-  readonly asked = new Set<string>()
+  /** All topics that the device requested; a message may come even if the confirmation was lost. */
+  readonly requestedTopics = new Set<string>()
   incarnation = 0
   crashes = 0
   host: Host | null = null
@@ -88,7 +89,7 @@ export class SimDevice {
     return this.client !== null
   }
 
-  /** Neither connected nor about to be: nothing can reach it that is not sent on a later connection. */
+  /** True without a connection, not even one that is opening: only a later connection can reach the device. */
   get isAway(): boolean {
     return this.link === null || !this.link.isOpenAtDevice
   }
@@ -97,9 +98,9 @@ export class SimDevice {
     return this.client?.state === 'live'
   }
 
-  /** Nothing waits to be shown. */
+  /** True when the device is connected and its inbox is empty. */
   get isIdle(): boolean {
-    return this.isLive && this.inbox() === 0
+    return this.isLive && this.inboxSize() === 0
   }
 
   start(): void {
@@ -112,18 +113,18 @@ export class SimDevice {
       this.link = link
     })
     const store = this.disk.open(host)
-    this.inbox = () => store.state.inbox.size
+    this.inboxSize = () => store.state.inbox.size
     const client = new BorealisClient({ store, url: URL, settings: plan.device, clock: host.clock, random, dial })
     this.client = client
     this.listen(client, host)
     trace.add(this.label, 'starts')
     client.connect()
-    void this.enlist(client, host)
+    void this.registerAndSubscribe(client, host)
   }
 
   crash(silently: boolean): void {
     if (!this.client || this.closing) return
-    this.world.trace.add(this.label, silently ? 'vanishes' : 'crashes')
+    this.world.trace.add(this.label, silently ? 'crashes silently' : 'crashes')
     this.crashes++
     this.host?.crash()
     this.disk.crash()
@@ -132,7 +133,7 @@ export class SimDevice {
     this.host = null
   }
 
-  /** In order. */
+  /** Closes the client in order. */
   stop(): void {
     const { client, host } = this
     if (!client || this.closing) return
@@ -143,31 +144,31 @@ export class SimDevice {
       this.client = null
       this.host = null
       this.closing = false
-      if (this.wantedBack) this.start()
-      this.wantedBack = false
+      if (this.startsAfterClose) this.start()
+      this.startsAfterClose = false
     })
   }
 
-  /** Up, or as soon as it has stopped. */
-  wake(): void {
-    if (this.closing) this.wantedBack = true
+  /** Starts the device if it is down. A device that is closing starts when it has closed. */
+  ensureStarted(): void {
+    if (this.closing) this.startsAfterClose = true
     else this.start()
   }
 
-  /** Leaves the topic, or joins it (again). */
-  toggle(topic: string): void {
+  /** Unsubscribes from the topic, or subscribes if the device is not subscribed. */
+  toggleTopic(topic: string): void {
     const { client, host } = this
     if (!client || !host || this.closing) return
     if (!this.topics.delete(topic)) {
       this.topics.add(topic)
-      void this.enlist(client, host)
+      void this.registerAndSubscribe(client, host)
       return
     }
     this.world.trace.add(this.label, `leaves ${topic}`)
     for (const project of this.projects) {
-      this.end(project, topic)
+      this.endMembership(project, topic)
       client.unsubscribe(topic, { application: applicationOf(project) }).catch(() => {
-        // Not registered, or given up: it may stay a member, which costs nobody anything.
+        // No invariant depends on this: a device may get messages of a topic that it left.
         this.world.trace.note(this.label, `could not leave ${topic}`)
       })
     }
@@ -177,22 +178,22 @@ export class SimDevice {
     return `device${this.index}`
   }
 
-  private wantedBack = false
-  private inbox: () => number = () => 0
+  private startsAfterClose = false
+  private inboxSize: () => number = () => 0
 
   private listen(client: BorealisClient, host: Host): void {
     const { trace, random, clock } = this.world
     const { incarnation } = this
-    const see = (notification: Notification, expired: boolean) => {
+    const recordSeen = (notification: Notification, expired: boolean) => {
       this.seen.push({ notification, incarnation, atMs: clock.now(), expired })
-      const mark = `${notification.possibleDuplicate ? ' again?' : ''}${expired ? ' too late' : ''}`
+      const mark = `${notification.possibleDuplicate ? ' (possible duplicate)' : ''}${expired ? ' (expired)' : ''}`
       trace.add(this.label, `sees ${notification.title}${mark}`)
     }
     client.on('notification', (notification) => {
-      see(notification, false)
+      recordSeen(notification, false)
       return sleep(host.clock, between(random, this.handlerMs))
     })
-    client.on('expired', (notification) => see(notification, true))
+    client.on('expired', (notification) => recordSeen(notification, true))
     client.on('gap', (gap) => {
       this.gaps.push({ ...gap, atMs: clock.now() })
       trace.add(this.label, `gap ${gap.reason} ${gap.count}`)
@@ -208,26 +209,26 @@ export class SimDevice {
     })
   }
 
-  /** Registers and subscribes, however often that takes. */
-  private async enlist(client: BorealisClient, host: Host): Promise<void> {
+  /** Registers with every project and subscribes to every topic, with as many attempts as that takes. */
+  private async registerAndSubscribe(client: BorealisClient, host: Host): Promise<void> {
     for (const project of this.projects) {
       const application = applicationOf(project)
-      const registration = await this.insist(client, host, () => client.register(application))
+      const registration = await this.retryUntilDone(client, host, () => client.register(application))
       if (!registration) return
-      this.registered(project, registration)
+      this.recordRegistration(project, registration)
       for (const topic of [...this.topics]) {
-        this.asked.add(`${project}/${topic}`)
-        const done = await this.insist(client, host, async () => {
+        this.requestedTopics.add(`${project}/${topic}`)
+        const done = await this.retryUntilDone(client, host, async () => {
           if (this.topics.has(topic)) await client.subscribe(topic, { application })
           return true
         })
         if (!done) return
-        if (this.topics.has(topic)) this.join('topic', project, topic)
+        if (this.topics.has(topic)) this.beginMembership('topic', project, topic)
       }
     }
   }
 
-  private async insist<T>(client: BorealisClient, host: Host, ask: () => Promise<T>): Promise<T | null> {
+  private async retryUntilDone<T>(client: BorealisClient, host: Host, ask: () => Promise<T>): Promise<T | null> {
     while (this.client === client && !this.closing) {
       try {
         return await ask()
@@ -239,11 +240,11 @@ export class SimDevice {
     return null
   }
 
-  private registered(project: string, { number, registrationId }: Registration): void {
-    this.join('app', project, applicationOf(project))
+  private recordRegistration(project: string, { number, registrationId }: Registration): void {
+    this.beginMembership('app', project, applicationOf(project))
     const known = this.registrations.find((other) => other.project === project)
     if (known && known.registrationId !== registrationId) {
-      this.world.fail('isolation', `${this.label} has another registration of ${project} than before`)
+      this.world.fail('isolation', `${this.label} got another registration id of ${project} than before`)
     }
     if (known) return
     this.world.trace.add(this.label, `is registered with ${project}`)
@@ -251,7 +252,7 @@ export class SimDevice {
     this.registrations.push({ device: this.name, project, application, registration: number, registrationId })
   }
 
-  private join(kind: 'app' | 'topic', project: string, name: string): void {
+  private beginMembership(kind: 'app' | 'topic', project: string, name: string): void {
     const isIn = (m: Membership) =>
       m.kind === kind && m.project === project && m.name === name && m.untilMs === Infinity
     if (this.memberships.some(isIn)) return
@@ -260,7 +261,7 @@ export class SimDevice {
     this.memberships.push({ kind, project, name, fromMs, untilMs: Number.POSITIVE_INFINITY })
   }
 
-  private end(project: string, topic: string): void {
+  private endMembership(project: string, topic: string): void {
     for (const membership of this.memberships) {
       if (membership.project !== project || membership.name !== topic) continue
       membership.untilMs = Math.min(membership.untilMs, this.world.clock.now())

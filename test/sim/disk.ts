@@ -1,4 +1,4 @@
-/** A device's disk: what its state store confirmed survives a crash, what it did not confirm may or may not. */
+/** The disk of a simulated device. A crash keeps every confirmed write, and any number of the unconfirmed ones. */
 import { type Change, DeviceState } from '../../src/device/state/state.js'
 import type { StateStore } from '../../src/device/state/state-store.js'
 import type { Host } from './host.js'
@@ -8,14 +8,14 @@ const SEEN_MAX = 10_000
 const WRITE_MS = [0, 8] as const
 
 export interface DiskFaults {
-  /** A write fails. */
+  /** Probability that a write fails. */
   failWrite: number
 }
 
 export class SimDisk {
-  /** Rebuilds the state. */
+  /** The changes that survive a crash; applied in order they give the state. */
   private readonly durable: Change[] = []
-  /** Written, and not confirmed: in order. */
+  /** Writes without a confirmation, in order. */
   private pending: Change[][] = []
 
   constructor(
@@ -23,13 +23,13 @@ export class SimDisk {
     private readonly now: () => number,
     private readonly faults: DiskFaults,
     first: Change,
-    /** Called with every change when the device writes it, before it is durable. */
+    /** Called with each change when the device writes it, before it is durable. */
     private readonly onWrite: (change: Change) => void = () => {},
   ) {
     this.durable.push(first)
   }
 
-  /** What is found after a start. */
+  /** Opens the state store of a device that starts. */
   open(host: Host): StateStore {
     const state = new DeviceState(SEEN_MAX)
     for (const change of this.durable) state.apply(change)
@@ -57,7 +57,7 @@ export class SimDisk {
   }
 
   private commit(write: Change[]): Error | null {
-    // A write that failed is kept with those that follow: the next success makes all of them durable.
+    // A failed write stays pending, and the next write that succeeds makes it durable too.
     if (this.random() < this.faults.failWrite) return new Error('the disk is full')
     const end = this.pending.indexOf(write)
     for (const earlier of this.pending.splice(0, end + 1)) this.durable.push(...earlier)

@@ -1,5 +1,4 @@
-/** What EVENTS says became of each target, read from the simulated server itself. */
-
+/** Reads the accepted and final events of each target from the simulated EVENTS streams. */
 import { unpack } from 'msgpackr'
 import { eventsStream } from '../../protocol/subjects.js'
 import type { Sent } from './app-server.js'
@@ -10,9 +9,9 @@ export interface Fate {
   parent: string
   project: string
   device: string
-  /** How many accepted events it has. */
+  /** Number of its accepted events. */
   accepted: number
-  /** Kinds of its final events. */
+  /** The kinds of its final events. */
   finals: string[]
 }
 
@@ -39,13 +38,13 @@ export class Fates {
     return this.byId.values()
   }
 
-  /** Of the targets of a message that was accepted. */
+  /** The targets of a message; none if no answer said that it was accepted. */
   of(sent: Sent): Fate[] {
     return sent.accepted ? (this.byParent.get(sent.accepted.id.toString()) ?? []) : []
   }
 }
 
-/** Fields of an event, as src/store/events.ts writes them: read here on our own, so that a fault there shows. */
+/** Decodes the fields of an event itself instead of using src/store/events.ts, so that an error there is found. */
 export function readFates(world: World): Fates {
   const fates = new Fates()
   for (let i = 0; i < world.plan.split; i++) {

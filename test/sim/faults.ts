@@ -1,14 +1,14 @@
-/** What goes wrong in a simulated broker. Probabilities are of one message; ranges are inclusive milliseconds. */
+/** The faults of the simulated broker. Probabilities apply to each message; ranges are inclusive, in milliseconds. */
 export interface Faults {
-  /** From a client to the server or back. */
+  /** Latency of a message from a client to the server or back. */
   latencyMs: readonly [number, number]
-  /** A message takes its own time instead of waiting for those before it on other subjects (a cluster does that). */
+  /** A message does not wait for earlier messages on other subjects, as in a NATS cluster. */
   overtake: number
-  /** A core NATS message to one subscriber is lost (slow consumer, reconnect). Never one that a stream stores. */
+  /** A core NATS message to one subscriber is lost, as by a slow consumer. A message that a stream stores is not. */
   dropCore: number
   /** An append or a read never reaches the server. */
   loseRequest: number
-  /** It was done, but its answer is lost: the caller sees a `timeout`. */
+  /** The server performs an append or a read, but the answer is lost: the caller gets a `timeout`. */
   loseAnswer: number
   /** An append is refused as `unavailable`. */
   refuseAppend: number
@@ -16,21 +16,22 @@ export interface Faults {
   loseAck: number
   /** A record is delivered a second time although it is acknowledged in time. */
   redeliver: number
-  /** Added to each record of a watch or tail. */
+  /** Additional latency of each record of a watch or tail. */
   tailDelayMs: readonly [number, number]
-  /** A read that is not authoritative answers from a replica that is so far behind (0: none lags). */
+  /** A read that is not authoritative is answered by a replica that lags by `staleMs`. */
   staleRead: number
   staleMs: readonly [number, number]
-  /** After a kill -9 of the server a deletion of its last two seconds is undone. */
+  /** A kill -9 of the server undoes a deletion of the last two seconds. */
   undoDelete: number
-  /** nats-server 2.9 forgets the older records of a subject when its newest is deleted. */
+  /** Deleting the newest record of a subject makes the server forget the older ones, as nats-server 2.9 does. */
   forgetsOlder: boolean
-  /** How long a silent connection stays up on both sides. */
+  /** How long both sides keep a connection without traffic. */
   silentMs: number
+  /** Time from the loss of a connection to a reconnect attempt. */
   reconnectMs: readonly [number, number]
 }
 
-/** Nothing goes wrong but the time that messages take, and what nats-server 2.9 always does. */
+/** No faults: messages have a latency, and nats-server 2.9 keeps its known behaviour. */
 export const noFaults: Faults = {
   latencyMs: [1, 3],
   overtake: 0,

@@ -1,10 +1,10 @@
-/** A simulated machine without a connection to the server, such as a device: a clock that stops with it. */
+/** The machine of a simulated device: its timers stop when it freezes and vanish when it crashes. */
 import type { Clock } from '../../src/clock.js'
 import type { VirtualClock } from './clock.js'
 
 export class Host {
   readonly clock: Clock
-  /** How wrong its clock is. */
+  /** The error of its clock. */
   skewMs = 0
   #dead = false
   #frozen = false
@@ -18,13 +18,13 @@ export class Host {
     return this.#dead
   }
 
-  /** Its timers, and whatever it waits for, vanish. */
+  /** Drops all timers and pending work. */
   crash(): void {
     this.#dead = true
     this.#held = []
   }
 
-  /** Nothing runs; what falls due waits. */
+  /** Holds every timer that falls due, until thaw(). */
   freeze(): void {
     this.#frozen = true
   }
@@ -49,7 +49,7 @@ export class Host {
 
   #whenAwake(fn: () => void): void {
     if (this.#dead) return
-    // What is held is in front of what comes.
+    // New work queues behind the held work, so that the order of events is kept.
     if (this.#frozen || this.#held.length > 0) this.#held.push(fn)
     else fn()
   }

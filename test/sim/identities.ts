@@ -1,5 +1,4 @@
-/** Keys, projects and device tokens: made once for all runs of a process, since none of them decides anything. */
-
+/** Keys, projects and device tokens. One set serves all runs of a process, because no run depends on their values. */
 import { mintDeviceToken } from '../../src/device-token.js'
 import { Keyring } from '../../src/keyring.js'
 
@@ -11,7 +10,7 @@ const YEAR_MS = 365 * 86_400_000
 
 export const keyring = Keyring.generate(START_MS)
 
-/** The one application of a project. */
+/** Each project has one application; this is its id. */
 export const applicationOf = (project: string) => `app_${project.padEnd(20, 'a')}`
 
 export const deviceName = (n: number) => `dev_${n.toString(36).padStart(20, '0')}`

@@ -1,8 +1,9 @@
 /**
- * Strays (left-over.ts) that nothing will ever sweep out. Two kinds are known, cost a few hundred bytes each, and are counted:
- * - a kill -9 of the server brought a record back after its entry in EXPIRY had done its work;
- * - remove() had appended a copy of a record and was cut off before it wrote the copy's entry.
- * Any other is a fault: an entry that did not do its work, or a record that never had one.
+ * Leaks: strays (left-over.ts) that stay in the store for ever. Two kinds are known; each record costs a few hundred
+ * bytes, and a run counts them:
+ * - a kill -9 of nats-server brought a record back after its entry in EXPIRY had been used;
+ * - a process appended a copy of a record and crashed before it wrote the copy's entry in EXPIRY.
+ * Any other stray is a violation: its entry had no effect, or it never had one.
  */
 import { unpack } from 'msgpackr'
 import { EXPIRY_STREAM } from '../../protocol/subjects.js'
@@ -10,8 +11,8 @@ import type { LogRecord } from '../../src/nats/broker.js'
 import type { Stray } from './left-over.js'
 import type { SimServer } from './server.js'
 
-/** What EXPIRY will do, as it stands when a world has come to rest. */
-export class Sweeps {
+/** The records that EXPIRY will delete, taken when the world has come to rest. */
+export class PlannedSweeps {
   private readonly due: Set<string>
 
   constructor(private readonly server: SimServer) {
@@ -21,8 +22,8 @@ export class Sweeps {
     this.due = expiryNames(entries)
   }
 
-  /** Whether a stray that outlived every sweep is of a kind that is known. */
-  isKnown(stray: Stray): boolean {
+  /** True if a stray that is left after every message has expired is of a known kind. */
+  isKnownLeak(stray: Stray): boolean {
     const name = nameOf(stray.device, stray.id, stray.sequence)
     if (this.due.has(name)) return false
     if (stray.stream.undone.has(stray.sequence)) return true
@@ -31,7 +32,10 @@ export class Sweeps {
   }
 }
 
-/** The records that entries of EXPIRY are about; their fields as src/store/expiry.ts writes them: read here on our own, so that a fault there shows. */
+/**
+ * The records to which entries of EXPIRY refer. This function decodes the fields itself instead of using
+ * src/store/expiry.ts, so that an error there is found.
+ */
 export function expiryNames(entries: readonly LogRecord[]): Set<string> {
   return new Set(
     entries.map(({ body }) => {

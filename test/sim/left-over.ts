@@ -1,11 +1,10 @@
 /**
- * What is still in MESSAGES, SCHEDULE and QUEUE when a world has come to rest: nothing, but for strays. A stray is a record of a
- * queue whose message has ended, and that
- * - no walk reaches: a crash came between two deletes;
- * - or a killed server brought back;
- * - or has no entry in EXPIRY: whoever appended it stood still until its message had ended, or was cut off.
- * Nobody is owed it, and the expiry step sweeps it out when its message expires, by the entry of that record or of an earlier
- * one; unless its device comes before.
+ * Finds the records that are left in MESSAGES, SCHEDULE and QUEUE. When a world has come to rest, only strays may be
+ * left. A stray is a record of a queue whose message has ended, and for which one of these holds:
+ * - the links between the records of the queue do not lead to it, because a crash came between two deletes;
+ * - a kill -9 of nats-server brought it back;
+ * - it has no entry in EXPIRY, because the process that appended it was frozen or crashed before it wrote the entry.
+ * A stray harms no message. The expiry step deletes it when its message expires, or earlier when the device connects.
  */
 import { decodeQueueRecord } from '../../protocol/envelope.js'
 import { partitionOfId } from '../../protocol/message-id.js'
@@ -23,18 +22,18 @@ import type { SimServer } from './server.js'
 import type { SimStream } from './stream.js'
 
 export interface Stray {
-  /** For people. */
-  what: string
+  /** For the trace and for violations. */
+  description: string
   stream: SimStream
   sequence: number
   device: string
   id: string
-  /** Its message was queued before, at an older sequence. */
+  /** The same message was queued before, at a lower sequence. */
   isCopy: boolean
 }
 
 export interface LeftOver {
-  /** The first record that should not be there any more. */
+  /** Describes the first record that is still owed to a device; null if there is none. */
   owed: string | null
   strays: Stray[]
 }
@@ -49,7 +48,7 @@ export function leftOver(server: SimServer, split: number): LeftOver {
     const queued = server.stream(queueStream(i))
     const events = server.stream(eventsStream(i))
     for (let record = queued.next('>', 1); record; record = queued.next('>', record.sequence + 1)) {
-      const what = `${queued.name} still holds ${record.subject} at ${record.sequence}`
+      const description = `${queued.name} still holds ${record.subject} at ${record.sequence}`
       const { id } = decodeQueueRecord(record.body).message
       const end = events.last(eventSubject(partitionOfId(id), id, 'final'), Number.POSITIVE_INFINITY)
       const isStray =
@@ -57,7 +56,7 @@ export function leftOver(server: SimServer, split: number): LeftOver {
         (queued.undone.has(record.sequence) ||
           !isReached(queued, record.subject, record.sequence) ||
           !hasEntry(server, record))
-      if (!isStray) found.owed ??= what
+      if (!isStray) found.owed ??= description
       else {
         const { subject, sequence } = record
         const [, , device = ''] = subject.split('.')
@@ -65,21 +64,24 @@ export function leftOver(server: SimServer, split: number): LeftOver {
           (older) =>
             older.subject === subject && older.sequence < sequence && decodeQueueRecord(older.body).message.id === id,
         )
-        found.strays.push({ what, stream: queued, sequence, device, id: String(id), isCopy })
+        found.strays.push({ description, stream: queued, sequence, device, id: String(id), isCopy })
       }
     }
   }
   return found
 }
 
-/** Whoever knows that it was appended writes its entry, and takes it out where its message has ended. */
+/** True if EXPIRY ever had an entry for the record. */
 function hasEntry(server: SimServer, { subject, sequence, body }: LogRecord): boolean {
   const [, , device = ''] = subject.split('.')
   const { id } = decodeQueueRecord(body).message
   return expiryNames(server.stream(EXPIRY_STREAM).ever).has(nameOf(device, String(id), sequence))
 }
 
-/** Whether a walk from the newest record of the subject meets it: along `previous`, as far as the first list of older ones. */
+/**
+ * True if a reader of the queue finds the record: it starts at the newest record of the subject and follows `previous`
+ * to the first record that lists the older ones.
+ */
 function isReached(stream: SimStream, subject: string, sequence: number): boolean {
   let at = stream.last(subject, Number.POSITIVE_INFINITY)?.sequence ?? 0
   for (;;) {

@@ -1,44 +1,45 @@
 /**
- * One simulated WebSocket connection between a device and a worker: in order, with latency, and with all that can
- * happen to it. Cut: both ends see it. Half open: neither does. Slow: the device reads when it likes.
+ * One simulated WebSocket connection between a device and a worker. It keeps the order of messages, adds latency, and
+ * has three faults: cut (both ends see the close), half open (messages vanish and neither end is told), and slow (the
+ * device reads with a delay, so that the worker's buffer fills).
  */
 import type { Clock } from '../../src/clock.js'
 import type { SocketEvents } from '../../src/device/connection/dial.js'
 import type { SendResult, Socket, SocketHandlers } from '../../src/transport/socket/socket.js'
 import { between, type Random } from './random.js'
 
-/** What both ends of all links have in common. */
+/** The settings that all links share. */
 export interface LinkWorld {
   random: Random
-  /** True time: the clocks of the ends may be wrong. */
+  /** The true time; the clocks of both ends may be wrong. */
   now(): number
   latencyMs: readonly [number, number]
-  /** More than this is not kept for a device that does not read. */
+  /** The worker buffers no more than this for a device that does not read. */
   backpressureBytesMax: number
 }
 
-/** One end of the link: its clock, and whether it still wants to hear of the link. */
+/** One end of the link. A closed end receives nothing. */
 interface End {
   clock: Clock
   open: boolean
   lastArrivalMs: number
 }
 
-/** Close code of a connection that ended without one. */
+/** The close code of a connection that ended without a close frame. */
 const ABNORMAL = 1006
 
 export class Link implements Socket {
   owner: unknown = null
   readonly joined = new Set<string>()
-  /** Neither end hears of the other any more, and does not know. */
-  lost = false
-  /** So long the device takes for each message; 0: it reads at once. */
+  /** The network drops all further messages in both directions, and neither end is told: the link is half open. */
+  dropsEverything = false
+  /** Additional time until the device reads a message. */
   slowMs = 0
   private readonly device: End
   private readonly worker: End
   private paused = false
   private readonly unread: (() => void)[] = []
-  private kept = 0
+  private bufferedBytes = 0
 
   constructor(
     private readonly world: LinkWorld,
@@ -53,7 +54,7 @@ export class Link implements Socket {
     this.worker = { clock: workerClock, open: false, lastArrivalMs: 0 }
   }
 
-  /** The device dials. */
+  /** Performs the upgrade, or the worker's refusal of it. */
   connect(): void {
     this.toWorker(() => {
       const retryAfterSeconds = this.handlers.admit(this.address)
@@ -67,7 +68,7 @@ export class Link implements Socket {
     }, true)
   }
 
-  /** False once the device saw the connection end, or died. */
+  /** False after the device saw the close or crashed. */
   get isOpenAtDevice(): boolean {
     return this.device.open
   }
@@ -75,16 +76,16 @@ export class Link implements Socket {
   // ---- the worker's end -------------------------------------------------------------------------
 
   send(bytes: Uint8Array): SendResult {
-    if (!this.worker.open || this.kept > this.world.backpressureBytesMax) return 'dropped'
+    if (!this.worker.open || this.bufferedBytes > this.world.backpressureBytesMax) return 'dropped'
     const message = bytes.slice()
-    const isKept = this.isSlow
-    if (isKept) this.kept += message.length
-    this.toDevice(() => this.read(message, isKept), this.slowMs)
-    return isKept ? 'buffered' : 'sent'
+    const isBuffered = this.isSlow
+    if (isBuffered) this.bufferedBytes += message.length
+    this.toDevice(() => this.read(message, isBuffered), this.slowMs)
+    return isBuffered ? 'buffered' : 'sent'
   }
 
   buffered(): number {
-    return this.kept
+    return this.bufferedBytes
   }
 
   end(code: number, reason: string): void {
@@ -105,7 +106,7 @@ export class Link implements Socket {
     return [...this.joined]
   }
 
-  /** As uWebSockets.js does with a subscriber that is too slow. */
+  /** Sends a message of a topic. Like uWebSockets.js, it closes a subscriber that is too slow. */
   sendOrClose(bytes: Uint8Array): boolean {
     if (this.send(bytes) !== 'dropped') return true
     this.workerClosed(ABNORMAL)
@@ -113,10 +114,10 @@ export class Link implements Socket {
     return false
   }
 
-  /** The worker's process is gone. `silently`: its machine too, so that nobody tells the device. */
+  /** The worker crashed. `silently`: its machine is gone too, so that the device gets no reset. */
   workerDied(silently: boolean): void {
     this.worker.open = false
-    if (silently) this.lost = true
+    if (silently) this.dropsEverything = true
     else this.toDevice(() => this.deviceClosed(ABNORMAL, 0, 'reset'))
     this.onEnd(this)
   }
@@ -146,7 +147,7 @@ export class Link implements Socket {
 
   deviceDied(silently: boolean): void {
     this.device.open = false
-    if (silently) this.lost = true
+    if (silently) this.dropsEverything = true
     else this.toWorker(() => this.workerClosed(ABNORMAL))
   }
 
@@ -155,21 +156,21 @@ export class Link implements Socket {
   cut(): void {
     this.toWorker(() => this.workerClosed(ABNORMAL))
     this.toDevice(() => this.deviceClosed(ABNORMAL, 0, 'cut'))
-    this.lost = true
+    this.dropsEverything = true
   }
 
   private get isSlow(): boolean {
     return this.slowMs > 0 || this.paused
   }
 
-  private read(message: Uint8Array, isKept: boolean): void {
+  private read(message: Uint8Array, isBuffered: boolean): void {
     if (this.paused) {
-      this.unread.push(() => this.read(message, isKept))
+      this.unread.push(() => this.read(message, isBuffered))
       return
     }
-    if (isKept) {
-      this.kept -= message.length
-      if (this.kept === 0) this.toWorker(() => this.handlers.drained(this))
+    if (isBuffered) {
+      this.bufferedBytes -= message.length
+      if (this.bufferedBytes === 0) this.toWorker(() => this.handlers.drained(this))
     }
     if (this.device.open) this.events.received(message)
   }
@@ -183,7 +184,7 @@ export class Link implements Socket {
   }
 
   private deviceClosed(code: number, retryAfterMs: number, detail: string): void {
-    // A close frame waits behind what was not read.
+    // A close frame waits behind the messages that the device has not read.
     if (this.paused) this.unread.push(() => this.deviceClosed(code, retryAfterMs, detail))
     else if (this.device.open) {
       this.device.open = false
@@ -202,7 +203,7 @@ export class Link implements Socket {
   }
 
   private travel(to: End, fn: () => void, extraMs = 0): void {
-    if (this.lost) return
+    if (this.dropsEverything) return
     const now = this.world.now()
     const arrivalMs = Math.max(now + between(this.world.random, this.world.latencyMs) + extraMs, to.lastArrivalMs)
     to.lastArrivalMs = arrivalMs

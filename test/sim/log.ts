@@ -1,4 +1,7 @@
-/** A stream as one simulated process sees it: questions travel to the server, consumers and tails come back after a cut. */
+/**
+ * The simulated counterpart of src/nats/log.ts: one stream for one process. Requests travel to the server with
+ * latency and faults; consumers and tails attach again after each reconnect.
+ */
 import {
   type AppendOptions,
   BrokerError,
@@ -28,11 +31,11 @@ export class SimLog implements Log {
   append(subject: string, body: Uint8Array, options: AppendOptions = {}): Promise<number> {
     const { server } = this.client
     const sent = body.slice()
-    const asked = () => {
+    const work = () => {
       if (server.chance(server.faults.refuseAppend)) throw new BrokerError('unavailable', `${subject}: refused`)
       return server.append(this.#stream(), subject, sent, options)
     }
-    return refusalOf(subject) ?? this.client.ask(subject, asked)
+    return refusalOf(subject) ?? this.client.ask(subject, work)
   }
 
   last(subject: string, options?: { authoritative?: boolean }): Promise<LogRecord | null> {
@@ -67,7 +70,7 @@ export class SimLog implements Log {
   }
 
   async consume(options: ConsumeOptions, handler: (delivery: Delivery) => void): Promise<Consumption> {
-    const consumption = new Consuming(this.client, this.name, options, handler)
+    const consumption = new SimConsumption(this.client, this.name, options, handler)
     await consumption.start()
     return consumption
   }
@@ -83,12 +86,12 @@ export class SimLog implements Log {
   backlog(durable: string): Promise<number | null> {
     return this.client.ask(
       this.name,
-      () => this.client.server.knownConsumer(this.#stream(), durable)?.waiting() ?? null,
+      () => this.client.server.knownConsumer(this.#stream(), durable)?.backlog() ?? null,
     )
   }
 
   async tail(options: TailOptions, handler: (record: LogRecord) => void, hooks: TailHooks = {}): Promise<Consumption> {
-    const tail = new Tailing(this.client, this.name, options, handler, hooks)
+    const tail = new SimTail(this.client, this.name, options, handler, hooks)
     await tail.start()
     return tail
   }
@@ -111,8 +114,8 @@ export class SimLog implements Log {
   }
 }
 
-/** Joins the server's side again after each reconnect, for as long as it takes. */
-abstract class Joined implements Consumption {
+/** A consumption that attaches to the server's side, and again after each reconnect, until it is stopped. */
+abstract class Attachment implements Consumption {
   #stopped = false
   #attempt = 0
   #cancelRetry = () => {}
@@ -161,21 +164,22 @@ abstract class Joined implements Consumption {
       this.leave()
       if (attempt !== this.#attempt) return
       this.join(stream)
-      this.client.server.attach(this.client, () => this.leave())
+      this.client.server.onConnectionEnd(this.client, () => this.leave())
     })
   }
 
   #again(): void {
     if (this.#stopped) return
     this.#join().catch(() => {
-      if (this.#stopped || !this.client.connected()) return // a reconnect begins anew
+      // Without a connection the next `reconnected` tries again.
+      if (this.#stopped || !this.client.connected()) return
       this.#cancelRetry()
       this.#cancelRetry = this.client.clock.after(RETRY_MS, () => this.#again())
     })
   }
 }
 
-class Consuming extends Joined {
+class SimConsumption extends Attachment {
   #leave = () => {}
 
   constructor(
@@ -218,7 +222,7 @@ class Consuming extends Joined {
   }
 }
 
-class Tailing extends Joined {
+class SimTail extends Attachment {
   #next: number
   #leave = () => {}
 
@@ -238,12 +242,12 @@ class Tailing extends Joined {
     const { server } = client
     const filter = this.options.filter ?? '>'
     const lane = `tail ${stream.name} ${filter}`
-    // As of now this is the server's own cursor; the client's follows as records arrive.
+    // The server's cursor is ahead of the client's, `#next`, by the records under way.
     let cursor = hooks.restartAt?.() ?? this.#next
-    let generation = true
+    let isAttached = true
     const send = (fn: () => void) => {
       const arrive = () => {
-        if (generation && !this.stopped) fn()
+        if (isAttached && !this.stopped) fn()
       }
       client.toClient(lane, arrive, between(server.random, server.faults.tailDelayMs))
     }
@@ -262,7 +266,7 @@ class Tailing extends Joined {
     }
     const unfollow = server.follow(stream, { stored })
     this.#leave = () => {
-      generation = false
+      isAttached = false
       unfollow()
     }
     if (stream.next(filter, cursor)) stored()
@@ -274,7 +278,7 @@ class Tailing extends Joined {
   }
 }
 
-/** Null: it is one. */
+/** A rejected promise for an invalid subject; null for a valid one. */
 function refusalOf(subject: string): Promise<never> | null {
   try {
     checkSubject(subject)
@@ -286,5 +290,5 @@ function refusalOf(subject: string): Promise<never> | null {
 
 const copyOf = (record: LogRecord): LogRecord => ({ ...record, body: record.body.slice() })
 
-/** What a replica that is behind does not have yet is absent there. */
+/** A replica that lags does not have the record yet if it was stored after `asOfMs`. */
 const notAfter = (record: LogRecord | null, asOfMs: number) => (record && record.storedAtMs > asOfMs ? null : record)

@@ -1,4 +1,4 @@
-/** The simulated network between devices and workers: who listens, who is connected to whom. */
+/** The simulated network between devices and workers: the listening workers, and the links of each worker. */
 import type { Dial } from '../../src/device/connection/dial.js'
 import type { SocketHandlers, Sockets } from '../../src/transport/socket/socket.js'
 import type { SimClient } from './client.js'
@@ -18,14 +18,14 @@ export class SimNet {
     return new SimSockets(this, process)
   }
 
-  /** A port that all workers share, as SO_REUSEPORT does it: each connection goes to any of them. */
+  /** Dials a port that all workers share, as with SO_REUSEPORT: each connection goes to a random listening worker. */
   dialOf(host: Host, address: string, onLink: (link: Link) => void): Dial {
     return (_url, events) => {
       const { random, latencyMs } = this.world
       const worker = this.listening[between(random, [0, this.listening.length - 1])]
       if (!worker) {
-        host.clock.after(between(random, latencyMs), () => events.closed(REFUSED, 0, 'nobody listens'))
-        return NOWHERE
+        host.clock.after(between(random, latencyMs), () => events.closed(REFUSED, 0, 'no worker listens'))
+        return NO_SOCKET
       }
       const link = worker.connect(address, host, events)
       onLink(link)
@@ -48,7 +48,7 @@ export class SimNet {
   }
 }
 
-const NOWHERE = { send: () => {}, close: () => {}, pause: () => {}, resume: () => {} }
+const NO_SOCKET = { send: () => {}, close: () => {}, pause: () => {}, resume: () => {} }
 
 /** The sockets of one worker. */
 export class SimSockets implements Sockets {
@@ -85,7 +85,7 @@ export class SimSockets implements Sockets {
   }
 
   connect(address: string, host: Host, events: Parameters<Dial>[1]): Link {
-    if (!this.handlers) throw new Error('nobody listens')
+    if (!this.handlers) throw new Error('the worker does not listen')
     const onEnd = (ended: Link) => void this.links.delete(ended)
     const link = new Link(this.net.world, address, host.clock, events, this.process.clock, this.handlers, onEnd)
     this.links.add(link)
@@ -93,7 +93,7 @@ export class SimSockets implements Sockets {
     return link
   }
 
-  /** The process is gone, and with it every socket. */
+  /** Ends all sockets, because the process crashed. */
   crash(silently: boolean): void {
     this.stopListening()
     for (const link of [...this.links]) link.workerDied(silently)

@@ -1,4 +1,4 @@
-/** What one seed stands for: how large its world is, how its parts are set, what may go wrong in it. */
+/** The plan of one run, drawn from its seed: the size of the world, the settings of its parts, and the fault rates. */
 import { Value } from 'typebox/value'
 import { CoreSettings } from '../../src/core/settings.js'
 import type { DeviceSettings } from '../../src/device/settings.js'
@@ -7,23 +7,24 @@ import type { Faults } from './faults.js'
 import { between, type Random } from './random.js'
 
 export interface Plan {
-  /** Nothing fails: devices only come and go in order. Then order is checked as well. */
+  /** No faults: devices only connect and disconnect in order. Such a run also checks the order of messages (I3). */
   calm: boolean
   cores: number
   workers: number
   devices: number
   split: number
   producers: number
-  /** Most messages of one producer. */
+  /** Upper bound of the messages of one producer. */
   messagesMax: number
-  /** Between two messages of a producer. */
+  /** Time between two messages of a producer. */
   gapMs: readonly [number, number]
-  /** How long messages are sent and faults happen. */
+  /** How long messages are sent and faults are injected. */
   busyMs: number
-  /** Between two faults. */
+  /** Time between two injected faults (chaos.ts). */
   faultGapMs: readonly [number, number]
-  /** What the broker does to single messages all the time. */
+  /** Rates of the faults that hit single NATS messages throughout. */
   faults: Partial<Faults>
+  /** Probability that a write to a device's disk fails. */
   failWrite: number
   core: CoreSettings
   transport: TransportSettings
@@ -33,7 +34,7 @@ export interface Plan {
 const CORE = Value.Default(CoreSettings, {}) as CoreSettings
 const TRANSPORT = Value.Default(TransportSettings, {}) as TransportSettings
 
-/** How long a silent connection to the server stays up: shorter than in life, so that a run is. */
+/** How long a silent NATS connection stays up. Shorter than in production, to keep runs short. */
 export const SILENT_MS = 6_000
 
 export function planOf(random: Random): Plan {
@@ -58,7 +59,7 @@ export function planOf(random: Random): Plan {
       ...CORE,
       leaseMs: 3_000,
       routePendingMax: some(4, 64, 1_000),
-      // In a calm world nobody is silent: an app that is slow fills the window, which is no fault.
+      // Without faults no device is silent. A slow app fills its window for long, which must not count as silence.
       ackWaitMs: calm ? 90_000 : some(2_500, 6_000),
       silentMs: calm ? 60_000 : some(400, 1_500),
       sweepMs: 200,

@@ -1,38 +1,38 @@
-/** Many seeds, on all cores: one child process for each, which gets the next seeds as soon as it is done with some. */
+/** Runs many seeds on all CPU cores: one child process for each, which gets the next batch when it has finished one. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { runSeed, type SeedViolation } from './run.js'
 
-/** So few are run here: a process costs more. */
+/** Up to this many seeds run in this process, because starting child processes would take longer. */
 const ALONE_MAX = 20
-const BATCH = 10
+const BATCH_SEEDS = 10
 
 export interface SeedRange {
   first: number
   count: number
-  /** Ends with the first violation. */
+  /** Stops after the first violation. */
   stopEarly?: boolean
 }
 
 export interface PoolOptions {
-  /** Violations in the order in which they were found. */
+  /** Called after each batch; its violations are in the order in which they were found. */
   onProgress?: (soFar: Readonly<PoolResult>) => void
-  /** No further seeds are begun after the first violation. */
+  /** Starts no further batch after the first violation. */
   stopEarly?: boolean
-  /** No further seeds are begun once it is aborted; those that were are finished, so that none before them is missing. */
+  /** After an abort no further batch starts. Batches under way are finished, so that the seeds run have no hole. */
   signal?: AbortSignal
-  /** Where run-child.js is: a mutated copy of the tree has its own. */
+  /** The path of run-child.js; a mutated copy of the tree has its own. */
   child?: string
-  /** Most processes. */
   processesMax?: number
 }
 
 export interface PoolResult {
+  /** Number of seeds that were run. */
   seeds: number
-  /** In the order of seeds. */
+  /** Sorted by seed. */
   violations: SeedViolation[]
-  /** Records that were left behind for ever (leaks.ts), of all seeds. */
+  /** Number of records that stay in the store for ever (leaks.ts), over all seeds. */
   leaks: number
 }
 
@@ -44,7 +44,7 @@ export interface BatchReport {
 
 export async function runSeeds({ first, count }: SeedRange, options: PoolOptions = {}): Promise<PoolResult> {
   const result: PoolResult = { seeds: 0, violations: [], leaks: 0 }
-  const take = ({ done, violations, leaks }: BatchReport) => {
+  const addReport = ({ done, violations, leaks }: BatchReport) => {
     result.seeds += done
     result.violations.push(...violations)
     result.leaks += leaks
@@ -52,20 +52,19 @@ export async function runSeeds({ first, count }: SeedRange, options: PoolOptions
   }
   let next = first
   const end = first + count
-  const batch = (): SeedRange | null => {
-    const isCut = options.signal?.aborted === true || (options.stopEarly === true && result.violations.length > 0)
-    const isOver = next >= end || isCut
-    if (isOver) return null
-    const range = { first: next, count: Math.min(BATCH, end - next), stopEarly: options.stopEarly === true }
+  const nextBatch = (): SeedRange | null => {
+    const isStopped = options.signal?.aborted === true || (options.stopEarly === true && result.violations.length > 0)
+    if (next >= end || isStopped) return null
+    const range = { first: next, count: Math.min(BATCH_SEEDS, end - next), stopEarly: options.stopEarly === true }
     next += range.count
     return range
   }
   const isAlone = count <= ALONE_MAX && options.child === undefined
-  if (isAlone) for (let range = batch(); range; range = batch()) take(await runBatch(range))
+  if (isAlone) for (let range = nextBatch(); range; range = nextBatch()) addReport(await runBatch(range))
   else {
-    const processes = Math.min(options.processesMax ?? availableParallelism(), Math.ceil(count / BATCH))
+    const processes = Math.min(options.processesMax ?? availableParallelism(), Math.ceil(count / BATCH_SEEDS))
     const child = options.child ?? fileURLToPath(new URL('run-child.js', import.meta.url))
-    await Promise.all(Array.from({ length: processes }, () => serve(child, batch, take)))
+    await Promise.all(Array.from({ length: processes }, () => runChild(child, nextBatch, addReport)))
   }
   result.violations.sort((a, b) => a.seed - b.seed)
   return result
@@ -84,31 +83,35 @@ export async function runBatch({ first, count, stopEarly = false }: SeedRange): 
   return { done, violations, leaks }
 }
 
-/** Feeds one child until nothing is left. Rejects where it ends before. */
-function serve(path: string, batch: () => SeedRange | null, take: (report: BatchReport) => void): Promise<void> {
+/** Sends batches to one child process until none is left. Rejects if the child ends with an error. */
+function runChild(
+  path: string,
+  nextBatch: () => SeedRange | null,
+  addReport: (report: BatchReport) => void,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = fork(path, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], execArgv: ['--no-warnings'] })
-    const feed = () => {
-      const range = batch()
+    const sendBatch = () => {
+      const range = nextBatch()
       if (range) child.send(range)
       else child.disconnect()
     }
     child.on('message', (report: BatchReport) => {
-      take(report)
-      feed()
+      addReport(report)
+      sendBatch()
     })
     child.on('error', reject)
     child.on('exit', (code, signal) => {
       if (code === 0) resolve()
       else reject(new Error(`a process of the simulation ended: ${signal ?? code}`))
     })
-    feed()
-    endWith(child)
+    sendBatch()
+    killAtExit(child)
   })
 }
 
-/** A child must not outlive this process. */
-function endWith(child: ChildProcess): void {
+/** The child must not outlive this process. */
+function killAtExit(child: ChildProcess): void {
   const kill = () => void child.kill('SIGKILL')
   process.once('exit', kill)
   child.once('exit', () => process.off('exit', kill))

@@ -1,6 +1,7 @@
-/** mulberry32: small, fast, the same on every machine. */
+/** The seeded random source of simulations and fuzz tests. */
 export type Random = () => number
 
+/** mulberry32: small, fast, and with the same sequence on every machine. */
 export function seeded(seed: number): Random {
   let state = seed >>> 0
   return () => {
@@ -11,6 +12,6 @@ export function seeded(seed: number): Random {
   }
 }
 
-/** A whole number from `low` to `high`, both included. */
+/** An integer from `low` to `high`, both included. */
 export const between = (random: Random, [low, high]: readonly [number, number]): number =>
   low + Math.floor(random() * (high - low + 1))

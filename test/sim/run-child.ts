@@ -1,7 +1,7 @@
-/** A process of the pool: runs the seeds it is sent, and ends when nobody sends any more. */
+/** A child process of the pool: runs the seeds that the parent sends, and ends when the parent disconnects. */
 import { runBatch, type SeedRange } from './pool.js'
 
-// Who ends the whole run wants its results: what is under way is finished, and nothing more is sent here then.
+// Ctrl-C reaches the whole process group. The parent stops sending; this child finishes its seeds, so none is missing.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined)
 
 process.on('message', (range: SeedRange) => {

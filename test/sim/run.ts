@@ -1,4 +1,4 @@
-/** Runs seeds one after the other in this process. */
+/** Runs one seed in this process. */
 import type { Violation } from './parts.js'
 import { type RunResult, World } from './world.js'
 
@@ -6,7 +6,7 @@ export interface SeedViolation extends Violation {
   seed: number
 }
 
-/** One seed. What is thrown and not caught anywhere, in the product or here, is a violation too. */
+/** Runs one seed. An exception that no code catches, in the product or in the simulation, is a violation too. */
 export async function runSeed(seed: number, isTraced = false): Promise<RunResult> {
   const world = new World(seed, isTraced)
   const onThrown = (error: unknown) =>

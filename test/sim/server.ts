@@ -1,6 +1,6 @@
 /**
- * The simulated nats-server: streams and durable consumers, which outlive it, and the connections and subscriptions of
- * clients, which do not. What it calls on a client is already subject to that client's link.
+ * The simulated nats-server. Its streams and durable consumers survive a restart; the connections and subscriptions of
+ * clients do not. A message to a client passes through SimClient, which adds latency and the faults of the connection.
  */
 import { type AppendOptions, BrokerError } from '../../src/nats/broker.js'
 import { streamDefinitions } from '../../src/nats/server/streams.js'
@@ -28,23 +28,23 @@ export interface Routed {
   noResponders: boolean
 }
 
-/** Is told of each record that a stream stores. */
+/** Its method is called for each record that a stream stores. */
 export interface Follower {
   stored(): void
 }
 
 export class SimServer {
   up = true
-  /** Is told what is stored and published, for the trace of a run. */
-  observe: ((what: string, subject: string, sequence: number) => void) | null = null
+  /** Called for each publish, append and delete: for the trace of a run, and for tests that crash at a given step. */
+  observe: ((action: string, subject: string, sequence: number) => void) | null = null
   readonly clients = new Set<SimClient>()
   readonly #streams = new Map<string, SimStream>()
   readonly #consumers = new Map<string, SimConsumer>()
   readonly #followers = new Map<SimStream, Set<Follower>>()
   readonly #subscriptions = new Set<ServerSubscription>()
-  /** Which stream takes subjects that begin with these two tokens; null: none does. */
-  readonly #takers = new Map<string, SimStream | null>()
-  readonly #attached = new Map<SimClient, (() => void)[]>()
+  /** The stream of the subjects that begin with these two tokens; null if there is none. */
+  readonly #streamOfPrefix = new Map<string, SimStream | null>()
+  readonly #connectionEndHandlers = new Map<SimClient, (() => void)[]>()
   #inboxes = 0
 
   constructor(
@@ -71,7 +71,7 @@ export class SimServer {
   }
 
   append(stream: SimStream, subject: string, body: Uint8Array, options: AppendOptions): number {
-    if (this.#takerOf(subject) !== stream) throw new BrokerError('unavailable', `${subject}: nobody serves it`)
+    if (this.#streamOf(subject) !== stream) throw new BrokerError('unavailable', `${subject}: no stream serves it`)
     const before = stream.lastSequence
     const { sequence } = stream.append(subject, body, options, this.clock.now())
     if (stream.lastSequence > before) {
@@ -114,12 +114,12 @@ export class SimServer {
     this.#subscriptions.delete(subscription)
   }
 
-  /** Inboxes of one name's successive processes differ. */
+  /** A number for the inbox of a client: two processes of one name, one after the other, must not share an inbox. */
   nextInbox(): number {
     return this.#inboxes++
   }
 
-  /** A core publish, as it arrives at the server. */
+  /** Handles a core NATS publish: routes it to subscribers, and stores it if a stream has its subject. */
   publish(from: SimClient, message: Routed): void {
     this.observe?.(`${from.name} publishes`, message.subject, 0)
     const served = this.#route(message)
@@ -128,13 +128,13 @@ export class SimServer {
       const { reply } = message
       const answer = { subject: reply, body: new Uint8Array(0), reply: '', headers: null, noResponders: true }
       for (const subscription of this.#matching(reply)) {
-        // The server tells the publisher, and nobody else.
+        // Only the publisher learns that there are no responders.
         if (subscription.client === from) subscription.receive(answer)
       }
     }
   }
 
-  /** Ends every connection. `kill`: at once, with what a kill -9 loses; else in order. */
+  /** Stops the server and ends every connection. `kill`: a kill -9, which may undo the latest deletions. */
   down(kill: boolean): void {
     this.up = false
     for (const client of [...this.clients]) client.cutOff()
@@ -150,16 +150,16 @@ export class SimServer {
     for (const consumer of this.#consumers.values()) consumer.serverStarted()
   }
 
-  /** `leave` runs when this client's connection ends, whoever ends it. */
-  attach(client: SimClient, leave: () => void): void {
-    this.#attached.set(client, [...(this.#attached.get(client) ?? []), leave])
+  /** Calls `handler` when this client's connection ends, for whatever reason. */
+  onConnectionEnd(client: SimClient, handler: () => void): void {
+    this.#connectionEndHandlers.set(client, [...(this.#connectionEndHandlers.get(client) ?? []), handler])
   }
 
-  /** Whatever this client subscribed to or consumes is given up: its connection ended. */
+  /** Ends the subscriptions and consumers of a client whose connection ended. */
   forget(client: SimClient): void {
     this.clients.delete(client)
-    for (const leave of this.#attached.get(client) ?? []) leave()
-    this.#attached.delete(client)
+    for (const handler of this.#connectionEndHandlers.get(client) ?? []) handler()
+    this.#connectionEndHandlers.delete(client)
     for (const subscription of this.#subscriptions) {
       if (subscription.client === client) this.#subscriptions.delete(subscription)
     }
@@ -169,15 +169,15 @@ export class SimServer {
     return [...this.#subscriptions].filter((subscription) => subjectMatches(subscription.subject, subject))
   }
 
-  #takerOf(subject: string): SimStream | null {
+  #streamOf(subject: string): SimStream | null {
     const [family, part] = subject.split('.', 2)
-    const key = `${family}.${part}`
-    let taker = this.#takers.get(key)
-    if (taker === undefined) {
-      taker = [...this.#streams.values()].find((stream) => stream.takes(subject)) ?? null
-      this.#takers.set(key, taker)
+    const prefix = `${family}.${part}`
+    let found = this.#streamOfPrefix.get(prefix)
+    if (found === undefined) {
+      found = [...this.#streams.values()].find((stream) => stream.hasSubject(subject)) ?? null
+      this.#streamOfPrefix.set(prefix, found)
     }
-    return taker
+    return found
   }
 
   #route(message: Routed): boolean {
@@ -197,9 +197,9 @@ export class SimServer {
     return receivers.length > 0
   }
 
-  /** A core publish to a subject of a stream is stored as well, and acknowledged where an answer is wanted. */
+  /** Stores a core publish to a subject of a stream, and acknowledges it to the reply subject. */
   #store({ subject, body, headers, reply }: Routed): boolean {
-    const stream = this.#takerOf(subject)
+    const stream = this.#streamOf(subject)
     if (!stream) return false
     const { 'Nats-Msg-Id': messageId, ...own } = headers ?? {}
     const sequence = this.append(stream, subject, body, {

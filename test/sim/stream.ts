@@ -1,24 +1,24 @@
-/** One simulated JetStream stream: what the server keeps, and the answers it gives from it. No time, no network. */
+/** One simulated JetStream stream: its records and limits. Time comes in as an argument; latency is SimClient's. */
 import { type AppendOptions, BrokerError, type LogRecord, type LogState } from '../../src/nats/broker.js'
 import type { StreamDefinition } from '../../src/nats/server/streams.js'
 import { subjectMatches } from './subjects.js'
 
-/** What a record costs beside its body, roughly as nats-server counts. */
+/** Bytes of a record beside its subject and body, roughly as nats-server counts them. */
 const RECORD_BYTES = 38
 
 export class SimStream {
   lastSequence = 0
-  /** Sequence to subject of what was deleted once, and brought back by a kill -9. */
+  /** The subjects, by sequence, of deleted records that a kill -9 brought back. */
   readonly undone = new Map<number, string>()
-  /** Everything that was ever stored, in its order: for those who judge a run. */
+  /** All records that were ever stored, in order, for the checks of a run. */
   readonly ever: LogRecord[] = []
   /** In order of sequence. */
   #records = new Map<number, LogRecord>()
   readonly #sequences = new Map<string, number[]>()
-  /** What the server takes for a subject's last record: nats-server 2.9 forgets older ones (see Log.delete). */
+  /** The last record of each subject as the server knows it: nats-server 2.9 forgets older ones (see Log.delete). */
   readonly #lastOf = new Map<string, number>()
   readonly #seen = new Map<string, { sequence: number; atMs: number }>()
-  /** Deleted of late: a kill -9 of the server can bring it back. */
+  /** Recent deletions, which a kill -9 of the server can undo. */
   #deleted: { record: LogRecord; atMs: number }[] = []
   readonly #replaced = new Map<string, LogRecord>()
   #bytes = 0
@@ -33,17 +33,17 @@ export class SimStream {
     return this.definition.name
   }
 
-  /** As the server judges the filter of a consumer: throws BrokerError where it is wider than each of the subjects. */
+  /** Throws BrokerError if a consumer's filter is wider than each subject of the stream, as the server does. */
   checkFilter(filter: string | undefined): void {
-    if (filter === undefined || this.takes(filter)) return
+    if (filter === undefined || this.hasSubject(filter)) return
     throw new BrokerError('unavailable', `${this.name}: filter ${filter} is not a subset of its subjects`)
   }
 
-  takes(subject: string): boolean {
+  hasSubject(subject: string): boolean {
     return this.definition.subjects.some((filter) => subjectMatches(filter, subject))
   }
 
-  /** Stores it, or answers for the record stored before with the same message id. Throws BrokerError. */
+  /** Stores a record, or gives the sequence of an earlier record with the same message id. Throws BrokerError. */
   append(subject: string, body: Uint8Array, options: AppendOptions, nowMs: number): LogRecord | { sequence: number } {
     this.#expire(nowMs)
     const known = options.messageId === undefined ? undefined : this.#seen.get(options.messageId)
@@ -73,7 +73,7 @@ export class SimStream {
     return this.#records.get(sequence) ?? null
   }
 
-  /** As a replica sees it that has only what was stored until `asOfMs`. */
+  /** The last record of a subject at a replica that has only the records stored until `asOfMs`. */
   last(subject: string, asOfMs: number): LogRecord | null {
     const last = this.at(this.#lastOf.get(subject) ?? 0)
     if (!last || last.storedAtMs <= asOfMs) return last
@@ -113,7 +113,7 @@ export class SimStream {
     }
   }
 
-  /** After a kill -9: deletions of the last moments are undone, each with this probability. */
+  /** Undoes each recent deletion with this probability, after a kill -9. */
   undoDeletes(random: () => number, probability: number, nowMs: number): void {
     const undone = this.#deleted.filter(({ atMs }) => nowMs - atMs < UNSYNCED_MS && random() < probability)
     this.#deleted = []
@@ -171,7 +171,7 @@ export class SimStream {
     const record = this.#records.get(sequence)
     if (!record) return
     this.#remove(record)
-    // Buckets: what a lagging replica still takes for the last value.
+    // A lagging replica still has the replaced value of a key.
     if (this.definition.bucket) this.#replaced.set(record.subject, record)
   }
 
@@ -188,12 +188,12 @@ export class SimStream {
     }
   }
 
-  /** As the server says it: of an empty stream, one past the last. */
+  /** The first sequence; of an empty stream it is the last sequence plus one, as the server says. */
   #first(): number {
     for (const sequence of this.#records.keys()) return sequence
     return this.lastSequence + 1
   }
 }
 
-/** How long nats-server may keep a deletion in memory only. */
+/** nats-server may hold a deletion in memory for this time before it writes it. */
 const UNSYNCED_MS = 2_000

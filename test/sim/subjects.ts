@@ -1,4 +1,4 @@
-/** NATS subject matching: `*` is one token, `>` at the end is one or more. */
+/** Matches NATS subjects as the server does: `*` stands for one token, `>` at the end for one or more. */
 const compiled = new Map<string, string[]>()
 const COMPILED_MAX = 1_000
 

@@ -1,4 +1,4 @@
-/** One transport worker process of the simulation. */
+/** One transport worker of the simulation: the real Worker over a simulated broker and simulated sockets. */
 import { BrokerError } from '../../src/nats/broker.js'
 import { workerId } from '../../src/store/workers.js'
 import { Worker } from '../../src/transport/worker.js'
@@ -15,7 +15,7 @@ export class WorkerProcess {
   client: SimClient | null = null
   private sockets: SimSockets | null = null
   private worker: Worker | null = null
-  private wanted = false
+  private shouldRun = false
 
   constructor(
     private readonly index: number,
@@ -35,35 +35,35 @@ export class WorkerProcess {
   }
 
   start(): void {
-    if (this.wanted) return
-    this.wanted = true
-    this.begin()
+    if (this.shouldRun) return
+    this.shouldRun = true
+    this.boot()
   }
 
   crash(silently: boolean): void {
-    this.wanted = false
+    this.shouldRun = false
     this.client?.crash(silently)
     this.sockets?.crash(silently)
     this.forget()
   }
 
-  /** SIGTERM: drains. */
+  /** Drains and stops the worker, as SIGTERM does. */
   stop(): void {
     const { worker, client } = this
-    if (!this.wanted || !worker) return
-    this.wanted = false
+    if (!this.shouldRun || !worker) return
+    this.shouldRun = false
     this.worker = null
     worker.stop().then(
       () => client?.close(),
       (error: unknown) => {
-        if (!(error instanceof BrokerError)) this.world.fail('internal', `${this.name} can not stop: ${String(error)}`)
-        // The supervisor kills what does not leave.
+        if (!(error instanceof BrokerError)) this.world.fail('internal', `${this.name} cannot stop: ${String(error)}`)
+        // The supervisor kills a worker that does not stop.
         client?.crash()
       },
     )
   }
 
-  private begin(): void {
+  private boot(): void {
     const { broker, net, plan, clock } = this.world
     const client = broker.brokerFor(this.name)
     const sockets = net.socketsOf(client)
@@ -91,12 +91,12 @@ export class WorkerProcess {
       },
       (error: unknown) => {
         if (this.client !== client) return
-        if (!(error instanceof BrokerError)) this.world.fail('internal', `${this.name} can not start: ${String(error)}`)
+        if (!(error instanceof BrokerError)) this.world.fail('internal', `${this.name} cannot start: ${String(error)}`)
         client.crash()
         sockets.crash(false)
         this.forget()
         clock.after(RESTART_MS, () => {
-          if (this.wanted && this.client === null) this.begin()
+          if (this.shouldRun && this.client === null) this.boot()
         })
       },
     )

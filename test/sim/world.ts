@@ -1,8 +1,8 @@
 /**
- * One run of the simulation: cores, workers, devices and app servers on one virtual clock over one simulated server; a
- * time of faults; then everything is healed, comes to rest, and is judged (checks.ts). The seed decides all of it.
+ * One run of the simulation. Real core, worker and device code runs on one virtual clock over one simulated nats-server
+ * while chaos.ts injects faults. Then every fault is healed, the world comes to rest, and checks.ts checks the
+ * invariants. The seed decides everything, so that a failing run can be replayed.
  */
-
 import { CodedError } from '../../protocol/errors.js'
 import { Bucket } from '../../protocol/subjects.js'
 import { BrokerError } from '../../src/nats/broker.js'
@@ -10,14 +10,14 @@ import type { Logger } from '../../src/observe/log.js'
 import { type ApplicationRecord, type ProjectRecord, RecordTable } from '../../src/store/tenants.js'
 import { AppServer, LONG_MS } from './app-server.js'
 import { SimBroker } from './broker.js'
-import { SKEW_MS_MAX, wreak } from './chaos.js'
+import { injectFaults, SKEW_MS_MAX } from './chaos.js'
 import { check } from './checks.js'
 import type { SimClient } from './client.js'
 import { VirtualClock } from './clock.js'
 import { CoreProcess } from './core-process.js'
 import { SimDevice } from './device.js'
 import { applicationOf, deviceName, PROJECTS, START_MS } from './identities.js'
-import { Sweeps } from './leaks.js'
+import { PlannedSweeps } from './leaks.js'
 import { leftOver } from './left-over.js'
 import { SimNet } from './net.js'
 import type { Invariant, Violation, WorldParts } from './parts.js'
@@ -27,23 +27,24 @@ import { Trace } from './trace.js'
 import { WorkerProcess } from './worker-process.js'
 
 const QUIET_FAULTS = { silentMs: SILENT_MS, reconnectMs: [50, 800] } as const
-/** Everything has to come to rest in this time once nothing fails any more. */
+/** The world must come to rest within this time after the last fault is healed. */
 const REST_MS_MAX = 240_000
-const LOOK_MS = 1_000
+const REST_POLL_MS = 1_000
 /** Longer than the longest redelivery wait. */
 const AFTER_REST_MS = 9_000
 const WARM_UP_MS = 1_500
-/** For the expiry step of a core that has just started. */
+/** Enough time for a core that has just started to finish its expiry step. */
 const SWEEP_MS = 25_000
 
 export interface RunResult {
   violation: Violation | null
   digest: string
   lines: string[]
-  /** Virtual time that the run took. */
+  /** How much virtual time the run took. */
   virtualMs: number
+  /** Number of messages that the app servers sent. */
   sent: number
-  /** Records that stay for ever and that nobody is owed, of the known kinds (leaks.ts). */
+  /** Number of records that stay for ever although their message has ended, of the known kinds (leaks.ts). */
   leaks: number
 }
 
@@ -74,7 +75,7 @@ export class World implements WorldParts {
     const options = { random, clock, faults: QUIET_FAULTS, store: { split: plan.split } }
     this.broker = new SimBroker(options)
     if (isTraced)
-      this.broker.server.observe = (what, subject, n) => this.trace.note('nats', `${what} ${subject} ${n || ''}`)
+      this.broker.server.observe = (action, subject, n) => this.trace.note('nats', `${action} ${subject} ${n || ''}`)
     const { backpressureBytesMax } = plan.transport
     this.net = new SimNet({ random, now: () => clock.now(), latencyMs: [1, 5], backpressureBytesMax })
     this.cores = Array.from({ length: plan.cores }, (_, i) => new CoreProcess(`core${i}`, this))
@@ -83,7 +84,7 @@ export class World implements WorldParts {
     this.app = new AppServer(this, this.cores, this.devices)
   }
 
-  /** Connections to the server of all processes that run. */
+  /** The NATS connections of all running processes. */
   get clients(): SimClient[] {
     return [...this.cores, ...this.workers].map(({ client }) => client).filter((client) => client !== null)
   }
@@ -96,94 +97,94 @@ export class World implements WorldParts {
     Object.assign(broker.faults, plan.faults, QUIET_FAULTS)
     this.diskFaults.failWrite = plan.failWrite
     const untilMs = clock.now() + plan.busyMs
-    const busy = [wreak(this, untilMs)]
+    const busy = [injectFaults(this, untilMs)]
     for (let producer = 0; producer < plan.producers; producer++) busy.push(app.produce(producer, untilMs))
     await clock.advanceUntil(Promise.all(busy))
     this.heal()
-    await this.rest()
+    await this.comeToRest()
     if (!this.violation && this.isAtRest()) await this.probe()
     await clock.advance(AFTER_REST_MS)
-    // A device may have found out meanwhile that its line had been dead for a while.
-    await this.rest()
+    // A device notices only now that its half-open connection is dead, and reconnects.
+    await this.comeToRest()
     if (!this.violation) await check(this)
-    if (!this.violation) await this.outliveStrays()
+    if (!this.violation) await this.expireStrays()
     const virtualMs = clock.now() - START_MS
     const { violation, leaks } = this
     return { violation, digest: trace.digest, lines: trace.lines, virtualMs, sent: app.sent.length, leaks }
   }
 
-  /** The first one counts. */
-  fail(invariant: Invariant, what: string): void {
-    this.trace.add('VIOLATION', `${invariant}: ${what}`)
-    this.violation ??= { invariant, what }
+  /** Records a violation. The run reports the first one. */
+  fail(invariant: Invariant, detail: string): void {
+    this.trace.add('VIOLATION', `${invariant}: ${detail}`)
+    this.violation ??= { invariant, detail }
   }
 
-  /** Errors of the store are life; any other that is logged is a fault of ours. */
-  loggerOf(who: string): Logger {
+  /** A logger for one part. Errors of the store are expected under faults; any other logged error is a violation. */
+  loggerOf(part: string): Logger {
     const take = (severity: string) => (fields: { error?: unknown }, message: string) => {
       const { error } = fields
       this.trace.note(
-        who,
-        `${severity}: ${message} ${JSON.stringify({ ...fields, error: error && String(error) }, digits)}`,
+        part,
+        `${severity}: ${message} ${JSON.stringify({ ...fields, error: error && String(error) }, bigIntsAsDigits)}`,
       )
       const isOfStore = error instanceof BrokerError || error instanceof CodedError
       if (severity === 'error' || (error !== undefined && !isOfStore)) {
-        this.fail('internal', `${who}: ${message}: ${error instanceof Error ? error.stack : String(error)}`)
+        this.fail('internal', `${part}: ${message}: ${error instanceof Error ? error.stack : String(error)}`)
       }
     }
     const levels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace']
     return Object.fromEntries(levels.map((level) => [level, take(level)])) as unknown as Logger
   }
 
-  /** Everything that is owed was done, as far as the store and the devices show. */
+  /** True when the store holds no unfinished message, no request is open, and every device is connected and idle. */
   isAtRest(): boolean {
     const { owed } = leftOver(this.broker.server, this.plan.split)
     return owed === null && this.app.isIdle && this.devices.every((device) => device.isIdle)
   }
 
-  private async rest(): Promise<void> {
+  private async comeToRest(): Promise<void> {
     const { clock } = this
     const untilMs = clock.now() + REST_MS_MAX
-    while (!this.isAtRest() && clock.now() < untilMs && !this.violation) await clock.advance(LOOK_MS)
+    while (!this.isAtRest() && clock.now() < untilMs && !this.violation) await clock.advance(REST_POLL_MS)
   }
 
-  /** Devices that are connected get what is sent now: whatever happened left nothing wrong about where they are. */
+  /** Sends one more message to every registration: the faults must have left no wrong session behind. */
   private async probe(): Promise<void> {
     const { clock, random, cores } = this
-    // New routers remember no session.
+    // A restarted core has an empty session cache, so both ways to find a device are tried.
     if (!this.plan.calm && random() < 0.5) {
       for (const core of cores) core.crash(false)
       for (const core of cores) core.start()
       await clock.until(() => cores.some((core) => core.isUp), REST_MS_MAX)
     }
     await clock.advanceUntil(this.app.probe())
-    await this.rest()
+    await this.comeToRest()
   }
 
   /**
-   * What the expiry step has to sweep out is gone once every message has expired. Nobody is owed anything of what
-   * remains: of the kinds that are known it is counted, and any other is a violation.
+   * Lets every message expire, and checks that the expiry step deletes the strays (left-over.ts). A stray that remains
+   * is counted as a leak if its kind is known (leaks.ts); any other is a violation.
    */
-  private async outliveStrays(): Promise<void> {
+  private async expireStrays(): Promise<void> {
     const { clock, broker, plan, trace } = this
-    const sweeps = new Sweeps(broker.server)
+    const sweeps = new PlannedSweeps(broker.server)
     if (leftOver(broker.server, plan.split).strays.length === 0) return
     for (const part of [...this.cores, ...this.workers, ...this.devices]) part.crash(false)
-    // What was accepted by a clock that was ahead lives so much longer.
+    // A message that was accepted by a core with a fast clock lives longer by that skew.
     await clock.advance(LONG_MS + SKEW_MS_MAX)
     this.cores[0]?.start()
     await clock.advance(SWEEP_MS)
     for (const stray of leftOver(broker.server, plan.split).strays) {
-      if (sweeps.isKnown(stray)) {
+      if (sweeps.isKnownLeak(stray)) {
         this.leaks++
-        trace.add('leak', stray.what)
-      } else this.fail('stuck', `${stray.what} after everything has expired`)
+        trace.add('leak', stray.description)
+      } else this.fail('stuck', `${stray.description} after every message has expired`)
     }
   }
 
   private heal(): void {
     const { broker, trace } = this
-    trace.add('chaos', 'all is healed')
+    trace.add('chaos', 'every fault is healed')
     broker.heal()
     Object.assign(broker.faults, QUIET_FAULTS)
     this.diskFaults.failWrite = 0
@@ -195,7 +196,7 @@ export class World implements WorldParts {
     for (const device of this.devices) device.host?.thaw()
     for (const { links } of this.workers) for (const link of links) link.slowMs = 0
     for (const part of [...this.cores, ...this.workers]) part.start()
-    for (const device of this.devices) device.wake()
+    for (const device of this.devices) device.ensureStarted()
   }
 
   private async prepare(): Promise<void> {
@@ -222,4 +223,4 @@ export class World implements WorldParts {
   }
 }
 
-const digits = (_: string, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)
+const bigIntsAsDigits = (_: string, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)

@@ -1,4 +1,4 @@
-/** A copy of the compiled tree into which one break after the other is put. The product itself has no switches. */
+/** A copy of the compiled tree, into which one mutation at a time is put. The product has no switches for tests. */
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,9 +9,9 @@ const DIST = fileURLToPath(new URL('../../../', import.meta.url))
 const ROOT = join(DIST, '..')
 
 export class MutantTree {
-  /** The run-child.js of the copy. */
+  /** The path of the copy's run-child.js. */
   readonly child: string
-  /** The compiled tests of the copy. */
+  /** The folder of the copy's compiled tests. */
   readonly tests: string
   private readonly folder: string
   private readonly dist: string
@@ -28,8 +28,8 @@ export class MutantTree {
   }
 
   /**
-   * The break is in the tree while `work` runs, and no longer. Throws where a text to replace is not there exactly once:
-   * then the mutation has to be written anew.
+   * Applies the mutation to the tree while `work` runs. Throws if a text to replace does not occur exactly once: the
+   * mutation must then be adapted to the changed code.
    */
   async with<T>({ name, edits }: Mutation, work: () => Promise<T>): Promise<T> {
     const originals = new Map<string, string>()
@@ -38,7 +38,7 @@ export class MutantTree {
         const path = join(this.dist, file)
         const text = readFileSync(path, 'utf8')
         const count = text.split(find).length - 1
-        if (count !== 1) throw new Error(`${name}: ${file} has its text ${count} times: ${find}`)
+        if (count !== 1) throw new Error(`${name}: ${file} has this text ${count} times, not once: ${find}`)
         if (!originals.has(path)) originals.set(path, text)
         const broken = text.replace(find, () => replace)
         writeFileSync(path, broken)

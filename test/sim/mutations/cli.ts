@@ -1,6 +1,6 @@
 /**
- * `npm run mutants`: puts each deliberate break into a copy of the compiled tree, and stops with it as soon as something
- * notices: the test made for its rule, if it names one; else the simulation; else the tests of the part that is broken.
+ * `npm run mutants`: shows that the tests can fail. It applies each mutation to a copy of the compiled tree, and looks for
+ * a test that fails: first the test that the mutation names, then the simulation, then the tests of the mutated part.
  */
 import { spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -26,26 +26,29 @@ interface Verdict {
   name: string
   rule: string
   caught: boolean
-  /** Seeds that were run. */
+  /** Number of seeds that were run. */
   seeds: number
-  /** What noticed it; empty: nothing did. */
+  /** The test or the violation that caught the mutation; empty if it survived. */
   by: string
 }
 
-/** Tests that were run without a break: did they pass? */
-const sound = new Map<string, boolean>()
+/** Whether each test passes without a mutation. */
+const passesUnmutated = new Map<string, boolean>()
 const tree = new MutantTree()
 process.once('exit', () => tree.remove())
 
 await new Command('mutants')
   .description(
-    'Breaks the rules of the design one by one in a copy of the compiled tree, and shows what notices: a test, or the simulation. Exit code 1: one survived its tests and the seeds, or the run was cut.',
+    'Breaks the rules of the design one by one in a copy of the compiled tree, and shows which test or which seed of the simulation catches each break. Exit code 1: a mutation survived all tests and seeds, or the run was interrupted.',
   )
-  .option('--only <names>', 'these mutations alone, separated by commas')
-  .option('--seeds <n>', 'seeds of the simulation for each', whole(1), SEEDS_DEFAULT)
-  .option('--jobs <n>', 'processes of the simulation (default: as many as there are cores)', whole(1))
+  .option('--only <names>', 'run these mutations alone; names separated by commas')
+  .option('--seeds <n>', 'the number of seeds of the simulation for each mutation', whole(1), SEEDS_DEFAULT)
+  .option('--jobs <n>', 'the number of processes of the simulation (default: one for each CPU core)', whole(1))
   .option('--json <file>', 'write the verdicts as JSON; - for standard output')
-  .addHelpText('after', '\nA line for each as it is judged. SIGINT or SIGTERM ends it early, with the verdicts so far.')
+  .addHelpText(
+    'after',
+    '\nPrints one line for each mutation. SIGINT or SIGTERM ends the run early, with the verdicts so far.',
+  )
   .action(perform)
   .parseAsync()
 
@@ -53,7 +56,13 @@ async function perform(options: Options): Promise<void> {
   const all = families.flatMap((family) => family.mutations.map((mutation) => ({ mutation, tests: family.tests })))
   const names = options.only?.split(',')
   const chosen = all.filter(({ mutation }) => names === undefined || names.includes(mutation.name))
-  if (chosen.length < (names?.length ?? 1)) throw new RangeError(`not all of these are mutations: ${options.only}`)
+  if (chosen.length < (names?.length ?? 1))
+    throw new RangeError(
+      `--only has unknown names: ${unknownOf(
+        names ?? [],
+        all.map(({ mutation }) => mutation.name),
+      )}`,
+    )
   const verdicts: Verdict[] = []
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => conclude(verdicts, chosen.length, options))
@@ -84,7 +93,7 @@ async function judge(mutation: Mutation, tests: Family['tests'], { seeds: count,
   const { seeds, violations } = await tree.with(mutation, () => runSeeds(range, options))
   const [violation] = violations
   if (violation) {
-    const by = `seed ${violation.seed}: ${violation.invariant}: ${violation.what.split('\n')[0]}`
+    const by = `seed ${violation.seed}: ${violation.invariant}: ${violation.detail.split('\n')[0]}`
     return { name, rule, caught: true, seeds, by }
   }
   const late = await firstToFail(mutation, tests)
@@ -94,12 +103,16 @@ async function judge(mutation: Mutation, tests: Family['tests'], { seeds: count,
 async function firstToFail(mutation: Mutation, tests: readonly string[]): Promise<string | null> {
   for (const test of tests) {
     const path = join(tree.tests, test)
-    // A test that fails without the break says nothing.
-    if (!sound.has(test)) sound.set(test, await passes(path))
-    if (!sound.get(test)) process.stderr.write(`${test} fails without any break: it is left out\n`)
+    // A test that fails without a mutation proves nothing.
+    if (!passesUnmutated.has(test)) passesUnmutated.set(test, await passes(path))
+    if (!passesUnmutated.get(test)) process.stderr.write(`${test} fails without a mutation, and is left out\n`)
     else if (!(await tree.with(mutation, () => passes(path)))) return test
   }
   return null
+}
+
+function unknownOf(names: readonly string[], known: readonly string[]): string {
+  return names.filter((name) => !known.includes(name)).join(', ')
 }
 
 function passes(test: string): Promise<boolean> {

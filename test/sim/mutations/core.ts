@@ -1,4 +1,4 @@
-/** Breaks of accept, route, enqueue, settle, expire, cancel and the counters. */
+/** Mutations of accept, route, enqueue, settle, expire, cancel and the counters. */
 import { edit, type Mutation } from './mutation.js'
 
 const ROUTE = 'core/delivery/route/route'
@@ -36,25 +36,25 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'ack-without-accepted',
-    rule: 'What is acknowledged has its accepted event.',
+    rule: 'A message has its accepted event before it is acknowledged.',
     edits: [edit(ROUTE, `if (mark !== 'unknown')`, 'if (true)')],
   },
   {
     name: 'queued-for-an-ended-registration',
-    rule: 'What is for a registration that has ended is told so, and not queued.',
+    rule: 'A message to an ended registration ends as failed, and is not queued.',
     test: 'delivery/route.test.js',
     edits: [edit(ROUTE, 'await this.refuseEnded(device, owed);', '')],
   },
   {
     name: 'no-second-look',
-    rule: 'Enqueue first, then look at the session.',
+    rule: 'After an append to the queue the router reads the session again.',
     edits: [
       edit(ROUTE, 'await Promise.all([sessionRecheck.isSeen(device), ...told])', 'await Promise.all([true, ...told])'),
     ],
   },
   {
     name: 'second-look-before-enqueue',
-    rule: 'The look comes after the append.',
+    rule: 'The second read of the session comes after the append.',
     edits: [
       edit(
         ROUTE,
@@ -67,7 +67,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'second-look-error-is-offline',
-    rule: 'An error of the look means unknown, never offline.',
+    rule: 'An error of the second read means unknown, never offline.',
     test: 'delivery/session-recheck.test.js',
     edits: [
       edit(
@@ -86,13 +86,13 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'second-look-from-a-replica',
-    rule: 'The look is an authoritative read.',
+    rule: 'The second read of the session is authoritative.',
     test: 'delivery/session-recheck.test.js',
     edits: [edit(LOOK, 'lookup(device, { authoritative: true })', 'lookup(device, { authoritative: false })')],
   },
   {
     name: 'second-look-asks-nobody',
-    rule: 'Where there is a session, its worker is asked to catch up.',
+    rule: 'If the second read finds a session, its worker is asked to catch up.',
     edits: [edit(LOOK, 'const answer = await this.ask(device, session);', `const answer = 'here';`)],
   },
   {
@@ -113,7 +113,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'ended-stays-queued',
-    rule: 'What ends after an earlier try is taken out of the queue.',
+    rule: 'A message that ends after an earlier delivery attempt is deleted from the queue.',
     test: 'delivery/route-faults.test.js',
     edits: [
       edit(
@@ -126,7 +126,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'acknowledged-while-enqueuing-stops-it',
-    rule: 'Enqueuing that began completes; an acknowledgement meanwhile only writes the event.',
+    rule: 'An append that has begun is completed; an acknowledgement meanwhile only writes the event.',
     edits: [
       edit(
         ROUTE,
@@ -142,7 +142,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'final-without-compare-and-set',
-    rule: 'The end of a target is written once.',
+    rule: 'A target has one final event.',
     edits: [
       edit(
         EVENTS,
@@ -153,7 +153,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'accepted-without-compare-and-set',
-    rule: 'A target is accepted once.',
+    rule: 'A target has one accepted event.',
     edits: [
       edit(
         EVENTS,
@@ -176,13 +176,13 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'settled-without-the-event',
-    rule: 'What is settled has its final event.',
+    rule: 'A record has its final event before it is settled.',
     test: 'delivery/settle.test.js',
     edits: [edit('core/delivery/queue/settle', `if (ends[index]?.status === 'fulfilled')`, 'if (ends[index])')],
   },
   {
     name: 'enqueue-without-compare-and-set',
-    rule: 'Append to a queue is a compare-and-set.',
+    rule: 'An append to a queue is a compare-and-set.',
     edits: [edit('store/queue', '            expectedLastSubjectSequence: expectedLast,\n', '')],
   },
   {
@@ -193,17 +193,17 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'dropped-counted-unwon',
-    rule: 'Only drops whose event won are counted.',
+    rule: 'A drop counts only if its final event was the first.',
     edits: [edit(ENQUEUE, `outcome.won || outcome.existing.kind === 'dropped'`, 'true')],
   },
   {
     name: 'dropped-without-event',
-    rule: 'What is pushed out of a queue ends as dropped.',
+    rule: 'A message that is evicted from a queue ends as dropped.',
     edits: [edit(ENQUEUE, 'const dropped = await this.drop(excess, nowMs);', 'const dropped = excess.length;')],
   },
   {
     name: 'expired-stays-queued',
-    rule: 'The expiry step takes the record out of the queue.',
+    rule: 'The expiry step deletes an expired record from the queue.',
     edits: [
       edit(
         'core/delivery/queue/expire',
@@ -216,14 +216,14 @@ export const coreMutations: Mutation[] = [
   {
     name: 'strays-not-swept-out',
     test: 'delivery/expire-step.test.js',
-    rule: 'The expiry step deletes what no walk reaches any more.',
+    rule: 'The expiry step deletes records that a reader of the queue no longer reaches.',
     edits: [
       edit('core/delivery/queue/expire', 'await queue.deleteUnreachable(device, ', 'await (async () => {})(device, '),
     ],
   },
   {
     name: 'no-expiry-entry',
-    rule: 'Queued messages are entered for the expiry step.',
+    rule: 'A queued message has an entry in EXPIRY.',
     edits: [
       edit(
         ENQUEUE,
@@ -234,46 +234,46 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'cancel-answers-before-the-router-is-done',
-    rule: 'A cancel is answered when no router has the message in its hands any more.',
+    rule: 'A cancel is answered only when no router processes the message any more.',
     test: 'delivery/final-events.test.js',
     edits: [edit('core/delivery/cancel', '        await routerIsDone(id, device);', '')],
   },
   {
     name: 'router-keeps-what-a-cancel-claimed',
-    rule: 'A router gives back a message whose accepted event a cancel stored first.',
+    rule: 'A router drops a message if a cancel stored its accepted event first.',
     test: 'delivery/final-events.test.js',
     edits: [edit(ROUTE, `marks.get(target) === 'present'`, 'false')],
   },
   {
     name: 'back-from-a-worker-unread',
-    rule: 'The end of a message that comes back from a worker is read before the message is queued.',
+    rule: 'The router reads the final event of a message that a worker returns before it queues the message.',
     test: 'delivery/final-events.test.js',
     edits: [edit(ROUTE, '!target.redelivered && target.session === null', '!target.redelivered')],
   },
   {
     name: 'cancelled-stays-queued',
-    rule: 'A cancelled message is taken out of the queue.',
+    rule: 'A cancelled message is deleted from the queue.',
     edits: [edit('core/delivery/cancel', '        await queue.remove(device, new Set([id]), atMs);', '')],
   },
   {
     name: 'counted-twice',
-    rule: 'The counters are exact under crashes: what has a sequence up to the checkpoint is counted already.',
+    rule: 'The counters are exact after crashes: events up to the sequence of the checkpoint are not counted again.',
     edits: [edit('core/delivery/query/counters', 'if (sequence <= fold.sequence)', 'if (sequence < 0)')],
   },
   {
     name: 'absent-at-a-replica-is-gone',
-    rule: 'A record is absent only if the leader says so.',
+    rule: 'A record counts as absent only if the leader says so.',
     edits: [edit('store/queue', '.at(sequence, { authoritative: true })', '.at(sequence)')],
   },
   {
     name: 'ended-holds-up-the-queue',
-    rule: 'What has ended and is there again goes, so that what is behind it can be settled.',
+    rule: 'A record that came back after its message ended is deleted, so that the records behind it can be settled.',
     test: 'delivery/queue-crash.test.js',
     edits: [edit('store/queue', '!(await hasEnded(id))', 'true')],
   },
   {
     name: 'out-of-reach-holds-up-the-queue',
-    rule: 'What no walk reaches any more holds up nothing.',
+    rule: 'A record that a reader of the queue no longer reaches blocks no other record.',
     test: 'delivery/queue-records.test.js',
     edits: [
       edit('store/queue', 'return [...gone, ...deletable.filter((sequence) => left.has(sequence))]', 'return gone'),
@@ -289,7 +289,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'held-past-its-ack-wait',
-    rule: 'A first delivery that lay longer than its ack wait is looked for like a redelivered one.',
+    rule: 'A first delivery that waited longer than its ack wait is treated as a redelivery.',
     test: 'delivery/route-faults.test.js',
     edits: [
       edit(
@@ -301,7 +301,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'out-of-reach-without-entry',
-    rule: 'What no walk reaches any more has its entry in EXPIRY before.',
+    rule: 'A record has its entry in EXPIRY before a reader of the queue can no longer reach it.',
     test: 'delivery/enqueue.test.js',
     edits: [
       edit(ENQUEUE, 'await this.noteAll(plan.toDelete);', ';'),
@@ -314,19 +314,19 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'late-record-passed-over',
-    rule: 'What comes into SCHEDULE or EXPIRY after its span was passed is seen to all the same.',
+    rule: 'A record that is stored in SCHEDULE or EXPIRY after its time is processed nevertheless.',
     test: 'delivery/schedule.test.js',
     edits: [edit('core/delivery/schedule/buckets', 'bucket !== null && bucket < current', 'false')],
   },
   {
     name: 'copy-without-entry',
-    rule: 'A copy has its entry in EXPIRY before the original is deleted.',
+    rule: 'A copied record has its entry in EXPIRY before the original is deleted.',
     test: 'delivery/queue-records.test.js',
     edits: [edit('store/queue', 'await this.noteExpiry(message, sequence);', '')],
   },
   {
     name: 'appended-after-its-drop',
-    rule: 'Nothing is appended after its drop was counted.',
+    rule: 'A message is not appended after its drop was counted.',
     test: 'delivery/enqueue.test.js',
     edits: [edit(ENQUEUE, 'return (await this.options.events.readFinal(message.id)) !== null;', 'return false;')],
   },

@@ -1,4 +1,4 @@
-/** Breaks of the device's side. */
+/** Mutations of the device library. */
 import { edit, type Mutation } from './mutation.js'
 
 const INTAKE = 'device/connection/intake'
@@ -7,7 +7,7 @@ const CONNECTION = 'device/connection/connection'
 export const deviceMutations: Mutation[] = [
   {
     name: 'no-de-duplication',
-    rule: 'The device removes wire duplicates by message id.',
+    rule: 'The device drops duplicates by message id.',
     edits: [
       edit(
         INTAKE,
@@ -20,7 +20,7 @@ export const deviceMutations: Mutation[] = [
   },
   {
     name: 'seen-forgotten-after-hand-over',
-    rule: 'What was seen is remembered across restarts.',
+    rule: 'The device remembers the ids of messages across restarts.',
     edits: [edit('device/state/state', '        this.seen.set(id, forgetAtMs);', '')],
   },
   {
@@ -45,7 +45,7 @@ export const deviceMutations: Mutation[] = [
   },
   {
     name: 'possible-duplicate-not-told',
-    rule: 'What was perhaps handed over before a crash is marked.',
+    rule: 'A message that the device may have handed over before a crash is marked.',
     edits: [edit('device/client', 'this.handover.add(notification, true)', 'this.handover.add(notification, false)')],
   },
   {
@@ -63,7 +63,7 @@ export const deviceMutations: Mutation[] = [
   },
   {
     name: 'requests-put-the-ping-off',
-    rule: 'A PING follows silence of either side.',
+    rule: 'The device sends a PING after silence of either side.',
     test: 'device/keepalive.test.js',
     edits: [edit('device/connection/keepalive', 'Math.min(this.sentAtMs, this.heardAtMs)', 'this.sentAtMs')],
   },

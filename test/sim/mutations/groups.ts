@@ -1,4 +1,4 @@
-/** Breaks of the rules of group messages (design 3.8), each left out in turn. */
+/** Mutations of group messages (docs/adr/0008-groups.md). */
 import { edit, type Mutation } from './mutation.js'
 
 const LOG = 'transport/groups/group-log'
@@ -9,7 +9,7 @@ const STARTS = 'transport/groups/starts'
 export const groupMutations: Mutation[] = [
   {
     name: 'hello-before-the-tail',
-    rule: 'A worker has its tail at a recorded position before it accepts a HELLO.',
+    rule: 'A worker knows the position of its tail before it accepts a HELLO.',
     edits: [edit('transport/worker', '        await this.groups.start();', '        void this.groups.start();')],
   },
   {
@@ -47,7 +47,7 @@ export const groupMutations: Mutation[] = [
   },
   {
     name: 'live-in-a-later-turn',
-    rule: "Topics go live in the same turn in which the read's end equals the tail.",
+    rule: 'Topics go live in the turn in which the catch-up reaches the tail.',
     edits: [
       edit(
         FOLLOWER,
@@ -58,17 +58,17 @@ export const groupMutations: Mutation[] = [
   },
   {
     name: 'live-before-the-end',
-    rule: "Topics go live only when the read's end equals the tail.",
+    rule: 'Topics go live only when the catch-up has reached the tail.',
     edits: [edit(FOLLOWER, 'if (this.position < log.floor) {', 'if (this.position < 0) {')],
   },
   {
     name: 'nothing-seen-is-nothing-missed',
-    rule: 'A topic of which the worker has seen nothing is read from where its tail began.',
+    rule: 'A topic without a message in the tail is read from the start of the tail.',
     edits: [edit(LOG, '?.lastSequence ?? this.tailStart)', '?.lastSequence ?? 0)')],
   },
   {
     name: 'forgotten-topic-is-unseen',
-    rule: 'A topic that the worker forgot counts as seen up to where it was forgotten.',
+    rule: 'A topic that the worker evicted from its memory counts as seen up to that position.',
     edits: [edit(LOG, '        this.tailStart = Math.max(this.tailStart, topic.lastSequence);', '')],
   },
   {
@@ -79,18 +79,18 @@ export const groupMutations: Mutation[] = [
   },
   {
     name: 'since-is-now',
-    rule: 'A subscription stores the last sequence when it was made.',
+    rule: 'A subscription stores the last sequence of the log at its creation.',
     edits: [edit(STARTS, 'after.set(subject, since > log.last ? 0 : since);', 'after.set(subject, log.last);')],
   },
   {
     name: 'topic-added-during-catch-up',
-    rule: 'A topic added during catch-up restarts the completion check.',
+    rule: 'A topic that is added during catch-up is caught up too before the topics go live.',
     test: 'unit/transport/group-rules.test.js',
     edits: [edit(GROUPS, 'if (!catchUp.mustRefresh) {', 'if (!catchUp.mustRefresh || catchUp) {')],
   },
   {
     name: 'notice-before-welcome-is-lost',
-    rule: 'A notice of a change that comes during a handshake is done after WELCOME.',
+    rule: 'A change notice during a handshake is processed after WELCOME.',
     test: 'unit/transport/groups-refresh.test.js',
     edits: [
       edit(
@@ -102,31 +102,31 @@ export const groupMutations: Mutation[] = [
   },
   {
     name: 'notice-during-a-look-is-lost',
-    rule: 'A notice of a change that comes during the look for an earlier one makes the worker look again.',
+    rule: 'A change notice during the read for an earlier notice makes the worker read again.',
     test: 'unit/transport/groups-refresh.test.js',
     edits: [edit(GROUPS, '        if (catchUp.mustRefresh)\n            this.refresh(session);', '')],
   },
   {
     name: 'slow-subscriber-is-skipped',
-    rule: 'A subscriber too slow to take a group message is closed, never skipped.',
+    rule: 'A subscriber that is too slow for a group message is closed, never skipped.',
     test: 'integration/transport/slow-subscriber.test.js',
     edits: [edit('transport/socket/listener', 'closeOnBackpressureLimit: 1', 'closeOnBackpressureLimit: 0')],
   },
   {
     name: 'places-kept-by-the-deaf',
-    rule: 'A device that does not read its backlog keeps no place of the catch-up.',
+    rule: 'A device that does not read its backlog occupies no slot of the catch-up.',
     test: 'unit/transport/groups-places.test.js',
     edits: [edit(GROUPS, 'await this.limiter.aside(() => this.untilDrained(', 'await (this.untilDrained(')],
   },
   {
     name: 'deaf-devices-stay',
-    rule: 'A device that takes nothing of its backlog is closed.',
+    rule: 'A device that reads nothing of its backlog is closed.',
     test: 'unit/transport/groups-places.test.js',
     edits: [edit(GROUPS, 'this.parts.closeTooSlow(session)', 'session')],
   },
   {
     name: 'expired-is-no-progress',
-    rule: 'The tail has come as far as its last record, whatever that was.',
+    rule: 'The tail advances with every record, expired ones included.',
     test: 'unit/transport/groups-places.test.js',
     edits: [
       edit(
@@ -138,13 +138,13 @@ export const groupMutations: Mutation[] = [
   },
   {
     name: 'catch-up-from-a-replica',
-    rule: 'What a lagging replica does not find is asked of the leader.',
+    rule: 'If a replica does not find a record, the leader is asked.',
     test: 'unit/transport/group-rules.test.js',
     edits: [edit(LOG, 'next(subject, from, { authoritative: true })', 'next(subject, from)')],
   },
   {
     name: 'cursor-not-kept',
-    rule: 'The device keeps the cursor that it was caught up with.',
+    rule: 'The device stores the cursor of CAUGHT_UP.',
     edits: [
       edit(
         'device/connection/intake',
@@ -155,7 +155,7 @@ export const groupMutations: Mutation[] = [
   },
   {
     name: 'no-de-duplication-of-groups',
-    rule: 'The device removes duplicates of groups by message id too.',
+    rule: 'The device drops duplicates of group messages by message id too.',
     test: 'device/duplicates.test.js',
     edits: [edit('device/connection/intake', '!target || this.state.knows(frame.id)', '!target')],
   },

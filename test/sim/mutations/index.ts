@@ -1,3 +1,4 @@
+/** All mutations, in families that share the tests of one part. */
 import { coreMutations } from './core.js'
 import { deviceMutations } from './device.js'
 import { groupMutations } from './groups.js'
@@ -5,7 +6,7 @@ import type { Family } from './mutation.js'
 import { natsMutations } from './nats.js'
 import { transportMutations } from './transport.js'
 
-const DELIVERY = ['route', 'route-faults', 'ends', 'enqueue', 'queue-records', 'accept'].map(
+const DELIVERY = ['route', 'route-faults', 'final-events', 'enqueue', 'queue-records', 'accept'].map(
   (name) => `delivery/${name}.test.js`,
 )
 const TRANSPORT = ['session', 'session-model', 'stores', 'parts', 'groups-sim'].map(
@@ -14,7 +15,7 @@ const TRANSPORT = ['session', 'session-model', 'stores', 'parts', 'groups-sim'].
 const DEVICE = ['connection', 'client', 'handover', 'state'].map((name) => `device/${name}.test.js`)
 const NATS = ['contract/room', 'contract/server', 'contract/lost-end', 'unit/room'].map((name) => `${name}.test.js`)
 
-/** Every deliberate break, each of which the simulation or a test has to catch. */
+/** The simulation or a test must catch each of these mutations. */
 export const families: Family[] = [
   { mutations: coreMutations, tests: DELIVERY },
   { mutations: transportMutations, tests: [...TRANSPORT, ...DELIVERY] },

@@ -1,24 +1,24 @@
-/** A deliberate break: what it does to the rules, and the text to replace in the compiled tree. */
+/** A mutation breaks one rule of the design on purpose, by replacing text of the compiled product. */
 export interface Mutation {
   name: string
   /** The rule that it breaks. */
   rule: string
-  /** The test that is made for this rule, below dist/test: it is asked first. */
+  /** The test of this rule, relative to dist/test; it runs first. */
   test?: string
   edits: Edit[]
 }
 
-/** Breaks of one part, and the tests of that part: they have a say where the simulation would need too many seeds. */
+/** The mutations of one part, and the tests of that part, which run if the simulation does not catch a mutation. */
 export interface Family {
   mutations: Mutation[]
-  /** Below dist/test. */
+  /** Relative to dist/test. */
   tests: string[]
 }
 
 export interface Edit {
-  /** Below dist/. */
+  /** Relative to dist/. */
   file: string
-  /** Has to be there exactly once. */
+  /** Must occur exactly once in the file. */
   find: string
   replace: string
 }

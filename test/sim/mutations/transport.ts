@@ -1,4 +1,4 @@
-/** Breaks of sessions, handshakes, audits and settlements. */
+/** Mutations of sessions, handshakes, audits and settlements. */
 import { edit, type Mutation } from './mutation.js'
 
 const SESSIONS = 'store/sessions'
@@ -10,7 +10,7 @@ const TOMBSTONES = 'transport/session/tombstones'
 export const transportMutations: Mutation[] = [
   {
     name: 'close-without-compare-and-set',
-    rule: 'A tombstone is written only over the very session that ended.',
+    rule: 'A tombstone replaces only the record of the session that ended.',
     edits: [
       edit(SESSIONS, 'live: false, atMs: this.clock.now() }), revision);', 'live: false, atMs: this.clock.now() }));'),
     ],
@@ -22,37 +22,37 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'older-token-goes-on',
-    rule: 'A token that was renewed replaces no session any more.',
+    rule: 'A connection with an older token replaces no session of a newer one.',
     test: 'unit/transport/stores.test.js',
     edits: [edit(SESSIONS, 'isKnown && token < tokenBefore', 'false')],
   },
   {
     name: 'renewal-keeps-the-fence',
-    rule: 'A renewed token begins a new fence.',
+    rule: 'A renewed token starts a new sequence of connection numbers.',
     test: 'unit/transport/stores.test.js',
     edits: [edit(SESSIONS, '!isRenewed && next.connection <= numberBefore', 'next.connection <= numberBefore')],
   },
   {
     name: 'step-without-bound',
-    rule: 'A connection number rises by a step at most.',
+    rule: 'A connection number may rise by a limited step only.',
     test: 'unit/transport/stores.test.js',
     edits: [edit(SESSIONS, 'next.connection > most', 'false')],
   },
   {
     name: 'ended-registration-is-sent',
-    rule: 'What is for a registration that has ended is told so.',
+    rule: 'A worker reports a message to an ended registration as such.',
     test: 'unit/transport/session.test.js',
     edits: [edit(SESSION, 'number < next && !live.includes(number)', 'false')],
   },
   {
     name: 'new-registration-taken-for-ended',
-    rule: 'A number that the record does not know yet is not one that ended.',
+    rule: 'A registration number that the record does not have yet does not count as ended.',
     test: 'unit/transport/session.test.js',
     edits: [edit(SESSION, 'number < next && !live.includes(number)', '!live.includes(number)')],
   },
   {
     name: 'registered-after-written',
-    rule: "A worker knows a socket as the device's before it writes the session.",
+    rule: 'A worker registers the socket of a device before it writes the session.',
     test: 'unit/transport/handshake-sim.test.js',
     edits: [
       edit(HANDSHAKE, '        registry.add(session);', ''),
@@ -87,7 +87,7 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'catch-up-mark-ignored',
-    rule: 'A request to catch up during a catch-up sets a mark: read again before going live.',
+    rule: 'After a request to catch up during a catch-up, the worker reads the queue again before the session goes live.',
     edits: [
       edit(
         SESSION,
@@ -111,7 +111,7 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'live-while-catching-up',
-    rule: 'Live sends to a device wait while it is being caught up.',
+    rule: 'Live messages to a device wait while it catches up.',
     edits: [
       edit(
         SESSION,
@@ -146,7 +146,7 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'settlement-never-sent',
-    rule: 'An acknowledged queued record is settled.',
+    rule: 'A queued record is settled after the device acknowledged it.',
     edits: [
       edit(
         SESSION,
@@ -159,19 +159,19 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'unsettled-is-forgotten',
-    rule: 'After a settlement without room the session reads QUEUE again.',
+    rule: 'After a settlement was refused for lack of room, the session reads QUEUE again.',
     test: 'unit/transport/session.test.js',
     edits: [edit('transport/session/optional-state', 'hasWaitedInVain || optional.isUnsettled', 'hasWaitedInVain')],
   },
   {
     name: 'newest-refused-is-taken-as-settled',
-    rule: 'A settlement without room is refused, not taken and forgotten.',
+    rule: 'A settlement without room is refused, not accepted and dropped.',
     test: 'unit/transport/parts.test.js',
     edits: [edit('transport/delivery/settlements', '            return false;', '            return true;')],
   },
   {
     name: 'duplicate-loses-its-record',
-    rule: 'A record of a message that is in flight already is settled with its acknowledgement.',
+    rule: 'The queued record of a message in flight is settled by the acknowledgement of that message.',
     edits: [edit(SESSION, `                sent.queued.push(queueRefOf(entry));`, '                void entry;')],
   },
   {
@@ -188,25 +188,25 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'waiting-end-is-no-session',
-    rule: 'While the end of a session waits to be written, its number is as good as written (ADR 12).',
+    rule: 'While the tombstone of a session waits to be written, its number counts as written (ADR 12).',
     test: 'unit/transport/handshake-sim.test.js',
     edits: [edit(HANDSHAKE, '?? tombstones.fenceOf(device)', '?? null')],
   },
   {
     name: 'tombstones-without-bound',
-    rule: 'A bounded number of ends waits to be written (ADR 12).',
+    rule: 'A bounded number of tombstones waits to be written (ADR 12).',
     test: 'unit/transport/tombstones.test.js',
     edits: [edit(TOMBSTONES, 'this.waiting.size > this.pace.tombstonesWaitingMax', 'this.waiting.size < 0')],
   },
   {
     name: 'tombstones-of-a-worker-that-leaves',
-    rule: 'The lease of a worker that leaves speaks for its sessions: it writes no ends (ADR 12).',
+    rule: 'A worker that stops writes no tombstones, because the end of its lease ends its sessions (ADR 12).',
     test: 'unit/transport/tombstones.test.js',
     edits: [edit(TOMBSTONES, '        if (this.isLeaving)\n            return;', '')],
   },
   {
     name: 'older-end-stands-last',
-    rule: 'Of two ends of a device the newer one is written (ADR 12).',
+    rule: 'Of two tombstones of a device the newer one is written (ADR 12).',
     test: 'unit/transport/tombstones.test.js',
     edits: [
       edit(
@@ -218,7 +218,7 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'ticket-of-any-number',
-    rule: 'A ticket saves the read of the session only for a greater number than its own (ADR 12, ADR 13).',
+    rule: 'A ticket replaces the read of the session only if the connection number is above its own (ADR 12, ADR 13).',
     test: 'unit/transport/handshake-sim.test.js',
     edits: [edit(HANDSHAKE, 'ticket && refusalOf(fence, ticket) === null ? ticket : null', 'ticket')],
   },
