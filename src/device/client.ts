@@ -1,9 +1,10 @@
 /**
- * A device: `new BorealisClient(...)`, listen, `connect()`. It comes back by itself until it is closed or refused for good.
+ * The client of one device. Construct it, add listeners, then call `connect()`. The client reconnects until it is closed or
+ * the server refuses it for good.
  *
- * Handlers of `notification` may return a promise: the next notification waits for it, and only after it this one is done.
- * Nothing is handed over while nobody listens. Errors without a listener are not thrown: `closed` with
- * `reconnectInMs: null` says that the device will not come back.
+ * A handler of `notification` may return a promise. The client marks the notification as done and hands over the next one
+ * when that promise settles. Without a listener for `notification` the client keeps notifications in the inbox. An `error`
+ * without a listener is dropped, not thrown; `closed` with `reconnectInMs: null` says that the device does not reconnect.
  */
 import { EventEmitter } from 'node:events'
 import type { ClientInfo, Cursor, GapReason } from '../../protocol/frame-types.js'
@@ -17,53 +18,53 @@ import type { ConnectionEvent } from './events.js'
 import { Handover, type HandoverTarget } from './handover.js'
 import { hasReceiver, type Notification, readNotification } from './notification.js'
 import { type Renew, Renewal } from './renewal.js'
-import type { Wish } from './requests/requests.js'
+import type { Command } from './requests/requests.js'
 import { type DeviceSettings, deviceSettings } from './settings.js'
 import type { Registration, StoredNotification } from './state/state.js'
 import type { StateStore } from './state/state-store.js'
 
 export interface ClientEvents {
-  /** Connected, pushes flow. `resumed`: with a ticket instead of the token. */
+  /** The device is connected. `resumed`: the server accepted a ticket instead of the token. */
   ready: [{ connection: number; serverTimeMs: number; subscriptions: number; resumed: boolean }]
-  /** The server confirmed a registration; its id may be another than before. */
+  /** The server confirmed a registration. Its registrationId may differ from the earlier one. */
   registration: [Registration]
   notification: [Notification]
-  /** It came, but too late to be shown. */
+  /** A notification that arrived after its expiry. */
   expired: [Notification]
-  /** Messages that will not come; count 0: unknown how many. */
+  /** Messages were lost; count 0: the server does not know how many. */
   gap: [{ count: number; reason: GapReason }]
-  /** Every group message up to here was received. */
+  /** The device has received every group message up to this cursor. */
   caughtUp: [Cursor | null]
   error: [DeviceError]
-  /** Null: it does not come back by itself. */
+  /** The connection ended; `reconnectInMs` null: the device does not reconnect. */
   closed: [{ code: number; name: string; reconnectInMs: number | null }]
-  /** The device has another token; the older one ends. */
+  /** The device has a new token, which replaces the older one. */
   renewed: [{ expiresAtMs: number }]
 }
 
 export interface ClientOptions {
-  /** Opened, with an identity in its state. */
+  /** An open store whose state has an identity. */
   store: StateStore
-  /** Where the transport listens; without it as the enrolment said. */
+  /** Address of the transport (ws:// or wss://); default: the address from the enrolment. */
   url?: string
   settings?: Partial<DeviceSettings>
   client?: Partial<ClientInfo>
   clock?: Clock
-  /** Chance in [0, 1), for jitter: Math.random. */
+  /** Random number in [0, 1) for jitter, such as Math.random. */
   random: () => number
   dial?: Dial
-  /** How a token is renewed; default: over HTTP, at the address where the device enrolled. */
+  /** Renews the token; default: over HTTP, at the address where the device enrolled. */
   renew?: Renew
-  /** PEM of certificates that are trusted besides those that Node knows: for a service with an authority of its own. */
+  /** PEM certificates to trust in addition to Node's, for a service with its own certificate authority. */
   ca?: string
 }
 
 export interface RegisterOptions {
-  /** JWT signed by the project's service account: who uses this device. */
+  /** JWT that names the user of the device, signed by the project's service account. */
   userToken?: string
 }
 
-/** Which registration a topic or an end belongs to; where there is only one it need not be named. */
+/** Names a registration. A device with a single registration may leave out both fields. */
 export interface RegistrationName {
   application?: string
   user?: string
@@ -91,11 +92,12 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     this.store = options.store
     this.settings = deviceSettings(options.settings)
     this.clock = options.clock ?? systemClock
-    // What is held stands in the inbox: it must never fill it, or the answer that it waits for would not be read.
+    // Held notifications stay in the inbox, and a full inbox stops the reading of the socket. The held ones wait for an
+    // answer on that socket, so they must never fill the inbox.
     const heldMax = Math.min(this.settings.heldMax, Math.floor(this.settings.inboxMax / 2))
     const target: HandoverTarget = {
       isReady: () => this.listenerCount('notification') > 0,
-      isEarly: (notification) => this.driver.isAsking && !hasReceiver(notification, this.store.state),
+      isEarly: (notification) => this.driver.isRegistering && !hasReceiver(notification, this.store.state),
       handle: (notification, possibleDuplicate) => this.handOver(notification, possibleDuplicate),
       done: (id) => this.driver.run((machine, now) => machine.done(now, id)),
     }
@@ -114,32 +116,34 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     )
     this.renewal = new Renewal(
       {
-        ...{ clock: this.clock, random: options.random, settings: this.settings },
+        clock: this.clock,
+        random: options.random,
+        settings: this.settings,
         identity: () => this.store.state.identity,
         clockOffsetMs: () => this.driver.clockOffsetMs,
         ...(options.renew ? { renew: options.renew } : {}),
       },
       {
-        drawn: (identity) => this.driver.run((machine) => machine.keep(identity)),
+        timeDrawn: (identity) => this.driver.run((machine) => machine.storeIdentity(identity)),
         renewed: (identity) => {
           this.driver.run((machine, now) => machine.renewed(now, identity))
-          this.tell('renewed', { expiresAtMs: identity.expiresAtMs })
+          this.emitSafely('renewed', { expiresAtMs: identity.expiresAtMs })
         },
-        refused: (error, isAsked) => {
+        refused: (error, isRequestedByServer) => {
           const { serverCode } = error
           const fatal = new DeviceError('renew_refused', serverCode ?? '', {
             serverCode: serverCode ?? '',
             fatal: true,
           })
-          if (isAsked) this.driver.run((machine) => machine.renewalRefused(fatal))
+          if (isRequestedByServer) this.driver.run((machine) => machine.renewalRefused(fatal))
           else this.report(error)
         },
         failed: (error) => this.report(error),
       },
     )
-    // Not one of our events, so not of our types.
+    // ClientEvents does not declare `newListener`, which EventEmitter itself emits.
     ;(this as EventEmitter).on('newListener', (name: string | symbol) => {
-      // Once the listener is in place.
+      // EventEmitter adds the listener after this event, so the hand-over starts in a microtask.
       if (name === 'notification') Promise.resolve().then(() => this.handover.pump())
     })
   }
@@ -156,19 +160,19 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     return [...this.store.state.registrations.values()]
   }
 
-  /** Starts, and hands over what an earlier run left in the inbox. Without effect the second time. */
+  /** Connects, and hands over the notifications that an earlier run left in the inbox. A second call has no effect. */
   connect(): void {
     if (this.connecting || this.closing) return
     this.connecting = true
-    const left = [...this.store.state.inbox.values()]
+    const leftover = [...this.store.state.inbox.values()]
     this.driver.run((machine, now) => machine.start(now))
-    for (const notification of left) this.handover.add(notification, true)
+    for (const notification of leftover) this.handover.add(notification, true)
   }
 
-  /** Resolves when the server has confirmed it, however many connections that takes; rejects with DeviceError. */
+  /** Resolves when the server confirms the registration, on this connection or a later one; rejects with DeviceError. */
   async register(application: string, { userToken = '' }: RegisterOptions = {}): Promise<Registration> {
-    const wish: Wish = { kind: 'register', application, user: userOf(userToken), userToken }
-    const registration = await this.ask(wish)
+    const command: Command = { kind: 'register', application, user: userOf(userToken), userToken }
+    const registration = await this.ask(command)
     if (!registration) throw new DeviceError('no_registration', application)
     return registration
   }
@@ -185,7 +189,7 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     await this.ask({ kind: 'unsubscribe', topic, ...this.named(name) })
   }
 
-  /** Says BYE, lets the handler at work finish (for `closeGraceMs`), and lets go of the state. */
+  /** Sends BYE, waits at most `closeGraceMs` for the running handler, and closes the store. */
   close(): Promise<void> {
     this.closing ??= this.shutDown()
     return this.closing
@@ -196,7 +200,7 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     this.driver.run((machine, now) => machine.stop(now))
     this.driver.dispose()
     await this.handlerFinished()
-    // What was marked done last is flushed at the end of its turn.
+    // The last `done` is flushed in a microtask.
     await Promise.resolve()
     this.driver.run((machine) => machine.flush())
     await this.store.close()
@@ -213,11 +217,11 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     })
   }
 
-  private ask(wish: Wish): Promise<Registration | null> {
+  private ask(command: Command): Promise<Registration | null> {
     return new Promise((resolve, reject) => {
       const caller = ++this.lastCaller
       this.callers.set(caller, { resolve, reject })
-      if (this.driver.run((machine, now) => machine.request(now, wish, caller))) return
+      if (this.driver.run((machine, now) => machine.request(now, command, caller))) return
       this.callers.delete(caller)
       reject(new DeviceError(this.driver.state === 'stopped' ? 'stopped' : 'too_many_requests'))
     })
@@ -234,7 +238,7 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     switch (event.kind) {
       case 'ready': {
         const { kind, ...details } = event
-        this.tell(kind, details)
+        this.emitSafely(kind, details)
         this.renewal.start()
         return
       }
@@ -242,22 +246,22 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
         this.handover.add(event.notification, false)
         return
       case 'gap':
-        this.tell('gap', { count: event.count, reason: event.reason })
+        this.emitSafely('gap', { count: event.count, reason: event.reason })
         return
       case 'caughtUp':
-        this.tell('caughtUp', event.cursor)
+        this.emitSafely('caughtUp', event.cursor)
         return
       case 'registered':
-        this.tell('registration', event.registration)
+        this.emitSafely('registration', event.registration)
         return
-      case 'asked':
-        this.handover.release()
+      case 'registeringEnded':
+        this.handover.releaseHeld()
         return
-      case 'answered':
+      case 'commandEnded':
         for (const token of event.callers) this.answer(token, event.registration, event.error)
         return
       case 'renew':
-        this.renewal.ask()
+        this.renewal.requestNow()
         return
       case 'error':
         this.report(event.error)
@@ -266,7 +270,7 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
         const { code, name, reconnectAtMs } = event
         const reconnectInMs = reconnectAtMs === null ? null : Math.max(reconnectAtMs - this.clock.now(), 0)
         if (reconnectAtMs === null) this.renewal.stop()
-        this.tell('closed', { code, name, reconnectInMs })
+        this.emitSafely('closed', { code, name, reconnectInMs })
       }
     }
   }
@@ -283,12 +287,12 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     if (!readable) return undefined
     const { notification, error } = readable
     if (this.hasExpired(stored, possibleDuplicate)) {
-      this.tell('expired', notification)
+      this.emitSafely('expired', notification)
       return undefined
     }
     if (error) this.report(error)
     const pending: PromiseLike<unknown>[] = []
-    // emit() would lose what the handlers return.
+    // emit() discards the promises that handlers return, so the handlers are called one by one.
     for (const handler of this.rawListeners('notification')) {
       try {
         const result: unknown = handler.call(this, notification)
@@ -300,7 +304,7 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     return pending.length > 0 ? this.settle(pending) : undefined
   }
 
-  /** By the server's clock. What was only for now is not for later: after a restart it is over. */
+  /** Uses the server's clock. A notification without an expiry is valid only until the process ends. */
   private hasExpired({ expiresAtMs }: StoredNotification, isAfterRestart: boolean): boolean {
     if (expiresAtMs === 0) return isAfterRestart
     return this.clock.now() + this.driver.clockOffsetMs > expiresAtMs + this.settings.expirySlackMs
@@ -312,13 +316,13 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     }
   }
 
-  /** A listener that throws must not reach into the machine that called it. */
-  private tell<K extends keyof ClientEvents>(name: K, ...details: ClientEvents[K]): void {
+  /** An exception of a listener must not unwind the connection machine, which is the caller. */
+  private emitSafely<K extends keyof ClientEvents>(name: K, ...details: ClientEvents[K]): void {
     try {
-      // The generic parameter is one key at a time here, which the emitter's types cannot express.
+      // The types of EventEmitter cannot express that `name` and `details` belong to the same key.
       ;(this as EventEmitter).emit(name, ...details)
     } catch (cause) {
-      // A listener of errors that throws has nobody left to tell: it ends as an unhandled rejection.
+      // An exception of the `error` listener cannot be reported to that listener: it becomes an unhandled rejection.
       if (name === 'error') Promise.reject(cause)
       else this.handlerFailed(cause)
     }
@@ -333,13 +337,13 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
   }
 
   private report(error: DeviceError): void {
-    if (this.listenerCount('error') > 0) this.tell('error', error)
+    if (this.listenerCount('error') > 0) this.emitSafely('error', error)
   }
 }
 
 /**
- * The user that a token names, for telling registrations apart on this device; the server alone verifies it.
- * Throws DeviceError where it is no JWT.
+ * Reads the user from a user token, to distinguish registrations on this device. Only the server verifies the token.
+ * Throws DeviceError `request_refused` if the token is not a JWT or has no `sub`.
  */
 function userOf(userToken: string): string {
   if (userToken === '') return ''
@@ -349,9 +353,9 @@ function userOf(userToken: string): string {
       return claims.sub
     }
   } catch (cause) {
-    throw new DeviceError('request_refused', 'the user token is no JWT', { serverCode: 'bad_user_token', cause })
+    throw new DeviceError('request_refused', 'the user token is not a JWT', { serverCode: 'bad_user_token', cause })
   }
-  throw new DeviceError('request_refused', 'the user token names nobody', { serverCode: 'bad_user_token' })
+  throw new DeviceError('request_refused', 'the user token has no sub claim', { serverCode: 'bad_user_token' })
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

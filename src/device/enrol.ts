@@ -1,29 +1,26 @@
-/** Enrolment and renewal, over HTTP: a device becomes one of a fleet, and later gets another token for the same identity. */
+/** Enrols a device in a fleet and renews the token of its identity, both over HTTP. PROTOCOL.md, "Enrolment". */
 import { DeviceTimes } from '../../protocol/limits.js'
 import { DeviceError } from './errors.js'
 import type { Identity } from './state/state.js'
 
-/** Path on the core where devices enrol. */
 export const ENROL_PATH = '/device/v1/enrol'
-
-/** Beside it, where tokens are renewed. */
 export const RENEW_PATH = '/device/v1/renew'
 
 const ANSWER_BYTES_MAX = 64 * 1024
 
 export interface EnrolOptions {
-  /** The core: `https://core.example`, or with the whole path. */
+  /** Address of the core, such as `https://core.example`, with or without the path. */
   url: string
-  /** Of the fleet: a secret. */
+  /** Secret of the fleet. */
   enrolmentKey: string
-  /** What the device calls itself, for the operator. */
+  /** Name of the device that operators see. */
   name?: string
   timeoutMs?: number
-  /** Chance in [0, 1): draws the time of the renewal; without it the client draws when it starts. */
+  /** Random number in [0, 1), which determines the time of the renewal; default: the client draws that time later. */
   random?: () => number
 }
 
-/** Rejects with DeviceError: `enrol_refused` (serverCode says why) or `enrol_unreachable` (try again). */
+/** Rejects with DeviceError `enrol_refused` (`serverCode` has the reason) or `enrol_unreachable` (temporary). */
 export async function enrol({
   url,
   enrolmentKey,
@@ -34,20 +31,20 @@ export async function enrol({
   const body = JSON.stringify({ enrolmentKey, ...(name ? { name } : {}) })
   const answer = await post(enrolUrl(url), { 'content-type': 'application/json' }, body, timeoutMs)
   if (answer.status !== 200 && answer.status !== 201) throw refusal('enrol', answer)
-  return identityOf(answer.body, url, random)
+  return readIdentity(answer.body, url, random)
 }
 
 export interface RenewOptions {
   identity: Identity
-  /** As given at enrolment. */
+  /** Address of the core, as given at enrolment. */
   core: string
   random: () => number
   timeoutMs?: number
 }
 
 /**
- * The same identity with another token. Rejects with DeviceError: `renew_refused` (the identity is over; serverCode says why)
- * or `renew_unreachable` (try again). An answer that is lost costs nothing: the older token is good for another renewal.
+ * Returns the same identity with a new token. Rejects with DeviceError `renew_refused` (the identity is over; `serverCode`
+ * has the reason) or `renew_unreachable` (temporary). A lost answer does no harm: the older token can be renewed again.
  */
 export async function renew({
   identity,
@@ -58,13 +55,13 @@ export async function renew({
   const url = enrolUrl(core).replace(/\/enrol(?=[?#]|$)/, '/renew')
   const answer = await post(url, { authorization: `Bearer ${identity.token}` }, null, timeoutMs)
   if (answer.status !== 200) throw refusal('renew', answer)
-  const renewed = identityOf(answer.body, core, random)
+  const renewed = readIdentity(answer.body, core, random)
   if (renewed.deviceId !== identity.deviceId)
     throw new DeviceError('renew_unreachable', 'the answer is for another device')
   return renewed
 }
 
-function identityOf(
+function readIdentity(
   { deviceId, token, expiresAt, renewFrom, transportUrl }: Body,
   core: string,
   random: (() => number) | undefined,
@@ -72,24 +69,24 @@ function identityOf(
   if (typeof deviceId !== 'string' || typeof token !== 'string' || deviceId === '' || token === '') {
     throw new DeviceError('enrol_unreachable', 'the answer has no deviceId and token')
   }
-  const expiresAtMs = timeOf(expiresAt)
-  const fromMs = timeOf(renewFrom)
-  return {
-    ...{ deviceId, token, expiresAtMs },
-    url: typeof transportUrl === 'string' ? transportUrl : '',
-    core,
-    ...(fromMs > 0 && random ? { renewAtMs: fromMs + Math.floor(random() * Math.max(0, expiresAtMs - fromMs)) } : {}),
+  const expiresAtMs = parseTime(expiresAt)
+  const renewFromMs = parseTime(renewFrom)
+  const url = typeof transportUrl === 'string' ? transportUrl : ''
+  const identity: Identity = { deviceId, token, expiresAtMs, url, core }
+  if (renewFromMs > 0 && random) {
+    identity.renewAtMs = renewFromMs + Math.floor(random() * Math.max(0, expiresAtMs - renewFromMs))
   }
+  return identity
 }
 
-/** 0: not said. */
-function timeOf(text: unknown): number {
+/** Returns Unix milliseconds; 0: the text is absent or is not a time. */
+function parseTime(text: unknown): number {
   const ms = typeof text === 'string' ? Date.parse(text) : Number.NaN
   return Number.isFinite(ms) ? ms : 0
 }
 
 function enrolUrl(url: string): string {
-  if (!URL.canParse(url)) throw new DeviceError('enrol_unreachable', `${url} is no URL`)
+  if (!URL.canParse(url)) throw new DeviceError('enrol_unreachable', `${url} is not a URL`)
   const parsed = new URL(url)
   if (parsed.pathname === '/') parsed.pathname = ENROL_PATH
   return parsed.href
@@ -153,8 +150,8 @@ function parse(text: string): Body {
   throw new DeviceError('enrol_unreachable', 'the answer is not an object')
 }
 
-/** What nobody but the operator, or another version of this program, can change. */
-const TEMPORARY = new Set([408, 429])
+/** Statuses of the 4xx range after which a renewal is tried again. 404 comes from a core of a release before renewal. */
+const TEMPORARY = new Set([404, 408, 429])
 
 function refusal(asked: 'enrol' | 'renew', { status, body, retryAfterMs }: Answer): DeviceError {
   const { code, message } = typeof body.error === 'object' && body.error !== null ? (body.error as Body) : {}
@@ -164,11 +161,11 @@ function refusal(asked: 'enrol' | 'renew', { status, body, retryAfterMs }: Answe
     const code = status >= 500 ? 'enrol_unreachable' : 'enrol_refused'
     return new DeviceError(code, text, { serverCode, retryAfterMs })
   }
-  const isFinal = status >= 400 && status < 500 && !TEMPORARY.has(status) && status !== 404
+  const isFinal = status >= 400 && status < 500 && !TEMPORARY.has(status)
   return new DeviceError(isFinal ? 'renew_refused' : 'renew_unreachable', text, { serverCode, retryAfterMs })
 }
 
-/** fetch says only "fetch failed"; its cause knows. */
+/** fetch rejects with the message "fetch failed"; the cause of that error has the reason. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   return error.cause instanceof Error ? error.cause.message || error.cause.name : error.message

@@ -1,5 +1,5 @@
 /**
- * The errors that a device finds by itself, and those that it passes on from the server (protocol/errors.ts,
+ * The errors of the device library: its own, and the server's that it passes on (protocol/errors.ts,
  * protocol/close-codes.ts). Each has a meaning and a next step. A test compares them with docs/receive/device-library.md.
  */
 import { Close, type CloseName } from '../../protocol/close-codes.js'
@@ -105,11 +105,11 @@ export const DeviceErrors = {
 export type DeviceErrorCode = keyof typeof DeviceErrors
 
 export interface DeviceErrorOptions extends ErrorOptions {
-  /** The server's code: of an ERROR frame, or the name of a close code. */
+  /** Code of an ERROR frame or an HTTP answer, or the name of a close code. */
   serverCode?: string
   /** True: the device does not reconnect by itself. */
   fatal?: boolean
-  /** Of the answer: try again not before so long; 0: no hint. */
+  /** Shortest wait before another attempt, from the server's answer; 0: the answer has no hint. */
   retryAfterMs?: number
 }
 
@@ -130,13 +130,13 @@ export class DeviceError extends Error {
     this.retryAfterMs = options.retryAfterMs ?? 0
   }
 
-  /** The next step of the person who reads the error. */
+  /** The next step, for the person who reads the error. */
   get next(): string {
     return (this.serverCode === null ? null : nextAfter(this.code, this.serverCode)) ?? DeviceErrors[this.code].next
   }
 }
 
-/** Null: the server's code says nothing that the device's code does not say. */
+/** The next step for the server's code; null: the next step depends on the device's code alone. */
 function nextAfter(code: DeviceErrorCode, serverCode: string): string | null {
   if (code === 'request_refused' && serverCode in DeviceRequestErrors) {
     return NEXT_OF_MOVE[DeviceRequestErrors[serverCode as keyof typeof DeviceRequestErrors].next]
@@ -154,7 +154,7 @@ const NEXT_OF_MOVE: Record<DeviceMove, string> = {
   retry: 'ask again later',
 }
 
-/** One for each close code whose next move is `stop`. */
+/** The next step after each close code that stops the device. */
 const NEXT_AFTER_STOP: Partial<Record<CloseName, string>> = {
   unsupported_version: 'update this device, or the service',
   bad_token:

@@ -1,25 +1,25 @@
-/** What the connection machine tells whoever drives it. */
+/** The events that the connection machine emits. */
 import type { Cursor, GapReason } from '../../protocol/frame-types.js'
 import type { DeviceError } from './errors.js'
 import type { Registration, StoredNotification } from './state/state.js'
 
 export type ConnectionEvent =
-  /** WELCOME came: pushes flow. `connection` is this connection's number. */
+  /** WELCOME arrived. `connection` is the connection number. */
   | { kind: 'ready'; connection: number; serverTimeMs: number; subscriptions: number; resumed: boolean }
-  /** Durable, acknowledged, to be handed over. */
+  /** A notification is durable and acknowledged, and can be handed over. */
   | { kind: 'notification'; notification: StoredNotification }
-  /** Messages that will not come; count 0: unknown how many. */
+  /** Messages were lost; count 0: the server does not know how many. */
   | { kind: 'gap'; count: number; reason: GapReason }
   | { kind: 'caughtUp'; cursor: Cursor | null }
   /** The server confirmed a registration. */
   | { kind: 'registered'; registration: Registration }
-  /** A REGISTER or SUBSCRIBE has ended: what waits for one may be looked at again. */
-  | { kind: 'asked' }
-  /** How a command ended, by the tokens of its callers. */
-  | { kind: 'answered'; callers: readonly number[]; registration: Registration | null; error: DeviceError | null }
-  /** The server asks for a renewed token: the device waits for `renewed` or `renewalRefused`. */
+  /** A REGISTER or SUBSCRIBE has ended. Notifications that are held for its answer can be checked again. */
+  | { kind: 'registeringEnded' }
+  /** A command has ended. `callers`: the numbers that its callers passed to `request()`. */
+  | { kind: 'commandEnded'; callers: readonly number[]; registration: Registration | null; error: DeviceError | null }
+  /** The server requires a new token. The machine waits for `renewed()` or `renewalRefused()`. */
   | { kind: 'renew' }
-  /** Something went wrong; where `error.fatal`, the device does not come back by itself. */
+  /** If `error.fatal` is true, the device does not reconnect. */
   | { kind: 'error'; error: DeviceError }
-  /** The connection ended, or an attempt failed; `reconnectAtMs` null: no further attempt. */
+  /** The connection ended, or an attempt to connect failed; `reconnectAtMs` null: there is no further attempt. */
   | { kind: 'closed'; code: number; name: string; reconnectAtMs: number | null }

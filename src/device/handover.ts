@@ -1,16 +1,17 @@
 /**
- * Hands notifications to the app one at a time, in order, and marks each done after its handler. Last step of I2:
- * persisted, acknowledged, handed over, done.
+ * Hands notifications to the app one at a time, in order, and marks each as done after its handler has finished. These are
+ * the last two of the four steps that keep I2: persist, acknowledge, hand over, mark as done.
  */
 import type { StoredNotification } from './state/state.js'
 
 export interface HandoverTarget {
-  /** False: nobody listens yet, so everything waits. */
+  /** False: the app has no handler yet, so all notifications wait. */
   isReady(): boolean
-  /** True: nobody is there to see it yet, but may be soon. `release` says when to ask again. */
+  /** True: no registration receives it yet, but a pending answer may add one. `releaseHeld()` checks again. */
   isEarly(notification: StoredNotification): boolean
-  /** Shows it; what it returns is awaited where it is a promise. It does not throw. */
+  /** Passes the notification to the app. Must not throw. The returned promise settles when the app's handlers have. */
   handle(notification: StoredNotification, possibleDuplicate: boolean): Promise<void> | undefined
+  /** Marks the notification as handed over. */
   done(id: bigint): void
 }
 
@@ -21,32 +22,32 @@ interface Waiting {
 
 export class Handover {
   private waiting: Waiting[] = []
-  /** Early ones, oldest first. */
+  /** Early notifications, oldest first. */
   private held: Waiting[] = []
   private active: Promise<void> | null = null
   private stopped = false
 
-  /** @param heldMax beyond it the oldest early one is done without being shown. */
+  /** @param heldMax most early notifications kept; beyond it the oldest is marked as done without a hand-over. */
   constructor(
     private readonly target: HandoverTarget,
     private readonly heldMax: number,
   ) {}
 
-  /** @param possibleDuplicate it stood in the inbox when the device started. */
+  /** @param possibleDuplicate the notification was in the inbox when the device started. */
   add(notification: StoredNotification, possibleDuplicate: boolean): void {
     this.waiting.push({ notification, possibleDuplicate })
     this.pump()
   }
 
-  /** The early ones take their turn again, before what came after them. */
-  release(): void {
+  /** Puts the early notifications back at the head of the queue, since they arrived first. */
+  releaseHeld(): void {
     if (this.held.length === 0) return
     this.waiting.unshift(...this.held)
     this.held = []
     this.pump()
   }
 
-  /** Goes on where something waits and somebody listens. */
+  /** Starts the hand-over, unless it runs already or nothing waits. */
   pump(): void {
     if (this.active || this.waiting.length === 0) return
     const running = this.run()
@@ -57,7 +58,7 @@ export class Handover {
     })
   }
 
-  /** No further one begins; resolves when the one at work is done. */
+  /** Starts no further hand-over, and resolves when the running one has finished. */
   async stop(): Promise<void> {
     this.stopped = true
     await this.active

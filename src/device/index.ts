@@ -1,4 +1,4 @@
-/** The device library. */
+/** The public interface of the device library. */
 export { BorealisClient, type ClientEvents, type ClientOptions, type RegisterOptions } from './client.js'
 export type { DeviceSocket, Dial, SocketEvents } from './connection/dial.js'
 export { type EnrolOptions, enrol } from './enrol.js'

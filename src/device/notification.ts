@@ -1,39 +1,39 @@
-/** A push as the app sees it. */
+/** Turns a stored notification into the form that the app receives, and finds the registrations that it is for. */
 import type { Priority } from '../../protocol/frame-types.js'
 import { type Data, type DataLimits, decodeData } from './data.js'
 import { DeviceError } from './errors.js'
 import type { DeviceState, Registration, StoredNotification } from './state/state.js'
 
 export interface Notification {
-  /** Message id, decimal. */
+  /** Message id as a decimal string. */
   id: string
-  /** For which application; where a group reaches several on this device, the first. */
+  /** The first of `applications`. */
   application: string
-  /** All of them: one for a registration, any number for a group. */
+  /** The applications that receive it: one for a push to a registration, one or more for a group message. */
   applications: string[]
-  /** The registration it is for; null: a group's. */
+  /** The registration that it is for; null: a group message. */
   registrationId: string | null
-  /** The group it was sent to; null: this registration alone. */
+  /** The addressed group; null: a push to one registration. */
   group: { kind: 'app' | 'topic' | 'user'; name: string; project: string } | null
   title: string
   message: string
-  /** Custom attributes; integers beyond 2^53 are bigint. */
+  /** Custom attributes. An integer beyond 2^53 is a bigint. */
   data: Data
   priority: Priority
   collapseKey: string
-  /** Null: only now. */
+  /** Null: the notification is valid only at its arrival. */
   expiresAt: Date | null
-  /** The device stopped while it handed this over: the app may have seen it. */
+  /** The device stopped during the hand-over, so the app may have seen the notification. */
   possibleDuplicate: boolean
 }
 
 export interface Readable {
   notification: Notification
-  /** The attributes could not be read: they are left out. */
+  /** `bad_data`: the attributes do not decode, so `data` is empty. */
   error: DeviceError | null
 }
 
-/** Null: nobody on the device is there to see it (any more). */
+/** Null: no registration on the device receives the notification. */
 export function readNotification(
   stored: StoredNotification,
   possibleDuplicate: boolean,
@@ -68,22 +68,23 @@ export function readNotification(
   return { notification, error }
 }
 
-/** Whether somebody on the device is known to be meant: where not, an answer that is to come may name somebody. */
+/** Whether a known registration receives the notification. If not, a pending REGISTERED or DONE may still add one. */
 export function hasReceiver(stored: StoredNotification, state: DeviceState): boolean {
-  return namedBy(stored, state).length > 0
+  return matchingRegistrations(stored, state).length > 0
 }
 
-/** Whom a notification is for: PROTOCOL.md, "Group notifications". */
+/** The registrations that receive a notification. PROTOCOL.md, "Group notifications". */
 function registrationsOf(stored: StoredNotification, state: DeviceState): Registration[] {
-  const named = namedBy(stored, state)
+  const matching = matchingRegistrations(stored, state)
   const { group } = stored
-  if (named.length > 0 || group?.kind !== 'topic') return named
-  // Nobody here asked for the topic, and the service sends it: an app server subscribed one of its project's.
+  if (matching.length > 0 || group?.kind !== 'topic') return matching
+  // No registration subscribed to the topic from this device, so an app server subscribed one of its project. The device
+  // does not know which one: all registrations of the project receive the message.
   return [...state.registrations.values()].filter(({ project }) => project === group.project)
 }
 
-/** Those that are told by name. Topics and users are names within a project. */
-function namedBy({ registration, group }: StoredNotification, state: DeviceState): Registration[] {
+/** The registrations that the notification addresses. Names of topics and users are unique within a project only. */
+function matchingRegistrations({ registration, group }: StoredNotification, state: DeviceState): Registration[] {
   if (!group) {
     const one = state.registrations.get(registration)
     return one ? [one] : []

@@ -1,4 +1,4 @@
-/** A client over a state file: the identity in it, or one enrolled now where there is none or its end was told. */
+/** Opens a client on a state file, and enrols the device first if the file has no valid identity. */
 import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { systemClock } from '../clock.js'
@@ -11,13 +11,16 @@ import { FileStateStore } from './state/state-file.js'
 import type { StateStore } from './state/state-store.js'
 
 export interface OpenOptions extends Omit<ClientOptions, 'store'> {
-  /** Path of the state file; made where there is none. One process a file. */
+  /** Path of the state file, which is created if it does not exist. Only one process may use it. */
   state: string
-  /** How to enrol, where the state has no identity or one that is over. Its `url` is where tokens are renewed, too. */
+  /** Used if the state has no identity, or one that is over. Tokens are renewed at the same `url`. */
   enrol?: EnrolOptions
 }
 
-/** Rejects with DeviceError: what the state file, the lock or the enrolment said. The client is not connected yet. */
+/**
+ * Returns a client that is not connected yet. Rejects with a DeviceError of the state file (`state_...`), of the enrolment
+ * (`enrol_...`), or with `not_enrolled`.
+ */
 export async function openClient({ state, enrol: enrolment, ...options }: OpenOptions): Promise<BorealisClient> {
   const settings = deviceSettings(options.settings)
   const clock = options.clock ?? systemClock
@@ -36,7 +39,7 @@ export async function openClient({ state, enrol: enrolment, ...options }: OpenOp
   }
 }
 
-/** Puts an identity into a state, durably: enrolment cannot be repeated for the same device. */
+/** Stores an identity, and resolves when it is durable. A lost identity cannot be enrolled again: it is another device. */
 export function identify(store: StateStore, identity: Identity): Promise<void> {
   const change = { kind: 'identity', identity } as const
   store.state.apply(change)

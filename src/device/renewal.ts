@@ -1,7 +1,7 @@
 /**
- * Renews the device token by itself: at the time that was drawn for this token, or at once where the server asks for it.
- * Attempts that fail are repeated with the waits of PROTOCOL.md, "Reconnecting". The new token reaches the connection by
- * `renewed`, which makes it durable before a HELLO shows it.
+ * Renews the device token: at a random time that is drawn once for each token, or at once when the server requires it.
+ * A failed attempt is repeated after the waits of PROTOCOL.md, "Reconnecting". The `renewed` callback passes the new token to
+ * the connection, which makes it durable before it sends it in HELLO.
  */
 import type { Clock } from '../clock.js'
 import { renew } from './enrol.js'
@@ -15,35 +15,36 @@ export interface RenewalPorts {
   clock: Clock
   random: () => number
   settings: Pick<DeviceSettings, 'reconnectBaseMs' | 'reconnectCapMs' | 'retryAfterMsMax'>
-  /** The identity of now; null: none. */
+  /** The current identity; null: the device has none. */
   identity(): Identity | null
-  /** What to add to the local clock for the server's. */
+  /** Server's clock minus the local clock. */
   clockOffsetMs(): number
   renew?: Renew
 }
 
 export interface RenewalEvents {
-  /** A time for the renewal was drawn, to be made durable. */
-  drawn(identity: Identity): void
+  /** `identity` has the time of its renewal now, and must be made durable. */
+  timeDrawn(identity: Identity): void
   renewed(identity: Identity): void
-  /** For good. `isAsked`: the server takes no connection before a renewal. */
-  refused(error: DeviceError, isAsked: boolean): void
+  /** The core refused the renewal for good. `isRequestedByServer`: the server accepts no connection without a new token. */
+  refused(error: DeviceError, isRequestedByServer: boolean): void
+  /** An attempt failed, and another one follows. */
   failed(error: DeviceError): void
 }
 
-/** Timers of Node reach 24 days: longer waits are looked at again in between. */
-const LOOK_MS = 6 * 3_600_000
-/** Least time from a renewal to the next one: a clock that is wrong, here or there, must not make a loop of them. */
-const AGAIN_MS = 60_000
-/** A token that does not say when to renew is renewed in the last quarter of the time that is left. */
-const QUARTER = 0.25
+/** Longest timer: Node's timers end after 24 days at most, and the clock may be set in the meantime. */
+const TIMER_MS_MAX = 6 * 3_600_000
+/** Shortest time between two renewals: a wrong clock, here or on the server, must not cause a loop. */
+const RENEWAL_INTERVAL_MS_MIN = 60_000
+/** A token without `renewFrom` is renewed in this last share of its remaining life. */
+const RENEWAL_SHARE = 0.25
 
 export class Renewal {
   private cancel: (() => void) | null = null
   private attempts = 0
   private notBeforeMs = 0
-  private isUnderWay = false
-  private isAsked = false
+  private isRunning = false
+  private isRequestedByServer = false
   private isStopped = false
 
   constructor(
@@ -51,21 +52,22 @@ export class Renewal {
     private readonly on: RenewalEvents,
   ) {}
 
-  /** The server's time is known: looks when the token is to be renewed, from now on. */
+  /** Schedules the renewal. Call it when the server's clock is known, which is after each WELCOME. */
   start(): void {
     const identity = this.ports.identity()
     if (this.isStopped || !identity?.core || identity.expiresAtMs === 0) return
-    if (identity.renewAtMs === undefined) this.on.drawn({ ...identity, renewAtMs: this.draw(identity.expiresAtMs) })
-    this.look()
+    if (identity.renewAtMs === undefined) {
+      this.on.timeDrawn({ ...identity, renewAtMs: this.drawTime(identity.expiresAtMs) })
+    }
+    this.attemptWhenDue()
   }
 
-  /** The server asks for a renewal. Returns false where this device cannot renew. */
-  ask(): boolean {
-    if (this.isStopped || !this.ports.identity()?.core) return false
-    this.isAsked = true
-    // A fleet whose tokens ended while the service was away must not come all at once.
-    if (!this.isUnderWay) this.schedule(this.spread())
-    return true
+  /** Renews now, because the server requires it. */
+  requestNow(): void {
+    if (this.isStopped || !this.ports.identity()?.core) return
+    this.isRequestedByServer = true
+    // If the tokens of a whole fleet expired while the service was down, the random wait spreads their renewals.
+    if (!this.isRunning) this.schedule(this.drawBackoffMs())
   }
 
   stop(): void {
@@ -74,21 +76,21 @@ export class Renewal {
     this.cancel = null
   }
 
-  private get nowMs(): number {
+  private get serverNowMs(): number {
     return this.ports.clock.now() + this.ports.clockOffsetMs()
   }
 
-  private draw(expiresAtMs: number): number {
-    const leftMs = Math.max(0, expiresAtMs - this.nowMs)
-    return Math.floor(expiresAtMs - QUARTER * leftMs * (1 - this.ports.random()))
+  private drawTime(expiresAtMs: number): number {
+    const leftMs = Math.max(0, expiresAtMs - this.serverNowMs)
+    return Math.floor(expiresAtMs - RENEWAL_SHARE * leftMs * (1 - this.ports.random()))
   }
 
-  private look(): void {
+  private attemptWhenDue(): void {
     const renewAtMs = this.ports.identity()?.renewAtMs
-    if (renewAtMs === undefined || this.isUnderWay || this.isAsked) return
-    const waitMs = Math.max(renewAtMs - this.nowMs, this.notBeforeMs - this.ports.clock.now())
+    if (renewAtMs === undefined || this.isRunning || this.isRequestedByServer) return
+    const waitMs = Math.max(renewAtMs - this.serverNowMs, this.notBeforeMs - this.ports.clock.now())
     if (waitMs <= 0) void this.attempt()
-    else this.schedule(Math.min(waitMs, LOOK_MS), () => this.look())
+    else this.schedule(Math.min(waitMs, TIMER_MS_MAX), () => this.attemptWhenDue())
   }
 
   private schedule(waitMs: number, work: () => void = () => void this.attempt()): void {
@@ -100,10 +102,10 @@ export class Renewal {
   }
 
   private async attempt(): Promise<void> {
-    const { identity: read, random } = this.ports
-    const identity = read()
-    if (this.isStopped || this.isUnderWay || !identity?.core) return
-    this.isUnderWay = true
+    const { random } = this.ports
+    const identity = this.ports.identity()
+    if (this.isStopped || this.isRunning || !identity?.core) return
+    this.isRunning = true
     let renewed: Identity | null = null
     let error: DeviceError | null = null
     try {
@@ -111,25 +113,25 @@ export class Renewal {
     } catch (cause) {
       error = cause instanceof DeviceError ? cause : new DeviceError('renew_unreachable', String(cause), { cause })
     }
-    this.isUnderWay = false
+    this.isRunning = false
     if (this.isStopped) return
-    if (renewed) this.succeeded(renewed)
-    else if (error?.code === 'renew_refused') this.on.refused(error, this.isAsked)
+    if (renewed) this.handleSuccess(renewed)
+    else if (error?.code === 'renew_refused') this.on.refused(error, this.isRequestedByServer)
     else if (error) {
       this.on.failed(error)
-      this.schedule(Math.min(error.retryAfterMs, this.ports.settings.retryAfterMsMax) + this.spread())
+      this.schedule(Math.min(error.retryAfterMs, this.ports.settings.retryAfterMsMax) + this.drawBackoffMs())
     }
   }
 
-  private succeeded(renewed: Identity): void {
+  private handleSuccess(renewed: Identity): void {
     this.attempts = 0
-    this.isAsked = false
-    this.notBeforeMs = this.ports.clock.now() + AGAIN_MS
+    this.isRequestedByServer = false
+    this.notBeforeMs = this.ports.clock.now() + RENEWAL_INTERVAL_MS_MIN
     this.on.renewed(renewed)
     this.start()
   }
 
-  private spread(): number {
+  private drawBackoffMs(): number {
     const { random, settings } = this.ports
     const ceilingMs = Math.min(settings.reconnectCapMs, settings.reconnectBaseMs * 2 ** Math.min(this.attempts++, 30))
     return Math.floor(random() * ceilingMs)

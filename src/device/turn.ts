@@ -1,8 +1,7 @@
 /**
- * One turn of the device: what its inputs changed, whom to acknowledge and what to tell the app, all of it held back
- * until the changes are durable. Turns end in the order in which they began.
- *
- * This is where I2 is kept: an acknowledgement and a hand-over belong to a turn, and a turn is released only by its write.
+ * A turn collects the results of all inputs that the device handles in one go: state changes, acknowledgements and events.
+ * The acknowledgements and events leave only when the changes are durable, in the order of the turns. This keeps I2: the
+ * device neither acknowledges nor hands over a message before it is stored.
  */
 import type { ConnectionEvent } from './events.js'
 import type { Change, DeviceState } from './state/state.js'
@@ -13,22 +12,23 @@ export interface Turn {
   acks: bigint[]
   events: ConnectionEvent[]
   /**
-   * The connection number to which this turn raises; 0: it does not. HELLO waits for it, and so for every turn before it:
-   * acknowledgements of one connection are sent or void before the next one is open.
+   * The connection number that this turn makes durable; 0: none. HELLO waits for this turn, and thereby for all earlier
+   * ones: when a connection opens, no acknowledgement of an earlier connection is pending.
    */
   raisesTo: number
 }
 
 export class Turns {
   private current: Turn | null = null
-  private notices: ConnectionEvent[] = []
-  private readonly underWay: Turn[] = []
-  /** Events of turns whose write failed: told once a later write made their changes durable. */
+  private immediate: ConnectionEvent[] = []
+  /** Turns whose write has not been confirmed, oldest first. */
+  private readonly unconfirmed: Turn[] = []
+  /** Events of turns whose write failed. The next successful write makes their changes durable and releases them. */
   private held: ConnectionEvent[] = []
 
   constructor(private readonly state: DeviceState) {}
 
-  /** In memory now, durable with this turn. */
+  /** Applies a change in memory now; it is durable when this turn is. */
   change(change: Change): void {
     this.state.apply(change)
     this.open().changes.push(change)
@@ -43,42 +43,42 @@ export class Turns {
     this.open().raisesTo = connection
   }
 
-  /** Told when this turn is durable. */
-  tell(event: ConnectionEvent): void {
+  /** For events that depend on stored changes. */
+  emitWhenDurable(event: ConnectionEvent): void {
     this.open().events.push(event)
   }
 
-  /** Told at the end of this turn, durable or not: how the connection fares. */
-  notice(event: ConnectionEvent): void {
-    this.notices.push(event)
+  /** For events that depend on no stored change, such as the state of the connection. */
+  emitAtTurnEnd(event: ConnectionEvent): void {
+    this.immediate.push(event)
   }
 
   get isOpen(): boolean {
-    return this.current !== null || this.notices.length > 0
+    return this.current !== null || this.immediate.length > 0
   }
 
-  /** Something waits for a write that succeeds. */
+  /** True: events wait for the next successful write. */
   get isHolding(): boolean {
     return this.held.length > 0
   }
 
-  takeNotices(): ConnectionEvent[] {
-    const { notices } = this
-    this.notices = []
-    return notices
+  takeImmediate(): ConnectionEvent[] {
+    const { immediate } = this
+    this.immediate = []
+    return immediate
   }
 
-  /** Ends the turn; null: nothing to make durable. Its write follows at once: turns are confirmed in this order. */
+  /** Ends the turn, whose write must follow at once. Null: there is nothing to write. */
   close(): Turn | null {
     const { current: turn } = this
     this.current = null
-    if (turn) this.underWay.push(turn)
+    if (turn) this.unconfirmed.push(turn)
     return turn
   }
 
-  /** The oldest write was confirmed: its turn, with the events that waited for any success. Null: none is under way. */
+  /** The oldest write succeeded. Returns its turn, with the held events added; null: there was no write. */
   confirmed(): Turn | null {
-    const turn = this.underWay.shift()
+    const turn = this.unconfirmed.shift()
     if (!turn) return null
     if (this.held.length > 0) {
       turn.events.unshift(...this.held)
@@ -87,9 +87,9 @@ export class Turns {
     return turn
   }
 
-  /** The oldest write failed: nobody may be told of it yet. False: none is under way. */
+  /** The oldest write failed, so its events are held. False: there was no write. */
   failed(): boolean {
-    const turn = this.underWay.shift()
+    const turn = this.unconfirmed.shift()
     if (turn) this.held.push(...turn.events)
     return turn !== undefined
   }

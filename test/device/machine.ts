@@ -191,7 +191,7 @@ export class MachineModel implements Sink {
   event(event: ConnectionEvent): void {
     this.events.push(event)
     if (event.kind !== 'notification') return
-    must(this.disk.knows(event.notification.id), 'I2: nothing is handed over before it is durable')
+    must(this.disk.hasSeen(event.notification.id), 'I2: nothing is handed over before it is durable')
   }
 
   private check(frame: DeviceFrame): void {
@@ -206,7 +206,7 @@ export class MachineModel implements Sink {
     if (frame.type !== 'ACK') return
     for (const id of frame.ids) {
       must(this.heard.has(id), 'a connection acknowledges what it brought')
-      must(this.disk.knows(id), 'I2: nothing is acknowledged before it is durable')
+      must(this.disk.hasSeen(id), 'I2: nothing is acknowledged before it is durable')
       this.owed.delete(id)
     }
   }

@@ -171,7 +171,7 @@ function fleetOf(count: number, lifeMs: number, perSecondMax: number, isOn = tru
         },
       },
       {
-        drawn: (drawn) => {
+        timeDrawn: (drawn) => {
           identity = drawn
         },
         renewed: (next) => {
@@ -201,7 +201,7 @@ t.test('10,000 tokens that end at one time are renewed spread over a quarter of 
 t.test('devices that were away until their tokens had ended: all are renewed, none is lost', async (t) => {
   const fleet = fleetOf(2_000, 1_000_000, 40, false)
   await fleet.clock.advance(1_100_000)
-  for (const renewal of fleet.renewals) renewal.ask()
+  for (const renewal of fleet.renewals) renewal.requestNow()
   await fleet.clock.advance(30_000)
   const within30 = fleet.core.renewed
   t.ok(within30 >= 400, `the core is not left idle: ${within30} of at most 1,200 within 30 seconds`)

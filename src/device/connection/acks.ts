@@ -1,11 +1,11 @@
-/** ACK frames of the ids of one turn, each within the server's limit. */
+/** Splits the message ids that a turn acknowledges into ACK frames within the server's limits. */
 import type { AckFrame } from '../../../protocol/frame-types.js'
 
-/** Bytes of an ACK frame beside its ids, at most. */
+/** Upper bound of the bytes of an ACK frame that are not ids. */
 const HEAD_BYTES = 8
 const ID_BYTES = 8
 
-/** How many ids a frame may hold. @param frameBytesMax as WELCOME told; 0: not told. */
+/** Most ids in one frame. @param frameBytesMax the limit from WELCOME; 0: WELCOME has no limit. */
 export function ackIdsMax(frameBytesMax: number, settingMax: number): number {
   if (frameBytesMax === 0) return settingMax
   return Math.max(Math.min(Math.floor((frameBytesMax - HEAD_BYTES) / ID_BYTES), settingMax), 1)

@@ -1,4 +1,4 @@
-/** When to come back: as a server says, else with full jitter. Pure: time and randomness are arguments. */
+/** The time of the next attempt to connect. Pure: time and randomness are arguments. PROTOCOL.md, "Reconnecting". */
 
 export interface BackoffSettings {
   reconnectBaseMs: number
@@ -7,24 +7,25 @@ export interface BackoffSettings {
 }
 
 /**
- * For so long after the first attempt that found nobody, further ones do not wait longer and longer. A server that starts
- * anew is back within seconds, and refusing costs it next to nothing; doubling as after an overload keeps some of the
- * devices away long after all others have connected. With waits of one to three times the base everybody has tried within
- * three times the base of its return, and no device more often than once in two on average.
+ * In this time after the first attempt that reaches no server, the wait does not grow. A server that restarts is back within
+ * seconds, and a refused connection costs it almost nothing; a doubled wait would keep some devices away long after the
+ * others have connected. A wait of one to three times the base means that all devices have tried within three times the
+ * base after the server's return, and that a device tries once in twice the base on average.
  */
 const UNREACHED_MS = 30_000
 
 /**
- * Without a hint an attempt waits a random time between 0 and base * 2^attempts (capped): somebody has to be careful. With
- * a hint of ERROR or Retry-After the server is: it knows how many it can take, and may have given this device a place of
- * its own. So the device comes then, within the base at random (Retry-After counts whole seconds), and the attempt does
- * not count. GOAWAY brings its own jitter and is obeyed as it is.
+ * Without a hint, an attempt waits a random time between 0 and base * 2^attempts, up to the cap (full jitter).
+ *
+ * A hint of ERROR or Retry-After replaces this wait and does not count as an attempt: the server knows how many devices it
+ * can admit, and may have reserved a time for this one. The device adds a random part of the base, because Retry-After is
+ * in whole seconds. GOAWAY has its own jitter, so the device uses its time unchanged.
  */
 export class Backoff {
   private attempts = 0
-  private floorMs = 0
-  private exactAtMs: number | null = null
-  /** Since when attempts find nobody; null: the last one found somebody. */
+  private notBeforeMs = 0
+  private goAwayAtMs: number | null = null
+  /** Time of the first attempt that reached no server; null: the last attempt reached one. */
   private unreachedSinceMs: number | null = null
 
   constructor(
@@ -32,31 +33,31 @@ export class Backoff {
     private readonly random: () => number,
   ) {}
 
-  /** ERROR.retry_after_ms or Retry-After: not before so long from now. */
+  /** Takes the hint of ERROR.retry_after_ms or Retry-After. */
   retryAfter(nowMs: number, afterMs: number): void {
-    this.floorMs = Math.max(this.floorMs, nowMs + Math.min(afterMs, this.settings.retryAfterMsMax))
+    this.notBeforeMs = Math.max(this.notBeforeMs, nowMs + Math.min(afterMs, this.settings.retryAfterMsMax))
   }
 
-  /** GOAWAY: returns the time at which to come back. */
+  /** Takes the hint of GOAWAY. Returns the time at which the device leaves and reconnects. */
   goAway(nowMs: number, afterMs: number, jitterMs: number): number {
     const max = this.settings.retryAfterMsMax
     const jitter = jitterMs > 0 ? Math.min(jitterMs, max) : this.settings.reconnectBaseMs
-    this.exactAtMs = nowMs + Math.min(afterMs, max) + Math.floor(this.random() * jitter)
-    return this.exactAtMs
+    this.goAwayAtMs = nowMs + Math.min(afterMs, max) + Math.floor(this.random() * jitter)
+    return this.goAwayAtMs
   }
 
   /**
-   * The time of the next attempt; uses the hints up.
-   * @param isReached whether the one before found a server, whatever that said.
+   * Returns the time of the next attempt, and forgets the hints.
+   * @param isReached whether the last attempt reached a server, even one that refused it.
    */
   next(nowMs: number, isReached = true): number {
-    const exact = this.exactAtMs
-    const isHinted = this.floorMs > 0
-    const floor = Math.max(this.floorMs, nowMs)
+    const goAwayAtMs = this.goAwayAtMs
+    const isHinted = this.notBeforeMs > 0
+    const floor = Math.max(this.notBeforeMs, nowMs)
     this.unreachedSinceMs = isReached || isHinted ? null : (this.unreachedSinceMs ?? nowMs)
-    this.exactAtMs = null
-    this.floorMs = 0
-    if (exact !== null) return Math.max(exact, floor)
+    this.goAwayAtMs = null
+    this.notBeforeMs = 0
+    if (goAwayAtMs !== null) return Math.max(goAwayAtMs, floor)
     const { reconnectBaseMs, reconnectCapMs } = this.settings
     if (isHinted) return floor + Math.floor(this.random() * reconnectBaseMs)
     if (this.unreachedSinceMs !== null && nowMs - this.unreachedSinceMs < UNREACHED_MS) {
@@ -68,7 +69,7 @@ export class Backoff {
     return floor + Math.floor(this.random() * spread)
   }
 
-  /** A connection held: the next attempt is a first one again. */
+  /** A connection was stable, so the count of attempts starts again. */
   settled(): void {
     this.attempts = 0
   }

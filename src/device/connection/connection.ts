@@ -1,6 +1,6 @@
 /**
- * The connection of a device as a machine without I/O: sockets, clock, file and random source are outside. Inputs are
- * its public methods, each with the time; effects go to a Sink; timers are data (`nextInMs`). PROTOCOL.md, "The client loop".
+ * The connection of a device as a state machine without I/O. Its inputs are the public methods, which take the time as an
+ * argument; its effects go to a Sink; its timers are data (`nextInMs`). PROTOCOL.md, "The client loop".
  *
  * | state      | input                          | next       | effects                                                |
  * | ---------- | ------------------------------ | ---------- | ------------------------------------------------------ |
@@ -8,24 +8,25 @@
  * | raising    | persisted                      | connecting | open a socket                                          |
  * | raising    | not persisted                  | waiting    | error                                                  |
  * | connecting | opened                         | greeting   | HELLO                                                  |
- * | greeting   | WELCOME                        | live       | ready; persist the ticket; requests that wait          |
- * | live       | NOTIFY, NOTIFY_GROUP           | live       | persist, then ACK (unicast), then notification         |
- * | live       | CAUGHT_UP, GAP                 | live       | persist the cursor or mark, then tell                  |
- * | live       | REGISTERED, DONE               | live       | persist, then answer the command                       |
- * | live       | the time that GOAWAY gave      | waiting    | BYE, close                                             |
- * | live       | silence, then no answer        | waiting    | close: half open                                       |
- * | live       | not persisted                  | waiting    | close without ACK: the server sends again              |
- * | any open   | closed, by the code's next move| waiting    | (`raise`: greater number; `token`: forget the ticket)  |
+ * | greeting   | WELCOME                        | live       | ready; persist the ticket; send the pending requests   |
+ * | live       | NOTIFY, NOTIFY_GROUP           | live       | persist, then ACK (NOTIFY only), then notification     |
+ * | live       | CAUGHT_UP, GAP                 | live       | persist the cursor or mark, then caughtUp or gap       |
+ * | live       | REGISTERED, DONE               | live       | persist, then commandEnded                             |
+ * | live       | the time of GOAWAY             | waiting    | BYE, close                                             |
+ * | live       | no answer to a keepalive       | waiting    | close: half open                                       |
+ * | live       | not persisted                  | waiting    | close without ACK, so that the server sends again      |
+ * | any open   | closed, other codes            | waiting    | (`raise`: greater number; `token`: forget the ticket)  |
  * | any open   | closed, next move `stop`       | stopped    | fatal error                                            |
- * | any open   | closed, next move `renew`      | waiting    | renew: a new token is asked for                        |
+ * | any open   | closed, next move `renew`      | waiting    | renew                                                  |
  * | waiting    | renewed                        | waiting    | persist the token, then connect with it                |
  * | waiting    | renewalRefused                 | stopped    | persist that the identity is over; fatal error         |
- * | live       | renewed                        | live       | persist the token; leave once, to show it              |
- * | any open   | deadline, bytes that are wrong | waiting    | close                                                  |
- * | waiting    | its time                       | raising    | persist the raised connection number                   |
- * | any        | stop                           | stopped    | BYE and close where open; commands end                 |
+ * | live       | renewed                        | live       | persist the token, then reconnect with it              |
+ * | any open   | deadline, invalid bytes        | waiting    | close                                                  |
+ * | waiting    | the time to reconnect          | raising    | persist the raised connection number                   |
+ * | any        | stop                           | stopped    | BYE and close if open; pending commands end            |
  *
- * "any open" is connecting, greeting and live. ERROR and GOAWAY may come in greeting too; ERROR only leaves its hint.
+ * "any open" is connecting, greeting and live. ERROR and GOAWAY may arrive in greeting, too. ERROR changes no state: the
+ * machine keeps its hint for the next attempt.
  */
 import { Close, type CloseName, closeName, type NextMove } from '../../../protocol/close-codes.js'
 import { readFrames } from '../../../protocol/decode.js'
@@ -34,7 +35,7 @@ import { EMPTY_MESSAGE, PROTOCOL_VERSION, SERVER_FRAME_BYTES_MAX } from '../../.
 import type { DeviceFrame, ErrorFrame, ServerFrame, UnknownFrame, WelcomeFrame } from '../../../protocol/frame-types.js'
 import { DeviceError } from '../errors.js'
 import { Registrar } from '../requests/registrar.js'
-import type { Wish } from '../requests/requests.js'
+import type { Command } from '../requests/requests.js'
 import type { DeviceState, Identity } from '../state/state.js'
 import { type Turn, Turns } from '../turn.js'
 import { ackFrames, ackIdsMax } from './acks.js'
@@ -44,7 +45,7 @@ import type { ConnectionOptions, ConnectionState, Sink } from './ports.js'
 import { Reconnect } from './reconnect.js'
 import { SteadyTime } from './steady-time.js'
 
-/** Close code where there was none: the network. */
+/** WebSocket close code of a connection that ended without a close frame. */
 const ABNORMAL = 1006
 const NEVER = Number.POSITIVE_INFINITY
 
@@ -56,26 +57,26 @@ export class DeviceConnection {
   private readonly reconnect: Reconnect
   private readonly keepalive: Keepalive
   private readonly time = new SteadyTime()
-  /** When the phase ends by itself: waiting, connecting, greeting. */
+  /** Deadline of the phases waiting, connecting and greeting. */
   private phaseEndsMs = NEVER
   private leaveAtMs = NEVER
   private stableAtMs = NEVER
   private paused = false
   private usedTicket = false
-  /** A renewed token that no HELLO has shown yet. */
-  private isTokenUnshown = false
+  /** The server has not seen the renewed token in a HELLO yet. */
+  private hasUnsentToken = false
   private isRenewing = false
   private ackIdsMax: number
 
   constructor(
-    private readonly memory: DeviceState,
+    private readonly deviceState: DeviceState,
     private readonly sink: Sink,
     private readonly options: ConnectionOptions,
   ) {
     const { settings, random } = options
-    this.turns = new Turns(memory)
-    this.registrar = new Registrar(memory, this.turns, settings, random)
-    this.intake = new Intake(memory, this.turns, settings, () => this.registrar.isAsking)
+    this.turns = new Turns(deviceState)
+    this.registrar = new Registrar(deviceState, this.turns, settings, random)
+    this.intake = new Intake(deviceState, this.turns, settings, () => this.registrar.isRegistering)
     this.reconnect = new Reconnect(settings, random, options.url)
     this.keepalive = new Keepalive(settings, random)
     this.ackIdsMax = settings.ackIdsMax
@@ -85,17 +86,17 @@ export class DeviceConnection {
     return this.phase
   }
 
-  /** True: `flush` has something to do at the end of this turn. */
+  /** True: `flush()` is needed at the end of this turn. */
   get isDirty(): boolean {
     return this.turns.isOpen
   }
 
-  /** A registration or a topic is being asked for: what comes for it may come before the answer. */
-  get isAsking(): boolean {
-    return this.registrar.isAsking
+  /** A REGISTER or SUBSCRIBE is pending. Messages for it may arrive before its answer. */
+  get isRegistering(): boolean {
+    return this.registrar.isRegistering
   }
 
-  /** What to add to the local clock for the server's. */
+  /** Server's clock minus the local clock. */
   get clockOffsetMs(): number {
     return this.intake.serverAheadMs
   }
@@ -105,7 +106,7 @@ export class DeviceConnection {
   start(nowMs: number): void {
     if (this.phase !== 'idle') return
     this.paused = this.intake.isFull
-    if (!this.memory.identity) {
+    if (!this.deviceState.identity) {
       this.giveUp(ABNORMAL, new DeviceError('not_enrolled', undefined, { fatal: true }))
     } else if (this.paused) {
       this.phase = 'waiting'
@@ -118,21 +119,21 @@ export class DeviceConnection {
     const now = this.time.at(nowMs)
     this.phase = 'greeting'
     this.phaseEndsMs = now + this.options.settings.welcomeTimeoutMs
-    const credential = this.memory.credential(nowMs)
+    const credential = this.deviceState.credential(nowMs)
     this.usedTicket = credential?.kind === 'ticket'
-    this.isTokenUnshown = false
+    this.hasUnsentToken = false
     this.send(now, {
       type: 'HELLO',
       version: PROTOCOL_VERSION,
       credential,
-      connection: this.memory.connection,
+      connection: this.deviceState.connection,
       client: this.options.client,
-      cursor: this.memory.cursor,
-      gap: this.memory.gap,
+      cursor: this.deviceState.cursor,
+      gap: this.deviceState.gap,
     })
   }
 
-  /** One WebSocket message. */
+  /** A WebSocket message arrived. */
   received(nowMs: number, bytes: Uint8Array): void {
     if (!this.isOpen()) return
     const now = this.time.at(nowMs)
@@ -140,13 +141,13 @@ export class DeviceConnection {
     if (bytes.length === 0 && this.keepalive.answered()) return
     const limits = { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX } as const
     const fault = readFrames(bytes, limits, (frame) => {
-      this.frame(now, frame)
+      this.handleFrame(now, frame)
       return this.isOpen()
     })
-    if (fault && this.isOpen()) this.drop(now, fault.code, new DeviceError('bad_server_bytes', fault.detail))
+    if (fault && this.isOpen()) this.closeAndWait(now, fault.code, new DeviceError('bad_server_bytes', fault.detail))
   }
 
-  /** The socket closed, or did not open. `retryAfterMs`: of the HTTP answer that refused the upgrade; 0: none. */
+  /** The socket closed, or did not open. @param retryAfterMs hint of the HTTP answer to the upgrade; 0: no hint. */
   closed(nowMs: number, code: number, retryAfterMs = 0, detail = ''): void {
     if (!this.isOpen()) return
     const now = this.time.at(nowMs)
@@ -161,56 +162,58 @@ export class DeviceConnection {
       return
     }
     if (renews) {
-      this.turns.notice({ kind: 'closed', code, name: name ?? 'abnormal', reconnectAtMs: this.time.local(now) })
+      this.turns.emitAtTurnEnd({ kind: 'closed', code, name: name ?? 'abnormal', reconnectAtMs: this.time.local(now) })
       this.awaitRenewal()
       return
     }
     if (next === 'token') this.turns.change({ kind: 'ticket', ticket: null })
-    if (next === 'raise') this.reconnect.refusedAsStale(this.memory.connection)
+    if (next === 'raise') this.reconnect.refusedAsStale(this.deviceState.connection)
     const neverLive = this.phase !== 'live'
     this.wait(now, code, name ?? 'abnormal')
-    if (neverLive && !name) this.turns.notice({ kind: 'error', error: new DeviceError('connect_failed', detail) })
+    if (neverLive && !name)
+      this.turns.emitAtTurnEnd({ kind: 'error', error: new DeviceError('connect_failed', detail) })
   }
 
-  /** Time passed: call it `nextInMs` from the last input, or whenever. */
+  /** Time has passed. Call it `nextInMs` after the last input at the latest; an earlier call does no harm. */
   tick(nowMs: number): void {
     const now = this.time.at(nowMs)
-    if (this.phase === 'waiting' && now >= this.phaseEndsMs && !this.isHeldBack()) this.raise()
+    if (this.phase === 'waiting' && now >= this.phaseEndsMs && !this.waitsForApp()) this.raise()
     if ((this.phase === 'connecting' || this.phase === 'greeting') && now >= this.phaseEndsMs) {
-      this.drop(now, 'hello_timeout', new DeviceError('handshake_timeout'))
+      this.closeAndWait(now, 'hello_timeout', new DeviceError('handshake_timeout'))
     }
     if (this.phase === 'live') this.tickLive(now)
   }
 
-  /** The end of a turn: what was collected is persisted, and acknowledged and told after that. */
+  /** Ends a turn: persists its changes. Its acknowledgements and events follow in `persisted()`. */
   flush(): void {
-    for (const event of this.turns.takeNotices()) this.sink.event(event)
-    // Only now: a listener may have ended the turn itself, by stopping.
+    for (const event of this.turns.takeImmediate()) this.sink.event(event)
+    // A listener of these events may have called `stop()`, which flushes. So the turn is read only now.
     const turn = this.turns.close()
     if (turn) this.sink.persist(turn.changes)
   }
 
-  /** The oldest persist request is done. */
+  /** The oldest call of `sink.persist()` succeeded. */
   persisted(nowMs: number): void {
     const now = this.time.at(nowMs)
     const turn = this.turns.confirmed()
     if (!turn) return
     this.acknowledge(now, turn)
     for (const event of turn.events) this.sink.event(event)
-    // Not that of an attempt which was given up because a write before it failed.
-    if (this.phase === 'raising' && turn.raisesTo === this.memory.connection) this.connect(now)
+    // A failed write before this one may have ended the attempt that this number belongs to.
+    if (this.phase === 'raising' && turn.raisesTo === this.deviceState.connection) this.connect(now)
   }
 
+  /** The oldest call of `sink.persist()` failed. */
   persistFailed(nowMs: number, error: DeviceError): void {
     const now = this.time.at(nowMs)
     if (!this.turns.failed()) return
-    this.turns.notice({ kind: 'error', error })
-    // Nothing may be acknowledged, and later frames would be no better: come back when the disk may.
+    this.turns.emitAtTurnEnd({ kind: 'error', error })
+    // The device cannot acknowledge anything. It leaves, and tries the disk again with the next connection number.
     if (this.phase === 'raising') this.wait(now, ABNORMAL, 'abnormal')
-    else if (this.isOpen()) this.drop(now, 'unavailable', null)
+    else if (this.isOpen()) this.closeAndWait(now, 'unavailable', null)
   }
 
-  /** A notification was handed over. */
+  /** The app has handled a notification. */
   done(nowMs: number, id: bigint): void {
     this.turns.change({ kind: 'done', id })
     if (!this.paused || !this.intake.hasRoom) return
@@ -220,34 +223,34 @@ export class DeviceConnection {
   }
 
   /** Asks for something; `caller` comes back in an `answered` event. False: too many wait. */
-  request(nowMs: number, wish: Wish, caller: number | null): boolean {
+  request(nowMs: number, command: Command, caller: number | null): boolean {
     if (this.phase === 'stopped') return false
     const now = this.time.at(nowMs)
-    if (!this.registrar.ask(now, wish, caller)) return false
+    if (!this.registrar.ask(now, command, caller)) return false
     if (this.phase === 'live') this.sendRequests(now)
     return true
   }
 
-  /** The time for the renewal of this identity was drawn. */
-  keep(identity: Identity): void {
+  /** Persists the identity, to which the client has added the time of its renewal. */
+  storeIdentity(identity: Identity): void {
     this.turns.change({ kind: 'identity', identity })
   }
 
-  /** The service gave another token for the same identity. */
+  /** The core issued a new token for the same identity. */
   renewed(nowMs: number, identity: Identity): void {
     if (this.phase === 'stopped') return
     const now = this.time.at(nowMs)
     this.turns.change({ kind: 'identity', identity })
-    // A ticket descends from the older token, and ends with it.
+    // The server issued the ticket for the older token, and both end together.
     this.turns.change({ kind: 'ticket', ticket: null })
-    this.isTokenUnshown = true
+    this.hasUnsentToken = true
     if (this.isRenewing) {
       this.isRenewing = false
       this.phaseEndsMs = now
-    } else if (this.phase === 'live') this.leaveToShow(now)
+    } else if (this.phase === 'live') this.reconnectWithNewToken(now)
   }
 
-  /** The service will not give this identity another token. */
+  /** The core refused to issue another token for this identity. */
   renewalRefused(error: DeviceError): void {
     if (this.phase === 'stopped' || !this.isRenewing) return
     this.identityIsOver()
@@ -264,7 +267,7 @@ export class DeviceConnection {
     this.flush()
   }
 
-  /** Milliseconds until `tick` has something to do; Infinity: nothing is timed. */
+  /** Milliseconds until `tick()` is due; Infinity: no timer is set. */
   nextInMs(nowMs: number): number {
     return Math.max(this.nextAtMs() - this.time.at(nowMs), 0)
   }
@@ -272,13 +275,13 @@ export class DeviceConnection {
   // ---- connecting -----------------------------------------------------------------------------
 
   private raise(): void {
-    const connection = this.reconnect.nextNumber(this.memory.connection)
+    const connection = this.reconnect.nextNumber(this.deviceState.connection)
     if (connection === null) {
       this.giveUp(ABNORMAL, new DeviceError('closed_by_server', 'no connection number is left', { fatal: true }))
       return
     }
     this.phase = 'raising'
-    // What was collected before belongs to a turn before.
+    // The raised number gets a turn of its own, whose confirmation opens the socket.
     this.flush()
     this.turns.raiseTo(connection)
     this.flush()
@@ -292,7 +295,7 @@ export class DeviceConnection {
     this.sink.open(this.reconnect.nextUrl())
   }
 
-  private welcome(now: number, frame: WelcomeFrame): void {
+  private handleWelcome(now: number, frame: WelcomeFrame): void {
     const { settings } = this.options
     const { serverTimeMs, subscriptions, ticket, limits } = frame
     const localMs = this.time.local(now)
@@ -303,32 +306,32 @@ export class DeviceConnection {
     this.ackIdsMax = ackIdsMax(limits.frameBytesMax, settings.ackIdsMax)
     this.keepalive.start(now, frame.keepaliveSeconds)
     const untilMs = localMs + frame.ticketSeconds * 1_000
-    // With a token renewed since HELLO, this ticket is of the older token.
-    if (ticket.length > 0 && !this.isTokenUnshown)
+    // If the token was renewed after HELLO, this ticket belongs to the older token.
+    if (ticket.length > 0 && !this.hasUnsentToken)
       this.turns.change({ kind: 'ticket', ticket: { bytes: ticket, untilMs } })
-    const { connection } = this.memory
-    this.turns.notice({ kind: 'ready', connection, serverTimeMs, subscriptions, resumed: this.usedTicket })
+    const { connection } = this.deviceState
+    this.turns.emitAtTurnEnd({ kind: 'ready', connection, serverTimeMs, subscriptions, resumed: this.usedTicket })
     this.registrar.connected(now, subscriptions)
     this.sendRequests(now)
-    if (this.isTokenUnshown) this.leaveToShow(now)
+    if (this.hasUnsentToken) this.reconnectWithNewToken(now)
   }
 
   // ---- frames ---------------------------------------------------------------------------------
 
-  private frame(now: number, frame: ServerFrame | UnknownFrame): void {
+  private handleFrame(now: number, frame: ServerFrame | UnknownFrame): void {
     if (frame.type === 'UNKNOWN') return
-    if (frame.type === 'ERROR') this.serverError(now, frame)
+    if (frame.type === 'ERROR') this.handleError(now, frame)
     else if (frame.type === 'GOAWAY') this.leaveAtMs = this.reconnect.goAway(now, frame)
     else if ((frame.type === 'WELCOME') !== (this.phase === 'greeting')) {
-      const error = new DeviceError('bad_server_bytes', `${frame.type} while ${this.phase}`)
-      this.drop(now, 'unexpected_frame', error)
-    } else this.frameInOrder(now, frame)
+      const error = new DeviceError('bad_server_bytes', `${frame.type} in state ${this.phase}`)
+      this.closeAndWait(now, 'unexpected_frame', error)
+    } else this.handleExpectedFrame(now, frame)
   }
 
-  private frameInOrder(now: number, frame: Exclude<ServerFrame, ErrorFrame>): void {
+  private handleExpectedFrame(now: number, frame: Exclude<ServerFrame, ErrorFrame>): void {
     switch (frame.type) {
       case 'WELCOME':
-        this.welcome(now, frame)
+        this.handleWelcome(now, frame)
         return
       case 'NOTIFY':
       case 'NOTIFY_GROUP':
@@ -342,7 +345,7 @@ export class DeviceConnection {
         this.registrar.answered(now, frame)
         this.sendRequests(now)
         return
-      case 'PONG': // Any bytes are a sign of life: this frame has nothing else to say.
+      case 'PONG': // `received()` has noted that bytes arrived, and PONG has no other meaning.
     }
   }
 
@@ -353,14 +356,14 @@ export class DeviceConnection {
     this.sink.pause()
   }
 
-  private serverError(now: number, frame: ErrorFrame): void {
+  private handleError(now: number, frame: ErrorFrame): void {
     if (frame.request !== 0) {
       this.registrar.refused(now, frame)
       return
     }
     this.reconnect.serverError(now, frame)
     const error = new DeviceError('server_error', `${frame.code}: ${frame.detail}`, { serverCode: frame.code })
-    this.turns.notice({ kind: 'error', error })
+    this.turns.emitAtTurnEnd({ kind: 'error', error })
   }
 
   // ---- leaving --------------------------------------------------------------------------------
@@ -372,20 +375,20 @@ export class DeviceConnection {
     }
     if (now >= this.leaveAtMs) {
       this.send(now, { type: 'BYE' })
-      this.drop(now, 'bye', null)
+      this.closeAndWait(now, 'bye', null)
       return
     }
     this.sendRequests(now)
     const due = this.keepalive.due(now)
-    if (due === 'half_open') this.drop(now, 'idle', new DeviceError('half_open'))
+    if (due === 'half_open') this.closeAndWait(now, 'idle', new DeviceError('half_open'))
     if (due === 'ping') {
       this.sink.send(EMPTY_MESSAGE)
       this.keepalive.pinged(now)
     }
   }
 
-  /** As after GOAWAY: the worker that has the device learns of the new token by its next HELLO. */
-  private leaveToShow(now: number): void {
+  /** Reconnects as after GOAWAY, because a server accepts a token only in HELLO. */
+  private reconnectWithNewToken(now: number): void {
     this.leaveAtMs = this.reconnect.goAway(now, { afterMs: 0, jitterMs: 0, url: '' })
   }
 
@@ -394,37 +397,36 @@ export class DeviceConnection {
     this.phase = 'waiting'
     this.phaseEndsMs = NEVER
     this.isRenewing = true
-    this.turns.notice({ kind: 'renew' })
+    this.turns.emitAtTurnEnd({ kind: 'renew' })
   }
 
   private identityIsOver(): void {
-    const { identity } = this.memory
+    const { identity } = this.deviceState
     if (identity) this.turns.change({ kind: 'identity', identity: { ...identity, isOver: true } })
   }
 
-  /** Closes from this side, to come back. */
-  private drop(now: number, name: CloseName, error: DeviceError | null): void {
+  private closeAndWait(now: number, name: CloseName, error: DeviceError | null): void {
     const { code } = Close[name]
     this.sink.close(code, name)
     this.wait(now, code, name)
-    if (error) this.turns.notice({ kind: 'error', error })
+    if (error) this.turns.emitAtTurnEnd({ kind: 'error', error })
   }
 
   private wait(now: number, code: number, name: string): void {
     if (this.isOpen()) this.reconnect.ended(this.phase === 'live', this.phase !== 'connecting')
     this.phase = 'waiting'
     this.phaseEndsMs = this.reconnect.nextAtMs(now)
-    this.turns.notice({ kind: 'closed', code, name, reconnectAtMs: this.time.local(this.phaseEndsMs) })
+    this.turns.emitAtTurnEnd({ kind: 'closed', code, name, reconnectAtMs: this.time.local(this.phaseEndsMs) })
   }
 
   private giveUp(code: number, error: DeviceError): void {
-    this.turns.notice({ kind: 'error', error })
+    this.turns.emitAtTurnEnd({ kind: 'error', error })
     this.end(code)
   }
 
   private end(code: number): void {
     this.phase = 'stopped'
-    this.turns.notice({ kind: 'closed', code, name: closeName(code) ?? 'abnormal', reconnectAtMs: null })
+    this.turns.emitAtTurnEnd({ kind: 'closed', code, name: closeName(code) ?? 'abnormal', reconnectAtMs: null })
     this.registrar.abandon()
   }
 
@@ -434,8 +436,11 @@ export class DeviceConnection {
     return this.phase === 'connecting' || this.phase === 'greeting' || this.phase === 'live'
   }
 
-  /** The inbox is full: no use in connecting, but to write again what could not be written and so not be handed over. */
-  private isHeldBack(): boolean {
+  /**
+   * True: the inbox is full, so the device does not connect before the app has handled notifications. Exception: a write has
+   * failed. Then the app cannot see the notifications before another write succeeds, and the next attempt makes one.
+   */
+  private waitsForApp(): boolean {
     return this.paused && !this.turns.isHolding
   }
 
@@ -449,13 +454,13 @@ export class DeviceConnection {
   }
 
   private acknowledge(now: number, turn: Turn): void {
-    // A connection that has ended takes its acknowledgements along: the server sends again.
+    // Acknowledgements of a connection that has ended are dropped: the server sends the messages again.
     if (this.phase === 'live') for (const ack of ackFrames(turn.acks, this.ackIdsMax)) this.send(now, ack)
   }
 
   private nextAtMs(): number {
     if (this.phase === 'idle' || this.phase === 'raising' || this.phase === 'stopped') return NEVER
-    if (this.phase !== 'live') return this.phase === 'waiting' && this.isHeldBack() ? NEVER : this.phaseEndsMs
+    if (this.phase !== 'live') return this.phase === 'waiting' && this.waitsForApp() ? NEVER : this.phaseEndsMs
     return Math.min(this.leaveAtMs, this.stableAtMs, this.keepalive.nextAtMs(), this.registrar.nextAtMs())
   }
 }

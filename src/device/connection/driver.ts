@@ -1,6 +1,6 @@
 /**
- * Runs the machine on its ports: a socket, a clock, a store. One alarm for all its timers, one flush a turn. The same
- * for a real device, for thousands of them in a load tool, and in the simulation.
+ * Connects the connection machine to a socket, a clock and a store. It sets one alarm for all timers of the machine, and
+ * flushes it once a turn. Devices, load tools and the simulation use the same driver.
  */
 import type { Clock } from '../../clock.js'
 import { DeviceError } from '../errors.js'
@@ -36,20 +36,20 @@ export class ConnectionDriver implements Sink {
     return this.machine.state
   }
 
-  get isAsking(): boolean {
-    return this.machine.isAsking
+  get isRegistering(): boolean {
+    return this.machine.isRegistering
   }
 
   get clockOffsetMs(): number {
     return this.machine.clockOffsetMs
   }
 
-  /** Gives the machine an input, then sees to its turn and its alarm. */
+  /** Passes an input to the machine, then schedules the flush of its turn and its alarm. */
   run<T>(input: (machine: DeviceConnection, nowMs: number) => T): T {
     const result = input(this.machine, this.ports.clock.now())
     if (this.machine.isDirty && !this.flushing) {
       this.flushing = true
-      // As a microtask: whatever else this turn brings goes along, and no timer is spent.
+      // A microtask, so that the other inputs of this turn share the flush, without a timer.
       Promise.resolve().then(() => {
         this.flushing = false
         this.run((machine) => machine.flush())
@@ -59,7 +59,7 @@ export class ConnectionDriver implements Sink {
     return result
   }
 
-  /** Cancels what is timed; the machine is stopped first. */
+  /** Cancels the alarm. Stop the machine first. */
   dispose(): void {
     this.cancelAlarm?.()
     this.cancelAlarm = null
@@ -117,7 +117,7 @@ export class ConnectionDriver implements Sink {
     this.onEvent(event)
   }
 
-  /** Only ever earlier: an alarm that comes too early asks again, which costs less than moving it with each frame. */
+  /** Moves the alarm only to an earlier time: an alarm that fires too early costs less than one that moves with each frame. */
   private setAlarm(): void {
     const now = this.ports.clock.now()
     const inMs = this.machine.nextInMs(now)

@@ -1,6 +1,7 @@
 /**
- * What comes down to the app, and what it does to the state: duplicates, unknown targets, cursor, counts. It changes
- * state and tells only by way of the turn, so that nothing is acknowledged or shown before it is durable.
+ * Handles the frames that carry messages: drops duplicates and messages without a receiver, moves the cursor, and counts
+ * gaps. It changes the state and emits events only through the turn, so nothing is acknowledged or handed over before it
+ * is durable.
  */
 import type { CaughtUpFrame, GapFrame, NotifyFrame, NotifyGroupFrame } from '../../../protocol/frame-types.js'
 import { caughtUpCursor, type DeviceState, newInGap, type StoredNotification } from '../state/state.js'
@@ -8,11 +9,11 @@ import type { Turns } from '../turn.js'
 
 export type IntakeFrame = NotifyFrame | NotifyGroupFrame | CaughtUpFrame | GapFrame
 
-/** Clocks that differ from what is known by less are taken for equal. */
+/** A change of the clock offset that is smaller is noise of the network, and not worth a write. */
 const CLOCK_STEP_MS = 100
 
 export class Intake {
-  /** Server's clock less ours. A server is slow or fast by some milliseconds each time, which is not worth a write. */
+  /** Server's clock minus the device's. */
   set serverAheadMs(value: number) {
     if (Math.abs(value - this.state.serverAheadMs) < CLOCK_STEP_MS) return
     this.turns.change({ kind: 'clock', serverAheadMs: value })
@@ -26,16 +27,16 @@ export class Intake {
     private readonly state: DeviceState,
     private readonly turns: Turns,
     private readonly settings: { inboxMax: number; seenKeepMs: number },
-    /** A registration or a topic is being asked for. */
-    private readonly isAsking: () => boolean,
+    /** Whether a REGISTER or SUBSCRIBE is pending. */
+    private readonly isRegistering: () => boolean,
   ) {}
 
-  /** As many notifications wait for the app as may. */
+  /** The device stops reading. */
   get isFull(): boolean {
     return this.state.inbox.size >= this.settings.inboxMax
   }
 
-  /** Enough of them were handed over to read on. */
+  /** The device reads again. */
   get hasRoom(): boolean {
     return this.state.inbox.size <= this.settings.inboxMax / 2
   }
@@ -48,46 +49,49 @@ export class Intake {
   }
 
   private notify(localMs: number, frame: NotifyFrame): void {
-    // Duplicates are acknowledged too, after whatever may still be under way of the first.
+    // A duplicate is acknowledged too. Its acknowledgement follows the write of the first copy, because turns keep their order.
     this.turns.acknowledge(frame.id)
-    if (this.state.knows(frame.id)) return
+    if (this.state.hasSeen(frame.id)) return
     const { registration } = frame
-    // While an answer is to come it may tell this number: kept until then.
-    if (this.state.registrations.has(registration) || this.isAsking())
-      this.keep(localMs, { ...content(frame), registration, group: null }, 0)
-    // Nobody is there to show it to; the sender learns that it arrived.
-    else this.remember(localMs, frame, 0)
+    // A pending REGISTERED may bring this number, so the message is stored until then.
+    if (this.state.registrations.has(registration) || this.isRegistering())
+      this.storeMessage(localMs, { ...content(frame), registration, group: null }, 0)
+    // No registration receives the message. It is acknowledged all the same, so that the server does not send it again.
+    else this.storeId(localMs, frame, 0)
   }
 
   private notifyGroup(localMs: number, frame: NotifyGroupFrame): void {
     const { sequence, project, target } = frame
-    // A target of a later version means nothing to this one, but the log has been read up to here.
-    if (!target || this.state.knows(frame.id)) this.remember(localMs, frame, sequence)
-    else this.keep(localMs, { ...content(frame), registration: 0, group: { ...target, project, sequence } }, sequence)
+    // A newer server may address a kind of group that this device does not know: then only the cursor moves.
+    if (!target || this.state.hasSeen(frame.id)) this.storeId(localMs, frame, sequence)
+    else {
+      const group = { ...target, project, sequence }
+      this.storeMessage(localMs, { ...content(frame), registration: 0, group }, sequence)
+    }
   }
 
   private caughtUp({ cursor }: CaughtUpFrame): void {
     if (cursor) this.turns.change({ kind: 'cursor', cursor: caughtUpCursor(this.state.cursor, cursor) })
-    this.turns.tell({ kind: 'caughtUp', cursor })
+    this.turns.emitWhenDurable({ kind: 'caughtUp', cursor })
   }
 
-  /** A queue's GAP counts from the queue's beginning: what was told before is not told again. */
+  /** The mark of a queue counts all its dropped messages, so only the increase since the last GAP is emitted. */
   private gap({ count, reason, mark }: GapFrame): void {
-    // Sequences that follow are another log's: CAUGHT_UP brings the cursor for them.
+    // Later sequences belong to another log. CAUGHT_UP brings the cursor for it.
     if (reason === 'log_reset') this.turns.change({ kind: 'cursor', cursor: null })
     const fresh = mark ? newInGap(this.state.gap, mark) : count
     if (mark && fresh === 0) return
     if (mark) this.turns.change({ kind: 'gap', mark })
-    this.turns.tell({ kind: 'gap', count: fresh, reason })
+    this.turns.emitWhenDurable({ kind: 'gap', count: fresh, reason })
   }
 
-  private keep(localMs: number, notification: StoredNotification, cursorSequence: number): void {
+  private storeMessage(localMs: number, notification: StoredNotification, cursorSequence: number): void {
     const forgetAtMs = this.forgetAt(localMs, notification.expiresAtMs)
     this.turns.change({ kind: 'message', message: notification, forgetAtMs, cursorSequence })
-    this.turns.tell({ kind: 'notification', notification })
+    this.turns.emitWhenDurable({ kind: 'notification', notification })
   }
 
-  private remember(localMs: number, frame: NotifyFrame | NotifyGroupFrame, cursorSequence: number): void {
+  private storeId(localMs: number, frame: NotifyFrame | NotifyGroupFrame, cursorSequence: number): void {
     const forgetAtMs = this.forgetAt(localMs, frame.expiresAtSeconds * 1_000)
     this.turns.change({ kind: 'seen', id: frame.id, forgetAtMs, cursorSequence })
   }

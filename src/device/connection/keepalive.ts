@@ -1,13 +1,14 @@
 /**
- * Keepalive as the device drives it: an empty message after silence of either side; silence of the server after that is
- * half open. Of either: what the device sends tells the server that it lives, and only what it hears tells the device
- * anything. A request that is repeated into a dead connection must not put the ping off. Pure.
+ * Decides when the device sends a keepalive, and when a connection counts as half open. The device sends an empty message
+ * when either side has been silent for the interval; if no bytes arrive after it, the connection is half open. Both sides
+ * count: the server needs to hear from the device, and requests that the device repeats on a dead connection must not
+ * postpone the keepalive. Pure.
  */
 
 export type KeepaliveDue = 'ping' | 'half_open'
 
-/** Share of the server's interval below which a device never waits: the jitter that keeps fleets apart. */
-const EARLIEST = 0.8
+/** The device waits a random share of the server's interval, at least this one, so that fleets do not ping in step. */
+const INTERVAL_SHARE_MIN = 0.8
 
 export interface KeepaliveSettings {
   pongTimeoutMs: number
@@ -22,7 +23,7 @@ export class Keepalive {
   private waitMs = 0
   private answerDueMs: number | null = null
   private paused = false
-  /** Pings whose own answer has not come yet: other bytes may have come meanwhile, and another ping gone out. */
+  /** Empty messages sent without an empty message in return. It can exceed 1: any bytes end the wait for an answer. */
   private unanswered = 0
 
   constructor(
@@ -40,7 +41,7 @@ export class Keepalive {
     this.draw()
   }
 
-  /** Any frame went out. */
+  /** The device sent a frame. */
   sent(nowMs: number): void {
     this.sentAtMs = nowMs
   }
@@ -52,20 +53,20 @@ export class Keepalive {
     this.answerDueMs = nowMs + this.settings.pongTimeoutMs
   }
 
-  /** Any bytes came. */
+  /** The device received bytes. */
   heard(nowMs: number): void {
     this.heardAtMs = nowMs
     this.answerDueMs = null
   }
 
-  /** An empty message came. False: nobody asked for one. */
+  /** The device received an empty message. False: it answers no ping. */
   answered(): boolean {
     if (this.unanswered === 0) return false
     this.unanswered--
     return true
   }
 
-  /** While the device does not read, nothing can come. */
+  /** The device stops reading, so the deadline for the answer is suspended. */
   pause(): void {
     this.paused = true
   }
@@ -87,6 +88,6 @@ export class Keepalive {
   }
 
   private draw(): void {
-    this.waitMs = Math.floor(this.intervalMs * (EARLIEST + (1 - EARLIEST) * this.random()))
+    this.waitMs = Math.floor(this.intervalMs * (INTERVAL_SHARE_MIN + (1 - INTERVAL_SHARE_MIN) * this.random()))
   }
 }

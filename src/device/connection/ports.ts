@@ -1,4 +1,4 @@
-/** What stands around the connection machine: what it is given, and its effects, for a driver to carry out. */
+/** The options of the connection machine, and the interface of its effects, which a driver implements. */
 import type { ClientInfo } from '../../../protocol/frame-types.js'
 import type { ConnectionEvent } from '../events.js'
 import type { DeviceSettings } from '../settings.js'
@@ -7,26 +7,30 @@ import type { Change } from '../state/state.js'
 export type ConnectionState = 'idle' | 'raising' | 'connecting' | 'greeting' | 'live' | 'waiting' | 'stopped'
 
 export interface ConnectionOptions {
-  /** Where the transport listens: ws:// or wss://. */
+  /** Address of the transport: ws:// or wss://. */
   url: string
   client: ClientInfo
   settings: DeviceSettings
   random: () => number
-  /** Whether `renew` events are answered; else a token that ended is the end. */
+  /** True: the device renews its token after a `renew` event. False: an expired token stops the device. */
   renews?: boolean
 }
 
-/** Nothing here may call back into the machine but `persist`, which may confirm at once, and handlers of events. */
+/** Only `persist` and `event` may call the machine back before they return. */
 export interface Sink {
-  /** Opens a socket. Of the one before nothing may be reported any more. */
+  /** Opens a socket. The driver reports no further event of the earlier socket. */
   open(url: string): void
   send(bytes: Uint8Array): void
-  /** Closes the socket, whatever its state; nothing of it may be reported any more. */
+  /** Closes the socket in any state. The driver reports no further event of it. */
   close(code: number, reason: string): void
-  /** Stop and start reading from the socket. */
+  /** Stops reading from the socket. */
   pause(): void
+  /** Reads from the socket again. */
   resume(): void
-  /** Make these (already applied) changes durable, in the order of the calls, each answered by persisted or persistFailed. */
+  /**
+   * Makes changes durable that are already applied in memory. The driver keeps the order of the calls, and answers each
+   * call with `persisted()` or `persistFailed()`.
+   */
   persist(changes: readonly Change[]): void
   event(event: ConnectionEvent): void
 }

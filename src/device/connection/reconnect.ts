@@ -1,22 +1,26 @@
-/** How the device comes back: when, where, and with which connection number. PROTOCOL.md, "Reconnecting" and "HELLO". */
+/** Time, address and connection number of the next attempt to connect. PROTOCOL.md, "Reconnecting" and "HELLO". */
 import type { ErrorFrame, GoawayFrame } from '../../../protocol/frame-types.js'
 import { Backoff, type BackoffSettings } from './backoff.js'
 
-/** PROTOCOL.md, "HELLO": the n-th refusal in a row that tells no number raises by 16^n; 16^13 is over half of all. */
+/**
+ * PROTOCOL.md, "HELLO": if the server refuses a connection number as stale and does not give the greater number, the n-th
+ * refusal in a row raises it by 16^n. The last step, 16^13, is half of all connection numbers.
+ */
 const STALE_STEP = 16
 const STALE_STEPS_MAX = 13
 
 export class Reconnect {
   private readonly backoff: Backoff
-  /** Where the connection of now goes to, and the next one. */
   private currentUrl: string
+  /** Address of the next connection. */
   private followingUrl: string
-  /** What the latest GOAWAY of this connection named; null: none came. */
+  /** Address of the latest GOAWAY on this connection; null: no GOAWAY arrived. */
   private goAwayUrl: string | null = null
-  /** Refusals as stale since the last WELCOME, and the number that was in the way. */
+  /** Refusals as stale since the last WELCOME. */
   private staleCount = 0
+  /** The next connection number must be greater than this one. */
   private raiseAbove = 0
-  /** Whether the attempt of now found a server. */
+  /** Whether the current attempt reached a server. */
   private isReached = true
 
   constructor(
@@ -29,7 +33,7 @@ export class Reconnect {
     this.followingUrl = configuredUrl
   }
 
-  /** Returns the time at which to leave and come back. A second one takes the place of the first. */
+  /** Returns the time at which the device leaves and reconnects. A later GOAWAY replaces an earlier one. */
   goAway(nowMs: number, { afterMs, jitterMs, url }: Pick<GoawayFrame, 'afterMs' | 'jitterMs' | 'url'>): number {
     this.goAwayUrl = isSafeRedirect(this.currentUrl, url) ? url : this.currentUrl
     return this.backoff.goAway(nowMs, afterMs, jitterMs)
@@ -40,12 +44,12 @@ export class Reconnect {
     this.raiseAbove = Math.max(this.raiseAbove, connection)
   }
 
-  /** 0: no hint. */
+  /** @param afterMs 0: no hint. */
   retryAfter(nowMs: number, afterMs: number): void {
     if (afterMs > 0) this.backoff.retryAfter(nowMs, afterMs)
   }
 
-  /** Closed as stale: where the server did not say what is in the way, the steps grow until one is over it. */
+  /** The server refused the connection number as stale. If it did not give the greater number, the steps grow. */
   refusedAsStale(connection: number): void {
     this.staleCount++
     if (this.raiseAbove >= connection) return
@@ -57,8 +61,8 @@ export class Reconnect {
   }
 
   /**
-   * A connection or an attempt ended: an address that does not greet is not tried again.
-   * @param wasOpened whether there was a WebSocket at all.
+   * A connection or an attempt ended. If it failed before WELCOME, the next attempt uses the configured address.
+   * @param wasOpened whether the WebSocket opened.
    */
   ended(wasWelcomed: boolean, wasOpened: boolean): void {
     this.isReached = wasOpened
@@ -67,17 +71,17 @@ export class Reconnect {
     this.goAwayUrl = null
   }
 
-  /** The connection held: the next attempt is a first one again. */
+  /** The connection was stable, so the count of attempts starts again. */
   settled(): void {
     this.backoff.settled()
   }
 
-  /** When to try next. */
+  /** Returns the time of the next attempt, and forgets the hints of the server. */
   nextAtMs(nowMs: number): number {
     return this.backoff.next(nowMs, this.isReached)
   }
 
-  /** The number of the next connection; null: there is none left. */
+  /** The number of the next connection; null: all numbers are used up. */
   nextNumber(connection: number): number | null {
     const next = Math.max(connection, this.raiseAbove) + 1
     this.raiseAbove = 0
@@ -91,7 +95,7 @@ export class Reconnect {
   }
 }
 
-/** A server may name another address, never a weaker transport. */
+/** A server may redirect a device to another address, but not from wss to ws. */
 function isSafeRedirect(from: string, to: string): boolean {
   if (!URL.canParse(to)) return false
   const { protocol } = new URL(to)

@@ -1,12 +1,12 @@
 /**
- * Time that never steps back: a wall clock that is set back must not put every deadline off by as much. Steps forward
- * only bring deadlines early, which costs a reconnect at worst.
+ * A time that never goes back. If someone sets the wall clock back, deadlines do not move by the difference. A clock that is
+ * set forward only brings deadlines early, which costs one reconnect at worst.
  */
 export class SteadyTime {
   private lastMs = 0
   private aheadMs = 0
 
-  /** The steady time of a reading of the clock. */
+  /** The steady time for a reading of the wall clock. */
   at(nowMs: number): number {
     const now = nowMs + this.aheadMs
     if (now < this.lastMs) this.aheadMs += this.lastMs - now
@@ -14,7 +14,7 @@ export class SteadyTime {
     return this.lastMs
   }
 
-  /** What the clock reads at a steady time. */
+  /** The reading of the wall clock for a steady time. */
   local(steadyMs: number): number {
     return steadyMs - this.aheadMs
   }

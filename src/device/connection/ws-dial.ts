@@ -1,17 +1,18 @@
-/** The socket of a device over the `ws` package. */
+/** Opens a device's WebSocket with the `ws` package. */
 import { rootCertificates } from 'node:tls'
 import { type ClientOptions, WebSocket } from 'ws'
 import { DEVICE_PATH } from '../../../protocol/frame.js'
 import type { Clock } from '../../clock.js'
 import type { DeviceSocket, Dial, SocketEvents } from './dial.js'
 
-/** A peer that does not answer the close is cut after so long. */
+/** A peer that does not answer the close frame within this time is disconnected. */
 const CLOSE_WAIT_MS = 1_000
+/** WebSocket close code of a connection that ended without a close frame. */
 const ABNORMAL = 1006
-/** A length of 0: bytes that are no frame. */
-const NO_FRAME = Uint8Array.of(0)
+/** A message that the decoder refuses: a frame of length 0. */
+const INVALID_FRAME = Uint8Array.of(0)
 
-/** `ca`: PEM of certificates that are trusted besides those that Node knows. */
+/** @param ca PEM certificates to trust in addition to Node's. */
 export function wsDial(webSocketBytesMax: number, clock: Clock, ca?: string): Dial {
   const trust = ca === undefined ? {} : { ca: [...rootCertificates, ca] }
   const options = { perMessageDeflate: false, maxPayload: webSocketBytesMax, followRedirects: false, ...trust }
@@ -19,15 +20,15 @@ export function wsDial(webSocketBytesMax: number, clock: Clock, ca?: string): Di
     try {
       return open(deviceUrl(url), events, options, clock)
     } catch (error) {
-      // The constructor throws on an address that is none.
-      const why = error instanceof Error ? error.message : String(error)
-      Promise.resolve().then(() => events.closed(ABNORMAL, 0, why))
+      // The URL and WebSocket constructors throw on an invalid address.
+      const reason = error instanceof Error ? error.message : String(error)
+      Promise.resolve().then(() => events.closed(ABNORMAL, 0, reason))
       return { send: nothing, close: nothing, pause: nothing, resume: nothing }
     }
   }
 }
 
-/** The address with the path of the device port, where it names none. */
+/** Adds the path of the device port to an address without a path. */
 export function deviceUrl(url: string): string {
   const parsed = new URL(url)
   if (parsed.pathname === '/') parsed.pathname = DEVICE_PATH
@@ -41,8 +42,8 @@ function open(url: string, events: SocketEvents, options: ClientOptions, clock: 
   let cancelCut = nothing
   ws.on('open', () => events.opened())
   ws.on('message', (data: Buffer, isBinary) => {
-    // Text is no frame, nor the empty message that answers one: the machine closes.
-    events.received(isBinary ? data : NO_FRAME)
+    // A text message violates the protocol, even an empty one. The machine closes the connection for these bytes.
+    events.received(isBinary ? data : INVALID_FRAME)
   })
   ws.on('unexpected-response', (_request, response) => {
     const seconds = Number(response.headers['retry-after'])
@@ -76,7 +77,7 @@ function open(url: string, events: SocketEvents, options: ClientOptions, clock: 
   }
 }
 
-/** Several addresses that all failed come as one error without a message of its own. */
+/** If all addresses of a host fail, Node reports an AggregateError without a message. */
 function reasonOf(error: Error): string {
   const first = error instanceof AggregateError ? (error.errors[0] as unknown) : error
   return first instanceof Error ? first.message : String(first)

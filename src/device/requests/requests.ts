@@ -1,14 +1,18 @@
 /**
- * Requests of the device under way: each is sent again, with a new number, until it is answered. All are idempotent, so
- * one that was cut off is simply repeated, on this connection after a time-out or on the next. PROTOCOL.md, "Requests".
+ * The pending commands of the device. A command is sent as a request, and again under a new request number until the server
+ * answers: after a timeout on the same connection, or on the next one. This is safe because all commands are idempotent.
+ * PROTOCOL.md, "Requests".
  */
 import { DeviceRequestErrors } from '../../../protocol/errors.js'
 import type { DeviceFrame, ErrorFrame } from '../../../protocol/frame-types.js'
 import { DeviceError } from '../errors.js'
 import type { DeviceState } from '../state/state.js'
 
-/** A registration is named by application and user: its number may change when a server lost its tables. */
-export type Wish =
+/**
+ * The app or the device itself asks for a command. It names a registration by application and user, because the number of a
+ * registration changes when a server has lost its tables.
+ */
+export type Command =
   | { kind: 'register'; application: string; user: string; userToken: string }
   | { kind: 'unregister'; application: string; user: string }
   | { kind: 'subscribe' | 'unsubscribe'; application: string; user: string; topic: string }
@@ -25,38 +29,38 @@ export interface RequestSettings {
 }
 
 interface Pending {
-  wish: Wish
+  command: Command
   key: string
-  /** Who waits; empty: the device itself (registering anew). */
+  /** Numbers of the callers that wait for the end; empty: the device sends the command by itself. */
   callers: number[]
-  /** Earlier wishes that are about the same thing and end otherwise: it is sent when they have ended. */
+  /** Earlier commands with the opposite effect. This one is sent when they have ended. */
   after: Set<Pending>
   attempts: number
-  /** How often the server asked to try again. */
+  /** Number of answers that asked the device to try again. */
   retries: number
-  /** Its registration was unknown and is being asked for anew: once. */
-  renewed: boolean
-  /** The service said that it is not as it stands here: to be asked for whatever the versions say. */
-  isKnownWrong: boolean
-  /** Number under which it was sent and not answered; 0: it waits to be sent. */
+  /** The server did not know the registration, and the device has registered it again. This happens once for a command. */
+  hasRegisteredAgain: boolean
+  /** The server said that it lacks the registration. So the command is sent even if the versions agree. */
+  isMissingAtServer: boolean
+  /** Number of the request in flight; 0: none is in flight. */
   request: number
-  /** When to send it (again); Infinity: when what it waits for has ended. */
+  /** The time to send it (again); Infinity: another command has to end first. */
   dueAtMs: number
 }
 
-/** How a wish ended. */
+/** The end of a command. */
 export interface EndedRequest {
-  wish: Wish
+  command: Command
   callers: readonly number[]
   error: DeviceError | null
-  /** Nobody knows what the server made of it: an attempt was not answered, or by a refusal that says nothing of it. */
+  /** The server may or may not have carried out the command: an attempt had no answer, or a refusal for another reason. */
   isUnknown: boolean
 }
 
 export class Requests {
-  /** In the order in which they were asked for. */
+  /** In the order of `add()`. */
   private readonly pending = new Set<Pending>()
-  private readonly underWay = new Map<number, Pending>()
+  private readonly inFlight = new Map<number, Pending>()
   private lastRequest = 0
   private nextSendAtMs = 0
 
@@ -70,54 +74,66 @@ export class Requests {
   }
 
   /**
-   * A wish that waits already is shared, unless what was asked for since is its opposite. What the device asks for of itself
-   * is left out where it is about to end. False: there are as many as the limit.
+   * Adds a command, and returns false if the limit is reached. An equal pending command is shared, unless its opposite was
+   * added after it. A command of the device itself (`caller` null) is skipped while an opposite command is pending.
    */
-  add(wish: Wish, caller: number | null, nowMs: number, isKnownWrong = false): boolean {
-    const key = JSON.stringify(wish)
+  add(command: Command, caller: number | null, nowMs: number, isMissingAtServer = false): boolean {
+    const key = JSON.stringify(command)
     const callers = caller === null ? [] : [caller]
-    const related = [...this.pending].filter((p) => p.key === key || isOpposite(p.wish, wish))
+    const related = [...this.pending].filter((p) => p.key === key || isOpposite(p.command, command))
     const last = related.at(-1)
     if (last?.key === key) {
-      last.isKnownWrong ||= isKnownWrong
+      last.isMissingAtServer ||= isMissingAtServer
       last.callers.push(...callers)
       return true
     }
     if (caller === null && last) return true
     if (this.pending.size >= this.settings.requestsMax) return false
-    const fresh = { attempts: 0, retries: 0, renewed: false, isKnownWrong, request: 0, dueAtMs: nowMs }
-    this.pending.add({ wish, key, callers, after: new Set(related), ...fresh })
+    this.pending.add({
+      command,
+      key,
+      callers,
+      after: new Set(related),
+      attempts: 0,
+      retries: 0,
+      hasRegisteredAgain: false,
+      isMissingAtServer,
+      request: 0,
+      dueAtMs: nowMs,
+    })
     return true
   }
 
-  /** A registration or a topic is being asked for: what comes for it may come before the answer. */
-  get isAsking(): boolean {
-    for (const { wish } of this.pending) if (wish.kind === 'register' || wish.kind === 'subscribe') return true
+  /** A REGISTER or SUBSCRIBE is pending. Messages for it may arrive before its answer. */
+  get isRegistering(): boolean {
+    for (const { command } of this.pending) if (command.kind === 'register' || command.kind === 'subscribe') return true
     return false
   }
 
-  /** A new connection: everything that waits is due, whenever it was last sent. */
+  /** A new connection: all pending commands are due now. */
   restart(nowMs: number): void {
-    for (const p of this.pending) this.again(p, nowMs)
+    for (const p of this.pending) this.sendAgainAt(p, nowMs)
   }
 
-  /** Ends the wishes that are fulfilled, where the server's table is known to be as this device left it. */
-  known(state: DeviceState): EndedRequest[] {
+  /** Ends the commands whose effect the state has already. Call it only while the state agrees with the server. */
+  endFulfilled(state: DeviceState): EndedRequest[] {
     const ended: EndedRequest[] = []
     for (const p of this.pending) {
-      const { wish } = p
-      // A user's registration is asked for again: its token may say something new.
+      const { command } = p
+      // A command with a user token is always sent, since the token may be a new one.
       const isRegistered =
-        wish.kind === 'register' && wish.userToken === '' && state.registrationOf(wish.application, wish.user) !== null
-      const isSubscribed = wish.kind === 'subscribe' && state.isSubscribed(wish)
-      const isFresh = p.attempts === 0 && p.after.size === 0 && !p.isKnownWrong
-      if (isFresh && (isRegistered || isSubscribed)) ended.push(this.end(p, null))
+        command.kind === 'register' &&
+        command.userToken === '' &&
+        state.registrationOf(command.application, command.user) !== null
+      const isSubscribed = command.kind === 'subscribe' && state.isSubscribed(command)
+      const isUnsent = p.attempts === 0 && p.after.size === 0 && !p.isMissingAtServer
+      if (isUnsent && (isRegistered || isSubscribed)) ended.push(this.end(p, null))
     }
     return ended
   }
 
   nextAtMs(): number {
-    const isFull = this.underWay.size >= this.settings.requestsInFlightMax
+    const isFull = this.inFlight.size >= this.settings.requestsInFlightMax
     let next = Number.POSITIVE_INFINITY
     for (const p of this.pending) {
       if (p.request !== 0) next = Math.min(next, p.dueAtMs)
@@ -126,47 +142,47 @@ export class Requests {
     return next
   }
 
-  /** Frames to send now, and the wishes that end without an answer. */
+  /** Returns the frames to send now, and the commands that failed without an answer. */
   due(nowMs: number, state: DeviceState): { frames: DeviceFrame[]; failed: EndedRequest[] } {
     const frames: DeviceFrame[] = []
     const failed: EndedRequest[] = []
     for (const p of this.pending) {
       if (p.dueAtMs > nowMs) continue
-      this.again(p, p.dueAtMs)
+      this.sendAgainAt(p, p.dueAtMs)
       if (p.attempts >= this.settings.requestAttemptsMax) failed.push(this.end(p, new DeviceError('request_timeout')))
-      else if (p.after.size > 0 || this.waitsForNumber(p.wish)) p.dueAtMs = Number.POSITIVE_INFINITY
-      else if (p.wish.kind !== 'register' && !state.registrationOf(p.wish.application, p.wish.user))
-        failed.push(this.end(p, new DeviceError('no_registration', p.wish.application)))
+      else if (p.after.size > 0 || this.waitsForNumber(p.command)) p.dueAtMs = Number.POSITIVE_INFINITY
+      else if (p.command.kind !== 'register' && !state.registrationOf(p.command.application, p.command.user))
+        failed.push(this.end(p, new DeviceError('no_registration', p.command.application)))
       else if (this.maySend(nowMs)) frames.push(this.send(p, nowMs, state))
     }
     return { frames, failed }
   }
 
-  /** REGISTERED or DONE came. Null: an answer to nothing that is under way (to an earlier attempt). */
+  /** REGISTERED or DONE arrived. Null: it answers an earlier attempt, which has been given up. */
   answered(request: number): EndedRequest | null {
-    const p = this.underWay.get(request)
+    const p = this.inFlight.get(request)
     return p ? this.end(p, null) : null
   }
 
-  /** ERROR came for it. Null: it is tried again, or nothing like it is under way. */
+  /** ERROR arrived for a request. Null: the command is tried again, or the request is not in flight. */
   refused({ request, code, detail, retryAfterMs }: ErrorFrame, nowMs: number): EndedRequest | null {
-    const p = this.underWay.get(request)
+    const p = this.inFlight.get(request)
     if (!p) return null
-    const isEnd = p.wish.kind === 'unregister' || p.wish.kind === 'unsubscribe'
-    if (isEnd && code === 'unknown_registration') return this.end(p, null)
-    if (code === 'unknown_registration' && this.renew(p, nowMs)) return null
+    const isRemoval = p.command.kind === 'unregister' || p.command.kind === 'unsubscribe'
+    if (isRemoval && code === 'unknown_registration') return this.end(p, null)
+    if (code === 'unknown_registration' && this.registerAgain(p, nowMs)) return null
     if (isRetried(code, retryAfterMs) && p.attempts < this.settings.requestAttemptsMax) {
       const { retryAfterMsMax, reconnectBaseMs, reconnectCapMs } = this.settings
       const ceilingMs = Math.min(reconnectCapMs, reconnectBaseMs * 2 ** Math.min(p.retries, 30))
       p.retries++
-      this.again(p, nowMs + Math.min(retryAfterMs, retryAfterMsMax) + Math.floor(this.random() * ceilingMs))
+      this.sendAgainAt(p, nowMs + Math.min(retryAfterMs, retryAfterMsMax) + Math.floor(this.random() * ceilingMs))
       return null
     }
     const isUnknown = p.attempts > 1 || isRetried(code, retryAfterMs)
     return this.end(p, new DeviceError('request_refused', `${code}: ${detail}`, { serverCode: code }), isUnknown)
   }
 
-  /** The client closes: nobody waits any longer. */
+  /** The client closes, so all pending commands end with `stopped`. */
   abandon(): EndedRequest[] {
     return [...this.pending].map((p) => this.end(p, new DeviceError('stopped')))
   }
@@ -177,72 +193,74 @@ export class Requests {
     p.attempts++
     this.nextSendAtMs = nowMs + this.settings.requestSpacingMs
     p.dueAtMs = nowMs + this.settings.requestTimeoutMs
-    this.underWay.set(p.request, p)
+    this.inFlight.set(p.request, p)
     return frameOf(p, state)
   }
 
-  /** In flight no more than every server grants, and at a pace that it does not cut. */
+  /** Keeps the limits of servers: requests in flight, and frames a second. */
   private maySend(nowMs: number): boolean {
-    return this.underWay.size < this.settings.requestsInFlightMax && nowMs >= this.nextSendAtMs
+    return this.inFlight.size < this.settings.requestsInFlightMax && nowMs >= this.nextSendAtMs
   }
 
-  /** The server does not know the number any more: asks for the registration, then again. Once; a user's needs its app. */
-  private renew(p: Pending, nowMs: number): boolean {
-    const { application, user } = p.wish
-    if (p.renewed || user !== '') return false
+  /** The server does not know the registration: registers it again, and then repeats the command. Returns false if it cannot. */
+  private registerAgain(p: Pending, nowMs: number): boolean {
+    const { application, user } = p.command
+    // The device has no user token for a user's registration.
+    if (p.hasRegisteredAgain || user !== '') return false
     if (!this.add({ kind: 'register', application, user, userToken: '' }, null, nowMs, true)) return false
-    p.renewed = true
-    this.again(p, nowMs)
+    p.hasRegisteredAgain = true
+    this.sendAgainAt(p, nowMs)
     return true
   }
 
-  private again(p: Pending, dueAtMs: number): void {
-    this.underWay.delete(p.request)
+  private sendAgainAt(p: Pending, dueAtMs: number): void {
+    this.inFlight.delete(p.request)
     p.request = 0
     p.dueAtMs = dueAtMs
   }
 
   private end(p: Pending, error: DeviceError | null, isUnknown = error?.code === 'request_timeout'): EndedRequest {
-    this.underWay.delete(p.request)
+    this.inFlight.delete(p.request)
     this.pending.delete(p)
     for (const other of this.pending) {
-      const hadToWait = other.after.delete(p) || p.wish.kind === 'register'
-      if (hadToWait && other.dueAtMs === Number.POSITIVE_INFINITY) other.dueAtMs = 0
+      const mayHaveWaited = other.after.delete(p) || p.command.kind === 'register'
+      if (mayHaveWaited && other.dueAtMs === Number.POSITIVE_INFINITY) other.dueAtMs = 0
     }
-    return { wish: p.wish, callers: p.callers, error, isUnknown }
+    return { command: p.command, callers: p.callers, error, isUnknown }
   }
 
-  /** Its registration is being asked for: the number that is known may be another one's by now. */
-  private waitsForNumber(wish: Wish): boolean {
-    if (wish.kind === 'register') return false
-    for (const { wish: other, after } of this.pending) {
-      if (other.kind !== 'register' || other.application !== wish.application || other.user !== wish.user) continue
-      // One that waits for an UNREGISTER changes nothing yet; and that may wait for this wish.
+  /** True: a REGISTER for the same registration is pending, so the number in the state may be outdated. */
+  private waitsForNumber(command: Command): boolean {
+    if (command.kind === 'register') return false
+    for (const { command: other, after } of this.pending) {
+      if (other.kind !== 'register' || other.application !== command.application || other.user !== command.user)
+        continue
+      // A REGISTER that waits for an UNREGISTER does not count. That UNREGISTER may wait for this command: a deadlock.
       if (after.size === 0) return true
     }
     return false
   }
 }
 
-/** The order decides what is so at the end; the server answers requests that are under way at once in any order. */
-function isOpposite(a: Wish, b: Wish): boolean {
+/** Two commands whose order determines the result. They are never in flight together: the server may reorder requests. */
+function isOpposite(a: Command, b: Command): boolean {
   if (a.application !== b.application || a.user !== b.user || a.kind === b.kind) return false
   if (a.kind === 'unregister' || b.kind === 'unregister') return true
   return 'topic' in a && 'topic' in b && a.topic === b.topic
 }
 
-/** PROTOCOL.md, section "ERROR": a code that the device does not know is repeated if the server says when. */
+/** PROTOCOL.md, "ERROR": after an unknown code, the device tries again only if the server gave a time. */
 function isRetried(code: string, retryAfterMs: number): boolean {
   const known = code in DeviceRequestErrors
   return known ? DeviceRequestErrors[code as keyof typeof DeviceRequestErrors].next === 'retry' : retryAfterMs > 0
 }
 
-function frameOf({ request, wish }: Pending, state: DeviceState): DeviceFrame {
-  if (wish.kind === 'register') {
-    return { type: 'REGISTER', request, application: wish.application, userToken: wish.userToken }
+function frameOf({ request, command }: Pending, state: DeviceState): DeviceFrame {
+  if (command.kind === 'register') {
+    return { type: 'REGISTER', request, application: command.application, userToken: command.userToken }
   }
-  const registration = state.registrationOf(wish.application, wish.user)?.number ?? 0
-  if (wish.kind === 'unregister') return { type: 'UNREGISTER', request, registration }
-  const type = wish.kind === 'subscribe' ? 'SUBSCRIBE' : 'UNSUBSCRIBE'
-  return { type, request, registration, topic: wish.topic }
+  const registration = state.registrationOf(command.application, command.user)?.number ?? 0
+  if (command.kind === 'unregister') return { type: 'UNREGISTER', request, registration }
+  const type = command.kind === 'subscribe' ? 'SUBSCRIBE' : 'UNSUBSCRIBE'
+  return { type, request, registration, topic: command.topic }
 }

@@ -1,12 +1,11 @@
 /**
- * A change as one line of JSON, and back. Ids are decimal strings (JSON numbers lose digits), bytes are base64.
- * Reading checks every field: a line that this file did not write is an error, never a guess.
+ * Encodes a change as one line of JSON, and decodes it. Ids are decimal strings, because JSON numbers lose digits; bytes
+ * are base64. Decoding checks every field.
  */
-
 import type { Cursor } from '../../../protocol/frame-types.js'
 import { parseMessageId } from '../../../protocol/message-id.js'
 import { isObject } from '../../type-guards.js'
-import type { Change, Group, StoredNotification } from './state.js'
+import type { Change, Group, Identity, StoredNotification } from './state.js'
 
 type Json = Record<string, unknown>
 
@@ -37,7 +36,7 @@ export function encodeChange(change: Change): string {
   }
 }
 
-/** Throws TypeError where the line is none of ours. */
+/** Throws TypeError if `encodeChange` cannot have written the line. */
 export function decodeChange(line: string): Change {
   let value: unknown
   try {
@@ -48,17 +47,7 @@ export function decodeChange(line: string): Change {
   const f = object(value)
   switch (f.kind) {
     case 'identity': {
-      const i = object(f.identity)
-      const identity = {
-        deviceId: text(i.deviceId),
-        token: text(i.token),
-        expiresAtMs: number(i.expiresAtMs),
-        url: text(i.url),
-        ...(i.core === undefined ? {} : { core: text(i.core) }),
-        ...(i.renewAtMs === undefined ? {} : { renewAtMs: number(i.renewAtMs) }),
-        ...(i.isOver === true ? { isOver: true } : {}),
-      }
-      return { kind: f.kind, identity }
+      return { kind: f.kind, identity: identity(object(f.identity)) }
     }
     case 'ticket': {
       if (f.ticket === null) return { kind: f.kind, ticket: null }
@@ -98,7 +87,7 @@ export function decodeChange(line: string): Change {
         application: text(r.application),
         user: text(r.user),
         registrationId: text(r.registrationId),
-        // States of before 0.1 do not have it.
+        // State files from before 0.1 lack this field.
         project: text(r.project ?? ''),
       }
       return { kind: f.kind, registration }
@@ -115,6 +104,19 @@ export function decodeChange(line: string): Change {
     default:
       throw new TypeError(`unknown kind ${String(f.kind)}`)
   }
+}
+
+function identity(f: Json): Identity {
+  const identity: Identity = {
+    deviceId: text(f.deviceId),
+    token: text(f.token),
+    expiresAtMs: number(f.expiresAtMs),
+    url: text(f.url),
+  }
+  if (f.core !== undefined) identity.core = text(f.core)
+  if (f.renewAtMs !== undefined) identity.renewAtMs = number(f.renewAtMs)
+  if (f.isOver === true) identity.isOver = true
+  return identity
 }
 
 function notification(f: Json): StoredNotification {
@@ -176,7 +178,7 @@ function id(value: unknown): bigint {
   return parsed
 }
 
-/** Incarnations and queue names are any 64 bits, zero included. */
+/** Incarnations and names of queues are any 64 bits, including zero. */
 function uint64(value: unknown): bigint {
   const digits = text(value)
   if (!/^[0-9]{1,20}$/.test(digits)) throw new TypeError('not an unsigned integer')

@@ -1,10 +1,10 @@
 /**
- * The state in one file: a header line, then one change a line. Opening reads it through; running appends; when the
- * journal has grown, the snapshot is written beside it, synced and renamed over it, so that the name always leads to a
- * whole state. What stands after the last newline is an append that a crash cut off: nothing that depended on it
- * happened, it is left out. Any other line that does not read makes the file corrupt.
+ * Stores the state in one file: a header line, then one change a line. Each write appends to this journal. When the journal
+ * has grown, a snapshot goes to a second file, which is synced and renamed over the first, so that the path always names a
+ * complete state. Bytes after the last newline are an append that a crash cut off. Nothing that depends on it has happened,
+ * so reading skips them. Any other line that does not decode makes the file corrupt.
  *
- * Appends that come while one is under way are written together by the next (one fsync for all of them).
+ * Writes that arrive during an append are joined into the next one, with one fsync for all of them.
  */
 import { type FileHandle, open, readFile, rename } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
@@ -29,7 +29,7 @@ type Done = (error: Error | null) => void
 export class FileStateStore implements StateStore {
   private waiting: { lines: string; done: Done }[] = []
   private journalBytes = 0
-  /** True: the tail of the file is not certain (or there is no file yet), so the next write is a snapshot. */
+  /** True: the file does not exist yet, or a failed append left an unknown tail. So the next write is a snapshot. */
   private snapshotNext = true
   private running: Promise<void> | null = null
   private closed = false
@@ -44,8 +44,8 @@ export class FileStateStore implements StateStore {
   ) {}
 
   /**
-   * Opens or creates. Rejects with DeviceError `state_corrupt` (the file is then kept aside), `state_version` or
-   * `state_locked`.
+   * Opens or creates the file. Rejects with DeviceError `state_corrupt` (the file has been renamed to FILE.corrupt-N),
+   * `state_version`, `state_locked` or `state_unwritable`.
    */
   static async open(path: string, settings: FileStateSettings, now: () => number): Promise<FileStateStore> {
     const lock = await FileLock.take(`${path}.lock`)
@@ -81,7 +81,7 @@ export class FileStateStore implements StateStore {
   }
 
   private async drain(): Promise<void> {
-    // Whatever this turn still adds goes along.
+    // Joins the writes that the current turn still adds.
     await Promise.resolve()
     while (this.waiting.length > 0) {
       const batch = this.waiting
@@ -100,11 +100,11 @@ export class FileStateStore implements StateStore {
 
   private async store(lines: string): Promise<void> {
     if (this.snapshotNext || this.journalBytes > this.settings.journalBytesMax || !this.handle) {
-      // The state in memory has the batch's changes already.
+      // The snapshot includes these lines: the state in memory has their changes already.
       await this.rewrite()
       return
     }
-    // Duplicates alone change nothing: they only wait for what was before them.
+    // A turn of duplicates has no changes. It only waits for the earlier writes.
     if (lines === '') return
     const bytes = Buffer.from(lines)
     await this.handle.appendFile(bytes)
@@ -114,14 +114,14 @@ export class FileStateStore implements StateStore {
 
   private async rewrite(): Promise<void> {
     this.state.sweep(this.now())
-    const beside = `${this.path}.new`
+    const temporary = `${this.path}.new`
     let text = HEADER
     for (const change of this.state.snapshot()) text += `${encodeChange(change)}\n`
-    const fresh = await open(beside, 'w', 0o600)
+    const fresh = await open(temporary, 'w', 0o600)
     try {
       await fresh.writeFile(text)
       if (this.settings.fsync === 'always') await fresh.sync()
-      await rename(beside, this.path)
+      await rename(temporary, this.path)
     } catch (error) {
       await fresh.close()
       throw error
@@ -150,9 +150,9 @@ async function load(path: string, seenMax: number): Promise<DeviceState> {
     for (let i = 1; i < lines.length; i++) state.apply(decodeChange(lines[i] as string))
   } catch (error) {
     if (error instanceof DeviceError) throw error
-    const aside = await keepAside(path)
-    const why = error instanceof Error ? error.message : String(error)
-    throw new DeviceError('state_corrupt', `${path} (${why}), now ${basename(aside)}`, { cause: error })
+    const renamed = await renameCorrupt(path)
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new DeviceError('state_corrupt', `${path} (${reason}), now ${basename(renamed)}`, { cause: error })
   }
   return state
 }
@@ -166,23 +166,23 @@ function checkHeader(path: string, line: string | undefined): void {
   if (version > VERSION) throw new DeviceError('state_version', `${path} has version ${version}`)
 }
 
-/** Renames the file to the first free of `.corrupt-1` ... and returns that name. */
-async function keepAside(path: string): Promise<string> {
+/** Renames the file to the first free name of FILE.corrupt-1, -2, ... and returns that name. */
+async function renameCorrupt(path: string): Promise<string> {
   for (let n = 1; ; n++) {
-    const aside = `${path}.corrupt-${n}`
+    const renamed = `${path}.corrupt-${n}`
     try {
-      // 'wx' claims the name, so that an older one is never overwritten.
-      await (await open(aside, 'wx', 0o600)).close()
+      // 'wx' fails if the name exists, so no earlier corrupt file is overwritten.
+      await (await open(renamed, 'wx', 0o600)).close()
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'EEXIST' && n < 1_000) continue
       throw error
     }
-    await rename(path, aside)
-    return aside
+    await rename(path, renamed)
+    return renamed
   }
 }
 
-/** A rename is durable when its folder is. */
+/** A rename is durable only when its folder is synced. */
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r')
   try {

@@ -1,19 +1,20 @@
 /**
- * One process a state file: two that share an identity would refuse each other for ever (connection numbers), and tear
- * the journal. The lock is a file with the owner's process id; that of a process that is gone is taken over.
+ * Lets only one process use a state file. Two processes would raise the connection number in turn and push each other off
+ * the server, and both would write to the journal. The lock is a file with the owner's process id; the lock of a process
+ * that no longer runs is taken over.
  */
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { DeviceError } from '../errors.js'
 
 const ATTEMPTS = 3
 
-/** Locks of this process: its own id in a lock file says nothing about a second client in it. */
+/** Locks that this process holds: a lock file with its own process id may be its own, or left by an earlier process. */
 const held = new Set<string>()
 
 export class FileLock {
   private constructor(private readonly path: string) {}
 
-  /** Rejects with DeviceError `state_locked`, or `state_unwritable` where the folder cannot be written. */
+  /** Rejects with DeviceError `state_locked`, or `state_unwritable` if the folder is not writable. */
   static async take(path: string): Promise<FileLock> {
     if (held.has(path)) throw new DeviceError('state_locked', `${path}, by this process`)
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -42,7 +43,7 @@ export class FileLock {
   }
 }
 
-/** null: the file is gone, or holds no process id (its writer died in between). */
+/** Null: the file does not exist, or has no process id because its writer died before the write. */
 async function ownerOf(path: string): Promise<number | null> {
   try {
     const pid = Number.parseInt(await readFile(path, 'utf8'), 10)

@@ -1,20 +1,20 @@
-/** Where a state is made durable: the port of the machine, and the adapter in memory (load tools, simulation). */
+/** The interface of a store that makes a device's state durable, and its implementation in memory. */
 import { type Change, DeviceState } from './state.js'
 
 /**
- * Contract. `write` keeps the order of its calls: when `done` of one is called without an error, it and every write
- * before it are durable. After an error nothing since the last success is certain; the next write that succeeds makes the
- * whole state durable, the failed changes included. `done` may be called before `write` returns.
+ * Contract: writes keep their order. `done(null)` means that this write and all earlier ones are durable. `done(error)` means
+ * that the changes since the last success may or may not be durable; the next success makes the whole state durable,
+ * including the failed changes. `done` may be called before `write` returns.
  */
 export interface StateStore {
-  /** The state, with every change of `write` already applied by the caller. */
   readonly state: DeviceState
+  /** The caller has applied `changes` to `state` already. */
   write(changes: readonly Change[], done: (error: Error | null) => void): void
-  /** Waits for what is under way and lets go of the file. Writes after it fail. */
+  /** Resolves when all writes have ended and the file is released. Later writes fail. */
   close(): Promise<void>
 }
 
-/** Keeps the state as long as the object lives: a device that is restarted in the same process gets it again. */
+/** Keeps the state for the life of the object, for load tools and the simulation. */
 export class MemoryStateStore implements StateStore {
   readonly state: DeviceState
 

@@ -1,13 +1,13 @@
 /**
- * What a device remembers, and the arithmetic on it: pure, no file and no clock.
+ * The durable state of a device. Pure: no file and no clock.
  *
- * State only moves by changes. A change is applied in memory at once and made durable by a StateStore; whatever
- * depends on it (HELLO, ACK, hand-over) waits until it is. A snapshot is the list of changes that rebuilds the state, so
- * that file and journal share one form.
+ * The state changes only through `apply(change)`. A StateStore makes each change durable, and every effect that depends on
+ * it (HELLO, ACK, hand-over) waits for that. A snapshot is a list of changes that rebuilds the state, so snapshot and
+ * journal have the same format.
  *
- * Invariant I2 in terms of this file: a `message` change puts the id into `seen`, the message into `inbox` and moves the
- * cursor, all in one; `done` takes it out of the inbox after the hand-over. What stands in the inbox when a state is
- * loaded was perhaps handed over already: it is given again, marked as a possible duplicate.
+ * Invariant I2 in this file: a `message` change adds the id to `seen` and the message to `inbox`, and moves the cursor, in
+ * one step. A `done` change removes the message from the inbox after the hand-over. A message that is in the inbox when a
+ * state is loaded may have been handed over before a crash: it is handed over again, marked as a possible duplicate.
  */
 import type { Credential, Cursor, GapMark, GroupTarget, Priority } from '../../../protocol/frame-types.js'
 import { evictOldest } from '../../collections.js'
@@ -18,59 +18,59 @@ export interface Identity {
   token: string
   /** Unix milliseconds; 0: unknown. */
   expiresAtMs: number
-  /** Where the transport listens, as enrolment said; empty: not said. */
+  /** Address of the transport, from the enrolment; empty: the enrolment had none. */
   url: string
-  /** The address at which the device enrolled, and where it renews its token; absent: a state of before 0.2. */
+  /** Address of the core, where the device enrolled and renews its token; absent: the state is from before 0.2. */
   core?: string
-  /** When to renew, by the server's clock, Unix milliseconds; absent: not drawn yet. */
+  /** Time of the renewal on the server's clock, Unix milliseconds; absent: not drawn yet. */
   renewAtMs?: number
-  /** The service will not take this identity any more: only enrolling anew helps. */
+  /** The service does not accept this identity any more. The device has to enrol again. */
   isOver?: boolean
 }
 
 export interface Registration {
   number: number
   application: string
-  /** User on the device as the user token names it; empty: none. */
+  /** User from the user token; empty: the registration has no user. */
   user: string
   registrationId: string
-  /** Project of the application; empty: an older service did not say, or this state is older. */
+  /** Project of the application; empty: the service or the state is too old to have it. */
   project: string
 }
 
-/** Resume ticket of the last WELCOME: a secret. */
+/** Ticket from the last WELCOME: a secret. */
 export interface Ticket {
   bytes: Uint8Array
-  /** Unix milliseconds until which it is good. */
+  /** Unix milliseconds at which it expires. */
   untilMs: number
 }
 
-/** Of a registration by its application and user, since a server that lost its tables numbers anew. */
+/** Names its registration by application and user, because a server that has lost its tables assigns new numbers. */
 export interface Topic {
   application: string
   user: string
   topic: string
 }
 
-/** Whom a group message addressed. */
+/** The group that a message addresses, and the position of the message in the log. */
 export interface Group extends GroupTarget {
   project: string
   sequence: number
 }
 
-/** A message as the device keeps it until it is handed over. */
+/** A message that waits for its hand-over. */
 export interface StoredNotification {
   id: bigint
   /** Number of the registration; 0: a group message. */
   registration: number
   group: Group | null
-  /** Unix milliseconds; 0: does not expire once it has arrived. */
+  /** Unix milliseconds; 0: valid only until the process ends. */
   expiresAtMs: number
   priority: Priority
   collapseKey: string
   title: string
   message: string
-  /** msgpack map, not decoded; empty: none. */
+  /** Encoded msgpack map; empty: the message has no attributes. */
   data: Uint8Array
 }
 
@@ -80,7 +80,7 @@ export type Change =
   | { kind: 'connection'; connection: number }
   | { kind: 'clock'; serverAheadMs: number }
   | { kind: 'message'; message: StoredNotification; forgetAtMs: number; cursorSequence: number }
-  /** A message that is not (or not again) handed over: of an unknown registration, or a repeated one of a group. */
+  /** A message that is not handed over: for an unknown registration, or a duplicate of a group message. */
   | { kind: 'seen'; id: bigint; forgetAtMs: number; cursorSequence: number }
   | { kind: 'done'; id: bigint }
   | { kind: 'cursor'; cursor: Cursor | null }
@@ -93,28 +93,28 @@ export type Change =
 export class DeviceState {
   identity: Identity | null = null
   ticket: Ticket | null = null
-  /** Number of the last connection that may have said HELLO. */
+  /** Greatest connection number that a HELLO may have used. */
   connection = 0
-  /** Server's clock less ours at the latest WELCOME: judges expiry until the next one. */
+  /** Server's clock minus the device's, at the latest WELCOME. Used for expiry. */
   serverAheadMs = 0
   cursor: Cursor | null = null
   gap: GapMark | null = null
-  /** Version of the subscriptions that this state agrees with; -1: none yet. */
+  /** The server's version of the subscriptions that this state agrees with; -1: none yet. */
   subscriptions = -1
   readonly registrations = new Map<number, Registration>()
   readonly inbox = new Map<bigint, StoredNotification>()
   private readonly topics = new Map<string, Topic>()
-  /** Message id to the time when it may be forgotten, oldest first. */
+  /** Maps a message id to the time at which it may be forgotten. Oldest first. */
   private readonly seen = new Map<bigint, number>()
 
   constructor(private readonly seenMax: number) {}
 
-  /** Whether this message came before. */
-  knows(id: bigint): boolean {
+  /** Whether the message has arrived before. */
+  hasSeen(id: bigint): boolean {
     return this.seen.has(id) || this.inbox.has(id)
   }
 
-  /** With what to say HELLO: the ticket while it is good. Null: not enrolled. */
+  /** The credential for HELLO: the ticket until it expires, then the token. Null: the device is not enrolled. */
   credential(nowMs: number): Credential | null {
     if (this.ticket && this.ticket.untilMs > nowMs) return { kind: 'ticket', ticket: this.ticket.bytes }
     return this.identity && { kind: 'token', token: this.identity.token }
@@ -185,7 +185,7 @@ export class DeviceState {
     }
   }
 
-  /** The changes that make this state from an empty one. */
+  /** The changes that rebuild this state from an empty one. */
   snapshot(): Change[] {
     const changes: Change[] = []
     if (this.identity) changes.push({ kind: 'identity', identity: this.identity })
@@ -206,12 +206,12 @@ export class DeviceState {
     return changes
   }
 
-  /** Forgets the ids whose time has come, wherever they stand. */
+  /** Forgets the ids whose time has passed. */
   sweep(nowMs: number): void {
     for (const [id, forgetAtMs] of this.seen) if (forgetAtMs <= nowMs) this.seen.delete(id)
   }
 
-  /** Enrolled anew: another device, of which the service knows nothing of this. PROTOCOL.md, "Enrolment". */
+  /** The device has enrolled again and is a new device for the service. PROTOCOL.md, "Enrolment". */
   private forgetDevice(): void {
     this.ticket = null
     this.connection = 0
@@ -247,26 +247,26 @@ export class DeviceState {
 }
 
 /**
- * The cursor after a group message. It never moves back: a topic that is new to the cursor's version is caught up from
- * its own beginning, below what the older topics have reached.
+ * The cursor after a group message. It never moves back: the server catches up a new topic from that topic's beginning, so
+ * its sequences can be below the cursor.
  */
 export function advanceCursor(cursor: Cursor, sequence: number): Cursor {
   return sequence > cursor.sequence ? { ...cursor, sequence } : cursor
 }
 
 /**
- * The cursor after CAUGHT_UP. Of the same log and version the further one holds. Otherwise the server's word replaces
- * ours as it is: "everything up to here, of these subscriptions" would be false of our sequence with their version.
+ * The cursor after CAUGHT_UP. If log and version are equal, the greater sequence is kept. Otherwise the server's cursor
+ * replaces the device's as a whole: the device's sequence says nothing about the server's version of the subscriptions.
  */
 export function caughtUpCursor(ours: Cursor | null, theirs: Cursor): Cursor {
   const same = ours && ours.incarnation === theirs.incarnation && ours.subscriptions === theirs.subscriptions
   return same && ours.sequence > theirs.sequence ? ours : theirs
 }
 
-/** How many of a GAP's messages were not told before: its mark counts all drops of one queue since it began. */
+/** The number of lost messages in a GAP that no earlier GAP had. Its mark counts all drops since the queue began. */
 export function newInGap(known: GapMark | null, mark: GapMark): number {
-  const told = known && known.queue === mark.queue ? known.count : 0
-  return Math.max(mark.count - told, 0)
+  const knownCount = known && known.queue === mark.queue ? known.count : 0
+  return Math.max(mark.count - knownCount, 0)
 }
 
 function topicKey(topic: Topic): string {

@@ -11,7 +11,7 @@ export const deviceMutations: Mutation[] = [
     edits: [
       edit(
         INTAKE,
-        `        if (this.state.knows(frame.id))
+        `        if (this.state.hasSeen(frame.id))
             return;
         const { registration }`,
         `        const { registration }`,
@@ -30,9 +30,9 @@ export const deviceMutations: Mutation[] = [
       edit(
         INTAKE,
         `        this.turns.acknowledge(frame.id);
-        if (this.state.knows(frame.id))
+        if (this.state.hasSeen(frame.id))
             return;`,
-        `        if (this.state.knows(frame.id))
+        `        if (this.state.hasSeen(frame.id))
             return;
         this.turns.acknowledge(frame.id);`,
       ),
@@ -54,7 +54,7 @@ export const deviceMutations: Mutation[] = [
     edits: [
       edit(
         CONNECTION,
-        `connection: this.memory.connection,
+        `connection: this.deviceState.connection,
             client`,
         `connection: 1,
             client`,

@@ -157,6 +157,6 @@ export const groupMutations: Mutation[] = [
     name: 'no-de-duplication-of-groups',
     rule: 'The device drops duplicates of group messages by message id too.',
     test: 'device/duplicates.test.js',
-    edits: [edit('device/connection/intake', '!target || this.state.knows(frame.id)', '!target')],
+    edits: [edit('device/connection/intake', '!target || this.state.hasSeen(frame.id)', '!target')],
   },
 ]
