@@ -26,13 +26,13 @@ function problemsOf(sources: Parameters<typeof readConfig>[0]): Record<string, s
   return {}
 }
 
-t.test('without any source everything has its default', async (t) => {
+t.test('without a file and without variables, every setting has its default', async (t) => {
   const config = readConfig({ environment: {} })
   t.equal(config.log.level, 'info')
   t.equal(config.metrics.port, 0)
 })
 
-t.test('the environment wins over the file, the file over the default', async (t) => {
+t.test('a variable overrides the file, and the file overrides the default', async (t) => {
   const file = yaml('log:\n  level: warn\n  format: json\nmetrics:\n')
   const config = readConfig({ file, environment: { BOREALIS_LOG_LEVEL: 'debug', BOREALIS_METRICS_PORT: '9100' } })
   t.equal(config.log.level, 'debug')
@@ -49,15 +49,18 @@ t.test('a setting under its old name is refused with its new name, in the file a
   })
 })
 
-t.test('BOREALIS_CONFIG names the file; one that is absent is a mistake', async (t) => {
+t.test('BOREALIS_CONFIG names the file that is read', async (t) => {
   const file = yaml('log:\n  level: error\n')
   t.equal(readConfig({ environment: { BOREALIS_CONFIG: file } }).log.level, 'error')
+})
+
+t.test('a file that does not exist is reported as a mistake', async (t) => {
   t.same(problemsOf({ file: '/nowhere/b.yaml', environment: {} }), {
     '/nowhere/b.yaml': 'file: there is no such file',
   })
 })
 
-t.test('all mistakes are told at once, with path, source and expectation', async (t) => {
+t.test('all mistakes are reported together, each with its path, source and expectation', async (t) => {
   const file = yaml('log:\n  level: loud\n  colour: red\nnonsense: {}\nmetrics: 7\nhttp:\n  port: 70000\n')
   t.same(problemsOf({ file, environment: { BOREALIS_START_NATS_PORT: 'x', BOREALIS_LOGLEVEL: 'info' } }), {
     'log.level': `${file}: expected one of fatal, error, warn, info, debug, trace, silent, found "loud"`,
@@ -70,13 +73,13 @@ t.test('all mistakes are told at once, with path, source and expectation', async
   })
 })
 
-t.test('more mistakes than a validator would list by default', async (t) => {
+t.test('thirty mistakes are all reported, which is more than the validator lists by default', async (t) => {
   const wrong = settings.filter(({ schema }) => schema.type === 'integer').slice(0, 30)
   const environment = Object.fromEntries(wrong.map(({ variable }) => [variable, 'many']))
   t.equal(Object.keys(problemsOf({ environment })).length, 30)
 })
 
-t.test('a file that is no map, or no YAML, is one mistake', async (t) => {
+t.test('a file that holds a list, or is not YAML, is reported as one mistake', async (t) => {
   t.match(Object.values(problemsOf({ file: yaml('- a\n- b\n'), environment: {} })), [/expected sections/])
   t.match(Object.values(problemsOf({ file: yaml('a: [\n'), environment: {} })), [/not YAML/])
 })

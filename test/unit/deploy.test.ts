@@ -1,4 +1,4 @@
-/** deploy/ holds what it says: names that exist, in files that their programs take. */
+/** The files in deploy/ name settings and metrics that exist, and the programs that read these files accept them. */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -11,9 +11,9 @@ import { settings } from '../../src/config/config.js'
 import { findProgram, needs } from '../support/programs.js'
 
 const variables = new Set(settings.map(({ variable }) => variable))
+const metrics = new Map([...metricsOf('transport'), ...metricsOf('core')].map((metric) => [metric.name, metric]))
 
-t.test('the dashboard asks for metrics that there are, with labels that they have', async (t) => {
-  const known = new Map([...metricsOf('transport'), ...metricsOf('core')].map((metric) => [metric.name, metric]))
+t.test('the dashboard queries existing metrics with existing labels, and counters as rates', async (t) => {
   const { panels } = JSON.parse(readFileSync('deploy/grafana-dashboard.json', 'utf8')) as {
     panels: { title: string; targets: { expr: string }[] }[]
   }
@@ -23,11 +23,11 @@ t.test('the dashboard asks for metrics that there are, with labels that they hav
     const names = expr.match(/borealis_\w+/g) ?? []
     t.ok(names.length > 0, expr)
     for (const name of names) {
-      const metric = known.get(name)
-      t.ok(metric, name)
-      t.equal(metric?.type === 'counter', expr.includes('rate('), `${expr}: counters are looked at as rates`)
+      const metric = metrics.get(name)
+      t.ok(metric, `${name} exists`)
+      t.equal(metric?.type === 'counter', expr.includes('rate('), `${expr}: a rate, if and only if it is a counter`)
       const label = /by \((\w+)\)/.exec(expr)?.[1]
-      if (label && label !== 'part') t.ok(metric?.labels.includes(label), `${name} by ${label}`)
+      if (label && label !== 'part') t.ok(metric?.labels.includes(label), `${name} has the label ${label}`)
     }
   }
 })
@@ -39,23 +39,29 @@ interface Rule {
   annotations: { summary: string; runbook: string }
 }
 
-t.test('alert rules ask for metrics that there are, and each alert has its section', async (t) => {
-  const known = new Map([...metricsOf('transport'), ...metricsOf('core')].map((metric) => [metric.name, metric]))
-  const { groups } = parse(readFileSync('deploy/prometheus-rules.yaml', 'utf8')) as { groups: { rules: Rule[] }[] }
-  const rules = groups.flatMap((group) => group.rules)
+const { groups } = parse(readFileSync('deploy/prometheus-rules.yaml', 'utf8')) as { groups: { rules: Rule[] }[] }
+const rules = groups.flatMap((group) => group.rules)
+
+t.test('alert rules query existing metrics with existing labels, and counters as rates', async (t) => {
   t.ok(rules.length > 10)
-  for (const { alert, expr, labels, annotations } of rules) {
+  for (const { alert, expr } of rules) {
     const names = expr.match(/borealis_\w+/g) ?? []
     t.ok(names.length > 0 || expr.startsWith('up{'), alert)
     for (const name of names) {
-      const metric = known.get(name)
-      t.ok(metric, `${alert}: ${name}`)
+      const metric = metrics.get(name)
+      t.ok(metric, `${alert}: ${name} exists`)
       t.equal(metric?.type === 'counter', name.endsWith('_total'))
-      if (metric?.type === 'counter') t.match(expr, new RegExp(`(rate|increase)\\(${name}\\b`), `${alert}: a counter`)
+      if (metric?.type === 'counter')
+        t.match(expr, new RegExp(`(rate|increase)\\(${name}\\b`), `${alert}: ${name} is a counter`)
     }
     for (const [, name = '', label = ''] of expr.matchAll(/(borealis_\w+)\{(\w+)/g)) {
-      t.ok(known.get(name)?.labels.includes(label), `${alert}: ${name} has the label ${label}`)
+      t.ok(metrics.get(name)?.labels.includes(label), `${alert}: ${name} has the label ${label}`)
     }
+  }
+})
+
+t.test('each alert has a severity, a summary and a section in docs/operate/alerts.md', async (t) => {
+  for (const { alert, labels, annotations } of rules) {
     t.match(labels.severity, /^(page|ticket)$/, alert)
     t.equal(annotations.runbook, `docs/operate/alerts.md#${alert.toLowerCase()}`)
     t.ok(annotations.summary, alert)
@@ -66,14 +72,14 @@ t.test('alert rules ask for metrics that there are, and each alert has its secti
   t.same(sections, wanted, 'docs/operate/alerts.md has the same alerts in the same order')
 })
 
-t.test('Prometheus takes the alert rules', needs('promtool'), async (t) => {
-  const said = execFileSync(findProgram('promtool') ?? '', ['check', 'rules', 'deploy/prometheus-rules.yaml'], {
+t.test('promtool accepts the alert rules', needs('promtool'), async (t) => {
+  const output = execFileSync(findProgram('promtool') ?? '', ['check', 'rules', 'deploy/prometheus-rules.yaml'], {
     encoding: 'utf8',
   })
-  t.match(said, /SUCCESS: \d+ rules found/)
+  t.match(output, /SUCCESS: \d+ rules found/)
 })
 
-t.test('an alert fires when it should, and only then', needs('promtool'), async (t) => {
+t.test('alerts fire after NATS is lost or the store is full, and not before', needs('promtool'), async (t) => {
   const folder = t.testdir()
   const file = join(folder, 'cases.yaml')
   const seriesOf = (series: string, values: string) => ({ series, values })
@@ -82,7 +88,6 @@ t.test('an alert fires when it should, and only then', needs('promtool'), async 
     eval_time,
     exp_alerts: exp_labels.map((labels) => ({ exp_labels: labels, exp_annotations: annotationsOf(alertname, labels) })),
   })
-  const { groups } = parse(readFileSync('deploy/prometheus-rules.yaml', 'utf8')) as { groups: { rules: Rule[] }[] }
   const annotationsOf = (name: string, labels: Record<string, string>) => {
     const { summary = '', runbook = '' } = groups[0]?.rules.find(({ alert }) => alert === name)?.annotations ?? {}
     return { summary: summary.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, label) => labels[label] ?? ''), runbook }
@@ -116,10 +121,11 @@ t.test('an alert fires when it should, and only then', needs('promtool'), async 
   t.match(execFileSync(findProgram('promtool') ?? '', ['test', 'rules', file], { encoding: 'utf8' }), /SUCCESS/)
 })
 
-t.test('compose and units name settings that there are', async (t) => {
-  const compose = parse(readFileSync('deploy/compose.yaml', 'utf8')) as {
-    services: Record<string, { environment?: Record<string, string>; command: string[] }>
-  }
+const compose = parse(readFileSync('deploy/compose.yaml', 'utf8')) as {
+  services: Record<string, { environment?: Record<string, string>; command: string[] }>
+}
+
+t.test('the compose file and the systemd units name existing settings', async (t) => {
   t.same(Object.keys(compose.services), ['nats', 'core', 'transport'])
   const units = readdirSync('deploy/systemd').map((name) => readFileSync(join('deploy/systemd', name), 'utf8'))
   const named = [
@@ -128,32 +134,34 @@ t.test('compose and units name settings that there are', async (t) => {
   ]
   t.ok(named.length > 8)
   for (const name of named) t.ok(variables.has(name) || name === 'NODE_OPTIONS', name)
-  // A core that is no child of `npm start` is told the same.
+})
+
+t.test('a core under compose or systemd runs with the V8 flag that `npm start` gives it', async (t) => {
   const [flag] = v8Flags('core', '')
   t.equal(compose.services.core?.environment?.NODE_OPTIONS, flag)
   t.match(readFileSync('deploy/systemd/borealis-core.service', 'utf8'), `\nEnvironment=NODE_OPTIONS=${flag}\n`)
 })
 
-t.test('systemd takes the units', needs('systemd-analyze'), async (t) => {
+t.test('systemd-analyze finds no fault in the units', needs('systemd-analyze'), async (t) => {
   const folder = t.testdir()
   for (const name of readdirSync('deploy/systemd')) {
     const path = join(folder, name)
-    // The user of the unit need not be on this machine.
+    // This machine may lack the user of the unit.
     writeFileSync(path, readFileSync(join('deploy/systemd', name), 'utf8').replace('User=borealis\n', ''))
-    const said = execFileSync(findProgram('systemd-analyze') ?? '', ['verify', path], {
+    const output = execFileSync(findProgram('systemd-analyze') ?? '', ['verify', path], {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'pipe'],
     })
-    t.equal(said, '', name)
+    t.equal(output, '', name)
   }
 })
 
-t.test('systemd is told through systemd-notify, where it asks', async (t) => {
+t.test('the process calls systemd-notify for READY and WATCHDOG only if NOTIFY_SOCKET is set', async (t) => {
   const folder = t.testdir()
   const bin = join(folder, 'bin')
   mkdirSync(bin)
-  const said = join(folder, 'said')
-  writeFileSync(join(bin, 'systemd-notify'), `#!/bin/sh\necho "$@" >> ${said}\n`)
+  const calls = join(folder, 'calls')
+  writeFileSync(join(bin, 'systemd-notify'), `#!/bin/sh\necho "$@" >> ${calls}\n`)
   chmodSync(join(bin, 'systemd-notify'), 0o755)
   const program = `
     import { notifySystemd, watchdog } from ${JSON.stringify(new URL('../../src/cli/systemd.js', import.meta.url).href)}
@@ -170,9 +178,9 @@ t.test('systemd is told through systemd-notify, where it asks', async (t) => {
     return child.pid
   }
   await run({ NOTIFY_SOCKET: '' })
-  t.notOk(existsSync(said), 'nobody asked')
+  t.notOk(existsSync(calls), 'no call without NOTIFY_SOCKET')
   const pid = await run({ NOTIFY_SOCKET: '/run/none', WATCHDOG_USEC: '200000' })
-  const lines = readFileSync(said, 'utf8').trim().split('\n')
+  const lines = readFileSync(calls, 'utf8').trim().split('\n')
   t.equal(lines[0], `--pid=${pid} READY=1`)
   t.equal(lines[1], `--pid=${pid} WATCHDOG=1`)
 })

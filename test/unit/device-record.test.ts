@@ -16,12 +16,15 @@ const record: DeviceRecord = {
   ],
 }
 
-t.test('a record survives its encoding', async (t) => {
+t.test('a device record decodes to the record that was encoded', async (t) => {
   t.same(decodeDeviceRecord(encodeDeviceRecord(record)), record)
+})
+
+t.test('a device record of an unknown version is refused', async (t) => {
   t.throws(() => decodeDeviceRecord(Buffer.from([0x91, 0x63])), /unknown version/)
 })
 
-t.test('each group once, as it was added first', async (t) => {
+t.test('a group that two registrations share appears once, with its earliest addition', async (t) => {
   const anna = `=${Buffer.from('Anna Ö.').toString('base64url')}`
   t.same(groupsOf(record), [
     { subject: 'broadcast.acme.app.app_a', since: 10, addedVersion: 1 },
@@ -31,7 +34,7 @@ t.test('each group once, as it was added first', async (t) => {
   ])
 })
 
-t.test('when the first one leaves, the group starts where the next one joined', async (t) => {
+t.test('when the first subscriber of a group leaves, the group starts where the next one joined', async (t) => {
   const topics = record.topics.filter((topic) => topic.registration !== 1)
   const news = groupsOf({ ...record, topics }).find(({ subject }) => subject.endsWith('.news'))
   t.same(news, { subject: 'broadcast.acme.topic.news', since: 60, addedVersion: 6 })

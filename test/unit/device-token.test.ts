@@ -11,19 +11,18 @@ const keyring = Keyring.generate(NOW)
 const key = keyring.signingKey('deviceToken')
 const verifier = new DeviceTokenVerifier(keyring.transportKeys().deviceTokens, 'here')
 
-t.test('a device token is good until it expires, and a little longer', async (t) => {
+t.test('a device token is valid until 60 s after its expiry, plus the grace', async (t) => {
   const { token, expiresAtMs } = mintDeviceToken(key, request)
   t.equal(expiresAtMs, NOW + HOUR)
-  t.same(verifier.verify(token, NOW), {
-    ...{ ok: true, claims: { device, fleet: request.fleet, issuedAtMs: NOW, expiresAtMs } },
-  })
-  t.equal(verifier.verify(token, expiresAtMs + 59_000).ok, true, 'clocks differ')
+  const claims = { device, fleet: request.fleet, issuedAtMs: NOW, expiresAtMs }
+  t.same(verifier.verify(token, NOW), { ok: true, claims })
+  t.equal(verifier.verify(token, expiresAtMs + 59_000).ok, true, 'within the tolerance for clocks that differ')
   t.same(verifier.verify(token, expiresAtMs + 60_000), { ok: false, reason: 'token_expired' })
-  t.equal(verifier.verify(token, expiresAtMs + 2 * HOUR, 2 * HOUR).ok, true, 'within a grace')
-  t.equal(verifier.verify(token, expiresAtMs + 2 * HOUR + 60_000, 2 * HOUR).ok, false, 'beyond it')
+  t.equal(verifier.verify(token, expiresAtMs + 2 * HOUR, 2 * HOUR).ok, true, 'within the grace')
+  t.equal(verifier.verify(token, expiresAtMs + 2 * HOUR + 60_000, 2 * HOUR).ok, false, 'beyond the grace')
 })
 
-t.test('after a rotation both keys verify', async (t) => {
+t.test('after a rotation, tokens of the old key and of the new key are valid', async (t) => {
   const ring = Keyring.generate(NOW)
   const before = mintDeviceToken(ring.signingKey('deviceToken'), request).token
   ring.rotate('deviceToken', NOW)
@@ -33,7 +32,7 @@ t.test('after a rotation both keys verify', async (t) => {
   t.equal(both.verify(after, NOW).ok, true)
 })
 
-t.test('everything else is a bad token', async (t) => {
+t.test('a token that is damaged, forged or made for another purpose is refused as bad_token', async (t) => {
   const good = mintDeviceToken(key, request).token
   const [header = '', claims = '', signature = ''] = good.split('.')
   const privateKey = await importJWK(key.privateJwk, 'ES256')
@@ -64,5 +63,5 @@ t.test('everything else is a bad token', async (t) => {
   for (const [name, token] of Object.entries(bad)) {
     t.same(verifier.verify(token, NOW), { ok: false, reason: 'bad_token' }, name)
   }
-  t.equal(verifier.verify(await sign({}, {}), NOW).ok, true, 'the same signer, with nothing wrong')
+  t.equal(verifier.verify(await sign({}, {}), NOW).ok, true, 'without a fault, the same signer makes a valid token')
 })

@@ -1,4 +1,4 @@
-/** Documents name settings, variables and metrics that exist: a renamed setting is renamed in the documents too. */
+/** The documents name only settings, variables and metrics that exist. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import t from 'tap'
@@ -7,7 +7,7 @@ import { ConfigSchema, settings } from '../../src/config/config.js'
 import { Actions } from '../../src/core/tenants/auth/roles.js'
 import { streamDefinitions } from '../../src/nats/server/streams.js'
 
-/** Decision records and notes of a version tell how it was then. */
+/** Decision records and bench results describe an earlier state, so they may use earlier names. */
 const HISTORY = /^(docs\/adr\/|bench\/results\/)/
 const documents = execFileSync('git', ['ls-files', '--', '*.md'], { encoding: 'utf8' })
   .trim()
@@ -18,18 +18,18 @@ const sections = new Set(Object.keys(ConfigSchema.properties))
 const paths = new Set([...settings.map(({ path }) => path), ...Object.keys(Actions)])
 const variables = new Set([
   ...settings.map(({ variable }) => variable),
-  // The file of settings, options of `borealis device`, and what deploy/haproxy.cfg takes from its environment.
+  // Variables that are no settings: of the settings file, of `borealis device`, of tests, and of deploy/haproxy.cfg.
   ...['BOREALIS_CONFIG', 'BOREALIS_ENROL_URL', 'BOREALIS_ENROLMENT_KEY', 'BOREALIS_TEST_WRITE_DOCS'],
   ...['BOREALIS_DEVICES', 'BOREALIS_API', 'BOREALIS_ONE', 'BOREALIS_TWO'],
 ])
 const metrics = [...metricsOf('core'), ...metricsOf('transport')].map(({ name }) => name)
-/** These name fields of results and of frames, which look like settings. */
+/** These documents name fields of results and of frames, which look like settings. */
 const WITH_FIELDS = new Set(['docs/bench.md', 'protocol/PROTOCOL.md'])
 /** `core.ts` is a file, not the setting `ts` of the section `core`. */
 const FILE = /\.(ts|js|mjs|md|json|yaml|cfg|py|proto)$/
 
 for (const document of documents) {
-  t.test(document, async (t) => {
+  t.test(`${document} names only existing settings, variables and metrics`, async (t) => {
     const text = readFileSync(document, 'utf8')
     const named = [...(WITH_FIELDS.has(document) ? '' : text).matchAll(/`([a-z]+[A-Za-z]*)\.([A-Za-z]+)`/g)]
       .filter(([, section = '']) => sections.has(section))
@@ -57,7 +57,7 @@ for (const document of documents) {
   })
 }
 
-t.test('docs/operate/install.md says how much the streams reserve by default', async (t) => {
+t.test('docs/operate/install.md states the size that the streams reserve by default', async (t) => {
   const defaults = Object.fromEntries(
     settings
       .filter(({ path }) => path.startsWith('store.'))
@@ -67,6 +67,6 @@ t.test('docs/operate/install.md says how much the streams reserve by default', a
     (sum, { bytesMax }) => sum + bytesMax,
     0,
   )
-  const said = `${(bytes / 2 ** 30).toFixed(1)} GiB`
-  t.match(readFileSync('docs/operate/install.md', 'utf8'), said)
+  const size = `${(bytes / 2 ** 30).toFixed(1)} GiB`
+  t.match(readFileSync('docs/operate/install.md', 'utf8'), size)
 })

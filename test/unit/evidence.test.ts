@@ -1,6 +1,6 @@
 /**
- * README.md and docs/evidence/ quote results of bench/results/. Each quotation is made here again from the result file;
- * a new result therefore fails this test until the document quotes it.
+ * README.md and docs/evidence/ quote results of bench/results/. These tests make each quotation again from the result
+ * file, so a new result fails until the document quotes it.
  */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
@@ -14,7 +14,7 @@ function file(name: string): unknown {
   return files.get(name)
 }
 
-/** The number at a dotted path of a result file. Throws TypeError where there is none. */
+/** The number at a dotted path of a result file. Throws TypeError if there is none. */
 function at(name: string, path: string, root: unknown = file(name)): number {
   const value = path.split('.').reduce<unknown>((inner, key) => (inner as Json | undefined)?.[key], root)
   if (typeof value !== 'number') throw new TypeError(`${name}.json has no number at ${path}`)
@@ -41,7 +41,7 @@ const others = file('faults-others') as FaultRun[]
 const sumOf = (runs: FaultRun[], field: 'injections' | 'targets' | 'lost' | 'appDuplicates' | 'phantoms') =>
   runs.reduce((sum, run) => sum + run[field], 0)
 
-/** Injections, targets and recovery of some faults taken together, as a row of reliability.md ends. */
+/** The end of a row of reliability.md: injections, targets and recovery of the named faults together. */
 function faultRow(...names: string[]): string {
   const runs = names.map((name) => {
     const run = others.find(({ fault }) => fault === name)
@@ -59,7 +59,7 @@ function killRow(run: FaultRun): string {
   return `| ${run.injections} | ${grouped(run.targets)} | ${run.lost} | ${run.appDuplicates} | ${run.phantoms} | ${p50} s, ${p99} s |`
 }
 
-const onLine = (line: string) => ['cut', 'delay', 'stall', 'swallow'].map((way) => `${line}-${way}`)
+const faultsOfConnection = (name: string) => ['cut', 'delay', 'stall', 'swallow'].map((fault) => `${name}-${fault}`)
 const megabytes = (bytes: number) => fixed(bytes / 1e6, 1)
 const gigabytes = (name: string) => `${fixed(bench(name, 'totalMemoryBytes') / 1e9, 1)} GB`
 const idleCores = (name: string) =>
@@ -97,10 +97,10 @@ const quotations: Record<string, () => string[]> = {
     `| nats-server ${faultRow('nats-term')}`,
     `| nats-server, core and transport, one after the other ${faultRow('rolling-restart')}`,
     `| worker, supervisor, core or nats-server ${faultRow('worker-freeze', 'supervisor-freeze', 'core-freeze', 'nats-freeze')}`,
-    `| device to transport ${faultRow(...onLine('device-transport'))}`,
-    `| transport to nats-server ${faultRow(...onLine('transport-nats'))}`,
-    `| core to nats-server ${faultRow(...onLine('core-nats'))}`,
-    `| app server to core ${faultRow(...onLine('app-core'))}`,
+    `| device to transport ${faultRow(...faultsOfConnection('device-transport'))}`,
+    `| transport to nats-server ${faultRow(...faultsOfConnection('transport-nats'))}`,
+    `| core to nats-server ${faultRow(...faultsOfConnection('core-nats'))}`,
+    `| app server to core ${faultRow(...faultsOfConnection('app-core'))}`,
     `| devices move to another connection while messages are in flight ${faultRow('devices-move')}`,
     `| devices read nothing for a while ${faultRow('devices-slow')}`,
     `| devices vanish without closing, and return on another socket ${faultRow('devices-half-open')}`,
@@ -202,13 +202,13 @@ for (const [document, quoted] of Object.entries(quotations)) {
   })
 }
 
-t.test('no fault run of the evidence lost, repeated or invented a push', async (t) => {
+t.test('each fault run of the evidence lost, repeated and invented no push', async (t) => {
   for (const run of [...kills, ...others]) {
     t.same([run.lost, run.appDuplicates, run.phantoms], [0, 0, 0], run.fault)
   }
 })
 
-t.test('every broken rule was caught', async (t) => {
+t.test('the simulation caught every mutation of the evidence', async (t) => {
   const { verdicts } = file('mutants') as { verdicts: { name: string; caught: boolean }[] }
   t.equal(verdicts.length, at('mutants', 'mutations'))
   t.same(

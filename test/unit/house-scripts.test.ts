@@ -27,7 +27,7 @@ function program(path: string): string {
   return path
 }
 
-t.test('nats-server: NATS_SERVER_BIN, then PATH', async (t) => {
+t.test('nats-server is taken from NATS_SERVER_BIN, else from PATH; a wrong NATS_SERVER_BIN is refused', async (t) => {
   const { findNatsServer } = (await script('nats-server.mjs')) as { findNatsServer(env: object): string | null }
   const named = program(join(folder, 'named', 'my-nats'))
   const onPath = program(join(folder, 'bin', 'nats-server'))
@@ -43,7 +43,7 @@ interface Suite {
   skipped: number
 }
 
-/** A project of these tests, run by the real runner and the real tap. Time-outs are nets: what hangs says so itself. */
+/** Runs these tests as a project of their own, by the real runner and the real tap. The time-out is only a safety net. */
 async function runSuite(name: string, tests: Record<string, string>): Promise<Suite> {
   const project = join(folder, name)
   mkdirSync(join(project, 'dist/test'), { recursive: true })
@@ -58,7 +58,7 @@ async function runSuite(name: string, tests: Record<string, string>): Promise<Su
      const result = await runSuite(process.cwd(), files, { jobs: 2, timeoutSeconds: 100 })
      console.log('RESULT ' + JSON.stringify(result))`,
   )
-  // Without the variables of the tap that runs this very test.
+  // The inner tap must not see the variables of the tap that runs this file.
   const environment = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^(TAP|_TAPJS|NODE_OPTIONS)/.test(name)),
   )
@@ -71,7 +71,7 @@ async function runSuite(name: string, tests: Record<string, string>): Promise<Su
 const GOOD = `import t from 'tap'; t.test('a', async (t) => { t.equal(1, 1) })`
 const BAD = `import t from 'tap'; t.test('outer', (t) => t.test('inner', async (t) => { t.equal(1, 2, 'one is two') }))`
 
-t.test('the runner of the tests fails what fails, asserts nothing, hangs or ends too early', async (t) => {
+t.test('the test runner fails files that fail, assert nothing, hang, are skipped whole or end early', async (t) => {
   const { stdout, failed, flaky } = await runSuite('broken', {
     hang: `import t from 'tap'; t.setTimeout(500); t.test('a', () => new Promise(() => setInterval(() => 1, 1e3)))`,
     bad: BAD,
@@ -83,17 +83,21 @@ t.test('the runner of the tests fails what fails, asserts nothing, hangs or ends
   })
   t.same(failed, ['bad', 'empty', 'hang', 'killed', 'left', 'skipped'])
   t.same(flaky, [])
-  t.match(stdout, /^pass {2}dist\/test\/good\.test\.js/m, 'a time-out costs no other file its result')
+  t.match(stdout, /^pass {2}dist\/test\/good\.test\.js/m, 'the time-out of one file leaves the result of another')
   t.match(stdout, /^EMPTY dist\/test\/empty\.test\.js/m)
-  t.notMatch(stdout, /once more/, 'so many failures are no accident')
+  t.notMatch(stdout, /once more/, 'many failures are not run again')
   const summary = stdout.slice(stdout.indexOf('==== summary'))
   t.match(summary, /^FAILED dist\/test\/bad\.test\.js: exit code 1$/m)
-  t.match(summary, /outer > inner > one is two\n[\s\S]*-2\n +\+1/, 'a failure is shown with its place and its reason')
+  t.match(
+    summary,
+    /outer > inner > one is two\n[\s\S]*-2\n +\+1/,
+    'the summary shows the place and the reason of a failure',
+  )
   t.match(summary, /^FAILED dist\/test\/killed\.test\.js: ended by SIGKILL$/m)
   t.match(summary, /hang\.test\.js.*\n.*timeout!/)
 })
 
-t.test('what fails among the others and passes alone is flaky, not failed', async (t) => {
+t.test('a file that fails among the others and passes alone is reported as flaky, not as failed', async (t) => {
   const marker = join(folder, 'ran-before')
   const { stdout, failed, flaky } = await runSuite('flaky', {
     bad: BAD,
@@ -111,7 +115,7 @@ t.test('what fails among the others and passes alone is flaky, not failed', asyn
   t.match(summary, /^FAILED dist\/test\/bad\.test\.js/m)
 })
 
-t.test('what a file that passes skips is told and counted', async (t) => {
+t.test('skipped tests of a passing file are printed with their reason and counted', async (t) => {
   const skips = `t.test('outer', async (t) => { t.test('inner', { skip: 'no such program' }, async (t) => { t.ok(1) }) })`
   const { stdout, failed, skipped } = await runSuite('skips', {
     good: GOOD,
@@ -124,7 +128,7 @@ t.test('what a file that passes skips is told and counted', async (t) => {
   t.match(stdout, /^ +without a reason # SKIP$/m)
 })
 
-t.test('what a test left running does not keep the runner', async (t) => {
+t.test('the runner ends although a process that a test started still runs', async (t) => {
   t.setTimeout(120_000)
   const pidFile = join(folder, 'left-over.pid')
   const { failed } = await runSuite('leftover', {
@@ -136,6 +140,6 @@ t.test('what a test left running does not keep the runner', async (t) => {
       writeFileSync(${JSON.stringify(pidFile)}, String(child.pid))`,
   })
   t.same(failed, [])
-  // The runner has ended before it: this throws where it is gone.
+  // kill() throws if the process is gone: then the runner had waited for it.
   t.ok(process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGTERM'))
 })

@@ -19,40 +19,50 @@ import { StoreSettings } from '../../src/nats/settings.js'
 const folder = mkdtempSync(join(tmpdir(), 'borealis-start-'))
 t.teardown(() => rmSync(folder, { recursive: true }))
 
-const wish = (port: number, setting = 'http.port') => ({ host: '127.0.0.1', port, setting, variable: 'BOREALIS_X' })
+const claim = (port: number, setting = 'http.port') => ({ host: '127.0.0.1', port, setting, variable: 'BOREALIS_X' })
 
-t.test('a port in use is named with its setting, all of them at once', async (t) => {
+t.test('ports in use are reported together, each with its setting', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1')
   await once(taken, 'listening')
   t.teardown(() => taken.close())
   const { port } = taken.address() as { port: number }
-  await t.rejects(claimPorts([wish(port), wish(0), wish(port, 'transport.port')]), {
+  await t.rejects(claimPorts([claim(port), claim(0), claim(port, 'transport.port')]), {
     name: 'CommandError',
     message: new RegExp(`port ${port} on 127.0.0.1 is in use.*http.port, BOREALIS_X[\\s\\S]*transport.port`),
   })
 })
 
-t.test('0 takes any free port, and the port is free afterwards', async (t) => {
-  const [first = 0, second = 0] = await claimPorts([wish(0), wish(0)])
+t.test('port 0 gets any free port, and the port is free afterwards', async (t) => {
+  const [first = 0, second = 0] = await claimPorts([claim(0), claim(0)])
   t.ok(first > 0 && second > 0)
-  t.same(await claimPorts([wish(first)]), [first])
+  t.same(await claimPorts([claim(first)]), [first])
 })
 
-t.test('the data folder is private, remembers, and has one owner', async (t) => {
-  const path = join(folder, 'data')
-  const mine = DataFolder.claim(path)
-  mine.write('secret.json', { a: 1 })
-  t.same(mine.read('secret.json'), { a: 1 })
-  t.equal(mine.read('absent.json'), null)
-  t.equal(statSync(mine.file('secret.json')).mode & 0o077, 0)
-  mine.writeText('broken.json', '{')
-  t.throws(() => mine.read('broken.json'), { name: 'CommandError', message: /damaged/ })
-  mine.write('start.json', { pid: 2 ** 22 + 1 })
-  t.ok(DataFolder.claim(path), 'a process that is gone owns nothing')
-  mine.release()
+t.test('a file of the data folder is readable by its owner alone, and reads as it was written', async (t) => {
+  const data = DataFolder.claim(join(folder, 'data'))
+  data.write('secret.json', { a: 1 })
+  t.same(data.read('secret.json'), { a: 1 })
+  t.equal(data.read('absent.json'), null)
+  t.equal(statSync(data.file('secret.json')).mode & 0o077, 0)
+  data.release()
 })
 
-t.test('a data folder that a living start owns is refused', async (t) => {
+t.test('a damaged file of the data folder is refused', async (t) => {
+  const data = DataFolder.claim(join(folder, 'data-damaged'))
+  data.writeText('broken.json', '{')
+  t.throws(() => data.read('broken.json'), { name: 'CommandError', message: /damaged/ })
+  data.release()
+})
+
+t.test('a data folder whose owner process is gone can be claimed', async (t) => {
+  const path = join(folder, 'data-abandoned')
+  const data = DataFolder.claim(path)
+  data.write('start.json', { pid: 2 ** 22 + 1 })
+  t.ok(DataFolder.claim(path))
+  data.release()
+})
+
+t.test('a data folder whose owner process runs is refused, with the id of that process', async (t) => {
   const program = join(folder, 'borealis-sleeper.mjs')
   writeFileSync(program, 'process.stdin.resume()')
   const owner = spawn(process.execPath, [program], { stdio: ['pipe', 'ignore', 'inherit'] })
@@ -66,7 +76,7 @@ t.test('a data folder that a living start owns is refused', async (t) => {
   })
 })
 
-t.test('the output shows complaints of the parts, not their every word', async (t) => {
+t.test('the output shows warnings and raw lines of the parts, and hides info lines', async (t) => {
   const shown: string[] = []
   const output = new Output((text) => shown.push(text))
   output.part('core', '{"level":"info","part":"core","message":"ready"}')
@@ -76,7 +86,7 @@ t.test('the output shows complaints of the parts, not their every word', async (
   t.match(shown.join(''), /slow[\s\S]*core: Segmentation fault/)
 })
 
-t.test('the printed command is one line for a shell', async (t) => {
+t.test('the printed push command is one line with project, token and registration', async (t) => {
   const sample = { project: 'sample', clientId: 'c', application: 'a', enrolmentKey: 'e' }
   const serviceKey = { keyId: 'k', alg: 'RS256', privateKey: '' } as const
   const line = pushCommand('http://127.0.0.1:1', { ...sample, serviceKey }, 'tok', 'reg')
@@ -84,19 +94,22 @@ t.test('the printed command is one line for a shell', async (t) => {
   t.match(line, /^(curl|node) .*projects\/sample\/messages.*Bearer tok.*reg/)
 })
 
-t.test('stream sizes fit the disk, and the core is told the same ones', async (t) => {
+t.test('a large disk leaves the stream sizes as they are set', async (t) => {
   const store = Value.Create(StoreSettings)
-  const roomy = fitStoreTo(store, 1e12)
-  t.same(roomy.store, store)
-  t.equal(roomy.notice, null)
-  t.same(roomy.environment, {})
+  const large = fitStoreTo(store, 1e12)
+  t.same(large.store, store)
+  t.equal(large.notice, null)
+  t.same(large.environment, {})
+})
+
+t.test('on a small disk the streams shrink to three quarters of it, and the core gets the same sizes', async (t) => {
+  const store = Value.Create(StoreSettings)
   const small = fitStoreTo(store, 4e9)
   const total = streamDefinitions(small.store).reduce((sum, { bytesMax }) => sum + bytesMax, 0)
   t.ok(total <= 3e9 && total > 2.9e9, 'three quarters of the disk')
   t.ok(small.fileBytesMax > total)
   t.match(small.notice, /room for 3\.0 GB of streams, not for \d+\.\d GB/)
-  const asRead = readConfig({ environment: small.environment })
-  t.same(asRead.store, small.store)
+  t.same(readConfig({ environment: small.environment }).store, small.store)
 })
 
 function child(source: string, more: { onNotice?: (text: string) => void; onLost?: (text: string) => void } = {}) {
@@ -115,25 +128,25 @@ function child(source: string, more: { onNotice?: (text: string) => void; onLost
   return { part, lines }
 }
 
-const ready = "process.send({ ready: { port: 7 } }); process.on('disconnect', () => process.exit());"
+const reportReady = "process.send({ ready: { port: 7 } }); process.on('disconnect', () => process.exit());"
 
-t.test('a child is ready when it says so, and is gone after stop', async (t) => {
-  const { part } = child(`${ready} setInterval(() => {}, 1000)`)
+t.test('a child starts when it reports ready, and its process is gone after stop', async (t) => {
+  const { part } = child(`${reportReady} setInterval(() => {}, 1000)`)
   t.same(await part.start(), { port: 7 })
   const pid = part.pid ?? 0
   await part.stop()
   t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
 })
 
-t.test('a child that ends before it is ready is told with its last lines', async (t) => {
+t.test('start() rejects with the last lines of a child that ends before it is ready', async (t) => {
   const { part } = child("console.error('no such database'); process.exitCode = 3")
   await t.rejects(part.start(), { message: /part ended with code 3[\s\S]*no such database/ })
 })
 
-t.test('a child that crashes is started again, and given up after five crashes in a row', async (t) => {
+t.test('a child that crashes is started again, and lost after five crashes in a row', async (t) => {
   const notices: string[] = []
   const lost = new Promise<string>((resolve) => {
-    const { part } = child(`${ready} setTimeout(() => process.exit(9), 20)`, {
+    const { part } = child(`${reportReady} setTimeout(() => process.exit(9), 20)`, {
       onNotice: (text) => notices.push(text),
       onLost: resolve,
     })

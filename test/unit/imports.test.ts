@@ -2,12 +2,12 @@ import { readdirSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { circlesIn, type SourceFile, sourceFiles, surroundingsUsed } from '../support/tree.js'
 
-/** The rules of the tree (ARCHITECTURE.md, "map of the code"), kept by reading the imports. */
+/** The imports keep to the rules of the tree (ARCHITECTURE.md, "A map of the code"). */
 
 /** Small modules without dependencies, for every part. */
 const common = ['src/clock.ts', 'src/collections.ts', 'src/type-guards.ts', 'src/setting-types.ts', 'src/stop-stack.ts']
 
-/** What core and transport share besides each other's rooms. */
+/** Modules that core and transport share. */
 const shared = [
   ...['protocol/', 'src/observe/', 'src/store/'],
   ...[...common, 'src/keyring.ts', 'src/device-token.ts', 'src/nats/broker.ts'],
@@ -17,8 +17,9 @@ const transport = (...rooms: string[]) => [...shared, ...rooms.map((room) => `sr
 const device = (...rooms: string[]) => ['protocol/', 'src/observe/', ...common, ...rooms.map((r) => `src/device/${r}`)]
 
 /**
- * What each part may import of ours: folders end in `/`. The first rule that matches a file is its rule. Rooms of core,
- * transport and device stand in the order of their dependencies: each may import only rooms above it.
+ * The imports that each part may have from this repository. Folders end in `/`. The first rule that matches a file
+ * applies. Rooms of core, transport and device stand in the order of their dependencies: each may import only rooms
+ * above it.
  */
 const rules: readonly { part: string; may: readonly string[] }[] = [
   { part: 'protocol/', may: ['protocol/'] },
@@ -84,7 +85,7 @@ const rules: readonly { part: string; may: readonly string[] }[] = [
   { part: 'src/cli/', may: ['src/', 'protocol/'] },
 ]
 
-/** Packages that one place keeps to itself, so that the place can be replaced. */
+/** Packages that only one place imports, so that the place can be replaced. */
 const confined: readonly { name: string; to: string }[] = [
   { name: 'nats', to: 'src/nats/' },
   { name: 'uWebSockets.js', to: 'src/transport/socket/listener.ts' },
@@ -94,11 +95,11 @@ const confined: readonly { name: string; to: string }[] = [
   { name: 'ws', to: 'src/device/' },
 ]
 
-/** What may ask the machine for the time, a timer or chance, and why. All else takes Clock and a random source. */
+/** Files that may use the machine's time, timers and random source, with the reason. All others take them as arguments. */
 const adapters: Readonly<Record<string, string>> = {
   'src/clock.ts': 'is the clock',
   'src/nats/': 'drives a real connection to NATS',
-  'src/device/client.ts': 'the front door of the library: gives the machine its defaults',
+  'src/device/client.ts': 'is the entry of the library and gives the state machine its defaults',
   'src/device/connection/ws-dial.ts': 'drives a real WebSocket',
   'src/cli/': 'composes processes; the composition root hands out the clock',
 }
@@ -108,7 +109,7 @@ const sources = sourceFiles(['protocol', 'src'])
 const inside = (path: string, place: string) => path === place || (path.startsWith(place) && !place.endsWith('.ts'))
 const isOurs = (name: string) => /^(src|protocol|bench|test)\//.test(name)
 
-t.test('every source file has a rule, and keeps to it', async (t) => {
+t.test('every source file has a rule, and imports only what its rule allows', async (t) => {
   t.ok(sources.length > 20, 'the tree was read')
   for (const file of sources) {
     const rule = rules.find(({ part }) => inside(file.path, part))
@@ -128,7 +129,7 @@ t.test('core and transport never import each other', async (t) => {
   t.same(between('src/transport/', 'src/core/'), [])
 })
 
-t.test('packages stay where they belong', async (t) => {
+t.test('a confined package is imported only in its place', async (t) => {
   for (const { name, to } of confined) {
     const users = sources.filter(({ imports }) => imports.some((one) => one === name || one.startsWith(`${name}/`)))
     t.same(
@@ -139,7 +140,7 @@ t.test('packages stay where they belong', async (t) => {
   }
 })
 
-t.test('every package that is imported is a declared dependency', async (t) => {
+t.test('every imported package is a declared dependency', async (t) => {
   const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as Record<string, Record<string, string>>
   const declared = new Set(Object.keys(manifest.dependencies ?? {}))
   for (const { path, imports } of sources) {
@@ -159,26 +160,29 @@ function packageOf(name: string): string {
     .join('/')
 }
 
-t.test('time and chance come in as arguments', async (t) => {
+t.test('only the adapters use the time, timers and random source of the machine', async (t) => {
   for (const file of sources) {
     if (Object.keys(adapters).some((place) => inside(file.path, place))) continue
     t.same(surroundingsUsed(file), [], file.path)
   }
 })
 
-t.test('the check of time and chance sees what it looks for', async (t) => {
-  const text =
-    'const a = Date.now()\n// Date.now()\nsetTimeout(f, "Math.random")\nnew Date()\nnew Date(5)\nclock.now()\n'
-  const file: SourceFile = { path: 'x.ts', text, lines: 6, imports: [] }
-  t.same(surroundingsUsed(file), ['1: Date.now', '3: setTimeout', '4: new Date()'])
-})
+t.test(
+  'the check of time and random source finds each use, and no use in comments, strings and arguments',
+  async (t) => {
+    const text =
+      'const a = Date.now()\n// Date.now()\nsetTimeout(f, "Math.random")\nnew Date()\nnew Date(5)\nclock.now()\n'
+    const file: SourceFile = { path: 'x.ts', text, lines: 6, imports: [] }
+    t.same(surroundingsUsed(file), ['1: Date.now', '3: setTimeout', '4: new Date()'])
+  },
+)
 
-t.test('no files import each other in a circle, types included', async (t) => {
+t.test('files import each other without a circle, types included', async (t) => {
   const files = [...sources, ...sourceFiles(['bench'])]
   t.same(circlesIn(new Map(files.map(({ path, imports }) => [path, imports.filter(isOurs)]))), [])
 })
 
-t.test('the rooms of core, transport and device import each other in no circle', async (t) => {
+t.test('the rooms of core, transport and device import each other without a circle', async (t) => {
   for (const part of ['src/core/', 'src/transport/', 'src/device/', 'src/']) {
     const roomOf = (path: string) => {
       const [room = ''] = path.slice(part.length).split('/')
@@ -193,7 +197,7 @@ t.test('the rooms of core, transport and device import each other in no circle',
   }
 })
 
-t.test('the search for circles finds a circle, and only its members', async (t) => {
+t.test('circlesIn finds a circle with its members only', async (t) => {
   const graph = new Map([
     ['a', ['b']],
     ['b', ['c', 'd']],
@@ -203,12 +207,12 @@ t.test('the search for circles finds a circle, and only its members', async (t) 
   t.same(circlesIn(graph), [['a', 'b', 'c']])
 })
 
-t.test('the top level holds what design names, and nothing else', async (t) => {
+t.test('the top folder and src/ hold only the known names', async (t) => {
   const allowed = new Set([
     ...['.ci', 'bench', 'deploy', 'docs', 'examples', 'protocol', 'scripts', 'src', 'test'],
     ...['.dockerignore', '.gitignore', '.npmrc', 'biome.json', 'package-lock.json', 'package.json', 'tsconfig.json'],
     ...['ARCHITECTURE.md', 'Dockerfile', 'LICENSE', 'README.md', 'CHANGELOG.md', 'SECURITY.md'],
-    // Not in the repository: made by the tools.
+    // The tools make these; they are not in the repository.
     ...['.borealis', '.git', '.tap', 'dist', 'node_modules'],
   ])
   t.same(

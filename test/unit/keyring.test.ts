@@ -3,17 +3,17 @@ import { join } from 'node:path'
 import t from 'tap'
 import { KEY_KINDS, Keyring, KeyringError } from '../../src/keyring.js'
 
-t.test('the file is made at the first start, for its owner alone, and found at the next', async (t) => {
+t.test('the first open makes a file that only its owner reads, and the next open finds the same keys', async (t) => {
   const path = join(t.testdir(), 'deep', 'keyring.json')
-  const made = Keyring.open(path, 1_000)
+  const created = Keyring.open(path, 1_000)
   t.equal(statSync(path).mode & 0o777, 0o600)
   const found = Keyring.open(path, 2_000)
-  for (const kind of KEY_KINDS) t.same(found.kids(kind), made.kids(kind), kind)
-  t.same(found.macKey('ticket').secret, made.macKey('ticket').secret)
+  for (const kind of KEY_KINDS) t.same(found.kids(kind), created.kids(kind), kind)
+  t.same(found.macKey('ticket').secret, created.macKey('ticket').secret)
   t.equal(found.macKey('ticket').secret.length, 32)
 })
 
-t.test('the newest key signs, all verify, until the old one is retired', async (t) => {
+t.test('after a rotation the new key signs, and the old key stays until it is retired', async (t) => {
   for (const kind of KEY_KINDS) {
     const keyring = Keyring.generate(1)
     const [first] = keyring.kids(kind)
@@ -25,7 +25,7 @@ t.test('the newest key signs, all verify, until the old one is retired', async (
     )
     const signing = kind === 'accessToken' || kind === 'deviceToken' ? keyring.signingKey(kind) : keyring.macKey(kind)
     t.equal(signing.kid, second)
-    t.throws(() => keyring.retire(kind, second), KeyringError, 'the key that signs stays')
+    t.throws(() => keyring.retire(kind, second), KeyringError, 'the signing key cannot be retired')
     t.throws(() => keyring.retire(kind, 'unknown'), KeyringError)
     keyring.retire(kind, first?.kid ?? '')
     t.same(
@@ -35,7 +35,7 @@ t.test('the newest key signs, all verify, until the old one is retired', async (
   }
 })
 
-t.test('save replaces the file as a whole, and keeps its mode', async (t) => {
+t.test('save() stores the rotated keys, and keeps the mode of the file', async (t) => {
   const path = join(t.testdir(), 'keyring.json')
   const keyring = Keyring.open(path, 1)
   keyring.rotate('ticket', 2)
@@ -44,20 +44,23 @@ t.test('save replaces the file as a whole, and keeps its mode', async (t) => {
   t.same(Keyring.open(path, 3).kids('ticket'), keyring.kids('ticket'))
 })
 
-t.test('the extract for transports can sign nothing for anyone else', async (t) => {
-  const keyring = Keyring.generate(1)
-  const extract = keyring.transportKeys()
-  const text = JSON.stringify(extract)
-  t.same(
-    extract.tickets.map(({ kid }) => kid),
-    keyring.kids('ticket').map(({ kid }) => kid),
-  )
-  t.notOk(text.includes('"d"'), 'no private key')
-  t.notOk(text.includes(keyring.macKey('registration').secret.toString('base64url')), 'no registration key')
-  for (const { kid } of keyring.kids('accessToken')) t.notOk(text.includes(kid), 'no access token key')
-})
+t.test(
+  'the extract for transports has the ticket keys, and no private, registration or access token key',
+  async (t) => {
+    const keyring = Keyring.generate(1)
+    const extract = keyring.transportKeys()
+    const text = JSON.stringify(extract)
+    t.same(
+      extract.tickets.map(({ kid }) => kid),
+      keyring.kids('ticket').map(({ kid }) => kid),
+    )
+    t.notOk(text.includes('"d"'), 'no private key')
+    t.notOk(text.includes(keyring.macKey('registration').secret.toString('base64url')), 'no registration key')
+    for (const { kid } of keyring.kids('accessToken')) t.notOk(text.includes(kid), 'no access token key')
+  },
+)
 
-t.test('a file that is no keyring is refused, without quoting it', async (t) => {
+t.test('a file that is no keyring is refused, and the error quotes nothing of it', async (t) => {
   const good = readFileSync(write(t.testdir()), 'utf8')
   const broken: Record<string, string> = {
     'not JSON': 'secret-text {',
@@ -70,10 +73,10 @@ t.test('a file that is no keyring is refused, without quoting it', async (t) => 
     const path = join(t.testdir({ keyring: text }), 'keyring')
     try {
       Keyring.open(path, 1)
-      t.fail(`${name} was taken`)
+      t.fail(`${name} was accepted`)
     } catch (error) {
       t.ok(error instanceof KeyringError, name)
-      t.notMatch(String((error as Error).stack), /secret-text/, 'nothing of the file is told')
+      t.notMatch(String((error as Error).stack), /secret-text/, 'the error quotes nothing of the file')
     }
   }
 
@@ -85,7 +88,7 @@ t.test('a file that is no keyring is refused, without quoting it', async (t) => 
   }
 })
 
-t.test('a file that cannot be read is a clear error, not a new keyring', async (t) => {
+t.test('a file that cannot be read is refused, and not replaced by a new keyring', async (t) => {
   const folder = t.testdir({ keyring: {} })
   t.throws(() => Keyring.open(join(folder, 'keyring'), 1), { name: 'KeyringError', message: /cannot read/ })
   writeFileSync(join(folder, 'file'), '')

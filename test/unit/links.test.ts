@@ -14,12 +14,12 @@ for (const document of documents) {
     .filter(({ path }) => !/^[a-z]+:/.test(path))
     .map(({ path, anchor }) => ({ target: path === '' ? document : normalize(join(dirname(document), path)), anchor }))
 
-  t.test(`${document}: every relative link leads to a file`, async (t) => {
+  t.test(`${document}: each relative link leads to a file`, async (t) => {
     const broken = links.filter(({ target }) => !existsSync(target)).map(({ target }) => target)
     t.same(broken, [])
   })
 
-  t.test(`${document}: every link to a section leads to a heading`, async (t) => {
+  t.test(`${document}: each link to a section leads to a heading`, async (t) => {
     const broken = links
       .filter(({ target, anchor }) => anchor !== undefined && target.endsWith('.md') && existsSync(target))
       .filter(({ target, anchor }) => !anchorsOf(target).has(anchor ?? ''))
@@ -28,7 +28,7 @@ for (const document of documents) {
   })
 }
 
-/** The anchors that GitHub gives the headings of a document: the second of the same text ends in -1, and so on. */
+/** The anchors that GitHub gives the headings of a document: the second heading of the same text ends in -1, and so on. */
 function anchorsOf(document: string): Set<string> {
   const text = readFileSync(document, 'utf8').replaceAll(/^```[\s\S]*?^```/gm, '')
   const counts = new Map<string, number>()

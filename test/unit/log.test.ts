@@ -9,10 +9,10 @@ function collect(format: 'json' | 'text') {
   return { log, lines }
 }
 
-t.test('a line is one JSON object with level, time, part and message', async (t) => {
+t.test('a log line is one JSON object with level, time, part, message and fields', async (t) => {
   const { log, lines } = collect('json')
   log.warn({ stream: 'QUEUE_0' }, 'the store is away')
-  log.debug('not written')
+  log.debug('below the level')
   t.equal(lines.length, 1)
   t.match(JSON.parse(lines[0] ?? ''), {
     level: 'warn',
@@ -23,7 +23,7 @@ t.test('a line is one JSON object with level, time, part and message', async (t)
   })
 })
 
-t.test('the text form holds the same on one line, and the stack of an error below it', async (t) => {
+t.test('the text format has the same fields on one line, and the stack of an error below it', async (t) => {
   const { log, lines } = collect('text')
   log.info({ port: 8080, reason: 'two words' }, 'listening')
   log.error({ error: new Error('gone') }, 'lost')
@@ -31,7 +31,7 @@ t.test('the text form holds the same on one line, and the stack of an error belo
   t.match(lines[1], /lost error=gone\n {4}Error: gone\n {4,}at /)
 })
 
-t.test('secret fields are never written, at any of three depths, in either form', async (t) => {
+t.test('secret fields at depths one to three are not written, in JSON and in text', async (t) => {
   for (const format of ['json', 'text'] as const) {
     const { log, lines } = collect(format)
     for (const field of secretFields) {
@@ -42,7 +42,7 @@ t.test('secret fields are never written, at any of three depths, in either form'
   }
 })
 
-t.test('secrets inside longer strings are cut out', async (t) => {
+t.test('credentials in URLs, Bearer tokens and JWTs are cut out of longer strings', async (t) => {
   const { log, lines } = collect('json')
   log.error({ error: new Error(`nats://core:hunter22@127.0.0.1:4222 refused Bearer ${jwt}`) }, `token ${jwt}`)
   t.notMatch(lines.join(''), /hunter22|eyJ/)
@@ -50,7 +50,7 @@ t.test('secrets inside longer strings are cut out', async (t) => {
   t.equal(withoutSecrets('ws://127.0.0.1:8090/v1/device'), 'ws://127.0.0.1:8090/v1/device')
 })
 
-t.test('what is not a line of ours passes the text form unchanged', async (t) => {
+t.test('a line that is no log record passes the text format unchanged', async (t) => {
   const { formatLine } = await import('../../src/observe/log-text.js')
   t.equal(formatLine('FATAL: out of memory\n'), 'FATAL: out of memory\n')
   t.equal(formatLine('{"level":"in\n'), '{"level":"in\n')

@@ -22,8 +22,8 @@ function refusal(body: unknown): { code: string; field: unknown } {
 
 const withNotification = (notification: unknown) => ({ ...good, notification })
 
-t.test('times to live', async (t) => {
-  const times: Record<string, number | null> = {
+t.test('parseTtl takes whole days, hours, minutes and seconds in this order, and nothing else', async (t) => {
+  const milliseconds: Record<string, number | null> = {
     '0s': 0,
     '0h0m0s': 0,
     '90s': 90_000,
@@ -53,10 +53,10 @@ t.test('times to live', async (t) => {
     '٥s': null,
     '9999999999h': null,
   }
-  for (const [text, ms] of Object.entries(times)) t.equal(parseTtl(text), ms, JSON.stringify(text))
+  for (const [text, ms] of Object.entries(milliseconds)) t.equal(parseTtl(text), ms, JSON.stringify(text))
 })
 
-t.test('what is left out has its default', async (t) => {
+t.test('a message without optional fields gets their defaults', async (t) => {
   const send = read(good, 0)
   t.match(send, {
     type: 'device',
@@ -68,10 +68,10 @@ t.test('what is left out has its default', async (t) => {
     message: '',
     warnings: [],
   })
-  t.equal(send.data.length, 0, 'no data is no bytes')
+  t.equal(send.data.length, 0, 'absent data is encoded as no bytes')
 })
 
-t.test('everything there is', async (t) => {
+t.test('a message with every field is read with all of their values', async (t) => {
   const data = { mtype: 'action', count: 3, nested: { list: [1, null, true, 'ü'] } }
   const send = read(
     {
@@ -90,13 +90,13 @@ t.test('everything there is', async (t) => {
   t.same(unpack(send.data), data)
 })
 
-t.test('limits count characters, whatever their bytes', async (t) => {
+t.test('title and message are limited in characters, however many bytes a character has', async (t) => {
   const emoji = '🦌'
   for (const [field, max] of [
     ['title', 512],
     ['message', 2_048],
   ] as const) {
-    t.equal(refusal(withNotification({ [field]: emoji.repeat(max) })).code, 'none', `${max} of four bytes`)
+    t.equal(refusal(withNotification({ [field]: emoji.repeat(max) })).code, 'none', `${max} characters of four bytes`)
     t.same(refusal(withNotification({ [field]: `${emoji.repeat(max)}.` })), {
       code: 'invalid_request',
       field: `notification.${field}`,
@@ -107,19 +107,22 @@ t.test('limits count characters, whatever their bytes', async (t) => {
   }
 })
 
-t.test('data is measured as it is encoded', async (t) => {
-  // A map of one entry with a one-letter key: 1 + 2 + 3 bytes of heads.
+t.test('data is limited in encoded bytes: 4,096 are accepted, 4,097 are payload_too_large', async (t) => {
+  // The map, the key "k" and the length of the text take 1 + 2 + 3 bytes.
   t.equal(refusal(withNotification({ data: { k: 'x'.repeat(4_090) } })).code, 'none')
   t.same(refusal(withNotification({ data: { k: 'x'.repeat(4_091) } })), {
     code: 'payload_too_large',
     field: 'notification.data',
   })
   t.equal(refusal(withNotification({ data: { k: 'ü'.repeat(4_000) } })).code, 'payload_too_large')
+})
+
+t.test('data nested 100,000 levels deep is an invalid request', async (t) => {
   const deep = parseJson(Buffer.from(`{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`))
   t.same(refusal(withNotification({ data: deep })), { code: 'invalid_request', field: 'notification.data' })
 })
 
-t.test('bad input names its field', async (t) => {
+t.test('an invalid field is refused as invalid_request, with the name of the field', async (t) => {
   const cases: [string, unknown, string][] = [
     ['no object', null, ''],
     ['a list', [], ''],
@@ -164,7 +167,7 @@ t.test('bad input names its field', async (t) => {
   for (const [name, body, field] of cases) t.same(refusal(body), { code: 'invalid_request', field }, name)
 })
 
-t.test('unknown fields are told, not refused', async (t) => {
+t.test('unknown fields are accepted with a short warning for each, sixteen at most', async (t) => {
   const body = { ...good, urgency: 1, notification: { title: 'T', icon: 'x', ['y'.repeat(99)]: 1 } }
   const { warnings } = read(body, 0)
   t.same(warnings.slice(0, 2), ['unknown field urgency', 'unknown field notification.icon'])
@@ -173,7 +176,7 @@ t.test('unknown fields are told, not refused', async (t) => {
   t.equal(read({ ...good, ...many }, 0).warnings.length, 16)
 })
 
-t.test('bodies that are no JSON', async (t) => {
+t.test('a body that is no JSON in UTF-8 is refused as malformed_json', async (t) => {
   for (const bytes of ['', '{', '{"a":1}x', "{'a':1}", 'NaN', '\ufeff{', '{"a":\u0000}']) {
     t.throws(() => parseJson(Buffer.from(bytes)), { code: 'malformed_json' }, JSON.stringify(bytes))
   }
@@ -181,13 +184,17 @@ t.test('bodies that are no JSON', async (t) => {
   t.throws(() => parseJson(Buffer.from('{"a":1}', 'utf16le')), { code: 'malformed_json' }, 'UTF-16')
 })
 
-t.test('a time to go out', async (t) => {
-  const at = (notBefore: unknown) => read({ ...good, notBefore }, Date.UTC(2026, 0, 1)).notBeforeMs
+const at = (notBefore: unknown) => read({ ...good, notBefore }, Date.UTC(2026, 0, 1)).notBeforeMs
+
+t.test('notBefore is read as RFC 3339 time with any offset, from the past to thirty days ahead', async (t) => {
   t.equal(at(undefined), null)
   t.equal(at('2026-01-02T03:04:05Z'), Date.UTC(2026, 0, 2, 3, 4, 5))
   t.equal(at('2026-01-02t03:04:05.250+02:00'), Date.UTC(2026, 0, 2, 1, 4, 5, 250))
-  t.equal(at('2020-01-01T00:00:00Z'), Date.UTC(2020, 0, 1), 'one that is past is kept: accept knows when it is now')
-  t.equal(at('2026-01-31T00:00:00Z'), Date.UTC(2026, 0, 31), 'thirty days')
+  t.equal(at('2020-01-01T00:00:00Z'), Date.UTC(2020, 0, 1), 'a past time is accepted: the accept step sends at once')
+  t.equal(at('2026-01-31T00:00:00Z'), Date.UTC(2026, 0, 31), 'thirty days ahead')
+})
+
+t.test('notBefore that is too far ahead or no time is refused', async (t) => {
   for (const bad of [
     '2026-01-31T00:00:01Z',
     '2026-01-02',
@@ -202,7 +209,7 @@ t.test('a time to go out', async (t) => {
   }
 })
 
-t.test('a refusal says what the field must be', async (t) => {
+t.test('the message of a refusal states the rule of the field', async (t) => {
   const cases: [unknown, string][] = [
     [null, 'the body must be an object'],
     [{}, 'type is required'],
@@ -231,7 +238,7 @@ t.test('a refusal says what the field must be', async (t) => {
   for (const [body, message] of cases) t.throws(() => read(body, 0), { message }, message)
 })
 
-t.test('limits come from the settings, in the schema and in the check', async (t) => {
+t.test('limits of the settings apply to the check and stand in the schema', async (t) => {
   const small = messageFormat({ ...limits, titleCharactersMax: 3, devicesMax: 2, ttlMaxMs: 90_000 })
   t.throws(() => small.read(withNotification({ title: 'four' }), 0), { message: /at most 3 characters/ })
   t.throws(() => small.read({ ...good, type: 'devices', target: ['a', 'b', 'c'] }, 0), { message: /1 to 2 entries/ })

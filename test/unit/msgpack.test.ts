@@ -19,21 +19,21 @@ function problemOf(run: () => unknown): string {
   }
 }
 
-t.test('what JSON says comes back, through this codec and through another', async (t) => {
+t.test('each JSON value decodes to itself, with this codec and with msgpackr', async (t) => {
   const wellFormed = fc.string({ unit: 'grapheme' }).filter((text) => text !== '__proto__')
   const json = fc.jsonValue({ stringUnit: 'grapheme', maxDepth: 5 }).map(plain)
   fc.assert(
     fc.property(fc.dictionary(wellFormed, json), (value) => {
       const bytes = encodeMsgpack(value, limits)
       t.same(plain(decodeMsgpack(bytes, 32)), plain(value))
-      const other = oracle.unpack(bytes)
-      if (!JSON.stringify(value).includes('__proto__')) t.same(plain(other), plain(value))
+      const decodedByOracle = oracle.unpack(bytes)
+      if (!JSON.stringify(value).includes('__proto__')) t.same(plain(decodedByOracle), plain(value))
     }),
     { numRuns: 300 },
   )
 })
 
-t.test('numbers take the shortest form, as the other codec writes them', async (t) => {
+t.test('a number is encoded in its shortest form, as msgpackr encodes it', async (t) => {
   const numbers = [0, 1, 127, 128, 255, 256, 65_535, 65_536, 4_294_967_295, -1, -32, -33, -128, -129, -32_768, -32_769]
   for (const number of [...numbers, -2_147_483_648, 1.5]) {
     t.same(Buffer.from(encodeMsgpack(number, limits)), oracle.pack(number), String(number))
@@ -43,24 +43,25 @@ t.test('numbers take the shortest form, as the other codec writes them', async (
   }
 })
 
-t.test('lengths around every head', async (t) => {
+t.test('text, lists and maps of lengths at each change of the length field decode to themselves', async (t) => {
   for (const length of [0, 1, 15, 16, 31, 32, 255, 256, 65_536]) {
-    const room = { bytesMax: 1_000_000, depthMax: 4 }
-    t.equal(decodeMsgpack(encodeMsgpack('x'.repeat(length), room), 1), 'x'.repeat(length))
-    t.same(oracle.unpack(encodeMsgpack(new Array(length).fill(1), room)), new Array(length).fill(1))
+    const large = { bytesMax: 1_000_000, depthMax: 4 }
+    t.equal(decodeMsgpack(encodeMsgpack('x'.repeat(length), large), 1), 'x'.repeat(length), `text of ${length}`)
+    const list = new Array(length).fill(1)
+    t.same(oracle.unpack(encodeMsgpack(list, large)), list, `list of ${length}`)
     const map = Object.fromEntries(Array.from({ length }, (_, i) => [`k${i}`, i]))
-    t.same(plain(decodeMsgpack(encodeMsgpack(map, room), 1)), map, `${length} entries`)
+    t.same(plain(decodeMsgpack(encodeMsgpack(map, large), 1)), map, `map of ${length}`)
   }
 })
 
-t.test('names that mean something to JavaScript are names', async (t) => {
+t.test('keys such as __proto__ and constructor decode as plain keys', async (t) => {
   const value = JSON.parse('{"constructor":1,"toJSON":2,"__proto__":{"polluted":true},"then":3,"length":4}') as object
-  const back = decodeMsgpack(encodeMsgpack(value, limits), 8) as Record<string, unknown>
-  t.same(Object.keys(back), ['constructor', 'toJSON', '__proto__', 'then', 'length'])
+  const decoded = decodeMsgpack(encodeMsgpack(value, limits), 8) as Record<string, unknown>
+  t.same(Object.keys(decoded), ['constructor', 'toJSON', '__proto__', 'then', 'length'])
   t.notOk('polluted' in {})
 })
 
-t.test('limits hold while it works', async (t) => {
+t.test('a value beyond the limits of depth or bytes is refused as too_deep or too_large', async (t) => {
   let deep: unknown = 1
   for (let i = 0; i < 100_000; i++) deep = [deep]
   t.equal(
@@ -89,7 +90,7 @@ t.test('limits hold while it works', async (t) => {
   )
 })
 
-t.test('what JSON cannot say is refused', async (t) => {
+t.test('a value that JSON lacks is refused as not_json when it is encoded', async (t) => {
   for (const value of [
     undefined,
     1n,
@@ -106,6 +107,9 @@ t.test('what JSON cannot say is refused', async (t) => {
       typeof value,
     )
   }
+})
+
+t.test('bytes of a type that JSON lacks decode to not_json, and damaged bytes to malformed', async (t) => {
   const bytes: Record<string, string> = {
     c403010203: 'not_json', // binary
     d6ff00000001: 'not_json', // a time
@@ -130,12 +134,12 @@ t.test('what JSON cannot say is refused', async (t) => {
   }
 })
 
-t.test('any bytes lead to a value or to a coded problem', async (t) => {
+t.test('random bytes decode to a value or throw a MsgpackError', async (t) => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 64 }), (bytes) => {
       problemOf(() => decodeMsgpack(bytes, 4))
     }),
     { numRuns: 3_000 },
   )
-  t.pass('nothing else was thrown')
+  t.pass('no other error was thrown')
 })

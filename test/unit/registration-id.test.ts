@@ -22,13 +22,13 @@ function keysOf(ring: Keyring): Map<string, MacKey> {
   return new Map(ring.macKeys('registration').map((k) => [k.kid, k]))
 }
 
-t.test('carries its address', async (t) => {
+t.test('a registrationId decodes to its address, and the same registration has the same id', async (t) => {
   t.same(decodeRegistrationId(keys, id), address)
-  t.match(id, /^[A-Za-z0-9_-]{1,200}$/, 'goes into a URL, a header and a subject of JSON as it is')
-  t.equal(encodeRegistrationId(key, address), id, 'the same registration has the same id')
+  t.match(id, /^[A-Za-z0-9_-]{1,200}$/, 'needs no escaping in a URL, a header or JSON')
+  t.equal(encodeRegistrationId(key, address), id)
 })
 
-t.test('every single bit counts', async (t) => {
+t.test('a registrationId with any single bit changed is refused', async (t) => {
   const bytes = Buffer.from(id, 'base64url')
   const accepted: number[] = []
   for (let bit = 0; bit < bytes.length * 8; bit++) {
@@ -39,17 +39,20 @@ t.test('every single bit counts', async (t) => {
   t.same(accepted, [])
 })
 
-t.test('what is cut short, too long or spelled otherwise is none', async (t) => {
+t.test('a registrationId that is cut short, too long or spelled differently is refused', async (t) => {
   for (let length = 0; length < id.length; length++) {
-    if (decodeRegistrationId(keys, id.slice(0, length))) t.fail(`cut to ${length}`)
+    if (decodeRegistrationId(keys, id.slice(0, length))) t.fail(`accepted, cut to ${length} characters`)
   }
   for (const text of [`${id}=`, `${id}A`, ` ${id}`, `${id}\n`, id.repeat(20), 'ü', '\0']) {
     t.equal(decodeRegistrationId(keys, text), null, JSON.stringify(text.slice(-12)))
   }
 })
 
-t.test('a key of another service does not make one; a rotated key keeps the old ones good', async (t) => {
+t.test('a registrationId of another service is refused', async (t) => {
   t.equal(decodeRegistrationId(keysOf(Keyring.generate(0)), id), null)
+})
+
+t.test('after a rotation old and new registrationIds are valid, until the old key is retired', async (t) => {
   const ring = Keyring.generate(0)
   const before = encodeRegistrationId(ring.macKey('registration'), address)
   const oldKid = ring.macKey('registration').kid
@@ -59,5 +62,5 @@ t.test('a key of another service does not make one; a rotated key keeps the old 
   t.same(decodeRegistrationId(keysOf(ring), before), address)
   t.same(decodeRegistrationId(keysOf(ring), after), address)
   ring.retire('registration', oldKid)
-  t.equal(decodeRegistrationId(keysOf(ring), before), null, 'a retired key ends its ids')
+  t.equal(decodeRegistrationId(keysOf(ring), before), null, 'the key is retired')
 })

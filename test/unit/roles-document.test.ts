@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { Actions } from '../../src/core/tenants/auth/roles.js'
 
-t.test('docs/operate/admin.md has the table of roles as it is', async (t) => {
+t.test('the table of roles in docs/operate/admin.md equals the actions in roles.ts', async (t) => {
   const rows = [
     ...readFileSync('docs/operate/admin.md', 'utf8').matchAll(/^\| `([a-z.]+)` \| ([a-z]+) \| ([a-z]+) \|$/gm),
   ]

@@ -1,4 +1,4 @@
-/** docs/send/statuses.md has every word that the API says about a message, each where it appears, and no other. */
+/** docs/send/statuses.md has each status word of the API, each at the place where the API uses it, and no other word. */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { AcceptedMessage, ValidMessage } from '../../src/core/api/public/schemas.js'
@@ -15,13 +15,13 @@ import { FINAL_KINDS } from '../../src/store/events.js'
 
 const text = readFileSync('docs/send/statuses.md', 'utf8')
 
-/** The rows of the table whose header begins so, as cells without code marks. */
+/** The rows of the table whose header begins with `header`, as cells without code marks. */
 function tableOf(header: string): string[][] {
   const lines = text.split('\n')
-  const at = lines.findIndex((line) => line.startsWith(header))
-  if (at < 0) throw new Error(`no table begins with ${header}`)
-  const length = lines.slice(at).findIndex((line) => !line.startsWith('|'))
-  return lines.slice(at + 2, at + length).map((line) =>
+  const first = lines.findIndex((line) => line.startsWith(header))
+  if (first < 0) throw new Error(`no table begins with ${header}`)
+  const length = lines.slice(first).findIndex((line) => !line.startsWith('|'))
+  return lines.slice(first + 2, first + length).map((line) =>
     line
       .split('|')
       .slice(1, -1)
@@ -31,7 +31,7 @@ function tableOf(header: string): string[][] {
 
 const sorted = (words: readonly string[]) => [...words].sort()
 
-t.test('every word stands in the columns of the places where the API says it', async (t) => {
+t.test('each status word is marked in the columns of the places where the API uses it', async (t) => {
   const rows = tableOf('| word |')
   const marked = (column: number) => rows.filter((row) => row[column] === 'x').map(([word]) => word ?? '')
   const sending = [...AcceptedMessage.properties.status.enum, ValidMessage.properties.status.const]
@@ -44,7 +44,7 @@ t.test('every word stands in the columns of the places where the API says it', a
   for (const [word, ...cells] of rows) t.ok(cells.includes('x'), `${word} appears somewhere`)
 })
 
-t.test('every reason of a trace is explained', async (t) => {
+t.test('each reason of a trace has a row', async (t) => {
   const rows = tableOf('| step | reason |')
   const reasonsOf = (step: string) => rows.filter(([name]) => name === step).map(([, reason]) => reason ?? '')
   t.same(sorted(reasonsOf('queued')), sorted(QUEUE_REASONS))
@@ -52,6 +52,6 @@ t.test('every reason of a trace is explained', async (t) => {
   for (const [step] of rows) t.ok((TRACE_STEPS as readonly string[]).includes(step ?? ''), `${step} is a step`)
 })
 
-t.test('everything that a target waits for is explained', async (t) => {
+t.test('each reason for which a target waits has a row', async (t) => {
   t.same(sorted(tableOf('| why |').map(([why]) => why ?? '')), sorted(WAITING_REASONS))
 })

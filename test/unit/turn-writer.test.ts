@@ -1,4 +1,4 @@
-/** What is published in one turn of the event loop is written at its end, in order, and never kept without bound. */
+/** Messages that one turn of the event loop publishes are written at its end, in order, and buffered within a bound. */
 import t from 'tap'
 import { TurnWriter } from '../../src/nats/client/turn-writer.js'
 
@@ -11,7 +11,7 @@ function writer() {
 
 const endOfTurn = () => new Promise((resolve) => setImmediate(resolve))
 
-t.test('all at the end of the turn, in order, also what promises of the turn publish', async (t) => {
+t.test('messages of one turn are written at its end, in order, also those that its promises publish', async (t) => {
   const { written, turn } = writer()
   turn.add('a', bytes(1), '', null)
   await Promise.resolve()
@@ -25,7 +25,7 @@ t.test('all at the end of the turn, in order, also what promises of the turn pub
   t.same(written, ['a', 'b', 'c'])
 })
 
-t.test('at once where it is much, and in order with what waits', (t) => {
+t.test('a large message is written at once, after the messages that wait', (t) => {
   const { written, turn } = writer()
   turn.add('small', bytes(1), '', null)
   turn.add('large', bytes(64 * 1024), '', null)
@@ -33,18 +33,26 @@ t.test('at once where it is much, and in order with what waits', (t) => {
   t.end()
 })
 
-t.test('on demand, once; what was dropped never', async (t) => {
+t.test('flush() writes at once, and the end of the turn does not write again', async (t) => {
   const { written, turn } = writer()
   turn.add('a', bytes(1), '', null)
   turn.flush()
   t.same(written, ['a'])
+  await endOfTurn()
+  t.same(written, ['a'])
+})
+
+t.test('dropped messages are never written', async (t) => {
+  const { written, turn } = writer()
+  turn.add('a', bytes(1), '', null)
+  turn.flush()
   turn.add('b', bytes(1), '', null)
   turn.drop()
   await endOfTurn()
   t.same(written, ['a'])
 })
 
-t.test('what the writing of one publishes waits for the next turn', async (t) => {
+t.test('a message that is published during a write waits for the end of the next turn', async (t) => {
   const written: string[] = []
   const turn: TurnWriter = new TurnWriter(({ subject }) => {
     written.push(subject)

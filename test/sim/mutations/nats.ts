@@ -20,19 +20,19 @@ export const natsMutations: Mutation[] = [
   {
     name: 'no-reserve',
     rule: 'Appends stop before the limit of a stream is reached.',
-    test: 'contract/room.test.js',
+    test: 'contract/headroom.test.js',
     edits: [edit('nats/server/headroom', 'if (fill.bytes > fill.bytesMax)', 'if (fill.bytes < 0)')],
   },
   {
     name: 'own-appends-not-reckoned',
     rule: 'The appends of this process since the last reading of the stream state count.',
-    test: 'unit/room.test.js',
+    test: 'unit/headroom.test.js',
     edits: [edit('nats/server/headroom', 'fill.bytes += bytes + RECORD_OVERHEAD_BYTES;', '')],
   },
   {
     name: 'ingress-bounded-by-bytes',
     rule: 'INGRESS is bounded by its number of records, so that no stored record is evicted.',
-    test: 'contract/room.test.js',
+    test: 'contract/headroom.test.js',
     edits: [edit('nats/server/streams', 'recordsMax: ingressRecordsMax(store)', 'recordsMax: 0')],
   },
   {
