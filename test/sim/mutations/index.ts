@@ -13,7 +13,9 @@ const TRANSPORT = ['session', 'session-model', 'stores', 'parts', 'groups-sim'].
   (n) => `unit/transport/${n}.test.js`,
 )
 const DEVICE = ['connection', 'client', 'handover', 'state'].map((name) => `device/${name}.test.js`)
-const NATS = ['contract/room', 'contract/server', 'contract/lost-end', 'unit/room'].map((name) => `${name}.test.js`)
+const NATS = ['contract/headroom', 'contract/server', 'contract/lost-end', 'unit/headroom'].map(
+  (name) => `${name}.test.js`,
+)
 
 /** The simulation or a test must catch each of these mutations. */
 export const families: Family[] = [

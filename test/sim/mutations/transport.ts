@@ -166,7 +166,7 @@ export const transportMutations: Mutation[] = [
   {
     name: 'newest-refused-is-taken-as-settled',
     rule: 'A settlement without room is refused, not accepted and dropped.',
-    test: 'unit/transport/parts.test.js',
+    test: 'unit/transport/settlements.test.js',
     edits: [edit('transport/delivery/settlements', '            return false;', '            return true;')],
   },
   {

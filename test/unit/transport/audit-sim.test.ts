@@ -1,6 +1,6 @@
 /**
- * A store that answers later than the connection comes back, on virtual time: what could not be looked at after a
- * reconnect is looked at again soon, and not in the next slow round.
+ * A worker reconnects to NATS before its store answers again, on virtual time: the worker repeats a failed check soon,
+ * and does not leave it to the next slow round of the audit.
  */
 import t from 'tap'
 import { BROADCAST_STREAM, Bucket } from '../../../protocol/subjects.js'
@@ -8,10 +8,11 @@ import { type Broker, BrokerError, type Log, type Table } from '../../../src/nat
 import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 
-/** While `down` is true the session table cannot be read, and the log of group messages says nothing about itself. */
+/** While `down` is true, reads of the session table and of the state of BROADCAST fail. */
 class LateStore {
   down = false
   refused = 0
+  /** Overrides the incarnation of BROADCAST. */
   incarnation: number | null = null
 
   over(broker: Broker): Broker {
@@ -53,23 +54,23 @@ async function connectedDevice() {
   return { ...stage, store, phone }
 }
 
-t.test('an audit that could not read is made up for', async (t) => {
+t.test('an audit whose reads failed is repeated within seconds, and delivers a message queued meanwhile', async (t) => {
   const { clock, store, broker, phone, enqueue, stop } = await connectedDevice()
   t.equal(phone.ofType('CAUGHT_UP'), 1)
   store.down = true
   broker.cutOff()
   await clock.advanceUntil(enqueue(41n))
   await clock.advance(5_000)
-  t.ok(broker.connected(), 'back')
-  t.ok(store.refused > 0, 'and refused')
+  t.ok(broker.connected(), 'the worker has reconnected')
+  t.ok(store.refused > 0, 'and its reads were refused')
   t.equal(phone.ofType('NOTIFY'), 0)
   store.down = false
   await clock.advance(5_000)
-  t.equal(phone.ofType('NOTIFY'), 1, 'long before the slow round')
+  t.equal(phone.ofType('NOTIFY'), 1, 'long before the next slow round')
   await stop()
 })
 
-t.test('so is the look at the log of group messages', async (t) => {
+t.test('a failed check of BROADCAST is repeated within seconds, and finds that the log is new', async (t) => {
   const { clock, store, broker, phone, stop } = await connectedDevice()
   store.down = true
   broker.cutOff()
@@ -79,6 +80,6 @@ t.test('so is the look at the log of group messages', async (t) => {
   store.incarnation = 7
   store.down = false
   await clock.advance(5_000)
-  t.equal(phone.closes.length, 1, 'devices come back for a new cursor')
+  t.equal(phone.closes.length, 1, 'the device is closed, so that it returns for a new cursor')
   await stop()
 })

@@ -1,4 +1,4 @@
-/** A crowd at the door: the admissionQueue, what a worker can finish, and both together with devices that come back as they do. */
+/** Many devices connect at once: the admission queue, the measured throughput of a worker, and both with real backoff. */
 import t from 'tap'
 import { Backoff } from '../../../src/device/connection/backoff.js'
 import { deviceSettings } from '../../../src/device/settings.js'
@@ -9,42 +9,50 @@ import { Throughput } from '../../../src/transport/admission/throughput.js'
 import type { Socket } from '../../../src/transport/socket/socket.js'
 import { seeded } from '../../sim/random.js'
 
-t.test('the admissionQueue: everybody has a place, so many a second; it grows shorter with time', async (t) => {
+t.test('refused devices return spread over time, half as many again each second as the worker serves', async (t) => {
   const admissionQueue = new AdmissionQueue()
-  const places = Array.from({ length: 1_500 }, () => admissionQueue.add(0, 100))
-  t.equal(places[0], 1, 'never at once')
-  t.equal(places.at(-1), 9)
-  t.equal(places.filter((place) => place === 5).length, 150, 'half as many again as can be served: some do not come')
-  t.equal(admissionQueue.add(9_000, 100), 1, 'the others have come by then')
+  const seconds = Array.from({ length: 1_500 }, () => admissionQueue.add(0, 100))
+  t.equal(seconds[0], 1, 'the first device returns after a second, not at once')
+  t.equal(seconds.at(-1), 9)
+  t.equal(seconds.filter((second) => second === 5).length, 150, 'for 100 served, because some devices do not return')
+})
+
+t.test('the admission queue is empty when the last device was due', async (t) => {
+  const admissionQueue = new AdmissionQueue()
+  for (let i = 0; i < 1_500; i++) admissionQueue.add(0, 100)
+  t.equal(admissionQueue.add(9_000, 100), 1)
   t.equal(admissionQueue.add(9_000, 1_000_000), 1)
 })
 
-t.test('the admissionQueue: never longer than five minutes', async (t) => {
+t.test('no device is told to wait longer than five minutes: beyond, the places are given out again', async (t) => {
   const admissionQueue = new AdmissionQueue()
-  const places = Array.from({ length: 10_000 }, () => admissionQueue.add(0, 10))
-  t.equal(Math.max(...places), 300)
-  t.equal(places.filter((place) => place === 299).length, 30, 'it began anew at its front')
+  const seconds = Array.from({ length: 10_000 }, () => admissionQueue.add(0, 10))
+  t.equal(Math.max(...seconds), 300)
+  t.equal(seconds.filter((second) => second === 299).length, 30, 'twice the 15 of each second')
 })
 
-t.test('what a worker can finish is measured in bursts, and not by who is alone', async (t) => {
+t.test('handshakes that come one by one leave the estimated throughput unchanged', async (t) => {
   const throughput = new Throughput(1_000)
   for (let i = 0; i < 1_000; i++) throughput.finish(throughput.begin(i * 1_000), i * 1_000 + 100)
-  t.equal(throughput.perSecond, 1_000, 'ten a second were asked for: that says nothing')
-  // Bursts of 50 that take a tenth of a second each, and long pauses.
-  for (let burst = 0; burst < 20; burst++) {
-    const at = 2_000_000 + burst * 10_000
-    const begun = Array.from({ length: 50 }, () => throughput.begin(at))
-    for (const [i, one] of begun.entries()) throughput.finish(one, at + 2 * (i + 1))
-  }
-  t.ok(Math.abs(throughput.perSecond - 500) < 10, `${throughput.perSecond}`)
-  t.equal(throughput.uncrowdedPerSecond, 1_000, 'what comes after the crowd')
+  t.equal(throughput.perSecond, 1_000)
 })
 
-t.test('who says nothing for a second or two keeps nobody out', async (t) => {
+t.test('handshakes that come in bursts set the throughput, and not the throughput without a crowd', async (t) => {
+  const throughput = new Throughput(1_000)
+  for (let burst = 0; burst < 20; burst++) {
+    const startMs = 2_000_000 + burst * 10_000
+    const handshakes = Array.from({ length: 50 }, () => throughput.begin(startMs))
+    for (const [i, handshake] of handshakes.entries()) throughput.finish(handshake, startMs + 2 * (i + 1))
+  }
+  t.ok(Math.abs(throughput.perSecond - 500) < 10, `${throughput.perSecond} a second`)
+  t.equal(throughput.uncrowdedPerSecond, 1_000)
+})
+
+t.test('connections that stay silent for two seconds do not count as expected handshakes', async (t) => {
   const greetings = new Greetings()
   const opened = (tick: number) => new Greeting({} as Socket, tick, 0)
   const silent = [opened(1), opened(1)] as const
-  for (const one of [...silent, opened(2)]) greetings.add(one)
+  for (const greeting of [...silent, opened(2)]) greetings.add(greeting)
   greetings.tick(2)
   t.equal(greetings.expected, 3)
   greetings.tick(3)
@@ -55,12 +63,12 @@ t.test('who says nothing for a second or two keeps nobody out', async (t) => {
   t.equal(greetings.all().length, 2)
 })
 
-/** One worker that finishes so many handshakes a second, one after the other. */
-class ListenCandidate {
+/** A worker that finishes `perSecond` handshakes a second, one after the other. */
+class SimulatedWorker {
   private readonly throughput: Throughput
   private readonly admission: Admission
   private busyUntilMs = 0
-  underWay = 0
+  handshaking = 0
   refused = 0
 
   constructor(
@@ -72,32 +80,32 @@ class ListenCandidate {
     const limits = { connectionsMax: 1e9, connectionsPerAddressMax: 1e9, handshakesPerSecondMax: 1e9 }
     this.admission = new Admission(
       { ...limits, handshakesInFlightMax: 2_000, loopLagMsMax: 500 },
-      { lagMs, greeting: () => 0, handshaking: () => this.underWay },
+      { lagMs, greeting: () => 0, handshaking: () => this.handshaking },
       this.throughput,
     )
   }
 
-  /** Gives when it is done, or the Retry-After in seconds. */
-  knock(nowMs: number, done: (atMs: number, run: () => void) => void): number | null {
+  /** Admits a device and calls `done` with the end of its handshake, or returns Retry-After in seconds. */
+  connect(nowMs: number, done: (atMs: number, run: () => void) => void): number | null {
     const refusal = this.admission.admit('', { ms: nowMs, tick: Math.floor(nowMs / 1_000) })
     if (refusal) {
       this.refused++
       return refusal.retryAfterSeconds
     }
-    this.underWay++
-    const begun = this.throughput.begin(nowMs)
+    this.handshaking++
+    const handshake = this.throughput.begin(nowMs)
     this.busyUntilMs = Math.max(this.busyUntilMs, nowMs) + 1_000 / this.perSecond
     const endMs = this.busyUntilMs
     done(endMs, () => {
-      this.underWay--
-      this.throughput.finish(begun, endMs)
+      this.handshaking--
+      this.throughput.finish(handshake, endMs)
     })
     return null
   }
 }
 
-/** All devices come within a second, as after a crash. Gives when 99% and all are in, and what that took. */
-function crowd(devices: number, candidates: readonly ListenCandidate[], seed: number) {
+/** All devices connect within a second, as after a crash. Returns the time to 99%, and refusals for each device. */
+function reconnectCrowd(devices: number, workers: readonly SimulatedWorker[], seed: number) {
   const random = seeded(seed)
   const settings = deviceSettings()
   const events = new Map<number, (() => void)[]>()
@@ -107,46 +115,46 @@ function crowd(devices: number, candidates: readonly ListenCandidate[], seed: nu
     if (others) others.push(run)
     else events.set(slot, [run])
   }
-  let [nowMs, inside, to99Ms] = [0, 0, 0]
-  const entered = () => {
-    inside++
-    if (inside >= 0.99 * devices && to99Ms === 0) to99Ms = nowMs
+  let [nowMs, connected, to99Ms] = [0, 0, 0]
+  const onConnected = () => {
+    connected++
+    if (connected >= 0.99 * devices && to99Ms === 0) to99Ms = nowMs
   }
   for (let i = 0; i < devices; i++) {
     const backoff = new Backoff(settings, random)
-    const knock = () => {
-      const door = candidates[Math.floor(random() * candidates.length)] as ListenCandidate
-      const seconds = door.knock(nowMs, (ms, run) =>
+    const attempt = () => {
+      const worker = workers[Math.floor(random() * workers.length)] as SimulatedWorker
+      const seconds = worker.connect(nowMs, (ms, run) =>
         at(ms, () => {
           run()
-          entered()
+          onConnected()
         }),
       )
       if (seconds === null) return
       backoff.retryAfter(nowMs, seconds * 1_000)
-      at(backoff.next(nowMs), knock)
+      at(backoff.next(nowMs), attempt)
     }
-    at(backoff.next(0), knock)
+    at(backoff.next(0), attempt)
   }
-  for (; inside < devices && nowMs < 3_600_000; nowMs++) {
+  for (; connected < devices && nowMs < 3_600_000; nowMs++) {
     for (const run of events.get(nowMs) ?? []) run()
     events.delete(nowMs)
   }
-  return { inside, to99Ms, refused: candidates.reduce((sum, { refused }) => sum + refused, 0) / devices }
+  return { connected, to99Ms, refused: workers.reduce((sum, { refused }) => sum + refused, 0) / devices }
 }
 
-for (const { devices, workers, perSecond, guess, what } of [
-  { devices: 20_000, workers: 4, perSecond: 500, guess: 500, what: 'a guess that is right' },
-  { devices: 20_000, workers: 4, perSecond: 1_500, guess: 500, what: 'faster than the guess' },
-  { devices: 20_000, workers: 4, perSecond: 150, guess: 500, what: 'much slower than the guess' },
-  { devices: 40_000, workers: 65, perSecond: 31, guess: 31, what: 'many workers' },
+for (const { devices, workers, perSecond, guess, title } of [
+  { devices: 20_000, workers: 4, perSecond: 500, guess: 500, title: '4 workers as fast as their first guess' },
+  { devices: 20_000, workers: 4, perSecond: 1_500, guess: 500, title: '4 workers faster than their first guess' },
+  { devices: 20_000, workers: 4, perSecond: 150, guess: 500, title: '4 workers much slower than their first guess' },
+  { devices: 40_000, workers: 65, perSecond: 31, guess: 31, title: '65 workers' },
 ]) {
-  t.test(`a refused crowd comes in by and by: ${what}`, async (t) => {
-    const candidates = Array.from({ length: workers }, () => new ListenCandidate(perSecond, guess))
-    const { inside, to99Ms, refused } = crowd(devices, candidates, 7)
-    t.equal(inside, devices)
+  t.test(`${title} admit ${devices} devices in at most 1.5 times the shortest time and 5 s`, async (t) => {
+    const simulated = Array.from({ length: workers }, () => new SimulatedWorker(perSecond, guess))
+    const { connected, to99Ms, refused } = reconnectCrowd(devices, simulated, 7)
+    t.equal(connected, devices)
     const shortestMs = (1_000 * devices) / (workers * perSecond)
-    t.ok(to99Ms < 1.5 * shortestMs + 5_000, `${to99Ms} ms, where ${shortestMs} is the least`)
-    t.ok(refused < 6, `${refused} refusals a device`)
+    t.ok(to99Ms < 1.5 * shortestMs + 5_000, `${to99Ms} ms; the shortest possible time is ${shortestMs} ms`)
+    t.ok(refused < 6, `${refused} refusals for each device`)
   })
 }

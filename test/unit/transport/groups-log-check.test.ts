@@ -1,4 +1,4 @@
-/** The log of group messages was made anew while the worker was away from its store. */
+/** BROADCAST, the log of group messages, is replaced by a new log while the worker is disconnected from NATS. */
 import t from 'tap'
 import { Close } from '../../../protocol/close-codes.js'
 import { BROADCAST_STREAM } from '../../../protocol/subjects.js'
@@ -7,10 +7,10 @@ import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 import { cursors, groupIds, groupsOf } from './one-worker-groups.js'
 
-/** The worker's BROADCAST: another log under the same name, if wanted, and something that happens as a tail of it begins. */
-class Replaceable {
-  /** Later than the incarnation that it had. */
-  made = 0
+/** The worker's view of BROADCAST: a test can replace the log by a newer one, and act when a tail of it begins. */
+class ReplaceableLog {
+  /** The number of times that the log was replaced: it raises the incarnation. */
+  replacements = 0
   tails = 0
   beforeTail = () => {}
 
@@ -24,7 +24,7 @@ class Replaceable {
     return overriding(log, {
       state: async () => {
         const state = await log.state()
-        return { ...state, incarnation: state.incarnation + this.made }
+        return { ...state, incarnation: state.incarnation + this.replacements }
       },
       tail: async (options, handler) => {
         this.beforeTail()
@@ -36,14 +36,14 @@ class Replaceable {
   }
 }
 
-function stageOf(broadcast: Replaceable) {
-  // Back before a failed attempt is made again by itself. The audit would change what is seen here.
+function stageOf(broadcast: ReplaceableLog) {
+  // The worker reconnects before it would repeat a failed attempt by itself. An audit would close the device too.
   const faults = { reconnectMs: [50, 100] as const }
   return oneWorker({ settings: { auditMs: 86_400_000 }, faults, over: (broker) => broadcast.over(broker) })
 }
 
-t.test('begins again, though the connection is lost a second time as it does', async (t) => {
-  const broadcast = new Replaceable()
+t.test('a worker tails the new log and closes its devices, although it disconnects again meanwhile', async (t) => {
+  const broadcast = new ReplaceableLog()
   const stage = await stageOf(broadcast)
   const { clock, broker, connect } = stage
   const { subscribe, send } = groupsOf(stage)
@@ -54,7 +54,7 @@ t.test('begins again, though the connection is lost a second time as it does', a
   t.equal(broadcast.tails, 1)
   const before = cursors(phone).at(-1)
 
-  broadcast.made = 1
+  broadcast.replacements = 1
   let losses = 0
   broadcast.beforeTail = () => {
     broadcast.beforeTail = () => {}
@@ -63,21 +63,21 @@ t.test('begins again, though the connection is lost a second time as it does', a
   }
   broker.cutOff()
   await clock.advance(20_000)
-  t.equal(losses, 1, 'lost again while it began again')
-  t.equal(broadcast.tails, 2, 'one tail, of the log that is there now')
-  t.same(phone.closes, [Close.unavailable.code], 'its cursor is of no use any more')
+  t.equal(losses, 1, 'the connection was lost while the new tail began')
+  t.equal(broadcast.tails, 2, 'one more tail, of the new log')
+  t.same(phone.closes, [Close.unavailable.code], 'the cursor of the device belongs to the old log')
 
   const again = connect(null, stage.device, 2)
   await clock.advance(1_000)
   t.equal(cursors(again).at(-1)?.incarnation, (before?.incarnation ?? 0n) + 1n)
   await send('a', 1n)
   await clock.advance(1_000)
-  t.same(groupIds(again), [1n], 'what is sent from now on is passed on')
+  t.same(groupIds(again), [1n], 'messages of the new log are delivered')
   await stage.stop()
 })
 
-t.test('the same log as before: nobody is sent away, and the tail stays', async (t) => {
-  const broadcast = new Replaceable()
+t.test('after a reconnect to the same log, the tail goes on and no device is closed', async (t) => {
+  const broadcast = new ReplaceableLog()
   const stage = await stageOf(broadcast)
   const { clock, broker, connect } = stage
   const phone = connect()

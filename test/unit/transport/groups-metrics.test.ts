@@ -2,7 +2,7 @@ import t from 'tap'
 import { oneWorker } from './one-worker.js'
 import { cursors, groupIds, groupsOf } from './one-worker-groups.js'
 
-t.test('a group message counts as one, whether it was caught up with or live', async (t) => {
+t.test('notifiedGroup counts each group message to a device once, live and in catch-up', async (t) => {
   const stage = await oneWorker()
   const { clock, connect, worker } = stage
   const { subscribe, send } = groupsOf(stage)
@@ -16,7 +16,7 @@ t.test('a group message counts as one, whether it was caught up with or live', a
   const cursor = cursors(phone).at(-1) ?? null
   const again = connect(cursor, stage.device, 2)
   await clock.advance(1_000)
-  t.same(groupIds(again), [1n], 'it comes again for the cursor of before')
-  t.match(worker.metrics, { notified: 0, notifiedGroup: 2 }, 'caught up with')
+  t.same(groupIds(again), [1n], 'sent again, because the cursor is the one before the message')
+  t.match(worker.metrics, { notified: 0, notifiedGroup: 2 }, 'in catch-up')
   await stage.stop()
 })

@@ -1,4 +1,4 @@
-/** Who may keep a place of the group catch-up, and for how long: not a device that does not read, nor a quiet tail. */
+/** The places of the group catch-up are limited: a device that does not read, and a quiet tail, give up their place. */
 import t from 'tap'
 import { Close } from '../../../protocol/close-codes.js'
 import { encodeFrame } from '../../../protocol/encode.js'
@@ -11,11 +11,11 @@ const STALLED_MS = 60_000
 const PING_MS = 10_000
 const settings = {
   ...{ catchUpsInFlightMax: PLACES, catchUpBufferedBytesMax: 300, catchUpStalledMs: STALLED_MS },
-  // Everything is read from the log.
+  // With so little memory the worker reads every message from the log.
   groupCacheBytesMax: 1,
 }
 
-/** Anybody may subscribe to all of the backlog. */
+/** A worker and a topic. A device that subscribes is entitled to its messages from the beginning. */
 async function stage() {
   const one = await oneWorker({ settings })
   const { broadcast, devices, send } = groupsOf(one)
@@ -30,37 +30,40 @@ async function stage() {
 const deviceName = (n: number) => `dev_${String(n).padStart(20, '0')}`
 const isCaughtUp = (phone: Phone) => phone.ofType('CAUGHT_UP') > 0
 
-t.test('devices that ask for a backlog and do not read it keep nobody else from theirs, and are closed', async (t) => {
-  const { clock, send, subscribe, connect, stop } = await stage()
-  for (let n = 0; n < BACKLOG; n++) await send(1e12)
-  const others = Array.from({ length: PLACES + 3 }, (_, n) => deviceName(n))
-  const honest = deviceName(99)
-  for (const device of [...others, honest]) await subscribe(device)
-  const deaf = others.map((device) => connect(null, device))
-  for (const { end } of deaf) end.pause()
-  // As a device that is alive and well, but for its reading.
-  const pings = setPings(deaf, clock)
-  await clock.advance(PING_MS * 2)
+t.test(
+  'devices that do not read their backlog are closed as too_slow, and a reading device gets its own',
+  async (t) => {
+    const { clock, send, subscribe, connect, stop } = await stage()
+    for (let n = 0; n < BACKLOG; n++) await send(1e12)
+    const stalledNames = Array.from({ length: PLACES + 3 }, (_, n) => deviceName(n))
+    const readerName = deviceName(99)
+    for (const device of [...stalledNames, readerName]) await subscribe(device)
+    const stalled = stalledNames.map((device) => connect(null, device))
+    for (const { end } of stalled) end.pause()
+    // They keep sending PING, so they are not idle.
+    const pings = setPings(stalled, clock)
+    await clock.advance(PING_MS * 2)
 
-  const phone = connect(null, honest)
-  await clock.advance(PING_MS)
-  t.equal(phone.ofType('NOTIFY_GROUP'), BACKLOG, 'a reader has its whole backlog meanwhile')
-  t.ok(isCaughtUp(phone))
-  t.same(
-    deaf.flatMap(({ closes }) => closes),
-    [],
-    'patience is not over yet',
-  )
+    const phone = connect(null, readerName)
+    await clock.advance(PING_MS)
+    t.equal(phone.ofType('NOTIFY_GROUP'), BACKLOG, 'the reading device has its whole backlog')
+    t.ok(isCaughtUp(phone))
+    t.same(
+      stalled.flatMap(({ closes }) => closes),
+      [],
+      'before catchUpStalledMs the others are still connected',
+    )
 
-  await clock.advance(STALLED_MS + PING_MS)
-  pings.stop()
-  t.same(new Set(deaf.flatMap(({ closes }) => closes)), new Set([Close.too_slow.code]))
-  t.ok(deaf.every(({ closes }) => closes.length === 1))
+    await clock.advance(STALLED_MS + PING_MS)
+    pings.stop()
+    t.same(new Set(stalled.flatMap(({ closes }) => closes)), new Set([Close.too_slow.code]))
+    t.ok(stalled.every(({ closes }) => closes.length === 1))
 
-  await stop()
-})
+    await stop()
+  },
+)
 
-t.test('a device that reads slowly gets all of it, in order', async (t) => {
+t.test('a device that reads slowly gets its whole backlog in order, and is not closed', async (t) => {
   const { clock, send, subscribe, connect, stop } = await stage()
   for (let n = 0; n < BACKLOG; n++) await send(1e12)
   await subscribe(deviceName(1))
@@ -83,7 +86,7 @@ t.test('a device that reads slowly gets all of it, in order', async (t) => {
   await stop()
 })
 
-t.test('a tail that comes as far as the cursor with an expired message has come as far', async (t) => {
+t.test('a device is caught up when the tail reaches its cursor with an expired message', async (t) => {
   const { clock, sim, broadcast, send, subscribe, connect, stop } = await stage()
   await subscribe(deviceName(1))
   sim.faults.tailDelayMs = [5_000, 5_000]
@@ -92,7 +95,7 @@ t.test('a tail that comes as far as the cursor with an expired message has come 
   const cursor = { incarnation: BigInt(incarnation), sequence: lastSequence, subscriptions: 1 }
   const phone = connect(cursor, deviceName(1))
   await clock.advance(3_000)
-  t.notOk(isCaughtUp(phone), 'the tail is behind the cursor')
+  t.notOk(isCaughtUp(phone), 'the tail has not reached the cursor yet')
   await clock.advance(5_000)
   t.ok(isCaughtUp(phone))
   await stop()

@@ -1,4 +1,4 @@
-/** A change of a device's groups that its worker hears of while an older state of them is on its way. */
+/** A worker learns of a change of a device's groups while an answer with the older groups is still on its way to it. */
 import t from 'tap'
 import { Bucket } from '../../../protocol/subjects.js'
 import type { Broker, Table } from '../../../src/nats/broker.js'
@@ -6,7 +6,7 @@ import { overriding } from '../../support/overriding.js'
 import { oneWorker } from './one-worker.js'
 import { cursors, groupIds, groupsOf } from './one-worker-groups.js'
 
-/** Reads of DEVICES see what was there when they were asked, and answer when they are let go. */
+/** While `isHolding`, reads of DEVICES see the record of the time of their request, and answer at letGo(). */
 class LateAnswers {
   isHolding = false
   private readonly held: (() => void)[] = []
@@ -39,20 +39,20 @@ class LateAnswers {
 
 async function lateStage() {
   const answers = new LateAnswers()
-  // The audit would find the change as well, and is not what is tested.
+  // Without audits: they would find the change too.
   const stage = await oneWorker({ settings: { auditMs: 86_400_000 }, over: (broker) => answers.over(broker) })
   return { answers, ...stage, ...groupsOf(stage) }
 }
 
-t.test('a notice during a handshake is done after WELCOME: what the handshake read is older', async (t) => {
+t.test('a refresh notice during a handshake reads the groups again after WELCOME', async (t) => {
   const { answers, clock, connect, send, subscribe, stop } = await lateStage()
   answers.isHolding = true
   const phone = connect()
   await clock.advance(100)
-  t.equal(answers.waiting, 1, 'the handshake has read')
+  t.equal(answers.waiting, 1, 'the handshake has read the older groups')
   await subscribe('a')
   await clock.advance(100)
-  t.same(phone.frames, [], 'and is not over')
+  t.same(phone.frames, [], 'the handshake is not over')
   answers.letGo()
   await clock.advance(100)
   t.match(phone.frames[0], { type: 'WELCOME', subscriptions: 0 })
@@ -63,13 +63,13 @@ t.test('a notice during a handshake is done after WELCOME: what the handshake re
   await stop()
 })
 
-t.test('a notice during the look that an earlier one asked for makes it look again', async (t) => {
+t.test('a second refresh notice during the read of the first one reads the groups again', async (t) => {
   const { answers, clock, connect, notice, send, subscribe, stop } = await lateStage()
   const phone = connect()
   await clock.advance(100)
   t.match(cursors(phone), [{ subscriptions: 0 }])
   answers.isHolding = true
-  // As from an audit: nothing has changed yet.
+  // The groups have not changed yet, as with a notice from an audit.
   notice()
   await clock.advance(100)
   t.equal(answers.waiting, 1)
@@ -84,13 +84,13 @@ t.test('a notice during the look that an earlier one asked for makes it look aga
   await stop()
 })
 
-t.test('a look that fails is repeated, and the device keeps its connection', async (t) => {
-  const store = { isAway: false, asked: 0 }
+t.test('a failed read of the groups is repeated until it succeeds, and the device stays connected', async (t) => {
+  const store = { isAway: false, reads: 0 }
   const late = (table: Table) =>
     overriding(table, {
       get: async (key, options) => {
         if (!store.isAway) return table.get(key, options)
-        store.asked++
+        store.reads++
         throw new Error('no answer in time')
       },
     })
@@ -105,14 +105,14 @@ t.test('a look that fails is repeated, and the device keeps its connection', asy
   await subscribe('a')
   notice()
   await clock.advance(5_000)
-  t.ok(store.asked > 2, 'again and again')
+  t.ok(store.reads > 2, `${store.reads} reads`)
   t.same(phone.closes, [])
   t.match(cursors(phone), [{ subscriptions: 0 }])
   store.isAway = false
   await clock.advance(5_000)
   t.match(cursors(phone), [{ subscriptions: 0 }, { subscriptions: 1 }])
-  const { asked } = store
+  const { reads } = store
   await clock.advance(5_000)
-  t.equal(store.asked, asked, 'and that was all')
+  t.equal(store.reads, reads, 'no further read after the successful one')
   await stop()
 })

@@ -1,6 +1,6 @@
 /**
- * The order of a handshake (registered, written, read), seen by a router that does its worst in between: on virtual
- * time, with a table that takes the session when the test says so.
+ * The order of a handshake is: register the session in the worker, write its record, read the queue. These tests let a
+ * router act between two of the steps, on virtual time and with a session table whose writes the test delays.
  */
 import t from 'tap'
 import { Close } from '../../../protocol/close-codes.js'
@@ -14,8 +14,8 @@ import { oneWorker } from './one-worker.js'
 
 const SLOW_MS = 500
 
-/** A broker whose session table is written by `put`, given the true one. */
-function writing(put: (table: Table, ...write: Parameters<Table['put']>) => Promise<number>) {
+/** A broker whose session table is written by `put`, which gets the real table. */
+function withSessionWrites(put: (table: Table, ...write: Parameters<Table['put']>) => Promise<number>) {
   return (broker: Broker): Broker =>
     overriding(broker, {
       table: (name) => {
@@ -25,12 +25,12 @@ function writing(put: (table: Table, ...write: Parameters<Table['put']>) => Prom
     })
 }
 
-t.test('from the moment its session is stored, a device is here for whoever asks', async (t) => {
+t.test('a worker answers "here" as soon as the session is stored, before it sends WELCOME', async (t) => {
   let stored = false
-  const over = writing(async (table, ...write) => {
+  const over = withSessionWrites(async (table, ...write) => {
     const revision = await table.put(...write)
     stored = true
-    // On its way back: a router sees the session already, and the worker does not know yet that it was written.
+    // The answer is slow: a router sees the session already, and the worker does not know yet that it is written.
     await sleep(stage.clock, SLOW_MS)
     return revision
   })
@@ -43,15 +43,15 @@ t.test('from the moment its session is stored, a device is here for whoever asks
   const request = encodeControlRequest({ kind: 'catch_up', device })
   const answer = core.bus.request(controlSubject(instance, name), request, { timeoutMs: SLOW_MS / 2 })
   t.equal(decodeControlReply(await clock.advanceUntil(answer)), 'here')
-  t.equal(phone.ofType('WELCOME'), 0, 'long before it is welcomed')
+  t.equal(phone.ofType('WELCOME'), 0, 'the device has no WELCOME yet')
   await clock.advance(SLOW_MS)
   t.equal(phone.ofType('WELCOME'), 1)
   await stop()
 })
 
-t.test('what was queued before the session was stored comes with the handshake', async (t) => {
-  // A router enqueues, looks, and finds no session; then the session is stored. Nobody else tells this worker.
-  const over = writing(async (table, ...write) => {
+t.test('a message enqueued just before the session is stored is delivered by the handshake', async (t) => {
+  // A router enqueues and finds no session, so it notifies no worker. Then the session is stored.
+  const over = withSessionWrites(async (table, ...write) => {
     await sleep(stage.clock, SLOW_MS)
     await stage.enqueue(41n)
     return table.put(...write)
@@ -68,14 +68,14 @@ t.test('what was queued before the session was stored comes with the handshake',
   await stop()
 })
 
-t.test('while the end of a session waits to be written, its number is not good a second time', async (t) => {
+t.test('a connection number is refused as stale while the end of its session waits to be written', async (t) => {
   const { clock, device, connect, stop } = await oneWorker()
   const first = connect(null, device, 5)
   await clock.advance(1_000)
   t.equal(first.ofType('WELCOME'), 1)
   first.end.close()
   await clock.advance(1_000)
-  // Of an attempt that the device gave up long ago.
+  // The device gave this attempt up long ago.
   const late = connect(null, device, 5)
   await clock.advance(1_000)
   t.same(late.closes, [Close.stale_connection.code])
@@ -85,7 +85,7 @@ t.test('while the end of a session waits to be written, its number is not good a
   await stop()
 })
 
-t.test('a ticket does not make a number good that its own session had', async (t) => {
+t.test('a ticket with the connection number of its own session is refused as stale', async (t) => {
   const { clock, core, device, resume, stop } = await oneWorker()
   const elsewhere = { instance: 'i', worker: 'gone', connection: 5 }
   const sessions = new SessionTable(core.table(Bucket.SESSIONS), clock)

@@ -1,4 +1,4 @@
-/** The core's side of the groups of the device of oneWorker(), and what the device was sent of them. */
+/** The core's side of the groups of the device in oneWorker(), and the group frames that the device received. */
 import { encodeNotifyGroupBody, encodeNotifyGroupFrame } from '../../../protocol/encode.js'
 import { encodeControlRequest } from '../../../protocol/envelope.js'
 import { Bucket, controlSubject } from '../../../protocol/subjects.js'
@@ -17,7 +17,7 @@ function bodyOf(name: string, id: bigint): Uint8Array {
   })
 }
 
-/** What memory holds of a message with a short name, a small id and a small sequence. */
+/** The bytes in memory of a message with a short name, a small id and a small sequence. */
 export const MESSAGE_BYTES = encodeNotifyGroupFrame(bodyOf('a', 1n), 1).length
 
 export function groupsOf({ clock, core, device, worker }: OneWorker) {
@@ -30,16 +30,16 @@ export function groupsOf({ clock, core, device, worker }: OneWorker) {
   return {
     broadcast,
     devices,
-    /** The device's groups changed, or may have. */
+    /** Tells the worker that the groups of the device may have changed. */
     notice,
-    /** It expires `ttlMs` from now. */
+    /** Appends a message to the topic `name`. */
     send: (name: string, id: bigint, ttlMs = 1e9) => {
       const body = bodyOf(name, id)
       const target = { kind: 'topic', name } as const
       const times = { acceptedAtMs: clock.now(), expiresAtMs: clock.now() + ttlMs }
       return clock.advanceUntil(broadcast.append({ id, project: 'p', ...target, collapseKey: '', body, ...times }))
     },
-    /** With its notice. */
+    /** Stores the subscription and notifies the worker. */
     subscribe: async (topic: string) => {
       const since = (await clock.advanceUntil(broadcast.log.state())).lastSequence
       const update = devices.update(device, (record) => {

@@ -1,4 +1,4 @@
-/** One worker with one device, on virtual time: the stage of tests about what a single connection goes through. */
+/** One worker with one device on virtual time, for tests of a single connection. */
 import { Value } from 'typebox/value'
 import { decodeFrames } from '../../../protocol/decode.js'
 import { encodeFrame } from '../../../protocol/encode.js'
@@ -24,7 +24,7 @@ const keyring = Keyring.generate(0)
 
 export interface OneWorkerOptions extends SimBrokerOptions {
   settings?: Partial<TransportSettings>
-  /** What the worker sees of its broker; as it is, by default. */
+  /** Wraps the worker's broker. By default the worker gets it as it is. */
   over?: (broker: Broker) => Broker
 }
 
@@ -53,13 +53,13 @@ export async function oneWorker({ settings, over = (broker) => broker, ...option
   const queued = new DeviceQueue(core, SPLIT)
   return {
     ...{ sim, clock, broker, sockets, worker, device, core },
-    /** Of this device, or of another one; it counts its connections. */
+    /** Connects with a token and sends HELLO: this device, or another one. */
     connect: (cursor: Cursor | null = null, who = device, connection = 1) =>
       connect(sockets, tokenOf(who, issuedAtMs), cursor, connection),
-    /** With the ticket of an earlier WELCOME, of this worker or another. */
+    /** Connects with the ticket of an earlier session, of this worker or another. */
     resume: (ticket: Omit<Ticket, keyof typeof LASTING>, connection: number) =>
       connect(sockets, ticketOf({ ...ticket, ...LASTING }), null, connection),
-    /** As the first of the device's queue. */
+    /** Appends a message as the first record of the device's queue. */
     enqueue: (id: bigint) => {
       const message = { ...storedMessage(device, id), expiresAtMs: clock.now() + 1e6 }
       const record = { previous: 0, depth: 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: clock.now(), older: [] }
@@ -85,7 +85,7 @@ function tokenOf(device: string, nowMs: number): Credential {
 
 function connect(sockets: SimSockets, credential: Credential, cursor: Cursor | null, connection: number) {
   const end = sockets.connect()
-  if (!end) throw new Error('the worker takes no connection')
+  if (!end) throw new Error('the worker refused the connection')
   const frames: ServerFrame[] = []
   const closes: number[] = []
   end.onMessage = (bytes) => {

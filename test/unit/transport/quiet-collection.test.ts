@@ -1,4 +1,4 @@
-/** After many connects, in a quiet second, once. */
+/** QuietCollection collects garbage once in a quiet second after many connects. */
 import t from 'tap'
 import { QuietCollection } from '../../../src/transport/upkeep/quiet-collection.js'
 
@@ -7,38 +7,38 @@ function collection() {
   return { world, quiet: new QuietCollection(() => world.collected++) }
 }
 
-t.test('not while they come; then once', (t) => {
+t.test('many connects are followed by one collection, after they have stopped', (t) => {
   const { world, quiet } = collection()
-  for (let came = 500; came <= 5_000; came += 500) quiet.tick(came, came)
+  for (let connects = 500; connects <= 5_000; connects += 500) quiet.tick(connects, connects)
   t.equal(world.collected, 0)
   for (let i = 0; i < 100; i++) quiet.tick(5_003, 5_003)
   t.equal(world.collected, 1)
   t.end()
 })
 
-t.test('not for a few, and for a trickle only when it has become many', (t) => {
+t.test('few connects cause no collection, until their sum has become many', (t) => {
   const { world, quiet } = collection()
   quiet.tick(400, 400)
   quiet.tick(400, 400)
   t.equal(world.collected, 0)
-  for (let came = 410; came < 1_000; came += 10) quiet.tick(came, 400)
+  for (let connects = 410; connects < 1_000; connects += 10) quiet.tick(connects, 400)
   t.equal(world.collected, 1)
   t.end()
 })
 
-t.test('a full worker waits for its share', (t) => {
+t.test('a worker with 18,000 connections collects again only after a twentieth of them is new', (t) => {
   const { world, quiet } = collection()
   quiet.tick(18_000, 18_000)
   quiet.tick(18_000, 18_000)
   t.equal(world.collected, 1)
-  for (let came = 18_030; came < 18_900; came += 30) quiet.tick(came, 18_000)
+  for (let connects = 18_030; connects < 18_900; connects += 30) quiet.tick(connects, 18_000)
   t.equal(world.collected, 1)
   quiet.tick(18_900, 18_000)
   t.equal(world.collected, 2)
   t.end()
 })
 
-t.test('where nobody can be asked', (t) => {
+t.test('without access to the garbage collector, a quiet second does nothing', (t) => {
   const quiet = new QuietCollection(null)
   quiet.tick(5_000, 5_000)
   t.doesNotThrow(() => quiet.tick(5_000, 5_000))

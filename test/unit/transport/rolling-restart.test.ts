@@ -1,4 +1,4 @@
-/** A rolling restart: who listens, how fast devices are asked to leave, and what workers are told. */
+/** A rolling restart: the workers that listen, the pace at which devices are asked to leave, and the IPC messages. */
 import type { ChildProcess } from 'node:child_process'
 import { EventEmitter } from 'node:events'
 import t from 'tap'
@@ -14,49 +14,44 @@ import { VirtualClock } from '../../sim/clock.js'
 
 const settings = Value.Default(TransportSettings, {}) as TransportSettings
 
-t.test('which workers listen', async (t) => {
-  const old = { isNew: false, sessions: 100 }
-  const isNew = (sessions: number) => ({ isNew: true, sessions })
-  t.same(workersToListen([old, old], 100), [true, true], 'nobody new: all')
-  t.same(workersToListen([old, isNew(0), old], 100), [false, true, false])
-  t.same(
-    workersToListen([isNew(100), isNew(99), old], 100),
-    [false, true, false],
-    'who has its share leaves room to the next',
-  )
-  t.same(workersToListen([isNew(100), isNew(120), old], 100), [true, true, false], 'somebody listens in any case')
+t.test('only new workers with fewer sessions than their share listen; without a new worker all do', async (t) => {
+  const oldWorker = { isNew: false, sessions: 100 }
+  const newWorker = (sessions: number) => ({ isNew: true, sessions })
+  t.same(workersToListen([oldWorker, oldWorker], 100), [true, true], 'no new worker')
+  t.same(workersToListen([oldWorker, newWorker(0), oldWorker], 100), [false, true, false])
+  t.same(workersToListen([newWorker(100), newWorker(99), oldWorker], 100), [false, true, false], 'one has its share')
+  t.same(workersToListen([newWorker(100), newWorker(120), oldWorker], 100), [true, true, false], 'both have it')
   t.same(workersToListen([], 100), [])
 })
 
-t.test('devices are asked to leave as fast as they are back', async (t) => {
+t.test('in a restart devices are asked to leave as fast as they return, within the rate', async (t) => {
   const restart = { ...drainPace({ ...settings, drainPerSecondMax: 2_000, restartMs: 30_000 }, 'upgrade') }
-  t.equal(dueInSlice(restart, 3_000, 0, 0), 100, 'the first')
-  t.equal(dueInSlice(restart, 3_000, 100, 0), 10, 'nobody is back: only so many that the time is kept')
+  t.equal(dueInSlice(restart, 3_000, 0, 0), 100, 'the first slice')
+  t.equal(dueInSlice(restart, 3_000, 100, 0), 10, 'no device has returned: the fewest that end in restartMs')
   t.equal(
     dueInSlice({ ...restart, drainJitterMs: 0 }, 3_000, 500, 1_000),
     100,
-    'those of half a second may be away, and some',
+    'the devices of half a second may be away',
   )
-  t.equal(
-    dueInSlice({ ...restart, drainJitterMs: 250 }, 3_000, 750, 1_000),
-    100,
-    'and those who take the jitter they were asked to',
-  )
-  t.equal(dueInSlice(restart, 3_000, 0, 5_000), 200, 'never faster than the rate')
+  t.equal(dueInSlice({ ...restart, drainJitterMs: 250 }, 3_000, 750, 1_000), 100, 'those of the jitter may be away too')
+  t.equal(dueInSlice(restart, 3_000, 0, 5_000), 200, 'never faster than drainPerSecondMax')
   t.equal(dueInSlice(restart, 90_000, 50_000, 0), 300)
+})
+
+t.test('in a shutdown devices are asked to leave at the rate, whether they have returned or not', async (t) => {
   const shutdown = drainPace({ ...settings, drainPerSecondMax: 2_000, drainMs: 10_000 }, 'shutdown')
-  t.equal(dueInSlice(shutdown, 3_000, 3_000, 0), 200, 'an instance that leaves waits for nobody')
+  t.equal(dueInSlice(shutdown, 3_000, 3_000, 0), 200)
   t.equal(dueInSlice(shutdown, 90_000, 0, 0), 900)
 })
 
-/** A worker with devices: when it leaves they go to those that listen, and it ends. */
+/** A worker process with a number of sessions, which records the messages from its supervisor. */
 class FakeWorker extends EventEmitter {
   readonly pid = 1
   connected = true
   listens = true
   sessions: number
   leaving = false
-  readonly told: ToWorker[] = []
+  readonly received: ToWorker[] = []
 
   constructor(sessions: number) {
     super()
@@ -64,7 +59,7 @@ class FakeWorker extends EventEmitter {
   }
 
   send(message: ToWorker): boolean {
-    this.told.push(message)
+    this.received.push(message)
     if ('ask' in message) {
       const value = message.ask === 'sessions' ? this.sessions : null
       queueMicrotask(() => this.emit('message', { answer: message.id, value }))
@@ -86,12 +81,13 @@ class FakeWorker extends EventEmitter {
     this.emit('exit', 0, null)
   }
 
-  get elsewhere(): number[] {
-    return this.told.flatMap((message) => ('devicesElsewhere' in message ? [message.devicesElsewhere] : []))
+  /** The values of devicesElsewhere that the supervisor sent, in order. */
+  get devicesElsewhere(): number[] {
+    return this.received.flatMap((message) => ('devicesElsewhere' in message ? [message.devicesElsewhere] : []))
   }
 }
 
-t.test('each device moves once: to new workers with room, and at the end all listen', async (t) => {
+t.test('a rolling restart of three workers with 100 sessions each', async (t) => {
   const clock = new VirtualClock()
   const [WORKERS, EACH] = [3, 100]
   const workers: FakeWorker[] = []
@@ -107,7 +103,7 @@ t.test('each device moves once: to new workers with room, and at the end all lis
   const old = [...workers]
   let moved = 0
   let toOld = 0
-  // Ten devices of whoever leaves move in each tenth of a second.
+  // In each tenth of a second, ten devices of the leaving worker move to workers that listen.
   const move = () => {
     const from = workers.find(({ leaving, connected }) => leaving && connected)
     if (from) {
@@ -127,24 +123,32 @@ t.test('each device moves once: to new workers with room, and at the end all lis
   const replaced: number[] = []
   const restart = new RollingRestart(slots, clock, drainPace(settings, 'upgrade'))
   await clock.advanceUntil(restart.run(({ index }) => replaced.push(index)))
-  t.same(replaced, [0, 1, 2])
-  t.equal(workers.length, 2 * WORKERS)
-  t.equal(toOld, 0)
-  t.equal(moved, WORKERS * EACH, 'each once')
-  const [first, second, third] = workers.slice(WORKERS)
-  t.ok([first, second, third].every((worker) => worker?.listens))
-  for (const worker of [first, second, third]) t.ok(Math.abs((worker?.sessions ?? 0) - EACH) <= 50, 'about its share')
-  for (const worker of old) {
-    const { elsewhere } = worker
-    t.ok(elsewhere.length > 3)
-    t.ok(
-      elsewhere.every((count, i) => count >= (elsewhere[i - 1] ?? 0)),
-      'more and more are elsewhere',
-    )
-  }
+  const newWorkers = workers.slice(WORKERS)
+
+  await t.test('replaces each worker once, in order', async (t) => {
+    t.same(replaced, [0, 1, 2])
+    t.equal(workers.length, 2 * WORKERS)
+  })
+
+  await t.test('moves each device once, to a new worker', async (t) => {
+    t.equal(toOld, 0)
+    t.equal(moved, WORKERS * EACH)
+  })
+
+  await t.test('leaves each new worker listening, with about its share of the devices', async (t) => {
+    t.ok(newWorkers.every((worker) => worker.listens))
+    for (const { sessions } of newWorkers) t.ok(Math.abs(sessions - EACH) <= 50, `${sessions} sessions`)
+  })
+
+  await t.test('tells each old worker the rising number of devices elsewhere', async (t) => {
+    for (const { devicesElsewhere } of old) {
+      t.ok(devicesElsewhere.length > 3)
+      t.ok(devicesElsewhere.every((count, i) => count >= (devicesElsewhere[i - 1] ?? 0)))
+    }
+  })
 })
 
-t.test('where no new worker starts, the old ones go on', async (t) => {
+t.test('if no new worker starts, the restart fails and the old workers go on listening', async (t) => {
   const clock = new VirtualClock()
   const workers: FakeWorker[] = []
   const spawn = () => {

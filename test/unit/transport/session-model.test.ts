@@ -1,11 +1,11 @@
 /**
- * The session against a model of the world around it: a router that enqueues what is not acknowledged and then asks for a
- * catch-up, a device that acknowledges when it likes, a core that carries out settlements. Whatever the interleaving:
+ * The session against a model of its surroundings: a router that enqueues unacknowledged messages and then asks for a
+ * catch-up, a device that acknowledges at any time, and a core that carries out settlements. For each interleaving:
  *
- * - every message that the router got no final word of is in the queue, or in flight, or held: none is forgotten;
- * - when everything has come to rest, every message was sent, and the queue is empty;
- * - without a silent device, messages are sent in the order in which they were accepted (I3), and once;
- * - never more in flight than the window, and nothing before WELCOME.
+ * - a message without a final report is queued, in flight or held: the session forgets none;
+ * - when no step is left to do, each message was sent, and the queue is empty;
+ * - if no device was silent, messages are sent once, and in the order in which they were accepted (I3);
+ * - no more messages are in flight than the window allows, and nothing is sent before WELCOME.
  */
 import fc from 'fast-check'
 import t from 'tap'
@@ -15,11 +15,11 @@ import { refusals, SessionWorld } from './session-world.js'
 class Model {
   readonly world = new SessionWorld()
   accepted = 0n
-  /** With the router, in the order of acceptance; the first goes first. */
+  /** Messages that the router has to enqueue, in the order of acceptance. */
   readonly lane: bigint[] = []
-  /** On their way to the worker; a control request does not overtake them. */
+  /** Messages on their way to the worker; a control request does not overtake them. */
   readonly wire: bigint[] = []
-  /** Live, without a report. */
+  /** Messages sent live, for which the router has no report yet. */
   readonly live = new Set<bigint>()
   readonly acknowledged = new Set<bigint>()
   /** Sent to the device and not acknowledged by it yet. */
@@ -27,8 +27,8 @@ class Model {
   private seenSent = 0
   private seenReports = 0
 
-  /** The router's and the device's part after each step. */
-  settleDown(): void {
+  /** Passes new frames to the device and new reports to the router. Runs after each step. */
+  passOn(): void {
     const { world } = this
     const sent = world.notified()
     for (const id of sent.slice(this.seenSent)) this.unacknowledged.add(id)
@@ -36,10 +36,10 @@ class Model {
     const reports = world.reports.slice(this.seenReports)
     this.seenReports = world.reports.length
     for (const { id, report } of reports) {
-      // What is queued already, for the device was silent, is not queued again.
+      // A message that the router has already enqueued, because the device was silent, is not enqueued again.
       if (this.live.delete(id) && refusals.includes(report)) this.lane.push(id)
     }
-    // A refusal can come after younger ones queued: the lane is in the order of acceptance.
+    // A refusal can come after those of younger messages.
     this.lane.sort((a, b) => (a < b ? -1 : 1))
   }
 }
@@ -58,7 +58,7 @@ type Step =
   | 'impatience'
 
 const steps: Record<Step, (model: Model) => void> = {
-  /** A router with nothing to enqueue sends live; else the message queues behind, as in its lane. */
+  /** The router sends live if it has nothing to enqueue. Otherwise the message waits in its lane. */
   accept: ({ wire, lane, live, accepted }) => {
     if (lane.length > 0) lane.push(accepted)
     else {
@@ -70,7 +70,7 @@ const steps: Record<Step, (model: Model) => void> = {
     const id = wire.shift()
     if (id !== undefined) world.deliver(id)
   },
-  /** What was refused is queued, then the worker is asked: one after the other. */
+  /** The router enqueues a refused message, then asks the worker to catch up. */
   enqueue: ({ world, lane, wire }) => {
     const id = lane.shift()
     if (id === undefined) return
@@ -78,7 +78,7 @@ const steps: Record<Step, (model: Model) => void> = {
     for (const sent of wire.splice(0)) world.deliver(sent)
     world.session.catchUp(world.now)
   },
-  /** The router loses patience with what is in flight. */
+  /** The router enqueues a message in flight, because its device is silent. */
   silence: (model) => {
     const [id] = model.live
     if (id === undefined) return
@@ -105,18 +105,20 @@ const steps: Record<Step, (model: Model) => void> = {
     if (world.reads.shift()) world.session.queueReadFailed()
   },
   carryOut: ({ world }) => world.carryOut(),
-  /** Of so little time that nobody loses patience. */
+  /** A sweep after so little time that nothing times out. */
   tick: ({ world }) => {
     world.now.tick++
     world.session.sweep(world.now, 1_000_000)
     world.now.tick--
   },
+  /** A sweep after so much time that messages in flight time out. */
   impatience: ({ world }) => {
     world.now.tick += 20
     world.session.sweep(world.now, 1_000_000)
   },
 }
 
+/** Connects a device with `queuedBefore` queued messages and one live one, takes the steps, and lets everything end. */
 function run(model: Model, script: Step[], queuedBefore: number): void {
   const { world } = model
   for (let i = 0; i < queuedBefore; i++) world.enqueue(++model.accepted)
@@ -128,18 +130,18 @@ function run(model: Model, script: Step[], queuedBefore: number): void {
   model.live.add(model.accepted)
   if (world.sent.length > 0) throw new Error('something was sent before WELCOME')
   world.greet()
-  model.settleDown()
+  model.passOn()
   for (const step of script) {
     if (step === 'accept') model.accepted++
     steps[step](model)
-    model.settleDown()
+    model.passOn()
     if (world.session.unacknowledged > world.limits.window) throw new Error('more in flight than the window')
   }
-  // To rest: everybody does what is left to do.
+  // All parts finish their work.
   for (let round = 0; round < 200; round++) {
     for (const step of ['arrive', 'enqueue', 'read', 'ack', 'carryOut', 'tick'] as const) {
       steps[step](model)
-      model.settleDown()
+      model.passOn()
     }
   }
 }
@@ -166,7 +168,7 @@ const inOrder: Step[] = [
 const anyStep = fc.constantFrom<Step>(...inOrder, 'impatience', 'silence')
 const runs = { numRuns: Number(process.env.MODEL_RUNS ?? 1_500) }
 
-t.test('no message is forgotten, whatever the interleaving', async (t) => {
+t.test('in each interleaving, each message is acknowledged, and session and queue end empty', async (t) => {
   fc.assert(
     fc.property(
       fc.array(fc.oneof(anyStep, fc.constant<Step>('silence')), { maxLength: 80 }),
@@ -180,16 +182,16 @@ t.test('no message is forgotten, whatever the interleaving', async (t) => {
             throw new Error(`message ${id} of ${model.accepted} never reached the device`)
         }
         if (world.queued.length > 0) throw new Error(`left in the queue: ${world.queued.map(({ id }) => id)}`)
-        if (world.session.state !== 'live') throw new Error(`it came to rest as ${world.session.state}`)
-        if (world.session.unacknowledged > 0) throw new Error('something is in flight for ever')
+        if (world.session.state !== 'live') throw new Error(`the session ended in the state ${world.session.state}`)
+        if (world.session.unacknowledged > 0) throw new Error('a message is in flight for ever')
       },
     ),
     runs,
   )
-  t.pass('held')
+  t.pass('no interleaving failed')
 })
 
-t.test('in order and once, where no device was silent', async (t) => {
+t.test('if no device is silent, each message is sent once and in the order of acceptance', async (t) => {
   fc.assert(
     fc.property(fc.array(fc.constantFrom(...inOrder), { maxLength: 80 }), fc.nat(6), (script, n) => {
       const model = new Model()
@@ -201,31 +203,31 @@ t.test('in order and once, where no device was silent', async (t) => {
     }),
     runs,
   )
-  t.pass('held')
+  t.pass('no interleaving failed')
 })
 
-t.test('the end of a session answers for everything that waits for a report, once', async (t) => {
+t.test('the end of a session reports each unreported live message as closed, once', async (t) => {
   fc.assert(
     fc.property(fc.array(anyStep, { maxLength: 60 }), fc.nat(4), (script, n) => {
       const model = new Model()
       const { world } = model
       for (let i = 0; i < n; i++) world.enqueue(++model.accepted)
       world.greet()
-      model.settleDown()
+      model.passOn()
       for (const step of script) {
         if (step === 'accept') model.accepted++
         steps[step](model)
-        model.settleDown()
+        model.passOn()
       }
       world.session.end()
       world.session.end()
       for (const id of model.live) {
         if (model.wire.includes(id)) continue
         const closed = world.reportsOf(id).filter((report) => report === Report.CLOSED)
-        if (closed.length !== 1) throw new Error(`message ${id} was told as closed ${closed.length} times`)
+        if (closed.length !== 1) throw new Error(`message ${id} was reported as closed ${closed.length} times`)
       }
     }),
     runs,
   )
-  t.pass('held')
+  t.pass('no interleaving failed')
 })

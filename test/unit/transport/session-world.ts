@@ -1,4 +1,4 @@
-/** A session with everything around it in the hands of the test: a queue, a router and a device, stepped one by one. */
+/** A session whose surroundings the test controls: a queue, a router and a device, stepped one by one. */
 import type { CloseName } from '../../../protocol/close-codes.js'
 import { type DeviceRequest, Report, type ReportCode } from '../../../protocol/envelope.js'
 import type { ServerFrame, WelcomeFrame } from '../../../protocol/frame-types.js'
@@ -37,10 +37,10 @@ export class SessionWorld implements SessionSink {
   readonly now = { ms: 1_000, tick: 1 }
   readonly session: Session
 
-  /** What the service owes, oldest first; a copy of a message can stand there twice. */
+  /** The queue of the device, oldest record first. A message can have two records. */
   queued: { id: bigint; sequence: number; dropped: number; expiresAtMs: number }[] = []
   private sequence = 0
-  /** A read takes what is queued when it is answered, or, if a test wants it so, when it was asked. */
+  /** Reads without an answer, oldest first: the records that each saw when it began. */
   reads: QueueEntry[][] = []
 
   readonly sent: (bigint | ServerFrame['type'] | 'empty')[] = []
@@ -56,7 +56,7 @@ export class SessionWorld implements SessionSink {
     this.session = new Session(noSocket, DEVICE, 1, null, this, this.now.tick)
   }
 
-  // ---- the sink
+  // ---- SessionSink: the effects of the session
 
   forward(_session: Session, frame: Uint8Array): void {
     this.sent.push(idOf(frame))
@@ -99,9 +99,9 @@ export class SessionWorld implements SessionSink {
     this.requests.push(request)
   }
 
-  // ---- the world
+  // ---- inputs of the session
 
-  /** Up to WELCOME. */
+  /** Completes the handshake, up to WELCOME. */
   greet(): void {
     this.session.claimed(5)
     this.session.welcome(welcome, this.entries(), this.now)
@@ -125,11 +125,11 @@ export class SessionWorld implements SessionSink {
     this.session.frame({ type: 'ACK', ids }, this.now)
   }
 
-  /** The core carries out what was settled, oldest first, as it does. */
+  /** The core deletes the settled records. */
   carryOut(): void {
     const done = new Set(this.settles.map(({ sequence }) => sequence))
     this.queued = this.queued.filter(({ sequence }) => !done.has(sequence))
-    // A read under way may still show what is gone.
+    // A read in progress may still show deleted records.
     if (this.reads.length === 0) this.settling.clear()
   }
 

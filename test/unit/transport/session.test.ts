@@ -6,7 +6,7 @@ import { SessionWorld, welcome } from './session-world.js'
 
 const cursor = { incarnation: 1n, sequence: 7, subscriptions: 1 }
 
-t.test('live items of a session that is not welcomed yet are held', async (t) => {
+t.test('live messages that arrive before WELCOME are held and sent after it', async (t) => {
   const world = new SessionWorld()
   world.deliver(1n)
   world.deliver(2n)
@@ -15,7 +15,7 @@ t.test('live items of a session that is not welcomed yet are held', async (t) =>
   t.same(world.sent, ['WELCOME', 1n, 2n])
 })
 
-t.test('too many to hold: all of them are refused, oldest first, and all that follow', async (t) => {
+t.test('one message too many to hold refuses all held messages, oldest first, until the next catch-up', async (t) => {
   const world = new SessionWorld()
   for (const id of [1n, 2n, 3n, 4n]) world.deliver(id)
   const report = Report.WINDOW_FULL
@@ -31,7 +31,7 @@ t.test('too many to hold: all of them are refused, oldest first, and all that fo
   t.same(world.sent, ['WELCOME', 5n])
 })
 
-t.test('a mark during the read: read again before anything goes live', async (t) => {
+t.test('a catch-up request during a read makes the session read again before it sends live messages', async (t) => {
   const world = new SessionWorld()
   world.session.claimed(1)
   world.enqueue(1n)
@@ -47,7 +47,7 @@ t.test('a mark during the read: read again before anything goes live', async (t)
   t.equal(world.session.state, 'live')
 })
 
-t.test('a read that failed is asked for again by the sweep', async (t) => {
+t.test('after a failed read the session stays behind, and the sweep reads again', async (t) => {
   const world = new SessionWorld()
   world.greet()
   world.session.catchUp(world.now)
@@ -55,14 +55,14 @@ t.test('a read that failed is asked for again by the sweep', async (t) => {
   world.session.queueReadFailed()
   t.equal(world.session.state, 'behind')
   world.deliver(1n)
-  t.same(world.notified(), [], 'not knowing is not being live')
+  t.same(world.notified(), [], 'a live message is held')
   world.session.sweep({ ms: 0, tick: 2 }, 100)
   t.equal(world.reads.length, 1)
   world.answerRead()
   t.same(world.notified(), [1n])
 })
 
-t.test('a message that stands twice in the queue is sent once and settled twice', async (t) => {
+t.test('a message with two records in the queue is sent once and settled twice', async (t) => {
   const world = new SessionWorld()
   world.enqueue(1n)
   world.enqueue(1n)
@@ -75,7 +75,7 @@ t.test('a message that stands twice in the queue is sent once and settled twice'
   ])
 })
 
-t.test('what waits for its settlement is not sent again, but its other copy is settled', async (t) => {
+t.test('a message that waits for its settlement is not sent again, and its second record is settled', async (t) => {
   const world = new SessionWorld()
   world.enqueue(1n)
   world.greet()
@@ -87,7 +87,7 @@ t.test('what waits for its settlement is not sent again, but its other copy is s
   t.match(world.settles.at(-1), { id: 1n, sequence: 2 })
 })
 
-t.test('a settlement that found no room: the record is read and delivered again', async (t) => {
+t.test('a message whose settlement found no room is read and delivered again', async (t) => {
   const world = new SessionWorld()
   world.enqueue(1n)
   world.greet()
@@ -106,7 +106,7 @@ t.test('a queue longer than the window is read in parts', async (t) => {
   for (let id = 1n; id <= 7n; id++) world.enqueue(id)
   world.greet()
   t.same(world.notified(), [1n, 2n, 3n])
-  t.equal(world.reads.length, 0, 'not while the window is full')
+  t.equal(world.reads.length, 0, 'no read while the window is full')
   world.ack(1n, 2n)
   world.carryOut()
   world.answerRead()
@@ -117,95 +117,130 @@ t.test('a queue longer than the window is read in parts', async (t) => {
   t.same(world.notified().slice(-2), [6n, 7n])
 })
 
-t.test('CAUGHT_UP waits for both, groups and queue', async (t) => {
-  const groupsFirst = new SessionWorld()
-  for (let id = 1n; id <= 4n; id++) groupsFirst.enqueue(id)
-  groupsFirst.greet()
-  groupsFirst.session.groupsCaughtUp(cursor)
-  t.notOk(groupsFirst.sent.includes('CAUGHT_UP'))
-  groupsFirst.ack(1n)
-  groupsFirst.answerRead()
-  t.equal(groupsFirst.sent.at(-1), 'CAUGHT_UP')
-  const queueFirst = new SessionWorld()
-  queueFirst.greet()
-  t.equal(queueFirst.session.state, 'live')
-  queueFirst.session.groupsCaughtUp(cursor)
-  t.match(queueFirst.frames.at(-1), { type: 'CAUGHT_UP', cursor })
+t.test('CAUGHT_UP is sent when the queue is read, if the groups were caught up before', async (t) => {
+  const world = new SessionWorld()
+  for (let id = 1n; id <= 4n; id++) world.enqueue(id)
+  world.greet()
+  world.session.groupsCaughtUp(cursor)
+  t.notOk(world.sent.includes('CAUGHT_UP'))
+  world.ack(1n)
+  world.answerRead()
+  t.equal(world.sent.at(-1), 'CAUGHT_UP')
 })
 
-t.test('expiry', async (t) => {
+t.test('CAUGHT_UP is sent when the groups are caught up, if the queue was read before', async (t) => {
   const world = new SessionWorld()
-  world.enqueue(1n, { expiresAtMs: 999 })
+  world.greet()
+  t.equal(world.session.state, 'live')
+  world.session.groupsCaughtUp(cursor)
+  t.match(world.frames.at(-1), { type: 'CAUGHT_UP', cursor })
+})
+
+t.test('an expired message of the queue is not sent', async (t) => {
+  const world = new SessionWorld()
+  world.enqueue(1n, { expiresAtMs: world.now.ms - 1 })
   world.enqueue(2n)
   world.greet()
   t.same(world.notified(), [2n])
-  world.deliver(3n, 1_000)
+})
+
+t.test('a live message that expires now is not sent, and reported as expired', async (t) => {
+  const world = new SessionWorld()
+  world.greet()
+  world.deliver(3n, world.now.ms)
+  t.same(world.notified(), [])
   t.same(world.reportsOf(3n), [Report.EXPIRED])
 })
 
-t.test('silence and chatter', async (t) => {
-  const idle = new SessionWorld()
-  idle.greet()
-  idle.session.sweep({ ms: 0, tick: 101 }, 100)
-  t.equal(idle.closedWith, null)
-  idle.session.sweep({ ms: 0, tick: 102 }, 100)
-  t.equal(idle.closedWith, 'idle')
-
-  const chatty = new SessionWorld()
-  chatty.greet()
-  for (let i = 0; i < 10; i++) chatty.session.frame({ type: 'PING' }, chatty.now)
-  t.equal(chatty.closedWith, null)
-  chatty.session.frame({ type: 'PING' }, chatty.now)
-  t.equal(chatty.closedWith, 'rate_limited')
-
-  const quiet = new SessionWorld()
-  quiet.session.emptyMessage(quiet.now)
-  t.equal(quiet.closedWith, 'unexpected_frame', 'an empty message before WELCOME is a PING before WELCOME')
-  const pinging = new SessionWorld()
-  pinging.greet()
-  for (let i = 0; i < 10; i++) pinging.session.emptyMessage(pinging.now)
-  t.same(pinging.sent, ['WELCOME', ...Array.from({ length: 10 }, () => 'empty')])
-  pinging.session.emptyMessage(pinging.now)
-  t.equal(pinging.closedWith, 'rate_limited', 'an empty message counts as much as PING')
-
-  const busy = new SessionWorld()
-  busy.greet()
-  for (let id = 1n; id <= 1_000n; id++) {
-    busy.deliver(id)
-    busy.ack(id)
-  }
-  t.equal(busy.closedWith, null, 'an acknowledgement that we waited for costs nothing')
-  for (let i = 0; i <= 200; i++) busy.ack(5n)
-  t.equal(busy.closedWith, 'rate_limited', 'one that nobody waited for does')
-
-  const hoarse = new SessionWorld()
-  hoarse.greet()
-  const foreign = Array.from({ length: 2_000 }, (_, i) => BigInt(i))
-  hoarse.session.frame({ type: 'ACK', ids: foreign }, hoarse.now)
-  t.equal(hoarse.closedWith, null)
-  hoarse.session.frame({ type: 'PING' }, hoarse.now)
-  t.equal(hoarse.closedWith, 'rate_limited', 'so does each id of a list')
-})
-
-t.test('requests: bounded, answered, and nothing after the end', async (t) => {
+t.test('a session without a frame for longer than the idle time is closed as idle', async (t) => {
   const world = new SessionWorld()
   world.greet()
-  for (const request of [1, 2, 3]) {
+  world.session.sweep({ ms: 0, tick: 101 }, 100)
+  t.equal(world.closedWith, null)
+  world.session.sweep({ ms: 0, tick: 102 }, 100)
+  t.equal(world.closedWith, 'idle')
+})
+
+t.test('one PING more than framesPerSecond closes as rate_limited', async (t) => {
+  const world = new SessionWorld()
+  world.greet()
+  for (let i = 0; i < world.limits.framesPerSecond; i++) world.session.frame({ type: 'PING' }, world.now)
+  t.equal(world.closedWith, null)
+  world.session.frame({ type: 'PING' }, world.now)
+  t.equal(world.closedWith, 'rate_limited')
+})
+
+t.test('an empty message before WELCOME closes as unexpected_frame', async (t) => {
+  const world = new SessionWorld()
+  world.session.emptyMessage(world.now)
+  t.equal(world.closedWith, 'unexpected_frame')
+})
+
+t.test('empty messages are answered, and one more than framesPerSecond closes as rate_limited', async (t) => {
+  const world = new SessionWorld()
+  world.greet()
+  for (let i = 0; i < world.limits.framesPerSecond; i++) world.session.emptyMessage(world.now)
+  t.same(world.sent, ['WELCOME', ...Array.from({ length: world.limits.framesPerSecond }, () => 'empty')])
+  world.session.emptyMessage(world.now)
+  t.equal(world.closedWith, 'rate_limited')
+})
+
+t.test('acknowledgements of messages in flight cost no rate; others close as rate_limited', async (t) => {
+  const world = new SessionWorld()
+  world.greet()
+  for (let id = 1n; id <= 1_000n; id++) {
+    world.deliver(id)
+    world.ack(id)
+  }
+  t.equal(world.closedWith, null)
+  for (let i = 0; i <= 200; i++) world.ack(5n)
+  t.equal(world.closedWith, 'rate_limited')
+})
+
+t.test('each unknown id of an ACK counts: after an ACK with 2,000 of them a PING closes as rate_limited', async (t) => {
+  const world = new SessionWorld()
+  world.greet()
+  const unknownIds = Array.from({ length: 2_000 }, (_, i) => BigInt(i))
+  world.session.frame({ type: 'ACK', ids: unknownIds }, world.now)
+  t.equal(world.closedWith, null)
+  world.session.frame({ type: 'PING' }, world.now)
+  t.equal(world.closedWith, 'rate_limited')
+})
+
+/** A session with the requests 1 and 2 in progress, which is the limit. */
+function withTwoRequests() {
+  const world = new SessionWorld()
+  world.greet()
+  for (const request of [1, 2]) {
     world.session.frame({ type: 'REGISTER', request, application: 'a', userToken: '' }, world.now)
   }
+  return world
+}
+
+t.test('a request beyond the limit of requests in progress is answered with overloaded', async (t) => {
+  const world = withTwoRequests()
+  world.session.frame({ type: 'REGISTER', request: 3, application: 'a', userToken: '' }, world.now)
   t.same(world.requests, [1, 2])
   t.match(world.frames.at(-1), { type: 'ERROR', code: 'overloaded', request: 3 })
+})
+
+t.test('the reply to a request makes room for another', async (t) => {
+  const world = withTwoRequests()
   world.session.replied({ type: 'DONE', request: 1, subscriptions: 2 })
   world.session.frame({ type: 'SUBSCRIBE', request: 4, registration: 1, topic: 't' }, world.now)
   t.same(world.requests, [1, 2, 4])
+})
+
+t.test('an ended session sends no reply, and reports a live message as not here', async (t) => {
+  const world = withTwoRequests()
   world.session.end()
-  world.session.replied({ type: 'DONE', request: 4, subscriptions: 2 })
-  t.notMatch(world.frames.at(-1), { request: 4 })
+  world.session.replied({ type: 'DONE', request: 2, subscriptions: 2 })
+  t.notMatch(world.frames.at(-1), { request: 2 })
   world.deliver(9n)
   t.same(world.reportsOf(9n), [Report.NOT_HERE])
 })
 
-t.test('what is for a registration that has ended is told so; one that is newer than the record is sent', async (t) => {
+t.test('a message for an ended registration is reported as ended; one for a newer registration is sent', async (t) => {
   const world = new SessionWorld()
   const frameOf = (id: bigint, registration: number) => encodeNotify({ ...plain, id, registration })
   const deliver = (id: bigint, registration: number) =>
@@ -222,18 +257,18 @@ t.test('what is for a registration that has ended is told so; one that is newer 
   deliver(1n, 1)
   world.session.registered({ nextNumber: 4, registrations: [live(2), live(3)] })
   world.greet()
-  t.same(world.reports, [{ id: 1n, report: Report.ENDED }], 'also what was held before the record was read')
+  t.same(world.reports, [{ id: 1n, report: Report.ENDED }], 'a message held before the device record was read')
   deliver(2n, 2)
   deliver(3n, 1)
   deliver(4n, 4)
-  t.equal(world.sent.length, 3, 'WELCOME and two pushes')
+  t.equal(world.sent.length, 3, 'WELCOME and the messages 2 and 4')
   t.same(world.reports.at(-1), { id: 3n, report: Report.ENDED })
   world.session.registered({ nextNumber: 4, registrations: [live(1), live(2), live(3)] })
   deliver(5n, 1)
   t.equal(world.sent.length, 4)
 })
 
-t.test('the registration number is read in a frame of any length', async (t) => {
+t.test('registrationOfNotify reads the number of NOTIFY frames of any length, and 0 of damaged ones', async (t) => {
   for (const registration of [1, 127, 128, 70_000, 0xffff_ffff]) {
     for (const title of ['', 'x'.repeat(300), 'x'.repeat(20_000)]) {
       t.equal(registrationOfNotify(encodeNotify({ ...plain, id: 2n ** 63n, registration, title })), registration)
@@ -244,7 +279,7 @@ t.test('the registration number is read in a frame of any length', async (t) => 
   }
 })
 
-t.test('a session ends when its token does', async (t) => {
+t.test('a session is closed as token_expired at the end of its token', async (t) => {
   const world = new SessionWorld()
   world.greet()
   world.session.tokenEndsAtMs = world.now.ms + 10

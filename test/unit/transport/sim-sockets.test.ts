@@ -1,4 +1,4 @@
-/** The simulated sockets, where a simulation that trusts them would find losses that no worker made. */
+/** The simulated sockets: a fault here would look like a loss by a worker in the simulations. */
 import t from 'tap'
 import type { Socket, SocketHandlers } from '../../../src/transport/socket/socket.js'
 import { SimBroker } from '../../sim/broker.js'
@@ -31,7 +31,7 @@ function stage() {
   return { clock, sockets, received, connect }
 }
 
-t.test('a close that a worker sent arrives, though the worker dies meanwhile', async (t) => {
+t.test('a close that a worker sent before it died reaches the device', async (t) => {
   const { clock, sockets, connect } = stage()
   const { socket, closes } = connect()
   socket.end(4041, 'unavailable')
@@ -40,7 +40,7 @@ t.test('a close that a worker sent arrives, though the worker dies meanwhile', a
   t.same(closes, [4041])
 })
 
-t.test('a dead worker reads nothing, sends nothing, and its devices are told at once, each once', async (t) => {
+t.test('a dead worker receives and sends nothing, and its device is closed with 1006 at once, once', async (t) => {
   const { clock, sockets, received, connect } = stage()
   const { end, socket, closes } = connect()
   end.send(new Uint8Array(3))

@@ -1,17 +1,14 @@
 /**
- * The Sockets port in memory on a virtual clock: what a device and a worker send travels with a delay, in order; a
- * connection can be cut on one side only (half-open), stop reading, or end. One instance is one worker's port.
+ * The Sockets port in memory on a virtual clock. Messages of device and worker arrive with a delay and in order. A
+ * connection can be cut on one side only (half-open), stop reading, or end. One instance is the port of one worker.
  */
 import type { SendResult, Socket, SocketHandlers, Sockets } from '../../../src/transport/socket/socket.js'
 import type { VirtualClock } from '../../sim/clock.js'
 
 export interface SimSocketsOptions {
-  /**
-   * The network's, and not a process' own, which stops with it: a close that was sent arrives, though its worker died
-   * meanwhile.
-   */
+  /** The clock of the network, not of a process, which stops with it: a sent close arrives although its worker died. */
   clock: VirtualClock
-  /** Time of one way; drawn for each message. */
+  /** The delay of one way. Called for each message. */
   delayMs?: () => number
   backpressureBytesMax?: number
 }
@@ -27,12 +24,12 @@ export class DeviceEnd {
     this.socket.fromDevice(bytes)
   }
 
-  /** In order: the worker is told. */
+  /** Closes with a close frame: the worker notices. */
   close(code = 1000): void {
     this.socket.leave(code)
   }
 
-  /** Vanishes: the worker is not told, as when a phone loses its network. */
+  /** Vanishes without a close frame, as a phone that loses its network: the worker does not notice. */
   vanish(): void {
     this.socket.vanish()
   }
@@ -52,10 +49,10 @@ class SimSocket implements Socket {
   readonly device: DeviceEnd = new DeviceEnd(this)
   readonly joined = new Set<string>()
   private isOpen = true
-  /** The device is not there any more, and nobody told us. */
+  /** The device is gone, and the worker has not noticed. */
   private hasVanished = false
   private isPaused = false
-  private kept: Uint8Array[] = []
+  private unread: Uint8Array[] = []
   private arrivals = { up: 0, down: 0 }
 
   constructor(
@@ -67,7 +64,7 @@ class SimSocket implements Socket {
     if (!this.isOpen) return 'dropped'
     const own = Uint8Array.from(bytes)
     if (this.isPaused || this.hasVanished) {
-      this.kept.push(own)
+      this.unread.push(own)
       if (this.buffered() <= (this.world.options.backpressureBytesMax ?? 1 << 20)) return 'buffered'
       this.close(1006)
       return 'dropped'
@@ -77,7 +74,7 @@ class SimSocket implements Socket {
   }
 
   buffered(): number {
-    return this.kept.reduce((sum, { length }) => sum + length, 0)
+    return this.unread.reduce((sum, { length }) => sum + length, 0)
   }
 
   end(code: number, _reason: string): void {
@@ -120,7 +117,7 @@ class SimSocket implements Socket {
 
   resume(): void {
     this.isPaused = false
-    for (const bytes of this.kept.splice(0)) this.travel('down', () => this.device.onMessage(bytes))
+    for (const bytes of this.unread.splice(0)) this.travel('down', () => this.device.onMessage(bytes))
     if (this.isOpen) this.world.handlers.drained(this)
   }
 
@@ -133,7 +130,7 @@ class SimSocket implements Socket {
     this.world.handlers.closed(this, code)
   }
 
-  /** Its process died: the kernel says so to the device, and what was under way in either direction is lost. */
+  /** The process of the worker died: the kernel closes the connection, and messages in transit are lost. */
   workerDied(): void {
     if (!this.isOpen) return
     this.isOpen = false
@@ -141,7 +138,7 @@ class SimSocket implements Socket {
     this.hasVanished = true
   }
 
-  /** In order: nothing arrives before what was sent earlier in the same direction. */
+  /** Delivers after a delay, and never before an earlier message of the same direction. */
   private travel(way: 'up' | 'down', arrive: () => void): void {
     const { clock, delayMs } = this.world.options
     const atMs = Math.max(this.arrivals[way], clock.now() + (delayMs?.() ?? 1))
@@ -184,14 +181,14 @@ export class SimSockets implements Sockets {
     for (const socket of [...this.open]) socket.close(1006)
   }
 
-  /** The process is gone: every device sees its connection end, and nothing of the worker runs any more. */
+  /** The process of the worker dies: each device sees its connection end, and the worker gets no further input. */
   crash(): void {
     this.handlers = null
     for (const socket of this.open) socket.workerDied()
     this.open.clear()
   }
 
-  /** A device connects; null where it is refused. */
+  /** Connects a device. Returns null if the worker refuses it. */
   connect(address = '127.0.0.1'): DeviceEnd | null {
     const { handlers } = this
     if (!handlers || handlers.admit(address) !== null) return null

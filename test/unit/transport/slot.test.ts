@@ -1,4 +1,4 @@
-/** The places of workers, with processes that do what the test says. */
+/** Slots, each of which runs one worker after the other, with worker processes that the test controls. */
 import type { ChildProcess } from 'node:child_process'
 import { EventEmitter } from 'node:events'
 import t from 'tap'
@@ -17,10 +17,10 @@ const pace = drainPace(settings, 'upgrade')
 class FakeProcess extends EventEmitter {
   readonly pid = 1
   connected = true
-  readonly got: ToWorker[] = []
+  readonly received: ToWorker[] = []
 
   send(message: ToWorker): boolean {
-    this.got.push(message)
+    this.received.push(message)
     return true
   }
 
@@ -38,13 +38,15 @@ class FakeProcess extends EventEmitter {
     this.emit('message', { ready: {} })
   }
 
-  /** Answers what it was asked so far. */
+  /** Answers each request received so far. */
   answer(): void {
-    for (const told of this.got) if ('ask' in told) this.emit('message', { answer: told.id, value: null })
+    for (const message of this.received) {
+      if ('ask' in message) this.emit('message', { answer: message.id, value: null })
+    }
   }
 
-  questions(): string[] {
-    return this.got.flatMap((told) => ('ask' in told ? [told.ask] : []))
+  requests(): string[] {
+    return this.received.flatMap((message) => ('ask' in message ? [message.ask] : []))
   }
 }
 
@@ -63,8 +65,8 @@ function stage() {
     new Slot(index, 1, {
       ...{ clock, spawn, random: () => 0.5, log: silentLogger, restartBackoffMs: 100, onEnded: () => {} },
     })
-  const started = async (one: Slot) => {
-    const start = one.start()
+  const started = async (slot: Slot) => {
+    const start = slot.start()
     const process = processes.at(-1)
     process?.ready()
     await start
@@ -73,13 +75,13 @@ function stage() {
   return { clock, processes, failures, slot, started }
 }
 
-const out = (what: string) => Object.assign(new Error(what), { code: what })
+const spawnError = (code: string) => Object.assign(new Error(code), { code })
 
-t.test('a worker that the system could not start is started later', async (t) => {
+t.test('a worker process whose start fails twice is started at the third attempt, once', async (t) => {
   const { clock, processes, failures, slot, started } = stage()
   const place = slot(0)
   const first = await started(place)
-  failures.push(out('ENOMEM'), out('EAGAIN'))
+  failures.push(spawnError('ENOMEM'), spawnError('EAGAIN'))
   first.end('SIGKILL')
   await clock.advance(60_000)
   t.equal(failures.length, 0, 'both attempts failed')
@@ -87,25 +89,25 @@ t.test('a worker that the system could not start is started later', async (t) =>
   processes[1]?.ready()
   t.ok(place.isServing)
   await clock.advance(60_000)
-  t.equal(processes.length, 2, 'and that was all')
+  t.equal(processes.length, 2, 'no further process')
 })
 
-t.test('nor does a replacement that could not be started leave a place empty', async (t) => {
+t.test('after a replacement that could not be started, the slot starts a worker later', async (t) => {
   const { clock, processes, failures, slot, started } = stage()
   const place = slot(0)
   const first = await started(place)
   first.end('SIGKILL')
   await clock.advance(0)
-  failures.push(out('ENOMEM'))
+  failures.push(spawnError('ENOMEM'))
   processes[1]?.end('SIGKILL')
   await clock.advanceUntil(Promise.resolve())
-  t.equal(processes.length, 2, 'the next start is waited for')
+  t.equal(processes.length, 2, 'the slot waits before the next start')
   await t.rejects(place.replace(pace), { message: 'ENOMEM' })
   await clock.advance(60_000)
   t.equal(processes.length, 3)
 })
 
-t.test('a reload leaves out who leaves', async (t) => {
+t.test('a reload asks no worker that is draining', async (t) => {
   const { clock, processes, slot, started } = stage()
   const slots = [slot(0), slot(1)]
   const old = await started(slots[0] as Slot)
@@ -115,34 +117,34 @@ t.test('a reload leaves out who leaves', async (t) => {
   const next = processes.at(-1) as FakeProcess
   next.ready()
   await clock.advanceUntil(Promise.resolve())
-  t.same(old.got, [{ drain: pace }], 'it leaves, and takes its time')
+  t.same(old.received, [{ drain: pace }], 'the old worker is draining')
 
   const reloaded = supervisor.reload()
   await clock.advanceUntil(Promise.resolve())
-  for (const process of processes) t.same(process.questions(), process === old ? [] : ['reload'])
+  for (const process of processes) t.same(process.requests(), process === old ? [] : ['reload'])
   for (const process of [next, other]) process.answer()
   await clock.advanceUntil(reloaded)
   old.end('SIGTERM')
   await replaced
 })
 
-t.test('a worker that begins to leave while it is asked makes no reload fail', async (t) => {
+t.test('a reload succeeds although a worker that it asked stops before it answers', async (t) => {
   const { clock, slot, started } = stage()
   const slots = [slot(0), slot(1)]
   const leaving = await started(slots[0] as Slot)
   const other = await started(slots[1] as Slot)
   const reloaded = new Supervisor(1, slots, settings, clock, silentLogger).reload()
   await clock.advanceUntil(Promise.resolve())
-  t.same(leaving.questions(), ['reload'])
+  t.same(leaving.requests(), ['reload'])
   const stopped = slots[0]?.stop(pace)
   leaving.end('SIGTERM')
   await stopped
   other.answer()
   await clock.advanceUntil(reloaded)
-  t.same(other.questions(), ['reload'])
+  t.same(other.requests(), ['reload'])
 })
 
-t.test('a worker that starts slowly is waited for, and one that never is ready is ended', async (t) => {
+t.test('a worker that is ready after 170 s is kept', async (t) => {
   const { clock, processes, slot } = stage()
   const slow = slot(0).start()
   await clock.advance(170_000)
@@ -150,6 +152,10 @@ t.test('a worker that starts slowly is waited for, and one that never is ready i
   await slow
   await clock.advance(60_000)
   t.ok(processes[0]?.connected)
+})
+
+t.test('a worker that is not ready after 180 s is killed', async (t) => {
+  const { clock, slot } = stage()
   const silent = slot(1).start()
   await Promise.all([
     t.rejects(silent, { message: 'worker 1 ended before it was ready: SIGKILL' }),

@@ -14,21 +14,29 @@ function table(): { sim: SimBroker; sessions: SessionTable; run: <T>(p: Promise<
   return { sim, sessions, run: (promise) => sim.clock.advanceUntil(promise) }
 }
 
-t.test('a session is taken over only by a greater connection number', async (t) => {
+t.test('a session is taken over only by a connection with a greater number', async (t) => {
   const { sessions, run } = table()
   const first = await run(sessions.claim(DEVICE, owner('a', 5)))
   t.match(first, { ok: true, previous: null })
-  t.match(await run(sessions.claim(DEVICE, owner('b', 5))), { ok: false, connection: 5 }, 'equal, of another worker')
+  t.match(
+    await run(sessions.claim(DEVICE, owner('b', 5))),
+    { ok: false, connection: 5 },
+    'the same number at another worker',
+  )
   t.match(await run(sessions.claim(DEVICE, owner('b', 4))), { ok: false, connection: 5 })
-  t.match(await run(sessions.claim(DEVICE, owner('a', 5))), { ok: true }, 'its own session again')
+  t.match(
+    await run(sessions.claim(DEVICE, owner('a', 5))),
+    { ok: true },
+    'the worker that has the session claims it again',
+  )
   const second = await run(sessions.claim(DEVICE, owner('b', 6)))
   t.match(second, { ok: true, previous: { worker: 'a', connection: 5, live: true } })
   t.match(await run(sessions.lookup(DEVICE, { authoritative: true })), { worker: 'b', connection: 6, live: true })
 })
 
-t.test('the fence: a newer token wins, an older one is over, a number rises by a step at most', async (t) => {
+t.test('the fence prefers a newer token, then a greater number, which may rise by one step at most', async (t) => {
   const at = (tokenIssuedAtMs: number, connection: number) => ({ tokenIssuedAtMs, connection })
-  const brick = Number.MAX_SAFE_INTEGER
+  const numberMax = Number.MAX_SAFE_INTEGER
   for (const [next, before, expected] of [
     [at(5, 1), null, null],
     [at(5, CONNECTION_FIRST_MAX), null, null],
@@ -37,8 +45,8 @@ t.test('the fence: a newer token wins, an older one is over, a number rises by a
     [at(5, 1), at(5, 1), 'stale_connection'],
     [at(5, 1 + CONNECTION_STEP), at(5, 1), null],
     [at(5, 2 + CONNECTION_STEP), at(5, 1), 'connection_ahead'],
-    [at(5, brick), at(5, 1), 'connection_ahead'],
-    [at(6, 1), at(5, brick), null],
+    [at(5, numberMax), at(5, 1), 'connection_ahead'],
+    [at(6, 1), at(5, numberMax), null],
     [at(6, 7), at(5, 9), null],
     [at(5, 10), at(6, 1), 'token_expired'],
     [at(5, 3), { connection: 9 }, 'stale_connection'],
@@ -46,78 +54,94 @@ t.test('the fence: a newer token wins, an older one is over, a number rises by a
     [{ connection: 10 }, { connection: 9 }, null],
     [{ connection: 10 }, at(5, 9), null],
     [{ connection: 9 }, at(5, 9), 'stale_connection'],
-    [at(6, brick), at(5, brick - 1), null],
+    [at(6, numberMax), at(5, numberMax - 1), null],
   ] as const) {
     t.equal(refusalOf(next, before), expected, `${JSON.stringify(next)} after ${JSON.stringify(before)}`)
   }
 })
 
-t.test('a delayed write of an older token loses in the table, and a reset forgets what was used', async (t) => {
+t.test('a delayed claim with an older token is refused, until the session is reset', async (t) => {
   const { sessions, run } = table()
   const late = await run(sessions.claim(DEVICE, { ...owner('a', 900), tokenIssuedAtMs: 5_000 }))
-  if (!late.ok) throw new Error('claimed')
+  if (!late.ok) throw new Error('the claim was refused')
   const renewed = { ...owner('b', 8), tokenIssuedAtMs: 6_000 }
   t.match(await run(sessions.claim(DEVICE, renewed, late.revision)), { ok: true })
   const behind = { ...owner('a', 901), tokenIssuedAtMs: 5_000 }
   t.match(await run(sessions.claim(DEVICE, behind, late.revision)), { ok: false, reason: 'token_expired' })
-  t.match(await run(sessions.claim(DEVICE, renewed)), { ok: true }, 'its own session again')
+  t.match(await run(sessions.claim(DEVICE, renewed)), { ok: true }, 'the worker that has the session claims it again')
   t.match(await run(sessions.reset(DEVICE)), { live: true, worker: 'b', connection: 8 })
   t.match(await run(sessions.claim(DEVICE, { ...owner('c', 1), tokenIssuedAtMs: 5_000 })), { ok: true })
 })
 
-t.test('a tombstone keeps the number, and only ends its own session', async (t) => {
+t.test('closing a session keeps its connection number, and leaves a newer session alone', async (t) => {
   const { sessions, run } = table()
   const first = await run(sessions.claim(DEVICE, owner('a', 5)))
-  if (!first.ok) throw new Error('claimed')
+  if (!first.ok) throw new Error('the claim was refused')
   const second = await run(sessions.claim(DEVICE, owner('b', 6)))
-  if (!second.ok) throw new Error('claimed')
-  t.equal(await run(sessions.close(DEVICE, owner('a', 5), first.revision)), false, 'too late: it is the next one')
+  if (!second.ok) throw new Error('the claim was refused')
+  t.equal(await run(sessions.close(DEVICE, owner('a', 5), first.revision)), false, 'a newer session exists')
   t.equal(await run(sessions.close(DEVICE, owner('b', 6), second.revision)), true)
   t.match(await run(sessions.lookup(DEVICE, { authoritative: true })), { live: false, connection: 6 })
   t.match(
     await run(sessions.claim(DEVICE, owner('b', 6))),
     { ok: false, connection: 6 },
-    'an ended session stays ended',
+    'the number of the closed session is used',
   )
   t.match(await run(sessions.claim(DEVICE, owner('b', 7))), { ok: true })
 })
 
-t.test('a known revision saves the read; a wrong one is found out', async (t) => {
+t.test('a claim with the known revision skips the read, and one with a wrong revision reads', async (t) => {
   const { sessions, run } = table()
   const first = await run(sessions.claim(DEVICE, owner('a', 1)))
-  if (!first.ok) throw new Error('claimed')
+  if (!first.ok) throw new Error('the claim was refused')
   const second = await run(sessions.claim(DEVICE, owner('b', 2), first.revision))
   t.match(second, { ok: true, previous: null })
   const third = await run(sessions.claim(DEVICE, owner('c', 3), first.revision))
   t.match(third, { ok: true, previous: { worker: 'b' } })
   t.match(await run(sessions.claim(DEVICE, owner('d', 2), first.revision)), { ok: false, connection: 3 })
-  t.match(await run(sessions.claim('dev_other', owner('d', 2), 77)), { ok: true }, 'the table was lost')
+  t.match(
+    await run(sessions.claim('dev_other', owner('d', 2), 77)),
+    { ok: true },
+    'no record, as after a loss of the table',
+  )
 })
 
-t.test('two claims at once: the greater number stands in the end', async (t) => {
+t.test('of two claims at once the greater connection number wins', async (t) => {
   for (let seed = 1; seed <= 20; seed++) {
     const sim = new SimBroker({ seed })
     const [a, b] = ['a', 'b'].map((name) => {
       const broker = sim.brokerFor(name)
       return new SessionTable(broker.table(Bucket.SESSIONS), broker.clock)
     })
-    if (!a || !b) throw new Error('two')
+    if (!a || !b) throw new Error('two tables were expected')
     await sim.clock.advanceUntil(Promise.all([a.claim(DEVICE, owner('a', 1)), b.claim(DEVICE, owner('b', 2))]))
     t.match(await sim.clock.advanceUntil(a.lookup(DEVICE, { authoritative: true })), { connection: 2 })
   }
 })
 
-t.test('a lease: alive while it beats, dead at once when released, dead after the lease when silent', async (t) => {
+/** The lease of worker `w`, and a core that watches it. */
+async function leaseWithWatcher() {
   const sim = new SimBroker()
   const worker = sim.brokerFor('worker')
   const core = sim.brokerFor('core')
-  let lapses = 0
-  const lease = new WorkerLease(worker, worker.clock, 'i', 'w', { lapse: () => lapses++, error: () => {} })
+  const lapses = { times: 0 }
+  const lease = new WorkerLease(worker, worker.clock, 'i', 'w', { lapse: () => lapses.times++, error: () => {} })
   const liveness = new WorkerLiveness(core, core.clock)
   await sim.clock.advanceUntil(Promise.all([lease.start(), liveness.start()]))
+  return { sim, worker, core, lease, liveness, lapses }
+}
+
+t.test('a worker that renews its lease counts as alive', async (t) => {
+  const { sim, lease, liveness, lapses } = await leaseWithWatcher()
   await sim.clock.advance(60_000)
   t.notOk(liveness.isDead('i', 'w'))
-  t.equal(lapses, 0)
+  t.equal(lapses.times, 0)
+  await sim.clock.advanceUntil(lease.release())
+  await liveness.stop()
+})
+
+t.test('a frozen worker counts as dead after its lease, and a thawed one as alive; it notices the lapse', async (t) => {
+  const { sim, worker, lease, liveness, lapses } = await leaseWithWatcher()
   worker.freeze()
   await sim.clock.advance(8_000)
   t.notOk(liveness.isDead('i', 'w'))
@@ -125,21 +149,22 @@ t.test('a lease: alive while it beats, dead at once when released, dead after th
   t.ok(liveness.isDead('i', 'w'))
   worker.thaw()
   await sim.clock.advance(8_000)
-  t.notOk(liveness.isDead('i', 'w'), 'it is back')
-  t.ok(lapses > 0, 'and knows that it was away')
+  t.notOk(liveness.isDead('i', 'w'))
+  t.ok(lapses.times > 0)
+  await sim.clock.advanceUntil(lease.release())
+  await liveness.stop()
+})
+
+t.test('a worker that releases its lease counts as dead at once', async (t) => {
+  const { sim, lease, liveness } = await leaseWithWatcher()
   await sim.clock.advanceUntil(lease.release())
   await sim.clock.advance(1_000)
   t.ok(liveness.isDead('i', 'w'))
   await liveness.stop()
 })
 
-t.test('a reader that was frozen or cut off does not take everyone for dead', async (t) => {
-  const sim = new SimBroker()
-  const worker = sim.brokerFor('worker')
-  const core = sim.brokerFor('core')
-  const lease = new WorkerLease(worker, worker.clock, 'i', 'w', { lapse: () => {}, error: () => {} })
-  const liveness = new WorkerLiveness(core, core.clock)
-  await sim.clock.advanceUntil(Promise.all([lease.start(), liveness.start()]))
+t.test('a core that was frozen for two minutes does not count a living worker as dead', async (t) => {
+  const { sim, core, lease, liveness } = await leaseWithWatcher()
   core.freeze()
   await sim.clock.advance(120_000)
   core.thaw()
@@ -149,7 +174,13 @@ t.test('a reader that was frozen or cut off does not take everyone for dead', as
     wasCalledDead ||= liveness.isDead('i', 'w')
   }
   t.notOk(wasCalledDead)
-  t.notOk(liveness.isDead('i', 'never-seen'), 'who was never seen gets a lease of time')
+  await sim.clock.advanceUntil(lease.release())
+  await liveness.stop()
+})
+
+t.test('a worker that the core has never seen counts as dead after the time of a lease', async (t) => {
+  const { sim, lease, liveness } = await leaseWithWatcher()
+  t.notOk(liveness.isDead('i', 'never-seen'))
   await sim.clock.advance(12_000)
   t.ok(liveness.isDead('i', 'never-seen'))
   await sim.clock.advanceUntil(lease.release())
