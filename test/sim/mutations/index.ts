@@ -9,9 +9,10 @@ import { transportMutations } from './transport.js'
 const DELIVERY = ['route', 'route-faults', 'final-events', 'enqueue', 'queue-records', 'accept'].map(
   (name) => `delivery/${name}.test.js`,
 )
-const TRANSPORT = ['session', 'session-model', 'stores', 'parts', 'groups-sim'].map(
-  (n) => `unit/transport/${n}.test.js`,
-)
+const TRANSPORT = [
+  ...['session', 'session-model', 'stores', 'groups-sim', 'ticket', 'admission', 'registry', 'outbox'],
+  ...['limiter', 'uplink', 'settlements'],
+].map((name) => `unit/transport/${name}.test.js`)
 const DEVICE = ['connection', 'client', 'handover', 'state'].map((name) => `device/${name}.test.js`)
 const NATS = ['contract/headroom', 'contract/server', 'contract/lost-end', 'unit/headroom'].map(
   (name) => `${name}.test.js`,
