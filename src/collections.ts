@@ -26,3 +26,30 @@ export function groupBy<K, T>(items: Iterable<T>, keyOf: (item: T) => K): Map<K,
   }
   return groups
 }
+
+/**
+ * Calls `work` for each item, with at most `atOnce` calls under way, and resolves with the results in the order of the
+ * items. After a failure it begins no further call, waits for those under way, and rejects with the first failure.
+ */
+export async function mapAtOnce<T, R>(
+  items: readonly T[],
+  atOnce: number,
+  work: (item: T, index: number) => Promise<R>,
+): Promise<R[]> {
+  const results = new Array<R>(items.length)
+  const failures: unknown[] = []
+  let next = 0
+  const lane = async () => {
+    while (next < items.length && failures.length === 0) {
+      const index = next++
+      try {
+        results[index] = await work(items[index] as T, index)
+      } catch (error) {
+        failures.push(error)
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, lane))
+  if (failures.length > 0) throw failures[0]
+  return results
+}

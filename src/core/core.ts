@@ -62,7 +62,7 @@ export async function startCore(options: CoreOptions): Promise<Core> {
     const { gateway } = core
     const context = await startFrontEnd({
       ...{ broker, keyring, split, accept, readStatus, cancel, readCounters, listMessages },
-      ...{ settings, gateway, node: delivery.node, leaseMs: core.leaseMs, clock, log },
+      ...{ settings, gateway, node: delivery.node, leaseMs: core.leaseMs, clock, random, log, metrics },
     })
     parts.add(context)
     if (core.expiring) {

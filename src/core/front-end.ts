@@ -18,6 +18,7 @@ import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import { StopStack } from '../stop-stack.js'
 import { firstRegistrationNumber } from '../store/format.js'
+import type { AdminContext } from './api/admin/context.js'
 import { createAdminServer } from './api/admin/server.js'
 import { createGateway } from './api/public/gateway.js'
 import { publicUrlOf, tokenIssuersOf } from './api/public-url.js'
@@ -29,8 +30,10 @@ import { Registrations } from './devices/registrations.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from './domain/commands.js'
 import type { DeviceLimits, MessageLimits } from './domain/limits.js'
 import { messageFormat } from './domain/message.js'
+import { QueryBudget } from './domain/query-budget.js'
 import { Ingress } from './ingress/ingress.js'
 import type { IngressSettings } from './ingress/settings.js'
+import type { CoreMetrics } from './metrics.js'
 import { FeedAdministration } from './outcomes/feed-administration.js'
 import type { WebhookSettings } from './outcomes/webhooks/settings.js'
 import { Administration } from './tenants/administration.js'
@@ -56,7 +59,10 @@ export interface FrontEndOptions {
   /** Whether it listens for HTTP; without, it answers devices and NATS publishers only. */
   gateway: boolean
   clock: Clock
+  /** 0 up to 1, as Math.random. */
+  random: () => number
   log: Logger
+  metrics: CoreMetrics
 }
 
 /** The sections of the configuration of the same names. */
@@ -83,7 +89,7 @@ export interface FrontEnd {
 
 /** Rejects where NATS is away or the port is in use; then nothing is left running. */
 export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd> {
-  const { broker, keyring, settings, accept, clock, log } = options
+  const { broker, keyring, settings, accept, clock, log, metrics } = options
   const parts = new StopStack()
   const stop = () => parts.stop()
   try {
@@ -108,7 +114,9 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
     const registrations = new Registrations({ ...shared, registrationKey, limits: settings.devices })
     const address: { url: string | null; port: number | null } = { url: null, port: null }
     const publicUrl = () => publicUrlOf({ ...settings.http, port: address.port ?? settings.http.port })
-    const adminUrl = await startAdminApi(options, { registrations, publicUrl }, parts)
+    const queries = new QueryBudget(settings.http, clock, options.random)
+    metrics.queries = queries
+    const adminUrl = await startAdminApi(options, { registrations, queries, publicUrl }, parts)
     if (!options.gateway) return { ...address, adminUrl, stop }
     const { node, leaseMs } = options
     const gateways = new Gateways({ broker, clock, node, leaseMs, log })
@@ -120,6 +128,7 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
         ...shared,
         keyring,
         registrations,
+        queries,
         accessTokens: await AccessTokenVerifier.create(keyring, {
           ...settings.auth,
           issuer: tokenIssuersOf(settings.http, settings.auth),
@@ -146,14 +155,14 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
 /** Null where the settings give it no port. */
 async function startAdminApi(
   { broker, split, readCounters, settings, clock, log }: FrontEndOptions,
-  { registrations, publicUrl }: { registrations: Registrations; publicUrl: () => string },
+  { registrations, queries, publicUrl }: Pick<AdminContext, 'registrations' | 'queries' | 'publicUrl'>,
   parts: StopStack,
 ): Promise<string | null> {
   const { adminApi, auth, http, webhooks } = settings
   if (adminApi.port === 0) return null
   const administration = new Administration(broker, clock, auth)
   const feeds = new FeedAdministration({ administration, broker, clock, split, settings: webhooks })
-  const context = { administration, registrations, feeds, readCounters, publicUrl, auth, clock, log }
+  const context = { administration, registrations, queries, feeds, readCounters, publicUrl, auth, clock, log }
   const server = createAdminServer(context, adminApi, http)
   parts.add(server)
   return (await server.listen()).url

@@ -4,6 +4,7 @@ import { countUp, PlainMetrics } from '../observe/plain-metrics.js'
 import type { MetricsRegistry } from '../observe/registry.js'
 import { EventLog, type FinalEvent, type FinalKind, type FinalOutcome, type TraceEvent } from '../store/events.js'
 import type { AcceptMessage } from './domain/commands.js'
+import type { QueryBudget } from './domain/query-budget.js'
 
 /** A step of the flow while this process has it. */
 export interface WatchedStep {
@@ -33,6 +34,8 @@ export class CoreMetrics {
   /** Why messages were queued. */
   readonly queued = new Map<string, number>()
   readonly steps = new Set<WatchedStep>()
+  /** Null in a process without the HTTP API. */
+  queries: Pick<QueryBudget, 'running' | 'waiting' | 'refused'> | null = null
   /** Events stored for app servers. */
   readonly published = new Map<FinalKind, number>()
   /** POSTs to webhooks: `2xx` to `5xx`, `timeout`, `address_refused`, `failed`. */
@@ -48,6 +51,7 @@ export class CoreMetrics {
 export function registerCoreMetrics(metrics: CoreMetrics, connected: () => boolean, registry: MetricsRegistry): void {
   const plain = new PlainMetrics(registry, 'borealis_core_')
   const steps = () => [...metrics.steps]
+  const queries = () => metrics.queries ?? { running: 0, waiting: 0, refused: 0 }
   plain.counts('messages_total', 'Messages offered, by what became of them.', 'outcome', () => metrics.accepts)
   plain.count('targets_total', 'Unicast targets accepted.', () => metrics.targets)
   plain.count('routed_total', 'Messages sent to a worker.', () => metrics.routed)
@@ -66,6 +70,9 @@ export function registerCoreMetrics(metrics: CoreMetrics, connected: () => boole
   plain.count('webhook_events_total', 'Events that webhooks took.', () => metrics.webhookEvents)
   plain.count('webhook_given_up_total', 'Events that webhooks did not take in time.', () => metrics.webhookGivenUp)
   plain.levels('webhooks', 'Webhooks that this process delivers to.', 'state', async () => metrics.webhooks())
+  plain.level('queries_running', 'Status reads, lists, counters and cancels that run.', () => queries().running)
+  plain.level('queries_waiting', 'Status reads, lists, counters and cancels that wait.', () => queries().waiting)
+  plain.count('queries_refused_total', 'The same, answered `overloaded`.', () => queries().refused)
   plain.levels('inflight', 'Messages taken from the store and not done with.', 'step', async () =>
     steps().map((step) => [step.name, step.inflight()] as const),
   )

@@ -283,3 +283,39 @@ t.test('a request beyond inFlightMax is overloaded, and there is room once the o
   )
   t.equal((await send()).statusCode, 202, 'there is room again')
 })
+
+t.test(
+  'a query beyond the query budget is overloaded with Retry-After, and messages are accepted meanwhile',
+  async (t) => {
+    const api = await startTestApi(t, { http: { queriesAtOnceMax: 1, queriesWaitingMax: 1 } })
+    let release = () => {}
+    const held = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    let running = 0
+    api.core.cancel = async () => {
+      running++
+      await held
+      return 'cancelled'
+    }
+    const cancel = () => ask(api, { method: 'DELETE', url: `${messagesOf(api)}/1` })
+    const first = cancel()
+    await until('one query runs', () => running === 1)
+    const second = cancel()
+    const answers: Awaited<typeof first>[] = []
+    await until('the queue is full', async () => {
+      const answer = await Promise.race([ask(api, { method: 'GET', url: messagesOf(api) }), second])
+      answers.push(answer)
+      return answer.statusCode === 503
+    })
+    const refused = answers.at(-1)
+    if (!refused) return t.fail('no answer')
+    isError(t, refused, 'overloaded')
+    t.match(refused.headers['retry-after'], /^[1-9][0-9]*$/)
+    const sent = await ask(api, { url: messagesOf(api), body: { type: 'topic', target: 'news', ttl: '1m' } })
+    t.equal(sent.statusCode, 202)
+    release()
+    t.same([(await first).statusCode, (await second).statusCode], [200, 200])
+    t.equal(running, 2)
+  },
+)

@@ -18,6 +18,7 @@ import { DeviceLimits, MessageLimits } from '../../src/core/domain/limits.js'
 import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
 import { type FrontEnd, type FrontEndOptions, startFrontEnd } from '../../src/core/front-end.js'
 import { IngressSettings } from '../../src/core/ingress/settings.js'
+import { CoreMetrics } from '../../src/core/metrics.js'
 import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
 import { AuthSettings } from '../../src/core/tenants/auth/settings.js'
 import { createApplication, createProject, mintToken, openTenants } from '../../src/core/tenants/projects.js'
@@ -80,7 +81,9 @@ async function setUp(t: Test): Promise<Setup> {
       ingress: { ...(Value.Default(IngressSettings, {}) as IngressSettings), retryMs: 50 },
     },
     clock: systemClock,
+    random: Math.random,
     log: silentLogger,
+    metrics: new CoreMetrics(),
   }
   const frontEnd = await startFrontEnd(options)
   t.teardown(() => frontEnd.stop())

@@ -4,6 +4,7 @@ import { Value } from 'typebox/value'
 import { createAdminServer } from '../../src/core/api/admin/server.js'
 import type { HttpServer } from '../../src/core/api/server.js'
 import { Registrations } from '../../src/core/devices/registrations.js'
+import { QueryBudget } from '../../src/core/domain/query-budget.js'
 import { FeedAdministration } from '../../src/core/outcomes/feed-administration.js'
 import { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.js'
 import { Administration } from '../../src/core/tenants/administration.js'
@@ -41,6 +42,7 @@ export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> 
   const feeds = new FeedAdministration({ administration, broker, clock, split: api.nats.store.split, settings })
   const server = createAdminServer(
     {
+      queries: new QueryBudget(api.http, clock, Math.random),
       ...{ administration, registrations, feeds, auth, clock, log, publicUrl: () => 'https://push.example.com' },
       readCounters: async () => [{ application: 'app_x', day: '2025-01-01', counts: { accepted: 1, delivered: 1 } }],
     },

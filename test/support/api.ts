@@ -12,6 +12,7 @@ import { Registrations } from '../../src/core/devices/registrations.js'
 import type { AcceptCommand, Accepted, MessageStatus } from '../../src/core/domain/commands.js'
 import { DeviceLimits, MessageLimits } from '../../src/core/domain/limits.js'
 import { type MessageFormat, messageFormat } from '../../src/core/domain/message.js'
+import { QueryBudget } from '../../src/core/domain/query-budget.js'
 import type { PrivateServiceKey } from '../../src/core/tenants/auth/service-keys.js'
 import { AuthSettings } from '../../src/core/tenants/auth/settings.js'
 import { AccessTokenVerifier } from '../../src/core/tenants/auth/tokens.js'
@@ -121,6 +122,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
             .slice(0, limit)
             .map(({ id, type, acceptedAtMs }) => ({ id, type, acceptedAtMs, status: 'delivered' })),
         streams: [BROADCAST_STREAM, INGRESS_STREAM],
+        queries: new QueryBudget(http, clock, Math.random),
         rates: new RateLimits(limitSettings, clock, options.gateways ?? (() => 1)),
         auth,
         messages,

@@ -12,7 +12,7 @@ export function errorBody(error: CodedError): { error: { code: ErrorCode; messag
 
 export function answerError(reply: FastifyReply, thrown: unknown, log: Logger, where: string): FastifyReply {
   const error = toCodedError(fromFramework(thrown), log, where)
-  setRetryAfter(reply, error.code)
+  setRetryAfter(reply, error)
   const status = Errors[error.code].http
   if (status === 401) reply.header('www-authenticate', 'Bearer')
   return reply
@@ -21,8 +21,8 @@ export function answerError(reply: FastifyReply, thrown: unknown, log: Logger, w
     .send(JSON.stringify(errorBody(error)))
 }
 
-export function setRetryAfter(reply: FastifyReply, code: ErrorCode): void {
-  const retryMs = retryAfterMs(code)
+export function setRetryAfter(reply: FastifyReply, { code, details }: CodedError): void {
+  const retryMs = typeof details.retryAfterMs === 'number' ? details.retryAfterMs : retryAfterMs(code)
   // The step that refused the request may have set a more precise time.
   if (retryMs > 0 && !reply.hasHeader('retry-after')) reply.header('retry-after', Math.ceil(retryMs / 1000))
 }

@@ -48,6 +48,23 @@ export const HttpSettings = Type.Object(
       minimum: 1,
       description: 'Most requests under way at once; more are answered `overloaded`.',
     }),
+    queriesAtOnceMax: Type.Integer({
+      default: 8,
+      minimum: 1,
+      description:
+        'Most status reads, lists, counters and cancels that run at once, on both listeners together; further ones wait. One project runs at most half of them.',
+    }),
+    queriesWaitingMax: Type.Integer({
+      default: 512,
+      minimum: 0,
+      description:
+        'Most of them that wait, the projects taking turns; further ones are answered `overloaded`. Each counts in inFlightMax.',
+    }),
+    queriesWaitMsMax: Type.Integer({
+      default: 10_000,
+      minimum: 1,
+      description: 'How long one of them waits before it is answered `overloaded`.',
+    }),
   },
   { additionalProperties: false, description: 'The public HTTP listener of a core.' },
 )

@@ -14,10 +14,12 @@
  */
 import { CodedError } from '../../../protocol/errors.js'
 import { type Clock, sleep } from '../../clock.js'
+import { mapAtOnce } from '../../collections.js'
 import type { EventLog, ScheduledEvent } from '../../store/events.js'
 import type { DeviceQueue } from '../../store/queue.js'
 import type { ScheduleLog } from '../../store/schedule.js'
 import type { CancelMessage } from '../domain/commands.js'
+import { READS_AT_ONCE } from '../domain/query-budget.js'
 import type { MessageFinder } from './query/find-message.js'
 import type { SessionLookup } from './route/session-recheck.js'
 
@@ -30,6 +32,14 @@ export interface CancelOptions {
   sessions: SessionLookup
 }
 
+type Refused = 'already_final' | 'unknown'
+
+/** A target that ended as cancelled, now or before. */
+interface Ended {
+  id: bigint
+  device: string
+}
+
 /** How long a cancel waits for a router, and the shortest and longest pause between two checks. */
 const ROUTER_MS_MAX = 5_000
 const CHECK_MS_MIN = 10
@@ -39,7 +49,8 @@ const CHECK_MS_MAX = 250
 const GOING_OUT_MS = 10_000
 
 export function createCancel({ clock, events, finder, queue, schedule, sessions }: CancelOptions): CancelMessage {
-  async function cancelTarget(project: string, id: bigint, bucket: number | null): ReturnType<CancelMessage> {
+  /** Writes the final event and removes the target from its place. A router may have it in flight all the same. */
+  async function endTarget(project: string, id: bigint, bucket: number | null): Promise<Ended | Refused> {
     const found = await finder.find(id, bucket)
     if (found === null || found.accepted.project !== project) return 'unknown'
     const { application, device } = found.accepted
@@ -50,18 +61,22 @@ export function createCancel({ clock, events, finder, queue, schedule, sessions 
     // A repeated cancel does this as well, because the earlier attempt may have stopped after its event.
     if (isClaimed) await finder.withdraw(found)
     await queue.remove(device, new Set([id]), atMs)
-    await routerIsDone(id, device)
-    return 'cancelled'
+    return { id, device }
   }
 
   /**
-   * Waits until no router has the message in flight. Throws CodedError `unavailable` if that takes too long and the device
-   * is away: the message may then still reach the queue, and a repeated cancel finds out.
+   * Waits until no router has one of the targets in flight. Throws CodedError `unavailable` if that takes too long and the
+   * device is away: the target may then still reach the queue, and a repeated cancel finds out.
    */
-  async function routerIsDone(id: bigint, device: string): Promise<void> {
+  async function routersAreDone(ended: Ended[]): Promise<void> {
+    const deadlineMs = clock.now() + ROUTER_MS_MAX
+    await mapAtOnce(ended, READS_AT_ONCE, ({ id, device }) => routerIsDone(id, device, deadlineMs))
+  }
+
+  async function routerIsDone(id: bigint, device: string, deadlineMs: number): Promise<void> {
     let pauseMs = CHECK_MS_MIN
-    for (let waitedMs = 0; await finder.isRouting(id, device); waitedMs += pauseMs) {
-      if (waitedMs >= ROUTER_MS_MAX) {
+    while (await finder.isRouting(id, device)) {
+      if (clock.now() >= deadlineMs) {
         // A connected device has the message or is about to get it. A cancel promises nothing then.
         const session = await sessions.lookup(device, { authoritative: true })
         if (session?.live) return
@@ -91,10 +106,16 @@ export function createCancel({ clock, events, finder, queue, schedule, sessions 
     const parent = await events.readTargets(id)
     if (parent) {
       if (parent.project !== project) return 'unknown'
-      const results = await Promise.all(parent.targets.map((target) => cancelTarget(project, target.id, bucket)))
-      return results.includes('cancelled') ? 'cancelled' : 'already_final'
+      const results = await mapAtOnce(parent.targets, READS_AT_ONCE, (target) => endTarget(project, target.id, bucket))
+      const ended = results.filter((result) => typeof result === 'object')
+      await routersAreDone(ended)
+      return ended.length > 0 ? 'cancelled' : 'already_final'
     }
-    const result = await cancelTarget(project, id, bucket)
+    const result = await endTarget(project, id, bucket)
+    if (typeof result === 'object') {
+      await routersAreDone([result])
+      return 'cancelled'
+    }
     if (result !== 'unknown') return result
     const group = await events.readGroup(id)
     if (group === null && scheduled?.project === project) return cancelGroup(id, scheduled)

@@ -2,6 +2,7 @@
 import { CodedError, type ErrorCode } from '../../../protocol/errors.js'
 import { BROADCAST_STREAM, Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
+import { mapAtOnce } from '../../collections.js'
 import type { MacKey } from '../../keyring.js'
 import type { Broker } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
@@ -10,6 +11,7 @@ import { type RegistrationEntry, RegistrationIndex } from '../../store/registrat
 import { DeviceNotices } from '../cluster/device-notices.js'
 import { toCodedError } from '../domain/errors.js'
 import type { DeviceLimits } from '../domain/limits.js'
+import { READS_AT_ONCE } from '../domain/query-budget.js'
 import { decodeRegistrationId, encodeRegistrationId, type RegistrationAddress } from '../domain/registration-id.js'
 import { resolveRegistration } from '../domain/resolve-targets.js'
 import type { Directory } from '../tenants/directory.js'
@@ -70,7 +72,7 @@ export class Registrations {
     let next: number | null = from
     for (let looks = 0; next !== null && registrations.length < limit && looks < LOOKS_MAX; ) {
       const page = await this.index.page(project, by, { from: next, limit: limit - registrations.length })
-      const found = await Promise.all(page.registrations.map((entry) => this.behind(entry)))
+      const found = await mapAtOnce(page.registrations, READS_AT_ONCE, (entry) => this.behind(entry))
       registrations.push(...found.filter((one) => one !== null))
       looks += page.registrations.length
       next = page.next

@@ -236,7 +236,13 @@ export const coreMutations: Mutation[] = [
     name: 'cancel-answers-before-the-router-is-done',
     rule: 'A cancel is answered only when no router processes the message any more.',
     test: 'delivery/final-events.test.js',
-    edits: [edit('core/delivery/cancel', '        await routerIsDone(id, device);', '')],
+    edits: [
+      edit(
+        'core/delivery/cancel',
+        '        await mapAtOnce(ended, READS_AT_ONCE, ({ id, device }) => routerIsDone(id, device, deadlineMs));',
+        '',
+      ),
+    ],
   },
   {
     name: 'router-keeps-what-a-cancel-claimed',

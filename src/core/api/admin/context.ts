@@ -4,6 +4,7 @@ import { CodedError } from '../../../../protocol/errors.js'
 import type { Clock } from '../../../clock.js'
 import type { Registrations } from '../../devices/registrations.js'
 import type { ReadCounters } from '../../domain/commands.js'
+import type { QueryBudget } from '../../domain/query-budget.js'
 import type { FeedAdministration } from '../../outcomes/feed-administration.js'
 import type { Administration } from '../../tenants/administration.js'
 import { actorOf } from '../../tenants/auth/credentials.js'
@@ -22,6 +23,7 @@ export interface AdminContext extends BaseContext {
   registrations: Registrations
   feeds: FeedAdministration
   readCounters: ReadCounters
+  queries: QueryBudget
   /** The address of the public API in settings files. */
   publicUrl: () => string
   auth: Pick<AuthSettings, 'audience'>

@@ -288,7 +288,9 @@ async function listRegistrations({
 }: ProjectCall & { query: Static<typeof RegistrationQuery> }): Promise<object> {
   context.administration.look(actor, 'registration.list', params.project)
   const { by, page } = listingOf(query)
-  return pageOutput(await context.registrations.list(params.project, by, page))
+  return pageOutput(
+    await context.queries.run(params.project, () => context.registrations.list(params.project, by, page)),
+  )
 }
 
 async function revokeRegistration({
@@ -310,5 +312,6 @@ async function showCounters({
   query,
 }: ProjectCall & { query: Static<typeof CountersQuery> }): Promise<object> {
   context.administration.look(actor, 'counters.show', params.project)
-  return countersOutput(params.project, await context.readCounters(params.project), query)
+  const counters = await context.queries.run(params.project, () => context.readCounters(params.project))
+  return countersOutput(params.project, counters, query)
 }

@@ -44,7 +44,7 @@ function answerBatch({ results, reply }: SentCall): object {
   const retry = errors.find(({ code }) => Errors[code].owner === 'us')
   // The service accepted nothing by a fault of its own: plain clients understand one error for all.
   if (retry && errors.length === results.length) throw retry
-  if (retry) setRetryAfter(reply, retry.code)
+  if (retry) setRetryAfter(reply, retry)
   // A message with validateOnly is neither accepted nor failed.
   const accepted = results.filter((result) => !(result instanceof CodedError) && result.isStored).length
   reply.code(errors.length > 0 ? 207 : accepted > 0 ? 202 : 200)

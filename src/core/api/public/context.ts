@@ -7,11 +7,13 @@ import type { ProjectRecord } from '../../../store/tenants.js'
 import type { Registrations } from '../../devices/registrations.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../../domain/commands.js'
 import type { MessageFormat } from '../../domain/message.js'
+import type { QueryBudget } from '../../domain/query-budget.js'
 import type { EnrolmentCounter } from '../../tenants/auth/enrolment-counter.js'
 import type { AuthSettings } from '../../tenants/auth/settings.js'
 import type { AccessTokenVerifier, Caller, ScopeName } from '../../tenants/auth/tokens.js'
 import type { Directory } from '../../tenants/directory.js'
 import type { BaseContext, HttpCall } from '../call.js'
+import type { Step } from '../flow.js'
 import type { RateLimits } from '../rate-limits.js'
 import type { Route } from '../route.js'
 
@@ -26,6 +28,7 @@ export interface ApiContext extends BaseContext {
   cancel: CancelMessage
   readCounters: ReadCounters
   listMessages: ListMessages
+  queries: QueryBudget
   /** The streams without which the core is not ready. */
   streams: readonly string[]
   rates: RateLimits
@@ -76,6 +79,18 @@ export function authenticate(scope: ScopeName) {
 export function requireActive(call: AuthenticatedCall): AuthenticatedCall {
   if (!call.project.isActive) throw new CodedError('project_inactive')
   return call
+}
+
+/** The handler of a query: it runs within the query budget of its project. */
+export function budgeted<C extends AuthenticatedCall, Out>(handler: Step<C, Out>): Step<C, Out> {
+  return (call) => {
+    const { context, project, reply } = call
+    return context.queries.run(
+      project.id,
+      async () => handler(call),
+      () => !reply.raw.destroyed,
+    )
+  }
 }
 
 const BEARER = /^Bearer +([A-Za-z0-9._~+/=-]+) *$/i

@@ -8,7 +8,7 @@ import { Scope } from '../../tenants/auth/tokens.js'
 import { flow } from '../flow.js'
 import { PROJECT_URL, ProjectParams, route } from '../route.js'
 import { sendBatch } from './batch.js'
-import { type ApiRoute, type AuthenticatedCall, authenticate, requireActive } from './context.js'
+import { type ApiRoute, type AuthenticatedCall, authenticate, budgeted, requireActive } from './context.js'
 import { listMessages, PageQuery } from './list.js'
 import {
   AcceptedMessage,
@@ -156,7 +156,7 @@ export function messageRoutes(messages: MessageFormat): ApiRoute[] {
       method: 'GET',
       url: MESSAGES_URL,
       before: mayLook,
-      handler: listMessages,
+      handler: budgeted(listMessages),
       operation: {
         id: 'listMessages',
         summary: 'The newest messages of the project, page by page',
@@ -172,7 +172,7 @@ export function messageRoutes(messages: MessageFormat): ApiRoute[] {
       method: 'GET',
       url: `${MESSAGES_URL}/:message`,
       before: mayLook,
-      handler: showMessage,
+      handler: budgeted(showMessage),
       operation: {
         id: 'showMessage',
         summary: 'The status of a message, and each step on its way',
@@ -187,7 +187,7 @@ export function messageRoutes(messages: MessageFormat): ApiRoute[] {
       method: 'DELETE',
       url: `${MESSAGES_URL}/:message`,
       before: mayLook,
-      handler: cancelMessage,
+      handler: budgeted(cancelMessage),
       operation: {
         id: 'cancelMessage',
         summary: 'Cancel every target of a message that has not ended',

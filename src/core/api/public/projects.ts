@@ -4,7 +4,7 @@ import type { CounterRow } from '../../domain/commands.js'
 import { inWords, MapOf } from '../../domain/schema.js'
 import { Scope } from '../../tenants/auth/tokens.js'
 import { PROJECT_URL, ProjectParams, route } from '../route.js'
-import { type ApiRoute, type AuthenticatedCall, authenticate } from './context.js'
+import { type ApiRoute, type AuthenticatedCall, authenticate, budgeted } from './context.js'
 import { DateTime } from './schemas.js'
 
 const Project = Type.Object(
@@ -75,7 +75,7 @@ export const projectRoutes: readonly ApiRoute[] = [
     method: 'GET',
     url: `${PROJECT_URL}/counters`,
     before: authenticate(scope),
-    handler: showCounters,
+    handler: budgeted(showCounters),
     operation: {
       id: 'showCounters',
       summary: 'Targets of the project by outcome, application and day',

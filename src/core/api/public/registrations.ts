@@ -7,7 +7,7 @@ import { Text, TextLike } from '../../domain/schema.js'
 import { Scope } from '../../tenants/auth/tokens.js'
 import { flow } from '../flow.js'
 import { PROJECT_URL, ProjectParams, route } from '../route.js'
-import { type ApiRoute, type AuthenticatedCall, authenticate, requireActive } from './context.js'
+import { type ApiRoute, type AuthenticatedCall, authenticate, budgeted, requireActive } from './context.js'
 import { DateTime } from './schemas.js'
 
 const PAGE_MAX = 100
@@ -60,7 +60,7 @@ export const registrationRoutes: readonly ApiRoute[] = [
     method: 'GET',
     url: `${PROJECT_URL}/registrations`,
     before: flow(authenticate(Scope.PROJECT_READ), requireActive),
-    handler: listRegistrations,
+    handler: budgeted(listRegistrations),
     operation: {
       id: 'listRegistrations',
       summary: 'Registrations of the project, by application or user',

@@ -4,7 +4,7 @@
  */
 import { timeOfId } from '../../../../protocol/message-id.js'
 import type { Clock } from '../../../clock.js'
-import { evictOldest } from '../../../collections.js'
+import { evictOldest, mapAtOnce } from '../../../collections.js'
 import type { Consumption, Log, LogRecord } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import {
@@ -18,6 +18,7 @@ import {
 } from '../../../store/counters.js'
 import { decodeFolded, FINAL_KINDS, type FoldedEvent } from '../../../store/events.js'
 import type { ReadCounters } from '../../domain/commands.js'
+import { READS_AT_ONCE } from '../../domain/query-budget.js'
 
 export interface StatsOptions {
   clock: Clock
@@ -175,7 +176,8 @@ export class StatsFold {
 /** Sums the counters of a project over all folds, as of their last checkpoints. */
 export function createReadCounters(counters: CounterStore, split: number): ReadCounters {
   return async (project) => {
-    const parts = await Promise.all(Array.from({ length: split }, (_, index) => counters.project(index, project)))
+    const folds = Array.from({ length: split }, (_, index) => index)
+    const parts = await mapAtOnce(folds, READS_AT_ONCE, (index) => counters.project(index, project))
     const sums = new Map<string, CounterRow>()
     for (const row of parts.flatMap((part) => part?.rows ?? [])) {
       const sum = rowOf(sums, row.application, row.day)

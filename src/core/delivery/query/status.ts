@@ -3,6 +3,7 @@
  * present state of its device says why a target that has not ended is waiting.
  */
 import type { GroupKind } from '../../../../protocol/subjects.js'
+import { mapAtOnce } from '../../../collections.js'
 import {
   type EventLog,
   FINAL_KINDS,
@@ -14,6 +15,7 @@ import {
 import type { ScheduleLog } from '../../../store/schedule.js'
 import type { MessageStatus, MessageType, ReadStatus, TraceEntry, WaitingTarget } from '../../domain/commands.js'
 import type { RegistrationIdOf } from '../../domain/ids.js'
+import { READS_AT_ONCE } from '../../domain/query-budget.js'
 import type { MessageStatusWord, TraceStepWord } from '../../domain/statuses.js'
 import type { SessionLookup } from '../route/session-recheck.js'
 import type { FoundTarget, MessageFinder } from './find-message.js'
@@ -85,9 +87,9 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
     { project, atMs, expiresAtMs, targets }: TargetsEvent,
     scheduled: ScheduledEvent | null,
   ): Promise<MessageStatus> {
-    const finals = await Promise.all(targets.map((target) => events.readFinal(target.id)))
+    const finals = await mapAtOnce(targets, READS_AT_ONCE, (target) => events.readFinal(target.id))
     const open = targets.filter((_, index) => finals[index] === null).slice(0, WAITING_MAX)
-    const waiting = (await Promise.all(open.map((target) => waitsInMany(target, scheduled)))).flat()
+    const waiting = (await mapAtOnce(open, READS_AT_ONCE, (target) => waitsInMany(target, scheduled))).flat()
     const isWaiting = waiting.length > 0 && waiting.every(({ why }) => why === 'scheduled')
     const isOut = !isWaiting && !finals.every((final) => endedBefore(final, atMs))
     const trace = began(scheduled, atMs, isOut)
