@@ -35,17 +35,19 @@ FROM ${NODE_IMAGE} AS run
 RUN apt-get update \
   && apt-get install -y --no-install-recommends tini \
   && rm -rf /var/lib/apt/lists/* \
-  && install -d -o node -g node -m 0700 /var/lib/borealis
+  && install -d -o node -g node -m 0700 /var/lib/borealis /var/lib/borealis-transport
 WORKDIR /app
 COPY --from=build /build/package.json ./
 COPY --from=build /build/node_modules node_modules
 COPY --from=build /build/dist dist
+# The keyring is made once, by `keyring init` (docs/operate/keys.md); a transport needs its extract only.
 ENV NODE_ENV=production \
     BOREALIS_KEYRING_FILE=/var/lib/borealis/keyring.json \
+    BOREALIS_KEYRING_TRANSPORT_FILE=/var/lib/borealis-transport/keys.json \
     BOREALIS_HTTP_HOST=0.0.0.0 \
     BOREALIS_LOG_FORMAT=json
 USER node
-VOLUME /var/lib/borealis
+VOLUME ["/var/lib/borealis", "/var/lib/borealis-transport"]
 # 8080: the HTTP API of a core. 7700: devices, of a transport.
 EXPOSE 8080 7700
 # One question for both parts: it asks whichever of the two listens here.

@@ -50,8 +50,12 @@ const commands: Readonly<Record<string, Entry>> = {
     load: async () => (await import('./cli/device.js')).deviceCommand(),
   },
   admin: {
-    summary: 'manage projects, applications, fleets, tokens and keys',
+    summary: 'manage projects, applications, fleets and tokens',
     load: async () => (await import('./cli/admin.js')).adminCommand(),
+  },
+  keyring: {
+    summary: 'make the keys of the service, and exchange them',
+    load: async () => (await import('./cli/keyring.js')).keyringCommand(),
   },
   config: {
     summary: 'show or check the configuration',

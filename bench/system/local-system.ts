@@ -5,12 +5,13 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DEVICE_PATH } from '../../protocol/frame.js'
+import { ensureKeyring } from '../../src/cli/keyring-file.js'
 import { Child } from '../../src/cli/start/child.js'
 import { DataFolder } from '../../src/cli/start/folder.js'
 import { type Nats, startNats, stopNats } from '../../src/cli/start/nats.js'
 import { claimPorts } from '../../src/cli/start/ports.js'
 import type { Config } from '../../src/config/config.js'
-import { Keyring } from '../../src/keyring.js'
+import type { Keyring } from '../../src/keyring.js'
 import type { Broker } from '../../src/nats/broker.js'
 import { connect } from '../../src/nats/connect.js'
 import { ensureStreams } from '../../src/nats/server/streams.js'
@@ -80,7 +81,7 @@ export class LocalSystem {
       options.settings ?? {},
     )
     const config = configWith(overrides)
-    const keyring = Keyring.open(config.keyring.file, Date.now())
+    const keyring = ensureKeyring(config.keyring.file, Date.now())
     const nats = await startNats(config, folder, natsPort, onNotice, undefined, Number.POSITIVE_INFINITY)
     const system = new LocalSystem(config, keyring, folder, nats, httpPorts)
     try {

@@ -1,8 +1,7 @@
-/** `borealis admin`: manages projects, applications, fleets, credentials, tokens, revocations and keys, through NATS. */
+/** `borealis admin`: manages projects, applications, fleets, credentials, tokens and revocations, through NATS. */
 import { readFileSync } from 'node:fs'
 import { Command, Option } from 'commander'
 import { CodedError } from '../../protocol/errors.js'
-import { systemClock } from '../clock.js'
 import type { Config } from '../config/config.js'
 import { publicUrlOf } from '../core/api/public-url.js'
 import { decodeRegistrationId } from '../core/domain/registration-id.js'
@@ -21,15 +20,14 @@ import {
 } from '../core/tenants/output.js'
 import { mintToken, revokeRegistration } from '../core/tenants/projects.js'
 import { settingsFileOf, settingsYaml } from '../core/tenants/settings-file.js'
-import { KEY_KINDS, type KeyKind, Keyring } from '../keyring.js'
 import type { ProjectRecord } from '../store/tenants.js'
 import { eventCommands, webhookCommands } from './admin/events.js'
-import { type Output, onKeyring, onService } from './admin/run.js'
+import { type Output, onService } from './admin/run.js'
 import { CommandError } from './context.js'
-import { writePrivateFile } from './private-file.js'
+import { readKeyring } from './keyring-file.js'
 
 export function adminCommand(): Command {
-  const admin = new Command('admin').description('manage projects, applications, fleets, tokens, revocations and keys')
+  const admin = new Command('admin').description('manage projects, applications, fleets, tokens and revocations')
   projectCommands(admin.command('project').description('tenants: each owns applications and a service account'))
   applicationCommands(admin.command('application').description('what device apps register as'))
   fleetCommands(admin.command('fleet').description('groups of devices that enrol with the same key'))
@@ -39,7 +37,7 @@ export function adminCommand(): Command {
   auditCommands(admin.command('audit').description('the log of changes'))
   tokenCommands(admin.command('token').description('access tokens of app servers'))
   revocationCommands(admin)
-  keyringCommands(admin.command('keyring').description('the keys of the service, in the file that keyring.file names'))
+  refuseOldKeyringCommands(admin)
   for (const command of leaves(admin)) command.option('--json', 'print JSON')
   return admin
 }
@@ -301,7 +299,7 @@ function tokenCommands(token: Command): void {
     .action(
       onService(async (service, { config, options: { project, scope }, actor }) => {
         const scopes = scope.split(' ').filter(Boolean)
-        const keyring = Keyring.open(config.keyring.file, systemClock.now())
+        const keyring = readKeyring(config.keyring.file)
         const { token, expiresAtMs } = await service.change(actor, 'token.mint', project, { scopes }, () =>
           mintToken(service.tenants, keyring, config.auth, project, scopes),
         )
@@ -337,8 +335,8 @@ function revocationCommands(admin: Command): void {
     .description('end a registration; senders learn of it, and the app gets another when it registers again')
     .action(
       onService(async (service, { config, args: [registrationId = ''], actor }) => {
-        const keys = Keyring.open(config.keyring.file, systemClock.now()).macKeys('registration')
-        const address = decodeRegistrationId(new Map(keys.map((key) => [key.kid, key])), registrationId)
+        const { registrationKeys } = readKeyring(config.keyring.file)
+        const address = decodeRegistrationId(registrationKeys, registrationId)
         if (!address) throw new CodedError('unknown_registration')
         const { project, device, registration } = address
         await service.change(actor, 'registration.revoke', project, { device, registration }, () =>
@@ -349,47 +347,19 @@ function revocationCommands(admin: Command): void {
     )
 }
 
-function keyringCommands(keyring: Command): void {
-  const kinds = KEY_KINDS.join(', ')
-  keyring
-    .command('show')
-    .description('show the ids and ages of the keys, never the keys')
-    .action(
-      onKeyring(({ keyring }) =>
-        KEY_KINDS.flatMap((kind) =>
-          keyring.kids(kind).map(({ kid, createdAtMs }) => ({ kind, kid, createdAt: timeOutput(createdAtMs) })),
-        ),
-      ),
-    )
-  keyring
-    .command('rotate <kind>')
-    .description(`add a key that signs from now on (${kinds}); afterwards, restart all cores and transports`)
-    .action(
-      onKeyring(({ keyring, file, args: [kind = ''] }) => {
-        const kid = keyring.rotate(kindOf(kind), systemClock.now())
-        keyring.save(file)
-        return { kind, kid }
-      }),
-    )
-  keyring
-    .command('retire <kind> <kid>')
-    .description('remove a key that no longer signs; everything that it signed is refused')
-    .action(
-      onKeyring(({ keyring, file, args: [kind = '', kid = ''] }) => {
-        keyring.retire(kindOf(kind), kid)
-        keyring.save(file)
-        return { kind, kid, retired: true }
-      }),
-    )
-  keyring
-    .command('extract <file>')
-    .description('write the part of the keyring that a transport needs, mode 0600 (keyring.transportFile)')
-    .action(
-      onKeyring(({ keyring, args: [file = ''] }) => {
-        writePrivateFile(file, `${JSON.stringify(keyring.transportKeys(), null, 2)}\n`)
-        return { file }
-      }),
-    )
+/** `admin keyring` of release 0.1. */
+function refuseOldKeyringCommands(admin: Command): void {
+  admin
+    .command('keyring', { hidden: true })
+    .argument('[words...]')
+    .allowUnknownOption()
+    .action(() => {
+      throw new CommandError(
+        '`borealis admin keyring` is `borealis keyring` now: `show` is `status`; `rotate KIND` is `add KIND`, and ' +
+          '`activate KIND KEY` when all processes have read the key; `retire` and `extract` are as before',
+        2,
+      )
+    })
 }
 
 /** A shell redirection would create the file with mode 0644. */
@@ -399,10 +369,4 @@ function settingsFile(): Option {
 
 function algorithm(): Option {
   return new Option('--alg <algorithm>', 'algorithm of the key').choices(['RS256', 'ES256'])
-}
-
-function kindOf(text: string): KeyKind {
-  const kind = KEY_KINDS.find((one) => one === text)
-  if (!kind) throw new CommandError(`${text} is not a kind of key: ${KEY_KINDS.join(', ')}`, 2)
-  return kind
 }

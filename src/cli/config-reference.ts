@@ -41,7 +41,7 @@ const FIRST: readonly (readonly [names: readonly string[], value: string])[] = [
   ],
   [
     ['keyring.file', 'keyring.transportFile'],
-    'All cores need **the same** keyring: copy the file of the first core before you start a second. A core without a keyring makes a new one, and then does not recognise the registrationIds and tokens of the others. Give transports an extract (`borealis admin keyring extract`)',
+    'The [keys](keys.md) of the installation: make them once with `borealis keyring init`, and copy the file to every core. Transports get an extract (`borealis keyring extract`)',
   ],
   [
     ['http.host', 'http.port'],

@@ -4,7 +4,6 @@ import { systemClock } from '../clock.js'
 import type { Config } from '../config/config.js'
 import { startCore } from '../core/core.js'
 import { CoreMetrics, registerCoreMetrics } from '../core/metrics.js'
-import { Keyring } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import { connect } from '../nats/connect.js'
 import { describeStream } from '../nats/server/snapshot.js'
@@ -15,6 +14,7 @@ import { createMetrics, serveMetrics } from '../observe/metrics.js'
 import { StopStack } from '../stop-stack.js'
 import { checkStoreFormat, markStoreFormat, StoreFormatError } from '../store/format.js'
 import { loadConfig } from './context.js'
+import { readKeyring } from './keyring-file.js'
 import { runService, type Service } from './service.js'
 import { version } from './version.js'
 
@@ -29,7 +29,7 @@ export const coreCommand = new Command('core')
 async function start(config: Config, log: Logger): Promise<Service> {
   const stops = new StopStack()
   try {
-    const keyring = Keyring.open(config.keyring.file, systemClock.now())
+    const keyring = readKeyring(config.keyring.file)
     const broker = await connect(config.nats, { name: 'core', log, keepsHeadroom: true })
     stops.add(() => broker.close())
     // Before the streams: an older version must not set those of a newer one back.

@@ -3,12 +3,12 @@ import { Command } from 'commander'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config/config.js'
 import { authorityOf } from '../core/api/public-url.js'
-import { Keyring } from '../keyring.js'
 import { connect } from '../nats/connect.js'
 import { ensureStreams } from '../nats/server/streams.js'
 import { createLogger } from '../observe/log.js'
 import { StopStack } from '../stop-stack.js'
 import { CommandError, loadConfig } from './context.js'
+import { ensureKeyring } from './keyring-file.js'
 import { runService, type Service } from './service.js'
 import { Child } from './start/child.js'
 import { DataFolder } from './start/folder.js'
@@ -52,7 +52,7 @@ async function startEverything(config: Config): Promise<Service> {
 
     output.step('keys, streams and the sample project')
     const keyringFile = folder.file('keyring.json')
-    const keyring = Keyring.open(keyringFile, systemClock.now())
+    const keyring = ensureKeyring(keyringFile, systemClock.now())
     const admin = await connect(nats.settingsAs('admin'), { name: 'start' })
     stops.add(() => admin.close())
     await ensureStreams(admin.bus, storage.store)

@@ -1,11 +1,9 @@
 /** `borealis transport`: a transport instance, that is, a supervisor and its workers. Each is a process of this command. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Command, Option } from 'commander'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config/config.js'
-import { Keyring, type TransportKeys } from '../keyring.js'
 import { connect } from '../nats/connect.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import { snapshotOf } from '../observe/merge.js'
@@ -18,7 +16,8 @@ import { listenToSupervisor, sendToSupervisor } from '../transport/supervisor/ip
 import { startSupervisor } from '../transport/supervisor/supervisor.js'
 import { startWorker } from '../transport/supervisor/worker-process.js'
 import { type DrainPace, drainMsMax } from '../transport/upkeep/drain.js'
-import { CommandError, loadConfig } from './context.js'
+import { loadConfig } from './context.js'
+import { readTransportKeys } from './keyring-file.js'
 import { runService, type Service } from './service.js'
 import { notifySystemd, watchdog } from './systemd.js'
 import { v8Flags } from './v8-flags.js'
@@ -44,7 +43,7 @@ export const transportCommand = new Command('transport')
   })
 
 async function supervise(config: Config, file: string | undefined, log: Logger): Promise<Service> {
-  readTransportKeys(config) // Checked here first: a wrong keyring gives one error instead of one from each worker.
+  readTransportKeys(config.keyring) // Checked here first: a wrong keyring gives one error instead of one from each worker.
   const stops = new StopStack()
   try {
     const metrics = new InstanceMetrics()
@@ -67,7 +66,7 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
       drain = resolve
     })
     const reload = async () => {
-      readTransportKeys(config)
+      readTransportKeys(config.keyring)
       await supervisor.reload()
     }
     if (config.admin.port > 0) {
@@ -115,7 +114,7 @@ function spawnWorker(
 async function work(config: Config, index: number, log: Logger): Promise<Service> {
   const stops = new StopStack()
   try {
-    const keys = readTransportKeys(config)
+    const keys = readTransportKeys(config.keyring)
     const metricsRegistry = createMetrics('transport')
     // The last step: the instance keeps the counts of a worker that has ended.
     stops.add(async () => {
@@ -144,7 +143,7 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
       sessions: () => worker.worker.registry.size,
       metrics: () => snapshotOf(metricsRegistry),
       reload: async () => {
-        await worker.reload(readTransportKeys(config))
+        await worker.reload(readTransportKeys(config.keyring))
         return null
       },
     }
@@ -169,26 +168,4 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
   } catch (error) {
     return stops.abandon(error)
   }
-}
-
-/**
- * Reads the keys from the extract or from the keyring. A transport never creates a keyring: no core would know its
- * keys.
- */
-function readTransportKeys({ keyring }: Config): TransportKeys {
-  const path = keyring.transportFile === '' ? keyring.file : keyring.transportFile
-  let text: string
-  try {
-    text = readFileSync(path, 'utf8')
-  } catch (error) {
-    throw new CommandError('cannot read the keys of the service (keyring.file or keyring.transportFile)', 1, {
-      cause: error,
-    })
-  }
-  if (keyring.transportFile === '') return Keyring.parse(text, path).transportKeys()
-  const keys = JSON.parse(text) as Partial<TransportKeys>
-  if (!Array.isArray(keys.tickets) || !Array.isArray(keys.deviceTokens)) {
-    throw new CommandError(`${path} is not an extract of a keyring (made by borealis admin keyring extract)`)
-  }
-  return { tickets: keys.tickets, deviceTokens: keys.deviceTokens }
 }

@@ -6,12 +6,13 @@ export const KeyringSettings = Type.Object(
     file: Type.String({
       default: '.borealis/keyring.json',
       minLength: 1,
-      description: 'The keyring of a core, mode 0600. A core that finds no file makes one.',
+      description:
+        'The keyring of the installation, mode 0600: `borealis keyring init` makes it, and each core gets a copy.',
     }),
     transportFile: Type.String({
       default: '',
       description:
-        'The file that a transport reads instead of the keyring (`borealis admin keyring extract`). Empty: `keyring.file`.',
+        'The file that a transport reads instead of the keyring (`borealis keyring extract`). Empty: `keyring.file`.',
     }),
   },
   { additionalProperties: false, default: {}, description: 'The keys of the service.' },

@@ -47,11 +47,11 @@ export async function startCore(options: CoreOptions): Promise<Core> {
   const { broker, clock, random, keyring, log, settings, metrics = new CoreMetrics() } = options
   const { core, split } = settings
   const parts = new StopStack()
-  const registrationKey = keyring.macKey('registration')
   try {
     const shared = {
       ...{ broker, clock, random, split, log, metrics, settings: core },
-      registrationIdOf: (address: RegistrationAddress) => encodeRegistrationId(registrationKey, address),
+      registrationIdOf: (address: RegistrationAddress) =>
+        encodeRegistrationId(keyring.registrationKeys.active, address),
       onEnded: (device: string, registration: number) => tellEnded(broker.bus, device, registration),
     }
     // First, so that it stops last: what the other parts end on their way out is told as well.

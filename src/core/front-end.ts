@@ -95,12 +95,11 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
   try {
     const directory = await Directory.start(broker, log)
     parts.add(directory)
-    const registrationKeys = new Map(keyring.macKeys('registration').map((key) => [key.kid, key]))
+    const { registrationKeys } = keyring
     const shared = { broker, directory, registrationKeys, accept, clock, log }
 
-    const registrationKey = keyring.macKey('registration')
     const firstNumber = await firstRegistrationNumber(broker)
-    const forDevices = { broker, directory, registrationKey, limits: settings.devices, firstNumber, clock, log }
+    const forDevices = { broker, directory, registrationKeys, limits: settings.devices, firstNumber, clock, log }
     const devices = new DeviceService(forDevices)
     devices.start()
     parts.add(devices)
@@ -111,7 +110,7 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
     await ingress.start()
     parts.add(ingress)
 
-    const registrations = new Registrations({ ...shared, registrationKey, limits: settings.devices })
+    const registrations = new Registrations({ ...shared, limits: settings.devices })
     const address: { url: string | null; port: number | null } = { url: null, port: null }
     const publicUrl = () => publicUrlOf({ ...settings.http, port: address.port ?? settings.http.port })
     const queries = new QueryBudget(settings.http, clock, options.random)
@@ -129,7 +128,7 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
         keyring,
         registrations,
         queries,
-        accessTokens: await AccessTokenVerifier.create(keyring, {
+        accessTokens: new AccessTokenVerifier(keyring, {
           ...settings.auth,
           issuer: tokenIssuersOf(settings.http, settings.auth),
         }),

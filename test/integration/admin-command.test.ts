@@ -1,13 +1,12 @@
 import { createPublicKey } from 'node:crypto'
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parse } from 'yaml'
-import { CommandError } from '../../src/cli/context.js'
+import { createKeyring, readKeyring } from '../../src/cli/keyring-file.js'
 import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
 import { mintUserToken } from '../../src/core/tenants/auth/service-keys.js'
 import { AccessTokenVerifier, verifyUserToken } from '../../src/core/tenants/auth/tokens.js'
-import { Keyring } from '../../src/keyring.js'
 import { type AdminCli, adminCli, type Output } from '../support/admin.js'
 import { startNats, type TestNats } from '../support/nats.js'
 
@@ -21,6 +20,7 @@ async function setUp(t: Test): Promise<Setup> {
   const nats = await startNats(t)
   const folder = t.testdir()
   const keyringFile = join(folder, 'keyring.json')
+  createKeyring(keyringFile, Date.now())
   const { url, user, password } = nats.settingsAs('admin')
   const cli = adminCli(folder, { nats: { url, user, password }, keyring: { file: keyringFile } })
   return { nats, folder, keyringFile, ...cli }
@@ -52,11 +52,10 @@ t.test('borealis admin makes all that a first push needs', async (t) => {
     t.same(await json('fleet', 'list'), [fleet])
   })
 
-  await t.test('token mint makes a token that the verifier accepts, and a keyring for its owner only', async (t) => {
+  await t.test('token mint makes a token that the verifier accepts', async (t) => {
     const { accessToken } = await json('token', 'mint', '--project', 'acme', '--scope', 'project:read')
-    t.equal(statSync(keyringFile).mode & 0o777, 0o600)
     const options = { issuer: 'borealis', audience: 'borealis-push', verifiedTokensMax: 10 }
-    const verifier = await AccessTokenVerifier.create(Keyring.open(keyringFile, 0), options)
+    const verifier = new AccessTokenVerifier(readKeyring(keyringFile), options)
     t.match(await verifier.verify(accessToken, Date.now()), { project: 'acme', clientId: project.clientId })
   })
 
@@ -115,7 +114,7 @@ t.test('device revoke is stored; revoking an unknown device or registration is r
   t.ok(await revoked.get(`device.${device}`))
   await t.rejects(text('device', 'revoke', 'x'), { message: /invalid_request/ })
 
-  const key = Keyring.open(keyringFile, 0).macKey('registration')
+  const key = readKeyring(keyringFile).macKey('registration')
   const address = { project: 'acme', application: 'app_x', device, registration: 1 }
   await t.rejects(text('registration', 'revoke', encodeRegistrationId(key, address)), {
     message: /unknown_registration/,
@@ -123,20 +122,45 @@ t.test('device revoke is stored; revoking an unknown device or registration is r
   await t.rejects(text('registration', 'revoke', 'forged'), { message: /unknown_registration/ })
 })
 
-t.test('keyring commands show, rotate, retire and extract keys, and never retire the one that signs', async (t) => {
-  const { json, text, folder, keyringFile } = await setUp(t)
-  const before = await json('keyring', 'show')
-  t.equal(before.length, 4)
-  t.notMatch(JSON.stringify(before), /secret|private/i)
-  const { kid } = await json('keyring', 'rotate', 'ticket')
-  t.equal(Keyring.open(keyringFile, 0).macKey('ticket').kid, kid)
+t.test('keyring commands make, show, exchange and extract keys, and never retire the one that signs', async (t) => {
+  const { text, keyring, folder, keyringFile } = await setUp(t)
+  const before = await keyring('status')
+  t.same(
+    before.map(({ kind, state }: Output) => `${kind} ${state}`),
+    ['accessToken active', 'deviceToken active', 'registration active', 'ticket active', 'secrets active'],
+  )
+  t.notMatch(JSON.stringify(before), /private|"d"/i)
+  const { kid } = await keyring('add', 'ticket')
+  t.not(readKeyring(keyringFile).macKey('ticket').kid, kid, 'an added key does not sign')
+  await keyring('activate', 'ticket', kid)
+  t.equal(readKeyring(keyringFile).macKey('ticket').kid, kid)
   const old = before.find((key: Output) => key.kind === 'ticket').kid
-  await text('keyring', 'retire', 'ticket', old)
-  await t.rejects(text('keyring', 'retire', 'ticket', kid), CommandError, 'the key that signs')
-  await t.rejects(text('keyring', 'rotate', 'door'), { message: /not a kind of key/, exitCode: 2 })
+  await keyring('retire', 'ticket', old)
+  await t.rejects(keyring('retire', 'ticket', kid), { name: 'CommandError', message: /key_in_use/ })
+  await t.rejects(keyring('add', 'door'), { message: /not a kind of key/, exitCode: 2 })
+  await t.rejects(keyring('init'), { message: /keyring_exists/ })
   const extract = join(folder, 'transport.json')
-  await text('keyring', 'extract', extract)
+  await keyring('extract', extract)
   t.equal(statSync(extract).mode & 0o777, 0o600)
+  for (const words of [['show'], ['rotate', 'ticket'], ['retire', 'ticket', kid], ['extract', extract]]) {
+    await t.rejects(text('keyring', ...words), { message: /is `borealis keyring` now/, exitCode: 2 }, words.join(' '))
+  }
+})
+
+t.test('a command that finds no keyring names the file and the next move, and makes none', async (t) => {
+  const { text, keyring, keyringFile } = await setUp(t)
+  await text('project', 'create', '--id', 'acme', '--alg', 'ES256')
+  rmSync(keyringFile)
+  const expected = {
+    name: 'CommandError',
+    message: /keyring\.json.*copy the keyring.*borealis keyring init.*keyring_missing/,
+  }
+  await t.rejects(text('token', 'mint', '--project', 'acme'), expected)
+  await t.rejects(text('registration', 'revoke', 'x'), expected)
+  for (const words of [['status'], ['add', 'ticket'], ['extract', `${keyringFile}.extract`]]) {
+    await t.rejects(keyring(...words), expected, words.join(' '))
+  }
+  t.notOk(existsSync(keyringFile))
 })
 
 t.test('a wrong command fails with a message that names the mistake', async (t) => {

@@ -78,14 +78,14 @@ export class CoreProcess {
     const { clock } = broker
     const { random, plan } = this.world
     const log = this.world.loggerOf(this.name)
-    const registrationKey = keyring.macKey('registration')
+    const { registrationKeys } = keyring
     const directory = await Directory.start(broker, log)
-    const devices = new DeviceService({ broker, directory, registrationKey, limits: LIMITS, clock, log })
+    const devices = new DeviceService({ broker, directory, registrationKeys, limits: LIMITS, clock, log })
     const delivery = await startDelivery({
       ...{ broker, clock, random, log },
       settings: plan.core,
       split: plan.split,
-      registrationIdOf: (address) => encodeRegistrationId(registrationKey, address),
+      registrationIdOf: (address) => encodeRegistrationId(registrationKeys.active, address),
     })
     devices.start()
     this.stopParts = async () => {

@@ -25,7 +25,7 @@ export interface TestAdminApi {
 
 export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> = {}): Promise<TestAdminApi> {
   const api = await startTestApi(t)
-  const { broker, directory, registrationKeys, clock, log, auth, keyring } = api
+  const { broker, directory, registrationKeys, clock, log, auth } = api
   const administration = new Administration(broker, clock, api.auth)
   const registrations = new Registrations({
     ...{
@@ -36,7 +36,6 @@ export async function startAdminApi(t: Test, webhooks: Partial<WebhookSettings> 
       log,
       limits: { registrationsMax: 9, registrationsPerDay: 99, topicsMax: 9, requestsMax: 9 },
     },
-    registrationKey: keyring.macKey('registration'),
   })
   const settings = { ...(Value.Default(WebhookSettings, {}) as WebhookSettings), ...webhooks }
   const feeds = new FeedAdministration({ administration, broker, clock, split: api.nats.store.split, settings })

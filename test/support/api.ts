@@ -24,7 +24,7 @@ import {
   openTenants,
   type Tenants,
 } from '../../src/core/tenants/projects.js'
-import { Keyring, type MacKey } from '../../src/keyring.js'
+import { Keyring, type MacKeys } from '../../src/keyring.js'
 import type { Broker } from '../../src/nats/broker.js'
 import { type Logger, silentLogger } from '../../src/observe/log.js'
 import { DeviceStore } from '../../src/store/devices.js'
@@ -44,7 +44,7 @@ export interface TestApi {
   tenants: Tenants
   directory: Directory
   keyring: Keyring
-  registrationKeys: ReadonlyMap<string, MacKey>
+  registrationKeys: MacKeys
   gateway: Gateway
   devices: DeviceService
   core: FakeCore
@@ -90,10 +90,10 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
   const { project, serviceKey } = await createProject(tenants, { id: PUBLISHER_PROJECT, alg: 'ES256' })
   const { id: application } = await createApplication(tenants, PUBLISHER_PROJECT)
   const { token } = await mintToken(tenants, keyring, auth, PUBLISHER_PROJECT)
-  const registrationKeys = new Map(keyring.macKeys('registration').map((key) => [key.kid, key]))
+  const { registrationKeys } = keyring
   const core = fakeCore(clock)
   const deviceLimits = { ...(Value.Default(DeviceLimits, {}) as DeviceLimits), ...options.devices }
-  const accessTokens = await AccessTokenVerifier.create(keyring, { ...auth, issuer: tokenIssuersOf(http, auth) })
+  const accessTokens = new AccessTokenVerifier(keyring, { ...auth, issuer: tokenIssuersOf(http, auth) })
   const limitSettings = { ...(Value.Default(LimitSettings, {}) as LimitSettings), ...options.limits }
   const gatewayOf = (broker: Broker, directory: Directory) =>
     createGateway(
@@ -103,7 +103,6 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
         keyring,
         registrations: new Registrations({
           ...{ broker, directory, registrationKeys, clock, log },
-          registrationKey: keyring.macKey('registration'),
           limits: deviceLimits,
         }),
         accessTokens,
@@ -143,7 +142,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
   const devices = new DeviceService({
     broker,
     directory,
-    registrationKey: keyring.macKey('registration'),
+    registrationKeys,
     limits: deviceLimits,
     clock,
     log,

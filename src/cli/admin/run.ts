@@ -6,7 +6,7 @@ import { systemClock } from '../../clock.js'
 import type { Config } from '../../config/config.js'
 import { Administration } from '../../core/tenants/administration.js'
 import type { Actor } from '../../core/tenants/auth/roles.js'
-import { Keyring, KeyringError } from '../../keyring.js'
+import { KeyringError } from '../../keyring.js'
 import { type Broker, BrokerError } from '../../nats/broker.js'
 import { connect } from '../../nats/connect.js'
 import { CommandError, loadConfig } from '../context.js'
@@ -78,18 +78,8 @@ export function onService(action: (administration: Administration, run: Run) => 
   }
 }
 
-/** An action that needs the keyring and not the service. */
-export function onKeyring(run: (run: { keyring: Keyring; file: string; args: string[] }) => Output) {
-  return async function (this: Command): Promise<void> {
-    const { file } = loadConfig(this).keyring
-    await explained(async () =>
-      print(run({ keyring: Keyring.open(file, systemClock.now()), file, args: this.args }), this),
-    )
-  }
-}
-
 /** Turns errors that a user can act on into a CommandError, which shows only its message. */
-async function explained(run: () => Promise<void>): Promise<void> {
+export async function explained(run: () => Promise<void>): Promise<void> {
   try {
     await run()
   } catch (error) {
@@ -111,7 +101,7 @@ function writtenTo(file: PrivateFile, output: Output): Output {
 
 const isText = (output: Output): output is TextOutput => 'text' in output && 'json' in output
 
-function print(output: Output, command: Command): void {
+export function print(output: Output, command: Command): void {
   const write = command.configureOutput().writeOut ?? ((text: string) => process.stdout.write(text))
   const json = isText(output) ? output.json : output
   if (command.opts<Options>().json) write(`${JSON.stringify(json, null, 2)}\n`)

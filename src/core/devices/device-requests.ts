@@ -14,7 +14,7 @@ import { CodedError } from '../../../protocol/errors.js'
 import { BROADCAST_STREAM, Bucket, CORE_QUEUE, DEVICE_REQUEST_SUBJECT } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import { DEVICE_ID } from '../../device-token.js'
-import type { MacKey } from '../../keyring.js'
+import type { MacKeys } from '../../keyring.js'
 import type { Broker, BusMessage, Log, Subscription } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { type DeviceRecord, DeviceStore, type Registration, registeredToday } from '../../store/devices.js'
@@ -32,7 +32,7 @@ export interface DeviceServiceOptions {
   broker: Broker
   directory: Directory
   /** The key that signs registrationIds now. */
-  registrationKey: MacKey
+  registrationKeys: MacKeys
   limits: DeviceLimits
   /** The lowest number of a new registration; more than 1 once the store was restored (store/format.ts). */
   firstNumber?: number
@@ -206,7 +206,7 @@ export class DeviceService {
   private answer(device: string, registration: Registration, record: DeviceRecord): Answer {
     const { project, application, number } = registration
     const address = { project, application, device, registration: number }
-    const registrationId = encodeRegistrationId(this.options.registrationKey, address)
+    const registrationId = encodeRegistrationId(this.options.registrationKeys.active, address)
     return { registration: number, registrationId, project, record }
   }
 }

@@ -3,7 +3,7 @@ import { CodedError, type ErrorCode } from '../../../protocol/errors.js'
 import { BROADCAST_STREAM, Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import { mapAtOnce } from '../../collections.js'
-import type { MacKey } from '../../keyring.js'
+import type { MacKeys } from '../../keyring.js'
 import type { Broker } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { type Channel, type DeviceRecord, DeviceStore } from '../../store/devices.js'
@@ -22,8 +22,7 @@ export interface RegistrationsOptions {
   broker: Broker
   directory: Directory
   /** Keys of registrationIds by kid, and the one that signs now. */
-  registrationKeys: ReadonlyMap<string, MacKey>
-  registrationKey: MacKey
+  registrationKeys: MacKeys
   limits: DeviceLimits
   clock: Clock
   log: Logger
@@ -167,7 +166,7 @@ export class Registrations {
     if (!found) return null
     const { number: registration, channel, createdAtMs } = found
     const address = { project, application, device, registration }
-    const registrationId = encodeRegistrationId(this.options.registrationKey, address)
+    const registrationId = encodeRegistrationId(this.options.registrationKeys.active, address)
     return { registrationId, application, deviceId: device, user, channel, createdAtMs }
   }
 

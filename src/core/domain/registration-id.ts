@@ -8,7 +8,7 @@
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { Packr } from 'msgpackr'
-import type { MacKey } from '../../keyring.js'
+import type { MacKey, MacKeys } from '../../keyring.js'
 
 export interface RegistrationAddress {
   project: string
@@ -37,7 +37,7 @@ export function encodeRegistrationId(key: MacKey, address: RegistrationAddress):
 }
 
 /** Null where it is malformed, forged, or made with a key that is none of these. Nothing is decoded before the MAC is checked. */
-export function decodeRegistrationId(keys: ReadonlyMap<string, MacKey>, text: string): RegistrationAddress | null {
+export function decodeRegistrationId(keys: Pick<MacKeys, 'get'>, text: string): RegistrationAddress | null {
   if (text.length > REGISTRATION_ID_CHARS_MAX) return null
   const bytes = Buffer.from(text, 'base64url')
   // Node skips what is not base64url: only the one canonical spelling is an id.

@@ -1,7 +1,7 @@
 /** Turns the targets that a sender names into those that the delivery core understands, for HTTP and NATS ingress. */
 import { CodedError, type ErrorCode } from '../../../protocol/errors.js'
 import type { GroupKind } from '../../../protocol/subjects.js'
-import type { MacKey } from '../../keyring.js'
+import type { MacKeys } from '../../keyring.js'
 import type { ApplicationRecord } from '../../store/tenants.js'
 import type { AcceptCommand, AcceptTarget } from './commands.js'
 import type { SendMessage } from './message.js'
@@ -17,7 +17,7 @@ export interface TargetDirectory {
 
 export interface ResolveContext {
   directory: TargetDirectory
-  registrationKeys: ReadonlyMap<string, MacKey>
+  registrationKeys: MacKeys
 }
 
 /** A target of a `devices` message that nothing is sent to, with the reason; the others get the message. */

@@ -8,7 +8,7 @@
  */
 import { CodedError, Errors } from '../../../protocol/errors.js'
 import { DEAD_LETTERS_STREAM, deadLetterSubject, INGRESS_STREAM } from '../../../protocol/subjects.js'
-import type { MacKey } from '../../keyring.js'
+import type { MacKeys } from '../../keyring.js'
 import type { Broker, Consumption, Delivery, Log, Subscription } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import type { AcceptCommand, AcceptMessage } from '../domain/commands.js'
@@ -24,7 +24,7 @@ import type { IngressSettings } from './settings.js'
 export interface IngressOptions {
   broker: Broker
   directory: Directory
-  registrationKeys: ReadonlyMap<string, MacKey>
+  registrationKeys: MacKeys
   accept: AcceptMessage
   settings: IngressSettings
   messages: MessageFormat

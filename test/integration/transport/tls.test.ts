@@ -93,7 +93,7 @@ t.test('a reload, done or failed, leaves no unused listener behind', needs('open
 t.test('a rotated keyring is read at a reload', async (t) => {
   const instance = await startInstance(t, { BOREALIS_TRANSPORT_WORKERS: '1' })
   const { keyring, environment, port } = instance
-  keyring.rotate('deviceToken', Date.now())
+  keyring.activate('deviceToken', keyring.add('deviceToken', Date.now()), Date.now())
   const device = newDevice()
   const claims = { issuer: ISSUER, device, fleet: 'fleet', nowMs: Date.now(), lifetimeMs: 3_600_000 }
   const { token } = mintDeviceToken(keyring.signingKey('deviceToken'), claims)

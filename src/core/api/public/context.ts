@@ -1,7 +1,7 @@
 /** The services that routes of the public API work with, and the steps that find out who asks. */
 import { CodedError } from '../../../../protocol/errors.js'
 import type { Clock } from '../../../clock.js'
-import type { Keyring, MacKey } from '../../../keyring.js'
+import type { Keyring, MacKeys } from '../../../keyring.js'
 import type { Broker } from '../../../nats/broker.js'
 import type { ProjectRecord } from '../../../store/tenants.js'
 import type { Registrations } from '../../devices/registrations.js'
@@ -22,7 +22,7 @@ export interface ApiContext extends BaseContext {
   directory: Directory
   keyring: Keyring
   accessTokens: AccessTokenVerifier
-  registrationKeys: ReadonlyMap<string, MacKey>
+  registrationKeys: MacKeys
   accept: AcceptMessage
   readStatus: ReadStatus
   cancel: CancelMessage

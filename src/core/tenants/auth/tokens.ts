@@ -99,41 +99,49 @@ export interface VerifierOptions {
 /** Checks access tokens offline. Remembers a bounded number that were good, so that a sender's token is verified once. */
 export class AccessTokenVerifier {
   /** In order of use; the first is the one to forget. */
-  private readonly known = new Map<string, Caller>()
+  private readonly known = new Map<string, { caller: Caller; kid: string }>()
+  /** By kid. */
+  private readonly keys = new Map<string, ReturnType<typeof importJWK>>()
 
-  private constructor(
-    private readonly keys: ReadonlyMap<string, Awaited<ReturnType<typeof importJWK>>>,
+  /** Follows the keyring: a key that it gets verifies from then on, and a key that it loses does not. */
+  constructor(
+    private readonly keyring: Keyring,
     private readonly options: VerifierOptions,
   ) {}
-
-  static async create(keyring: Keyring, options: VerifierOptions): Promise<AccessTokenVerifier> {
-    const keys = await Promise.all(
-      keyring
-        .publicKeys('accessToken')
-        .map(async ({ kid, publicJwk }) => [kid, await importJWK(publicJwk, 'ES256')] as const),
-    )
-    return new AccessTokenVerifier(new Map(keys), options)
-  }
 
   /** Throws CodedError `bad_token` or `token_expired`. */
   async verify(token: string, nowMs: number): Promise<Caller> {
     const known = this.known.get(token)
-    if (known) {
-      if (known.expiresAtMs + SKEW_SECONDS * 1000 <= nowMs) {
+    if (known && this.keyring.has('accessToken', known.kid)) {
+      if (known.caller.expiresAtMs + SKEW_SECONDS * 1000 <= nowMs) {
         this.known.delete(token)
         throw new CodedError('token_expired')
       }
       setNewest(this.known, token, known)
-      return known
+      return known.caller
     }
-    const caller = await this.check(token, nowMs)
-    this.known.set(token, caller)
+    this.known.delete(token)
+    const kid = keyIdOf(token)
+    const caller = await this.check(token, kid, nowMs)
+    this.known.set(token, { caller, kid })
     evictOldest(this.known, this.options.verifiedTokensMax)
     return caller
   }
 
-  private async check(token: string, nowMs: number): Promise<Caller> {
-    const key = this.keys.get(keyIdOf(token))
+  /** Null where the keyring has no such key. */
+  private async keyOf(kid: string): Promise<Awaited<ReturnType<typeof importJWK>> | null> {
+    const found = this.keyring.publicKeys('accessToken').find((key) => key.kid === kid)
+    if (!found) {
+      this.keys.delete(kid)
+      return null
+    }
+    const key = this.keys.get(kid) ?? importJWK(found.publicJwk, 'ES256')
+    this.keys.set(kid, key)
+    return key
+  }
+
+  private async check(token: string, kid: string, nowMs: number): Promise<Caller> {
+    const key = await this.keyOf(kid)
     if (!key) throw new CodedError('bad_token')
     let claims: JWTPayload
     try {

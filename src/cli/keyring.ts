@@ -1,0 +1,96 @@
+/** `borealis keyring`: makes the keys of the service, shows them and exchanges them. */
+import { resolve } from 'node:path'
+import { Command } from 'commander'
+import { systemClock } from '../clock.js'
+import type { KeyringSettings } from '../config/keyring-settings.js'
+import { timeOutput } from '../core/tenants/output.js'
+import { KEY_KINDS, type KeyKind, type Keyring } from '../keyring.js'
+import { explained, type Output, print } from './admin/run.js'
+import { CommandError, loadConfig } from './context.js'
+import { createKeyring, prepareKeyring, readKeyring, writeTransportKeys } from './keyring-file.js'
+
+export function keyringCommand(): Command {
+  const keyring = new Command('keyring').description('the keys of the service, in the file that keyring.file names')
+  const kinds = KEY_KINDS.join(', ')
+  keyring
+    .command('init')
+    .description('make the keyring of a new installation; all further cores get a copy of it')
+    .action(
+      onFile(({ file }) => {
+        const { id } = createKeyring(file, systemClock.now())
+        return { file: resolve(file), keyring: id }
+      }),
+    )
+  keyring
+    .command('status', { isDefault: true })
+    .description('show the keys with their states, never the keys themselves')
+    .action(
+      onFile(({ file }) => {
+        const keyring = readKeyring(file)
+        return KEY_KINDS.flatMap((kind) => keyring.keys(kind)).map(({ kind, kid, state, createdAtMs }) => ({
+          ...{ kind, kid, state, createdAt: timeOutput(createdAtMs) },
+        }))
+      }),
+    )
+  keyring
+    .command('add <kind>')
+    .description(`add a key that verifies and does not sign (${kinds})`)
+    .action(
+      onFile(({ file, args: [kind = ''] }) => {
+        const kid = changed(file, (keyring) => keyring.add(kindOf(kind), systemClock.now()))
+        return { kind, kid, state: 'added' }
+      }),
+    )
+  keyring
+    .command('activate <kind> <kid>')
+    .description('sign with this key from now on')
+    .action(
+      onFile(({ file, args: [kind = '', kid = ''] }) => {
+        changed(file, (keyring) => keyring.activate(kindOf(kind), kid, systemClock.now()))
+        return { kind, kid, state: 'active' }
+      }),
+    )
+  keyring
+    .command('retire <kind> <kid>')
+    .description('end a key that does not sign any more')
+    .action(
+      onFile(({ file, args: [kind = '', kid = ''] }) => {
+        changed(file, (keyring) => keyring.retire(kindOf(kind), kid))
+        return { kind, kid, retired: true }
+      }),
+    )
+  keyring
+    .command('extract [file]')
+    .description('write the part of the keyring that a transport needs, mode 0600 (default: keyring.transportFile)')
+    .action(
+      onFile(({ file, transportFile, args: [to = transportFile] }) => {
+        if (to === '') throw new CommandError('name a file, or set keyring.transportFile', 2)
+        const keyring = readKeyring(file)
+        writeTransportKeys(to, keyring)
+        return { file: resolve(to), keyring: keyring.id }
+      }),
+    )
+  for (const command of keyring.commands) command.option('--json', 'print JSON')
+  return keyring
+}
+
+/** An action that needs the keyring and not the service. */
+function onFile(run: (run: KeyringSettings & { args: string[] }) => Output) {
+  return async function (this: Command): Promise<void> {
+    const { keyring } = loadConfig(this)
+    await explained(async () => print(run({ ...keyring, args: this.args }), this))
+  }
+}
+
+function changed<T>(file: string, change: (keyring: Keyring) => T): T {
+  const keyring = readKeyring(file)
+  const result = change(keyring)
+  prepareKeyring(file, keyring).put()
+  return result
+}
+
+function kindOf(text: string): KeyKind {
+  const kind = KEY_KINDS.find((one) => one === text)
+  if (!kind) throw new CommandError(`${text} is not a kind of key: ${KEY_KINDS.join(', ')}`, 2)
+  return kind
+}
