@@ -1,50 +1,60 @@
-/** What a fault is: how it is done to a running system, how it is undone, and what it needs around it. */
+/** The interface of a fault: how it is injected into a running system, how it is healed, and which set-up it needs. */
 import type { Cleanup } from '../../bench/cleanup.js'
+import type { Victim } from '../../bench/system/local-system.js'
 import type { Overrides } from '../../bench/system/settings.js'
 import type { Random } from '../sim/random.js'
 import type { Rig } from './rig.js'
 
-/** Lines between parts that can be led through a proxy, named by who connects and to whom. */
+/** The connections that can pass through a proxy. A name gives the connecting part, then the listening one. */
 export const LINKS = ['device-transport', 'transport-nats', 'core-nats', 'app-core'] as const
 export type Link = (typeof LINKS)[number]
 
 export interface Injection {
-  /** For the log: what was done to whom. */
-  told: string
-  /** How long it lasts before it is healed; 0: it is over at once. */
-  lastsMs: number
+  /** Names the victim and the action, for the log. */
+  description: string
+  /** Time from the injection to heal(); 0 for a fault that needs no healing. */
+  durationMs: number
   heal(): Promise<void> | void
-  /** Asked just before it is healed: did it do anything to the system? A fault that did nothing proves nothing. */
-  hurt?(): Promise<boolean>
+  /** Called just before heal(). False if the fault had no effect on the system, because such a fault proves nothing. */
+  hadEffect?(): Promise<boolean>
 }
 
-/** How long it lasts: mostly short, now and then as long as may be, so that many of them fit in a run. */
+/** A random duration in the range. Most are short, so that a run has time for many injections. */
 export const mostlyShort = (random: Random, [low, high]: readonly [number, number]): number =>
   Math.round(low * (high / low) ** (random() ** 2))
 
 export interface Fault {
   name: string
+  /** One line for `npm run faults -- --help`. */
   summary: string
-  /** Lines that it breaks. */
+  /** The connections that must pass through a proxy. */
   links?: readonly Link[]
   settings?: Overrides
-  /** Core processes; default 1. */
+  /** Number of core processes; default 1. */
   cores?: number
-  /** Before anything of the system is started: where it will keep its data. What is done is undone by `cleanup`. */
-  furnish?(systemFolder: string, cleanup: Cleanup): void
-  /** Before each calm time that ends with an injection. */
+  /** Called before the system starts, with the folder of its data. `cleanup` undoes the set-up. */
+  setUp?(systemFolder: string, cleanup: Cleanup): void
+  /** Called before the pause that precedes each injection. */
   prepare?(rig: Rig): Promise<void>
   inject(rig: Rig, random: Random): Promise<Injection> | Injection
-  /** What some attempts have to be answered: a fault that did nothing proves nothing. */
-  expects?: RegExp
+  /** At least one attempt must get an answer that matches. Without one the fault had no effect and proves nothing. */
+  expectedAnswer?: RegExp
 }
 
-/** This machine does not let it be done. */
+/** Thrown if this machine does not permit the fault. */
 export class FaultSkipped extends Error {}
+
+/** The names of processes in the summaries of faults. */
+export const processNames: Readonly<Record<Victim, string>> = {
+  worker: 'a worker',
+  transport: 'the supervisor',
+  core: 'the core',
+  nats: 'nats-server',
+}
 
 export const nothingToHeal = () => undefined
 
-/** One after the other, in turn, in one run. */
+/** Combines faults into one that injects them in turn. */
 export function inTurn(name: string, faults: readonly Fault[]): Fault {
   let turn = 0
   const next = () => faults[turn % faults.length]
@@ -56,7 +66,7 @@ export function inTurn(name: string, faults: readonly Fault[]): Fault {
     inject: (rig, random) => {
       const fault = next()
       turn++
-      if (!fault) throw new RangeError('no faults to do in turn')
+      if (!fault) throw new RangeError('inTurn needs at least one fault')
       return fault.inject(rig, random)
     },
   }

@@ -1,13 +1,13 @@
 /**
- * Append-only logs of a run, one JSON record a line. A line is in the kernel's hands when `write` returns, so that a
- * driver that is killed leaves everything it did; only its last line may be torn.
+ * The append-only logs of a fault run, with one JSON record in each line. The kernel has the line when `write` returns,
+ * so that a driver that is killed leaves all its records; only the last line may be torn.
  */
 import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs'
 
 export class AppendLog<T> {
   readonly #fd: number
 
-  /** Goes on after what is there; what a kill tore off is removed. */
+  /** Continues an existing log, after removing a torn last line. */
   constructor(readonly path: string) {
     if (existsSync(path)) truncateSync(path, readFileSync(path).lastIndexOf('\n') + 1)
     this.#fd = openSync(path, 'a', 0o600)
@@ -22,7 +22,7 @@ export class AppendLog<T> {
   }
 }
 
-/** Every whole record of the log; none where there is no such file. */
+/** Reads every complete record of the log; none if the file does not exist. */
 export function readLog<T>(path: string): T[] {
   if (!existsSync(path)) return []
   const lines = readFileSync(path, 'utf8').split('\n')

@@ -1,6 +1,6 @@
-/** `npm run faults`: breaks a running system in the ways that happen, and asks the oracle whether a promise was broken. */
+/** `npm run faults`: injects faults into a running system under load, and checks the invariants with the oracle. */
 import { readFileSync, writeFileSync } from 'node:fs'
-import { Command } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import { Cleanup } from '../../bench/cleanup.js'
 import { whole } from '../support/options.js'
 import { FaultSkipped } from './fault.js'
@@ -26,29 +26,34 @@ interface Skipped {
 }
 
 const cleanup = new Cleanup()
-const endAll = () => cleanup.run((error) => say(String(error)))
+const cleanUp = () => cleanup.run((error) => say(String(error)))
 
-const list = faults.map(({ name, summary }) => `  ${name.padEnd(26)} ${summary}`).join('\n')
+const faultList = faults.map(({ name, summary }) => `  ${name.padEnd(26)} ${summary}`).join('\n')
+
+function faultOrAll(name: string): string {
+  if (name === 'all' || faultNamed(name)) return name
+  throw new InvalidArgumentError(`There is no such fault.\n\nFaults:\n${faultList}`)
+}
 
 const program = new Command('faults')
   .description(
-    'Runs a whole Borealis on free ports under load, does a fault to it again and again at random moments, and judges: nothing lost, nothing twice at an app, nothing made up, every target counted. Ends with 1 where a promise was broken, or no fault could be done.',
+    'Starts a complete Borealis on free ports, sends pushes under load, and injects a fault several times at random moments. After each run it checks that no push is lost, that no app sees a push twice or a push that was not sent to it, and that every target is counted. Exit code 1: a check failed, or this machine permits none of the faults.',
   )
-  .option('--fault <name>', 'one of those below, or all', 'all')
-  .option('--kills <n>', 'injections of each fault', whole(1), 3)
-  .option('--seed <n>', 'of the moments and the load', whole(0), 1)
-  .option('--devices <n>', 'devices', whole(20), 60)
-  .option('--rate <n>', 'pushes a second, beside the producers that keep an order', whole(1), 40)
-  .option('--haste <n>', 'the waits of the system are its defaults divided by this', whole(1), 4)
-  .option('--keep <folder>', 'keep the logs of runs that broke a promise there')
-  .option('--join <files...>', 'run nothing: make one list of these results of earlier runs, those of one fault joined')
+  .option('--fault <name>', 'a fault of the list below, or all', faultOrAll, 'all')
+  .option('--kills <n>', 'the number of injections of each fault', whole(1), 3)
+  .option('--seed <n>', 'the seed of the load and of the moments of injection', whole(0), 1)
+  .option('--devices <n>', 'the number of devices', whole(20), 60)
+  .option('--rate <n>', 'pushes a second, without those of the producers that send in order', whole(1), 40)
+  .option('--haste <n>', 'divide the time-outs of the system by this number, so that it recovers sooner', whole(1), 4)
+  .option('--keep <folder>', 'keep the logs of runs in which a check failed, in this folder')
+  .option('--join <files...>', 'run nothing, but join the results of earlier runs to one list with one entry a fault')
   .option('--json <file>', 'write the result as JSON; - for standard output')
-  .addHelpText('after', `\nFaults:\n${list}`)
+  .addHelpText('after', `\nFaults:\n${faultList}`)
   .action(perform)
 
 async function perform(options: Options): Promise<void> {
   if (options.join) {
-    // A file has one result, or the list that this makes.
+    // A file has one result, or a list that an earlier --join made.
     const results = options.join.flatMap((file) => JSON.parse(readFileSync(file, 'utf8')) as Result | Result[])
     const names = faults.map(({ name }) => name).filter((name) => results.some(({ fault }) => fault === name))
     conclude(
@@ -61,47 +66,47 @@ async function perform(options: Options): Promise<void> {
   const chosen = options.fault === 'all' ? faults : [faultNamed(options.fault)]
   const interrupted = () => {
     say('interrupted')
-    endAll().finally(() => process.exit(130))
+    cleanUp().finally(() => process.exit(130))
   }
   process.once('SIGINT', interrupted)
   process.once('SIGTERM', interrupted)
   const results: (Result | Skipped)[] = []
   for (const fault of chosen) {
-    if (!fault) throw new Error(`there is no fault ${options.fault}: --help lists them`)
+    if (!fault) continue
     say(`${fault.name}: ${fault.summary}`)
     const { kills: injections, seed, devices, rate: pushesPerSecond, haste, keep = null } = options
     try {
       const result = await runFault(fault, { injections, seed, devices, pushesPerSecond, haste, keep, cleanup, say })
       results.push(result)
-      tell(result)
+      printResult(result)
     } catch (error) {
       if (!(error instanceof FaultSkipped)) throw error
       results.push({ fault: fault.name, skipped: error.message })
       say(`${fault.name} is SKIPPED: ${error.message}`)
     }
   }
-  await endAll()
+  await cleanUp()
   conclude(results, options.fault === 'all', options.json)
 }
 
-/** Writes what came of it, a list where more than one fault was asked for, and ends with the code that says it. */
+/** Writes the result, or a list of results, and exits with the code of the run. */
 function conclude(results: (Result | Skipped)[], isList: boolean, file: string | undefined): void {
-  // A fault in one line, so that a difference between two runs of all can be read.
+  // Each fault has one line, so that a diff of two files is readable.
   const lines = results.map((result) => JSON.stringify(result))
   const json = isList ? `[\n${lines.join(',\n')}\n]\n` : `${lines[0]}\n`
   if (file === '-') process.stdout.write(json)
   else if (file) writeFileSync(file, json)
-  const isBroken = results.some((result) => 'violations' in result && result.violations.length > 0)
-  // Where nothing could be done, nothing was shown.
-  const isIdle = results.every((result) => 'skipped' in result)
-  process.exit(isBroken || isIdle ? 1 : 0)
+  const hasViolation = results.some((result) => 'violations' in result && result.violations.length > 0)
+  // A run that skipped every fault has proved nothing.
+  const isAllSkipped = results.every((result) => 'skipped' in result)
+  process.exit(hasViolation || isAllSkipped ? 1 : 0)
 }
 
-function tell(result: Result): void {
+function printResult(result: Result): void {
   const { fault, injections, targets, lost, appDuplicates, phantoms, recoverySeconds, violations, seconds } = result
-  for (const violation of violations) say(`  BROKEN ${violation}`)
+  for (const violation of violations) say(`  VIOLATION ${violation}`)
   say(
-    `${fault}: ${injections} injections, ${targets} targets, ${lost} lost, ${appDuplicates} twice, ${phantoms} made up, ` +
+    `${fault}: ${injections} injections, ${targets} targets, ${lost} lost, ${appDuplicates} seen twice, ${phantoms} phantoms, ` +
       `recovery p50 ${recoverySeconds.p50} s, p99 ${recoverySeconds.p99} s; ${seconds} s`,
   )
 }
@@ -113,6 +118,6 @@ function say(text: string): void {
 
 await program.parseAsync().catch(async (error: unknown) => {
   say(error instanceof Error ? (error.stack ?? error.message) : String(error))
-  await endAll()
+  await cleanUp()
   process.exit(1)
 })

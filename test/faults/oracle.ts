@@ -1,56 +1,57 @@
 /**
- * The oracle: from what was sent, what came in and what the API counts, to a verdict. It knows the promises (design's
- * I1 to I5) and nothing of how they are kept.
+ * The oracle of a fault run. It compares the logs of senders and devices (records.ts) with the counters of the API and
+ * the final events in the store, and lists every violation of the invariants I1 to I5 (ARCHITECTURE.md). It knows the
+ * invariants only, not how the product keeps them.
  */
 import type { AppRecord, Begun, Evidence } from './records.js'
 
 export interface Verdict {
-  /** Answered with 2xx. */
+  /** Number of attempts that were answered with 2xx. */
   accepted: number
   rejected: number
   indeterminate: number
-  /** Of accepted attempts: each device of each. */
+  /** Number of devices that the accepted attempts addressed, summed over the attempts. */
   targets: number
+  /** Number of targets that have neither the push nor a final event that explains its absence (I1). */
   lost: number
+  /** Number of pushes that an app saw more than once (I2). */
   appDuplicates: number
+  /** Number of pushes that reached an app or a device, but were not sent to it like that (I5). */
   phantoms: number
-  /** Pushes on the wire that the device had seen, as a share of all. */
+  /** Share of the pushes on the wire that the device had received before. */
   wireDuplicateShare: number
-  /** One sentence each; empty: all promises were kept. */
+  /** One sentence for each violation; empty if every invariant holds. */
   violations: string[]
 }
 
-const ENDS = ['delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
-/** Violations of one kind that are told one by one. */
-const TOLD_MAX = 20
+const FINAL_KINDS = ['delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
+/** The verdict lists at most this many violations of one kind. */
+const LISTED_MAX = 20
 
-type Given = Extract<AppRecord, { attempt: number }>
+type Shown = Extract<AppRecord, { attempt: number }>
 
 export function judge(evidence: Evidence): Verdict {
-  const book = openBook(evidence)
+  const run = indexEvidence(evidence)
   const findings = {
-    lost: findLost(book),
-    appDuplicates: findDuplicates(book),
-    phantoms: findPhantoms(book),
-    conservation: checkConservation(book),
-    status: checkStatus(book),
-    gaps: checkGaps(book),
-    order: findDisorder(book),
+    lost: findLost(run),
+    appDuplicates: findDuplicates(run),
+    phantoms: findPhantoms(run),
+    conservation: checkConservation(run),
+    status: checkStatus(run),
+    gaps: checkGaps(run),
+    order: findDisorder(run),
   }
   const violations = Object.entries(findings).flatMap(([kind, found]) => {
-    const told = found.slice(0, TOLD_MAX).map((text) => `${kind}: ${text}`)
-    return found.length > TOLD_MAX ? [...told, `${kind}: ${found.length - TOLD_MAX} more`] : told
+    const listed = found.slice(0, LISTED_MAX).map((text) => `${kind}: ${text}`)
+    return found.length > LISTED_MAX ? [...listed, `${kind}: ${found.length - LISTED_MAX} more`] : listed
   })
-  const answers = [...book.attempts.values()].map(({ answer }) => answer)
+  const answers = [...run.attempts.values()].map(({ answer }) => answer)
   const count = (wanted: string) => answers.filter((answer) => answer === wanted).length
   return {
     accepted: count('accepted'),
     rejected: count('rejected'),
     indeterminate: count('indeterminate'),
-    targets: [...book.attempts.values()].reduce(
-      (n, a) => n + (a.answer === 'accepted' ? a.begun.devices.length : 0),
-      0,
-    ),
+    targets: [...run.attempts.values()].reduce((n, a) => n + (a.answer === 'accepted' ? a.begun.devices.length : 0), 0),
     lost: findings.lost.length,
     appDuplicates: findings.appDuplicates.length,
     phantoms: findings.phantoms.length,
@@ -63,80 +64,94 @@ interface Attempt {
   begun: Begun
   answer: 'accepted' | 'rejected' | 'indeterminate'
   id: string | null
-  /** Its sender asked for that. */
+  /** Its sender sent a DELETE. */
   cancelled: boolean
-  /** What came of it, by device. */
-  at: Map<number, Given[]>
+  /** The records of the apps about this attempt, by device. */
+  shownAt: Map<number, Shown[]>
 }
 
-interface Book {
+/** The evidence, indexed by attempt and by target. */
+interface Run {
   evidence: Evidence
   attempts: Map<number, Attempt>
-  given: Given[]
-  /** Kinds, by {@link endKey}. */
-  ends: Map<string, string>
+  shown: Shown[]
+  /** The kinds of the final events, by {@link targetKey}. */
+  finalKinds: Map<string, string>
 }
 
-const endKey = (id: string, device: number) => `${id} ${device}`
+const targetKey = (id: string, device: number) => `${id} ${device}`
 
-function openBook(evidence: Evidence): Book {
+function indexEvidence(evidence: Evidence): Run {
   const attempts = new Map<number, Attempt>()
   for (const record of evidence.attempts) {
-    if (record.what === 'begun') {
-      // A driver that ended before the answer knows as little as one that timed out.
+    if (record.type === 'begun') {
+      // If the driver was killed before the answer, the attempt is as indeterminate as one that timed out.
       attempts.set(record.attempt, {
-        ...{ begun: record, answer: 'indeterminate', id: null, cancelled: false, at: new Map() },
+        begun: record,
+        answer: 'indeterminate',
+        id: null,
+        cancelled: false,
+        shownAt: new Map(),
       })
       continue
     }
     const attempt = attempts.get(record.attempt)
     if (!attempt) continue
-    if (record.what === 'cancelled') attempt.cancelled = true
+    if (record.type === 'cancelled') attempt.cancelled = true
     else Object.assign(attempt, { answer: record.answer, id: record.id ?? null })
   }
-  const given = evidence.app.filter((record): record is Given => record.what !== 'gap')
-  for (const record of given) {
-    const { at } = attempts.get(record.attempt) ?? { at: new Map<number, Given[]>() }
-    at.set(record.device, [...(at.get(record.device) ?? []), record])
+  const shown = evidence.app.filter((record): record is Shown => record.type !== 'gap')
+  for (const record of shown) {
+    const shownAt = attempts.get(record.attempt)?.shownAt
+    shownAt?.set(record.device, [...(shownAt.get(record.device) ?? []), record])
   }
-  const ends = new Map(evidence.afterwards.ends.map(({ parent, device, kind }) => [endKey(parent, device), kind]))
-  return { evidence, attempts, given, ends }
+  const finalKinds = new Map(
+    evidence.afterwards.finalEvents.map(({ parent, device, kind }) => [targetKey(parent, device), kind]),
+  )
+  return { evidence, attempts, shown, finalKinds }
 }
 
 const isUnicast = ({ begun }: Attempt) => begun.kind !== 'topic' && begun.kind !== 'application'
 
-/** I1: what was accepted is at the device, or has another end that its sender asked for or its queue's limit explains. */
-function findLost(book: Book): string[] {
-  const { attempts, evidence } = book
+/**
+ * I1: the app of each target saw the accepted push, or the target has another final event, which a request of the sender
+ * or the limit of the queue explains.
+ */
+function findLost(run: Run): string[] {
+  const { attempts, evidence } = run
   const lost: string[] = []
-  const nameless = namelessDrops(book)
+  const unnamedDrops = findUnnamedDrops(run)
   for (const [number, attempt] of attempts) {
     if (attempt.answer !== 'accepted') continue
     const { kind, devices } = attempt.begun
     for (const device of devices) {
-      if (attempt.at.has(device)) continue
-      const told = (why: string) => lost.push(`${kind} ${number} (id ${attempt.id}) is not at device ${device}${why}`)
+      if (attempt.shownAt.has(device)) continue
+      const report = (reason: string) =>
+        lost.push(`${kind} ${number} (id ${attempt.id}) did not reach device ${device}: ${reason}`)
       if (!isUnicast(attempt)) {
-        if (!hasGroupGap(evidence, device)) told('')
+        if (!hasGroupGap(evidence, device)) report('the device got no GAP')
       } else if (attempt.id === null) {
-        // A publisher on NATS is not told the id. Its message may be among the drops that belong to no id we know.
-        if (!nameless.take(device)) told(', nor is its end')
+        // A publisher on NATS does not learn the id, so its message may be any drop whose id no answer named.
+        if (!unnamedDrops.take(device)) report('no final event explains it')
       } else {
-        const end = book.ends.get(endKey(attempt.id, device))
-        if (end === undefined || end === 'delivered') told(`; its end is ${end ?? 'nowhere'}`)
-        else if (!mayEndAs(end, attempt, book)) told(`; it ended as ${end}, which nothing explains`)
+        const end = run.finalKinds.get(targetKey(attempt.id, device))
+        if (end === undefined) report('it has no final event')
+        else if (end === 'delivered') report('its final event is delivered')
+        else if (!mayEndAs(end, attempt, run)) report(`it ended as ${end}, which nothing explains`)
       }
     }
   }
   return lost
 }
 
-/** Drops, by device, of messages whose id no answer named. Each excuses one message, which
- * cannot end otherwise; a drop of an attempt that was not answered excuses one as well. */
-function namelessDrops({ attempts, evidence }: Book): { take(device: number): boolean } {
+/**
+ * Drops of messages whose id no answer named, by device. Each drop explains one missing push whose id is unknown. The
+ * dropped message may also be of an attempt without an answer, so this check is weaker than the one by id.
+ */
+function findUnnamedDrops({ attempts, evidence }: Run): { take(device: number): boolean } {
   const named = new Set([...attempts.values()].map(({ id }) => id))
   const left = new Map<number, number>()
-  for (const { device, parent, kind } of evidence.afterwards.ends) {
+  for (const { device, parent, kind } of evidence.afterwards.finalEvents) {
     if (kind === 'dropped' && !named.has(parent)) left.set(device, (left.get(device) ?? 0) + 1)
   }
   return {
@@ -148,18 +163,19 @@ function namelessDrops({ attempts, evidence }: Book): { take(device: number): bo
   }
 }
 
-/** Whether what was sent, and asked for since, explains an end other than `delivered`. */
-function mayEndAs(end: string, attempt: Attempt, { attempts, evidence }: Book): boolean {
+/** True if the push or a later request of its sender explains a final event other than `delivered`. */
+function mayEndAs(end: string, attempt: Attempt, { attempts, evidence }: Run): boolean {
   const { begun, cancelled } = attempt
   if (end === 'expired') return begun.at + begun.ttlMs <= evidence.afterwards.at
   if (end === 'collapsed') return begun.collapses && isReplaced(attempt, attempts)
   if (end === 'cancelled') return cancelled
-  // The device was told how many (see checkGaps). What failed had nobody to go to, and these devices stay.
+  // checkGaps compares the drops with the counts that the device was told. `failed` needs a registration that ended, and
+  // none ends in a fault run.
   return end === 'dropped'
 }
 
-/** Something else that replaces was sent to its device, before its answer or after it. */
-function isReplaced({ begun }: Attempt, attempts: Book['attempts']): boolean {
+/** True if another push with a collapse key was sent to one of its devices, before or after its own answer. */
+function isReplaced({ begun }: Attempt, attempts: Run['attempts']): boolean {
   for (const { begun: other, answer } of attempts.values()) {
     const isRival = other.attempt !== begun.attempt && other.collapses && answer !== 'rejected'
     if (isRival && begun.devices.some((device) => other.devices.includes(device))) return true
@@ -167,127 +183,135 @@ function isReplaced({ begun }: Attempt, attempts: Book['attempts']): boolean {
   return false
 }
 
-/** What the API says of a message that is not everywhere is what EVENTS has, kind by kind. */
-function checkStatus({ attempts, evidence }: Book): string[] {
+/** For each push that is missing at an app, the counts of the API agree with the final events in EVENTS. */
+function checkStatus({ attempts, evidence }: Run): string[] {
   const wrong: string[] = []
   for (const [number, counts] of evidence.afterwards.counts) {
     const id = attempts.get(number)?.id
-    const ends = evidence.afterwards.ends.filter(({ parent }) => parent === id)
-    const differs = ENDS.some((kind) => (counts?.[kind] ?? 0) !== ends.filter((end) => end.kind === kind).length)
+    const kinds = evidence.afterwards.finalEvents.filter(({ parent }) => parent === id).map(({ kind }) => kind)
+    const differs = FINAL_KINDS.some((kind) => (counts?.[kind] ?? 0) !== kinds.filter((other) => other === kind).length)
     if (differs) {
-      const stored = ends.map(({ kind }) => kind).join(', ') || 'nothing'
-      wrong.push(`of ${number} (id ${id}) the API says ${JSON.stringify(counts)}, EVENTS has ${stored}`)
+      const stored = kinds.join(', ') || 'nothing'
+      wrong.push(`for attempt ${number} (id ${id}) the API says ${JSON.stringify(counts)}, EVENTS has ${stored}`)
     }
   }
   return wrong
 }
 
 const hasGroupGap = ({ app }: Evidence, device: number) =>
-  app.some((record) => record.what === 'gap' && record.device === device && record.reason.startsWith('log_'))
+  app.some((record) => record.type === 'gap' && record.device === device && record.reason.startsWith('log_'))
 
-/** I2, and one key one message: an app sees an attempt once, unless the device died while it showed it. */
-function findDuplicates({ attempts }: Book): string[] {
+/** I2: an app sees an attempt once, also if it was published twice under one key; a marked repetition is allowed. */
+function findDuplicates({ attempts }: Run): string[] {
   const found: string[] = []
-  for (const [number, { at }] of attempts) {
-    for (const [device, records] of at) {
-      const extra = records.slice(1).filter(({ again }) => !again)
-      for (const { id } of extra) found.push(`attempt ${number} again at device ${device} (id ${id})`)
+  for (const [number, { shownAt }] of attempts) {
+    for (const [device, records] of shownAt) {
+      const extra = records.slice(1).filter(({ possibleDuplicate }) => !possibleDuplicate)
+      for (const { id } of extra) found.push(`device ${device} showed attempt ${number} again (id ${id})`)
     }
   }
   return found
 }
 
-/** I5: an app sees only what was sent to it, as it was sent. */
-function findPhantoms({ attempts, given, evidence }: Book): string[] {
+/** I5: an app sees only pushes that were sent to it, with the content that was sent. */
+function findPhantoms({ attempts, shown, evidence }: Run): string[] {
   const found: string[] = []
-  for (const record of given) {
+  for (const record of shown) {
     const attempt = attempts.get(record.attempt)
-    const wrong = attempt ? differences(attempt, record, evidence) : ['never sent']
-    if (wrong.length > 0) found.push(`attempt ${record.attempt} at device ${record.device}: ${wrong.join(', ')}`)
+    const wrong = attempt ? differences(attempt, record, evidence) : ['it was never sent']
+    if (wrong.length > 0)
+      found.push(`device ${record.device} showed attempt ${record.attempt}, but: ${wrong.join(', ')}`)
   }
   const addressees = new Map(
     [...attempts.values()].map((a) => [a.begun.kind === 'device' ? a.id : null, a.begun.devices]),
   )
   for (const { id, device } of evidence.wire) {
-    if (addressees.get(id)?.includes(device) === false) found.push(`id ${id} on the wire of device ${device}`)
+    if (addressees.get(id)?.includes(device) === false)
+      found.push(`id ${id} was on the wire of device ${device}, but was not sent to it`)
   }
   return found
 }
 
-function differences(attempt: Attempt, record: Given, { members }: Evidence): string[] {
+function differences(attempt: Attempt, record: Shown, { members }: Evidence): string[] {
   const { begun, id } = attempt
   const wrong: string[] = []
-  if (attempt.answer === 'rejected') wrong.push('was rejected')
-  if (begun.hash !== record.hash) wrong.push('other content')
-  if (!begun.devices.includes(record.device)) wrong.push('not meant for it')
+  if (attempt.answer === 'rejected') wrong.push('it was rejected')
+  if (begun.hash !== record.hash) wrong.push('its content differs')
+  if (!begun.devices.includes(record.device)) wrong.push('it was not sent to this device')
   const member = members[record.device]
-  if (member?.application !== record.application) wrong.push(`given to ${record.application}`)
-  if (member?.project !== begun.project) wrong.push(`of project ${begun.project}`)
-  // Each target of `devices` has an id of its own.
-  if (id !== null && begun.kind !== 'devices' && id !== record.id) wrong.push(`id ${record.id} and not ${id}`)
+  if (member?.application !== record.application) wrong.push(`it was handed to ${record.application}`)
+  if (member?.project !== begun.project) wrong.push(`it is of project ${begun.project}`)
+  // Each target of a push of kind `devices` has an id of its own, which the sender does not learn.
+  if (id !== null && begun.kind !== 'devices' && id !== record.id) wrong.push(`its id is ${record.id}, not ${id}`)
   return wrong
 }
 
 /**
- * I4: accepted is the sum of the ends and nothing is pending; and the count is what was answered with 2xx, plus at most
- * what is indeterminate, plus at least those of them that arrived.
+ * I4: for each project the counter `accepted` is the sum of the final kinds, and nothing is pending. `accepted` is at
+ * least the number of targets that were answered with 2xx, plus those of indeterminate attempts that arrived; it is at
+ * most the number of targets that were not rejected.
  */
-function checkConservation({ attempts, evidence }: Book): string[] {
+function checkConservation({ attempts, evidence }: Run): string[] {
   const wrong: string[] = []
   for (const [project, totals] of evidence.afterwards.totals) {
     const of = (state: string) => totals[state] ?? 0
-    const sum = ENDS.reduce((all, end) => all + of(end), 0)
-    if (of('accepted') !== sum || of('pending') !== 0) wrong.push(`${project} counts ${JSON.stringify(totals)}`)
+    const sum = FINAL_KINDS.reduce((all, kind) => all + of(kind), 0)
+    if (of('accepted') !== sum || of('pending') !== 0)
+      wrong.push(`the counters of ${project} do not add up: ${JSON.stringify(totals)}`)
     let least = 0
     let most = 0
     for (const attempt of attempts.values()) {
       if (attempt.begun.project !== project || !isUnicast(attempt)) continue
       const { devices } = attempt.begun
       if (attempt.answer === 'accepted') least += devices.length
-      else if (attempt.answer === 'indeterminate') least += devices.filter((device) => attempt.at.has(device)).length
+      else if (attempt.answer === 'indeterminate')
+        least += devices.filter((device) => attempt.shownAt.has(device)).length
       if (attempt.answer !== 'rejected') most += devices.length
     }
     if (of('accepted') < least || of('accepted') > most)
-      wrong.push(`${project} accepted ${of('accepted')} targets; sent and answered were ${least} to ${most}`)
+      wrong.push(`${project} counts ${of('accepted')} accepted targets, but the senders know of ${least} to ${most}`)
   }
   return wrong
 }
 
-/** Each device was told of exactly as many dropped messages as EVENTS says were dropped of its own. */
-function checkGaps({ evidence }: Book): string[] {
+/** Each device was told exactly the number of its dropped messages in EVENTS, and the API counts the same drops. */
+function checkGaps({ evidence }: Run): string[] {
   const wrong: string[] = []
   for (const device of evidence.members.keys()) {
     const gaps = evidence.app.flatMap((record) =>
-      record.what === 'gap' && record.device === device && record.reason === 'queue_overflow' ? [record.count] : [],
+      record.type === 'gap' && record.device === device && record.reason === 'queue_overflow' ? [record.count] : [],
     )
     const told = gaps.reduce((sum, count) => sum + count, 0)
-    const dropped = evidence.afterwards.ends.filter((end) => end.device === device && end.kind === 'dropped').length
-    if (told !== dropped) wrong.push(`device ${device} was told ${told} (${gaps.join(' + ')}), dropped were ${dropped}`)
+    const dropped = evidence.afterwards.finalEvents.filter(
+      (event) => event.device === device && event.kind === 'dropped',
+    ).length
+    if (told !== dropped)
+      wrong.push(`device ${device} was told of ${told} drops (${gaps.join(' + ')}), EVENTS has ${dropped}`)
   }
   const counted = [...evidence.afterwards.totals.values()].reduce((sum, { dropped = 0 }) => sum + dropped, 0)
-  const stored = evidence.afterwards.ends.filter(({ kind }) => kind === 'dropped').length
+  const stored = evidence.afterwards.finalEvents.filter(({ kind }) => kind === 'dropped').length
   if (counted !== stored) wrong.push(`the API counts ${counted} dropped messages, EVENTS has ${stored}`)
   return wrong
 }
 
-/** I3: one producer's messages to one device in order, where no fault can have touched either. */
-function findDisorder({ attempts, given, evidence }: Book): string[] {
+/** I3: an app sees the messages of one producer in order, unless a fault may have affected one of them. */
+function findDisorder({ attempts, shown, evidence }: Run): string[] {
   const found: string[] = []
   const latest = new Map<string, number>()
-  for (const record of given) {
+  for (const record of shown) {
     const begun = attempts.get(record.attempt)?.begun
-    // A repetition after a crash of the device is not a message of its own.
-    if (!begun?.producer || record.again || isTouched(evidence, begun.at, record.at)) continue
-    const lane = `${begun.producer} to ${record.device}`
+    // A marked repetition after a crash of the device does not count.
+    if (!begun?.producer || record.possibleDuplicate || overlapsFault(evidence, begun.at, record.at)) continue
+    const lane = `${begun.producer} to device ${record.device}`
     const before = latest.get(lane) ?? -1
-    if (record.attempt < before) found.push(`${record.attempt} after ${before}, from ${lane}`)
+    if (record.attempt < before) found.push(`attempt ${record.attempt} came after ${before}, from ${lane}`)
     else latest.set(lane, record.attempt)
   }
   return found
 }
 
-const isTouched = ({ windows }: Evidence, sentAt: number, gotAt: number) =>
-  windows.some(({ fromMs, untilMs }) => sentAt < untilMs && gotAt > fromMs)
+const overlapsFault = ({ windows }: Evidence, sentAt: number, shownAt: number) =>
+  windows.some(({ fromMs, untilMs }) => sentAt < untilMs && shownAt > fromMs)
 
 function wireDuplicateShare({ wire }: Evidence): number {
   if (wire.length === 0) return 0

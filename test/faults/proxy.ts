@@ -1,9 +1,10 @@
 /**
- * A TCP proxy between two parts, whose line can be cut, slowed or lose what goes through it, one way or both.
+ * A TCP proxy between two parts, whose line can be cut, delayed, stalled or made to lose everything, in one direction or
+ * in both.
  *
- * Bytes of a TCP stream cannot be left out, or what follows is garbage that no network makes. What a network that loses
- * packets looks like from above is: `stall` (they are sent again until they get through) and `swallow` (nothing gets
- * through until one end gives up; the connections are reset when it is over).
+ * A network that loses packets never leaves bytes out of a TCP stream. The ends see one of two effects: `stall` (the
+ * bytes are retransmitted, and arrive late), or `swallow` (no byte arrives until one end gives up; the proxy resets the
+ * connections when the fault ends).
  */
 
 import { once } from 'node:events'
@@ -14,7 +15,7 @@ export type Way = 'there' | 'back' | 'both'
 
 export type Line =
   | { mode: 'pass' }
-  /** Resets what is there and refuses what comes. */
+  /** Resets all connections and refuses new ones. */
   | { mode: 'cut' }
   | { mode: 'delay'; ms: number; way: Way }
   | { mode: 'stall'; way: Way }
@@ -40,7 +41,7 @@ export class LineProxy {
     server.on('connection', (near) => this.#join(near))
   }
 
-  /** On a free port; `target` is asked at each connection. */
+  /** Listens on a free port. `target` is called for each connection. */
   static async open(target: () => { host: string; port: number }): Promise<LineProxy> {
     const server = createServer({ allowHalfOpen: true }).listen(0, '127.0.0.1')
     await once(server, 'listening')
@@ -51,7 +52,7 @@ export class LineProxy {
   set(line: Line): void {
     const before = this.#line
     this.#line = line
-    // The ends no longer agree on what was said.
+    // After lost bytes the two ends of a connection no longer agree on its stream.
     if (line.mode === 'cut' || before.mode === 'swallow') this.#reset()
     for (const release of this.#stalled) release()
     this.#stalled.clear()
@@ -72,7 +73,7 @@ export class LineProxy {
     this.#pairs.add(pair)
     for (const socket of [pair.near, pair.far]) {
       socket.setNoDelay(true)
-      // A reset of one end is one of the other; the close that follows removes the pair.
+      // A reset of one end ends the other too.
       socket.on('error', () => this.#end(pair))
       socket.on('close', () => this.#end(pair))
     }
@@ -80,7 +81,7 @@ export class LineProxy {
     this.#pipe(pair.far, near, 'back')
   }
 
-  /** Keeps order whatever the line does: each chunk waits for the one before it. */
+  /** Keeps the order of bytes under every fault: each chunk waits for the one before it. */
   #pipe(from: Socket, to: Socket, direction: Direction): void {
     let last: Promise<unknown> = Promise.resolve()
     const inTurn = (act: () => void) => {
@@ -119,7 +120,7 @@ export class LineProxy {
 
   #end(pair: Pair): void {
     if (!this.#pairs.delete(pair)) return
-    // Under a silent line the other end is not told either.
+    // While the line swallows or stalls, a close of one end does not reach the other.
     if (this.#line.mode === 'swallow' || this.#line.mode === 'stall') this.#pairs.add(pair)
     else {
       pair.near.destroy()

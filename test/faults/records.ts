@@ -1,51 +1,51 @@
-/** What the driver writes down, and what the oracle reads: nothing else counts as evidence. */
+/** The records that the driver of a fault run logs, and the evidence that the oracle judges. */
 import { createHash } from 'node:crypto'
 
-/** How a push was sent; `ingress` goes to NATS, as publishers inside a company do, under a key and more than once. */
+/** The kind of a push. `ingress` is published on NATS, twice under one key, as a careful publisher may do. */
 export type AttemptKind = 'device' | 'devices' | 'topic' | 'application' | 'ingress'
 
-/** Written before the request leaves. */
+/** An attempt to send a push; logged before the request is sent. */
 export interface Begun {
-  what: 'begun'
+  type: 'begun'
   at: number
   attempt: number
   kind: AttemptKind
   project: string
-  /** Devices that have to get it: targets, or the group's members. */
+  /** The numbers of the devices that must get it: its targets, or the members of the group. */
   devices: number[]
   ttlMs: number
-  /** Replaces older ones of its device. */
+  /** It has a collapse key, so that it replaces older pushes of the device. */
   collapses: boolean
-  /** Of what the app is to see. */
+  /** Hash of its title and text. */
   hash: string
-  /** Those of one producer to one device are sent one after the other; null: no order is expected. */
+  /** A producer sends one push to its device after the other; null if no order is expected. */
   producer: string | null
 }
 
 /**
- * `accepted`: a 2xx whose id was read (ingress: the store's confirmation). `rejected`: a 4xx. `indeterminate`: anything
- * else; it may arrive or not, but not twice.
+ * The answer to an attempt. `accepted`: a 2xx with an id, or for `ingress` the confirmation of the store. `rejected`: a
+ * 4xx. `indeterminate`: any other result; the push may arrive once or not at all.
  */
 export interface Answered {
-  what: 'answered'
+  type: 'answered'
   at: number
   attempt: number
   answer: 'accepted' | 'rejected' | 'indeterminate'
-  /** Decimal; of accepted ones over HTTP. */
+  /** The decimal id of a push that was accepted over HTTP. */
   id?: string
   detail?: string
 }
 
-/** Written before the DELETE leaves; how that is answered decides nothing. */
+/** A cancel; logged before the DELETE is sent. The oracle does not depend on its answer. */
 export interface Cancelled {
-  what: 'cancelled'
+  type: 'cancelled'
   at: number
   attempt: number
 }
 
 export type AttemptRecord = Begun | Answered | Cancelled
 
-/** A push that came in on a device's socket. */
+/** A push that arrived on a device's socket. */
 export interface WireRecord {
   at: number
   device: number
@@ -53,55 +53,58 @@ export interface WireRecord {
   group: boolean
 }
 
-/** What a device's app was told. `again`: marked as a possible duplicate. */
+/** A notification or a GAP that a device handed to its app. */
 export type AppRecord =
   | {
-      what: 'given' | 'expired'
+      type: 'shown' | 'expired'
       at: number
       device: number
       id: string
       attempt: number
       application: string
       hash: string
-      again: boolean
+      possibleDuplicate: boolean
     }
-  | { what: 'gap'; at: number; device: number; count: number; reason: string }
+  | { type: 'gap'; at: number; device: number; count: number; reason: string }
 
 export interface Member {
   project: string
   application: string
 }
 
-/** From when to when a fault and its traces can have touched messages. */
+/** The span in which a fault and its consequences may have affected messages. */
 export interface Window {
   fromMs: number
   untilMs: number
 }
 
-/** The end of a target, as EVENTS has it. */
-export interface End {
+/** The final event of a target, read from EVENTS. */
+export interface FinalEvent {
   device: number
-  /** Of the message as its sender knows it. */
+  /** The id of the message, as its sender knows it. */
   parent: string
   kind: string
 }
 
-/** What the API and the store say once everything is quiet. */
+/** The state of the API and of the store after the load has ended. */
 export interface Afterwards {
-  /** When they were asked. */
+  /** The time of these readings. */
   at: number
-  /** Of accepted attempts whose message is not at an app: targets by state; null: unknown to the API. */
+  /**
+   * The counts of targets by state, for each accepted attempt that is missing at an app; null if the API does not know
+   * the message.
+   */
   counts: Map<number, Record<string, number> | null>
-  /** By project. */
+  /** The counters of each project. */
   totals: Map<string, Record<string, number>>
-  ends: End[]
+  finalEvents: FinalEvent[]
 }
 
 export interface Evidence {
   attempts: AttemptRecord[]
   wire: WireRecord[]
   app: AppRecord[]
-  /** By number of the device. */
+  /** Indexed by the number of the device. */
   members: Member[]
   windows: Window[]
   afterwards: Afterwards

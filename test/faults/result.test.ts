@@ -1,4 +1,4 @@
-/** Several runs of one fault, told as one. */
+/** Tests of joining the results of several runs of one fault. */
 import t from 'tap'
 import { joinResults, resultOf } from './result.js'
 
@@ -14,7 +14,7 @@ const run = (seed: number, recoveryMs: (number | null)[], lost = 0, fault = 'cor
     violations: lost > 0 ? [`lost: of seed ${seed}`] : [],
   })
 
-t.test('counts are added, percentiles are of all injections, what was broken stays', async (t) => {
+t.test('joined results have summed counts, percentiles over all injections, and all violations', async (t) => {
   const joined = joinResults([run(1, [1_000, 2_000]), run(2, [3_000], 1)])
   t.match(joined, {
     ...{ fault: 'core-kill', injections: 3, seeds: [1, 2], accepted: 20, targets: 24, lost: 1, seconds: 10 },
@@ -22,15 +22,23 @@ t.test('counts are added, percentiles are of all injections, what was broken sta
     ...{ recoverySeconds: { p50: 2, p99: 3 }, recoveryMs: [1_000, 2_000, 3_000], wireDuplicateShare: 0.1 },
   })
   t.equal(joined.commits.length, 1)
-  t.same(joinResults([joined]), joined, 'alone it stays as it is')
-  t.same(joinResults([joined, run(3, [1])]).seeds, [1, 2, 3], 'what was joined can be joined again')
 })
 
-t.test('one injection that never recovered is the worst of all', async (t) => {
+t.test('a single result is unchanged by joinResults', async (t) => {
+  const joined = joinResults([run(1, [1_000, 2_000]), run(2, [3_000], 1)])
+  t.same(joinResults([joined]), joined)
+})
+
+t.test('a joined result can be joined again', async (t) => {
+  const joined = joinResults([run(1, [1_000, 2_000]), run(2, [3_000], 1)])
+  t.same(joinResults([joined, run(3, [1])]).seeds, [1, 2, 3])
+})
+
+t.test('an injection without recovery makes the p99 null', async (t) => {
   t.match(joinResults([run(1, [1_000, 1_000]), run(2, [null])]).recoverySeconds, { p50: 1, p99: null })
 })
 
-t.test('runs of different faults, or none, are no result', async (t) => {
+t.test('results of different faults, or none, are refused', async (t) => {
   t.throws(() => joinResults([run(1, [1]), run(2, [1], 0, 'nats-kill')]), RangeError)
   t.throws(() => joinResults([]), RangeError)
 })

@@ -1,22 +1,22 @@
-/** What a run of a fault is told as, and how several runs of one fault become one result. */
+/** The result of a fault run, and the function that joins the results of several runs of one fault. */
 import { commit } from '../../bench/envelope.js'
 import type { Verdict } from './oracle.js'
 
 export interface Result extends Verdict {
   fault: string
   injections: number
-  /** Of each run. */
+  /** The seed of each run. */
   seeds: number[]
-  /** Of the tree, of each run; `-dirty` where it had changes. */
+  /** The commit of each run; `-dirty` marks uncommitted changes. */
   commits: string[]
-  /** From the moment of the fault, which may last, until each of the probed devices got a push that was sent after it. */
+  /** Time from the injection until each probed device got a push that was sent after it. */
   recoverySeconds: Percentiles
-  /** The same from the moment the fault ended. */
+  /** The same time, counted from the end of the fault. */
   afterHealingSeconds: Percentiles
-  /** What became of the targets of all projects, by the API's counters. */
+  /** The counters of the API, summed over all projects. */
   ends: Record<string, number>
   seconds: number
-  /** One for each injection; null: not in time. */
+  /** One value for each injection; null if the system did not recover in time. */
   recoveryMs: (number | null)[]
   afterHealingMs: (number | null)[]
 }
@@ -39,18 +39,20 @@ export function resultOf({ fault, seed, verdict, ends, seconds, recoveryMs, afte
   }
 }
 
-/** Of runs of the same fault, whichever their seeds. Throws RangeError where they are not, or there are none. */
+/** Joins the results of runs of one fault. Throws RangeError for results of several faults, or for none. */
 export function joinResults(results: readonly Result[]): Result {
   const [first] = results
   if (!first || results.some(({ fault }) => fault !== first.fault))
-    throw new RangeError(`only results of one fault are joined, not of ${results.map(({ fault }) => fault).join(', ')}`)
-  // As it is: older ones do not tell each recovery.
+    throw new RangeError(
+      `results of one fault are needed, got: ${results.map(({ fault }) => fault).join(', ') || 'none'}`,
+    )
+  // A single result is kept unchanged, because older results have no list of recoveries.
   if (results.length === 1) return first
   const sum = (of: (result: Result) => number) => results.reduce((all, result) => all + of(result), 0)
   const recoveryMs = results.flatMap((result) => result.recoveryMs)
   const afterHealingMs = results.flatMap((result) => result.afterHealingMs)
   const injections = sum((result) => result.injections)
-  // How many pushes there were on the wire is not told: each run counts by its injections.
+  // A result does not have the number of pushes on the wire, so each run is weighted by its injections.
   const share = sum((result) => result.wireDuplicateShare * result.injections) / Math.max(1, injections)
   return {
     fault: first.fault,
@@ -80,7 +82,7 @@ export function sumOf(totals: Iterable<Record<string, number>>): Record<string, 
   return sum
 }
 
-/** Seconds; null where one never came, which is worse than any number. */
+/** In seconds; null if the sample is of an injection without recovery, which is worse than any number. */
 function percentiles(samples: readonly (number | null)[]): Percentiles {
   const sorted = samples.map((ms) => ms ?? Number.POSITIVE_INFINITY).sort((a, b) => a - b)
   const at = (share: number) => {

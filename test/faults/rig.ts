@@ -1,4 +1,4 @@
-/** A system with a driver: what faults are done to. */
+/** The system under test of a fault run, with the driver that holds its devices and producers. */
 import { join } from 'node:path'
 import type { Cleanup } from '../../bench/cleanup.js'
 import { Child } from '../../bench/generator/rpc.js'
@@ -19,7 +19,7 @@ import type { DriverConfig, DriverMethods } from './driver/main.js'
 import type { Link } from './fault.js'
 import { LineProxy } from './proxy.js'
 import type { Member } from './records.js'
-import { skewEnvironment, writeSkew } from './skewed.js'
+import { skewEnvironment, writeSkew } from './skew-file.js'
 
 export interface RigOptions {
   folder: string
@@ -108,7 +108,7 @@ export class Rig {
       httpUrls: proxies.has('app-core') ? [`http://${LOOPBACK}:${portOf('app-core')}`] : system.httpUrls,
       deviceUrl: `ws://${LOOPBACK}:${portOf('device-transport')}${DEVICE_PATH}`,
       nats: system.natsAs('publisher'),
-      ...{ pushesPerSecond: options.pushesPerSecond, seed: options.seed, loading: false },
+      ...{ pushesPerSecond: options.pushesPerSecond, seed: options.seed, isRestart: false },
     }
     const rig = new Rig(system, startDriver(), config, admin, members, tokens, folder, proxies, skewFiles)
     cleanup.defer(() => rig.driver.stop())
@@ -120,21 +120,21 @@ export class Rig {
     return this.current
   }
 
-  /** Ends the driver as a power cut would, and starts another over the same state files and logs. */
+  /** Kills the driver with SIGKILL, and starts another one with the same state files and logs. */
   async killDriver(): Promise<void> {
     process.kill(this.current.pid, 'SIGKILL')
     await this.current.stop()
     this.current = startDriver()
-    await this.current.call('start', { ...this.driverConfig, loading: true })
+    await this.current.call('start', { ...this.driverConfig, isRestart: true })
   }
 
   proxy(link: Link): LineProxy {
     const proxy = this.proxies.get(link)
-    if (!proxy) throw new RangeError(`the fault did not ask for ${link}`)
+    if (!proxy) throw new RangeError(`the fault does not list ${link} in its links`)
     return proxy
   }
 
-  /** Sets the clock of a part, and of what it starts, so far ahead. */
+  /** Sets the clock of a part and of its child processes ahead by this time. */
   skew(part: PartName, aheadMs: number): void {
     writeSkew(this.skewFiles[part], aheadMs)
   }

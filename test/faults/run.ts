@@ -1,4 +1,7 @@
-/** One run of one fault: a system under load, injections at random moments, then healing, quiet, and the verdict. */
+/**
+ * Runs one fault: starts a system under load, injects the fault at random moments, waits until every message has ended,
+ * gathers the evidence, and asks the oracle for its verdict.
+ */
 import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,7 +10,7 @@ import { Cleanup } from '../../bench/cleanup.js'
 import { systemFolder } from '../../bench/system/local-system.js'
 import { mergeOverrides, type Overrides } from '../../bench/system/settings.js'
 import { between, type Random, seeded } from '../sim/random.js'
-import { lookAfterwards, nothingPending } from './afterwards.js'
+import { awaitNothingPending, readAfterwards } from './afterwards.js'
 import type { Fault } from './fault.js'
 import { readLog } from './log.js'
 import { judge } from './oracle.js'
@@ -20,23 +23,24 @@ export interface RunOptions {
   seed: number
   devices: number
   pushesPerSecond: number
-  /** Waits of the system are the defaults divided by this: shorter, in the same proportions. */
+  /** The time-outs of the system are the defaults divided by this number, so that their proportions stay. */
   haste: number
-  /** Where a run that found something leaves its logs; null: nowhere. */
+  /** The folder for the logs of a run with violations; null keeps none. */
   keep: string | null
   cleanup: Cleanup
   say(text: string): void
 }
 
-const CALM_MS = [1_500, 5_000] as const
+/** The pause before each injection. */
+const PAUSE_MS = [1_500, 5_000] as const
 const RECOVERY_MS_MAX = 90_000
 const PENDING_MS_MAX = 60_000
-/** A message that a fault touched may be delivered again once more after this many redelivery waits. */
-const REDELIVERIES = 1.2
+/** A message that a fault affected may be redelivered up to this many ack waits later. */
+const REDELIVERY_ACK_WAITS = 1.2
 
-/** The waits that decide how long a redelivery takes, as the defaults have them. */
-function hasty(by: number): { settings: Overrides; ackWaitMs: number } {
-  const ms = (value: number) => Math.ceil(value / by)
+/** The default time-outs that decide how long a redelivery takes, divided by `haste`. */
+function shortenedTimeouts(haste: number): { settings: Overrides; ackWaitMs: number } {
+  const ms = (value: number) => Math.ceil(value / haste)
   const ackWaitMs = ms(30_000)
   return {
     ackWaitMs,
@@ -59,103 +63,111 @@ function hasty(by: number): { settings: Overrides; ackWaitMs: number } {
 
 export async function runFault(fault: Fault, options: RunOptions): Promise<Result> {
   const { injections, seed, devices, pushesPerSecond, cleanup, say } = options
-  const begin = performance.now()
+  const startedMs = performance.now()
   const random = seeded(seed)
   const folder = mkdtempSync(join(tmpdir(), `borealis-faults-${fault.name}-`))
-  const mine = new Cleanup()
-  cleanup.defer(() => mine.run((error) => say(String(error))))
-  mine.defer(() => rmSync(folder, { recursive: true, force: true }))
-  const { settings, ackWaitMs } = hasty(options.haste)
-  const trouble: string[] = []
+  const runCleanup = new Cleanup()
+  cleanup.defer(() => runCleanup.run((error) => say(String(error))))
+  runCleanup.defer(() => rmSync(folder, { recursive: true, force: true }))
+  const { settings, ackWaitMs } = shortenedTimeouts(options.haste)
+  const violations: string[] = []
   try {
-    fault.furnish?.(systemFolder(folder), mine)
+    fault.setUp?.(systemFolder(folder), runCleanup)
     const rig = await Rig.start({
-      ...{ folder, devices, pushesPerSecond, seed, cleanup: mine, say },
+      ...{ folder, devices, pushesPerSecond, seed, cleanup: runCleanup, say },
       links: fault.links ?? [],
       cores: fault.cores ?? 1,
       settings: mergeOverrides(settings, fault.settings ?? {}),
     })
-    say(`${devices} devices are there, ${pushesPerSecond} pushes a second begin`)
-    await rig.driver.call('load', undefined)
-    const moments: Now[] = []
+    say(`${devices} devices are connected; the load of ${pushesPerSecond} pushes a second starts`)
+    await rig.driver.call('startLoad', undefined)
+    const outcomes: InjectionOutcome[] = []
     for (let i = 1; i <= injections; i++) {
       await fault.prepare?.(rig)
-      await sleep(between(random, CALM_MS))
-      const moment = await injectOnce(rig, fault, random)
-      const { recoveredMs } = moment
-      say(`${i} of ${injections}: ${moment.told}: ${recoveredMs === null ? 'NOT RECOVERED' : `${recoveredMs} ms`}`)
-      if (recoveredMs === null) trouble.push(`recovery: injection ${i} (${moment.told}) in ${RECOVERY_MS_MAX / 1000} s`)
-      moments.push(moment)
+      await sleep(between(random, PAUSE_MS))
+      const outcome = await injectOnce(rig, fault, random)
+      const { description, recoveredMs } = outcome
+      say(`${i} of ${injections}: ${description}: ${recoveredMs === null ? 'NOT RECOVERED' : `${recoveredMs} ms`}`)
+      if (recoveredMs === null)
+        violations.push(
+          `recovery: the system did not recover from injection ${i} (${description}) in ${RECOVERY_MS_MAX / 1000} s`,
+        )
+      outcomes.push(outcome)
     }
-    say('healed: waiting for the end of every message')
-    await rig.driver.call('quiet', undefined)
+    say('the last fault is healed; waiting for the end of every message')
+    await rig.driver.call('stopLoad', undefined)
     await rig.driver.call('restartDevices', undefined)
-    const pending = await nothingPending(rig, PENDING_MS_MAX)
-    if (pending > 0) trouble.push(`conservation: ${pending} targets or stored records are still pending`)
-    await sleep(ackWaitMs * REDELIVERIES)
-    // What was dropped meanwhile is told at connect.
+    const pending = await awaitNothingPending(rig, PENDING_MS_MAX)
+    if (pending > 0) violations.push(`conservation: ${pending} targets or stored records are still pending`)
+    const quietMs = ackWaitMs * REDELIVERY_ACK_WAITS
+    await sleep(quietMs)
+    // A device learns at its next connect of messages that were dropped meanwhile.
     await rig.driver.call('restartDevices', undefined)
-    const quietMs = ackWaitMs * REDELIVERIES
-    const windows = moments.map(({ window }) => ({ ...window, untilMs: window.untilMs + quietMs }))
-    const evidence = await gather(rig, windows)
-    if (moments.length > 0 && moments.every(({ hurt }) => hurt === false))
-      trouble.push('harmless: no injection did anything')
-    const { expects } = fault
-    const isExpected = (r: AttemptRecord) => r.what === 'answered' && expects?.test(r.detail ?? '')
-    if (expects && !evidence.attempts.some(isExpected)) trouble.push(`harmless: nothing was answered ${expects}`)
+    const windows = outcomes.map(({ window }) => ({ ...window, untilMs: window.untilMs + quietMs }))
+    const evidence = await gatherEvidence(rig, windows)
+    if (outcomes.length > 0 && outcomes.every(({ hadEffect }) => hadEffect === false))
+      violations.push('effect: no injection had an effect')
+    const { expectedAnswer } = fault
+    const isExpected = (r: AttemptRecord) => r.type === 'answered' && expectedAnswer?.test(r.detail ?? '')
+    if (expectedAnswer && !evidence.attempts.some(isExpected))
+      violations.push(`effect: no answer matches ${expectedAnswer}`)
     const verdict = judge(evidence)
-    const violations = [...trouble, ...verdict.violations]
+    violations.push(...verdict.violations)
     if (violations.length > 0 && options.keep !== null) keepLogs(rig, join(options.keep, `${fault.name}-${seed}`), say)
     return resultOf({
       ...{ fault: fault.name, seed, verdict, violations },
-      recoveryMs: moments.map(({ recoveredMs }) => recoveredMs),
-      afterHealingMs: moments.map(({ afterHealingMs }) => afterHealingMs),
+      recoveryMs: outcomes.map(({ recoveredMs }) => recoveredMs),
+      afterHealingMs: outcomes.map(({ afterHealingMs }) => afterHealingMs),
       ends: sumOf(evidence.afterwards.totals.values()),
-      seconds: Math.round((performance.now() - begin) / 1000),
+      seconds: Math.round((performance.now() - startedMs) / 1000),
     })
   } finally {
-    await mine.run((error) => say(String(error)))
+    await runCleanup.run((error) => say(String(error)))
   }
 }
 
-interface Now {
-  told: string
+interface InjectionOutcome {
+  description: string
   window: Window
+  /** Time from the injection to the recovery; null if the system did not recover in time. */
   recoveredMs: number | null
+  /** The same time, counted from heal(). */
   afterHealingMs: number | null
-  /** Null: nobody looked. */
-  hurt: boolean | null
+  /** Null if the fault has no way to tell. */
+  hadEffect: boolean | null
 }
 
-async function injectOnce(rig: Rig, fault: Fault, random: Random): Promise<Now> {
+async function injectOnce(rig: Rig, fault: Fault, random: Random): Promise<InjectionOutcome> {
   const fromMs = Date.now()
-  const { told, lastsMs, heal, hurt } = await fault.inject(rig, random)
-  const recovering = rig.driver.call('recovered', { fromMs, timeoutMs: RECOVERY_MS_MAX + lastsMs })
+  const injection = await fault.inject(rig, random)
+  const { durationMs } = injection
+  const recovering = rig.driver.call('measureRecovery', { fromMs, timeoutMs: RECOVERY_MS_MAX + durationMs })
   let healedMs = fromMs
   let healing: Promise<unknown> = Promise.resolve()
-  let wasHurt: boolean | null = null
-  if (lastsMs > 0) {
-    await sleep(lastsMs)
-    if (hurt) wasHurt = await hurt()
-    await heal()
+  let hadEffect: boolean | null = null
+  if (durationMs > 0) {
+    await sleep(durationMs)
+    if (injection.hadEffect) hadEffect = await injection.hadEffect()
+    await injection.heal()
     healedMs = Date.now()
-    // What got through while it lasted says nothing about the time after it.
-    healing = rig.driver.call('recovered', { fromMs: healedMs, timeoutMs: RECOVERY_MS_MAX })
+    // The first call may have seen pushes that passed while the fault lasted, so the time after it is measured anew.
+    healing = rig.driver.call('measureRecovery', { fromMs: healedMs, timeoutMs: RECOVERY_MS_MAX })
   }
   const { allMs: recoveredMs } = await recovering
   const after = (await healing) as { allMs: number | null } | undefined
   const afterHealingMs = after ? after.allMs : recoveredMs
   const untilMs = Math.max(Date.now(), healedMs)
-  const lasting = lastsMs > 0 ? ` for ${(lastsMs / 1000).toFixed(1)} s` : ''
-  const harmless = wasHurt === false ? ' (without effect)' : ''
-  return { told: told + lasting + harmless, window: { fromMs, untilMs }, recoveredMs, afterHealingMs, hurt: wasHurt }
+  const lasting = durationMs > 0 ? ` for ${(durationMs / 1000).toFixed(1)} s` : ''
+  const effect = hadEffect === false ? ' (without effect)' : ''
+  const description = injection.description + lasting + effect
+  return { description, window: { fromMs, untilMs }, recoveredMs, afterHealingMs, hadEffect }
 }
 
-async function gather(rig: Rig, windows: Window[]): Promise<Evidence> {
+async function gatherEvidence(rig: Rig, windows: Window[]): Promise<Evidence> {
   const at = (name: keyof typeof logFiles) => join(rig.driverFolder, logFiles[name])
   const attempts = readLog<AttemptRecord>(at('attempts'))
   const app = readLog<AppRecord>(at('app'))
-  const afterwards = await lookAfterwards(rig, attempts, app)
+  const afterwards = await readAfterwards(rig, attempts, app)
   return { attempts, app, wire: readLog<WireRecord>(at('wire')), members: [...rig.members], windows, afterwards }
 }
 

@@ -1,4 +1,4 @@
-/** A device of a fault run: the client library over a state file, which outlives connections, clients and the driver. */
+/** A device of a fault run: the device library with a state file, from which the device restarts after a kill. */
 import { join } from 'node:path'
 import { type BorealisClient, openClient } from '../../../src/device/index.js'
 import type { AppendLog } from '../log.js'
@@ -14,17 +14,17 @@ export interface DeviceOptions {
   url: string
   wire: AppendLog<WireRecord>
   app: AppendLog<AppRecord>
-  onGiven(device: number, attempt: number): void
+  onShown(device: number, attempt: number): void
 }
 
-/** Where it stands between two connects, as an interactive client would have it on a flaky network. */
+/** Short reconnect delays, so that a run sees many connections. */
 const SETTINGS = { fsync: 'never', reconnectBaseMs: 250, reconnectCapMs: 2_000 } as const
 const CAUGHT_UP_MS_MAX = 60_000
 
 export class FaultDevice {
   readonly line: Line
   registrationId = ''
-  /** As the server knows it; empty before it was ever connected. */
+  /** Empty before the first connection. */
   deviceId = ''
   private client: BorealisClient | null = null
 
@@ -33,7 +33,7 @@ export class FaultDevice {
     this.line = new Line((id, group) => wire.write({ at: Date.now(), device: number, id: String(id), group }))
   }
 
-  /** Opens the state file (enrolling where it is fresh), connects, and resolves once everything it was owed has come. */
+  /** Opens the state file, enrols if the file is new, connects, and resolves when the device has caught up. */
   async connect(): Promise<void> {
     if (this.client) return
     const { folder, number, enrol, url } = this.options
@@ -50,7 +50,7 @@ export class FaultDevice {
     this.listen(client)
     const caughtUp = new Promise<void>((resolve, reject) => {
       const late = setTimeout(
-        () => reject(new Error(`device ${number} was not caught up in ${CAUGHT_UP_MS_MAX / 1000} s`)),
+        () => reject(new Error(`device ${number} did not catch up in ${CAUGHT_UP_MS_MAX / 1000} s`)),
         CAUGHT_UP_MS_MAX,
       )
       client.once('caughtUp', () => {
@@ -60,14 +60,14 @@ export class FaultDevice {
       client.on('closed', ({ code, name, reconnectInMs }) => {
         if (reconnectInMs !== null) return
         clearTimeout(late)
-        reject(new Error(`device ${number} was refused for good: ${code} ${name}`))
+        reject(new Error(`device ${number} was refused and will not reconnect: ${code} ${name}`))
       })
     })
     client.connect()
     await caughtUp
   }
 
-  /** What it has registered it keeps in its state. */
+  /** Registers and subscribes, unless the state file has a registration from an earlier start. */
   async register(): Promise<void> {
     const { member, topics } = this.options
     const [known] = this.client?.registrations ?? []
@@ -84,18 +84,18 @@ export class FaultDevice {
   }
 
   private listen(client: BorealisClient): void {
-    const { number: device, app, onGiven } = this.options
-    for (const what of ['notification', 'expired'] as const) {
-      client.on(what, ({ id, application, title, message, data, possibleDuplicate: again }) => {
+    const { number: device, app, onShown } = this.options
+    for (const type of ['notification', 'expired'] as const) {
+      client.on(type, ({ id, application, title, message, data, possibleDuplicate }) => {
         const attempt = typeof data.attempt === 'number' ? data.attempt : -1
         const hash = hashOf(title, message)
         app.write({
-          ...{ what: what === 'expired' ? what : 'given', at: Date.now() },
-          ...{ device, id, attempt, application, hash, again },
+          ...{ type: type === 'notification' ? 'shown' : type, at: Date.now() },
+          ...{ device, id, attempt, application, hash, possibleDuplicate },
         })
-        onGiven(device, attempt)
+        onShown(device, attempt)
       })
     }
-    client.on('gap', ({ count, reason }) => app.write({ what: 'gap', at: Date.now(), device, count, reason }))
+    client.on('gap', ({ count, reason }) => app.write({ type: 'gap', at: Date.now(), device, count, reason }))
   }
 }

@@ -1,4 +1,4 @@
-/** The way of a device to the server, which a fault can cut, clog or leave half-open from the device's end. */
+/** The connection of a device, which a fault can cut, stop reading, or leave half open from the device's end. */
 import { decodeFrames } from '../../../protocol/decode.js'
 import { systemClock } from '../../../src/clock.js'
 import { wsDial } from '../../../src/device/connection/ws-dial.js'
@@ -13,65 +13,65 @@ export type OnPush = (id: bigint, group: boolean) => void
 interface Wire {
   socket: DeviceSocket
   events: SocketEvents
-  /** The device has been told that it ended: nothing of it counts any more. */
-  ghost: boolean
+  /** The device was told that the connection ended, so that it hears nothing of this socket any more. */
+  abandoned: boolean
 }
 
 export class Line {
   private readonly real = wsDial(WEBSOCKET_BYTES_MAX, systemClock)
   private current: Wire | null = null
-  private readonly ghosts = new Set<Wire>()
+  private readonly halfOpen = new Set<Wire>()
 
   constructor(private readonly onPush: OnPush) {}
 
   readonly dial: Dial = (url, events) => {
-    const wire: Wire = { socket: noSocket, events, ghost: false }
+    const wire: Wire = { socket: noSocket, events, abandoned: false }
     wire.socket = this.real(url, {
-      opened: () => wire.ghost || events.opened(),
+      opened: () => wire.abandoned || events.opened(),
       received: (bytes) => {
-        if (wire.ghost) return
+        if (wire.abandoned) return
         this.note(bytes)
         events.received(bytes)
       },
       closed: (code, retryAfterMs, detail) => {
-        this.ghosts.delete(wire)
-        if (!wire.ghost) events.closed(code, retryAfterMs, detail)
+        this.halfOpen.delete(wire)
+        if (!wire.abandoned) events.closed(code, retryAfterMs, detail)
       },
     })
     this.current = wire
     return {
-      send: (bytes) => wire.ghost || wire.socket.send(bytes),
-      close: (code, reason) => wire.ghost || wire.socket.close(code, reason),
-      pause: () => wire.ghost || wire.socket.pause(),
-      resume: () => wire.ghost || wire.socket.resume(),
+      send: (bytes) => wire.abandoned || wire.socket.send(bytes),
+      close: (code, reason) => wire.abandoned || wire.socket.close(code, reason),
+      pause: () => wire.abandoned || wire.socket.pause(),
+      resume: () => wire.abandoned || wire.socket.resume(),
     }
   }
 
-  /** The connection ends: the device comes back, to whichever worker the kernel chooses. */
+  /** Ends the connection. The device reconnects to the worker that the kernel chooses. */
   cut(): void {
     this.abandon()?.socket.close(1000, '')
   }
 
-  /** The device knows that the connection ended, the server does not: nothing is read from it, and it stays open. */
+  /** Tells the device that the connection ended, and leaves the socket open, so that the server does not notice. */
   leaveHalfOpen(): void {
     const wire = this.abandon()
     if (!wire) return
     wire.socket.pause()
-    this.ghosts.add(wire)
+    this.halfOpen.add(wire)
   }
 
-  /** The device reads nothing until `read()`. */
-  clog(): void {
+  /** Stops reading from the socket until resumeReading(). */
+  stopReading(): void {
     this.current?.socket.pause()
   }
 
-  read(): void {
+  resumeReading(): void {
     this.current?.socket.resume()
   }
 
-  /** Ends what was left half-open. */
-  hangUp(): void {
-    for (const { socket } of this.ghosts) {
+  /** Closes the sockets of leaveHalfOpen(). */
+  closeHalfOpen(): void {
+    for (const { socket } of this.halfOpen) {
       socket.resume()
       socket.close(1000, '')
     }
@@ -79,10 +79,10 @@ export class Line {
 
   private abandon(): Wire | null {
     const wire = this.current
-    if (!wire || wire.ghost) return null
-    wire.ghost = true
-    // Not inside our caller's turn: as from a socket.
-    setImmediate(() => wire.events.closed(ABNORMAL, 0, 'a fault'))
+    if (!wire || wire.abandoned) return null
+    wire.abandoned = true
+    // A real socket reports its close in a later turn too.
+    setImmediate(() => wire.events.closed(ABNORMAL, 0, 'an injected fault'))
     return wire
   }
 

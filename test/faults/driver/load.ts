@@ -1,6 +1,7 @@
 /**
- * A moderate load that never stops: pushes to devices that are there, that are away, to several, to groups, under
- * collapse keys, with short lives, cancelled at once, from publishers on NATS; and producers that keep an order.
+ * The load of a fault run: a mix of all kinds of pushes at a moderate rate, and producers that send in order. The mix has
+ * pushes to connected and absent devices, to several devices, to groups, with collapse keys, with short or no time to
+ * live, with a cancel, and from publishers on NATS.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { between, type Random } from '../../sim/random.js'
@@ -9,27 +10,27 @@ import type { Push, Sender } from './sender.js'
 
 export interface Crowd {
   devices: readonly FaultDevice[]
-  /** By number. */
+  /** The project of each device. */
   projects: readonly string[]
   applications: Readonly<Record<string, string>>
   topic: string
-  /** The only project that publishers on NATS may send for. */
+  /** The project of the publisher on NATS. */
   ingressProject: string
-  /** Whose producers wait for each answer. */
+  /** Devices with a producer that waits for each answer before it sends the next push. */
   ordered: readonly number[]
-  /** Who comes and goes. */
-  flighty: readonly number[]
-  /** Who is there. */
+  /** Devices that connect and disconnect all the time. */
+  intermittent: readonly number[]
+  /** Devices that stay connected unless a fault disconnects them. */
   steady: readonly number[]
 }
 
-/** Longer than a clock is ever wrong, from an hour behind to an hour ahead. */
+/** Longer than the largest error of a clock, which is from an hour behind to an hour ahead. */
 const LONG_SECONDS = 14_400
 const SHORT_SECONDS = 2
 const UNDER_WAY_MAX = 200
 const ORDERED_EVERY_MS = [300, 700] as const
-const AWAY_MS = [500, 4_000] as const
-const THERE_MS = [1_000, 5_000] as const
+const DISCONNECTED_MS = [500, 4_000] as const
+const CONNECTED_MS = [1_000, 5_000] as const
 
 export class Load {
   #running = false
@@ -46,44 +47,44 @@ export class Load {
     if (this.#running) return
     this.#running = true
     this.#lanes = [
-      this.#mixed(),
-      ...this.crowd.ordered.map((device) => this.#inOrder(device)),
-      ...this.crowd.flighty.map((device) => this.#comeAndGo(device)),
+      this.#sendMixed(),
+      ...this.crowd.ordered.map((device) => this.#sendInOrder(device)),
+      ...this.crowd.intermittent.map((device) => this.#connectAndDisconnect(device)),
     ]
   }
 
-  /** Resolves when every push that was begun has its answer. */
+  /** Stops the load, and resolves when every attempt has its answer. */
   async stop(): Promise<void> {
     this.#running = false
     await Promise.all(this.#lanes)
-    await this.sender.quiet()
+    await this.sender.awaitAnswers()
   }
 
-  /** One more push to this device, beside the load. */
+  /** Sends one push to this device, in addition to the load. */
   async pushTo(device: number): Promise<void> {
     await this.sender.send(this.#to(device))
   }
 
-  async #mixed(): Promise<void> {
+  async #sendMixed(): Promise<void> {
     while (this.#running) {
-      // While nothing is answered, attempts would only pile up.
-      if (this.sender.underWay < UNDER_WAY_MAX) this.#one()
+      // The bound keeps attempts from piling up while no request is answered.
+      if (this.sender.underWay < UNDER_WAY_MAX) this.#sendOne()
       await sleep((1000 / this.pushesPerSecond) * 2 * this.random())
     }
   }
 
-  #one(): void {
+  #sendOne(): void {
     const dice = this.random()
-    const flighty = () => pick(this.crowd.flighty, this.random)
+    const intermittent = () => pick(this.crowd.intermittent, this.random)
     const steady = () => pick(this.crowd.steady, this.random)
     if (dice < 0.35) this.#send(this.#to(steady()))
-    else if (dice < 0.5) this.#send(this.#to(flighty()))
-    else if (dice < 0.6) this.#send(this.#to(flighty(), { collapseKey: 'score' }))
+    else if (dice < 0.5) this.#send(this.#to(intermittent()))
+    else if (dice < 0.6) this.#send(this.#to(intermittent(), { collapseKey: 'score' }))
     else if (dice < 0.68) this.#send(this.#toSeveral())
     else if (dice < 0.8) this.#send(this.#overNats())
-    else if (dice < 0.85) this.#send(this.#to(flighty(), { ttlSeconds: SHORT_SECONDS }))
-    else if (dice < 0.9) this.#send(this.#to(this.random() < 0.5 ? flighty() : steady(), { ttlSeconds: 0 }))
-    else if (dice < 0.95) void this.#cancelled(this.#to(flighty()))
+    else if (dice < 0.85) this.#send(this.#to(intermittent(), { ttlSeconds: SHORT_SECONDS }))
+    else if (dice < 0.9) this.#send(this.#to(this.random() < 0.5 ? intermittent() : steady(), { ttlSeconds: 0 }))
+    else if (dice < 0.95) void this.#sendAndCancel(this.#to(intermittent()))
     else this.#send(this.#toGroup(dice < 0.99 ? 'topic' : 'application'))
   }
 
@@ -91,7 +92,7 @@ export class Load {
     void this.sender.send(push)
   }
 
-  async #cancelled(push: Push): Promise<void> {
+  async #sendAndCancel(push: Push): Promise<void> {
     const { attempt, id } = await this.sender.send(push)
     if (id !== null) await this.sender.cancel(push.project, attempt, id)
   }
@@ -104,10 +105,10 @@ export class Load {
   }
 
   #toSeveral(): Push {
-    const { devices, projects, steady, flighty } = this.crowd
+    const { devices, projects, steady, intermittent } = this.crowd
     const first = pick(steady, this.random)
     const project = projects[first] ?? ''
-    const others = [...steady, ...flighty].filter((n) => n !== first && projects[n] === project)
+    const others = [...steady, ...intermittent].filter((n) => n !== first && projects[n] === project)
     const from = between(this.random, [0, Math.max(0, others.length - 4)])
     const all = [first, ...others.slice(from, from + 4)]
     const targets = all.map((n) => devices[n]?.registrationId ?? '')
@@ -128,22 +129,22 @@ export class Load {
     return { kind, project, targets: [name], devices, ttlSeconds: LONG_SECONDS }
   }
 
-  async #inOrder(device: number): Promise<void> {
+  async #sendInOrder(device: number): Promise<void> {
     while (this.#running) {
       await this.sender.send(this.#to(device, { producer: `producer-${device}` }))
       await sleep(between(this.random, ORDERED_EVERY_MS))
     }
   }
 
-  async #comeAndGo(device: number): Promise<void> {
-    const it = this.crowd.devices[device]
+  async #connectAndDisconnect(number: number): Promise<void> {
+    const device = this.crowd.devices[number]
     while (this.#running) {
-      await sleep(between(this.random, THERE_MS))
+      await sleep(between(this.random, CONNECTED_MS))
       if (!this.#running) return
-      await it?.disconnect()
-      await sleep(between(this.random, AWAY_MS))
-      // Under a fault it may take long: the load goes on without it.
-      await it?.connect().catch(() => undefined)
+      await device?.disconnect()
+      await sleep(between(this.random, DISCONNECTED_MS))
+      // A connect may fail while a fault lasts. The device itself keeps trying.
+      await device?.connect().catch(() => undefined)
     }
   }
 }

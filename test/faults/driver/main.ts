@@ -1,4 +1,7 @@
-/** The driver: devices and producers in a process of their own, with logs that survive it. RunningParts by rig.ts. */
+/**
+ * The driver of a fault run: a process with all devices and producers, whose logs survive its kill. rig.ts starts it and
+ * calls its methods.
+ */
 import { join } from 'node:path'
 import { serve } from '../../../bench/generator/rpc.js'
 import { connect } from '../../../src/nats/connect.js'
@@ -13,29 +16,29 @@ import { Sender } from './sender.js'
 
 export interface DriverConfig {
   folder: string
-  /** One for each core; the first one enrols. */
+  /** One URL for each core; devices enrol at the first. */
   httpUrls: string[]
   deviceUrl: string
   enrolmentKey: string
   nats: NatsSettings
-  /** By number of the device. */
+  /** The project and application of each device. */
   members: Member[]
   tokens: Record<string, string>
   ingressProject: string
   pushesPerSecond: number
   seed: number
-  /** It takes the place of one that was killed. */
-  loading: boolean
+  /** True if the driver replaces one that was killed under load. */
+  isRestart: boolean
 }
 
-/** Who does what, by share of the devices. */
+/** The first devices are probes; the rest is divided by these shares. */
 const PROBES = 6
 const ORDERED_SHARE = 0.15
-const FLIGHTY_SHARE = 0.25
+const INTERMITTENT_SHARE = 0.25
 const TOPIC = 'news'
 const SETUP_AT_ONCE = 8
 
-export type Touch = 'cut' | 'leaveHalfOpen' | 'clog' | 'read' | 'hangUp'
+export type Disturbance = 'cut' | 'leaveHalfOpen' | 'stopReading' | 'resumeReading' | 'closeHalfOpen'
 
 class Driver {
   readonly devices: FaultDevice[]
@@ -43,7 +46,7 @@ class Driver {
   readonly load: Load
   readonly probes: Probes
   readonly #random
-  /** Who is there unless a fault says otherwise. */
+  /** The devices that stay connected unless a fault disconnects them. */
   readonly #steady: readonly number[]
   #away: readonly number[] = []
 
@@ -63,18 +66,18 @@ class Driver {
         new FaultDevice({
           ...{ number, folder, member, topics: [TOPIC], wire, app, url: config.deviceUrl },
           enrol: { url: httpUrls[0] ?? '', enrolmentKey },
-          onGiven: (_device, attempt) => this.probes.given(attempt),
+          onShown: (_device, attempt) => this.probes.recordShown(attempt),
         }),
     )
     const numbers = members.map((_, number) => number).slice(PROBES)
     const ordered = numbers.splice(0, Math.ceil(members.length * ORDERED_SHARE))
-    const flighty = numbers.splice(0, Math.ceil(members.length * FLIGHTY_SHARE))
+    const intermittent = numbers.splice(0, Math.ceil(members.length * INTERMITTENT_SHARE))
     this.#steady = numbers
     const projects = members.map(({ project }) => project)
     const applications = Object.fromEntries(members.map(({ project, application }) => [project, application]))
     const crowd = { devices: this.devices, projects, applications, topic: TOPIC, ingressProject }
     this.load = new Load(
-      { ...crowd, ordered, flighty, steady: numbers },
+      { ...crowd, ordered, intermittent, steady: numbers },
       this.sender,
       this.#random,
       config.pushesPerSecond,
@@ -88,20 +91,19 @@ class Driver {
       await device.connect()
       await device.register()
     })
-    // Those of an earlier driver had begun.
-    if (config.loading) driver.load.start()
+    if (config.isRestart) driver.load.start()
     return driver
   }
 
-  /** Some devices by chance, never the probes: a fault at the device's end is not what they look for. */
-  chosen(share: number): FaultDevice[] {
+  /** Picks random devices, but no probes, which measure the recovery of the service. */
+  pickDevices(share: number): FaultDevice[] {
     const others = this.devices.slice(PROBES)
     const count = Math.max(1, Math.round(others.length * share))
     const from = between(this.#random, [0, others.length - count])
     return others.slice(from, from + count)
   }
 
-  async overflow(share: number, pushes: number): Promise<number> {
+  async overflowQueues(share: number, pushes: number): Promise<number> {
     this.#away = this.#steady.slice(0, Math.max(1, Math.round(this.devices.length * share)))
     await each(this.#away, (number) => this.devices[number]?.disconnect())
     await each(this.#away, async (number) => {
@@ -110,7 +112,7 @@ class Driver {
     return this.#away.length
   }
 
-  async comeBack(): Promise<void> {
+  async reconnectAbsent(): Promise<void> {
     await each(this.#away, (number) => this.devices[number]?.connect())
   }
 
@@ -129,7 +131,7 @@ async function each<T>(items: readonly T[], work: (item: T) => Promise<void> | u
 }
 
 let driver: Driver | null = null
-let touched: FaultDevice[] = []
+let disturbed: FaultDevice[] = []
 
 function started(): Driver {
   if (!driver) throw new Error('the driver was not started')
@@ -140,26 +142,26 @@ const methods = {
   start: async (config: DriverConfig): Promise<void> => {
     driver = await Driver.start(config)
   },
-  load: (): void => started().load.start(),
-  quiet: (): Promise<void> => started().load.stop(),
-  recovered: ({ fromMs, timeoutMs }: { fromMs: number; timeoutMs: number }): Promise<Recovery> =>
-    started().probes.recovered(fromMs, timeoutMs),
-  /** Does it to a share of the devices; 0: to those of the last time. */
-  touch: ({ touch, share }: { touch: Touch; share: number }): void => {
-    if (share > 0) touched = started().chosen(share)
-    for (const device of touched) device.line[touch]()
+  startLoad: (): void => started().load.start(),
+  stopLoad: (): Promise<void> => started().load.stop(),
+  measureRecovery: ({ fromMs, timeoutMs }: { fromMs: number; timeoutMs: number }): Promise<Recovery> =>
+    started().probes.measureRecovery(fromMs, timeoutMs),
+  /** Disturbs the connections of a share of the devices; with share 0 those of the last call. */
+  disturb: ({ disturbance, share }: { disturbance: Disturbance; share: number }): void => {
+    if (share > 0) disturbed = started().pickDevices(share)
+    for (const device of disturbed) device.line[disturbance]()
   },
-  /** Takes a share of the devices away and sends each so many pushes. Gives how many devices. */
-  overflow: ({ share, pushes }: { share: number; pushes: number }): Promise<number> =>
-    started().overflow(share, pushes),
-  comeBack: (): Promise<void> => started().comeBack(),
-  /** Every device reconnects, so that each worker has its share again. */
+  /** Disconnects a share of the devices, and sends each of them so many pushes. Gives the number of these devices. */
+  overflowQueues: ({ share, pushes }: { share: number; pushes: number }): Promise<number> =>
+    started().overflowQueues(share, pushes),
+  reconnectAbsent: (): Promise<void> => started().reconnectAbsent(),
+  /** Makes every device reconnect, so that each worker has its share of them. */
   spread: (): void => {
     for (const { line } of started().devices) line.cut()
   },
-  /** By number of the device. */
+  /** The ids of the devices, indexed by number. */
   deviceIds: (): string[] => started().devices.map(({ deviceId }) => deviceId),
-  /** Every device ends and comes back from its state file, until each has been caught up. */
+  /** Restarts every device from its state file, and resolves when each has caught up. */
   restartDevices: (): Promise<void> => started().restartDevices(),
 }
 

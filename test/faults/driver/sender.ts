@@ -1,4 +1,4 @@
-/** Sends pushes and writes down each attempt: before it leaves, and how it was answered. */
+/** Sends pushes, and logs each attempt before its request and after its answer. */
 import { randomBytes } from 'node:crypto'
 import { INGRESS_STREAM, ingressSubject } from '../../../protocol/subjects.js'
 import type { Broker } from '../../../src/nats/broker.js'
@@ -8,18 +8,19 @@ import { type Answered, type AttemptKind, type AttemptRecord, hashOf } from '../
 export interface Push {
   kind: AttemptKind
   project: string
-  /** registrationIds, or the group's name. */
+  /** The registrationIds, or the name of the group. */
   targets: string[]
+  /** The numbers of the devices that must get the push. */
   devices: number[]
   ttlSeconds: number
   collapseKey?: string
   producer?: string
-  /** Length of the text; default short. */
+  /** Length of the text; default 60. */
   characters?: number
 }
 
 export interface SenderOptions {
-  /** Of all cores: each is asked in its turn. */
+  /** The URLs of all cores; requests go to them in turn. */
   httpUrls: readonly string[]
   tokens: Readonly<Record<string, string>>
   log: AppendLog<AttemptRecord>
@@ -36,7 +37,7 @@ export interface Sent {
 type Answer = Pick<Answered, 'answer' | 'id' | 'detail'>
 
 const TIMEOUT_MS = 8_000
-const INGRESS_TRIES = 3
+const INGRESS_ATTEMPTS_MAX = 3
 
 export class Sender {
   readonly #underWay = new Set<Promise<unknown>>()
@@ -51,7 +52,7 @@ export class Sender {
     return this.#underWay.size
   }
 
-  /** Never rejects: what went wrong is the answer. `onNumber` is called before anything is sent. */
+  /** Never rejects: an error makes the answer `indeterminate`. `onNumber` is called before the request is sent. */
   send(push: Push, onNumber: (attempt: number) => void = () => undefined): Promise<Sent> {
     const attempt = this.#next++
     onNumber(attempt)
@@ -61,14 +62,14 @@ export class Sender {
     return sending
   }
 
-  /** Nothing is under way any more. */
-  async quiet(): Promise<void> {
+  /** Resolves when no attempt waits for its answer. */
+  async awaitAnswers(): Promise<void> {
     await Promise.all(this.#underWay)
   }
 
-  /** DELETE; how it is answered decides nothing here, the message's end does. */
+  /** Sends the DELETE. Its answer is not logged, because the oracle judges the final event of the message. */
   async cancel(project: string, attempt: number, id: string): Promise<void> {
-    this.options.log.write({ what: 'cancelled', at: Date.now(), attempt })
+    this.options.log.write({ type: 'cancelled', at: Date.now(), attempt })
     try {
       const response = await this.#call(project, `/messages/${id}`, { method: 'DELETE' })
       await response.arrayBuffer()
@@ -82,7 +83,7 @@ export class Sender {
     const title = `#${attempt}`
     const message = randomBytes(Math.ceil((push.characters ?? 60) / 2)).toString('hex')
     this.options.log.write({
-      ...{ what: 'begun', at: Date.now(), attempt, kind, project, devices, ttlMs: ttlSeconds * 1000 },
+      ...{ type: 'begun', at: Date.now(), attempt, kind, project, devices, ttlMs: ttlSeconds * 1000 },
       ...{ collapses: collapseKey !== '', hash: hashOf(title, message), producer },
     })
     const body = {
@@ -93,7 +94,7 @@ export class Sender {
       notification: { title, message, data: { attempt } },
     }
     const answer = await (kind === 'ingress' ? this.#publish(attempt, project, body) : this.#post(project, body))
-    this.options.log.write({ what: 'answered', at: Date.now(), attempt, ...answer })
+    this.options.log.write({ type: 'answered', at: Date.now(), attempt, ...answer })
     return { attempt, answer: answer.answer, id: answer.id ?? null }
   }
 
@@ -109,12 +110,12 @@ export class Sender {
       if (!response.ok || typeof id !== 'string') return { answer: 'indeterminate', detail: `${response.status}` }
       return { answer: 'accepted', id }
     } catch (error) {
-      // No answer, or half of one. A mistake of ours would show as a run without accepted pushes.
+      // The answer is missing or incomplete. An error of this code would show as a run without accepted pushes.
       return { answer: 'indeterminate', detail: String(error) }
     }
   }
 
-  /** As a publisher should: again under the same key until the store confirms, and here once more after that. */
+  /** Publishes under one key until the store confirms, and once more after that, which must not send a second push. */
   async #publish(attempt: number, project: string, body: object): Promise<Answer> {
     const bytes = new TextEncoder().encode(JSON.stringify(body))
     const append = () =>
@@ -123,7 +124,7 @@ export class Sender {
         messageId: `attempt-${attempt}`,
       })
     let detail = ''
-    for (let tried = 0; tried < INGRESS_TRIES; tried++) {
+    for (let tried = 0; tried < INGRESS_ATTEMPTS_MAX; tried++) {
       try {
         await append()
         await append().catch(() => undefined)
@@ -149,6 +150,6 @@ export class Sender {
   }
 }
 
-/** fetch's ways of saying that no answer came. */
+/** True for the errors by which fetch reports that no answer came. */
 const isNetwork = (error: unknown) =>
   error instanceof TypeError || (error instanceof DOMException && error.name === 'TimeoutError')

@@ -1,20 +1,20 @@
-/** Wall clocks that are an hour off, and jump there and back while the part runs. */
+/** Wall clocks that jump an hour ahead or behind while the part runs, and later back. */
 import type { PartName } from '../../../bench/system/local-system.js'
 import { between } from '../../sim/random.js'
 import type { Fault } from '../fault.js'
 
 const HOUR_MS = 3_600_000
-const LASTS_MS = [3_000, 8_000] as const
+const DURATION_MS = [3_000, 8_000] as const
 
 const skewing = (part: PartName): Fault => ({
   name: `${part}-clock`,
-  summary: `the clock of the ${part} is an hour ahead or behind, for a while`,
+  summary: `the clock of the ${part} is an hour ahead or behind for some seconds`,
   inject: (rig, random) => {
     const aheadMs = random() < 0.5 ? HOUR_MS : -HOUR_MS
     rig.skew(part, aheadMs)
     return {
-      told: `the ${part} is an hour ${aheadMs > 0 ? 'ahead' : 'behind'}`,
-      lastsMs: between(random, LASTS_MS),
+      description: `the clock of the ${part} is an hour ${aheadMs > 0 ? 'ahead' : 'behind'}`,
+      durationMs: between(random, DURATION_MS),
       heal: () => rig.skew(part, 0),
     }
   },

@@ -1,46 +1,46 @@
-/** Devices that move, stop reading, or leave sockets behind that the server takes for open. */
+/** Devices that reconnect, stop reading, or leave half-open sockets behind. */
 import { between } from '../../sim/random.js'
 import { type Fault, nothingToHeal } from '../fault.js'
 
 const MOVES = [2, 6] as const
 const MOVE_EVERY_MS = 400
-const CLOGGED_MS = [2_000, 10_000] as const
+const NOT_READING_MS = [2_000, 10_000] as const
 const HALF_OPEN_MS = [2_000, 10_000] as const
 
 export const deviceFaults: Fault[] = [
   {
     name: 'devices-move',
-    summary: 'half of the devices reconnect, to whichever worker, while messages are in flight, again and again',
+    summary: 'half of the devices reconnect to random workers, several times, while messages are in flight',
     inject: async ({ driver }, random) => {
       const moves = between(random, MOVES)
       for (let move = 0; move < moves; move++) {
-        await driver.call('touch', { touch: 'cut', share: 0.5 })
+        await driver.call('disturb', { disturbance: 'cut', share: 0.5 })
         await new Promise((resolve) => setTimeout(resolve, MOVE_EVERY_MS))
       }
-      return { told: `${moves} moves of half of the devices`, lastsMs: 0, heal: nothingToHeal }
+      return { description: `half of the devices reconnect ${moves} times`, durationMs: 0, heal: nothingToHeal }
     },
   },
   {
     name: 'devices-slow',
-    summary: 'some devices read nothing for a while',
+    summary: 'some devices read nothing for some seconds',
     inject: async ({ driver }, random) => {
-      await driver.call('touch', { touch: 'clog', share: 0.05 })
+      await driver.call('disturb', { disturbance: 'stopReading', share: 0.05 })
       return {
-        told: '5% of the devices read nothing',
-        lastsMs: between(random, CLOGGED_MS),
-        heal: () => driver.call('touch', { touch: 'read', share: 0 }),
+        description: '5% of the devices read nothing',
+        durationMs: between(random, NOT_READING_MS),
+        heal: () => driver.call('disturb', { disturbance: 'resumeReading', share: 0 }),
       }
     },
   },
   {
     name: 'devices-half-open',
-    summary: 'some devices are gone without a word and come back on another socket',
+    summary: 'some devices leave their socket half open and come back on another one',
     inject: async ({ driver }, random) => {
-      await driver.call('touch', { touch: 'leaveHalfOpen', share: 0.3 })
+      await driver.call('disturb', { disturbance: 'leaveHalfOpen', share: 0.3 })
       return {
-        told: '30% of the devices left their socket half-open',
-        lastsMs: between(random, HALF_OPEN_MS),
-        heal: () => driver.call('touch', { touch: 'hangUp', share: 0 }),
+        description: '30% of the devices leave their socket half open',
+        durationMs: between(random, HALF_OPEN_MS),
+        heal: () => driver.call('disturb', { disturbance: 'closeHalfOpen', share: 0 }),
       }
     },
   },

@@ -1,4 +1,4 @@
-/** The disk under JetStream is full: a small file system of its own, of which nothing is left. */
+/** A full disk under JetStream: a small file system of its own, which the fault fills to the last byte. */
 import { spawnSync } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { type Fault, FaultSkipped } from '../fault.js'
 
 const MIB = 1_048_576
 const DISK_MIB = 256
-/** Of every stream: JetStream reserves what they may have, and takes three quarters of the disk at most. */
+/** JetStream reserves the limits of all streams in advance, and uses at most three quarters of the disk. */
 const store = {
   ...{ messagesBytesMax: 4 * MIB, queueBytesMax: 4 * MIB, eventsBytesMax: 8 * MIB, broadcastBytesMax: 8 * MIB },
   ...{ expiryBytesMax: 8 * MIB, ingressBytesMax: 8 * MIB, deadLettersBytesMax: MIB },
@@ -21,10 +21,10 @@ const FILLER = 'filler'
 
 function run(command: string, ...args: string[]): void {
   const { status, error, stderr } = spawnSync(command, args, { encoding: 'utf8' })
-  if (status !== 0) throw new FaultSkipped(`${command} is refused here: ${error?.message ?? stderr.trim()}`)
+  if (status !== 0) throw new FaultSkipped(`${command} failed: ${error?.message ?? stderr.trim()}`)
 }
 
-/** Takes what is left, beside who writes there too, and gives how much that was. */
+/** Writes to the file until the disk is full, although nats-server writes too. Gives the number of bytes written. */
 function fill(file: string): number {
   const chunk = Buffer.alloc(MIB)
   const handle = openSync(file, 'w')
@@ -48,25 +48,24 @@ let disk = ''
 
 export const diskFull: Fault = {
   name: 'disk-full',
-  summary:
-    'not a byte is left on the disk that JetStream writes to: refused, never falsely accepted (needs root, for a mount)',
+  summary: 'the disk of JetStream is full: pushes must be refused, never falsely accepted (needs root to mount)',
   settings: { store },
-  furnish: (systemFolder, cleanup) => {
+  setUp: (systemFolder, cleanup) => {
     disk = join(systemFolder, natsFolder)
     mkdirSync(disk, { recursive: true })
     run('mount', '-t', 'tmpfs', '-o', `size=${DISK_MIB}m,mode=0700`, 'tmpfs', disk)
     cleanup.defer(() => run('umount', '-l', disk))
   },
-  expects: /^503 /,
+  expectedAnswer: /^503 /,
   inject: ({ system }, random) => {
     const filler = join(disk, FILLER)
     const taken = fill(filler)
     return {
-      told: `${taken} bytes were left and are taken`,
-      lastsMs: between(random, FULL_MS),
+      description: `the last ${taken} bytes of the disk are used`,
+      durationMs: between(random, FULL_MS),
       heal: () => {
         rmSync(filler)
-        // nats-server 2.9 answers nothing more after a write that failed, and does not heed SIGTERM: an operator kills it.
+        // After a failed write nats-server 2.9 neither answers nor stops at SIGTERM: an operator has to kill it.
         system.kill('nats')
       },
     }

@@ -1,10 +1,10 @@
-/** Every fault there is, by name. */
+/** All kinds of faults. `npm run faults -- --help` lists them. */
 import type { Fault } from '../fault.js'
 import { clocks } from './clocks.js'
 import { deviceFaults } from './devices.js'
 import { diskFull } from './disk.js'
-import { kills, terms, twoCores } from './ends.js'
 import { freezes } from './freezes.js'
+import { kills, terms, twoCores } from './kills.js'
 import { lines } from './lines.js'
 import { overflow } from './overflow.js'
 import { restarts } from './restarts.js'

@@ -1,4 +1,4 @@
-/** More pushes than an absent device may be owed: the oldest go, and the device is told exactly how many. */
+/** Queue overflow: absent devices get more pushes than their queue holds, and must learn the exact number of drops. */
 import { between } from '../../sim/random.js'
 import type { Fault } from '../fault.js'
 
@@ -8,15 +8,15 @@ const AWAY_MS = 2_500
 
 export const overflow: Fault = {
   name: 'queue-overflow',
-  summary: `devices are away and owed more than they may be (${QUEUE_MAX}): the count of the GAP is exact`,
+  summary: `absent devices get more pushes than their queue holds (${QUEUE_MAX}); the count of the GAP must be exact`,
   settings: { core: { queueMax: QUEUE_MAX } },
   inject: async ({ driver }, random) => {
     const pushes = between(random, PUSHES)
-    const devices = await driver.call('overflow', { share: 0.1, pushes })
+    const devices = await driver.call('overflowQueues', { share: 0.1, pushes })
     return {
-      told: `${pushes} pushes to each of ${devices} absent devices`,
-      lastsMs: AWAY_MS,
-      heal: () => driver.call('comeBack', undefined),
+      description: `${pushes} pushes to each of ${devices} absent devices`,
+      durationMs: AWAY_MS,
+      heal: () => driver.call('reconnectAbsent', undefined),
     }
   },
 }

@@ -1,4 +1,4 @@
-/** Faults that overlap: the next one comes before the system is over the last. */
+/** Overlapping faults: the next one is injected before the system has recovered from the last. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { between } from '../../sim/random.js'
 import type { Fault, Injection } from '../fault.js'
@@ -6,7 +6,7 @@ import type { Fault, Injection } from '../fault.js'
 const AT_ONCE = [2, 4] as const
 const APART_MS = [0, 2_500] as const
 
-/** Some of these, one shortly after the other; those that last are healed together. */
+/** Injects several of these faults shortly after one another, and heals them together. */
 export const several = (name: string, summary: string, faults: readonly Fault[]): Fault => ({
   name,
   summary,
@@ -20,8 +20,8 @@ export const several = (name: string, summary: string, faults: readonly Fault[])
       await sleep(between(random, APART_MS))
     }
     return {
-      told: done.map(({ told }) => told).join(', '),
-      lastsMs: Math.max(...done.map(({ lastsMs }) => lastsMs)),
+      description: done.map(({ description }) => description).join(', '),
+      durationMs: Math.max(...done.map(({ durationMs }) => durationMs)),
       heal: async () => {
         for (const { heal } of done) await heal()
       },

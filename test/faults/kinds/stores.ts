@@ -1,4 +1,4 @@
-/** The store loses a table, or has no more room. */
+/** Faults of the store: a stream without room, and the loss of the session table. */
 import { Bucket, messagesStream } from '../../../protocol/subjects.js'
 import { RESERVE_BYTES_MIN } from '../../../src/nats/server/headroom.js'
 import { ensureStreams } from '../../../src/nats/server/streams.js'
@@ -8,10 +8,10 @@ import { type Fault, nothingToHeal } from '../fault.js'
 import type { Rig } from '../rig.js'
 
 const FULL_MS = [3_000, 8_000] as const
-/** What is left: less than the core keeps in reserve, and more than what it adds before it has noticed. */
+/** The room that is left: less than the reserve of the core, and more than it appends before it notices. */
 const ROOM_BYTES = RESERVE_BYTES_MIN / 2
 const TIMEOUT_MS = 5_000
-/** Longer than a router waits for a device before it enqueues. */
+/** Longer than a router waits for an acknowledgement before it enqueues the push. */
 const HELD_UP_MS = 1_800
 
 interface StreamState {
@@ -26,21 +26,21 @@ async function api<T>(rig: Rig, verb: string, query: object): Promise<T> {
   return read
 }
 
-/** Streams of a family, and the setting that bounds each of them. */
+/** The families of streams, with the setting that limits each stream, and its contents. */
 const families: Record<
   string,
-  { setting: keyof StoreSettings & `${string}BytesMax`; what: string; split: boolean; refused: boolean }
+  { setting: keyof StoreSettings & `${string}BytesMax`; contents: string; split: boolean; refused: boolean }
 > = {
-  MESSAGES: { setting: 'messagesBytesMax', what: 'what is accepted', split: true, refused: true },
-  QUEUE: { setting: 'queueBytesMax', what: 'what devices are owed', split: true, refused: false },
-  EVENTS: { setting: 'eventsBytesMax', what: 'the ends of messages', split: true, refused: true },
-  BROADCAST: { setting: 'broadcastBytesMax', what: 'group messages', split: false, refused: true },
+  MESSAGES: { setting: 'messagesBytesMax', contents: 'accepted pushes', split: true, refused: true },
+  QUEUE: { setting: 'queueBytesMax', contents: 'pushes that wait for devices', split: true, refused: false },
+  EVENTS: { setting: 'eventsBytesMax', contents: 'events of pushes', split: true, refused: true },
+  BROADCAST: { setting: 'broadcastBytesMax', contents: 'group messages', split: false, refused: true },
 }
 
 const filling = (family: string): Fault => ({
   name: `${family.toLowerCase()}-full`,
-  summary: `no room in ${family} (${families[family]?.what}): refused, never falsely accepted`,
-  ...(families[family]?.refused && { expects: /storage_full/ }),
+  summary: `no room in ${family} (${families[family]?.contents}): ${families[family]?.refused ? 'pushes must be refused, never falsely accepted' : 'pushes must wait in MESSAGES'}`,
+  ...(families[family]?.refused && { expectedAnswer: /storage_full/ }),
   inject: async (rig, random) => {
     const { setting, split } = families[family] ?? { setting: 'messagesBytesMax', split: true }
     const store = rig.system.config.store
@@ -49,16 +49,16 @@ const filling = (family: string): Fault => ({
     const bytesMax = Math.max(...infos.map(({ state }) => state.bytes)) + ROOM_BYTES
     await ensureStreams(rig.admin.bus, { ...store, [setting]: bytesMax })
     return {
-      told: `${family} may have ${bytesMax} bytes`,
-      lastsMs: between(random, FULL_MS),
+      description: `the limit of ${family} is ${bytesMax} bytes`,
+      durationMs: between(random, FULL_MS),
       heal: () => ensureStreams(rig.admin.bus, store),
-      // Those are answered with the refusal; of enqueuing nobody is told, but what cannot be queued stays where it is.
-      ...(!families[family]?.refused && { hurt: () => isHeldUp(rig) }),
+      // A full QUEUE refuses no request. Its effect is that records stay in MESSAGES.
+      ...(!families[family]?.refused && { hadEffect: () => isHeldUp(rig) }),
     }
   },
 })
 
-/** Something was accepted a while ago and is neither delivered nor queued. */
+/** True if a push was accepted some time ago and is neither delivered nor queued. */
 async function isHeldUp({ admin, system }: Rig): Promise<boolean> {
   const streams = Array.from({ length: system.config.store.split }, (_, index) => admin.log(messagesStream(index)))
   const oldest = await Promise.all(streams.map((log) => log.next('>', 1)))
@@ -68,11 +68,11 @@ async function isHeldUp({ admin, system }: Rig): Promise<boolean> {
 const losing: Fault = {
   name: 'sessions-lost',
   summary: 'the session table is lost',
-  // Sessions are audited once in so long; the default is five minutes.
+  // The audit restores the sessions. Its default interval of five minutes would make a run too long.
   settings: { transport: { auditMs: 5_000 } },
   inject: async (rig) => {
     const { purged } = await api<{ purged: number }>(rig, `STREAM.PURGE.KV_${Bucket.SESSIONS}`, {})
-    return { told: `${purged} sessions are gone`, lastsMs: 0, heal: nothingToHeal }
+    return { description: `${purged} session records are deleted`, durationMs: 0, heal: nothingToHeal }
   },
 }
 

@@ -1,11 +1,11 @@
-/** The clock of a part, set wrong while it runs: a preloaded module (skew.ts) adds what stands in a file. */
+/** Sets the clock of a running part wrong: writes the skew to a file, which the preloaded skew-preload.ts reads. */
 import { renameSync, writeFileSync } from 'node:fs'
 
 export const SKEW_FILE = 'FAULTS_SKEW_FILE'
 
-/** Variables with which a part's clock follows the file. */
+/** The environment variables that make the clock of a part follow the file. */
 export function skewEnvironment(file: string): Record<string, string> {
-  return { NODE_OPTIONS: `--import=${new URL('./skew.js', import.meta.url).href}`, [SKEW_FILE]: file }
+  return { NODE_OPTIONS: `--import=${new URL('./skew-preload.js', import.meta.url).href}`, [SKEW_FILE]: file }
 }
 
 export function writeSkew(file: string, aheadMs: number): void {

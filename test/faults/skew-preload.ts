@@ -1,19 +1,19 @@
-/** Preloaded into a part of a fault run: its wall clock is ahead by what stands in a file, looked at now and then. */
+/** Preloaded into a part of a fault run: sets its wall clock ahead by the milliseconds in a file, which it polls. */
 import { readFileSync } from 'node:fs'
-import { SKEW_FILE } from './skewed.js'
+import { SKEW_FILE } from './skew-file.js'
 
-const LOOK_EVERY_MS = 200
+const POLL_MS = 200
 
 const file = process.env[SKEW_FILE] ?? ''
 const realNow = Date.now
 let aheadMs = 0
 
-function look(): void {
+function readFile(): void {
   aheadMs = Number(readFileSync(file, 'utf8'))
 }
 
-look()
-setInterval(look, LOOK_EVERY_MS).unref()
+readFile()
+setInterval(readFile, POLL_MS).unref()
 
 Date.now = () => realNow() + aheadMs
 const RealDate = Date
