@@ -6,27 +6,30 @@ const OPTIONS = { durable: 'route', ackWaitMs: 500, pendingMax: 100 }
 const subjectOf = (i: number) => `msg.1.dev_a.${i}`
 
 export const consumeContract: Contract = (t, open) => {
-  t.test('every record is delivered once, in order, and vanishes with its acknowledgement', async (t) => {
-    const { a, b } = await open(t)
-    const got = new Collected<Delivery>()
-    for (let i = 0; i < 150; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`), { messageId: `${i}` })
-    const consumption = await b.log(LOG).consume(OPTIONS, (delivery) => {
-      delivery.ack()
-      got.add(delivery)
-    })
-    for (let i = 150; i < 300; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`), { messageId: `${i}` })
-    const all = await got.until(300)
-    t.same(
-      all.map(({ body }) => text(body)),
-      all.map((_, i) => `${i}`),
-    )
-    t.ok(all.every(({ deliveryCount, headers }) => deliveryCount === 1 && headers === null))
-    t.match(all[0], { subject: subjectOf(0), sequence: 1 })
-    while ((await a.log(LOG).state()).messages > 0);
-    await consumption.stop()
-  })
+  t.test(
+    'each record, stored before or after consume(), is delivered once, in order, and removed by its ack',
+    async (t) => {
+      const { a, b } = await open(t)
+      const got = new Collected<Delivery>()
+      for (let i = 0; i < 150; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`), { messageId: `${i}` })
+      const consumption = await b.log(LOG).consume(OPTIONS, (delivery) => {
+        delivery.ack()
+        got.add(delivery)
+      })
+      for (let i = 150; i < 300; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`), { messageId: `${i}` })
+      const all = await got.until(300)
+      t.same(
+        all.map(({ body }) => text(body)),
+        all.map((_, i) => `${i}`),
+      )
+      t.ok(all.every(({ deliveryCount, headers }) => deliveryCount === 1 && headers === null))
+      t.match(all[0], { subject: subjectOf(0), sequence: 1 })
+      while ((await a.log(LOG).state()).messages > 0);
+      await consumption.stop()
+    },
+  )
 
-  t.test('what is not acknowledged comes again, and says how often', async (t) => {
+  t.test('an unacknowledged record is delivered again, with a rising deliveryCount', async (t) => {
     const { a } = await open(t)
     const got = new Collected<Delivery>()
     const consumption = await a.log(LOG).consume(OPTIONS, got.add)
@@ -40,7 +43,7 @@ export const consumeContract: Contract = (t, open) => {
     await consumption.stop()
   })
 
-  t.test('nack brings it again after its delay; working keeps it', async (t) => {
+  t.test('a record with a nack is delivered again after the delay of the nack, not after ackWaitMs', async (t) => {
     const { a } = await open(t)
     const got = new Collected<string>()
     const consumption = await a.log(LOG).consume({ ...OPTIONS, ackWaitMs: 60_000 }, (delivery) => {
@@ -53,7 +56,7 @@ export const consumeContract: Contract = (t, open) => {
     await consumption.stop()
   })
 
-  t.test('no more than pendingMax are out at once', async (t) => {
+  t.test('at most pendingMax records are delivered and unacknowledged at once', async (t) => {
     const { a } = await open(t)
     const got = new Collected<Delivery>()
     const options = { ...OPTIONS, ackWaitMs: 60_000, pendingMax: 5 }
@@ -69,15 +72,15 @@ export const consumeContract: Contract = (t, open) => {
     await consumption.stop()
   })
 
-  t.test('consuming the same durable twice is one consumer with two readers', async (t) => {
+  t.test('two processes that consume the same durable share its records', async (t) => {
     const { a, b } = await open(t)
     const got = new Collected<string>()
-    const take = (delivery: Delivery) => {
+    const acknowledge = (delivery: Delivery) => {
       delivery.ack()
       got.add(text(delivery.body))
     }
-    const first = await a.log(LOG).consume(OPTIONS, take)
-    const second = await b.log(LOG).consume(OPTIONS, take)
+    const first = await a.log(LOG).consume(OPTIONS, acknowledge)
+    const second = await b.log(LOG).consume(OPTIONS, acknowledge)
     for (let i = 0; i < 40; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`))
     await got.until(40)
     while ((await a.log(LOG).state()).messages > 0);
@@ -86,7 +89,7 @@ export const consumeContract: Contract = (t, open) => {
     await second.stop()
   })
 
-  t.test('a reader that ends leaves its records to the next one', async (t) => {
+  t.test('a record that a stopped process did not acknowledge is delivered to the next process', async (t) => {
     const { a, b } = await open(t)
     const lost = new Collected<Delivery>()
     const first = await a.log(LOG).consume(OPTIONS, lost.add)
@@ -102,7 +105,7 @@ export const consumeContract: Contract = (t, open) => {
     await second.stop()
   })
 
-  t.test('a durable is prepared, counted and forgotten without anybody who takes from it', async (t) => {
+  t.test('a durable consumer that createConsumer() makes for new records of one project', async (t) => {
     const { a, b } = await open(t)
     const log = a.log('PUSH_EVENTS')
     const options = {
@@ -112,34 +115,49 @@ export const consumeContract: Contract = (t, open) => {
       ackWaitMs: 60_000,
       pendingMax: 2,
     }
-    await log.append('push.event.one.delivered', bytes('before'))
-    t.equal(await log.backlog('reader'), null)
-    await log.createConsumer(options)
-    await log.createConsumer(options)
-    t.equal(await log.backlog('reader'), 0)
-    for (const n of [1, 2, 3]) await log.append('push.event.one.delivered', bytes(`${n}`))
-    await log.append('push.event.two.delivered', bytes('of another'))
-    t.equal(await log.backlog('reader'), 3)
-    const got = new Collected<Delivery>()
-    const consumption = await b.log('PUSH_EVENTS').consume(options, got.add)
-    await got.until(2)
-    t.equal(await log.backlog('reader'), 3, 'what is out counts')
-    for (const delivery of got.all) delivery.ack()
-    const all = await got.until(3)
-    t.same(
-      all.map(({ body }) => text(body)),
-      ['1', '2', '3'],
-    )
-    all[2]?.ack()
-    while ((await log.backlog('reader')) !== 0);
-    await consumption.stop()
-    await log.deleteConsumer('reader')
-    await log.deleteConsumer('reader')
-    t.equal(await log.backlog('reader'), null)
+
+    await t.test('has no backlog before it exists', async (t) => {
+      await log.append('push.event.one.delivered', bytes('before'))
+      t.equal(await log.backlog('reader'), null)
+    })
+
+    await t.test('is created once by two calls, and has no backlog of older records', async (t) => {
+      await log.createConsumer(options)
+      await log.createConsumer(options)
+      t.equal(await log.backlog('reader'), 0)
+    })
+
+    await t.test('counts the records of its project as backlog while no process consumes it', async (t) => {
+      for (const n of [1, 2, 3]) await log.append('push.event.one.delivered', bytes(`${n}`))
+      await log.append('push.event.two.delivered', bytes('of another project'))
+      t.equal(await log.backlog('reader'), 3)
+    })
+
+    await t.test('counts delivered records as backlog until they are acknowledged', async (t) => {
+      const got = new Collected<Delivery>()
+      const consumption = await b.log('PUSH_EVENTS').consume(options, got.add)
+      await got.until(2)
+      t.equal(await log.backlog('reader'), 3)
+      for (const delivery of got.all) delivery.ack()
+      const all = await got.until(3)
+      t.same(
+        all.map(({ body }) => text(body)),
+        ['1', '2', '3'],
+      )
+      all[2]?.ack()
+      while ((await log.backlog('reader')) !== 0);
+      await consumption.stop()
+    })
+
+    await t.test('is gone after one or two calls of deleteConsumer()', async (t) => {
+      await log.deleteConsumer('reader')
+      await log.deleteConsumer('reader')
+      t.equal(await log.backlog('reader'), null)
+    })
   })
 
   for (const kill of [false, true]) {
-    t.test(`goes on after a ${kill ? 'kill -9' : 'restart'} of the server`, async (t) => {
+    t.test(`after a ${kill ? 'kill -9' : 'restart'} of the server, consuming goes on with new records`, async (t) => {
       const { a, b, restart } = await open(t)
       const got = new Collected<string>()
       const consumption = await a.log(LOG).consume(OPTIONS, (delivery) => {

@@ -5,29 +5,29 @@ const OTHER = 'queued.1.dev_b'
 const LOG = 'QUEUE_1'
 
 export const logContract: Contract = (t, open) => {
-  t.test('an append resolves with its sequence and can be read in every way', async (t) => {
+  t.test('append() resolves with the sequence of the record, and each read method returns the record', async (t) => {
     const { a, b } = await open(t)
     const sequence = await a.log(LOG).append(SUBJECT, bytes('one'), { headers: { Kind: 'k' } })
     await a.log(LOG).append(OTHER, bytes('two'))
     const log = b.log(LOG)
-    const ways = {
+    const reads = {
       last: log.last(SUBJECT),
-      leader: log.last(SUBJECT, { authoritative: true }),
+      'last, authoritative': log.last(SUBJECT, { authoritative: true }),
       at: log.at(sequence),
       next: log.next('queued.1.*', 0),
       'at, authoritative': log.at(sequence, { authoritative: true }),
       'next, authoritative': log.next('queued.1.*', 0, { authoritative: true }),
     }
-    for (const [way, read] of Object.entries(ways)) {
+    for (const [name, read] of Object.entries(reads)) {
       const record = await read
-      t.match(record, { subject: SUBJECT, sequence, headers: { Kind: 'k' } }, way)
-      t.equal(text(record?.body), 'one', way)
-      t.ok(Math.abs((record?.storedAtMs ?? 0) - ((await log.at(sequence))?.storedAtMs ?? 1)) <= 1, way)
+      t.match(record, { subject: SUBJECT, sequence, headers: { Kind: 'k' } }, name)
+      t.equal(text(record?.body), 'one', name)
+      t.ok(Math.abs((record?.storedAtMs ?? 0) - ((await log.at(sequence))?.storedAtMs ?? 1)) <= 1, name)
     }
     t.equal((await log.next('queued.1.*', sequence + 1))?.subject, OTHER)
   })
 
-  t.test('what is not there reads as null', async (t) => {
+  t.test('each read method returns null for an absent record', async (t) => {
     const log = (await open(t)).a.log(LOG)
     t.equal(await log.last(SUBJECT), null)
     t.equal(await log.last(SUBJECT, { authoritative: true }), null)
@@ -37,7 +37,7 @@ export const logContract: Contract = (t, open) => {
     t.equal(await log.next(SUBJECT, 1, { authoritative: true }), null)
   })
 
-  t.test('own headers come back, and none of the store; no headers are null', async (t) => {
+  t.test('a record without headers of the application reads with null, without those of the store', async (t) => {
     const log = (await open(t)).a.log('BROADCAST')
     await log.append('broadcast.p.app.x', bytes(''), { messageId: 'm1', expectedLastSubjectSequence: 0 })
     const record = await log.last('broadcast.p.app.x')
@@ -45,20 +45,25 @@ export const logContract: Contract = (t, open) => {
     t.equal(record?.body.length, 0)
   })
 
-  t.test('compare-and-set lets one of two through and names the true sequence', async (t) => {
+  t.test('of two appends with the same expected sequence one succeeds', async (t) => {
     const { a, b } = await open(t)
     const results = await Promise.allSettled([
       a.log(LOG).append(SUBJECT, bytes('a'), { expectedLastSubjectSequence: 0 }),
       b.log(LOG).append(SUBJECT, bytes('b'), { expectedLastSubjectSequence: 0 }),
     ])
     t.same(results.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
-    await a.log(LOG).append(OTHER, bytes('elsewhere'))
+  })
+
+  t.test('an append with a wrong expected sequence rejects with the last sequence of its subject', async (t) => {
+    const { a } = await open(t)
+    await a.log(LOG).append(SUBJECT, bytes('a'), { expectedLastSubjectSequence: 0 })
+    await a.log(LOG).append(OTHER, bytes('on another subject'))
     const last = await a.log(LOG).append(SUBJECT, bytes('c'), { expectedLastSubjectSequence: 1 })
     const error = await codeOf(a.log(LOG).append(SUBJECT, bytes('d'), { expectedLastSubjectSequence: 1 }))
     t.match(error, { code: 'wrong_last_sequence', lastSequence: last })
   })
 
-  t.test('a repeated message id is stored once and answered with the first sequence', async (t) => {
+  t.test('an append with a repeated message id stores nothing, and resolves with the first sequence', async (t) => {
     const { a, b } = await open(t)
     const subject = 'msg.1.dev_a.17'
     const first = await a.log('MESSAGES_1').append(subject, bytes('x'), { messageId: '17' })
@@ -66,7 +71,7 @@ export const logContract: Contract = (t, open) => {
     t.equal((await a.log('MESSAGES_1').state()).messages, 1)
   })
 
-  t.test('delete tells whether the record was there; only that record is gone', async (t) => {
+  t.test('delete() removes one record, and resolves with true only if the record existed', async (t) => {
     const log = (await open(t)).a.log(LOG)
     const first = await log.append(SUBJECT, bytes('1'))
     const second = await log.append(SUBJECT, bytes('2'))
@@ -80,24 +85,27 @@ export const logContract: Contract = (t, open) => {
     t.match(await codeOf(log.append(SUBJECT, bytes('3'), { expectedLastSubjectSequence: 0 })), { lastSequence: second })
   })
 
-  t.test('when the newest was deleted, older records can still be found by next', async (t) => {
-    const log = (await open(t)).a.log(LOG)
-    const first = await log.append(SUBJECT, bytes('1'))
-    const second = await log.append(SUBJECT, bytes('2'))
-    await log.delete(second)
-    // What `last` and compare-and-set say now differs between versions of the server: see Log.delete. They agree.
-    const last = (await log.last(SUBJECT, { authoritative: true }))?.sequence ?? 0
-    t.ok(last === 0 || last === first)
-    t.equal((await log.last(SUBJECT))?.sequence ?? 0, last)
-    t.equal((await codeOf(log.append(SUBJECT, bytes('x'), { expectedLastSubjectSequence: 999 }))).lastSequence, last)
-    t.equal((await log.next(SUBJECT, 1))?.sequence, first)
-    // The sequence that the error names lets the next append through, and makes `last` right again.
-    const third = await log.append(SUBJECT, bytes('3'), { expectedLastSubjectSequence: last })
-    t.equal((await log.last(SUBJECT))?.sequence, third)
-    t.equal((await log.at(first))?.sequence, first)
-  })
+  t.test(
+    'after the newest record is deleted, next() finds older ones and append() names the sequence to expect',
+    async (t) => {
+      const log = (await open(t)).a.log(LOG)
+      const first = await log.append(SUBJECT, bytes('1'))
+      const second = await log.append(SUBJECT, bytes('2'))
+      await log.delete(second)
+      // The answer of last() and of compare-and-set differs between server versions (see Log.delete), but both agree.
+      const last = (await log.last(SUBJECT, { authoritative: true }))?.sequence ?? 0
+      t.ok(last === 0 || last === first)
+      t.equal((await log.last(SUBJECT))?.sequence ?? 0, last)
+      t.equal((await codeOf(log.append(SUBJECT, bytes('x'), { expectedLastSubjectSequence: 999 }))).lastSequence, last)
+      t.equal((await log.next(SUBJECT, 1))?.sequence, first)
+      // An append with the sequence of the error succeeds, and last() is right again.
+      const third = await log.append(SUBJECT, bytes('3'), { expectedLastSubjectSequence: last })
+      t.equal((await log.last(SUBJECT))?.sequence, third)
+      t.equal((await log.at(first))?.sequence, first)
+    },
+  )
 
-  t.test('when all of a subject were deleted, it counts from 0', async (t) => {
+  t.test('after all records of a subject are deleted, its expected sequence is 0', async (t) => {
     const log = (await open(t)).a.log(LOG)
     await log.append(OTHER, bytes('x'))
     for (const body of ['1', '2']) await log.append(SUBJECT, bytes(body))
@@ -107,38 +115,45 @@ export const logContract: Contract = (t, open) => {
     t.equal(await log.append(SUBJECT, bytes('3'), { expectedLastSubjectSequence: 0 }), 4)
   })
 
-  t.test('purge takes what matches, up to a sequence', async (t) => {
+  t.test('purge() removes the records of a filter that are older than a sequence', async (t) => {
     const log = (await open(t)).a.log('EXPIRY')
     for (const subject of ['expiry.5.1', 'expiry.5.2', 'expiry.6.1']) await log.append(subject, bytes(''))
     await log.purge('expiry.5.*', 1)
-    t.match(await log.state(), { messages: 3 }, 'nothing stands before the first')
+    t.match(await log.state(), { messages: 3 }, 'no record is older than sequence 1')
     await log.purge('expiry.5.*', 2)
-    t.equal((await log.next('expiry.>', 1))?.subject, 'expiry.5.2', 'only what stands before that sequence')
+    t.equal((await log.next('expiry.>', 1))?.subject, 'expiry.5.2', 'only the record before sequence 2 is removed')
     await log.purge('expiry.5.*', 4)
     t.equal((await log.next('expiry.>', 1))?.subject, 'expiry.6.1')
     t.match(await log.state(), { messages: 1, firstSequence: 3, lastSequence: 3 })
   })
 
-  t.test('a full stream refuses and keeps what it has', async (t) => {
-    const log = (await open(t)).a.log('DEAD_LETTERS')
-    const full = (await open(t)).a.log('SCHEDULE')
-    const piece = new Uint8Array(900_000)
+  t.test('a full stream refuses appends and keeps its records', async (t) => {
+    const schedule = (await open(t)).a.log('SCHEDULE')
+    const body = new Uint8Array(900_000)
     let error = null
     for (let i = 0; i < 80 && !error; i++) {
-      error = await full.append('schedule.1.2', piece).then(
+      error = await schedule.append('schedule.1.2', body).then(
         () => null,
         (cause: unknown) => cause,
       )
     }
     t.match(error, { code: 'full' })
-    t.equal((await full.at(1))?.sequence, 1)
-    for (let i = 0; i < 20; i++) await log.append('push.dead.acme', piece)
-    t.equal(await log.at(1), null, 'dead letters give way')
+    t.equal((await schedule.at(1))?.sequence, 1)
   })
 
-  t.test('a stream of so many records refuses the next one, and those that are too long', async (t) => {
+  t.test('DEAD_LETTERS at its limit removes its oldest records', async (t) => {
+    const deadLetters = (await open(t)).a.log('DEAD_LETTERS')
+    for (let i = 0; i < 20; i++) await deadLetters.append('push.dead.acme', new Uint8Array(900_000))
+    t.equal(await deadLetters.at(1), null)
+  })
+
+  t.test('INGRESS refuses a record that is too long', async (t) => {
     const log = (await open(t)).a.log('INGRESS')
     t.equal((await codeOf(log.append('push.send.acme', new Uint8Array(40_000)))).code, 'unavailable')
+  })
+
+  t.test('INGRESS refuses records beyond its number, until one is deleted', async (t) => {
+    const log = (await open(t)).a.log('INGRESS')
     let error = null
     for (let i = 0; i < 300 && !error; i++) {
       error = await log.append('push.send.acme', bytes('m')).then(
@@ -147,20 +162,28 @@ export const logContract: Contract = (t, open) => {
       )
     }
     t.match(error, { code: 'full' })
-    t.match(await log.state(), { firstSequence: 1, messages: 252 }, 'as many as 8 MiB have room for')
+    t.match(
+      await log.state(),
+      { firstSequence: 1, messages: 252 },
+      'the number of the longest records that fit into 8 MiB',
+    )
     t.equal(await log.delete(1), true)
     t.equal(await log.append('push.send.acme', bytes('m')), 253)
   })
 
-  t.test('a stream that is not there, and a subject of no stream, are unavailable', async (t) => {
+  t.test('a read of an unknown stream rejects as unavailable', async (t) => {
     const { a, mayTimeOut } = await open(t)
-    // A direct get of an unknown stream is heard by nobody in particular, so a real one may also time out.
+    // No server listens for direct gets of an unknown stream, so a real one may also time out.
     const { code } = await codeOf(a.log('QUEUE_77').last(SUBJECT, { authoritative: true }))
     t.ok(code === 'unavailable' || (mayTimeOut && code === 'timeout'), code)
+  })
+
+  t.test('an append to a subject of no stream rejects as unavailable', async (t) => {
+    const { a } = await open(t)
     t.equal((await codeOf(a.log(LOG).append('queued.77', bytes('')))).code, 'unavailable')
   })
 
-  t.test('what was acknowledged is there after a kill -9 of the server', async (t) => {
+  t.test('after a kill -9 of the server each acknowledged append is still stored', async (t) => {
     const { a, restart } = await open(t)
     const log = a.log(LOG)
     await Promise.all(Array.from({ length: 50 }, (_, i) => log.append(`queued.1.dev_${i}`, bytes(`${i}`))))

@@ -1,6 +1,6 @@
 /**
- * A stream that lost its end, as after a full disk: nats-server 2.9 begins its sequences again and keeps the consumer, which
- * takes what is stored from then on for acknowledged. Nothing of it may be lost.
+ * A stream loses its last records, as after a full disk. nats-server 2.9 then assigns their sequences again but keeps
+ * the consumer, which regards records with these sequences as acknowledged. None of the new records may be lost.
  */
 import t from 'tap'
 import type { Delivery } from '../../src/nats/broker.js'
@@ -36,13 +36,13 @@ async function stage(t: Parameters<typeof startNats>[0]) {
 
 const bodies = (deliveries: readonly Delivery[]) => deliveries.map(({ body }) => text(body))
 
-t.test('what is stored after it is delivered', async (t) => {
+t.test('records stored after the loss are delivered, and the consumer stands where its stream does', async (t) => {
   const { nats, writer, reader, got, append } = await stage(t)
-  const back = untilReconnected([writer, reader])
+  const reconnected = untilReconnected([writer, reader])
   await nats.server.stop()
   loseRecords(nats.dataDir, STREAM)
   await nats.start()
-  await back
+  await reconnected
   t.equal((await writer.log(STREAM).state()).lastSequence, 0)
   await append(['e', 'f'])
   t.same(bodies(await got.until(6)), [...FIRST, 'e', 'f'])
@@ -50,22 +50,22 @@ t.test('what is stored after it is delivered', async (t) => {
     timeoutMs: 5_000,
   })
   const { delivered } = JSON.parse(text(answer)) as { delivered: { stream_seq: number } }
-  t.equal(delivered.stream_seq, 2, 'the consumer stands where its stream does')
+  t.equal(delivered.stream_seq, 2, 'the position of the consumer')
 })
 
-t.test('also where it had grown beyond its old end before the consumer looked', async (t) => {
+t.test('they are also delivered if the stream has outgrown its old end before the consumer reconnects', async (t) => {
   const { nats, line, writer, reader, got, append } = await stage(t)
-  const back = [untilReconnected([writer]), untilReconnected([reader])]
+  const reconnected = { writer: untilReconnected([writer]), reader: untilReconnected([reader]) }
   line.set({ mode: 'cut' })
   await nats.server.stop()
   loseRecords(nats.dataDir, STREAM)
   await nats.start()
-  await back[0]
+  await reconnected.writer
   const second = ['e', 'f', 'g', 'h', 'i', 'j']
   await append(second)
   line.set({ mode: 'pass' })
-  await back[1]
-  // Those beyond are delivered first, and perhaps once more with the others.
+  await reconnected.reader
+  // The records beyond the old end are delivered first, and perhaps once more with the others.
   const seen = new Set<string>()
   for (let count = FIRST.length + 1; seen.size < second.length; count++) {
     const latest = (await got.until(count))[count - 1]

@@ -1,4 +1,4 @@
-/** The contract over a real nats-server. */
+/** The contract of the broker, on a real nats-server. */
 import { startNats } from '../support/nats.js'
 import { untilReconnected } from './reconnected.js'
 import { brokerContract } from './suite.js'
@@ -6,7 +6,7 @@ import { brokerContract } from './suite.js'
 const MIB8 = 8 * 1024 * 1024
 
 brokerContract(async (t) => {
-  // The limits are small so that a stream can be filled.
+  // Small limits, so that a test can fill a stream.
   const nats = await startNats(t, {
     store: { ingressBytesMax: MIB8, scheduleBytesMax: MIB8, deadLettersBytesMax: MIB8 },
   })
@@ -16,11 +16,11 @@ brokerContract(async (t) => {
     b,
     mayTimeOut: true,
     restart: async (kill) => {
-      const back = untilReconnected([a, b])
+      const reconnected = untilReconnected([a, b])
       if (kill) await nats.kill9()
       else await nats.stop()
       await nats.start()
-      await back
+      await reconnected
     },
   }
 })

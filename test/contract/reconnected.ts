@@ -1,6 +1,6 @@
 import type { Broker } from '../../src/nats/broker.js'
 
-/** Resolves when each of them said `reconnected` after this call. */
+/** Resolves when each of the brokers has reconnected after this call. */
 export async function untilReconnected(brokers: Broker[]): Promise<void> {
   await Promise.all(
     brokers.map(

@@ -1,4 +1,4 @@
-/** What only a real server shows: streams made and changed, and what a kill -9 leaves behind. */
+/** Behaviour that only a real server has: creation and change of streams, and the state after a kill -9. */
 import { once } from 'node:events'
 import { watch } from 'node:fs'
 import { stat } from 'node:fs/promises'
@@ -17,12 +17,12 @@ import { bytes, codeOf, text } from './suite.js'
 
 t.setTimeout(120_000)
 
-t.test('streams are made once, and a second start finds them as they should be', async (t) => {
+t.test('ensureStreams succeeds on existing streams, which have the defined settings', async (t) => {
   const nats = await startNats(t)
   const { bus } = await nats.brokerAs('core')
   await ensureStreams(bus, nats.store)
-  const names = await bus.request('$JS.API.STREAM.INFO.EVENTS_3', bytes(''), { timeoutMs: 20_000 })
-  t.match(JSON.parse(names.toString()).config, {
+  const info = await bus.request('$JS.API.STREAM.INFO.EVENTS_3', bytes(''), { timeoutMs: 20_000 })
+  t.match(JSON.parse(info.toString()).config, {
     name: 'EVENTS_3',
     allow_direct: true,
     discard: 'new',
@@ -30,7 +30,7 @@ t.test('streams are made once, and a second start finds them as they should be',
   })
 })
 
-t.test('what may change is changed: a larger stream, a longer history', async (t) => {
+t.test('ensureStreams changes the size and the age limit of an existing stream', async (t) => {
   const nats = await startNats(t)
   const { bus } = await nats.brokerAs('core')
   await ensureStreams(bus, {
@@ -42,7 +42,7 @@ t.test('what may change is changed: a larger stream, a longer history', async (t
   t.match(JSON.parse(info.toString()).config, { max_age: 40 * 86_400 * 1e9, max_bytes: nats.store.eventsBytesMax * 2 })
 })
 
-t.test('what cannot change is refused by name', async (t) => {
+t.test('ensureStreams refuses to change split and storage, and names the stream', async (t) => {
   const nats = await startNats(t)
   const { bus } = await nats.brokerAs('core')
   t.match(await codeOf(ensureStreams(bus, { ...nats.store, split: 2 })), {
@@ -52,7 +52,7 @@ t.test('what cannot change is refused by name', async (t) => {
   t.match(await codeOf(ensureStreams(bus, { ...nats.store, storage: 'memory' })), { message: /MESSAGES_0 cannot be/ })
 })
 
-t.test('a server that is alone answers a direct get as it does a leader read', async (t) => {
+t.test('a standalone server answers a direct get as it answers a leader read', async (t) => {
   const nats = await startNats(t)
   const settings = nats.settingsAs('unrestricted')
   const nc = await connect({ servers: settings.url, user: settings.user, pass: settings.password })
@@ -60,9 +60,9 @@ t.test('a server that is alone answers a direct get as it does a leader read', a
   const report = (problem: string, error: unknown) => t.fail(problem, { error })
   const link = new Link(nc, settings, '_INBOX', report)
   t.teardown(() => link.stop())
-  const logOf = (isAlone: boolean) =>
+  const logOf = (isStandalone: boolean) =>
     new NatsLog('QUEUE_0', {
-      ...{ link, report, headroom: null, isStandalone: () => isAlone },
+      ...{ link, report, headroom: null, isStandalone: () => isStandalone },
       ...{ appends: new Window(16, 16, 5_000), status: new StatusListeners() },
     })
   const [direct, leader] = [logOf(true), logOf(false)]
@@ -74,7 +74,7 @@ t.test('a server that is alone answers a direct get as it does a leader read', a
   const authoritative = true
   let leaderReads = 0
   nc.subscribe('$JS.API.STREAM.MSG.GET.QUEUE_0', { callback: () => leaderReads++ })
-  for (const [what, ask] of Object.entries({
+  for (const [name, read] of Object.entries({
     'last, present': (log: NatsLog) => log.last('queued.0.dev_a', { authoritative }),
     'last, deleted': (log: NatsLog) => log.last('queued.0.dev_b', { authoritative }),
     'last, absent': (log: NatsLog) => log.last('queued.0.dev_c', { authoritative }),
@@ -84,15 +84,15 @@ t.test('a server that is alone answers a direct get as it does a leader read', a
     'next, present': (log: NatsLog) => log.next('queued.0.*', 2, { authoritative }),
     'next, absent': (log: NatsLog) => log.next('queued.0.dev_c', 1, { authoritative }),
   })) {
-    const [one, other] = [await ask(direct), await ask(leader)]
-    t.same(one && { ...one, body: text(one.body) }, other && { ...other, body: text(other.body) }, what)
-    t.equal(one === null, /deleted|absent/.test(what), what)
+    const [found, expected] = [await read(direct), await read(leader)]
+    t.same(found && { ...found, body: text(found.body) }, expected && { ...expected, body: text(expected.body) }, name)
+    t.equal(found === null, /deleted|absent/.test(name), name)
   }
   await nc.flush()
-  t.ok(leaderReads > 0, 'the leader was asked')
+  t.ok(leaderReads > 0, 'the second log did read from the leader')
 })
 
-t.test('each partition of each family is in exactly one stream', async (t) => {
+t.test('for each split, the streams cover each partition of messages once and share no subject', async (t) => {
   const nats = await startNats(t, { streams: false })
   for (const split of [1, 3, 4, 64]) {
     const subjects = streamDefinitions({ ...nats.store, split }).flatMap((definition) => definition.subjects)
@@ -101,27 +101,27 @@ t.test('each partition of each family is in exactly one stream', async (t) => {
   }
 })
 
-for (const remembered of [false, true]) {
-  const what = remembered ? 'that it remembers as acknowledged' : 'whose acknowledgement it forgot'
-  t.test(`a kill -9 does not leave messages in the queue for ever ${what}`, async (t) => {
+for (const isWritten of [false, true]) {
+  const when = isWritten ? 'after' : 'before'
+  t.test(`a kill -9 ${when} the server writes acknowledgements to disk leaves no record in the stream`, async (t) => {
     const nats = await startNats(t)
     const core = await nats.brokerAs('core')
     const log = core.log('MESSAGES_1')
     const delivered = new Set<number>()
     await log.consume({ durable: 'route', ackWaitMs: 1_000, pendingMax: 100 }, (delivery) => {
-      // One stays out, so that the block in which they all are is not simply removed.
+      // One record stays unacknowledged, so that the server keeps the block with all of them.
       if (delivery.sequence < 50 || delivered.has(50)) delivery.ack()
       delivered.add(delivery.sequence)
     })
     const state = join(nats.dataDir, 'jetstream/CORE/streams/MESSAGES_1/obs/route/o.dat')
     for (let i = 0; i < 50; i++) await log.append(`msg.1.dev_a.${i}`, bytes('x'))
     while ((await log.state()).messages > 1);
-    // The server writes down late what was acknowledged.
-    if (remembered) await untilWritten(state, Date.now())
-    const back = untilReconnected([core])
+    // The server writes acknowledgements to disk with a delay.
+    if (isWritten) await untilWritten(state, Date.now())
+    const reconnected = untilReconnected([core])
     await nats.kill9()
     await nats.start()
-    await back
+    await reconnected
     while ((await log.state()).messages > 0);
     t.equal(delivered.size, 50)
     t.equal(await log.append('msg.1.dev_a.99', bytes('x')), 51)
@@ -139,9 +139,9 @@ async function untilWritten(file: string, afterMs: number): Promise<void> {
   }
 }
 
-t.test('a server is alone that has JetStream of its own and is of no cluster', async (t) => {
+t.test('a server is standalone if it has JetStream and belongs to no cluster', async (t) => {
   t.ok(isStandalone({ jetstream: true }))
   t.notOk(isStandalone({ jetstream: true, cluster: 'c1' }))
-  t.notOk(isStandalone({ jetstream: false }), 'it passes questions on, to whom it does not say')
+  t.notOk(isStandalone({ jetstream: false }), 'a server without JetStream forwards requests to unknown servers')
   t.notOk(isStandalone(undefined))
 })

@@ -1,4 +1,4 @@
-/** The contract over the simulated broker, whose time runs by itself here. */
+/** The contract of the broker, on the simulated broker. Its clock runs by itself here. */
 import { SimBroker } from '../sim/broker.js'
 import { untilReconnected } from './reconnected.js'
 import { brokerContract } from './suite.js'
@@ -15,9 +15,9 @@ brokerContract(async (t) => {
     b,
     mayTimeOut: false,
     restart: async (kill) => {
-      const back = untilReconnected([a, b])
+      const reconnected = untilReconnected([a, b])
       sim.restartServer(100, kill)
-      await back
+      await reconnected
     },
   }
 })

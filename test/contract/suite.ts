@@ -1,4 +1,4 @@
-/** What Bus, Log and Table promise (src/nats/broker.ts), as tests that every implementation has to pass. */
+/** The contract of Bus, Log and Table (src/nats/broker.ts) as tests that each implementation has to pass. */
 import { strict as assert } from 'node:assert'
 import t, { type Test } from 'tap'
 import { type Broker, BrokerError } from '../../src/nats/broker.js'
@@ -9,12 +9,12 @@ import { tableContract } from './table.js'
 import { tailContract } from './tail.js'
 
 export interface Ground {
-  /** A request that nobody listens to may end as a time-out; in the simulation nothing is lost without a fault. */
+  /** True on a real server, where a request without a subscriber may time out. */
   mayTimeOut: boolean
-  /** Two processes with all rights. */
+  /** The brokers of two processes with all permissions. */
   a: Broker
   b: Broker
-  /** Stops the server, with kill -9 or in order, and starts it again; resolves when both are connected again. */
+  /** Stops the server, with kill -9 or in order, and starts it again. Resolves when both brokers have reconnected. */
   restart(kill: boolean): Promise<void>
 }
 
@@ -22,7 +22,7 @@ export type OpenGround = (t: Test) => Promise<Ground>
 export type Contract = (t: Test, open: OpenGround) => void
 
 export function brokerContract(open: OpenGround): void {
-  // For all together: many of them start a server of their own, on machines that do other things too.
+  // The time of all tests together. Most start a server of their own, and the machine may be busy.
   t.setTimeout(120_000)
   const contracts = {
     bus: busContract,
@@ -39,7 +39,7 @@ export function brokerContract(open: OpenGround): void {
 export const bytes = (text: string): Uint8Array => Buffer.from(text)
 export const text = (body: Uint8Array | undefined): string => Buffer.from(body ?? []).toString()
 
-/** The code of the BrokerError that `promise` rejects with. */
+/** The BrokerError with which `promise` rejects. */
 export async function codeOf(promise: Promise<unknown>): Promise<BrokerError> {
   try {
     await promise
@@ -47,10 +47,10 @@ export async function codeOf(promise: Promise<unknown>): Promise<BrokerError> {
     assert(error instanceof BrokerError, `not a BrokerError: ${String(error)}`)
     return error
   }
-  throw new Error('it was expected to reject')
+  throw new Error('the promise did not reject')
 }
 
-/** Collects what a callback gets; `until` resolves as soon as so many came. */
+/** Collects the items that a callback gets. until(count) resolves when there are `count` of them. */
 export class Collected<T> {
   readonly all: T[] = []
   #waiting: { count: number; resolve: () => void }[] = []

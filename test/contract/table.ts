@@ -2,10 +2,11 @@ import type { TableEntry } from '../../src/nats/broker.js'
 import { bytes, Collected, type Contract, codeOf, text } from './suite.js'
 
 const BUCKET = 'SESSIONS'
-const spell = ({ key, value, deleted }: TableEntry) => (deleted ? `-${key}` : `${key}=${text(value)}`)
+/** `key=value` of a put, `-key` of a delete. */
+const summaryOf = ({ key, value, deleted }: TableEntry) => (deleted ? `-${key}` : `${key}=${text(value)}`)
 
 export const tableContract: Contract = (t, open) => {
-  t.test('the last value of a key, with its revision', async (t) => {
+  t.test('get() returns the last value of a key with its revision, and the earlier value is gone', async (t) => {
     const { a, b } = await open(t)
     const [first, second] = [
       await a.table(BUCKET).put('1.dev', bytes('x')),
@@ -18,10 +19,10 @@ export const tableContract: Contract = (t, open) => {
       t.equal(text(entry?.value), 'y')
     }
     t.equal(await b.table(BUCKET).get('1.nobody'), null)
-    t.equal((await b.log(`KV_${BUCKET}`).state()).messages, 1, 'the value before is gone')
+    t.equal((await b.log(`KV_${BUCKET}`).state()).messages, 1, 'one record of the key')
   })
 
-  t.test('compare-and-set on the revision; 0 is for an absent key', async (t) => {
+  t.test('put() with a wrong expected revision rejects with the right one; 0 stands for an absent key', async (t) => {
     const table = (await open(t)).a.table(BUCKET)
     const first = await table.put('1.dev', bytes('x'), 0)
     t.match(await codeOf(table.put('1.dev', bytes('y'), 0)), { code: 'wrong_last_sequence', lastSequence: first })
@@ -29,7 +30,7 @@ export const tableContract: Contract = (t, open) => {
     t.match(await codeOf(table.put('1.dev', bytes('z'), first)), { lastSequence: second })
   })
 
-  t.test('what is no key is refused, whoever forgot to check it', async (t) => {
+  t.test('get(), put() and delete() of an invalid key reject with RangeError, and change nothing', async (t) => {
     const table = (await open(t)).a.table(BUCKET)
     await table.put('1.dev', bytes('x'))
     for (const wrong of ['1.x\r\nPUB $KV.SESSIONS.1.dev 1\r\ny', '1.a b', '1.\n', '1.*', '>']) {
@@ -39,10 +40,10 @@ export const tableContract: Contract = (t, open) => {
       await t.rejects(table.put(wrong, bytes('y')), RangeError)
       await t.rejects(table.delete(wrong), RangeError)
     }
-    t.match((await table.entries()).map(spell), ['1.dev=x'])
+    t.match((await table.entries()).map(summaryOf), ['1.dev=x'])
   })
 
-  t.test('a deleted key is absent, and can be made again', async (t) => {
+  t.test('a deleted key is absent, and can be put again with the expected revision 0', async (t) => {
     const { a } = await open(t)
     const table = a.table(BUCKET)
     const first = await table.put('1.dev', bytes('x'))
@@ -53,21 +54,21 @@ export const tableContract: Contract = (t, open) => {
     t.equal(text((await table.get('1.dev'))?.value), 'y')
   })
 
-  t.test('entries: all that match and are not deleted', async (t) => {
+  t.test('entries() returns all entries of a filter that are not deleted', async (t) => {
     const table = (await open(t)).a.table(BUCKET)
     t.same(await table.entries(), [])
     for (const key of ['1.a', '2.b', '1.c', '1.d']) await table.put(key, bytes(key))
     await table.delete('1.c')
-    t.same((await table.entries()).map(spell).sort(), ['1.a=1.a', '1.d=1.d', '2.b=2.b'])
-    t.same((await table.entries('1.*')).map(spell).sort(), ['1.a=1.a', '1.d=1.d'])
+    t.same((await table.entries()).map(summaryOf).sort(), ['1.a=1.a', '1.d=1.d', '2.b=2.b'])
+    t.same((await table.entries('1.*')).map(summaryOf).sort(), ['1.a=1.a', '1.d=1.d'])
     t.same(await table.entries('3.*'), [])
   })
 
-  t.test('watch: what is there before it resolves, then each change', async (t) => {
+  t.test('watch() reports the present entries before it resolves, and then each change', async (t) => {
     const { a, b } = await open(t)
     for (const key of ['1.a', '1.b', '2.c']) await a.table(BUCKET).put(key, bytes('old'))
     const got = new Collected<string>()
-    const watch = await b.table(BUCKET).watch('1.*', (entry) => got.add(spell(entry)))
+    const watch = await b.table(BUCKET).watch('1.*', (entry) => got.add(summaryOf(entry)))
     t.same(got.all, ['1.a=old', '1.b=old'])
     await a.table(BUCKET).put('1.a', bytes('new'))
     await a.table(BUCKET).put('2.c', bytes('new'))
@@ -76,20 +77,20 @@ export const tableContract: Contract = (t, open) => {
     await watch.stop()
   })
 
-  t.test('watch of an empty table resolves too', async (t) => {
+  t.test('watch() of an empty table resolves, and then reports each change', async (t) => {
     const { a } = await open(t)
     const got = new Collected<string>()
-    const watch = await a.table('WORKERS').watch('>', (entry) => got.add(spell(entry)))
+    const watch = await a.table('WORKERS').watch('>', (entry) => got.add(summaryOf(entry)))
     await a.table('WORKERS').put('i.w', bytes('1'))
     t.same(await got.until(1), ['i.w=1'])
     await watch.stop()
   })
 
-  t.test('after a restart of the server a watch tells everything again', async (t) => {
+  t.test('after a kill -9 of the server a watch reports all entries again, and then each change', async (t) => {
     const { a, b, restart } = await open(t)
     await a.table(BUCKET).put('1.a', bytes('old'))
     const got = new Collected<string>()
-    const watch = await b.table(BUCKET).watch('>', (entry) => got.add(spell(entry)))
+    const watch = await b.table(BUCKET).watch('>', (entry) => got.add(summaryOf(entry)))
     await restart(true)
     t.same((await got.until(2))[1], '1.a=old')
     await a.table(BUCKET).put('1.b', bytes('new'))

@@ -5,7 +5,7 @@ const LOG = 'BROADCAST'
 const SUBJECT = 'broadcast.p.app.x'
 
 export const tailContract: Contract = (t, open) => {
-  t.test('every record from a sequence on, in order, old and new', async (t) => {
+  t.test('a tail gets each record from a sequence on in order, stored before or after it began', async (t) => {
     const { a, b } = await open(t)
     for (let i = 1; i <= 10; i++) await a.log(LOG).append(SUBJECT, bytes(`${i}`))
     const got = new Collected<LogRecord>()
@@ -19,7 +19,7 @@ export const tailContract: Contract = (t, open) => {
     await tail.stop()
   })
 
-  t.test('a filter leaves the rest out', async (t) => {
+  t.test('a tail with a filter gets records of matching subjects only', async (t) => {
     const { a } = await open(t)
     const got = new Collected<string>()
     const tail = await a
@@ -31,7 +31,7 @@ export const tailContract: Contract = (t, open) => {
     await tail.stop()
   })
 
-  t.test('a filter that is wider than each subject of the stream is refused', async (t) => {
+  t.test('a tail with a filter wider than each subject of the stream rejects as unavailable', async (t) => {
     const { a } = await open(t)
     const events = a.log('EVENTS_0')
     const error = await codeOf(events.tail({ fromSequence: 1, filter: 'event.*.*.final' }, () => {}))
@@ -40,7 +40,7 @@ export const tailContract: Contract = (t, open) => {
     await tail.stop()
   })
 
-  t.test('from a sequence that does not exist yet', async (t) => {
+  t.test('a tail from a sequence that does not exist yet gets records from that sequence on', async (t) => {
     const { a } = await open(t)
     await a.log(LOG).append(SUBJECT, bytes('1'))
     const got = new Collected<number>()
@@ -51,7 +51,7 @@ export const tailContract: Contract = (t, open) => {
   })
 
   for (const kill of [false, true]) {
-    t.test(`no gap and no repeat across a ${kill ? 'kill -9' : 'restart'} of the server`, async (t) => {
+    t.test(`across a ${kill ? 'kill -9' : 'restart'} of the server a tail gets each record once`, async (t) => {
       const { a, b, restart } = await open(t)
       const got = new Collected<number>()
       const tail = await b.log(LOG).tail({ fromSequence: 1 }, ({ sequence }) => got.add(sequence))
@@ -67,7 +67,7 @@ export const tailContract: Contract = (t, open) => {
     })
   }
 
-  t.test('nothing comes after stop', async (t) => {
+  t.test('a stopped tail gets no record', async (t) => {
     const { a } = await open(t)
     const got = new Collected<number>()
     const other = new Collected<number>()

@@ -1,6 +1,6 @@
 /**
- * Attacks by somebody with the credentials of a tenant, on a real server. nats-server does not check reply subjects
- * against permissions, and JetStream's answers are valid requests: each attack lets JetStream write for the attacker.
+ * Attacks with the credentials of a tenant, on a real server. nats-server does not check reply subjects against
+ * permissions, and JetStream's answers are valid requests: each attack tries to make JetStream write for the attacker.
  */
 import { type NatsConnection, connect as natsConnect, headers as natsHeaders } from 'nats'
 import t, { type Test } from 'tap'
@@ -16,6 +16,7 @@ const NEXT = `$JS.API.CONSUMER.MSG.NEXT.${OWN_DURABLE}`
 const INFO = `$JS.API.CONSUMER.INFO.${OWN_DURABLE}`
 const SEND = `push.send.${PUBLISHER_PROJECT}`
 
+/** One publish of the attacker. */
 interface Shot {
   subject: string
   reply?: string
@@ -72,10 +73,10 @@ const HEADERS: Record<string, string>[] = [
   { 'Nats-Request-Info': '{"acc":"CORE","svc":"CORE","user":"core"}' },
 ]
 
-t.test('a publisher changes nothing but INGRESS, and there nothing but its own records', async (t) => {
+t.test('the attacks of a publisher only add records of its own project to INGRESS', async (t) => {
   const { nats, all, attack } = await open(t, 'publisher')
   const shots: Shot[] = TARGETS.flatMap((reply) => [
-    // Refused, so that JetStream answers without storing.
+    // JetStream refuses it, and so answers without storing.
     { subject: SEND, reply, headers: { 'Nats-Expected-Stream': 'x' } },
     { subject: SEND, reply, body: '{"seq":1}' },
     { subject: reply, body: '' },
@@ -87,7 +88,7 @@ t.test('a publisher changes nothing but INGRESS, and there nothing but its own r
     [],
   )
   const ingress = all.log('INGRESS')
-  t.equal((await ingress.at(1))?.subject, 'push.send.other', 'the record of the other tenant is still there')
+  t.equal((await ingress.at(1))?.subject, 'push.send.other', 'the record of the other tenant is unchanged')
   const { lastSequence } = await ingress.state()
   for (let sequence = 2; sequence <= lastSequence; sequence++) {
     t.equal((await ingress.at(sequence))?.subject, SEND)
@@ -95,7 +96,7 @@ t.test('a publisher changes nothing but INGRESS, and there nothing but its own r
   await nats.stop()
 })
 
-t.test('a subscriber changes nothing but the position of its own consumer', async (t) => {
+t.test('the attacks of a subscriber only move its own consumer', async (t) => {
   const { all, attack } = await open(t, 'subscriber')
   const bodies = ['{"batch":1,"no_wait":true}', '{"batch":3,"expires":1000000}', '{"batch":0}', 'x', '']
   const shots: Shot[] = TARGETS.flatMap((reply) => [
@@ -114,12 +115,12 @@ t.test('a subscriber changes nothing but the position of its own consumer', asyn
   t.equal(await all.log('PUSH_EVENTS').backlog('reader-other'), 1, 'the consumer of the other tenant')
 })
 
-t.test('a tenant reaches no JetStream API and no system account', async (t) => {
+t.test('a tenant gets no answer from the JetStream API and the system account', async (t) => {
   const nats = await startNats(t)
   for (const role of ['publisher', 'subscriber'] as const) {
     const nc = await rawAs(t, nats, role)
     const answers: string[] = []
-    // A reply subject carries the request past the permissions of this user, within its own account.
+    // As a reply subject, the subject of the request is not checked against the permissions of this user.
     const { trigger } = triggerOf(role)
     nc.subscribe(`_INBOX.${role}.>`, { callback: (_error, message) => answers.push(message.string()) })
     for (const subject of ['$JS.API.INFO', '$JS.API.STREAM.NAMES', '$JS.API.STREAM.LIST', '$SYS.REQ.USER.INFO']) {
@@ -131,7 +132,7 @@ t.test('a tenant reaches no JetStream API and no system account', async (t) => {
   }
 })
 
-t.test('no tenant hears the answers, records or events of another part', async (t) => {
+t.test('a tenant gets no answers, records or events of other roles, whatever filter it subscribes to', async (t) => {
   const nats = await startNats(t)
   const all = await nats.brokerAs('unrestricted')
   const subjects = [
@@ -183,7 +184,7 @@ async function open(t: Test, role: TestRole) {
       const about = natsHeaders()
       for (const [key, value] of Object.entries(headers ?? {})) about.set(key, value)
       nc.publish(subject, body, { ...(reply && { reply }), ...(headers && { headers: about }) })
-      // nats-server closes a connection that breaks too many rules at once; the next shot must be heard.
+      // nats-server closes a connection with too many violations at once. The later shots must reach the server.
       if (nc.isClosed()) throw new Error('the connection of the attacker is closed: the attack proves nothing')
     }
     await settled(nc)
@@ -192,7 +193,7 @@ async function open(t: Test, role: TestRole) {
   return { nats, all, core, attack }
 }
 
-/** Takes one record, so that an acknowledgement of it would be one that counts. */
+/** Pulls one record, so that an acknowledgement of it would have an effect. */
 async function pull(broker: Broker, next: string): Promise<void> {
   await new Promise<void>((resolve) => {
     const inbox = `_INBOX.unrestricted.pull.${next.length}`
@@ -216,12 +217,12 @@ async function rawAs(t: Test, nats: TestNats, role: TestRole): Promise<NatsConne
   return nc
 }
 
-/** All that was sent before was judged and, where JetStream works on it, answered. */
+/** Resolves when the server has handled all earlier messages, and JetStream has had time to answer them. */
 async function settled(nc: NatsConnection): Promise<void> {
   await nc.flush()
   await new Promise((resolve) => setTimeout(resolve, SETTLE_MS))
   await nc.flush()
 }
 
-/** JetStream answers within a few milliseconds; an attack that needs longer is one that this test would miss. */
+/** JetStream answers within a few milliseconds. This test would miss an attack that takes longer. */
 const SETTLE_MS = 500

@@ -1,7 +1,4 @@
-/**
- * protocol/vectors/data.json: the attributes of a notification, as the device library reads and the service writes
- * them.
- */
+/** protocol/vectors/data.json: the attributes of a notification, which the service encodes and a device decodes. */
 import t from 'tap'
 import { encodeMsgpack } from '../../src/core/domain/msgpack/encode.js'
 import { decodeData } from '../../src/device/data.js'
@@ -18,30 +15,33 @@ interface DataVectors {
 const vectors = JSON.parse(readText('protocol/vectors/data.json')) as DataVectors
 const read = (hex: string) => decodeData(bytesOf(hex), deviceSettings())
 
-t.test('the device library reads what a device must take', async (t) => {
+t.test('the device library decodes the attributes that a device must accept', async (t) => {
   for (const { name, hex, value } of vectors.accept) t.equal(notation(read(hex)), value, name)
 })
 
-t.test('the device library refuses what a device must refuse', async (t) => {
+t.test('the device library refuses the attributes that a device must refuse, as bad_data', async (t) => {
   for (const { name, hex } of vectors.refuse) t.throws(() => read(hex), { code: 'bad_data' }, name)
 })
 
 t.test(
-  'the device library shows strings that are not UTF-8 with U+FFFD, one of the two ways that are allowed',
+  'the device library decodes strings that are not UTF-8 with U+FFFD, one of the two allowed results',
   async (t) => {
     for (const { name, hex } of vectors.either) t.match(notation(read(hex)), '\ufffd', name)
   },
 )
 
-t.test('the service writes attributes that came as JSON with integers of at most 53 bits', async (t) => {
-  for (const { name, json, hex } of vectors.sent) {
-    const written = encodeMsgpack(JSON.parse(json), { bytesMax: 4_096, depthMax: 16 })
-    t.equal(hexOf(written), hex, name)
-    t.doesNotThrow(() => read(hex), name)
-  }
-})
+t.test(
+  'the service encodes JSON attributes as the vectors have them, and the device library decodes them',
+  async (t) => {
+    for (const { name, json, hex } of vectors.sent) {
+      const written = encodeMsgpack(JSON.parse(json), { bytesMax: 4_096, depthMax: 16 })
+      t.equal(hexOf(written), hex, name)
+      t.doesNotThrow(() => read(hex), name)
+    }
+  },
+)
 
-/** RFC 8949, section 8. */
+/** The diagnostic notation of RFC 8949, section 8. */
 function notation(value: unknown): string {
   if (value instanceof Uint8Array) return `h'${hexOf(value)}'`
   if (Array.isArray(value)) return `[${value.map(notation).join(', ')}]`

@@ -1,4 +1,4 @@
-/** Compares PROTOCOL.md with the code: every table, every limit, the diagram of states, every frame in hex. */
+/** Compares PROTOCOL.md with the code: each table, each limit, the diagram of states, each frame in hex. */
 import { execFileSync } from 'node:child_process'
 import protobuf from 'protobufjs'
 import t from 'tap'
@@ -25,7 +25,7 @@ import { readText, root } from './support.js'
 
 const document = readText('protocol/PROTOCOL.md')
 
-/** The cells of every table row of a section, without headings, rulers and code marks. */
+/** The cells of each table row of a section, without headings, rulers and code marks. */
 function rowsOf(heading: string): string[][] {
   const section = document.split(/^## /m).find((part) => part.startsWith(`${heading}\n`)) ?? ''
   const rows = section.split('\n').filter((line) => line.startsWith('| '))
@@ -38,7 +38,7 @@ function rowsOf(heading: string): string[][] {
   return cells.filter((row, i) => !/^-+$/.test(row[0] ?? '') && !/^\| -+/.test(rows[i + 1] ?? ''))
 }
 
-t.test('the table of frame types is that of the code', async (t) => {
+t.test('the table of frame types equals FrameType', async (t) => {
   const expected = Object.entries(FrameType).map(([name, type]) => [hex(type), name, senderOfType(type)])
   t.strictSame(
     rowsOf('Frame types').map((row) => row.slice(0, 3)),
@@ -46,13 +46,13 @@ t.test('the table of frame types is that of the code', async (t) => {
   )
 })
 
-t.test('the table of close codes is that of the code', async (t) => {
+t.test('the table of close codes equals Close, where each code has one name', async (t) => {
   const expected = Object.entries(Close).map(([name, c]) => [String(c.code), name, c.next, c.meaning])
   t.strictSame(rowsOf('Close codes'), expected)
   t.equal(new Set(Object.values(Close).map(({ code }) => code)).size, expected.length, 'each code has one name')
 })
 
-t.test('the table of errors of requests is that of the code', async (t) => {
+t.test('the table of errors of requests equals DeviceRequestErrors', async (t) => {
   const expected = Object.entries(DeviceRequestErrors).map(([code, { next, meaning }]) => [code, next, plain(meaning)])
   t.strictSame(
     rowsOf('ERROR').filter(([code = '']) => code in DeviceRequestErrors),
@@ -60,10 +60,13 @@ t.test('the table of errors of requests is that of the code', async (t) => {
   )
 })
 
-t.test('the tables of limits, the path and the version are those of the code', async (t) => {
-  const said = ({ value, unit, meaning }: Bound) => [`${value.toLocaleString('en-US')} ${unit}`.trim(), plain(meaning)]
+t.test('the tables of limits, the path and the version equal those of the code', async (t) => {
+  const cellsOf = ({ value, unit, meaning }: Bound) => [
+    `${value.toLocaleString('en-US')} ${unit}`.trim(),
+    plain(meaning),
+  ]
   const expected = [WireLimits, ServerFloors, DeviceTimes, FieldLimits].flatMap((table) =>
-    Object.entries(table).map(([name, bound]) => [name, ...said(bound)]),
+    Object.entries(table).map(([name, bound]) => [name, ...cellsOf(bound)]),
   )
   t.strictSame(rowsOf('Limits'), expected)
   t.match(document, DEVICE_PATH)
@@ -71,7 +74,7 @@ t.test('the tables of limits, the path and the version are those of the code', a
 })
 
 t.test(
-  'the device library has the recommended times as defaults, and the server grants at least the promised limits',
+  'the defaults of the device library are the recommended times and at least the limits of messages',
   async (t) => {
     const device = Value.Default(DeviceSettings, {}) as DeviceSettings
     t.strictSame(
@@ -88,7 +91,7 @@ t.test(
         SEEN_KEEP: device.seenKeepMs,
         SEEN_IDS: device.seenMax,
       },
-      // The enrolment takes its time from the table itself.
+      // Enrolment reads its time from the table itself.
       Object.fromEntries(
         Object.entries(DeviceTimes)
           .filter(([name]) => name !== 'ENROL_TIMEOUT')
@@ -97,14 +100,17 @@ t.test(
     )
     t.ok(device.dataDepthMax >= WireLimits.DATA_DEPTH_MAX.value)
     t.ok(device.webSocketBytesMax >= WireLimits.SERVER_MESSAGE_BYTES_MAX.value)
-    const transport = Value.Default(TransportSettings, {}) as TransportSettings
-    t.ok(transport.helloTimeoutMs >= ServerFloors.HELLO_TIMEOUT.value)
-    t.ok(transport.framesPerSecondMax >= ServerFloors.FRAMES_PER_SECOND.value)
-    t.ok(transport.requestsInFlightMax >= ServerFloors.REQUESTS_IN_FLIGHT.value)
   },
 )
 
-t.test('the table and the diagram of states are those of the code', async (t) => {
+t.test('the defaults of the transport grant at least the promised limits', async (t) => {
+  const transport = Value.Default(TransportSettings, {}) as TransportSettings
+  t.ok(transport.helloTimeoutMs >= ServerFloors.HELLO_TIMEOUT.value)
+  t.ok(transport.framesPerSecondMax >= ServerFloors.FRAMES_PER_SECOND.value)
+  t.ok(transport.requestsInFlightMax >= ServerFloors.REQUESTS_IN_FLIGHT.value)
+})
+
+t.test('the table and the diagram of states equal States and Transitions', async (t) => {
   const list = (names: readonly string[]) => names.join(', ') || 'nothing'
   const expected = Object.entries(States).map(([name, { device, server }]) => [name, list(device), list(server)])
   t.strictSame(
@@ -113,11 +119,14 @@ t.test('the table and the diagram of states are those of the code', async (t) =>
   )
   const drawn = [...document.matchAll(/^ {4}(\w+) --> (\w+): (\w+)$/gm)].map(([, from, to, on]) => ({ from, on, to }))
   t.strictSame(drawn, Transitions)
-  const sent = Object.values(States).flatMap(({ device, server }) => [...device, ...server])
-  t.strictSame([...new Set(sent)].sort(), Object.keys(FrameType).sort(), 'every frame has a state in which it is sent')
 })
 
-t.test('the tables of fields and the reasons of GAP are those of the code', async (t) => {
+t.test('each frame type can be sent in at least one state', async (t) => {
+  const sent = Object.values(States).flatMap(({ device, server }) => [...device, ...server])
+  t.strictSame([...new Set(sent)].sort(), Object.keys(FrameType).sort())
+})
+
+t.test('the tables of fields equal the schema', async (t) => {
   for (const [heading, body] of [
     ['HELLO', 'HELLO'],
     ['WELCOME', 'WELCOME'],
@@ -125,18 +134,21 @@ t.test('the tables of fields and the reasons of GAP are those of the code', asyn
     ['Leaving', 'GOAWAY'],
     ['ERROR', 'ERROR'],
   ] as const) {
-    const told = rowsOf(heading)
+    const documented = rowsOf(heading)
       .filter((row) => /^\d+(, \d+)*$/.test(row[1] ?? ''))
       .flatMap(([names = '', numbers = '']) => {
-        const all = numbers.split(', ')
-        return names.split(', ').map((name, i) => [all[i] ?? '', name])
+        const fieldNumbers = numbers.split(', ')
+        return names.split(', ').map((name, i) => [fieldNumbers[i] ?? '', name])
       })
     t.strictSame(
-      told,
+      documented,
       Object.entries(bodies[body]).map(([number, { name }]) => [number, name]),
       body,
     )
   }
+})
+
+t.test('the table of the reasons of GAP equals GAP_REASONS', async (t) => {
   t.strictSame(
     rowsOf('GAP')
       .map((row) => row.slice(0, 2))
@@ -145,7 +157,7 @@ t.test('the tables of fields and the reasons of GAP are those of the code', asyn
   )
 })
 
-t.test('every frame in hex decodes, is explained as it stands, and is what our encoder writes', async (t) => {
+t.test('each frame in hex decodes, has the explanation of explain(), and equals the encoded frame', async (t) => {
   const blocks = [...document.matchAll(/^```frame (device|server)\n([^`]*)^```/gm)]
   const seen = new Set<string>()
   for (const [, from, block = ''] of blocks) {
@@ -162,7 +174,7 @@ t.test('every frame in hex decodes, is explained as it stands, and is what our e
     for (const frame of explained.frames) seen.add(frame.type)
   }
   const missing = Object.keys(FrameType).filter((name) => !seen.has(name))
-  t.strictSame(missing, ['PONG'], 'every type has an example, but PONG, which is PING with another type')
+  t.strictSame(missing, ['PONG'], 'each type has an example, except PONG, which differs from PING in its type only')
 })
 
 t.test('the first page shows the session "first push" of the vectors, ten frames with their bytes', async (t) => {
@@ -173,13 +185,13 @@ t.test('the first page shows the session "first push" of the vectors, ten frames
   t.equal(
     shown,
     first && sessionBlock(first),
-    'the block in PROTOCOL.md is test/protocol/session-block.ts of the session',
+    'PROTOCOL.md has the block that sessionBlock() in test/protocol/session-block.ts makes',
   )
   t.match(document, `has this session and ${inWords(readSessions().length - 1)} more`)
 })
 
 t.test(
-  'the client loop in pseudocode names every server frame, and only frames, limits and reasons that exist',
+  'the client loop in pseudocode names each server frame, and only existing frames, times and reasons',
   async (t) => {
     const [, loop = ''] = /^```pseudocode\n([^`]*)^```$/m.exec(document) ?? []
     const names = new Set(loop.match(/\b[A-Z][A-Z_]{2,}\b/g))
@@ -191,16 +203,16 @@ t.test(
     )
     const fromServer = Object.entries(FrameType).filter(([, type]) => senderOfType(type) === 'server')
     const unnamed = fromServer.map(([name]) => name).filter((name) => !names.has(name))
-    t.strictSame(unnamed, ['PONG'], 'a PONG says nothing beyond that it came')
+    t.strictSame(unnamed, ['PONG'], 'the loop does nothing with a PONG')
   },
 )
 
-t.test('prose is wrapped at 120 characters', async (t) => {
+t.test('no line of prose is longer than 120 characters', async (t) => {
   const long = document.split('\n').filter((line) => line.length > 120 && !line.startsWith('|'))
   t.strictSame(long, [])
 })
 
-t.test('the longest fields are those of the code', async (t) => {
+t.test('FieldLimits and WireLimits equal the limits that core and device tokens apply', async (t) => {
   const message = Value.Default(MessageLimits, {}) as MessageLimits
   const value = (name: keyof typeof FieldLimits) => FieldLimits[name].value
   t.equal(value('USER_CHARS_MAX'), USER_CHARACTERS_MAX)
@@ -221,12 +233,12 @@ t.test('the longest fields are those of the code', async (t) => {
   t.match(`app_${'x'.repeat(value('APPLICATION_ID_CHARS') - 4)}`, APPLICATION_ID)
 })
 
-t.test('links inside the document lead somewhere', async (t) => {
+t.test('each link within the document leads to a heading', async (t) => {
   const anchors = new Set([...document.matchAll(/^##+ (.*)$/gm)].map(([, title = '']) => anchorOf(title)))
   for (const [, anchor = ''] of document.matchAll(/\]\(#([^)]*)\)/g)) t.ok(anchors.has(anchor), `#${anchor}`)
 })
 
-t.test('every section that the code names is in the document', async (t) => {
+t.test('each section of PROTOCOL.md that the code names exists', async (t) => {
   const files = execFileSync('git', ['ls-files', 'src', 'protocol', 'test', 'bench'], { cwd: root, encoding: 'utf8' })
   const sources = files.split('\n').filter((file) => /\.(ts|py|proto)$/.test(file))
   const titles = new Set([...document.matchAll(/^##+ (.*)$/gm)].map(([, title]) => title))
@@ -242,7 +254,7 @@ t.test('every section that the code names is in the document', async (t) => {
   t.ok(references > 20, `${references} references`)
 })
 
-t.test('the table of fields is what borealis.proto says', async (t) => {
+t.test('the schema of frames equals borealis.proto', async (t) => {
   const { root } = protobuf.parse(readText('protocol/borealis.proto'), { keepCase: true })
   const inProto: Record<string, unknown> = {}
   for (const type of typesOf(root)) {
@@ -268,7 +280,7 @@ function inWords(count: number): string {
   )
 }
 
-/** Without code marks, as rowsOf() gives the cells. */
+/** Removes code marks, as rowsOf() does. */
 function plain(text: string): string {
   return text.replaceAll('`', '')
 }
@@ -286,7 +298,7 @@ function typesOf(root: protobuf.Root): protobuf.Type[] {
   return found instanceof protobuf.Namespace ? found.nestedArray.filter((n) => n instanceof protobuf.Type) : []
 }
 
-/** HELLO is the message Hello, NOTIFY_GROUP is NotifyGroup. */
+/** The name of a body in borealis.proto: Hello for HELLO, NotifyGroup for NOTIFY_GROUP. */
 function protoName(name: BodyName): string {
   if (!(name in FrameType)) return name
   return name.toLowerCase().replace(/(^|_)([a-z])/g, (_match, _edge, letter: string) => letter.toUpperCase())

@@ -100,22 +100,31 @@ const codecs: Record<string, Codec> = {
   },
 }
 
+const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
+
 for (const [name, codec] of Object.entries(codecs)) {
-  t.test(`a ${name} survives encoding, and is refused when it is cut or of another version`, async (t) => {
+  t.test(`each ${name} decodes to the value that was encoded`, async (t) => {
     fc.assert(
       fc.property(codec.values, (value) => {
         assert.deepEqual(plain(codec.decode(codec.encode(value as never))), plain(value))
       }),
       { numRuns: 60 },
     )
-    const [sample] = fc.sample(codec.values, { numRuns: 1, seed: 1 })
-    const encoded = codec.encode(sample as never)
-    const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
+    t.pass('every property held')
+  })
+
+  const [sample] = fc.sample(codec.values, { numRuns: 1, seed: 1 })
+  const encoded = codec.encode(sample as never)
+
+  t.test(`a ${name} begins with its version, and one of another version is refused`, async (t) => {
     const fields = packr.unpack(encoded) as unknown[]
-    t.equal(fields[0], envelope.ENVELOPE_VERSION, 'the version comes first')
+    t.equal(fields[0], envelope.ENVELOPE_VERSION)
     const ofVersion = (version: number) => packr.pack([version, ...fields.slice(1)])
     t.throws(() => codec.decode(ofVersion(2)), { name: 'EnvelopeError', message: /version 2 is unknown/ })
     t.doesNotThrow(() => codec.decode(ofVersion(1)))
+  })
+
+  t.test(`a ${name} that is cut short, or a map, is refused`, async (t) => {
     for (let end = 0; end < encoded.length; end++) {
       t.throws(() => codec.decode(encoded.subarray(0, end)), { name: 'EnvelopeError' }, `cut at ${end}`)
     }
@@ -123,7 +132,7 @@ for (const [name, codec] of Object.entries(codecs)) {
   })
 }
 
-t.test('requests and replies of devices survive encoding and decoding', async (t) => {
+t.test('requests and replies of devices decode to the values that were encoded', async (t) => {
   const requests: envelope.DeviceRequest[] = [
     { kind: 'register', device: 'd', application: 'a', userToken: '' },
     { kind: 'unregister', device: 'd', registration: 1 },
@@ -136,13 +145,16 @@ t.test('requests and replies of devices survive encoding and decoding', async (t
     { ok: false, code: 'unavailable', detail: '', retryAfterMs: 1_000 },
   ]
   for (const reply of replies) t.match(envelope.decodeDeviceReply(envelope.encodeDeviceReply(reply)), reply)
+})
+
+t.test('bytes that are no request or reply of a device are refused', async (t) => {
   for (const wrong of [new Packr().pack([1]), new Packr().pack({ v: 9 }), Uint8Array.of(0xc1), new Uint8Array()]) {
     t.throws(() => envelope.decodeDeviceRequest(wrong), { name: 'EnvelopeError' })
     t.throws(() => envelope.decodeDeviceReply(wrong), { name: 'EnvelopeError' })
   }
 })
 
-t.test('the body of a broadcast record survives, and becomes a frame with its sequence', async (t) => {
+t.test('the body of a decoded broadcast record makes a NOTIFY_GROUP frame with its sequence', async (t) => {
   const body = Uint8Array.from(Buffer.from('090900000000000000', 'hex'))
   const record = envelope.decodeBroadcastRecord(
     envelope.encodeBroadcastRecord({
@@ -160,7 +172,7 @@ t.test('the body of a broadcast record survives, and becomes a frame with its se
   t.match(decode(encodeNotifyGroupFrame(record.body, 300), 'server').frames, [{ id: '9', sequence: 300 }])
 })
 
-/** Buffer or Uint8Array: the bytes count. */
+/** Replaces byte arrays of any class by their hex, so that they can be compared. */
 function plain(value: unknown): unknown {
   if (value instanceof Uint8Array) return { hex: hexOf(value) }
   if (Array.isArray(value)) return value.map(plain)

@@ -1,4 +1,4 @@
-/** From the JSON form of a vector back to a frame of ours, so that the encoder can be given it. */
+/** Converts the JSON form of a frame in the vectors into a frame that the encoder accepts. */
 import type { Frame } from '../../protocol/frame-types.js'
 import { bytesOf } from './support.js'
 
@@ -15,7 +15,7 @@ function convert(value: unknown, key: string): unknown {
     return Object.fromEntries(Object.entries(value).map(([inner, v]) => [inner, convert(v, inner)]))
   }
   if (typeof value === 'string' && asBigint.has(key)) return BigInt(value)
-  // A credential's kind is named like its field.
+  // `ticket` is also the value of a credential's kind, so the key decides.
   if (typeof value === 'string' && asBytes.has(key)) return bytesOf(value)
   return value
 }

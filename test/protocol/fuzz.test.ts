@@ -1,6 +1,6 @@
 /**
- * The decoder against the naive codec on mutated vectors and on noise. FUZZ_SEED repeats a run, FUZZ_ROUNDS lengthens
- * it; a difference prints the bytes.
+ * The decoder against the naive codec, on mutated vectors and on noise. FUZZ_SEED repeats a run, FUZZ_ROUNDS lengthens
+ * it. A difference is printed with its bytes.
  */
 import { randomInt } from 'node:crypto'
 import t from 'tap'
@@ -28,9 +28,10 @@ type Random = ReturnType<typeof makeRandom>
 const corpus = allVectors
   .filter(({ hex }) => hex.length < 1_200)
   .map(({ hex, from }) => ({ bytes: bytesOf(hex), from }))
-const telling = [0x00, 0x01, 0x07, 0x08, 0x0a, 0x0b, 0x0c, 0x7f, 0x80, 0x81, 0xff]
+/** Bytes with a meaning in frames: types, tags, and the edges of varints. */
+const meaningful = [0x00, 0x01, 0x07, 0x08, 0x0a, 0x0b, 0x0c, 0x7f, 0x80, 0x81, 0xff]
 
-/** Bytes that are mostly a vector: changed, cut, doubled, spliced with another, sometimes noise. */
+/** Mostly a vector that is changed, cut, doubled or spliced with another, and sometimes noise. */
 function mutate(random: Random): { bytes: Uint8Array; from: Sender } {
   const pick = () => corpus[random(corpus.length)] ?? { bytes: new Uint8Array(), from: 'device' as const }
   const { bytes: seedBytes, from } = pick()
@@ -38,7 +39,7 @@ function mutate(random: Random): { bytes: Uint8Array; from: Sender } {
   const bytes = [...seedBytes]
   for (let changes = random(4); changes >= 0; changes--) {
     const at = random(bytes.length + 1)
-    const byte = random(2) === 0 ? random(256) : (telling[random(telling.length)] ?? 0)
+    const byte = random(2) === 0 ? random(256) : (meaningful[random(meaningful.length)] ?? 0)
     const action = random(6)
     if (action === 0) bytes[at] = byte
     else if (action === 1) bytes.splice(at, 0, byte)
@@ -51,7 +52,7 @@ function mutate(random: Random): { bytes: Uint8Array; from: Sender } {
   return { bytes: Uint8Array.from(bytes, (byte) => byte & 255), from }
 }
 
-/** Makes the first length right again, so that the mutation reaches the body. */
+/** Corrects the length of the first frame, so that the decoder reads the mutated body. */
 function repairLength(bytes: number[]): void {
   const prefix = bytes.findIndex((byte) => byte < 128) + 1
   const length = bytes.length - prefix
@@ -59,7 +60,7 @@ function repairLength(bytes: number[]): void {
   bytes.splice(0, prefix, ...(length < 128 ? [length] : [(length & 127) | 128, length >> 7]))
 }
 
-/** The first difference in so many rounds, with what was seen on the way. */
+/** Returns the first difference within `count` rounds, and the kinds of results until then. */
 function compare(subject: (bytes: Uint8Array, from: Sender) => NaiveResult, start: number, count: number) {
   const random = makeRandom(start)
   const seen = new Map<string, number>()
@@ -74,30 +75,33 @@ function compare(subject: (bytes: Uint8Array, from: Sender) => NaiveResult, star
   return { round: count, seen }
 }
 
-t.test('the decoder and the naive codec agree on any bytes', async (t) => {
-  const result = compare(decode, seed, rounds)
-  if ('bytes' in result) {
-    t.strictSame(result.actual, result.expected, `round ${result.round}, from ${result.from}: ${hexOf(result.bytes)}`)
-  }
-  t.equal(result.round, rounds, `all rounds ran, seed ${seed}`)
-  for (const kind of ['whole', 'protocol_error', 'frame_too_large', 'unexpected_frame', 'UNKNOWN', 'ACK', 'NOTIFY']) {
-    const times = result.seen.get(kind) ?? 0
-    t.ok(times > rounds / 1_000, `${kind} was reached ${times} times`)
-  }
-})
+t.test(
+  'the decoder and the naive codec agree on mutated frames and noise, and each kind of result occurs',
+  async (t) => {
+    const result = compare(decode, seed, rounds)
+    if ('bytes' in result) {
+      t.strictSame(result.actual, result.expected, `round ${result.round}, from ${result.from}: ${hexOf(result.bytes)}`)
+    }
+    t.equal(result.round, rounds, `all rounds ran, seed ${seed}`)
+    for (const kind of ['whole', 'protocol_error', 'frame_too_large', 'unexpected_frame', 'UNKNOWN', 'ACK', 'NOTIFY']) {
+      const times = result.seen.get(kind) ?? 0
+      t.ok(times > rounds / 1_000, `${kind} occurred ${times} times`)
+    }
+  },
+)
 
-t.test('the comparison can fail: it finds each planted fault', async (t) => {
+t.test('the comparison finds each fault that is planted into the decoder', async (t) => {
   const planted: Record<string, (bytes: Uint8Array, from: Sender) => NaiveResult> = {
     'an id is off by one': (bytes, from) => {
       const result = decode(bytes, from)
       for (const frame of result.frames) if (typeof frame.id === 'string') frame.id = String(BigInt(frame.id) + 1n)
       return result
     },
-    'trailing bytes are overlooked': (bytes, from) => {
+    'trailing bytes are accepted': (bytes, from) => {
       const result = decode(bytes, from)
       return result.offset > 0 && result.offset === bytes.length - 1 ? { ...result, error: null, offset: 0 } : result
     },
-    'the direction is not looked at': (bytes, from) => {
+    'the direction is not checked': (bytes, from) => {
       const result = decode(bytes, from)
       return result.error === 'unexpected_frame' ? decode(bytes, from === 'device' ? 'server' : 'device') : result
     },
@@ -108,7 +112,7 @@ t.test('the comparison can fail: it finds each planted fault', async (t) => {
   }
 })
 
-t.test('the fast decoder of ACK gives the same ids as the generated code', async (t) => {
+t.test('the fast decoder of ACK returns the same ids as the generated code', async (t) => {
   const random = makeRandom(seed)
   const parts = [
     () => [0x0a, 8, ...Array.from({ length: 8 }, () => random(256))],
@@ -134,5 +138,5 @@ t.test('the fast decoder of ACK gives the same ids as the generated code', async
     outcomes.set(kind, (outcomes.get(kind) ?? 0) + 1)
     if (read(decodeAckIds, body) !== expected) t.equal(read(decodeAckIds, body), expected, hexOf(body))
   }
-  for (const kind of ['refused', 'empty', 'ids']) t.ok((outcomes.get(kind) ?? 0) > rounds / 100, `${kind} was reached`)
+  for (const kind of ['refused', 'empty', 'ids']) t.ok((outcomes.get(kind) ?? 0) > rounds / 100, `${kind} occurred`)
 })

@@ -14,7 +14,7 @@ import {
 
 const NOW = Date.UTC(2025, 10, 21)
 
-t.test('an id carries its time, its partition and its node', async (t) => {
+t.test('an id contains its time, its partition and its node', async (t) => {
   for (const partition of [0, 1, 31, PARTITIONS - 1]) {
     for (const node of [0, 7, NODES - 1]) {
       const id = new MessageIdSource(node, () => NOW).next(partition)
@@ -25,8 +25,8 @@ t.test('an id carries its time, its partition and its node', async (t) => {
   }
 })
 
-t.test('ids of one partition strictly increase and are unique, whatever the clock does', async (t) => {
-  // Steps in milliseconds, back and forth, with fractions; and a burst at each.
+t.test('ids of one partition strictly increase, whatever the clock does', async (t) => {
+  // Steps of the clock, forwards and backwards, with a burst of ids after each.
   const steps = fc.array(fc.record({ ms: fc.integer({ min: -5_000, max: 5_000 }), burst: fc.nat(700) }), {
     maxLength: 12,
   })
@@ -69,13 +69,13 @@ t.test('ids stay inside 63 bits until 2093', async (t) => {
   t.equal(parseMessageId(last.toString()), last)
 })
 
-t.test('wrong nodes and partitions are refused', async (t) => {
+t.test('a node or partition that is out of range or no integer throws RangeError', async (t) => {
   for (const node of [-1, NODES, 0.5, Number.NaN]) t.throws(() => new MessageIdSource(node, () => NOW), RangeError)
   const source = new MessageIdSource(0, () => NOW)
   for (const partition of [-1, PARTITIONS, 0.5, Number.NaN]) t.throws(() => source.next(partition), RangeError)
 })
 
-t.test('a decimal text reads as a message id of 63 bits, or as null', async (t) => {
+t.test('parseMessageId reads a decimal of at most 63 bits, and returns null for any other text', async (t) => {
   fc.assert(fc.property(fc.bigInt({ min: 1n, max: (1n << 63n) - 1n }), (id) => parseMessageId(id.toString()) === id))
   const wrong = [
     '',
@@ -96,11 +96,14 @@ t.test('a decimal text reads as a message id of 63 bits, or as null', async (t) 
   t.equal(parseMessageId('9223372036854775807'), (1n << 63n) - 1n)
 })
 
-t.test('the partition of a key is FNV-1a, for ever: stored subjects depend on it', async (t) => {
-  // Known values of FNV-1a, 32 bit.
+t.test('the partition of a key is its FNV-1a hash, on which stored subjects depend', async (t) => {
+  // Published values of 32-bit FNV-1a.
   t.equal(partitionOf(''), 0x811c9dc5 % PARTITIONS)
   t.equal(partitionOf('a'), 0xe40c292c % PARTITIONS)
   t.equal(partitionOf('foobar'), 0xbf9cf968 % PARTITIONS)
+})
+
+t.test('64,000 devices spread evenly over the 64 partitions', async (t) => {
   const counts = new Array<number>(PARTITIONS).fill(0)
   for (let i = 0; i < 64_000; i++) {
     const partition = partitionOf(`dev_${i.toString(36).padStart(20, '0')}`)
@@ -108,11 +111,11 @@ t.test('the partition of a key is FNV-1a, for ever: stored subjects depend on it
   }
   t.ok(
     Math.min(...counts) > 700 && Math.max(...counts) < 1_300,
-    `1,000 each wanted: ${Math.min(...counts)} to ${Math.max(...counts)}`,
+    `${Math.min(...counts)} to ${Math.max(...counts)} devices in a partition`,
   )
 })
 
-t.test('the ids of a block differ from all ids that the node makes before and after it', (t) => {
+t.test('the ids of a block are unique, in their partitions, and between the ids made before and after it', (t) => {
   const source = new MessageIdSource(3, () => NOW)
   const before = Array.from({ length: 300 }, () => source.next(5))
   const blocks = [source.nextBlock(), source.nextBlock()]
@@ -126,7 +129,7 @@ t.test('the ids of a block differ from all ids that the node makes before and af
   t.equal(new Set(all).size, all.length)
   for (const [index, id] of inBlocks.entries()) {
     t.equal(partitionOfId(id), [5, 6, PARTITIONS - 1][Math.floor(index / ID_BLOCK) % 3])
-    t.ok(id > (before.at(-1) ?? 0n) && id < (after[0] ?? 0n), 'in the order of time')
+    t.ok(id > (before.at(-1) ?? 0n) && id < (after[0] ?? 0n), 'after the earlier ids and before the later ones')
   }
   t.equal(blockId(blocks[0] ?? 0n, 5, ID_BLOCK + 2), blockId(blocks[0] ?? 0n, 5, 2))
   t.end()

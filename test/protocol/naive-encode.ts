@@ -1,6 +1,4 @@
-/**
- * The writing half of the naive codec: from the JSON form to bytes, each field as PROTOCOL.md says a sender writes it.
- */
+/** The encoder of the naive codec: from the JSON form to bytes, each field as PROTOCOL.md requires of a sender. */
 import type { Json, JsonFrame } from './naive.js'
 
 type Part = number[]
@@ -86,7 +84,7 @@ const writers: Record<string, { code: number; body: (f: JsonFrame) => Part[] }> 
         text(10, f.title),
         text(11, f.message),
         bytes(12, f.data),
-        // Last, because the server appends it to a body that was encoded before the log gave the sequence.
+        // The last field: the server appends it to a body that was encoded before the log assigned the sequence.
         num(2, f.sequence),
       ]
     },

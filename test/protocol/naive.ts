@@ -1,6 +1,6 @@
 /**
- * A second codec, written from PROTOCOL.md alone, as plainly as possible and without a line of protocol/: the oracle of
- * the fast one. It works on the JSON form of the vectors (ids as decimal strings, bytes as hex) and on arrays of
+ * A second codec, the oracle of the fast one: written from PROTOCOL.md alone, as plainly as possible, and without any
+ * code of protocol/. It works on the JSON form of the vectors (ids as decimal strings, bytes as hex) and on arrays of
  * numbers.
  */
 
@@ -9,7 +9,7 @@ export type JsonFrame = { type: string; [key: string]: Json }
 export interface NaiveResult {
   frames: JsonFrame[]
   error: string | null
-  /** Offset of the frame that is wrong; 0 where nothing is. */
+  /** The offset of the faulty frame. 0 without a fault. */
   offset: number
 }
 
@@ -77,7 +77,7 @@ export function naiveDecode(bytes: number[], from: 'device' | 'server', frameByt
   return { frames, error: null, offset: 0 }
 }
 
-/** A field as it stands in the bytes; `value` of wire type 2 is the content, else the number. */
+/** A field as it stands in the bytes: wire type 2 has `content`, the other types have `value`. */
 interface Field {
   number: number
   wire: number
@@ -85,7 +85,7 @@ interface Field {
   content: number[]
 }
 
-/** Walks the fields of a message; groups are checked and left out. */
+/** Reads the fields of a message. Groups are checked and left out. */
 function readFields(bytes: number[], level: number): Field[] {
   const fields: Field[] = []
   let at = 0
@@ -102,7 +102,7 @@ function readField(bytes: number[], start: number, level: number, put: (field: F
   if (level > 100) throw new Bad('too deep')
   let at = tag.next
   if (wire === 0) {
-    // Of any length here: whoever knows the field looks at its length.
+    // Any length is allowed here. Message.varint() checks the length of a known field.
     const varint = readVarint(bytes, at, Number.POSITIVE_INFINITY)
     put({ number, wire, value: varint.value, content: bytes.slice(at, varint.next) })
     return { next: varint.next, number, wire }
@@ -162,7 +162,7 @@ function get(bytes: number[], at: number): number {
   return byte
 }
 
-/** One message, with accessors for each kind of field: the last occurrence counts. */
+/** One message, with an accessor for each kind of field. The last occurrence of a field counts. */
 class Message {
   private readonly fields: Field[]
   constructor(
@@ -200,7 +200,7 @@ class Message {
     return String(this.all(number, 1).at(-1)?.value ?? 0n)
   }
 
-  /** Every occurrence has to be UTF-8, also one that does not count. */
+  /** Each occurrence must be UTF-8, also those that do not count. */
   text(number: number): string {
     let value = ''
     for (const field of this.all(number, 2)) {
@@ -219,10 +219,10 @@ class Message {
     return names[this.u32(number)] ?? names[0] ?? ''
   }
 
-  /** Occurrences of a message are merged, which is the same as reading their bytes one after the other. */
+  /** Occurrences of a message are merged: the same as reading their joined bytes. */
   inner(number: number): Message | null {
     const found = this.all(number, 2)
-    // Each has to be whole by itself: a field may not begin in one and end in the next.
+    // Each must be whole by itself: a field may not begin in one and end in the next.
     for (const field of found) readFields(field.content, this.level + 1)
     return found.length > 0
       ? new Message(
@@ -232,7 +232,7 @@ class Message {
       : null
   }
 
-  /** Which of these numbers came last, as strings or bytes. */
+  /** The number of the last field among these, as string or bytes. 0 if there is none. */
   lastOf(numbers: number[]): number {
     return this.fields.filter((field) => field.wire === 2 && numbers.includes(field.number)).at(-1)?.number ?? 0
   }

@@ -1,4 +1,4 @@
-/** Any frame goes through either codec and comes back as it was (fast-check prints the seed of a failure). */
+/** Random frames encode alike in both codecs and decode to themselves. fast-check prints the seed of a failure. */
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
@@ -120,8 +120,8 @@ const serverFrame: fc.Arbitrary<ServerFrame> = fc.oneof(
   fc.record({ type: is('PONG') }),
 )
 
-/** Throws where one of the codecs has it otherwise. */
-function holds(from: Sender, frames: Frame[]): void {
+/** Throws if the codecs differ, or if one of them does not decode the frames to themselves. */
+function checkBothCodecs(from: Sender, frames: Frame[]): void {
   const json = frames.map(frameToJson) as JsonFrame[]
   const encoded = encodeFrames(frames)
   const expected = { frames: json, error: null, offset: 0 }
@@ -130,23 +130,31 @@ function holds(from: Sender, frames: Frame[]): void {
   assert.deepEqual(oracle(encoded, from), expected)
 }
 
-t.test('every frame of a device survives encoding and decoding', async (t) => {
-  fc.assert(fc.property(fc.array(deviceFrame, { minLength: 1, maxLength: 4 }), (f) => holds('device', f)))
+t.test('random frames of a device encode alike in both codecs and decode to themselves', async (t) => {
+  fc.assert(
+    fc.property(fc.array(deviceFrame, { minLength: 1, maxLength: 4 }), (frames) => checkBothCodecs('device', frames)),
+  )
   t.pass('every property held')
 })
 
-t.test('every frame of a server survives encoding and decoding', async (t) => {
-  fc.assert(fc.property(fc.array(serverFrame, { minLength: 1, maxLength: 4 }), (f) => holds('server', f)))
+t.test('random frames of a server encode alike in both codecs and decode to themselves', async (t) => {
+  fc.assert(
+    fc.property(fc.array(serverFrame, { minLength: 1, maxLength: 4 }), (frames) => checkBothCodecs('server', frames)),
+  )
   t.pass('every property held')
 })
 
-t.test('a NOTIFY_GROUP framed from a stored body is the frame encoded whole', async (t) => {
+t.test('a NOTIFY_GROUP made from a stored body and a sequence equals the frame encoded at once', async (t) => {
   fc.assert(
     fc.property(notifyGroup, (frame) => {
       const { type: _, sequence, ...group } = frame
       return hexOf(encodeNotifyGroupFrame(encodeNotifyGroupBody(group), sequence)) === hexOf(encodeFrame(frame))
     }),
   )
+  t.pass('every property held')
+})
+
+t.test('encodeNotify() encodes as encodeFrame() does', async (t) => {
   fc.assert(
     fc.property(notify, (frame) => {
       const { type: _, ...rest } = frame
@@ -167,7 +175,7 @@ const aNotify: Omit<NotifyFrame, 'type'> = {
   data: new Uint8Array(),
 }
 
-t.test('a value that does not fit its field is refused before it is sent', async (t) => {
+t.test('a value that does not fit its field is refused by the encoder as out_of_range', async (t) => {
   const outOfRange = { name: 'EncodeError', code: 'out_of_range' }
   for (const id of [-1n, 2n ** 64n]) t.throws(() => encodeNotify({ ...aNotify, id }), outOfRange)
   for (const registration of [-1, 0.5, 2 ** 32, Number.NaN]) {
@@ -180,46 +188,55 @@ t.test('a value that does not fit its field is refused before it is sent', async
   }
 })
 
-t.test('a frame of the longest length is encoded, one byte more is refused', async (t) => {
+t.test('a NOTIFY of the greatest length is encoded, and one byte more is refused as frame_too_large', async (t) => {
   const frame = (size: number) => encodeNotify({ ...aNotify, data: new Uint8Array(size) })
   const overhead = frame(30_000).length - 3 - 30_000
   const most = SERVER_FRAME_BYTES_MAX - overhead
   t.equal(decode(frame(most), 'server').error, null)
   t.throws(() => frame(most + 1), EncodeError)
   t.throws(() => frame(most + 1), { code: 'frame_too_large' })
+})
+
+t.test('an ACK of the greatest length is encoded, and one id more is refused as frame_too_large', async (t) => {
   const ack = (count: number) => encodeFrame({ type: 'ACK', ids: Array.from({ length: count }, (_, i) => BigInt(i)) })
   const ids = Math.floor((DEVICE_FRAME_BYTES_MAX - 4) / 8)
   t.equal(decode(ack(ids), 'device').error, null)
   t.throws(() => ack(ids + 1), { code: 'frame_too_large' })
+})
+
+t.test('a NOTIFY_GROUP body is refused as frame_too_large unless it fits with any sequence', async (t) => {
   const group = { ...aNotify, target: null, project: '', data: new Uint8Array(SERVER_FRAME_BYTES_MAX - 25) }
   const body = encodeNotifyGroupBody(group)
   const longest = encodeNotifyGroupFrame(body, Number.MAX_SAFE_INTEGER)
-  t.equal(decode(longest, 'server').error, null, 'a body that was taken can be framed with any sequence')
+  t.equal(decode(longest, 'server').error, null)
   t.throws(() => encodeNotifyGroupBody({ ...group, data: new Uint8Array(SERVER_FRAME_BYTES_MAX - 20) }), {
     code: 'frame_too_large',
   })
 })
 
-t.test('half a surrogate pair becomes U+FFFD, or every device would refuse the frame for ever', async (t) => {
-  const { frames, fault } = decodeFrames(
-    encodeNotify({ ...aNotify, title: 'a\ud800b\udc00', message: '\ud83d\ude00' }),
-    {
-      from: 'server',
-      frameBytesMax: limitOf('server'),
-    },
-  )
-  t.equal(fault, null)
-  t.match(frames, [{ title: 'a\ufffdb\ufffd', message: '\ud83d\ude00' }])
-})
+t.test(
+  'the encoder replaces half a surrogate pair by U+FFFD, because devices refuse text that is not UTF-8',
+  async (t) => {
+    const { frames, fault } = decodeFrames(
+      encodeNotify({ ...aNotify, title: 'a\ud800b\udc00', message: '\ud83d\ude00' }),
+      {
+        from: 'server',
+        frameBytesMax: limitOf('server'),
+      },
+    )
+    t.equal(fault, null)
+    t.match(frames, [{ title: 'a\ufffdb\ufffd', message: '\ud83d\ude00' }])
+  },
+)
 
-t.test('frames own their bytes: the message may be overwritten', async (t) => {
+t.test('decoded frames keep their bytes when the message is overwritten', async (t) => {
   const message = encodeNotify({ ...aNotify, data: Uint8Array.of(1, 2, 3) })
   const { frames } = decodeFrames(message, { from: 'server', frameBytesMax: limitOf('server') })
   message.fill(0xff)
   t.match(frames, [{ data: Uint8Array.of(1, 2, 3) }])
 })
 
-t.test('reading stops after the frame for which the receiver returns false', async (t) => {
+t.test('readFrames() stops after the frame for which the receiver returns false, before a later fault', async (t) => {
   const seen: string[] = []
   const fault = readFrames(
     Uint8Array.of(1, 7, 1, 8, 0),
@@ -230,14 +247,14 @@ t.test('reading stops after the frame for which the receiver returns false', asy
     },
   )
   t.strictSame(seen, ['PING', 'BYE'])
-  t.equal(fault, null, 'what stands behind was not looked at')
+  t.equal(fault, null)
 })
 
-t.test('the high bit of a type tells its sender', async (t) => {
+t.test('each frame type is accepted from its sender, and refused from the other as unexpected_frame', async (t) => {
   for (const [name, type] of Object.entries(FrameType)) {
     const frame = Uint8Array.of(1, type)
     const other = senderOfType(type) === 'device' ? 'server' : 'device'
     t.equal(decode(frame, other).error, 'unexpected_frame', `${name} from a ${other}`)
-    t.equal(decode(frame, senderOfType(type)).error, null, `${name} without a body`)
+    t.equal(decode(frame, senderOfType(type)).error, null, `${name} from a ${senderOfType(type)}`)
   }
 })

@@ -1,4 +1,4 @@
-/** A session of protocol/vectors/sessions.json as PROTOCOL.md prints it: number, sender, frames, bytes, meaning. */
+/** Prints a session of protocol/vectors/sessions.json for PROTOCOL.md: number, sender, frames, bytes, meaning. */
 import type { Session } from './sessions.js'
 
 const INDENT = ' '.repeat(12)

@@ -1,7 +1,4 @@
-/**
- * protocol/vectors/sessions.json: each step is written and read alike by both codecs, and each session obeys the
- * states.
- */
+/** protocol/vectors/sessions.json: both codecs encode and decode each step alike, and each session obeys the states. */
 import t from 'tap'
 import { Close } from '../../protocol/close-codes.js'
 import { encodeFrames } from '../../protocol/encode.js'
@@ -14,22 +11,22 @@ import { bytesOf, decode, hexOf, oracle } from './support.js'
 
 const sessions = readSessions()
 
-t.test('every message of a session is what both codecs write, and reads as its frames in both', async (t) => {
+t.test('each message of a session equals the encoded frames, and decodes to them, in both codecs', async (t) => {
   for (const { name, steps } of sessions) {
-    for (const step of steps) {
-      if ('close' in step) continue
-      const { direction, hex, frames, meaning } = step
-      const place = `${name}: ${meaning}`
-      t.equal(hexOf(encodeFrames(frames.map(frameFromJson))), hex, `${place}: encoder`)
-      t.equal(hexOf(frames.flatMap(naiveEncode)), hex, `${place}: naive encoder`)
-      t.strictSame(decode(bytesOf(hex), direction), { frames, error: null, offset: 0 }, `${place}: decoder`)
-      t.strictSame(oracle(bytesOf(hex), direction), { frames, error: null, offset: 0 }, `${place}: naive decoder`)
+    for (const message of steps) {
+      if ('close' in message) continue
+      const { direction, hex, frames, meaning } = message
+      const step = `${name}: ${meaning}`
+      t.equal(hexOf(encodeFrames(frames.map(frameFromJson))), hex, `${step}: encoder`)
+      t.equal(hexOf(frames.flatMap(naiveEncode)), hex, `${step}: naive encoder`)
+      t.strictSame(decode(bytesOf(hex), direction), { frames, error: null, offset: 0 }, `${step}: decoder`)
+      t.strictSame(oracle(bytesOf(hex), direction), { frames, error: null, offset: 0 }, `${step}: naive decoder`)
     }
   }
   t.ok(sessions.length >= 10)
 })
 
-t.test('every frame is sent in a state that allows it, and every close code is one of the protocol', async (t) => {
+t.test('each frame is sent in a state that allows it, and each close code is one of the protocol', async (t) => {
   for (const { name, steps } of sessions) {
     let state: ConnectionState = 'opened'
     for (const step of steps) {
@@ -58,14 +55,14 @@ t.test('the connection number rises with each HELLO, and each request is answere
       [...new Set(hellos)].sort((a, b) => a - b),
       session.name,
     )
-    t.ok((hellos[0] ?? 0) > session.given.connection, `${session.name}: above what is given`)
-    const asked = session.steps
+    t.ok((hellos[0] ?? 0) > session.given.connection, `${session.name}: above the stored number`)
+    const requests = session.steps
       .flatMap(messageOf('device'))
       .flatMap(({ frames }) => frames.map(({ request }) => request))
-    const answered = session.steps
+    const answers = session.steps
       .flatMap(messageOf('server'))
       .flatMap(({ frames }) => frames.map(({ request }) => request))
-    t.strictSame(answered.filter(Boolean), asked.filter(Boolean), `${session.name}: requests and answers`)
+    t.strictSame(answers.filter(Boolean), requests.filter(Boolean), `${session.name}: requests and answers`)
   }
 })
 

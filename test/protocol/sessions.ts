@@ -1,4 +1,4 @@
-/** protocol/vectors/sessions.json, as the tests read it. */
+/** The types of protocol/vectors/sessions.json. */
 import type { Sender } from '../../protocol/frame.js'
 import type { JsonFrame } from './naive.js'
 import { readText } from './support.js'
@@ -8,12 +8,12 @@ export interface MessageStep {
   hex: string
   frames: JsonFrame[]
   meaning: string
-  /** The application asked for it; all other messages of the device follow from the protocol. */
+  /** The application causes this message. All other messages of the device follow from the protocol. */
   wish?: true
 }
 
 export interface CloseStep {
-  /** Which end closes. */
+  /** The end that closes. */
   direction: Sender | 'network'
   close: number
   meaning: string
@@ -25,7 +25,7 @@ export interface JsonCursor {
   subscriptions: number
 }
 
-/** What the device has stored, as far as sessions depend on it. */
+/** The state that the device has stored, as far as sessions depend on it. */
 interface Stored {
   connection: number
   cursor: JsonCursor | null
@@ -48,7 +48,7 @@ export interface Session {
   steps: (MessageStep | CloseStep)[]
   handedOver: string[]
   gaps: { count: number; reason: string }[]
-  /** The device does not come back by itself. */
+  /** True if the device does not reconnect by itself after the session. */
   stops: boolean
   left: Stored
 }

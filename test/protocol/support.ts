@@ -1,4 +1,4 @@
-/** What the protocol tests share: the vectors, and one run of either codec in the same form. */
+/** Shared by the tests of the protocol: the vectors, and both decoders with results of the same form. */
 import { readFileSync } from 'node:fs'
 import { decodeFrames } from '../../protocol/decode.js'
 import { DEVICE_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX, type Sender } from '../../protocol/frame.js'
@@ -28,7 +28,7 @@ export const allVectors = (['device', 'server', 'lenient', 'invalid'] as const).
 
 export const limitOf = (from: Sender) => (from === 'device' ? DEVICE_FRAME_BYTES_MAX : SERVER_FRAME_BYTES_MAX)
 
-/** The codec under test, in the form of the oracle. */
+/** The decoder under test, with results in the form of the oracle. */
 export function decode(bytes: Uint8Array, from: Sender): NaiveResult {
   const { frames, fault } = decodeFrames(bytes, { from, frameBytesMax: limitOf(from) })
   return { frames: frames.map(frameToJson) as JsonFrame[], error: fault?.code ?? null, offset: fault?.offset ?? 0 }

@@ -5,18 +5,18 @@ import { frameFromJson } from './from-json.js'
 import { naiveEncode } from './naive-encode.js'
 import { allVectors, bytesOf, decode, hexOf, oracle, readVectors } from './support.js'
 
-const written = [...readVectors('device'), ...readVectors('server')]
+const canonical = [...readVectors('device'), ...readVectors('server')]
 
-t.test('a written frame has the same bytes in both codecs, and decodes to itself in both', async (t) => {
-  for (const { name, from, hex, frames } of written) {
+t.test('each frame of the vectors encodes to its bytes, and its bytes decode to it, in both codecs', async (t) => {
+  for (const { name, from, hex, frames } of canonical) {
     t.equal(frames.length, 1, name)
     t.equal(hexOf(encodeFrames(frames.map(frameFromJson))), hex, `${name}: encoder`)
     t.equal(hexOf(frames.flatMap(naiveEncode)), hex, `${name}: naive encoder`)
     t.strictSame(decode(bytesOf(hex), from), { frames, error: null, offset: 0 }, `${name}: decoder`)
     t.strictSame(oracle(bytesOf(hex), from), { frames, error: null, offset: 0 }, `${name}: naive decoder`)
   }
-  const types = new Set(written.flatMap(({ frames }) => frames.map((frame) => frame.type)))
-  t.strictSame([...types].sort(), Object.keys(FrameType).sort(), 'every frame type has a vector')
+  const types = new Set(canonical.flatMap(({ frames }) => frames.map((frame) => frame.type)))
+  t.strictSame([...types].sort(), Object.keys(FrameType).sort(), 'each frame type has a vector')
 })
 
 t.test('both decoders accept the messages that a receiver must accept', async (t) => {
@@ -35,7 +35,7 @@ t.test('both decoders refuse the messages that a receiver must refuse', async (t
   t.strictSame([...codes].sort(), ['frame_too_large', 'protocol_error', 'unexpected_frame'])
 })
 
-t.test('cut anywhere, a message gives the whole frames before the cut, then a fault', async (t) => {
+t.test('a message that is cut anywhere decodes to the whole frames before the cut, and then a fault', async (t) => {
   let cuts = 0
   for (const { name, from, hex } of allVectors) {
     const bytes = bytesOf(hex)
@@ -45,7 +45,7 @@ t.test('cut anywhere, a message gives the whole frames before the cut, then a fa
       const expected = oracle(numbers.slice(0, end), from)
       const actual = decode(bytes.subarray(0, end), from)
       cuts++
-      // Only what is wrong is asserted one by one: there are tens of thousands.
+      // Only differences are asserted one by one, because there are tens of thousands of cuts.
       if (JSON.stringify(actual) !== JSON.stringify(expected)) t.strictSame(actual, expected, `${name}, cut at ${end}`)
       const frames = whole.frames.slice(0, actual.frames.length)
       if (JSON.stringify(actual.frames) !== JSON.stringify(frames))
@@ -56,10 +56,10 @@ t.test('cut anywhere, a message gives the whole frames before the cut, then a fa
   t.equal(cuts, bytesInAll, 'every cut was compared')
 })
 
-t.test('a frame decodes alike with other frames before and after it', async (t) => {
+t.test('a frame decodes to the same value with other frames before and after it', async (t) => {
   const ping = encodeFrame({ type: 'PING' })
   const pong = encodeFrame({ type: 'PONG' })
-  for (const { name, from, hex, frames } of written) {
+  for (const { name, from, hex, frames } of canonical) {
     const other = from === 'device' ? ping : pong
     const between = decode(Uint8Array.from([...other, ...bytesOf(hex), ...other]), from)
     t.equal(between.error, null, name)
