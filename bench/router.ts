@@ -77,7 +77,9 @@ export class BenchRouter implements Feed {
   }
 
   #publish(subject: string, items: TxItem[]): void {
-    this.#bus.publish(subject, encodeTxBatch({ router: this.#name, items }), { reply: rxSubject(this.#name) })
+    this.#bus.publish(subject, encodeTxBatch({ router: this.#name, atMs: Date.now(), items }), {
+      reply: rxSubject(this.#name),
+    })
     items.length = 0
   }
 

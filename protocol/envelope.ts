@@ -171,6 +171,7 @@ export function decodeBroadcastRecord(bytes: Uint8Array): BroadcastRecord {
 export interface TxItem {
   id: bigint
   device: string
+  /** By the router's clock, in Unix milliseconds. */
   expiresAtMs: number
   /** The whole NOTIFY frame; the worker forwards it without decoding it. */
   frame: Uint8Array
@@ -179,20 +180,33 @@ export interface TxItem {
 export interface TxBatch {
   /** The router that gets the reports, on rx.<router>. */
   router: string
+  /**
+   * When the batch leaves, by the router's clock in Unix milliseconds: an item has `expiresAtMs - atMs` left of its life,
+   * which the worker counts down without a look at its own clock. Null: the router is of a version that does not say it.
+   */
+  atMs: number | null
   items: TxItem[]
 }
 
-/** A flat array: [version, router, id, device, expiresAtMs, frame, id, device, ...]. */
+const TX_HEAD_FIELDS = 2
+const TX_ITEM_FIELDS = 4
+
+/**
+ * A flat array: [version, router, id, device, expiresAtMs, frame, id, device, ..., atMs]. `atMs` comes last, where readers
+ * that do not know it pass over it.
+ */
 export function encodeTxBatch(batch: TxBatch): Uint8Array {
   const fields: unknown[] = [batch.router]
   for (const item of batch.items) fields.push(item.id, item.device, item.expiresAtMs, item.frame)
+  if (batch.atMs !== null) fields.push(batch.atMs)
   return pack(fields)
 }
 
 export function decodeTxBatch(bytes: Uint8Array): TxBatch {
   const f = unpack(bytes, 'tx batch')
   const items: TxItem[] = []
-  for (let i = 2; i + 3 < f.length; i += 4) {
+  const saysTime = (f.length - TX_HEAD_FIELDS) % TX_ITEM_FIELDS === 1
+  for (let i = TX_HEAD_FIELDS; i + TX_ITEM_FIELDS <= f.length; i += TX_ITEM_FIELDS) {
     items.push({
       id: f[i] as bigint,
       device: f[i + 1] as string,
@@ -200,7 +214,7 @@ export function decodeTxBatch(bytes: Uint8Array): TxBatch {
       frame: f[i + 3] as Uint8Array,
     })
   }
-  return { router: f[1] as string, items }
+  return { router: f[1] as string, atMs: saysTime ? (f[f.length - 1] as number) : null, items }
 }
 
 /**

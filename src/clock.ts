@@ -1,13 +1,16 @@
 /** Time as an argument, so that every flow can run on a virtual clock. */
 export interface Clock {
-  /** Unix milliseconds. */
+  /** Unix milliseconds. They step when somebody sets the clock. */
   now(): number
+  /** Milliseconds since an arbitrary moment. No setting of the clock changes them: for durations and deadlines. */
+  steadyMs(): number
   /** Runs `fn` once, `ms` from now; the returned function cancels it. */
   after(ms: number, fn: () => void): () => void
 }
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  steadyMs: () => performance.now(),
   after: (ms, fn) => {
     const timer = setTimeout(fn, ms)
     return () => clearTimeout(timer)

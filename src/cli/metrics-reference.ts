@@ -14,7 +14,7 @@ export interface MetricEntry {
   labels: readonly string[]
 }
 
-const still = { now: () => 0, after: () => () => {} }
+const still = { now: () => 0, steadyMs: () => 0, after: () => () => {} }
 
 /** The metrics of a scrape of that part, in its order. */
 export function metricsOf(part: 'core' | 'transport'): MetricEntry[] {

@@ -7,6 +7,7 @@ import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import { StopStack } from '../stop-stack.js'
 import { newRun, RunningParts } from './cluster/running-parts.js'
+import { startServiceClock } from './cluster/service-time.js'
 import { startDelivery } from './delivery/delivery.js'
 import { encodeRegistrationId, type RegistrationAddress } from './domain/registration-id.js'
 import { type FrontEndSettings, startFrontEnd } from './front-end.js'
@@ -44,10 +45,12 @@ export interface Core {
 
 /** Resolves when everything serves. Rejects with BrokerError or the listener's error; then nothing is left running. */
 export async function startCore(options: CoreOptions): Promise<Core> {
-  const { broker, clock, random, keyring, log, settings, metrics = new CoreMetrics() } = options
+  const { broker, random, keyring, log, settings, metrics = new CoreMetrics() } = options
   const { core, split } = settings
   const parts = new StopStack()
   try {
+    const clock = await startServiceClock(broker, options.clock, log)
+    parts.add(clock)
     const shared = {
       ...{ broker, clock, random, split, log, metrics, settings: core },
       registrationIdOf: (address: RegistrationAddress) =>

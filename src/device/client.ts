@@ -83,6 +83,10 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
   private readonly settings: DeviceSettings
   private readonly clock: Clock
   private readonly callers = new Map<number, Caller>()
+  /** The server's clock as the latest WELCOME told it, and the steady clock of the device then; null: none came yet. */
+  private serverTime: { ms: number; steadyMs: number } | null = null
+  /** Left by an earlier run, and expired if the clock of the device is right: they wait for the server's time. */
+  private doubtful: StoredNotification[] = []
   private lastCaller = 0
   private connecting = false
   private closing: Promise<void> | null = null
@@ -166,7 +170,13 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     this.connecting = true
     const leftover = [...this.store.state.inbox.values()]
     this.driver.run((machine, now) => machine.start(now))
-    for (const notification of leftover) this.handover.add(notification, true)
+    // The clock may have been set while the device was off. Half of the inbox stays free, or nothing would be read.
+    const doubtful = leftover.filter(
+      (notification) => this.hasExpired(notification, true) && notification.expiresAtMs > 0,
+    )
+    this.doubtful = doubtful.slice(-Math.max(1, Math.floor(this.settings.inboxMax / 2)))
+    const waiting = new Set(this.doubtful)
+    this.handOverLeft(leftover.filter((notification) => !waiting.has(notification)))
   }
 
   /** Resolves when the server confirms the registration, on this connection or a later one; rejects with DeviceError. */
@@ -238,6 +248,8 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     switch (event.kind) {
       case 'ready': {
         const { kind, ...details } = event
+        this.serverTime = { ms: details.serverTimeMs, steadyMs: this.clock.steadyMs() }
+        this.handOverLeft(this.doubtful.splice(0))
         this.emitSafely(kind, details)
         this.renewal.start()
         return
@@ -269,7 +281,10 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
       case 'closed': {
         const { code, name, reconnectAtMs } = event
         const reconnectInMs = reconnectAtMs === null ? null : Math.max(reconnectAtMs - this.clock.now(), 0)
-        if (reconnectAtMs === null) this.renewal.stop()
+        if (reconnectAtMs === null) {
+          this.renewal.stop()
+          this.handOverLeft(this.doubtful.splice(0))
+        }
         this.emitSafely('closed', { code, name, reconnectInMs })
       }
     }
@@ -280,6 +295,11 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
     this.callers.delete(token)
     if (error) caller?.reject(error)
     else caller?.resolve(registration)
+  }
+
+  /** Of an earlier run. */
+  private handOverLeft(left: readonly StoredNotification[]): void {
+    for (const notification of left) this.handover.add(notification, true)
   }
 
   private handOver(stored: StoredNotification, possibleDuplicate: boolean): Promise<void> | undefined {
@@ -307,7 +327,14 @@ export class BorealisClient extends EventEmitter<ClientEvents> {
   /** Uses the server's clock. A notification without an expiry is valid only until the process ends. */
   private hasExpired({ expiresAtMs }: StoredNotification, isAfterRestart: boolean): boolean {
     if (expiresAtMs === 0) return isAfterRestart
-    return this.clock.now() + this.driver.clockOffsetMs > expiresAtMs + this.settings.expirySlackMs
+    return this.serverNowMs() > expiresAtMs + this.settings.expirySlackMs
+  }
+
+  /** Before the first WELCOME only a guess: the difference between the clocks is the one that an earlier run saw. */
+  private serverNowMs(): number {
+    const { serverTime, clock } = this
+    if (serverTime) return serverTime.ms + clock.steadyMs() - serverTime.steadyMs
+    return clock.now() + this.driver.clockOffsetMs
   }
 
   private async settle(pending: PromiseLike<unknown>[]): Promise<void> {

@@ -168,6 +168,8 @@ export interface TableEntry {
   value: Uint8Array
   revision: number
   deleted: boolean
+  /** When the server stored the entry, in Unix milliseconds. */
+  storedAtMs: number
 }
 
 export interface Broker {

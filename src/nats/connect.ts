@@ -57,14 +57,14 @@ export async function connect(settings: NatsSettings, options: ConnectOptions): 
 }
 
 async function firstConnection(settings: NatsSettings, { name }: ConnectOptions): Promise<NatsConnection> {
-  const deadlineMs = Date.now() + settings.connectTimeoutMs
+  const deadlineMs = performance.now() + settings.connectTimeoutMs
   const address = settings.url.replace(/\/\/[^/@]*@/g, '//')
   for (;;) {
     try {
       return await natsConnect(optionsOf(settings, name))
     } catch (error) {
       const refused = error instanceof NatsError && /AUTH/i.test(error.code)
-      if (refused || Date.now() + FIRST_RETRY_MS > deadlineMs) {
+      if (refused || performance.now() + FIRST_RETRY_MS > deadlineMs) {
         const why = refused ? 'refuses this user or password' : `did not answer for ${settings.connectTimeoutMs} ms`
         throw new BrokerError('unavailable', `nats-server at ${address} ${why}`, 0, { cause: error })
       }

@@ -153,7 +153,7 @@ class PullConsumer implements Consumption {
     this.#subscription?.unsubscribe()
     const inbox = link.newInbox()
     this.#requested = 0
-    this.#lastHeardMs = Date.now()
+    this.#lastHeardMs = performance.now()
     const subscription = link.nc.subscribe(inbox, {
       callback: (error, message) => {
         if (error) this.connection.report(`consumer ${this.options.durable} of ${this.stream}`, error)
@@ -177,7 +177,7 @@ class PullConsumer implements Consumption {
   }
 
   #receive(message: Msg): void {
-    this.#lastHeardMs = Date.now()
+    this.#lastHeardMs = performance.now()
     const inbox = this.#subscription?.getSubject() ?? ''
     const status = statusOf(message)
     if (status === 0) this.#deliver(message)
@@ -208,7 +208,7 @@ class PullConsumer implements Consumption {
 
   #checkSilence(): void {
     if (!this.connection.link.connected || !this.#subscription || this.#retry) return
-    if (Date.now() - this.#lastHeardMs > SILENCE_MS_MAX) this.#restart()
+    if (performance.now() - this.#lastHeardMs > SILENCE_MS_MAX) this.#restart()
   }
 }
 

@@ -104,6 +104,7 @@ export class LogTable implements Table {
       value: deleted ? EMPTY : record.body,
       revision: record.sequence,
       deleted,
+      storedAtMs: record.storedAtMs,
     }
   }
 }

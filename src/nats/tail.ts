@@ -109,7 +109,7 @@ class Tail implements Consumption {
     const inbox = link.newInbox()
     this.#consumerSequence = 0
     this.#caughtUp = false
-    this.#lastHeardMs = Date.now()
+    this.#lastHeardMs = performance.now()
     this.#subscription = link.nc.subscribe(inbox, {
       callback: (error, message) => {
         if (error) this.connection.report(`tail of ${this.stream}`, error)
@@ -148,7 +148,7 @@ class Tail implements Consumption {
   }
 
   #receive(message: Msg): void {
-    this.#lastHeardMs = Date.now()
+    this.#lastHeardMs = performance.now()
     if (statusOf(message) === 100) {
       this.#control(message)
       return
@@ -187,7 +187,7 @@ class Tail implements Consumption {
 
   #checkSilence(): void {
     if (!this.connection.link.connected || !this.#subscription) return
-    if (Date.now() - this.#lastHeardMs > SILENCE_MS_MAX) this.#reset()
+    if (performance.now() - this.#lastHeardMs > SILENCE_MS_MAX) this.#reset()
   }
 
   #nowCaughtUp(): void {

@@ -14,7 +14,7 @@ export class LoopLag {
   constructor(private readonly clock: Clock) {}
 
   start(): void {
-    this.dueAtMs = this.clock.now() + LOOK_MS
+    this.dueAtMs = this.clock.steadyMs() + LOOK_MS
     this.cancel = this.clock.after(LOOK_MS, () => {
       this.lastMs = this.overdueMs()
       this.worstMs = Math.max(this.worstMs, this.lastMs)
@@ -40,7 +40,7 @@ export class LoopLag {
   }
 
   private overdueMs(): number {
-    return this.cancel === null ? 0 : Math.max(0, this.clock.now() - this.dueAtMs)
+    return this.cancel === null ? 0 : Math.max(0, this.clock.steadyMs() - this.dueAtMs)
   }
 }
 

@@ -9,6 +9,7 @@ import { Packr } from 'msgpackr'
 import { Bucket } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
 import type { Broker, Consumption, Table, TableEntry } from '../nats/broker.js'
+import { storedAt } from './service-clock.js'
 
 export const HEARTBEAT_MS = 3_000
 export const LEASE_MS = 10_000
@@ -32,7 +33,8 @@ const leaseKey = (instance: string, worker: string) => `${instance}.${worker}`
 export class WorkerLease {
   private readonly table: Table
   private stopBeating: (() => void) | null = null
-  private confirmedAtMs = 0
+  /** When the last confirmed heartbeat began, by steadyMs(): a clock that was set must not hide a lapse. */
+  private confirmedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(
     broker: Broker,
@@ -55,9 +57,15 @@ export class WorkerLease {
     this.schedule()
   }
 
+  /** Writes a heartbeat and resolves with the time at which the store took it. Rejects with BrokerError. */
+  async askStore(): Promise<number> {
+    await this.beat()
+    return storedAt(this.table, leaseKey(this.instance, this.worker))
+  }
+
   /** False if readers may take this worker for dead. */
   get isHeld(): boolean {
-    return this.stopBeating !== null && this.clock.now() - this.confirmedAtMs <= LEASE_MS - HEARTBEAT_MS
+    return this.stopBeating !== null && this.clock.steadyMs() - this.confirmedAtMs <= LEASE_MS - HEARTBEAT_MS
   }
 
   /** Stops the heartbeat and shows readers at once that the worker is gone. */
@@ -82,9 +90,10 @@ export class WorkerLease {
   }
 
   private async beat(): Promise<void> {
-    const atMs = this.clock.now()
-    await this.table.put(leaseKey(this.instance, this.worker), packr.pack([LEASE_VERSION, atMs]))
-    this.confirmedAtMs = Math.max(this.confirmedAtMs, atMs)
+    const beginMs = this.clock.steadyMs()
+    const heartbeat = packr.pack([LEASE_VERSION, this.clock.now()])
+    await this.table.put(leaseKey(this.instance, this.worker), heartbeat)
+    this.confirmedAtMs = Math.max(this.confirmedAtMs, beginMs)
   }
 }
 

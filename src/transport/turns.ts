@@ -6,7 +6,7 @@ import type { Clock } from '../clock.js'
 import type { Now } from './session/now.js'
 
 export class Turns {
-  private readonly present = { ms: 0, tick: 1 }
+  private readonly present = { ms: 0, steadyMs: 0, tick: 1 }
   private depth = 0
 
   constructor(
@@ -14,7 +14,7 @@ export class Turns {
     private readonly atEnd: () => void,
     private readonly onError: (task: string, error: unknown) => void,
   ) {
-    this.present.ms = clock.now()
+    this.readClock()
   }
 
   /** The time of the turn that runs, or of the last one. */
@@ -44,12 +44,17 @@ export class Turns {
    * case.
    */
   enter(): void {
-    if (this.depth === 0) this.present.ms = this.clock.now()
+    if (this.depth === 0) this.readClock()
     this.depth++
   }
 
   leave(): void {
     this.depth--
     if (this.depth === 0) this.atEnd()
+  }
+
+  private readClock(): void {
+    this.present.ms = this.clock.now()
+    this.present.steadyMs = this.clock.steadyMs()
   }
 }

@@ -13,6 +13,7 @@ import type { Logger } from '../observe/log.js'
 import { DeviceStore } from '../store/devices.js'
 import { EventLog } from '../store/events.js'
 import { DeviceQueue } from '../store/queue.js'
+import { ServiceClock } from '../store/service-clock.js'
 import { SessionTable } from '../store/sessions.js'
 import { WorkerLease } from '../store/workers.js'
 import { Admission } from './admission/admission.js'
@@ -81,6 +82,7 @@ export class Worker {
   readonly registry = new Registry()
   readonly groups: Groups
   private readonly greetings = new Greetings()
+  private readonly clock: ServiceClock
   private readonly turns: Turns
   private readonly admission: Admission
   private readonly credentials: Credentials
@@ -100,12 +102,16 @@ export class Worker {
   private isLeaving = false
 
   constructor(private readonly options: WorkerOptions) {
-    const { broker, clock, sockets, settings, split, log } = options
+    const { broker, sockets, settings, split, log } = options
     const { bus } = broker
     const { metrics, registry, greetings } = this
     const owner = { instance: settings.instance, worker: options.worker }
     const timeoutMs = settings.coreTimeoutMs
     const onError = (task: string, error: unknown) => log.warn({ task, error }, 'a task of the worker failed')
+    const clock = new ServiceClock(options.clock, {
+      onWrong: (aheadMs) => log.warn({ aheadMs }, 'the clock of this machine differs from the clock of nats-server'),
+      onError: (error) => onError('time of the store', error),
+    })
     const turns = new Turns(clock, () => this.effects.outbox.flush(), onError)
 
     const sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
@@ -216,6 +222,7 @@ export class Worker {
     })
 
     this.owner = owner
+    this.clock = clock
     this.turns = turns
     this.tombstones = tombstones
     this.uplink = uplink
@@ -252,6 +259,7 @@ export class Worker {
   async start(): Promise<number> {
     const { broker, sockets } = this.options
     await this.lease.start()
+    await this.clock.follow(() => this.lease.askStore())
     await this.revocations.start()
     // Started before the first HELLO: the worker must see every group message that follows a device's CAUGHT_UP.
     await this.groups.start()
@@ -282,8 +290,8 @@ export class Worker {
     pace = drainPace(this.options.settings, 'shutdown'),
     devicesElsewhere: () => number | null = () => null,
   ): Promise<void> {
-    const { clock, sockets } = this.options
-    const { turns, registry, effects } = this
+    const { sockets } = this.options
+    const { clock, turns, registry, effects } = this
     this.isLeaving = true
     this.admission.drain()
     sockets.stopListening()
@@ -303,6 +311,7 @@ export class Worker {
     await this.groups.stop()
     await this.receipts.write()
     await this.revocations.stop()
+    await clock.stop()
     await this.lease.release()
     sockets.close()
   }

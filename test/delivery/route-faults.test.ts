@@ -83,6 +83,27 @@ t.test('a redelivered message that has expired leaves the queue in which an earl
   t.same(await world.advanceUntil(next.queue.walk(device)), [])
 })
 
+t.test('a worker that says expired is not believed: the router looks at its own clock', async (t) => {
+  const world = new SimInstallation()
+  const worker = world.worker()
+  const core = await world.core()
+  const device = deviceName(4)
+  await world.advanceUntil(worker.connect(device))
+  worker.onItem = () => Report.EXPIRED
+  const { id } = await world.advanceUntil(core.accept(messageTo([device], { ttlMs: 10_000 })))
+  await world.advanceUntil(core.acknowledged(device, id))
+  t.equal(await world.advanceUntil(core.events.readFinal(id)), null, 'it has not ended')
+  t.match(await world.advanceUntil(core.events.readTrace(id)), [{ step: 'queued', reason: 'clock' }])
+  t.equal((await world.advanceUntil(core.queue.walk(device))).length, 1)
+
+  worker.onItem = async () => {
+    await new Promise<void>((resolve) => void world.sim.clock.after(2_500, resolve))
+    return Report.EXPIRED
+  }
+  const short = await world.advanceUntil(core.accept(messageTo([device], { ttlMs: 2_000 })))
+  t.match(await world.advanceUntil(core.final(short.id)), { kind: 'expired' }, 'by both clocks')
+})
+
 t.test('while the state of a session is unknown, its messages are queued once and not acknowledged', async (t) => {
   const world = new SimInstallation()
   const worker = world.worker()

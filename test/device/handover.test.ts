@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import t from 'tap'
+import { systemClock } from '../../src/clock.js'
 import { notify, welcome } from './scripted-server.js'
 import { client, event, Inbox, memory, server } from './support.js'
 
@@ -72,6 +73,70 @@ t.test('what has expired is acknowledged and not shown, by the clock of the serv
     ['2'],
   )
 })
+
+t.test('a clock that is set while the device is connected ends nothing', async (t) => {
+  const transport = await server(t)
+  const clock = { ...systemClock, skewMs: 0, now: () => Date.now() + clock.skewMs }
+  const device = client(t, transport.url, memory(), { clock })
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
+  for (const [index, skewMs] of [3_600_000, -3_600_000].entries()) {
+    clock.skewMs = skewMs
+    const expired = event(device, 'expired')
+    const seconds = Math.floor(Date.now() / 1_000)
+    const [over, valid] = [BigInt(2 * index + 1), BigInt(2 * index + 2)]
+    peer.send(notify(over, { expiresAtSeconds: seconds - 60 }), notify(valid, { expiresAtSeconds: seconds + 60 }))
+    t.match(await expired, { id: `${over}` })
+    t.equal((await inbox.next(index + 1)).at(-1)?.id, `${valid}`)
+  }
+})
+
+t.test(
+  'what seems expired at a start waits for the time of the server, and half of the inbox stays free',
+  async (t) => {
+    const transport = await server(t)
+    const store = memory()
+    const seconds = Math.floor(Date.now() / 1_000)
+    for (const [id, expiresAtSeconds] of [
+      [1n, seconds + 60],
+      [2n, seconds + 60],
+      [3n, seconds + 60],
+      [4n, seconds - 60],
+      [5n, seconds + 7_200],
+      [6n, 0],
+    ] as const) {
+      const { type: _, expiresAtSeconds: __, ...content } = notify(id)
+      const message = { ...content, group: null, expiresAtMs: expiresAtSeconds * 1_000 }
+      store.state.apply({ kind: 'message', message, forgetAtMs: 0, cursorSequence: 0 })
+    }
+    const clock = { ...systemClock, now: () => Date.now() + 3_600_000 }
+    const device = client(t, transport.url, store, { clock, settings: { inboxMax: 6 } })
+    const expired: string[] = []
+    device.on('expired', ({ id }) => expired.push(id))
+    const inbox = new Inbox(device)
+    device.connect()
+    const peer = await transport.connection()
+    await peer.next('HELLO')
+    t.same(
+      (await inbox.next(1)).map(({ id }) => id),
+      ['5'],
+      'valid by every clock',
+    )
+    t.same(expired, ['1', '6'], 'beyond the half of the inbox, and for now only')
+    peer.send(welcome())
+    const given = await inbox.next(3)
+    t.match(
+      given.map(({ id, possibleDuplicate }) => [id, possibleDuplicate]),
+      [
+        ['5', true],
+        ['2', true],
+        ['3', true],
+      ],
+    )
+    t.same(expired, ['1', '6', '4'])
+  },
+)
 
 t.test('handlers: one at a time, a failure is reported and counts as handed over', async (t) => {
   const transport = await server(t)
@@ -171,18 +236,16 @@ t.test('a topic and a user are names within the project that REGISTERED told', a
 
 t.test('after a start, and before WELCOME, the clock of the server is the one of last time', async (t) => {
   const store = memory()
-  const expiresAtMs = Date.now() + 600_000
+  const expiresAtMs = Date.now() - 600_000
   const message = { registration: 1, group: null, expiresAtMs, priority: 'normal', collapseKey: '' } as const
-  const text = { title: 'late', message: '', data: new Uint8Array(0) }
-  store.state.apply({ kind: 'clock', serverAheadMs: 3_600_000 })
-  const late = { id: 1n, ...message, ...text }
-  store.state.apply({ kind: 'message', message: late, forgetAtMs: expiresAtMs, cursorSequence: 0 })
+  const text = { title: 'in time', message: '', data: new Uint8Array(0) }
+  store.state.apply({ kind: 'clock', serverAheadMs: -3_600_000 })
+  const valid = { id: 1n, ...message, ...text }
+  store.state.apply({ kind: 'message', message: valid, forgetAtMs: Date.now(), cursorSequence: 0 })
   const device = client(t, 'ws://127.0.0.1:1', store)
   const inbox = new Inbox(device)
-  const expired = event<{ id: string }>(device, 'expired')
   device.connect()
-  t.equal((await expired).id, '1')
-  t.same(inbox.notifications, [])
+  t.match(await inbox.next(1), [{ id: '1' }])
 
   const transport = await server(t)
   const other = client(t, transport.url, memory())

@@ -37,6 +37,8 @@ export interface Fault {
   /** Called before the pause that precedes each injection. */
   prepare?(rig: Rig): Promise<void>
   inject(rig: Rig, random: Random): Promise<Injection> | Injection
+  /** The fault ends no process and no connection, so a connected device gets also the pushes with ttl 0s. */
+  keepsConnections?: true
   /** At least one attempt must get an answer that matches. Without one the fault had no effect and proves nothing. */
   expectedAnswer?: RegExp
 }

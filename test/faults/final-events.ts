@@ -12,16 +12,16 @@ export type StoredFinalEvent = Omit<FinalEvent, 'device'> & { device: string }
 
 export async function readFinalEvents(broker: Broker, split: number): Promise<StoredFinalEvent[]> {
   const parents = new Map<string, string>()
-  const finals: { id: string; kind: string; device: string }[] = []
-  const readRecord = ({ subject, body }: LogRecord) => {
+  const finals: { id: string; kind: string; device: string; at: number }[] = []
+  const readRecord = ({ subject, body, storedAtMs: at }: LogRecord) => {
     const [, , id = '', kind] = subject.split('.')
     if (kind !== 'accepted' && kind !== 'final') return
     const fields = unpack(body) as unknown[]
     if (kind === 'accepted') parents.set(id, String(fields[1]))
-    else finals.push({ id, kind: String(fields[1]), device: String(fields[5]) })
+    else finals.push({ id, kind: String(fields[1]), device: String(fields[5]), at })
   }
   for (let index = 0; index < split; index++) await readAll(broker, eventsStream(index), readRecord)
-  return finals.map(({ id, kind, device }) => ({ parent: parents.get(id) ?? id, kind, device }))
+  return finals.map(({ id, ...event }) => ({ ...event, parent: parents.get(id) ?? id }))
 }
 
 /** Calls `onRecord` for each record up to the present end of the stream. */

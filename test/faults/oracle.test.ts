@@ -19,7 +19,7 @@ function faultlessRun(): Evidence {
   const totals = new Map([['p', { accepted: 2, delivered: 2 }]])
   const members = [PROJECT, PROJECT, OTHER]
   const afterwards = { at: 1_000, counts: new Map(), totals, finalEvents: [] }
-  return { attempts, app, wire, members, windows: [], afterwards }
+  return { attempts, app, wire, members, windows: [], breaks: [], presence: [], afterwards }
 }
 
 function begun(attempt: number, kind: 'device' | 'devices' | 'topic', devices: number[]): AttemptRecord[] {
@@ -56,11 +56,26 @@ function removeFirstShown(evidence: Evidence): void {
 
 /** Gives attempt 1 this final event. */
 function endFirstAs(evidence: Evidence, kind: string): void {
-  evidence.afterwards.finalEvents.push({ device: 0, parent: 'id 1', kind })
+  evidence.afterwards.finalEvents.push({ device: 0, parent: 'id 1', kind, at: 5 })
   evidence.afterwards.totals.set(
     'p',
     kind === 'delivered' ? { accepted: 2, delivered: 2 } : { accepted: 2, delivered: 1, [kind]: 1 },
   )
+}
+
+const connected = (device: number) => ({ at: -TTL_MS, device, isHere: true })
+
+/** Gives all pushes ttl 0s. */
+function setForNow({ attempts, afterwards }: Evidence): void {
+  for (const record of attempts) if (record.type === 'begun') record.ttlMs = 0
+  afterwards.at += TTL_MS
+}
+
+/** Attempt 1 had ttl 0s and expired. */
+function expireForNow(evidence: Evidence): void {
+  removeFirstShown(evidence)
+  endFirstAs(evidence, 'expired')
+  setForNow(evidence)
 }
 
 const gap = (device: number, count: number) =>
@@ -202,6 +217,33 @@ const violatingChanges: Record<string, { change(evidence: Evidence): void; viola
     },
     violation: /^lost: device 1 .*no final event explains it/,
   },
+  'a push that expired before its time is lost, even if its time is over when the run ends': {
+    change: (e) => {
+      removeFirstShown(e)
+      endFirstAs(e, 'expired')
+      e.afterwards.at += 10 * TTL_MS
+    },
+    violation: /^lost: device 1 .*it ended as expired, which nothing explains/,
+  },
+  'a push that its device took for expired before its time is lost': {
+    change: (e) => void e.app.splice(0, 1, { ...shown(1, 0), type: 'expired' }),
+    violation: /^lost: device 1 .*took it for expired/,
+  },
+  'a push with ttl 0s that expired beside a connected device is lost': {
+    change: (e) => {
+      expireForNow(e)
+      e.presence.push(connected(0))
+    },
+    violation: /^lost: device 1 .*it ended as expired, which nothing explains/,
+  },
+  'a group message with ttl 0s that a connected device did not get is lost': {
+    change: (e) => {
+      e.app.splice(3, 1)
+      e.presence.push(connected(1))
+      setForNow(e)
+    },
+    violation: /^lost: topic 3/,
+  },
   'a later push that was shown before an earlier one violates the order': {
     change: (e) => void e.app.reverse(),
     violation: /^order: attempt 1 came after 2/,
@@ -235,7 +277,21 @@ const permittedChanges: Record<string, (evidence: Evidence) => void> = {
   'a push that expired after its time to live is not lost': (e) => {
     removeFirstShown(e)
     endFirstAs(e, 'expired')
-    e.afterwards.at += TTL_MS
+    for (const event of e.afterwards.finalEvents) event.at += TTL_MS
+  },
+  'a push with ttl 0s to a device that was not connected is not lost': expireForNow,
+  'a push with ttl 0s to a device that disconnected soon after is not lost': (e) => {
+    expireForNow(e)
+    e.presence.push(connected(0), { at: 500, device: 0, isHere: false })
+  },
+  'a push with ttl 0s to a device that has just connected is not lost': (e) => {
+    expireForNow(e)
+    e.presence.push({ ...connected(0), at: 0 })
+  },
+  'a push with ttl 0s to a connected device is not lost if a fault may have broken its connection': (e) => {
+    expireForNow(e)
+    e.presence.push(connected(0))
+    e.breaks.push({ fromMs: 400, untilMs: 600 })
   },
   'a push that another one with a collapse key replaced is not lost': (e) => {
     removeFirstShown(e)

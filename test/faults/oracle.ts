@@ -3,7 +3,7 @@
  * the final events in the store, and lists every violation of the invariants I1 to I5 (ARCHITECTURE.md). It knows the
  * invariants only, not how the product keeps them.
  */
-import type { AppRecord, Begun, Evidence } from './records.js'
+import type { AppRecord, Begun, Evidence, FinalEvent } from './records.js'
 
 export interface Verdict {
   /** Number of attempts that were answered with 2xx. */
@@ -75,8 +75,8 @@ interface Run {
   evidence: Evidence
   attempts: Map<number, Attempt>
   shown: Shown[]
-  /** The kinds of the final events, by {@link targetKey}. */
-  finalKinds: Map<string, string>
+  /** By {@link targetKey}. */
+  finalEvents: Map<string, FinalEvent>
 }
 
 const targetKey = (id: string, device: number) => `${id} ${device}`
@@ -105,10 +105,36 @@ function indexEvidence(evidence: Evidence): Run {
     const shownAt = attempts.get(record.attempt)?.shownAt
     shownAt?.set(record.device, [...(shownAt.get(record.device) ?? []), record])
   }
-  const finalKinds = new Map(
-    evidence.afterwards.finalEvents.map(({ parent, device, kind }) => [targetKey(parent, device), kind]),
+  const finalEvents = new Map(
+    evidence.afterwards.finalEvents.map((event) => [targetKey(event.parent, event.device), event]),
   )
-  return { evidence, attempts, shown, finalKinds }
+  return { evidence, attempts, shown, finalEvents }
+}
+
+/** The clocks of the driver and of nats-server may differ by this much. */
+const CLOCK_DOUBT_MS = 500
+/** A push with ttl 0s is at a connected device after this time, however busy the machine is. */
+const NOW_MS = 5_000
+
+const expiresAt = ({ begun }: Attempt) => begun.at + begun.ttlMs
+
+/**
+ * True if the device was connected from before the push was sent until the push expired, and no fault may have ended a
+ * connection or process meanwhile. Then the push must reach the device, however short its ttl is.
+ */
+function wasHere(attempt: Attempt, device: number, { presence, breaks }: Evidence): boolean {
+  const { at: sentAt, ttlMs } = attempt.begun
+  const fromMs = sentAt - CLOCK_DOUBT_MS
+  const untilMs = sentAt + (ttlMs === 0 ? NOW_MS : ttlMs)
+  if (breaks.some((window) => fromMs < window.untilMs && untilMs > window.fromMs)) return false
+  const own = presence.filter((record) => record.device === device)
+  const before = own.filter(({ at }) => at <= fromMs).at(-1)
+  return before?.isHere === true && !own.some(({ at, isHere }) => at > fromMs && at <= untilMs && !isHere)
+}
+
+/** True if the only records of the app say that the push had expired, and it had not. */
+function isTakenForExpired(records: readonly Shown[], attempt: Attempt): boolean {
+  return records.every(({ type, at }) => type === 'expired' && at < expiresAt(attempt) - CLOCK_DOUBT_MS)
 }
 
 const isUnicast = ({ begun }: Attempt) => begun.kind !== 'topic' && begun.kind !== 'application'
@@ -125,19 +151,22 @@ function findLost(run: Run): string[] {
     if (attempt.answer !== 'accepted') continue
     const { kind, devices } = attempt.begun
     for (const device of devices) {
-      if (attempt.shownAt.has(device)) continue
+      const records = attempt.shownAt.get(device)
       const report = (reason: string) =>
         lost.push(`${kind} ${number} (id ${attempt.id}) did not reach device ${device}: ${reason}`)
-      if (!isUnicast(attempt)) {
-        if (!hasGroupGap(evidence, device)) report('the device got no GAP')
+      if (records) {
+        if (isTakenForExpired(records, attempt)) report('the device took it for expired')
+      } else if (!isUnicast(attempt)) {
+        const isOver = expiresAt(attempt) <= evidence.afterwards.at && !wasHere(attempt, device, evidence)
+        if (!isOver && !hasGroupGap(evidence, device)) report('the device got no GAP')
       } else if (attempt.id === null) {
         // A publisher on NATS does not learn the id, so its message may be any drop whose id no answer named.
         if (!unnamedDrops.take(device)) report('no final event explains it')
       } else {
-        const end = run.finalKinds.get(targetKey(attempt.id, device))
+        const end = run.finalEvents.get(targetKey(attempt.id, device))
         if (end === undefined) report('it has no final event')
-        else if (end === 'delivered') report('its final event is delivered')
-        else if (!mayEndAs(end, attempt, run)) report(`it ended as ${end}, which nothing explains`)
+        else if (end.kind === 'delivered') report('its final event is delivered')
+        else if (!isExplained(end, attempt, run)) report(`it ended as ${end.kind}, which nothing explains`)
       }
     }
   }
@@ -164,14 +193,14 @@ function findUnnamedDrops({ attempts, evidence }: Run): { take(device: number): 
 }
 
 /** True if the push or a later request of its sender explains a final event other than `delivered`. */
-function mayEndAs(end: string, attempt: Attempt, { attempts, evidence }: Run): boolean {
+function isExplained({ kind, device, at }: FinalEvent, attempt: Attempt, { attempts, evidence }: Run): boolean {
   const { begun, cancelled } = attempt
-  if (end === 'expired') return begun.at + begun.ttlMs <= evidence.afterwards.at
-  if (end === 'collapsed') return begun.collapses && isReplaced(attempt, attempts)
-  if (end === 'cancelled') return cancelled
+  if (kind === 'expired') return at >= expiresAt(attempt) - CLOCK_DOUBT_MS && !wasHere(attempt, device, evidence)
+  if (kind === 'collapsed') return begun.collapses && isReplaced(attempt, attempts)
+  if (kind === 'cancelled') return cancelled
   // checkGaps compares the drops with the counts that the device was told. `failed` needs a registration that ended, and
   // none ends in a fault run.
-  return end === 'dropped'
+  return kind === 'dropped'
 }
 
 /** True if another push with a collapse key was sent to one of its devices, before or after its own answer. */

@@ -67,6 +67,13 @@ export type AppRecord =
     }
   | { type: 'gap'; at: number; device: number; count: number; reason: string }
 
+/** A device is caught up, or its connection ended. */
+export interface PresenceRecord {
+  at: number
+  device: number
+  isHere: boolean
+}
+
 export interface Member {
   project: string
   application: string
@@ -84,6 +91,8 @@ export interface FinalEvent {
   /** The id of the message, as its sender knows it. */
   parent: string
   kind: string
+  /** When nats-server stored it. No fault changes the clock of nats-server. */
+  at: number
 }
 
 /** The state of the API and of the store after the load has ended. */
@@ -107,10 +116,18 @@ export interface Evidence {
   /** Indexed by the number of the device. */
   members: Member[]
   windows: Window[]
+  /** The windows in which a fault may have ended a process or a connection. */
+  breaks: Window[]
+  presence: PresenceRecord[]
   afterwards: Afterwards
 }
 
 export const hashOf = (title: string, message: string): string =>
   createHash('sha256').update(`${title}\0${message}`).digest('base64url').slice(0, 22)
 
-export const logFiles = { attempts: 'attempts.jsonl', wire: 'wire.jsonl', app: 'app.jsonl' } as const
+export const logFiles = {
+  attempts: 'attempts.jsonl',
+  wire: 'wire.jsonl',
+  app: 'app.jsonl',
+  presence: 'presence.jsonl',
+} as const

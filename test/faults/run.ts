@@ -14,7 +14,15 @@ import { awaitNothingPending, readAfterwards } from './afterwards.js'
 import type { Fault } from './fault.js'
 import { readLog } from './log.js'
 import { judge } from './oracle.js'
-import { type AppRecord, type AttemptRecord, type Evidence, logFiles, type Window, type WireRecord } from './records.js'
+import {
+  type AppRecord,
+  type AttemptRecord,
+  type Evidence,
+  logFiles,
+  type PresenceRecord,
+  type Window,
+  type WireRecord,
+} from './records.js'
 import { type Result, resultOf, sumOf } from './result.js'
 import { Rig } from './rig.js'
 
@@ -104,7 +112,7 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
     // A device learns at its next connect of messages that were dropped meanwhile.
     await rig.driver.call('restartDevices', undefined)
     const windows = outcomes.map(({ window }) => ({ ...window, untilMs: window.untilMs + quietMs }))
-    const evidence = await gatherEvidence(rig, windows)
+    const evidence = await gatherEvidence(rig, windows, fault.keepsConnections ? [] : windows)
     if (outcomes.length > 0 && outcomes.every(({ hadEffect }) => hadEffect === false))
       violations.push('effect: no injection had an effect')
     const { expectedAnswer } = fault
@@ -163,12 +171,13 @@ async function injectOnce(rig: Rig, fault: Fault, random: Random): Promise<Injec
   return { description, window: { fromMs, untilMs }, recoveredMs, afterHealingMs, hadEffect }
 }
 
-async function gatherEvidence(rig: Rig, windows: Window[]): Promise<Evidence> {
+async function gatherEvidence(rig: Rig, windows: Window[], breaks: Window[]): Promise<Evidence> {
   const at = (name: keyof typeof logFiles) => join(rig.driverFolder, logFiles[name])
   const attempts = readLog<AttemptRecord>(at('attempts'))
   const app = readLog<AppRecord>(at('app'))
   const afterwards = await readAfterwards(rig, attempts, app)
-  return { attempts, app, wire: readLog<WireRecord>(at('wire')), members: [...rig.members], windows, afterwards }
+  const [wire, presence] = [readLog<WireRecord>(at('wire')), readLog<PresenceRecord>(at('presence'))]
+  return { attempts, app, wire, presence, members: [...rig.members], windows, breaks, afterwards }
 }
 
 function keepLogs(rig: Rig, folder: string, say: (text: string) => void): void {

@@ -90,6 +90,37 @@ t.test('a message in JSON and one in msgpack become the same command', async (t)
   t.same(await dead(), [])
 })
 
+t.test('a message of every type, scheduled or not, counts as accepted at its PubAck', async (t) => {
+  const { api, publish, left, registrationId } = await setUp(t)
+  const user = { target: 'ann', type: 'user' }
+  const messages: { target: unknown; type: string; notBefore?: string }[] = [
+    { target: registrationId, type: 'device' },
+    { target: [registrationId], type: 'devices' },
+    { target: 'news', type: 'topic' },
+    { target: api.application, type: 'application' },
+    user,
+    { ...user, notBefore: new Date(Date.now() + 60_000).toISOString() },
+  ]
+  const admin = await api.nats.brokerAs('admin')
+  const accept = api.core.accept
+  const commands: AcceptCommand[] = []
+  const isAway = () => commands.length < messages.length
+  api.core.accept = async (command) => {
+    // No core takes a message before all of them have their PubAck.
+    if (isAway()) {
+      commands.push(command)
+      throw new BrokerError('unavailable', 'no')
+    }
+    return accept(command)
+  }
+  for (const message of messages) await publish(JSON.stringify({ ...message, ttl: '1h' }))
+  const stored = (await recordsOf(admin, INGRESS_STREAM)).map(({ storedAtMs }) => storedAtMs)
+  t.equal(stored.length, messages.length)
+  await until('all are accepted', async () => (await left()) === 0)
+  const times = api.core.accepted.map(({ acceptedAtMs, place }) => acceptedAtMs ?? place?.storedAtMs)
+  t.same(times.sort(), stored.sort())
+})
+
 t.test('an invalid record goes unchanged to the dead letters, with the code and the reason', async (t) => {
   const { api, publish, left, dead, registrationId } = await setUp(t)
   const good = { target: registrationId, type: 'device', ttl: '1h' }

@@ -65,7 +65,7 @@ const codecs: Record<string, Codec> = {
     decode: envelope.decodeBroadcastRecord,
   },
   'tx batch': {
-    values: fc.record({ router: text, items: fc.array(txItem) }),
+    values: fc.record({ router: text, atMs: fc.option(safe), items: fc.array(txItem) }),
     encode: envelope.encodeTxBatch,
     decode: envelope.decodeTxBatch,
   },
@@ -131,6 +131,28 @@ for (const [name, codec] of Object.entries(codecs)) {
     t.throws(() => codec.decode(packr.pack({ v: 1 })), { name: 'EnvelopeError' }, 'a map')
   })
 }
+
+t.test(
+  'a tx batch has its time where a decoder of the version before ignores it, and decodes without one',
+  async (t) => {
+    const item = { id: 1n, device: 'd', expiresAtMs: 1_700_000_000_000, frame: new Uint8Array([1]) }
+    const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
+    for (const items of [[], [item], [item, item]]) {
+      const batch = { router: 'r', atMs: 1_699_999_990_000, items }
+      const fields = packr.unpack(envelope.encodeTxBatch(batch)) as unknown[]
+      const read = []
+      for (let i = 2; i + 3 < fields.length; i += 4) read.push(fields[i + 1])
+      t.same(
+        read,
+        items.map(({ device }) => device),
+        'as the version before reads it',
+      )
+      const older = envelope.decodeTxBatch(packr.pack(fields.slice(0, -1)))
+      t.equal(older.atMs, null, 'of a router of the version before')
+      t.equal(older.items.length, items.length)
+    }
+  },
+)
 
 t.test('requests and replies of devices decode to the values that were encoded', async (t) => {
   const requests: envelope.DeviceRequest[] = [

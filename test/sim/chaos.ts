@@ -60,7 +60,8 @@ const ALL_ACTS: typeof CALM_ACTS = [
   [3, 'NATS connection is lost', (world) => pick(world, world.clients)?.cutOff()],
   [1, 'nats-server stops', (world) => restartServer(world, false)],
   [1, 'nats-server is killed', (world) => restartServer(world, true)],
-  [1, 'clock is wrong', (world) => skewClock(world)],
+  [2, 'clock is wrong', (world) => skewClock(world)],
+  [1, 'start with a wrong clock', (world) => startSkewed(world)],
   [1, 'session table is lost', (world) => loseSessions(world)],
 ]
 
@@ -168,12 +169,29 @@ function restartServer(world: World, kill: boolean): void {
   if (broker.server.up) broker.restartServer(between(random, [50, SILENT_MS]), kill)
 }
 
-/** Sets the clock of one process wrong, by up to five seconds or up to an hour. */
+/** Sets the clock of a process or a device wrong, by up to five seconds or up to an hour. It stays so over restarts. */
 function skewClock(world: World): void {
-  const client = pick(world, world.clients)
-  if (!client) return
-  client.skewMs = between(world.random, world.random() < 0.5 ? [-5_000, 5_000] : [-SKEW_MS_MAX, SKEW_MS_MAX])
-  world.trace.add('chaos', `${client.name} ${client.skewMs}`)
+  const { random, clients, devices, skews, trace } = world
+  const skewMs = between(random, random() < 0.5 ? [-5_000, 5_000] : [-SKEW_MS_MAX, SKEW_MS_MAX])
+  const client = random() < 0.7 ? pick(world, clients) : undefined
+  const device = client ? undefined : pick(world, devices)
+  const name = client?.name ?? device?.label
+  if (name === undefined) return
+  if (client) client.skewMs = skewMs
+  if (device?.host) device.host.skewMs = skewMs
+  skews.set(name, skewMs)
+  trace.add('chaos', `${name} ${skewMs}`)
+}
+
+/** Restarts a process with a wrong clock. */
+function startSkewed(world: World): void {
+  const { random, cores, workers, skews, trace } = world
+  const process = pick(world, [...cores, ...workers])
+  if (!process) return
+  skews.set(process.name, between(random, [-SKEW_MS_MAX, SKEW_MS_MAX]))
+  trace.add('chaos', `${process.name} ${skews.get(process.name)}`)
+  process.crash(false)
+  later(world, 1_000, () => process.start())
 }
 
 /** Deletes all session records, if the workers of this plan audit them often enough to restore them in the run. */

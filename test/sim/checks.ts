@@ -12,11 +12,15 @@ import { PROJECTS } from './identities.js'
 import { leftOver } from './left-over.js'
 import type { World } from './world.js'
 
+/** What a process may not know of the time of the store, and the step of a device's clock that is not worth a write. */
+const CLOCK_DOUBT_MS = 500
+
 export async function check(world: World): Promise<void> {
   checkRest(world)
   const fates = readFates(world)
   checkEnds(world, fates)
   checkUnicast(world, fates)
+  checkLives(world, fates)
   checkGroups(world)
   for (const device of world.devices) checkApp(world, device)
   checkGaps(world, fates)
@@ -61,6 +65,28 @@ function checkUnicast(world: World, fates: Fates): void {
     }
     if (sent.cancelled && !fates.of(sent).some((fate) => fate.finals[0] === 'cancelled')) {
       world.fail('end', `${sent.title} was cancelled, but no final event of it says so`)
+    }
+  }
+}
+
+/**
+ * I1: nobody's clock ends a message before its time. The time is the true one: of the call that sent the message, and of
+ * the event that ended it.
+ */
+function checkLives(world: World, fates: Fates): void {
+  for (const sent of world.app.sent) {
+    if (sent.ttlMs === 0) continue
+    const untilMs = Math.max(sent.calledAtMs, sent.notBeforeMs ?? 0) + sent.ttlMs - CLOCK_DOUBT_MS
+    for (const { finals, endedAtMs } of fates.of(sent)) {
+      if (finals[0] !== 'expired' || endedAtMs >= untilMs) continue
+      world.fail('early', `${sent.title} expired ${untilMs - endedAtMs} ms before its time`)
+    }
+    for (const device of world.devices) {
+      const early = device.seen.find(({ notification, expired, atMs }) => {
+        return notification.title === sent.title && expired && atMs < untilMs
+      })
+      if (early)
+        world.fail('early', `${device.label} took ${sent.title} for expired ${untilMs - early.atMs} ms before its time`)
     }
   }
 }

@@ -50,7 +50,11 @@ export class SimClient implements Broker {
     readonly name: string,
     readonly server: SimServer,
   ) {
-    this.clock = { now: () => server.clock.now() + this.skewMs, after: (ms, fn) => this.#after(ms, fn) }
+    this.clock = {
+      now: () => server.clock.now() + this.skewMs,
+      steadyMs: () => server.clock.steadyMs(),
+      after: (ms, fn) => this.#after(ms, fn),
+    }
     this.#connected = server.up
     if (server.up) server.clients.add(this)
     else this.#reconnectLater()

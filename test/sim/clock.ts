@@ -13,17 +13,23 @@ interface Event {
 }
 
 export class VirtualClock implements Clock {
+  readonly #startMs: number
   #nowMs: number
   #order = 0
   /** A binary heap; cancelled events stay until their time, as `fn: null`. */
   readonly #heap: Event[] = []
 
   constructor(startMs = Date.UTC(2026, 0, 1)) {
+    this.#startMs = startMs
     this.#nowMs = startMs
   }
 
   now(): number {
     return this.#nowMs
+  }
+
+  steadyMs(): number {
+    return this.#nowMs - this.#startMs
   }
 
   after(ms: number, fn: () => void): () => void {

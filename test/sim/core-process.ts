@@ -4,6 +4,7 @@
  */
 import { Value } from 'typebox/value'
 import { CodedError } from '../../protocol/errors.js'
+import { startServiceClock } from '../../src/core/cluster/service-time.js'
 import { type Delivery, startDelivery } from '../../src/core/delivery/delivery.js'
 import { DeviceService } from '../../src/core/devices/device-requests.js'
 import { DeviceLimits } from '../../src/core/domain/limits.js'
@@ -59,6 +60,7 @@ export class CoreProcess {
 
   private boot(): void {
     const client = this.world.broker.brokerFor(this.name)
+    client.skewMs = this.world.skews.get(this.name) ?? 0
     this.client = client
     this.run(client).catch((error: unknown) => {
       if (this.client !== client) return
@@ -75,9 +77,9 @@ export class CoreProcess {
   }
 
   private async run(broker: SimClient): Promise<void> {
-    const { clock } = broker
-    const { random, plan } = this.world
     const log = this.world.loggerOf(this.name)
+    const clock = await startServiceClock(broker, broker.clock, log)
+    const { random, plan } = this.world
     const { registrationKeys } = keyring
     const directory = await Directory.start(broker, log)
     const devices = new DeviceService({ broker, directory, registrationKeys, limits: LIMITS, clock, log })
@@ -92,6 +94,7 @@ export class CoreProcess {
       await devices.stop()
       await delivery.stop()
       await directory.stop()
+      await clock.stop()
     }
     this.delivery = delivery
     this.world.trace.note(this.name, 'is up')

@@ -107,6 +107,7 @@ export class SimDevice {
     if (this.client || this.closing) return
     const { clock, random, net, plan, trace } = this.world
     const host = new Host(clock)
+    host.skewMs = this.world.skews.get(this.label) ?? 0
     this.host = host
     this.incarnation++
     const dial = net.dialOf(host, `10.0.0.${this.index}`, (link) => {

@@ -13,6 +13,8 @@ export interface Fate {
   accepted: number
   /** The kinds of its final events. */
   finals: string[]
+  /** When the store took the first of them; 0: there is none. */
+  endedAtMs: number
 }
 
 export class Fates {
@@ -22,7 +24,7 @@ export class Fates {
   fateOf(id: string): Fate {
     let fate = this.byId.get(id)
     if (!fate) {
-      fate = { id, parent: '', project: '', device: '', accepted: 0, finals: [] }
+      fate = { id, parent: '', project: '', device: '', accepted: 0, finals: [], endedAtMs: 0 }
       this.byId.set(id, fate)
     }
     return fate
@@ -60,7 +62,10 @@ export function readFates(world: World): Fates {
         fate.project = String(fields[2])
         fate.device = String(fields[4])
         fates.adopt(fate)
-      } else fate.finals.push(String(fields[1]))
+      } else {
+        fate.finals.push(String(fields[1]))
+        fate.endedAtMs ||= record.storedAtMs
+      }
     }
   }
   return fates

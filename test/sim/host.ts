@@ -11,7 +11,11 @@ export class Host {
   #held: (() => void)[] = []
 
   constructor(private readonly world: VirtualClock) {
-    this.clock = { now: () => world.now() + this.skewMs, after: (ms, fn) => this.#after(ms, fn) }
+    this.clock = {
+      now: () => world.now() + this.skewMs,
+      steadyMs: () => world.steadyMs(),
+      after: (ms, fn) => this.#after(ms, fn),
+    }
   }
 
   get isDead(): boolean {

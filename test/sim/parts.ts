@@ -12,6 +12,8 @@ import type { Trace } from './trace.js'
 export type Invariant =
   /** I1: an accepted message has no final event, or a `delivered` message was never seen. */
   | 'loss'
+  /** I1: a message expired before its time. */
+  | 'early'
   /** A cancelled message reached a device that was away when the cancel was answered. */
   | 'cancel'
   /** I2: an app saw a message twice without the mark, or with the mark but without a crash before. */
@@ -44,6 +46,8 @@ export interface WorldParts {
   readonly net: SimNet
   readonly diskFaults: DiskFaults
   readonly trace: Trace
+  /** By how much the clocks of processes and devices are wrong, by name. */
+  readonly skews: Map<string, number>
   loggerOf(part: string): Logger
   fail(invariant: Invariant, detail: string): void
 }

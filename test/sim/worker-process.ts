@@ -64,9 +64,10 @@ export class WorkerProcess {
   }
 
   private boot(): void {
-    const { broker, net, plan, clock } = this.world
+    const { broker, net, plan, clock, skews } = this.world
     const client = broker.brokerFor(this.name)
     const sockets = net.socketsOf(client)
+    client.skewMs = skews.get(this.name) ?? 0
     this.client = client
     this.sockets = sockets
     const worker = new Worker({

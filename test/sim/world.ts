@@ -56,6 +56,7 @@ export class World implements WorldParts {
   readonly net: SimNet
   readonly diskFaults = { failWrite: 0 }
   readonly trace: Trace
+  readonly skews = new Map<string, number>()
   readonly cores: CoreProcess[]
   readonly workers: WorkerProcess[]
   readonly devices: SimDevice[]
@@ -188,12 +189,16 @@ export class World implements WorldParts {
     broker.heal()
     Object.assign(broker.faults, QUIET_FAULTS)
     this.diskFaults.failWrite = 0
+    this.skews.clear()
     for (const client of this.clients) {
       client.skewMs = 0
       client.heal()
       client.thaw()
     }
-    for (const device of this.devices) device.host?.thaw()
+    for (const { host } of this.devices) {
+      if (host) host.skewMs = 0
+      host?.thaw()
+    }
     for (const { links } of this.workers) for (const link of links) link.slowMs = 0
     for (const part of [...this.cores, ...this.workers]) part.start()
     for (const device of this.devices) device.ensureStarted()

@@ -47,7 +47,11 @@ export interface TestTransport {
   /** Starts another worker, of the same instance or of another one. */
   startAnother(settings?: Partial<TransportSettings>): Promise<RunningWorker>
   /** Publishes one message to the worker, as a router does. */
-  deliver(device: string, id: bigint, options?: { expiresAtMs?: number; worker?: RunningWorker; title?: string }): void
+  deliver(
+    device: string,
+    id: bigint,
+    options?: { atMs?: number; expiresAtMs?: number; worker?: RunningWorker; title?: string },
+  ): void
   /** Resolves with the report of the worker for a message. */
   report(id: bigint): Promise<RxItem>
   reports: RxItem[]
@@ -135,12 +139,12 @@ export async function startTransport(
     devices: new DeviceStore(core.table(Bucket.DEVICES)),
     credential: (device) => ({ kind: 'token', token: tokenOf(device) }),
     startAnother: (own) => startAnother({ ...overrides, ...own }, 1),
-    deliver: (device, id, { expiresAtMs = Date.now() + 60_000, worker: to = worker, title = '' } = {}) => {
+    deliver: (device, id, { atMs = Date.now(), expiresAtMs = atMs + 60_000, worker: to = worker, title = '' } = {}) => {
       const frame = notifyFrame(id, title)
       const { instance, worker: name } = to.worker.owner
       core.bus.publish(
         txSubject(instance, name),
-        encodeTxBatch({ router: ROUTER, items: [{ id, device, expiresAtMs, frame }] }),
+        encodeTxBatch({ router: ROUTER, atMs, items: [{ id, device, expiresAtMs, frame }] }),
       )
     },
     report: (id) =>

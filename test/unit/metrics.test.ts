@@ -126,6 +126,7 @@ t.test('the lag of the event loop shows while it lasts, and its maximum until it
   let due: (() => void) | null = null
   const lag = new LoopLag({
     now: () => nowMs,
+    steadyMs: () => nowMs,
     after: (_ms, fn) => {
       due = fn
       return () => {

@@ -15,7 +15,7 @@ t.test('requests whose socket is already closed cause no error and count against
   t.teardown(() => app.close())
   const none = { messagesPerSecond: 0, enrolmentsPerSecond: 0, enrolmentsPerKeyPerSecond: 0 }
   const settings = { ...none, requestsPerSecond: 2, burstSeconds: 1 }
-  const clock = { now: () => 0, after: () => () => undefined }
+  const clock = { now: () => 0, steadyMs: () => 0, after: () => () => undefined }
   app.addHook('onRequest', (request, _, done) => {
     // A socket that was reset has no remoteAddress (see net.Socket.remoteAddress in Node's documentation).
     Object.defineProperty(request.raw.socket, 'remoteAddress', { value: undefined })

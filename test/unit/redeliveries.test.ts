@@ -6,7 +6,8 @@ import type { Delivery } from '../../src/nats/broker.js'
 
 const delivery = (sequence: number, storedAtMs: number, deliveryCount = 1) =>
   ({ sequence, storedAtMs, deliveryCount }) as Delivery
-const repeats = (nowMs = 0) => new Repeats({ now: () => nowMs, after: () => () => undefined }, 30_000)
+const repeats = (nowMs = 0) =>
+  new Repeats({ now: () => nowMs, steadyMs: () => nowMs, after: () => () => undefined }, 30_000)
 
 t.test('a second delivery is repeated, also if the server counts it as the first', async (t) => {
   const seen = repeats()

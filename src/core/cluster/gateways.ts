@@ -22,7 +22,7 @@ export interface GatewaysOptions {
 
 export class Gateways {
   private readonly table: Table
-  /** Time of the last sign of each key, by our clock. */
+  /** Time of the last sign of each key, by steadyMs() of our clock. */
   private readonly seen = new Map<string, number>()
   private watch: Consumption | null = null
   private cancel: (() => void) | null = null
@@ -53,7 +53,7 @@ export class Gateways {
   }
 
   count(): number {
-    const sinceMs = this.options.clock.now() - this.options.leaseMs
+    const sinceMs = this.options.clock.steadyMs() - this.options.leaseMs
     let count = 0
     for (const [key, atMs] of this.seen) {
       if (key === this.key || atMs >= sinceMs) count++
@@ -68,7 +68,7 @@ export class Gateways {
 
   private see({ key, deleted }: TableEntry): void {
     if (deleted) this.seen.delete(key)
-    else this.seen.set(key, this.options.clock.now())
+    else this.seen.set(key, this.options.clock.steadyMs())
   }
 
   private async beat(): Promise<void> {

@@ -32,7 +32,7 @@ export class Lease {
   /** Number of consecutive checks that found the other holder's record unchanged. */
   private quiet = 0
   private held = false
-  /** The lease is reliable until then, by our clock. Other processes wait longer before they take it. */
+  /** The lease is reliable until then, by steadyMs() of our clock. Other processes wait longer before they take it. */
   heldUntilMs = 0
 
   constructor(
@@ -58,7 +58,7 @@ export class Lease {
       this.quiet = 0
       if (isConflict(error)) return this.lost()
       // Unknown. The lease counts as held until others are about to take it.
-      if (this.options.clock.now() >= this.heldUntilMs) this.held = false
+      if (this.options.clock.steadyMs() >= this.heldUntilMs) this.held = false
     }
     return this.held
   }
@@ -110,10 +110,11 @@ export class Lease {
   private async write(released: boolean): Promise<void> {
     const { table, clock, holder, leaseMs } = this.options
     const atMs = clock.now()
+    const beginMs = clock.steadyMs()
     this.revision = await table.put(this.key, encodeLease({ v: 1, holder, atMs, released }), this.revision)
     this.held = !released
     this.quiet = 0
-    this.heldUntilMs = released ? 0 : atMs + (leaseMs * (BEATS - 1)) / BEATS
+    this.heldUntilMs = released ? 0 : beginMs + (leaseMs * (BEATS - 1)) / BEATS
   }
 }
 

@@ -46,7 +46,7 @@ export class NodeNumber implements IdSource {
   }
 
   private source(): MessageIdSource {
-    if (!this.ids || !this.lease || this.options.clock.now() >= this.lease.heldUntilMs) {
+    if (!this.ids || !this.lease || this.options.clock.steadyMs() >= this.lease.heldUntilMs) {
       throw new CodedError('unavailable', 'this process has no node number at the moment')
     }
     return this.ids

@@ -44,6 +44,8 @@ export interface AcceptCommand {
    * refused (`idempotency_conflict`).
    */
   idempotency?: { key: string; fingerprint: string }
+  /** When the message counts as accepted, from which its ttl counts: the PubAck of a NATS publisher. Absent: now. */
+  acceptedAtMs?: number
   /** Instead of a key: where the command stands in a stream. Only for type `device`, and what goes out at once. */
   place?: StreamPosition
 }

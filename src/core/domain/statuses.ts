@@ -25,6 +25,7 @@ export const QUEUE_REASONS = [
   'silent',
   'worker_dead',
   'slow',
+  'clock',
   'redelivered',
 ] as const
 export type QueueReason = (typeof QUEUE_REASONS)[number]

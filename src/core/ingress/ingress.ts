@@ -131,7 +131,7 @@ export class Ingress {
   private async identityOf(
     delivery: Delivery,
     send: SendMessage,
-  ): Promise<Pick<AcceptCommand, 'idempotency' | 'place'>> {
+  ): Promise<Pick<AcceptCommand, 'acceptedAtMs' | 'idempotency' | 'place'>> {
     const { sequence, storedAtMs, deliveryCount } = delivery
     const { incarnation, lastBefore } = this.stream ?? (await this.look())
     if (send.type === 'device' && send.notBeforeMs === null) {
@@ -139,7 +139,7 @@ export class Ingress {
     }
     // A stream that lost its end gives its sequences again: the time belongs to the place.
     const key = `ingress.${incarnation}.${sequence}.${storedAtMs}`
-    return { idempotency: { key, fingerprint: fingerprintOf(send) } }
+    return { acceptedAtMs: storedAtMs, idempotency: { key, fingerprint: fingerprintOf(send) } }
   }
 
   /** Once for all who ask meanwhile. Rejects with BrokerError. */

@@ -76,7 +76,7 @@ export class Link {
     }
     const token = this.#nextToken++
     return new Promise<T>((resolve, reject) => {
-      const pending = { subject, deadlineMs: Date.now() + timeoutMs, reader, resolve, reject }
+      const pending = { subject, deadlineMs: performance.now() + timeoutMs, reader, resolve, reject }
       this.#pending.set(token, pending as Pending)
       this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
       try {
@@ -162,7 +162,7 @@ export class Link {
   }
 
   #sweep(): void {
-    const now = Date.now()
+    const now = performance.now()
     for (const [token, pending] of this.#pending) {
       if (pending.deadlineMs > now) continue
       this.#pending.delete(token)

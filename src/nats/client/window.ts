@@ -26,7 +26,7 @@ export class Window {
     }
     return new Promise((resolve, reject) => {
       this.#queue.push({
-        deadlineMs: Date.now() + this.waitMsMax,
+        deadlineMs: performance.now() + this.waitMsMax,
         start: () => this.#track(task()).then(resolve, reject),
         refuse: reject,
       })
@@ -65,7 +65,7 @@ export class Window {
         this.#head = 0
       }
       if (!next) continue
-      if (next.deadlineMs < Date.now())
+      if (next.deadlineMs < performance.now())
         next.refuse(new BrokerError('unavailable', 'waited too long for a place in flight'))
       else next.start()
     }

@@ -42,10 +42,14 @@ export class Headroom {
   refusal(stream: string, bytes: number): BrokerError | null {
     // Without a connection the append fails by itself, and adds nothing.
     if (!this.link.connected) return null
-    const fill = this.#fills.get(stream) ?? { bytesMax: Number.POSITIVE_INFINITY, bytes: 0, readAtMs: 0 }
+    const fill = this.#fills.get(stream) ?? {
+      bytesMax: Number.POSITIVE_INFINITY,
+      bytes: 0,
+      readAtMs: Number.NEGATIVE_INFINITY,
+    }
     this.#fills.set(stream, fill)
-    const nowMs = Date.now()
-    if (Math.abs(nowMs - fill.readAtMs) >= READ_MS) {
+    const nowMs = performance.now()
+    if (nowMs - fill.readAtMs >= READ_MS) {
       fill.readAtMs = nowMs
       void this.#readSize(stream, fill)
     }

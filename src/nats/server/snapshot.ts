@@ -71,11 +71,11 @@ export async function snapshotStream(bus: Bus, name: string, options: SnapshotOp
   })
   // A rejection before it is awaited is not unhandled.
   finished.catch(() => undefined)
-  let lastHeardMs = Date.now()
+  let lastHeardMs = performance.now()
   let isOver = false
   const subscription = bus.subscribe(inbox, ({ body, reply }) => {
     if (isOver) return
-    lastHeardMs = Date.now()
+    lastHeardMs = performance.now()
     if (body.length === 0) {
       isOver = true
       finish(null)
@@ -91,7 +91,7 @@ export async function snapshotStream(bus: Bus, name: string, options: SnapshotOp
     }
   })
   const watchdog = setInterval(() => {
-    if (Date.now() - lastHeardMs < CHUNK_TIMEOUT_MS) return
+    if (performance.now() - lastHeardMs < CHUNK_TIMEOUT_MS) return
     finish(new BrokerError('timeout', `snapshot of ${name}: the server sends nothing more`))
   }, 1_000)
   try {

@@ -46,10 +46,13 @@ export class Downlink {
 
   private deliver(body: Uint8Array): void {
     const { registry, effects, turns } = this.parts
-    const { router, items } = decodeTxBatch(body)
+    const { router, atMs, items } = decodeTxBatch(body)
+    const { now } = turns
+    // Only with a router of the version before this one, the clocks have to agree.
+    const sentAtMs = atMs ?? now.ms
     for (const item of items) {
       const session = registry.get(item.device)
-      if (session) session.deliver(item, router, turns.now)
+      if (session) session.deliver(item, now.steadyMs + (item.expiresAtMs - sentAtMs), router, now)
       else effects.reportNotHere(router, item.id, item.device)
     }
   }

@@ -86,8 +86,8 @@ export class Settlements {
    * Resolves when all settlements are confirmed, or after `graceMs`: the messages of the others are delivered again.
    */
   async allConfirmed(graceMs: number): Promise<void> {
-    const deadlineMs = this.clock.now() + graceMs
-    while (this.unconfirmed.size > 0 && this.clock.now() < deadlineMs) await sleep(this.clock, POLL_MS)
+    const deadlineMs = this.clock.steadyMs() + graceMs
+    while (this.unconfirmed.size > 0 && this.clock.steadyMs() < deadlineMs) await sleep(this.clock, POLL_MS)
   }
 
   stop(): void {

@@ -7,6 +7,8 @@ import type { QueueEntry } from '../../store/queue.js'
 export interface HeldItem {
   item: TxItem
   router: string
+  /** When its life ends, by the steady clock of this worker. */
+  endsSteadyMs: number
 }
 
 /** A session has a backlog until it is live. */

@@ -56,7 +56,7 @@ import type { QueueEntry } from '../../store/queue.js'
 import type { Socket } from '../socket/socket.js'
 import { type Backlog, type HeldItem, newBacklog, takeHeld } from './backlog.js'
 import { findInFlight, type InFlightMessage, type QueueRef, queueRefOf, takeInFlight } from './in-flight.js'
-import { isExpired, type Now } from './now.js'
+import type { Now } from './now.js'
 import { hasToReadAgain, newOptionalState, type OptionalState } from './optional-state.js'
 import { deviceRequestOf, errorFrame, type RequestFrame } from './requests.js'
 
@@ -284,17 +284,20 @@ export class Session {
 
   // ---- inputs from the core -------------------------------------------------------------------
 
-  /** `router` waits for a report about the item. */
-  deliver(item: TxItem, router: string, now: Now): void {
+  /**
+   * `router` waits for a report about the item.
+   * @param endsSteadyMs when the life of the item ends, by the steady clock of this worker.
+   */
+  deliver(item: TxItem, endsSteadyMs: number, router: string, now: Now): void {
     const sent = findInFlight(this.inFlight, item.id)
     if (sent) sent.router = router
     else if (this.state === 'closed') this.sink.report(this, router, item.id, Report.NOT_HERE)
-    else if (isExpired(item, now)) this.sink.report(this, router, item.id, Report.EXPIRED)
+    else if (endsSteadyMs <= now.steadyMs) this.sink.report(this, router, item.id, Report.EXPIRED)
     else if (this.numbers !== null && isForEnded(item, this.numbers))
       this.sink.report(this, router, item.id, Report.ENDED)
     else if (this.optional !== null && this.optional.refusedTick > 0)
       this.sink.report(this, router, item.id, Report.WINDOW_FULL)
-    else if (this.backlog) this.hold(item, router, this.backlog, now)
+    else if (this.backlog) this.hold({ item, router, endsSteadyMs }, this.backlog, now)
     else if (this.hasRoom()) this.notify(item.id, item.frame, router, null)
     else this.refuse(item, router, now)
   }
@@ -450,10 +453,10 @@ export class Session {
     if (!this.sink.settle(this, queued)) this.markUnsettled()
   }
 
-  private sendHeld({ item, router }: HeldItem, now: Now): void {
+  private sendHeld({ item, router, endsSteadyMs }: HeldItem, now: Now): void {
     const sent = findInFlight(this.inFlight, item.id)
     if (sent) sent.router = router
-    else if (isExpired(item, now)) this.sink.report(this, router, item.id, Report.EXPIRED)
+    else if (endsSteadyMs <= now.steadyMs) this.sink.report(this, router, item.id, Report.EXPIRED)
     else if (this.numbers !== null && isForEnded(item, this.numbers))
       this.sink.report(this, router, item.id, Report.ENDED)
     else this.notify(item.id, item.frame, router, null)
@@ -466,9 +469,9 @@ export class Session {
     this.sink.forward(this, frame)
   }
 
-  private hold(item: TxItem, router: string, backlog: Backlog, now: Now): void {
-    if (backlog.held.length - backlog.heldNext < this.sink.limits.held) backlog.held.push({ item, router })
-    else this.refuse(item, router, now)
+  private hold(held: HeldItem, backlog: Backlog, now: Now): void {
+    if (backlog.held.length - backlog.heldNext < this.sink.limits.held) backlog.held.push(held)
+    else this.refuse(held.item, held.router, now)
   }
 
   /**

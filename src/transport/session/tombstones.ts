@@ -54,7 +54,7 @@ export class Tombstones {
     // Only the newest end of a device is written. Deleted first, it goes to the end of the Map, which is sorted by
     // time.
     this.waiting.delete(device)
-    this.waiting.set(device, { device, connection, tokenIssuedAtMs, revision, endedAtMs: this.clock.now() })
+    this.waiting.set(device, { device, connection, tokenIssuedAtMs, revision, endedAtMs: this.clock.steadyMs() })
     if (this.waiting.size > this.pace.tombstonesWaitingMax) this.writeOldest()
     this.cancelTimer ??= this.schedule()
   }
@@ -95,7 +95,7 @@ export class Tombstones {
   private schedule(): () => void {
     const { tombstoneDelayMs } = this.pace
     return this.clock.after(Math.ceil(tombstoneDelayMs / SLICES), () => {
-      const dueMs = this.clock.now() - tombstoneDelayMs
+      const dueMs = this.clock.steadyMs() - tombstoneDelayMs
       for (const { endedAtMs } of this.waiting.values()) {
         if (endedAtMs > dueMs) break
         this.writeOldest()

@@ -124,11 +124,15 @@ export async function drain(parts: DrainParts, pace: DrainPace): Promise<void> {
     ask(sessions.slice(from, from + due))
     from += due
   }
-  const jitterEndsMs = clock.now() + jitterMs
+  const jitterEndsMs = clock.steadyMs() + jitterMs
   const graceEndsMs = jitterEndsMs + pace.drainGraceMs
   const isAcknowledgementDue = () => registry.all().some((session) => session.unacknowledged > 0)
   // During the jitter devices leave by themselves; during the grace only missing acknowledgements are waited for.
-  while (registry.size > 0 && clock.now() < graceEndsMs && (clock.now() < jitterEndsMs || isAcknowledgementDue())) {
+  while (
+    registry.size > 0 &&
+    clock.steadyMs() < graceEndsMs &&
+    (clock.steadyMs() < jitterEndsMs || isAcknowledgementDue())
+  ) {
     // Sessions whose HELLO was under way when the drain began.
     ask(registry.all().filter((session) => !asked.has(session)))
     await sleep(clock, SLICE_MS)

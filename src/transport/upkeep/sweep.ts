@@ -44,9 +44,9 @@ export class Sweep {
   }
 
   start(): void {
-    this.dueAtMs = this.clock.now() + TICK_MS
+    this.dueAtMs = this.clock.steadyMs() + TICK_MS
     this.cancel = this.clock.after(TICK_MS, () => {
-      const lateMs = this.clock.now() - this.dueAtMs
+      const lateMs = this.clock.steadyMs() - this.dueAtMs
       this.start()
       this.turns.tick()
       this.turns.run('sweep', () => this.sweep(lateMs))

@@ -1,8 +1,9 @@
 /** A device of a fault run: the device library with a state file, from which the device restarts after a kill. */
 import { join } from 'node:path'
+import { systemClock } from '../../../src/clock.js'
 import { type BorealisClient, openClient } from '../../../src/device/index.js'
 import type { AppendLog } from '../log.js'
-import { type AppRecord, hashOf, type Member, type WireRecord } from '../records.js'
+import { type AppRecord, hashOf, type Member, type PresenceRecord, type WireRecord } from '../records.js'
 import { Line } from './line.js'
 
 export interface DeviceOptions {
@@ -14,6 +15,7 @@ export interface DeviceOptions {
   url: string
   wire: AppendLog<WireRecord>
   app: AppendLog<AppRecord>
+  presence: AppendLog<PresenceRecord>
   onShown(device: number, attempt: number): void
 }
 
@@ -23,6 +25,8 @@ const CAUGHT_UP_MS_MAX = 60_000
 
 export class FaultDevice {
   readonly line: Line
+  /** The error of its clock. */
+  skewMs = 0
   registrationId = ''
   /** Empty before the first connection. */
   deviceId = ''
@@ -44,6 +48,7 @@ export class FaultDevice {
       settings: SETTINGS,
       dial: this.line.dial,
       random: Math.random,
+      clock: { ...systemClock, now: () => Date.now() + this.skewMs },
     })
     this.client = client
     this.deviceId = client.deviceId ?? ''
@@ -80,7 +85,12 @@ export class FaultDevice {
   async disconnect(): Promise<void> {
     const { client } = this
     this.client = null
+    this.logPresence(false)
     await client?.close()
+  }
+
+  private logPresence(isHere: boolean): void {
+    this.options.presence.write({ at: Date.now(), device: this.options.number, isHere })
   }
 
   private listen(client: BorealisClient): void {
@@ -96,6 +106,8 @@ export class FaultDevice {
         onShown(device, attempt)
       })
     }
+    client.on('caughtUp', () => this.logPresence(this.client === client))
+    client.on('closed', () => this.logPresence(false))
     client.on('gap', ({ count, reason }) => app.write({ type: 'gap', at: Date.now(), device, count, reason }))
   }
 }

@@ -26,7 +26,10 @@ export interface Crowd {
 
 /** Longer than the largest error of a clock, which is from an hour behind to an hour ahead. */
 const LONG_SECONDS = 14_400
-const SHORT_SECONDS = 2
+/** Of a push to one device: long enough for a device that reconnects, or not. */
+const SHORT_SECONDS = [2, 10] as const
+/** Of a push to a group. */
+const GROUP_SECONDS = [LONG_SECONDS, LONG_SECONDS, 10, 0] as const
 const UNDER_WAY_MAX = 200
 const ORDERED_EVERY_MS = [300, 700] as const
 const DISCONNECTED_MS = [500, 4_000] as const
@@ -77,13 +80,14 @@ export class Load {
     const dice = this.random()
     const intermittent = () => pick(this.crowd.intermittent, this.random)
     const steady = () => pick(this.crowd.steady, this.random)
+    const any = () => (this.random() < 0.5 ? intermittent() : steady())
     if (dice < 0.35) this.#send(this.#to(steady()))
     else if (dice < 0.5) this.#send(this.#to(intermittent()))
     else if (dice < 0.6) this.#send(this.#to(intermittent(), { collapseKey: 'score' }))
     else if (dice < 0.68) this.#send(this.#toSeveral())
     else if (dice < 0.8) this.#send(this.#overNats())
-    else if (dice < 0.85) this.#send(this.#to(intermittent(), { ttlSeconds: SHORT_SECONDS }))
-    else if (dice < 0.9) this.#send(this.#to(this.random() < 0.5 ? intermittent() : steady(), { ttlSeconds: 0 }))
+    else if (dice < 0.85) this.#send(this.#to(any(), { ttlSeconds: pick(SHORT_SECONDS, this.random) }))
+    else if (dice < 0.9) this.#send(this.#to(any(), { ttlSeconds: 0 }))
     else if (dice < 0.95) void this.#sendAndCancel(this.#to(intermittent()))
     else this.#send(this.#toGroup(dice < 0.99 ? 'topic' : 'application'))
   }
@@ -126,7 +130,7 @@ export class Load {
     const project = pick([...new Set(projects)], this.random)
     const devices = projects.flatMap((of, device) => (of === project ? [device] : []))
     const name = kind === 'topic' ? topic : (applications[project] ?? '')
-    return { kind, project, targets: [name], devices, ttlSeconds: LONG_SECONDS }
+    return { kind, project, targets: [name], devices, ttlSeconds: pick(GROUP_SECONDS, this.random) }
   }
 
   async #sendInOrder(device: number): Promise<void> {

@@ -8,7 +8,14 @@ import { connect } from '../../../src/nats/connect.js'
 import type { NatsSettings } from '../../../src/nats/settings.js'
 import { between, seeded } from '../../sim/random.js'
 import { AppendLog, readLog } from '../log.js'
-import { type AppRecord, type AttemptRecord, logFiles, type Member, type WireRecord } from '../records.js'
+import {
+  type AppRecord,
+  type AttemptRecord,
+  logFiles,
+  type Member,
+  type PresenceRecord,
+  type WireRecord,
+} from '../records.js'
 import { FaultDevice } from './device.js'
 import { Load } from './load.js'
 import { Probes, type Recovery } from './probes.js'
@@ -59,12 +66,13 @@ class Driver {
     const firstAttempt = readLog<AttemptRecord>(at('attempts')).length
     const wire = new AppendLog<WireRecord>(at('wire'))
     const app = new AppendLog<AppRecord>(at('app'))
+    const presence = new AppendLog<PresenceRecord>(at('presence'))
     this.#random = seeded(seed)
     this.sender = new Sender({ httpUrls, tokens, log: new AppendLog(at('attempts')), publisher, firstAttempt })
     this.devices = members.map(
       (member, number) =>
         new FaultDevice({
-          ...{ number, folder, member, topics: [TOPIC], wire, app, url: config.deviceUrl },
+          ...{ number, folder, member, topics: [TOPIC], wire, app, presence, url: config.deviceUrl },
           enrol: { url: httpUrls[0] ?? '', enrolmentKey },
           onShown: (_device, attempt) => this.probes.recordShown(attempt),
         }),
@@ -150,6 +158,11 @@ const methods = {
   disturb: ({ disturbance, share }: { disturbance: Disturbance; share: number }): void => {
     if (share > 0) disturbed = started().pickDevices(share)
     for (const device of disturbed) device.line[disturbance]()
+  },
+  /** Sets the clocks of a share of the devices wrong; with share 0 those of the last call. */
+  skewClocks: ({ share, aheadMs }: { share: number; aheadMs: number }): void => {
+    if (share > 0) disturbed = started().pickDevices(share)
+    for (const device of disturbed) device.skewMs = aheadMs
   },
   /** Disconnects a share of the devices, and sends each of them so many pushes. Gives the number of these devices. */
   overflowQueues: ({ share, pushes }: { share: number; pushes: number }): Promise<number> =>

@@ -8,6 +8,25 @@ const EVENTS = 'store/events'
 
 export const coreMutations: Mutation[] = [
   {
+    name: 'clock-of-the-machine',
+    rule: 'The life of a message is judged by the clock of the store.',
+    edits: [
+      edit('store/service-clock', 'Math.round(this.local.steadyMs() + this.aheadMs)', 'Math.round(this.local.now())'),
+    ],
+  },
+  {
+    name: 'clock-of-the-start',
+    rule: 'A process whose clock is wrong from its start learns the time from the store.',
+    test: 'unit/service-clock.test.js',
+    edits: [edit('store/service-clock', 'this.aheadMs = Math.min(Math.max(this.aheadMs, least), most);', '')],
+  },
+  {
+    name: 'word-of-a-worker',
+    rule: 'A worker that says expired is not believed.',
+    test: 'delivery/route-faults.test.js',
+    edits: [edit(ROUTE, 'if (isExpired(target.message, nowMs))', 'if (true)')],
+  },
+  {
     name: 'accept-before-stored',
     rule: 'A message is accepted only when every target is stored.',
     edits: [edit('core/delivery/accept/accept', 'await allStored(stored.map(', 'void allStored(stored.map(')],

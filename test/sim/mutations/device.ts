@@ -6,6 +6,18 @@ const CONNECTION = 'device/connection/connection'
 
 export const deviceMutations: Mutation[] = [
   {
+    name: 'expiry-by-the-clock-of-the-device',
+    rule: "A device judges expiry by the server's time since WELCOME, whatever its own clock says.",
+    test: 'device/handover.test.js',
+    edits: [edit('device/client', 'if (serverTime)', 'if (false)')],
+  },
+  {
+    name: 'left-expired-before-welcome',
+    rule: 'What seems expired at a start waits for the time of the server.',
+    test: 'device/handover.test.js',
+    edits: [edit('device/client', 'new Set(this.doubtful)', 'new Set()')],
+  },
+  {
     name: 'no-de-duplication',
     rule: 'The device drops duplicates by message id.',
     edits: [

@@ -16,6 +16,18 @@ export const transportMutations: Mutation[] = [
     ],
   },
   {
+    name: 'life-by-the-clock-of-the-worker',
+    rule: 'A worker counts down what is left of a life, whatever its own clock says.',
+    test: 'unit/transport/wrong-clock.test.js',
+    edits: [edit('transport/delivery/downlink', 'const sentAtMs = atMs ?? now.ms;', 'const sentAtMs = now.ms;')],
+  },
+  {
+    name: 'lapse-by-a-clock-that-is-set',
+    rule: 'A lapse of a lease is seen wherever somebody sets the clock.',
+    test: 'unit/transport/stores.test.js',
+    edits: [edit('store/workers', 'const beginMs = this.clock.steadyMs();', 'const beginMs = this.clock.now();')],
+  },
+  {
     name: 'number-of-the-server',
     rule: "A session is fenced by the device's own connection number.",
     edits: [edit(SESSIONS, '!isRenewed && next.connection <= numberBefore', 'false')],

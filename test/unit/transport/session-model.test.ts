@@ -124,6 +124,7 @@ function run(model: Model, script: Step[], queuedBefore: number): void {
   for (let i = 0; i < queuedBefore; i++) world.enqueue(++model.accepted)
   world.session.deliver(
     { id: ++model.accepted, device: 'dev_1', expiresAtMs: 0, frame: Buffer.from(idBytes(model.accepted)) },
+    Number.POSITIVE_INFINITY,
     'router',
     world.now,
   )

@@ -34,7 +34,7 @@ const noSocket: Socket = {
 
 export class SessionWorld implements SessionSink {
   readonly limits = { window: 3, held: 2, requests: 2, framesPerSecond: 10 }
-  readonly now = { ms: 1_000, tick: 1 }
+  readonly now = { ms: 1_000, steadyMs: 1_000, tick: 1 }
   readonly session: Session
 
   /** The queue of the device, oldest record first. A message can have two records. */
@@ -117,8 +117,8 @@ export class SessionWorld implements SessionSink {
     if (entries) this.session.queueRead(entries, this.now)
   }
 
-  deliver(id: bigint, expiresAtMs = 0): void {
-    this.session.deliver({ id, device: DEVICE, expiresAtMs, frame: frameOf(id) }, ROUTER, this.now)
+  deliver(id: bigint, expiresAtMs = 1e15): void {
+    this.session.deliver({ id, device: DEVICE, expiresAtMs, frame: frameOf(id) }, expiresAtMs, ROUTER, this.now)
   }
 
   ack(...ids: bigint[]): void {

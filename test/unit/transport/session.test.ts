@@ -56,7 +56,7 @@ t.test('after a failed read the session stays behind, and the sweep reads again'
   t.equal(world.session.state, 'behind')
   world.deliver(1n)
   t.same(world.notified(), [], 'a live message is held')
-  world.session.sweep({ ms: 0, tick: 2 }, 100)
+  world.session.sweep({ ms: 0, steadyMs: 0, tick: 2 }, 100)
   t.equal(world.reads.length, 1)
   world.answerRead()
   t.same(world.notified(), [1n])
@@ -94,7 +94,7 @@ t.test('a message whose settlement found no room is read and delivered again', a
   world.hasRoomToSettle = false
   world.ack(1n)
   world.hasRoomToSettle = true
-  world.session.sweep({ ms: 0, tick: 2 }, 100)
+  world.session.sweep({ ms: 0, steadyMs: 0, tick: 2 }, 100)
   world.answerRead()
   t.same(world.notified(), [1n, 1n])
   world.ack(1n)
@@ -155,9 +155,9 @@ t.test('a live message that expires now is not sent, and reported as expired', a
 t.test('a session without a frame for longer than the idle time is closed as idle', async (t) => {
   const world = new SessionWorld()
   world.greet()
-  world.session.sweep({ ms: 0, tick: 101 }, 100)
+  world.session.sweep({ ms: 0, steadyMs: 0, tick: 101 }, 100)
   t.equal(world.closedWith, null)
-  world.session.sweep({ ms: 0, tick: 102 }, 100)
+  world.session.sweep({ ms: 0, steadyMs: 0, tick: 102 }, 100)
   t.equal(world.closedWith, 'idle')
 })
 
@@ -244,7 +244,12 @@ t.test('a message for an ended registration is reported as ended; one for a newe
   const world = new SessionWorld()
   const frameOf = (id: bigint, registration: number) => encodeNotify({ ...plain, id, registration })
   const deliver = (id: bigint, registration: number) =>
-    world.session.deliver({ id, device: 'dev', expiresAtMs: 0, frame: frameOf(id, registration) }, 'router', world.now)
+    world.session.deliver(
+      { id, device: 'dev', expiresAtMs: 0, frame: frameOf(id, registration) },
+      Infinity,
+      'router',
+      world.now,
+    )
   const registration = {
     project: 'p',
     application: 'a',

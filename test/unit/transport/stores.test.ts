@@ -163,6 +163,32 @@ t.test('a worker that releases its lease counts as dead at once', async (t) => {
   await liveness.stop()
 })
 
+t.test('a worker that was frozen sees its lapse, wherever somebody sets its clock meanwhile', async (t) => {
+  for (const skewMs of [-3_600_000, 0, 3_600_000]) {
+    const sim = new SimBroker()
+    const worker = sim.brokerFor('worker')
+    let lapses = 0
+    const on = { lapse: () => void lapses++, error: () => {} }
+    const lease = new WorkerLease(worker, worker.clock, 'i', 'w', on)
+    await sim.clock.advanceUntil(lease.start())
+    await sim.clock.advance(10_000)
+    worker.skewMs = skewMs
+    await sim.clock.advance(10_000)
+    t.equal(lapses, 0, 'a clock that is set is no lapse')
+    t.ok(lease.isHeld)
+    worker.skewMs = 0
+    worker.freeze()
+    await sim.clock.advance(15_000)
+    worker.skewMs = skewMs
+    t.notOk(lease.isHeld)
+    worker.thaw()
+    await sim.clock.advance(5_000)
+    t.equal(lapses, 1, `set by ${skewMs} ms`)
+    t.ok(lease.isHeld)
+    await sim.clock.advanceUntil(lease.release())
+  }
+})
+
 t.test('a core that was frozen for two minutes does not count a living worker as dead', async (t) => {
   const { sim, core, lease, liveness } = await leaseWithWatcher()
   core.freeze()

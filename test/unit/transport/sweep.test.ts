@@ -11,6 +11,7 @@ function stage() {
   let due = () => {}
   const clock = {
     now: () => nowMs,
+    steadyMs: () => nowMs,
     after: (ms: number, run: () => void) => {
       dueMs = nowMs + ms
       due = run

@@ -563,7 +563,7 @@ class Client:
 
     def _recover(self) -> None:
         """Hands over the notifications that were stored and not done when the process ended."""
-        hand_over_left(self.file, self.state, self.on_event)
+        hand_over_left(self.file, self.state, self.on_event, guessed=True)
 
     def _after_close(self, following: str, ended: Ended) -> None:
         if following == "token":
@@ -596,12 +596,17 @@ class Client:
         self.file.save(self.state)
 
 
-def hand_over_left(file: StateFile, state: DeviceState, on_event: Callable[[Event], None]) -> None:
-    """Hands over what an earlier run stored and did not mark done; also before a new identity replaces the old one."""
+def hand_over_left(
+    file: StateFile, state: DeviceState, on_event: Callable[[Event], None], guessed: bool = False
+) -> None:
+    """Hands over what an earlier run stored and did not mark done; also before a new identity replaces the old one.
+
+    `guessed`: a WELCOME will tell the time, so what seems to have expired waits for it.
+    """
     if not state.pending:
         return
     inbox = Inbox(state)
-    for event in inbox.hand_over(int(time.time() * 1000) + state.clock_offset_ms, restarted=True):
+    for event in inbox.hand_over(int(time.time() * 1000) + state.clock_offset_ms, guessed=guessed):
         on_event(event)
     inbox.done()
     file.save(state)

@@ -25,6 +25,8 @@ class Inbox:
     def __init__(self, state: DeviceState) -> None:
         self.state = state
         self._held: list[dict[str, Any]] = []
+        self._left = {entry["id"] for entry in state.pending}
+        """What an earlier run stored and did not mark done: the application may have seen it."""
 
     def accept(self, frame: Frame, server_now_ms: int) -> bool:
         """Adds a NOTIFY or NOTIFY_GROUP to the pending ones. False: its id is remembered, so it is a duplicate."""
@@ -43,24 +45,29 @@ class Inbox:
         for number in list(seen)[: max(0, len(seen) - SEEN_IDS)]:
             del seen[number]
 
-    def hand_over(self, server_now_ms: int, restarted: bool = False, asking: bool = False) -> list[dict[str, Any]]:
+    def hand_over(self, server_now_ms: int, asking: bool = False, guessed: bool = False) -> list[dict[str, Any]]:
         """The events of the pending notifications that are to be shown, in order. The caller calls `done` afterwards.
 
         `asking`: a REGISTER or SUBSCRIBE has no answer yet, so a notification that matches no registration is held back.
+        `guessed`: no WELCOME has told the time yet, so a notification that seems to have expired is held back.
         """
         events = []
-        self._held = []
+        early: list[dict[str, Any]] = []
+        doubtful: list[dict[str, Any]] = []
         for entry in self.state.pending:
             frame = frame_from_json(entry)
-            if self.expired(frame, server_now_ms, restarted):
+            left = entry["id"] in self._left
+            if self.expired(frame, server_now_ms, left):
+                if guessed and frame["expires_at_seconds"]:
+                    doubtful.append(entry)
                 continue
             if asking and not self.named(frame):
-                self._held.append(entry)
+                early.append(entry)
                 continue
             receivers = self.receivers(frame)
             if receivers:
-                events.append(notification(frame, receivers, restarted))
-        self._held = self._held[-HELD_MAX:]
+                events.append(notification(frame, receivers, left))
+        self._held = doubtful + early[-HELD_MAX:]
         return events
 
     def done(self) -> None:

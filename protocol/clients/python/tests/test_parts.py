@@ -97,7 +97,18 @@ class Notifications(unittest.TestCase):
         inbox.done()
         inbox.accept(frame("NOTIFY", id=4, registration=1), 0)
         self.assertEqual(len(inbox.hand_over(5)), 1)
-        self.assertEqual(inbox.hand_over(5, restarted=True), [])
+        self.assertEqual(Inbox(state).hand_over(5), [], "it was for the moment of its arrival, in an earlier run")
+
+    def test_what_seems_expired_after_a_restart_waits_for_the_time_of_the_server(self) -> None:
+        state = DeviceState(registrations=[Registration("app", number=1, registration_id="r1")])
+        Inbox(state).accept(NOTIFY, 0)
+        inbox = Inbox(state)
+        self.assertEqual(inbox.hand_over(9_000_000, guessed=True), [])
+        inbox.done()
+        [event] = inbox.hand_over(1_999_999)
+        self.assertEqual(event["possibleDuplicate"], True)
+        inbox.done()
+        self.assertEqual(state.pending, [])
 
     def test_what_is_early_is_held(self) -> None:
         state = DeviceState()

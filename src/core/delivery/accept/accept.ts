@@ -85,7 +85,7 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   /** Adds entries to SCHEDULE. The schedule step also finds them if they are due before this is complete. */
   async function storeLater(record: KeyRecord, notBeforeMs: number, command: AcceptCommand, all: Scheduled[]) {
     const { id, acceptedAtMs: atMs } = record
-    const bucket = schedule.bucketFor(notBeforeMs, atMs)
+    const bucket = schedule.bucketFor(notBeforeMs, Math.max(atMs, options.clock.now()))
     await allStored(all.map((entry) => schedule.add(bucket, entry)))
     const { project, type, ttlMs } = command
     await events.scheduled(id, { project, type, atMs, notBeforeMs, expiresAtMs: notBeforeMs + ttlMs, bucket })
@@ -134,7 +134,7 @@ function newIds(command: AcceptCommand, { ids, clock }: AcceptOptions): KeyRecor
   if (own === undefined) throw new CodedError('internal', 'a message without a target')
   return {
     id: own,
-    acceptedAtMs: clock.now(),
+    acceptedAtMs: command.acceptedAtMs ?? clock.now(),
     fingerprint: command.idempotency?.fingerprint ?? '',
     targets,
     targetNames: command.idempotency === undefined ? [] : command.targets.map(nameOf),

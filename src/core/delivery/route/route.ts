@@ -210,9 +210,16 @@ export class Router {
     }
     if (target.state !== 'live') return
     if (report === Report.ENDED) this.endedRegistration(target)
-    else if (report === Report.EXPIRED) this.end(target, 'expired', '', this.options.clock.now())
+    else if (report === Report.EXPIRED) this.expiredAtWorker(target)
     else if (report === Report.NOT_HERE) this.toLane(target, 'not_here')
     else this.toLane(target, report === Report.WINDOW_FULL ? 'window_full' : 'closed')
+  }
+
+  /** The clock of a worker ends no message: this router looks at its own. */
+  private expiredAtWorker(target: Target): void {
+    const nowMs = this.options.clock.now()
+    if (isExpired(target.message, nowMs)) this.end(target, 'expired', '', nowMs)
+    else this.toLane(target, 'clock')
   }
 
   /** Puts a message that returns undelivered from a worker into the lane of its device. */

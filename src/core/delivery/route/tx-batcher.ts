@@ -68,8 +68,8 @@ export class TxBatcher {
 
   private publish(batch: OpenBatch): void {
     this.open.delete(batch.subject)
-    const { bus, router } = this.options
+    const { bus, router, clock } = this.options
     const reply = `${rxSubject(router)}.${batch.number}`
-    bus.publish(batch.subject, encodeTxBatch({ router, items: batch.items }), { reply })
+    bus.publish(batch.subject, encodeTxBatch({ router, atMs: clock.now(), items: batch.items }), { reply })
   }
 }
