@@ -21,7 +21,7 @@ t.test('a message is stored before accept answers, under an id of the partition 
   t.ok(await world.advanceUntil(core.isStored(device, accepted.id)))
 })
 
-t.test('a message that a publisher sent a while ago lives from then on, whatever its type', async (t) => {
+t.test('the ttl of a message of each type begins at the acceptedAtMs of its command, or at its notBefore', async (t) => {
   const world = new SimInstallation()
   const { clock } = world.sim
   const core = await world.core(acceptOnly)
@@ -40,7 +40,7 @@ t.test('a message that a publisher sent a while ago lives from then on, whatever
   }
 })
 
-t.test('the frame that a worker gets decodes to every field of the message', async (t) => {
+t.test('the frame that a worker gets decodes to each field of the message', async (t) => {
   const world = new SimInstallation()
   const worker = world.worker()
   const core = await world.core()
@@ -82,12 +82,11 @@ t.test('repeats with one idempotency key get the same ids and store the message 
   await world.sim.clock.advance(130_000)
   t.same(await world.advanceUntil(again()), first, 'long after the duplicate window')
   await world.sim.clock.advance(1_000)
-  t.equal(worker.items.length, 2)
-  for (const device of devices)
-    t.same(await world.advanceUntil(core.queue.walk(device)), [], 'nor is a second one queued')
+  t.equal(worker.items.length, 2, 'one frame for each device')
+  for (const device of devices) t.same(await world.advanceUntil(core.queue.walk(device)), [], 'no second one is queued')
 })
 
-t.test('one idempotency key in two projects makes two messages; with another content it is a conflict', async (t) => {
+t.test('one idempotency key in two projects makes two messages', async (t) => {
   const world = new SimInstallation()
   const core = await world.core(acceptOnly)
   const one = await world.advanceUntil(
@@ -97,6 +96,12 @@ t.test('one idempotency key in two projects makes two messages; with another con
     core.accept(messageTo([deviceName(1)], { idempotency: { key: 'k', fingerprint: 'f' }, project: 'other' })),
   )
   t.not(one.id, other.id)
+})
+
+t.test('one idempotency key with another content is refused as idempotency_conflict', async (t) => {
+  const world = new SimInstallation()
+  const core = await world.core(acceptOnly)
+  await world.advanceUntil(core.accept(messageTo([deviceName(1)], { idempotency: { key: 'k', fingerprint: 'f' } })))
   const changed = core.accept(messageTo([deviceName(1)], { idempotency: { key: 'k', fingerprint: 'another' } }))
   await t.rejects(world.advanceUntil(changed), { code: 'idempotency_conflict' })
 })
@@ -119,7 +124,7 @@ t.test('a repeat of a key that an older core recorded gets its ids, without comp
   await t.rejects(
     world.advanceUntil(repeat([device, deviceName(2)])),
     { code: 'idempotency_conflict' },
-    'no id for the second',
+    'the record has no id for the second target',
   )
 })
 
@@ -143,16 +148,19 @@ t.test('a repeat after a core crashed between two targets of a message stores th
   t.equal(messages.state().messages, devices.length)
 })
 
-t.test('accept fails with a code where the store is away, silent or full, or the message too large', async (t) => {
-  const world = new SimInstallation({ store: { messagesBytesMax: 1024 * 1024 } })
+t.test('accept rejects as unavailable while the store refuses appends or does not answer', async (t) => {
+  const world = new SimInstallation()
   const core = await world.core(acceptOnly)
   world.sim.faults.refuseAppend = 1
-  await t.rejects(world.advanceUntil(core.accept(messageTo([deviceName(1)]))), { code: 'unavailable' })
+  await t.rejects(world.advanceUntil(core.accept(messageTo([deviceName(1)]))), { code: 'unavailable' }, 'refused')
   world.sim.heal()
   world.sim.faults.loseAnswer = 1
-  await t.rejects(world.advanceUntil(core.accept(messageTo([deviceName(1)]))), { code: 'unavailable' })
-  world.sim.heal()
-  await world.sim.clock.advance(20_000)
+  await t.rejects(world.advanceUntil(core.accept(messageTo([deviceName(1)]))), { code: 'unavailable' }, 'no answer')
+})
+
+t.test('accept rejects as storage_full when MESSAGES is full', async (t) => {
+  const world = new SimInstallation({ store: { messagesBytesMax: 1024 * 1024 } })
+  const core = await world.core(acceptOnly)
   const message = 'x'.repeat(20_000)
   let full: unknown
   for (let n = 0; n < 100 && full === undefined; n += 10) {
@@ -161,48 +169,65 @@ t.test('accept fails with a code where the store is away, silent or full, or the
     full = results.find((result) => result.status === 'rejected')?.reason
   }
   t.match(full, { code: 'storage_full' })
+})
+
+t.test('accept rejects a message that does not fit into a frame as payload_too_large', async (t) => {
+  const world = new SimInstallation()
+  const core = await world.core(acceptOnly)
   const large = core.accept(messageTo([deviceName(1)], { message: 'x'.repeat(70_000) }))
   await t.rejects(world.advanceUntil(large), { code: 'payload_too_large' })
 })
 
-t.test('a group message is one record, also after a late repeat; receipts are summed, cancel is refused', async (t) => {
+const group = { kind: 'topic' as const, name: 'news.sport' }
+
+t.test('a group message is one record of BROADCAST, also after a repeat past the duplicate window', async (t) => {
   const world = new SimInstallation()
   const core = await world.core(acceptOnly)
-  const group = { kind: 'topic' as const, name: 'news.sport' }
   const changes = { type: 'topic' as const, group, targets: [], idempotency: { key: 'g', fingerprint: 'f' } }
   const { id } = await world.advanceUntil(core.accept(messageTo([], changes)))
   await world.sim.clock.advance(130_000)
-  t.equal(
-    (await world.advanceUntil(core.accept(messageTo([], changes)))).id,
-    id,
-    'also long after the duplicate window',
-  )
+  t.equal((await world.advanceUntil(core.accept(messageTo([], changes)))).id, id)
   const log = world.sim.brokerFor('test').log(BROADCAST_STREAM)
   t.equal((await world.advanceUntil(log.state())).messages, 1)
   const record = await world.advanceUntil(log.at(1))
   t.match(decodeBroadcastRecord(record?.body ?? new Uint8Array()), { id, project: PROJECT, ...group })
+})
+
+t.test('the status of a group message has the sum of the receipts of all workers', async (t) => {
+  const world = new SimInstallation()
+  const core = await world.core(acceptOnly)
+  const { id } = await world.advanceUntil(core.accept(messageTo([], { type: 'topic', group, targets: [] })))
   await world.advanceUntil(core.events.receipts(id, { instance: 'i', worker: '0-a', sent: 3, atMs: 1 }))
   await world.advanceUntil(core.events.receipts(id, { instance: 'i', worker: '1-a', sent: 4, atMs: 2 }))
   t.match(await world.advanceUntil(core.readStatus(id)), { type: 'topic', target: 'news.sport', counts: { sent: 7 } })
+})
+
+t.test('the cancel of a group message that was sent answers already_final', async (t) => {
+  const world = new SimInstallation()
+  const core = await world.core(acceptOnly)
+  const { id } = await world.advanceUntil(core.accept(messageTo([], { type: 'topic', group, targets: [] })))
   t.equal(await world.advanceUntil(core.cancel(PROJECT, id)), 'already_final')
 })
 
-t.test('no two cores share a node number; one frozen past its lease makes no ids until it has one again', async (t) => {
+t.test('two cores have different node numbers', async (t) => {
   const world = new SimInstallation()
-  const [a, b] = [await world.core(acceptOnly), await world.core(acceptOnly)]
-  t.not(a.node, b.node)
+  const [first, second] = [await world.core(acceptOnly), await world.core(acceptOnly)]
+  t.not(first.node, second.node)
   const table = world.sim.brokerFor('test').table(Bucket.CORES)
   t.equal((await world.advanceUntil(table.entries('node.*'))).length, 2)
-  a.process.freeze()
+})
+
+t.test('a core frozen past the lease of its node number accepts nothing until it has a number again', async (t) => {
+  const world = new SimInstallation()
+  const core = await world.core(acceptOnly)
+  await world.core(acceptOnly)
+  core.process.freeze()
   await world.sim.clock.advance(60_000)
-  const late = a.accept(messageTo([deviceName(1)]))
-  await t.rejects(late, { code: 'unavailable' }, 'its lease has lapsed, although none of its timers has run yet')
-  a.process.thaw()
+  const late = core.accept(messageTo([deviceName(1)]))
+  await t.rejects(late, { code: 'unavailable' }, 'the lease has lapsed, although no timer of the core has run yet')
+  core.process.thaw()
   await world.sim.clock.advance(5_000)
-  t.ok(
-    (await world.advanceUntil(a.accept(messageTo([deviceName(1)])))).id > 0n,
-    'and goes on once it has a number again',
-  )
+  t.ok((await world.advanceUntil(core.accept(messageTo([deviceName(1)])))).id > 0n)
 })
 
 t.test('two registrations of one device in a devices message have an id each and are both delivered', async (t) => {

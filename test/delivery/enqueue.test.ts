@@ -60,6 +60,7 @@ function setUp(queueMax = LIMIT) {
   return { sim, healthy, partsOn, ...parts, message, enqueue, owed, lastDropped, finalKind }
 }
 
+/** The entries of EXPIRY. */
 async function entriesOf(sim: SimBroker) {
   const expiry = new ExpiryLog(sim.brokerFor('judge'), 10_000)
   const entries = []
@@ -77,15 +78,18 @@ t.test('messages enqueued together are queued in the given order', async (t) => 
   t.same(await owed(), idsOf(messages))
 })
 
-t.test('messages beyond the queue limit drop the oldest: each is counted once, final and deleted', async (t) => {
-  const { enqueue, queueWriter, message, owed, lastDropped, finalKind } = setUp()
-  const messages = Array.from({ length: 12 }, () => message())
-  for (const one of messages) await enqueue(queueWriter, [one])
-  t.same(await owed(), idsOf(messages.slice(-LIMIT)))
-  t.equal(await lastDropped(), 7)
-  const kinds = await Promise.all(messages.map(async (one) => finalKind(one)))
-  t.same(kinds, [...Array(7).fill('dropped'), ...Array(LIMIT).fill(undefined)])
-})
+t.test(
+  'messages beyond the queue limit drop the oldest, each with one count, a final event and a delete',
+  async (t) => {
+    const { enqueue, queueWriter, message, owed, lastDropped, finalKind } = setUp()
+    const messages = Array.from({ length: 12 }, () => message())
+    for (const message of messages) await enqueue(queueWriter, [message])
+    t.same(await owed(), idsOf(messages.slice(-LIMIT)))
+    t.equal(await lastDropped(), 7)
+    const kinds = await Promise.all(messages.map(async (message) => finalKind(message)))
+    t.same(kinds, [...Array(7).fill('dropped'), ...Array(LIMIT).fill(undefined)])
+  },
+)
 
 t.test('120 messages enqueued at once to a limit of 100 drop the oldest 20', async (t) => {
   const { enqueue, queueWriter, message, owed, lastDropped } = setUp(100)
@@ -95,7 +99,7 @@ t.test('120 messages enqueued at once to a limit of 100 drop the oldest 20', asy
   t.equal(await lastDropped(), 20)
 })
 
-t.test('an overflow interrupted at any write ends with an exact count, queue and final events', async (t) => {
+t.test('after an overflow interrupted at any write, a retry makes count, queue and final events exact', async (t) => {
   for (const when of ['before', 'after'] as const) {
     for (let at = 1; ; at++) {
       const { healthy, partsOn, enqueue, queueWriter, message, owed, lastDropped, finalKind, queue, sim } = setUp()
@@ -114,10 +118,10 @@ t.test('an overflow interrupted at any write ends with an exact count, queue and
       const expected = [...messages.slice(2), late, last]
       t.same(await owed(), idsOf(expected), `${when} write ${at}: the queue`)
       t.equal(await lastDropped(), 2, `${when} write ${at}: the count`)
-      const kinds = await Promise.all([...messages.slice(0, 2), ...expected].map((one) => finalKind(one)))
-      t.same(kinds, ['dropped', 'dropped', ...Array(LIMIT).fill(undefined)], `${when} write ${at}: the ends`)
+      const kinds = await Promise.all([...messages.slice(0, 2), ...expected].map((message) => finalKind(message)))
+      t.same(kinds, ['dropped', 'dropped', ...Array(LIMIT).fill(undefined)], `${when} write ${at}: the final events`)
       const all = await sim.clock.advanceUntil(queue.walkAll(DEVICE))
-      t.same(all.length, LIMIT, `${when} write ${at}: nothing is left over`)
+      t.same(all.length, LIMIT, `${when} write ${at}: no other record is left`)
       if (!crashed) break
       t.ok(at < 20)
     }
@@ -151,7 +155,7 @@ t.test('a redelivered message that is in the queue is not appended again', async
 t.test('two copies of one message count once against the limit and are dropped together', async (t) => {
   const { enqueue, queueWriter, message, owed, lastDropped, finalKind } = setUp(3)
   const [first, second, third, fourth] = [message(), message(), message(), message()]
-  // Enqueued as a first delivery, so nothing looks for an earlier copy: as when two routers have the message at once.
+  // A first delivery does not look for an earlier copy. Two routers that have the message at once make two copies.
   await enqueue(queueWriter, [first, second])
   t.same(await enqueue(queueWriter, [first]), ['queued'])
   t.same(await owed(), idsOf([first, second, first]))
@@ -170,7 +174,7 @@ t.test('a collapse key replaces the queued message with that key of the same reg
   const old = message({ collapseKey: 'k' })
   const between = message()
   const fresh = message({ collapseKey: 'k' })
-  for (const one of [other, plain, old, between, fresh]) await enqueue(queueWriter, [one])
+  for (const queued of [other, plain, old, between, fresh]) await enqueue(queueWriter, [queued])
   t.same(await owed(), idsOf([other, plain, between, fresh]))
   t.equal(await finalKind(old), 'collapsed')
   t.equal(await lastDropped(), 0)
@@ -202,41 +206,40 @@ t.test('an append whose answer was lost is completed by the retry, which deletes
     await t.rejects(enqueue(partsOn(run.broker).queueWriter, [late]))
     const whole = async () =>
       (await sim.clock.advanceUntil(queue.walkAll(DEVICE))).map(({ record }) => record.message.id)
-    t.same(await whole(), idsOf([...older, late]), `${kind}: it was stored`)
+    t.same(await whole(), idsOf([...older, late]), `${kind}: the append is stored`)
     t.same(await enqueue(queueWriter, [late], [late]), ['present'])
-    t.same(await whole(), idsOf([...older.slice(1), late]), `${kind}: nothing is left over`)
+    t.same(await whole(), idsOf([...older.slice(1), late]), `${kind}: the evicted record is deleted`)
     t.same(await owed(), idsOf([...older.slice(1), late]))
     t.equal(await finalKind(evictedEntry), kind)
-    t.same(await enqueue(queueWriter, [late], [late]), ['present'], 'once more')
+    t.same(await enqueue(queueWriter, [late], [late]), ['present'], 'a second retry')
     t.same(await whole(), idsOf([...older.slice(1), late]))
   }
 })
 
-t.test('after an interruption at any write, a walk or EXPIRY reaches every queue record', async (t) => {
-  for (const way of ['removed', 'collapsed'] as const) {
+t.test('after an interruption at any write, a walk or EXPIRY reaches each queue record', async (t) => {
+  for (const work of ['remove', 'collapse'] as const) {
     for (const when of ['before', 'after'] as const) {
       for (let at = 1; ; at++) {
         const { healthy, partsOn, enqueue, message, queue, sim } = setUp()
         const messages = [message(), message({ collapseKey: 'k' })]
-        for (const one of messages) {
+        for (const queued of messages) {
           // The record is stored and the answer lost, so the entry in EXPIRY is not written.
-          await t.rejects(enqueue(partsOn(interrupted(healthy, 1, 'after').broker).queueWriter, [one]))
+          await t.rejects(enqueue(partsOn(interrupted(healthy, 1, 'after').broker).queueWriter, [queued]))
         }
-        const run = interrupted(healthy, at, when)
-        const toDelete = partsOn(run.broker).queueWriter
+        const interruptedWriter = partsOn(interrupted(healthy, at, when).broker).queueWriter
         const late = message({ collapseKey: 'k' })
-        const work: Promise<unknown> =
-          way === 'removed' ? toDelete.withdraw(DEVICE, messages.slice(1)) : enqueue(toDelete, [late])
-        const crashed = await sim.clock.advanceUntil(work).then(
+        const done: Promise<unknown> =
+          work === 'remove' ? interruptedWriter.withdraw(DEVICE, messages.slice(1)) : enqueue(interruptedWriter, [late])
+        const crashed = await sim.clock.advanceUntil(done).then(
           () => false,
           () => true,
         )
         const reached = new Set((await sim.clock.advanceUntil(queue.walkAll(DEVICE))).map(({ sequence }) => sequence))
-        const noted = new Set((await entriesOf(sim)).map((entry) => entry?.queueSequence))
+        const inExpiry = new Set((await entriesOf(sim)).map((entry) => entry?.queueSequence))
         const queued = sim.server.stream(queueStream(partitionOf(DEVICE) % SPLIT))
         for (let record = queued.next('>', 1); record; record = queued.next('>', record.sequence + 1)) {
-          const isSafe = reached.has(record.sequence) || noted.has(record.sequence)
-          t.ok(isSafe, `${way}, ${when} write ${at}: the record at ${record.sequence}`)
+          const isSafe = reached.has(record.sequence) || inExpiry.has(record.sequence)
+          t.ok(isSafe, `${work}, ${when} write ${at}: the record at ${record.sequence}`)
         }
         if (!crashed) break
         t.ok(at < 20)
@@ -249,12 +252,12 @@ t.test('a dropped message that is delivered again is not appended and drops no o
   const { enqueue, queueWriter, message, owed, lastDropped, finalKind } = setUp(2)
   const [first, second, third, fourth] = [message(), message(), message(), message()]
   await enqueue(queueWriter, [first, second])
-  // The batch drops the first message before it comes to its second copy.
+  // The batch drops the first message before it reaches the redelivery of the same message.
   t.same(await enqueue(queueWriter, [third, first, fourth], [first]), ['queued', 'ended', 'queued'])
   t.same(await owed(), idsOf([third, fourth]))
   t.equal(await lastDropped(), 2)
   t.equal(await finalKind(third), undefined)
-  // Another router gets it as a first delivery.
+  // Another router gets the second message as a first delivery.
   t.same(await enqueue(queueWriter, [second]), ['ended'])
   t.same(await owed(), idsOf([third, fourth]))
   t.equal(await lastDropped(), 2)
@@ -271,7 +274,7 @@ t.test('two routers that enqueue for one device at once lose no message, and eac
   t.same(
     found.filter((id) => idsOf(a).includes(id)),
     idsOf(a),
-    'each in its order',
+    'the order of the first router',
   )
   t.equal(await lastDropped(), 0)
 })

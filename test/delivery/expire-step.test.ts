@@ -1,4 +1,4 @@
-/** The expire step alone, over queue records that other parts left in unusual states. */
+/** The expire step alone, on queue records that other parts left in unusual states. */
 import t from 'tap'
 import { ExpireStep } from '../../src/core/delivery/queue/expire.js'
 import { silentLogger } from '../../src/observe/log.js'
@@ -31,7 +31,7 @@ function setUp() {
 t.test('an expired record that no walk reaches is deleted through EXPIRY; an unexpired one stays', async (t) => {
   const { clock, advanceUntil, queue, expiry, events, step } = setUp()
   const append = async (id: bigint, after: number, lifeMs: number) => {
-    // `previous` is 0: nothing points to the records before, as in a queue whose deletes were cut off half-way.
+    // `previous` is 0, so no record points to an earlier one, as in a queue whose deletes were interrupted.
     const message = { ...storedMessage(DEVICE, id), expiresAtMs: clock.now() + lifeMs }
     const record = { previous: 0, depth: 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: clock.now(), older: [] }
     const sequence = await advanceUntil(queue.append(DEVICE, { ...record, message }, after))

@@ -1,4 +1,4 @@
-/** How a target ends: expiry, cancellation, delivery, and the counters and status that are derived from the final events. */
+/** The final event of a target: expiry, cancellation or delivery, and the counters and status that it determines. */
 import t from 'tap'
 import { partitionOf } from '../../protocol/message-id.js'
 import { queueStream, streamIndexOf } from '../../protocol/subjects.js'
@@ -18,7 +18,7 @@ async function counted(world: SimInstallation, core: SimCore, accepted: number, 
       const rows = await core.readCounters(PROJECT)
       const sum: Record<string, number> = {}
       for (const { counts } of rows) {
-        for (const [what, count] of Object.entries(counts)) sum[what] = (sum[what] ?? 0) + count
+        for (const [kind, count] of Object.entries(counts)) sum[kind] = (sum[kind] ?? 0) + count
       }
       return sum.accepted === accepted && sum.pending === accepted - ended ? sum : null
     }),
@@ -31,7 +31,7 @@ async function queueAppends(world: SimInstallation, device: string): Promise<num
   return (await world.advanceUntil(world.sim.brokerFor('observer').log(name).state())).lastSequence
 }
 
-t.test('a queued message whose ttl ends is final as expired and leaves the queue; others stay', async (t) => {
+t.test('a queued message whose ttl ends gets the final event expired and leaves the queue; others stay', async (t) => {
   const world = new SimInstallation()
   const core = await world.core()
   const device = deviceName(1)
@@ -63,11 +63,7 @@ t.test('messages that expired while no core ran end as expired when a core start
   t.same(new Set(ends.map((end) => end.kind)), new Set(['expired']))
   await world.sim.clock.advance(1_000)
   t.same(await world.advanceUntil(next.queue.walk(device)), [])
-  t.equal(
-    (await world.advanceUntil(world.sim.brokerFor('test').log('EXPIRY').state())).messages,
-    0,
-    'nothing is left to do',
-  )
+  t.equal((await world.advanceUntil(world.sim.brokerFor('test').log('EXPIRY').state())).messages, 0, 'EXPIRY is empty')
 })
 
 t.test('a message accepted by a core with a slow clock expires after the clock is set forward', async (t) => {
@@ -126,45 +122,38 @@ t.test('messages cancelled while queued leave the queue from the middle and from
   t.equal(await world.advanceUntil(core.cancel(PROJECT, 1n << 40n)), 'unknown')
 })
 
-t.test(
-  'a cancel that meets a router on its way to the queue: once it is answered nothing is queued any more',
-  async (t) => {
-    const answers = new Set<string>()
-    for (let seed = 1; seed <= 40; seed++) {
-      const world = new SimInstallation({ seed, faults: { latencyMs: [1, 5] } })
-      const router = await world.core({ gateway: false })
-      const gateway = await world.core({ routing: false })
-      const device = deviceName(100 + seed)
-      const { id } = await world.advanceUntil(gateway.accept(messageTo([device])))
-      // The router stops somewhere between its first look and its append, and goes on after the cancel.
-      await world.sim.clock.advance(seed % 20)
-      router.process.freeze()
-      const codeOf = (error: { code?: string }) => error.code ?? String(error)
-      const answer = await world.advanceUntil(gateway.cancel(PROJECT, id).catch(codeOf))
-      answers.add(answer)
-      const before = await queueAppends(world, device)
-      t.same(
-        await world.advanceUntil(gateway.queue.walk(device)),
-        [],
-        `seed ${seed}: out of the queue when it is answered`,
-      )
-      router.process.thaw()
-      await world.sim.clock.advance(5_000)
-      if (answer === 'cancelled') t.equal(await queueAppends(world, device), before, `seed ${seed}: not queued later`)
-      else t.equal(answer, 'unavailable', `seed ${seed}: the router did not say what becomes of the message`)
-      t.equal(
-        await world.advanceUntil(gateway.cancel(PROJECT, id)),
-        'cancelled',
-        `seed ${seed}: a second cancel says so too`,
-      )
-      t.same(await world.advanceUntil(gateway.queue.walk(device)), [], `seed ${seed}`)
-      t.notOk(await world.advanceUntil(gateway.isStored(device, id)))
-    }
-    t.same([...answers].sort(), ['cancelled', 'unavailable'], 'the router was met before and after it took the message')
-  },
-)
+t.test('once a cancel is answered, its message is not queued, even if a router was about to enqueue it', async (t) => {
+  const answers = new Set<string>()
+  for (let seed = 1; seed <= 40; seed++) {
+    const world = new SimInstallation({ seed, faults: { latencyMs: [1, 5] } })
+    const router = await world.core({ gateway: false })
+    const gateway = await world.core({ routing: false })
+    const device = deviceName(100 + seed)
+    const { id } = await world.advanceUntil(gateway.accept(messageTo([device])))
+    // The router freezes between its first lookup and its append, and goes on after the cancel.
+    await world.sim.clock.advance(seed % 20)
+    router.process.freeze()
+    const codeOf = (error: { code?: string }) => error.code ?? String(error)
+    const answer = await world.advanceUntil(gateway.cancel(PROJECT, id).catch(codeOf))
+    answers.add(answer)
+    const before = await queueAppends(world, device)
+    t.same(
+      await world.advanceUntil(gateway.queue.walk(device)),
+      [],
+      `seed ${seed}: not in the queue when the cancel is answered`,
+    )
+    router.process.thaw()
+    await world.sim.clock.advance(5_000)
+    if (answer === 'cancelled') t.equal(await queueAppends(world, device), before, `seed ${seed}: not queued later`)
+    else t.equal(answer, 'unavailable', `seed ${seed}: the router did not answer the cancel`)
+    t.equal(await world.advanceUntil(gateway.cancel(PROJECT, id)), 'cancelled', `seed ${seed}: a second cancel`)
+    t.same(await world.advanceUntil(gateway.queue.walk(device)), [], `seed ${seed}: the queue at the end`)
+    t.notOk(await world.advanceUntil(gateway.isStored(device, id)), `seed ${seed}: not in MESSAGES`)
+  }
+  t.same([...answers].sort(), ['cancelled', 'unavailable'], 'the seeds freeze the router before and after its lookup')
+})
 
-t.test('a message that is cancelled while a silent worker has it is never queued afterwards', async (t) => {
+t.test('a message that is cancelled while a silent worker has it is not queued when the worker dies', async (t) => {
   const world = new SimInstallation()
   const worker = world.worker()
   worker.onItem = () => 'silent'
@@ -175,14 +164,14 @@ t.test('a message that is cancelled while a silent worker has it is never queued
   await world.sim.clock.advance(100)
   t.equal(worker.items.length, 1, 'the worker has it')
   t.equal(await world.advanceUntil(core.cancel(PROJECT, id)), 'cancelled')
-  // The worker dies without a word: the router takes the message back when its patience ends.
+  // The worker dies without a report. The router takes the message back after silentMs.
   worker.die()
   await world.sim.clock.advance(2 * MINUTE_MS)
   t.notOk(await world.advanceUntil(core.isStored(device, id)), 'the router has finished')
-  t.equal(await queueAppends(world, device), 0, 'nothing was ever appended to the queue')
+  t.equal(await queueAppends(world, device), 0)
 })
 
-t.test('a cancel that races with the delivery: the final event and the answer of cancel agree', async (t) => {
+t.test('when a cancel races with the delivery, its answer agrees with the final event', async (t) => {
   const kinds = new Set<string>()
   for (let seed = 1; seed <= 20; seed++) {
     const world = new SimInstallation({ seed, faults: { latencyMs: [1, 20] } })
@@ -191,20 +180,20 @@ t.test('a cancel that races with the delivery: the final event and the answer of
     const device = deviceName(6)
     await world.advanceUntil(worker.connect(device))
     const { id } = await world.advanceUntil(core.accept(messageTo([device])))
-    const told = await world.advanceUntil(core.cancel(PROJECT, id))
+    const answer = await world.advanceUntil(core.cancel(PROJECT, id))
     const { kind } = await world.advanceUntil(core.final(id))
-    t.equal(told === 'cancelled', kind === 'cancelled', `seed ${seed}`)
+    t.equal(answer === 'cancelled', kind === 'cancelled', `seed ${seed}: ${answer}, ${kind}`)
     kinds.add(kind)
     await world.sim.clock.advance(1_000)
     t.match(await counted(world, core, 1, 1), { [kind]: 1, pending: 0 })
   }
-  t.same([...kinds].sort(), ['cancelled', 'delivered'])
+  t.same([...kinds].sort(), ['cancelled', 'delivered'], 'the seeds have both outcomes')
 })
 
-t.test('the first final event of a target stays; later ones are refused and get the first', async (t) => {
+t.test('a later final event of a target is refused, and its writer gets the first one', async (t) => {
   const world = new SimInstallation()
   const process = world.sim.brokerFor('one')
-  const [mine, other] = [
+  const [first, second] = [
     new EventLog(process, SIM_SPLIT, 'a'),
     new EventLog(world.sim.brokerFor('two'), SIM_SPLIT, 'b'),
   ]
@@ -216,9 +205,9 @@ t.test('the first final event of a target stays; later ones are refused and get 
     device: 'd',
     reason: '',
   })
-  t.same(await world.advanceUntil(mine.final(5n, event('delivered'))), { won: true })
-  t.match(await world.advanceUntil(other.final(5n, event('expired'))), { won: false, existing: { kind: 'delivered' } })
-  t.match(await world.advanceUntil(mine.final(5n, event('expired'))), { won: false, existing: { kind: 'delivered' } })
+  t.same(await world.advanceUntil(first.final(5n, event('delivered'))), { won: true })
+  t.match(await world.advanceUntil(second.final(5n, event('expired'))), { won: false, existing: { kind: 'delivered' } })
+  t.match(await world.advanceUntil(first.final(5n, event('expired'))), { won: false, existing: { kind: 'delivered' } })
 })
 
 t.test('the counters equal the events in the log although the counting core crashed many times', async (t) => {
@@ -227,7 +216,7 @@ t.test('the counters equal the events in the log although the counting core cras
     const worker = world.worker()
     const steady = await world.core({ counting: false })
     const fold = { routing: false, settling: false, expiring: false, scheduling: false, checkpointMs: 20, leaseMs: 200 }
-    // A core does not start where the store fails to answer a request of the start. The process manager starts it again.
+    // A core does not start if the store leaves a request of the start unanswered. The process manager starts it again.
     const startFold = async (): Promise<SimCore> => {
       const [started] = await Promise.allSettled([world.core(fold)])
       return started.status === 'fulfilled' ? started.value : startFold()
@@ -261,7 +250,7 @@ t.test('the counters equal the events in the log although the counting core cras
   }
 })
 
-t.test('a settle request confirms an item once all older ones are settled, and writes its end at once', async (t) => {
+t.test('a settle request writes the final event at once, and confirms an item after all older ones', async (t) => {
   const world = new SimInstallation()
   const worker = world.worker()
   const core = await world.core()
@@ -278,16 +267,12 @@ t.test('a settle request confirms an item once all older ones are settled, and w
     atMs: world.sim.clock.now(),
   }))
   const [first, second, third] = items
-  if (!first || !second || !third) return t.fail('three are queued')
-  t.same(
-    await world.advanceUntil(worker.settle([second, third])),
-    [],
-    'items behind an unsettled one are not confirmed',
-  )
+  if (!first || !second || !third) return t.fail('three messages are expected in the queue')
+  t.same(await world.advanceUntil(worker.settle([second, third])), [], 'items after an unsettled one are not confirmed')
   t.match(
     await world.advanceUntil(core.events.readFinal(third.id)),
     { kind: 'delivered' },
-    'but their final events are written',
+    'their final events are written',
   )
   t.same(await world.advanceUntil(worker.settle([first])), [first.queueSequence])
   t.same(await world.advanceUntil(worker.settle([third, second])), [third.queueSequence, second.queueSequence])

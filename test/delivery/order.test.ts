@@ -46,7 +46,7 @@ t.test('a message accepted while an older one is being queued waits until the wo
     stored: () => {
       // The append of the first message is stored. The router does not know yet, and its session cache is still valid.
       worker.onItem = () => {
-        t.same(worker.catchUpsAsked, [device], 'the worker was asked to read the queue before it gets the next message')
+        t.same(worker.catchUpsAsked, [device], 'the worker is asked to read the queue before it gets the next message')
         return Report.ACKED
       }
       if (followers.length === 0) followers.push(core.accept(messageTo([device])).then(({ id }) => id))
@@ -101,7 +101,7 @@ t.test('messages that come back undelivered are queued before one accepted in th
 })
 
 t.test('messages refused for a full window are queued after older ones that are not answered yet', async (t) => {
-  for (const many of [3, 100]) {
+  for (const count of [3, 100]) {
     const world = new SimInstallation()
     const worker = world.worker()
     const core = await world.core()
@@ -110,13 +110,13 @@ t.test('messages refused for a full window are queued after older ones that are 
     // The first two fill the window of a device that does not acknowledge; the worker refuses the rest.
     worker.onItem = () => (worker.items.length <= 2 ? 'silent' : Report.WINDOW_FULL)
     const ids: bigint[] = []
-    for (let n = 0; n < many; n++) ids.push((await world.advanceUntil(core.accept(messageTo([device])))).id)
+    for (let n = 0; n < count; n++) ids.push((await world.advanceUntil(core.accept(messageTo([device])))).id)
     await world.advanceUntil(Promise.all(ids.map((id) => core.acknowledged(device, id))))
     const queue = await world.advanceUntil(core.queue.walk(device))
     t.same(
       queue.map((entry) => entry.record.message.id),
       ids,
-      `${many} messages`,
+      `${count} messages`,
     )
   }
 })

@@ -37,7 +37,7 @@ class OutcomesWorld extends SimInstallation {
       registrationIdOf: ({ device, registration }) => `${device}/${registration}`,
     })
     const [started] = await this.advanceUntil(Promise.allSettled([starting]))
-    // A part does not start where the store fails to answer a request of the start. The process manager starts it again.
+    // A part does not start if the store leaves a request of the start unanswered. The process manager starts it again.
     return started.status === 'fulfilled' ? { process, part: started.value } : this.start(settings, arrange)
   }
 
@@ -78,7 +78,7 @@ class OutcomesWorld extends SimInstallation {
   }
 }
 
-t.test('every end after a feed was turned on is published with message, target, time and reason', async (t) => {
+t.test('each final event after a feed is turned on is published with message, target, time and reason', async (t) => {
   const world = new OutcomesWorld()
   await world.start()
   await world.recordEnd(1n)
@@ -118,8 +118,8 @@ t.test('every end after a feed was turned on is published with message, target, 
 
 t.test('while no project has a feed, no final event is read and no outcome written', async (t) => {
   const world = new OutcomesWorld()
-  const touched: string[] = []
-  world.sim.server.observe = (what, subject) => touched.push(`${what} ${subject}`)
+  const operations: string[] = []
+  world.sim.server.observe = (operation, subject) => operations.push(`${operation} ${subject}`)
   const tails: string[] = []
   const { server } = world.sim
   const follow = server.follow.bind(server)
@@ -130,16 +130,16 @@ t.test('while no project has a feed, no final event is read and no outcome writt
   await world.start()
   for (let id = 1n; id <= 20n; id++) await world.recordEnd(id)
   await world.sim.clock.advance(5_000)
-  t.ok(tails.includes('KV_FEEDS'), 'it watches for feeds')
+  t.ok(tails.includes('KV_FEEDS'), 'the publisher watches for feeds')
   t.notOk(tails.includes('EVENTS_0'))
   t.same(
-    touched.filter((line) => /push\.event|FEED_STATE/.test(line)),
+    operations.filter((line) => /push\.event|FEED_STATE/.test(line)),
     [],
   )
   for (const step of world.metrics.steps) t.equal(await world.advanceUntil(step.lag()), 0, step.name)
 })
 
-t.test('a feed turned on beside another gets every end from then on, and none after it is turned off', async (t) => {
+t.test('a second feed gets each final event from the moment it is turned on until it is turned off', async (t) => {
   const world = new OutcomesWorld({ faults: { latencyMs: [1, 10] } })
   await world.start()
   await world.turnFeedOn()
@@ -159,30 +159,33 @@ t.test('a feed turned on beside another gets every end from then on, and none af
   )
 })
 
-t.test('a feed that the publisher learns of late gets every end since it was turned on, none older', async (t) => {
-  const world = new OutcomesWorld()
-  await world.start()
-  await world.turnFeedOn()
-  await world.recordEnd(1n, 'delivered', 'late')
-  const { lastSequence } = await world.advanceUntil(world.observer.log('EVENTS_0').state())
-  await world.recordEnd(2n, 'delivered', 'late')
-  await world.recordEnd(3n)
-  await world.untilPublished(1)
-  const turnedOn = (id: string, since: number) =>
-    openFeeds(world.observer).create({ v: 1, id, since: [since], webhook: null, createdAtMs: 0, updatedAtMs: 0 })
-  const ids = async (count: number) => (await world.untilPublished(count)).map(({ id }) => id)
-  await world.advanceUntil(turnedOn('late', lastSequence))
-  t.same(await ids(2), ['3.delivered', '2.delivered'])
-  await world.advanceUntil(turnedOn('early', 0))
-  await world.recordEnd(4n, 'delivered', 'early')
-  t.same(
-    await ids(3),
-    ['3.delivered', '2.delivered', '4.delivered'],
-    'reading again for one feed publishes nothing older for the others',
-  )
-})
+t.test(
+  'a feed that the publisher learns of late gets each final event since it was turned on, none older',
+  async (t) => {
+    const world = new OutcomesWorld()
+    await world.start()
+    await world.turnFeedOn()
+    await world.recordEnd(1n, 'delivered', 'late')
+    const { lastSequence } = await world.advanceUntil(world.observer.log('EVENTS_0').state())
+    await world.recordEnd(2n, 'delivered', 'late')
+    await world.recordEnd(3n)
+    await world.untilPublished(1)
+    const turnedOn = (id: string, since: number) =>
+      openFeeds(world.observer).create({ v: 1, id, since: [since], webhook: null, createdAtMs: 0, updatedAtMs: 0 })
+    const ids = async (count: number) => (await world.untilPublished(count)).map(({ id }) => id)
+    await world.advanceUntil(turnedOn('late', lastSequence))
+    t.same(await ids(2), ['3.delivered', '2.delivered'])
+    await world.advanceUntil(turnedOn('early', 0))
+    await world.recordEnd(4n, 'delivered', 'early')
+    t.same(
+      await ids(3),
+      ['3.delivered', '2.delivered', '4.delivered'],
+      'reading again for one feed publishes no older events of the others',
+    )
+  },
+)
 
-t.test('an end waits for an accepted event that is written later; without one it has no target', async (t) => {
+t.test('a final event waits for a late accepted event, and is published without a target if none comes', async (t) => {
   const world = new OutcomesWorld()
   await world.start()
   await world.turnFeedOn()
@@ -198,23 +201,26 @@ t.test('an end waits for an accepted event that is written later; without one it
   ])
 })
 
-t.test('more ends than the memory bound are all published, although some appends are refused', async (t) => {
-  const world = new OutcomesWorld()
-  await world.turnFeedOn()
-  for (let id = 1n; id <= 60n; id++) await world.recordEnd(id)
-  world.sim.faults.refuseAppend = 0.3
-  const inflight = () => Math.max(0, ...[...world.metrics.steps].map((step) => step.inflight()))
-  let most = 0
-  world.sim.server.observe = () => {
-    most = Math.max(most, inflight())
-  }
-  await world.start({ publishInflightMax: 5 })
-  const ids = (await world.untilPublished(60)).map(({ id }) => id)
-  t.equal(new Set(ids).size, 60)
-  t.equal(most, 5)
-})
+t.test(
+  'sixty final events are all published, with at most publishInflightMax in flight and refused appends',
+  async (t) => {
+    const world = new OutcomesWorld()
+    await world.turnFeedOn()
+    for (let id = 1n; id <= 60n; id++) await world.recordEnd(id)
+    world.sim.faults.refuseAppend = 0.3
+    const inflight = () => Math.max(0, ...[...world.metrics.steps].map((step) => step.inflight()))
+    let inflightMost = 0
+    world.sim.server.observe = () => {
+      inflightMost = Math.max(inflightMost, inflight())
+    }
+    await world.start({ publishInflightMax: 5 })
+    const ids = (await world.untilPublished(60)).map(({ id }) => id)
+    t.equal(new Set(ids).size, 60)
+    t.equal(inflightMost, 5)
+  },
+)
 
-t.test('records that fill the memory before their tail has started do not block it', async (t) => {
+t.test('records that reach publishInflightMax before their tail has started do not block it', async (t) => {
   const world = new OutcomesWorld()
   await world.turnFeedOn()
   for (let id = 1n; id <= 20n; id++) await world.recordEnd(id)
@@ -231,7 +237,7 @@ t.test('records that fill the memory before their tail has started do not block 
   t.equal(new Set(ids).size, 20)
 })
 
-t.test('a publisher that crashes at any moment loses no event and stores none twice', async (t) => {
+t.test('a publisher that crashes or stops again and again loses no event and stores none twice', async (t) => {
   for (let seed = 1; seed <= 15; seed++) {
     const world = new OutcomesWorld({ seed, faults: { latencyMs: [1, 15] } })
     await world.turnFeedOn()
@@ -249,10 +255,14 @@ t.test('a publisher that crashes at any moment loses no event and stores none tw
     world.sim.heal()
     await world.sim.clock.advance(20_000)
     const ids = (await world.published()).map(({ id }) => id)
-    t.equal(new Set(ids).size, 50, `seed ${seed}: none is lost`)
-    t.equal(ids.length, 50, `seed ${seed}: repeats within the duplicate window are stored once`)
+    t.equal(new Set(ids).size, 50, `seed ${seed}: each event is stored`)
+    t.equal(ids.length, 50, `seed ${seed}: no event is stored twice`)
     const position = await world.advanceUntil(new FeedStates(world.observer as Broker).position(0))
-    t.equal(position, (await world.advanceUntil(world.observer.log('EVENTS_0').state())).lastSequence, `seed ${seed}`)
+    t.equal(
+      position,
+      (await world.advanceUntil(world.observer.log('EVENTS_0').state())).lastSequence,
+      `seed ${seed}: the position`,
+    )
   }
 })
 
@@ -271,7 +281,7 @@ t.test('a second core continues where the first one crashed', async (t) => {
   )
 })
 
-t.test('webhook networks that cannot be parsed refuse the start', async (t) => {
+t.test('a start with allowedNetworks that cannot be parsed rejects with RangeError', async (t) => {
   const world = new OutcomesWorld()
   const { sim, metrics } = world
   const process = sim.brokerFor('wrong')

@@ -1,4 +1,4 @@
-/** A process that dies between two deletes of one queue leaves a shorter queue, and never loses its newest end. */
+/** A process that dies between two deletes in the queue of a device leaves a shorter queue that the next one can read. */
 import t from 'tap'
 import { DeviceQueue } from '../../src/store/queue.js'
 import { SimBroker } from '../sim/broker.js'
@@ -11,21 +11,21 @@ const IDS = [1n, 2n, 3n, 4n]
 
 for (const survivors of IDS.keys()) {
   t.test(`after a kill with ${survivors} of ${IDS.length} records left, the next process deletes them`, async (t) => {
-    // As in nats-server 2.9: the delete of a subject's newest record hides the older ones from every walk.
+    // As in nats-server 2.9, the delete of the newest record of a subject hides the older ones from each walk.
     const sim = new SimBroker({ store: { split: SPLIT }, faults: { forgetsOlder: true } })
     const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
-    const toDelete = sim.brokerFor('core-1')
-    const queue = new DeviceQueue(toDelete, SPLIT)
+    const crashing = sim.brokerFor('core-1')
+    const queue = new DeviceQueue(crashing, SPLIT)
     let previous = 0
     for (const [index, id] of IDS.entries()) {
       const record = { previous, depth: index + 1, queue: 1n, dropped: 0, evicted: [], queuedAtMs: 1, older: [] }
       previous = await advanceUntil(queue.append(DEVICE, { ...record, message: storedMessage(DEVICE, id) }, previous))
     }
     let deletes = 0
-    sim.server.observe = (what) => {
-      if (what === 'core-1 deletes' && ++deletes === IDS.length - survivors) toDelete.crash()
+    sim.server.observe = (operation) => {
+      if (operation === 'core-1 deletes' && ++deletes === IDS.length - survivors) crashing.crash()
     }
-    // Never settles: the process is gone.
+    // The promise never settles, because the process is gone.
     void queue.remove(DEVICE, new Set(IDS), 1)
     await sim.clock.advance(60_000)
     t.equal(deletes, IDS.length - survivors)
@@ -41,7 +41,7 @@ for (const survivors of IDS.keys()) {
   })
 }
 
-t.test('a dropped record that came back after a kill of the server does not block the records behind it', async (t) => {
+t.test('a dropped record that a killed server brought back does not block the records after it', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
   const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
@@ -67,7 +67,7 @@ t.test('a dropped record that came back after a kill of the server does not bloc
   t.equal(sim.server.stream('QUEUE_0').state().messages, 0)
 })
 
-t.test('a sequence that the store used again after it lost records is not taken for the earlier record', async (t) => {
+t.test('settling a record whose sequence the store has reused leaves the newer record in the queue', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
   const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)

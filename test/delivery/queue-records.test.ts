@@ -10,7 +10,7 @@ import { startNats } from '../support/nats.js'
 
 const SPLIT = 1
 const DEVICE = deviceName(3)
-/** Answer to "has this message ended otherwise?": no, only the named items have. */
+/** Answers for settle() that no other message has ended. */
 const nothingElse = async () => false
 
 const messageOf = (id: bigint, bodyBytes: number): StoredMessage => ({
@@ -71,7 +71,7 @@ async function runAgainstModel(broker: Broker, seed: number, steps: number, body
     const found = (await queue.walk(DEVICE)).map((entry) => entry.record.message.id)
     if (found.join() !== owed.join()) return { seed, step, found, owed }
   }
-  // Everything that is left is settled from the old end in one request.
+  // One request settles all records that are left, beginning at the old end.
   const items = (await queue.walk(DEVICE)).map((e) => ({ sequence: e.sequence, id: e.record.message.id }))
   await queue.settle(DEVICE, items, 1, nothingElse)
   return { seed, left: (await queue.walk(DEVICE)).length }
@@ -91,7 +91,7 @@ t.test('the same on a real nats-server, with records that span several blocks of
   t.same(await runAgainstModel(broker, 2, 250, 200_000), { seed: 2, left: 0 })
 })
 
-t.test('a walk during a removal from the middle misses no other message', async (t) => {
+t.test('a walk during a removal from the middle finds each other message', async (t) => {
   for (let seed = 1; seed <= 40; seed++) {
     const sim = new SimBroker({ seed, store: { split: SPLIT }, faults: { latencyMs: [1, 20] } })
     const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
@@ -105,23 +105,26 @@ t.test('a walk during a removal from the middle misses no other message', async 
   }
 })
 
-t.test('a lagging replica hides no queued message from a walk, and lets none be settled too early', async (t) => {
-  const sim = new SimBroker({ store: { split: SPLIT }, faults: { staleRead: 1, staleMs: [400, 400] } })
-  const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
-  const newest = await sim.clock.advanceUntil(fill(queue, 3))
-  const found = await sim.clock.advanceUntil(queue.walk(DEVICE))
-  t.same(
-    found.map((entry) => entry.record.message.id),
-    [1n, 2n, 3n],
-  )
-  t.same(
-    await sim.clock.advanceUntil(queue.settle(DEVICE, [{ sequence: newest, id: 3n }], 1, nothingElse)),
-    [],
-    'it is not the oldest',
-  )
-})
+t.test(
+  'with a lagging replica a walk finds each message, and the newest is not settled before older ones',
+  async (t) => {
+    const sim = new SimBroker({ store: { split: SPLIT }, faults: { staleRead: 1, staleMs: [400, 400] } })
+    const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
+    const newest = await sim.clock.advanceUntil(fill(queue, 3))
+    const found = await sim.clock.advanceUntil(queue.walk(DEVICE))
+    t.same(
+      found.map((entry) => entry.record.message.id),
+      [1n, 2n, 3n],
+    )
+    t.same(
+      await sim.clock.advanceUntil(queue.settle(DEVICE, [{ sequence: newest, id: 3n }], 1, nothingElse)),
+      [],
+      'older messages are queued',
+    )
+  },
+)
 
-t.test('concurrent removals and a settlement take out exactly their messages', async (t) => {
+t.test('concurrent removals and a settlement remove exactly their messages', async (t) => {
   for (let seed = 1; seed <= 150; seed++) {
     const sim = new SimBroker({ seed, store: { split: SPLIT }, faults: { latencyMs: [1, 20] } })
     const random = seeded(seed)
@@ -148,21 +151,21 @@ t.test('concurrent removals and a settlement take out exactly their messages', a
   }
 })
 
-t.test('a replaced record that was not deleted blocks no settlement behind it; unsettled ones still do', async (t) => {
+t.test('a replaced record that was not deleted blocks no later settlement; an unsettled record does', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
   const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
   await advanceUntil(fill(queue, 4))
   const entries = await advanceUntil(queue.walk(DEVICE))
   const [first, , third, newest] = entries
-  if (!first || !third || !newest) throw new RangeError('four were queued')
-  // The second record is replaced by a successor of the newest one, and its delete was cut off (seed 78498).
+  if (!first || !third || !newest) throw new RangeError('four records are expected')
+  // The second record is replaced by a successor of the newest, and its delete was interrupted. Found with seed 78498.
   const copy = successor(newest.record, messageOf(5n, 1), [first, third, newest], 1)
   const fifth = await advanceUntil(queue.append(DEVICE, copy, newest.sequence))
   t.same(
     await advanceUntil(queue.settle(DEVICE, [{ sequence: third.sequence, id: 3n }], 1, nothingElse)),
     [],
-    'the first is not settled',
+    'the first record is not settled',
   )
   t.same(await advanceUntil(queue.settle(DEVICE, [{ sequence: first.sequence, id: 1n }], 1, nothingElse)), [
     first.sequence,
@@ -175,7 +178,7 @@ t.test('a replaced record that was not deleted blocks no settlement behind it; u
   )
 })
 
-t.test('ended records that a killed nats-server brought back to the front go with the settled ones', async (t) => {
+t.test('ended records that a killed server brought back to the front are deleted with the settled ones', async (t) => {
   const sim = new SimBroker({ store: { split: SPLIT } })
   const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT)
@@ -185,11 +188,11 @@ t.test('ended records that a killed nats-server brought back to the front go wit
   const ended = new Set([1n, 3n])
   const settle = (n: number) =>
     advanceUntil(queue.settle(DEVICE, items.slice(n, n + 1), 1, async (id) => ended.has(id)))
-  t.same(await settle(3), [], 'the second is not settled')
+  t.same(await settle(3), [], 'the second record is not settled')
   t.same(
     (await advanceUntil(queue.walk(DEVICE))).map(({ record }) => record.message.id),
     [2n, 3n, 4n],
-    'the ended one before it is deleted',
+    'the ended record before it is deleted',
   )
   t.same(await settle(1), [items[1]?.sequence])
   await settle(3)
@@ -200,9 +203,9 @@ t.test('a copied record has its entry in EXPIRY before the original is deleted',
   const sim = new SimBroker({ store: { split: SPLIT } })
   const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)
   const stream = () => sim.server.stream('QUEUE_0')
-  const noted: { id: bigint; sequence: number; isOriginalThere: boolean }[] = []
+  const entries: { id: bigint; sequence: number; isOriginalStored: boolean }[] = []
   const queue = new DeviceQueue(sim.brokerFor('core'), SPLIT, async ({ id }, sequence) => {
-    noted.push({ id, sequence, isOriginalThere: stream().at(3) !== null })
+    entries.push({ id, sequence, isOriginalStored: stream().at(3) !== null })
   })
   await advanceUntil(fill(queue, 3))
   await advanceUntil(queue.remove(DEVICE, new Set([2n]), 1))
@@ -211,7 +214,7 @@ t.test('a copied record has its entry in EXPIRY before the original is deleted',
     [1, 4],
   )
   t.match(
-    noted.find(({ sequence }) => sequence === 4),
-    { id: 3n, isOriginalThere: true },
+    entries.find(({ sequence }) => sequence === 4),
+    { id: 3n, isOriginalStored: true },
   )
 })

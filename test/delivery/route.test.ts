@@ -9,7 +9,7 @@ import { startNats } from '../support/nats.js'
 
 const SPLIT = 2
 
-t.test('a router over a real nats-server', async (t) => {
+t.test('a router on a real nats-server', async (t) => {
   const nats = await startNats(t, { store: { split: SPLIT } })
   const coreBroker = await nats.brokerAs('core')
   const workerBroker = await nats.brokerAs('transport')
@@ -25,48 +25,59 @@ t.test('a router over a real nats-server', async (t) => {
     t.match(await core.final(id), { kind: 'delivered', project: 'acme', device })
     await core.acknowledged(device, id)
     t.match(await core.events.readAccepted(id), { project: 'acme', device, registration: 1 })
-    t.equal((await core.queue.walk(device)).length, 0, 'nothing was queued')
+    t.equal((await core.queue.walk(device)).length, 0, 'no record in the queue')
   })
 
-  await t.test('a message to an absent device is queued and acknowledged to JetStream, without an end', async (t) => {
-    const device = deviceName(2)
-    const { id } = await core.accept(messageTo([device]))
-    await core.acknowledged(device, id)
-    const queue = await core.queue.walk(device)
-    t.same(
-      queue.map((entry) => entry.record.message.id),
-      [id],
-    )
-    t.equal(await core.events.readFinal(id), null)
-    const status = await core.readStatus(id)
-    t.match(status, { status: 'queued', counts: { accepted: 1, pending: 1 } })
-  })
+  await t.test(
+    'a message to an absent device is queued and acknowledged to JetStream, without a final event',
+    async (t) => {
+      const device = deviceName(2)
+      const { id } = await core.accept(messageTo([device]))
+      await core.acknowledged(device, id)
+      const queue = await core.queue.walk(device)
+      t.same(
+        queue.map((entry) => entry.record.message.id),
+        [id],
+      )
+      t.equal(await core.events.readFinal(id), null)
+      const status = await core.readStatus(id)
+      t.match(status, { status: 'queued', counts: { accepted: 1, pending: 1 } })
+    },
+  )
 
-  await t.test('a message for a registration that has ended is told as failed, and not queued', async (t) => {
-    const [away, here] = [deviceName(90), deviceName(91)]
+  await t.test('a message to an ended registration', async (t) => {
+    const [absent, connected] = [deviceName(90), deviceName(91)]
     const devices = new DeviceStore(coreBroker.table(Bucket.DEVICES))
     const kept = { project: 'acme', application: 'app', user: '', channel: 'native', createdAtMs: 1, since: 0 } as const
     const other = { ...kept, number: 2, addedVersion: 1 }
-    for (const device of [away, here]) {
+    for (const device of [absent, connected]) {
       await devices.update(device, (before) => ({ ...before, version: 2, nextNumber: 3, registrations: [other] }))
     }
-    const heard: string[] = []
-    const hearing = coreBroker.bus.subscribe(ENDED_SUBJECT, ({ body }) => heard.push(decodeEndedNotice(body).device))
-    t.teardown(() => hearing.unsubscribe())
-    const { id } = await core.accept(messageTo([away]))
-    t.match(await core.final(id), { kind: 'failed', reason: 'ended', device: away })
-    await core.acknowledged(away, id)
-    t.equal((await core.queue.walk(away)).length, 0)
-    t.match(await core.readStatus(id), { status: 'failed', counts: { accepted: 1, failed: 1 } })
+    const notified: string[] = []
+    const notices = coreBroker.bus.subscribe(ENDED_SUBJECT, ({ body }) => notified.push(decodeEndedNotice(body).device))
+    t.teardown(() => notices.unsubscribe())
 
-    await worker.connect(here)
-    worker.onItem = () => Report.ENDED
-    const live = await core.accept(messageTo([here]))
-    t.match(await core.final(live.id), { kind: 'failed', reason: 'ended', device: here }, 'as the worker says')
-    await core.acknowledged(here, live.id)
-    worker.onItem = () => Report.ACKED
-    await eventually(systemClock, 'the notices', async () => (heard.length >= 2 ? heard : null))
-    t.same(heard, [away, here], 'from then on senders are refused')
+    await t.test('fails as ended and is not queued, if the device is absent', async (t) => {
+      const { id } = await core.accept(messageTo([absent]))
+      t.match(await core.final(id), { kind: 'failed', reason: 'ended', device: absent })
+      await core.acknowledged(absent, id)
+      t.equal((await core.queue.walk(absent)).length, 0)
+      t.match(await core.readStatus(id), { status: 'failed', counts: { accepted: 1, failed: 1 } })
+    })
+
+    await t.test('fails as ended, if the worker of the device reports it as ended', async (t) => {
+      await worker.connect(connected)
+      worker.onItem = () => Report.ENDED
+      const { id } = await core.accept(messageTo([connected]))
+      t.match(await core.final(id), { kind: 'failed', reason: 'ended', device: connected })
+      await core.acknowledged(connected, id)
+      worker.onItem = () => Report.ACKED
+    })
+
+    await t.test('makes the core publish a notice, so that senders are refused from then on', async (t) => {
+      await eventually(systemClock, 'the notices', async () => (notified.length >= 2 ? notified : null))
+      t.same(notified, [absent, connected])
+    })
   })
 
   await t.test('a message that the worker refuses is queued, and the worker is asked to read the queue', async (t) => {
@@ -117,7 +128,7 @@ t.test('a router over a real nats-server', async (t) => {
     await core.acknowledged(device, id)
     worker.onItem = () => Report.ACKED
     const [entry] = await core.queue.walk(device)
-    if (!entry) return t.fail('nothing was queued')
+    if (!entry) return t.fail('a record is expected in the queue')
     const { project, application } = entry.record.message
     const item = { id, device, project, application, queueSequence: entry.sequence, atMs: Date.now() }
     t.same(await worker.settle([item]), [entry.sequence])

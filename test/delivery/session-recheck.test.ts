@@ -1,4 +1,4 @@
-/** The second look at the session after a message was queued, where the table or the worker does not answer. */
+/** The recheck of the session after a message is queued, when the session table or the worker does not answer. */
 import t from 'tap'
 import { Bucket } from '../../protocol/subjects.js'
 import { SessionRecheck } from '../../src/core/delivery/route/session-recheck.js'
@@ -9,34 +9,37 @@ import { SimInstallation } from '../support/sim-core.js'
 const DEVICE = deviceName(1)
 const STALE_MS = 10_000
 
-/** A core that takes no worker for dead, and the recheck on its connection. */
-function lookingCore(world: SimInstallation) {
+/** A core that regards no worker as dead, and the recheck on its connection. */
+function coreWithRecheck(world: SimInstallation) {
   const core = world.sim.brokerFor('core')
   const sessions = new SessionTable(core.table(Bucket.SESSIONS), core.clock)
-  return { core, look: new SessionRecheck(core.bus, sessions, { isDead: () => false }, 300) }
+  return { core, recheck: new SessionRecheck(core.bus, sessions, { isDead: () => false }, 300) }
 }
 
-t.test('a device without a session counts as informed: the worker that writes one reads the queue', async (t) => {
-  const world = new SimInstallation()
-  const { look } = lookingCore(world)
-  t.equal(await world.advanceUntil(look.isSeen(DEVICE)), true)
-})
+t.test(
+  'a message to a device without a session counts as seen: the worker that writes one reads the queue',
+  async (t) => {
+    const world = new SimInstallation()
+    const { recheck } = coreWithRecheck(world)
+    t.equal(await world.advanceUntil(recheck.isSeen(DEVICE)), true)
+  },
+)
 
-t.test('a device counts as not informed while the session table cannot be read', async (t) => {
+t.test('a message counts as not seen while the session table cannot be read', async (t) => {
   const world = new SimInstallation()
-  const { core, look } = lookingCore(world)
+  const { core, recheck } = coreWithRecheck(world)
   core.cutOff()
-  t.equal(await world.advanceUntil(look.isSeen(DEVICE)), false, 'cut off before the request')
+  t.equal(await world.advanceUntil(recheck.isSeen(DEVICE)), false, 'cut off before the request')
   await world.sim.clock.advance(60_000)
-  t.equal(await world.advanceUntil(look.isSeen(DEVICE)), true, 'connected again')
-  const asked = look.isSeen(DEVICE)
+  t.equal(await world.advanceUntil(recheck.isSeen(DEVICE)), true, 'connected again')
+  const answer = recheck.isSeen(DEVICE)
   core.cutOff()
-  t.equal(await world.advanceUntil(asked), false, 'cut off before the answer')
+  t.equal(await world.advanceUntil(answer), false, 'cut off before the answer')
 })
 
-t.test('a session written a moment ago is found although the replicas lag behind', async (t) => {
+t.test('a session written a moment ago is found although the replicas lag, and its worker is asked', async (t) => {
   const world = new SimInstallation({ faults: { staleRead: 1, staleMs: [STALE_MS, STALE_MS] } })
-  const { core, look } = lookingCore(world)
+  const { core, recheck } = coreWithRecheck(world)
   const worker = world.worker()
   await world.advanceUntil(worker.connect(DEVICE))
   const replica = new SessionTable(core.table(Bucket.SESSIONS), core.clock)
@@ -46,8 +49,8 @@ t.test('a session written a moment ago is found although the replicas lag behind
     'a replica does not have it yet',
   )
   worker.onCatchUp = () => 'silent'
-  t.equal(await world.advanceUntil(look.isSeen(DEVICE)), false, 'its worker does not answer')
+  t.equal(await world.advanceUntil(recheck.isSeen(DEVICE)), false, 'its worker does not answer')
   worker.onCatchUp = () => 'here'
-  t.equal(await world.advanceUntil(look.isSeen(DEVICE)), true)
+  t.equal(await world.advanceUntil(recheck.isSeen(DEVICE)), true)
   t.same(worker.catchUpsAsked, [DEVICE, DEVICE])
 })

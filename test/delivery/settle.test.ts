@@ -61,7 +61,7 @@ for (const [kind, isHeldUp] of [
   ['collapsed', false],
   ['dropped', true],
 ] as const) {
-  const result = isHeldUp ? 'blocks the records behind it until it is counted' : 'blocks no record behind it'
+  const result = isHeldUp ? 'blocks the records after it until it is counted' : 'blocks no record after it'
   t.test(`a queued record that ended as ${kind} and is not evicted yet ${result}`, async (t) => {
     const sim = new SimBroker({ store: { split: SPLIT } })
     const advanceUntil = <T>(promise: Promise<T>) => sim.clock.advanceUntil(promise)

@@ -33,7 +33,7 @@ t.test('a target whose device left waits as offline since then', async (t) => {
   const revision = await world.advanceUntil(worker.connect(left))
   const sessions = new SessionTable(world.sim.brokerFor('w').table(Bucket.SESSIONS), world.sim.clock)
   const session = await world.advanceUntil(sessions.lookup(left, { authoritative: true }))
-  if (!session) return t.fail('there is no session')
+  if (!session) return t.fail('a session is expected')
   await world.advanceUntil(sessions.close(left, session, revision))
   const sinceMs = world.sim.clock.now()
   const away = await send(left)
@@ -103,7 +103,7 @@ async function listedBy(
   )
 }
 
-t.test('the newest messages of a project are listed by page, also after the counting core crashed', async (t) => {
+t.test('the list of the newest messages, of a core that crashed while it counted', async (t) => {
   const world = new SimInstallation({ faults: { latencyMs: [1, 5] } })
   const worker = world.worker()
   const core = await world.core({ recentMax: 8, counting: false })
@@ -112,35 +112,41 @@ t.test('the newest messages of a project are listed by page, also after the coun
   await world.advanceUntil(worker.connect(online))
   const ids: bigint[] = []
   for (let n = 0; n < 3; n++) ids.push((await world.advanceUntil(core.accept(messageTo([online])))).id)
-  const many = await world.advanceUntil(core.accept({ ...messageTo([online, deviceName(2)]), type: 'devices' }))
+  const several = await world.advanceUntil(core.accept({ ...messageTo([online, deviceName(2)]), type: 'devices' }))
   fold.process.crash()
   fold = await world.core(foldOnly)
   const group = { kind: 'topic' as const, name: 'news' }
   const topic = await world.advanceUntil(core.accept(messageTo([], { type: 'topic', targets: [], group })))
   await world.advanceUntil(core.accept(messageTo([online], { project: 'other', targets: [targetOf(online)] })))
   const all = await listedBy(world, fold, PROJECT, 5)
-  const expected = [topic.id, many.id, ...[...ids].reverse()].sort((a, b) => (a < b ? 1 : -1))
-  t.same(
-    all.map(({ id }) => id),
-    expected,
-    'newest first, each once',
-  )
-  t.match(
-    all.find(({ id }) => id === many.id),
-    { type: 'devices' },
-  )
-  t.notOk('status' in (all.find(({ id }) => id === topic.id) ?? {}), 'a group message has no status')
-  t.match(
-    all.find(({ id }) => id === ids[0]),
-    { type: 'device', status: 'delivered' },
-  )
-  const first = await listedBy(world, fold, PROJECT, 2, { before: null, limit: 2 })
-  const next = await listedBy(world, fold, PROJECT, 3, { before: first.at(-1)?.id ?? null, limit: 3 })
-  t.same([...first, ...next], all, 'page by page')
-  t.equal((await listedBy(world, fold, 'other', 1)).length, 1, 'the other project has a list of its own')
+
+  await t.test('has each message once, the newest first', async (t) => {
+    const expected = [topic.id, several.id, ...ids].sort((a, b) => (a < b ? 1 : -1))
+    t.same(
+      all.map(({ id }) => id),
+      expected,
+    )
+  })
+
+  await t.test('has type and status, but no status for a group message', async (t) => {
+    const entryOf = (wanted: bigint | undefined) => all.find(({ id }) => id === wanted)
+    t.match(entryOf(several.id), { type: 'devices' })
+    t.notOk('status' in (entryOf(topic.id) ?? {}))
+    t.match(entryOf(ids[0]), { type: 'device', status: 'delivered' })
+  })
+
+  await t.test('can be read in pages', async (t) => {
+    const first = await listedBy(world, fold, PROJECT, 2, { before: null, limit: 2 })
+    const next = await listedBy(world, fold, PROJECT, 3, { before: first.at(-1)?.id ?? null, limit: 3 })
+    t.same([...first, ...next], all)
+  })
+
+  await t.test('of another project has the messages of that project', async (t) => {
+    t.equal((await listedBy(world, fold, 'other', 1)).length, 1)
+  })
 })
 
-t.test('a list of messages that is full forgets the oldest', async (t) => {
+t.test('a full list of messages loses the oldest when a new one is added', async (t) => {
   const world = new SimInstallation({ faults: { latencyMs: [1, 5] } })
   const worker = world.worker()
   const core = await world.core({ recentMax: 8, counting: false })

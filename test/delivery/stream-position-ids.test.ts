@@ -1,4 +1,4 @@
-/** Messages that come from a stream: each record makes one message, no matter which core takes it, how often and how late. */
+/** Messages accepted from a stream: each record makes one message, whichever core accepts it, how often and how late. */
 import t from 'tap'
 import { ID_BLOCK, partitionOf, partitionOfId, timeOfId } from '../../protocol/message-id.js'
 import { messagesStream } from '../../protocol/subjects.js'
@@ -9,6 +9,7 @@ import { SimInstallation } from '../support/sim-core.js'
 const acceptOnly = { routing: false }
 const DEVICE = deviceName(1)
 
+/** The position of a record that was stored now. */
 function placeOf(world: SimInstallation, sequence: number, change: Partial<StreamPosition> = {}): StreamPosition {
   return { incarnation: 1, sequence, storedAtMs: world.sim.clock.now(), isRepeat: false, ...change }
 }
@@ -26,22 +27,25 @@ t.test('two cores that accept the same record make one message, with the id of i
   t.equal(world.sim.server.stream(messagesStream(0)).state().messages, 1)
 })
 
-t.test('a record that is delivered again after its message ended, to another core, sends nothing', async (t) => {
-  const world = new SimInstallation()
-  const worker = world.worker()
-  const core = await world.core()
-  await world.advanceUntil(worker.connect(DEVICE))
-  const place = placeOf(world, 7)
-  const first = await world.advanceUntil(core.accept(messageTo([DEVICE], { place })))
-  await world.advanceUntil(core.final(first.id))
-  await world.sim.clock.advance(130_000)
-  const next = await world.core(acceptOnly)
-  const again = messageTo([DEVICE], { place: { ...place, isRepeat: true } })
-  t.same(await world.advanceUntil(next.accept(again)), first)
-  await world.sim.clock.advance(1_000)
-  t.equal(worker.items.length, 1)
-  t.same(await world.advanceUntil(core.queue.walk(DEVICE)), [])
-})
+t.test(
+  'a record that is delivered again to another core, after its message ended, makes no second message',
+  async (t) => {
+    const world = new SimInstallation()
+    const worker = world.worker()
+    const core = await world.core()
+    await world.advanceUntil(worker.connect(DEVICE))
+    const place = placeOf(world, 7)
+    const first = await world.advanceUntil(core.accept(messageTo([DEVICE], { place })))
+    await world.advanceUntil(core.final(first.id))
+    await world.sim.clock.advance(130_000)
+    const next = await world.core(acceptOnly)
+    const again = messageTo([DEVICE], { place: { ...place, isRepeat: true } })
+    t.same(await world.advanceUntil(next.accept(again)), first)
+    await world.sim.clock.advance(1_000)
+    t.equal(worker.items.length, 1)
+    t.same(await world.advanceUntil(core.queue.walk(DEVICE)), [])
+  },
+)
 
 t.test('ids of stream positions differ from each other and from ids that a core makes otherwise', async (t) => {
   const world = new SimInstallation()
@@ -76,10 +80,10 @@ t.test('a message whose block of ids could not be claimed is refused, and accept
   t.ok(await world.advanceUntil(core.accept(messageTo([DEVICE], { place }))))
 })
 
-t.test('a message with two targets cannot take its id from a stream position', async (t) => {
+t.test('accepting a message with two targets from a stream position rejects as internal', async (t) => {
   const world = new SimInstallation()
   const core = await world.core(acceptOnly)
   const place = placeOf(world, 7)
-  const many = messageTo([DEVICE, deviceName(2)], { place })
-  await t.rejects(world.advanceUntil(core.accept(many)), { code: 'internal' })
+  const twoTargets = messageTo([DEVICE, deviceName(2)], { place })
+  await t.rejects(world.advanceUntil(core.accept(twoTargets)), { code: 'internal' })
 })

@@ -1,4 +1,4 @@
-/** Starts the admin API over a real nats-server, and makes credentials and requests for it. */
+/** Starts the admin API on a real nats-server, and makes credentials and requests for it. */
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
 import { createAdminServer } from '../../src/core/api/admin/server.js'

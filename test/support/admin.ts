@@ -12,12 +12,13 @@ export type Output = any
 export interface AdminCli {
   /** Runs `borealis admin <words>`. Resolves with its output. */
   text(...words: string[]): Promise<string>
+  /** Runs `borealis admin <words> --json`. Resolves with its parsed output. */
   json(...words: string[]): Promise<Output>
   /** Runs `borealis keyring <words> --json`. */
   keyring(...words: string[]): Promise<Output>
 }
 
-/** Writes `config`, the sections of a configuration file, to `folder`; every command reads that file. */
+/** Writes `config`, the sections of a configuration file, to `folder`. Each command reads that file. */
 export function adminCli(folder: string, config: object): AdminCli {
   const configFile = join(folder, 'borealis.yaml')
   writeFileSync(configFile, stringify(config))

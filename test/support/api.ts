@@ -1,4 +1,4 @@
-/** The public API of a core over a real nats-server. The delivery steps behind it are a fake that tests control. */
+/** The public API of a core on a real nats-server. A fake that the test controls stands in for the delivery steps. */
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
 import { BROADCAST_STREAM, Bucket, INGRESS_STREAM } from '../../protocol/subjects.js'
@@ -30,7 +30,7 @@ import { type Logger, silentLogger } from '../../src/observe/log.js'
 import { DeviceStore } from '../../src/store/devices.js'
 import { PUBLISHER_PROJECT, startNats, type TestNats } from './nats.js'
 
-/** Stands in for the delivery steps: answers as the test says, and keeps every command that it was given. */
+/** Stands in for the delivery steps. It answers as the test sets it, and records each command. */
 export interface FakeCore {
   accepted: AcceptCommand[]
   accept: (command: AcceptCommand) => Promise<Accepted>
@@ -52,13 +52,14 @@ export interface TestApi {
   log: Logger
   auth: AuthSettings
   messages: MessageFormat
-  /** An active project, and below its only application. */
+  /** An active project. */
   project: string
+  /** Its only application. */
   application: string
   serviceKey: PrivateServiceKey
   clientId: string
   token: string
-  /** The address under which the gateway says it is reached. */
+  /** The address that the gateway publishes as its own. */
   publicUrl: string
   http: HttpSettings
   /** Starts a second core of the same installation: its own connection, directory and gateway. */
@@ -149,8 +150,8 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
   })
   devices.start()
   t.teardown(() => devices.stop())
-  // This read is answered on the same connection, so the server knows the subscription of DeviceService from here on. Without
-  // it a request sent at once could be answered "no responders".
+  // The answer to this read proves that the server knows the earlier subscription of DeviceService on the same connection.
+  // Otherwise a request at once could be answered with "no responders".
   await new DeviceStore(broker.table(Bucket.DEVICES)).read('dev_00000000000000000000')
   const api: TestApi = {
     ...first,
@@ -195,14 +196,14 @@ function fakeCore(clock: Clock): FakeCore {
   }
 }
 
-/** Far above the time that a busy machine needs. */
+/** Much longer than a busy machine needs. */
 const PATIENCE_MS = 60_000
 
-/** Polls for a condition that no event announces, such as a watch that has seen a change. */
+/** Polls for a condition without an event, such as a watch that has seen a change. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
   const deadlineMs = Date.now() + PATIENCE_MS
   while (!(await condition())) {
-    if (Date.now() > deadlineMs) throw new Error(`gave up waiting for: ${what}`)
+    if (Date.now() > deadlineMs) throw new Error(`this did not happen within ${PATIENCE_MS} ms: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
 }

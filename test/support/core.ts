@@ -1,4 +1,4 @@
-/** The delivery steps of a core over any Broker, with short intervals, and helpers that wait for what they store. */
+/** The delivery steps of a core on any Broker, with short intervals, and helpers that wait for their records. */
 import { Value } from 'typebox/value'
 import { partitionOf } from '../../protocol/message-id.js'
 import { messageByIdFilter, messagesStream } from '../../protocol/subjects.js'
@@ -57,10 +57,11 @@ export function messageTo(devices: string[], changes: Partial<AcceptCommand> = {
 export interface TestCore extends Delivery {
   readonly events: EventLog
   readonly queue: DeviceQueue
-  /** Waits for the final event of a target. */
+  /** Resolves with the final event of a target. */
   final(id: bigint): Promise<FinalEvent>
-  /** Waits until MESSAGES does not hold the target any more, which means that it was acknowledged. */
+  /** Resolves when MESSAGES no longer has the record of the target, that is, when the core has acknowledged it. */
   acknowledged(device: string, id: bigint): Promise<void>
+  /** True while MESSAGES has the record of the target. */
   isStored(device: string, id: bigint): Promise<boolean>
 }
 
@@ -70,7 +71,7 @@ export async function startTestCore(
   settings: Partial<CoreSettings> = {},
   clock: Clock = systemClock,
   random: () => number = Math.random,
-  /** The connection that the test reads with. It differs from the core's where the test crashes the core. */
+  /** The connection with which the test reads. It is not the core's own if the test crashes the core. */
   observer: Broker = broker,
 ): Promise<TestCore> {
   const delivery = await startDelivery({
@@ -105,11 +106,11 @@ export async function startTestCore(
 const POLL_MS = 5
 const PATIENCE_MS = 60_000
 
-/** Polls a store, which has no event to await, until `look` returns a value. */
-export async function eventually<T>(clock: Clock, what: string, look: () => Promise<T | null>): Promise<T> {
-  for (const deadline = clock.now() + PATIENCE_MS; clock.now() < deadline; await sleep(clock, POLL_MS)) {
-    const value = await look()
+/** Polls a store, which has no event to await, until `read` returns a value. `what` names the value in the error. */
+export async function eventually<T>(clock: Clock, what: string, read: () => Promise<T | null>): Promise<T> {
+  for (const deadlineMs = clock.now() + PATIENCE_MS; clock.now() < deadlineMs; await sleep(clock, POLL_MS)) {
+    const value = await read()
     if (value !== null) return value
   }
-  throw new Error(`${what} did not come`)
+  throw new Error(`${what} did not come within ${PATIENCE_MS} ms`)
 }

@@ -1,5 +1,4 @@
-/** Compares each answer of the API with its OpenAPI document. `ask()` does so for every request of a test. */
-
+/** Compares answers of the API with its OpenAPI document. ask() does so for each request of a test. */
 import { Value } from 'typebox/value'
 import { openApiOf } from '../../src/core/api/openapi/document.js'
 import { routes } from '../../src/core/api/public/gateway.js'
@@ -12,7 +11,7 @@ interface Documented {
 
 const unused = { title: '', description: '', version: '1', serverUrl: '/', allSecured: false }
 
-/** Null where the answer is as documented or no route was asked. Otherwise the difference, in words. */
+/** Returns the difference between an answer and its documentation in words. Null: no difference, or no known route. */
 export function undocumented(
   { auth, messages }: { auth: AuthSettings; messages: MessageFormat },
   asked: { method: string; url: string },

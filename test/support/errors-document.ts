@@ -15,6 +15,8 @@ Every error has a code. The HTTP API answers an error like this:
   targets, where there is one to name.
 - A 401 has the header \`WWW-Authenticate: Bearer\`.
 - \`Retry-After\`, in seconds, is there when a later attempt makes sense: with 429, and with errors of the service.
+- Status reads, lists, counters and cancels share a budget. Beyond it they are answered 503 \`overloaded\`, and messages
+  are accepted all the same: read fewer at once, or take [events](events.md) instead.
 - The cause of an \`internal\` is in the log of the service, and never in an answer.
 
 The same codes are in \`rejected\` for the targets of a \`devices\` message that cannot be sent to, in the header

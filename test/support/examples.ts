@@ -1,4 +1,4 @@
-/** Runs the programs of docs/examples as a reader would: each in its own process, with nothing but its arguments. */
+/** Runs the programs of docs/examples as a reader would: each in a process of its own that gets its arguments only. */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { resolve } from 'node:path'
@@ -20,7 +20,7 @@ export interface Ended {
   err: string
 }
 
-/** The command line of an example. Throws where this machine has no suitable Python. */
+/** The command line of an example. Throws if this machine has no suitable Python. */
 function commandOf(language: Language, name: string): [string, string] {
   if (language === 'TypeScript') return [process.execPath, resolve(`dist/docs/examples/${name}.js`)]
   if (python === undefined) throw new Error(PYTHON_IS_MISSING)
@@ -44,7 +44,7 @@ export async function runExample(language: Language, name: string, words: string
   return { code, out, err }
 }
 
-/** Starts an example that serves until the test ends; `onLine` gets each line that it prints. */
+/** Starts an example that runs until the test ends. `onLine` gets each line that it prints. */
 export function startExample(
   t: Pick<Test, 'teardown'>,
   language: Language,

@@ -1,4 +1,4 @@
-/** A transport worker without sockets and devices: it writes sessions and answers on the bus as the test says. */
+/** A transport worker without sockets and devices: it writes sessions, and answers on the bus as the test sets it. */
 import {
   type ControlReply,
   decodeControlRequest,
@@ -54,7 +54,7 @@ export class FakeWorker {
     return this
   }
 
-  /** As after kill -9: the server itself answers requests to its subjects with "no responders". */
+  /** Ends as after kill -9: from then on the server answers requests to this worker with "no responders". */
   die(): void {
     for (const subscription of this.subscriptions.splice(0)) subscription.unsubscribe()
   }

@@ -1,4 +1,4 @@
-/** Requests to the public API: injected into the gateway, or written byte by byte to a socket. */
+/** Requests to the public API: injected into the gateway, or written to a socket as bytes. */
 import { once } from 'node:events'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
@@ -27,6 +27,7 @@ export interface Ask {
   headers?: Record<string, string>
 }
 
+/** Sends a request to the gateway. Throws if the answer differs from the OpenAPI document. */
 export async function ask(
   api: TestApi,
   { method, url, body, raw, token = api.token, headers = {} }: Ask,
@@ -49,15 +50,16 @@ export async function ask(
   }
   const asked = { method: method ?? (payload === undefined ? 'GET' : 'POST'), url }
   const problem = undocumented(api, asked, answer)
-  if (problem !== null) throw new Error(`not as the API's document says: ${problem}`)
+  if (problem !== null) throw new Error(`the answer differs from the OpenAPI document: ${problem}`)
   return answer
 }
 
+/** Asserts that an answer is the error `code`, in the form that docs/send/errors.md describes. */
 export function isError(t: Test, answer: Answer, code: ErrorCode, name: string = code): void {
   t.equal(answer.statusCode, Errors[code].http, `${name}: status`)
-  t.same(Object.keys(answer.body), ['error'], `${name}: nothing but an error`)
-  t.same(Object.keys(answer.body.error), ['code', 'message', 'details'], `${name}: its shape`)
-  t.equal(answer.body.error.code, code, name)
+  t.same(Object.keys(answer.body), ['error'], `${name}: the body has only an error`)
+  t.same(Object.keys(answer.body.error), ['code', 'message', 'details'], `${name}: the fields of the error`)
+  t.equal(answer.body.error.code, code, `${name}: code`)
 }
 
 export const registrationIdOf = (api: TestApi, fields: object = {}) =>
@@ -89,7 +91,7 @@ export async function connected(port: number): Promise<Socket> {
   return socket
 }
 
-/** Writes a request by hand, so that no client library corrects it. Resolves with the whole answer. */
+/** Writes a request as it is, so that no client library corrects it. Resolves with the whole answer. */
 export async function overSocket(
   url: string,
   method: string,

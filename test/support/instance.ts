@@ -49,8 +49,8 @@ export async function startInstance(
   const keyring = beside?.keyring ?? Keyring.generate(Date.now())
   const keys = join(folder, 'keys.json')
   writeFileSync(keys, JSON.stringify(keyring.transportKeys()), { mode: 0o600 })
-  const wish = { host: '127.0.0.1', port: 0, setting: '', variable: '' }
-  const [port = 0, adminPort = 0] = await claimPorts([wish, wish])
+  const anyPort = { host: '127.0.0.1', port: 0, setting: '', variable: '' }
+  const [port = 0, adminPort = 0] = await claimPorts([anyPort, anyPort])
   const as = nats.settingsAs('transport')
   const environment = {
     BOREALIS_LOG_FORMAT: 'json',
@@ -99,9 +99,8 @@ export async function startInstance(
       const claims = { issuer: ISSUER, device, fleet: 'fleet', nowMs: Date.now(), lifetimeMs: 3_600_000 }
       const store = new MemoryStateStore()
       await identify(store, { deviceId: device, token: mintDeviceToken(key, claims).token, expiresAtMs: 0, url: '' })
-      // When the jitter is over, a worker closes the devices that are still connected. Half of the random range keeps every
-      // wait of these devices below half of the jitter, so that each leaves by itself on a busy machine too. The waits of
-      // backoff, pings and repeats become shorter as well.
+      // After the jitter a worker closes the devices that are still connected. With half of the random range each device
+      // waits at most half of the jitter, so it leaves by itself on a busy machine too. Its other waits are shorter as well.
       const random = () => Math.random() / 2
       const client = new BorealisClient({
         ...{ store, url: `ws://127.0.0.1:${port}`, random },

@@ -1,4 +1,4 @@
-/** A Broker whose n-th write fails, either before or after it took effect, as if the process had crashed there. */
+/** A Broker whose n-th write fails, before or after it took effect, as if the process crashed there. */
 import { type Broker, BrokerError, type Log, type Table } from '../../src/nats/broker.js'
 
 export interface Interruption {
@@ -7,7 +7,7 @@ export interface Interruption {
   readonly writes: number
 }
 
-/** @param at the write that fails, counted from 1, and with it every later one: the process is gone. 0: none fails. */
+/** @param at the first write that fails, counted from 1. Each later one fails too: the process is gone. 0: none fails. */
 export function interrupted(broker: Broker, at: number, when: 'before' | 'after'): Interruption {
   const state = { writes: 0 }
   const write = async <T>(work: () => Promise<T>): Promise<T> => {

@@ -1,4 +1,4 @@
-/** Starts a nats-server for one test: on its own port and folder, with the product's permissions and streams. */
+/** Starts a nats-server for one test, on a port and in a folder of its own, with the product's permissions and streams. */
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -30,8 +30,8 @@ export interface TestNats {
   /** The settings for code that connects by itself in that role. */
   settingsAs(role: TestRole): NatsSettings
   /**
-   * Opens a connection in that role and closes it at the end of the test. Publishers and subscribers belong to PUBLISHER_PROJECT.
-   * `url` replaces the server's own address, for a connection through a proxy.
+   * Opens a connection in that role and closes it at the end of the test. Publishers and subscribers belong to
+   * PUBLISHER_PROJECT. `url` replaces the server's own address, for a connection through a proxy.
    */
   brokerAs(role: TestRole, name?: string, url?: string): Promise<Broker>
   /** Stops the server in order and starts it again on the same port and data. */
@@ -43,8 +43,8 @@ export interface TestNats {
 
 export const PUBLISHER_PROJECT = 'acme'
 
-// A signal (a time-out, for instance) must not leave the nats-server behind: the child is ended by an exit handler, and a
-// process that a signal kills runs none. tap ends a file that takes too long with SIGALRM.
+// An exit handler ends the nats-server, but a process that a signal kills runs no exit handlers. So the signals become
+// exits. tap ends a file that takes too long with SIGALRM.
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGALRM'] as const) process.once(signal, () => process.exit(1))
 
 const MIB = 1024 * 1024
@@ -119,7 +119,7 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
   }
 }
 
-/** Removes the records of a stream while the server is stopped, and leaves its consumers at their positions. */
+/** Removes the records of a stream of a stopped server. Its consumers keep their positions. */
 export function loseRecords(dataDir: string, stream: string): void {
   const [account = ''] = readdirSync(join(dataDir, 'jetstream'))
   rmSync(join(dataDir, 'jetstream', account, 'streams', stream, 'msgs'), { recursive: true })

@@ -1,4 +1,4 @@
-/** The token endpoint as app servers use it: through a stock OAuth client, or with assertions that a test falsifies. */
+/** Requests to the token endpoint: through a stock OAuth client, or with assertions that a test can falsify. */
 import { randomUUID } from 'node:crypto'
 import { importPKCS8, SignJWT } from 'jose'
 import * as oauth from 'oauth4webapi'
@@ -13,12 +13,12 @@ export interface StockClient {
   issuer: string
   clientId: string
   keyId: string
-  /** In PKCS #8, as PEM. */
+  /** PKCS #8 as PEM. */
   privateKey: string
   alg: 'RS256' | 'ES256'
 }
 
-/** Runs discovery and requests a token with oauth4webapi alone, without code of ours. Throws its errors. */
+/** Runs discovery and requests a token with oauth4webapi alone. Throws the errors of that library. */
 export async function stockToken(
   client: StockClient,
   parameters: Record<string, string>,

@@ -1,4 +1,4 @@
-/** Parses the numeric options of the tools below test/ for commander. */
+/** Parsers for numeric options of the tools in test/, for commander. */
 import { InvalidArgumentError } from 'commander'
 
 export function whole(minimum: number) {

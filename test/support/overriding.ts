@@ -1,4 +1,4 @@
-/** Wraps an object and replaces some of its methods, for a part that differs in one behaviour. */
+/** Returns `target` with some of its members replaced by those of `own`. */
 export function overriding<T extends object>(target: T, own: Partial<T>): T {
   return new Proxy(target, {
     get: (_, name) => {

@@ -1,4 +1,4 @@
-/** Finds system programs that some tests need. `npm test` installs them where apt can (scripts/test-tools.mjs). */
+/** Finds system programs that some tests need. `npm test` installs them if apt can (scripts/test-tools.mjs). */
 import { execFileSync } from 'node:child_process'
 import { accessSync, constants, readFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
@@ -36,7 +36,7 @@ function isExecutable(path: string): boolean {
     accessSync(path, constants.X_OK)
     return true
   } catch {
-    // A file that is absent and a file that is not executable are the same to the caller.
+    // An absent file and a file that is not executable are the same to the caller.
     return false
   }
 }

@@ -1,4 +1,4 @@
-/** A device that speaks frames without the device library: tests decide what it sends and when. */
+/** A device without the device library: the test decides the frames that it sends, and when. */
 import { once } from 'node:events'
 import WebSocket from 'ws'
 import { decodeFrames } from '../../protocol/decode.js'
@@ -67,7 +67,7 @@ export class RawDevice {
     this.ws.send(bytes)
   }
 
-  /** The next frame that was not returned yet; null after the close. */
+  /** Resolves with the next frame that was not returned yet, or with null after the close. */
   async next(): Promise<ServerFrame | null> {
     while (this.unread.length === 0) {
       if (this.isClosed) return null
@@ -78,7 +78,7 @@ export class RawDevice {
     return this.unread.shift() ?? null
   }
 
-  /** Skips to the next frame of that type. Throws where the connection closes first. */
+  /** Skips to the next frame of that type. Throws if the connection closes first. */
   async until<T extends ServerFrame['type']>(type: T): Promise<ServerFrame & { type: T }> {
     for (;;) {
       const frame = await this.next()
@@ -92,7 +92,7 @@ export class RawDevice {
     return this.unread
   }
 
-  /** Ends the connection without a close frame, as when the network goes. */
+  /** Ends the connection without a close frame, as a lost network does. */
   cut(): void {
     this.ws.terminate()
   }

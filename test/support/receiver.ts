@@ -1,4 +1,4 @@
-/** The webhook receiver of an app server: it verifies signatures, keeps the events and answers as the test says. */
+/** The webhook receiver of an app server: it verifies signatures, records events, and answers as the test sets it. */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
@@ -11,12 +11,12 @@ export interface Receiver {
   readonly port: number
   /** The signature of a POST must match one of these, or the receiver answers 401. */
   secrets: string[]
-  /** In the order in which they came, repeats included. */
+  /** The events in the order of arrival, repeats included. */
   readonly events: OutcomeEvent[]
-  /** Every POST, also the refused ones. Status 0: not answered (yet). */
+  /** All POSTs, also refused ones. Status 0: not answered yet, or never. */
   readonly posts: { id: string; path: string; status: number }[]
   answer: (response: ServerResponse) => void
-  /** Resolves once the condition holds; the condition is checked after each answered POST. */
+  /** Resolves when the condition holds. It is checked after each answered POST. */
   until(condition: () => boolean): Promise<void>
   /** Stops listening and cuts open connections. start() listens on the same port again. */
   stop(): Promise<void>
@@ -28,7 +28,7 @@ export async function startReceiver(t: Pick<Test, 'teardown'>): Promise<Receiver
   const server = createServer((request, response) => {
     receive(receiver, request, response).then(
       () => {
-        for (const look of waiting) look()
+        for (const check of waiting) check()
       },
       // The sender closed the connection in the middle of the request.
       () => response.destroy(),
@@ -52,13 +52,13 @@ export async function startReceiver(t: Pick<Test, 'teardown'>): Promise<Receiver
     answer: (response) => response.writeHead(204).end(),
     until: (condition) =>
       new Promise((resolve) => {
-        const look = () => {
+        const check = () => {
           if (!condition()) return
-          waiting.delete(look)
+          waiting.delete(check)
           resolve()
         }
-        waiting.add(look)
-        look()
+        waiting.add(check)
+        check()
       }),
     stop,
     start: async () => {
@@ -73,13 +73,13 @@ async function receive(receiver: Receiver, request: IncomingMessage, response: S
   for await (const chunk of request) chunks.push(chunk as Buffer)
   const body = Buffer.concat(chunks).toString()
   const { 'webhook-id': id, 'webhook-timestamp': at, 'webhook-signature': signatures } = request.headers
-  const isGood = receiver.secrets.some((secret) => {
+  const isSigned = receiver.secrets.some((secret) => {
     const key = Buffer.from(secret.replace('whsec_', ''), 'base64')
-    const mine = Buffer.from(`v1,${createHmac('sha256', key).update(`${id}.${at}.${body}`).digest('base64')}`)
-    const theirs = String(signatures)
+    const expected = Buffer.from(`v1,${createHmac('sha256', key).update(`${id}.${at}.${body}`).digest('base64')}`)
+    return String(signatures)
       .split(' ')
-      .map((one) => Buffer.from(one))
-    return theirs.some((one) => one.length === mine.length && timingSafeEqual(one, mine))
+      .map((signature) => Buffer.from(signature))
+      .some((signature) => signature.length === expected.length && timingSafeEqual(signature, expected))
   })
   const post = { id: String(id), path: request.url ?? '', status: 0 }
   receiver.posts.push(post)
@@ -87,7 +87,7 @@ async function receive(receiver: Receiver, request: IncomingMessage, response: S
     post.status = response.writableEnded ? response.statusCode : 0
   })
   const done = once(response, 'close')
-  if (!isGood) response.writeHead(401).end()
+  if (!isSigned) response.writeHead(401).end()
   else {
     receiver.answer(response)
     await done

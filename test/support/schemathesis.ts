@@ -1,6 +1,6 @@
 /**
- * schemathesis, a tester that reads an OpenAPI document and looks for answers that disagree with it. It is no part of the
- * product: the first test that needs it installs it into a virtual environment of its own, in the folder for temporary files.
+ * Runs schemathesis, which reads an OpenAPI document and finds answers that disagree with it. It is no part of the
+ * product: the first test that needs it installs it into a virtual environment in the folder for temporary files.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
@@ -12,10 +12,10 @@ const INSTALL_SECONDS_MAX = 200
 
 const folder = join(tmpdir(), `borealis-schemathesis-${VERSION}`)
 const program = join(folder, 'bin', 'st')
-/** Written last, so that an installation that was cut off is not taken for a whole one. */
+/** Written last: an interrupted installation lacks this file. */
 const complete = join(folder, '.complete')
 
-/** Installs it where it is absent. Null: it is there. Else the reason for the lack, which the skipped test shows. */
+/** Installs schemathesis if it is absent. Returns null, or the reason of the failure, which the skipped test shows. */
 export function ensureSchemathesis(): string | null {
   if (existsSync(complete)) return null
   const pip = ['install', '--quiet', '--disable-pip-version-check', '--retries', '1', `schemathesis==${VERSION}`]
@@ -42,22 +42,22 @@ export interface SchemathesisOptions {
   url: string
   /** The bearer token that the requests carry. */
   token: string
-  /** Values of the running service that no schema can give. */
+  /** Values of the running service, such as registrationIds, that no schema contains. */
   known: Record<string, string>
-  /** Most requests that are made of one operation, in each phase. */
+  /** The most requests of one operation in each phase. */
   examplesMax: number
   seed: number
 }
 
-/** Runs every check against every operation of the document. Resolves with the exit code, 0 for no finding, and the report. */
+/** Runs all checks against all operations of the document. Resolves with the report and the exit code: 0 means no finding. */
 export async function runSchemathesis(options: SchemathesisOptions): Promise<{ code: number | null; report: string }> {
   const { url, token, known, examplesMax, seed } = options
-  const place = resolve('test/support/schemathesis')
+  const configFolder = resolve('test/support/schemathesis')
   const child = spawn(
     program,
     [
       '--config-file',
-      join(place, 'schemathesis.toml'),
+      join(configFolder, 'schemathesis.toml'),
       'run',
       `${url}/openapi.json`,
       '--header',
@@ -82,7 +82,7 @@ export async function runSchemathesis(options: SchemathesisOptions): Promise<{ c
       cwd: tmpdir(),
       env: {
         ...process.env,
-        PYTHONPATH: place,
+        PYTHONPATH: configFolder,
         SCHEMATHESIS_HOOKS: 'hooks',
         BOREALIS_TEST_KNOWN: JSON.stringify(known),
         PYTHONDONTWRITEBYTECODE: '1',

@@ -1,4 +1,4 @@
-/** A simulated installation for tests of the delivery steps: a server, core processes and fake workers on one virtual clock. */
+/** A simulated installation for tests of the delivery steps: server, core processes and fake workers on a virtual clock. */
 import type { CoreSettings } from '../../src/core/settings.js'
 import { SimBroker, type SimBrokerOptions } from '../sim/broker.js'
 import type { SimClient } from '../sim/client.js'
@@ -8,7 +8,7 @@ import { FakeWorker } from './fake-worker.js'
 export const SIM_SPLIT = 1
 
 export interface SimCore extends TestCore {
-  /** The simulated process that runs this core: to crash, freeze or cut off. */
+  /** The simulated process of this core, which a test can crash, freeze or cut off. */
   readonly process: SimClient
 }
 
@@ -25,7 +25,7 @@ export class SimInstallation {
     return this.sim.clock.advanceUntil(promise)
   }
 
-  /** Starts a core process. The test reads with a connection of its own, which outlives the core's. */
+  /** Starts a core process. The test reads through a connection of its own, which outlives that of the core. */
   async core(settings: Partial<CoreSettings> = {}): Promise<SimCore> {
     const process = this.sim.brokerFor(`core-${++this.count}`)
     const observer = this.sim.brokerFor(`observer-${this.count}`)

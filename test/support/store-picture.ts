@@ -4,10 +4,10 @@ import type { Broker } from '../../src/nats/broker.js'
 export interface StreamPicture {
   config: Record<string, unknown>
   firstSequence: number
-  /** Every append and every overwritten key raises it. */
+  /** Each append and each overwritten key raises it. */
   lastSequence: number
   messages: number
-  /** By name: what each consumer has delivered and got acknowledged. */
+  /** The positions of the consumers, by name. */
   consumers: Record<string, { delivered: number; acknowledged: number; pending: number }>
 }
 
@@ -27,7 +27,7 @@ interface ConsumerList {
   }[]
 }
 
-/** `broker`: of a user without limits. */
+/** @param broker the connection of a user with all permissions */
 export async function pictureOf(broker: Broker): Promise<StorePicture> {
   const picture: StorePicture = {}
   for (let offset = 0, total = 1; offset < total; ) {

@@ -34,14 +34,14 @@ export const ROUTER = 'test-router'
 
 export interface TestTransport {
   nats: TestNats
-  /** Connected in the role of the core. */
+  /** A connection in the role of the core. */
   core: Broker
   worker: RunningWorker
   sessions: SessionTable
   queued: DeviceQueue
   devices: DeviceStore
   keyring: Keyring
-  /** `issuedLaterMs`: than the other tokens of the test. */
+  /** A device token. All tokens of a test are issued at the same time, this one `issuedLaterMs` later. */
   tokenOf(device: string, lifetimeMs?: number, issuedLaterMs?: number): string
   credential(device: string): { kind: 'token'; token: string }
   /** Starts another worker, of the same instance or of another one. */
@@ -58,9 +58,9 @@ export interface TestTransport {
   control(request: ControlRequest, worker?: RunningWorker): Promise<ControlReply>
   /** Appends a message to the device's queue as the core does, without asking the worker. */
   enqueue(device: string, id: bigint, options?: { dropped?: number; queue?: bigint }): Promise<number>
-  /** The settlements that the worker asked for. Each is carried out and then confirmed. */
+  /** The settlements that the worker requested. Each is carried out and then confirmed. */
   settled: SettleItem[]
-  /** Resolves once the settlement of a message was carried out. */
+  /** Resolves when the settlement of a message is carried out. */
   settlement(id: bigint): Promise<SettleItem>
 }
 
@@ -126,7 +126,7 @@ export async function startTransport(
       }),
     ).then((sequences) => core.bus.publish(reply, encodeSettleReply(sequences)))
   })
-  // All at one time: a token that was issued later would begin a new fence of connection numbers.
+  // All tokens have one time of issue: a later one would begin a new fence of connection numbers.
   const issuedAtMs = Date.now()
   const tokenOf = (device: string, lifetimeMs = 3_600_000, issuedLaterMs = 0) => {
     const key = keyring.signingKey('deviceToken')

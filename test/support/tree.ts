@@ -2,12 +2,12 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, posix } from 'node:path'
 import ts from 'typescript'
 
-/** Reads the sources as data for the tests that keep the tree's rules. Paths are relative to the repository, with `/`. */
+/** A source file, as the tests of the rules of the tree read it. Paths are relative to the repository, with `/`. */
 export interface SourceFile {
   path: string
   text: string
   lines: number
-  /** Names of packages, and files of ours as paths ending in `.ts`. */
+  /** Names of packages, and files of this repository as paths ending in `.ts`. */
   imports: string[]
 }
 
@@ -38,7 +38,7 @@ function resolveImport(from: string, name: string): string {
   return join(dirname(from), name).replace(/\.js$/, '.ts')
 }
 
-/** The places where a file uses the real time or chance, as `line: call`. Comments and strings do not count. */
+/** The uses of the machine's time, timers and random source in a file, as `line: call`. */
 export function surroundingsUsed({ path, text }: SourceFile): string[] {
   const file = ts.createSourceFile(path, text, ts.ScriptTarget.ES2022, true)
   const found: string[] = []

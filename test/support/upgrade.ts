@@ -1,4 +1,4 @@
-/** Two cores and two transports of which each may be of another version, with devices and load. */
+/** Two cores and two transports, each of any version, with devices and load. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -41,15 +41,15 @@ export class Upgrade {
     private readonly ports: Readonly<Record<Part, readonly number[]>>,
   ) {}
 
-  /** Two cores and two transports of the version before, half of the devices at each transport, and load. */
+  /** Starts two cores and two transports of the previous version, with half of the devices at each transport, and load. */
   static async start(folder: string, previous: string): Promise<Upgrade> {
-    const wish = { host: '127.0.0.1', port: 0, setting: '', variable: '' }
+    const anyPort = { host: '127.0.0.1', port: 0, setting: '', variable: '' }
     const system = await LocalSystem.start({ folder, parts: [], settings: {} })
-    const [a = 0, b = 0, c = 0, d = 0] = await claimPorts([wish, wish, wish, wish])
+    const [a = 0, b = 0, c = 0, d = 0] = await claimPorts([anyPort, anyPort, anyPort, anyPort])
     const run = new Upgrade(system, folder, { core: [a, b], transport: [c, d] })
     try {
       const admin = await system.brokerAs('admin')
-      // The version before does not know this table.
+      // The previous version does not know this table.
       await deleteStream(admin.bus, 'KV_STORE')
       for (const index of [0, 1]) await run.startPart('core', index, previous)
       for (const index of [0, 1]) await run.startPart('transport', index, previous)
@@ -61,7 +61,7 @@ export class Upgrade {
     }
   }
 
-  /** Ends one part in order and starts this version in its place. */
+  /** Stops one part in order and starts the present version in its place. */
   async replace(part: Part, index: number): Promise<void> {
     const child = this.parts.get(`${part}-${index}`)
     if (!child) throw new Error(`no ${part} ${index}`)
@@ -79,24 +79,25 @@ export class Upgrade {
     await this.loading
   }
 
-  /** What no device has seen, after a while for it to come. */
+  /** The accepted pushes that their device has not received, after up to a minute of waiting. */
   async missing(): Promise<string[]> {
     const missing = () => this.accepted.filter(({ id, device }) => !this.seen.has(`${device}/${id}`))
-    for (const deadline = Date.now() + 60_000; missing().length > 0 && Date.now() < deadline; ) await sleep(200)
+    for (const deadlineMs = Date.now() + 60_000; missing().length > 0 && Date.now() < deadlineMs; ) await sleep(200)
     return missing().map(({ id, device }) => `${device}/${id}`)
   }
 
+  /** The pushes that a device got more than once. */
   twice(): string[] {
     return [...this.seen].filter(([, times]) => times > 1).map(([key]) => key)
   }
 
-  /** As the counters have it, after a while for them to be written. */
+  /** The number of pending targets in the counters, after up to twenty seconds of waiting for zero. */
   async pending(): Promise<number> {
-    for (let look = 0; ; look++) {
-      const { body } = await this.ask(look % 2, 'GET', 'counters')
+    for (let attempt = 0; ; attempt++) {
+      const { body } = await this.ask(attempt % 2, 'GET', 'counters')
       const { accepted = 0, pending: _pending, ...finals } = body.total as Record<string, number>
       const pending = accepted - Object.values(finals).reduce((sum, count) => sum + count, 0)
-      if (pending === 0 || look > 100) return pending
+      if (pending === 0 || attempt > 100) return pending
       await sleep(200)
     }
   }
@@ -138,8 +139,8 @@ export class Upgrade {
     })
     this.parts.set(`${part}-${index}`, child)
     const late = sleep(READY_MS_MAX, 'late', { ref: false })
-    const why = await Promise.race([once(child, 'message').then(() => 'ready'), once(child, 'exit'), late])
-    if (why !== 'ready') throw new Error(`${part} ${index} of ${program} did not start:\n${text}`)
+    const result = await Promise.race([once(child, 'message').then(() => 'ready'), once(child, 'exit'), late])
+    if (result !== 'ready') throw new Error(`${part} ${index} of ${program} did not start:\n${text}`)
   }
 
   private async furnish(): Promise<void> {
@@ -177,7 +178,7 @@ export class Upgrade {
   private async push(n: number): Promise<void> {
     const device = n % DEVICES
     const message = { type: 'device', target: this.registrations[device], ttl: '1h', notification: { title: `${n}` } }
-    // One of the cores may be away at this moment.
+    // One of the cores may be restarting at this moment.
     for (const core of [n % 2, (n + 1) % 2]) {
       const answer = await this.ask(core, 'POST', 'messages', message).catch(() => null)
       if (answer?.status !== 202) continue

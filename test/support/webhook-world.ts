@@ -1,4 +1,4 @@
-/** The webhooks of a core on virtual time, with receivers that answer as the test says. */
+/** The webhooks of a core on virtual time, with receivers that answer as the test sets them. */
 import { OUTCOME_EVENTS_STREAM, outcomeEventSubject } from '../../protocol/subjects.js'
 import { CoreMetrics } from '../../src/core/metrics.js'
 import { FeedAdministration } from '../../src/core/outcomes/feed-administration.js'
@@ -55,6 +55,7 @@ export class WebhookWorld {
     return this.sim.clock.advanceUntil(promise)
   }
 
+  /** Creates a project with a webhook. Resolves with the secret of the webhook. */
   async project(id = PROJECT, kinds: string[] | null = null): Promise<string> {
     await this.advanceUntil(createProject(this.administration.tenants, { id, alg: 'ES256' }))
     return (await this.advanceUntil(this.feeds.setWebhook(root, id, { url: `${HOOK_URL}/${id}`, kinds }))).secret ?? ''
@@ -71,9 +72,9 @@ export class WebhookWorld {
       poster: {
         post: async (post) => {
           const body = JSON.parse(Buffer.from(post.body).toString()) as { events: { id: string }[] }
-          const one = { ...post, atMs: this.sim.clock.now(), ids: body.events.map(({ id }) => id) }
-          this.received.push(one)
-          return this.answer(one)
+          const received = { ...post, atMs: this.sim.clock.now(), ids: body.events.map(({ id }) => id) }
+          this.received.push(received)
+          return this.answer(received)
         },
         close: () => {},
       },
@@ -91,6 +92,7 @@ export class WebhookWorld {
     return this.sim.clock.advance(ms)
   }
 
+  /** The feed of a project as the admin API shows it. */
   view(project = PROJECT) {
     return this.advanceUntil(this.feeds.show(root, project))
   }

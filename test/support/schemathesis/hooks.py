@@ -1,10 +1,10 @@
 """
-Mends generated requests for the rules that no JSON Schema states. Each of these rules is a named check of the service and
-stands in the description of its field: the longest `ttl`, the latest `notBefore`, an `until` that has to come, the size of `data`, and the values that
-only exist in one running service (registrationIds, keys). A request that a rule would refuse becomes one that keeps it, so
-that `positive_data_acceptance` can demand success of every request that fits its schema.
+Changes generated requests so that they keep the rules that no JSON Schema states. Each of these rules is a named check of
+the service and stands in the description of its field: the longest `ttl`, the latest `notBefore`, an `until` in the
+future, the size of `data`, and values that exist in one running service only (registrationIds, keys). So
+`positive_data_acceptance` can demand success of each request that fits its schema.
 
-Negative requests, which break the schema on purpose, are left as they are.
+Negative requests, which break the schema on purpose, stay as they are.
 """
 
 import json
@@ -15,7 +15,7 @@ import schemathesis
 
 KNOWN = json.loads(os.environ["BOREALIS_TEST_KNOWN"])
 
-# A day keeps both limits: 28 days for ttl, 30 days for notBefore.
+# One day is within the limits of ttl (28 days) and of notBefore (30 days).
 TTL = "1d"
 
 
