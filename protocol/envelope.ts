@@ -413,6 +413,23 @@ export function decodeDeviceReply(bytes: Uint8Array): DeviceReply {
 
 // ---- between cores ----------------------------------------------------------------------------
 
+/** The worker `worker` of `instance` had the device until a moment ago, with a connection number below `belowConnection`. */
+export interface MovedNotice {
+  device: string
+  instance: string
+  worker: string
+  belowConnection: number
+}
+
+export function encodeMovedNotice({ device, instance, worker, belowConnection }: MovedNotice): Uint8Array {
+  return pack([device, instance, worker, belowConnection])
+}
+
+export function decodeMovedNotice(bytes: Uint8Array): MovedNotice {
+  const f = unpack(bytes, 'moved notice')
+  return { device: f[1] as string, instance: f[2] as string, worker: f[3] as string, belowConnection: f[4] as number }
+}
+
 /** A registration has ended: senders are to be refused. */
 export interface EndedNotice {
   device: string

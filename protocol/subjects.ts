@@ -33,6 +33,14 @@ export const rxSubject = (router: string) => `rx.${router}`
 
 /** Core to worker, request with reply: ControlRequest (catch a device up, refresh it, close it). */
 export const controlSubject = (instance: string, worker: string) => `ctl.${instance}.${worker}`
+/**
+ * The beginning of the reply subjects of control requests to an instance. A transport may answer here and nowhere else:
+ * the inboxes of a core also receive the answers of JetStream.
+ */
+export const controlAnswers = (instance: string) => `answer.${instance}`
+
+/** Worker to core, queue group CORE_QUEUE: a device has left another instance for this worker (MovedNotice). */
+export const MOVED_SUBJECT = 'session.moved'
 
 /** Worker to core, request with reply, queue group CORE_QUEUE: the request of a device (DeviceRequest). */
 export const DEVICE_REQUEST_SUBJECT = 'device.request'
@@ -68,6 +76,7 @@ export const eventsOfIdFilter = (partition: number, id: bigint) => `event.${part
 
 /** Group messages, one record for each: `broadcast.<project>.<kind>.<name as a token>` in BROADCAST. */
 export const BROADCAST_STREAM = 'BROADCAST'
+export const BROADCAST_FILTER = 'broadcast.>'
 export type GroupKind = 'app' | 'topic' | 'user'
 export const broadcastSubject = (project: string, kind: GroupKind, name: string) =>
   `broadcast.${project}.${kind}.${subjectToken(name)}`

@@ -14,6 +14,7 @@ import type { Config } from '../../src/config/config.js'
 import type { Keyring } from '../../src/keyring.js'
 import type { Broker } from '../../src/nats/broker.js'
 import { connect } from '../../src/nats/connect.js'
+import type { NatsUser } from '../../src/nats/server/permissions.js'
 import { ensureStreams } from '../../src/nats/server/streams.js'
 import { childrenOf, isAlive } from '../measure/processes.js'
 import { configWith, environmentOf, mergeOverrides, type Overrides } from './settings.js'
@@ -31,6 +32,8 @@ export interface SystemOptions {
   /** Number of core processes, default 1. Each has its own HTTP port. */
   cores?: number
   settings?: Overrides
+  /** NATS users beside those of the parts. */
+  natsUsers?: readonly NatsUser[]
   /** Additional variables for the processes of all parts. */
   environment?: Readonly<Record<string, string>>
   /** Additional variables for one part. They win over all others, and the part's children inherit them. */
@@ -82,7 +85,8 @@ export class LocalSystem {
     )
     const config = configWith(overrides)
     const keyring = ensureKeyring(config.keyring.file, Date.now())
-    const nats = await startNats(config, folder, natsPort, onNotice, undefined, Number.POSITIVE_INFINITY)
+    const { natsUsers } = options
+    const nats = await startNats(config, folder, natsPort, onNotice, undefined, Number.POSITIVE_INFINITY, natsUsers)
     const system = new LocalSystem(config, keyring, folder, nats, httpPorts)
     try {
       const admin = await system.brokerAs('admin')
@@ -125,7 +129,7 @@ export class LocalSystem {
 
   /** Opens a connection to NATS for the caller. stop() closes it. */
   async brokerAs(role: Role, name = `bench-${role}`): Promise<Broker> {
-    const broker = await connect(this.nats.settingsAs(role), { name })
+    const broker = await connect(this.nats.settingsAs(role), { name, mayCreateConsumers: role !== 'transport' })
     this.#brokers.push(broker)
     return broker
   }

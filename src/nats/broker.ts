@@ -15,13 +15,22 @@ export interface Bus {
   /** Calls `handler` synchronously and in order. `handler` must not throw. */
   subscribe(subject: string, handler: (message: BusMessage) => void, options?: { queue?: string }): Subscription
   /** Rejects with BrokerError `no_responders`, `timeout` or `disconnected`. */
-  request(subject: string, body: Uint8Array, options: { timeoutMs: number }): Promise<Uint8Array>
+  request(subject: string, body: Uint8Array, options: RequestOptions): Promise<Uint8Array>
 }
 
 export interface PublishOptions {
   /** Subject for the answer. If nobody subscribes to the published subject, the server answers here with `noResponders`. */
   reply?: string
   headers?: Record<string, string>
+}
+
+export interface RequestOptions {
+  timeoutMs: number
+  /**
+   * The beginning of the reply subject, for a responder that may not answer to the inboxes of this process. Default: the
+   * inbox.
+   */
+  answersUnder?: string
 }
 
 export interface BusMessage {
@@ -136,6 +145,7 @@ export interface Delivery extends LogRecord {
 }
 
 export interface TailOptions {
+  /** Required on a connection that may create no consumers. */
   filter?: string
   /** The first sequence to deliver. */
   fromSequence: number

@@ -1,6 +1,6 @@
 /** Core NATS over one Link. */
 import type { Msg } from 'nats'
-import type { Bus, BusMessage, PublishOptions, Subscription } from './broker.js'
+import type { Bus, BusMessage, PublishOptions, RequestOptions, Subscription } from './broker.js'
 import { applicationHeaders, statusOf } from './client/headers.js'
 import type { Link } from './client/link.js'
 import { checkFilter } from './client/subject.js'
@@ -27,8 +27,8 @@ export class NatsBus implements Bus {
     return { unsubscribe: () => subscription.unsubscribe() }
   }
 
-  async request(subject: string, body: Uint8Array, options: { timeoutMs: number }): Promise<Uint8Array> {
-    return (await this.link.ask(subject, body, options.timeoutMs)).data
+  async request(subject: string, body: Uint8Array, { timeoutMs, answersUnder }: RequestOptions): Promise<Uint8Array> {
+    return (await this.link.ask(subject, body, timeoutMs, answersUnder)).data
   }
 }
 

@@ -36,6 +36,8 @@ export interface ConnectOptions {
    * message is stored.
    */
   keepsHeadroom?: boolean
+  /** Default true. False for transports (ADR 28): tails then need a filter that this user may subscribe to. */
+  mayCreateConsumers?: boolean
 }
 
 const FIRST_RETRY_MS = 200
@@ -114,6 +116,7 @@ class NatsBroker implements Broker {
       link: this.#link,
       appends: new Window(settings.appendsInFlightMax, settings.appendsWaitingMax, settings.requestTimeoutMs),
       status: new StatusListeners(),
+      mayCreateConsumers: options.mayCreateConsumers ?? true,
       headroom: options.keepsHeadroom ? new Headroom(this.#link, report) : null,
       // Evaluated on each call, because a reconnect may lead to another server.
       isStandalone: () => isStandalone(nc.info),
@@ -131,9 +134,10 @@ class NatsBroker implements Broker {
   table(name: string): Table {
     return getOrCreate(this.#tables, name, () => {
       const connection = this.#connection
+      const log = this.log(`KV_${name}`)
       return new LogTable(name, {
-        log: this.log(`KV_${name}`),
-        tail: (options, handler, hooks) => startTail(connection, `KV_${name}`, options, handler, hooks),
+        log,
+        tail: (options, handler, hooks) => startTail(connection, log, options, handler, hooks),
         onStatus: (handler) => connection.status.on(handler),
       })
     })

@@ -105,7 +105,7 @@ export class NatsLog implements Log {
   }
 
   tail(options: TailOptions, handler: (record: LogRecord) => void): Promise<Consumption> {
-    return startTail(this.connection, this.name, options, handler)
+    return startTail(this.connection, this, options, handler)
   }
 
   #append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number> {

@@ -4,10 +4,11 @@
  * that it skips nothing.
  */
 import type { Msg, Subscription as NatsSubscription } from 'nats'
-import { BrokerError, type Consumption, type LogRecord, type TailOptions } from './broker.js'
+import { BrokerError, type Consumption, type Log, type LogRecord, type TailOptions } from './broker.js'
 import { type Connection, json } from './client/connection.js'
 import { applicationHeaders, statusOf } from './client/headers.js'
 import { EMPTY, nanos, parseAckSubject, parseAnswer } from './client/jetstream-api.js'
+import { startReadingTail } from './reading-tail.js'
 import type { TailHooks } from './table.js'
 
 const HEARTBEAT_MS = 2_000
@@ -15,14 +16,24 @@ const HEARTBEAT_MS = 2_000
 const SILENCE_MS_MAX = 2.5 * HEARTBEAT_MS
 const RETRY_MS = 250
 
+/**
+ * Tails a log in the way that this connection may. Rejects with BrokerError `unavailable` if it may create no consumer and
+ * `options` has no filter.
+ */
 export async function startTail(
   connection: Connection,
-  stream: string,
+  log: Log,
   options: TailOptions,
   handler: (record: LogRecord) => void,
   hooks: TailHooks = {},
 ): Promise<Consumption> {
-  const tail = new Tail(connection, stream, options, handler, hooks)
+  if (!connection.mayCreateConsumers) {
+    const { filter } = options
+    if (filter === undefined)
+      throw new BrokerError('unavailable', `tail of ${log.name}: without consumers it needs a filter`)
+    return startReadingTail(connection, log, { ...options, filter }, handler, hooks)
+  }
+  const tail = new Tail(connection, log.name, options, handler, hooks)
   await tail.start()
   return tail
 }

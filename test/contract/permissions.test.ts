@@ -1,5 +1,6 @@
 /** The NATS permissions of each role, on a real server: refused publishes are not stored, refused subscriptions silent. */
 import t from 'tap'
+import { BROADCAST_FILTER, controlAnswers } from '../../protocol/subjects.js'
 import type { Broker } from '../../src/nats/broker.js'
 import { connect } from '../../src/nats/connect.js'
 import { permissionsOf } from '../../src/nats/server/permissions.js'
@@ -10,6 +11,7 @@ import { bytes, Collected, codeOf, text } from './suite.js'
 t.setTimeout(120_000)
 
 const SHORT = { requestTimeoutMs: 300 }
+const CONTROL = { timeoutMs: 20_000, answersUnder: controlAnswers('i') }
 
 /** Returns the subjects on which a publish of `broker` does not reach `listener`, a user without limits. */
 async function refused(broker: Broker, listener: Broker, subjects: string[]): Promise<string[]> {
@@ -71,6 +73,7 @@ t.test(
       '$JS.API.STREAM.PURGE.QUEUE_0',
       '$JS.API.STREAM.MSG.DELETE.QUEUE_0',
       '$JS.API.CONSUMER.CREATE.MESSAGES_0',
+      '$JS.API.CONSUMER.CREATE.BROADCAST',
       '$JS.API.CONSUMER.DURABLE.CREATE.BROADCAST.d',
       '$JS.API.DIRECT.GET.EVENTS_1',
       '$JS.API.DIRECT.GET.KV_PROJECTS.$KV.PROJECTS.p',
@@ -119,7 +122,8 @@ t.test('a transport', async (t) => {
 
   await t.test('can tail BROADCAST and read its state', async (t) => {
     const sequences = new Collected<number>()
-    await transport.log('BROADCAST').tail({ fromSequence: 1 }, ({ sequence }) => sequences.add(sequence))
+    const options = { fromSequence: 1, filter: BROADCAST_FILTER }
+    await transport.log('BROADCAST').tail(options, ({ sequence }) => sequences.add(sequence))
     await core.log('BROADCAST').append('broadcast.p.app.x', bytes('g'))
     t.same(await sequences.until(1), [1])
     t.equal((await transport.log('BROADCAST').state()).lastSequence, 1)
@@ -128,7 +132,7 @@ t.test('a transport', async (t) => {
   await t.test('can answer control requests of a core', async (t) => {
     transport.bus.subscribe('ctl.i.w', ({ reply }) => transport.bus.publish(reply, bytes('here')))
     await roundTrip(transport)
-    t.equal((await core.bus.request('ctl.i.w', bytes('?'), { timeoutMs: 20_000 })).toString(), 'here')
+    t.equal((await core.bus.request('ctl.i.w', bytes('?'), CONTROL)).toString(), 'here')
   })
 
   await t.test('can ask a core to settle', async (t) => {
@@ -152,7 +156,7 @@ t.test(
     t.equal(await core.log('REGISTRATIONS').delete(sequence), true)
     transport.bus.subscribe('ctl.i.w', ({ reply }) => transport.bus.publish(reply, bytes('here')))
     await roundTrip(transport)
-    t.equal((await admin.bus.request('ctl.i.w', bytes('?'), { timeoutMs: 20_000 })).toString(), 'here')
+    t.equal((await admin.bus.request('ctl.i.w', bytes('?'), CONTROL)).toString(), 'here')
   },
 )
 
@@ -171,7 +175,13 @@ t.test('no role gets messages of another role, whatever filter it subscribes to'
     ['$KV.>', '$KV.PROJECTS.p'],
   ]
   const filters = secrets.map(([filter]) => filter)
-  t.same(await silent(await nats.brokerAs('transport'), all, secrets), filters, 'transport')
+  // A transport hears group messages, which it delivers.
+  const ofOthers = secrets.filter(([filter]) => filter !== 'broadcast.>')
+  t.same(
+    await silent(await nats.brokerAs('transport'), all, ofOthers),
+    ofOthers.map(([filter]) => filter),
+    'transport',
+  )
   t.same(await silent(await nats.brokerAs('publisher'), all, secrets), filters, 'publisher')
   const others = secrets.filter(([filter]) => filter !== '_INBOX.core.>')
   t.same(
@@ -293,7 +303,7 @@ t.test(
 
 t.test('a transport user that names its instance can subscribe to subjects of that instance only', async (t) => {
   const user = { role: 'transport', user: 't1', password: 'x', instance: 'one' } as const
-  t.same(permissionsOf(user, 4).subscribe, ['tx.one.*', 'ctl.one.*', '_INBOX.t1.>'])
+  t.same(permissionsOf(user, 4).subscribe, ['tx.one.*', 'ctl.one.*', 'broadcast.>', '$KV.REVOKED.>', '_INBOX.t1.>'])
 })
 
 t.test('connecting with a wrong password rejects at once as unavailable', async (t) => {

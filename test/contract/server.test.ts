@@ -62,7 +62,7 @@ t.test('a standalone server answers a direct get as it answers a leader read', a
   t.teardown(() => link.stop())
   const logOf = (isStandalone: boolean) =>
     new NatsLog('QUEUE_0', {
-      ...{ link, report, headroom: null, isStandalone: () => isStandalone },
+      ...{ link, report, headroom: null, mayCreateConsumers: true, isStandalone: () => isStandalone },
       ...{ appends: new Window(16, 16, 5_000), status: new StatusListeners() },
     })
   const [direct, leader] = [logOf(true), logOf(false)]

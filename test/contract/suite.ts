@@ -6,7 +6,7 @@ import { busContract } from './bus.js'
 import { consumeContract } from './consume.js'
 import { logContract } from './log.js'
 import { tableContract } from './table.js'
-import { tailContract } from './tail.js'
+import { consumerTailContract, tailContract } from './tail.js'
 
 export interface Ground {
   /** True on a real server, where a request without a subscriber may time out. */
@@ -29,6 +29,7 @@ export function brokerContract(open: OpenGround): void {
     log: logContract,
     consume: consumeContract,
     tail: tailContract,
+    'tail by a consumer': consumerTailContract,
     table: tableContract,
   }
   for (const [name, contract] of Object.entries(contracts)) {

@@ -2,6 +2,7 @@ import type { LogRecord } from '../../src/nats/broker.js'
 import { bytes, Collected, type Contract, codeOf, text } from './suite.js'
 
 const LOG = 'BROADCAST'
+const ALL = 'broadcast.>'
 const SUBJECT = 'broadcast.p.app.x'
 
 export const tailContract: Contract = (t, open) => {
@@ -9,7 +10,7 @@ export const tailContract: Contract = (t, open) => {
     const { a, b } = await open(t)
     for (let i = 1; i <= 10; i++) await a.log(LOG).append(SUBJECT, bytes(`${i}`))
     const got = new Collected<LogRecord>()
-    const tail = await b.log(LOG).tail({ fromSequence: 4 }, got.add)
+    const tail = await b.log(LOG).tail({ fromSequence: 4, filter: ALL }, got.add)
     for (let i = 11; i <= 20; i++) await a.log(LOG).append(SUBJECT, bytes(`${i}`))
     const all = await got.until(17)
     t.same(
@@ -31,20 +32,11 @@ export const tailContract: Contract = (t, open) => {
     await tail.stop()
   })
 
-  t.test('a tail with a filter wider than each subject of the stream rejects as unavailable', async (t) => {
-    const { a } = await open(t)
-    const events = a.log('EVENTS_0')
-    const error = await codeOf(events.tail({ fromSequence: 1, filter: 'event.*.*.final' }, () => {}))
-    t.equal(error.code, 'unavailable')
-    const tail = await events.tail({ fromSequence: 1, filter: 'event.0.*.final' }, () => {})
-    await tail.stop()
-  })
-
   t.test('a tail from a sequence that does not exist yet gets records from that sequence on', async (t) => {
     const { a } = await open(t)
     await a.log(LOG).append(SUBJECT, bytes('1'))
     const got = new Collected<number>()
-    const tail = await a.log(LOG).tail({ fromSequence: 3 }, ({ sequence }) => got.add(sequence))
+    const tail = await a.log(LOG).tail({ fromSequence: 3, filter: ALL }, ({ sequence }) => got.add(sequence))
     for (let i = 2; i <= 4; i++) await a.log(LOG).append(SUBJECT, bytes(`${i}`))
     t.same(await got.until(2), [3, 4])
     await tail.stop()
@@ -54,7 +46,7 @@ export const tailContract: Contract = (t, open) => {
     t.test(`across a ${kill ? 'kill -9' : 'restart'} of the server a tail gets each record once`, async (t) => {
       const { a, b, restart } = await open(t)
       const got = new Collected<number>()
-      const tail = await b.log(LOG).tail({ fromSequence: 1 }, ({ sequence }) => got.add(sequence))
+      const tail = await b.log(LOG).tail({ fromSequence: 1, filter: ALL }, ({ sequence }) => got.add(sequence))
       for (let round = 0; round < 3; round++) {
         await Promise.all(Array.from({ length: 200 }, () => a.log(LOG).append(SUBJECT, bytes('x'))))
         if (round < 2) await restart(kill)
@@ -71,12 +63,24 @@ export const tailContract: Contract = (t, open) => {
     const { a } = await open(t)
     const got = new Collected<number>()
     const other = new Collected<number>()
-    const tail = await a.log(LOG).tail({ fromSequence: 1 }, ({ sequence }) => got.add(sequence))
+    const tail = await a.log(LOG).tail({ fromSequence: 1, filter: ALL }, ({ sequence }) => got.add(sequence))
     await tail.stop()
-    const second = await a.log(LOG).tail({ fromSequence: 1 }, ({ sequence }) => other.add(sequence))
+    const second = await a.log(LOG).tail({ fromSequence: 1, filter: ALL }, ({ sequence }) => other.add(sequence))
     await a.log(LOG).append(SUBJECT, bytes('x'))
     await other.until(1)
     t.same(got.all, [])
     await second.stop()
+  })
+}
+
+/** For tails that a consumer delivers. */
+export const consumerTailContract: Contract = (t, open) => {
+  t.test('a tail with a filter wider than each subject of the stream rejects as unavailable', async (t) => {
+    const { a } = await open(t)
+    const events = a.log('EVENTS_0')
+    const error = await codeOf(events.tail({ fromSequence: 1, filter: 'event.*.*.final' }, () => {}))
+    t.equal(error.code, 'unavailable')
+    const tail = await events.tail({ fromSequence: 1, filter: 'event.0.*.final' }, () => {})
+    await tail.stop()
   })
 }

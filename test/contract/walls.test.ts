@@ -1,13 +1,14 @@
 /**
- * Attacks with the credentials of a tenant, on a real server. nats-server does not check reply subjects against
- * permissions, and JetStream's answers are valid requests: each attack tries to make JetStream write for the attacker.
+ * Attacks with the credentials of a tenant or of a transport, on a real server. nats-server does not check reply subjects
+ * against permissions, and JetStream's answers are valid requests: each attack tries to make JetStream write for the
+ * attacker.
  */
 import { type NatsConnection, connect as natsConnect, headers as natsHeaders } from 'nats'
 import t, { type Test } from 'tap'
 import type { Broker } from '../../src/nats/broker.js'
 import { PUBLISHER_PROJECT, startNats, type TestNats, type TestRole } from '../support/nats.js'
 import { differences, pictureOf } from '../support/store-picture.js'
-import { bytes } from './suite.js'
+import { bytes, codeOf, text } from './suite.js'
 
 t.setTimeout(120_000)
 
@@ -73,6 +74,13 @@ const HEADERS: Record<string, string>[] = [
   { 'Nats-Request-Info': '{"acc":"CORE","svc":"CORE","user":"core"}' },
 ]
 
+/** Users outside the account of the cores, each with a request that JetStream answers at once. */
+const OUTSIDE: Record<string, { role: TestRole; trigger: Shot }> = {
+  'a publisher': { role: 'publisher', trigger: { subject: SEND, body: 'x' } },
+  'a subscriber': { role: 'subscriber', trigger: { subject: INFO } },
+  'a transport': { role: 'transport', trigger: { subject: '$JS.API.STREAM.INFO.BROADCAST' } },
+}
+
 t.test('the attacks of a publisher only add records of its own project to INGRESS', async (t) => {
   const { nats, all, attack } = await open(t, 'publisher')
   const shots: Shot[] = TARGETS.flatMap((reply) => [
@@ -115,22 +123,100 @@ t.test('the attacks of a subscriber only move its own consumer', async (t) => {
   t.equal(await all.log('PUSH_EVENTS').backlog('reader-other'), 1, 'the consumer of the other tenant')
 })
 
-t.test('a tenant gets no answer from the JetStream API and the system account', async (t) => {
-  const nats = await startNats(t)
-  for (const role of ['publisher', 'subscriber'] as const) {
-    const nc = await rawAs(t, nats, role)
+t.test('a transport changes nothing but sessions, leases of its own instance, and receipts', async (t) => {
+  const { core, attack } = await open(t, 'transport-one')
+  await core.table('SESSIONS').put('1.dev_c', bytes('held by another'))
+  await core.table('WORKERS').put('two.w', bytes('lease'))
+  await core.log('QUEUE_1').append('queued.1.dev_a', bytes('q'))
+  const body = '{"seq":1}'
+  const shots: Shot[] = TARGETS.flatMap((reply) => [
+    { subject: '$KV.SESSIONS.1.dev_b', reply, body },
+    { subject: '$KV.SESSIONS.1.dev_b', reply, headers: { 'Nats-Expected-Stream': 'x' } },
+    { subject: '$KV.WORKERS.one.w', reply, body },
+    { subject: 'event.1.1.receipts', reply, body },
+    { subject: '$JS.API.DIRECT.GET.KV_SESSIONS.$KV.SESSIONS.1.dev_a', reply },
+    { subject: '$JS.API.DIRECT.GET.QUEUE_1', reply, body },
+    { subject: '$JS.API.STREAM.MSG.GET.BROADCAST', reply, body },
+    { subject: '$JS.API.STREAM.INFO.BROADCAST', reply },
+    { subject: 'rx.router', reply, body },
+    { subject: 'settle.queued', reply, body },
+    { subject: 'ctl.one.w', reply, body },
+    { subject: 'tx.one.w', reply, body },
+    { subject: reply, body: '' },
+  ])
+  for (const headers of HEADERS) {
+    for (const subject of ['$KV.SESSIONS.1.dev_b', '$KV.WORKERS.one.w', 'event.1.1.receipts']) {
+      shots.push({ subject, headers, reply: '$KV.PROJECTS.other', body: '+ACK' })
+    }
+  }
+  shots.push({ subject: '$KV.WORKERS.two.w', body: 'forged' })
+  const changes = await attack(shots)
+  t.same(
+    changes.filter((line) => !/^(KV_SESSIONS|KV_WORKERS|EVENTS_1): (messages|lastSequence|firstSequence) /.test(line)),
+    [],
+  )
+  t.equal(text((await core.table('SESSIONS').get('1.dev_c'))?.value), 'held by another', 'no roll-up of all sessions')
+  t.equal(text((await core.table('WORKERS').get('two.w'))?.value), 'lease', 'the lease of another instance')
+  t.equal((await core.log('EVENTS_1').next('event.1.*.final', 1)) ?? null, null)
+})
+
+t.test('a transport reaches no other instance', async (t) => {
+  const nats = await startNats(t, { instances: ['one', 'two'] })
+  const [one, two] = [await rawAs(t, nats, 'transport-one'), await rawAs(t, nats, 'transport-two')]
+  const core = await nats.brokerAs('core')
+  const [heardByOne, heardByTwo] = [
+    listen(one, '>', 'tx.two.*', 'ctl.two.*', '*.two.*'),
+    listen(two, 'tx.two.*', 'ctl.two.*'),
+  ]
+  await settled(one)
+  await settled(two)
+  core.bus.publish('tx.two.w', bytes('for two'))
+  core.bus.publish('ctl.two.w', bytes('for two'))
+  for (const subject of ['tx.two.w', 'ctl.two.w']) one.publish(subject, 'forged')
+  for (const reply of ['tx.two.w', 'ctl.two.w']) one.publish('$KV.SESSIONS.1.dev_b', 'x', { reply })
+  await settled(one)
+  await settled(two)
+  t.same(heardByTwo, ['tx.two.w for two', 'ctl.two.w for two'])
+  t.same(heardByOne, [])
+})
+
+t.test('a transport answers control requests to its own instance and no others', async (t) => {
+  const nats = await startNats(t, { instances: ['one', 'two'] })
+  const [one, two] = [await rawAs(t, nats, 'transport-one'), await rawAs(t, nats, 'transport-two')]
+  const core = await nats.brokerAs('core')
+  const replies: string[] = []
+  two.subscribe('ctl.two.w', { callback: (_error, { reply = '' }) => void replies.push(reply) })
+  one.subscribe('ctl.one.w', { callback: (_error, message) => void message.respond('from one') })
+  await settled(two)
+  await settled(one)
+  const ask = (instance: string, timeoutMs: number) => {
+    return core.bus.request(`ctl.${instance}.w`, bytes('?'), { timeoutMs, answersUnder: `answer.${instance}` })
+  }
+  t.equal(text(await ask('one', 20_000)), 'from one')
+  const silent = codeOf(ask('two', 2_000))
+  while (replies.length === 0) await two.flush()
+  const [reply = ''] = replies
+  one.publish(reply, 'forged')
+  one.publish('$KV.SESSIONS.1.dev_b', 'x', { reply })
+  t.equal((await silent).code, 'timeout', `${reply} is not of this instance`)
+  t.equal((await codeOf(ask('three', 20_000))).code, 'no_responders', 'a worker that is gone is known at once')
+})
+
+for (const [name, account] of Object.entries(OUTSIDE)) {
+  t.test(`${name} reaches no JetStream API and no system account`, async (t) => {
+    const nats = await startNats(t)
+    const nc = await rawAs(t, nats, account.role)
     const answers: string[] = []
-    // As a reply subject, the subject of the request is not checked against the permissions of this user.
-    const { trigger } = triggerOf(role)
-    nc.subscribe(`_INBOX.${role}.>`, { callback: (_error, message) => answers.push(message.string()) })
+    nc.subscribe(`_INBOX.${account.role}.>`, { callback: (_error, message) => answers.push(message.string()) })
     for (const subject of ['$JS.API.INFO', '$JS.API.STREAM.NAMES', '$JS.API.STREAM.LIST', '$SYS.REQ.USER.INFO']) {
-      nc.publish(subject, '', { reply: `_INBOX.${role}.x` })
-      nc.publish(trigger.subject, trigger.body ?? '', { reply: subject })
+      nc.publish(subject, '', { reply: `_INBOX.${account.role}.x` })
+      // A reply subject carries the request past the permissions of this user, within its own account.
+      nc.publish(account.trigger.subject, account.trigger.body ?? '', { reply: subject })
     }
     await settled(nc)
-    t.same(answers, [], role)
-  }
-})
+    t.same(answers, [])
+  })
+}
 
 t.test('a tenant gets no answers, records or events of other roles, whatever filter it subscribes to', async (t) => {
   const nats = await startNats(t)
@@ -161,7 +247,7 @@ t.test('a tenant gets no answers, records or events of other roles, whatever fil
 })
 
 async function open(t: Test, role: TestRole) {
-  const nats = await startNats(t)
+  const nats = await startNats(t, { instances: ['one'] })
   const [all, core] = [await nats.brokerAs('unrestricted'), await nats.brokerAs('core')]
   for (const project of [PUBLISHER_PROJECT, 'other']) {
     const consumer = { startsAt: 'new' as const, ackWaitMs: 30_000, pendingMax: 100 }
@@ -205,9 +291,17 @@ async function pull(broker: Broker, next: string): Promise<void> {
   })
 }
 
-/** A request that the role may send and that JetStream answers at once. */
-function triggerOf(role: 'publisher' | 'subscriber'): { trigger: Shot } {
-  return { trigger: role === 'publisher' ? { subject: SEND, body: 'x' } : { subject: INFO } }
+/** Collects the subject and the body of each message. */
+function listen(nc: NatsConnection, ...filters: string[]): string[] {
+  const heard: string[] = []
+  for (const filter of filters) {
+    nc.subscribe(filter, {
+      callback: (error, message) => {
+        if (!error) heard.push(`${message.subject} ${message.string()}`)
+      },
+    })
+  }
+  return heard
 }
 
 async function rawAs(t: Test, nats: TestNats, role: TestRole): Promise<NatsConnection> {

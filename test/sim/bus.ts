@@ -1,5 +1,6 @@
 /** The simulated counterpart of src/nats/bus.ts: core NATS for one process. */
-import type { Bus, BusMessage, PublishOptions, Subscription } from '../../src/nats/broker.js'
+import type { Bus, BusMessage, PublishOptions, RequestOptions, Subscription } from '../../src/nats/broker.js'
+
 import { BrokerError } from '../../src/nats/broker.js'
 import { checkFilter, checkSubject } from '../../src/nats/client/subject.js'
 import type { SimClient } from './client.js'
@@ -8,14 +9,12 @@ import type { Routed } from './server.js'
 export class SimBus implements Bus {
   readonly #waiting = new Map<string, (message: Routed) => void>()
   readonly #inbox: string
+  /** By the prefix that a caller asked for. */
+  readonly #inboxes = new Map<string, string>()
   #requests = 0
 
   constructor(readonly client: SimClient) {
-    this.#inbox = `_INBOX.${client.name}.${client.server.nextInbox()}`
-    client.subscribe(`${this.#inbox}.*`, '', (message) => {
-      this.#waiting.get(message.subject)?.(message)
-      this.#waiting.delete(message.subject)
-    })
+    this.#inbox = this.#openInbox(`_INBOX.${client.name}`)
   }
 
   publish(subject: string, body: Uint8Array, options?: PublishOptions): void {
@@ -36,10 +35,10 @@ export class SimBus implements Bus {
     return this.client.subscribe(subject, options?.queue ?? '', handler)
   }
 
-  async request(subject: string, body: Uint8Array, options: { timeoutMs: number }): Promise<Uint8Array> {
-    const reply = `${this.#inbox}.${this.#requests++}`
+  async request(subject: string, body: Uint8Array, { timeoutMs, answersUnder }: RequestOptions): Promise<Uint8Array> {
+    const reply = `${this.#inboxUnder(answersUnder)}.${this.#requests++}`
     try {
-      return await this.client.waitFor<Uint8Array>(subject, options.timeoutMs, (resolve, reject) => {
+      return await this.client.waitFor<Uint8Array>(subject, timeoutMs, (resolve, reject) => {
         this.#waiting.set(reply, (answer) => {
           if (answer.noResponders) reject(new BrokerError('no_responders', `${subject}: no responders`))
           else resolve(answer.body)
@@ -49,5 +48,21 @@ export class SimBus implements Bus {
     } finally {
       this.#waiting.delete(reply)
     }
+  }
+
+  #inboxUnder(prefix: string | undefined): string {
+    if (prefix === undefined) return this.#inbox
+    const inbox = this.#inboxes.get(prefix) ?? this.#openInbox(prefix)
+    this.#inboxes.set(prefix, inbox)
+    return inbox
+  }
+
+  #openInbox(prefix: string): string {
+    const inbox = `${prefix}.${this.client.server.nextInbox()}`
+    this.client.subscribe(`${inbox}.*`, '', (message) => {
+      this.#waiting.get(message.subject)?.(message)
+      this.#waiting.delete(message.subject)
+    })
+    return inbox
   }
 }

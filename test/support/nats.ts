@@ -6,17 +6,28 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
 import type { Broker } from '../../src/nats/broker.js'
-import { connect } from '../../src/nats/connect.js'
+import { type ConnectOptions, connect } from '../../src/nats/connect.js'
 import type { NatsUser } from '../../src/nats/server/permissions.js'
 import { type NatsServer, startNatsServer } from '../../src/nats/server/server-process.js'
 import { ensureStreams } from '../../src/nats/server/streams.js'
 import { NatsSettings, StoreSettings } from '../../src/nats/settings.js'
 
-export type TestRole = 'core' | 'transport' | 'admin' | 'publisher' | 'subscriber' | 'unrestricted'
+export type TestRole =
+  | 'core'
+  | 'transport'
+  | 'legacyTransport'
+  | 'admin'
+  | 'publisher'
+  | 'subscriber'
+  | 'unrestricted'
+  /** The transport of one instance, for an instance that the options name. */
+  | `transport-${string}`
 
 export interface TestNatsOptions {
   store?: Partial<StoreSettings>
   nats?: Partial<NatsSettings>
+  /** Instances whose transports have a user and an account of their own. */
+  instances?: string[]
   /** Whether startNats creates the streams and buckets before it resolves. Default: true. */
   streams?: boolean
 }
@@ -33,7 +44,7 @@ export interface TestNats {
    * Opens a connection in that role and closes it at the end of the test. Publishers and subscribers belong to
    * PUBLISHER_PROJECT. `url` replaces the server's own address, for a connection through a proxy.
    */
-  brokerAs(role: TestRole, name?: string, url?: string): Promise<Broker>
+  brokerAs(role: TestRole, name?: string, url?: string, options?: Partial<ConnectOptions>): Promise<Broker>
   /** Stops the server in order and starts it again on the same port and data. */
   restart(): Promise<void>
   kill9(): Promise<void>
@@ -69,10 +80,14 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
   const users: NatsUser[] = [
     { role: 'core', user: 'core', password },
     { role: 'transport', user: 'transport', password },
+    { role: 'legacyTransport', user: 'legacyTransport', password },
     { role: 'admin', user: 'admin', password },
     { role: 'unrestricted', user: 'unrestricted', password },
     { role: 'publisher', user: 'publisher', password, project: PUBLISHER_PROJECT },
     { role: 'subscriber', user: 'subscriber', password, project: PUBLISHER_PROJECT },
+    ...(options.instances ?? []).map((instance) => {
+      return { role: 'transport' as const, user: `transport-${instance}`, password, instance }
+    }),
   ]
   const server = await startNatsServer({ dataDir, users, split: store.split })
   const brokers: Broker[] = []
@@ -92,8 +107,9 @@ export async function startNats(t: Pick<Test, 'teardown'>, options: TestNatsOpti
     reconnectJitterMs: 20,
     ...options.nats,
   })
-  const brokerAs = async (role: TestRole, name: string = role, url = server.url): Promise<Broker> => {
-    const broker = await connect({ ...settingsAs(role), url }, { name })
+  const brokerAs: TestNats['brokerAs'] = async (role, name = role, url = server.url, options = {}) => {
+    const mayCreateConsumers = !/^transport/.test(role)
+    const broker = await connect({ ...settingsAs(role), url }, { name, mayCreateConsumers, ...options })
     brokers.push(broker)
     return broker
   }

@@ -16,7 +16,14 @@ import {
   type SettleItem,
   type StoredMessage,
 } from '../../protocol/envelope.js'
-import { Bucket, controlSubject, rxSubject, SETTLE_SUBJECT, txSubject } from '../../protocol/subjects.js'
+import {
+  Bucket,
+  controlAnswers,
+  controlSubject,
+  rxSubject,
+  SETTLE_SUBJECT,
+  txSubject,
+} from '../../protocol/subjects.js'
 import { systemClock } from '../../src/clock.js'
 import { mintDeviceToken } from '../../src/device-token.js'
 import { Keyring } from '../../src/keyring.js'
@@ -162,7 +169,12 @@ export async function startTransport(
     control: async (request, to = worker) => {
       const { instance, worker: name } = to.worker.owner
       const body = encodeControlRequest(request)
-      return decodeControlReply(await core.bus.request(controlSubject(instance, name), body, { timeoutMs: 20_000 }))
+      return decodeControlReply(
+        await core.bus.request(controlSubject(instance, name), body, {
+          timeoutMs: 20_000,
+          answersUnder: controlAnswers(instance),
+        }),
+      )
     },
     enqueue: async (device, id, { dropped = 0, queue = 1n } = {}) => {
       const last = await queued.last(device)

@@ -1,5 +1,6 @@
 /** Two cores and two transports, each of any version, with devices and load. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -16,6 +17,7 @@ import {
 } from '../../src/core/tenants/projects.js'
 import { type BorealisClient, openClient } from '../../src/device/index.js'
 import { endWithParent } from '../../src/nats/server/end-with-parent.js'
+import type { NatsUser } from '../../src/nats/server/permissions.js'
 import { deleteStream } from '../../src/nats/server/snapshot.js'
 import { borealis } from './instance.js'
 
@@ -25,10 +27,14 @@ const READY_MS_MAX = 60_000
 
 type Part = 'core' | 'transport'
 
+/** Transports of the version before share the account of the cores. They, and later ones beside an old core, use this user. */
+const LEGACY: NatsUser = { role: 'legacyTransport', user: 'legacy', password: randomBytes(12).toString('hex') }
+
 export class Upgrade {
   readonly accepted: { id: string; device: number }[] = []
   private readonly seen = new Map<string, number>()
   private readonly parts = new Map<string, ChildProcess>()
+  private readonly programs = new Map<string, string>()
   private readonly clients: BorealisClient[] = []
   private readonly registrations: string[] = []
   private loading: Promise<void> | null = null
@@ -44,7 +50,7 @@ export class Upgrade {
   /** Starts two cores and two transports of the previous version, with half of the devices at each transport, and load. */
   static async start(folder: string, previous: string): Promise<Upgrade> {
     const anyPort = { host: '127.0.0.1', port: 0, setting: '', variable: '' }
-    const system = await LocalSystem.start({ folder, parts: [], settings: {} })
+    const system = await LocalSystem.start({ folder, parts: [], settings: {}, natsUsers: [LEGACY] })
     const [a = 0, b = 0, c = 0, d = 0] = await claimPorts([anyPort, anyPort, anyPort, anyPort])
     const run = new Upgrade(system, folder, { core: [a, b], transport: [c, d] })
     try {
@@ -117,7 +123,11 @@ export class Upgrade {
   }
 
   private async startPart(part: Part, index: number, program: string): Promise<void> {
-    const { url, user, password } = this.system.natsAs(part)
+    const cores = [...this.programs].filter(([name]) => name.startsWith('core'))
+    const isMixed = cores.some(([, program]) => program !== borealis)
+    const { url } = this.system.natsAs(part)
+    const { user, password } = part === 'transport' && isMixed ? LEGACY : this.system.natsAs(part)
+    this.programs.set(`${part}-${index}`, program)
     const own = environmentOf({
       nats: { url, user, password },
       keyring: { file: this.system.config.keyring.file },

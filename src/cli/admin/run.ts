@@ -39,7 +39,6 @@ export interface Options {
   url?: string
   kinds?: string
   out?: string
-  yes?: boolean
   json?: boolean
 }
 

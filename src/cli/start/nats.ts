@@ -36,6 +36,7 @@ export async function startNats(
   onNotice: (text: string) => void,
   fileBytesMax?: number,
   restartsMax = restartsMaxDefault,
+  moreUsers: readonly NatsUser[] = [],
 ): Promise<Nats> {
   const passwords = ensurePasswords(folder)
   const users: NatsUser[] = [
@@ -44,6 +45,7 @@ export async function startNats(
     { role: 'admin', user: 'admin', password: passwords.admin },
     { role: 'publisher', user: 'publisher', password: passwords.publisher, project: sampleProject },
     { role: 'subscriber', user: 'subscriber', password: passwords.subscriber, project: sampleProject },
+    ...moreUsers,
   ]
   const dataDir = folder.file(natsFolder)
   const server = await startNatsServer({

@@ -3,7 +3,7 @@
  * record again; a session that is written after the change reads the changed record anyway.
  */
 import { decodeControlReply, encodeControlRequest } from '../../../protocol/envelope.js'
-import { Bucket, controlSubject } from '../../../protocol/subjects.js'
+import { Bucket, controlAnswers, controlSubject } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import { type Broker, BrokerError } from '../../nats/broker.js'
 import { type SessionEntry, SessionTable } from '../../store/sessions.js'
@@ -55,6 +55,7 @@ export class DeviceNotices {
   private async tell(device: string, { instance, worker }: SessionEntry): Promise<'here' | 'not_here'> {
     const request = encodeControlRequest({ kind: 'refresh', device })
     const subject = controlSubject(instance, worker)
-    return decodeControlReply(await this.broker.bus.request(subject, request, { timeoutMs: TIMEOUT_MS }))
+    const options = { timeoutMs: TIMEOUT_MS, answersUnder: controlAnswers(instance) }
+    return decodeControlReply(await this.broker.bus.request(subject, request, options))
   }
 }

@@ -17,6 +17,7 @@ import { ScheduleLog } from '../../store/schedule.js'
 import { SessionTable } from '../../store/sessions.js'
 import { SplitLog } from '../../store/split.js'
 import { WorkerLiveness } from '../../store/workers.js'
+import { MovedDevices } from '../cluster/moved-devices.js'
 import { NodeNumber } from '../cluster/node-number.js'
 import { newRun, RunningParts, watched } from '../cluster/running-parts.js'
 import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStatus } from '../domain/commands.js'
@@ -156,6 +157,9 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       const settle = new SettleStep({ bus: broker.bus, clock, log, metrics, events, queue, inFlightMax })
       settle.start()
       parts.add(settle)
+      const moved = new MovedDevices(broker.bus, sessions, log)
+      moved.start()
+      parts.add(moved)
     }
     if (settings.routing) {
       const liveness = new WorkerLiveness(broker, clock)

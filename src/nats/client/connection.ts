@@ -13,6 +13,8 @@ export interface Connection {
    * cluster, a replica that lags may answer a direct get, so authoritative reads go to the leader.
    */
   isStandalone: () => boolean
+  /** False for a user that nats-server does not let create consumers. */
+  mayCreateConsumers: boolean
   /** Null in a process that promises nobody that a message is stored. */
   headroom: Headroom | null
   report: (problem: string, error: unknown) => void

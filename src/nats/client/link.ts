@@ -23,6 +23,7 @@ const WHOLE: Reader<Msg> = { read: (message) => message, whenUnserved: 'no_respo
 
 interface Pending {
   subject: string
+  reply: string
   deadlineMs: number
   reader: Reader<unknown>
   resolve: (answer: unknown) => void
@@ -32,7 +33,10 @@ interface Pending {
 export class Link {
   /** connect.ts sets it from the status of the connection. While it is false, the link publishes nothing. */
   connected = true
+  /** Beginnings of reply subjects. The last token of a reply subject is the number of the request. */
   readonly #inbox: string
+  /** More of them, by the prefix that a caller asked for. */
+  readonly #inboxes = new Map<string, string>()
   readonly #pending = new Map<number, Pending>()
   #nextToken = 1
   #sweeper: NodeJS.Timeout | null = null
@@ -44,12 +48,25 @@ export class Link {
     readonly inboxPrefix: string,
     readonly report: (problem: string, error: unknown) => void,
   ) {
-    this.#inbox = `${createInbox(inboxPrefix)}.`
-    nc.subscribe(`${this.#inbox}*`, {
+    this.#inbox = this.#openInbox(inboxPrefix)
+  }
+
+  #inboxUnder(prefix: string): string {
+    const known = this.#inboxes.get(prefix)
+    if (known) return known
+    const inbox = this.#openInbox(prefix)
+    this.#inboxes.set(prefix, inbox)
+    return inbox
+  }
+
+  #openInbox(prefix: string): string {
+    const inbox = `${createInbox(prefix)}.`
+    this.nc.subscribe(`${inbox}*`, {
       callback: (error, message) => {
         if (!error) this.#answered(message)
       },
     })
+    return inbox
   }
 
   /** A new subject under this user's inbox prefix, for a subscription of the caller. */
@@ -57,9 +74,13 @@ export class Link {
     return createInbox(this.inboxPrefix)
   }
 
-  /** Resolves with the answer. Rejects with `no_responders`, `timeout`, `disconnected`, `unavailable` or RangeError. */
-  ask(subject: string, body: Uint8Array, timeoutMs: number): Promise<Msg> {
-    return this.askFor(WHOLE, subject, body, timeoutMs)
+  /**
+   * Resolves with the answer. Rejects with `no_responders`, `timeout`, `disconnected`, `unavailable` or RangeError.
+   * @param answersUnder the beginning of the reply subject, instead of the inbox prefix
+   */
+  ask(subject: string, body: Uint8Array, timeoutMs: number, answersUnder?: string): Promise<Msg> {
+    const inbox = answersUnder === undefined ? this.#inbox : this.#inboxUnder(answersUnder)
+    return this.#request(WHOLE, subject, body, timeoutMs, null, inbox)
   }
 
   /** Resolves with the answer as `reader` decodes it. */
@@ -70,17 +91,29 @@ export class Link {
     timeoutMs: number,
     headers: Record<string, string> | null = null,
   ): Promise<T> {
+    return this.#request(reader, subject, body, timeoutMs, headers, this.#inbox)
+  }
+
+  #request<T>(
+    reader: Reader<T>,
+    subject: string,
+    body: Uint8Array,
+    timeoutMs: number,
+    headers: Record<string, string> | null,
+    inbox: string,
+  ): Promise<T> {
     if (!this.connected) return Promise.reject(new BrokerError('disconnected', `${subject}: not connected`))
     if (this.#pending.size >= this.settings.requestsInFlightMax) {
       return Promise.reject(new BrokerError('unavailable', `${subject}: too many requests without an answer`))
     }
     const token = this.#nextToken++
     return new Promise<T>((resolve, reject) => {
-      const pending = { subject, deadlineMs: performance.now() + timeoutMs, reader, resolve, reject }
+      const reply = inbox + token
+      const pending = { subject, reply, deadlineMs: performance.now() + timeoutMs, reader, resolve, reject }
       this.#pending.set(token, pending as Pending)
       this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
       try {
-        this.publish(subject, body, this.#inbox + token, headers)
+        this.publish(subject, body, reply, headers)
       } catch (error) {
         this.#pending.delete(token)
         reject(error)
@@ -119,13 +152,12 @@ export class Link {
 
   /** Rejects the request whose message could not be written. Other failures only go to the log. */
   #failed(subject: string, reply: string, error: unknown): void {
-    const token = reply.startsWith(this.#inbox) ? Number(reply.slice(this.#inbox.length)) : 0
-    const pending = this.#pending.get(token)
-    if (!pending) {
+    const pending = this.#pending.get(requestNumberOf(reply))
+    if (pending?.reply !== reply) {
       this.report(`publish to ${subject}`, error)
       return
     }
-    this.#pending.delete(token)
+    this.#pending.delete(requestNumberOf(reply))
     const code = this.nc.isClosed() ? 'disconnected' : 'unavailable'
     pending.reject(new BrokerError(code, `${subject}: ${String(error)}`, 0, { cause: error }))
   }
@@ -148,7 +180,7 @@ export class Link {
   }
 
   #answered(message: Msg): void {
-    const token = Number(message.subject.slice(this.#inbox.length))
+    const token = requestNumberOf(message.subject)
     const pending = this.#pending.get(token)
     if (!pending) return // the answer came after its time-out
     this.#pending.delete(token)
@@ -174,3 +206,6 @@ export class Link {
     }
   }
 }
+
+/** The number of the request that a reply subject belongs to. */
+const requestNumberOf = (reply: string): number => Number(reply.slice(reply.lastIndexOf('.') + 1))

@@ -12,9 +12,9 @@ import {
   outcomeEventsFilter,
   readerDurable,
 } from '../../../protocol/subjects.js'
-import { type NatsUser, permissionsOf } from './permissions.js'
+import { type NatsUser, permissionsOf, transportSubjects } from './permissions.js'
 
-/** The account that owns JetStream, for core processes, transports and operators. */
+/** The account that owns JetStream, for core processes and operators. */
 export const CORE_ACCOUNT = 'CORE'
 
 /** The subjects of the account CORE that one other account may use. */
@@ -63,21 +63,26 @@ export function accountsOf(users: readonly NatsUser[], split: number): Record<st
   const accounts: Record<string, AccountConfig> = { [CORE_ACCOUNT]: { jetstream: 'enabled', users: [] } }
   for (const user of users) {
     const name = accountOf(user)
-    const account = accounts[name] ?? { users: [], imports: importsOf(name, grantsOf(user), exports) }
+    const account = accounts[name] ?? { users: [], imports: importsOf(name, grantsOf(user, split), exports) }
     accounts[name] = account
     account.users.push({ user: user.user, password: user.password, permissions: permissionsOf(user, split) })
   }
   return { ...accounts, [CORE_ACCOUNT]: { ...(accounts[CORE_ACCOUNT] as AccountConfig), exports: exports.all() } }
 }
 
-/** The publisher and the subscriber of a project have separate accounts, because neither may do what the other may. */
+/**
+ * The publisher and the subscriber of a project have separate accounts, because neither may do what the other may. So have
+ * transport instances whose users name them.
+ */
 export function accountOf(user: NatsUser): string {
   switch (user.role) {
     case 'core':
     case 'admin':
     case 'unrestricted':
-    case 'transport':
+    case 'legacyTransport':
       return CORE_ACCOUNT
+    case 'transport':
+      return user.instance === undefined ? 'TRANSPORT' : `TRANSPORT_${user.instance}`
     case 'publisher':
       return `PUBLISHER_${user.project}`
     case 'subscriber':
@@ -85,8 +90,12 @@ export function accountOf(user: NatsUser): string {
   }
 }
 
-function grantsOf(user: NatsUser): Grants {
+function grantsOf(user: NatsUser, split: number): Grants {
   switch (user.role) {
+    case 'transport': {
+      const { services, streams } = transportSubjects(user.instance ?? '*', split)
+      return { services: services.map((subject) => ({ subject, response: 'single' })), streams }
+    }
     case 'publisher':
       return { services: [{ subject: ingressSubject(user.project), response: 'single' }], streams: [] }
     case 'subscriber': {

@@ -6,13 +6,16 @@
  * subjects against them. accounts.ts builds the walls.
  */
 import {
+  BROADCAST_FILTER,
   BROADCAST_STREAM,
   Bucket,
+  controlAnswers,
   DEVICE_REQUEST_SUBJECT,
   ENDED_SUBJECT,
   EXPIRY_STREAM,
   INGRESS_STREAM,
   ingressSubject,
+  MOVED_SUBJECT,
   messagesStream,
   OUTCOME_EVENTS_STREAM,
   outcomeEventsFilter,
@@ -30,6 +33,8 @@ export type NatsUser = { user: string; password: string } & (
   | { role: 'unrestricted' }
   /** With `instance`: only the subjects of that instance. Without: the subjects of all instances. */
   | { role: 'transport'; instance?: string }
+  /** For transports of versions before 0.2.0, which expect the account of the cores, and for all transports beside such cores. */
+  | { role: 'legacyTransport' }
   | { role: 'publisher'; project: string }
   /** Reads the events of one project, live and from the durable consumer of that project. */
   | { role: 'subscriber'; project: string }
@@ -47,13 +52,21 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
     case 'core':
       return {
         publish: corePublishes(split),
-        subscribe: ['rx.*', 'rx.*.*', DEVICE_REQUEST_SUBJECT, SETTLE_SUBJECT, ENDED_SUBJECT, inbox],
+        subscribe: [
+          ...['rx.*', 'rx.*.*', DEVICE_REQUEST_SUBJECT, SETTLE_SUBJECT, ENDED_SUBJECT, MOVED_SUBJECT, inbox],
+          CONTROL_ANSWERS,
+        ],
       }
     case 'transport': {
       const instance = user.instance ?? '*'
+      const { services, streams } = transportSubjects(instance, split)
+      return { publish: [...services, `ctl.${instance}.*`], subscribe: [...streams, inbox] }
+    }
+    case 'legacyTransport': {
+      const { services, streams } = transportSubjects('*', split)
       return {
-        publish: transportPublishes(split),
-        subscribe: [`tx.${instance}.*`, `ctl.${instance}.*`, inbox],
+        publish: [...services, ...['ctl.*.*'], ...consumerSubjects([BROADCAST_STREAM, `KV_${Bucket.REVOKED}`])],
+        subscribe: [...streams, inbox],
         // The answer to a control request goes to the inbox of the requester, which these permissions do not name.
         allow_responses: { max: 1, expires: '10s' },
       }
@@ -79,7 +92,7 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
           ...['$JS.SNAPSHOT.>', 'msg.>', 'event.>', 'expiry.>', 'schedule.>', 'broadcast.>', 'reg.>'],
           ...['push.dead.*', 'push.event.*.*'],
         ],
-        subscribe: [inbox],
+        subscribe: [inbox, CONTROL_ANSWERS],
       }
   }
 }
@@ -100,8 +113,9 @@ function corePublishes(split: number): string[] {
       'reg.>',
     ],
     ...['tx.*.*', 'ctl.*.*', ENDED_SUBJECT],
-    // For answers to device and settle requests. allow_responses would make the server remember each delivered record.
-    '_INBOX.>',
+    // For answers to device and settle requests, from this account (`_INBOX`) and from those of transports (`_R_`).
+    // allow_responses would make the server remember each delivered record.
+    ...['_INBOX.>', '_R_.>'],
     ...['$JS.ACK.>', '$JS.FC.>'],
     ...['CREATE', 'UPDATE', 'INFO', 'MSG.GET'].map((verb) => `$JS.API.STREAM.${verb}.*`),
     ...[EXPIRY_STREAM, `KV_${Bucket.REVOKED}`].map((stream) => `$JS.API.STREAM.PURGE.${stream}`),
@@ -118,30 +132,36 @@ function corePublishes(split: number): string[] {
   ]
 }
 
-function transportPublishes(split: number): string[] {
-  const queued = family(queueStream, split)
-  const buckets = [Bucket.SESSIONS, Bucket.DEVICES, Bucket.WORKERS, Bucket.REVOKED, Bucket.STORE].map(
-    (name) => `KV_${name}`,
-  )
-  const tailed = [BROADCAST_STREAM, `KV_${Bucket.REVOKED}`]
-  return [
-    ...['rx.*', SETTLE_SUBJECT, DEVICE_REQUEST_SUBJECT, 'event.*.*.receipts'],
-    // The new worker of a device tells its old worker to close the session.
-    'ctl.*.*',
-    ...[Bucket.SESSIONS, Bucket.WORKERS].map((name) => `$KV.${name}.>`),
-    ...[...queued, ...buckets, BROADCAST_STREAM].flatMap((stream) => [
-      `$JS.API.DIRECT.GET.${stream}`,
-      `$JS.API.DIRECT.GET.${stream}.>`,
-    ]),
-    ...[...queued, ...buckets, BROADCAST_STREAM].map((stream) => `$JS.API.STREAM.MSG.GET.${stream}`),
-    `$JS.API.STREAM.INFO.KV_${Bucket.STORE}`,
-    ...tailed.flatMap((stream) => [
-      `$JS.API.STREAM.INFO.${stream}`,
-      `$JS.API.CONSUMER.CREATE.${stream}`,
-      `$JS.API.CONSUMER.DELETE.${stream}.*`,
-      `$JS.FC.${stream}.>`,
-    ]),
+/** Every subject through which the transports of an instance and the cores meet. `*` for all instances. */
+export function transportSubjects(instance: string, split: number): { services: string[]; streams: string[] } {
+  const read = [
+    ...family(queueStream, split),
+    ...[Bucket.SESSIONS, Bucket.DEVICES, Bucket.WORKERS, Bucket.REVOKED, Bucket.STORE].map((name) => `KV_${name}`),
+    BROADCAST_STREAM,
   ]
+  const described = [BROADCAST_STREAM, `KV_${Bucket.STORE}`, `KV_${Bucket.REVOKED}`]
+  return {
+    /** Requests to cores, and to JetStream: messages from the transport. */
+    services: [
+      ...['rx.*', SETTLE_SUBJECT, DEVICE_REQUEST_SUBJECT, MOVED_SUBJECT, 'event.*.*.receipts'],
+      ...[`${controlAnswers(instance)}.*.*`, `$KV.${Bucket.SESSIONS}.>`, `$KV.${Bucket.WORKERS}.${instance}.*`],
+      ...read.flatMap((stream) => [`$JS.API.DIRECT.GET.${stream}`, `$JS.API.DIRECT.GET.${stream}.>`]),
+      ...read.map((stream) => `$JS.API.STREAM.MSG.GET.${stream}`),
+      ...described.map((stream) => `$JS.API.STREAM.INFO.${stream}`),
+    ],
+    /** Messages to the transport. Of BROADCAST and REVOKED it hears when to read (reading-tail.ts). */
+    streams: [`tx.${instance}.*`, `ctl.${instance}.*`, BROADCAST_FILTER, `$KV.${Bucket.REVOKED}.>`],
+  }
 }
+
+const consumerSubjects = (streams: string[]) =>
+  streams.flatMap((stream) => [
+    `$JS.API.CONSUMER.CREATE.${stream}`,
+    `$JS.API.CONSUMER.DELETE.${stream}.*`,
+    `$JS.FC.${stream}.>`,
+  ])
+
+/** Answers of transports of all instances to control requests. */
+const CONTROL_ANSWERS = `${controlAnswers('*')}.*.*`
 
 const family = (nameOf: (index: number) => string, split: number) => Array.from({ length: split }, (_, i) => nameOf(i))

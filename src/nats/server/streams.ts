@@ -1,6 +1,7 @@
 /** Definitions of every stream and bucket in protocol/subjects.ts, and the code that creates and updates them. */
 import {
   AUDIT_STREAM,
+  BROADCAST_FILTER,
   BROADCAST_STREAM,
   Bucket,
   DEAD_LETTERS_STREAM,
@@ -51,6 +52,7 @@ export const RECORD_OVERHEAD_BYTES = 512
 /** Buckets with one entry for each device. */
 const LARGE_BUCKETS = new Set<string>([Bucket.DEVICES, Bucket.SESSIONS])
 const NAME_IN_USE = 10058
+const WRITTEN_BY_TRANSPORTS = new Set<string>([`KV_${Bucket.SESSIONS}`, `KV_${Bucket.WORKERS}`])
 
 export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
   const base = {
@@ -90,7 +92,7 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
     {
       ...base,
       name: BROADCAST_STREAM,
-      subjects: ['broadcast.>'],
+      subjects: [BROADCAST_FILTER],
       bytesMax: store.broadcastBytesMax,
       ageMs: store.broadcastAgeMs,
       duplicateWindowMs: window,
@@ -220,7 +222,8 @@ function serverConfig(definition: StreamDefinition, store: StoreSettings): objec
     max_msgs_per_subject: definition.perSubjectMax || -1,
     duplicate_window: nanos(definition.duplicateWindowMs),
     allow_direct: true,
-    // The same settings that NATS tools give a bucket, so that they recognise it.
-    ...(definition.bucket && { deny_delete: true, allow_rollup_hdrs: true }),
+    // The same settings that NATS tools give a bucket, so that they recognise it. A transport writes into two of them: a
+    // record with a roll-up header would remove the records of all others.
+    ...(definition.bucket && { deny_delete: true, allow_rollup_hdrs: !WRITTEN_BY_TRANSPORTS.has(definition.name) }),
   }
 }

@@ -10,10 +10,10 @@
  * the session or this read finds the message.
  */
 import type { CloseName } from '../../../protocol/close-codes.js'
-import { encodeControlRequest } from '../../../protocol/envelope.js'
+import { encodeControlRequest, encodeMovedNotice } from '../../../protocol/envelope.js'
 import { DEVICE_FRAME_BYTES_MAX } from '../../../protocol/frame.js'
 import type { HelloFrame, WelcomeFrame } from '../../../protocol/frame-types.js'
-import { controlSubject } from '../../../protocol/subjects.js'
+import { controlSubject, MOVED_SUBJECT } from '../../../protocol/subjects.js'
 import { TOKEN_SKEW_MS } from '../../device-token.js'
 import type { Bus } from '../../nats/broker.js'
 import type { DeviceStore } from '../../store/devices.js'
@@ -168,14 +168,18 @@ export class Handshake {
 
   /**
    * Saves the previous worker, and routers with a cached session, some time. Without it an audit closes the old
-   * session.
+   * session. A transport reaches no other instance, so a core passes the notice on.
    */
   private closePrevious(previous: { instance: string; worker: string; connection: number }, session: Session): void {
+    const { bus, owner } = this.parts
     const { device } = session
+    const { instance, worker } = previous
     // After a renewal the previous session may have the greater number.
     const belowConnection = Math.max(session.connection, previous.connection + 1)
-    const close = encodeControlRequest({ kind: 'close', device, reason: 'replaced', belowConnection })
-    this.parts.bus.publish(controlSubject(previous.instance, previous.worker), close)
+    if (instance === owner.instance) {
+      const close = encodeControlRequest({ kind: 'close', device, reason: 'replaced', belowConnection })
+      bus.publish(controlSubject(instance, worker), close)
+    } else bus.publish(MOVED_SUBJECT, encodeMovedNotice({ device, instance, worker, belowConnection }))
   }
 
   private welcomeOf(session: Session, credential: VerifiedCredential, subscriptions: number): WelcomeFrame {

@@ -11,6 +11,7 @@
 
 import { encodeNotifyGroupFrame } from '../../../protocol/encode.js'
 import { decodeBroadcastRecord } from '../../../protocol/envelope.js'
+import { BROADCAST_FILTER } from '../../../protocol/subjects.js'
 import type { Consumption, Log, LogRecord, LogState } from '../../nats/broker.js'
 
 export interface GroupMessage {
@@ -66,7 +67,8 @@ export class GroupLog {
     const state = await this.log.state()
     this.incarnation = BigInt(state.incarnation)
     this.position = this.floor = this.tailStart = state.lastSequence
-    this.consumption = await this.log.tail({ fromSequence: this.position + 1 }, (record) => this.take(record))
+    const options = { fromSequence: this.position + 1, filter: BROADCAST_FILTER }
+    this.consumption = await this.log.tail(options, (record) => this.take(record))
   }
 
   async stop(): Promise<void> {

@@ -6,7 +6,7 @@
  * come after the append, and an error means "unknown" and never "offline".
  */
 import { decodeControlReply, encodeControlRequest } from '../../../../protocol/envelope.js'
-import { controlSubject } from '../../../../protocol/subjects.js'
+import { controlAnswers, controlSubject } from '../../../../protocol/subjects.js'
 import { BrokerError, type Bus } from '../../../nats/broker.js'
 import type { SessionEntry } from '../../../store/sessions.js'
 import { sameSession } from './session-cache.js'
@@ -56,7 +56,8 @@ export class SessionRecheck {
     try {
       const request = encodeControlRequest({ kind: 'catch_up', device })
       const subject = controlSubject(instance, worker)
-      return decodeControlReply(await this.bus.request(subject, request, { timeoutMs: this.timeoutMs }))
+      const options = { timeoutMs: this.timeoutMs, answersUnder: controlAnswers(instance) }
+      return decodeControlReply(await this.bus.request(subject, request, options))
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error
       if (error.code === 'no_responders') return 'dead'

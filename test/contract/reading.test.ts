@@ -1,0 +1,64 @@
+/** Tails and tables of a connection that may create no consumers, on a real server: they keep the same contract. */
+import t from 'tap'
+import { startNats } from '../support/nats.js'
+import { untilReconnected } from './reconnected.js'
+import { bytes, Collected, codeOf, type OpenGround } from './suite.js'
+import { tableContract } from './table.js'
+import { tailContract } from './tail.js'
+
+t.setTimeout(120_000)
+
+const READING = { mayCreateConsumers: false }
+
+const open: OpenGround = async (t) => {
+  const nats = await startNats(t)
+  const brokerAs = (name: string) => nats.brokerAs('unrestricted', name, nats.url, READING)
+  const [a, b] = [await brokerAs('a'), await brokerAs('b')]
+  return {
+    a,
+    b,
+    mayTimeOut: true,
+    restart: async (kill) => {
+      const back = untilReconnected([a, b])
+      if (kill) await nats.kill9()
+      else await nats.stop()
+      await nats.start()
+      await back
+    },
+  }
+}
+
+t.test('tail', async (t) => tailContract(t, open))
+t.test('table', async (t) => tableContract(t, open))
+
+t.test('a tail without a filter is refused', async (t) => {
+  const { a } = await open(t)
+  t.equal((await codeOf(a.log('BROADCAST').tail({ fromSequence: 1 }, () => {}))).code, 'unavailable')
+})
+
+t.test('a burst of records comes in order and whole', async (t) => {
+  const { a, b } = await open(t)
+  const got = new Collected<number>()
+  const tail = await b
+    .log('BROADCAST')
+    .tail({ fromSequence: 1, filter: 'broadcast.>' }, ({ sequence }) => got.add(sequence))
+  await Promise.all(Array.from({ length: 2_000 }, () => a.log('BROADCAST').append('broadcast.p.app.x', bytes('x'))))
+  t.same(
+    await got.until(2_000),
+    Array.from({ length: 2_000 }, (_, i) => i + 1),
+  )
+  await tail.stop()
+})
+
+t.test('a user who may not hear the records reads them all the same', async (t) => {
+  const nats = await startNats(t)
+  const core = await nats.brokerAs('core', 'core', nats.url, READING)
+  const all = await nats.brokerAs('unrestricted')
+  const got = new Collected<number>()
+  const tail = await core
+    .log('BROADCAST')
+    .tail({ fromSequence: 1, filter: 'broadcast.>' }, ({ sequence }) => got.add(sequence))
+  await all.log('BROADCAST').append('broadcast.p.app.x', bytes('x'))
+  t.same(await got.until(1), [1])
+  await tail.stop()
+})
