@@ -288,6 +288,11 @@ export class Keyring {
     return this.keysOf(kind).at(-1)?.state === 'active'
   }
 
+  /** The kid of the key that signs now. */
+  activeKid(kind: KeyKind): string {
+    return last<StoredKey>(this.file[kind]).kid
+  }
+
   /** The private key that signs now. */
   signingKey(kind: SigningKind): StoredSigningKey {
     return last(this.file[kind])

@@ -24,7 +24,7 @@ import type { ProjectRecord } from '../store/tenants.js'
 import { eventCommands, webhookCommands } from './admin/events.js'
 import { type Output, onService } from './admin/run.js'
 import { CommandError } from './context.js'
-import { readKeyring } from './keyring-file.js'
+import { keyringOf } from './keyring.js'
 
 export function adminCommand(): Command {
   const admin = new Command('admin').description('manage projects, applications, fleets, tokens and revocations')
@@ -297,9 +297,9 @@ function tokenCommands(token: Command): void {
     .requiredOption('--project <project>', 'project that the token may send for')
     .option('--scope <scopes>', 'scopes, separated by spaces', Object.values(Scope).join(' '))
     .action(
-      onService(async (service, { config, options: { project, scope }, actor }) => {
+      onService(async (service, { config, broker, options: { project, scope }, actor }) => {
         const scopes = scope.split(' ').filter(Boolean)
-        const keyring = readKeyring(config.keyring.file)
+        const keyring = await keyringOf(broker, config)
         const { token, expiresAtMs } = await service.change(actor, 'token.mint', project, { scopes }, () =>
           mintToken(service.tenants, keyring, config.auth, project, scopes),
         )
@@ -334,8 +334,8 @@ function revocationCommands(admin: Command): void {
     .command('revoke <registrationId>')
     .description('end a registration; senders learn of it, and the app gets another when it registers again')
     .action(
-      onService(async (service, { config, args: [registrationId = ''], actor }) => {
-        const { registrationKeys } = readKeyring(config.keyring.file)
+      onService(async (service, { config, broker, args: [registrationId = ''], actor }) => {
+        const { registrationKeys } = await keyringOf(broker, config)
         const address = decodeRegistrationId(registrationKeys, registrationId)
         if (!address) throw new CodedError('unknown_registration')
         const { project, device, registration } = address

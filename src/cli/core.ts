@@ -13,6 +13,7 @@ import { createLogger, type Logger } from '../observe/log.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
 import { StopStack } from '../stop-stack.js'
 import { checkStoreFormat, markStoreFormat, StoreFormatError } from '../store/format.js'
+import { claimKeyring } from '../store/keyring-record.js'
 import { loadConfig } from './context.js'
 import { readKeyring } from './keyring-file.js'
 import { runService, type Service } from './service.js'
@@ -37,6 +38,7 @@ async function start(config: Config, log: Logger): Promise<Service> {
     await refuseFirstStore(broker)
     await ensureStreams(broker.bus, config.store)
     await markStoreFormat(broker, version())
+    await claimKeyring(broker, keyring, config.keyring.file, systemClock.now())
     const metrics = new CoreMetrics()
     const registry = createMetrics('core')
     registerCoreMetrics(metrics, () => broker.connected(), registry)

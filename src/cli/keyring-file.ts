@@ -24,6 +24,9 @@ export function readKeyring(path: string): Keyring {
   return Keyring.parse(readPrivate(path, 'keyring.file'), path)
 }
 
+/** The file that a transport reads. */
+export const transportFileOf = ({ file, transportFile }: KeyringSettings) => transportFile || file
+
 /** The keys of a transport, from its extract or from the keyring. Throws KeyringError. */
 export function readTransportKeys({ file, transportFile }: KeyringSettings): TransportKeys {
   if (transportFile === '') return readKeyring(file).transportKeys()

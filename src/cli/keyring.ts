@@ -2,10 +2,13 @@
 import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { systemClock } from '../clock.js'
+import type { Config } from '../config/config.js'
 import type { KeyringSettings } from '../config/keyring-settings.js'
 import { timeOutput } from '../core/tenants/output.js'
 import { KEY_KINDS, type KeyKind, type Keyring } from '../keyring.js'
-import { explained, type Output, print } from './admin/run.js'
+import type { Broker } from '../nats/broker.js'
+import { checkKeyring, keyringRecordOf, readKeyringRecord, writeKeyringRecord } from '../store/keyring-record.js'
+import { explained, type Output, onService, print } from './admin/run.js'
 import { CommandError, loadConfig } from './context.js'
 import { createKeyring, prepareKeyring, readKeyring, writeTransportKeys } from './keyring-file.js'
 
@@ -70,7 +73,39 @@ export function keyringCommand(): Command {
         return { file: resolve(to), keyring: keyring.id }
       }),
     )
+  keyring
+    .command('adopt')
+    .description(
+      'take this keyring in the place of the one that the installation has, which ends all work of the other',
+    )
+    .option('--yes', 'do it')
+    .action(
+      onService(async (service, { config, broker, options, actor }) => {
+        const keyring = readKeyring(config.keyring.file)
+        const before = await readKeyringRecord(broker)
+        const replaced = before?.record.id ?? null
+        if (replaced !== null && replaced !== keyring.id && !options.yes) {
+          throw new CommandError(
+            `this voids everything that keyring ${replaced} has made: every token, every ticket, every registrationId, ` +
+              'and the secrets that it encrypts. Add --yes if it is lost, then start all cores and transports anew',
+            2,
+          )
+        }
+        const { id, revision } = keyring.mark
+        await service.change(actor, 'keyring.adopt', null, { keyring: id, revision, replaced }, () =>
+          writeKeyringRecord(broker, keyringRecordOf(keyring, systemClock.now()), before?.tableRevision ?? 0),
+        )
+        return { keyring: id, revision, replaced }
+      }),
+    )
   for (const command of keyring.commands) command.option('--json', 'print JSON')
+  return keyring
+}
+
+/** The keyring of this installation. Rejects with KeyringError where the file is none, or another one. */
+export async function keyringOf(broker: Broker, { keyring: { file } }: Pick<Config, 'keyring'>): Promise<Keyring> {
+  const keyring = readKeyring(file)
+  await checkKeyring(broker, keyring, file)
   return keyring
 }
 

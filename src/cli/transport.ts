@@ -10,6 +10,7 @@ import { snapshotOf } from '../observe/merge.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
 import { StopStack } from '../stop-stack.js'
 import { checkStoreFormat } from '../store/format.js'
+import { checkTransportKeys } from '../store/keyring-record.js'
 import { serveAdmin } from '../transport/supervisor/admin-port.js'
 import { InstanceMetrics } from '../transport/supervisor/instance-metrics.js'
 import { listenToSupervisor, sendToSupervisor } from '../transport/supervisor/ipc.js'
@@ -17,7 +18,7 @@ import { startSupervisor } from '../transport/supervisor/supervisor.js'
 import { startWorker } from '../transport/supervisor/worker-process.js'
 import { type DrainPace, drainMsMax } from '../transport/upkeep/drain.js'
 import { loadConfig } from './context.js'
-import { readTransportKeys } from './keyring-file.js'
+import { readTransportKeys, transportFileOf } from './keyring-file.js'
 import { runService, type Service } from './service.js'
 import { notifySystemd, watchdog } from './systemd.js'
 import { v8Flags } from './v8-flags.js'
@@ -43,7 +44,7 @@ export const transportCommand = new Command('transport')
   })
 
 async function supervise(config: Config, file: string | undefined, log: Logger): Promise<Service> {
-  readTransportKeys(config.keyring) // Checked here first: a wrong keyring gives one error instead of one from each worker.
+  await checkKeys(config, log)
   const stops = new StopStack()
   try {
     const metrics = new InstanceMetrics()
@@ -94,6 +95,24 @@ async function supervise(config: Config, file: string | undefined, log: Logger):
   }
 }
 
+/** Before the workers start: a wrong keyring gives one error instead of one from each worker. */
+async function checkKeys(config: Config, log: Logger): Promise<void> {
+  const keys = readTransportKeys(config.keyring)
+  const file = transportFileOf(config.keyring)
+  if (!keys.keyring) {
+    log.warn(
+      { file },
+      'the extract is of release 0.1 and does not name its keyring: make it anew (borealis keyring extract)',
+    )
+  }
+  const broker = await connect(config.nats, { name: 'transport', log })
+  try {
+    await checkTransportKeys(broker, keys, file)
+  } finally {
+    await broker.close()
+  }
+}
+
 function spawnWorker(
   index: number,
   { port, workers }: { port: number; workers: number },
@@ -123,6 +142,7 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     const broker = await connect(config.nats, { name: `transport-${index}`, log, mayCreateConsumers: false })
     stops.add(() => broker.close())
     await checkStoreFormat(broker, version())
+    await checkTransportKeys(broker, keys, transportFileOf(config.keyring))
     const { transport, store, auth } = config
     const worker = await startWorker({
       broker,

@@ -66,13 +66,13 @@ export async function markStoreFormat(broker: Broker, version: string): Promise<
 
 /** Null: there is none, or no table for it. */
 export async function readStoreFormat(broker: Broker): Promise<StoreFormat | null> {
-  if (!(await hasTable(broker))) return null
+  if (!(await hasStoreTable(broker))) return null
   const entry = await tableOf(broker).get(KEY)
   return entry && (JSON.parse(Buffer.from(entry.value).toString('utf8')) as StoreFormat)
 }
 
 /** Asked first: nobody answers a read of a table that is not there. */
-async function hasTable(broker: Broker): Promise<boolean> {
+export async function hasStoreTable(broker: Broker): Promise<boolean> {
   try {
     await broker.log(`KV_${Bucket.STORE}`).state()
     return true

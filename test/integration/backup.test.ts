@@ -12,6 +12,7 @@ import { LocalSystem } from '../../bench/system/local-system.js'
 import { environmentOf } from '../../bench/system/settings.js'
 import type { Manifest } from '../../src/cli/backup/manifest.js'
 import type { Restored } from '../../src/cli/backup/restore.js'
+import { createKeyring, prepareKeyring } from '../../src/cli/keyring-file.js'
 import { systemClock } from '../../src/clock.js'
 import { decodeRegistrationId } from '../../src/core/domain/registration-id.js'
 import {
@@ -23,6 +24,7 @@ import {
 } from '../../src/core/tenants/projects.js'
 import { type BorealisClient, openClient } from '../../src/device/index.js'
 import { readStoreFormat, STORE_FORMAT, writeStoreFormat } from '../../src/store/format.js'
+import { readKeyringRecord } from '../../src/store/keyring-record.js'
 import { borealis } from '../support/instance.js'
 
 // Three systems are started one after the other, on a machine that may be busy.
@@ -194,6 +196,12 @@ t.test('backup under load, the store is lost, restore: nothing that the backup h
     t.match(await command(empty, ['restore', spoilt]), { code: 1, stderr: /a backup of format 99/ })
     rmSync(join(spoilt, 'manifest.json'))
     t.match(await command(empty, ['restore', spoilt]), { code: 1, stderr: /no complete backup/ })
+    createKeyring(empty.config.keyring.file, 1)
+    t.match(await command(empty, ['restore', backup]), {
+      code: 1,
+      stderr: /is another keyring .* than that of the backup/,
+    })
+    rmSync(empty.config.keyring.file)
     t.equal(await readStoreFormat(await empty.brokerAs('admin')), null)
   })
   const restored = await command(empty, ['restore', backup, '--json'])
@@ -201,6 +209,11 @@ t.test('backup under load, the store is lost, restore: nothing that the backup h
   const result = JSON.parse(restored.stdout) as Restored
   t.equal(result.keyring, 'written')
   t.same(readFileSync(empty.config.keyring.file), readFileSync(join(backup, 'keys/keyring.json')))
+  t.match(await readKeyringRecord(await empty.brokerAs('admin')), { record: first.keyring.mark })
+  // The keyring was changed after the backup.
+  const changed = first.keyring.copy()
+  changed.add('ticket', Date.now())
+  prepareKeyring(empty.config.keyring.file, changed).put()
   t.match(await command(empty, ['restore', backup]), { code: 1, stderr: /the store has data: .*add --replace/s })
   t.match(
     await command(empty, ['restore', backup, '--replace'], { text: /^3 of/m, signal: 'SIGTERM' }),

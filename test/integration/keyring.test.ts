@@ -1,8 +1,39 @@
 /** The keyring of an installation, with the processes that use it. */
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { LocalSystem, type SystemOptions } from '../../bench/system/local-system.js'
+import { environmentOf } from '../../bench/system/settings.js'
+import { createKeyring, prepareKeyring, readKeyring, writeTransportKeys } from '../../src/cli/keyring-file.js'
+import { Keyring } from '../../src/keyring.js'
+import { readKeyringRecord } from '../../src/store/keyring-record.js'
 import { run } from '../support/instance.js'
+
+t.setTimeout(180_000)
+
+async function startSystem(t: Test, options: Partial<SystemOptions> = {}): Promise<LocalSystem> {
+  const folder = mkdtempSync(join(tmpdir(), 'borealis-keyring-'))
+  const system = await LocalSystem.start({ folder: join(folder, 'system'), parts: ['core'], ...options })
+  t.teardown(async () => {
+    await system.stop()
+    rmSync(folder, { recursive: true, force: true })
+  })
+  return system
+}
+
+/** The environment of a process beside those of the system, on free ports. */
+const beside = (system: LocalSystem, role: 'core' | 'transport' | 'admin', keyring: Record<string, string>) => {
+  const { url, user, password } = system.natsAs(role)
+  return environmentOf({
+    nats: { url, user, password },
+    http: { port: 0 },
+    transport: { port: 0, workers: 1 },
+    keyring,
+  })
+}
+
+const ready = async (system: LocalSystem) => (await fetch(`${system.httpUrl}/readyz`)).status
 
 t.test('a core and a transport without a keyring name the file, end with an error, and make none', async (t) => {
   const folder = t.testdir()
@@ -17,4 +48,79 @@ t.test('a core and a transport without a keyring name the file, end with an erro
   })
   t.match(await run(['keyring', 'init'], { BOREALIS_KEYRING_FILE: file }), { code: 0, stdout: /keyring: [0-9a-f]{16}/ })
   t.ok(existsSync(file))
+})
+
+t.test('an installation with a keyring', async (t) => {
+  const system = await startSystem(t)
+  const admin = await system.brokerAs('admin')
+  const { id, revision } = system.keyring.mark
+  const folder = t.testdir()
+  const other = join(folder, 'other.json')
+  const stranger = createKeyring(other, Date.now())
+  const strange = join(folder, 'strange-extract.json')
+  writeTransportKeys(strange, stranger)
+
+  await t.test('the first core writes which keyring the installation has', async (t) => {
+    t.match(await readKeyringRecord(admin), { record: { id, revision } })
+  })
+
+  await t.test('a process with another keyring names both and ends, and the first core is undisturbed', async (t) => {
+    const expected = {
+      code: 1,
+      stderr: new RegExp(`has keyring ${id}, and .* has keyring ${stranger.id}.*keyring adopt.*keyring_mismatch`),
+    }
+    t.match(await run(['core'], beside(system, 'core', { file: other })), expected)
+    t.match(await run(['transport'], beside(system, 'transport', { file: other })), expected)
+    t.match(await run(['transport'], beside(system, 'transport', { transportFile: strange })), expected)
+    const asAdmin = beside(system, 'admin', { file: other })
+    t.match(await run(['admin', 'token', 'mint', '--project', 'shop'], asAdmin), expected)
+    t.match(await run(['admin', 'registration', 'revoke', 'x'], asAdmin), expected)
+    t.match(await readKeyringRecord(admin), { record: { id, revision } })
+    t.equal(await ready(system), 200)
+  })
+
+  await t.test('a process whose file lacks the key that signs ends', async (t) => {
+    const old = readKeyring(system.config.keyring.file)
+    const file = join(folder, 'old.json')
+    prepareKeyring(file, old).put()
+    const extract = join(folder, 'old-extract.json')
+    writeTransportKeys(extract, old)
+    const changed = old.copy()
+    changed.activate('ticket', changed.add('ticket', 1), 1)
+    prepareKeyring(system.config.keyring.file, changed).put()
+    const asAdmin = beside(system, 'admin', { file: system.config.keyring.file })
+    t.match(await run(['keyring', 'adopt'], asAdmin), { code: 0 }, 'a later state of the same keyring needs no --yes')
+    const expected = { code: 1, stderr: /lacks the ticket key .*copy the newest file.*keyring_outdated/ }
+    t.match(await run(['core'], beside(system, 'core', { file })), expected)
+    t.match(await run(['transport'], beside(system, 'transport', { transportFile: extract })), expected)
+  })
+
+  await t.test('another keyring is adopted with --yes only, and the audit log has it', async (t) => {
+    const asAdmin = beside(system, 'admin', { file: other })
+    t.match(await run(['keyring', 'adopt'], asAdmin), { code: 2, stderr: /voids everything.*--yes/ })
+    t.match(await readKeyringRecord(admin), { record: { id } })
+    t.match(await run(['keyring', 'adopt', '--yes'], asAdmin), { code: 0 })
+    t.match(await readKeyringRecord(admin), { record: { id: stranger.id } })
+    const audit = await run(['admin', 'audit', 'show', '--json'], asAdmin)
+    t.match(JSON.parse(audit.stdout).entries[0], {
+      action: 'keyring.adopt',
+      details: { keyring: stranger.id, replaced: id },
+    })
+    const file = system.config.keyring.file
+    t.match(await run(['core'], beside(system, 'core', { file })), { code: 1, stderr: /keyring_mismatch/ })
+  })
+})
+
+t.test('a transport with an extract of release 0.1 starts: its keyring cannot be compared', async (t) => {
+  const extract = join(t.testdir(), 'keys.json')
+  const { keyring: _, ...keys } = Keyring.generate(1).transportKeys()
+  writeFileSync(extract, JSON.stringify(keys), { mode: 0o600 })
+  const lines: string[] = []
+  const system = await startSystem(t, {
+    parts: ['core', 'transport'],
+    settings: { keyring: { transportFile: extract } },
+    onLine: (_part, line) => lines.push(line),
+  })
+  t.ok(system.pids('worker').length > 0)
+  t.ok(lines.some((line) => line.includes('make it anew')))
 })

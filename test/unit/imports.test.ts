@@ -28,7 +28,7 @@ const rules: readonly { part: string; may: readonly string[] }[] = [
   { part: 'src/device-token.ts', may: ['protocol/', 'src/keyring.ts'] },
   { part: 'src/observe/', may: ['src/observe/', 'src/clock.ts'] },
   { part: 'src/nats/', may: ['protocol/', 'src/observe/', ...common, 'src/nats/'] },
-  { part: 'src/store/', may: ['protocol/', ...common, 'src/nats/broker.ts', 'src/store/'] },
+  { part: 'src/store/', may: ['protocol/', ...common, 'src/keyring.ts', 'src/nats/broker.ts', 'src/store/'] },
 
   // The domain knows neither HTTP nor NATS: every API and NATS ingress speak it.
   { part: 'src/core/domain/', may: core('domain/') },

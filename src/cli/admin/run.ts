@@ -39,6 +39,7 @@ export interface Options {
   url?: string
   kinds?: string
   out?: string
+  yes?: boolean
   json?: boolean
 }
 

@@ -17,6 +17,7 @@ import {
   SCHEDULE_STREAM,
 } from '../../../protocol/subjects.js'
 import { CHUNK_BYTES, type StreamDescription } from '../../nats/server/snapshot.js'
+import type { KeyringRecord } from '../../store/keyring-record.js'
 
 /** Says what a person can do about it. */
 export class BackupError extends Error {
@@ -56,6 +57,8 @@ export interface Manifest {
   /** For each EVENTS stream, its last sequence when the backup began. */
   eventsBefore: Record<string, number>
   keyring: StoredFile | null
+  /** Which keyring the installation had. Null: none yet. Absent in a manifest of before this record. */
+  keyringRecord?: KeyringRecord | null
 }
 
 /** Leases of running processes mean nothing in a restored store; the table STORE is made by the restore. */

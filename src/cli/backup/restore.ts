@@ -9,7 +9,9 @@ import { deleteStream, listStreams, restoreStream } from '../../nats/server/snap
 import { ensureStreams } from '../../nats/server/streams.js'
 import type { StoreSettings } from '../../nats/settings.js'
 import { readStoreFormat, STORE_FORMAT, writeStoreFormat } from '../../store/format.js'
+import { keyringRecordOf, writeKeyringRecord } from '../../store/keyring-record.js'
 import { SplitLog } from '../../store/split.js'
+import { readKeyring } from '../keyring-file.js'
 import { endWhatIsNotHeld } from './ends.js'
 import {
   BackupError,
@@ -84,6 +86,7 @@ export async function restoreBackup(options: RestoreOptions): Promise<Restored> 
   for (const stream of manifest.streams) tailRecords += await appendTail(stream, ends.get(stream.name) ?? 0, options)
   const failed = await endWhatIsNotHeld(broker, store.split, manifest.eventsBefore)
   if (keyring === 'written') writeKeyring(options, manifest)
+  await recordKeyring(manifest, keyring, options)
   await writeStoreFormat(broker, { ...format, restoring: false })
   const records = manifest.streams.reduce((sum, stream) => sum + stream.records, 0)
   return { streams: manifest.streams.length, records, tailRecords, failed, keyring }
@@ -168,15 +171,21 @@ async function reroute(messages: SplitLog, body: LogRecord['body']): Promise<voi
   })
 }
 
+/** Throws BackupError if the keyring of this machine does not fit, and KeyringError if it cannot be read. */
 function planKeyring(manifest: Manifest, { folder, keyringFile }: RestoreOptions): Restored['keyring'] {
+  if (keyringFile === null) return manifest.keyring === null ? 'not in the backup' : 'left'
   if (manifest.keyring === null) return 'not in the backup'
-  if (keyringFile === null) return 'left'
   if (!existsSync(keyringFile)) return 'written'
   const copy = join(folder, manifest.keyring.file)
-  if (readFileSync(keyringFile).equals(readFileSync(copy))) return 'present'
+  const [present, stored] = [readKeyring(keyringFile).mark, readKeyring(copy).mark]
+  // A later state of the keyring has every key that it needs to read the store.
+  if (present.id === stored.id && present.revision >= stored.revision) return 'present'
+  const difference =
+    present.id === stored.id
+      ? `has revision ${present.revision} of the keyring, and the backup has revision ${stored.revision}`
+      : `is another keyring (${present.id}) than that of the backup (${stored.id})`
   throw new BackupError(
-    `${keyringFile} is another keyring than that of the backup (${copy}). Its keys may be older or newer: decide which ` +
-      'one is right, put it in place, and add --without-keyring',
+    `${keyringFile} ${difference} (${copy}): decide which one is right, put it in place, and add --without-keyring`,
   )
 }
 
@@ -184,4 +193,16 @@ function writeKeyring({ folder, keyringFile }: RestoreOptions, manifest: Manifes
   if (keyringFile === null || manifest.keyring === null) return
   mkdirSync(dirname(keyringFile), { recursive: true })
   writeFileSync(keyringFile, readFileSync(join(folder, manifest.keyring.file)), { mode: 0o600, flag: 'wx' })
+}
+
+/** The installation has the keyring of the backup, in the state in which it is on this machine. */
+async function recordKeyring(
+  manifest: Manifest,
+  restored: Restored['keyring'],
+  options: RestoreOptions,
+): Promise<void> {
+  const { broker, keyringFile } = options
+  const isHere = keyringFile !== null && (restored === 'written' || restored === 'present')
+  const record = isHere ? keyringRecordOf(readKeyring(keyringFile), Date.now()) : manifest.keyringRecord
+  if (record) await writeKeyringRecord(broker, record)
 }

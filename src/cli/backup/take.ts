@@ -7,6 +7,7 @@ import { eventsStream } from '../../../protocol/subjects.js'
 import type { Broker, LogRecord } from '../../nats/broker.js'
 import { describeStream, listStreams, type StreamDescription, snapshotStream } from '../../nats/server/snapshot.js'
 import { readStoreFormat, STORE_FORMAT } from '../../store/format.js'
+import { readKeyringRecord } from '../../store/keyring-record.js'
 import {
   BackupError,
   copyOrder,
@@ -72,6 +73,7 @@ export async function takeBackup(options: BackupOptions): Promise<Manifest> {
       streams,
       eventsBefore,
       keyring,
+      keyringRecord: (await readKeyringRecord(broker))?.record ?? null,
     }
     const file = new HashedFile(folder, MANIFEST_FILE)
     file.write(Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`))

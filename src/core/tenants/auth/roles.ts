@@ -53,6 +53,10 @@ export const Actions = {
   'credential.list': sees('operator', 'service'),
   'credential.create': changes('operator', 'service'),
   'credential.remove': changes('operator', 'service'),
+  'keyring.add': changes('operator', 'service'),
+  'keyring.activate': changes('operator', 'service'),
+  'keyring.retire': changes('operator', 'service'),
+  'keyring.adopt': changes('operator', 'service'),
 } as const satisfies Record<string, Rule>
 export type Action = keyof typeof Actions
 
