@@ -6,11 +6,9 @@ import type { DeviceError } from '../../src/device/index.js'
 import { notify, welcome } from './scripted-server.js'
 import { client, event, Inbox, memory, server } from './support.js'
 
-t.test('hello, welcome, a push: persisted, acknowledged, handed over once', async (t) => {
+t.test('the first HELLO has the token and connection number 1, and WELCOME makes the client ready', async (t) => {
   const transport = await server(t)
-  const store = memory()
-  const device = client(t, transport.url, store)
-  const inbox = new Inbox(device)
+  const device = client(t, transport.url, memory())
   device.connect()
   const peer = await transport.connection()
   const hello = await peer.next('HELLO')
@@ -18,26 +16,54 @@ t.test('hello, welcome, a push: persisted, acknowledged, handed over once', asyn
   const ready = event(device, 'ready')
   peer.send(welcome())
   t.match(await ready, { connection: 1, subscriptions: 1, resumed: false })
+})
 
+t.test('two pushes of one turn are acknowledged in one ACK and handed over in order', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
   const data = new Packr({ useRecords: false }).pack({ a: [1, 'x'], b: { c: true } })
   peer.send(notify(11n, { data, collapseKey: 'k', priority: 'high' }), notify(12n))
-  t.same((await peer.next('ACK')).ids, [11n, 12n], 'one ACK for one turn')
+  t.same((await peer.next('ACK')).ids, [11n, 12n])
   const [first, second] = await inbox.next(2)
   t.match(first, { id: '11', data: { a: [1, 'x'], b: { c: true } }, priority: 'high', possibleDuplicate: false })
   t.equal(second?.id, '12')
+})
 
+t.test('a duplicate is acknowledged and not handed over', async (t) => {
+  const transport = await server(t)
+  const store = memory()
+  const device = client(t, transport.url, store)
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
+  peer.send(notify(11n), notify(12n))
+  t.same((await peer.next('ACK')).ids, [11n, 12n])
   peer.send(notify(11n))
-  t.same((await peer.next('ACK')).ids, [11n], 'a duplicate is acknowledged too')
+  t.same((await peer.next('ACK')).ids, [11n])
   peer.send(notify(13n))
   t.same(
     (await inbox.next(3)).map((n) => n.id),
     ['11', '12', '13'],
-    'and not handed over',
   )
   t.equal(store.state.inbox.size, 0)
 })
 
-t.test('comes back with a ticket and a greater number; duplicates are known across connections', async (t) => {
+t.test('a client that reconnects sends its ticket and the next connection number', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  device.connect()
+  const first = await transport.welcomed()
+  first.terminate()
+  const second = await transport.connection()
+  const hello = await second.next('HELLO')
+  t.equal(hello.connection, 2)
+  t.match(hello.credential, { kind: 'ticket', ticket: new Uint8Array([1, 2, 3]) })
+})
+
+t.test('a push that comes again on the next connection is acknowledged and not handed over', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   const inbox = new Inbox(device)
@@ -46,11 +72,8 @@ t.test('comes back with a ticket and a greater number; duplicates are known acro
   first.send(notify(1n))
   await first.next('ACK')
   first.terminate()
-  const second = await transport.connection()
-  const hello = await second.next('HELLO')
-  t.equal(hello.connection, 2)
-  t.match(hello.credential, { kind: 'ticket', ticket: new Uint8Array([1, 2, 3]) })
-  second.send(welcome(), notify(1n), notify(2n))
+  const second = await transport.welcomed()
+  second.send(notify(1n), notify(2n))
   t.same((await second.next('ACK')).ids, [1n, 2n])
   t.same(
     (await inbox.next(2)).map((n) => n.id),
@@ -58,7 +81,7 @@ t.test('comes back with a ticket and a greater number; duplicates are known acro
   )
 })
 
-t.test('stale_connection: raises its number above what the server names', async (t) => {
+t.test('after stale_connection with a number the next connection number is above it', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   device.connect()
@@ -71,7 +94,7 @@ t.test('stale_connection: raises its number above what the server names', async 
   t.equal((await second.next('HELLO')).connection, 5_001)
 })
 
-t.test('stale_connection without a number: raises in growing steps until it is let in', async (t) => {
+t.test('after each stale_connection without a number the connection number rises by a larger step', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   device.connect()
@@ -86,10 +109,10 @@ t.test('stale_connection without a number: raises in growing steps until it is l
     refusals++
     peer.close('stale_connection')
   }
-  t.equal(refusals, 3, 'steps of 16, 256, 4096')
+  t.equal(refusals, 3, 'the steps are 16, 256 and 4096')
 })
 
-t.test('bad_ticket: forgets it and comes back with the token', async (t) => {
+t.test('after bad_ticket the client reconnects with its token', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   device.connect()
@@ -102,7 +125,7 @@ t.test('bad_ticket: forgets it and comes back with the token', async (t) => {
   t.equal((await third.next('HELLO')).credential?.kind, 'token')
 })
 
-t.test('revoked: a fatal error, and it does not come back', async (t) => {
+t.test('revoked stops the client with a fatal error', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   device.connect()
@@ -118,84 +141,84 @@ t.test('revoked: a fatal error, and it does not come back', async (t) => {
   await t.rejects(device.register('app_x'), { code: 'stopped' })
 })
 
-t.test('GOAWAY: leaves by itself at the hinted time, to the named address', async (t) => {
-  const here = await server(t)
-  const there = await server(t)
-  const device = client(t, here.url, memory(), { random: () => 0.5 })
+t.test('GOAWAY: the client leaves with BYE after the hinted time and connects to the named address', async (t) => {
+  const oldTransport = await server(t)
+  const newTransport = await server(t)
+  const device = client(t, oldTransport.url, memory(), { random: () => 0.5 })
   device.connect()
-  const peer = await here.welcomed()
-  const asked = Date.now()
-  peer.send({ type: 'GOAWAY', reason: 'rebalance', afterMs: 80, jitterMs: 40, url: there.url })
+  const peer = await oldTransport.welcomed()
+  const sentAtMs = Date.now()
+  peer.send({ type: 'GOAWAY', reason: 'rebalance', afterMs: 80, jitterMs: 40, url: newTransport.url })
   await peer.next('BYE')
-  const elsewhere = await there.connection()
-  const waitedMs = Date.now() - asked
-  t.ok(waitedMs >= 99, `came after ${waitedMs} ms`)
-  t.equal((await elsewhere.next('HELLO')).connection, 2)
+  const next = await newTransport.connection()
+  const waitedMs = Date.now() - sentAtMs
+  t.ok(waitedMs >= 99, `connected after ${waitedMs} ms`)
+  t.equal((await next.next('HELLO')).connection, 2)
 })
 
-t.test('a weaker transport is no place to go', async (t) => {
-  const here = await server(t)
-  const device = client(t, here.url, memory())
+t.test('GOAWAY with an address that is no WebSocket URL: the client reconnects to its own address', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
   device.connect()
-  const peer = await here.welcomed()
+  const peer = await transport.welcomed()
   peer.send({ type: 'GOAWAY', reason: 'shutdown', afterMs: 0, jitterMs: 5, url: 'http://127.0.0.1:1' })
-  const again = await here.connection()
-  t.equal((await again.next('HELLO')).connection, 2)
+  const next = await transport.connection()
+  t.equal((await next.next('HELLO')).connection, 2)
 })
 
-t.test('ERROR retry_after and Retry-After are floors of the next attempt', async (t) => {
+t.test('the next attempt waits at least for retryAfterMs of ERROR plus Retry-After of HTTP', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   device.connect()
   const peer = await transport.connection()
   await peer.next('HELLO')
-  const asked = Date.now()
+  const refusedAtMs = Date.now()
   peer.send({ type: 'ERROR', code: 'overloaded', detail: '', request: 0, retryAfterMs: 120, connection: 0 })
   peer.close('overloaded')
   transport.refuseNext(503, 0.1)
-  const again = await transport.connection()
-  const waitedMs = Date.now() - asked
-  t.ok(waitedMs >= 219, `came after ${waitedMs} ms`)
-  t.equal((await again.next('HELLO')).connection, 3, 'every attempt has a number of its own')
+  const next = await transport.connection()
+  const waitedMs = Date.now() - refusedAtMs
+  t.ok(waitedMs >= 219, `connected after ${waitedMs} ms`)
+  t.equal((await next.next('HELLO')).connection, 3, 'every attempt has a number of its own')
 })
 
-t.test('anything in answer to a keepalive will do', async (t) => {
+t.test('a frame or an empty message answers a keepalive, and only an answer is followed by the next one', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory(), { settings: { keepaliveMsMin: 20, pongTimeoutMs: 600_000 } })
   device.connect()
   const peer = await transport.welcomed({ keepaliveSeconds: 0 })
-  await peer.empty()
+  await peer.nextEmpty()
   peer.send({ type: 'CAUGHT_UP', cursor: null })
-  await peer.empty()
+  await peer.nextEmpty()
   peer.sendBytes(EMPTY_MESSAGE)
-  await peer.empty()
-  t.pass('one without an answer is not followed by another')
+  await peer.nextEmpty()
+  t.pass('three keepalives came')
 })
 
-t.test('no answer in time: half open, reconnects', async (t) => {
+t.test('a keepalive without an answer in time gives the error half_open, and the client reconnects', async (t) => {
   const transport = await server(t)
   const settings = { keepaliveMsMin: 20, pongTimeoutMs: 30 }
   const device = client(t, transport.url, memory(), { settings })
   device.connect()
   const errors = once(device, 'error')
   const peer = await transport.welcomed({ keepaliveSeconds: 0 })
-  await peer.empty()
+  await peer.nextEmpty()
   const [error] = (await errors) as [DeviceError]
   t.equal(error.code, 'half_open')
   t.equal((await (await transport.connection()).next('HELLO')).connection, 2)
 })
 
-t.test('text is not the answer to a keepalive, not even an empty one', async (t) => {
+t.test('an empty text message in answer to a keepalive is closed as a protocol error', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory(), { settings: { keepaliveMsMin: 20, pongTimeoutMs: 600_000 } })
   device.connect()
   const peer = await transport.welcomed({ keepaliveSeconds: 0 })
-  await peer.empty()
+  await peer.nextEmpty()
   peer.sendText('')
   t.equal(await peer.closed(), 4000)
 })
 
-t.test('bytes that are no frame: closed as such, and back', async (t) => {
+t.test('bytes that are no frame are closed as a protocol error, and the client reconnects', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   device.connect()
@@ -203,7 +226,15 @@ t.test('bytes that are no frame: closed as such, and back', async (t) => {
   peer.sendBytes(new Uint8Array([0x80]))
   t.equal(await peer.closed(), 4000)
   const second = await transport.connection()
-  await second.next('HELLO')
-  second.send({ type: 'PONG' })
-  t.equal(await second.closed(), 4002, 'nothing but WELCOME after HELLO')
+  t.equal((await second.next('HELLO')).connection, 2)
+})
+
+t.test('a frame other than WELCOME in answer to HELLO is closed as unexpected', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  device.connect()
+  const peer = await transport.connection()
+  await peer.next('HELLO')
+  peer.send({ type: 'PONG' })
+  t.equal(await peer.closed(), 4002)
 })

@@ -1,14 +1,14 @@
 import { once } from 'node:events'
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type DeviceCommandOptions, runDevice } from '../../src/cli/device.js'
 import { notify } from './scripted-server.js'
 import { server } from './support.js'
 
-/** Lines as they come; `until` waits for one that holds a text. */
+/** Collects the lines that the command prints; `until` waits for a line with a given text. */
 class Terminal {
   readonly lines: string[] = []
   private waiting: { text: string; resolve: (line: string) => void }[] = []
@@ -25,6 +25,7 @@ class Terminal {
   }
 }
 
+/** A scripted transport, a core that enrols every device, and the options with which `borealis device` uses them. */
 async function setUp(t: Test) {
   const transport = await server(t)
   const core = createServer((_request, response) => {
@@ -46,7 +47,7 @@ async function setUp(t: Test) {
   return { transport, options, stop: new AbortController(), terminal: new Terminal() }
 }
 
-t.test('enrols, registers, subscribes, shows a push, and says BYE', async (t) => {
+t.test('the command enrols, registers, subscribes, prints a push, and sends BYE at its end', async (t) => {
   const { transport, options, stop, terminal } = await setUp(t)
   const running = runDevice(options, stop.signal, terminal.write)
   const peer = await transport.welcomed()
@@ -58,7 +59,7 @@ t.test('enrols, registers, subscribes, shows a push, and says BYE', async (t) =>
   peer.send({ type: 'DONE', request: subscribe.request, subscriptions: 3 })
   await terminal.until('subscribed to news')
   peer.send(notify(7n, { title: 'Hello\u001b[2J', data: new Uint8Array([0x81, 0xa1, 0x61, 0xc4, 1, 9]) }))
-  t.equal(await terminal.until('>>'), '>> Hello [2J', 'no control characters of strangers')
+  t.equal(await terminal.until('>>'), '>> Hello [2J', 'control characters of a push are not printed')
   t.match(await terminal.until('7 for'), '7 for app_a')
   t.ok(terminal.lines.includes('   {"a":"CQ=="}'))
   stop.abort()
@@ -67,7 +68,7 @@ t.test('enrols, registers, subscribes, shows a push, and says BYE', async (t) =>
   t.match(await readFile(options.state, 'utf8'), '"dev_1"')
 })
 
-t.test('--json: one object a line; the second start needs no enrolment', async (t) => {
+t.test('--json prints one object a line, and a second start uses the identity in the state file', async (t) => {
   const { transport, options, stop, terminal } = await setUp(t)
   const first = runDevice({ ...options, json: true }, stop.signal, terminal.write)
   await transport.welcomed()
@@ -88,7 +89,7 @@ t.test('--json: one object a line; the second start needs no enrolment', async (
   for (const l of terminal.lines) t.ok(JSON.parse(l).event, l)
 })
 
-t.test('what ends it is said with the next step', async (t) => {
+t.test('a revoked device ends the command with an error that names the next step', async (t) => {
   const { transport, options, stop, terminal } = await setUp(t)
   const running = runDevice(options, stop.signal, terminal.write)
   const refused = t.rejects(running, { message: /revoked.*Next:/ })
@@ -96,11 +97,22 @@ t.test('what ends it is said with the next step', async (t) => {
   await peer.next('HELLO')
   peer.close('revoked')
   await refused
+})
 
-  const { enrolUrl, enrolmentKey, ...unknown } = options
-  const other = { ...unknown, state: `${options.state}-2` }
-  await t.rejects(runDevice(other, stop.signal, terminal.write), { message: /--enrol-url and --enrolment-key/ })
+t.test('a new state file without enrolment options is refused with the names of the options', async (t) => {
+  const { options, stop, terminal } = await setUp(t)
+  const { enrolUrl, enrolmentKey, ...unenrolled } = options
+  await t.rejects(runDevice(unenrolled, stop.signal, terminal.write), { message: /--enrol-url and --enrolment-key/ })
+})
+
+t.test('a --url that is no WebSocket URL is refused with the expected form', async (t) => {
+  const { options, stop, terminal } = await setUp(t)
   await t.rejects(runDevice({ ...options, url: 'http://x' }, stop.signal, terminal.write), { message: /ws:\/\// })
+})
+
+t.test('a corrupt state file is kept aside, and the error names the next step', async (t) => {
+  const { options, stop, terminal } = await setUp(t)
+  await mkdir(dirname(options.state), { recursive: true })
   await writeFile(options.state, 'junk\n')
   await t.rejects(runDevice(options, stop.signal, terminal.write), { message: /kept aside.*Next:/ })
 })

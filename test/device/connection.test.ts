@@ -1,3 +1,4 @@
+/** Tests of the connection machine of a device: a model-based run with random steps, then its single rules. */
 import fc from 'fast-check'
 import t from 'tap'
 import { Close } from '../../protocol/close-codes.js'
@@ -7,13 +8,13 @@ import { deviceSettings } from '../../src/device/settings.js'
 import { MachineModel } from './machine.js'
 import { group, notify, welcome } from './scripted-server.js'
 
-/** A counterexample prints as the list of what was done. */
+/** fast-check prints a counterexample as the list of these names. */
 type Step = { run: (model: MachineModel) => void; [fc.toStringMethod]: () => string }
 
 const ids = fc.bigInt({ min: 1n, max: 12n })
-const step = (does: string, run: (model: MachineModel) => void): Step => ({ run, [fc.toStringMethod]: () => does })
+const step = (name: string, run: (model: MachineModel) => void): Step => ({ run, [fc.toStringMethod]: () => name })
 
-/** Where each kind of step may go wrong most, it stands more often. */
+/** The weights make the steps frequent in which most errors are likely. */
 const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.constant(step('open', (m) => m.openSocket())) },
   { weight: 2, arbitrary: fc.constant(step('welcome', (m) => m.receive(welcome({ serverTimeMs: m.now })))) },
@@ -29,7 +30,10 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.constant(step('crash', (m) => m.crash())) },
   { weight: 3, arbitrary: fc.constant(step('pong', (m) => m.receive({ type: 'PONG' }))) },
   { weight: 1, arbitrary: fc.constant(step('empty', (m) => m.receiveEmpty())) },
-  { weight: 3, arbitrary: fc.constantFrom(...comingBack()).map((c) => step(`closed ${c}`, (m) => m.loseSocket(c))) },
+  {
+    weight: 3,
+    arbitrary: fc.constantFrom(...reconnectingCodes()).map((c) => step(`closed ${c}`, (m) => m.loseSocket(c))),
+  },
   { weight: 1, arbitrary: fc.constant(step('go away', (m) => m.receive(goaway))) },
   { weight: 1, arbitrary: fc.constant(step('stale', (m) => m.receive(stale))) },
   { weight: 1, arbitrary: fc.constant(step('caught up', (m) => m.receive(caughtUp))) },
@@ -46,7 +50,7 @@ const stale: ServerFrame = {
 }
 const caughtUp: ServerFrame = { type: 'CAUGHT_UP', cursor: { incarnation: 1n, sequence: 30, subscriptions: 1 } }
 
-/** As far towards `live` as what is pending allows: only the oldest write is confirmed. */
+/** Brings the machine towards `live`. One write is confirmed, so that others may still be pending. */
 function connect(model: MachineModel): void {
   if (model.machine.state === 'live') return
   model.advance(Math.min(model.machine.nextInMs(model.now), 600_000))
@@ -60,21 +64,22 @@ function notifies(list: bigint[]): Step {
 }
 
 function groups(id: bigint, sequence: number) {
-  // Ids of groups are others than those of one device.
+  // The ids of group messages must differ from those of unicast messages.
   return (m: MachineModel) => m.receive(group(id + 1_000n, sequence))
 }
 
-function comingBack(): number[] {
+/** The close codes after which a device reconnects. */
+function reconnectingCodes(): number[] {
   const codes = Object.values(Close).filter(({ next }) => next === 'reconnect' || next === 'raise')
   return [1006, 1000, ...codes.map(({ code }) => code)]
 }
 
-t.test('whatever happens: durable before acknowledged, shown once, and it always comes back', async () => {
+t.test('under random steps each push is durable before its ACK and shown once, and the device reconnects', async () => {
   const settings = deviceSettings({ inboxMax: 6 })
   const runs = fc.property(fc.array(steps, { maxLength: 120 }), fc.nat(), (run, seed) => {
     const model = new MachineModel(sequence(seed), settings)
     for (const { run: act } of run) act(model)
-    // The world calms down: the device must get back and take what is sent.
+    // Without further faults the device must connect and show each push that is sent.
     model.settle()
     for (let n = 0; n < 50 && model.machine.state !== 'live'; n++) {
       connect(model)
@@ -90,51 +95,69 @@ t.test('whatever happens: durable before acknowledged, shown once, and it always
   fc.assert(runs, { numRuns: 1_000 })
 })
 
-t.test('keepalive: an empty message after silence, jittered; what is sent puts it off', async (t) => {
+t.test('a keepalive is sent after four fifths of the interval in silence at the earliest', async (t) => {
   const model = live(() => 0)
   model.advance(47_999)
   t.equal(model.pings, 0)
   model.advance(1)
-  t.equal(model.pings, 1, 'four fifths of the interval at the earliest')
+  t.equal(model.pings, 1)
+})
+
+t.test('a frame that the device sends postpones the next keepalive', async (t) => {
+  const model = live(() => 0)
+  model.advance(48_000)
   model.receiveEmpty()
   model.advance(30_000)
   model.receive(notify(1n))
   model.settle()
   model.advance(30_000)
-  t.equal(model.pings, 1, 'the ACK was a sign of life')
+  t.equal(model.pings, 1, 'the ACK was sent 30 seconds ago')
   model.advance(18_000)
   t.equal(model.pings, 2)
-  model.advance(15_000)
-  t.equal(model.machine.state, 'waiting', 'no answer')
 })
 
-t.test('a clock that is set back an hour puts nothing off', async (t) => {
+t.test('a keepalive without an answer within pongTimeoutMs ends the connection', async (t) => {
+  const model = live(() => 0)
+  model.advance(48_000)
+  t.equal(model.pings, 1)
+  model.advance(14_999)
+  t.equal(model.machine.state, 'live')
+  model.advance(1)
+  t.equal(model.machine.state, 'waiting')
+})
+
+t.test('a clock that is set back by an hour does not postpone the keepalive', async (t) => {
   const model = live(() => 0)
   model.advance(-3_600_000)
   model.advance(48_000)
   t.equal(model.pings, 1)
 })
 
-t.test('an empty message is an answer: each to one that was sent, however late, and to none else', async (t) => {
-  const unasked = live(() => 0)
-  unasked.receiveEmpty()
-  t.equal(unasked.machine.state, 'waiting')
-  unasked.endTurn()
-  t.match(unasked.events.map((event) => event.kind === 'error' && event.error.code).filter(Boolean), [
-    'bad_server_bytes',
-  ])
-
+t.test('an empty message without a keepalive before is a protocol error', async (t) => {
   const model = live(() => 0)
-  for (const asked of [1, 2]) {
+  model.receiveEmpty()
+  t.equal(model.machine.state, 'waiting')
+  model.endTurn()
+  t.match(model.events.map((event) => event.kind === 'error' && event.error.code).filter(Boolean), ['bad_server_bytes'])
+})
+
+t.test('two empty messages answer two keepalives, even when other frames came before them', async (t) => {
+  const model = live(() => 0)
+  for (const pings of [1, 2]) {
     model.advance(48_000)
-    t.equal(model.pings, asked)
-    // Anything is a sign of life, and the answer itself is still to come.
+    t.equal(model.pings, pings)
+    // The PONG is a sign of life, but the empty answer is still to come.
     model.receive({ type: 'PONG' })
   }
   model.receiveEmpty()
   model.receiveEmpty()
   t.equal(model.machine.state, 'live')
-  model.advance(47_999)
+})
+
+t.test('a keepalive of an earlier connection does not permit an empty message on the next one', async (t) => {
+  const model = live(() => 0)
+  model.advance(48_000)
+  t.equal(model.pings, 1)
   model.loseSocket(1006)
   model.advance(60_000)
   model.settle()
@@ -142,55 +165,75 @@ t.test('an empty message is an answer: each to one that was sent, however late, 
   model.receive(welcome({ serverTimeMs: model.now }))
   t.equal(model.machine.state, 'live')
   model.receiveEmpty()
-  t.equal(model.machine.state, 'waiting', 'what another connection was asked counts for nothing')
+  t.equal(model.machine.state, 'waiting')
 })
 
-t.test('nobody listens: short waits for half a minute, then longer and longer; an answer ends that', async (t) => {
-  const settings = { reconnectBaseMs: 1_000, reconnectCapMs: 60_000, retryAfterMsMax: 600_000 }
-  const backoff = new Backoff(settings, () => 0.5)
-  t.equal(backoff.next(0), 500, 'the connection that was lost')
+const BACKOFF = { reconnectBaseMs: 1_000, reconnectCapMs: 60_000, retryAfterMsMax: 600_000 }
+
+t.test('without a listening server the delay stays at 2 s for half a minute, and then doubles', async (t) => {
+  const backoff = new Backoff(BACKOFF, () => 0.5)
+  t.equal(backoff.next(0), 500, 'after the loss of the connection')
   let now = 500
-  let tries = 0
-  for (; now < 30_500; tries++) {
+  let attempts = 0
+  for (; now < 30_500; attempts++) {
     const next = backoff.next(now, false)
-    t.equal(next - now, 2_000, 'neither longer nor at once')
+    t.equal(next - now, 2_000)
     now = next
   }
-  t.equal(tries, 15)
-  t.equal(backoff.next(now, false) - now, 1_000, 'from here on as after any failure')
+  t.equal(attempts, 15)
+  t.equal(backoff.next(now, false) - now, 1_000)
   t.equal(backoff.next(now, false) - now, 2_000)
   t.equal(backoff.next(now, false) - now, 4_000)
-  t.equal(backoff.next(now, true) - now, 8_000, 'a server that refuses is no reason to hurry')
-  backoff.retryAfter(now, 5_000)
-  t.equal(backoff.next(now, false) - now, 5_000 + 500, 'a hint comes from somebody, and is the place in a line')
-  backoff.retryAfter(now, 5_000)
-  t.equal(backoff.next(now, true) - now, 5_000 + 500, 'nor does it become longer with the attempts')
-  t.equal(backoff.next(now, true) - now, 16_000, 'which it leaves as they were')
+  t.equal(backoff.next(now, true) - now, 8_000, 'a refusal continues the doubling')
 })
 
-t.test('full jitter: each attempt in 0..base*2^n, at most the cap; a stable connection begins anew', async (t) => {
-  const settings = { reconnectBaseMs: 1_000, reconnectCapMs: 5_000, stableMs: 10_000 }
-  const model = new MachineModel(() => 0.999, deviceSettings(settings))
-  const waits: number[] = []
+t.test('a Retry-After hint sets the delay of one attempt and leaves the doubling as it was', async (t) => {
+  const backoff = new Backoff(BACKOFF, () => 0.5)
+  t.equal(backoff.next(0, true), 500)
+  t.equal(backoff.next(0, true), 1_000)
+  backoff.retryAfter(0, 5_000)
+  t.equal(backoff.next(0, false), 5_000 + 500, 'also when no server listens')
+  backoff.retryAfter(0, 5_000)
+  t.equal(backoff.next(0, true), 5_000 + 500, 'the delay does not grow with the attempts')
+  t.equal(backoff.next(0, true), 2_000)
+})
+
+/** Attempts that the server answers and cuts. Gives the delay after each; `random` is 0.999. */
+function delaysAfterRefusals(model: MachineModel, attempts: number): number[] {
+  const delays: number[] = []
   model.settle()
-  for (let attempt = 0; attempt < 5; attempt++) {
-    // Answered, and cut: nobody there is another matter.
+  for (let attempt = 0; attempt < attempts; attempt++) {
     model.openSocket()
     model.loseSocket(1006)
-    waits.push(model.machine.nextInMs(model.now))
+    const delayMs = model.machine.nextInMs(model.now)
+    delays.push(delayMs)
     model.settle()
-    model.advance(waits.at(-1) ?? 0)
+    model.advance(delayMs)
     model.settle()
   }
-  t.same(waits, [999, 1_998, 3_996, 4_995, 4_995])
+  return delays
+}
+
+const JITTER = { reconnectBaseMs: 1_000, reconnectCapMs: 5_000, stableMs: 10_000 }
+
+t.test('the delay of attempt n has full jitter in 0 to base * 2^n, at most the cap', async (t) => {
+  const model = new MachineModel(() => 0.999, deviceSettings(JITTER))
+  t.same(delaysAfterRefusals(model, 5), [999, 1_998, 3_996, 4_995, 4_995])
+})
+
+t.test('a connection shorter than stableMs does not reset the delay', async (t) => {
+  const model = new MachineModel(() => 0.999, deviceSettings(JITTER))
+  delaysAfterRefusals(model, 5)
   model.openSocket()
   model.receive(welcome({ serverTimeMs: model.now }))
   model.advance(9_000)
   model.loseSocket(1006)
-  t.equal(model.machine.nextInMs(model.now), 4_995, 'not stable yet')
-  model.settle()
-  model.advance(5_000)
-  model.settle()
+  t.equal(model.machine.nextInMs(model.now), 4_995)
+})
+
+t.test('a connection of stableMs resets the delay', async (t) => {
+  const model = new MachineModel(() => 0.999, deviceSettings(JITTER))
+  delaysAfterRefusals(model, 5)
   model.openSocket()
   model.receive(welcome({ serverTimeMs: model.now }))
   model.advance(10_000)
@@ -198,7 +241,7 @@ t.test('full jitter: each attempt in 0..base*2^n, at most the cap; a stable conn
   t.equal(model.machine.nextInMs(model.now), 999)
 })
 
-t.test('a listener that stops the device in the middle of a turn does not turn its writes round', async (t) => {
+t.test('a listener that stops the device during a turn does not change the order of the writes', async (t) => {
   const model = new MachineModel(() => 0)
   const order: string[] = []
   const { persist } = model
@@ -218,13 +261,16 @@ t.test('a listener that stops the device in the middle of a turn does not turn i
   t.same(order, ['ticket', 'message', 'done'])
 })
 
-t.test('a handshake that takes too long is given up', async (t) => {
+t.test('a socket that does not open within connectTimeoutMs is given up', async (t) => {
   const model = new MachineModel(() => 0)
   model.settle()
   t.equal(model.machine.state, 'connecting')
   model.advance(10_000)
   t.equal(model.machine.state, 'waiting')
-  model.advance(model.machine.nextInMs(model.now))
+})
+
+t.test('a HELLO without WELCOME within welcomeTimeoutMs ends the connection', async (t) => {
+  const model = new MachineModel(() => 0)
   model.settle()
   model.openSocket()
   t.equal(model.machine.state, 'greeting')
@@ -232,64 +278,81 @@ t.test('a handshake that takes too long is given up', async (t) => {
   t.equal(model.machine.state, 'waiting')
 })
 
-t.test('a redirect that fails is forgotten', async (t) => {
+const goawayTo = (url: string): ServerFrame => ({ type: 'GOAWAY', reason: 'rebalance', afterMs: 100, jitterMs: 1, url })
+
+/** Records the URLs that the model dials from now on. */
+function recordUrls(model: MachineModel): string[] {
   const urls: string[] = []
-  const model = live(() => 0)
-  model.open = (url?: string) => {
+  const { open } = model
+  model.open = (url) => {
     urls.push(url ?? '')
+    open.call(model, url)
   }
-  model.receive({ type: 'GOAWAY', reason: 'rebalance', afterMs: 0, jitterMs: 1, url: 'ws://elsewhere' })
+  return urls
+}
+
+function dial(model: MachineModel): void {
+  model.advance(60_000)
+  model.settle()
+}
+
+function dialAndGreet(model: MachineModel): void {
+  dial(model)
+  model.openSocket()
+  model.receive(welcome({ serverTimeMs: model.now }))
+}
+
+t.test('after a failed attempt at the URL of GOAWAY the device dials its own URL', async (t) => {
+  const model = live(() => 0)
+  const urls = recordUrls(model)
+  model.receive(goawayTo('ws://elsewhere'))
   for (let n = 0; n < 3; n++) {
-    model.advance(60_000)
-    model.settle()
+    dial(model)
     model.loseSocket(1006)
     model.settle()
   }
   t.same(urls, ['ws://elsewhere', 'ws://127.0.0.1'])
 })
 
-t.test(
-  'a redirect holds until a connection to it is not greeted; a second GOAWAY takes the place of the first',
-  async (t) => {
-    const urls: string[] = []
-    const model = live(() => 0)
-    const { open } = model
-    model.open = (url) => {
-      urls.push(url ?? '')
-      open.call(model, url)
-    }
-    const goTo = (url: string): ServerFrame => ({ type: 'GOAWAY', reason: 'rebalance', afterMs: 100, jitterMs: 1, url })
-    const again = () => {
-      model.advance(60_000)
-      model.settle()
-    }
-    const greeted = () => {
-      again()
-      model.openSocket()
-      model.receive(welcome({ serverTimeMs: model.now }))
-    }
-    model.receive(goTo('ws://a'), goTo('ws://b'), goTo('http://c'))
-    model.advance(100)
-    t.equal(model.machine.state, 'waiting')
-    model.settle()
-    model.receive()
-    model.loseSocket(1006)
-    greeted()
-    model.receive(goTo('wss://d'))
-    model.loseSocket(1001)
-    greeted()
-    model.loseSocket(1006)
-    greeted()
-    model.receive(goTo('ws://e'))
-    model.loseSocket(1006)
-    again()
-    model.loseSocket(1006)
-    again()
-    t.same(urls, ['ws://127.0.0.1', 'wss://d', 'wss://d', 'wss://d', 'ws://127.0.0.1'])
-  },
-)
+t.test('of several GOAWAY the last counts, and its URL is ignored if it is no WebSocket URL', async (t) => {
+  const model = live(() => 0)
+  const urls = recordUrls(model)
+  model.receive(goawayTo('ws://a'), goawayTo('ws://b'), goawayTo('http://c'))
+  model.advance(100)
+  t.equal(model.machine.state, 'waiting')
+  model.settle()
+  model.loseSocket(1006)
+  dialAndGreet(model)
+  t.same(urls, ['ws://127.0.0.1'])
+})
 
-t.test('ACK frames are cut to the limit', async (t) => {
+t.test('the URL of GOAWAY is dialled again after each greeted connection to it', async (t) => {
+  const model = live(() => 0)
+  const urls = recordUrls(model)
+  model.receive(goawayTo('wss://d'))
+  model.loseSocket(1001)
+  dialAndGreet(model)
+  model.loseSocket(1006)
+  dialAndGreet(model)
+  t.same(urls, ['wss://d', 'wss://d'])
+})
+
+t.test('a ws:// URL in GOAWAY is ignored on a wss:// connection', async (t) => {
+  const model = live(() => 0)
+  const urls = recordUrls(model)
+  model.receive(goawayTo('wss://d'))
+  model.loseSocket(1001)
+  dialAndGreet(model)
+  model.receive(goawayTo('ws://e'))
+  model.loseSocket(1006)
+  dial(model)
+  t.same(urls, ['wss://d', 'wss://d'])
+  model.loseSocket(1006)
+  dial(model)
+  t.equal(urls.at(-1), 'ws://127.0.0.1', 'after an attempt without greeting')
+})
+
+t.test('25 acknowledgements of one turn are sent in ACK frames of at most ackIdsMax ids', async (t) => {
   const model = live(() => 0, { ackIdsMax: 10, inboxMax: 100 })
   model.receive(...Array.from({ length: 25 }, (_, n) => notify(BigInt(n + 1))))
   model.settle()
@@ -297,7 +360,7 @@ t.test('ACK frames are cut to the limit', async (t) => {
   t.same(acks, [10, 10, 5])
 })
 
-t.test('a full inbox stops reading, an emptier one reads again', async (t) => {
+t.test('the machine stops reading at a full inbox, and continues after a hand-over', async (t) => {
   const model = live(() => 0, { inboxMax: 4 })
   for (let id = 1n; id <= 10n; id++) {
     model.receive(notify(id))
@@ -307,11 +370,12 @@ t.test('a full inbox stops reading, an emptier one reads again', async (t) => {
   t.ok(model.paused)
   t.equal(model.memory.inbox.size, 4)
   model.advance(600_000)
-  t.equal(model.machine.state, 'live', 'nobody is called half open while we do not read')
+  t.equal(model.machine.state, 'live', 'while the machine does not read, silence does not end the connection')
   model.handOver()
   t.notOk(model.paused)
 })
 
+/** A model whose machine is connected and at rest. */
 function live(random: () => number, settings = {}): MachineModel {
   const model = new MachineModel(random, deviceSettings(settings))
   model.settle()
@@ -321,7 +385,7 @@ function live(random: () => number, settings = {}): MachineModel {
   return model
 }
 
-/** Any sequence in [0, 1) that a seed gives again. */
+/** A pseudo-random sequence in [0, 1), the same for a seed. */
 function sequence(seed: number): () => number {
   let state = seed >>> 0
   return () => {

@@ -6,7 +6,7 @@ import { DeviceError, DeviceErrors } from '../../src/device/errors.js'
 
 const text = readFileSync('docs/receive/device-library.md', 'utf8')
 
-t.test('docs/receive/device-library.md has the errors as the code has them', async (t) => {
+t.test('the error table of docs/receive/device-library.md equals the errors of the code', async (t) => {
   const rows = text.slice(text.indexOf('## Errors')).match(/^\| `.*$/gm)
   const wanted = Object.entries(DeviceErrors).map(
     ([code, { meaning, next }]) => `| \`${code}\` | ${meaning} | ${next} |`,
@@ -22,12 +22,12 @@ t.test('docs/receive/device-library.md names every event of the client', async (
   for (const name of names) t.match(text, `| \`${name}\` |`)
 })
 
-t.test('an error with a code of the server says what to do about that code', async (t) => {
+t.test('the next step of an error depends on the code of the server', async (t) => {
   const nextOf = (code: 'closed_by_server' | 'request_refused', serverCode: string) =>
     new DeviceError(code, undefined, { serverCode }).next
   for (const [name, { next }] of Object.entries(Close)) {
-    const isForTheReader = nextOf('closed_by_server', name) !== 'nothing: the device reconnects by itself'
-    t.equal(isForTheReader, next === 'stop' || next === 'renew', name)
+    const needsAction = nextOf('closed_by_server', name) !== 'nothing: the device reconnects by itself'
+    t.equal(needsAction, next === 'stop' || next === 'renew', name)
     t.not(nextOf('closed_by_server', name), DeviceErrors.closed_by_server.next, name)
   }
   for (const code of Object.keys(DeviceRequestErrors)) {

@@ -1,10 +1,63 @@
 import { once } from 'node:events'
 import t from 'tap'
+import type { ServerFrame } from '../../protocol/frame-types.js'
 import { systemClock } from '../../src/clock.js'
 import { notify, welcome } from './scripted-server.js'
 import { client, event, Inbox, memory, server } from './support.js'
 
-t.test('gap and cursor: told once, sent in the next HELLO', async (t) => {
+const CURSOR = { incarnation: 3n, sequence: 40, subscriptions: 1 }
+const GAP = { type: 'GAP', reason: 'queue_overflow', count: 4, mark: { queue: 9n, count: 4 } } as const
+
+function groupMessage(id: bigint, sequence: number): ServerFrame {
+  const target = { kind: 'app', name: 'app_a' } as const
+  return { ...notify(id), type: 'NOTIFY_GROUP', target, project: 'p', sequence }
+}
+
+t.test('a group message is handed over and not acknowledged', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
+  const caughtUp = event(device, 'caughtUp')
+  peer.send({ type: 'CAUGHT_UP', cursor: CURSOR }, groupMessage(20n, 41))
+  t.same(await caughtUp, CURSOR)
+  t.match((await inbox.next(1))[0], { id: '20', application: 'app_a', group: { kind: 'app', project: 'p' } })
+  t.equal(peer.frames.filter((f) => f.type === 'ACK').length, 0)
+})
+
+t.test('the next HELLO has the cursor of the last group message and the mark of the last GAP', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
+  peer.send(GAP, { type: 'CAUGHT_UP', cursor: CURSOR }, groupMessage(20n, 41))
+  await inbox.next(1)
+  peer.terminate()
+  const hello = await (await transport.connection()).next('HELLO')
+  t.same(hello.cursor, { ...CURSOR, sequence: 41 })
+  t.same(hello.gap, { queue: 9n, count: 4 })
+})
+
+t.test('a group message that comes again on the next connection is not handed over', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
+  peer.send({ type: 'CAUGHT_UP', cursor: CURSOR }, groupMessage(20n, 41))
+  await inbox.next(1)
+  peer.terminate()
+  const next = await transport.welcomed()
+  next.send(groupMessage(20n, 41), notify(21n))
+  t.same(
+    (await inbox.next(2)).map((n) => n.id),
+    ['20', '21'],
+  )
+})
+
+t.test('a repeated GAP is reported once, and a grown GAP by its growth', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   const gaps: unknown[] = []
@@ -12,43 +65,28 @@ t.test('gap and cursor: told once, sent in the next HELLO', async (t) => {
   const inbox = new Inbox(device)
   device.connect()
   const peer = await transport.welcomed()
-  const gap = { type: 'GAP', reason: 'queue_overflow', count: 4, mark: { queue: 9n, count: 4 } } as const
-  const cursor = { incarnation: 3n, sequence: 40, subscriptions: 1 }
-  const group = { ...notify(20n), type: 'NOTIFY_GROUP', target: { kind: 'app', name: 'app_a' }, project: 'p' } as const
-  const caughtUp = event(device, 'caughtUp')
-  peer.send(gap, gap, { type: 'CAUGHT_UP', cursor }, { ...group, sequence: 41 })
-  t.same(await caughtUp, cursor)
-  t.match((await inbox.next(1))[0], { id: '20', application: 'app_a', group: { kind: 'app', project: 'p' } })
-  t.equal(peer.frames.filter((f) => f.type === 'ACK').length, 0, 'group messages are not acknowledged')
+  peer.send(GAP, GAP, notify(20n))
+  await inbox.next(1)
   peer.terminate()
-  const again = await transport.connection()
-  const hello = await again.next('HELLO')
-  t.same(hello.cursor, { ...cursor, sequence: 41 })
-  t.same(hello.gap, { queue: 9n, count: 4 })
-  again.send(welcome(), { ...gap, count: 2, mark: { queue: 9n, count: 6 } })
-  again.send({ ...group, sequence: 41 }, notify(21n))
-  t.same(
-    (await inbox.next(2)).map((n) => n.id),
-    ['20', '21'],
-    'a repeated group message is known',
-  )
+  const next = await transport.welcomed()
+  next.send({ ...GAP, count: 2, mark: { queue: 9n, count: 6 } }, notify(21n))
+  await inbox.next(2)
   t.match(gaps, [{ count: 4, reason: 'queue_overflow' }, { count: 2 }])
+  t.equal(gaps.length, 2)
 })
 
-t.test('LOG_RESET: the cursor is gone until CAUGHT_UP brings one', async (t) => {
+t.test('a GAP with log_reset deletes the cursor, and the next CAUGHT_UP stores a new one', async (t) => {
   const transport = await server(t)
   const store = memory()
-  const cursor = { incarnation: 3n, sequence: 40, subscriptions: 1 }
-  store.state.apply({ kind: 'cursor', cursor })
+  store.state.apply({ kind: 'cursor', cursor: CURSOR })
   const device = client(t, transport.url, store)
   const inbox = new Inbox(device)
   device.connect()
   const peer = await transport.welcomed()
   peer.send({ type: 'GAP', reason: 'log_reset', count: 0, mark: null })
-  const group = { ...notify(20n), type: 'NOTIFY_GROUP', target: { kind: 'app', name: 'app_a' }, project: 'p' } as const
-  peer.send({ ...group, sequence: 900 })
+  peer.send(groupMessage(20n, 900))
   await inbox.next(1)
-  t.equal(store.state.cursor, null, '900 is a place in another log')
+  t.equal(store.state.cursor, null, 'sequence 900 is a position in another log')
   const fresh = { incarnation: 4n, sequence: 901, subscriptions: 1 }
   const caughtUp = event(device, 'caughtUp')
   peer.send({ type: 'CAUGHT_UP', cursor: fresh })
@@ -56,7 +94,7 @@ t.test('LOG_RESET: the cursor is gone until CAUGHT_UP brings one', async (t) => 
   t.same(store.state.cursor, fresh)
 })
 
-t.test('what has expired is acknowledged and not shown, by the clock of the server', async (t) => {
+t.test('a push that has expired by the clock of the server is acknowledged and not shown', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   const inbox = new Inbox(device)
@@ -74,7 +112,7 @@ t.test('what has expired is acknowledged and not shown, by the clock of the serv
   )
 })
 
-t.test('a clock that is set while the device is connected ends nothing', async (t) => {
+t.test('a device clock that is set while the device is connected does not change when a push expires', async (t) => {
   const transport = await server(t)
   const clock = { ...systemClock, skewMs: 0, now: () => Date.now() + clock.skewMs }
   const device = client(t, transport.url, memory(), { clock })
@@ -85,15 +123,15 @@ t.test('a clock that is set while the device is connected ends nothing', async (
     clock.skewMs = skewMs
     const expired = event(device, 'expired')
     const seconds = Math.floor(Date.now() / 1_000)
-    const [over, valid] = [BigInt(2 * index + 1), BigInt(2 * index + 2)]
-    peer.send(notify(over, { expiresAtSeconds: seconds - 60 }), notify(valid, { expiresAtSeconds: seconds + 60 }))
-    t.match(await expired, { id: `${over}` })
+    const [ended, valid] = [BigInt(2 * index + 1), BigInt(2 * index + 2)]
+    peer.send(notify(ended, { expiresAtSeconds: seconds - 60 }), notify(valid, { expiresAtSeconds: seconds + 60 }))
+    t.match(await expired, { id: `${ended}` })
     t.equal((await inbox.next(index + 1)).at(-1)?.id, `${valid}`)
   }
 })
 
 t.test(
-  'what seems expired at a start waits for the time of the server, and half of the inbox stays free',
+  'pushes that seem expired at a start wait for the time of the server, in at most half of the inbox',
   async (t) => {
     const transport = await server(t)
     const store = memory()
@@ -121,13 +159,13 @@ t.test(
     t.same(
       (await inbox.next(1)).map(({ id }) => id),
       ['5'],
-      'valid by every clock',
+      'push 5 is valid by every clock',
     )
-    t.same(expired, ['1', '6'], 'beyond the half of the inbox, and for now only')
+    t.same(expired, ['1', '6'], 'push 1 is beyond half of the inbox, and push 6 has no time to live')
     peer.send(welcome())
-    const given = await inbox.next(3)
+    const handedOver = await inbox.next(3)
     t.match(
-      given.map(({ id, possibleDuplicate }) => [id, possibleDuplicate]),
+      handedOver.map(({ id, possibleDuplicate }) => [id, possibleDuplicate]),
       [
         ['5', true],
         ['2', true],
@@ -138,7 +176,7 @@ t.test(
   },
 )
 
-t.test('handlers: one at a time, a failure is reported and counts as handed over', async (t) => {
+t.test('handlers run one at a time, and a push whose handler failed counts as handed over', async (t) => {
   const transport = await server(t)
   const store = memory()
   const device = client(t, transport.url, store)
@@ -163,7 +201,7 @@ t.test('handlers: one at a time, a failure is reported and counts as handed over
   t.equal(store.state.inbox.size, 0)
 })
 
-t.test('attributes that do not decode are left out, the notification is shown', async (t) => {
+t.test('a push with data that cannot be decoded is shown without data, with the error bad_data', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   const inbox = new Inbox(device)
@@ -175,7 +213,7 @@ t.test('attributes that do not decode are left out, the notification is shown', 
   t.match((await errors)[0], { code: 'bad_data' })
 })
 
-t.test('a full inbox stops the reading, and reading goes on when it empties', async (t) => {
+t.test('a full inbox stops the client from reading until the inbox has room', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory(), { settings: { inboxMax: 4 } })
   let release = () => {}
@@ -204,7 +242,7 @@ t.test('a full inbox stops the reading, and reading goes on when it empties', as
   )
 })
 
-t.test('a topic and a user are names within the project that REGISTERED told', async (t) => {
+t.test('a group message is handed to the applications of its project only', async (t) => {
   const transport = await server(t)
   const store = memory()
   const mine = { application: 'app_b', user: 'ann', registrationId: 'rid-2', number: 2, project: 'other' }
@@ -234,23 +272,28 @@ t.test('a topic and a user are names within the project that REGISTERED told', a
   ])
 })
 
-t.test('after a start, and before WELCOME, the clock of the server is the one of last time', async (t) => {
-  const store = memory()
-  const expiresAtMs = Date.now() - 600_000
-  const message = { registration: 1, group: null, expiresAtMs, priority: 'normal', collapseKey: '' } as const
-  const text = { title: 'in time', message: '', data: new Uint8Array(0) }
-  store.state.apply({ kind: 'clock', serverAheadMs: -3_600_000 })
-  const valid = { id: 1n, ...message, ...text }
-  store.state.apply({ kind: 'message', message: valid, forgetAtMs: Date.now(), cursorSequence: 0 })
-  const device = client(t, 'ws://127.0.0.1:1', store)
-  const inbox = new Inbox(device)
-  device.connect()
-  t.match(await inbox.next(1), [{ id: '1' }])
+t.test(
+  'before the first WELCOME of a start a push that is valid by the stored clock of the server is handed over',
+  async (t) => {
+    const store = memory()
+    const expiresAtMs = Date.now() - 600_000
+    const message = { registration: 1, group: null, expiresAtMs, priority: 'normal', collapseKey: '' } as const
+    const text = { title: 'in time', message: '', data: new Uint8Array(0) }
+    store.state.apply({ kind: 'clock', serverAheadMs: -3_600_000 })
+    const valid = { id: 1n, ...message, ...text }
+    store.state.apply({ kind: 'message', message: valid, forgetAtMs: Date.now(), cursorSequence: 0 })
+    const device = client(t, 'ws://127.0.0.1:1', store)
+    const inbox = new Inbox(device)
+    device.connect()
+    t.match(await inbox.next(1), [{ id: '1' }])
+  },
+)
 
+t.test('a client works with a server whose clock is an hour behind', async (t) => {
   const transport = await server(t)
   const other = client(t, transport.url, memory())
   other.connect()
   await transport.welcomed({ serverTimeMs: Date.now() - 3_600_000 })
-  await other.register('app_a')
+  t.match(await other.register('app_a'), { application: 'app_a' })
   await other.close()
 })

@@ -1,9 +1,9 @@
-/** When a device asks whether the other end is still there. */
+/** Tests of the times at which a device sends a keepalive and gives a connection up. */
 import t from 'tap'
 import { Keepalive } from '../../src/device/connection/keepalive.js'
 
 const INTERVAL_SECONDS = 100
-/** With the draw of started(): four fifths of the interval, and 95% of the other fifth. */
+/** Four fifths of the interval, and 95% of the last fifth, because the random source of started() gives 0.95. */
 const WAIT_MS = 99_000
 const settings = { pongTimeoutMs: 15_000, keepaliveMsMin: 1_000, keepaliveMsMax: 1_000_000 }
 
@@ -13,7 +13,7 @@ function started(): Keepalive {
   return keepalive
 }
 
-t.test('silence of the device: the server wants to hear from it', async (t) => {
+t.test('a device that only receives sends a PING after the interval', async (t) => {
   const keepalive = started()
   for (let now = 0; now < WAIT_MS; now += 1_000) {
     keepalive.heard(now)
@@ -22,7 +22,7 @@ t.test('silence of the device: the server wants to hear from it', async (t) => {
   t.equal(keepalive.due(WAIT_MS), 'ping')
 })
 
-t.test('silence of the server: what is sent into a dead connection does not put the PING off', async (t) => {
+t.test('frames that the device sends do not postpone the PING while the server is silent', async (t) => {
   const keepalive = started()
   for (let now = 0; now < WAIT_MS; now += 1_000) {
     keepalive.sent(now)

@@ -11,7 +11,7 @@ t.test('a device on the live service', { timeout: 60_000 }, async (t) => {
   const live = await startLive(t)
   const { application } = live
 
-  await t.test('enrols, registers, gets a push; its sender sees it delivered', async (t) => {
+  await t.test('a device enrols, registers and gets a push, and the sender sees the status delivered', async (t) => {
     const device = await live.device('first')
     const inbox = new Inbox(device)
     device.connect()
@@ -22,7 +22,7 @@ t.test('a device on the live service', { timeout: 60_000 }, async (t) => {
     await device.close()
   })
 
-  await t.test('what came while it was away, once each and in order, after a restart', async (t) => {
+  await t.test('a device that restarts gets each push that was sent while it was away once, in order', async (t) => {
     let device = await live.device('second')
     device.connect()
     const { registrationId } = await device.register(application)
@@ -37,7 +37,7 @@ t.test('a device on the live service', { timeout: 60_000 }, async (t) => {
     const resumed = event<{ resumed: boolean }>(device, 'ready')
     const caughtUp = event(device, 'caughtUp')
     device.connect()
-    t.ok((await resumed).resumed, 'with its ticket')
+    t.ok((await resumed).resumed, 'the device resumes with its ticket')
     t.same(
       (await inbox.next(3)).map((n) => n.id),
       ids,
@@ -54,12 +54,12 @@ t.test('a device on the live service', { timeout: 60_000 }, async (t) => {
     t.same(
       (await later.next(1)).map((n) => n.id),
       [last],
-      'nothing comes twice',
+      'no push comes a second time',
     )
     await device.close()
   })
 
-  await t.test('a topic: live, and caught up from the cursor', async (t) => {
+  await t.test('a subscriber gets topic messages live, and from its cursor after a reconnect', async (t) => {
     let device = await live.device('third')
     let inbox = new Inbox(device)
     device.connect()
@@ -78,21 +78,21 @@ t.test('a device on the live service', { timeout: 60_000 }, async (t) => {
       missed,
     )
     await caughtUp
-    // DONE says that the core knows; the worker has left the topic when it tells the new version.
+    // DONE comes from the core. The worker has left the topic when it sends CAUGHT_UP with the new version.
     const left = event(device, 'caughtUp')
     await device.unsubscribe('news')
     await left
-    await live.send('topic', 'news', 'not for us')
+    await live.send('topic', 'news', 'after the unsubscribe')
     const own = await live.send('application', application, 'm3')
     t.equal((await inbox.next(3))[2]?.id, own)
     await device.close()
   })
 
-  await t.test('a worker that drains: GOAWAY is followed, nothing is lost on the way', async (t) => {
+  await t.test('a device of a worker that drains moves to another worker and gets each push once', async (t) => {
     const leaving = await live.startWorker()
     const staying = await live.startWorker()
     const urls = [live.urlOf(leaving), live.urlOf(staying)]
-    // As a load balancer would: the first address until it is gone, then the other.
+    // Stands for a load balancer: gives the first address until that worker drains, then the other.
     const dial = wsDial(65_539, systemClock)
     const device = await live.device('fourth', {
       url: urls[0] as string,
@@ -111,27 +111,30 @@ t.test('a device on the live service', { timeout: 60_000 }, async (t) => {
     await draining
     sent.push(await live.send('device', registrationId, 'after'))
     const got = (await inbox.next(sent.length)).map((n) => n.id)
-    t.same([...got].sort(), [...sent].sort(), 'each of them, once')
+    t.same([...got].sort(), [...sent].sort())
     await device.close()
   })
 
-  await t.test('a device that lost its state is let in again as another life of itself', async (t) => {
-    const first = await live.device('fifth')
-    first.connect()
-    const { registrationId } = await first.register(application)
-    await first.close()
-    const file = await FileStateStore.open(live.stateFile('fifth'), deviceSettings(), systemClock.now)
-    const { identity, connection } = file.state
-    await file.close()
-    t.equal(connection, 1)
-    const store = new MemoryStateStore()
-    if (identity) await identify(store, identity)
-    const second = new BorealisClient({ store, url: live.urlOf(live.worker), random: Math.random })
-    t.teardown(() => second.close())
-    second.connect()
-    const again = await second.register(application)
-    t.equal(again.registrationId, registrationId, 'the same registration')
-    t.equal(second.deviceId, first.deviceId)
-    t.ok(store.state.connection > 1, 'its number was raised above the one it had forgotten')
-  })
+  await t.test(
+    'a device that lost its state file but kept its identity connects and keeps its registration',
+    async (t) => {
+      const first = await live.device('fifth')
+      first.connect()
+      const { registrationId } = await first.register(application)
+      await first.close()
+      const file = await FileStateStore.open(live.stateFile('fifth'), deviceSettings(), systemClock.now)
+      const { identity, connection } = file.state
+      await file.close()
+      t.equal(connection, 1)
+      const store = new MemoryStateStore()
+      if (identity) await identify(store, identity)
+      const second = new BorealisClient({ store, url: live.urlOf(live.worker), random: Math.random })
+      t.teardown(() => second.close())
+      second.connect()
+      const again = await second.register(application)
+      t.equal(again.registrationId, registrationId)
+      t.equal(second.deviceId, first.deviceId)
+      t.ok(store.state.connection > 1, 'the connection number was raised above the lost one')
+    },
+  )
 })

@@ -1,4 +1,4 @@
-/** The whole service around a device, in this process on real ports: nats-server, a core, a transport worker. */
+/** Starts a complete service in this process, on real ports: nats-server, a core and a transport worker. */
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { Value } from 'typebox/value'
@@ -33,30 +33,30 @@ export interface Live {
   /** An access token of the project. */
   token: string
   application: string
-  /** Where devices enrol, and with what. */
+  /** The URL for enrolment and for the API. */
   coreUrl: string
   enrolmentKey: string
   nats: TestNats
-  /** A further worker of the instance, on a port of its own. */
+  /** Starts another worker of the instance, on a port of its own. */
   startWorker(): Promise<RunningWorker>
   urlOf(worker: RunningWorker): string
-  /** A device with a state file of that name; the same name is the same device again. */
+  /** Opens a device with a state file of this name. The same name gives the same device again. */
   device(name: string, options?: Partial<OpenOptions>): Promise<BorealisClient>
   stateFile(name: string): string
-  /** Sends, and gives the id. Throws where it is not accepted. */
+  /** Sends a push, and gives its id. Throws if it is not accepted. */
   send(type: string, target: string, title: string): Promise<string>
   status(id: string): Promise<string>
 }
 
 export interface LiveOptions {
   webhooks?: WebhookSettings
-  /** Instead of the quick settings of tests. */
+  /** Replaces single quick settings of tests. */
   core?: Partial<CoreSettings>
-  /** Where app servers reach the core, when that is not where it listens. */
+  /** The URL at which app servers reach the core, if it differs from the address of the listener. */
   publicUrl?: string
   limits?: Partial<LimitSettings>
   auth?: Partial<AuthSettings>
-  /** Absent: there is no admin API. */
+  /** Without it the core has no admin API. */
   adminApi?: AdminApiSettings
 }
 
@@ -71,7 +71,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
 
   let workers = 0
   const urlOf = ({ port }: RunningWorker) => `ws://127.0.0.1:${port}`
-  const another = async () => {
+  const startOneWorker = async () => {
     const running = await startWorker({
       broker: await nats.brokerAs('transport'),
       clock: systemClock,
@@ -88,7 +88,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
     t.teardown(() => running.stop())
     return running
   }
-  const worker = await another()
+  const worker = await startOneWorker()
   const core = await startCore({
     broker: await nats.brokerAs('core'),
     clock: systemClock,
@@ -123,7 +123,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
     coreUrl,
     enrolmentKey,
     nats,
-    startWorker: another,
+    startWorker: startOneWorker,
     urlOf,
     stateFile: (name) => join(folder, name),
     device: async (name, options = {}) => {

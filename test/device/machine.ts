@@ -1,6 +1,7 @@
 /**
- * The connection machine between a virtual clock, a store that may fail or crash, and a server that does anything: the
- * model of connection.test.ts. Every effect is checked when it happens.
+ * The model of connection.test.ts: a connection machine with a virtual clock, a state store that a test may fail or
+ * crash, and a server that sends any frames. Every effect of the machine is checked when it happens; a violated rule
+ * throws.
  */
 import { decodeFrames } from '../../protocol/decode.js'
 import { encodeFrames } from '../../protocol/encode.js'
@@ -23,28 +24,28 @@ function must(holds: boolean, invariant: string): void {
 export class MachineModel implements Sink {
   now = Date.UTC(2026, 0, 1)
   memory = new DeviceState(1_000)
-  /** What a crash leaves. */
+  /** The durable state, which survives a crash. */
   readonly disk = new DeviceState(1_000)
   machine: DeviceConnection
   readonly sent: DeviceFrame[] = []
-  /** Empty messages sent. */
+  /** Number of empty messages (keepalives) that the machine sent. */
   pings = 0
   readonly events: ConnectionEvent[] = []
   socketOpen = false
-  /** Code with which the machine closed last; 0: it never did. */
+  /** The last close code of the machine; 0 before its first close. */
   closedWith = 0
   paused = false
-  /** Ids that this connection received and that must be acknowledged before it goes quiet. */
+  /** Ids that arrived on this connection and that the machine must still acknowledge. */
   owed = new Set<bigint>()
-  /** Ids that this connection received. */
-  private heard = new Set<bigint>()
-  /** How often each id was given to the app, without and with the mark. */
+  /** Ids that arrived on this connection. */
+  private arrived = new Set<bigint>()
+  /** How often each id was shown to the app, without and with the mark of a possible duplicate. */
   readonly shown = new Map<bigint, { plain: number; marked: number }>()
-  /** What stood in the inbox when this life began. */
+  /** The ids in the inbox at the last start. */
   private restored: bigint[] = []
   private writes: Change[][] = []
   private failed: Change[] = []
-  private greatest = 0
+  private highestConnection = 0
   private framesOnSocket = 0
 
   constructor(
@@ -56,7 +57,7 @@ export class MachineModel implements Sink {
     this.machine = this.boot()
   }
 
-  // ---- what the world does --------------------------------------------------------------------
+  // ---- inputs of the machine ------------------------------------------------------------------
 
   openSocket(): void {
     if (this.machine.state !== 'connecting') return
@@ -67,13 +68,13 @@ export class MachineModel implements Sink {
   receive(...frames: ServerFrame[]): void {
     if (!this.socketOpen || this.paused) return
     const live = this.machine.state === 'live'
-    for (const frame of frames) if (frame.type === 'NOTIFY') this.heard.add(frame.id)
+    for (const frame of frames) if (frame.type === 'NOTIFY') this.arrived.add(frame.id)
     this.machine.received(this.now, encodeFrames(frames))
     if (!live || this.machine.state !== 'live') return
     for (const frame of frames) if (frame.type === 'NOTIFY') this.owed.add(frame.id)
   }
 
-  /** An empty message comes. */
+  /** Delivers an empty message, the answer to a keepalive. */
   receiveEmpty(): void {
     if (this.socketOpen && !this.paused) this.machine.received(this.now, EMPTY_MESSAGE)
   }
@@ -93,7 +94,7 @@ export class MachineModel implements Sink {
     this.machine.flush()
   }
 
-  /** The oldest write becomes durable, with those that failed before it. */
+  /** Makes the oldest write durable, with the writes that failed before it. */
   confirm(): void {
     const changes = this.writes.shift()
     if (!changes) return
@@ -109,7 +110,7 @@ export class MachineModel implements Sink {
     this.machine.persistFailed(this.now, new DeviceError('state_unwritable'))
   }
 
-  /** The process ends without a word, and starts again from the disk. */
+  /** Ends the process at once, and starts it again from the durable state. */
   crash(): void {
     this.gone()
     this.writes = []
@@ -121,7 +122,7 @@ export class MachineModel implements Sink {
     this.restored = [...this.memory.inbox.keys()]
   }
 
-  /** The app's handler for everything that an earlier life left, and that was told so far. */
+  /** Runs the app's handler for the pushes of an earlier run in the inbox, and for the new notifications. */
   handOver(): void {
     for (const id of this.restored.splice(0)) {
       this.show(id, true)
@@ -130,20 +131,20 @@ export class MachineModel implements Sink {
     for (const event of this.events.splice(0)) {
       if (event.kind !== 'notification') continue
       const { id } = event.notification
-      must(this.memory.inbox.has(id), 'what is handed over stands in the inbox')
+      must(this.memory.inbox.has(id), 'a push that is handed over is in the inbox')
       this.show(id, false)
       this.machine.done(this.now, id)
     }
   }
 
-  /** Ends turns and confirms writes until nothing moves. */
+  /** Ends turns, confirms writes and hands over until the machine is at rest. */
   settle(): void {
     for (let round = 0; round < 20 && !this.isAtRest; round++) {
       this.endTurn()
       this.confirm()
       this.handOver()
     }
-    must(this.isAtRest, 'a machine left alone comes to rest')
+    must(this.isAtRest, 'a machine without further inputs comes to rest')
     if (this.machine.state === 'live') must(this.owed.size === 0, `unacknowledged: ${[...this.owed].join()}`)
   }
 
@@ -162,7 +163,7 @@ export class MachineModel implements Sink {
   send(bytes: Uint8Array): void {
     must(this.socketOpen, 'nothing is sent on a socket that is not open')
     if (bytes.length === 0) {
-      must(this.framesOnSocket > 0, 'HELLO comes first')
+      must(this.framesOnSocket > 0, 'HELLO is the first frame')
       this.pings++
       return
     }
@@ -191,22 +192,28 @@ export class MachineModel implements Sink {
   event(event: ConnectionEvent): void {
     this.events.push(event)
     if (event.kind !== 'notification') return
-    must(this.disk.hasSeen(event.notification.id), 'I2: nothing is handed over before it is durable')
+    must(this.disk.hasSeen(event.notification.id), 'I2: a push is durable before it is handed over')
   }
 
   private check(frame: DeviceFrame): void {
     this.sent.push(frame)
-    must((this.framesOnSocket === 0) === (frame.type === 'HELLO'), 'HELLO comes first, and once')
+    must(
+      (this.framesOnSocket === 0) === (frame.type === 'HELLO'),
+      'HELLO is the first frame of a connection, and comes once',
+    )
     this.framesOnSocket++
     if (frame.type === 'HELLO') {
-      must(frame.connection > this.greatest, `connection ${frame.connection} after ${this.greatest}`)
+      must(
+        frame.connection > this.highestConnection,
+        `connection number ${frame.connection} follows ${this.highestConnection}`,
+      )
       must(this.disk.connection >= frame.connection, 'the connection number is durable before HELLO')
-      this.greatest = frame.connection
+      this.highestConnection = frame.connection
     }
     if (frame.type !== 'ACK') return
     for (const id of frame.ids) {
-      must(this.heard.has(id), 'a connection acknowledges what it brought')
-      must(this.disk.hasSeen(id), 'I2: nothing is acknowledged before it is durable')
+      must(this.arrived.has(id), 'an id is acknowledged on the connection on which it arrived')
+      must(this.disk.hasSeen(id), 'I2: a push is durable before it is acknowledged')
       this.owed.delete(id)
     }
   }
@@ -216,14 +223,14 @@ export class MachineModel implements Sink {
     count[marked ? 'marked' : 'plain']++
     this.shown.set(id, count)
     must(count.plain <= 1, `I2: ${id} was shown twice without a mark`)
-    must(marked || count.marked === 0, `I2: ${id} came without its mark after it came with it`)
+    must(marked || count.marked === 0, `I2: ${id} was shown without a mark after it was shown with one`)
   }
 
   private gone(): void {
     this.socketOpen = false
     this.paused = false
     this.owed = new Set()
-    this.heard = new Set()
+    this.arrived = new Set()
   }
 
   private boot(): DeviceConnection {

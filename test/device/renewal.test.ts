@@ -1,6 +1,6 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { renew } from '../../src/device/enrol.js'
 import { DeviceError } from '../../src/device/index.js'
 import { Renewal } from '../../src/device/renewal.js'
@@ -11,39 +11,44 @@ import { seeded } from '../sim/random.js'
 import { welcome } from './scripted-server.js'
 import { client, event, IDENTITY, memory, server } from './support.js'
 
+/** Tests of token renewal: the client on a scripted transport, the HTTP request, and a fleet on a virtual clock. */
 const CORE = 'http://core.example'
 const renewedOf = (identity: Identity): Identity => ({ ...identity, token: `${identity.token}+` })
 
-function knowing(core = CORE, fields: Partial<Identity> = {}) {
+/** A state store whose identity has the URL of a core, so that the device can renew its token. */
+function storeWithCore(core = CORE, fields: Partial<Identity> = {}) {
   const store = memory()
   store.state.apply({ kind: 'identity', identity: { ...IDENTITY, core, ...fields } })
   return store
 }
 
-t.test('a token that has ended is renewed, durably before it is shown, and the device stays the same', async (t) => {
-  const transport = await server(t)
-  const store = knowing()
-  let asked = 0
-  const device = client(t, transport.url, store, {
-    renew: async ({ identity }) => {
-      asked++
-      if (asked < 3) throw new DeviceError('renew_unreachable', 'the answer is lost')
-      return renewedOf(identity)
-    },
-  })
-  device.connect()
-  const first = await transport.welcomed()
-  first.close('token_expired')
-  const second = await transport.connection()
-  t.match(await second.next('HELLO'), { connection: 2, credential: { kind: 'token', token: 'token+' } })
-  t.equal(asked, 3)
-  t.match(store.state.identity, { token: 'token+', deviceId: IDENTITY.deviceId })
-  t.equal(device.registrations.length, 1)
-})
+t.test(
+  'after token_expired the client renews its token, stores it, and reconnects with it as the same device',
+  async (t) => {
+    const transport = await server(t)
+    const store = storeWithCore()
+    let requests = 0
+    const device = client(t, transport.url, store, {
+      renew: async ({ identity }) => {
+        requests++
+        if (requests < 3) throw new DeviceError('renew_unreachable', 'the answer is lost')
+        return renewedOf(identity)
+      },
+    })
+    device.connect()
+    const first = await transport.welcomed()
+    first.close('token_expired')
+    const second = await transport.connection()
+    t.match(await second.next('HELLO'), { connection: 2, credential: { kind: 'token', token: 'token+' } })
+    t.equal(requests, 3)
+    t.match(store.state.identity, { token: 'token+', deviceId: IDENTITY.deviceId })
+    t.equal(device.registrations.length, 1)
+  },
+)
 
-t.test('a connected device renews in time, and leaves once to show the new token', async (t) => {
+t.test('a connected device renews its token before the end, and reconnects once with the new token', async (t) => {
   const transport = await server(t)
-  const store = knowing(CORE, { renewAtMs: 1, expiresAtMs: 2 })
+  const store = storeWithCore(CORE, { renewAtMs: 1, expiresAtMs: 2 })
   let release = () => {}
   const held = new Promise<void>((resolve) => {
     release = resolve
@@ -66,14 +71,14 @@ t.test('a connected device renews in time, and leaves once to show the new token
   t.match(
     await second.next('HELLO'),
     { credential: { kind: 'token', token: 'token+' } },
-    'the ticket is of the old one',
+    'the ticket belongs to the old token',
   )
 })
 
-t.test('a renewal that is refused ends the identity, and the state remembers it', async (t) => {
-  for (const serverCode of ['token_expired', 'bad_token']) {
+for (const serverCode of ['token_expired', 'bad_token']) {
+  t.test(`a renewal that is refused with ${serverCode} ends the identity in the stored state`, async (t) => {
     const transport = await server(t)
-    const store = knowing()
+    const store = storeWithCore()
     const device = client(t, transport.url, store, {
       renew: async () => {
         throw new DeviceError('renew_refused', serverCode, { serverCode })
@@ -91,10 +96,10 @@ t.test('a renewal that is refused ends the identity, and the state remembers it'
     t.match(await error, { code: 'renew_refused', serverCode, fatal: true })
     await closed
     t.equal(store.state.identity?.isOver, true)
-  }
-})
+  })
+}
 
-t.test('a device that does not know the core stops, as one of release 0.1', async (t) => {
+t.test('a device without the URL of a core, as of release 0.1, stops at token_expired', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   const error = event<DeviceError>(device, 'error')
@@ -104,43 +109,58 @@ t.test('a device that does not know the core stops, as one of release 0.1', asyn
   t.match(await error, { code: 'closed_by_server', serverCode: 'token_expired', fatal: true })
 })
 
-t.test('over HTTP: another token, refused for good, or to be tried again', async (t) => {
-  const seen: string[] = []
-  let [status, body, retryAfter] = [200, '', '']
+/** An HTTP server in the place of the core, with one answer to every request; `requests` lists the requests. */
+async function startCore(t: Test, status: number, body: object, headers: Record<string, string> = {}) {
+  const requests: string[] = []
   const http = createServer((request, response) => {
-    seen.push(`${request.method} ${request.url} ${request.headers.authorization}`)
-    if (retryAfter) response.setHeader('retry-after', retryAfter)
-    response.writeHead(status).end(body)
+    requests.push(`${request.method} ${request.url} ${request.headers.authorization}`)
+    response.writeHead(status, headers).end(JSON.stringify(body))
   })
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve))
   t.teardown(() => http.close())
-  const core = `http://127.0.0.1:${(http.address() as AddressInfo).port}`
-  const identity = { ...IDENTITY, core }
-  const ask = (url = core) => renew({ identity, core: url, random: () => 0.5 })
-  const answer = { deviceId: IDENTITY.deviceId, token: 'next', transportUrl: 'ws://t' }
-  const times = { expiresAt: '2030-01-01T00:00:40Z', renewFrom: '2030-01-01T00:00:30Z' }
-  body = JSON.stringify({ ...answer, ...times })
-  t.match(await ask(), { token: 'next', renewAtMs: Date.UTC(2030, 0, 1, 0, 0, 35), core })
-  await ask(`${core}/behind/device/v1/enrol`)
-  t.same(seen, ['POST /device/v1/renew Bearer token', 'POST /behind/device/v1/renew Bearer token'])
-  body = JSON.stringify({ ...answer, deviceId: 'dev_2' })
-  await t.rejects(ask(), { code: 'renew_unreachable' }, 'for another device')
-  for (const [code, expected] of [
-    [401, 'renew_refused'],
-    [403, 'renew_refused'],
-    [404, 'renew_unreachable'],
-    [408, 'renew_unreachable'],
-    [429, 'renew_unreachable'],
-    [503, 'renew_unreachable'],
-  ] as const) {
-    status = code
-    body = JSON.stringify({ error: { code: 'x', message: 'm' } })
-    retryAfter = code === 429 ? '7' : ''
-    await t.rejects(ask(), { code: expected, retryAfterMs: code === 429 ? 7_000 : 0 }, String(code))
-  }
+  return { core: `http://127.0.0.1:${(http.address() as AddressInfo).port}`, requests }
+}
+
+const RENEWED = {
+  ...{ deviceId: IDENTITY.deviceId, token: 'next', transportUrl: 'ws://t' },
+  ...{ expiresAt: '2030-01-01T00:00:40Z', renewFrom: '2030-01-01T00:00:30Z' },
+}
+
+const renewAt = (core: string) => renew({ identity: { ...IDENTITY, core }, core, random: () => 0.5 })
+
+t.test('renew posts the token to the core and draws the next renewal from the second half of the span', async (t) => {
+  const { core, requests } = await startCore(t, 200, RENEWED)
+  t.match(await renewAt(core), { token: 'next', renewAtMs: Date.UTC(2030, 0, 1, 0, 0, 35), core })
+  t.same(requests, ['POST /device/v1/renew Bearer token'])
 })
 
-/** Renewals of a fleet on a virtual clock, as a core sees them that answers `perSecondMax` a second and refuses the rest. */
+t.test('renew keeps the path prefix of an enrolment URL', async (t) => {
+  const { core, requests } = await startCore(t, 200, RENEWED)
+  await renewAt(`${core}/behind/device/v1/enrol`)
+  t.same(requests, ['POST /behind/device/v1/renew Bearer token'])
+})
+
+t.test('a renewed token for another device is renew_unreachable', async (t) => {
+  const { core } = await startCore(t, 200, { ...RENEWED, deviceId: 'dev_2' })
+  await t.rejects(renewAt(core), { code: 'renew_unreachable' })
+})
+
+for (const [status, code] of [
+  [401, 'renew_refused'],
+  [403, 'renew_refused'],
+  [404, 'renew_unreachable'],
+  [408, 'renew_unreachable'],
+  [429, 'renew_unreachable'],
+  [503, 'renew_unreachable'],
+] as const) {
+  t.test(`a renewal that is answered with ${status} is ${code}`, async (t) => {
+    const headers: Record<string, string> = status === 429 ? { 'retry-after': '7' } : {}
+    const { core } = await startCore(t, status, { error: { code: 'x', message: 'm' } }, headers)
+    await t.rejects(renewAt(core), { code, retryAfterMs: status === 429 ? 7_000 : 0 })
+  })
+}
+
+/** The renewals of a fleet on a virtual clock, at a core that grants `perSecondMax` a second and refuses the rest. */
 function fleetOf(count: number, lifeMs: number, perSecondMax: number, isOn = true) {
   const clock = new VirtualClock()
   const random = seeded(1)
@@ -188,24 +208,27 @@ function fleetOf(count: number, lifeMs: number, perSecondMax: number, isOn = tru
   return { clock, core, renewals, arrivals, peak: () => peak(arrivals), stop: () => renewals.map((one) => one.stop()) }
 }
 
-t.test('10,000 tokens that end at one time are renewed spread over a quarter of their life', async (t) => {
+t.test('10,000 tokens with one end are renewed evenly over the last quarter of their life', async (t) => {
   const fleet = fleetOf(10_000, 1_600_000, 1e9)
   await fleet.clock.advance(1_200_000 - 1_000)
-  t.equal(fleet.core.renewed, 0, 'none before the last quarter')
+  t.equal(fleet.core.renewed, 0, 'before the last quarter')
   await fleet.clock.advance(401_000)
-  t.equal(fleet.core.renewed, 10_000, 'all before the end')
-  t.ok(fleet.peak() <= 60, `25 a second on average, at most ${fleet.peak()}`)
+  t.equal(fleet.core.renewed, 10_000, 'before the end')
+  t.ok(fleet.peak() <= 60, `the average is 25 a second, the peak ${fleet.peak()}`)
   fleet.stop()
 })
 
-t.test('devices that were away until their tokens had ended: all are renewed, none is lost', async (t) => {
-  const fleet = fleetOf(2_000, 1_000_000, 40, false)
-  await fleet.clock.advance(1_100_000)
-  for (const renewal of fleet.renewals) renewal.requestNow()
-  await fleet.clock.advance(30_000)
-  const within30 = fleet.core.renewed
-  t.ok(within30 >= 400, `the core is not left idle: ${within30} of at most 1,200 within 30 seconds`)
-  await fleet.clock.advance(270_000)
-  t.equal(fleet.core.renewed, 2_000)
-  fleet.stop()
-})
+t.test(
+  '2,000 devices whose tokens ended while they were away are all renewed, at the rate that the core grants',
+  async (t) => {
+    const fleet = fleetOf(2_000, 1_000_000, 40, false)
+    await fleet.clock.advance(1_100_000)
+    for (const renewal of fleet.renewals) renewal.requestNow()
+    await fleet.clock.advance(30_000)
+    const within30 = fleet.core.renewed
+    t.ok(within30 >= 400, `${within30} of at most 1,200 renewals in the first 30 seconds`)
+    await fleet.clock.advance(270_000)
+    t.equal(fleet.core.renewed, 2_000)
+    fleet.stop()
+  },
+)

@@ -1,10 +1,13 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { deviceSettings } from '../../src/device/settings.js'
 import { MachineModel } from './machine.js'
 import { notify, type Peer, welcome } from './scripted-server.js'
 import { client, Inbox, memory, REGISTRATION, server } from './support.js'
 
-t.test('register and subscribe, across a lost connection', async (t) => {
+/** Tests of the requests of a device: REGISTER, UNREGISTER, SUBSCRIBE and UNSUBSCRIBE, with repeats and refusals. */
+const ERROR = { type: 'ERROR', detail: '', retryAfterMs: 0, connection: 0 } as const
+
+t.test('a request without an answer is sent again on the next connection', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory(), { settings: { requestAttemptsMax: 10 } })
   device.connect()
@@ -20,19 +23,42 @@ t.test('register and subscribe, across a lost connection', async (t) => {
   t.same([registration, topic], [1, 'news'])
   second.send({ type: 'DONE', request, subscriptions: 3 })
   await subscribing
-
-  second.terminate()
-  const third = await transport.welcomed({ subscriptions: 3 })
-  t.match(await device.register('app_a'), { registrationId: 'rid-1' }, 'known: the server need not be asked')
-  await device.subscribe('news')
-  third.terminate()
-  const fourth = await transport.welcomed({ subscriptions: 9 })
-  await answerRegister(fourth, 1, 'rid-2', 9)
-  t.match(await fourth.next('SUBSCRIBE'), { topic: 'news' }, 'another version: everything is asked for again')
-  t.equal(fourth.frames.filter((f) => f.type === 'REGISTER').length, 0)
 })
 
-t.test('another version: each registration first, its topics with the number that it has now', async (t) => {
+/** A client that has registered app_a and subscribed to `news`, with version 3 of the subscriptions. */
+async function subscribedClient(t: Test) {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory(), { settings: { requestAttemptsMax: 10 } })
+  device.connect()
+  const registering = device.register('app_a')
+  const peer = await transport.welcomed({ subscriptions: 2 })
+  await answerRegister(peer, 1, 'rid-1', 2)
+  await registering
+  const subscribing = device.subscribe('news')
+  const { request } = await peer.next('SUBSCRIBE')
+  peer.send({ type: 'DONE', request, subscriptions: 3 })
+  await subscribing
+  peer.terminate()
+  return { transport, device }
+}
+
+t.test('with the same version of the subscriptions register and subscribe need no request', async (t) => {
+  const { transport, device } = await subscribedClient(t)
+  const peer = await transport.welcomed({ subscriptions: 3 })
+  t.match(await device.register('app_a'), { registrationId: 'rid-1' })
+  await device.subscribe('news')
+  t.same(peer.frames, [])
+})
+
+t.test('with another version of the subscriptions the client registers and subscribes again', async (t) => {
+  const { transport } = await subscribedClient(t)
+  const peer = await transport.welcomed({ subscriptions: 9 })
+  await answerRegister(peer, 1, 'rid-2', 9)
+  t.match(await peer.next('SUBSCRIBE'), { topic: 'news' })
+  t.equal(peer.frames.filter((f) => f.type === 'REGISTER').length, 0)
+})
+
+t.test('with another version each SUBSCRIBE follows its REGISTERED and has the new number', async (t) => {
   const transport = await server(t)
   const store = memory()
   const { state } = store
@@ -57,28 +83,32 @@ t.test('another version: each registration first, its topics with the number tha
       [1, 'more'],
       [1, 'of-app_b'],
     ],
-    'never the old number, which is another one by now',
+    'the old number 2 may belong to another registration now',
   )
   for (const { request } of subscribes) peer.send({ type: 'DONE', request, subscriptions: 10 })
   await joining
   peer.send({ ...answer, request: a.request, registration: 3, subscriptions: 9 })
   const last = await peer.next('SUBSCRIBE')
-  t.same([last.registration, last.topic, state.subscriptions], [3, 'of-app_a', 1], 'not heard before all is answered')
+  t.same(
+    [last.registration, last.topic, state.subscriptions],
+    [3, 'of-app_a', 1],
+    'the new version is stored after the last answer',
+  )
   const ending = device.subscribe('end', { application: 'app_a' })
   const end = await peer.next('SUBSCRIBE')
   for (const { request } of [end, last]) peer.send({ type: 'DONE', request, subscriptions: 9 })
   await ending
   await device.register('app_a')
-  t.equal(state.subscriptions, 10, 'answers may cross: the greatest of the connection')
+  t.equal(state.subscriptions, 10, 'answers may cross, so the highest version counts')
 })
 
-t.test('a registration that the service lost is asked for anew when a topic needs it', async (t) => {
+t.test('after unknown_registration the client registers again and repeats SUBSCRIBE once', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   device.connect()
   const peer = await transport.welcomed()
   const joining = device.subscribe('news')
-  const error = { type: 'ERROR', code: 'unknown_registration', detail: '', retryAfterMs: 0, connection: 0 } as const
+  const error = { ...ERROR, code: 'unknown_registration' } as const
   peer.send({ ...error, request: (await peer.next('SUBSCRIBE')).request })
   await answerRegister(peer, 4, 'rid-4', 2)
   const again = await peer.next('SUBSCRIBE')
@@ -88,7 +118,7 @@ t.test('a registration that the service lost is asked for anew when a topic need
 })
 
 t.test(
-  'what comes for a registration before its answer is shown after it, or dropped when it is refused',
+  'pushes for a registration that come before REGISTERED are shown after it, at most heldMax of them',
   async (t) => {
     const transport = await server(t)
     const device = client(t, transport.url, memory(), { settings: { heldMax: 2 } })
@@ -111,52 +141,70 @@ t.test(
     t.same(
       (await inbox.next(3)).map(({ id }) => id),
       ['4', '2', '3'],
-      'bounded: the oldest of too many goes',
+      'the oldest of three held pushes is dropped',
     )
-    const refused = device.register('app_c')
-    const second = await peer.next('REGISTER')
-    peer.send(notify(5n, { registration: 3 }))
-    await peer.next('ACK')
-    const error = { type: 'ERROR', code: 'unknown_application', detail: '', retryAfterMs: 0, connection: 0 } as const
-    peer.send({ ...error, request: second.request }, notify(6n))
-    await t.rejects(refused)
-    t.same((await inbox.next(4)).at(-1)?.id, '6')
-    await device.close()
-    t.equal(device.registrations.length, 2)
   },
 )
 
-t.test('many requests are paced, and tried again after a random time', async (t) => {
-  const settings = deviceSettings({ requestsInFlightMax: 100 })
-  const model = new MachineModel(() => 0.5, settings)
+t.test('pushes for a registration that is refused are acknowledged and not shown', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
+  const refused = device.register('app_c')
+  const { request } = await peer.next('REGISTER')
+  peer.send(notify(5n, { registration: 3 }))
+  t.same((await peer.next('ACK')).ids, [5n])
+  peer.send({ ...ERROR, code: 'unknown_application', request }, notify(6n))
+  await t.rejects(refused, { code: 'request_refused' })
+  t.same(
+    (await inbox.next(1)).map(({ id }) => id),
+    ['6'],
+  )
+  await device.close()
+  t.equal(device.registrations.length, 1)
+})
+
+/** A connected model with 50 UNSUBSCRIBE requests, and the requests that were sent so far. */
+function modelWith50Requests() {
+  const model = new MachineModel(() => 0.5, deviceSettings({ requestsInFlightMax: 100 }))
   model.settle()
   model.openSocket()
   model.receive(welcome({ serverTimeMs: model.now }))
   for (let n = 0; n < 50; n++) {
-    const wish = { kind: 'unsubscribe', application: 'app_a', user: '', topic: `t${n}` } as const
-    model.machine.request(model.now, wish, n)
+    const command = { kind: 'unsubscribe', application: 'app_a', user: '', topic: `t${n}` } as const
+    model.machine.request(model.now, command, n)
   }
-  const asked = () => model.sent.flatMap((frame) => (frame.type === 'UNSUBSCRIBE' ? [frame] : []))
-  t.equal(asked().length, 1)
+  const sent = () => model.sent.flatMap((frame) => (frame.type === 'UNSUBSCRIBE' ? [frame] : []))
+  return { model, sent }
+}
+
+t.test('50 requests are sent one every 25 ms', async (t) => {
+  const { model, sent } = modelWith50Requests()
+  t.equal(sent().length, 1)
   t.equal(model.machine.nextInMs(model.now), 25)
   for (let n = 0; n < 40; n++) model.advance(25)
-  t.equal(asked().length, 41, 'a second later')
-  for (let n = 0; n < 10; n++) model.advance(25)
-  for (const { request } of asked().slice(1)) model.receive({ type: 'DONE', request, subscriptions: 2 })
-  const waits: number[] = []
-  for (let n = 0; n < 3; n++) {
-    const request = asked().at(n === 0 ? 0 : -1)?.request ?? 0
-    const error = { type: 'ERROR', code: 'unavailable', detail: '', retryAfterMs: 300, connection: 0 } as const
-    model.receive({ ...error, request })
-    const inMs = model.machine.nextInMs(model.now)
-    waits.push(inMs)
-    model.advance(inMs)
-  }
-  t.same(waits, [800, 1_300, 2_300], 'the hint, and half of 1, 2, 4 seconds')
+  t.equal(sent().length, 41, 'after one second')
 })
 
-/** A machine that is connected as app_a's device, and what it asked of the server so far. */
-function connected() {
+t.test('an unavailable request is repeated after the hint plus a random time that doubles', async (t) => {
+  const { model, sent } = modelWith50Requests()
+  for (let n = 0; n < 50; n++) model.advance(25)
+  for (const { request } of sent().slice(1)) model.receive({ type: 'DONE', request, subscriptions: 2 })
+  const waitsMs: number[] = []
+  for (let n = 0; n < 3; n++) {
+    const request = sent().at(n === 0 ? 0 : -1)?.request ?? 0
+    model.receive({ ...ERROR, code: 'unavailable', retryAfterMs: 300, request })
+    const waitMs = model.machine.nextInMs(model.now)
+    waitsMs.push(waitMs)
+    model.advance(waitMs)
+  }
+  t.same(waitsMs, [800, 1_300, 2_300], '300 ms, and half of 1, 2 and 4 seconds')
+})
+
+/** A connected model of a device that has registered app_a, with functions to make requests and to read them. */
+function connectedModel() {
   const model = new MachineModel(() => 0.5, deviceSettings({}))
   const connect = (subscriptions: number) => {
     model.advance(60_000)
@@ -165,80 +213,83 @@ function connected() {
     model.receive(welcome({ serverTimeMs: model.now, subscriptions }))
   }
   connect(1)
-  const ask = (kind: 'subscribe' | 'unsubscribe', topic: string, caller: number) =>
+  const requestTopic = (kind: 'subscribe' | 'unsubscribe', topic: string, caller: number) =>
     model.machine.request(model.now, { kind, application: 'app_a', user: '', topic }, caller)
-  const askFor = (kind: 'register' | 'unregister', caller: number) =>
+  const requestRegistration = (kind: 'register' | 'unregister', caller: number) =>
     model.machine.request(model.now, { kind, application: 'app_a', user: '', userToken: '' }, caller)
   const requests = () => model.sent.flatMap((frame) => ('request' in frame ? [frame] : []))
-  const kinds = () => requests().map(({ type }) => type)
-  const last = () => requests().at(-1)?.request ?? 0
-  return { model, connect, ask, askFor, kinds, last }
+  const sentTypes = () => requests().map(({ type }) => type)
+  const lastRequest = () => requests().at(-1)?.request ?? 0
+  return { model, connect, requestTopic, requestRegistration, sentTypes, lastRequest }
 }
 
-t.test('what is asked for last is so at the end: opposites go one after the other', async (t) => {
-  const { model, ask, kinds, last } = connected()
+t.test('a SUBSCRIBE waits for the answer to an UNSUBSCRIBE of the same topic, and then wins', async (t) => {
+  const { model, requestTopic, sentTypes, lastRequest } = connectedModel()
   model.memory.apply({ kind: 'topic', topic: { application: 'app_a', user: '', topic: 'news' }, subscribed: true })
-  ask('unsubscribe', 'news', 1)
-  const first = last()
-  ask('subscribe', 'news', 2)
+  requestTopic('unsubscribe', 'news', 1)
+  const first = lastRequest()
+  requestTopic('subscribe', 'news', 2)
   model.advance(25)
-  t.same(kinds(), ['UNSUBSCRIBE'], 'not fulfilled by what still stands here, nor sent beside it')
+  t.same(sentTypes(), ['UNSUBSCRIBE'], 'although the stored state still has the topic')
   model.advance(10_000)
-  t.same(kinds(), ['UNSUBSCRIBE', 'UNSUBSCRIBE'], 'the first again')
-  model.receive({ type: 'DONE', request: last(), subscriptions: 2 })
+  t.same(sentTypes(), ['UNSUBSCRIBE', 'UNSUBSCRIBE'], 'the unanswered request is repeated')
+  model.receive({ type: 'DONE', request: lastRequest(), subscriptions: 2 })
   model.advance(25)
-  t.same(kinds().slice(2), ['SUBSCRIBE'])
+  t.same(sentTypes().slice(2), ['SUBSCRIBE'])
   model.receive({ type: 'DONE', request: first, subscriptions: 2 })
-  model.receive({ type: 'DONE', request: last(), subscriptions: 3 })
+  model.receive({ type: 'DONE', request: lastRequest(), subscriptions: 3 })
   t.same(model.memory.topicList(), [{ application: 'app_a', user: '', topic: 'news' }])
 })
 
 for (const answer of ['none', 'unavailable'] as const) {
   t.test(
-    `nobody knows what came of a wish (answer: ${answer}): its opposite is asked for, no version agreed`,
+    `after an UNSUBSCRIBE with unknown result (answer: ${answer}) a SUBSCRIBE is sent and the version is not stored`,
     async (t) => {
-      const { model, connect, ask, kinds, last } = connected()
+      const { model, connect, requestTopic, sentTypes, lastRequest } = connectedModel()
       model.memory.apply({ kind: 'topic', topic: { application: 'app_a', user: '', topic: 'news' }, subscribed: true })
-      ask('unsubscribe', 'news', 1)
-      const error = { type: 'ERROR', code: 'unavailable', detail: '', retryAfterMs: 0, connection: 0 } as const
+      requestTopic('unsubscribe', 'news', 1)
       for (let n = 0; n < deviceSettings({}).requestAttemptsMax; n++) {
-        if (answer === 'unavailable') model.receive({ ...error, request: last() })
+        if (answer === 'unavailable') model.receive({ ...ERROR, code: 'unavailable', request: lastRequest() })
         model.advance(10_000)
       }
-      const before = kinds().length
-      ask('subscribe', 'news', 2)
+      const before = sentTypes().length
+      requestTopic('subscribe', 'news', 2)
       model.advance(25)
-      t.same(kinds().slice(before), ['SUBSCRIBE'], 'it still stands here, and may be gone there')
-      model.receive({ type: 'DONE', request: last(), subscriptions: 3 })
+      t.same(
+        sentTypes().slice(before),
+        ['SUBSCRIBE'],
+        'the topic is in the stored state, but perhaps not at the server',
+      )
+      model.receive({ type: 'DONE', request: lastRequest(), subscriptions: 3 })
       t.equal(model.memory.subscriptions, 1)
       model.loseSocket(1006)
       connect(3)
       model.advance(25)
-      t.equal(kinds().at(-1), 'REGISTER', 'everything again')
+      t.equal(sentTypes().at(-1), 'REGISTER', 'the client repeats all registrations')
     },
   )
 }
 
-t.test('wishes that were taken back before they were sent go in their order, too', async (t) => {
-  const { model, ask, kinds, last } = connected()
-  ask('subscribe', 'a', 1)
-  ask('unsubscribe', 'a', 2)
-  ask('subscribe', 'a', 3)
-  ask('subscribe', 'a', 4)
+t.test('alternating requests for one topic are sent in order, and equal neighbours share one frame', async (t) => {
+  const { model, requestTopic, sentTypes, lastRequest } = connectedModel()
+  requestTopic('subscribe', 'a', 1)
+  requestTopic('unsubscribe', 'a', 2)
+  requestTopic('subscribe', 'a', 3)
+  requestTopic('subscribe', 'a', 4)
   for (let n = 0; n < 4; n++) {
-    model.receive({ type: 'DONE', request: last(), subscriptions: 2 + n })
+    model.receive({ type: 'DONE', request: lastRequest(), subscriptions: 2 + n })
     model.advance(25)
   }
-  t.same(kinds(), ['SUBSCRIBE', 'UNSUBSCRIBE', 'SUBSCRIBE'], 'the last two share one')
+  t.same(sentTypes(), ['SUBSCRIBE', 'UNSUBSCRIBE', 'SUBSCRIBE'], 'the last two requests share a frame')
   t.equal(model.memory.topicList().length, 1)
 })
 
-t.test('what is about to end is not asked for again by the device itself', async (t) => {
-  const { model, connect, ask, askFor, kinds } = connected()
+t.test('with another version the client repeats no SUBSCRIBE or REGISTER whose end is requested', async (t) => {
+  const { model, connect, requestTopic, requestRegistration, sentTypes } = connectedModel()
   for (const topic of ['news', 'goals']) {
     model.memory.apply({ kind: 'topic', topic: { application: 'app_a', user: '', topic }, subscribed: true })
   }
-  ask('unsubscribe', 'news', 1)
+  requestTopic('unsubscribe', 'news', 1)
   model.loseSocket(1006)
   connect(9)
   model.receive({
@@ -246,55 +297,70 @@ t.test('what is about to end is not asked for again by the device itself', async
     ...{ subscriptions: 9, project: 'acme' },
   })
   for (let n = 0; n < 4; n++) model.advance(25)
-  t.same(kinds().sort(), ['REGISTER', 'SUBSCRIBE', 'UNSUBSCRIBE', 'UNSUBSCRIBE'])
-  askFor('unregister', 2)
+  t.same(sentTypes().sort(), ['REGISTER', 'SUBSCRIBE', 'UNSUBSCRIBE', 'UNSUBSCRIBE'])
+  requestRegistration('unregister', 2)
   model.loseSocket(1006)
-  const before = kinds().length
+  const before = sentTypes().length
   connect(12)
   for (let n = 0; n < 8; n++) model.advance(25)
-  t.notOk(kinds().slice(before).includes('REGISTER'), 'the app has left it')
+  t.notOk(sentTypes().slice(before).includes('REGISTER'), 'the app requested UNREGISTER')
 })
 
-t.test('a wish that cannot be fulfilled any more does not hold up what was asked for after it', async (t) => {
-  const { model, ask, askFor, kinds, last } = connected()
-  ask('subscribe', 'news', 1)
-  const subscribe = last()
-  askFor('unregister', 2)
-  askFor('register', 3)
-  const error = { type: 'ERROR', code: 'unknown_registration', detail: '', retryAfterMs: 0, connection: 0 } as const
+t.test('a request that is refused for good does not block the requests after it', async (t) => {
+  const { model, requestTopic, requestRegistration, sentTypes, lastRequest } = connectedModel()
+  requestTopic('subscribe', 'news', 1)
+  const subscribe = lastRequest()
+  requestRegistration('unregister', 2)
+  requestRegistration('register', 3)
+  const error = { ...ERROR, code: 'unknown_registration' } as const
   model.receive({ ...error, request: subscribe })
   model.advance(25)
-  model.receive({ ...error, request: last() })
+  model.receive({ ...error, request: lastRequest() })
   model.advance(25)
-  model.receive({ type: 'DONE', request: last(), subscriptions: 2 })
+  model.receive({ type: 'DONE', request: lastRequest(), subscriptions: 2 })
   model.advance(25)
-  t.same(kinds(), ['SUBSCRIBE', 'SUBSCRIBE', 'UNREGISTER', 'REGISTER'])
+  t.same(sentTypes(), ['SUBSCRIBE', 'SUBSCRIBE', 'UNREGISTER', 'REGISTER'])
 })
 
-t.test('refusals of requests: those that can be retried are, the others reject', async (t) => {
+t.test('a request is repeated after a temporary or unknown error, and rejects after another one', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   device.connect()
   const peer = await transport.welcomed()
   const failing = device.register('app_b')
   const { request } = await peer.next('REGISTER')
-  const error = { type: 'ERROR', detail: '', retryAfterMs: 0, connection: 0 } as const
-  peer.send({ ...error, code: 'unavailable', request })
+  peer.send({ ...ERROR, code: 'unavailable', request })
   const again = await peer.next('REGISTER')
-  t.not(again.request, request, 'again, with a new number')
-  peer.send({ ...error, code: 'unknown_application', request })
-  peer.send({ ...error, code: 'of_a_later_version', request: again.request, retryAfterMs: 1 })
+  t.not(again.request, request, 'the repeat has a new number')
+  // An answer to the old number must have no effect.
+  peer.send({ ...ERROR, code: 'unknown_application', request })
+  peer.send({ ...ERROR, code: 'of_a_later_version', request: again.request, retryAfterMs: 1 })
   const last = await peer.next('REGISTER')
-  peer.send({ ...error, code: 'unknown_application', request: last.request })
+  peer.send({ ...ERROR, code: 'unknown_application', request: last.request })
   await t.rejects(failing, { code: 'request_refused', serverCode: 'unknown_application' })
+})
+
+t.test('a subscribe for an application without registration is refused without a request', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  device.connect()
+  const peer = await transport.welcomed()
   await t.rejects(device.subscribe('x', { application: 'app_b' }), { code: 'no_registration' })
+  t.same(peer.frames, [])
+})
+
+t.test('a register with a user token that is no JWT is refused as bad_user_token', async (t) => {
+  const transport = await server(t)
+  const device = client(t, transport.url, memory())
+  device.connect()
+  await transport.welcomed()
   await t.rejects(device.register('app_c', { userToken: 'x' }), {
     code: 'request_refused',
     serverCode: 'bad_user_token',
   })
 })
 
-t.test('no more requests under way than every server grants; what is gone is as good as ended', async (t) => {
+t.test('at most 8 requests are under way, and unsubscribe of an unknown registration resolves', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   device.connect()
@@ -305,28 +371,42 @@ t.test('no more requests under way than every server grants; what is gone is as 
     const { request } = await peer.next('UNSUBSCRIBE')
     t.equal(request, n + 1)
   }
-  const error = { type: 'ERROR', code: 'unknown_registration', detail: '', retryAfterMs: 0, connection: 0 } as const
+  const error = { ...ERROR, code: 'unknown_registration' } as const
   for (let request = 1; request <= 20; request++) {
-    t.ok(peer.frames.filter((f) => f.type === 'UNSUBSCRIBE').length <= request, 'one more for each answer')
+    t.ok(peer.frames.filter((f) => f.type === 'UNSUBSCRIBE').length <= request, 'one further request for each answer')
     if (request > 8) await peer.next('UNSUBSCRIBE')
     peer.send({ ...error, request })
   }
   await all
 })
 
-t.test('silence is asked again, and fails in the end', async (t) => {
+t.test(
+  'a request without an answer is sent requestAttemptsMax times, and then rejects with request_timeout',
+  async (t) => {
+    const transport = await server(t)
+    const settings = { requestTimeoutMs: 10, requestAttemptsMax: 3 }
+    const device = client(t, transport.url, memory(), { settings })
+    device.connect()
+    const peer = await transport.welcomed()
+    const ended = t.rejects(device.register('app_d'), { code: 'request_timeout' })
+    for (let attempt = 0; attempt < 3; attempt++) await peer.next('REGISTER')
+    await ended
+    t.same(peer.frames, [], 'no fourth attempt')
+  },
+)
+
+t.test('with two registrations unregister without an application is refused', async (t) => {
   const transport = await server(t)
-  const settings = { requestTimeoutMs: 10, requestAttemptsMax: 3 }
-  const device = client(t, transport.url, memory(), { settings })
+  const device = client(t, transport.url, memory())
   device.connect()
   const peer = await transport.welcomed()
-  const ended = t.rejects(device.register('app_d'), { code: 'request_timeout' })
-  for (let attempt = 0; attempt < 3; attempt++) await peer.next('REGISTER')
-  await ended
-  t.same(peer.frames, [], 'three times, and no more')
+  const registering = device.register('app_b')
+  await answerRegister(peer, 2, 'rid-2', 2)
+  await registering
+  await t.rejects(device.unregister(), { code: 'no_registration' })
 })
 
-t.test('after unregister its late messages are acknowledged and not shown', async (t) => {
+t.test('late pushes for an ended registration are acknowledged and not shown', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   const inbox = new Inbox(device)
@@ -335,7 +415,7 @@ t.test('after unregister its late messages are acknowledged and not shown', asyn
   const registering = device.register('app_b')
   await answerRegister(peer, 2, 'rid-2', 2)
   await registering
-  await t.rejects(device.unregister(), { code: 'no_registration' }, 'which of two?')
+
   const ending = device.unregister({ application: 'app_a' })
   const { request, registration } = await peer.next('UNREGISTER')
   t.equal(registration, 1)
@@ -350,7 +430,7 @@ t.test('after unregister its late messages are acknowledged and not shown', asyn
   )
 })
 
-t.test('close says BYE and leaves nothing behind', async (t) => {
+t.test('close rejects pending requests, sends BYE and closes with code 1000', async (t) => {
   const transport = await server(t)
   const device = client(t, transport.url, memory())
   device.connect()

@@ -1,4 +1,4 @@
-/** A transport that does what a test says: real WebSockets, frames of protocol v1, no rules of its own. */
+/** A transport for tests of the device library: real WebSockets and frames, but the test decides on every answer. */
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -40,19 +40,19 @@ export class ScriptedServer {
     return `ws://127.0.0.1:${(this.http.address() as AddressInfo).port}`
   }
 
-  /** The next upgrade is answered with this. */
+  /** Refuses the next upgrade with this status. */
   refuseNext(status: number, retryAfterSeconds: number): void {
     this.refusals.push({ status, retryAfterSeconds })
   }
 
-  /** The next connection that opens. */
+  /** Resolves with the next connection. */
   connection(): Promise<Peer> {
     const peer = this.arrived.shift()
     if (peer) return Promise.resolve(peer)
     return new Promise((resolve) => this.waiting.push(resolve))
   }
 
-  /** The next connection, after its HELLO was answered with WELCOME. */
+  /** Resolves with the next connection, after its HELLO was answered with WELCOME. */
   async welcomed(with_: Partial<WelcomeFrame> = {}): Promise<Peer> {
     const peer = await this.connection()
     await peer.next('HELLO')
@@ -96,7 +96,7 @@ export class Peer {
     })
   }
 
-  /** The next frame of this type that was not taken yet; those before it stay. */
+  /** Resolves with the next frame of this type. Frames of other types stay in `frames`. */
   async next<T extends DeviceFrame['type']>(type: T): Promise<Extract<DeviceFrame, { type: T }>> {
     const at = this.frames.findIndex((frame) => frame.type === type)
     const frame =
@@ -106,8 +106,8 @@ export class Peer {
     return frame as Extract<DeviceFrame, { type: T }>
   }
 
-  /** The next empty message that was not taken yet. */
-  async empty(): Promise<void> {
+  /** Resolves at the next empty message (keepalive). */
+  async nextEmpty(): Promise<void> {
     while (this.empties === 0) {
       await new Promise<void>((resolve) => {
         this.wake = resolve
@@ -175,7 +175,7 @@ export function notify(id: bigint, with_: Partial<NotifyFrame> = {}): NotifyFram
   }
 }
 
-/** The same as notify(id), to a group. */
+/** A group message with the content of notify(id). */
 export function group(id: bigint, sequence: number): ServerFrame {
   return { ...notify(id), type: 'NOTIFY_GROUP', target: { kind: 'app', name: 'app_a' }, project: 'p', sequence }
 }

@@ -1,4 +1,4 @@
-/** Plays the server's and the application's part of a session of protocol/vectors/sessions.json to a device. */
+/** Replays a session of protocol/vectors/sessions.json to a device: the parts of the server and of the application. */
 import type { Test } from 'tap'
 import { decodeFrames } from '../../protocol/decode.js'
 import { SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
@@ -11,8 +11,8 @@ import type { CloseStep, MessageStep, Session } from '../protocol/sessions.js'
 import { bytesOf } from '../protocol/support.js'
 import type { MachineModel } from './machine.js'
 
-/** Longer than every wait of a session: a keepalive interval, or the longest backoff. */
-const PATIENCE_MS = 200_000
+/** Longer than every wait of a session, which is a keepalive interval or the longest backoff. */
+const WAIT_MS_MAX = 200_000
 
 export class Replay {
   readonly handedOver: string[] = []
@@ -25,13 +25,16 @@ export class Replay {
     private readonly model: MachineModel,
   ) {
     const { event } = model
-    model.event = (told) => {
-      if (told.kind === 'gap') this.gaps.push({ count: told.count, reason: told.reason })
-      // The client decides in the same way whether the notification is for a registration of this device.
-      if (told.kind === 'notification' && readNotification(told.notification, false, model.memory, model.settings)) {
-        this.handedOver.push(String(told.notification.id))
+    model.event = (reported) => {
+      if (reported.kind === 'gap') this.gaps.push({ count: reported.count, reason: reported.reason })
+      // The client uses the same function to decide whether a notification is for a registration of this device.
+      if (
+        reported.kind === 'notification' &&
+        readNotification(reported.notification, false, model.memory, model.settings)
+      ) {
+        this.handedOver.push(String(reported.notification.id))
       }
-      event.call(model, told)
+      event.call(model, reported)
     }
   }
 
@@ -64,7 +67,7 @@ export class Replay {
 
   private expect({ frames, wish, meaning }: MessageStep): void {
     for (const wanted of frames.map(frameFromJson) as DeviceFrame[]) {
-      if (wish) this.ask(wanted as RegisterFrame | SubscribeFrame)
+      if (wish) this.request(wanted as RegisterFrame | SubscribeFrame)
       if (wanted.type === 'HELLO') this.wait(() => this.model.machine.state === 'connecting')
       this.model.openSocket()
       this.wait(() => this.model.sent.length > this.taken || this.model.pings > this.pings)
@@ -77,8 +80,8 @@ export class Replay {
     }
   }
 
-  /** Asks as the application would. */
-  private ask(frame: RegisterFrame | SubscribeFrame): void {
+  /** Makes the request of the application that leads to this frame. */
+  private request(frame: RegisterFrame | SubscribeFrame): void {
     const { machine, memory, now } = this.model
     if (frame.type === 'REGISTER') {
       const { application, userToken } = frame
@@ -89,12 +92,12 @@ export class Replay {
     machine.request(now, { kind: 'subscribe', application, user, topic: frame.topic }, 1)
   }
 
-  /** Lets time pass until the condition holds, or PATIENCE_MS are over. */
+  /** Advances the clock until the condition holds, by at most WAIT_MS_MAX. */
   private wait(holds: () => boolean): void {
     const { model } = this
-    const endsAt = model.now + PATIENCE_MS
+    const endsAt = model.now + WAIT_MS_MAX
     for (model.settle(); !holds() && model.now < endsAt; model.settle()) {
-      model.advance(Math.max(1, Math.min(model.machine.nextInMs(model.now), PATIENCE_MS)))
+      model.advance(Math.max(1, Math.min(model.machine.nextInMs(model.now), WAIT_MS_MAX)))
     }
   }
 }

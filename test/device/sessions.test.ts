@@ -1,20 +1,20 @@
-/** The device library replays protocol/vectors/sessions.json. */
+/** The device library must behave as in the session transcripts of protocol/vectors/sessions.json. */
 import t from 'tap'
 import { readSessions, type Session } from '../protocol/sessions.js'
 import { MachineModel } from './machine.js'
 import { changesOf, Replay } from './session-replay.js'
 
 for (const session of readSessions()) {
-  t.test(`${session.name}: the device sends, hands over and remembers what the session says`, async (t) => {
+  t.test(`${session.name}: the device sends, hands over and stores the same as in the transcript`, async (t) => {
     const model = new MachineModel(() => 0, undefined, changesOf(session))
     const replay = new Replay(t, model)
     for (const step of session.steps) replay.step(step)
     model.settle()
     t.strictSame(replay.handedOver, session.handedOver, 'handed over')
-    t.strictSame(replay.gaps, session.gaps, 'losses told')
+    t.strictSame(replay.gaps, session.gaps, 'reported gaps')
     t.equal(model.machine.state === 'stopped', session.stops)
     t.strictSame(leftOf(model), session.left, 'state')
-    t.strictSame(replay.unexpected(), [], 'the device sent nothing else')
+    t.strictSame(replay.unexpected(), [], 'frames that are not in the transcript')
   })
 }
 

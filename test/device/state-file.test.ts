@@ -22,13 +22,13 @@ function write(store: StateStore, ...changes: Change[]): Promise<void> {
 
 const seen = (id: number): Change => ({ kind: 'seen', id: BigInt(id), forgetAtMs: 9e12, cursorSequence: 0 })
 
-t.test('what is written is there again, by journal and by snapshot', async (t) => {
+t.test('a reopened state file has all changes of its snapshot and journal, mode 0600, and no other file', async (t) => {
   const path = join(t.testdir(), 'state')
   let store = await open(path)
   await write(store, { kind: 'identity', identity: IDENTITY }, { kind: 'connection', connection: 7 })
   for (let id = 1; id <= 200; id++) await write(store, seen(id))
   const { size } = await stat(path)
-  t.ok(size < 100 * 80 + 2_000 + 500, `${size} bytes: the journal was folded into a snapshot`)
+  t.ok(size < 100 * 80 + 2_000 + 500, `the journal was compacted to a snapshot of ${size} bytes`)
   await store.close()
   store = await open(path)
   t.equal(store.state.connection, 7)
@@ -37,21 +37,26 @@ t.test('what is written is there again, by journal and by snapshot', async (t) =
   t.ok(store.state.hasSeen(101n))
   t.ok(store.state.hasSeen(200n))
   await store.close()
-  t.equal((await stat(path)).mode & 0o777, 0o600, 'it holds secrets')
-  t.same(await readdir(join(path, '..')), ['state'], 'no lock and no half-written file stays')
+  t.equal((await stat(path)).mode & 0o777, 0o600, 'the file has secrets')
+  t.same(await readdir(join(path, '..')), ['state'], 'no lock and no temporary file remains')
 })
 
-t.test('writes confirm in order, and those of one turn go together', async (t) => {
+t.test('writes of one turn are confirmed in order', async (t) => {
   const store = await open(join(t.testdir(), 'state'), { journalBytesMax: 1e6 })
   const order: number[] = []
   const all = [1, 2, 3].map((id) => write(store, seen(id)).then(() => order.push(id)))
   await Promise.all(all)
   t.same(order, [1, 2, 3])
   await store.close()
+})
+
+t.test('a write after close is rejected as stopped', async (t) => {
+  const store = await open(join(t.testdir(), 'state'))
+  await store.close()
   await t.rejects(write(store, seen(4)), { code: 'stopped' })
 })
 
-t.test('with fsync it works the same', async (t) => {
+t.test('a change that is written with fsync is there after a reopen', async (t) => {
   const path = join(t.testdir(), 'state')
   const store = await FileStateStore.open(path, { ...SETTINGS, fsync: 'always' }, now)
   await write(store, seen(1))
@@ -61,7 +66,7 @@ t.test('with fsync it works the same', async (t) => {
   await again.close()
 })
 
-t.test('an append that was cut off is left out, whatever its length', async (t) => {
+t.test('a last line that was cut off at any byte is ignored', async (t) => {
   const folder = t.testdir()
   const path = join(folder, 'state')
   const store = await open(path)
@@ -79,31 +84,32 @@ t.test('an append that was cut off is left out, whatever its length', async (t) 
   }
 })
 
-t.test('a corrupt file is named as such, kept aside, and never overwritten', async (t) => {
-  const cases: Record<string, string> = {
-    'no header': 'hello\n',
-    'another format': '{"format":"x","version":1}\n',
-    'a broken line': '{"format":"borealis-device-state","version":1}\n{"kind":"conn\n{"kind":"done","id":"1"}\n',
-    'an unknown change': '{"format":"borealis-device-state","version":1}\n{"kind":"magic"}\n',
-    'a wrong type': '{"format":"borealis-device-state","version":1}\n{"kind":"connection","connection":"1"}\n',
-    'an empty file': '',
-  }
-  for (const [name, text] of Object.entries(cases)) {
+const corruptFiles: Record<string, string> = {
+  'without a header': 'hello\n',
+  'of another format': '{"format":"x","version":1}\n',
+  'with a broken line': '{"format":"borealis-device-state","version":1}\n{"kind":"conn\n{"kind":"done","id":"1"}\n',
+  'with an unknown change': '{"format":"borealis-device-state","version":1}\n{"kind":"magic"}\n',
+  'with a wrong type': '{"format":"borealis-device-state","version":1}\n{"kind":"connection","connection":"1"}\n',
+  'without any byte': '',
+}
+
+for (const [name, text] of Object.entries(corruptFiles)) {
+  t.test(`a state file ${name} is state_corrupt, kept aside, and never overwritten`, async (t) => {
     const folder = t.testdir({})
     const path = join(folder, 'state')
     await writeFile(path, text)
-    await t.rejects(open(path), { code: 'state_corrupt' }, name)
+    await t.rejects(open(path), { code: 'state_corrupt' })
     t.equal(await readFile(`${path}.corrupt-1`, 'utf8'), text)
     const fresh = await open(path)
-    t.equal(fresh.state.identity, null)
+    t.equal(fresh.state.identity, null, 'the next start has a new state')
     await fresh.close()
     await writeFile(path, text)
     await t.rejects(open(path), { code: 'state_corrupt' })
     t.same((await readdir(folder)).sort(), ['state.corrupt-1', 'state.corrupt-2'])
-  }
-})
+  })
+}
 
-t.test('a newer version is left alone', async (t) => {
+t.test('a state file of a newer version is refused and unchanged', async (t) => {
   const path = join(t.testdir(), 'state')
   const text = '{"format":"borealis-device-state","version":2}\n'
   await writeFile(path, text)
@@ -111,57 +117,68 @@ t.test('a newer version is left alone', async (t) => {
   t.equal(await readFile(path, 'utf8'), text)
 })
 
-t.test('one owner a file; a lock whose owner is gone is taken over', async (t) => {
+t.test('a state file that is open cannot be opened again', async (t) => {
   const path = join(t.testdir(), 'state')
   const store = await open(path)
   await t.rejects(open(path), { code: 'state_locked' })
   await store.close()
+})
+
+t.test('the lock of another running process is respected', async (t) => {
+  const path = join(t.testdir(), 'state')
   await writeFile(`${path}.lock`, `${process.ppid}\n`)
-  await t.rejects(open(path), { code: 'state_locked' }, 'of a process that is alive')
+  await t.rejects(open(path), { code: 'state_locked' })
+})
+
+t.test('the lock of a process that has ended is taken over and removed at close', async (t) => {
+  const path = join(t.testdir(), 'state')
   await writeFile(`${path}.lock`, '999999999\n')
   await (await open(path)).close()
   t.same(await readdir(join(path, '..')), ['state'])
 })
 
-t.test('a crash between persist and hand-over: given again, marked, and still known on the wire', async (t) => {
-  const transport = await server(t)
-  const path = join(t.testdir(), 'state')
-  const store = await open(path)
-  await write(store, ...KNOWN)
-  const first = new BorealisClient({ store, url: transport.url, random: Math.random, settings: FAST })
-  // Nobody listens to notifications: they are persisted and acknowledged, and wait.
-  first.connect()
-  const peer = await transport.welcomed()
-  const expiresAtSeconds = Math.floor(Date.now() / 1_000) + 3_600
-  peer.send(notify(1n, { expiresAtSeconds }), notify(2n, { expiresAtSeconds, title: 'two' }), notify(9n))
-  t.same((await peer.next('ACK')).ids, [1n, 2n, 9n])
-  // As a kill would leave it: the file as it is now, in another place.
-  const crashed = join(path, '..', 'crashed')
-  await writeFile(crashed, await readFile(path))
-  await first.close()
+t.test(
+  'after a crash between persist and hand-over a push is handed over once, marked, also if it comes again',
+  async (t) => {
+    const transport = await server(t)
+    const path = join(t.testdir(), 'state')
+    const store = await open(path)
+    await write(store, ...KNOWN)
+    const first = new BorealisClient({ store, url: transport.url, random: Math.random, settings: FAST })
+    // Without a listener the pushes are persisted and acknowledged, and stay in the inbox.
+    first.connect()
+    const peer = await transport.welcomed()
+    const expiresAtSeconds = Math.floor(Date.now() / 1_000) + 3_600
+    peer.send(notify(1n, { expiresAtSeconds }), notify(2n, { expiresAtSeconds, title: 'two' }), notify(9n))
+    t.same((await peer.next('ACK')).ids, [1n, 2n, 9n])
+    // A copy of the file stands for the state after a kill.
+    const crashed = join(path, '..', 'crashed')
+    await writeFile(crashed, await readFile(path))
+    await first.close()
 
-  const reopened = await open(crashed)
-  const second = new BorealisClient({ store: reopened, url: transport.url, random: Math.random, settings: FAST })
-  const inbox = new Inbox(second)
-  second.connect()
-  const again = await transport.welcomed()
-  again.send(notify(1n), notify(3n))
-  t.same((await again.next('ACK')).ids, [1n, 3n])
-  t.match(await inbox.next(3), [
-    { id: '1', possibleDuplicate: true },
-    { id: '2', title: 'two', possibleDuplicate: true },
-    { id: '3', possibleDuplicate: false },
-  ])
-  t.equal(inbox.notifications.length, 3, '9 was only for its moment')
-  await second.close()
+    const reopened = await open(crashed)
+    const second = new BorealisClient({ store: reopened, url: transport.url, random: Math.random, settings: FAST })
+    const inbox = new Inbox(second)
+    second.connect()
+    const again = await transport.welcomed()
+    again.send(notify(1n), notify(3n))
+    t.same((await again.next('ACK')).ids, [1n, 3n])
+    t.match(await inbox.next(3), [
+      { id: '1', possibleDuplicate: true },
+      { id: '2', title: 'two', possibleDuplicate: true },
+      { id: '3', possibleDuplicate: false },
+    ])
+    t.equal(inbox.notifications.length, 3, 'push 9 had no time to live')
+    await second.close()
 
-  const third = await open(crashed)
-  t.equal(third.state.inbox.size, 0, 'done was written')
-  t.ok(third.state.hasSeen(2n))
-  await third.close()
-})
+    const third = await open(crashed)
+    t.equal(third.state.inbox.size, 0, 'the hand-over is durable')
+    t.ok(third.state.hasSeen(2n))
+    await third.close()
+  },
+)
 
-t.test('a disk that fails: no ACK, no hand-over; when it is back, both', async (t) => {
+t.test('while the disk fails a push gets neither ACK nor hand-over, and afterwards both, once', async (t) => {
   const transport = await server(t)
   const path = join(t.testdir(), 'state')
   const file = await open(path)
@@ -170,7 +187,7 @@ t.test('a disk that fails: no ACK, no hand-over; when it is back, both', async (
   const store: StateStore = {
     state: file.state,
     close: () => file.close(),
-    // In order with the writes before it, as the contract has it.
+    // The contract of StateStore: confirmations come in the order of the writes.
     write: (changes, done) => (failing ? file.write([], () => done(new Error('ENOSPC'))) : file.write(changes, done)),
   }
   const device = new BorealisClient({ store, url: transport.url, random: Math.random, settings: FAST })
@@ -196,12 +213,11 @@ t.test('a disk that fails: no ACK, no hand-over; when it is back, both', async (
   t.same(
     (await inbox.next(2)).map((n) => n.id),
     ['1', '2'],
-    'once',
   )
   await device.close()
 })
 
-t.test('what cannot be read or written is said so', async (t) => {
+t.test('a path that is a folder, or below a missing folder or a file, is state_unwritable', async (t) => {
   const folder = t.testdir({ state: {} })
   await t.rejects(open(join(folder, 'state')), { code: 'state_unwritable' })
   await t.rejects(open(join(folder, 'none', 'state')), { code: 'state_unwritable' })

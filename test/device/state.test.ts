@@ -24,31 +24,37 @@ function message(id: bigint, cursorSequence = 0): Change {
   }
 }
 
-t.test('a group message moves the cursor forward, never back', async (t) => {
+t.test('a group message moves the cursor forward and never back', async (t) => {
   t.same(advanceCursor(cursor, 101), { ...cursor, sequence: 101 })
-  t.same(advanceCursor(cursor, 50), cursor, 'a topic that is new to the version is caught up from below')
+  t.same(advanceCursor(cursor, 50), cursor, 'the catch-up of a new topic starts at a lower sequence')
   t.same(advanceCursor(cursor, 0), cursor)
 })
 
-t.test('CAUGHT_UP: the further cursor of one version, else the server says where we are', async (t) => {
+t.test('CAUGHT_UP without a stored cursor gives the cursor of the server', async (t) => {
   t.same(caughtUpCursor(null, cursor), cursor)
+})
+
+t.test('CAUGHT_UP with the same version gives the cursor with the higher sequence', async (t) => {
   t.same(caughtUpCursor(cursor, { ...cursor, sequence: 90 }), cursor)
   t.same(caughtUpCursor(cursor, { ...cursor, sequence: 120 }).sequence, 120)
+})
+
+t.test('CAUGHT_UP with another version or log gives the cursor of the server', async (t) => {
   const added = { ...cursor, sequence: 90, subscriptions: 4 }
-  t.same(caughtUpCursor(cursor, added), added, 'our sequence with their version would claim messages of the new topic')
+  t.same(caughtUpCursor(cursor, added), added, 'the stored sequence would skip messages of the new topic')
   const reset = { incarnation: 8n, sequence: 2, subscriptions: 3 }
   t.same(caughtUpCursor(cursor, reset), reset)
 })
 
-t.test('a GAP counts what was not told before', async (t) => {
+t.test('a GAP counts the drops that no earlier GAP of the queue counted', async (t) => {
   t.equal(newInGap(null, { queue: 1n, count: 5 }), 5)
-  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 1n, count: 5 }), 0, 'repeated')
-  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 1n, count: 8 }), 3, 'grown')
-  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 2n, count: 2 }), 2, 'another queue counts from its beginning')
-  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 1n, count: 3 }), 0, 'an older word')
+  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 1n, count: 5 }), 0, 'the same mark')
+  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 1n, count: 8 }), 3, 'a higher count')
+  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 2n, count: 2 }), 2, 'another queue')
+  t.equal(newInGap({ queue: 1n, count: 5 }, { queue: 1n, count: 3 }), 0, 'a lower count of an older frame')
 })
 
-t.test('GAP counts add up to the drops, whatever is repeated or lost on the way', async () => {
+t.test('the counts of repeated and lost GAP frames add up to the number of drops', async () => {
   const steps = fc.array(fc.record({ drops: fc.nat(5), newQueue: fc.boolean(), heard: fc.boolean() }))
   fc.assert(
     fc.property(steps, (run) => {
@@ -58,7 +64,7 @@ t.test('GAP counts add up to the drops, whatever is repeated or lost on the way'
       let told = 0
       let heardOf = 0
       for (const step of run) {
-        // A queue ends only after the device heard of all its drops.
+        // A queue ends only after the device knows of all its drops.
         if (step.newQueue && heardOf === count) {
           queue++
           count = 0
@@ -77,14 +83,19 @@ t.test('GAP counts add up to the drops, whatever is repeated or lost on the way'
   )
 })
 
-t.test('ids are forgotten by count and by time, those of the inbox never', async (t) => {
+t.test('the oldest ids above seenMax are forgotten, except those in the inbox', async (t) => {
   const state = new DeviceState(3)
   for (const id of [1n, 2n, 3n, 4n]) state.apply(message(id))
   t.equal(state.seenCount, 3)
-  t.ok(state.hasSeen(1n), 'still in the inbox')
+  t.ok(state.hasSeen(1n), 'id 1 is in the inbox')
   state.apply({ kind: 'done', id: 1n })
   t.notOk(state.hasSeen(1n))
   t.ok(state.hasSeen(4n))
+})
+
+t.test('sweep forgets an id at its forgetAtMs and not before', async (t) => {
+  const state = new DeviceState(3)
+  for (const id of [2n, 3n, 4n]) state.apply(message(id))
   for (const id of [2n, 3n, 4n]) state.apply({ kind: 'done', id })
   state.sweep(999)
   t.ok(state.hasSeen(4n))
@@ -92,7 +103,7 @@ t.test('ids are forgotten by count and by time, those of the inbox never', async
   t.equal(state.seenCount, 0)
 })
 
-t.test('a registration that ends takes its topics along; one that has a new number keeps them', async (t) => {
+t.test('the end of a registration removes its topics, and a new number keeps them', async (t) => {
   const state = new DeviceState(10)
   const a = { number: 1, application: 'a', user: '', registrationId: 'ra', project: 'p' }
   const b = { number: 2, application: 'b', user: '', registrationId: 'rb', project: 'p' }
@@ -104,10 +115,11 @@ t.test('a registration that ends takes its topics along; one that has a new numb
   t.same(state.topicList(), [{ application: 'b', user: '', topic: 'news' }])
   t.equal(state.registrationOf('a', ''), null)
   state.apply({ kind: 'registered', registration: { ...b, number: 1 } })
-  t.same([...state.registrations.keys()], [1], 'a server that lost its tables counts anew')
+  t.same([...state.registrations.keys()], [1], 'a server that lost its tables assigns numbers anew')
+  t.same(state.topicList(), [{ application: 'b', user: '', topic: 'news' }])
 })
 
-t.test('another identity is another device: message ids are all that it takes along', async (t) => {
+t.test('a new token keeps the state, and a new deviceId keeps only the ids of messages', async (t) => {
   const state = new DeviceState(10)
   const identity = { deviceId: 'dev_1', token: 't', expiresAtMs: 0, url: '' }
   const registration = { number: 1, application: 'a', user: '', registrationId: 'ra', project: 'p' }
@@ -123,7 +135,7 @@ t.test('another identity is another device: message ids are all that it takes al
   ]
   for (const change of before) state.apply(change)
   state.apply({ kind: 'identity', identity: { ...identity, token: 'renewed' } })
-  t.equal(state.snapshot().length, before.length, 'a new token alone changes nothing else')
+  t.equal(state.snapshot().length, before.length)
   const other = { ...identity, deviceId: 'dev_2' }
   state.apply({ kind: 'identity', identity: other })
   t.same(state.snapshot(), [{ kind: 'identity', identity: other }, before.at(-1)])
@@ -183,14 +195,14 @@ const change: fc.Arbitrary<Change> = fc.oneof(
   fc.record({ kind: fc.constant('clock' as const), serverAheadMs: fc.integer() }),
 )
 
-t.test('every change reads back as it was written', async (t) => {
+t.test('a decoded change equals the encoded one', async (t) => {
   fc.assert(
     fc.property(change, (c) => t.same(decodeChange(encodeChange(c)), c)),
     { numRuns: 300 },
   )
 })
 
-t.test('a snapshot makes the same state, and so does a journal', async (t) => {
+t.test('a snapshot that is encoded, decoded and applied gives the same state', async (t) => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
       const state = new DeviceState(1_000)
@@ -202,7 +214,7 @@ t.test('a snapshot makes the same state, and so does a journal', async (t) => {
   )
 })
 
-/** The order within one kind carries no meaning but for the inbox. */
+/** Only the order of messages in the inbox has a meaning. */
 function sorted(changes: Change[]): string[] {
   const lines = changes.map(encodeChange)
   return [...lines.filter((l) => l.includes('"message"')), ...lines.filter((l) => !l.includes('"message"')).sort()]

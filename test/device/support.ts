@@ -1,4 +1,4 @@
-/** What the tests of the client share: a client over a scripted server, and its events as promises. */
+/** Helpers for tests of the client: a client on a scripted server, a known state, and events as promises. */
 import type { EventEmitter } from 'node:events'
 import type { Test } from 'tap'
 import { BorealisClient, type ClientOptions, type Notification } from '../../src/device/index.js'
@@ -6,14 +6,14 @@ import type { Change } from '../../src/device/state/state.js'
 import { MemoryStateStore, type StateStore } from '../../src/device/state/state-store.js'
 import { ScriptedServer } from './scripted-server.js'
 
-/** Short times, so that no test waits for a default. */
+/** Short delays, so that no test waits for a default. */
 export const FAST = { reconnectBaseMs: 10, reconnectCapMs: 20, stableMs: 60_000, closeGraceMs: 500 }
 
 export const IDENTITY = { deviceId: 'dev_aaaaaaaaaaaaaaaaaaaa', token: 'token', expiresAtMs: 0, url: '' }
 
 export const REGISTRATION = { number: 1, application: 'app_a', user: '', registrationId: 'rid-1', project: 'acme' }
 
-/** A device that is enrolled and has registered one application. */
+/** The state of a device that is enrolled and has registered one application. */
 export const KNOWN: Change[] = [
   { kind: 'identity', identity: IDENTITY },
   { kind: 'registered', registration: REGISTRATION },
@@ -44,14 +44,14 @@ export function client(t: Test, url: string, store: StateStore, options: Partial
   return made
 }
 
-/** The next event of a name, its first argument; not once(), which rejects where an `error` comes before. */
+/** Resolves with the first argument of the next event. Unlike once(), it does not reject at an `error` event. */
 export function event<T>(from: BorealisClient, name: string): Promise<T> {
   return new Promise((resolve) => {
     ;(from as EventEmitter).once(name, resolve)
   })
 }
 
-/** Collects what is handed over; `next(n)` resolves when there are n. */
+/** Collects the notifications of a client; `next(n)` resolves with all of them when there are n. */
 export class Inbox {
   readonly notifications: Notification[] = []
   private readonly waiting: { count: number; resolve: () => void }[] = []
