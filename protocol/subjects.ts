@@ -124,10 +124,12 @@ export const registrationFilter = (project: string, { application, user }: { app
 
 /**
  * Changes by administrators: `audit.<project>` in AUDIT; `audit.=` for changes of no project (no project id contains
- * `=`).
+ * `=`); `audit.=sign_in` for sign-ins that failed.
  */
 export const AUDIT_STREAM = 'AUDIT'
+export const AUDIT_FILTER = 'audit.*'
 export const auditSubject = (project: string | null) => `audit.${project ?? '='}`
+export const SIGN_INS_AUDIT_SUBJECT = 'audit.=sign_in'
 
 // ---- tables (KV buckets) ----------------------------------------------------------------------
 

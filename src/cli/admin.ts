@@ -34,7 +34,9 @@ export function adminCommand(): Command {
   credentialCommands(admin.command('credential').description('access to the admin API, and its role'))
   eventCommands(admin.command('events').description('events for app servers about the outcome of messages'))
   webhookCommands(admin.command('webhook').description('the address to which the events of a project are posted'))
-  auditCommands(admin.command('audit').description('the log of changes'))
+  const audit = admin.command('audit').description('the log of changes')
+  auditCommands(audit)
+  auditVerifyCommand(audit)
   tokenCommands(admin.command('token').description('access tokens of app servers'))
   revocationCommands(admin)
   refuseOldKeyringCommands(admin)
@@ -279,6 +281,22 @@ function auditCommands(audit: Command): void {
         const line = (entry: Record<string, unknown>) => `${Object.values(entry).map(shownInLine).join('  ')}\n`
         const more = page.next === null ? '' : `more: --before ${page.next}\n`
         return { text: `${entries.map(line).join('')}${more}`, json: { entries, next: page.next } }
+      }),
+    )
+}
+
+function auditVerifyCommand(audit: Command): void {
+  audit
+    .command('verify')
+    .description('read the whole log and find entries that were changed or taken out')
+    .action(
+      onService(async (service, { actor }) => {
+        const { entries, breaks } = await service.verifyAudit(actor)
+        if (breaks.length > 0) process.exitCode = 1
+        const places = breaks.map(({ subject, sequence }) => {
+          return `${subject}: entry ${sequence} does not follow the entry before it\n`
+        })
+        return { text: `${places.join('')}${entries} entries, ${breaks.length} breaks\n`, json: { entries, breaks } }
       }),
     )
 }

@@ -17,8 +17,10 @@ import type { Keyring } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import { StopStack } from '../stop-stack.js'
+import { AuditLog } from '../store/audit.js'
 import { firstRegistrationNumber } from '../store/format.js'
 import type { AdminContext } from './api/admin/context.js'
+import { FailedSignIns } from './api/admin/failed-sign-ins.js'
 import { createAdminServer } from './api/admin/server.js'
 import { createGateway } from './api/public/gateway.js'
 import { publicUrlOf, tokenIssuersOf } from './api/public-url.js'
@@ -161,7 +163,9 @@ async function startAdminApi(
   if (adminApi.port === 0) return null
   const administration = new Administration(broker, clock, auth)
   const feeds = new FeedAdministration({ administration, broker, clock, split, settings: webhooks })
-  const context = { administration, registrations, queries, feeds, readCounters, publicUrl, auth, clock, log }
+  const signIns = new FailedSignIns(new AuditLog(broker), clock, log)
+  parts.add(signIns)
+  const context = { administration, registrations, queries, feeds, readCounters, publicUrl, auth, clock, log, signIns }
   const server = createAdminServer(context, adminApi, http)
   parts.add(server)
   return (await server.listen()).url

@@ -70,6 +70,10 @@ export const StoreSettings = Type.Object({
     'Most events of one kind and project in PUSH_EVENTS; beyond it, the oldest of that kind and project are removed.',
   ),
   auditBytesMax: whole(64 * MIB, 'Size of AUDIT, the log of changes; when it is full, the oldest entries are removed.'),
+  auditPerProjectMax: whole(
+    10_000,
+    'Most entries of one project in AUDIT, and of changes of no project; beyond it, the oldest of them are removed.',
+  ),
   auditAgeMs: whole(400 * DAY_MS, 'How long entries of the log of changes are kept.'),
   tableBytesMax: whole(512 * MIB, 'Size of each table of devices and sessions, and of the list of registrations.'),
   smallTableBytesMax: whole(64 * MIB, 'Size of each other table.'),

@@ -30,7 +30,7 @@ async function setUp(t: Test) {
       enrolmentsPerKeyPerSecond: 1_000_000,
     },
     auth: { tokenRequestsPerSecond: 1_000_000, tokenRequestsBurst: 1_000_000 },
-    adminApi: { host: '127.0.0.1', port: await freePort(), requestsPerSecond: 1_000_000 },
+    adminApi: { host: '127.0.0.1', port: await freePort(), requestsPerSecond: 1_000_000, changesPerDay: 0 },
   })
   const device = await live.device('phone')
   device.connect()

@@ -74,7 +74,7 @@ async function setUp(t: Test): Promise<Setup> {
       limits: Value.Default(LimitSettings, {}) as LimitSettings,
       http: { ...(Value.Default(HttpSettings, {}) as HttpSettings), port: 0 },
       auth,
-      adminApi: { host: '127.0.0.1', port: 0, requestsPerSecond: 20 },
+      adminApi: { host: '127.0.0.1', port: 0, requestsPerSecond: 20, changesPerDay: 0 },
       messages: Value.Default(MessageLimits, {}) as MessageLimits,
       webhooks: Value.Default(WebhookSettings, {}) as WebhookSettings,
       devices: Value.Default(DeviceLimits, {}) as DeviceLimits,

@@ -80,6 +80,12 @@ export const AdminApiSettings = Type.Object(
       description:
         'Requests from one address a second; five times as many may come at once. It slows down guesses at secrets.',
     }),
+    changesPerDay: Type.Integer({
+      default: 300,
+      minimum: 0,
+      description:
+        'Changes with one credential of a project a day, refused ones included, on each core; 0: no limit. It keeps the room of the project in the audit log. Credentials for all projects have no limit.',
+    }),
   },
   { additionalProperties: false, default: {}, description: 'The admin API: projects, keys, credentials, audit.' },
 )

@@ -6,7 +6,7 @@ import { CodedError } from '../../../protocol/errors.js'
 import { Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import { type Broker, BrokerError } from '../../nats/broker.js'
-import { AuditLog, type AuditPage } from '../../store/audit.js'
+import { type AuditBreak, AuditLog, type AuditPage } from '../../store/audit.js'
 import {
   type ApplicationRecord,
   type EnrolmentKey,
@@ -241,6 +241,12 @@ export class Administration {
     requireMay(actor, 'audit.show', project ?? null)
     const page = { limit: Math.min(limit, AUDIT_PAGE_MAX), ...(before === undefined ? {} : { before }) }
     return this.audit.page(project === undefined ? page : { ...page, project })
+  }
+
+  /** Reads the whole audit log and compares each entry with the one before it. */
+  async verifyAudit(actor: Actor): Promise<{ entries: number; breaks: AuditBreak[] }> {
+    requireMay(actor, 'audit.show', null)
+    return this.audit.verify()
   }
 
   private async recorded<T>(

@@ -1,5 +1,6 @@
 /** Definitions of every stream and bucket in protocol/subjects.ts, and the code that creates and updates them. */
 import {
+  AUDIT_FILTER,
   AUDIT_STREAM,
   BROADCAST_FILTER,
   BROADCAST_STREAM,
@@ -131,8 +132,10 @@ export function streamDefinitions(store: StoreSettings): StreamDefinition[] {
     {
       ...base,
       name: AUDIT_STREAM,
-      subjects: ['audit.*'],
+      subjects: [AUDIT_FILTER],
       bytesMax: store.auditBytesMax,
+      // A project with too many changes loses entries of its own and not those of others.
+      perSubjectMax: store.auditPerProjectMax,
       ageMs: store.auditAgeMs,
       whenFull: 'giveWay',
     },

@@ -17,6 +17,7 @@ import { bearerOf } from '../public/context.js'
 import { networkOf } from '../rate-limits.js'
 import { type Route, type RouteParts, route } from '../route.js'
 import type { Rate, TokenBuckets } from '../token-buckets.js'
+import type { FailedSignIns } from './failed-sign-ins.js'
 
 export interface AdminContext extends BaseContext {
   administration: Administration
@@ -31,6 +32,11 @@ export interface AdminContext extends BaseContext {
   addresses: TokenBuckets
   /** For each address: it slows down guesses at secrets, and tools that loop. */
   rate: Rate
+  /** For each credential of a project. */
+  changers: TokenBuckets
+  /** Changes with one such credential; null: no limit. */
+  changeRate: Rate | null
+  signIns: FailedSignIns
 }
 
 export type AdminRoute = Route<AdminContext>
@@ -45,10 +51,23 @@ export type ProjectCall = ActingCall & { params: { project: string } }
 /** The step throws CodedError `rate_limited`, `missing_token` or `bad_token`. */
 async function authenticateActor(call: AdminCall): Promise<ActingCall> {
   const { context, request } = call
-  const { waitMs } = context.addresses.take(networkOf(request.ip), 1, context.rate, context.clock.now())
+  const network = networkOf(request.ip)
+  const { waitMs } = context.addresses.take(network, 1, context.rate, context.clock.now())
   if (waitMs > 0) throw new CodedError('rate_limited')
-  const actor = await actorOf(context.administration.credentials, bearerOf(request.headers.authorization))
+  const secret = bearerOf(request.headers.authorization)
+  const actor = await actorOf(context.administration.credentials, secret).catch((error: unknown) => {
+    if (error instanceof CodedError) context.signIns.add(network)
+    throw error
+  })
+  if (request.method !== 'GET' && actor.projects !== '*') takeChange(context, actor)
   return { ...call, actor }
+}
+
+/** Throws CodedError `rate_limited`. */
+function takeChange({ changers, changeRate, clock }: AdminContext, actor: Actor): void {
+  if (changeRate === null) return
+  const { waitMs } = changers.take(actor.name, 1, changeRate, clock.now())
+  if (waitMs > 0) throw new CodedError('rate_limited', 'this credential has made its changes of the day')
 }
 
 /** A route of the admin API: every operation asks for a credential. Roles are the concern of Administration. */

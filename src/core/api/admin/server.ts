@@ -12,6 +12,8 @@ import { adminServiceRoutes } from './service-routes.js'
 
 const ADDRESSES_MAX = 10_000
 const BURST_SECONDS = 5
+const CREDENTIALS_MAX = 10_000
+const DAY_SECONDS = 86_400
 
 export function adminRoutes(): AdminRoute[] {
   return [...adminProjectRoutes, ...adminEventRoutes, ...adminServiceRoutes]
@@ -19,8 +21,8 @@ export function adminRoutes(): AdminRoute[] {
 
 /** @param limits of the public listener: they hold here too. */
 export function createAdminServer(
-  parts: Omit<AdminContext, 'bodies' | 'addresses' | 'rate'>,
-  { host, port, requestsPerSecond }: AdminApiSettings,
+  parts: Omit<AdminContext, 'bodies' | 'addresses' | 'rate' | 'changers' | 'changeRate'>,
+  { host, port, requestsPerSecond, changesPerDay }: AdminApiSettings,
   limits: HttpSettings,
 ): HttpServer {
   const context: AdminContext = {
@@ -28,6 +30,8 @@ export function createAdminServer(
     bodies: new BodyBudget(limits),
     addresses: new TokenBuckets(ADDRESSES_MAX),
     rate: { perSecond: requestsPerSecond, burst: requestsPerSecond * BURST_SECONDS },
+    changers: new TokenBuckets(CREDENTIALS_MAX),
+    changeRate: changesPerDay === 0 ? null : { perSecond: changesPerDay / DAY_SECONDS, burst: changesPerDay },
   }
   const routes = adminRoutes()
   const server = createHttpServer(context, routes, { ...limits, host, port })
