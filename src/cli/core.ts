@@ -7,11 +7,12 @@ import { CoreMetrics, registerCoreMetrics } from '../core/metrics.js'
 import type { Broker } from '../nats/broker.js'
 import { connect } from '../nats/connect.js'
 import { describeStream } from '../nats/server/snapshot.js'
-import { ensureStreams } from '../nats/server/streams.js'
+import { ensureStreams, streamDefinitions } from '../nats/server/streams.js'
 import { LoopLag, lagMetric } from '../observe/lag.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
 import { StopStack } from '../stop-stack.js'
+import { StoreFills } from '../store/fills.js'
 import { checkStoreFormat, markStoreFormat, StoreFormatError } from '../store/format.js'
 import { claimKeyring } from '../store/keyring-record.js'
 import { loadConfig } from './context.js'
@@ -46,9 +47,15 @@ async function start(config: Config, log: Logger): Promise<Service> {
     lagMetric(lag, registry)
     lag.start()
     stops.add(async () => lag.stop())
+    const names = streamDefinitions(config.store).map(({ name }) => name)
+    const fills = new StoreFills(broker, systemClock, names)
+    metrics.fills = () => fills.report()
+    await fills.start()
+    stops.add(async () => fills.stop())
     let isReady = false
     if (config.metrics.port > 0) {
-      const server = await serveMetrics(registry, config.metrics, () => isReady && broker.connected())
+      const ready = () => isReady && broker.connected()
+      const server = await serveMetrics(registry, config.metrics, ready, () => ({ store: fills.report() }))
       stops.add(() => server.stop())
     }
     const { core: roles, http, auth, messages, devices, ingress, limits, adminApi, webhooks, store } = config

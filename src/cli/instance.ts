@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Command } from 'commander'
 import type { Config } from '../config/config.js'
 import { authorityOf } from '../core/api/public-url.js'
+import type { StreamFill } from '../store/fills.js'
 import type { InstanceStatus } from '../transport/supervisor/instance-status.js'
 import { CommandError, loadConfig } from './context.js'
 
@@ -13,10 +14,30 @@ const ANSWER_MS_MAX = 10_000
 const POLL_MS = 500
 
 export const statusCommand = new Command('status')
-  .description('show the state of the transport instance on this machine, as JSON')
+  .description(
+    'show the state of the transport instance on this machine and, if a core serves metrics here, how full the store is, as JSON',
+  )
   .action(async (_options, command: Command) => {
-    print(JSON.stringify(await new AdminPort(loadConfig(command)).status(), null, 2))
+    const config = loadConfig(command)
+    const store = await storeOf(config)
+    // Without a core here, the answer is the instance's, or the reason why there is none.
+    if (store === null) return print(JSON.stringify(await new AdminPort(config).status(), null, 2))
+    const instance = config.admin.port === 0 ? null : await new AdminPort(config).status().catch(() => null)
+    print(JSON.stringify({ ...instance, store }, null, 2))
   })
+
+/** The streams of the store, fullest first, as a core on this machine sees them; null if there is none. */
+async function storeOf({ metrics: { host, port } }: Config): Promise<readonly StreamFill[] | null> {
+  if (port === 0) return null
+  const url = `http://${authorityOf(host, port)}/readyz`
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(ANSWER_MS_MAX) })
+    const { store = null } = (await response.json()) as { store?: StreamFill[] }
+    return store
+  } catch {
+    return null // no core serves metrics there
+  }
+}
 
 export const drainCommand = new Command('drain')
   .description('make the transport instance on this machine ask its devices to leave, and then end')

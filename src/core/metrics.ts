@@ -3,6 +3,7 @@ import { CodedError } from '../../protocol/errors.js'
 import { countUp, PlainMetrics } from '../observe/plain-metrics.js'
 import type { MetricsRegistry } from '../observe/registry.js'
 import { EventLog, type FinalEvent, type FinalKind, type FinalOutcome, type TraceEvent } from '../store/events.js'
+import type { StreamFill } from '../store/fills.js'
 import type { AcceptMessage } from './domain/commands.js'
 import type { QueryBudget } from './domain/query-budget.js'
 
@@ -36,6 +37,10 @@ export class CoreMetrics {
   readonly steps = new Set<WatchedStep>()
   /** Null in a process without the HTTP API. */
   queries: Pick<QueryBudget, 'running' | 'waiting' | 'refused'> | null = null
+  /** Messages whose records left a stream that was short of room, by stream. */
+  readonly gaveWay = new Map<string, number>()
+  /** The streams of the store as of the last look. */
+  fills: () => readonly StreamFill[] = () => []
   /** Events stored for app servers. */
   readonly published = new Map<FinalKind, number>()
   /** POSTs to webhooks: `2xx` to `5xx`, `timeout`, `address_refused`, `failed`. */
@@ -73,6 +78,47 @@ export function registerCoreMetrics(metrics: CoreMetrics, connected: () => boole
   plain.level('queries_running', 'Status reads, lists, counters and cancels that run.', () => queries().running)
   plain.level('queries_waiting', 'Status reads, lists, counters and cancels that wait.', () => queries().waiting)
   plain.count('queries_refused_total', 'The same, answered `overloaded`.', () => queries().refused)
+  plain.counts(
+    'gave_way_total',
+    'Ended messages whose records left a stream that was short of room.',
+    'stream',
+    () => metrics.gaveWay,
+  )
+  const streams = (read: (fill: StreamFill) => number | null) => async () =>
+    metrics.fills().flatMap((fill): [string, number][] => {
+      const value = read(fill)
+      return value === null ? [] : [[fill.stream, value]]
+    })
+  plain.levels(
+    'stream_bytes',
+    'Size of each stream of the store.',
+    'stream',
+    streams(({ bytes }) => bytes),
+  )
+  plain.levels(
+    'stream_records',
+    'Records of each stream of the store.',
+    'stream',
+    streams(({ records }) => records),
+  )
+  plain.levels(
+    'stream_fill_ratio',
+    'How full each stream is; 1: it refuses new records, or removes its oldest.',
+    'stream',
+    streams(({ ratio }) => ratio),
+  )
+  plain.levels(
+    'stream_growth_bytes_per_day',
+    'Growth of each stream over the last day, or since the start; absent in the first ten minutes.',
+    'stream',
+    streams(({ growthBytesPerDay }) => growthBytesPerDay),
+  )
+  plain.levels(
+    'stream_full_in_days',
+    'Days until each stream is full, if it grows as over the last day.',
+    'stream',
+    streams(({ fullInDays }) => fullInDays),
+  )
   plain.levels('inflight', 'Messages taken from the store and not done with.', 'step', async () =>
     steps().map((step) => [step.name, step.inflight()] as const),
   )

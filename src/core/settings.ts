@@ -42,6 +42,11 @@ export const CoreSettings = Type.Object(
       100,
     ),
     scheduleLookBack: whole(10, 'As expiryLookBack, of the schedule.', 0),
+    historyMinMs: whole(
+      600_000,
+      'How long the events of a message that has ended are kept at least, however short of room EVENTS is; idempotency keys stay for six times as long.',
+      1_000,
+    ),
     checkpointMs: whole(500, 'Between two writes of the counters, while they change.'),
     recentMax: whole(1_000, 'Newest messages of a project that can be listed, for each EVENTS stream.', 0),
     counterDaysMax: whole(62, 'Days for which counters are kept apart; what is older is added up in one row.'),

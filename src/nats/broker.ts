@@ -76,8 +76,8 @@ export interface Log {
    */
   delete(sequence: number): Promise<boolean>
   /**
-   * Deletes the records that match and stand before a sequence. Only for streams without consumers: a purge makes
-   * nats-server 2.9 forget which records its consumers still have to deliver.
+   * Deletes the records that match and stand before a sequence. Only for streams without durable consumers: a purge
+   * makes nats-server 2.9 forget which records these still have to deliver. A tail that has passed the records goes on.
    */
   purge(filter: string, beforeSequence: number): Promise<void>
   state(): Promise<LogState>
@@ -99,6 +99,8 @@ export interface AppendOptions {
   /** Compare-and-set: the append succeeds only if this is the last sequence of the subject (0: the subject is empty). */
   expectedLastSubjectSequence?: number
   headers?: Record<string, string>
+  /** May use the reserve of a full stream (server/headroom.ts): for an append after which more records are removed. */
+  usesReserve?: boolean
 }
 
 export interface LogRecord {
@@ -116,6 +118,13 @@ export interface LogState {
   lastSequence: number
   /** Creation time of the stream in milliseconds. A stream that was created again has another incarnation. */
   incarnation: number
+  /** Size of all records, with what the server adds to each. */
+  bytes: number
+  /** Limits of the stream; 0: none. */
+  bytesMax: number
+  recordsMax: number
+  /** Beyond this size, appends are refused with `full`. Infinity if the stream has no limit or removes its oldest records. */
+  refusesAtBytes: number
 }
 
 export interface ConsumeOptions {

@@ -20,6 +20,7 @@ import { checkSubject } from './client/subject.js'
 import { startConsume } from './consumer.js'
 import { backlogOf, deleteDurable, ensureDurable } from './durable.js'
 import { incarnationOf } from './incarnation.js'
+import { refusesAtBytes } from './server/headroom.js'
 import { startTail } from './tail.js'
 
 interface StoredMessage {
@@ -41,7 +42,7 @@ export class NatsLog implements Log {
   }
 
   append(subject: string, body: Uint8Array, options?: AppendOptions): Promise<number> {
-    const refusal = this.connection.headroom?.refusal(this.name, body.length)
+    const refusal = this.connection.headroom?.refusal(this.name, body.length, options?.usesReserve)
     if (refusal) return Promise.reject(refusal)
     return this.connection.appends.run(() => this.#append(subject, body, options))
   }
@@ -76,8 +77,8 @@ export class NatsLog implements Log {
   async state(): Promise<LogState> {
     const info = await this.#api<{
       created: string
-      config?: { description?: string }
-      state: { messages: number; first_seq: number; last_seq: number }
+      config: { description?: string; discard?: string; max_bytes: number; max_msgs: number }
+      state: { messages: number; bytes: number; first_seq: number; last_seq: number }
     }>('INFO', {})
     if (!info) throw new BrokerError('unavailable', `${this.name}: no state`)
     return {
@@ -85,6 +86,10 @@ export class NatsLog implements Log {
       firstSequence: info.state.first_seq,
       lastSequence: info.state.last_seq,
       incarnation: incarnationOf(info),
+      bytes: info.state.bytes,
+      bytesMax: Math.max(0, info.config.max_bytes),
+      recordsMax: Math.max(0, info.config.max_msgs),
+      refusesAtBytes: refusesAtBytes(info.config.max_bytes, info.config.discard),
     }
   }
 

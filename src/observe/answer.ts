@@ -49,9 +49,17 @@ export async function serveAnswers(at: { host: string; port: number }, route: Ro
   }
 }
 
-/** The answers to `/healthz` and `/readyz`; null for every other path. */
-export function healthAnswer(path: string | undefined, isReady: () => boolean): Answer | null {
+/**
+ * The answers to `/healthz` and `/readyz`; null for every other path.
+ * @param details more fields for the body of `/readyz`.
+ */
+export function healthAnswer(
+  path: string | undefined,
+  isReady: () => boolean,
+  details: () => object = () => ({}),
+): Answer | null {
   if (path === '/healthz') return { status: 200, body: { status: 'ok' } }
   if (path !== '/readyz') return null
-  return isReady() ? { status: 200, body: { status: 'ready' } } : { status: 503, body: { status: 'not ready' } }
+  const [status, text] = isReady() ? [200, 'ready'] : [503, 'not ready']
+  return { status, body: { status: text, ...details() } }
 }

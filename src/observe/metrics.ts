@@ -29,15 +29,17 @@ export function createMetrics(part: string): MetricsRegistry {
 /**
  * Serves `GET /metrics`, `/healthz` and `/readyz`. Rejects with the error of the listener if the port is in use.
  * @param isReady the answer of `/readyz`.
+ * @param details more fields for the body of `/readyz`.
  */
 export function serveMetrics(
   source: { metrics(): Promise<string> },
   settings: { host: string; port: number },
   isReady: () => boolean,
+  details?: () => object,
 ): Promise<AnswerServer> {
   return serveAnswers(settings, async ({ method, url }) => {
     if (method !== 'GET') return null
-    if (url !== '/metrics') return healthAnswer(url, isReady)
+    if (url !== '/metrics') return healthAnswer(url, isReady, details)
     return { status: 200, body: await source.metrics(), contentType: Registry.PROMETHEUS_CONTENT_TYPE }
   })
 }

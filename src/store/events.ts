@@ -4,9 +4,9 @@
  */
 import { Packr } from 'msgpackr'
 import type { StoredMessage } from '../../protocol/envelope.js'
-import { partitionOfId } from '../../protocol/message-id.js'
+import { partitionOfId, timeOfId } from '../../protocol/message-id.js'
 import { type EventSubjectKind, eventSubject, eventsStream, type GroupKind } from '../../protocol/subjects.js'
-import { type Broker, BrokerError, isConflict } from '../nats/broker.js'
+import { type Broker, BrokerError, isConflict, type LogRecord } from '../nats/broker.js'
 import { SplitLog } from './split.js'
 
 export const FINAL_KINDS = ['delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
@@ -77,7 +77,8 @@ export interface ReceiptsEvent {
   atMs: number
 }
 
-export type FinalOutcome = { won: true } | { won: false; existing: FinalEvent }
+/** `existing` is null if the message had ended and its events have left the store. */
+export type FinalOutcome = { won: true } | { won: false; existing: FinalEvent | null }
 
 const VERSION = 1
 const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
@@ -89,18 +90,26 @@ function unpack(body: Uint8Array): unknown[] {
   return fields
 }
 
-/** Most events of one kind that are read for one message. */
+/** Most steps that are read for one message. */
 const RECORDS_MAX = 1_000
+
+/** Marks a record that was appended again because older records were about to leave. It was counted and published before. */
+export const MOVED_HEADERS = { Moved: '1' }
+export const isMoved = ({ headers }: LogRecord) => headers?.Moved !== undefined
 
 export class EventLog {
   readonly logs: SplitLog
   private count = 0
 
-  /** @param writer unique to this process and run. It identifies our own append if the answer to it was lost. */
+  /**
+   * @param writer unique to this process and run. It identifies our own append if the answer to it was lost.
+   * @param history for how long the events of a message stay at least. Absent: they never leave.
+   */
   constructor(
     broker: Broker,
     split: number,
     private readonly writer: string,
+    private readonly history?: { now(): number; minMs: number },
   ) {
     this.logs = new SplitLog(broker, eventsStream, split)
   }
@@ -122,23 +131,39 @@ export class EventLog {
     return record[7] === own ? { won: true } : { won: false, existing: finalOf(record) }
   }
 
+  /**
+   * As final(), for a message that may have been queued long ago. If neither of its events is there, it had ended and its
+   * events have left the store: another final event would be counted a second time.
+   */
+  async finalOfQueued(id: bigint, e: FinalEvent): Promise<FinalOutcome> {
+    if (await this.hasLeft(id)) return { won: false, existing: null }
+    return this.final(id, e)
+  }
+
+  /** True if a queued message has ended and its events have left the store. A queued message has an `accepted` event. */
+  async hasLeft(id: bigint): Promise<boolean> {
+    const { history } = this
+    if (!history || timeOfId(id) > history.now() - history.minMs) return false
+    if ((await this.acceptedRecord(id)) !== null) return false
+    return (await this.finalRecord(id)) === null
+  }
+
+  acceptedRecord(id: bigint): Promise<LogRecord | null> {
+    return this.record(id, 'accepted')
+  }
+
+  finalRecord(id: bigint): Promise<LogRecord | null> {
+    return this.record(id, 'final')
+  }
+
   async readFinal(id: bigint): Promise<FinalEvent | null> {
     const record = await this.last(id, 'final')
     return record === null ? null : finalOf(record)
   }
 
   async readAccepted(id: bigint): Promise<AcceptedEvent | null> {
-    const f = await this.last(id, 'accepted')
-    if (f === null) return null
-    return {
-      parent: f[1] as bigint,
-      project: f[2] as string,
-      application: f[3] as string,
-      device: f[4] as string,
-      registration: f[5] as number,
-      atMs: f[6] as number,
-      expiresAtMs: f[7] as number,
-    }
+    const record = await this.acceptedRecord(id)
+    return record && decodeAccepted(record.body)
   }
 
   async trace(id: bigint, e: TraceEvent): Promise<void> {
@@ -157,11 +182,8 @@ export class EventLog {
   }
 
   async readTargets(parent: bigint): Promise<TargetsEvent | null> {
-    const f = await this.last(parent, 'targets')
-    if (f === null) return null
-    const targets: TargetsEvent['targets'] = []
-    for (let i = 4; i + 1 < f.length; i += 2) targets.push({ id: f[i] as bigint, registrationId: f[i + 1] as string })
-    return { project: f[1] as string, atMs: f[2] as number, expiresAtMs: f[3] as number, targets }
+    const record = await this.record(parent, 'targets')
+    return record && decodeTargets(record.body)
   }
 
   async scheduled(id: bigint, e: ScheduledEvent): Promise<void> {
@@ -221,9 +243,12 @@ export class EventLog {
   }
 
   private async last(id: bigint, kind: EventSubjectKind): Promise<unknown[] | null> {
-    const subject = eventSubject(partitionOfId(id), id, kind)
-    const record = await this.logs.ofId(id).last(subject, { authoritative: true })
+    const record = await this.record(id, kind)
     return record === null ? null : unpack(record.body)
+  }
+
+  private record(id: bigint, kind: EventSubjectKind): Promise<LogRecord | null> {
+    return this.logs.ofId(id).last(eventSubject(partitionOfId(id), id, kind), { authoritative: true })
   }
 
   private async all(id: bigint, kind: EventSubjectKind): Promise<unknown[][]> {
@@ -275,6 +300,26 @@ export function decodeFolded(kind: string, id: bigint, body: Uint8Array): Folded
     return { project: f[1] as string, message: { id, type: group === 'app' ? 'application' : group } }
   }
   return null
+}
+
+export function decodeAccepted(body: Uint8Array): AcceptedEvent {
+  const f = unpack(body)
+  return {
+    parent: f[1] as bigint,
+    project: f[2] as string,
+    application: f[3] as string,
+    device: f[4] as string,
+    registration: f[5] as number,
+    atMs: f[6] as number,
+    expiresAtMs: f[7] as number,
+  }
+}
+
+export function decodeTargets(body: Uint8Array): TargetsEvent {
+  const f = unpack(body)
+  const targets: TargetsEvent['targets'] = []
+  for (let i = 4; i + 1 < f.length; i += 2) targets.push({ id: f[i] as bigint, registrationId: f[i + 1] as string })
+  return { project: f[1] as string, atMs: f[2] as number, expiresAtMs: f[3] as number, targets }
 }
 
 /** Decodes the record of a final event. */

@@ -6,7 +6,7 @@ import { Packr } from 'msgpackr'
 import type { StoredMessage } from '../../protocol/envelope.js'
 import { partitionOf } from '../../protocol/message-id.js'
 import { EXPIRY_STREAM, expirySubject } from '../../protocol/subjects.js'
-import { type Broker, BrokerError, type Log, type LogRecord } from '../nats/broker.js'
+import { type AppendOptions, type Broker, BrokerError, type Log, type LogRecord } from '../nats/broker.js'
 
 export interface ExpiryEntry {
   id: bigint
@@ -44,11 +44,11 @@ export class ExpiryLog {
   }
 
   /** Never adds to a bucket that has begun by our clock, because the expire step may have read that bucket already. */
-  async add(entry: ExpiryEntry, nowMs: number): Promise<void> {
+  async add(entry: ExpiryEntry, nowMs: number, options?: AppendOptions): Promise<void> {
     const bucket = Math.max(this.bucketOf(entry.expiresAtMs), this.bucketOf(nowMs) + 1)
     const { id, device, project, application, expiresAtMs, queueSequence } = entry
     const body = packr.pack([VERSION, id, device, project, application, expiresAtMs, queueSequence])
-    await this.log.append(expirySubject(bucket, partitionOf(device)), body)
+    await this.log.append(expirySubject(bucket, partitionOf(device)), body, options)
   }
 
   /** Adds the expiry of a message that was queued at `queueSequence`. */
@@ -64,7 +64,7 @@ export class ExpiryLog {
       authoritative: true,
     })
     if (record === null) return null
-    return { bucket: bucketOf(record), sequence: record.sequence, entry: entryOf(record.body) }
+    return { bucket: bucketOf(record), sequence: record.sequence, entry: decodeExpiry(record.body) }
   }
 
   /** Removes the entries with one purge up to the last of them. Entries that were added since stay. */
@@ -86,7 +86,8 @@ const bucketFilter = (bucket: number) => `expiry.${bucket}.>`
 
 const bucketOf = ({ subject }: LogRecord) => Number(subject.split('.')[1])
 
-function entryOf(body: Uint8Array): ExpiryEntry | null {
+/** Null for an entry of another version. */
+export function decodeExpiry(body: Uint8Array): ExpiryEntry | null {
   const f: unknown = packr.unpack(body)
   if (!Array.isArray(f)) throw new BrokerError('unavailable', 'an entry of EXPIRY is not an array')
   if (f[0] !== VERSION) return null

@@ -61,12 +61,12 @@ export class IdempotencyKeys {
     }
     const stored = await log.last(subject, { authoritative: true })
     if (stored === null) throw new BrokerError('unavailable', 'the record of an idempotency key cannot be read')
-    const record = recordOf(stored.body)
+    const record = decodeKey(stored.body)
     return { first: record.id === own.id, record }
   }
 }
 
-function recordOf(body: Uint8Array): KeyRecord {
+export function decodeKey(body: Uint8Array): KeyRecord {
   const f = packr.unpack(body) as unknown[]
   const names = f[5] as string[] | undefined
   return {

@@ -276,13 +276,15 @@ t.test('a subscriber of a project', async (t) => {
 })
 
 t.test(
-  'a core cannot delete or purge streams, delete events and group messages, or write as another role',
+  'a core cannot delete streams, purge waiting messages or the audit log, delete single events and group messages, or write as another role',
   async (t) => {
     const nats = await startNats(t, { nats: SHORT })
     const [core, all] = [await nats.brokerAs('core'), await nats.brokerAs('unrestricted')]
     const subjects = [
       '$JS.API.STREAM.DELETE.MESSAGES_0',
-      '$JS.API.STREAM.PURGE.EVENTS_0',
+      '$JS.API.STREAM.PURGE.MESSAGES_0',
+      '$JS.API.STREAM.PURGE.QUEUE_0',
+      '$JS.API.STREAM.PURGE.AUDIT',
       '$JS.API.STREAM.MSG.DELETE.EVENTS_0',
       '$JS.API.STREAM.MSG.DELETE.BROADCAST',
       'rx.router',

@@ -32,8 +32,8 @@ t.test('a record whose final event is refused stays and is not confirmed, until 
   const events = new EventLog(broker, SPLIT, 'test')
   const refused = new Set([2n])
   const refusing = overriding(events, {
-    final: (id, event) =>
-      refused.has(id) ? Promise.reject(new BrokerError('unavailable', 'refused')) : events.final(id, event),
+    finalOfQueued: (id, event) =>
+      refused.has(id) ? Promise.reject(new BrokerError('unavailable', 'refused')) : events.finalOfQueued(id, event),
   })
   const metrics = new CoreMetrics()
   const parts = { bus: broker.bus, clock: broker.clock, log: silentLogger, metrics, inFlightMax: 10 }

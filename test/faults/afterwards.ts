@@ -2,7 +2,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Api, each } from '../../bench/demo/api.js'
 import { INGRESS_STREAM, messagesStream } from '../../protocol/subjects.js'
-import { readFinalEvents } from './final-events.js'
 import type { Afterwards, AppRecord, AttemptRecord, FinalEvent } from './records.js'
 import type { Rig } from './rig.js'
 
@@ -39,9 +38,9 @@ export async function readAfterwards(rig: Rig, attempts: AttemptRecord[], app: A
   return { at: Date.now(), counts, totals, finalEvents: await finalEventsOf(rig) }
 }
 
-async function finalEventsOf({ admin, driver, system }: Rig): Promise<FinalEvent[]> {
+async function finalEventsOf({ driver, finalEvents }: Rig): Promise<FinalEvent[]> {
   const numbers = new Map((await driver.call('deviceIds', undefined)).map((id, number) => [id, number]))
-  const stored = await readFinalEvents(admin, system.config.store.split)
+  const stored = await finalEvents.all()
   return stored.map(({ device, ...event }) => ({ ...event, device: numbers.get(device) ?? -1 }))
 }
 

@@ -39,6 +39,8 @@ export interface Fault {
   inject(rig: Rig, random: Random): Promise<Injection> | Injection
   /** The fault ends no process and no connection, so a connected device gets also the pushes with ttl 0s. */
   keepsConnections?: true
+  /** Events of ended pushes may leave the store during the run, so that the API does not know these pushes any more. */
+  mayForget?: boolean
   /** At least one attempt must get an answer that matches. Without one the fault had no effect and proves nothing. */
   expectedAnswer?: RegExp
 }

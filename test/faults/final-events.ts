@@ -1,42 +1,64 @@
 /**
- * Reads every final event from the EVENTS streams, as evidence for the oracle. It decodes the fields itself instead of
- * using src/store/events.ts, so that an error there is found.
+ * Reads every final event from the EVENTS streams, as evidence for the oracle. It reads them as they are stored, because
+ * events leave a stream that is short of room. It decodes the fields itself instead of using src/store/events.ts, so that
+ * an error there is found.
  */
 import { unpack } from 'msgpackr'
 import { eventsStream } from '../../protocol/subjects.js'
-import type { Broker, LogRecord } from '../../src/nats/broker.js'
+import type { Broker, Consumption, Log, LogRecord } from '../../src/nats/broker.js'
 import type { FinalEvent } from './records.js'
 
 /** A final event that names the device by its id, as the store does. */
 export type StoredFinalEvent = Omit<FinalEvent, 'device'> & { device: string }
 
-export async function readFinalEvents(broker: Broker, split: number): Promise<StoredFinalEvent[]> {
-  const parents = new Map<string, string>()
-  const finals: { id: string; kind: string; device: string; at: number }[] = []
-  const readRecord = ({ subject, body, storedAtMs: at }: LogRecord) => {
-    const [, , id = '', kind] = subject.split('.')
-    if (kind !== 'accepted' && kind !== 'final') return
-    const fields = unpack(body) as unknown[]
-    if (kind === 'accepted') parents.set(id, String(fields[1]))
-    else finals.push({ id, kind: String(fields[1]), device: String(fields[5]), at })
-  }
-  for (let index = 0; index < split; index++) await readAll(broker, eventsStream(index), readRecord)
-  return finals.map(({ id, ...event }) => ({ ...event, parent: parents.get(id) ?? id }))
+const POLL_MS = 50
+
+interface Followed {
+  log: Log
+  seenTo: number
+  tail: Consumption
 }
 
-/** Calls `onRecord` for each record up to the present end of the stream. */
-async function readAll(broker: Broker, stream: string, onRecord: (record: LogRecord) => void): Promise<void> {
-  const log = broker.log(stream)
-  const { messages, firstSequence, lastSequence } = await log.state()
-  if (messages === 0) return
-  let isRead: () => void = () => undefined
-  const read = new Promise<void>((resolve) => {
-    isRead = resolve
-  })
-  const tail = await log.tail({ fromSequence: firstSequence }, (record) => {
-    onRecord(record)
-    if (record.sequence >= lastSequence) isRead()
-  })
-  await read
-  await tail.stop()
+export class FinalEvents {
+  private readonly parents = new Map<string, string>()
+  /** By message id. An event that is appended again, because older ones leave, is left out. */
+  private readonly finals = new Map<string, { kind: string; device: string; at: number }>()
+
+  private constructor(private readonly followed: Followed[]) {}
+
+  static async follow(broker: Broker, split: number): Promise<FinalEvents> {
+    const followed: Followed[] = []
+    const events = new FinalEvents(followed)
+    for (let index = 0; index < split; index++) {
+      const log = broker.log(eventsStream(index))
+      const own: Followed = { log, seenTo: 0, tail: { stop: async () => undefined } }
+      own.tail = await log.tail({ fromSequence: 1 }, (record) => {
+        events.take(record)
+        own.seenTo = record.sequence
+      })
+      followed.push(own)
+    }
+    return events
+  }
+
+  /** Resolves with all final events that are stored now or have left the streams. */
+  async all(): Promise<StoredFinalEvent[]> {
+    for (const own of this.followed) {
+      const { lastSequence } = await own.log.state()
+      while (own.seenTo < lastSequence) await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    }
+    return [...this.finals].map(([id, final]) => ({ parent: this.parents.get(id) ?? id, ...final }))
+  }
+
+  async stop(): Promise<void> {
+    for (const { tail } of this.followed) await tail.stop()
+  }
+
+  private take({ subject, body, headers, storedAtMs: at }: LogRecord): void {
+    const [, , id = '', kind] = subject.split('.')
+    if ((kind !== 'accepted' && kind !== 'final') || headers?.Moved !== undefined) return
+    const fields = unpack(body) as unknown[]
+    if (kind === 'accepted') this.parents.set(id, String(fields[1]))
+    else this.finals.set(id, { kind: String(fields[1]), device: String(fields[5]), at })
+  }
 }

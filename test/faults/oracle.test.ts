@@ -19,7 +19,8 @@ function faultlessRun(): Evidence {
   const totals = new Map([['p', { accepted: 2, delivered: 2 }]])
   const members = [PROJECT, PROJECT, OTHER]
   const afterwards = { at: 1_000, counts: new Map(), totals, finalEvents: [] }
-  return { attempts, app, wire, members, windows: [], breaks: [], presence: [], afterwards }
+  const rest = { windows: [], breaks: [], presence: [], mayForget: false }
+  return { attempts, app, wire, members, ...rest, afterwards }
 }
 
 function begun(attempt: number, kind: 'device' | 'devices' | 'topic', devices: number[]): AttemptRecord[] {

@@ -119,6 +119,8 @@ export interface Evidence {
   /** The windows in which a fault may have ended a process or a connection. */
   breaks: Window[]
   presence: PresenceRecord[]
+  /** True if the API may not know ended pushes any more, because their events left the store. */
+  mayForget: boolean
   afterwards: Afterwards
 }
 

@@ -17,6 +17,7 @@ import {
 import type { Broker } from '../../src/nats/broker.js'
 import type { DriverConfig, DriverMethods } from './driver/main.js'
 import type { Link } from './fault.js'
+import { FinalEvents } from './final-events.js'
 import { LineProxy } from './proxy.js'
 import type { Member } from './records.js'
 import { skewEnvironment, writeSkew } from './skew-file.js'
@@ -49,6 +50,7 @@ export class Rig {
     readonly driverFolder: string,
     private readonly proxies: ReadonlyMap<Link, LineProxy>,
     private readonly skewFiles: Readonly<Record<PartName, string>>,
+    readonly finalEvents: FinalEvents,
   ) {}
 
   static async start(options: RigOptions): Promise<Rig> {
@@ -110,7 +112,9 @@ export class Rig {
       nats: system.natsAs('publisher'),
       ...{ pushesPerSecond: options.pushesPerSecond, seed: options.seed, isRestart: false },
     }
-    const rig = new Rig(system, startDriver(), config, admin, members, tokens, folder, proxies, skewFiles)
+    const finalEvents = await FinalEvents.follow(admin, system.config.store.split)
+    cleanup.defer(() => finalEvents.stop())
+    const rig = new Rig(system, startDriver(), config, admin, members, tokens, folder, proxies, skewFiles, finalEvents)
     cleanup.defer(() => rig.driver.stop())
     await rig.driver.call('start', config)
     return rig

@@ -112,7 +112,8 @@ export async function runFault(fault: Fault, options: RunOptions): Promise<Resul
     // A device learns at its next connect of messages that were dropped meanwhile.
     await rig.driver.call('restartDevices', undefined)
     const windows = outcomes.map(({ window }) => ({ ...window, untilMs: window.untilMs + quietMs }))
-    const evidence = await gatherEvidence(rig, windows, fault.keepsConnections ? [] : windows)
+    const breaks = fault.keepsConnections ? [] : windows
+    const evidence = { ...(await gatherEvidence(rig, windows, breaks)), mayForget: fault.mayForget === true }
     if (outcomes.length > 0 && outcomes.every(({ hadEffect }) => hadEffect === false))
       violations.push('effect: no injection had an effect')
     const { expectedAnswer } = fault
@@ -171,7 +172,7 @@ async function injectOnce(rig: Rig, fault: Fault, random: Random): Promise<Injec
   return { description, window: { fromMs, untilMs }, recoveredMs, afterHealingMs, hadEffect }
 }
 
-async function gatherEvidence(rig: Rig, windows: Window[], breaks: Window[]): Promise<Evidence> {
+async function gatherEvidence(rig: Rig, windows: Window[], breaks: Window[]): Promise<Omit<Evidence, 'mayForget'>> {
   const at = (name: keyof typeof logFiles) => join(rig.driverFolder, logFiles[name])
   const attempts = readLog<AttemptRecord>(at('attempts'))
   const app = readLog<AppRecord>(at('app'))

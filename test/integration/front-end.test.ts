@@ -14,6 +14,7 @@ import {
 import { systemClock } from '../../src/clock.js'
 import { HttpSettings, LimitSettings } from '../../src/core/api/settings.js'
 import { createAccept } from '../../src/core/delivery/accept/accept.js'
+import { Room } from '../../src/core/delivery/room/room.js'
 import { DeviceLimits, MessageLimits } from '../../src/core/domain/limits.js'
 import { encodeRegistrationId } from '../../src/core/domain/registration-id.js'
 import { type FrontEnd, type FrontEndOptions, startFrontEnd } from '../../src/core/front-end.js'
@@ -58,11 +59,13 @@ async function setUp(t: Test): Promise<Setup> {
   const { split } = nats.store
   const events = new EventLog(broker, split, 'test')
   const ids = new MessageIdSource(0, () => systemClock.now())
+  const schedule = new ScheduleLog(broker, 1_000)
+  const room = new Room({ broker, clock: systemClock, split, log: silentLogger })
   const options: FrontEndOptions = {
     broker,
     keyring,
     split,
-    accept: createAccept({ broker, clock: systemClock, split, events, schedule: new ScheduleLog(broker, 1_000), ids }),
+    accept: createAccept({ broker, clock: systemClock, split, events, schedule, ids, room }),
     readStatus: async () => null,
     cancel: async () => 'unknown',
     readCounters: async () => [],

@@ -50,9 +50,11 @@ export function leftOver(server: SimServer, split: number): LeftOver {
     for (let record = queued.next('>', 1); record; record = queued.next('>', record.sequence + 1)) {
       const description = `${queued.name} still holds ${record.subject} at ${record.sequence}`
       const { id } = decodeQueueRecord(record.body).message
-      const end = events.last(eventSubject(partitionOfId(id), id, 'final'), Number.POSITIVE_INFINITY)
+      const final = eventSubject(partitionOfId(id), id, 'final')
+      const hasEnd =
+        events.last(final, Number.POSITIVE_INFINITY) !== null || events.ever.some(({ subject }) => subject === final)
       const isStray =
-        end !== null &&
+        hasEnd &&
         (queued.undone.has(record.sequence) ||
           !isReached(queued, record.subject, record.sequence) ||
           !hasEntry(server, record))

@@ -32,6 +32,11 @@ export class SimLog implements Log {
     const { server } = this.client
     const sent = body.slice()
     const work = () => {
+      // Each process keeps its headroom (src/nats/server/headroom.ts).
+      const { bytes, refusesAtBytes } = this.#stream().state()
+      if (bytes > refusesAtBytes && !options.usesReserve) {
+        throw new BrokerError('full', `${this.name} is full up to its reserve`)
+      }
       if (server.chance(server.faults.refuseAppend)) throw new BrokerError('unavailable', `${subject}: refused`)
       return server.append(this.#stream(), subject, sent, options)
     }

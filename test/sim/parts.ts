@@ -45,6 +45,7 @@ export interface WorldParts {
   readonly broker: SimBroker
   readonly net: SimNet
   readonly diskFaults: DiskFaults
+  readonly isTight: boolean
   readonly trace: Trace
   /** By how much the clocks of processes and devices are wrong, by name. */
   readonly skews: Map<string, number>

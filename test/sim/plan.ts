@@ -2,6 +2,7 @@
 import { Value } from 'typebox/value'
 import { CoreSettings } from '../../src/core/settings.js'
 import type { DeviceSettings } from '../../src/device/settings.js'
+import type { StoreSettings } from '../../src/nats/settings.js'
 import { TransportSettings } from '../../src/transport/settings.js'
 import type { Faults } from './faults.js'
 import { between, type Random } from './random.js'
@@ -29,6 +30,8 @@ export interface Plan {
   core: CoreSettings
   transport: TransportSettings
   device: Partial<DeviceSettings>
+  /** Limits of streams that a run reaches; empty in most worlds. */
+  tight: Partial<StoreSettings>
 }
 
 const CORE = Value.Default(CoreSettings, {}) as CoreSettings
@@ -42,6 +45,7 @@ export function planOf(random: Random): Plan {
   const some = <T>(...values: T[]): T => values[between(random, [0, values.length - 1])] as T
   const calm = chance(0.2)
   const split = some(1, 1, 2)
+  const tight = chance(0.15) ? tightStore(some) : {}
   return {
     calm,
     cores: some(1, 2, 2),
@@ -71,7 +75,10 @@ export function planOf(random: Random): Plan {
       drainMs: 1_000,
       expiryBucketMs: 1_000,
       checkpointMs: some(500, 2_000),
+      // Longer than an app server repeats a message, and than a message of this world is delivered again.
+      historyMinMs: 40_000,
     },
+    tight,
     transport: {
       ...TRANSPORT,
       instance: 'sim',
@@ -106,6 +113,17 @@ export function planOf(random: Random): Plan {
       inboxMax: some(2, 1_000),
     },
   }
+}
+
+const KIB = 1_024
+
+/** One or two streams with little beyond the reserve that no stream may use (RESERVE_BYTES_MIN). */
+function tightStore(some: <T>(...values: T[]) => T): Partial<StoreSettings> {
+  const one = () => {
+    const key = some('events', 'events', 'queue', 'expiry', 'messages', 'schedule') satisfies string
+    return { [`${key}BytesMax`]: some(96, 104, 120) * KIB }
+  }
+  return { ...one(), ...one() }
 }
 
 function messageFaults(random: Random): Partial<Faults> {

@@ -1,5 +1,6 @@
 /** One simulated JetStream stream: its records and limits. Time comes in as an argument; latency is SimClient's. */
 import { type AppendOptions, BrokerError, type LogRecord, type LogState } from '../../src/nats/broker.js'
+import { refusesAtBytes } from '../../src/nats/server/headroom.js'
 import type { StreamDefinition } from '../../src/nats/server/streams.js'
 import { subjectMatches } from './subjects.js'
 
@@ -110,6 +111,10 @@ export class SimStream {
       firstSequence: this.#first(),
       lastSequence: this.lastSequence,
       incarnation: this.createdMs,
+      bytes: this.#bytes,
+      bytesMax: this.definition.bytesMax,
+      recordsMax: this.definition.recordsMax,
+      refusesAtBytes: refusesAtBytes(this.definition.bytesMax, this.definition.whenFull === 'refuse' ? 'new' : 'old'),
     }
   }
 

@@ -33,6 +33,8 @@ const REST_POLL_MS = 1_000
 /** Longer than the longest redelivery wait. */
 const AFTER_REST_MS = 9_000
 const WARM_UP_MS = 1_500
+/** Room has to come in this time once everything is at rest. It is longer than events stay at least. */
+const ROOM_MS_MAX = 600_000
 /** Enough time for a core that has just started to finish its expiry step. */
 const SWEEP_MS = 25_000
 
@@ -73,7 +75,7 @@ export class World implements WorldParts {
     this.plan = planOf(this.random)
     const { plan, random } = this
     this.trace = new Trace(() => clock.now() - START_MS, isTraced)
-    const options = { random, clock, faults: QUIET_FAULTS, store: { split: plan.split } }
+    const options = { random, clock, faults: QUIET_FAULTS, store: { split: plan.split, ...plan.tight } }
     this.broker = new SimBroker(options)
     if (isTraced)
       this.broker.server.observe = (action, subject, n) => this.trace.note('nats', `${action} ${subject} ${n || ''}`)
@@ -107,11 +109,17 @@ export class World implements WorldParts {
     await clock.advance(AFTER_REST_MS)
     // A device notices only now that its half-open connection is dead, and reconnects.
     await this.comeToRest()
+    if (!this.violation && this.isTight) await this.regainRoom()
     if (!this.violation) await check(this)
     if (!this.violation) await this.expireStrays()
     const virtualMs = clock.now() - START_MS
     const { violation, leaks } = this
     return { violation, digest: trace.digest, lines: trace.lines, virtualMs, sent: app.sent.length, leaks }
+  }
+
+  /** True if streams of this world have limits that it reaches. */
+  get isTight(): boolean {
+    return Object.keys(this.plan.tight).length > 0
   }
 
   /** Records a violation. The run reports the first one. */
@@ -160,6 +168,22 @@ export class World implements WorldParts {
     }
     await clock.advanceUntil(this.app.probe())
     await this.comeToRest()
+  }
+
+  /** Room comes by itself: in time, messages are accepted again. */
+  private async regainRoom(): Promise<void> {
+    const { clock, app } = this
+    if (this.devices.every(({ registrations }) => registrations.length === 0)) return
+    const untilMs = clock.now() + ROOM_MS_MAX
+    while (clock.now() < untilMs) {
+      const before = app.sent.length
+      await clock.advanceUntil(app.probe())
+      const isAccepted = app.sent.slice(before).every(({ accepted }) => accepted !== null)
+      await this.comeToRest()
+      if (isAccepted) return
+      await clock.advance(AFTER_REST_MS)
+    }
+    this.fail('stuck', `no room came in ${ROOM_MS_MAX / 1_000} s`)
   }
 
   /**

@@ -103,6 +103,10 @@ t.test('alerts fire after NATS is lost or the store is full, and not before', ne
         input_series: [
           seriesOf('borealis_core_nats_connected{instance="a",part="core"}', '1 1 1 0 0 0 0'),
           seriesOf('borealis_core_messages_total{instance="a",part="core",outcome="storage_full"}', '0 0 0 0 0 5 5'),
+          // A stream that removes its oldest records is full all the time.
+          seriesOf('borealis_core_stream_fill_ratio{instance="a",part="core",stream="AUDIT"}', '1x90'),
+          seriesOf('borealis_core_stream_fill_ratio{instance="a",part="core",stream="EVENTS_0"}', '0.95x90'),
+          seriesOf('borealis_core_stream_full_in_days{instance="a",part="core",stream="QUEUE_1"}', '5x90'),
           seriesOf('borealis_transport_nats_connected{instance="t",part="transport"}', '4 4 4 3 3 3 3'),
           seriesOf('borealis_transport_workers{instance="t",part="transport",state="ready"}', '4 4 4 4 4 4 4'),
         ],
@@ -111,6 +115,11 @@ t.test('alerts fire after NATS is lost or the store is full, and not before', ne
           fires('BorealisCoreWithoutNats', '5m', [core]),
           fires('BorealisStoreFull', '4m', []),
           fires('BorealisStoreFull', '6m', [{ ...core, outcome: 'storage_full' }]),
+          fires('BorealisStoreFilling', '30m', []),
+          fires('BorealisStoreFilling', '70m', [
+            { stream: 'EVENTS_0', severity: 'ticket' },
+            { stream: 'QUEUE_1', severity: 'ticket' },
+          ]),
           fires('BorealisTransportWithoutNats', '2m', []),
           fires('BorealisTransportWithoutNats', '6m', [transport]),
         ],

@@ -57,7 +57,7 @@ export function createCancel({ clock, events, finder, queue, schedule, sessions 
     const isClaimed = await finder.claim(found)
     const atMs = clock.now()
     const outcome = await events.final(id, { kind: 'cancelled', atMs, project, application, device, reason: '' })
-    if (!outcome.won && outcome.existing.kind !== 'cancelled') return 'already_final'
+    if (!outcome.won && outcome.existing?.kind !== 'cancelled') return 'already_final'
     // A repeated cancel does this as well, because the earlier attempt may have stopped after its event.
     if (isClaimed) await finder.withdraw(found)
     await queue.remove(device, new Set([id]), atMs)

@@ -4,14 +4,16 @@
  * real time, so that the simulation runs it unchanged.
  */
 
-import { Bucket, eventsStream, messagesStream } from '../../../protocol/subjects.js'
+import { BROADCAST_STREAM, Bucket, EXPIRY_STREAM, eventsStream, messagesStream } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
 import type { Broker } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
+import { countUp } from '../../observe/plain-metrics.js'
 import { BroadcastLog } from '../../store/broadcast.js'
 import { CounterStore } from '../../store/counters.js'
 import { DeviceStore } from '../../store/devices.js'
 import { ExpiryLog } from '../../store/expiry.js'
+import { FeedStates, openFeeds } from '../../store/feeds.js'
 import { DeviceQueue } from '../../store/queue.js'
 import { ScheduleLog } from '../../store/schedule.js'
 import { SessionTable } from '../../store/sessions.js'
@@ -33,6 +35,11 @@ import { createReadStatus, type StatusOptions } from './query/status.js'
 import { QueueWriter } from './queue/enqueue.js'
 import { ExpireStep } from './queue/expire.js'
 import { SettleStep } from './queue/settle.js'
+import { Broadcasts } from './room/broadcasts.js'
+import { Expiries } from './room/expiries.js'
+import { type GiveWayPolicy, GiveWayStep } from './room/give-way.js'
+import { History } from './room/history.js'
+import { Room } from './room/room.js'
 import { Inflight } from './route/inflight.js'
 import { Router } from './route/route.js'
 import { SessionRecheck } from './route/session-recheck.js'
@@ -70,16 +77,23 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   const { broker, clock, random, settings, split, log, metrics = new CoreMetrics() } = options
   // Unique to this run. It names the routers, leases and writes of this process.
   const run = newRun(clock, random)
-  const events = new CountedEvents(metrics, broker, split, run)
+  const events = new CountedEvents(metrics, broker, split, run, {
+    now: () => clock.now(),
+    minMs: settings.historyMinMs,
+  })
   const expiry = new ExpiryLog(broker, settings.expiryBucketMs)
   const queue = new DeviceQueue(broker, split, (m, sequence) => expiry.addQueued(m, sequence, clock.now()))
   const counters = new CounterStore(broker)
   const schedule = new ScheduleLog(broker, settings.scheduleBucketMs)
+  const feeds = openFeeds(broker)
+  const feedStates = new FeedStates(broker)
   const finder = new MessageFinder(broker, split, events, schedule)
   const sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
   const devices = new DeviceStore(broker.table(Bucket.DEVICES))
   const leases = { table: broker.table(Bucket.CORES), clock, holder: run, leaseMs: settings.leaseMs }
 
+  const room = new Room({ broker, clock, split, log })
+  room.start()
   const parts = new RunningParts(leases, log)
 
   const beginRouting = (index: number, liveness: WorkerLiveness) => async () => {
@@ -108,6 +122,12 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       lag: async () => Math.max(0, (await messages.state()).messages - inflight.size),
     })
   }
+  const makeRoom = (policy: GiveWayPolicy) => {
+    const onGone = (stream: string, messages: number) => countUp(metrics.gaveWay, stream, messages)
+    const step = new GiveWayStep({ clock, log, policy, onGone })
+    step.start()
+    return step
+  }
   const beginFold = (index: number) => async () => {
     const eventsOf = broker.log(eventsStream(index))
     const { checkpointMs, counterDaysMax: daysMax, recentMax } = settings
@@ -122,7 +142,19 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       recentMax,
     })
     await fold.start()
-    return watched(metrics, fold, {
+    const { historyMinMs } = settings
+    const readUpTo = async () => {
+      const isPublished = (await feeds.all()).length > 0
+      return isPublished ? Math.min(fold.storedAt, await feedStates.position(index)) : fold.storedAt
+    }
+    const messages = broker.log(messagesStream(index))
+    const history = makeRoom(
+      new History({
+        ...{ clock, index, stream: eventsOf, messages, events, finder, schedule, room, readUpTo, historyMinMs },
+      }),
+    )
+    const both = { stop: () => history.stop().then(() => fold.stop()) }
+    return watched(metrics, both, {
       name: `count.${index}`,
       inflight: () => 0,
       lag: async () => Math.max(0, (await eventsOf.state()).lastSequence - fold.at),
@@ -141,6 +173,15 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
         const step = new ExpireStep({ clock, log, events, expiry, queue, bucketMs, lookBack })
         step.start()
         return step
+      })
+      await parts.underLease('room', async () => {
+        const { historyMinMs } = settings
+        const stream = broker.log(EXPIRY_STREAM)
+        const steps = [
+          makeRoom(new Expiries({ clock, stream, expiry, events, queue, room, historyMinMs })),
+          makeRoom(new Broadcasts(broker.log(BROADCAST_STREAM), { clock, room })),
+        ]
+        return { stop: () => Promise.all(steps.map((step) => step.stop())).then(() => undefined) }
       })
     }
     if (settings.scheduling) {
@@ -169,8 +210,11 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     }
     return {
       node: number,
-      accept: countedAccept(createAccept({ broker, clock, split, events, schedule, ids: node }), metrics),
-      readStatus: createReadStatus({ events, finder, sessions, schedule, registrationIdOf: options.registrationIdOf }),
+      accept: countedAccept(createAccept({ broker, clock, split, events, schedule, ids: node, room }), metrics),
+      readStatus: createReadStatus({
+        ...{ clock, events, finder, sessions, schedule },
+        ...{ registrationIdOf: options.registrationIdOf, historyMinMs: settings.historyMinMs },
+      }),
       cancel: createCancel({ clock, events, finder, queue, schedule, sessions }),
       readCounters: createReadCounters(counters, split),
       listMessages: createListMessages(counters, events, split),

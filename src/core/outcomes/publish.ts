@@ -10,7 +10,7 @@ import type { Clock } from '../../clock.js'
 import { BrokerError, type Consumption, type Log, type LogRecord } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { countUp } from '../../observe/plain-metrics.js'
-import { type AcceptedEvent, decodeFinal, type EventLog, type FinalEvent } from '../../store/events.js'
+import { type AcceptedEvent, decodeFinal, type EventLog, type FinalEvent, isMoved } from '../../store/events.js'
 import type { FeedRecord, FeedStates } from '../../store/feeds.js'
 import type { CoreMetrics } from '../metrics.js'
 import type { FeedDirectory } from './feed-directory.js'
@@ -148,7 +148,7 @@ export class OutcomePublisher {
     const { feeds, index, inflightMax, log } = this.options
     const { sequence, subject, body } = record
     this.next = sequence + 1
-    if (!subject.endsWith(FINAL)) return
+    if (!subject.endsWith(FINAL) || isMoved(record)) return
     try {
       const end = decodeFinal(body)
       const feed = feeds.of(end.project)

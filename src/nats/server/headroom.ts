@@ -25,6 +25,16 @@ interface Fill {
   readAtMs: number
 }
 
+/**
+ * The size beyond which appends to a stream are refused. Infinity if the stream has no limit of bytes, or removes its
+ * oldest records at the limit.
+ * @param bytesMax limit of the stream; 0 or less: none.
+ */
+export function refusesAtBytes(bytesMax: number, discard: string | undefined): number {
+  if (discard !== 'new' || bytesMax <= 0) return Number.POSITIVE_INFINITY
+  return bytesMax - Math.max(RESERVE_BYTES_MIN, bytesMax * RESERVE_SHARE)
+}
+
 interface StreamInfo {
   config: { max_bytes: number; discard: string }
   state: { bytes: number }
@@ -38,8 +48,11 @@ export class Headroom {
     private readonly report: (problem: string, error: unknown) => void,
   ) {}
 
-  /** Null if the stream has room for an append of this size, as far as this process knows. */
-  refusal(stream: string, bytes: number): BrokerError | null {
+  /**
+   * Null if the stream has room for an append of this size, as far as this process knows.
+   * @param usesReserve never refused: see AppendOptions.
+   */
+  refusal(stream: string, bytes: number, usesReserve = false): BrokerError | null {
     // Without a connection the append fails by itself, and adds nothing.
     if (!this.link.connected) return null
     const fill = this.#fills.get(stream) ?? {
@@ -53,7 +66,8 @@ export class Headroom {
       fill.readAtMs = nowMs
       void this.#readSize(stream, fill)
     }
-    if (fill.bytes > fill.bytesMax) return new BrokerError('full', `${stream} is full up to its reserve`)
+    if (fill.bytes > fill.bytesMax && !usesReserve)
+      return new BrokerError('full', `${stream} is full up to its reserve`)
     fill.bytes += bytes + RECORD_OVERHEAD_BYTES
     return null
   }
@@ -66,9 +80,7 @@ export class Headroom {
       const info = parseAnswer<StreamInfo>(answer.data, `room in ${stream}`)
       if (!info) return
       const { max_bytes, discard } = info.config
-      const isBounded = discard === 'new' && max_bytes > 0
-      const reserve = Math.max(RESERVE_BYTES_MIN, max_bytes * RESERVE_SHARE)
-      fill.bytesMax = isBounded ? max_bytes - reserve : Number.POSITIVE_INFINITY
+      fill.bytesMax = refusesAtBytes(max_bytes, discard)
       // The answer may or may not include appends made while the request was under way: count them again.
       fill.bytes = info.state.bytes + (fill.bytes - bytesBefore)
     } catch (error) {

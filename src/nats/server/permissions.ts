@@ -13,6 +13,7 @@ import {
   DEVICE_REQUEST_SUBJECT,
   ENDED_SUBJECT,
   EXPIRY_STREAM,
+  eventsStream,
   INGRESS_STREAM,
   ingressSubject,
   MOVED_SUBJECT,
@@ -118,7 +119,9 @@ function corePublishes(split: number): string[] {
     ...['_INBOX.>', '_R_.>'],
     ...['$JS.ACK.>', '$JS.FC.>'],
     ...['CREATE', 'UPDATE', 'INFO', 'MSG.GET'].map((verb) => `$JS.API.STREAM.${verb}.*`),
-    ...[EXPIRY_STREAM, `KV_${Bucket.REVOKED}`].map((stream) => `$JS.API.STREAM.PURGE.${stream}`),
+    ...[...family(eventsStream, split), EXPIRY_STREAM, BROADCAST_STREAM, `KV_${Bucket.REVOKED}`].map(
+      (stream) => `$JS.API.STREAM.PURGE.${stream}`,
+    ),
     ...[
       ...[...family(messagesStream, split), ...family(queueStream, split)],
       ...[EXPIRY_STREAM, INGRESS_STREAM, REGISTRATIONS_STREAM, SCHEDULE_STREAM],

@@ -24,6 +24,24 @@ export interface Crowd {
   steady: readonly number[]
 }
 
+/** What fills the store. */
+export interface Flood {
+  kind: 'device' | 'topic' | 'ingress'
+  lanes: number
+  characters: number
+  ttlSeconds: number
+  laterMs?: number
+  /** Share of the messages with an idempotency key. */
+  keyedShare?: number
+}
+
+export interface FloodCounts {
+  sent: number
+  refused: number
+}
+
+const REFUSED_MS = 250
+
 /** Longer than the largest error of a clock, which is from an hour behind to an hour ahead. */
 const LONG_SECONDS = 14_400
 /** Of a push to one device: long enough for a device that reconnects, or not. */
@@ -61,6 +79,33 @@ export class Load {
     this.#running = false
     await Promise.all(this.#lanes)
     await this.sender.awaitAnswers()
+  }
+
+  /**
+   * Sends as fast as it is answered, beside the load, until `signal` aborts. After a refusal a lane waits a moment, as
+   * Retry-After asks. Counts in `counts`.
+   */
+  async flood(flood: Flood, devices: readonly number[], counts: FloodCounts, signal: AbortSignal): Promise<void> {
+    const lane = async () => {
+      while (!signal.aborted) {
+        const { answer } = await this.sender.send(this.#oneOf(flood, devices))
+        counts.sent++
+        if (answer === 'accepted') continue
+        counts.refused++
+        await sleep(REFUSED_MS)
+      }
+    }
+    await Promise.all(Array.from({ length: flood.lanes }, lane))
+  }
+
+  #oneOf({ kind, characters, ttlSeconds, laterMs, keyedShare = 0 }: Flood, devices: readonly number[]): Push {
+    const also = {
+      ...{ ttlSeconds, characters, isKeyed: this.random() < keyedShare },
+      ...(laterMs !== undefined && { laterMs }),
+    }
+    if (kind === 'topic') return { ...this.#toGroup(kind), ...also }
+    if (kind === 'ingress') return { ...this.#overNats(), ...also }
+    return this.#to(pick(devices, this.random), also)
   }
 
   /** Sends one push to this device, in addition to the load. */

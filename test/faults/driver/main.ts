@@ -17,7 +17,7 @@ import {
   type WireRecord,
 } from '../records.js'
 import { FaultDevice } from './device.js'
-import { Load } from './load.js'
+import { type Flood, type FloodCounts, Load } from './load.js'
 import { Probes, type Recovery } from './probes.js'
 import { Sender } from './sender.js'
 
@@ -56,6 +56,9 @@ class Driver {
   /** The devices that stay connected unless a fault disconnects them. */
   readonly #steady: readonly number[]
   #away: readonly number[] = []
+  #floodEnd = new AbortController()
+  #flooding: Promise<void> = Promise.resolve()
+  floodCounts: FloodCounts = { sent: 0, refused: 0 }
 
   private constructor(
     readonly config: DriverConfig,
@@ -120,6 +123,22 @@ class Driver {
     return this.#away.length
   }
 
+  /** Fills the store by pushes; with a share of the devices away, by pushes to these. */
+  async flood(flood: Flood, share: number): Promise<void> {
+    this.#away = share > 0 ? this.#steady.slice(0, Math.max(1, Math.round(this.devices.length * share))) : []
+    await each(this.#away, (number) => this.devices[number]?.disconnect())
+    const devices = share > 0 ? this.#away : this.#steady
+    this.#floodEnd = new AbortController()
+    this.floodCounts = { sent: 0, refused: 0 }
+    this.#flooding = this.load.flood(flood, devices, this.floodCounts, this.#floodEnd.signal)
+  }
+
+  async endFlood(): Promise<void> {
+    this.#floodEnd.abort()
+    await this.#flooding
+    await this.reconnectAbsent()
+  }
+
   async reconnectAbsent(): Promise<void> {
     await each(this.#away, (number) => this.devices[number]?.connect())
   }
@@ -168,6 +187,10 @@ const methods = {
   overflowQueues: ({ share, pushes }: { share: number; pushes: number }): Promise<number> =>
     started().overflowQueues(share, pushes),
   reconnectAbsent: (): Promise<void> => started().reconnectAbsent(),
+  flood: ({ flood, share }: { flood: Flood; share: number }): Promise<void> => started().flood(flood, share),
+  floodCounts: (): FloodCounts => started().floodCounts,
+  /** Ends the flood, and connects the devices that were disconnected for it. */
+  endFlood: (): Promise<void> => started().endFlood(),
   /** Makes every device reconnect, so that each worker has its share of them. */
   spread: (): void => {
     for (const { line } of started().devices) line.cut()

@@ -17,6 +17,10 @@ export interface Push {
   producer?: string
   /** Length of the text; default 60. */
   characters?: number
+  /** It goes out so much later. */
+  laterMs?: number
+  /** Sent with an idempotency key. */
+  isKeyed?: boolean
 }
 
 export interface SenderOptions {
@@ -79,7 +83,7 @@ export class Sender {
   }
 
   async #send(attempt: number, push: Push): Promise<Sent> {
-    const { kind, project, targets, devices, ttlSeconds, collapseKey = '', producer = null } = push
+    const { kind, project, targets, devices, ttlSeconds, collapseKey = '', producer = null, laterMs, isKeyed } = push
     const title = `#${attempt}`
     const message = randomBytes(Math.ceil((push.characters ?? 60) / 2)).toString('hex')
     this.options.log.write({
@@ -91,16 +95,20 @@ export class Sender {
       target: kind === 'devices' ? targets : targets[0],
       ttl: `${ttlSeconds}s`,
       ...(collapseKey && { collapseKey }),
+      ...(laterMs !== undefined && { notBefore: new Date(Date.now() + laterMs).toISOString() }),
       notification: { title, message, data: { attempt } },
     }
-    const answer = await (kind === 'ingress' ? this.#publish(attempt, project, body) : this.#post(project, body))
+    const answer = await (kind === 'ingress'
+      ? this.#publish(attempt, project, body)
+      : this.#post(project, body, isKeyed ? `attempt-${attempt}` : ''))
     this.options.log.write({ type: 'answered', at: Date.now(), attempt, ...answer })
     return { attempt, answer: answer.answer, id: answer.id ?? null }
   }
 
-  async #post(project: string, body: object): Promise<Answer> {
+  async #post(project: string, body: object, key: string): Promise<Answer> {
     try {
-      const response = await this.#call(project, '/messages', { method: 'POST', body: JSON.stringify(body) })
+      const headers = key ? { 'idempotency-key': key } : {}
+      const response = await this.#call(project, '/messages', { method: 'POST', body: JSON.stringify(body) }, headers)
       const text = await response.text()
       if (response.status >= 400) {
         const answer = response.status < 500 ? 'rejected' : 'indeterminate'
@@ -136,7 +144,7 @@ export class Sender {
     return { answer: 'indeterminate', detail }
   }
 
-  #call(project: string, path: string, init: RequestInit): Promise<Response> {
+  #call(project: string, path: string, init: RequestInit, headers: Record<string, string> = {}): Promise<Response> {
     const { httpUrls, tokens } = this.options
     const httpUrl = httpUrls[this.#calls++ % httpUrls.length]
     return fetch(`${httpUrl}/push/public/api/v1/projects/${project}${path}`, {
@@ -144,6 +152,7 @@ export class Sender {
       headers: {
         authorization: `Bearer ${tokens[project] ?? ''}`,
         ...(init.body ? { 'content-type': 'application/json' } : {}),
+        ...headers,
       },
       signal: AbortSignal.timeout(TIMEOUT_MS),
     })

@@ -4,12 +4,13 @@ import { clocks } from './clocks.js'
 import { deviceFaults } from './devices.js'
 import { diskFull } from './disk.js'
 import { freezes } from './freezes.js'
+import { full } from './full.js'
 import { kills, terms, twoCores } from './kills.js'
 import { lines } from './lines.js'
 import { overflow } from './overflow.js'
 import { restarts } from './restarts.js'
 import { several } from './several.js'
-import { stores } from './stores.js'
+import { sessionsLost } from './stores.js'
 
 const overlapping = several('several', 'kills and freezes that overlap', [...kills, ...freezes])
 
@@ -22,7 +23,8 @@ export const faults: readonly Fault[] = [
   ...deviceFaults,
   ...restarts,
   ...clocks,
-  ...stores,
+  sessionsLost,
+  ...full,
   diskFull,
   overflow,
   overlapping,

@@ -5,6 +5,8 @@ const ROUTE = 'core/delivery/route/route'
 const ENQUEUE = 'core/delivery/queue/enqueue'
 const LOOK = 'core/delivery/route/session-recheck'
 const EVENTS = 'store/events'
+const ROOM_OWED = 'core/delivery/room/owed'
+const HISTORY = 'core/delivery/room/history'
 
 export const coreMutations: Mutation[] = [
   {
@@ -25,6 +27,45 @@ export const coreMutations: Mutation[] = [
     rule: 'A worker that says expired is not believed.',
     test: 'delivery/route-faults.test.js',
     edits: [edit(ROUTE, 'if (isExpired(target.message, nowMs))', 'if (true)')],
+  },
+  {
+    name: 'room-for-the-owed-not-kept',
+    rule: 'A message is accepted only if there is room for every event that accepted messages still need.',
+    test: 'delivery/room.test.js',
+    edits: [
+      edit(ROOM_OWED, 'unrouted * UNROUTED_EVENT_BYTES +', '0 +'),
+      edit(ROOM_OWED, '* QUEUED_EVENT_BYTES', '* 0'),
+    ],
+  },
+  {
+    name: 'room-of-the-queue-not-kept',
+    rule: 'A message is accepted only if the queue of its device has room for it.',
+    test: 'delivery/room.test.js',
+    edits: [edit(ROOM_OWED, 'if (isShort(queue[index], toQueue))', 'if (false)')],
+  },
+  {
+    name: 'pending-message-forgotten',
+    rule: 'The events of a message that has not ended stay in the store.',
+    test: 'delivery/room.test.js',
+    edits: [edit(HISTORY, "return state === 'open' ? own : [...own, state];", 'return [];')],
+  },
+  {
+    name: 'moved-event-counted-again',
+    rule: 'An event that is appended again, because older ones leave, is counted once.',
+    test: 'delivery/room.test.js',
+    edits: [edit('core/delivery/query/counters', '|| isMoved(record)', '')],
+  },
+  {
+    name: 'history-leaves-before-it-is-counted',
+    rule: 'No event leaves the store before it is counted.',
+    test: 'delivery/room.test.js',
+    edits: [edit('core/delivery/delivery', ': fold.storedAt', ': Number.MAX_SAFE_INTEGER')],
+  },
+  {
+    name: 'left-message-ends-again',
+    rule: 'A message whose events left the store gets no second final event.',
+    test: 'delivery/room.test.js',
+    edits: [edit(EVENTS, 'if (await this.hasLeft(id))', 'if (false)')],
   },
   {
     name: 'accept-before-stored',
@@ -213,7 +254,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'dropped-counted-unwon',
     rule: 'A drop counts only if its final event was the first.',
-    edits: [edit(ENQUEUE, `outcome.won || outcome.existing.kind === 'dropped'`, 'true')],
+    edits: [edit(ENQUEUE, `outcome.won || outcome.existing?.kind === 'dropped'`, 'true')],
   },
   {
     name: 'dropped-without-event',

@@ -21,7 +21,7 @@ export const natsMutations: Mutation[] = [
     name: 'no-reserve',
     rule: 'Appends stop before the limit of a stream is reached.',
     test: 'contract/headroom.test.js',
-    edits: [edit('nats/server/headroom', 'if (fill.bytes > fill.bytesMax)', 'if (fill.bytes < 0)')],
+    edits: [edit('nats/server/headroom', 'if (fill.bytes > fill.bytesMax &&', 'if (fill.bytes < 0 &&')],
   },
   {
     name: 'own-appends-not-reckoned',

@@ -6,7 +6,7 @@
  * sender can repeat it without harm.
  */
 import { EncodeError, encodeNotify, encodeNotifyGroupBody } from '../../../../protocol/encode.js'
-import { encodeStoredMessage, type StoredMessage } from '../../../../protocol/envelope.js'
+import { type BroadcastRecord, encodeStoredMessage, type StoredMessage } from '../../../../protocol/envelope.js'
 import { CodedError } from '../../../../protocol/errors.js'
 import { partitionOf } from '../../../../protocol/message-id.js'
 import { messageSubject, messagesStream } from '../../../../protocol/subjects.js'
@@ -19,6 +19,7 @@ import type { Scheduled, ScheduleLog } from '../../../store/schedule.js'
 import { SplitLog } from '../../../store/split.js'
 import type { AcceptCommand, Accepted, AcceptMessage, AcceptTarget } from '../../domain/commands.js'
 import type { IdSource } from '../../domain/ids.js'
+import type { Booking, Room } from '../room/room.js'
 import { PositionIds } from './position-ids.js'
 import { Release } from './release.js'
 
@@ -31,6 +32,7 @@ export interface AcceptOptions {
   schedule: ScheduleLog
   /** Makes unique message ids. Throws CodedError `unavailable` while this process has no node number. */
   ids: IdSource
+  room: Room
 }
 
 export function createAccept(options: AcceptOptions): AcceptMessage {
@@ -44,18 +46,25 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   /**
    * The same key or stream position gives the same ids. `repeated`: some of the records may be stored already.
    */
-  async function identify(command: AcceptCommand): Promise<{ record: KeyRecord; repeated: boolean }> {
+  async function identify(
+    command: AcceptCommand,
+    own: KeyRecord | null,
+  ): Promise<{ record: KeyRecord; repeated: boolean }> {
     const { place } = command
     if (place) return { record: await places.recordOf(place, command), repeated: place.isRepeat }
-    const mine = newIds(command, options)
+    const mine = own ?? newIds(command, options)
     if (command.idempotency === undefined) return { record: mine, repeated: false }
     const { first, record } = await keys.claim(command.project, command.idempotency.key, mine)
     if (isOfAnother(record, mine)) throw new CodedError('idempotency_conflict')
     return { record, repeated: !first }
   }
 
-  async function storeTargets(command: AcceptCommand, record: KeyRecord, repeated: boolean): Promise<void> {
-    const stored = storedMessages(command, record)
+  async function storeTargets(
+    command: AcceptCommand,
+    record: KeyRecord,
+    stored: NamedMessage[],
+    repeated: boolean,
+  ): Promise<void> {
     if (command.type === 'devices') {
       // Before the messages, so that the id of any of them leads to the others.
       const targets = stored.map(({ id, registrationId }) => ({ id, registrationId }))
@@ -91,15 +100,13 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     await events.scheduled(id, { project, type, atMs, notBeforeMs, expiresAtMs: notBeforeMs + ttlMs, bucket })
   }
 
-  async function storeGroup(command: AcceptCommand, record: KeyRecord, repeated: boolean): Promise<void> {
-    const { group, project } = command
-    if (group === null) throw new CodedError('internal', 'a group message without a group')
+  async function storeGroup(
+    command: AcceptCommand,
+    record: KeyRecord,
+    message: BroadcastRecord,
+    repeated: boolean,
+  ): Promise<void> {
     const { id } = record
-    const acceptedAtMs = beginsAtMs(command, record)
-    const expiresAtMs = acceptedAtMs + command.ttlMs
-    const body = encodeNotifyGroupBody({ ...contentOf(command, expiresAtMs), id, project, target: group })
-    const { collapseKey } = command
-    const message = { id, project, ...group, acceptedAtMs, expiresAtMs, collapseKey, body }
     const notBeforeMs = laterMs(command, record)
     if (notBeforeMs !== null) {
       if (repeated && (await events.readScheduled(id)) !== null) return
@@ -109,15 +116,24 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   }
 
   return async (command: AcceptCommand): Promise<Accepted> => {
+    let booking: Booking | null = null
     try {
-      const { record, repeated } = await identify(command)
-      if (command.group) await storeGroup(command, record, repeated)
-      else await storeTargets(command, record, repeated)
+      // First what the store decides nothing about: a message that is too large is refused as such, full or not.
+      const mine = command.place ? null : newIds(command, options)
+      const made = mine && messagesOf(command, mine)
+      // Before the key is claimed: a refused message must take no room.
+      booking = await options.room.book(command)
+      const { record, repeated } = await identify(command, mine)
+      const messages = made !== null && record === mine ? made : messagesOf(command, record)
+      if (messages.group) await storeGroup(command, record, messages.group, repeated)
+      else await storeTargets(command, record, messages.targets, repeated)
       const { id, acceptedAtMs } = record
       const expiresAtMs = beginsAtMs(command, record) + command.ttlMs
       return { id, acceptedAtMs, expiresAtMs, notBeforeMs: laterMs(command, record) }
     } catch (error) {
       throw refusalOf(error)
+    } finally {
+      booking?.end()
     }
   }
 }
@@ -184,6 +200,25 @@ function storedMessages(command: AcceptCommand, record: KeyRecord): NamedMessage
     }
     return [{ id, registrationId, message }]
   })
+}
+
+/** Throws EncodeError if the message is too large. */
+function messagesOf(
+  command: AcceptCommand,
+  record: KeyRecord,
+): { group: BroadcastRecord | null; targets: NamedMessage[] } {
+  if (command.group) return { group: groupMessage(command, record), targets: [] }
+  return { group: null, targets: storedMessages(command, record) }
+}
+
+function groupMessage(command: AcceptCommand, record: KeyRecord): BroadcastRecord {
+  const { group, project, collapseKey } = command
+  if (group === null) throw new CodedError('internal', 'a group message without a group')
+  const { id } = record
+  const acceptedAtMs = beginsAtMs(command, record)
+  const expiresAtMs = acceptedAtMs + command.ttlMs
+  const body = encodeNotifyGroupBody({ ...contentOf(command, expiresAtMs), id, project, target: group })
+  return { id, project, ...group, acceptedAtMs, expiresAtMs, collapseKey, body }
 }
 
 function contentOf(command: AcceptCommand, expiresAtMs: number) {

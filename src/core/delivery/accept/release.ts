@@ -19,6 +19,15 @@ export class Release {
    */
   async unicast(message: StoredMessage): Promise<void> {
     if ((await this.events.readAccepted(message.id)) !== null) return
+    await this.scheduled(message)
+  }
+
+  /**
+   * A message that was scheduled and has not ended. It goes out even if its `accepted` event exists: a cancel may have
+   * stored that event and stopped before the final one. A router that gets the message a second time finds what the first
+   * one stored. Rejects with BrokerError, as unicast().
+   */
+  async scheduled(message: StoredMessage): Promise<void> {
     try {
       const log = this.messages.ofDevice(message.device)
       await log.append(messageSubject(message.device, message.id), encodeStoredMessage(message), {

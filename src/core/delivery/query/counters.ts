@@ -16,7 +16,7 @@ import {
   type ProjectCounters,
   type RecentMessages,
 } from '../../../store/counters.js'
-import { decodeFolded, FINAL_KINDS, type FoldedEvent } from '../../../store/events.js'
+import { decodeFolded, FINAL_KINDS, type FoldedEvent, isMoved } from '../../../store/events.js'
 import type { ReadCounters } from '../../domain/commands.js'
 import { READS_AT_ONCE } from '../../domain/query-budget.js'
 
@@ -65,6 +65,11 @@ export class StatsFold {
   /** The sequence up to which events are counted. */
   get at(): number {
     return this.position
+  }
+
+  /** The sequence up to which events are counted in the stored checkpoint, for good. */
+  get storedAt(): number {
+    return this.written.value
   }
 
   async stop(): Promise<void> {
@@ -126,7 +131,7 @@ export class StatsFold {
   private count(record: LogRecord): void {
     this.position = Math.max(this.position, record.sequence)
     const [, , id, kind] = record.subject.split('.')
-    if (id === undefined || kind === undefined || !FOLDED.has(kind)) return
+    if (id === undefined || kind === undefined || !FOLDED.has(kind) || isMoved(record)) return
     try {
       const event = decodeFolded(kind, BigInt(id), record.body)
       if (event) this.add(event, dayOf(id), record.sequence)

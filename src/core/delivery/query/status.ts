@@ -3,6 +3,7 @@
  * present state of its device says why a target that has not ended is waiting.
  */
 import type { GroupKind } from '../../../../protocol/subjects.js'
+import type { Clock } from '../../../clock.js'
 import { mapAtOnce } from '../../../collections.js'
 import {
   type EventLog,
@@ -21,12 +22,15 @@ import type { SessionLookup } from '../route/session-recheck.js'
 import type { FoundTarget, MessageFinder } from './find-message.js'
 
 export interface StatusOptions {
+  clock: Clock
   events: EventLog
   finder: MessageFinder
   sessions: SessionLookup
   schedule: ScheduleLog
   /** The registrationId under which a sender knows a registration. */
   registrationIdOf: RegistrationIdOf
+  /** See core.historyMinMs. */
+  historyMinMs: number
 }
 
 /** Of a message with many targets, the reason is given for at most this many waiting targets. */
@@ -34,7 +38,9 @@ const WAITING_MAX = 100
 
 const TYPE_OF_GROUP: Record<GroupKind, MessageType> = { app: 'application', topic: 'topic', user: 'user' }
 
-export function createReadStatus({ events, finder, sessions, schedule, registrationIdOf }: StatusOptions): ReadStatus {
+export function createReadStatus(options: StatusOptions): ReadStatus {
+  const { clock, events, finder, sessions, schedule, registrationIdOf, historyMinMs } = options
+
   async function waits(target: string, found: FoundTarget, way: readonly TraceEvent[]): Promise<WaitingTarget> {
     const { device, atMs } = found.accepted
     if (found.scheduled) return { target, why: 'scheduled' }
@@ -86,10 +92,13 @@ export function createReadStatus({ events, finder, sessions, schedule, registrat
     id: bigint,
     { project, atMs, expiresAtMs, targets }: TargetsEvent,
     scheduled: ScheduledEvent | null,
-  ): Promise<MessageStatus> {
+  ): Promise<MessageStatus | null> {
     const finals = await mapAtOnce(targets, READS_AT_ONCE, (target) => events.readFinal(target.id))
     const open = targets.filter((_, index) => finals[index] === null).slice(0, WAITING_MAX)
-    const waiting = (await mapAtOnce(open, READS_AT_ONCE, (target) => waitsInMany(target, scheduled))).flat()
+    const waitsOf = await mapAtOnce(open, READS_AT_ONCE, (target) => waitsInMany(target, scheduled))
+    // Their events have left the store, which those of the other targets do soon.
+    if (waitsOf.some((own) => own.length === 0) && atMs < clock.now() - historyMinMs) return null
+    const waiting = waitsOf.flat()
     const isWaiting = waiting.length > 0 && waiting.every(({ why }) => why === 'scheduled')
     const isOut = !isWaiting && !finals.every((final) => endedBefore(final, atMs))
     const trace = began(scheduled, atMs, isOut)

@@ -214,7 +214,7 @@ export class QueueWriter {
   /** Resolves with the number of evicted messages that this queue drops and has not counted yet. */
   private async drop(evicted: StoredMessage[], nowMs: number): Promise<number> {
     const outcomes = await Promise.all(evicted.map((evictedEntry) => this.end(evictedEntry, 'dropped', nowMs)))
-    return outcomes.filter((outcome) => outcome.won || outcome.existing.kind === 'dropped').length
+    return outcomes.filter((outcome) => outcome.won || outcome.existing?.kind === 'dropped').length
   }
 
   private async endAll(messages: StoredMessage[], kind: FinalKind, nowMs: number): Promise<Set<bigint>> {
@@ -224,7 +224,7 @@ export class QueueWriter {
 
   private end(message: StoredMessage, kind: FinalKind, atMs: number) {
     const { id, project, application, device } = message
-    return this.options.events.final(id, { kind, atMs, project, application, device, reason: '' })
+    return this.options.events.finalOfQueued(id, { kind, atMs, project, application, device, reason: '' })
   }
 }
 

@@ -49,7 +49,7 @@ export class ExpireStep {
     const { events, queue, clock } = this.options
     await Promise.all(
       entries.map(({ id, project, application, expiresAtMs: atMs }) =>
-        events.final(id, { kind: 'expired', atMs, project, application, device, reason: '' }),
+        events.finalOfQueued(id, { kind: 'expired', atMs, project, application, device, reason: '' }),
       ),
     )
     // By id, because the record may have moved, or be gone after another end of the message.

@@ -74,7 +74,10 @@ export class SettleStep {
       // Invariant: a record is deleted only after the final event of its message is stored.
       const records = ended.map((item) => ({ sequence: item.queueSequence, id: item.id }))
       const { queue, clock, events } = this.options
-      const hasEnded = async (id: bigint) => ![undefined, 'dropped'].includes((await events.readFinal(id))?.kind)
+      const hasEnded = async (id: bigint) => {
+        const final = await events.readFinal(id)
+        return final ? final.kind !== 'dropped' : events.hasLeft(id)
+      }
       const sequences = new Set(await queue.settle(device, records, clock.now(), hasEnded))
       return ended.filter((item) => sequences.has(item.queueSequence))
     } catch (error) {
@@ -86,8 +89,9 @@ export class SettleStep {
 
   private async end({ id, device, project, application, atMs }: SettleItem): Promise<void> {
     const { events } = this.options
-    const outcome = await events.final(id, { kind: 'delivered', atMs, project, application, device, reason: '' })
-    if (outcome.won || outcome.existing.kind === 'delivered') return
+    const final = { kind: 'delivered', atMs, project, application, device, reason: '' } as const
+    const outcome = await events.finalOfQueued(id, final)
+    if (outcome.won || outcome.existing === null || outcome.existing.kind === 'delivered') return
     await events.trace(id, { step: 'late_ack', atMs, reason: outcome.existing.kind })
   }
 }

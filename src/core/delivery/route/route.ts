@@ -375,13 +375,17 @@ export class Router {
    * that event itself, and then the end. So this nacks a first delivery whose event another process stored: at its
    * redelivery the end is known, or the message has left the stream. Without this, the router could queue a message after
    * its sender has the answer that it is cancelled.
+   *
+   * Invariant: a message in a queue has its `accepted` event. If it is missing, the message has ended and its events have
+   * left the store (EventLog.hasLeft). So this nacks a target also where it is not known whether that event is stored.
    */
   private async withoutForeign(targets: Target[]): Promise<Target[]> {
     const marks = new Map<Target, AcceptedMark>()
     for (const target of targets) marks.set(target, await target.accepted)
     const isForeign = (target: Target) =>
       !target.redelivered && target.ackedAtMs === 0 && marks.get(target) === 'present'
-    const foreign = new Set(targets.filter(isForeign))
+    const isUnknown = (target: Target) => target.ackedAtMs === 0 && marks.get(target) === 'unknown'
+    const foreign = new Set(targets.filter((target) => isForeign(target) || isUnknown(target)))
     for (const target of foreign) this.nack(target)
     return targets.filter((target) => !foreign.has(target))
   }
@@ -418,8 +422,9 @@ export class Router {
     const { id, project, application, device } = target.message
     try {
       const outcome = await events.final(id, { kind, atMs, project, application, device, reason })
-      if (kind === 'delivered' && !outcome.won && outcome.existing.kind !== 'delivered') {
-        await events.trace(id, { step: 'late_ack', atMs, reason: outcome.existing.kind })
+      const ended = outcome.won ? null : outcome.existing
+      if (kind === 'delivered' && ended && ended.kind !== 'delivered') {
+        await events.trace(id, { step: 'late_ack', atMs, reason: ended.kind })
       }
       // An earlier attempt may have queued it. As everywhere, the queue is checked after the event is written.
       if (target.redelivered) await queueWriter.withdraw(device, [target.message])

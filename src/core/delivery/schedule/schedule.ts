@@ -55,7 +55,7 @@ export class ScheduleStep {
     const { release } = this.options
     for (const entry of entries) {
       if (entry.kind === 'group') await release.group(entry.record)
-      else if (!(await this.hasEnded(entry.message))) await release.unicast(entry.message)
+      else if (!(await this.hasEnded(entry.message))) await release.scheduled(entry.message)
     }
   }
 

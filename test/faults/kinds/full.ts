@@ -1,0 +1,100 @@
+/**
+ * Streams that fill by traffic alone, up to a small limit: new messages are refused, accepted ones end, and the service
+ * accepts again when room comes by itself. Nobody changes a limit or removes a record.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Overrides } from '../../../bench/system/settings.js'
+import { between } from '../../sim/random.js'
+import type { Flood } from '../driver/load.js'
+import type { Fault } from '../fault.js'
+
+const KIB = 1024
+const HOUR_SECONDS = 3_600
+/** Events of ended messages leave after this time; the default is ten minutes. */
+const HISTORY_MIN_MS = 8_000
+const FULL_MS = [2_000, 6_000] as const
+const FILLS_MS_MAX = 60_000
+const REFUSALS = 20
+const LOOK_MS = 100
+
+interface Filling {
+  contents: string
+  settings: Overrides
+  flood: Flood
+  /** Share of the devices that are away meanwhile, and get the flood. */
+  away?: number
+  /** How refusals are answered. */
+  expects?: RegExp
+}
+
+const short = { kind: 'device', lanes: 64, characters: 20, ttlSeconds: 4 * HOUR_SECONDS } as const
+const long = { ...short, characters: 3_000 }
+
+/** By the stream that fills. */
+const fillings: Record<string, Filling> = {
+  events: {
+    contents: 'the history of messages; the oldest that have ended leave',
+    settings: { store: { eventsBytesMax: 768 * KIB } },
+    flood: { ...short, keyedShare: 0.05 },
+  },
+  queue: {
+    contents: 'messages for devices that are away',
+    settings: { store: { queueBytesMax: 512 * KIB } },
+    flood: long,
+    away: 0.3,
+  },
+  expiry: {
+    contents: 'when queued messages expire; the entries of messages that were fetched leave',
+    settings: { store: { expiryBytesMax: 384 * KIB } },
+    flood: short,
+    away: 0.5,
+  },
+  messages: {
+    contents: 'accepted messages that are not routed yet',
+    settings: { store: { messagesBytesMax: 160 * KIB } },
+    flood: { ...long, lanes: 200 },
+  },
+  broadcast: {
+    contents: 'group messages; the oldest become too old',
+    settings: { store: { broadcastBytesMax: 768 * KIB, broadcastAgeMs: 20_000 } },
+    flood: { ...long, kind: 'topic', lanes: 8 },
+  },
+  schedule: {
+    contents: 'messages that go out later',
+    settings: { store: { scheduleBytesMax: 768 * KIB } },
+    flood: { ...long, laterMs: 12_000 },
+  },
+  ingress: {
+    contents: 'messages of NATS publishers',
+    settings: { store: { ingressBytesMax: 320 * KIB } },
+    flood: { ...short, kind: 'ingress', lanes: 200 },
+    expects: /maximum messages/,
+  },
+}
+
+const filling = (
+  stream: string,
+  { contents, settings, flood, away = 0, expects = /storage_full/ }: Filling,
+): Fault => ({
+  name: `${stream}-full`,
+  summary: `traffic fills ${stream.toUpperCase()} (${contents}): refused, never falsely accepted, and accepted again`,
+  settings: { ...settings, core: { historyMinMs: HISTORY_MIN_MS } },
+  expectedAnswer: expects,
+  mayForget: true,
+  inject: async ({ driver }, random) => {
+    await driver.call('flood', { flood, share: away })
+    const untilMs = Date.now() + FILLS_MS_MAX
+    let counts = await driver.call('floodCounts', undefined)
+    while (counts.refused < REFUSALS && Date.now() < untilMs) {
+      await sleep(LOOK_MS)
+      counts = await driver.call('floodCounts', undefined)
+    }
+    return {
+      description: `${stream.toUpperCase()} after ${counts.sent} messages with ${counts.refused} refusals`,
+      durationMs: between(random, FULL_MS),
+      heal: () => driver.call('endFlood', undefined),
+    }
+  },
+})
+
+export const full: Fault[] = Object.entries(fillings).map(([stream, one]) => filling(stream, one))
