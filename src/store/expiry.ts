@@ -18,12 +18,14 @@ export interface ExpiryEntry {
   queueSequence: number
 }
 
-export interface FoundEntry {
+export interface ExpiryRecord {
   bucket: number
   sequence: number
-  /** Null if the entry has an unknown version. */
-  entry: ExpiryEntry | null
+  body: Uint8Array
 }
+
+/** The step removes what it passes: an entry that a read skips would be lost. */
+const AUTHORITATIVE = { authoritative: true }
 
 const VERSION = 1
 const packr = new Packr({ useRecords: false, int64AsType: 'bigint' })
@@ -58,23 +60,23 @@ export class ExpiryLog {
   }
 
   /** The next entry of a bucket from a sequence on; of any bucket if `bucket` is null. */
-  async next(bucket: number | null, fromSequence: number): Promise<FoundEntry | null> {
-    const record = await this.log.next(bucket === null ? 'expiry.>' : bucketFilter(bucket), fromSequence, {
-      // Authoritative, because the step purges a bucket when it finds no more entries in it.
-      authoritative: true,
-    })
-    if (record === null) return null
-    return { bucket: bucketOf(record), sequence: record.sequence, entry: decodeExpiry(record.body) }
+  async next(bucket: number | null, fromSequence: number): Promise<ExpiryRecord | null> {
+    const filter = bucket === null ? 'expiry.>' : bucketFilter(bucket)
+    return recordOf(await this.log.next(filter, fromSequence, AUTHORITATIVE))
+  }
+
+  async at(sequence: number): Promise<ExpiryRecord | null> {
+    return recordOf(await this.log.at(sequence, AUTHORITATIVE))
+  }
+
+  /** Null if the entry has an unknown version. */
+  decode({ body }: ExpiryRecord): ExpiryEntry | null {
+    return decodeExpiry(body)
   }
 
   /** Removes the entries with one purge up to the last of them. Entries that were added since stay. */
   async remove(sequences: readonly number[], bucket: number): Promise<void> {
     await this.log.purge(bucketFilter(bucket), (sequences.at(-1) ?? 0) + 1)
-  }
-
-  async bucketAt(sequence: number): Promise<number | null> {
-    const record = await this.log.at(sequence, { authoritative: true })
-    return record && bucketOf(record)
   }
 
   async lastSequence(): Promise<number> {
@@ -84,7 +86,9 @@ export class ExpiryLog {
 
 const bucketFilter = (bucket: number) => `expiry.${bucket}.>`
 
-const bucketOf = ({ subject }: LogRecord) => Number(subject.split('.')[1])
+function recordOf(record: LogRecord | null): ExpiryRecord | null {
+  return record && { bucket: Number(record.subject.split('.')[1]), sequence: record.sequence, body: record.body }
+}
 
 /** Null for an entry of another version. */
 export function decodeExpiry(body: Uint8Array): ExpiryEntry | null {

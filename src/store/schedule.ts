@@ -12,6 +12,7 @@ import {
   type StoredMessage,
 } from '../../protocol/envelope.js'
 import { SCHEDULE_STREAM, scheduleSubject } from '../../protocol/subjects.js'
+import { mapAtOnce } from '../collections.js'
 import { type Broker, BrokerError, isConflict, type Log, type LogRecord } from '../nats/broker.js'
 
 export type Scheduled = { kind: 'unicast'; message: StoredMessage } | { kind: 'group'; record: BroadcastRecord }
@@ -22,6 +23,15 @@ export interface FoundScheduled {
   /** Null if the entry has an unknown version. */
   entry: Scheduled | null
 }
+
+export interface ScheduleRecord {
+  bucket: number
+  sequence: number
+  body: Uint8Array
+}
+
+/** A campaign has tens of thousands of entries, and others use the connection to the store as well. */
+const DELETES_AT_ONCE = 64
 
 const VERSION = 1
 const packr = new Packr({ useRecords: false })
@@ -66,21 +76,24 @@ export class ScheduleLog {
     return record && { bucket, sequence: record.sequence, entry: entryOf(record.body) }
   }
 
-  async next(bucket: number | null, fromSequence: number): Promise<FoundScheduled | null> {
+  /** The next record of a bucket from a sequence on; of any bucket if `bucket` is null. */
+  async next(bucket: number | null, fromSequence: number): Promise<ScheduleRecord | null> {
     const filter = bucket === null ? 'schedule.>' : `schedule.${bucket}.*`
-    const record = await this.log.next(filter, fromSequence, { authoritative: true })
-    if (record === null) return null
-    return { bucket: bucketOf(record), sequence: record.sequence, entry: entryOf(record.body) }
+    return recordOf(await this.log.next(filter, fromSequence, { authoritative: true }))
+  }
+
+  async at(sequence: number): Promise<ScheduleRecord | null> {
+    return recordOf(await this.log.at(sequence, { authoritative: true }))
+  }
+
+  /** Null if the entry has an unknown version. */
+  decode({ body }: ScheduleRecord): Scheduled | null {
+    return entryOf(body)
   }
 
   /** Removes the entries one by one, because a purge by subject costs the server more than some hundred deletes. */
   async remove(sequences: readonly number[]): Promise<void> {
-    await Promise.all(sequences.map((sequence) => this.log.delete(sequence)))
-  }
-
-  async bucketAt(sequence: number): Promise<number | null> {
-    const record = await this.log.at(sequence, { authoritative: true })
-    return record && bucketOf(record)
+    await mapAtOnce(sequences, DELETES_AT_ONCE, (sequence) => this.log.delete(sequence))
   }
 
   async lastSequence(): Promise<number> {
@@ -88,7 +101,9 @@ export class ScheduleLog {
   }
 }
 
-const bucketOf = ({ subject }: LogRecord) => Number(subject.split('.')[1])
+function recordOf(record: LogRecord | null): ScheduleRecord | null {
+  return record && { bucket: Number(record.subject.split('.')[1]), sequence: record.sequence, body: record.body }
+}
 
 function entryOf(body: Uint8Array): Scheduled | null {
   const f: unknown = packr.unpack(body)

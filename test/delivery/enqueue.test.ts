@@ -65,7 +65,8 @@ async function entriesOf(sim: SimBroker) {
   const expiry = new ExpiryLog(sim.brokerFor('judge'), 10_000)
   const entries = []
   let found = await sim.clock.advanceUntil(expiry.next(null, 1))
-  for (; found; found = await sim.clock.advanceUntil(expiry.next(null, found.sequence + 1))) entries.push(found.entry)
+  for (; found; found = await sim.clock.advanceUntil(expiry.next(null, found.sequence + 1)))
+    entries.push(expiry.decode(found))
   return entries
 }
 

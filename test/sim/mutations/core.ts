@@ -382,7 +382,7 @@ export const coreMutations: Mutation[] = [
     name: 'late-record-passed-over',
     rule: 'A record that is stored in SCHEDULE or EXPIRY after its time is processed nevertheless.',
     test: 'delivery/schedule.test.js',
-    edits: [edit('core/delivery/schedule/buckets', 'bucket !== null && bucket < current', 'false')],
+    edits: [edit('core/delivery/schedule/buckets', 'added !== null && added.bucket < current', 'false')],
   },
   {
     name: 'copy-without-entry',

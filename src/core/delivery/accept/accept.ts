@@ -11,6 +11,7 @@ import { CodedError } from '../../../../protocol/errors.js'
 import { partitionOf } from '../../../../protocol/message-id.js'
 import { messageSubject, messagesStream } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
+import { mapAtOnce } from '../../../collections.js'
 import { type Broker, BrokerError } from '../../../nats/broker.js'
 import { BroadcastLog } from '../../../store/broadcast.js'
 import type { EventLog } from '../../../store/events.js'
@@ -34,6 +35,9 @@ export interface AcceptOptions {
   ids: IdSource
   room: Room
 }
+
+/** Of one message. The appends of other messages come in between, so that a small message does not wait for a large one. */
+const APPENDS_AT_ONCE = 256
 
 export function createAccept(options: AcceptOptions): AcceptMessage {
   const messages = new SplitLog(options.broker, messagesStream, options.split)
@@ -73,7 +77,7 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     }
     const notBeforeMs = laterMs(command, record)
     if (notBeforeMs === null) {
-      await allStored(stored.map(({ message }) => (repeated ? release.unicast(message) : store(message))))
+      await mapAtOnce(stored, APPENDS_AT_ONCE, ({ message }) => (repeated ? release.unicast(message) : store(message)))
     } else if (!(repeated && (await events.readScheduled(record.id)) !== null)) {
       await storeLater(
         record,
@@ -95,7 +99,7 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   async function storeLater(record: KeyRecord, notBeforeMs: number, command: AcceptCommand, all: Scheduled[]) {
     const { id, acceptedAtMs: atMs } = record
     const bucket = schedule.bucketFor(notBeforeMs, Math.max(atMs, options.clock.now()))
-    await allStored(all.map((entry) => schedule.add(bucket, entry)))
+    await mapAtOnce(all, APPENDS_AT_ONCE, (entry) => schedule.add(bucket, entry))
     const { project, type, ttlMs } = command
     await events.scheduled(id, { project, type, atMs, notBeforeMs, expiresAtMs: notBeforeMs + ttlMs, bucket })
   }
@@ -226,13 +230,6 @@ function contentOf(command: AcceptCommand, expiresAtMs: number) {
   // Rounded up, because a device must not treat a message as expired before the core does.
   const expiresAtSeconds = command.ttlMs === 0 ? 0 : Math.ceil(expiresAtMs / 1000)
   return { expiresAtSeconds, priority, collapseKey, title, message, data }
-}
-
-/** Waits for all appends, so that none is under way when the message is refused. */
-async function allStored(appends: Promise<void>[]): Promise<void> {
-  const results = await Promise.allSettled(appends)
-  const refused = results.find((result) => result.status === 'rejected')
-  if (refused) throw refused.reason
 }
 
 function refusalOf(error: unknown): unknown {

@@ -5,12 +5,12 @@
  * Any number of processes may run it at once: the first final event counts, and a second delete is harmless.
  */
 import type { Clock } from '../../../clock.js'
-import { groupBy } from '../../../collections.js'
+import { groupBy, mapAtOnce } from '../../../collections.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog } from '../../../store/events.js'
 import type { ExpiryEntry, ExpiryLog } from '../../../store/expiry.js'
 import type { DeviceQueue } from '../../../store/queue.js'
-import { BucketStep } from '../schedule/buckets.js'
+import { BucketStep, REQUESTS_AT_ONCE } from '../schedule/buckets.js'
 
 export interface ExpireOptions {
   clock: Clock
@@ -42,7 +42,7 @@ export class ExpireStep {
 
   private async expireAll(entries: ExpiryEntry[]): Promise<void> {
     const byDevice = groupBy(entries, (entry) => entry.device)
-    await Promise.all([...byDevice].map(([device, own]) => this.expireDevice(device, own)))
+    await mapAtOnce([...byDevice], REQUESTS_AT_ONCE, ([device, own]) => this.expireDevice(device, own))
   }
 
   private async expireDevice(device: string, entries: ExpiryEntry[]): Promise<void> {

@@ -6,20 +6,25 @@
  * Any number of processes may run it at once, if a repeated action is harmless.
  */
 import type { Clock } from '../../../clock.js'
-import { evictOldest } from '../../../collections.js'
+import { evictOldest, mapAtOnce } from '../../../collections.js'
 import type { Logger } from '../../../observe/log.js'
+
+export interface BucketRecord {
+  bucket: number
+  sequence: number
+  body: Uint8Array
+}
 
 /** A log whose records are stored in buckets. An entry that is added to an ended bucket is late. */
 export interface Buckets<E> {
   bucketOf(atMs: number): number
-  /** The next record of a bucket (of any, if null) from a sequence on. `entry` is null if it cannot be read. */
-  next(
-    bucket: number | null,
-    fromSequence: number,
-  ): Promise<{ bucket: number; sequence: number; entry: E | null } | null>
-  /** The bucket of the record at a sequence; null if there is no such record. */
-  bucketAt(sequence: number): Promise<number | null>
-  /** Removes entries that are done with: all that one read of the bucket found, in order. */
+  /** The next record of a bucket (of any, if null) from a sequence on. */
+  next(bucket: number | null, fromSequence: number): Promise<BucketRecord | null>
+  /** The record at a sequence; null if there is none. */
+  at(sequence: number): Promise<BucketRecord | null>
+  /** Null if the record has an unknown version. */
+  decode(record: BucketRecord): E | null
+  /** Removes entries that are done with. They are in order, and no entry of the bucket stands between them. */
   remove(sequences: readonly number[], bucket: number): Promise<void>
   lastSequence(): Promise<number>
 }
@@ -37,8 +42,14 @@ export interface BucketStepOptions<E> {
   act(entries: E[]): Promise<void>
 }
 
-/** Most entries that are acted on at once. */
+/** Most entries that are read before they are acted on. */
 const ENTRIES_MAX = 256
+
+/** Most requests of one step that are under way at once: accept and route use the same connection to the store. */
+export const REQUESTS_AT_ONCE = 64
+
+/** Entries that are acted on before they are removed. A purge, as EXPIRY needs it, is dear; a crash repeats the actions. */
+const REMOVED_AT_ONCE = 4_096
 
 /** Most added entries that one round reads; the next round continues. */
 const ADDED_MAX = 16_384
@@ -112,13 +123,14 @@ export class BucketStep<E> {
     const { buckets } = this.options
     const end = await buckets.lastSequence()
     const done = new Set<number>()
-    for (let from = 1; from <= end && !this.stopped; ) {
-      const found = await buckets.next(null, from)
-      if (found === null) break
-      from = found.sequence + 1
-      if (found.bucket >= current || done.has(found.bucket)) continue
-      await this.work(found.bucket)
-      done.add(found.bucket)
+    for (let from: number | null = 1; from !== null && from <= end && !this.stopped; ) {
+      const page: Page = await this.read(null, from)
+      for (const { bucket } of page.records) {
+        if (bucket >= current || done.has(bucket)) continue
+        await this.work(bucket)
+        done.add(bucket)
+      }
+      from = page.next
     }
     this.seenTo = end
   }
@@ -135,9 +147,10 @@ export class BucketStep<E> {
     const until = Math.min(end, this.seenTo + ADDED_MAX)
     while (this.seenTo < until && !this.stopped) {
       const count = Math.min(ENTRIES_MAX, until - this.seenTo)
-      const added = Array.from({ length: count }, (_, index) => buckets.bucketAt(this.seenTo + 1 + index))
       const late = new Set<number>()
-      for (const bucket of await Promise.all(added)) if (bucket !== null && bucket < current) late.add(bucket)
+      for (const added of await this.readAt(this.seenTo + 1, count)) {
+        if (added !== null && added.bucket < current) late.add(added.bucket)
+      }
       for (const bucket of late) await this.work(bucket)
       this.seenTo += count
     }
@@ -160,20 +173,67 @@ export class BucketStep<E> {
 
   private async work(bucket: number): Promise<void> {
     const { buckets, log, name, act } = this.options
-    let found = await buckets.next(bucket, 1)
-    if (found === null) return
-    this.remember(bucket)
-    const sequences: number[] = []
-    while (found !== null && !this.stopped) {
-      const page: E[] = []
-      for (; found !== null && page.length < ENTRIES_MAX; found = await buckets.next(bucket, found.sequence + 1)) {
-        sequences.push(found.sequence)
-        if (found.entry) page.push(found.entry)
-        else log.error({ bucket, sequence: found.sequence }, `an entry of ${name} has an unknown version: removed`)
+    let done: number[] = []
+    for (let from: number | null = 1; from !== null; ) {
+      const { records, next }: Page = await this.read(bucket, from)
+      if (records.length > 0) this.remember(bucket)
+      const entries: E[] = []
+      for (const record of records) {
+        const entry = buckets.decode(record)
+        if (entry) entries.push(entry)
+        else log.error({ bucket, sequence: record.sequence }, `an entry of ${name} has an unknown version: removed`)
       }
-      await act(page)
+      await act(entries)
+      if (this.stopped) return
+      // Invariant: an entry is removed only after its action.
+      done.push(...records.map(({ sequence }) => sequence))
+      from = next
+      if (done.length === 0 || (from !== null && done.length < REMOVED_AT_ONCE)) continue
+      await buckets.remove(done, bucket)
+      done = []
     }
-    // Invariant: an entry is removed only after its action.
-    if (!this.stopped) await buckets.remove(sequences, bucket)
   }
+
+  /**
+   * The next records of a bucket (of any, if null) from a sequence on. The records of a campaign stand side by side, so
+   * it reads many sequences at once where they do, and looks for the next record where they do not.
+   */
+  private async read(bucket: number | null, from: number): Promise<Page> {
+    const { buckets } = this.options
+    const records: BucketRecord[] = []
+    let next = from
+    let width = 0
+    // Beyond the end, a record may be stored between two of these reads, and would be skipped.
+    let end = 0
+    while (records.length < ENTRIES_MAX) {
+      const count = Math.min(width, ENTRIES_MAX - records.length, end - next + 1)
+      if (count < 2) {
+        const record = await buckets.next(bucket, next)
+        if (record === null) return { records, next: null }
+        records.push(record)
+        width = record.sequence === next ? 2 : 0
+        next = record.sequence + 1
+        if (width > 0 && end < next) end = await buckets.lastSequence()
+      } else {
+        const looked = await this.readAt(next, count)
+        const found = looked.filter((record) => record !== null)
+        const own = found.filter((record) => bucket === null || record.bucket === bucket)
+        records.push(...own)
+        next += count
+        width = 2 * own.length < count ? 0 : Math.min(2 * width, REQUESTS_AT_ONCE)
+      }
+    }
+    return { records, next }
+  }
+
+  private readAt(from: number, count: number): Promise<(BucketRecord | null)[]> {
+    const sequences = Array.from({ length: count }, (_, index) => from + index)
+    return mapAtOnce(sequences, REQUESTS_AT_ONCE, (sequence) => this.options.buckets.at(sequence))
+  }
+}
+
+interface Page {
+  records: BucketRecord[]
+  /** Where the next page starts; null if there are no more records. */
+  next: number | null
 }

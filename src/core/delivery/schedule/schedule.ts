@@ -7,12 +7,12 @@
  */
 import type { StoredMessage } from '../../../../protocol/envelope.js'
 import type { Clock } from '../../../clock.js'
-import { groupBy } from '../../../collections.js'
+import { groupBy, mapAtOnce } from '../../../collections.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog } from '../../../store/events.js'
 import type { Scheduled, ScheduleLog } from '../../../store/schedule.js'
 import type { Release } from '../accept/release.js'
-import { BucketStep } from './buckets.js'
+import { BucketStep, REQUESTS_AT_ONCE } from './buckets.js'
 
 export interface ScheduleOptions {
   clock: Clock
@@ -48,7 +48,7 @@ export class ScheduleStep {
   /** Releases the messages of one device, and those for groups, one after the other: in the order of acceptance. */
   private async releaseAll(entries: Scheduled[]): Promise<void> {
     const byDevice = groupBy(entries, (entry) => (entry.kind === 'unicast' ? entry.message.device : GROUPS))
-    await Promise.all([...byDevice.values()].map((own) => this.releaseInOrder(own)))
+    await mapAtOnce([...byDevice.values()], REQUESTS_AT_ONCE, (own) => this.releaseInOrder(own))
   }
 
   private async releaseInOrder(entries: Scheduled[]): Promise<void> {
