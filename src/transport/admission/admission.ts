@@ -11,6 +11,7 @@
 
 import type { RefusalReason } from '../metrics.js'
 import { AdmissionQueue } from './admission-queue.js'
+import { ReturnRate } from './return-rate.js'
 import type { Throughput } from './throughput.js'
 
 export interface AdmissionLimits {
@@ -39,9 +40,16 @@ export interface Refusal {
 
 /** This worker leaves: another worker of the port, or of the load balancer, accepts the device at once. */
 const DRAINING: Refusal = { reason: 'draining', retryAfterSeconds: 1 }
-/** Another worker of the port may have room: the kernel spreads connections unevenly. */
-const FULL: Refusal = { reason: 'full', retryAfterSeconds: 2 }
-const ADDRESS: Refusal = { reason: 'address', retryAfterSeconds: 5 }
+/**
+ * Devices that found no room return at a quarter of the rate at which an idle worker serves devices, so that their
+ * refusals cost a bounded part of the machine, however many they are. The first ones return soon, because another worker
+ * of the port may have room: the kernel spreads connections unevenly.
+ */
+const NO_ROOM_PART = 1 / 4
+/** So many devices may be on their way to each free place: some of them do not come, or are refused once more. */
+const COMING_FOR_A_PLACE = 2
+/** Room for an address comes only when one of its connections ends. */
+const ADDRESS_SECONDS_MIN = 5
 
 /** A worker admits the connections that it can serve in this time. A distant device needs much of it to send HELLO. */
 const ARRIVING_MS = 1_000
@@ -56,7 +64,12 @@ export class Admission {
   private handshakes = 0
   private handshakesTick = 0
   private isDraining = false
-  private readonly queue = new AdmissionQueue()
+  /** Devices for which the worker had no time. */
+  private readonly crowd = new AdmissionQueue()
+  private readonly returns = new ReturnRate()
+  /** Devices for which the worker had no room, and those whose address has too many connections. */
+  private readonly full = new AdmissionQueue()
+  private readonly addresses = new AdmissionQueue()
 
   constructor(
     private readonly limits: AdmissionLimits,
@@ -68,16 +81,21 @@ export class Admission {
   admit(address: string, { ms, tick }: { ms: number; tick: number }): Refusal | null {
     const { connectionsMax, connectionsPerAddressMax, handshakesPerSecondMax, loopLagMsMax } = this.limits
     if (this.isDraining) return DRAINING
-    if (this.connections + this.otherDescriptors >= connectionsMax) return FULL
-    if ((this.byAddress.get(address) ?? 0) >= connectionsPerAddressMax) return ADDRESS
-    if (this.isCrowded()) return this.refuse('crowd', ms)
+    if (this.connections + this.otherDescriptors >= connectionsMax) return this.noRoom('full', this.full, ms)
+    if ((this.byAddress.get(address) ?? 0) >= connectionsPerAddressMax) {
+      const { reason, retryAfterSeconds } = this.noRoom('address', this.addresses, ms)
+      return { reason, retryAfterSeconds: Math.max(ADDRESS_SECONDS_MIN, retryAfterSeconds) }
+    }
+    if (this.isCrowded()) return this.noTime('crowd', ms)
     // Connected devices come first: their acknowledgements wait behind every handshake.
-    if (this.load.lagMs() > loopLagMsMax) return this.refuse('lag', ms)
+    if (this.load.lagMs() > loopLagMsMax) return this.noTime('lag', ms)
     if (tick !== this.handshakesTick) {
       this.handshakesTick = tick
       this.handshakes = 0
     }
-    return ++this.handshakes > handshakesPerSecondMax ? this.refuse('rate', ms) : null
+    if (++this.handshakes > handshakesPerSecondMax) return this.noTime('rate', ms)
+    if (!this.crowd.isEmpty(ms)) this.returns.count(ms, true)
+    return null
   }
 
   opened(address: string): void {
@@ -112,7 +130,17 @@ export class Admission {
     return load.handshaking() + load.greeting() >= Math.min(limits.handshakesInFlightMax, arrivingMax)
   }
 
-  private refuse(reason: RefusalReason, ms: number): Refusal {
-    return { reason, retryAfterSeconds: this.queue.add(ms, this.throughput.uncrowdedPerSecond) }
+  private noTime(reason: RefusalReason, ms: number): Refusal {
+    const { crowd, returns, limits } = this
+    if (crowd.isEmpty(ms)) returns.start(ms, this.throughput.uncrowdedPerSecond)
+    returns.count(ms, false)
+    // A device behind so many others would find the worker full.
+    const room = limits.connectionsMax - this.connections - this.otherDescriptors
+    if (crowd.waiting(ms, returns.perSecond) > COMING_FOR_A_PLACE * room) return this.noRoom(reason, this.full, ms)
+    return { reason, retryAfterSeconds: crowd.add(ms, returns.perSecond) }
+  }
+
+  private noRoom(reason: RefusalReason, queue: AdmissionQueue, ms: number): Refusal {
+    return { reason, retryAfterSeconds: queue.add(ms, NO_ROOM_PART * this.throughput.initial) }
   }
 }

@@ -31,11 +31,16 @@ export class Throughput {
   }
 
   /**
-   * The expected rate after the present crowd: a crowd costs much itself, so the rate during it is too low an
-   * estimate.
+   * The first guess of the rate after the present crowd: a crowd costs much itself, so the rate during it is too low an
+   * estimate. ReturnRate corrects the guess.
    */
   get uncrowdedPerSecond(): number {
     return Math.max(this.rate, this.initialPerSecond)
+  }
+
+  /** The rate of an idle worker by its share of the machine: a measure of what the machine can do. */
+  get initial(): number {
+    return this.initialPerSecond
   }
 
   begin(ms: number): HandshakeStart {

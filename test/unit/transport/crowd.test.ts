@@ -75,9 +75,10 @@ class SimulatedWorker {
     private readonly perSecond: number,
     guess: number,
     lagMs: () => number = () => 0,
+    connectionsMax = 1e9,
   ) {
     this.throughput = new Throughput(guess)
-    const limits = { connectionsMax: 1e9, connectionsPerAddressMax: 1e9, handshakesPerSecondMax: 1e9 }
+    const limits = { connectionsMax, connectionsPerAddressMax: 1e9, handshakesPerSecondMax: 1e9 }
     this.admission = new Admission(
       { ...limits, handshakesInFlightMax: 2_000, loopLagMsMax: 500 },
       { lagMs, greeting: () => 0, handshaking: () => this.handshaking },
@@ -93,6 +94,7 @@ class SimulatedWorker {
       return refusal.retryAfterSeconds
     }
     this.handshaking++
+    this.admission.opened('')
     const handshake = this.throughput.begin(nowMs)
     this.busyUntilMs = Math.max(this.busyUntilMs, nowMs) + 1_000 / this.perSecond
     const endMs = this.busyUntilMs
@@ -102,10 +104,31 @@ class SimulatedWorker {
     })
     return null
   }
+
+  lose(connections: number): void {
+    for (let n = 0; n < connections; n++) this.admission.closed('')
+  }
 }
 
-/** All devices connect within a second, as after a crash. Returns the time to 99%, and refusals for each device. */
-function reconnectCrowd(devices: number, workers: readonly SimulatedWorker[], seed: number) {
+/** A crowd and what became of it. The indices of the lists are seconds. */
+interface Crowd {
+  connected: number
+  to99Ms: number
+  /** For each device. */
+  refused: number
+  refusedIn: number[]
+}
+
+/**
+ * All devices connect within a second, as after a crash, and come back until all are connected or `msMax` has passed. Each
+ * worker loses `leavingPerSecond` connections after `leavingAtMs`; those devices do not come back.
+ */
+function reconnectCrowd(
+  devices: number,
+  workers: readonly SimulatedWorker[],
+  seed: number,
+  { msMax = 3_600_000, leavingAtMs = Number.POSITIVE_INFINITY, leavingPerSecond = 0 } = {},
+): Crowd {
   const random = seeded(seed)
   const settings = deviceSettings()
   const events = new Map<number, (() => void)[]>()
@@ -116,6 +139,7 @@ function reconnectCrowd(devices: number, workers: readonly SimulatedWorker[], se
     else events.set(slot, [run])
   }
   let [nowMs, connected, to99Ms] = [0, 0, 0]
+  const refusedIn: number[] = []
   const onConnected = () => {
     connected++
     if (connected >= 0.99 * devices && to99Ms === 0) to99Ms = nowMs
@@ -131,16 +155,20 @@ function reconnectCrowd(devices: number, workers: readonly SimulatedWorker[], se
         }),
       )
       if (seconds === null) return
+      const second = Math.floor(nowMs / 1_000)
+      refusedIn[second] = (refusedIn[second] ?? 0) + 1
       backoff.retryAfter(nowMs, seconds * 1_000)
       at(backoff.next(nowMs), attempt)
     }
     at(backoff.next(0), attempt)
   }
-  for (; connected < devices && nowMs < 3_600_000; nowMs++) {
+  for (; connected < devices && nowMs < msMax; nowMs++) {
     for (const run of events.get(nowMs) ?? []) run()
     events.delete(nowMs)
+    if (nowMs >= leavingAtMs && nowMs % 1_000 === 0) for (const worker of workers) worker.lose(leavingPerSecond)
   }
-  return { connected, to99Ms, refused: workers.reduce((sum, { refused }) => sum + refused, 0) / devices }
+  const refused = workers.reduce((sum, worker) => sum + worker.refused, 0) / devices
+  return { connected, to99Ms, refused, refusedIn: Array.from(refusedIn, (count) => count ?? 0) }
 }
 
 for (const { devices, workers, perSecond, guess, title } of [
@@ -156,5 +184,36 @@ for (const { devices, workers, perSecond, guess, title } of [
     const shortestMs = (1_000 * devices) / (workers * perSecond)
     t.ok(to99Ms < 1.5 * shortestMs + 5_000, `${to99Ms} ms; the shortest possible time is ${shortestMs} ms`)
     t.ok(refused < 6, `${refused} refusals for each device`)
+  })
+}
+
+t.test('100,000 devices too many are refused at a bounded rate, and get in when there is room', async (t) => {
+  const [guess, roomFor] = [250, 5_000]
+  const workers = Array.from({ length: 4 }, () => new SimulatedWorker(guess, guess, () => 0, roomFor))
+  const leavingAtMs = 900_000
+  const crowd = reconnectCrowd(120_000, workers, 7, { msMax: 1_200_000, leavingAtMs, leavingPerSecond: 20 })
+  // The first crowd comes within a second: each device is refused once before any rule can reach it.
+  const [filling, full] = [crowd.refusedIn.slice(2, 60), crowd.refusedIn.slice(60, leavingAtMs / 1_000)]
+  // Each worker lets its guess return in a second while it has room, and a quarter of it when it is full, half as many
+  // again because some do not come.
+  const [whileFilling, whenFull] = [1.5 * 4 * guess * 1.25, (1.5 * 4 * guess) / 4]
+  t.ok(Math.max(...filling) < 1.1 * whileFilling, `${Math.max(...filling)} refusals in a second while they fill`)
+  t.ok(Math.max(...full) < 1.5 * whenFull, `${Math.max(...full)} refusals in a second when they are full`)
+  const left = 4 * 20 * 300
+  t.ok(crowd.connected > 20_000 + 0.9 * left, `${crowd.connected} connected after ${left} have left`)
+})
+
+for (const { workers, perSecond, guess } of [
+  { workers: 4, perSecond: 40, guess: 250 },
+  { workers: 62, perSecond: 8, guess: 32 },
+]) {
+  t.test(`${workers} workers that serve ${perSecond} a second and guess ${guess} refuse few twice`, async (t) => {
+    const simulated = Array.from({ length: workers }, () => new SimulatedWorker(perSecond, guess))
+    const devices = workers * perSecond * 240
+    const { connected, to99Ms, refused } = reconnectCrowd(devices, simulated, 7)
+    t.equal(connected, devices)
+    const shortestMs = (1_000 * devices) / (workers * perSecond)
+    t.ok(to99Ms < 1.5 * shortestMs + 5_000, `${to99Ms} ms; the shortest possible time is ${shortestMs} ms`)
+    t.ok(refused < 4, `${refused} refusals for each device`)
   })
 }
