@@ -15,6 +15,7 @@ import { parseAnswer } from './client/jetstream-api.js'
 const SWEEP_MS = 60_000
 /** About the number of records in the newest blocks of a stream. The next sweep deletes the rest. */
 const DELETES_MAX = 20_000
+const DELETES_AT_ONCE = 64
 
 interface StreamInfo {
   config: { retention: string }
@@ -72,13 +73,17 @@ export class Sweeper {
   async #deleteUpTo(floor: number): Promise<void> {
     const { log } = this
     let record = await log.next('>', 1)
-    for (let count = 0; record && record.sequence <= floor && count < DELETES_MAX; count++) {
-      if (this.reuse.isReused(record)) {
-        this.reuse.onReused()
-        return
+    for (let count = 0; record && record.sequence <= floor && count < DELETES_MAX; ) {
+      const page: number[] = []
+      for (; record && record.sequence <= floor && page.length < DELETES_AT_ONCE; count++) {
+        if (this.reuse.isReused(record)) {
+          this.reuse.onReused()
+          return
+        }
+        page.push(record.sequence)
+        record = await log.next('>', record.sequence + 1)
       }
-      await log.delete(record.sequence)
-      record = await log.next('>', record.sequence + 1)
+      await Promise.all(page.map((sequence) => log.delete(sequence)))
     }
   }
 

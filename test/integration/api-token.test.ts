@@ -104,8 +104,8 @@ t.test('the token endpoint takes JSON and forms, and refuses any other body with
 t.test('an assertion with any wrong part is invalid_client; each documented audience is accepted', async (t) => {
   const api = await startTestApi(t)
   const now = Math.floor(api.clock.now() / 1000)
-  const stranger = generateServiceKey('ES256', 0).private
-  const rsa = generateServiceKey('RS256', 0).private
+  const stranger = (await generateServiceKey('ES256', 0)).private
+  const rsa = (await generateServiceKey('RS256', 0)).private
   const hmac = new TextEncoder().encode('guess')
   const none = (await assertionOf(api)).split('.')
   const good = { iss: api.clientId, sub: api.clientId, aud: 'borealis-push', exp: now + 60, jti: 'j' }
@@ -164,7 +164,7 @@ t.test('an assertion is accepted once, no matter at which core', async (t) => {
     isRefused(t, await askToken(one, { parameters: { client_assertion } }), 'invalid_client', 'again')
   }
   // A forged assertion must not use up the jti of an honest one.
-  const forged = { ...generateServiceKey('ES256', 0).private, keyId: api.serviceKey.keyId }
+  const forged = { ...(await generateServiceKey('ES256', 0)).private, keyId: api.serviceKey.keyId }
   await askToken(api, {
     parameters: { client_assertion: await assertionOf(api, { key: forged, claims: { jti: 'x' } }) },
   })

@@ -130,9 +130,14 @@ export function writtenAtMs(entry: TableEntry): number {
 const encodeLease = (record: LeaseRecord) => Buffer.from(JSON.stringify(record))
 const decodeLease = (value: Uint8Array) => JSON.parse(Buffer.from(value).toString('utf8')) as LeaseRecord
 
-/** Runs a role while its lease is held, and stops it when the lease is lost. */
+/**
+ * Runs a role while its lease is held, and stops it when the lease is lost. The lease is renewed while the role begins or
+ * stops, which may take longer than a lease.
+ */
 export class LeasedRole {
   private running: Stoppable | null = null
+  /** The start or stop that is under way. */
+  private change: Promise<void> | null = null
   private loop: Promise<void> = Promise.resolve()
   private stopped = false
   private wake: (() => void) | null = null
@@ -145,16 +150,18 @@ export class LeasedRole {
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** Resolves after the first attempt to take the lease. */
+  /** Resolves after the first attempt to take the lease, and to begin if that succeeded. */
   async start(): Promise<void> {
     await this.turn()
     this.loop = this.follow()
+    await this.change
   }
 
   async stop(): Promise<void> {
     this.stopped = true
     this.wake?.()
     await this.loop
+    await this.change
     await this.running?.stop()
     await this.lease.release()
   }
@@ -172,17 +179,22 @@ export class LeasedRole {
     }
   }
 
+  /** Does not wait for the role: the next beat must not be late. */
   private async turn(): Promise<void> {
     const held = await this.lease.beat()
-    try {
-      if (held && !this.running) this.running = await this.begin()
-      else if (!held && this.running) {
-        const lost = this.running
-        this.running = null
-        await lost.stop()
-      }
-    } catch (error) {
-      this.onError(error)
-    }
+    if (this.change !== null || held === (this.running !== null)) return
+    this.change = (held ? this.beginRole() : this.stopRole()).catch(this.onError).then(() => {
+      this.change = null
+    })
+  }
+
+  private async beginRole(): Promise<void> {
+    this.running = await this.begin()
+  }
+
+  private async stopRole(): Promise<void> {
+    const lost = this.running
+    this.running = null
+    await lost?.stop()
   }
 }

@@ -79,7 +79,7 @@ export async function createProject(
 ): Promise<{ project: ProjectRecord; serviceKey: PrivateServiceKey }> {
   const { id = newProjectId(), name = id, alg = 'RS256' } = checkNewProject(wanted)
   const nowMs = tenants.clock.now()
-  const key = generateServiceKey(alg, nowMs)
+  const key = await generateServiceKey(alg, nowMs)
   const project: ProjectRecord = {
     v: 1,
     id,
@@ -117,7 +117,7 @@ export async function addServiceKey(
   id: string,
   alg: ServiceKey['alg'] = 'RS256',
 ): Promise<PrivateServiceKey> {
-  const key = generateServiceKey(alg, tenants.clock.now())
+  const key = await generateServiceKey(alg, tenants.clock.now())
   await storeServiceKey(tenants, id, key.stored)
   return key.private
 }

@@ -1,5 +1,6 @@
 /** Keys of service accounts, and what their owners sign with them. The server keeps the public part only. */
-import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
+import { createPublicKey, generateKeyPair, type KeyObject, randomBytes } from 'node:crypto'
+import { promisify } from 'node:util'
 import { importPKCS8, SignJWT } from 'jose'
 import { CodedError } from '../../../../protocol/errors.js'
 import type { ServiceKey } from '../../../store/tenants.js'
@@ -13,14 +14,16 @@ export interface PrivateServiceKey {
   privateKey: string
 }
 
-export function generateServiceKey(
+const generatePair = promisify(generateKeyPair)
+
+/** Off the event loop: the search for the primes of an RSA key takes up to seconds, and the same process routes. */
+export async function generateServiceKey(
   alg: ServiceKey['alg'],
   nowMs: number,
-): { stored: ServiceKey; private: PrivateServiceKey } {
-  const { publicKey, privateKey } =
-    alg === 'ES256'
-      ? generateKeyPairSync('ec', { namedCurve: 'P-256' })
-      : generateKeyPairSync('rsa', { modulusLength: 2048 })
+): Promise<{ stored: ServiceKey; private: PrivateServiceKey }> {
+  const { publicKey, privateKey } = await (alg === 'ES256'
+    ? generatePair('ec', { namedCurve: 'P-256' })
+    : generatePair('rsa', { modulusLength: 2048 }))
   const kid = newKeyId()
   return {
     stored: { kid, alg, publicJwk: publicKey.export({ format: 'jwk' }), createdAtMs: nowMs },
