@@ -70,7 +70,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'accept-before-stored',
     rule: 'A message is accepted only when every target is stored.',
-    edits: [edit('core/delivery/accept/accept', 'await allStored(stored.map(', 'void allStored(stored.map(')],
+    edits: [edit('core/delivery/accept/accept', 'await mapAtOnce(stored,', 'void mapAtOnce(stored,')],
   },
   {
     name: 'ack-before-enqueue',
