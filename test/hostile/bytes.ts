@@ -1,4 +1,4 @@
-/** WebSocket messages that no honest device sends: noise, golden vectors changed at random, right frames at the wrong time. */
+/** Generates hostile WebSocket messages: random bytes, mutated golden vectors, and valid frames at the wrong time. */
 import { encodeFrame } from '../../protocol/encode.js'
 import type { DeviceFrame } from '../../protocol/frame-types.js'
 import { WireLimits } from '../../protocol/limits.js'
@@ -6,14 +6,16 @@ import { allVectors, bytesOf } from '../protocol/support.js'
 import { below, noise, pick, type Random, weighted } from './chance.js'
 
 const corpus = allVectors.map(({ hex }) => bytesOf(hex)).filter(({ length }) => length < 1_200)
-const telling = [0x00, 0x01, 0x02, 0x07, 0x08, 0x0a, 0x0b, 0x0c, 0x7f, 0x80, 0x81, 0xff]
-const ROOM = 8_192
-const scratch = new Uint8Array(ROOM)
+/** Bytes with a meaning in the protocol or in varints. */
+const interestingBytes = [0x00, 0x01, 0x02, 0x07, 0x08, 0x0a, 0x0b, 0x0c, 0x7f, 0x80, 0x81, 0xff]
+const SCRATCH_BYTES = 8_192
+const scratch = new Uint8Array(SCRATCH_BYTES)
 
 const { DEVICE_MESSAGE_BYTES_MAX, INTEGER_MAX } = WireLimits
 
-/** What a hostile device knows of others: ids of messages that are theirs. */
+/** The knowledge of a hostile device about others. */
 export interface Knowledge {
+  /** Ids of messages to other devices. */
   foreignIds: readonly bigint[]
   applications: readonly string[]
 }
@@ -24,24 +26,24 @@ export function hostileMessage(random: Random, knowledge: Knowledge): Uint8Array
   return weighted(random, [
     { weight: 2, item: () => noise(random, below(random, 64)) },
     { weight: 6, item: () => mutated(random) },
-    { weight: 3, item: () => encodeFrame(awareFrame(random, knowledge)) },
+    { weight: 3, item: () => encodeFrame(wellFormedFrame(random, knowledge)) },
     { weight: 0.02, item: () => noise(random, DEVICE_MESSAGE_BYTES_MAX.value - 8 + below(random, 16)) },
   ])()
 }
 
-/** A vector, changed, cut, doubled or spliced with another. */
+/** A golden vector that is changed, cut, doubled or spliced with another one. */
 export function mutated(random: Random): Uint8Array {
   const first = pick(random, corpus)
   scratch.set(first)
   let length = first.length
   for (let changes = below(random, 4); changes >= 0; changes--) length = change(random, length)
-  if (below(random, 3) === 0) length = repaired(length)
+  if (below(random, 3) === 0) length = repairLength(length)
   return scratch.slice(0, length)
 }
 
 function change(random: Random, length: number): number {
   const at = below(random, length + 1)
-  const byte = below(random, 2) === 0 ? below(random, 256) : pick(random, telling)
+  const byte = below(random, 2) === 0 ? below(random, 256) : pick(random, interestingBytes)
   switch (below(random, 6)) {
     case 0:
       scratch[at] = byte
@@ -63,14 +65,14 @@ function change(random: Random, length: number): number {
 function spliced(at: number, removed: number, added: Uint8Array, length: number): number {
   const tail = Math.min(at + removed, length)
   const end = at + added.length + length - tail
-  if (end > ROOM) return length
+  if (end > SCRATCH_BYTES) return length
   scratch.copyWithin(at + added.length, tail, length)
   scratch.set(added, at)
   return end
 }
 
-/** Makes the first length right again, so that what was changed reaches the reader of bodies. */
-function repaired(length: number): number {
+/** Corrects the length of the first frame, so that the mutation reaches the decoder of bodies. */
+function repairLength(length: number): number {
   let prefix = 0
   while (prefix < length && (scratch[prefix] ?? 0) >= 128) prefix++
   const body = length - prefix - 1
@@ -81,11 +83,11 @@ function repaired(length: number): number {
 
 const topics = ['', '*', '>', 'a.b', 'news', '..', 'a b', '\u0000', 'ü', '$JS.API.>', 'x'.repeat(64), 'x'.repeat(300)]
 const numbers = [0, 1, 2, 64, 2 ** 31, 2 ** 32 - 1]
-/** Most ids in the longest frame: type, tag and a length of three bytes, then 8 bytes each. */
+/** The largest number of ids in one frame: type, tag and a length of three bytes, then 8 bytes for each id. */
 const IDS_MAX = Math.floor((DEVICE_MESSAGE_BYTES_MAX.value - 8) / 8)
 
-/** A well-formed frame of a device that means ill. Never HELLO or BYE, which end things by themselves. */
-export function awareFrame(random: Random, knowledge: Knowledge): DeviceFrame {
+/** A well-formed frame with hostile contents. It is never HELLO or BYE, because these end the session. */
+export function wellFormedFrame(random: Random, knowledge: Knowledge): DeviceFrame {
   const request = below(random, 8) === 0 ? pick(random, numbers) : below(random, 1_000)
   const registration = pick(random, numbers)
   const anyId = () => (BigInt(below(random, 2 ** 32)) << 32n) | BigInt(below(random, 2 ** 32))
@@ -120,7 +122,7 @@ function jwtLike(random: Random): string {
   return pick(random, ['', 'x', '..', `${part()}.${part()}.${part()}`, 'eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.'])
 }
 
-/** A HELLO that is well-formed and extreme, for whoever has a credential. */
+/** The optional fields of a well-formed HELLO, with extreme values. */
 export function extremeHello(random: Random): Pick<DeviceFrame & { type: 'HELLO' }, 'cursor' | 'gap' | 'client'> {
   const sequence = pick(random, [0, 1, 1_000, 2 ** 32, INTEGER_MAX.value])
   const text = pick(random, ['', 'x', '\u0000', '💥'.repeat(500)])

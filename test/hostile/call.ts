@@ -1,4 +1,4 @@
-/** What all plans share: how a hostile connection is opened, and how its end is judged. */
+/** The parts that all plans share: opening a hostile connection, and checking how it ends. */
 import { Close } from '../../protocol/close-codes.js'
 import type { ServerFrame } from '../../protocol/frame-types.js'
 import type { Knowledge } from './bytes.js'
@@ -23,71 +23,71 @@ export interface PlanWorld {
 
 export interface PlanCall extends PlanWorld {
   random: Random
-  /** Repeats it. */
+  /** With the seed, this name repeats the plan. */
   name: string
-  /** 127.0.0.x: so many connections from one address to one port are slow to make. */
+  /** 127.0.0.x. One address has too few ports for many fast connections to one port. */
   address: string
 }
 
 export type Plan = (call: PlanCall) => Promise<void>
 
-/** A close is due at once; a machine under load takes its time. */
+/** An expected close comes at once; the time-out allows for a busy machine. */
 export const DUE_MS = 20_000
-/** So long we look whether an answer comes where none is due. */
-export const LOOK_MS = 50
+/** How long a plan waits for an answer that need not come. */
+export const OPTIONAL_ANSWER_MS = 50
 export const REFUSED = 503
 const UPGRADED = 101
 
-export function open(call: PlanCall, onFrame: (received: ServerFrame) => void = stranger(call)): Wire {
+export function open(call: PlanCall, onFrame: (received: ServerFrame) => void = onFrameWithoutSession(call)): Wire {
   call.ledger.connections++
   return new Wire(call.devicePort, call.address, onFrame)
 }
 
-/** Who showed no good credential is owed ERROR, and nothing else. */
-const stranger = (call: PlanCall) => (received: ServerFrame) => {
+/** A connection without a valid credential may get ERROR and GOAWAY, and no other frame. */
+const onFrameWithoutSession = (call: PlanCall) => (received: ServerFrame) => {
   if (received.type === 'ERROR' || received.type === 'GOAWAY') return
   call.ledger.wrongDevice++
-  call.ledger.surprise(call.name, `a stranger got ${received.type}`)
+  call.ledger.surprise(call.name, `a connection without a valid credential got ${received.type}`)
 }
 
-/** Full is an answer too. True where the upgrade was made. */
-export async function upgraded(call: PlanCall, wire: Wire): Promise<boolean> {
+/** Upgrades the connection. False if the worker is full, which is a correct answer, or if the upgrade fails. */
+export async function upgrade(call: PlanCall, wire: Wire): Promise<boolean> {
   wire.write(upgradeRequest(call.random))
   if (await wire.upgraded(DUE_MS)) return true
   if (wire.status === REFUSED) call.ledger.answered(REFUSED)
-  else call.ledger.surprise(call.name, `an upgrade was answered ${wire.status} ${JSON.stringify(wire.end)}`)
+  else call.ledger.surprise(call.name, `an upgrade was answered with ${wire.status} ${JSON.stringify(wire.end)}`)
   wire.leave()
   return false
 }
 
-/** Waits for the end that has to come, and compares. */
+/** Waits for the close that must come, and compares its code. */
 export async function expectEnd(
   call: PlanCall,
   wire: Wire,
   codes: readonly number[],
-  why: () => string,
+  cause: () => string,
 ): Promise<void> {
   const { ledger, name } = call
-  if (!(await wire.until(() => wire.end !== null, DUE_MS))) ledger.surprise(name, `no close for ${why()}`)
+  if (!(await wire.until(() => wire.end !== null, DUE_MS))) ledger.surprise(name, `no close after ${cause()}`)
   else {
     const code = wire.end?.code ?? CUT
     ledger.closed(code)
-    if (!codes.includes(code)) ledger.surprise(name, `closed with ${code}, not ${codes.join(' or ')}, for ${why()}`)
+    if (!codes.includes(code)) ledger.surprise(name, `closed with ${code}, not ${codes.join(' or ')}, after ${cause()}`)
   }
   wire.leave()
 }
 
-/** Where the text leaves it open what comes: any documented close, a cut, or nothing. */
-export async function expectAnything(call: PlanCall, wire: Wire, why: () => string): Promise<void> {
+/** Checks an end that PROTOCOL.md leaves open: any documented close, an end without close frame, or no answer. */
+export async function expectAnything(call: PlanCall, wire: Wire, cause: () => string): Promise<void> {
   const { ledger, name } = call
-  await wire.until(() => wire.end !== null || (wire.status > 0 && wire.status !== UPGRADED), LOOK_MS)
+  await wire.until(() => wire.end !== null || (wire.status > 0 && wire.status !== UPGRADED), OPTIONAL_ANSWER_MS)
   if (wire.status > 0 && wire.status !== UPGRADED) ledger.answered(wire.status)
   else if (!wire.end) ledger.left++
   else {
     ledger.closed(wire.end.code)
     const isAllowed = wire.end.code === CUT || isDocumented(wire.end.code)
-    if (!isAllowed) ledger.surprise(name, `closed with ${wire.end.code} for ${why()}`)
-    if (wire.end.code === Close.internal.code) ledger.surprise(name, `an internal fault for ${why()}`)
+    if (!isAllowed) ledger.surprise(name, `closed with ${wire.end.code} after ${cause()}`)
+    if (wire.end.code === Close.internal.code) ledger.surprise(name, `closed as internal error after ${cause()}`)
   }
   wire.leave()
 }

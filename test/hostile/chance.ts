@@ -1,4 +1,4 @@
-/** Chance of a run: one seed, and a stream of its own for each plan, so that a surprise names the plan that repeats it. */
+/** The random sources of a run: each plan has a stream of its own, so that seed and plan number repeat a surprise. */
 import { type Random, seeded } from '../sim/random.js'
 
 export type { Random }
@@ -7,12 +7,12 @@ const GOLDEN = 0x9e3779b9
 
 export const streamOf = (seed: number, number: number): Random => seeded(Math.imul(number + 1, GOLDEN) ^ seed)
 
-/** From 0 to `count` - 1. */
+/** An integer from 0 to `count` - 1. */
 export const below = (random: Random, count: number): number => Math.floor(random() * count)
 
 export function pick<T>(random: Random, list: readonly T[]): T {
   const item = list[below(random, list.length)]
-  if (item === undefined) throw new RangeError('nothing to choose from')
+  if (item === undefined) throw new RangeError('pick needs at least one item')
   return item
 }
 

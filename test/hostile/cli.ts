@@ -1,4 +1,4 @@
-/** `npm run hostile`: bytes that mean harm, against the decoder in this process and a live Borealis that is started for it. */
+/** `npm run hostile`: sends hostile bytes to the decoder in this process and to a Borealis that it starts. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,19 +14,19 @@ interface Options {
 }
 
 const FRAMES_DEFAULT = 200_000
-/** Where nobody looks at a terminal, a line so often. */
-const LINE_MS = 10_000
+/** Time between two lines of progress where standard error is no terminal. */
+const PROGRESS_INTERVAL_MS = 10_000
 
-let lineMs = 0
+let printedMs = 0
 
 await new Command('hostile')
   .description(
-    'Half of the frames go to the decoder in this process, half to a live Borealis that is started for it: random ones, mutated vectors, frames that the state does not allow, forged credentials, slow drip, malformed HTTP. Exit code 1: a process ended, a message was lost or reached the wrong device, a close was not the one that PROTOCOL.md has, or memory grew.',
+    'Sends half of the frames to the decoder in this process, and half to a Borealis that it starts: random bytes, mutated golden vectors, frames that the state does not allow, forged credentials, slow connections, malformed HTTP. Exit code 1: a process ended, a message was lost or reached a wrong device, a close code differs from PROTOCOL.md, or memory grew.',
   )
-  .option('--frames <n>', 'frames in all', whole(1), FRAMES_DEFAULT)
-  .option('--seed <n>', 'of all that is drawn', whole(0), 1)
-  .option('--json <file>', 'write the result as JSON; default: standard output, as for -')
-  .addHelpText('after', '\nTells how far it is on standard error.')
+  .option('--frames <n>', 'the number of frames', whole(1), FRAMES_DEFAULT)
+  .option('--seed <n>', 'the seed of all random choices', whole(0), 1)
+  .option('--json <file>', 'write the result as JSON to this file (default: standard output, as with -)')
+  .addHelpText('after', '\nPrints the progress on standard error.')
   .action(perform)
   .parseAsync()
 
@@ -53,7 +53,7 @@ function show(text: string): void {
     process.stderr.write(`\r${text} `)
     return
   }
-  if (performance.now() - lineMs < LINE_MS) return
-  lineMs = performance.now()
+  if (performance.now() - printedMs < PROGRESS_INTERVAL_MS) return
+  printedMs = performance.now()
   process.stderr.write(`${text}\n`)
 }

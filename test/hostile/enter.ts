@@ -1,4 +1,4 @@
-/** The polite way in, for those who behave and those who only pretend to. */
+/** Upgrade and HELLO as a correct device sends them, for well-behaved devices and for attacks on a session. */
 import { encodeFrame } from '../../protocol/encode.js'
 import { PROTOCOL_VERSION } from '../../protocol/frame.js'
 import type { DeviceFrame, HelloFrame } from '../../protocol/frame-types.js'
@@ -6,7 +6,7 @@ import type { Random } from './chance.js'
 import { frame, upgradeRequest } from './websocket.js'
 import type { Wire } from './wire.js'
 
-export const say = (random: Random, wire: Wire, ...frames: DeviceFrame[]): void =>
+export const sendFrames = (random: Random, wire: Wire, ...frames: DeviceFrame[]): void =>
   wire.write(frame(random, Buffer.concat(frames.map((one) => encodeFrame(one)))))
 
 export type HelloParts = Pick<HelloFrame, 'credential' | 'connection'> & Partial<HelloFrame>
@@ -16,10 +16,10 @@ export const helloFrame = (parts: HelloParts): HelloFrame => ({
   ...parts,
 })
 
-/** Upgrade, then HELLO. False where the upgrade was refused, or did not come in time. */
+/** Upgrades the connection and sends HELLO. False if the upgrade is refused or does not come in time. */
 export async function enter(random: Random, wire: Wire, hello: HelloParts, timeoutMs: number): Promise<boolean> {
   wire.write(upgradeRequest(random))
   if (!(await wire.upgraded(timeoutMs))) return false
-  say(random, wire, helloFrame(hello))
+  sendFrames(random, wire, helloFrame(hello))
   return true
 }

@@ -1,4 +1,4 @@
-/** Credentials that nobody may be believed for. Each names the close that it has to lead to. */
+/** Forged credentials: invalid tokens and tickets, each with the close code that must follow. */
 import { createHmac, createPrivateKey, createPublicKey, sign } from 'node:crypto'
 import { Close } from '../../protocol/close-codes.js'
 import type { Credential } from '../../protocol/frame-types.js'
@@ -16,7 +16,7 @@ export interface Forgery {
 export interface ForgerOptions {
   keyring: Keyring
   issuer: string
-  /** Whose messages the forger is after. */
+  /** The devices whose messages the forger wants. */
   victims: readonly string[]
 }
 
@@ -167,7 +167,7 @@ export class Forger {
     }
   }
 
-  /** One bit of the decoded bytes: in base64url itself a flip may change nothing. */
+  /** Flips one bit of the decoded bytes, because a flip in the base64url text may change nothing. */
   private flippedToken(random: Random): Pick<Forgery, 'name' | 'credential'> {
     const parts = this.good.split('.').map((part) => Buffer.from(part, 'base64url'))
     const chosen = below(random, parts.length)

@@ -1,20 +1,20 @@
 /**
- * Well-behaved devices that get pushes all the while, some of them coming and going: what they get, and how their
- * connections end, is what attacks on others must not change.
+ * Well-behaved devices that get pushes during the attacks. The attacks must not lose, misdirect or delay these pushes, or
+ * close these connections.
  */
 import { Close } from '../../protocol/close-codes.js'
 import type { Credential, ServerFrame } from '../../protocol/frame-types.js'
 import { seeded } from '../sim/random.js'
-import { enter, say } from './enter.js'
+import { enter, sendFrames } from './enter.js'
 import type { Ledger } from './ledger.js'
 import { type Target, Wire } from './wire.js'
 
 const ADDRESS = '127.0.0.1'
-const PATIENCE_MS = 60_000
+const TIMEOUT_MS = 60_000
 const ATTEMPTS_MAX = 10
 const RETRY_MS = 500
 const REFUSED = 503
-/** Ids of theirs that attackers know of. */
+/** The number of their message ids that attackers know. */
 const IDS_KNOWN = 256
 
 export interface HonestOptions {
@@ -22,14 +22,14 @@ export interface HonestOptions {
   device: string
   token: string
   ledger: Ledger
-  /** Others hear of the ids of its messages. */
+  /** Receives the ids of its messages, for the attackers. */
   known: bigint[]
 }
 
 const random = seeded(1)
 
 export class HonestDevice {
-  /** Titles of messages that came; each names its device. */
+  /** The titles of the received messages; a title begins with its device. */
   readonly received = new Set<string>()
   private wire: Wire | null = null
   private connection = 0
@@ -43,24 +43,24 @@ export class HonestDevice {
     return this.options.device
   }
 
-  /** Resolves when it is caught up. Rejects where it is not let in. */
-  async arrive(): Promise<void> {
+  /** Connects, and resolves when the device has caught up. Rejects if it is refused. */
+  async connect(): Promise<void> {
     for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
-      const wire = await this.knock()
+      const wire = await this.attempt()
       if (this.isCaughtUp) {
-        void wire.ended.then(({ code }) => this.ended(wire, code))
+        void wire.ended.then(({ code }) => this.onEnd(wire, code))
         return
       }
       const { end, status } = wire
       wire.leave()
-      // A full house says so, and when to come again.
-      if (status !== REFUSED) throw new Error(`a well-behaved device was not let in: ${status} ${JSON.stringify(end)}`)
+      // A worker without room refuses with 503, and the device tries again later.
+      if (status !== REFUSED) throw new Error(`a well-behaved device cannot connect: ${status} ${JSON.stringify(end)}`)
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
     }
-    throw new Error('a well-behaved device was refused again and again')
+    throw new Error(`a well-behaved device was refused ${ATTEMPTS_MAX} times`)
   }
 
-  private async knock(): Promise<Wire> {
+  private async attempt(): Promise<Wire> {
     const { target, token } = this.options
     const { ticket } = this
     const credential: Credential = ticket ? { kind: 'ticket', ticket } : { kind: 'token', token }
@@ -69,27 +69,27 @@ export class HonestDevice {
     this.connection++
     const wire = new Wire(target, ADDRESS, (received) => this.take(received, wire))
     this.wire = wire
-    if (await enter(random, wire, { credential, connection: this.connection }, PATIENCE_MS)) {
-      await wire.until(() => this.isCaughtUp, PATIENCE_MS)
+    if (await enter(random, wire, { credential, connection: this.connection }, TIMEOUT_MS)) {
+      await wire.until(() => this.isCaughtUp, TIMEOUT_MS)
     }
     return wire
   }
 
-  private ended(wire: Wire, code: number): void {
+  private onEnd(wire: Wire, code: number): void {
     if (this.isLeaving || wire !== this.wire) return
     this.options.ledger.surprise(this.device, `a well-behaved device was closed with ${code}`)
-    // It comes back, as devices do: what follows is counted as well.
-    this.arrive().catch((error: Error) => this.options.ledger.surprise(this.device, error.message))
+    // The device reconnects, so that further surprises are counted too.
+    this.connect().catch((error: Error) => this.options.ledger.surprise(this.device, error.message))
   }
 
-  async leave(): Promise<void> {
+  async disconnect(): Promise<void> {
     this.isLeaving = true
     const { wire } = this
     if (!wire) return
-    say(random, wire, { type: 'BYE' })
-    await wire.until(() => wire.end !== null, PATIENCE_MS)
+    sendFrames(random, wire, { type: 'BYE' })
+    await wire.until(() => wire.end !== null, TIMEOUT_MS)
     if (wire.end?.code !== Close.bye.code)
-      this.options.ledger.surprise(this.device, `BYE was answered ${wire.end?.code}`)
+      this.options.ledger.surprise(this.device, `BYE was answered with ${wire.end?.code}`)
     wire.leave()
     this.wire = null
   }
@@ -101,11 +101,11 @@ export class HonestDevice {
     if (received.type !== 'NOTIFY') return
     if (!received.title.startsWith(device)) {
       ledger.wrongDevice++
-      ledger.surprise(device, `got what is for ${received.title}`)
+      ledger.surprise(device, `got a message for ${received.title}`)
     }
     this.received.add(received.title)
     if (known.length < IDS_KNOWN) known.push(received.id)
     else known[Number(received.id % BigInt(IDS_KNOWN))] = received.id
-    say(random, wire, { type: 'ACK', ids: [received.id] })
+    sendFrames(random, wire, { type: 'ACK', ids: [received.id] })
   }
 }

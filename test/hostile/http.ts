@@ -1,5 +1,4 @@
-/** What is no HTTP, or wrong HTTP: for the device port before its upgrade, and for the gateway of the core. */
-
+/** Malformed HTTP requests, for the device port before its upgrade and for the public API of the core. */
 import { below, noise, pick, type Random } from './chance.js'
 import { deepJson } from './json.js'
 import { upgradeRequest } from './websocket.js'
@@ -9,7 +8,7 @@ type Make = (random: Random) => Uint8Array | string
 const lines = (...all: string[]) => `${all.join('\r\n')}\r\n\r\n`
 const many = (count: number, make: (i: number) => string) => Array.from({ length: count }, (_, i) => make(i))
 
-/** For any HTTP port. Nothing of it may be answered with 2xx. */
+/** For any HTTP port. None of these requests may be answered with 2xx. */
 const garbage: Record<string, Make> = {
   noise: (r) => noise(r, 1 + below(r, 2_000)),
   'zero bytes': () => new Uint8Array(3_000),
@@ -48,7 +47,7 @@ const proxy2 = (versionCommand: number, family: number, declared: number, rest: 
 /** 203.0.113.9:1 to 203.0.113.10:2. */
 const IPV4 = [203, 0, 113, 9, 203, 0, 113, 10, 0, 1, 0, 2]
 
-/** Headers with which a stranger claims to be somebody else's address. Behind each comes an upgrade. */
+/** PROXY headers that claim another source address. An upgrade follows each header. */
 export const proxyHeaders: Record<string, Make> = {
   'v1, IPv4': () => 'PROXY TCP4 203.0.113.9 203.0.113.10 1 2\r\n',
   'v1, IPv6': () => 'PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n',
@@ -67,7 +66,7 @@ export const proxyHeaders: Record<string, Make> = {
   'v2, cut off': (r) => proxy2(0x21, 0x11, 12, IPV4).subarray(0, 1 + below(r, 27)),
 }
 
-/** For the device port: nothing here may be upgraded. */
+/** For the device port. None of these requests may be upgraded. */
 const upgrades: Record<string, Make> = {
   'another path': (r) => upgradeRequest(r, '/v1/device/../admin'),
   'no key': () => lines('GET /v1/nothing HTTP/1.1', 'host: x', 'upgrade: websocket', 'connection: upgrade'),
@@ -75,7 +74,7 @@ const upgrades: Record<string, Make> = {
   'a POST': (r) => `POST${upgradeRequest(r).toString('latin1').slice(3)}`,
 }
 
-/** For the gateway. `authorization` may be a good one: a wrong request is wrong from anybody. */
+/** For the public API. `authorization` is valid, because these requests must fail with a valid token too. */
 function requests(authorization: string, project: string): Record<string, Make> {
   const api = `/push/public/api/v1/projects/${project}/messages`
   const post = (path: string, body: string | Uint8Array, ...headers: string[]) =>

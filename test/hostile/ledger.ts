@@ -1,24 +1,24 @@
-/** What a run counts. Bounded, whatever its length. */
+/** The counters of a hostile run, and its first surprises. A surprise is any behaviour that PROTOCOL.md does not allow. */
 const SURPRISES_KEPT = 20
 
 export class Ledger {
   frames = 0
   connections = 0
-  /** By code: 1006 is a connection that was cut without a close frame, where that was to be expected. */
+  /** Number of closes by code. 1006 counts expected ends without a close frame. */
   readonly closes = new Map<number, number>()
-  /** Answers of the HTTP layers of the device port and of the core. */
+  /** Number of HTTP answers by status, of the device port and of the core. */
   readonly statuses = new Map<number, number>()
-  /** Of ours: we went, or waited long enough. */
+  /** Number of connections that the attacker ended itself. */
   left = 0
-  /** A message, or a session, that somebody got who had no right to it. */
+  /** Number of messages and sessions that a device got without a right to them. */
   wrongDevice = 0
   surprises = 0
   readonly firstSurprises: string[] = []
 
-  /** What no text allows: the run is not ok. `plan` repeats it, with the seed. */
-  surprise(plan: string, what: string): void {
+  /** Records a surprise, which fails the run. The seed and `plan` repeat it. */
+  surprise(plan: string, detail: string): void {
     this.surprises++
-    if (this.firstSurprises.length < SURPRISES_KEPT) this.firstSurprises.push(`${plan}: ${what.slice(0, 1_000)}`)
+    if (this.firstSurprises.length < SURPRISES_KEPT) this.firstSurprises.push(`${plan}: ${detail.slice(0, 1_000)}`)
   }
 
   closed(code: number): void {

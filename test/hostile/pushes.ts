@@ -1,4 +1,4 @@
-/** An app server that sends all the while: to well-behaved devices, and a little to hostile ones, who may have what is theirs. */
+/** An app server that sends pushes during the attacks: most to well-behaved devices, some to hostile ones. */
 import { type Fleet, registrationIdOf } from '../../bench/system/fleet.js'
 import type { LocalSystem } from '../../bench/system/local-system.js'
 import type { HonestDevice } from './honest.js'
@@ -9,14 +9,14 @@ export interface PushesOptions {
   fleet: Fleet
   token: string
   ledger: Ledger
-  /** Index of a device in the fleet is its place here. */
+  /** In the order of their indexes in the fleet. */
   honest: readonly HonestDevice[]
-  /** How many of those behind them in the fleet are hostile and get pushes too. */
+  /** The hostile devices that get pushes, by their indexes in the fleet. */
   hostile: { first: number; count: number; deviceAt(index: number): string }
 }
 
 const PERIOD_MS = 50
-/** Every so many-th push is for a hostile device. */
+/** One of so many pushes goes to a hostile device. */
 const HOSTILE_EVERY = 10
 const ACCEPTED = 202
 const GONE = 410
@@ -25,16 +25,16 @@ const POLL_MS = 50
 
 export class Pushes {
   accepted = 0
-  /** Not answered 202; the service may be busy, but not for long. */
+  /** Number of pushes that were not answered with 202, for example because the service was busy. */
   refused = 0
   private sent = 0
-  /** Titles that were accepted, by device. */
-  private readonly owed = new Map<HonestDevice, Set<string>>()
+  /** The titles that were accepted and are not received yet, by device. */
+  private readonly outstanding = new Map<HonestDevice, Set<string>>()
   private timer: NodeJS.Timeout | null = null
   private readonly underWay = new Set<Promise<void>>()
 
   constructor(private readonly options: PushesOptions) {
-    for (const device of options.honest) this.owed.set(device, new Set())
+    for (const device of options.honest) this.outstanding.set(device, new Set())
   }
 
   start(): void {
@@ -44,7 +44,7 @@ export class Pushes {
     }, PERIOD_MS)
   }
 
-  /** Sends no more. Resolves with how many accepted messages have not arrived after a fair wait. */
+  /** Stops sending. Resolves with the number of accepted messages that have not arrived after a minute. */
   async settle(): Promise<number> {
     this.stop()
     await Promise.all(this.underWay)
@@ -53,7 +53,8 @@ export class Pushes {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS))
     }
     const missing = this.missing()
-    for (const title of missing) this.options.ledger.surprise('pushes', `accepted and not delivered: ${title}`)
+    for (const title of missing)
+      this.options.ledger.surprise('pushes', `an accepted message was not delivered: ${title}`)
     return missing.length
   }
 
@@ -62,12 +63,12 @@ export class Pushes {
     this.timer = null
   }
 
-  /** What came is not remembered: a run may be long. */
+  /** The titles that are not received yet. It forgets the received ones, because a run may be long. */
   private missing(): string[] {
-    for (const [device, titles] of this.owed) {
+    for (const [device, titles] of this.outstanding) {
       for (const title of titles) if (device.received.delete(title)) titles.delete(title)
     }
-    return [...this.owed.values()].flatMap((titles) => [...titles])
+    return [...this.outstanding.values()].flatMap((titles) => [...titles])
   }
 
   private async push(number: number): Promise<void> {
@@ -80,13 +81,13 @@ export class Pushes {
     if (status !== ACCEPTED) {
       this.refused++
       // A hostile device may have ended its own registration.
-      const isMeant = isHostile && status === GONE
-      if (status >= 400 && status < 500 && !isMeant)
-        this.options.ledger.surprise('pushes', `a good push was answered ${status}`)
+      const isExpected = isHostile && status === GONE
+      if (status >= 400 && status < 500 && !isExpected)
+        this.options.ledger.surprise('pushes', `a valid push was answered with ${status}`)
       return
     }
     this.accepted++
-    if (device) this.owed.get(device)?.add(title)
+    if (device) this.outstanding.get(device)?.add(title)
     if (number % 1_000 === 0) this.missing()
   }
 

@@ -1,5 +1,7 @@
-/** A whole run: a Borealis of its own, well-behaved devices with their pushes, and everybody else. */
-
+/**
+ * A hostile run: attacks the decoder, then a Borealis that it starts, while well-behaved devices get pushes. At the end
+ * no process may have ended, no push may be lost or misdirected, and memory may not have grown.
+ */
 import { deviceOf } from '../../bench/generator/identity.js'
 import { accessToken, createTenant, deviceToken, registerDevices } from '../../bench/system/fleet.js'
 import { LocalSystem } from '../../bench/system/local-system.js'
@@ -14,21 +16,21 @@ import { gatewayShots } from './http.js'
 import { Ledger } from './ledger.js'
 import { plans } from './plans.js'
 import { Pushes } from './pushes.js'
-import { SlowOnes } from './slow.js'
+import { SlowConnections } from './slow.js'
 import { Suspects } from './suspects.js'
 import { type MemoryVerdict, Watch } from './watch.js'
 
 export interface HostileOptions {
   frames: number
   seed: number
-  /** For the data of the system; empty. */
+  /** An empty folder for the data of the system. */
   folder: string
-  /** The run goes on until so many pushes were accepted, however fast the frames went, or patience is over. Default: none. */
+  /** The run continues until so many pushes are accepted, for at most two minutes. Default 0. */
   pushesMin?: number
-  /** Connections of each slow kind; their ends take up to 12 s. Default 4. */
+  /** The number of connections of each slow kind, which take up to 12 s to end. Default 4. */
   slowOfEach?: number
   onProgress?(text: string): void
-  /** What the parts log as errors, and their crashes. */
+  /** Receives the errors that the parts log, and their crashes. */
   onNotice?(text: string): void
 }
 
@@ -43,17 +45,17 @@ export interface HostileResult {
   framesPerSecond: number
   ok: boolean
   seed: number
-  /** Of `frames`: against the decoder alone, and against the live worker. */
+  /** The share of `frames` that went to the decoder alone, and the share that went to the worker. */
   decoderFrames: number
   liveFrames: number
   decoderFramesPerSecond: number
   liveFramesPerSecond: number
-  /** Pushes to well-behaved devices and to hostile ones that were accepted. */
+  /** Number of accepted pushes, to well-behaved and to hostile devices. */
   pushes: number
   pushesRefused: number
-  /** Answers of HTTP to what was no upgrade; 0: cut without one. */
+  /** Number of HTTP answers by status, except for upgrades; 0 counts connections that were cut without an answer. */
   httpAnswers: Record<string, number>
-  /** Connections that got no answer, and left. */
+  /** Number of connections that the attacker ended itself. */
   left: number
   rssByPart: MemoryVerdict['byPart']
   isMemoryFlat: boolean
@@ -67,15 +69,15 @@ const DECODER_SHARE = 0.5
 const AT_ONCE = 48
 const ADDRESSES = 24
 const HONEST = 10
-/** The last of the honest ones come and go. */
-const COMMUTERS = 3
-const COMMUTE_MS = 700
+/** So many of the well-behaved devices connect and disconnect all the time. */
+const INTERMITTENT = 3
+const INTERMITTENT_MS = 700
 const SUSPECTS = 64
 const SUSPECTS_PUSHED = 4
 const PROGRESS_MS = 1_000
-/** For `pushesMin`: a run that does not get there ends without. */
+/** The longest wait for `pushesMin`. */
 const PUSHES_MS_MAX = 120_000
-/** Streams of chance beside those of plans, which have numbers from 0 on. */
+/** The number of the random stream of slow connections; plans have numbers from 0. */
 const STREAM_SLOW = -2
 
 export async function runHostile(options: HostileOptions): Promise<HostileResult> {
@@ -178,12 +180,12 @@ async function attackLive(
     }),
     suspects: suspectsOf(system, fleet.run),
   }
-  await Promise.all(honest.map((device) => device.arrive()))
+  await Promise.all(honest.map((device) => device.connect()))
   const hostile = { first: HONEST, count: SUSPECTS_PUSHED, deviceAt: (index: number) => deviceOf(fleet.run, index) }
   const pushes = new Pushes({ ...{ system, fleet, token, ledger, honest, hostile } })
   pushes.start()
-  const commute = new Commute(honest.slice(-COMMUTERS), ledger)
-  const slow = new SlowOnes({ target, gateway, ledger, random: streamOf(seed, STREAM_SLOW), count: slowOfEach })
+  const intermittent = new IntermittentDevices(honest.slice(-INTERMITTENT), ledger)
+  const slow = new SlowConnections({ target, gateway, ledger, random: streamOf(seed, STREAM_SLOW), count: slowOfEach })
   const watch = new Watch(system)
   const startedMs = performance.now()
   const progress = setInterval(() => {
@@ -198,21 +200,21 @@ async function attackLive(
     const liveFrames = ledger.frames
     const seconds = (performance.now() - startedMs) / 1000
     await slow.settle()
-    await commute.stop()
+    await intermittent.stop()
     const lost = await pushes.settle()
     watch.stop()
-    await Promise.all(honest.map((device) => device.leave()))
+    await Promise.all(honest.map((device) => device.disconnect()))
     return { watch, pushes, lost, seconds, liveFrames }
   } finally {
     clearInterval(progress)
     pushes.stop()
     slow.stop()
     watch.stop()
-    await commute.stop()
+    await intermittent.stop()
   }
 }
 
-/** One connection after the other, until all lanes together did what was asked for. */
+/** Runs one plan after the other, until all lanes together have sent enough. */
 async function attack(lane: number, isEnough: () => boolean, seed: number, world: PlanWorld): Promise<void> {
   for (let number = lane; !isEnough(); number += AT_ONCE) {
     const random = streamOf(seed, number)
@@ -224,38 +226,38 @@ async function attack(lane: number, isEnough: () => boolean, seed: number, world
 
 function suspectsOf(system: LocalSystem, run: string): Suspects {
   const indexOf = new Map(Array.from({ length: SUSPECTS }, (_, i) => [deviceOf(run, HONEST + i), HONEST + i]))
-  let strangers = HONEST + SUSPECTS
+  let nextIndex = HONEST + SUSPECTS
   return new Suspects({
     devices: [...indexOf.keys()],
-    tokenOf: (device) => deviceToken(system, run, indexOf.get(device) ?? strangers - 1),
-    newDevice: () => deviceOf(run, strangers++),
+    tokenOf: (device) => deviceToken(system, run, indexOf.get(device) ?? nextIndex - 1),
+    newDevice: () => deviceOf(run, nextIndex++),
   })
 }
 
-/** Devices that come and go: what is sent meanwhile is queued, and has to be there when they come. */
-class Commute {
+/** Well-behaved devices that connect and disconnect. Pushes that are queued meanwhile must arrive at the next connect. */
+class IntermittentDevices {
   private isOver = false
   private readonly done: Promise<unknown>
 
   constructor(devices: readonly HonestDevice[], ledger: Ledger) {
     this.done = Promise.all(devices.map((device) => this.run(device))).catch((error: Error) => {
-      ledger.surprise('commute', error.message)
+      ledger.surprise('intermittent devices', error.message)
     })
   }
 
-  /** Resolves when all are back. */
+  /** Resolves when all devices are connected. */
   async stop(): Promise<void> {
     this.isOver = true
     await this.done
   }
 
   private async run(device: HonestDevice): Promise<void> {
-    const pause = () => new Promise((resolve) => setTimeout(resolve, COMMUTE_MS))
+    const pause = () => new Promise((resolve) => setTimeout(resolve, INTERMITTENT_MS))
     while (!this.isOver) {
       await pause()
-      await device.leave()
+      await device.disconnect()
       await pause()
-      await device.arrive()
+      await device.connect()
     }
   }
 }

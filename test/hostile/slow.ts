@@ -1,4 +1,4 @@
-/** Those who take their time, beside the flood: idle connections, half requests, a byte now and then. */
+/** Slow connections, in parallel to the plans: idle ones, incomplete requests, and requests of one byte at a time. */
 import { Close } from '../../protocol/close-codes.js'
 import { encodeFrame } from '../../protocol/encode.js'
 import type { Random } from './chance.js'
@@ -12,27 +12,28 @@ export interface SlowOptions {
   gateway: Target
   ledger: Ledger
   random: Random
-  /** Of each kind. */
+  /** The number of connections of each kind. */
   count: number
 }
 
-/** HELLO is due after 5 s, an HTTP request after 10 s; each is looked at in steps, and by a machine with much to do. */
+/** The limits are 5 s for HELLO and 10 s for an HTTP request. They are checked in steps, on a busy machine. */
 const CUT_WITHIN_MS = 25_000
 const DRIP_MS = 400
 const ADDRESS = '127.0.0.1'
 
-interface Slow {
+interface SlowKind {
   name: string
   to: 'target' | 'gateway'
-  /** Said at once, then drop by drop; none: nothing more is said. */
+  /** Sent at once. */
   first: Uint8Array
+  /** Sent one byte at a time, except for the last byte. */
   drops: Uint8Array
-  /** Null: no close frame, as before the upgrade. */
+  /** The expected close code; null before the upgrade, where no close frame is possible. */
   code: number | null
 }
 
-export class SlowOnes {
-  private readonly wires: { wire: Wire; slow: Slow; startedMs: number }[] = []
+export class SlowConnections {
+  private readonly wires: { wire: Wire; slow: SlowKind; startedMs: number }[] = []
   private readonly timer: NodeJS.Timeout
   private dripped = 0
 
@@ -42,7 +43,7 @@ export class SlowOnes {
     const hello = frame(random, encodeFrame(helloFrame({ credential: null, connection: 1 })))
     const post = Buffer.from('POST /device/v1/enrol HTTP/1.1\r\nhost: x\r\ncontent-length: 9999\r\n\r\n{')
     const endless = Buffer.alloc(1_000, 'a')
-    const kinds: Slow[] = [
+    const kinds: SlowKind[] = [
       { name: 'idle TCP', to: 'target', first: none, drops: none, code: null },
       {
         name: 'half a handshake',
@@ -75,7 +76,7 @@ export class SlowOnes {
     this.timer = setInterval(() => this.drip(), DRIP_MS)
   }
 
-  /** Resolves when all had their end, or their time was over, which is a surprise. */
+  /** Resolves when all connections have ended. A connection that is open after its time is a surprise. */
   async settle(): Promise<void> {
     const { ledger } = this.options
     for (const { wire, slow, startedMs } of this.wires) {
@@ -96,7 +97,7 @@ export class SlowOnes {
     for (const { wire } of this.wires) wire.leave()
   }
 
-  private begin(slow: Slow): void {
+  private begin(slow: SlowKind): void {
     const wire = new Wire(this.options[slow.to], ADDRESS)
     wire.write(slow.first)
     this.wires.push({ wire, slow, startedMs: performance.now() })
@@ -105,7 +106,7 @@ export class SlowOnes {
   private drip(): void {
     const at = this.dripped++
     for (const { wire, slow } of this.wires) {
-      // The last drop never falls.
+      // The last byte is never sent, so that the request stays incomplete.
       const drop = slow.drops.subarray(at, Math.min(at + 1, slow.drops.length - 1))
       if (drop.length > 0) wire.write(drop)
     }

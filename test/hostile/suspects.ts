@@ -1,8 +1,8 @@
-/** Hostile devices with good credentials, each used by one connection at a time. */
+/** Hostile devices with valid credentials. Each is used by one connection at a time. */
 import type { Credential } from '../../protocol/frame-types.js'
 import type { Random } from './chance.js'
 
-/** A device of ours that is hostile: its own messages are its own. */
+/** A hostile device of the fleet. It has a right to its own messages. */
 export interface Suspect {
   device: string
   credential: Credential
@@ -12,7 +12,7 @@ export interface Suspect {
 export interface SuspectsOptions {
   devices: readonly string[]
   tokenOf(device: string): string
-  /** A device that nobody knows; each call another one. */
+  /** The id of a device without a registration; each call gives another one. */
   newDevice(random: Random): string
 }
 
@@ -20,10 +20,10 @@ export class Suspects {
   private readonly free: Suspect[]
 
   constructor(private readonly options: SuspectsOptions) {
-    this.free = options.devices.map((device) => this.fresh(device))
+    this.free = options.devices.map((device) => this.create(device))
   }
 
-  /** One that has no connection now; null where all are busy. */
+  /** A device without a connection; null if all are connected. */
   take(): Suspect | null {
     return this.free.shift() ?? null
   }
@@ -32,11 +32,11 @@ export class Suspects {
     this.free.push(suspect)
   }
 
-  stranger(random: Random): Suspect {
-    return this.fresh(this.options.newDevice(random))
+  newDevice(random: Random): Suspect {
+    return this.create(this.options.newDevice(random))
   }
 
-  private fresh(device: string): Suspect {
+  private create(device: string): Suspect {
     return { device, credential: { kind: 'token', token: this.options.tokenOf(device) }, connection: 0 }
   }
 }

@@ -1,5 +1,4 @@
-/** What the processes under attack do meanwhile: whether they are still the same ones, and how much memory they hold. */
-
+/** Watches the processes under attack: counts the processes that end, and samples their memory. */
 import { isAlive, memoryOf, NoSuchProcess } from '../../bench/measure/processes.js'
 import type { LocalSystem, Victim } from '../../bench/system/local-system.js'
 
@@ -8,11 +7,11 @@ const MEASURED = ['worker', 'core'] as const
 type Measured = (typeof MEASURED)[number]
 
 const PERIOD_MS = 250
-/** Share of the run until caches, heaps and pools have their size: it is no part of the thirds. */
+/** In this share of the run caches, heaps and pools grow to their size. The thirds begin after it. */
 const WARM_UP_SHARE = 0.25
 /**
- * The last third may hold so much more than the middle one: what a collector leaves lying between two looks. A leak of 100
- * bytes a frame would be 20 MB in 200,000 frames, and 1 GB in 10,000,000.
+ * The last third may exceed the middle one by this share plus these bytes, because garbage is collected irregularly. A
+ * leak of 100 bytes a frame would be 20 MB in 200,000 frames, and 1 GB in 10,000,000.
  */
 export const GROWTH_SHARE = 0.08
 export const GROWTH_BYTES = 8 * 1024 * 1024
@@ -24,7 +23,7 @@ export interface Thirds {
 }
 
 export interface MemoryVerdict {
-  /** Of worker and core together. */
+  /** The sum of worker and core. */
   rssBytes: Thirds
   byPart: Record<Measured, Thirds>
   isFlat: boolean
@@ -37,13 +36,13 @@ export class Watch {
   private readonly timer: NodeJS.Timeout
 
   constructor(private readonly system: LocalSystem) {
-    this.look()
-    this.timer = setInterval(() => this.look(), PERIOD_MS).unref()
+    this.sample()
+    this.timer = setInterval(() => this.sample(), PERIOD_MS).unref()
   }
 
-  /** Processes that ended so far; one that came back and ended again counts twice. */
+  /** Number of processes that have ended; a part that is restarted and ends again counts twice. */
   get exits(): number {
-    this.look()
+    this.sample()
     return this.exited
   }
 
@@ -59,7 +58,7 @@ export class Watch {
     return { rssBytes, byPart, isFlat }
   }
 
-  private look(): void {
+  private sample(): void {
     for (const pid of this.alive) {
       if (isAlive(pid)) continue
       this.alive.delete(pid)
@@ -76,7 +75,7 @@ export class Watch {
     try {
       this.samples[part].push(pids.reduce((sum, pid) => sum + memoryOf(pid).rssBytes, 0))
     } catch (error) {
-      // It ended between two looks, and the next one counts that.
+      // The process ended just now. The next sample counts its exit.
       if (!(error instanceof NoSuchProcess)) throw error
     }
   }

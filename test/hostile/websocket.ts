@@ -1,5 +1,4 @@
-/** RFC 6455 from the client's side, right and wrong, byte by byte. */
-
+/** Builds the client's side of WebSocket (RFC 6455): valid frames, fragments, and frames that break the RFC. */
 import { Opcode } from '../../bench/generator/websocket.js'
 import { DEVICE_PATH } from '../../protocol/frame.js'
 import { below, noise, pick, type Random } from './chance.js'
@@ -8,13 +7,13 @@ export { Opcode }
 
 export interface FrameShape {
   fin?: boolean
-  /** Three reserved bits. */
+  /** The three reserved bits. */
   reserved?: number
   opcode?: number
   masked?: boolean
-  /** Bytes of the length field: as short as it goes, unless told otherwise. */
+  /** Size of the extended length field; default: the shortest form. */
   lengthBytes?: 0 | 2 | 8
-  /** What the header claims, where it lies. */
+  /** The length in the header; default: the real length. */
   declared?: bigint
 }
 
@@ -42,7 +41,7 @@ export function frame(random: Random, payload: Uint8Array, shape: FrameShape = {
   return bytes
 }
 
-/** One message as several frames, with pings between them: legal, and rarely tried. */
+/** One message in several frames, with pings between them, which the RFC allows. */
 export function fragmented(random: Random, message: Uint8Array): Buffer {
   const parts: Buffer[] = []
   let at = 0
@@ -58,7 +57,7 @@ export function fragmented(random: Random, message: Uint8Array): Buffer {
   return Buffer.concat(parts)
 }
 
-/** Frames that break the RFC, by name. What follows them is up to the WebSocket layer, as long as it is a close or nothing. */
+/** Frames that break the RFC, by name. The WebSocket layer may close the connection or ignore them. */
 export const broken: Record<string, (random: Random) => Buffer> = {
   'reserved opcode': (r) => frame(r, noise(r, below(r, 20)), { opcode: pick(r, [3, 4, 5, 6, 7, 11, 12, 13, 14, 15]) }),
   'reserved bits': (r) => frame(r, noise(r, below(r, 20)), { reserved: 1 + below(r, 7) }),

@@ -1,5 +1,4 @@
-/** One raw TCP connection to the device port: what is written is up to the caller, what comes back is read as RFC 6455 has it. */
-
+/** One raw TCP connection to the device port. The caller writes any bytes; the answers are read as HTTP and WebSocket. */
 import { connect, type Socket } from 'node:net'
 import { reset } from '../../bench/generator/reset.js'
 import { closeCode, type FramePosition, Opcode, readServerFrame } from '../../bench/generator/websocket.js'
@@ -8,14 +7,14 @@ import { SERVER_FRAME_BYTES_MAX } from '../../protocol/frame.js'
 import type { ServerFrame } from '../../protocol/frame-types.js'
 import { CUT } from './expected.js'
 
-/** The server sent what is no frame: no close code, and none that anybody expects. */
+/** Stands for an end after invalid bytes of the server. No plan expects this code. */
 const GARBLED = 0
 
-/** How a connection ended, seen from here. */
+/** The end of a connection, as the client sees it. */
 export interface End {
-  /** 1006: no close frame came. */
+  /** The close code; 1006 without a close frame. */
   code: number
-  /** HTTP status of the answer; 0: there was none. */
+  /** The status of the HTTP answer; 0 without one. */
   status: number
 }
 
@@ -28,11 +27,11 @@ const HEAD_END = '\r\n\r\n'
 const NO_BYTES = Buffer.alloc(0)
 
 export class Wire {
-  /** Status of the HTTP answer; 0: none yet. */
+  /** The status of the HTTP answer; 0 before it. */
   status = 0
-  /** Settled when the other end closed, or we left. */
+  /** Resolves when either end has closed the connection. */
   readonly ended: Promise<End>
-  /** Set once `ended` is settled. */
+  /** Null until `ended` is resolved. */
   end: End | null = null
   private readonly socket: Socket
   private rest: Buffer = NO_BYTES
@@ -50,7 +49,7 @@ export class Wire {
     })
     this.socket = connect({ ...target, localAddress, noDelay: true })
     this.socket.on('data', (bytes: Buffer) => this.read(bytes))
-    // A close follows, and is all that there is to know.
+    // 'close' follows each error and has the same effect.
     this.socket.on('error', () => undefined)
     this.socket.on('close', () => this.finish(CUT))
   }
@@ -59,7 +58,7 @@ export class Wire {
     if (!this.socket.destroyed) this.socket.write(bytes)
   }
 
-  /** Half a close: no more is sent, and what comes is still read. */
+  /** Half-closes the connection: nothing more is sent, but answers are read. */
   shut(): void {
     this.socket.end()
   }
@@ -68,13 +67,13 @@ export class Wire {
     this.socket.pause()
   }
 
-  /** Away without a word, leaving nothing behind in the kernel. */
+  /** Resets the connection, so that no socket stays in the kernel. */
   leave(): void {
     reset(this.socket)
     this.finish(CUT)
   }
 
-  /** Resolves true once `isDone`, false after the end or `timeoutMs`. Looked at after everything that is read. */
+  /** Resolves with true when `isDone`, which is checked after each read, or with false after the end or `timeoutMs`. */
   until(isDone: () => boolean, timeoutMs: number): Promise<boolean> {
     if (isDone()) return Promise.resolve(true)
     if (this.end) return Promise.resolve(false)
@@ -119,7 +118,7 @@ export class Wire {
   }
 
   private take(message: Buffer): void {
-    // The answer to an empty message.
+    // An empty message answers an empty message.
     if (message.length === 0) return
     const { frames, fault } = decodeFrames(message, { from: 'server', frameBytesMax: SERVER_FRAME_BYTES_MAX })
     if (fault) {
