@@ -144,16 +144,19 @@ export const Bucket = {
   SESSIONS: 'SESSIONS', //       <p>.<device>: the worker that has the device
   WORKERS: 'WORKERS', //         <instance>.<worker>: lease
   REVOKED: 'REVOKED', //         device.<device> | fleet.<fleet>: credentials that are void, watched
-  CORES: 'CORES', //             node.<n> | router.<i>: leases of core processes
+  CORES: 'CORES', //             node.<n> | router.<i>: leases of core processes | keyring.<run>: what each has read
   COUNTERS: 'COUNTERS', //       <i>: checkpoint of the fold over EVENTS_<i>
   FEEDS: 'FEEDS', //             <project>: that events are on, and its webhook with the signing secrets
-  STORE: 'STORE', //             format: which versions can read the store | restores: how often it was restored
+  STORE: 'STORE', //             format: which versions can read the store | keyring: which keyring the installation has
   FEED_STATE: 'FEED_STATE', //   position.<i>: the part of EVENTS_<i> that was published | webhook.<project>: its state
 } as const
 export type BucketName = (typeof Bucket)[keyof typeof Bucket]
 
 /** Notices between cores: a registration has ended. */
 export const ENDED_SUBJECT = 'ended'
+
+/** Notice of an operator to cores and workers, without a body: read the file with the keys again. */
+export const KEYRING_CHANGED_SUBJECT = 'keyring.changed'
 
 /** The beginnings of keys in REVOKED. (Release 0.1 wrote `registration.` too.) */
 export const revokedDevicePrefix = 'device.'

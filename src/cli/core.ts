@@ -1,9 +1,12 @@
 /** `borealis core`: the HTTP API and the delivery steps. Any number of cores share one NATS. */
+import { hostname } from 'node:os'
 import { Command } from 'commander'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config/config.js'
+import { newRun } from '../core/cluster/running-parts.js'
 import { startCore } from '../core/core.js'
 import { CoreMetrics, registerCoreMetrics } from '../core/metrics.js'
+import type { Keyring } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import { connect } from '../nats/connect.js'
 import { describeStream } from '../nats/server/snapshot.js'
@@ -14,9 +17,11 @@ import { createMetrics, serveMetrics } from '../observe/metrics.js'
 import { StopStack } from '../stop-stack.js'
 import { StoreFills } from '../store/fills.js'
 import { checkStoreFormat, markStoreFormat, StoreFormatError } from '../store/format.js'
-import { claimKeyring } from '../store/keyring-record.js'
+import { CoreReading } from '../store/keyring-readers.js'
+import { checkKeyring, claimKeyring } from '../store/keyring-record.js'
 import { loadConfig } from './context.js'
 import { readKeyring } from './keyring-file.js'
+import { followKeyring } from './keyring-reload.js'
 import { runService, type Service } from './service.js'
 import { version } from './version.js'
 
@@ -39,7 +44,8 @@ async function start(config: Config, log: Logger): Promise<Service> {
     await refuseFirstStore(broker)
     await ensureStreams(broker.bus, config.store)
     await markStoreFormat(broker, version())
-    await claimKeyring(broker, keyring, config.keyring.file, systemClock.now())
+    const follow = await useKeyring(broker, config, keyring, log)
+    stops.add(follow.stop)
     const metrics = new CoreMetrics()
     const registry = createMetrics('core')
     registerCoreMetrics(metrics, () => broker.connected(), registry)
@@ -78,9 +84,36 @@ async function start(config: Config, log: Logger): Promise<Service> {
       ...(core.url === null ? {} : { api: core.url }),
       ...(core.adminUrl === null ? {} : { adminApi: core.adminUrl }),
     }
-    return { ready, stop: () => stops.stop() }
+    return { ready, reload: follow.reload, stop: () => stops.stop() }
   } catch (error) {
     return stops.abandon(error)
+  }
+}
+
+/** Says to operators which keys this core has, and follows their changes. Rejects if the keyring does not fit the store. */
+async function useKeyring(broker: Broker, config: Config, keyring: Keyring, log: Logger) {
+  const { file } = config.keyring
+  const reading = new CoreReading(broker, systemClock, {
+    ...{ run: newRun(systemClock, Math.random), host: hostname(), pid: process.pid, mark: () => keyring.mark },
+    onError: (error) => log.warn({ error }, 'the keys in use could not be told'),
+  })
+  const { reload, stop } = followKeyring(broker, log, async () => {
+    const { revision } = keyring.mark
+    keyring.use(readKeyring(file))
+    if (keyring.mark.revision !== revision) log.info(keyring.mark, 'new keys are in use')
+    await reading.tell()
+  })
+  await claimKeyring(broker, keyring, file, systemClock.now())
+  await reading.start()
+  // A change that came before this core was seen.
+  await reload()
+  await checkKeyring(broker, keyring, file)
+  return {
+    reload,
+    stop: async () => {
+      stop()
+      await reading.stop()
+    },
   }
 }
 

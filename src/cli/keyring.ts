@@ -1,15 +1,16 @@
 /** `borealis keyring`: makes the keys of the service, shows them and exchanges them. */
 import { resolve } from 'node:path'
 import { Command } from 'commander'
+import { KEYRING_CHANGED_SUBJECT } from '../../protocol/subjects.js'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config/config.js'
 import type { KeyringSettings } from '../config/keyring-settings.js'
-import { timeOutput } from '../core/tenants/output.js'
 import { KEY_KINDS, type KeyKind, type Keyring } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import { checkKeyring, keyringRecordOf, readKeyringRecord, writeKeyringRecord } from '../store/keyring-record.js'
 import { explained, type Output, onService, print } from './admin/run.js'
 import { CommandError, loadConfig } from './context.js'
+import { statusOf } from './keyring/status.js'
 import { createKeyring, prepareKeyring, readKeyring, writeTransportKeys } from './keyring-file.js'
 
 export function keyringCommand(): Command {
@@ -26,13 +27,20 @@ export function keyringCommand(): Command {
     )
   keyring
     .command('status', { isDefault: true })
-    .description('show the keys with their states, never the keys themselves')
+    .description('show the keys with their states, and which process has read them; never the keys themselves')
     .action(
-      onFile(({ file }) => {
-        const keyring = readKeyring(file)
-        return KEY_KINDS.flatMap((kind) => keyring.keys(kind)).map(({ kind, kid, state, createdAtMs }) => ({
-          ...{ kind, kid, state, createdAt: timeOutput(createdAtMs) },
-        }))
+      onService(async (_service, { config, broker }) => {
+        const { file } = config.keyring
+        return statusOf(broker, readKeyring(file), file)
+      }),
+    )
+  keyring
+    .command('reload')
+    .description('ask every core and transport to read its file again, as SIGHUP does for one')
+    .action(
+      onService(async (_service, { broker }) => {
+        tellChanged(broker)
+        return { asked: true }
       }),
     )
   keyring
@@ -107,6 +115,11 @@ export async function keyringOf(broker: Broker, { keyring: { file } }: Pick<Conf
   const keyring = readKeyring(file)
   await checkKeyring(broker, keyring, file)
   return keyring
+}
+
+/** Cores and transports read their files again. */
+function tellChanged(broker: Broker): void {
+  broker.bus.publish(KEYRING_CHANGED_SUBJECT, new Uint8Array())
 }
 
 /** An action that needs the keyring and not the service. */

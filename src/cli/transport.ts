@@ -19,6 +19,7 @@ import { startWorker } from '../transport/supervisor/worker-process.js'
 import { type DrainPace, drainMsMax } from '../transport/upkeep/drain.js'
 import { loadConfig } from './context.js'
 import { readTransportKeys, transportFileOf } from './keyring-file.js'
+import { followKeyring } from './keyring-reload.js'
 import { runService, type Service } from './service.js'
 import { notifySystemd, watchdog } from './systemd.js'
 import { v8Flags } from './v8-flags.js'
@@ -155,6 +156,10 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
       log,
       metricsRegistry,
     })
+    const follow = followKeyring(broker, log, async () => worker.useKeys(readTransportKeys(config.keyring)))
+    stops.add(async () => follow.stop())
+    // A notice may have come before.
+    await follow.reload()
     let pace: DrainPace | undefined
     let devicesElsewhere: number | null = null
     stops.add(() => worker.stop(pace, () => devicesElsewhere))

@@ -8,6 +8,7 @@
 import { Packr } from 'msgpackr'
 import { Bucket } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
+import type { KeyringMark } from '../keyring.js'
 import type { Broker, Consumption, Table, TableEntry } from '../nats/broker.js'
 import { storedAt } from './service-clock.js'
 
@@ -30,6 +31,29 @@ export function workerId(index: number, startedAtMs: number): string {
 
 const leaseKey = (instance: string, worker: string) => `${instance}.${worker}`
 
+/** What a heartbeat says about its worker, for operators. */
+export interface AboutWorker {
+  host: string
+  pid: number
+  /** The keys that it has read; null if its extract does not name them. */
+  keyring: KeyringMark | null
+}
+
+type HeartbeatFields = [
+  version: number,
+  atMs: number,
+  host?: string,
+  pid?: number,
+  id?: string | null,
+  revision?: number,
+]
+
+/** A heartbeat of the releases before this one says its time only. */
+export function heartbeatOf(value: Uint8Array): AboutWorker & { atMs: number } {
+  const [, atMs, host = '', pid = 0, id = null, revision = 0] = packr.unpack(value) as HeartbeatFields
+  return { atMs, host, pid, keyring: id === null ? null : { id, revision } }
+}
+
 export class WorkerLease {
   private readonly table: Table
   private stopBeating: (() => void) | null = null
@@ -47,6 +71,7 @@ export class WorkerLease {
       /** Called if a heartbeat was not confirmed. The next one is the retry. */
       error: (error: unknown) => void
     },
+    private readonly about: () => AboutWorker = () => ({ host: '', pid: 0, keyring: null }),
   ) {
     this.table = broker.table(Bucket.WORKERS)
   }
@@ -61,6 +86,16 @@ export class WorkerLease {
   async askStore(): Promise<number> {
     await this.beat()
     return storedAt(this.table, leaseKey(this.instance, this.worker))
+  }
+
+  /** Writes a heartbeat at once, because what it says has changed. Never rejects: the next heartbeat says it again. */
+  async tell(): Promise<void> {
+    if (!this.stopBeating) return
+    try {
+      await this.beat()
+    } catch (error) {
+      this.on.error(error)
+    }
   }
 
   /** False if readers may take this worker for dead. */
@@ -91,7 +126,9 @@ export class WorkerLease {
 
   private async beat(): Promise<void> {
     const beginMs = this.clock.steadyMs()
-    const heartbeat = packr.pack([LEASE_VERSION, this.clock.now()])
+    const { host, pid, keyring } = this.about()
+    const read = keyring ? [keyring.id, keyring.revision] : [null, null]
+    const heartbeat = packr.pack([LEASE_VERSION, this.clock.now(), host, pid, ...read])
     await this.table.put(leaseKey(this.instance, this.worker), heartbeat)
     this.confirmedAtMs = Math.max(this.confirmedAtMs, beginMs)
   }

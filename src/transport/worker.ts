@@ -7,7 +7,7 @@
  */
 import { BROADCAST_STREAM, Bucket } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
-import type { TransportKeys } from '../keyring.js'
+import type { KeyringMark, TransportKeys } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import { DeviceStore } from '../store/devices.js'
@@ -70,6 +70,8 @@ export interface WorkerOptions {
   collectGarbage?: () => void
   /** How late the event loop of the process is. */
   lagMs: () => number
+  /** Where it runs, for operators. Absent in tests and in the simulation. */
+  place?: { host: string; pid: number }
   /** The share of a core that the worker has while all workers are busy; 1 by default. */
   coreShare?: number
   log: Logger
@@ -82,6 +84,7 @@ export class Worker {
   readonly registry = new Registry()
   readonly groups: Groups
   private readonly greetings = new Greetings()
+  private keyring: KeyringMark | null
   private readonly clock: ServiceClock
   private readonly turns: Turns
   private readonly admission: Admission
@@ -222,6 +225,7 @@ export class Worker {
     })
 
     this.owner = owner
+    this.keyring = options.keys.keyring ?? null
     this.clock = clock
     this.turns = turns
     this.tombstones = tombstones
@@ -236,14 +240,21 @@ export class Worker {
     this.connections = connections
     this.downlink = new Downlink({ bus, turns, registry, effects, groups, tombstones }, owner)
     this.audit = new Audit({ clock, registry, sessions, effects, groups, metrics, owner, onError }, settings)
-    this.lease = new WorkerLease(broker, clock, owner.instance, owner.worker, {
-      lapse: () => {
-        metrics.leaseLapses++
-        log.warn('the lease of this worker had lapsed: all its sessions are audited')
-        this.audit.all()
+    this.lease = new WorkerLease(
+      broker,
+      clock,
+      owner.instance,
+      owner.worker,
+      {
+        lapse: () => {
+          metrics.leaseLapses++
+          log.warn('the lease of this worker had lapsed: all its sessions are audited')
+          this.audit.all()
+        },
+        error: (error) => onError('lease', error),
       },
-      error: (error) => onError('lease', error),
-    })
+      () => ({ host: '', pid: 0, ...options.place, keyring: this.keyring }),
+    )
     this.sweep = new Sweep(
       clock,
       turns,
@@ -319,6 +330,8 @@ export class Worker {
   /** Replaces the keys after a rotation. */
   useKeys(keys: TransportKeys): void {
     this.credentials.useKeys(keys)
+    this.keyring = keys.keyring ?? null
+    void this.lease.tell()
   }
 
   levels(): Levels {

@@ -68,6 +68,7 @@ t.test(
       'audit.acme',
       'reg.acme.app_a.=.dev_a',
       'tx.other.worker',
+      'keyring.changed',
       '_INBOX.core.x',
       '$JS.API.STREAM.DELETE.EVENTS_0',
       '$JS.API.STREAM.PURGE.QUEUE_0',
@@ -133,6 +134,16 @@ t.test('a transport', async (t) => {
     transport.bus.subscribe('ctl.i.w', ({ reply }) => transport.bus.publish(reply, bytes('here')))
     await roundTrip(transport)
     t.equal((await core.bus.request('ctl.i.w', bytes('?'), CONTROL)).toString(), 'here')
+  })
+
+  await t.test('hears, as a core does, that administration has changed the keyring', async (t) => {
+    const admin = await nats.brokerAs('admin')
+    const heard = new Collected<string>()
+    transport.bus.subscribe('keyring.changed', () => heard.add('transport'))
+    core.bus.subscribe('keyring.changed', () => heard.add('core'))
+    await Promise.all([roundTrip(transport), roundTrip(core)])
+    admin.bus.publish('keyring.changed', bytes(''))
+    t.same([...(await heard.until(2))].sort(), ['core', 'transport'])
   })
 
   await t.test('can ask a core to settle', async (t) => {
@@ -303,10 +314,16 @@ t.test(
   },
 )
 
-t.test('a transport user that names its instance can subscribe to subjects of that instance only', async (t) => {
-  const user = { role: 'transport', user: 't1', password: 'x', instance: 'one' } as const
-  t.same(permissionsOf(user, 4).subscribe, ['tx.one.*', 'ctl.one.*', 'broadcast.>', '$KV.REVOKED.>', '_INBOX.t1.>'])
-})
+t.test(
+  'a transport user that names its instance can subscribe to subjects of that instance, and to notices for all',
+  async (t) => {
+    const user = { role: 'transport', user: 't1', password: 'x', instance: 'one' } as const
+    t.same(permissionsOf(user, 4).subscribe, [
+      ...['tx.one.*', 'ctl.one.*', 'broadcast.>', '$KV.REVOKED.>', 'keyring.changed'],
+      '_INBOX.t1.>',
+    ])
+  },
+)
 
 t.test('connecting with a wrong password rejects at once as unavailable', async (t) => {
   const nats = await startNats(t, { streams: false })

@@ -1,13 +1,16 @@
 /** The keyring of an installation, with the processes that use it. */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { LocalSystem, type SystemOptions } from '../../bench/system/local-system.js'
 import { environmentOf } from '../../bench/system/settings.js'
 import { createKeyring, prepareKeyring, readKeyring, writeTransportKeys } from '../../src/cli/keyring-file.js'
 import { Keyring } from '../../src/keyring.js'
+import { readKeyringReaders } from '../../src/store/keyring-readers.js'
 import { readKeyringRecord } from '../../src/store/keyring-record.js'
+import type { Output } from '../support/admin.js'
+import { until } from '../support/api.js'
 import { run } from '../support/instance.js'
 
 t.setTimeout(180_000)
@@ -108,6 +111,91 @@ t.test('an installation with a keyring', async (t) => {
     })
     const file = system.config.keyring.file
     t.match(await run(['core'], beside(system, 'core', { file })), { code: 1, stderr: /keyring_mismatch/ })
+  })
+})
+
+t.test('running processes read the keyring again', async (t) => {
+  const lines: string[] = []
+  const system = await startSystem(t, {
+    ...{ parts: ['core', 'transport'], cores: 2, settings: { transport: { workers: 2 } } },
+    onLine: (_part, line) => lines.push(line),
+  })
+  const { file } = system.config.keyring
+  const asAdmin = beside(system, 'admin', { file })
+  const admin = await system.brokerAs('admin')
+  const revisions = async () => (await readKeyringReaders(admin)).map(({ keyring }) => keyring?.revision ?? null)
+  const change = () => {
+    const keyring = readKeyring(file)
+    keyring.add('ticket', Date.now())
+    prepareKeyring(file, keyring).put()
+    return keyring.mark.revision
+  }
+  const { revision } = system.keyring.mark
+
+  await t.test('status shows each process with what it has read', async (t) => {
+    const { stdout } = await run(['keyring', 'status', '--json'], asAdmin)
+    const { processes, installation } = JSON.parse(stdout) as { processes: Output[]; installation: Output }
+    t.same(installation, { keyring: system.keyring.id, revision })
+    t.same(processes.map(({ part }) => part).sort(), ['core', 'core', 'transport', 'transport'])
+    for (const one of processes) t.match(one, { host: hostname(), revision, hasRead: true, isAlive: true })
+    t.same(processes.map(({ pid }) => pid).sort(), [...system.pids('core'), ...system.pids('worker')].sort())
+    t.match((await run(['keyring', 'status'], asAdmin)).stdout, /has read it/)
+  })
+
+  await t.test('at SIGHUP, each for itself', async (t) => {
+    const next = change()
+    process.kill(system.pids('core')[0] ?? 0, 'SIGHUP')
+    await until('one core has read it', async () => (await revisions()).filter((one) => one === next).length === 1)
+    process.kill(system.pids('transport')[0] ?? 0, 'SIGHUP')
+    await until('both workers, too', async () => (await revisions()).filter((one) => one === next).length === 3)
+    t.same(
+      (await revisions()).filter((one) => one !== next),
+      [revision],
+      'the other core has not',
+    )
+  })
+
+  await t.test('at the notice, all of them', async (t) => {
+    const next = change()
+    t.match(await run(['keyring', 'reload'], asAdmin), { code: 0 })
+    await until('all have read it', async () => (await revisions()).every((one) => one === next))
+    t.equal((await revisions()).length, 4)
+  })
+
+  await t.test('a file that is broken, missing or another keyring leaves the keys in use, and is logged', async (t) => {
+    const good = readKeyring(file)
+    const failures = () => lines.filter((line) => line.includes('the present keys stay in use')).length
+    for (const [index, spoil] of [
+      () => writeFileSync(file, '{'),
+      () => rmSync(file),
+      () => void createKeyring(file, Date.now()),
+      () => chmodSync(file, 0o644),
+    ].entries()) {
+      spoil()
+      t.match(await run(['keyring', 'reload'], asAdmin), { code: 0 })
+      await until('each process says so', () => failures() === 4 * (index + 1))
+    }
+    rmSync(file)
+    prepareKeyring(file, good).put()
+    t.equal(await ready(system), 200)
+    t.equal(system.pids('worker').length, 2)
+    t.ok((await revisions()).every((one) => one === good.mark.revision))
+    const next = change()
+    t.match(await run(['keyring', 'reload'], asAdmin), { code: 0 })
+    await until('all read the good file', async () => (await revisions()).every((one) => one === next))
+  })
+
+  await t.test('a process that was killed is shown as silent', async (t) => {
+    const [pid = 0] = system.pids('worker')
+    process.kill(pid, 'SIGKILL')
+    await until('another worker is there', async () => (await revisions()).length === 5)
+    const silent = async () => {
+      const { stdout } = await run(['keyring', 'status', '--json'], asAdmin)
+      const { processes } = JSON.parse(stdout) as { processes: Output[] }
+      return processes.filter(({ isAlive }) => !isAlive).map((one) => one.pid)
+    }
+    await until('its signs of life are old', async () => (await silent()).length > 0)
+    t.same(await silent(), [pid])
   })
 })
 

@@ -16,6 +16,7 @@ import {
   eventsStream,
   INGRESS_STREAM,
   ingressSubject,
+  KEYRING_CHANGED_SUBJECT,
   MOVED_SUBJECT,
   messagesStream,
   OUTCOME_EVENTS_STREAM,
@@ -55,7 +56,7 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
         publish: corePublishes(split),
         subscribe: [
           ...['rx.*', 'rx.*.*', DEVICE_REQUEST_SUBJECT, SETTLE_SUBJECT, ENDED_SUBJECT, MOVED_SUBJECT, inbox],
-          CONTROL_ANSWERS,
+          ...[KEYRING_CHANGED_SUBJECT, CONTROL_ANSWERS],
         ],
       }
     case 'transport': {
@@ -88,7 +89,8 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
       return {
         // After a change to a device, administration notifies the worker of that device.
         publish: [
-          ...['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>', 'audit.*', 'ctl.*.*', ENDED_SUBJECT],
+          ...['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>', 'audit.*', 'ctl.*.*'],
+          ...[ENDED_SUBJECT, KEYRING_CHANGED_SUBJECT],
           // `borealis backup` and `restore`: chunks of snapshots, and records that were written while one was taken.
           ...['$JS.SNAPSHOT.>', 'msg.>', 'event.>', 'expiry.>', 'schedule.>', 'broadcast.>', 'reg.>'],
           ...['push.dead.*', 'push.event.*.*'],
@@ -153,7 +155,10 @@ export function transportSubjects(instance: string, split: number): { services: 
       ...described.map((stream) => `$JS.API.STREAM.INFO.${stream}`),
     ],
     /** Messages to the transport. Of BROADCAST and REVOKED it hears when to read (reading-tail.ts). */
-    streams: [`tx.${instance}.*`, `ctl.${instance}.*`, BROADCAST_FILTER, `$KV.${Bucket.REVOKED}.>`],
+    streams: [
+      ...[`tx.${instance}.*`, `ctl.${instance}.*`, BROADCAST_FILTER, `$KV.${Bucket.REVOKED}.>`],
+      KEYRING_CHANGED_SUBJECT,
+    ],
   }
 }
 

@@ -1,7 +1,7 @@
 /** Runs one worker on real sockets: the content of a worker process. */
-import { cpus } from 'node:os'
+import { cpus, hostname } from 'node:os'
 import type { Clock } from '../../clock.js'
-import type { TransportKeys } from '../../keyring.js'
+import { requireSuccessor, type TransportKeys } from '../../keyring.js'
 import type { Broker } from '../../nats/broker.js'
 import { LoopLag, lagMetric } from '../../observe/lag.js'
 import type { Logger } from '../../observe/log.js'
@@ -34,6 +34,8 @@ export interface WorkerProcessOptions {
 export interface RunningWorker {
   readonly port: number
   readonly worker: Worker
+  /** Replaces the keys. Throws KeyringError or RangeError, and keeps the present keys, if they cannot be used. */
+  useKeys(keys: TransportKeys): void
   /** Replaces the keys and reads the certificate again. Rejects if one is invalid; then nothing has changed. */
   reload(keys: TransportKeys): Promise<void>
   /** Drains the worker, then stops it. See Worker.stop(). Without a pace it uses the settings. */
@@ -63,6 +65,7 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
     coreShare: Math.min(1, cpus().length / Math.max(1, settings.workers)),
     ...(globalThis.gc && { collectGarbage: globalThis.gc }),
     lagMs: () => lag.now(),
+    place: { host: hostname(), pid: process.pid },
     log,
   })
   if (metricsRegistry) {
@@ -71,14 +74,29 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
   }
   lag.start()
   const port = await worker.start()
+  let present = keys
+  const check = (newKeys: TransportKeys) => {
+    if (present.keyring && newKeys.keyring) requireSuccessor(present.keyring, newKeys.keyring)
+    checkKeys(newKeys, issuer)
+  }
+  const use = (newKeys: TransportKeys) => {
+    const isNew = newKeys.keyring?.revision !== present.keyring?.revision
+    worker.useKeys(newKeys)
+    present = newKeys
+    if (isNew) log.info({ ...newKeys.keyring }, 'new keys are in use')
+  }
   return {
     port,
     worker,
+    useKeys: (newKeys) => {
+      check(newKeys)
+      use(newKeys)
+    },
     reload: async (newKeys) => {
       // The checks that can fail come before the first change.
-      checkKeys(newKeys, issuer)
+      check(newKeys)
       await sockets.reloadTls()
-      worker.useKeys(newKeys)
+      use(newKeys)
     },
     stop: async (pace, devicesElsewhere) => {
       await worker.stop(pace, devicesElsewhere)
