@@ -73,7 +73,7 @@ export function groupFrame(sequence: number, micros: number): Uint8Array {
     sequence,
     micros,
   )
-  return encodeNotifyGroupFrame(body, sequence + 1)
+  return encodeNotifyGroupFrame(body, sequence + 1, [1])
 }
 
 /** As long as the project ids that bench gives to our own side. */

@@ -99,6 +99,7 @@ const decoders: Record<FrameName, (body: Uint8Array) => Frame> = {
       sequence: toSafeNumber(m.sequence, 'sequence'),
       target: groupTarget(m),
       project: m.project,
+      registrations: m.registrations,
       ...content(m),
     }
   },

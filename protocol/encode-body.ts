@@ -98,8 +98,10 @@ export function encodeBody(frame: BodiedFrame): Uint8Array {
   }
 }
 
-/** The body of NOTIFY_GROUP without its sequence. */
-export function encodeGroupBody(group: Omit<NotifyGroupFrame, 'type' | 'sequence'>): Uint8Array {
+/** The part of a group message that is the same for all devices: without its sequence and registrations. */
+export type GroupBody = Omit<NotifyGroupFrame, 'type' | 'sequence' | 'registrations'>
+
+export function encodeGroupBody(group: GroupBody): Uint8Array {
   const { target } = group
   return v1.NotifyGroup.encode({
     id: fixed64(group.id, 'id'),

@@ -26,6 +26,7 @@ const wireOfKind: Record<FieldShape['kind'], number> = {
   fixed64: WIRE.FIXED64,
   fixed32: WIRE.FIXED32,
   ids: WIRE.BYTES,
+  numbers: WIRE.BYTES,
   string: WIRE.BYTES,
   bytes: WIRE.BYTES,
   message: WIRE.BYTES,
@@ -50,7 +51,7 @@ function explainField(bytes: Uint8Array, at: number, span: Span, rows: Row[]): n
   const number = Number(tag.value >> 3n)
   const wire = Number(tag.value & 7n)
   const shape = bodies[span.body][number]
-  const fits = shape && (wireOfKind[shape.kind] === wire || (shape.kind === 'ids' && wire === WIRE.FIXED64))
+  const fits = shape && (wireOfKind[shape.kind] === wire || wire === unpackedWireOf(shape))
   const label = fits ? `${shape.name} (${number})` : `skipped: unknown field ${number}`
   const put = (end: number, meaning: string) => {
     rows.push(row(bytes, at, end, span.depth, meaning))
@@ -87,6 +88,11 @@ function explainField(bytes: Uint8Array, at: number, span: Span, rows: Row[]): n
   }
 }
 
+/** The wire type of one value of a repeated field that is not packed. */
+function unpackedWireOf({ kind }: FieldShape): number | null {
+  return kind === 'ids' ? WIRE.FIXED64 : kind === 'numbers' ? WIRE.VARINT : null
+}
+
 function named(shape: FieldShape, value: bigint): string {
   if (shape.kind !== 'enum') return value.toString()
   const name = value < 64n ? shape.values[Number(value)] : undefined
@@ -99,6 +105,16 @@ function contentText(shape: FieldShape, content: Uint8Array): string {
     const ids: string[] = []
     for (let at = 0; at < content.length; at += 8) ids.push(littleEndian(content, at, at + 8).toString())
     return `[${ids.join(', ')}]`
+  }
+  if (shape.kind === 'numbers') {
+    const numbers: bigint[] = []
+    for (let at = 0; at < content.length; ) {
+      const number = varint(content, at, content.length)
+      if (number === null) return 'unreadable: the last number has no end'
+      numbers.push(BigInt.asUintN(32, number.value))
+      at = number.end
+    }
+    return `[${numbers.join(', ')}]`
   }
   if (shape.kind === 'bytes') return `${content.length} bytes`
   try {

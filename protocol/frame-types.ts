@@ -148,6 +148,8 @@ export interface NotifyGroupFrame extends NotificationContent {
   /** Null: a kind of a later version. */
   target: GroupTarget | null
   project: string
+  /** The numbers of the registrations that it is for; empty: the server does not tell, and the target decides. */
+  registrations: readonly number[]
 }
 
 export interface CaughtUpFrame {

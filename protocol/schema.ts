@@ -8,7 +8,7 @@ import { GAP_REASONS, GOAWAY_REASONS, PRIORITIES } from './frame-types.js'
 export type BodyName = FrameName | 'ClientInfo' | 'Cursor' | 'GapMark' | 'Limits'
 
 export type FieldShape =
-  | { name: string; kind: 'uint32' | 'uint64' | 'fixed32' | 'fixed64' | 'ids' | 'string' | 'bytes' }
+  | { name: string; kind: 'uint32' | 'uint64' | 'fixed32' | 'fixed64' | 'ids' | 'numbers' | 'string' | 'bytes' }
   | { name: string; kind: 'enum'; values: readonly string[] }
   | { name: string; kind: 'message'; body: BodyName }
 
@@ -71,6 +71,7 @@ export const bodies: Readonly<Record<BodyName, Fields>> = {
     10: str('title'),
     11: str('message'),
     12: bin('data'),
+    13: { name: 'registrations', kind: 'numbers' },
   },
   CAUGHT_UP: { 1: sub('cursor', 'Cursor') },
   REGISTERED: {

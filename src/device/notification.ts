@@ -77,9 +77,9 @@ export function hasReceiver(stored: StoredNotification, state: DeviceState): boo
 function registrationsOf(stored: StoredNotification, state: DeviceState): Registration[] {
   const matching = matchingRegistrations(stored, state)
   const { group } = stored
-  if (matching.length > 0 || group?.kind !== 'topic') return matching
-  // No registration subscribed to the topic from this device, so an app server subscribed one of its project. The device
-  // does not know which one: all registrations of the project receive the message.
+  if (matching.length > 0 || group?.kind !== 'topic' || group.registrations.length > 0) return matching
+  // The server does not tell the registrations, and none subscribed to the topic from this device. So an app server
+  // subscribed one of its project: all registrations of the project receive the message.
   return [...state.registrations.values()].filter(({ project }) => project === group.project)
 }
 
@@ -89,6 +89,8 @@ function matchingRegistrations({ registration, group }: StoredNotification, stat
     const one = state.registrations.get(registration)
     return one ? [one] : []
   }
+  if (group.registrations.length > 0)
+    return group.registrations.flatMap((number) => state.registrations.get(number) ?? [])
   return [...state.registrations.values()].filter(({ application, user, project }) => {
     if (group.kind === 'app') return application === group.name
     if (project !== '' && project !== group.project) return false

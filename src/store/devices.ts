@@ -72,6 +72,8 @@ export function hasEnded({ nextNumber, registrations }: DeviceRecord, number: nu
 export interface Group extends GroupStart {
   /** Subject of the messages of the group in BROADCAST: `broadcast.<project>.<kind>.<name>`. */
   subject: string
+  /** The numbers of the registrations that are in the group, ascending. */
+  registrations: number[]
 }
 
 export const NO_DEVICE_RECORD: Readonly<DeviceRecord> = { registrations: [], topics: [], version: 0, nextNumber: 1 }
@@ -82,15 +84,17 @@ export const NO_DEVICE_RECORD: Readonly<DeviceRecord> = { registrations: [], top
  */
 export function groupsOf(record: DeviceRecord): Group[] {
   const groups = new Map<string, Group>()
-  const add = (subject: string, { since, addedVersion }: GroupStart) => {
+  const add = (subject: string, number: number, { since, addedVersion }: GroupStart) => {
     const known = groups.get(subject)
-    if (!known || addedVersion < known.addedVersion) groups.set(subject, { subject, since, addedVersion })
+    const registrations = [...new Set([...(known?.registrations ?? []), number])].sort((a, b) => a - b)
+    const start = known && known.addedVersion <= addedVersion ? known : { since, addedVersion }
+    groups.set(subject, { subject, registrations, since: start.since, addedVersion: start.addedVersion })
   }
   for (const r of record.registrations) {
-    add(broadcastSubject(r.project, 'app', r.application), r)
-    if (r.user) add(broadcastSubject(r.project, 'user', r.user), r)
+    add(broadcastSubject(r.project, 'app', r.application), r.number, r)
+    if (r.user) add(broadcastSubject(r.project, 'user', r.user), r.number, r)
   }
-  for (const t of record.topics) add(broadcastSubject(t.project, 'topic', t.topic), t)
+  for (const t of record.topics) add(broadcastSubject(t.project, 'topic', t.topic), t.registration, t)
   return [...groups.values()]
 }
 

@@ -149,6 +149,7 @@ export class Worker {
       metrics,
       onError,
       onSubscriptionsChanged: (session) => this.groups.refresh(session),
+      leaveGroups: (session) => this.groups.leave(session),
       onEnded: (session) => this.groups.ended(session),
     })
 

@@ -10,7 +10,7 @@ const GAP = { type: 'GAP', reason: 'queue_overflow', count: 4, mark: { queue: 9n
 
 function groupMessage(id: bigint, sequence: number): ServerFrame {
   const target = { kind: 'app', name: 'app_a' } as const
-  return { ...notify(id), type: 'NOTIFY_GROUP', target, project: 'p', sequence }
+  return { ...notify(id), type: 'NOTIFY_GROUP', registrations: [], target, project: 'p', sequence }
 }
 
 t.test('a group message is handed over and not acknowledged', async (t) => {
@@ -254,7 +254,7 @@ t.test('a group message is handed to the applications of its project only', asyn
   const inbox = new Inbox(device)
   device.connect()
   const peer = await transport.welcomed()
-  const group = { ...notify(1n), type: 'NOTIFY_GROUP', sequence: 1 } as const
+  const group = { ...notify(1n), type: 'NOTIFY_GROUP', registrations: [], sequence: 1 } as const
   const topic = { kind: 'topic', name: 'news' } as const
   const user = { kind: 'user', name: 'ann' } as const
   peer.send(

@@ -131,7 +131,7 @@ t.test(
     peer.send(
       notify(1n, { registration: 2 }),
       notify(2n, { registration: 2 }),
-      { ...notify(3n), type: 'NOTIFY_GROUP', target, project: 'acme', sequence: 1 },
+      { ...notify(3n), type: 'NOTIFY_GROUP', registrations: [], target, project: 'acme', sequence: 1 },
       notify(4n),
     )
     t.same((await peer.next('ACK')).ids, [1n, 2n, 4n])

@@ -177,7 +177,14 @@ export function notify(id: bigint, with_: Partial<NotifyFrame> = {}): NotifyFram
 
 /** A group message with the content of notify(id). */
 export function group(id: bigint, sequence: number): ServerFrame {
-  return { ...notify(id), type: 'NOTIFY_GROUP', target: { kind: 'app', name: 'app_a' }, project: 'p', sequence }
+  return {
+    ...notify(id),
+    type: 'NOTIFY_GROUP',
+    registrations: [],
+    target: { kind: 'app', name: 'app_a' },
+    project: 'p',
+    sequence,
+  }
 }
 
 export { encodeFrame }

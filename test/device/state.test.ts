@@ -150,6 +150,7 @@ const group = fc.record({
   name,
   project: name,
   sequence: uint,
+  registrations: fc.array(uint, { maxLength: 3 }),
 })
 const stored = fc.record({
   id,

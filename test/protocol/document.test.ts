@@ -275,8 +275,22 @@ t.test('the schema of frames equals borealis.proto', async (t) => {
 
 function inWords(count: number): string {
   return (
-    ['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten', 'eleven', 'twelve'][count] ??
-    ''
+    [
+      'no',
+      'one',
+      'two',
+      'three',
+      'four',
+      'five',
+      'six',
+      'seven',
+      'eight',
+      'nine',
+      'ten',
+      'eleven',
+      'twelve',
+      'thirteen',
+    ][count] ?? ''
   )
 }
 
@@ -310,6 +324,7 @@ function protoType(field: protobuf.Field): string {
 
 function ourType(field: FieldShape): string {
   if (field.kind === 'ids') return 'repeated fixed64'
+  if (field.kind === 'numbers') return 'repeated uint32'
   if (field.kind === 'message') return field.body
   if (field.kind !== 'enum') return field.kind
   return (

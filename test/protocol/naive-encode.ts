@@ -84,7 +84,8 @@ const writers: Record<string, { code: number; body: (f: JsonFrame) => Part[] }> 
         text(10, f.title),
         text(11, f.message),
         bytes(12, f.data),
-        // The last field: the server appends it to a body that was encoded before the log assigned the sequence.
+        // The last fields: the server appends them to a body that was encoded before they were known.
+        packed(13, f.registrations),
         num(2, f.sequence),
       ]
     },
@@ -152,6 +153,15 @@ function id(number: number, value: Json | undefined): Part {
 
 function time(number: number, value: Json | undefined): Part {
   return value ? [...tag(number, 5), ...fixed(BigInt(value as number), 4)] : []
+}
+
+function packed(number: number, value: Json | undefined): Part {
+  const numbers = value as number[]
+  if (numbers.length === 0) return []
+  return delimited(
+    number,
+    numbers.flatMap((one) => varint(BigInt(one))),
+  )
 }
 
 function choice(number: number, value: Json | undefined, names: string[]): Part {

@@ -237,6 +237,26 @@ class Message {
     return this.fields.filter((field) => field.wire === 2 && numbers.includes(field.number)).at(-1)?.number ?? 0
   }
 
+  /** Of 32 bits each, packed or not. */
+  numbers(number: number): number[] {
+    return this.fields
+      .filter((field) => field.number === number)
+      .flatMap((field) => {
+        if (field.wire === 0) {
+          if (field.content.length > 10) throw new Bad('varint too long')
+          return [Number(field.value % 2n ** 32n)]
+        }
+        if (field.wire !== 2) return []
+        const numbers: number[] = []
+        for (let at = 0; at < field.content.length; ) {
+          const { value, next } = readVarint(field.content, at, 10)
+          numbers.push(Number(value % 2n ** 32n))
+          at = next
+        }
+        return numbers
+      })
+  }
+
   ids(number: number): string[] {
     return this.fields
       .filter((field) => field.number === number)
@@ -321,6 +341,7 @@ function readFrame(type: string, body: number[]): JsonFrame {
         sequence: m.u64(2),
         target: which === 0 ? null : { kind: ['app', 'topic', 'user'][which - 5] ?? '', name: names[which - 5] ?? '' },
         project: m.text(8),
+        registrations: m.numbers(13),
         expiresAtSeconds: m.f32(3),
         priority: m.choice(4, ['normal', 'high', 'low']),
         collapseKey: m.text(9),

@@ -10,6 +10,7 @@ import {
   encodeNotify,
   encodeNotifyGroupBody,
   encodeNotifyGroupFrame,
+  GROUP_REGISTRATIONS_MAX,
 } from '../../protocol/encode.js'
 import {
   DEVICE_FRAME_BYTES_MAX,
@@ -83,6 +84,7 @@ const notifyGroup: fc.Arbitrary<NotifyGroupFrame> = fc.record({
   sequence: safe,
   target: none(fc.record({ kind: fc.constantFrom('app', 'topic', 'user'), name: text })),
   project: text,
+  registrations: fc.array(u32, { maxLength: 64 }),
   ...content,
 })
 
@@ -147,8 +149,9 @@ t.test('random frames of a server encode alike in both codecs and decode to them
 t.test('a NOTIFY_GROUP made from a stored body and a sequence equals the frame encoded at once', async (t) => {
   fc.assert(
     fc.property(notifyGroup, (frame) => {
-      const { type: _, sequence, ...group } = frame
-      return hexOf(encodeNotifyGroupFrame(encodeNotifyGroupBody(group), sequence)) === hexOf(encodeFrame(frame))
+      const { type: _, sequence, registrations, ...group } = frame
+      const framed = encodeNotifyGroupFrame(encodeNotifyGroupBody(group), sequence, registrations)
+      return hexOf(framed) === hexOf(encodeFrame(frame))
     }),
   )
   t.pass('every property held')
@@ -186,6 +189,9 @@ t.test('a value that does not fit its field is refused by the encoder as out_of_
     const cursor = { incarnation: 1n, sequence, subscriptions: 0 }
     t.throws(() => encodeFrame({ type: 'CAUGHT_UP', cursor }), outOfRange, `cursor ${sequence}`)
   }
+  for (const registrations of [[-1], [0.5], [2 ** 32], Array.from({ length: GROUP_REGISTRATIONS_MAX + 1 }, () => 1)]) {
+    t.throws(() => encodeNotifyGroupFrame(new Uint8Array(), 1, registrations), outOfRange, String(registrations))
+  }
 })
 
 t.test('a NOTIFY of the greatest length is encoded, and one byte more is refused as frame_too_large', async (t) => {
@@ -204,15 +210,19 @@ t.test('an ACK of the greatest length is encoded, and one id more is refused as 
   t.throws(() => ack(ids + 1), { code: 'frame_too_large' })
 })
 
-t.test('a NOTIFY_GROUP body is refused as frame_too_large unless it fits with any sequence', async (t) => {
-  const group = { ...aNotify, target: null, project: '', data: new Uint8Array(SERVER_FRAME_BYTES_MAX - 25) }
-  const body = encodeNotifyGroupBody(group)
-  const longest = encodeNotifyGroupFrame(body, Number.MAX_SAFE_INTEGER)
-  t.equal(decode(longest, 'server').error, null)
-  t.throws(() => encodeNotifyGroupBody({ ...group, data: new Uint8Array(SERVER_FRAME_BYTES_MAX - 20) }), {
-    code: 'frame_too_large',
-  })
-})
+t.test(
+  'a NOTIFY_GROUP body is refused as frame_too_large unless it fits with any sequence and registrations',
+  async (t) => {
+    const group = { ...aNotify, target: null, project: '', data: new Uint8Array(SERVER_FRAME_BYTES_MAX - 350) }
+    const body = encodeNotifyGroupBody(group)
+    const registrations = Array.from({ length: GROUP_REGISTRATIONS_MAX }, () => 2 ** 32 - 1)
+    const longest = encodeNotifyGroupFrame(body, Number.MAX_SAFE_INTEGER, registrations)
+    t.equal(decode(longest, 'server').error, null)
+    t.throws(() => encodeNotifyGroupBody({ ...group, data: new Uint8Array(SERVER_FRAME_BYTES_MAX - 340) }), {
+      code: 'frame_too_large',
+    })
+  },
+)
 
 t.test(
   'the encoder replaces half a surrogate pair by U+FFFD, because devices refuse text that is not UTF-8',

@@ -3,9 +3,11 @@
  * of notifications, gaps and memberships stand outside the simulated machine, so that they survive its crashes and the
  * checks can rely on them.
  */
+import { deviceKey } from '../../protocol/subjects.js'
 import { sleep } from '../../src/clock.js'
 import { BorealisClient, type ClientEvents } from '../../src/device/client.js'
 import type { Registration } from '../../src/device/state/state.js'
+import { decodeDeviceRecord, NO_DEVICE_RECORD } from '../../src/store/devices.js'
 import { SimDisk } from './disk.js'
 import { Host } from './host.js'
 import { applicationOf, tokenOf } from './identities.js'
@@ -81,6 +83,8 @@ export class SimDevice {
       (change) => {
         if (change.kind !== 'message' || this.receivedAtMs.has(change.message.id)) return
         this.receivedAtMs.set(change.message.id, clock.now())
+        const { group } = change.message
+        if (group?.kind === 'topic') this.checkTopic(group.project, group.name)
       },
     )
   }
@@ -162,23 +166,40 @@ export class SimDevice {
     if (!client || !host || this.closing) return
     if (!this.topics.delete(topic)) {
       this.topics.add(topic)
+      for (const project of this.projects) this.left.delete(`${project}/${topic}`)
       void this.registerAndSubscribe(client, host)
       return
     }
     this.world.trace.add(this.label, `leaves ${topic}`)
     for (const project of this.projects) {
       this.endMembership(project, topic)
-      client.unsubscribe(topic, { application: applicationOf(project) }).catch(() => {
-        // No invariant depends on this: a device may get messages of a topic that it left.
+      const left = () => {
+        if (!this.topics.has(topic)) this.left.add(`${project}/${topic}`)
+      }
+      client.unsubscribe(topic, { application: applicationOf(project) }).then(left, () => {
+        // Without an answer the device may still be in the topic.
         this.world.trace.note(this.label, `could not leave ${topic}`)
       })
     }
+  }
+
+  /** After the answer to UNSUBSCRIBE no message of the topic comes, unless a SUBSCRIBE from before was carried out late. */
+  private checkTopic(project: string, topic: string): void {
+    if (!this.left.has(`${project}/${topic}`)) return
+    const record = this.world.broker.server
+      .stream('KV_DEVICES')
+      .last(`$KV.DEVICES.${deviceKey(this.name)}`, this.world.clock.now())
+    const { topics } = record ? decodeDeviceRecord(record.body) : NO_DEVICE_RECORD
+    if (topics.some((joined) => joined.project === project && joined.topic === topic)) return
+    this.world.fail('isolation', `${this.label} got a message of ${project}/${topic} after it had left`)
   }
 
   get label(): string {
     return `device${this.index}`
   }
 
+  /** Topics that it has left, as the service confirmed. */
+  private readonly left = new Set<string>()
   private startsAfterClose = false
   private inboxSize: () => number = () => 0
 

@@ -74,9 +74,9 @@ export class SimSockets implements Sockets {
     this.net.add(this)
   }
 
-  publish(topic: string, bytes: Uint8Array): number {
+  publish(topic: string, bytesOf: () => Uint8Array): number {
     let count = 0
-    for (const link of [...this.links]) if (link.joined.has(topic) && link.sendOrClose(bytes)) count++
+    for (const link of [...this.links]) if (link.joined.has(topic) && link.sendOrClose(bytesOf())) count++
     return count
   }
 

@@ -61,11 +61,11 @@ export class Intake {
   }
 
   private notifyGroup(localMs: number, frame: NotifyGroupFrame): void {
-    const { sequence, project, target } = frame
+    const { sequence, project, target, registrations } = frame
     // A newer server may address a kind of group that this device does not know: then only the cursor moves.
     if (!target || this.state.hasSeen(frame.id)) this.storeId(localMs, frame, sequence)
     else {
-      const group = { ...target, project, sequence }
+      const group = { ...target, project, sequence, registrations }
       this.storeMessage(localMs, { ...content(frame), registration: 0, group }, sequence)
     }
   }

@@ -138,7 +138,9 @@ function notification(f: Json): StoredNotification {
 function group(f: Json): Group {
   const kind = f.kind
   if (kind !== 'app' && kind !== 'topic' && kind !== 'user') throw new TypeError('kind of group')
-  return { kind, name: text(f.name), project: text(f.project), sequence: number(f.sequence) }
+  // State files of version 0.1 do not have the registrations.
+  const registrations = Array.isArray(f.registrations) ? f.registrations.map(number) : []
+  return { kind, name: text(f.name), project: text(f.project), sequence: number(f.sequence), registrations }
 }
 
 function cursor(f: Json): Cursor {

@@ -56,6 +56,8 @@ export interface Topic {
 export interface Group extends GroupTarget {
   project: string
   sequence: number
+  /** The numbers of the registrations that receive it; empty: the server did not tell them, and the target decides. */
+  registrations: readonly number[]
 }
 
 /** A message that waits for its hand-over. */

@@ -33,6 +33,8 @@ export interface EffectsParts {
   onError: (task: string, error: unknown) => void
   /** The core has another version of the device's subscriptions than the session follows. */
   onSubscriptionsChanged: (session: Session) => void
+  /** Leaves the groups that the device has no more. Resolves with false if it is not known which they are. */
+  leaveGroups: (session: Session) => Promise<boolean>
   onEnded: (session: Session) => void
 }
 
@@ -152,8 +154,15 @@ export class Effects implements SessionSink {
   }
 
   request(session: Session, requestNumber: number, request: DeviceRequest): void {
-    const { uplink, onSubscriptionsChanged } = this.parts
-    void uplink.request(requestNumber, request).then((answer) => {
+    const { uplink, onSubscriptionsChanged, leaveGroups } = this.parts
+    const ask = async (): Promise<ServerFrame> => {
+      const answer = await uplink.request(requestNumber, request)
+      const mustLeave = answer.type === 'DONE' && request.kind !== 'subscribe'
+      if (!mustLeave || (await leaveGroups(session))) return answer
+      return errorFrame('unavailable', 'the change is stored, and the worker cannot read it now', requestNumber)
+    }
+    void ask().then((answer) => {
+      // After DONE no message of a group comes that the device has left.
       this.turn(session, 'reply', () => session.replied(answer))
       const isChanged = 'subscriptions' in answer && answer.subscriptions !== session.subscriptions
       if (isChanged && session.state !== 'closed') onSubscriptionsChanged(session)

@@ -18,7 +18,9 @@ export interface FollowerParts {
   readonly log: GroupLog
   /** Runs a turn: the frames that it sends leave at its end. */
   turn(work: () => void): void
-  sendMessage(session: Session, message: GroupMessage): void
+  sendMessage(session: Session, message: GroupMessage, registrations: readonly number[]): void
+  /** Makes the group live for the session. */
+  join(session: Session, subject: string, registrations: readonly number[]): void
   sendFrame(session: Session, frame: ServerFrame): void
   /** The socket buffers so much that the follower has to wait. */
   isFull(session: Session): boolean
@@ -31,14 +33,23 @@ export interface FollowerParts {
 export class Follower {
   /** All messages up to this sequence are sent: of each topic those after its own start. */
   private position: number
+  private readonly starts: Map<string, number>
 
   constructor(
     private readonly parts: FollowerParts,
     private readonly session: Session,
     /** For each subject: the device needs the messages after this sequence. */
-    private readonly starts: ReadonlyMap<string, number>,
+    starts: ReadonlyMap<string, number>,
+    /** For each subject: the registrations of the device in the group. */
+    private readonly members: ReadonlyMap<string, readonly number[]>,
   ) {
+    this.starts = new Map(starts)
     this.position = Math.min(...starts.values())
+  }
+
+  /** The device has left all other groups: nothing of them is sent any more, and they do not go live. */
+  keepOnly(subjects: ReadonlySet<string>): void {
+    for (const subject of this.starts.keys()) if (!subjects.has(subject)) this.starts.delete(subject)
   }
 
   /** Does all in one turn, if memory has all messages. Returns false if run() is needed. */
@@ -54,7 +65,7 @@ export class Follower {
   async run(): Promise<Pick<Cursor, 'incarnation' | 'sequence'> | null> {
     const { log } = this.parts
     // The device may have seen more than this worker. It must not go live before the tail is where the device is.
-    const furthest = Math.max(...this.starts.values())
+    const furthest = Math.max(0, ...this.starts.values())
     if (furthest > log.position) await this.parts.untilReached(this.session, furthest)
     while (this.session.state !== 'closed') {
       if (this.position < log.floor) {
@@ -79,7 +90,7 @@ export class Follower {
     while (heads.size > 0) {
       if (this.session.state === 'closed') return false
       const [subject, message] = earliest(heads)
-      this.parts.turn(() => this.parts.sendMessage(this.session, message))
+      if (this.starts.has(subject)) this.parts.turn(() => this.send(message))
       this.position = message.sequence
       heads.delete(subject)
       // The other heads are dropped and read again later: no memory is used for a device while it does not read.
@@ -102,12 +113,17 @@ export class Follower {
     let isLive = false
     this.parts.turn(() => {
       const messages = log.recentOf(this.starts, this.position, TURN_MAX)
-      for (const message of messages) this.parts.sendMessage(this.session, message)
+      for (const message of messages) this.send(message)
       this.position = messages.length === TURN_MAX ? (messages.at(-1) as GroupMessage).sequence : log.position
       isLive = this.position === log.position
-      if (isLive) for (const subject of this.starts.keys()) this.session.socket.subscribe(subject)
+      if (!isLive) return
+      for (const subject of this.starts.keys()) this.parts.join(this.session, subject, this.members.get(subject) ?? [])
     })
     return isLive
+  }
+
+  private send(message: GroupMessage): void {
+    this.parts.sendMessage(this.session, message, this.members.get(message.subject) ?? [])
   }
 
   /**

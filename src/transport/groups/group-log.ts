@@ -22,8 +22,22 @@ export interface GroupMessage {
   /** Unix milliseconds. */
   acceptedAtMs: number
   expiresAtMs: number
-  /** The whole NOTIFY_GROUP frame, encoded once for all subscribers of this worker. */
-  frame: Uint8Array
+  /** The body of the NOTIFY_GROUP frame without its last fields, see frameOf(). */
+  body: Uint8Array
+  /** The frame that was made last. */
+  framed: { registrations: readonly number[]; frame: Uint8Array } | null
+}
+
+/** The NOTIFY_GROUP frame for devices with these registrations in the group. Most devices have the same. */
+export function frameOf(message: GroupMessage, registrations: readonly number[]): Uint8Array {
+  if (message.framed?.registrations !== registrations) {
+    const frame = encodeNotifyGroupFrame(message.body, message.sequence, registrations)
+    // The frame contains the body, so memory has it once. Before it stand a length and the type.
+    const bodyAt = frame.findIndex((byte) => byte < 0x80) + 2
+    message.body = frame.subarray(bodyAt, bodyAt + message.body.length)
+    message.framed = { registrations, frame }
+  }
+  return message.framed.frame
 }
 
 interface Topic {
@@ -146,8 +160,8 @@ export class GroupLog {
   private decode(record: LogRecord): GroupMessage | null {
     try {
       const { id, acceptedAtMs, expiresAtMs, body } = decodeBroadcastRecord(record.body)
-      const frame = encodeNotifyGroupFrame(body, record.sequence)
-      return { id, subject: record.subject, sequence: record.sequence, acceptedAtMs, expiresAtMs, frame }
+      const { subject, sequence } = record
+      return { id, subject, sequence, acceptedAtMs, expiresAtMs, body, framed: null }
     } catch (error) {
       // A record that cannot be decoded must not stop the tail: all messages behind it would be lost.
       this.options.onError(`decoding of group message ${record.sequence}`, error)
@@ -163,14 +177,14 @@ export class GroupLog {
     this.topics.delete(message.subject)
     this.topics.set(message.subject, topic)
     this.cached.push(message)
-    this.cachedBytes += message.frame.length
+    this.cachedBytes += message.body.length
     while (this.cachedBytes > this.options.cacheBytesMax) this.evict()
     if (this.topics.size > this.options.topicsMax) this.forgetQuietest()
   }
 
   private evict(): void {
     const oldest = this.cached[this.cachedFrom++] as GroupMessage
-    this.cachedBytes -= oldest.frame.length
+    this.cachedBytes -= oldest.body.length
     this.floor = oldest.sequence
     // The oldest message of all is the oldest message of its topic too.
     this.topics.get(oldest.subject)?.recent.shift()

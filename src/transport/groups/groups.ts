@@ -12,8 +12,9 @@ import { type DeviceRecord, type DeviceStore, groupsOf } from '../../store/devic
 import { Limiter } from '../limiter.js'
 import type { Session } from '../session/session.js'
 import type { Sockets } from '../socket/socket.js'
+import { Audiences, subjectOf } from './audiences.js'
 import { Follower, type FollowerParts } from './follower.js'
-import { GroupLog, type GroupMessage } from './group-log.js'
+import { frameOf, GroupLog, type GroupMessage } from './group-log.js'
 import { LogCheck, type LogCheckParts } from './log-check.js'
 import type { Receipts } from './receipts.js'
 import { type Starts, startsOf } from './starts.js'
@@ -49,6 +50,10 @@ interface CatchUp {
   mustRefresh: boolean
   /** The catch-up waits for the socket or for the tail. */
   wait: Wait | null
+  /** Null while no message is sent. */
+  follower: Follower | null
+  /** The groups of the newest record that was read, by subject. An older record must not bring a group back. */
+  staying: { version: number; subjects: ReadonlySet<string> } | null
 }
 
 interface Wait {
@@ -62,6 +67,7 @@ const RETRY_MS = 1_000
 
 export class Groups {
   readonly log: GroupLog
+  private readonly audiences = new Audiences()
   private readonly catchUps = new Map<Session, CatchUp>()
   /** Sessions to refresh after WELCOME: their subscriptions changed while the handshake may have read the old ones. */
   private readonly refreshAfterWelcome = new WeakSet<Session>()
@@ -91,7 +97,8 @@ export class Groups {
     this.followerParts = {
       log: this.log,
       turn: parts.turn,
-      sendMessage: (session, message) => this.sendMessage(session, message),
+      sendMessage: (session, message, registrations) => this.sendMessage(session, message, registrations),
+      join: ({ socket }, subject, registrations) => socket.subscribe(this.audiences.topicOf(subject, registrations)),
       sendFrame: parts.sendFrame,
       isFull: (session) => this.isFull(session),
       untilWritable: (session) => this.untilWritable(session),
@@ -141,7 +148,7 @@ export class Groups {
   private begin(session: Session, record: DeviceRecord, starts: Starts): void {
     this.sendGap(session, starts)
     const { incarnation } = this.log
-    if (starts.after.size === 0 || new Follower(this.followerParts, session, starts.after).tryNow()) {
+    if (starts.after.size === 0 || this.followerOf(session, record, starts.after).tryNow()) {
       session.groupsCaughtUp({ incarnation, sequence: this.log.position, subscriptions: record.version })
       return
     }
@@ -161,6 +168,16 @@ export class Groups {
     } else if (session.state !== 'closed') this.refreshAfterWelcome.add(session)
   }
 
+  /**
+   * Leaves the groups that the device has no more. Resolves when no message of them can reach the device any more; with
+   * false if the record of the device cannot be read.
+   */
+  async leave(session: Session): Promise<boolean> {
+    const record = await this.recordOf(session)
+    if (record !== null) this.leaveOthers(session, record)
+    return record !== null
+  }
+
   /** The socket took some of its buffered bytes. */
   drained(session: Session): void {
     this.catchUps.get(session)?.wait?.drained()
@@ -173,7 +190,7 @@ export class Groups {
   }
 
   private async catchUp(session: Session, work: (catchUp: CatchUp) => Promise<void>): Promise<void> {
-    const catchUp: CatchUp = { mustRefresh: false, wait: null }
+    const catchUp: CatchUp = { mustRefresh: false, wait: null, follower: null, staying: null }
     this.catchUps.set(session, catchUp)
     try {
       await this.limiter.run(() => work(catchUp))
@@ -219,13 +236,44 @@ export class Groups {
 
   /** Leaves the groups that the device has no more. Returns where each new group starts. */
   private async applyChanges(session: Session, record: DeviceRecord): Promise<ReadonlyMap<string, number>> {
-    const groups = groupsOf(record)
-    const wanted = new Set(groups.map(({ subject }) => subject))
-    const joined = new Set(session.socket.topics())
-    for (const topic of joined) if (!wanted.has(topic)) session.socket.unsubscribe(topic)
-    const added = groups.filter(({ subject }) => !joined.has(subject))
+    const joined = this.leaveOthers(session, record)
+    const added = groupsOf(record).filter(({ subject }) => !joined.has(subject))
     const { lastSequence } = await this.log.bounds()
     return startsOf(added, null, { incarnation: this.log.incarnation, last: lastSequence }).after
+  }
+
+  /**
+   * Leaves all groups but those of the record. In a group that stays, the device may have other registrations than before:
+   * it changes its topic within this turn, so no message is missed. Returns the subjects that are live.
+   */
+  private leaveOthers(session: Session, record: DeviceRecord): Set<string> {
+    const { socket } = session
+    const staying = new Map(
+      groupsOf(record).map(({ subject, registrations }) => [subject, this.audiences.topicOf(subject, registrations)]),
+    )
+    const joined = new Set<string>()
+    for (const topic of socket.topics()) {
+      const subject = subjectOf(topic)
+      const wanted = staying.get(subject)
+      if (wanted !== undefined) {
+        joined.add(subject)
+        socket.subscribe(wanted)
+      }
+      if (topic !== wanted) socket.unsubscribe(topic)
+    }
+    const catchUp = this.catchUps.get(session)
+    if (catchUp && record.version >= (catchUp.staying?.version ?? 0)) {
+      catchUp.staying = { version: record.version, subjects: new Set(staying.keys()) }
+      catchUp.follower?.keepOnly(catchUp.staying.subjects)
+    }
+    return joined
+  }
+
+  private followerOf(session: Session, record: DeviceRecord, starts: ReadonlyMap<string, number>): Follower {
+    const members = new Map(
+      groupsOf(record).map(({ subject, registrations }) => [subject, this.audiences.namedOf(registrations)]),
+    )
+    return new Follower(this.followerParts, session, starts, members)
   }
 
   private async bringLive(
@@ -238,10 +286,10 @@ export class Groups {
     let starts = firstStarts
     for (;;) {
       const { incarnation, position } = this.log
-      const reached =
-        starts.size > 0
-          ? await new Follower(this.followerParts, session, starts).run()
-          : { incarnation, sequence: position }
+      catchUp.follower = starts.size > 0 ? this.followerOf(session, record, starts) : null
+      if (catchUp.staying) catchUp.follower?.keepOnly(catchUp.staying.subjects)
+      const reached = catchUp.follower ? await catchUp.follower.run() : { incarnation, sequence: position }
+      catchUp.follower = null
       if (!reached || session.state === 'closed') return
       if (!catchUp.mustRefresh) {
         this.parts.turn(() => session.groupsCaughtUp({ ...reached, subscriptions: record.version }))
@@ -259,9 +307,12 @@ export class Groups {
     // A message with ttl 0s expires when it is accepted. It is for the devices that are connected now.
     const isForNow = message.expiresAtMs === message.acceptedAtMs
     if (!isForNow && this.isExpired(message)) return
-    const subscribers = this.parts.sockets.publish(message.subject, message.frame)
+    const subscribers = this.audiences.publishAll(message.subject, (topic, registrations) => {
+      const count = this.parts.sockets.publish(topic, () => frameOf(message, registrations))
+      if (count > 0) this.parts.onPublished(count, frameOf(message, registrations).length)
+      return count
+    })
     this.parts.receipts.sent(message.id, subscribers)
-    this.parts.onPublished(subscribers, message.frame.length)
   }
 
   /** The tail has moved: resumes the catch-ups that waited for its new position. */
@@ -270,9 +321,9 @@ export class Groups {
     for (const [wait, sequence] of this.waitingForTail) if (sequence <= this.log.position) wait.resume()
   }
 
-  private sendMessage(session: Session, message: GroupMessage): void {
+  private sendMessage(session: Session, message: GroupMessage, registrations: readonly number[]): void {
     if (this.isExpired(message)) return
-    this.parts.forward(session, message.frame)
+    this.parts.forward(session, frameOf(message, registrations))
     this.parts.receipts.sent(message.id, 1)
   }
 

@@ -155,11 +155,11 @@ export class Listener implements Sockets {
     if (this.current.tokens.length === 0) await this.bind(this.current, this.port)
   }
 
-  publish(topic: string, bytes: Uint8Array): number {
+  publish(topic: string, bytesOf: () => Uint8Array): number {
     let subscribers = 0
     for (const { app } of this.apps) {
       const count = app.numSubscribers(topic)
-      if (count > 0) app.publish(topic, bytes, true)
+      if (count > 0) app.publish(topic, bytesOf(), true)
       subscribers += count
     }
     return subscribers

@@ -53,9 +53,9 @@ export interface Sockets {
   listenAgain(): Promise<void>
   /**
    * Sends to every subscriber of the topic, in order with the other sends to it, and returns their number. A subscriber
-   * whose buffer is full is closed.
+   * whose buffer is full is closed. `bytesOf` is called if there is a subscriber.
    */
-  publish(topic: string, bytes: Uint8Array): number
+  publish(topic: string, bytesOf: () => Uint8Array): number
   /** Ends all connections, without a close frame. */
   close(): void
 }

@@ -8,6 +8,30 @@ const STARTS = 'transport/groups/starts'
 
 export const groupMutations: Mutation[] = [
   {
+    name: 'done-before-leaving',
+    rule: 'The worker leaves the groups that a device has no more before the device gets DONE.',
+    test: 'unit/transport/group-audiences.test.js',
+    edits: [edit('transport/delivery/effects', '!mustLeave || (await leaveGroups(session))', 'true')],
+  },
+  {
+    name: 'left-group-goes-live',
+    rule: 'A catch-up brings no group back that the device has left.',
+    test: 'unit/transport/group-audiences.test.js',
+    edits: [
+      edit(
+        'transport/groups/groups',
+        'catchUp.follower?.keepOnly(catchUp.staying.subjects);\n        }\n        return joined;',
+        '}\n        return joined;',
+      ),
+    ],
+  },
+  {
+    name: 'registrations-not-renewed',
+    rule: 'A group frame names the registrations that the device has in the group now.',
+    test: 'unit/transport/group-audiences.test.js',
+    edits: [edit('transport/groups/groups', 'if (topic !== wanted)', 'if (wanted === undefined)')],
+  },
+  {
     name: 'hello-before-the-tail',
     rule: 'A worker knows the position of its tail before it accepts a HELLO.',
     edits: [edit('transport/worker', '        await this.groups.start();', '        void this.groups.start();')],
@@ -51,8 +75,8 @@ export const groupMutations: Mutation[] = [
     edits: [
       edit(
         FOLLOWER,
-        '                    this.session.socket.subscribe(subject);',
-        '                    void this.parts.untilReached(this.session, log.position + 1).then(() => this.session.socket.subscribe(subject));',
+        '                this.parts.join(this.session, subject, this.members.get(subject) ?? []);',
+        '                void this.parts.untilReached(this.session, log.position + 1).then(() => this.parts.join(this.session, subject, this.members.get(subject) ?? []));',
       ),
     ],
   },

@@ -9,7 +9,10 @@ import { cursors, groupIds, groupsOf, MESSAGE_BYTES } from './one-worker-groups.
 const settings = { groupCacheBytesMax: 1, catchUpBufferedBytesMax: 300 }
 
 t.test('a group newer than the cursor starts at its subscription, and an older one at the cursor', async (t) => {
-  const group = (subject: string, since: number, addedVersion: number): Group => ({ subject, since, addedVersion })
+  const group = (subject: string, since: number, addedVersion: number): Group => ({
+    ...{ subject, since, addedVersion },
+    registrations: [1],
+  })
   const cursor = { incarnation: 1n, sequence: 50, subscriptions: 3 }
   const { after, gap } = startsOf([group('old', 10, 3), group('new', 20, 4)], cursor, { incarnation: 1n, last: 90 })
   t.same(after, new Map(Object.entries({ old: 50, new: 20 })))

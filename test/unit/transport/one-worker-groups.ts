@@ -1,5 +1,5 @@
 /** The core's side of the groups of the device in oneWorker(), and the group frames that the device received. */
-import { encodeNotifyGroupBody, encodeNotifyGroupFrame } from '../../../protocol/encode.js'
+import { encodeNotifyGroupBody } from '../../../protocol/encode.js'
 import { encodeControlRequest } from '../../../protocol/envelope.js'
 import { Bucket, controlSubject } from '../../../protocol/subjects.js'
 import { BroadcastLog } from '../../../src/store/broadcast.js'
@@ -18,7 +18,7 @@ function bodyOf(name: string, id: bigint): Uint8Array {
 }
 
 /** The bytes in memory of a message with a short name, a small id and a small sequence. */
-export const MESSAGE_BYTES = encodeNotifyGroupFrame(bodyOf('a', 1n), 1).length
+export const MESSAGE_BYTES = bodyOf('a', 1n).length
 
 export function groupsOf({ clock, core, device, worker }: OneWorker) {
   const broadcast = new BroadcastLog(core)
@@ -40,15 +40,24 @@ export function groupsOf({ clock, core, device, worker }: OneWorker) {
       return clock.advanceUntil(broadcast.append({ id, project: 'p', ...target, collapseKey: '', body, ...times }))
     },
     /** Stores the subscription and notifies the worker. */
-    subscribe: async (topic: string) => {
+    subscribe: async (topic: string, registrations: readonly number[] = [1]) => {
       const since = (await clock.advanceUntil(broadcast.log.state())).lastSequence
       const update = devices.update(device, (record) => {
         const version = record.version + 1
-        const added = { registration: 1, project: 'p', topic, since, addedVersion: version }
-        return { ...record, version, topics: [...record.topics, added] }
+        const added = registrations.map((registration) => {
+          return { registration, project: 'p', topic, since, addedVersion: version }
+        })
+        return { ...record, version, topics: [...record.topics, ...added] }
       })
       await clock.advanceUntil(update)
       notice()
+    },
+    /** Without a notice. Resolves with the version of the record, on a clock that runs. */
+    unsubscribe: async (topic: string) => {
+      const record = await devices.update(device, (before) => {
+        return { ...before, version: before.version + 1, topics: before.topics.filter((t) => t.topic !== topic) }
+      })
+      return record.version
     },
   }
 }

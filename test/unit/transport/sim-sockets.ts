@@ -171,9 +171,9 @@ export class SimSockets implements Sockets {
     return Promise.resolve()
   }
 
-  publish(topic: string, bytes: Uint8Array): number {
+  publish(topic: string, bytesOf: () => Uint8Array): number {
     const subscribers = [...this.open].filter((socket) => socket.joined.has(topic))
-    for (const socket of subscribers) socket.send(bytes)
+    for (const socket of subscribers) socket.send(bytesOf())
     return subscribers.length
   }
 

@@ -56,7 +56,7 @@ def zeros(message: Message) -> dict[str, Any]:
             out[item.oneof] = None
         elif item.kind == "message":
             out[item.name] = zeros(item.message) if item.always else None
-        elif item.kind == "ids":
+        elif item.kind in ("ids", "u32s"):
             out[item.name] = []
         else:
             out[item.name] = item.values[0] if item.kind == "enum" else ZEROS.get(item.kind, 0)
@@ -118,6 +118,10 @@ def _encode_field(item: Field, value: Any) -> bytes:
         return _tag(item, VARINT) + write_varint(value)
     if item.kind == "ids":
         block = b"".join(number.to_bytes(8, "little") for number in value)
+    elif item.kind == "u32s":
+        if any(not 0 <= number <= MAXIMA["u32"] for number in value):
+            raise ValueError(f"{item.name} is out of range: {value}")
+        block = b"".join(write_varint(number) for number in value)
     elif item.kind == "message":
         block = encode_body(item.message, value)
     else:
@@ -193,6 +197,8 @@ def _read_fields(message: Message, reader: Reader, depth: int, out: dict[str, An
             reader.skip(number, wire_type, depth)
         elif item.kind == "ids":
             out[item.name].extend(_read_ids(reader, wire_type))
+        elif item.kind == "u32s":
+            out[item.name].extend(_read_u32s(reader, wire_type))
         elif item.kind == "message":
             part = Reader(reader.block())
             before = out[item.name]
@@ -206,6 +212,8 @@ def _read_fields(message: Message, reader: Reader, depth: int, out: dict[str, An
 def _wire_types(item: Field) -> tuple[int, ...]:
     if item.kind == "ids":
         return (BYTES, FIXED64)
+    if item.kind == "u32s":
+        return (BYTES, VARINT)
     if item.kind in ("string", "bytes", "message"):
         return (BYTES,)
     return ({"fixed64": FIXED64, "fixed32": FIXED32}.get(item.kind, VARINT),)
@@ -218,6 +226,16 @@ def _read_ids(reader: Reader, wire_type: int) -> list[int]:
     if len(block) % 8:
         raise WireError("packed ids that are not whole")
     return [int.from_bytes(block[at : at + 8], "little") for at in range(0, len(block), 8)]
+
+
+def _read_u32s(reader: Reader, wire_type: int) -> list[int]:
+    if wire_type == VARINT:
+        return [reader.varint() & 0xFFFF_FFFF]
+    block = Reader(reader.block())
+    numbers = []
+    while block.left > 0:
+        numbers.append(block.varint() & 0xFFFF_FFFF)
+    return numbers
 
 
 def _read_scalar(item: Field, reader: Reader) -> Any:

@@ -87,15 +87,17 @@ class Inbox:
     def receivers(self, frame: Frame) -> list[Registration]:
         """The registrations that get a notification."""
         named = self.named(frame)
-        if named or frame.type != "NOTIFY_GROUP" or (frame["target"] or ("",))[0] != "topic":
+        if named or frame.type != "NOTIFY_GROUP" or (frame["target"] or ("",))[0] != "topic" or frame["registrations"]:
             return named
-        # An app server has subscribed a registration of this project, and the device is not told which one.
+        # An app server has subscribed a registration of this project, and the server does not tell which one.
         return [entry for entry in self.state.registrations if entry.project == frame["project"]]
 
     def named(self, frame: Frame) -> list[Registration]:
         """The registrations that a notification names by number, application, topic or user."""
         if frame.type == "NOTIFY":
             return [entry for entry in self.state.registrations if entry.number and entry.number == frame["registration"]]
+        if frame["registrations"]:
+            return [entry for entry in self.state.registrations if entry.number in frame["registrations"]]
         kind, name = frame["target"] or ("", "")
         if kind == "application":
             return [entry for entry in self.state.registrations if entry.application == name]

@@ -53,7 +53,9 @@ def fields_from_json(message: Message, value: dict[str, Any]) -> dict[str, Any]:
         if item.oneof:
             out[item.oneof] = _chosen_from_json(item.oneof, value[item.oneof])
         else:
-            out[item.name] = _value_from_json(item, value[camel(item.name)])
+            name = camel(item.name)
+            # What an earlier version stored does not have the numbers.
+            out[item.name] = value.get(name, []) if item.kind == "u32s" else _value_from_json(item, value[name])
     return out
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Field:
-    """One field. `kind` is u32, u64, fixed64, fixed32, string, bytes, enum, message or ids (repeated fixed64)."""
+    """One field. `kind` is u32, u64, fixed64, fixed32, string, bytes, enum, message, ids (repeated fixed64) or u32s."""
 
     number: int
     name: str
@@ -103,6 +103,7 @@ FRAME_TYPES: dict[int, tuple[str, Message]] = {
             Field(10, "title", "string"),
             Field(11, "message", "string"),
             Field(12, "data", "bytes"),
+            Field(13, "registrations", "u32s"),
             Field(2, "sequence", "u64"),
         ),
     ),
