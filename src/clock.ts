@@ -1,4 +1,4 @@
-/** Time as an argument, so that every flow can run on a virtual clock. */
+/** A clock that is passed as an argument, so that the simulation can run all code on a virtual one. */
 export interface Clock {
   /** Unix milliseconds. They step when somebody sets the clock. */
   now(): number

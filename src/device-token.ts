@@ -1,9 +1,12 @@
 /**
- * The device token: what a device gets at enrolment and shows in HELLO. A JWT (ES256) with a `typ` and `aud` of its own,
- * so that no other token of the service passes for it. Core makes it, workers check it offline and synchronously.
+ * The device token, which a device gets at enrolment and sends in HELLO. It is a JWT (ES256) with its own `typ` and `aud`, so
+ * that no other token of the service is accepted in its place. Core signs it, and workers verify it offline.
  *
- * Claims: `iss`, `aud`, `sub` = deviceId, `fleet`, `iat`, `exp`. A renewed token has a greater `iat` than the token that
- * it follows: the session table orders the tokens of a device by it.
+ * This is our own code because jose, which serves the other tokens, verifies only asynchronously. A worker verifies within
+ * the turn in which HELLO arrives, so no frame of the connection can come in between.
+ *
+ * Claims: `iss`, `aud`, `sub` = deviceId, `fleet`, `iat`, `exp`. A renewed token has a greater `iat` than its predecessor,
+ * because the session table orders the tokens of a device by `iat`.
  */
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto'
 import type { StoredSigningKey, TransportKeys } from './keyring.js'
@@ -11,10 +14,10 @@ import type { StoredSigningKey, TransportKeys } from './keyring.js'
 export const DEVICE_TOKEN_TYP = 'borealis-device+jwt'
 export const DEVICE_TOKEN_AUDIENCE = 'borealis-device'
 
-/** Longest device token that is looked at, in characters. */
+/** Longest device token accepted, in characters. */
 export const DEVICE_TOKEN_CHARS_MAX = 2048
 
-/** Clocks of servers may differ by so much. */
+/** Tolerated difference between the clocks of two servers. */
 export const TOKEN_SKEW_MS = 60_000
 
 export const DEVICE_ID = /^dev_[a-z0-9]{20}$/
@@ -59,7 +62,7 @@ export type DeviceTokenVerdict =
   | { ok: true; claims: DeviceClaims }
   | { ok: false; reason: 'bad_token' | 'token_expired' }
 
-/** Checks device tokens against the extract of the keyring. Each costs a signature check, so resume tickets spare it; never throws. */
+/** Verifies device tokens. Each costs a signature check, which tickets avoid at reconnects. */
 export class DeviceTokenVerifier {
   private readonly keys: Map<string, KeyObject>
 
@@ -70,23 +73,23 @@ export class DeviceTokenVerifier {
     this.keys = new Map(keys.map(({ kid, publicJwk }) => [kid, createPublicKey({ key: publicJwk, format: 'jwk' })]))
   }
 
-  /** `graceMs`: how long after its end a token still counts. Only renewal grants any. */
+  /** Never throws. @param graceMs time after its end for which a token is still accepted; only renewal has one. */
   verify(token: string, nowMs: number, graceMs = 0): DeviceTokenVerdict {
     const parts = token.length <= DEVICE_TOKEN_CHARS_MAX ? token.split('.') : []
     const [headerPart, claimsPart, signaturePart] = parts
     if (parts.length !== 3 || !headerPart || !claimsPart || !signaturePart) return BAD
     const header = decodePart(headerPart)
-    // The algorithm is pinned: the header may only agree, and its `kid` only choose among our own keys.
+    // The header is not trusted: the algorithm is fixed, and `kid` only selects among our own keys.
     if (header?.alg !== 'ES256' || header.typ !== DEVICE_TOKEN_TYP || typeof header.kid !== 'string') return BAD
     const key = this.keys.get(header.kid)
     if (!key) return BAD
     const signed = Buffer.from(`${headerPart}.${claimsPart}`)
     const signature = Buffer.from(signaturePart, 'base64url')
     if (!verify('sha256', signed, { key, dsaEncoding: 'ieee-p1363' }, signature)) return BAD
-    return this.judge(decodePart(claimsPart), nowMs - graceMs)
+    return this.checkClaims(decodePart(claimsPart), nowMs - graceMs)
   }
 
-  private judge(claims: Record<string, unknown> | null, nowMs: number): DeviceTokenVerdict {
+  private checkClaims(claims: Record<string, unknown> | null, nowMs: number): DeviceTokenVerdict {
     if (claims?.iss !== this.issuer || claims.aud !== DEVICE_TOKEN_AUDIENCE) return BAD
     const { sub, fleet, iat, exp } = claims
     if (typeof sub !== 'string' || !DEVICE_ID.test(sub) || typeof exp !== 'number') return BAD

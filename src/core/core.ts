@@ -1,5 +1,4 @@
-/** One core process: the delivery core, and its public context where the process has that role. */
-
+/** Composes a core process: outcomes, delivery, and the front end, which is the APIs, device requests and NATS ingress. */
 import { Bucket } from '../../protocol/subjects.js'
 import type { Clock } from '../clock.js'
 import type { Keyring } from '../keyring.js'
@@ -14,13 +13,13 @@ import { type FrontEndSettings, startFrontEnd } from './front-end.js'
 import { CoreMetrics } from './metrics.js'
 import { startFeeds } from './outcomes/outcomes.js'
 import type { CoreSettings } from './settings.js'
-import { tellEnded } from './tenants/ended-registrations.js'
+import { publishEnded } from './tenants/ended-registrations.js'
 import { RevokedSweep } from './tenants/revoked-sweep.js'
 
 export interface CoreOptions {
   broker: Broker
   clock: Clock
-  /** 0 up to 1, as Math.random. */
+  /** Returns a number in [0, 1), like Math.random. */
   random: () => number
   settings: FrontEndSettings & {
     core: CoreSettings
@@ -33,17 +32,17 @@ export interface CoreOptions {
 }
 
 export interface Core {
-  /** Where the API listens; null where this process has no gateway. */
+  /** Address of the HTTP API; null: this process does not serve it (core.gateway). */
   readonly url: string | null
   readonly port: number | null
-  /** Where the admin API listens; null where it does not. */
+  /** Address of the admin API; null: this process does not serve it. */
   readonly adminUrl: string | null
-  /** This process's number in message ids. */
+  /** The number of this process in message ids. */
   readonly node: number
   stop(): Promise<void>
 }
 
-/** Resolves when everything serves. Rejects with BrokerError or the listener's error; then nothing is left running. */
+/** Resolves when all parts run. Rejects with BrokerError or a listener's error, after it has stopped all parts. */
 export async function startCore(options: CoreOptions): Promise<Core> {
   const { broker, random, keyring, log, settings, metrics = new CoreMetrics() } = options
   const { core, split } = settings
@@ -52,22 +51,40 @@ export async function startCore(options: CoreOptions): Promise<Core> {
     const clock = await startServiceClock(broker, options.clock, log)
     parts.add(clock)
     const shared = {
-      ...{ broker, clock, random, split, log, metrics, settings: core },
+      broker,
+      clock,
+      random,
+      split,
+      log,
+      metrics,
+      settings: core,
       registrationIdOf: (address: RegistrationAddress) =>
         encodeRegistrationId(keyring.registrationKeys.active, address),
-      onEnded: (device: string, registration: number) => tellEnded(broker.bus, device, registration),
+      onEnded: (device: string, registration: number) => publishEnded(broker.bus, device, registration),
     }
-    // First, so that it stops last: what the other parts end on their way out is told as well.
+    // Parts stop in reverse order. Outcomes stop last, so that they publish the final events of the other parts.
     parts.add(await startFeeds({ ...shared, webhooks: settings.webhooks }))
     const delivery = await startDelivery(shared)
     parts.add(delivery)
-    const { accept, readStatus, cancel, readCounters, listMessages } = delivery
-    const { gateway } = core
-    const context = await startFrontEnd({
-      ...{ broker, keyring, split, accept, readStatus, cancel, readCounters, listMessages },
-      ...{ settings, gateway, node: delivery.node, leaseMs: core.leaseMs, clock, random, log, metrics },
+    const frontEnd = await startFrontEnd({
+      broker,
+      keyring,
+      split,
+      accept: delivery.accept,
+      readStatus: delivery.readStatus,
+      cancel: delivery.cancel,
+      readCounters: delivery.readCounters,
+      listMessages: delivery.listMessages,
+      settings,
+      gateway: core.gateway,
+      node: delivery.node,
+      leaseMs: core.leaseMs,
+      clock,
+      random,
+      log,
+      metrics,
     })
-    parts.add(context)
+    parts.add(frontEnd)
     if (core.expiring) {
       const leases = { table: broker.table(Bucket.CORES), clock, holder: newRun(clock, random), leaseMs: core.leaseMs }
       const upkeep = new RunningParts(leases, log)
@@ -79,9 +96,9 @@ export async function startCore(options: CoreOptions): Promise<Core> {
       })
     }
     return {
-      url: context.url,
-      port: context.port,
-      adminUrl: context.adminUrl,
+      url: frontEnd.url,
+      port: frontEnd.port,
+      adminUrl: frontEnd.adminUrl,
       node: delivery.node,
       stop: () => parts.stop(),
     }

@@ -1,6 +1,6 @@
 /**
- * The public context of a core as one part: gateway, device requests and ingress over one directory. The composition of a
- * core process starts it after the delivery steps, and stops it before them, so that nothing is accepted that nobody routes.
+ * The front end of a core: HTTP APIs, device requests and NATS ingress, which share one directory of tenants. core.ts starts
+ * it after the delivery steps and stops it before them, so that no message is accepted without a router.
  */
 import {
   BROADCAST_STREAM,
@@ -46,7 +46,7 @@ import { Directory } from './tenants/directory.js'
 export interface FrontEndOptions {
   broker: Broker
   keyring: Keyring
-  /** How many streams each split family has (store.split). */
+  /** Number of streams in each split family (store.split). */
   split: number
   accept: AcceptMessage
   readStatus: ReadStatus
@@ -54,11 +54,11 @@ export interface FrontEndOptions {
   readCounters: ReadCounters
   listMessages: ListMessages
   settings: FrontEndSettings
-  /** This process's number in message ids. */
+  /** The number of this process in message ids. */
   node: number
   /** core.leaseMs */
   leaseMs: number
-  /** Whether it listens for HTTP; without, it answers devices and NATS publishers only. */
+  /** False: the process does not serve the HTTP API, only device requests and NATS publishers. */
   gateway: boolean
   clock: Clock
   /** 0 up to 1, as Math.random. */
@@ -67,7 +67,7 @@ export interface FrontEndOptions {
   metrics: CoreMetrics
 }
 
-/** The sections of the configuration of the same names. */
+/** Sections of the configuration, by their names. */
 export interface FrontEndSettings {
   http: HttpSettings
   adminApi: AdminApiSettings
@@ -80,16 +80,16 @@ export interface FrontEndSettings {
 }
 
 export interface FrontEnd {
-  /** Where the API listens; null where there is no gateway. */
+  /** Address of the HTTP API; null: this process does not serve it. */
   url: string | null
   port: number | null
-  /** Where the admin API listens; null where it does not. */
+  /** Address of the admin API; null: this process does not serve it. */
   adminUrl: string | null
-  /** Takes nothing new, finishes what is under way, leaves nothing behind. */
+  /** Accepts nothing new, and resolves when all pending requests are answered. */
   stop(): Promise<void>
 }
 
-/** Rejects where NATS is away or the port is in use; then nothing is left running. */
+/** Rejects with BrokerError or a listener's error, after it has stopped all parts. */
 export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd> {
   const { broker, keyring, settings, accept, clock, log, metrics } = options
   const parts = new StopStack()
@@ -101,8 +101,8 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
     const shared = { broker, directory, registrationKeys, accept, clock, log }
 
     const firstNumber = await firstRegistrationNumber(broker)
-    const forDevices = { broker, directory, registrationKeys, limits: settings.devices, firstNumber, clock, log }
-    const devices = new DeviceService(forDevices)
+    const limits = settings.devices
+    const devices = new DeviceService({ broker, directory, registrationKeys, limits, firstNumber, clock, log })
     devices.start()
     parts.add(devices)
 
@@ -112,7 +112,7 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
     await ingress.start()
     parts.add(ingress)
 
-    const registrations = new Registrations({ ...shared, limits: settings.devices })
+    const registrations = new Registrations({ ...shared, limits })
     const address: { url: string | null; port: number | null } = { url: null, port: null }
     const publicUrl = () => publicUrlOf({ ...settings.http, port: address.port ?? settings.http.port })
     const queries = new QueryBudget(settings.http, clock, options.random)
@@ -138,7 +138,7 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
         cancel,
         readCounters,
         listMessages,
-        streams: streamsNeeded(options.split),
+        streams: requiredStreams(options.split),
         rates: new RateLimits(settings.limits, clock, () => gateways.count()),
         auth: settings.auth,
         messages,
@@ -153,7 +153,7 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
   }
 }
 
-/** Null where the settings give it no port. */
+/** Resolves with the address; null: the settings give the admin API no port. */
 async function startAdminApi(
   { broker, split, readCounters, settings, clock, log }: FrontEndOptions,
   { registrations, queries, publicUrl }: Pick<AdminContext, 'registrations' | 'queries' | 'publicUrl'>,
@@ -171,11 +171,16 @@ async function startAdminApi(
   return (await server.listen()).url
 }
 
-function streamsNeeded(split: number): string[] {
+/** The streams without which this process cannot accept messages. */
+function requiredStreams(split: number): string[] {
   const families = [messagesStream, queueStream, eventsStream]
   const indices = Array.from({ length: split }, (_, index) => index)
   return [
     ...families.flatMap((nameOf) => indices.map(nameOf)),
-    ...[BROADCAST_STREAM, EXPIRY_STREAM, SCHEDULE_STREAM, INGRESS_STREAM, DEAD_LETTERS_STREAM],
+    BROADCAST_STREAM,
+    EXPIRY_STREAM,
+    SCHEDULE_STREAM,
+    INGRESS_STREAM,
+    DEAD_LETTERS_STREAM,
   ]
 }

@@ -1,4 +1,4 @@
-/** What a core counts: plain numbers, read by the metrics when somebody asks. */
+/** The metrics of a core. The steps count in plain numbers, which are read only when the metrics are scraped. */
 import { CodedError } from '../../protocol/errors.js'
 import { countUp, PlainMetrics } from '../observe/plain-metrics.js'
 import type { MetricsRegistry } from '../observe/registry.js'
@@ -7,49 +7,49 @@ import type { StreamFill } from '../store/fills.js'
 import type { AcceptMessage } from './domain/commands.js'
 import type { QueryBudget } from './domain/query-budget.js'
 
-/** A step of the flow while this process has it. */
+/** A step of the delivery that this process runs. */
 export interface WatchedStep {
   /** Such as `route.0`. */
   name: string
-  /** Messages taken and not done with. */
+  /** Number of messages in progress. */
   inflight(): number
-  /** Messages that are stored and not taken. Rejects where the store does not say. */
+  /** Number of stored messages that the step has not read yet. Rejects with BrokerError. */
   lag(): Promise<number>
 }
 
 export class CoreMetrics {
-  /** `accepted`, or the code of the refusal. */
+  /** Messages by result: `accepted`, or the code of the refusal. */
   readonly accepts = new Map<string, number>()
-  /** Unicast targets accepted. */
+  /** Accepted targets of unicast messages. */
   targets = 0
-  /** Sent to a worker. */
+  /** Frames sent to workers. */
   routed = 0
-  /** Delivered again by the store: what a crash or a silence left over. */
+  /** Messages that JetStream delivered again, after a crash or without an acknowledgement in time. */
   redelivered = 0
-  /** Given back to the store, to come again. */
+  /** Messages that were nacked, so that JetStream delivers them again. */
   nacked = 0
-  /** Acknowledgements of queued messages, confirmed to workers. */
+  /** Settled messages that were confirmed to workers. */
   settled = 0
-  /** Ends that this process wrote. */
+  /** Final events that this process wrote, by kind. */
   readonly ended = new Map<FinalKind, number>()
-  /** Why messages were queued. */
+  /** Queued messages, by reason. */
   readonly queued = new Map<string, number>()
   readonly steps = new Set<WatchedStep>()
-  /** Null in a process without the HTTP API. */
+  /** The budget of status reads, lists, counters and cancels; null in a process without the HTTP API. */
   queries: Pick<QueryBudget, 'running' | 'waiting' | 'refused'> | null = null
-  /** Messages whose records left a stream that was short of room, by stream. */
+  /** Ended messages whose records were removed early from a stream that was short of space, by stream. */
   readonly gaveWay = new Map<string, number>()
-  /** The streams of the store as of the last look. */
+  /** The streams of the store, as of the last check. */
   fills: () => readonly StreamFill[] = () => []
-  /** Events stored for app servers. */
+  /** Outcomes stored for app servers, by kind. */
   readonly published = new Map<FinalKind, number>()
-  /** POSTs to webhooks: `2xx` to `5xx`, `timeout`, `address_refused`, `failed`. */
+  /** POSTs to webhooks, by result: `2xx` to `5xx`, `timeout`, `address_refused`, `failed`. */
   readonly webhookPosts = new Map<string, number>()
-  /** Events that a webhook took. */
+  /** Events that webhooks accepted. */
   webhookEvents = 0
-  /** Events that a webhook did not take until they were too old. */
+  /** Events that webhooks did not accept before they were too old. */
   webhookGivenUp = 0
-  /** Webhooks that this process delivers to, by state: `ok`, `failing`, `paused`. */
+  /** Number of webhooks that this process posts to, by state: `ok`, `failing`, `paused`. */
   webhooks: () => Map<string, number> = () => new Map()
 }
 
@@ -57,30 +57,34 @@ export function registerCoreMetrics(metrics: CoreMetrics, connected: () => boole
   const plain = new PlainMetrics(registry, 'borealis_core_')
   const steps = () => [...metrics.steps]
   const queries = () => metrics.queries ?? { running: 0, waiting: 0, refused: 0 }
-  plain.counts('messages_total', 'Messages offered, by what became of them.', 'outcome', () => metrics.accepts)
-  plain.count('targets_total', 'Unicast targets accepted.', () => metrics.targets)
+  plain.counts('messages_total', 'Messages from senders, by result.', 'outcome', () => metrics.accepts)
+  plain.count('targets_total', 'Accepted targets of unicast messages.', () => metrics.targets)
   plain.count('routed_total', 'Messages sent to a worker.', () => metrics.routed)
-  plain.count('redelivered_total', 'Messages that the store delivered again.', () => metrics.redelivered)
-  plain.count('nacked_total', 'Messages given back to the store (nack), to come again.', () => metrics.nacked)
-  plain.counts('queued_total', 'Messages queued, by why.', 'reason', () => metrics.queued)
-  plain.count('settled_total', 'Acknowledgements of queued messages, settled.', () => metrics.settled)
-  plain.counts('ended_total', 'Targets that came to their end, written by this process.', 'kind', () => metrics.ended)
+  plain.count('redelivered_total', 'Messages that JetStream delivered again.', () => metrics.redelivered)
+  plain.count('nacked_total', 'Messages nacked, so that JetStream delivers them again.', () => metrics.nacked)
+  plain.counts('queued_total', 'Messages queued, by reason.', 'reason', () => metrics.queued)
+  plain.count('settled_total', 'Queued messages settled after their acknowledgement.', () => metrics.settled)
+  plain.counts('ended_total', 'Final events written by this process.', 'kind', () => metrics.ended)
   plain.counts(
     'outcome_events_published_total',
     'Outcome events stored for app servers.',
     'kind',
     () => metrics.published,
   )
-  plain.counts('webhook_posts_total', 'POSTs to webhooks, by how they ended.', 'outcome', () => metrics.webhookPosts)
-  plain.count('webhook_events_total', 'Events that webhooks took.', () => metrics.webhookEvents)
-  plain.count('webhook_given_up_total', 'Events that webhooks did not take in time.', () => metrics.webhookGivenUp)
-  plain.levels('webhooks', 'Webhooks that this process delivers to.', 'state', async () => metrics.webhooks())
+  plain.counts('webhook_posts_total', 'POSTs to webhooks, by result.', 'outcome', () => metrics.webhookPosts)
+  plain.count('webhook_events_total', 'Events that webhooks accepted.', () => metrics.webhookEvents)
+  plain.count('webhook_given_up_total', 'Events that webhooks did not accept in time.', () => metrics.webhookGivenUp)
+  plain.levels('webhooks', 'Webhooks that this process posts to.', 'state', async () => metrics.webhooks())
   plain.level('queries_running', 'Status reads, lists, counters and cancels that run.', () => queries().running)
   plain.level('queries_waiting', 'Status reads, lists, counters and cancels that wait.', () => queries().waiting)
-  plain.count('queries_refused_total', 'The same, answered `overloaded`.', () => queries().refused)
+  plain.count(
+    'queries_refused_total',
+    'Status reads, lists, counters and cancels answered `overloaded`.',
+    () => queries().refused,
+  )
   plain.counts(
     'gave_way_total',
-    'Ended messages whose records left a stream that was short of room.',
+    'Ended messages whose records were removed early from a stream that was short of space.',
     'stream',
     () => metrics.gaveWay,
   )
@@ -103,7 +107,7 @@ export function registerCoreMetrics(metrics: CoreMetrics, connected: () => boole
   )
   plain.levels(
     'stream_fill_ratio',
-    'How full each stream is; 1: it refuses new records, or removes its oldest.',
+    'Fill level of each stream; at 1 the stream refuses new records, or removes its oldest ones.',
     'stream',
     streams(({ ratio }) => ratio),
   )
@@ -119,17 +123,17 @@ export function registerCoreMetrics(metrics: CoreMetrics, connected: () => boole
     'stream',
     streams(({ fullInDays }) => fullInDays),
   )
-  plain.levels('inflight', 'Messages taken from the store and not done with.', 'step', async () =>
+  plain.levels('inflight', 'Messages that a step has read and not finished.', 'step', async () =>
     steps().map((step) => [step.name, step.inflight()] as const),
   )
-  plain.levels('lag', 'Records that a step has still to take; absent while NATS does not say.', 'step', async () => {
+  plain.levels('lag', 'Records that a step has not read yet; absent while NATS does not answer.', 'step', async () => {
     const lags = await Promise.allSettled(steps().map(async (step) => [step.name, await step.lag()] as const))
     return lags.flatMap((lag) => (lag.status === 'fulfilled' ? [lag.value] : []))
   })
   plain.level('nats_connected', '1: connected to NATS.', () => Number(connected()), 'min')
 }
 
-/** An accept step that counts how it answers. */
+/** Wraps an accept step to count its results. */
 export function countedAccept(accept: AcceptMessage, metrics: CoreMetrics): AcceptMessage {
   return async (command) => {
     try {
@@ -144,7 +148,7 @@ export function countedAccept(accept: AcceptMessage, metrics: CoreMetrics): Acce
   }
 }
 
-/** The events as they are, and counted: whatever ends or enqueues a message writes one. */
+/** An event log that counts the final and queued events that it writes. */
 export class CountedEvents extends EventLog {
   constructor(
     private readonly metrics: CoreMetrics,

@@ -192,7 +192,7 @@ t.test('each role may do the actions of its table for its projects, and no other
       'without a project nothing is allowed',
     )
   }
-  t.ok(Object.values(Actions).every(({ of, least }) => of === 'project' || least === 'operator'))
+  t.ok(Object.values(Actions).every(({ scope, roleMin }) => scope === 'project' || roleMin === 'operator'))
 })
 
 t.test('requests without a valid credential are refused', async (t) => {

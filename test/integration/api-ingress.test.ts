@@ -80,12 +80,12 @@ t.test('a message in JSON and one in msgpack become the same command', async (t)
   await until('all are accepted', () => api.core.accepted.length === 3)
   await until('all are acknowledged', async () => (await left()) === 0)
   const [first, ...others] = api.core.accepted
-  const { place, ...command } = first as AcceptCommand
+  const { position, ...command } = first as AcceptCommand
   t.match(command, { project: api.project, type: 'device', title: 'T', ttlMs: 3_600_000 })
-  t.match(place, { isRepeat: false })
-  for (const { place: another, ...other } of others) {
+  t.match(position, { isRepeat: false })
+  for (const { position: another, ...other } of others) {
     t.same(other, command)
-    t.not(another?.sequence, place?.sequence, 'each record has a position of its own')
+    t.not(another?.sequence, position?.sequence, 'each record has a position of its own')
   }
   t.same(await dead(), [])
 })
@@ -117,7 +117,7 @@ t.test('a message of every type, scheduled or not, counts as accepted at its Pub
   const stored = (await recordsOf(admin, INGRESS_STREAM)).map(({ storedAtMs }) => storedAtMs)
   t.equal(stored.length, messages.length)
   await until('all are accepted', async () => (await left()) === 0)
-  const times = api.core.accepted.map(({ acceptedAtMs, place }) => acceptedAtMs ?? place?.storedAtMs)
+  const times = api.core.accepted.map(({ acceptedAtMs, position }) => acceptedAtMs ?? position?.storedAtMs)
   t.same(times.sort(), stored.sort())
 })
 
@@ -198,17 +198,17 @@ t.test('while the store refuses, a record is delivered again with the same idemp
 t.test('a record that is delivered again has the same position and is marked as a repeat', async (t) => {
   const { api, publish, left, registrationId } = await setUp(t)
   const accept = api.core.accept
-  const places: (AcceptCommand['place'] | null)[] = []
+  const positions: (AcceptCommand['position'] | null)[] = []
   api.core.accept = async (command) => {
-    places.push(command.place)
-    if (places.length === 1) throw new BrokerError('unavailable', 'no')
+    positions.push(command.position)
+    if (positions.length === 1) throw new BrokerError('unavailable', 'no')
     return accept(command)
   }
   const sequence = await publish(JSON.stringify({ target: registrationId, type: 'device', ttl: '1h' }))
   await until('the record is acknowledged', async () => (await left()) === 0)
-  const [first] = places
+  const [first] = positions
   t.match(first, { sequence, isRepeat: false })
-  t.same(places[1], { ...first, isRepeat: true })
+  t.same(positions[1], { ...first, isRepeat: true })
 })
 
 t.test('after a crash of NATS, records stored before it are marked as repeats, later ones are not', async (t) => {
@@ -218,7 +218,7 @@ t.test('after a crash of NATS, records stored before it are marked as repeats, l
   let isAway = true
   api.core.accept = async (command) => {
     if (isAway) throw new BrokerError('unavailable', 'no')
-    repeats.push(command.place?.isRepeat)
+    repeats.push(command.position?.isRepeat)
     return accept(command)
   }
   const body = JSON.stringify({ target: registrationId, type: 'device', ttl: '1h' })

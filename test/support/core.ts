@@ -6,7 +6,7 @@ import { type Clock, sleep, systemClock } from '../../src/clock.js'
 import { type Delivery, startDelivery } from '../../src/core/delivery/delivery.js'
 import type { AcceptCommand, AcceptTarget } from '../../src/core/domain/commands.js'
 import { CoreSettings } from '../../src/core/settings.js'
-import { tellEnded } from '../../src/core/tenants/ended-registrations.js'
+import { publishEnded } from '../../src/core/tenants/ended-registrations.js'
 import type { Broker } from '../../src/nats/broker.js'
 import { createLogger, silentLogger } from '../../src/observe/log.js'
 import { EventLog, type FinalEvent } from '../../src/store/events.js'
@@ -82,7 +82,7 @@ export async function startTestCore(
     split,
     log: process.env.TEST_LOG ? createLogger('core', { level: 'debug', format: 'text' }) : silentLogger,
     registrationIdOf: ({ device, registration }) => `${device}/${registration}`,
-    onEnded: (device, registration) => tellEnded(broker.bus, device, registration),
+    onEnded: (device, registration) => publishEnded(broker.bus, device, registration),
   })
   const observed = observer === broker ? clock : ((observer as { clock?: Clock }).clock ?? clock)
   const events = new EventLog(observer, split, 'test')

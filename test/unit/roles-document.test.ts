@@ -7,7 +7,7 @@ t.test('the table of roles in docs/operate/admin.md equals the actions in roles.
     ...readFileSync('docs/operate/admin.md', 'utf8').matchAll(/^\| `([a-z.]+)` \| ([a-z]+) \| ([a-z]+) \|$/gm),
   ]
   t.same(
-    rows.map(([, action, least, of]) => [action, least, of]),
-    Object.entries(Actions).map(([action, { least, of }]) => [action, least, of]),
+    rows.map(([, action, role, scope]) => [action, role, scope]),
+    Object.entries(Actions).map(([action, { roleMin, scope }]) => [action, roleMin, scope]),
   )
 })

@@ -26,7 +26,7 @@ import type { AcceptMessage, CancelMessage, ListMessages, ReadCounters, ReadStat
 import { CoreMetrics, CountedEvents, countedAccept } from '../metrics.js'
 import type { CoreSettings } from '../settings.js'
 import { createAccept } from './accept/accept.js'
-import { Release } from './accept/release.js'
+import { MessageAppender } from './accept/append-once.js'
 import { createCancel } from './cancel.js'
 import { createReadCounters, StatsFold } from './query/counters.js'
 import { MessageFinder } from './query/find-message.js'
@@ -186,9 +186,13 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
     }
     if (settings.scheduling) {
       const { scheduleBucketMs: bucketMs, scheduleLookBack: lookBack } = settings
-      const release = new Release(new SplitLog(broker, messagesStream, split), new BroadcastLog(broker), events)
+      const appender = new MessageAppender(
+        new SplitLog(broker, messagesStream, split),
+        new BroadcastLog(broker),
+        events,
+      )
       await parts.underLease('schedule', async () => {
-        const step = new ScheduleStep({ clock, log, events, schedule, release, bucketMs, lookBack })
+        const step = new ScheduleStep({ clock, log, events, schedule, appender, bucketMs, lookBack })
         step.start()
         return step
       })

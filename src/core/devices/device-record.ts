@@ -1,4 +1,4 @@
-/** Changes of a device's record, whoever asks for them: the device itself, or an app server. */
+/** Changes to the topics of a device's record, for requests of devices and of app servers. */
 import { CodedError } from '../../../protocol/errors.js'
 import type { DeviceRecord, Registration } from '../../store/devices.js'
 
@@ -12,12 +12,12 @@ export function registrationIn(record: DeviceRecord, number: number): Registrati
 export interface TopicChange {
   registration: number
   topic: string
-  /** Last sequence of BROADCAST, read before: the topic starts behind it. */
+  /** Last sequence of BROADCAST before the change. The subscription covers later messages. */
   since: number
   topicsMax: number
 }
 
-/** Null: it is so already. Throws CodedError `unknown_registration` or `too_many_topics`. */
+/** Returns null if the registration is already subscribed. Throws CodedError `unknown_registration` or `too_many_topics`. */
 export function withTopic(record: DeviceRecord, change: TopicChange): DeviceRecord | null {
   const { registration, topic, since, topicsMax } = change
   const { project } = registrationIn(record, registration)
@@ -28,7 +28,7 @@ export function withTopic(record: DeviceRecord, change: TopicChange): DeviceReco
   return { ...record, version: addedVersion, topics: [...record.topics, added] }
 }
 
-/** Null: it is so already. Throws CodedError `unknown_registration`. */
+/** Returns null if the registration is not subscribed. Throws CodedError `unknown_registration`. */
 export function withoutTopic(record: DeviceRecord, registration: number, topic: string): DeviceRecord | null {
   registrationIn(record, registration)
   const topics = record.topics.filter((t) => t.registration !== registration || t.topic !== topic)

@@ -1,8 +1,8 @@
 /**
- * Answers what devices ask through their worker: register, unregister, subscribe, unsubscribe. Any core answers any
- * device (a queue group); the device's record is changed by compare-and-set, so that two cores cannot disagree.
+ * Answers the requests of devices, which their worker forwards: register, unregister, subscribe and unsubscribe. Cores
+ * share the requests in a queue group, so any core answers any device. A core changes the device's record by compare-and-set,
+ * so that two cores cannot overwrite each other's changes.
  */
-
 import {
   type DeviceReply,
   type DeviceRequest,
@@ -31,20 +31,20 @@ import { withoutTopic, withTopic } from './device-record.js'
 export interface DeviceServiceOptions {
   broker: Broker
   directory: Directory
-  /** The key that signs registrationIds now. */
   registrationKeys: MacKeys
   limits: DeviceLimits
-  /** The lowest number of a new registration; more than 1 once the store was restored (store/format.ts). */
+  /** Lowest number for a new registration; above 1 after a restore of the store (store/format.ts). */
   firstNumber?: number
   clock: Clock
   log: Logger
 }
 
-/** What a request leads to: the registration it is about (0 and empty where none), and the record afterwards. */
+/** The result of a request. `registrationId` and `project` are empty unless the request was a register. */
 interface Answer {
   registration: number
   registrationId: string
   project: string
+  /** The device's record after the request. */
   record: DeviceRecord
 }
 
@@ -53,7 +53,7 @@ export class DeviceService {
   readonly ended: RegistrationStores['ended']
   readonly index: RegistrationIndex
   private readonly broadcast: Log
-  private readonly underWay = new Set<Promise<void>>()
+  private readonly inFlight = new Set<Promise<void>>()
   private subscription: Subscription | null = null
 
   constructor(private readonly options: DeviceServiceOptions) {
@@ -70,14 +70,14 @@ export class DeviceService {
     })
   }
 
-  /** Resolves once what is under way was answered. */
+  /** Takes no further requests, and resolves when all pending ones are answered. */
   async stop(): Promise<void> {
     this.subscription?.unsubscribe()
     this.subscription = null
-    await Promise.all(this.underWay)
+    await Promise.all(this.inFlight)
   }
 
-  /** Never rejects: what goes wrong is a coded reply. */
+  /** Never rejects: the reply carries the code of an error. */
   async handle(body: Uint8Array): Promise<DeviceReply> {
     try {
       const request = decode(body)
@@ -91,18 +91,18 @@ export class DeviceService {
 
   private receive(message: BusMessage): void {
     if (!message.reply) return
-    const done = this.reply(message).finally(() => this.underWay.delete(done))
-    this.underWay.add(done)
+    const done = this.reply(message).finally(() => this.inFlight.delete(done))
+    this.inFlight.add(done)
   }
 
   private async reply(message: BusMessage): Promise<void> {
-    const tooMany = this.underWay.size >= this.options.limits.requestsMax
+    const tooMany = this.inFlight.size >= this.options.limits.requestsMax
     const reply = tooMany ? OVERLOADED : await this.handle(message.body)
     try {
       this.options.broker.bus.publish(message.reply, encodeDeviceReply(reply))
     } catch (error) {
-      // The worker's request times out, and the device asks again.
-      this.options.log.warn({ error }, 'a device request could not be answered')
+      // The worker's request times out, and the device sends it again.
+      this.options.log.warn({ error }, 'cannot answer a device request')
     }
   }
 
@@ -124,26 +124,27 @@ export class DeviceService {
     }
   }
 
-  /** The same application and user on the same device keep their number, and so their registrationId. */
+  /** Registering the same application and user again returns the same number, and thereby the same registrationId. */
   private async register({ device, application, userToken }: DeviceRequest & { kind: 'register' }): Promise<Answer> {
-    const project = await this.projectOf(application)
+    const project = await this.activeProjectOf(application)
     const nowMs = this.options.clock.now()
     const { registrationsMax, registrationsPerDay } = this.options.limits
     const user = userToken ? await verifyUserToken(userToken, { project, application, device, nowMs }) : ''
     const isSame = (r: Registration) => r.application === application && r.user === user
-    const present = await this.devices.read(device, { authoritative: true })
-    const known = present.registrations.find(isSame)
-    if (known) return this.answer(device, known, present)
+    const current = await this.devices.read(device, { authoritative: true })
+    const known = current.registrations.find(isSame)
+    if (known) return this.answer(device, known, current)
 
     const entry = { project: project.id, application, user, device }
     const since = await this.lastBroadcast()
-    // First the hint, then what counts: a registration that nobody can list is worse than a hint without one.
+    // The index entry is only a hint for lists, and the record decides. An entry without a registration does no harm, but a
+    // registration without an entry is in no list. So the entry is written first.
     await this.index.put(entry)
     const record = await this.devices.update(device, (before) => {
       if (before.registrations.some(isSame)) return null
       if (before.registrations.length >= registrationsMax) throw new CodedError('too_many_registrations')
       const today = registeredToday(before, nowMs)
-      // An app that registers and ends in a loop takes the time of everybody.
+      // Limits an app that registers and unregisters in a loop, because each round costs several writes.
       if (today.count >= registrationsPerDay) {
         throw new CodedError('rate_limited', `more than ${registrationsPerDay} registrations of this device today`)
       }
@@ -158,10 +159,10 @@ export class DeviceService {
         registrations: [...before.registrations, { ...added, createdAtMs: nowMs, since, addedVersion }],
       }
     })
-    // An end of the registration before this one may have taken the hint away meanwhile.
+    // The end of an earlier registration of the same application and user may have removed the entry in the meantime.
     if (!(await this.index.has(entry))) await this.index.put(entry)
     const registration = record.registrations.find(isSame)
-    if (!registration) throw new CodedError('internal', 'a registration that was written is not there')
+    if (!registration) throw new CodedError('internal', 'the registration is missing from the record after its write')
     return this.answer(device, registration, record)
   }
 
@@ -186,7 +187,7 @@ export class DeviceService {
     return { registration, registrationId: '', project: '', record }
   }
 
-  private async projectOf(applicationId: string): Promise<ProjectRecord> {
+  private async activeProjectOf(applicationId: string): Promise<ProjectRecord> {
     const { directory } = this.options
     const application = await directory.application(applicationId)
     const project = application ? await directory.project(application.project) : null
@@ -196,8 +197,8 @@ export class DeviceService {
   }
 
   /**
-   * Read before the record is written: every group message accepted after the answer has a greater sequence. One that
-   * was accepted in between may come as well, which is harmless.
+   * Call it before the write of the record: then each group message that is accepted after the answer has a greater sequence.
+   * A message that is accepted in between may reach the device, too, which does no harm.
    */
   private async lastBroadcast(): Promise<number> {
     return (await this.broadcast.state()).lastSequence
@@ -214,7 +215,7 @@ export class DeviceService {
 const OVERLOADED: DeviceReply = {
   ok: false,
   code: 'overloaded',
-  detail: 'too many device requests are under way',
+  detail: 'this core is answering too many device requests',
   retryAfterMs: retryAfterMs('overloaded'),
 }
 

@@ -1,4 +1,4 @@
-/** What app servers and operators do with registrations: list them, end them, and subscribe them to topics. */
+/** Operations of app servers and operators on registrations: list, revoke, and change their topics. */
 import { CodedError, type ErrorCode } from '../../../protocol/errors.js'
 import { BROADCAST_STREAM, Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
@@ -21,7 +21,6 @@ import { withoutTopic, withTopic } from './device-record.js'
 export interface RegistrationsOptions {
   broker: Broker
   directory: Directory
-  /** Keys of registrationIds by kid, and the one that signs now. */
   registrationKeys: MacKeys
   limits: DeviceLimits
   clock: Clock
@@ -32,22 +31,22 @@ export interface ListedRegistration {
   registrationId: string
   application: string
   deviceId: string
-  /** Empty: none. */
+  /** Empty: the registration has no user. */
   user: string
   channel: Channel
   createdAtMs: number
 }
 
 export interface ChangedTopics {
-  /** Registrations for which it is now as it was asked. */
+  /** Number of registrations that are in the wanted state now. */
   done: number
   rejected: { target: string; code: ErrorCode }[]
 }
 
-/** Devices whose records are changed at once by one request. */
-const DEVICES_AT_ONCE = 32
-/** Entries of the list looked at for one page, whatever became of them. */
-const LOOKS_MAX = 1_000
+/** Device records that one request changes in parallel. */
+const PARALLEL_DEVICES = 32
+/** Most index entries that are read for one page, including those whose registration has ended. */
+const ENTRIES_READ_MAX = 1_000
 
 export class Registrations {
   private readonly devices: DeviceStore
@@ -61,7 +60,7 @@ export class Registrations {
     this.notices = new DeviceNotices(broker, clock)
   }
 
-  /** `from`: what the page before gave as `next`; 1 at first. A page may be short and have a next one all the same. */
+  /** @param page `from` is 1 for the first page, else `next` of the page before. A short page may have a next one. */
   async list(
     project: string,
     by: { application?: string; user?: string },
@@ -69,18 +68,18 @@ export class Registrations {
   ): Promise<{ registrations: ListedRegistration[]; next: number | null }> {
     const registrations: ListedRegistration[] = []
     let next: number | null = from
-    for (let looks = 0; next !== null && registrations.length < limit && looks < LOOKS_MAX; ) {
+    for (let read = 0; next !== null && registrations.length < limit && read < ENTRIES_READ_MAX; ) {
       const page = await this.index.page(project, by, { from: next, limit: limit - registrations.length })
-      const found = await mapAtOnce(page.registrations, READS_AT_ONCE, (entry) => this.behind(entry))
+      const found = await mapAtOnce(page.registrations, READS_AT_ONCE, (entry) => this.readListed(entry))
       registrations.push(...found.filter((one) => one !== null))
-      looks += page.registrations.length
+      read += page.registrations.length
       next = page.next
     }
     return { registrations, next }
   }
 
   /**
-   * Senders are told from now on, and the worker that has the device has left its groups; repeating it is harmless.
+   * Ends a registration. When this resolves, senders are refused, and the device's worker has left its groups. Idempotent.
    * Throws CodedError `unknown_registration` or `foreign_registration`.
    */
   async revoke(project: string, registrationId: string): Promise<RegistrationAddress> {
@@ -91,12 +90,12 @@ export class Registrations {
     return address
   }
 
-  /** `wanted`: subscribed or not. Who is subscribed (or is not) already counts as done. */
+  /** @param subscribed the wanted state. A registration that is in this state already counts as done. */
   async changeTopic(
     project: string,
     topic: string,
     registrationIds: readonly string[],
-    wanted: boolean,
+    subscribed: boolean,
   ): Promise<ChangedTopics> {
     const { lastSequence: since } = await this.options.broker.log(BROADCAST_STREAM).state()
     const rejected: ChangedTopics['rejected'] = []
@@ -112,29 +111,31 @@ export class Registrations {
     }
     const waiting = [...byDevice]
     let done = 0
-    const work = async () => {
-      for (let one = waiting.pop(); one; one = waiting.pop()) {
-        const [device, targets] = one
-        const failed = await this.changeDevice(device, targets, { topic, since, wanted })
+    const drain = async () => {
+      for (let next = waiting.pop(); next; next = waiting.pop()) {
+        const [device, targets] = next
+        const failed = await this.changeDevice(device, targets, { topic, since, subscribed })
         rejected.push(...failed)
         done += targets.length - failed.length
       }
     }
-    await Promise.all(Array.from({ length: DEVICES_AT_ONCE }, work))
+    await Promise.all(Array.from({ length: PARALLEL_DEVICES }, drain))
     return { done, rejected }
   }
 
-  /** Those of the targets for which it could not be done; one that is repeated later does no harm. */
+  /** Changes one device's record, and returns the targets that failed. */
   private async changeDevice(
     device: string,
     targets: readonly { target: string; registration: number }[],
-    { topic, since, wanted }: { topic: string; since: number; wanted: boolean },
+    { topic, since, subscribed }: { topic: string; since: number; subscribed: boolean },
   ): Promise<ChangedTopics['rejected']> {
     const { limits, log } = this.options
     const { topicsMax } = limits
     let failed: ChangedTopics['rejected'] = []
     const change = (record: DeviceRecord, registration: number) =>
-      wanted ? withTopic(record, { registration, topic, since, topicsMax }) : withoutTopic(record, registration, topic)
+      subscribed
+        ? withTopic(record, { registration, topic, since, topicsMax })
+        : withoutTopic(record, registration, topic)
     try {
       await this.devices.update(device, (before) => {
         failed = []
@@ -144,13 +145,13 @@ export class Registrations {
             record = change(record, registration) ?? record
           } catch (error) {
             const { code } = toCodedError(error, log, 'topics')
-            // Its registrationId is a true one, so there was such a registration.
+            // The signature of the registrationId is valid, so the registration existed and has ended.
             failed.push({ target, code: code === 'unknown_registration' ? 'revoked_registration' : code })
           }
         }
         return record === before ? null : record
       })
-      // Also where nothing changed: somebody repeats this because the notice got lost.
+      // Sent even if the record did not change: the caller may repeat a request whose notice was lost.
       await this.notices.changed(device)
       return failed
     } catch (error) {
@@ -159,7 +160,13 @@ export class Registrations {
     }
   }
 
-  private async behind({ project, application, user, device }: RegistrationEntry): Promise<ListedRegistration | null> {
+  /** Null: the device has no such registration, or is revoked. */
+  private async readListed({
+    project,
+    application,
+    user,
+    device,
+  }: RegistrationEntry): Promise<ListedRegistration | null> {
     if (this.options.directory.isDeviceRevoked(device)) return null
     const { registrations } = await this.devices.read(device)
     const found = registrations.find((r) => r.project === project && r.application === application && r.user === user)

@@ -47,7 +47,7 @@ export interface AcceptCommand {
   /** When the message counts as accepted, from which its ttl counts: the PubAck of a NATS publisher. Absent: now. */
   acceptedAtMs?: number
   /** Instead of a key: where the command stands in a stream. Only for type `device`, and what goes out at once. */
-  place?: StreamPosition
+  position?: StreamPosition
 }
 
 /** A record of a stream that may be delivered again. The same place is the same message, and has the same id. */

@@ -1,10 +1,10 @@
 /**
- * Messages published to NATS (`push.send.<project>`, stream INGRESS), as JSON or msgpack by their `Content-Type`. They
- * take the same way as those over HTTP: validate, resolve, accept.
+ * Accepts messages that are published to NATS (`push.send.<project>`, stream INGRESS), in JSON or msgpack according to their
+ * `Content-Type`. They go through the same steps as messages over HTTP: validate, resolve, accept.
  *
- * A record is acknowledged after its message is stored, or after it stands in DEAD_LETTERS with the reason. Anything else
- * is left for redelivery: nothing is lost. A redelivery makes no second message, since its id comes from the record's place
- * in the stream: directly where it goes to one device now, else by an idempotency key.
+ * A record is acknowledged when its message is stored, or when it is in DEAD_LETTERS with the reason. In all other cases
+ * JetStream delivers it again, so nothing is lost. A redelivery makes no second message, because the message id comes from
+ * the record's position in the stream: directly for an immediate message to a device, else through an idempotency key.
  */
 import { CodedError, Errors } from '../../../protocol/errors.js'
 import { DEAD_LETTERS_STREAM, deadLetterSubject, INGRESS_STREAM } from '../../../protocol/subjects.js'
@@ -28,56 +28,57 @@ export interface IngressOptions {
   accept: AcceptMessage
   settings: IngressSettings
   messages: MessageFormat
-  /** Longest record that is looked at; the body limit of HTTP. */
+  /** Longest body accepted; the same limit as over HTTP. */
   bodyBytesMax: number
   log: Logger
 }
 
-/** A fault of ours that comes back this often with the same record is the record's: it goes to DEAD_LETTERS. */
+/** A record that causes an internal error this often is taken for the cause, and goes to DEAD_LETTERS. */
 const INTERNAL_ATTEMPTS_MAX = 5
 const DURABLE = 'ingress'
 const DETAIL_CHARACTERS_MAX = 512
-/** The body and `notification` around the data. */
+/** The data of a message is nested in the body and in `notification`. */
 const DEPTH_ABOVE_DATA = 2
 
 interface KnownStream {
-  /** A stream that was made anew counts from 1 again: its records are others. */
+  /** Identifies this creation of the stream: a stream that is created again counts from 1 again. */
   incarnation: number
   /**
-   * Its last sequence when we came. Up to here, what is delivered as new may have been accepted: a killed nats-server
-   * forgets acknowledgements and counts of its last moments. Our connection breaks with it.
+   * The last sequence when this process connected. A record up to here may have been accepted before, even if its delivery
+   * count is 1: a killed nats-server forgets the acknowledgements and delivery counts of its last moments. Its end also
+   * breaks the connection, after which this value is read again.
    */
-  lastBefore: number
+  lastSequenceAtConnect: number
 }
 
 export class Ingress {
   private readonly deadLetters: Log
-  private readonly underWay = new Set<Promise<void>>()
+  private readonly inFlight = new Set<Promise<void>>()
   private consumption: Consumption | null = null
-  /** Null: not known since the connection came, or came again. */
+  /** Null: not read since the last change of the connection. */
   private stream: KnownStream | null = null
-  private looking: Promise<KnownStream> | null = null
-  private breaks = 0
+  private reading: Promise<KnownStream> | null = null
+  private statusChanges = 0
   private status: Subscription | null = null
 
   constructor(private readonly options: IngressOptions) {
     this.deadLetters = options.broker.log(DEAD_LETTERS_STREAM)
   }
 
-  /** Rejects with BrokerError where the store is away. */
+  /** Rejects with BrokerError. */
   async start(): Promise<void> {
     const { broker, settings } = this.options
     const { ackWaitMs, pendingMax } = settings
     this.status = broker.onStatus(() => {
-      this.breaks++
+      this.statusChanges++
       this.stream = null
     })
     try {
-      await this.look()
+      await this.readStream()
       const stream = broker.log(INGRESS_STREAM)
       this.consumption = await stream.consume({ durable: DURABLE, ackWaitMs, pendingMax }, (delivery) => {
-        const done = this.handle(delivery).finally(() => this.underWay.delete(done))
-        this.underWay.add(done)
+        const done = this.handle(delivery).finally(() => this.inFlight.delete(done))
+        this.inFlight.add(done)
       })
     } catch (error) {
       await this.stop()
@@ -85,15 +86,15 @@ export class Ingress {
     }
   }
 
-  /** Resolves once what is under way was stored or given back. */
+  /** Takes no further records, and resolves when all pending ones are acknowledged or nacked. */
   async stop(): Promise<void> {
     this.status?.unsubscribe()
     await this.consumption?.stop()
     this.consumption = null
-    await Promise.all(this.underWay)
+    await Promise.all(this.inFlight)
   }
 
-  /** Never rejects: what cannot be done now is given back to the stream. */
+  /** Never rejects: after a temporary error it nacks the record. */
   private async handle(delivery: Delivery): Promise<void> {
     const project = delivery.subject.slice(delivery.subject.lastIndexOf('.') + 1)
     try {
@@ -116,53 +117,55 @@ export class Ingress {
     const send = messages.read(decodeBody(delivery, messages.limits.dataDepthMax), delivery.storedAtMs)
     const { command, rejected } = await resolveTargets(this.options, projectId, send)
     if (send.validateOnly) return
-    await accept({ ...command, ...(await this.identityOf(delivery, send)) })
+    await accept({ ...command, ...(await this.identify(delivery, send)) })
     if (rejected.length > 0) {
-      // There is nobody to answer: the targets that were left out are told of beside what was refused as a whole.
+      // A publisher gets no answer, so DEAD_LETTERS also reports the rejected targets of an accepted message.
       const codes = [...new Set(rejected.map(({ code }) => code))].join(', ')
       const error = new CodedError(
         rejected[0]?.code ?? 'internal',
-        `${rejected.length} targets were left out: ${codes}`,
+        `${rejected.length} targets were rejected: ${codes}`,
       )
       await this.deadLetter(projectId, delivery, error, JSON.stringify({ rejected }))
     }
   }
 
-  private async identityOf(
+  /** Returns the part of the command that makes a redelivery of the record the same message. */
+  private async identify(
     delivery: Delivery,
     send: SendMessage,
-  ): Promise<Pick<AcceptCommand, 'acceptedAtMs' | 'idempotency' | 'place'>> {
+  ): Promise<Pick<AcceptCommand, 'acceptedAtMs' | 'idempotency' | 'position'>> {
     const { sequence, storedAtMs, deliveryCount } = delivery
-    const { incarnation, lastBefore } = this.stream ?? (await this.look())
+    const { incarnation, lastSequenceAtConnect } = this.stream ?? (await this.readStream())
     if (send.type === 'device' && send.notBeforeMs === null) {
-      return { place: { incarnation, sequence, storedAtMs, isRepeat: deliveryCount > 1 || sequence <= lastBefore } }
+      const isRepeat = deliveryCount > 1 || sequence <= lastSequenceAtConnect
+      return { position: { incarnation, sequence, storedAtMs, isRepeat } }
     }
-    // A stream that lost its end gives its sequences again: the time belongs to the place.
+    // The time is part of the key, because a stream that has lost its last records assigns their sequences again.
     const key = `ingress.${incarnation}.${sequence}.${storedAtMs}`
     return { acceptedAtMs: storedAtMs, idempotency: { key, fingerprint: fingerprintOf(send) } }
   }
 
-  /** Once for all who ask meanwhile. Rejects with BrokerError. */
-  private look(): Promise<KnownStream> {
-    this.looking ??= this.readStream().finally(() => {
-      this.looking = null
+  /** Concurrent callers share one read. Rejects with BrokerError. */
+  private readStream(): Promise<KnownStream> {
+    this.reading ??= this.fetchStream().finally(() => {
+      this.reading = null
     })
-    return this.looking
+    return this.reading
   }
 
-  private async readStream(): Promise<KnownStream> {
-    const breaks = this.breaks
+  private async fetchStream(): Promise<KnownStream> {
+    const statusChanges = this.statusChanges
     const { incarnation, lastSequence } = await this.options.broker.log(INGRESS_STREAM).state()
-    const stream = { incarnation, lastBefore: lastSequence }
-    // Else the connection broke meanwhile: good for those who wait, and for nobody who comes later.
-    if (breaks === this.breaks) this.stream = stream
+    const stream = { incarnation, lastSequenceAtConnect: lastSequence }
+    // If the connection broke during the read, the result serves the current callers only.
+    if (statusChanges === this.statusChanges) this.stream = stream
     return stream
   }
 
   private async refuse(project: string, delivery: Delivery, error: CodedError): Promise<void> {
-    const isTheirs = Errors[error.code].owner === 'caller'
+    const isCallersFault = Errors[error.code].owner === 'caller'
     const isPoison = error.code === 'internal' && delivery.deliveryCount >= INTERNAL_ATTEMPTS_MAX
-    if (!isTheirs && !isPoison) {
+    if (!isCallersFault && !isPoison) {
       delivery.nack(this.options.settings.retryMs)
       return
     }
@@ -170,12 +173,12 @@ export class Ingress {
       await this.deadLetter(project, delivery, error, delivery.body)
       delivery.ack()
     } catch (failure) {
-      this.options.log.warn({ error: failure, sequence: delivery.sequence }, 'a dead letter could not be stored')
+      this.options.log.warn({ error: failure, sequence: delivery.sequence }, 'cannot store a dead letter')
       delivery.nack(this.options.settings.retryMs)
     }
   }
 
-  /** The record as it came, with the reason in its headers: `code`, `detail`, and its sequence in INGRESS. */
+  /** Stores a record in DEAD_LETTERS. Its headers have the reason (`code`, `detail`) and its sequence in INGRESS. */
   private async deadLetter(
     project: string,
     delivery: Delivery,
@@ -196,7 +199,7 @@ export class Ingress {
   }
 }
 
-/** JSON where nothing is said. */
+/** Decodes a body according to its `Content-Type`; default: JSON. */
 function decodeBody(delivery: Delivery, dataDepthMax: number): unknown {
   const type = (headerOf(delivery, 'content-type') ?? 'application/json').split(';', 1)[0]?.trim().toLowerCase()
   if (type === 'application/json') return parseJson(delivery.body)
@@ -216,13 +219,13 @@ function parseMsgpack(body: Uint8Array, depthMax: number): unknown {
   }
 }
 
-/** NATS keeps header names as they were written. */
+/** NATS preserves the case of header names, so the lookup ignores it. */
 function headerOf(delivery: Delivery, name: string): string | undefined {
   for (const [key, value] of Object.entries(delivery.headers ?? {})) if (key.toLowerCase() === name) return value
   return undefined
 }
 
-/** A header is one line. */
+/** Makes a text fit into a header, which is a single line. */
 function oneLine(text: string): string {
   return text.replace(/[^\x20-\x7e]+/g, ' ').slice(0, DETAIL_CHARACTERS_MAX)
 }

@@ -73,7 +73,7 @@ export class FeedAdministration {
   }
 
   async show(actor: Actor, project: string): Promise<FeedView> {
-    this.options.administration.look(actor, 'events.show', project)
+    this.options.administration.requireView(actor, 'events.show', project)
     await getProject(this.options.administration.tenants, project)
     return this.view(project)
   }

@@ -1,6 +1,6 @@
 /**
- * The tenants of the service. Every action of an operator comes through Administration, from `borealis admin` and from the
- * admin API: it asks the actor's role, and writes each change to AUDIT before it makes the change. projects.ts makes it.
+ * The actions of operators on tenants, for `borealis admin` and the admin API. Administration checks the actor's permission
+ * and records each change in AUDIT before it makes the change. The functions of projects.ts make the changes.
  */
 import { CodedError } from '../../../protocol/errors.js'
 import { Bucket } from '../../../protocol/subjects.js'
@@ -18,8 +18,8 @@ import {
   type ServiceKey,
 } from '../../store/tenants.js'
 import { CREDENTIAL_ID, type CredentialRecord, newCredential } from './auth/credentials.js'
-import { type Action, type Actor, mayDo, requireMay } from './auth/roles.js'
-import { type PrivateServiceKey, serviceKeyOf } from './auth/service-keys.js'
+import { type Action, type Actor, mayDo, requirePermission } from './auth/roles.js'
+import { type PrivateServiceKey, readServiceKey } from './auth/service-keys.js'
 import type { AuthSettings } from './auth/settings.js'
 import {
   checkNamed,
@@ -35,7 +35,7 @@ import {
 } from './fields.js'
 import * as admin from './projects.js'
 
-/** The most entries of one page of AUDIT. */
+/** Most entries on one page of AUDIT. */
 export const AUDIT_PAGE_MAX = 200
 
 export class Administration {
@@ -46,7 +46,7 @@ export class Administration {
   constructor(
     broker: Broker,
     private readonly clock: Clock,
-    /** How long tokens of devices live, so that a revocation ends with the last of them; absent: it never does. */
+    /** Lifetime of device tokens. A revocation ends when the device's last token has ended; absent: it never ends. */
     private readonly tokens?: Pick<AuthSettings, 'deviceTokenDays' | 'deviceTokenGraceDays'>,
   ) {
     this.tenants = admin.openTenants(broker, clock)
@@ -54,32 +54,32 @@ export class Administration {
     this.audit = new AuditLog(broker)
   }
 
-  /** Throws CodedError `forbidden` where the actor may not see it, `unknown_project` where there can be none. */
-  look(actor: Actor, action: Action, project: string): void {
-    requireMay(actor, action, project)
+  /** Throws CodedError `forbidden` if the actor lacks the permission, `unknown_project` if the id is malformed. */
+  requireView(actor: Actor, action: Action, project: string): void {
+    requirePermission(actor, action, project)
     if (!PROJECT_ID.test(project)) throw new CodedError('unknown_project')
   }
 
   // ---- projects -------------------------------------------------------------------------------
 
-  /** Only those that the actor may see. */
+  /** The projects that the actor may see. */
   async projects(actor: Actor): Promise<ProjectRecord[]> {
     const all = await this.tenants.projects.all()
     return all.filter(({ id }) => mayDo(actor, 'project.show', id))
   }
 
   async project(actor: Actor, id: string): Promise<ProjectRecord> {
-    requireMay(actor, 'project.show', id)
+    requirePermission(actor, 'project.show', id)
     return admin.getProject(this.tenants, id)
   }
 
-  /** The private key of the service account is in the answer and nowhere else. */
+  /** The service does not store the private key of the service account: it is only in the result. */
   async createProject(
     actor: Actor,
     wanted: NewProject,
   ): Promise<{ project: ProjectRecord; serviceKey: PrivateServiceKey }> {
     const options = checkNewProject(wanted)
-    // The id is made here, so that the entry in AUDIT names the project even if its id is random.
+    // Generated before the entry in AUDIT, so that the entry has the id.
     const id = options.id ?? admin.newProjectId()
     return this.change(actor, 'project.create', id, { name: options.name }, () =>
       admin.createProject(this.tenants, { ...options, id }),
@@ -108,10 +108,10 @@ export class Administration {
     })
   }
 
-  /** Adds the public part of a pair that its owner made. The private part stays with the owner. */
+  /** Adds the public key of a pair that its owner generated. */
   async addPublicKey(actor: Actor, id: string, pem: string): Promise<{ project: ProjectRecord; key: ServiceKey }> {
-    requireMay(actor, 'key.add', id)
-    const key = serviceKeyOf(pem, this.clock.now())
+    requirePermission(actor, 'key.add', id)
+    const key = readServiceKey(pem, this.clock.now())
     const { alg, kid: keyId } = key
     return this.change(actor, 'key.add', id, { alg, keyId }, async () => ({
       project: await admin.storeServiceKey(this.tenants, id, key),
@@ -123,7 +123,7 @@ export class Administration {
     return this.change(actor, 'key.remove', id, { keyId }, () => admin.removeServiceKey(this.tenants, id, keyId))
   }
 
-  /** Makes a change that only its caller knows how to make, as an action with a role and an entry in AUDIT. */
+  /** Checks the permission, records the action in AUDIT, and runs `make`. */
   change<T>(
     actor: Actor,
     action: Action,
@@ -131,14 +131,14 @@ export class Administration {
     details: Record<string, unknown>,
     make: () => Promise<T>,
   ): Promise<T> {
-    requireMay(actor, action, project)
+    requirePermission(actor, action, project)
     if (project !== null && !PROJECT_ID.test(project)) throw new CodedError('unknown_project')
-    return this.recorded({ actor: actor.name, action, project, details: known(details) }, make)
+    return this.recorded({ actor: actor.name, action, project, details: withoutUndefined(details) }, make)
   }
 
   // ---- applications, fleets, devices ----------------------------------------------------------
 
-  /** Only those that the actor may see. */
+  /** The applications that the actor may see. */
   async applications(actor: Actor): Promise<ApplicationRecord[]> {
     const all = await this.tenants.applications.all()
     return all.filter(({ project }) => mayDo(actor, 'application.list', project))
@@ -152,18 +152,18 @@ export class Administration {
   }
 
   async fleets(actor: Actor): Promise<FleetRecord[]> {
-    requireMay(actor, 'fleet.list', null)
+    requirePermission(actor, 'fleet.list', null)
     return this.tenants.fleets.all()
   }
 
-  /** The enrolment key is in the answer and nowhere else. */
+  /** The service stores only a hash of the enrolment key: the key is only in the result. */
   async createFleet(actor: Actor, wanted: Named): Promise<{ fleet: FleetRecord; enrolmentKey: string }> {
     const options = checkNamed(wanted)
     return this.change(actor, 'fleet.create', null, options, () => admin.createFleet(this.tenants, options))
   }
 
   async enrolmentKeys(actor: Actor, fleet: string): Promise<EnrolmentKey[]> {
-    requireMay(actor, 'fleet.keys.list', null)
+    requirePermission(actor, 'fleet.keys.list', null)
     return enrolmentKeysOf(await admin.getFleet(this.tenants, fleet))
   }
 
@@ -173,9 +173,10 @@ export class Administration {
     wanted: NewEnrolmentKey,
   ): Promise<{ key: EnrolmentKey; enrolmentKey: string }> {
     const { uses: usesMax, until } = checkNewEnrolmentKey(wanted)
-    const untilMs = until === undefined ? undefined : Date.parse(until)
     const details = { fleet, uses: usesMax, until }
-    const limits = { ...(usesMax === undefined ? {} : { usesMax }), ...(untilMs === undefined ? {} : { untilMs }) }
+    const limits: admin.EnrolmentKeyLimits = {}
+    if (usesMax !== undefined) limits.usesMax = usesMax
+    if (until !== undefined) limits.untilMs = Date.parse(until)
     return this.change(actor, 'fleet.keys.add', null, details, () => admin.addEnrolmentKey(this.tenants, fleet, limits))
   }
 
@@ -185,7 +186,7 @@ export class Administration {
     )
   }
 
-  /** Resolves with the time from which on tokens of the fleet count. */
+  /** Resolves with the time of the cut-off, Unix milliseconds: older tokens of the fleet are void. */
   cutOffFleet(actor: Actor, fleet: string): Promise<number> {
     return this.change(actor, 'fleet.cutoff', null, { fleet }, () => admin.cutOffFleet(this.tenants, fleet))
   }
@@ -208,16 +209,16 @@ export class Administration {
   // ---- credentials and AUDIT ------------------------------------------------------------------
 
   async allCredentials(actor: Actor): Promise<CredentialRecord[]> {
-    requireMay(actor, 'credential.list', null)
+    requirePermission(actor, 'credential.list', null)
     return this.credentials.all()
   }
 
-  /** The secret is in the answer and nowhere else. */
+  /** The service stores only a hash of the secret: the secret is only in the result. */
   async createCredential(
     actor: Actor,
     wanted: NewCredential,
   ): Promise<{ credential: CredentialRecord; secret: string }> {
-    requireMay(actor, 'credential.create', null)
+    requirePermission(actor, 'credential.create', null)
     const { record, secret } = newCredential(checkNewCredential(wanted), this.clock.now())
     const { id, name, role, projects } = record
     return this.change(actor, 'credential.create', null, { id, name, role, projects }, async () => {
@@ -238,14 +239,14 @@ export class Administration {
     actor: Actor,
     { project, before, limit }: { project?: string; before?: number; limit: number },
   ): Promise<AuditPage> {
-    requireMay(actor, 'audit.show', project ?? null)
+    requirePermission(actor, 'audit.show', project ?? null)
     const page = { limit: Math.min(limit, AUDIT_PAGE_MAX), ...(before === undefined ? {} : { before }) }
     return this.audit.page(project === undefined ? page : { ...page, project })
   }
 
   /** Reads the whole audit log and compares each entry with the one before it. */
   async verifyAudit(actor: Actor): Promise<{ entries: number; breaks: AuditBreak[] }> {
-    requireMay(actor, 'audit.show', null)
+    requirePermission(actor, 'audit.show', null)
     return this.audit.verify()
   }
 
@@ -265,7 +266,6 @@ export class Administration {
   }
 }
 
-/** The details without those that the caller left out. */
-function known(details: Record<string, unknown>): Record<string, unknown> {
+function withoutUndefined(details: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(details).filter(([, value]) => value !== undefined))
 }

@@ -1,6 +1,6 @@
 /**
- * Projects, applications, fleets and revocations in memory, kept current by watches, so that a request needs no read.
- * What the watch has not (yet) seen is read once from the table: something is unknown only if the store says so.
+ * Keeps projects, applications, fleets and revocations in memory, so that requests need no read. Watches on the tables keep
+ * them current. A record that is not in memory is read from its table: a watch may be late.
  */
 import { Bucket, revokedDevicePrefix, revokedFleetPrefix } from '../../../protocol/subjects.js'
 import type { Broker, Consumption, TableEntry } from '../../nats/broker.js'
@@ -19,32 +19,32 @@ import { EndedRegistrations } from './ended-registrations.js'
 
 export class Directory {
   private readonly revokedDevices = new Set<string>()
-  /** Fleet to the time from which on its tokens count. */
+  /** Maps a fleet to the time of its cut-off, Unix milliseconds. Tokens issued before that are void. */
   private readonly cutOffs = new Map<string, number>()
   private readonly watches: Consumption[] = []
 
   private constructor(
-    private readonly projects: Cached<ProjectRecord>,
-    private readonly applications: Cached<ApplicationRecord>,
-    private readonly fleets: Cached<FleetRecord>,
+    private readonly projects: RecordCache<ProjectRecord>,
+    private readonly applications: RecordCache<ApplicationRecord>,
+    private readonly fleets: RecordCache<FleetRecord>,
     readonly ended: EndedRegistrations,
   ) {}
 
-  /** Resolves once everything present was read. Rejects with BrokerError where the store is away. */
+  /** Resolves when all present records are in memory. Rejects with BrokerError. */
   static async start(broker: Broker, log: Logger): Promise<Directory> {
     const directory = new Directory(
-      new Cached(new RecordTable(broker.table(Bucket.PROJECTS), 'project'), PROJECT_ID),
-      new Cached(new RecordTable(broker.table(Bucket.APPLICATIONS), 'application'), APPLICATION_ID),
-      new Cached(new RecordTable(broker.table(Bucket.FLEETS), 'fleet'), FLEET_ID),
+      new RecordCache(new RecordTable(broker.table(Bucket.PROJECTS), 'project'), PROJECT_ID),
+      new RecordCache(new RecordTable(broker.table(Bucket.APPLICATIONS), 'application'), APPLICATION_ID),
+      new RecordCache(new RecordTable(broker.table(Bucket.FLEETS), 'fleet'), FLEET_ID),
       new EndedRegistrations(broker.bus, log),
     )
     directory.ended.start()
     try {
-      for (const cached of [directory.projects, directory.applications, directory.fleets]) {
-        directory.watches.push(await cached.watch(log))
+      for (const cache of [directory.projects, directory.applications, directory.fleets]) {
+        directory.watches.push(await cache.watch(log))
       }
       const revoked = broker.table(Bucket.REVOKED)
-      directory.watches.push(await revoked.watch('>', (entry) => directory.seeRevoked(entry)))
+      directory.watches.push(await revoked.watch('>', (entry) => directory.applyRevocation(entry)))
     } catch (error) {
       await directory.stop()
       throw error
@@ -56,7 +56,7 @@ export class Directory {
     return this.projects.find(id)
   }
 
-  /** Whose service account this is. A client id ends in its project, so that no list has to be searched. */
+  /** The project of a service account. A client id ends in its project's id, so no list is searched. */
   async projectOfClient(clientId: string): Promise<ProjectRecord | null> {
     const project = await this.projects.find(clientId.slice(clientId.indexOf('.') + 1))
     return project?.serviceAccount.clientId === clientId ? project : null
@@ -74,13 +74,13 @@ export class Directory {
     return this.revokedDevices.has(device)
   }
 
-  /** Whether the tokens that the fleet issued at that time are void. */
+  /** Whether a token that the fleet's device got at `issuedAtMs` is void. */
   isCutOff(fleet: string, issuedAtMs: number): boolean {
     const fromMs = this.cutOffs.get(fleet)
     return fromMs !== undefined && issuedAtMs < fromMs
   }
 
-  /** True only of what this core knows to have ended: the device's record says it of every registration. */
+  /** False also if this core does not know of the end yet. Only the device's record is authoritative. */
   isRegistrationRevoked(device: string, registration: number): boolean {
     return this.ended.has(device, registration)
   }
@@ -90,7 +90,7 @@ export class Directory {
     await Promise.all(this.watches.splice(0).map((watch) => watch.stop()))
   }
 
-  private seeRevoked({ key, value, deleted }: TableEntry): void {
+  private applyRevocation({ key, value, deleted }: TableEntry): void {
     if (key.startsWith(revokedDevicePrefix)) {
       const device = key.slice(revokedDevicePrefix.length)
       if (deleted) this.revokedDevices.delete(device)
@@ -104,7 +104,7 @@ export class Directory {
   }
 }
 
-class Cached<R extends { v: 1; id: string }> {
+class RecordCache<R extends { v: 1; id: string }> {
   private readonly records = new Map<string, R>()
 
   constructor(
@@ -119,13 +119,13 @@ class Cached<R extends { v: 1; id: string }> {
       try {
         this.records.set(entry.key, this.store.decode(entry.value))
       } catch (error) {
-        // One record of a newer version must not stop the others; whoever asks for this one reads it and is told.
-        log.error({ error, table: this.store.table.name, key: entry.key }, 'a record that cannot be read')
+        // A record of a newer version must not stop the watch. find() reads such a record again and rejects with the error.
+        log.error({ error, table: this.store.table.name, key: entry.key }, 'cannot decode a record')
       }
     })
   }
 
-  /** A read that finds something is not remembered: only the watch writes the map, in the order of the table. */
+  /** The result of a read is not cached: only the watch writes the map, so that it follows the order of the table. */
   async find(id: string): Promise<R | null> {
     if (!this.idPattern.test(id)) return null
     return this.records.get(id) ?? (await this.store.get(id))

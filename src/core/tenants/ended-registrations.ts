@@ -1,14 +1,16 @@
 /**
- * The registrations that this core knows to have ended, so that accept refuses sends to them without a read. Cores tell each
- * other by notices on the bus, at most once each: what a core has not heard of, or has forgotten, ends at the device's record
- * (the router, or the worker that has the device), as `failed` with the reason `ended`, and is known from then on.
+ * The registrations that this core knows to have ended. Accept refuses messages to them without a read.
+ *
+ * Cores inform each other by notices on the bus, which are delivered at most once. A message to a registration that this
+ * core does not know to have ended is accepted. The router, or the device's worker, then finds the end in the device's
+ * record: the message becomes `failed` with the reason `ended`, and a notice goes out again.
  */
 import { decodeEndedNotice, encodeEndedNotice } from '../../../protocol/envelope.js'
 import { ENDED_SUBJECT } from '../../../protocol/subjects.js'
 import type { Bus, Subscription } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 
-/** Most that are remembered, newest last: some 10 MB. */
+/** Most ended registrations remembered, which take about 10 MB. */
 const KNOWN_MAX = 100_000
 
 export class EndedRegistrations {
@@ -27,7 +29,7 @@ export class EndedRegistrations {
         const { device, registration } = decodeEndedNotice(body)
         this.remember(device, registration)
       } catch (error) {
-        this.log.warn({ error }, 'a notice of an ended registration can not be read')
+        this.log.warn({ error }, 'cannot decode the notice of an ended registration')
       }
     })
   }
@@ -41,10 +43,10 @@ export class EndedRegistrations {
     return this.known.has(keyOf(device, registration))
   }
 
-  /** It has ended: known here at once, and elsewhere soon. */
+  /** Remembers an ended registration, and informs the other cores. */
   add(device: string, registration: number): void {
     this.remember(device, registration)
-    tellEnded(this.bus, device, registration)
+    publishEnded(this.bus, device, registration)
   }
 
   private remember(device: string, registration: number): void {
@@ -59,8 +61,8 @@ export class EndedRegistrations {
   }
 }
 
-/** Tells all cores; lost where the connection is. */
-export function tellEnded(bus: Bus, device: string, registration: number): void {
+/** Informs all cores of an ended registration. The notice is lost if NATS is not connected. */
+export function publishEnded(bus: Bus, device: string, registration: number): void {
   bus.publish(ENDED_SUBJECT, encodeEndedNotice({ device, registration }))
 }
 

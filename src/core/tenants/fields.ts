@@ -1,6 +1,6 @@
 /**
- * The input of administration, as schemas. The admin API documents and checks its requests by them, and `borealis admin`,
- * which calls the same functions, is checked by them too.
+ * Schemas of the input of administration. The admin API documents and validates its requests with them, and Administration
+ * validates the input of `borealis admin` with them.
  */
 import Type, { type Static } from 'typebox'
 import { PROJECT_ID } from '../../store/tenants.js'
@@ -9,7 +9,7 @@ import { ROLES } from './auth/roles.js'
 
 export const ProjectId = TextLike(PROJECT_ID, '1 to 64 of A-Z a-z 0-9 _ -')
 
-const Name = Text({ minLength: 1, maxLength: 128, description: 'For people.' })
+const Name = Text({ minLength: 1, maxLength: 128, description: 'A name for people.' })
 
 export const Algorithm = Type.Enum(['RS256', 'ES256'], { $id: 'Algorithm', description: 'The algorithm of the key.' })
 
@@ -40,7 +40,7 @@ export const NewEnrolmentKey = Closed(
     until: Type.Optional(
       TextLike(/^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]{5,12}Z)?$/, 'a date or a time in UTC', {
         description:
-          'The end of the key, a date or a time in UTC (2027-01-31, 2027-01-31T12:00:00Z); absent: for ever.',
+          'The end of the key, a date or a time in UTC (2027-01-31, 2027-01-31T12:00:00Z); absent: the key has no end.',
       }),
     ),
   },

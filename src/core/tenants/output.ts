@@ -1,4 +1,4 @@
-/** What `borealis admin` and the admin API show of what is stored: no secret that was not just made. */
+/** The output of `borealis admin` and the admin API for stored records. It contains no secrets and no hashes. */
 import type { AuditEntry } from '../../store/audit.js'
 import {
   type ApplicationRecord,
@@ -36,7 +36,9 @@ export function fleetOutput(fleet: FleetRecord): Fields {
 
 export function enrolmentKeyOutput({ id, uses, usesMax, untilMs, retiredAtMs, createdAtMs }: EnrolmentKey): Fields {
   return {
-    ...{ keyId: id, uses, usesMax },
+    keyId: id,
+    uses,
+    usesMax,
     until: untilMs === null ? null : timeOutput(untilMs),
     retiredAt: retiredAtMs === null ? null : timeOutput(retiredAtMs),
     createdAt: timeOutput(createdAtMs),

@@ -1,6 +1,6 @@
 /**
- * Changes of projects, applications, fleets, devices and registrations. Administration calls these functions for people;
- * `npm start`, tests and bench call them directly. Every core sees a change through its watches.
+ * Changes of projects, applications, fleets, devices and registrations. Administration calls these functions for operators;
+ * `npm start`, tests and bench call them directly. Each core learns of a change through its watches.
  */
 import { CodedError } from '../../../protocol/errors.js'
 import { Bucket } from '../../../protocol/subjects.js'
@@ -30,7 +30,7 @@ import { newEnrolmentKey } from './auth/enrolment.js'
 import { generateServiceKey, type PrivateServiceKey } from './auth/service-keys.js'
 import type { AuthSettings } from './auth/settings.js'
 import { mintAccessToken, Scope } from './auth/tokens.js'
-import { tellEnded } from './ended-registrations.js'
+import { publishEnded } from './ended-registrations.js'
 import { checkNamed, checkNewLimits, checkNewProject, type Named, type NewLimits, type NewProject } from './fields.js'
 import { randomId } from './ids.js'
 import { endRegistration, type RegistrationStores } from './revocation.js'
@@ -58,7 +58,7 @@ export function openTenants(broker: Broker, clock: Clock): Tenants {
     sessions: new SessionTable(broker.table(Bucket.SESSIONS), clock),
     revoked: broker.table(Bucket.REVOKED),
     index: new RegistrationIndex(broker),
-    ended: { add: (device, registration) => tellEnded(broker.bus, device, registration) },
+    ended: { add: (device, registration) => publishEnded(broker.bus, device, registration) },
     notices: new DeviceNotices(broker, clock),
     clock,
   }
@@ -67,12 +67,12 @@ export function openTenants(broker: Broker, clock: Clock): Tenants {
 const KEYS_MAX = 8
 const ENROLMENT_KEYS_MAX = 50
 const DAY_MS = 86_400_000
-/** Where nobody says how long tokens live: the revocation stays. */
+/** Used if the lifetime of tokens is unknown: the revocation stays for 100 years. */
 const TOKEN_DAYS_MAX = 36_500
 
 export const newProjectId = () => randomId('', 20)
 
-/** The private key of its service account is in the answer and nowhere else. Throws CodedError `invalid_request`, `conflict`. */
+/** The private key of the service account is only in the result. Rejects with CodedError `invalid_request` or `conflict`. */
 export async function createProject(
   tenants: Tenants,
   wanted: NewProject = {},
@@ -105,13 +105,13 @@ export function setProjectActive(tenants: Tenants, id: string, isActive: boolean
   return changeProject(tenants, id, (project) => ({ ...project, isActive }))
 }
 
-/** null stands for the default of the service. Throws CodedError `invalid_request`. */
+/** A limit of null is the default of the service. Rejects with CodedError `invalid_request` or `unknown_project`. */
 export async function setLimits(tenants: Tenants, id: string, wanted: NewLimits): Promise<ProjectRecord> {
   const limits = checkNewLimits(wanted)
   return changeProject(tenants, id, (project) => ({ ...project, limits: { ...project.limits, ...limits } }))
 }
 
-/** Adds a key beside the present ones, so that keys can be changed without a gap. */
+/** Adds a key and keeps the present ones, so that an app server can change its key without an interruption. */
 export async function addServiceKey(
   tenants: Tenants,
   id: string,
@@ -122,7 +122,7 @@ export async function addServiceKey(
   return key.private
 }
 
-/** Throws CodedError `conflict` where the project has as many keys as it may have. */
+/** Rejects with CodedError `conflict` if the project has the maximum number of keys. */
 export function storeServiceKey(tenants: Tenants, id: string, key: ServiceKey): Promise<ProjectRecord> {
   return changeProject(tenants, id, (project) => {
     const { keys } = project.serviceAccount
@@ -131,7 +131,7 @@ export function storeServiceKey(tenants: Tenants, id: string, key: ServiceKey): 
   })
 }
 
-/** Everything that the key signed is refused from now on, and so is every access token that was issued for it. */
+/** Everything that the key has signed is refused from now on, and so are the access tokens that were issued for it. */
 export function removeServiceKey(tenants: Tenants, id: string, keyId: string): Promise<ProjectRecord> {
   return changeProject(tenants, id, (project) => {
     const keys = project.serviceAccount.keys.filter((key) => key.kid !== keyId)
@@ -164,7 +164,7 @@ export async function createApplication(
   return application
 }
 
-/** The enrolment key is in the answer and nowhere else. */
+/** The enrolment key is only in the result. */
 export async function createFleet(
   tenants: Tenants,
   wanted: Named = {},
@@ -184,7 +184,7 @@ export async function createFleet(
   return { fleet, enrolmentKey }
 }
 
-/** Makes an access token without the token endpoint. Throws CodedError `unknown_project`. */
+/** Issues an access token without the token endpoint. Rejects with CodedError `unknown_project`. */
 export async function mintToken(
   tenants: Tenants,
   keyring: Keyring,
@@ -205,24 +205,24 @@ export async function mintToken(
   })
 }
 
-/** Limits of a new enrolment key; absent: none. */
-export interface NewEnrolmentKey {
+/** An absent field means that the key has no such limit. */
+export interface EnrolmentKeyLimits {
   usesMax?: number
   untilMs?: number
 }
 
-/** The enrolment key is in the answer and nowhere else. Throws CodedError `not_found` or `invalid_request`. */
+/** The enrolment key is only in the result. Rejects with CodedError `not_found` or `invalid_request`. */
 export async function addEnrolmentKey(
   tenants: Tenants,
   fleetId: string,
-  limits: NewEnrolmentKey = {},
+  limits: EnrolmentKeyLimits = {},
 ): Promise<{ fleet: FleetRecord; key: EnrolmentKey; enrolmentKey: string }> {
   const { usesMax, untilMs } = limits
   if (usesMax !== undefined && !(Number.isSafeInteger(usesMax) && usesMax >= 1)) {
     throw new CodedError('invalid_request', 'uses must be a whole number above 0', { field: 'uses' })
   }
   if (untilMs !== undefined && !(untilMs > tenants.clock.now())) {
-    throw new CodedError('invalid_request', 'until must be a time to come', { field: 'until' })
+    throw new CodedError('invalid_request', 'until must be in the future', { field: 'until' })
   }
   const { enrolmentKey, hash } = newEnrolmentKey(fleetId)
   const key = newEnrolmentKeyRecord(hash, tenants.clock.now(), limits)
@@ -233,14 +233,14 @@ export async function addEnrolmentKey(
         `a fleet has at most ${ENROLMENT_KEYS_MAX} enrolment keys: retire one first`,
       )
     }
-    // Of retired ones the newest are kept, for their counts.
+    // The newest retired keys stay in the record, for their counts.
     const retired = keys.filter(({ retiredAtMs }) => retiredAtMs !== null).slice(-ENROLMENT_KEYS_MAX)
     return [...keys.filter((one) => one.retiredAtMs === null || retired.includes(one)), key]
   })
   return { fleet, key, enrolmentKey }
 }
 
-/** The key is good for nothing from now on; devices that enrolled with it stay. Throws CodedError `not_found`. */
+/** The key enrols no further devices. Devices that have enrolled with it keep their identity. Rejects with `not_found`. */
 export async function retireEnrolmentKey(tenants: Tenants, fleetId: string, keyId: string): Promise<EnrolmentKey> {
   const nowMs = tenants.clock.now()
   const fleet = await changeFleet(tenants, fleetId, (keys) => {
@@ -248,11 +248,11 @@ export async function retireEnrolmentKey(tenants: Tenants, fleetId: string, keyI
     return keys.map((key) => (key.id === keyId ? { ...key, retiredAtMs: key.retiredAtMs ?? nowMs } : key))
   })
   const key = enrolmentKeysOf(fleet).find(({ id }) => id === keyId)
-  if (!key) throw new CodedError('internal', 'a key that was retired is not there')
+  if (!key) throw new CodedError('internal', 'the retired key is missing from the record after its write')
   return key
 }
 
-/** Throws CodedError `not_found`. */
+/** Rejects with CodedError `not_found`. */
 export async function getFleet(tenants: Tenants, id: string): Promise<FleetRecord> {
   const fleet = FLEET_ID.test(id) ? await tenants.fleets.get(id, { authoritative: true }) : null
   if (!fleet) throw new CodedError('not_found', 'there is no such fleet')
@@ -260,20 +260,20 @@ export async function getFleet(tenants: Tenants, id: string): Promise<FleetRecor
 }
 
 /**
- * Every token that the fleet issued before now is void, with its tickets and sessions: devices have to enrol anew. Throws
- * CodedError `not_found`. Resolves with the time from which on tokens count.
+ * Voids all tokens of the fleet that were issued before now, with their tickets and sessions. The devices have to enrol
+ * again. Resolves with the time of the cut-off, Unix milliseconds. Rejects with CodedError `not_found`.
  */
 export async function cutOffFleet(tenants: Tenants, id: string): Promise<number> {
   await getFleet(tenants, id)
-  // Tokens count in seconds: of those of this second, those before now are void too.
+  // `iat` of tokens is in seconds, so the cut-off is rounded up: it also voids tokens of the current second.
   const fromMs = Math.ceil(tenants.clock.now() / 1_000) * 1_000
   await markFleet(tenants.revoked, id, fromMs)
   return fromMs
 }
 
 /**
- * The device is cut off and may not come back; its registrations are refused to senders. `tokenDays`: how long a token of it
- * may live and be renewed, after which the entry goes.
+ * Closes the device's session, refuses its connections, and refuses messages to its registrations.
+ * @param tokenDays time for which its tokens could be used or renewed; the entry in REVOKED is removed after it.
  */
 export async function revokeDevice(tenants: Tenants, device: string, tokenDays = TOKEN_DAYS_MAX): Promise<void> {
   requireDeviceId(device)
@@ -281,7 +281,7 @@ export async function revokeDevice(tenants: Tenants, device: string, tokenDays =
   await markDevice(tenants.revoked, device, nowMs, nowMs + tokenDays * DAY_MS)
 }
 
-/** Forgets which connection numbers and tokens the device has used, and ends its session: it comes back with what it has. */
+/** Ends the device's session and forgets its connection number and token time, so that the device can connect again. */
 export async function resetDevice(tenants: Tenants, device: string): Promise<void> {
   requireDeviceId(device)
   const session = await tenants.sessions.reset(device)
@@ -298,8 +298,7 @@ async function changeFleet(
   id: string,
   change: (keys: EnrolmentKey[]) => EnrolmentKey[],
 ): Promise<FleetRecord> {
-  const known = FLEET_ID.test(id)
-  const changed = known
+  const changed = FLEET_ID.test(id)
     ? await tenants.fleets.update(id, (fleet) => withEnrolmentKeys(fleet, change(enrolmentKeysOf(fleet))))
     : null
   if (!changed) throw new CodedError('not_found', 'there is no such fleet')
@@ -307,8 +306,8 @@ async function changeFleet(
 }
 
 /**
- * Ends a registration: senders get `revoked_registration`, and a live session leaves its groups. The app gets another
- * registrationId when it registers again.
+ * Ends a registration. Senders get `revoked_registration`, and a live session leaves the groups of the registration. The app
+ * gets a new registrationId when it registers again.
  */
 export async function revokeRegistration(tenants: Tenants, device: string, registration: number): Promise<void> {
   requireDeviceId(device)
@@ -322,8 +321,9 @@ async function changeProject(
   change: (project: ProjectRecord) => ProjectRecord,
 ): Promise<ProjectRecord> {
   const nowMs = tenants.clock.now()
-  const known = PROJECT_ID.test(id)
-  const changed = known ? await tenants.projects.update(id, (p) => ({ ...change(p), updatedAtMs: nowMs })) : null
+  const changed = PROJECT_ID.test(id)
+    ? await tenants.projects.update(id, (p) => ({ ...change(p), updatedAtMs: nowMs }))
+    : null
   if (!changed) throw new CodedError('unknown_project')
   return changed
 }

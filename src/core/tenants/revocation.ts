@@ -1,4 +1,4 @@
-/** Ends of registrations. */
+/** Ends a registration, for devices that unregister, and for app servers and operators that revoke. */
 import { CodedError } from '../../../protocol/errors.js'
 import type { DeviceRecord, DeviceStore, Registration } from '../../store/devices.js'
 import type { RegistrationIndex } from '../../store/registrations.js'
@@ -6,14 +6,14 @@ import type { RegistrationIndex } from '../../store/registrations.js'
 export interface RegistrationStores {
   devices: DeviceStore
   index: RegistrationIndex
-  /** Told of the end, so that senders are refused. */
+  /** Informs the cores of the end, so that they refuse senders. */
   ended: { add(device: string, registration: number): void }
 }
 
 /**
- * Ends a registration: out of the device's record, with its topics. A number that was given and is not in the record has
- * ended, so the record is all that is stored of an end, however often devices register and end. Repeating it is harmless.
- * Throws CodedError `unknown_registration` for a number that was never given.
+ * Removes a registration and its topics from the device's record. Nothing else is stored: a registration has ended if its
+ * number is below the next number and not in the record. Idempotent. Rejects with CodedError `unknown_registration` for a
+ * number that was never assigned.
  */
 export async function endRegistration(
   { devices, index, ended: notices }: RegistrationStores,
@@ -36,14 +36,14 @@ export async function endRegistration(
   return record
 }
 
-/** Where the app registered again meanwhile, the entry is the new registration's. */
+/** Removes the index entry. If the app has registered again in the meantime, the entry is put back for the new registration. */
 async function unlist(
   { devices, index }: Pick<RegistrationStores, 'devices' | 'index'>,
   device: string,
   { project, application, user }: Registration,
 ): Promise<void> {
-  const place = { project, application, user, device }
-  await index.remove(place)
+  const entry = { project, application, user, device }
+  await index.remove(entry)
   const { registrations } = await devices.read(device, { authoritative: true })
-  if (registrations.some((r) => r.application === application && r.user === user)) await index.put(place)
+  if (registrations.some((r) => r.application === application && r.user === user)) await index.put(entry)
 }

@@ -1,6 +1,6 @@
 /**
- * Takes out of REVOKED what has no use any more, so that the table holds the devices that could still come back and no
- * others: revocations of devices whose tokens can be renewed no longer, and the registrations that release 0.1 wrote there.
+ * Removes entries of REVOKED that are no longer needed, so that the table does not fill up: revocations of devices whose
+ * tokens can no longer be renewed, and the ended registrations that release 0.1 stored there.
  */
 import { Bucket, revokedDevicePrefix } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
@@ -18,9 +18,9 @@ export interface RevokedSweepOptions {
 }
 
 const ROUND_MS = 3_600_000
-/** A round that found too much is followed by another one soon. */
+/** Wait before the next round if the last one reached REMOVALS_MAX or failed. */
 const NEXT_MS = 10_000
-/** A purge takes nats-server some 70 ms. */
+/** Most removals in a round. Each purge takes nats-server about 70 ms. */
 const REMOVALS_MAX = 200
 const REGISTRATION_PREFIX = 'registration.'
 
@@ -30,7 +30,7 @@ export class RevokedSweep {
   private readonly devices: DeviceStore
   private readonly index: RegistrationIndex
   private cancel: (() => void) | null = null
-  private underWay: Promise<void> = Promise.resolve()
+  private running: Promise<void> = Promise.resolve()
   private isStopped = false
 
   constructor(private readonly options: RevokedSweepOptions) {
@@ -48,24 +48,24 @@ export class RevokedSweep {
   async stop(): Promise<void> {
     this.isStopped = true
     this.cancel?.()
-    await this.underWay
+    await this.running
   }
 
-  /** Resolves with the number of entries that were taken out; rejects with BrokerError. */
+  /** Resolves with the number of removed entries; rejects with BrokerError. */
   async round(): Promise<number> {
     const nowMs = this.options.clock.now()
-    const entries = await this.all()
+    const entries = await this.readAll()
     let removed = await this.removeRegistrations(entries)
     for (const entry of entries) {
       if (this.isStopped || removed >= REMOVALS_MAX) break
-      if (await this.remove(entry, nowMs)) removed++
+      if (await this.removeIfOver(entry, nowMs)) removed++
     }
     return removed
   }
 
-  private async remove(entry: TableEntry, nowMs: number): Promise<boolean> {
+  private async removeIfOver(entry: TableEntry, nowMs: number): Promise<boolean> {
     const { key, value, revision, deleted } = entry
-    // Those who watch have heard of it for a round: the mark itself takes room too.
+    // A delete leaves a marker, which takes space, too. All watches have seen it since the last round.
     if (deleted && key.startsWith(revokedDevicePrefix)) {
       await this.stream.purge(subjectOf(key), revision + 1)
       return true
@@ -77,7 +77,7 @@ export class RevokedSweep {
     return true
   }
 
-  /** What release 0.1 wrote when a registration ended: the records of the devices say it too, so nobody has to hear of it. */
+  /** The device records also have the ends that release 0.1 stored here, so they are purged without markers for watches. */
   private async removeRegistrations(entries: readonly TableEntry[]): Promise<number> {
     const found = entries.filter(({ key }) => key.startsWith(REGISTRATION_PREFIX))
     if (found.length === 0) return 0
@@ -86,7 +86,7 @@ export class RevokedSweep {
     return found.length
   }
 
-  /** From now on the record of the device says what the revocation said: senders are told that its registrations ended. */
+  /** Ends all registrations of a revoked device, so that senders are refused without the revocation. */
   private async endAll(device: string): Promise<void> {
     let ended: Registration[] = []
     await this.devices.update(device, (before) => {
@@ -97,8 +97,8 @@ export class RevokedSweep {
     for (const { project, application, user } of ended) await this.index.remove({ project, application, user, device })
   }
 
-  /** Deleted ones included. */
-  private async all(): Promise<TableEntry[]> {
+  /** Includes the markers of deleted entries. */
+  private async readAll(): Promise<TableEntry[]> {
     const entries = new Map<string, TableEntry>()
     const watch = await this.table.watch('>', (entry) => {
       entries.set(entry.key, entry)
@@ -109,17 +109,17 @@ export class RevokedSweep {
 
   private schedule(waitMs: number): void {
     this.cancel = this.options.clock.after(waitMs, () => {
-      this.underWay = this.round().then(
-        (removed) => this.next(removed >= REMOVALS_MAX ? NEXT_MS : ROUND_MS),
+      this.running = this.round().then(
+        (removed) => this.scheduleUnlessStopped(removed >= REMOVALS_MAX ? NEXT_MS : ROUND_MS),
         (error: unknown) => {
-          this.options.log.warn({ error }, 'REVOKED could not be swept')
-          this.next(NEXT_MS)
+          this.options.log.warn({ error }, 'cannot sweep REVOKED')
+          this.scheduleUnlessStopped(NEXT_MS)
         },
       )
     })
   }
 
-  private next(waitMs: number): void {
+  private scheduleUnlessStopped(waitMs: number): void {
     if (!this.isStopped) this.schedule(waitMs)
   }
 }

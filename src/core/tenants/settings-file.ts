@@ -1,4 +1,4 @@
-/** The settings file of an app server, as the Aurora Notification Service hands it out: YAML, nine quoted strings. */
+/** The settings file of an app server, in the format of the Aurora Notification Service: YAML with nine quoted strings. */
 import { stringify } from 'yaml'
 import type { AuthSettings } from './auth/settings.js'
 import { SCOPES_OF_SETTINGS } from './auth/tokens.js'
@@ -7,7 +7,7 @@ export interface SettingsFile {
   push_notification_system: {
     project_id: string
     push_public_address: string
-    /** With a slash at the end. */
+    /** Ends with a slash. */
     api_url: string
     client_id: string
     scopes: string
@@ -20,7 +20,7 @@ export interface SettingsFile {
 }
 
 export const API_PATH = '/push/public/api/v1/'
-/** Where tokens come from; the issuer of the discovery documents. */
+/** Path of the token service. The public URL with this path is the issuer in the discovery documents. */
 export const AUTH_PATH = '/auth/public'
 export const TOKEN_PATH = `${AUTH_PATH}/oauth2/token`
 
@@ -29,7 +29,7 @@ export interface SettingsSource {
   clientId: string
   keyId: string
   privateKey: string
-  /** Without a slash at the end. */
+  /** Has no slash at the end. */
   publicUrl: string
   auth: Pick<AuthSettings, 'audience'>
 }

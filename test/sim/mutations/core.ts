@@ -89,8 +89,8 @@ export const coreMutations: Mutation[] = [
     edits: [
       edit(
         ROUTE,
-        `        this.options.inflight.back(target, 'ending');`,
-        `        this.options.inflight.back(target, 'ending'), target.delivery.ack();`,
+        `        this.options.inflight.markReturned(target, 'ending');`,
+        `        this.options.inflight.markReturned(target, 'ending'), target.delivery.ack();`,
       ),
     ],
   },
@@ -109,7 +109,11 @@ export const coreMutations: Mutation[] = [
     name: 'no-second-look',
     rule: 'After an append to the queue the router reads the session again.',
     edits: [
-      edit(ROUTE, 'await Promise.all([sessionRecheck.isSeen(device), ...told])', 'await Promise.all([true, ...told])'),
+      edit(
+        ROUTE,
+        'await Promise.all([sessionRecheck.isSeen(device), ...traces])',
+        'await Promise.all([true, ...traces])',
+      ),
     ],
   },
   {
@@ -118,11 +122,15 @@ export const coreMutations: Mutation[] = [
     edits: [
       edit(
         ROUTE,
-        `            const results = await queueWriter.enqueue(device, messages, again);`,
+        `            const results = await queueWriter.enqueue(device, messages, mayBeQueued);`,
         `            const early = await sessionRecheck.isSeen(device);
-            const results = await queueWriter.enqueue(device, messages, again);`,
+            const results = await queueWriter.enqueue(device, messages, mayBeQueued);`,
       ),
-      edit(ROUTE, 'await Promise.all([sessionRecheck.isSeen(device), ...told])', 'await Promise.all([early, ...told])'),
+      edit(
+        ROUTE,
+        'await Promise.all([sessionRecheck.isSeen(device), ...traces])',
+        'await Promise.all([early, ...traces])',
+      ),
     ],
   },
   {
@@ -160,7 +168,7 @@ export const coreMutations: Mutation[] = [
     rule: 'A redelivered message never goes live.',
     edits: [
       edit(ROUTE, `next: redelivered ? 'enqueue' : 'send'`, `next: 'send'`),
-      edit(ROUTE, 'const session = redelivered || this.lanes.busy', 'const session = this.lanes.busy'),
+      edit(ROUTE, 'const session = redelivered || this.lanes.has', 'const session = this.lanes.has'),
     ],
   },
   {
@@ -168,7 +176,7 @@ export const coreMutations: Mutation[] = [
     rule: 'A redelivered message that has its final event is not appended.',
     edits: [
       edit(ROUTE, '(await this.options.events.readFinal(target.message.id)) !== null]', 'false]'),
-      edit(ENQUEUE, '        await this.takeOutEnded(device, messages);', ''),
+      edit(ENQUEUE, '        await this.removeEnded(device, messages);', ''),
     ],
   },
   {
@@ -198,7 +206,7 @@ export const coreMutations: Mutation[] = [
   {
     name: 'no-lanes',
     rule: "A router handles one device's messages one by one while one of them is being queued.",
-    edits: [edit(ROUTE, 'this.lanes.busy(message.device)', 'false')],
+    edits: [edit(ROUTE, 'this.lanes.has(message.device)', 'false')],
   },
   {
     name: 'final-without-compare-and-set',
@@ -360,7 +368,7 @@ export const coreMutations: Mutation[] = [
     edits: [
       edit(
         ROUTE,
-        'owed.filter((target) => this.repeats.isPerhapsElsewhere(target))',
+        'owed.filter((target) => this.redeliveries.mayBeElsewhere(target))',
         'owed.filter((target) => target.redelivered)',
       ),
     ],

@@ -7,7 +7,7 @@ import type { ReadCounters } from '../../domain/commands.js'
 import type { QueryBudget } from '../../domain/query-budget.js'
 import type { FeedAdministration } from '../../outcomes/feed-administration.js'
 import type { Administration } from '../../tenants/administration.js'
-import { actorOf } from '../../tenants/auth/credentials.js'
+import { findActor } from '../../tenants/auth/credentials.js'
 import type { Actor } from '../../tenants/auth/roles.js'
 import type { PrivateServiceKey } from '../../tenants/auth/service-keys.js'
 import type { AuthSettings } from '../../tenants/auth/settings.js'
@@ -55,7 +55,7 @@ async function authenticateActor(call: AdminCall): Promise<ActingCall> {
   const { waitMs } = context.addresses.take(network, 1, context.rate, context.clock.now())
   if (waitMs > 0) throw new CodedError('rate_limited')
   const secret = bearerOf(request.headers.authorization)
-  const actor = await actorOf(context.administration.credentials, secret).catch((error: unknown) => {
+  const actor = await findActor(context.administration.credentials, secret).catch((error: unknown) => {
     if (error instanceof CodedError) context.signIns.add(network)
     throw error
   })

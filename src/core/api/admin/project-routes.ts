@@ -286,7 +286,7 @@ async function listRegistrations({
   params,
   query,
 }: ProjectCall & { query: Static<typeof RegistrationQuery> }): Promise<object> {
-  context.administration.look(actor, 'registration.list', params.project)
+  context.administration.requireView(actor, 'registration.list', params.project)
   const { by, page } = listingOf(query)
   return pageOutput(
     await context.queries.run(params.project, () => context.registrations.list(params.project, by, page)),
@@ -311,7 +311,7 @@ async function showCounters({
   params,
   query,
 }: ProjectCall & { query: Static<typeof CountersQuery> }): Promise<object> {
-  context.administration.look(actor, 'counters.show', params.project)
+  context.administration.requireView(actor, 'counters.show', params.project)
   const counters = await context.queries.run(params.project, () => context.readCounters(params.project))
   return countersOutput(params.project, counters, query)
 }

@@ -105,7 +105,7 @@ async function grant(
     audiences: audiencesOfAssertions(context),
     lifetimeSecondsMax: context.auth.assertionSecondsMax,
     nowMs,
-    use: (clientId, jti) => used.use(clientId, jti),
+    markUsed: (clientId, jti) => used.use(clientId, jti),
   })
   const { clientId } = project.serviceAccount
   if (parameters.client_id !== undefined && parameters.client_id !== clientId) {

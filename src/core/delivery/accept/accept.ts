@@ -21,8 +21,8 @@ import { SplitLog } from '../../../store/split.js'
 import type { AcceptCommand, Accepted, AcceptMessage, AcceptTarget } from '../../domain/commands.js'
 import type { IdSource } from '../../domain/ids.js'
 import type { Booking, Room } from '../room/room.js'
+import { MessageAppender } from './append-once.js'
 import { PositionIds } from './position-ids.js'
-import { Release } from './release.js'
 
 export interface AcceptOptions {
   broker: Broker
@@ -44,8 +44,8 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
   const broadcast = new BroadcastLog(options.broker)
   const keys = new IdempotencyKeys(options.broker, options.split)
   const { events, schedule } = options
-  const places = new PositionIds(keys, options)
-  const release = new Release(messages, broadcast, events)
+  const positionIds = new PositionIds(keys, options)
+  const appender = new MessageAppender(messages, broadcast, events)
 
   /**
    * The same key or stream position gives the same ids. `repeated`: some of the records may be stored already.
@@ -54,8 +54,8 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     command: AcceptCommand,
     own: KeyRecord | null,
   ): Promise<{ record: KeyRecord; repeated: boolean }> {
-    const { place } = command
-    if (place) return { record: await places.recordOf(place, command), repeated: place.isRepeat }
+    const { position } = command
+    if (position) return { record: await positionIds.recordOf(position, command), repeated: position.isRepeat }
     const mine = own ?? newIds(command, options)
     if (command.idempotency === undefined) return { record: mine, repeated: false }
     const { first, record } = await keys.claim(command.project, command.idempotency.key, mine)
@@ -77,7 +77,7 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     }
     const notBeforeMs = laterMs(command, record)
     if (notBeforeMs === null) {
-      await mapAtOnce(stored, APPENDS_AT_ONCE, ({ message }) => (repeated ? release.unicast(message) : store(message)))
+      await mapAtOnce(stored, APPENDS_AT_ONCE, ({ message }) => (repeated ? appender.appendOnce(message) : store(message)))
     } else if (!(repeated && (await events.readScheduled(record.id)) !== null)) {
       await storeLater(
         record,
@@ -115,15 +115,15 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     if (notBeforeMs !== null) {
       if (repeated && (await events.readScheduled(id)) !== null) return
       await storeLater(record, notBeforeMs, command, [{ kind: 'group', record: message }])
-    } else if (repeated) await release.group(message)
-    else await release.firstOfGroup(message)
+    } else if (repeated) await appender.appendGroupOnce(message)
+    else await appender.appendGroup(message)
   }
 
   return async (command: AcceptCommand): Promise<Accepted> => {
     let booking: Booking | null = null
     try {
       // First what the store decides nothing about: a message that is too large is refused as such, full or not.
-      const mine = command.place ? null : newIds(command, options)
+      const mine = command.position ? null : newIds(command, options)
       const made = mine && messagesOf(command, mine)
       // Before the key is claimed: a refused message must take no room.
       booking = await options.room.book(command)

@@ -30,12 +30,15 @@ export class PositionIds {
   ) {}
 
   /** Rejects with BrokerError or CodedError `unavailable`; then no id is known. */
-  async recordOf(place: StreamPosition, { type, targets: [target], notBeforeMs }: AcceptCommand): Promise<KeyRecord> {
+  async recordOf(
+    position: StreamPosition,
+    { type, targets: [target], notBeforeMs }: AcceptCommand,
+  ): Promise<KeyRecord> {
     if (type !== 'device' || target === undefined || notBeforeMs !== null) {
       throw new CodedError('internal', 'only an immediate message for one device has the id of its stream position')
     }
-    const id = blockId(await this.blockOf(place), partitionOf(target.device), place.sequence)
-    return { id, acceptedAtMs: place.storedAtMs, fingerprint: '', targets: [id], targetNames: [] }
+    const id = blockId(await this.blockOf(position), partitionOf(target.device), position.sequence)
+    return { id, acceptedAtMs: position.storedAtMs, fingerprint: '', targets: [id], targetNames: [] }
   }
 
   private blockOf({ incarnation, sequence, storedAtMs }: StreamPosition): Promise<bigint> {

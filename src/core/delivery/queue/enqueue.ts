@@ -46,12 +46,12 @@ export class QueueWriter {
   /**
    * Enqueues messages of one device in order. Resolves with the result of each when all writes are stored. Rejects with
    * BrokerError if the state of a write is unknown.
-   * @param again ids of messages that may be in the queue from an earlier attempt.
+   * @param mayBeQueued ids of messages that may be in the queue from an earlier attempt.
    */
   async enqueue(
     device: string,
     messages: readonly StoredMessage[],
-    again: ReadonlySet<bigint>,
+    mayBeQueued: ReadonlySet<bigint>,
   ): Promise<EnqueueResult[]> {
     const results: EnqueueResult[] = []
     // failureOf() catches each at once: a failure while the next message is enqueued must not end the process.
@@ -59,19 +59,19 @@ export class QueueWriter {
     let last: QueueEntry | null | undefined
     try {
       for (const message of messages) {
-        const placed = await this.place(device, message, again.has(message.id), last)
-        results.push(placed.result)
-        last = placed.last
+        const one = await this.enqueueOne(device, message, mayBeQueued.has(message.id), last)
+        results.push(one.result)
+        last = one.last
         // An earlier attempt may have stopped before it wrote this entry, and a second entry is harmless.
-        if (placed.result === 'queued' || placed.result === 'present')
-          expiries.push(failureOf(this.scheduleExpiry(message, placed.sequence)))
+        if (one.result === 'queued' || one.result === 'present')
+          expiries.push(failureOf(this.scheduleExpiry(message, one.sequence)))
       }
     } finally {
       // Waits for all of them, so that nothing is under way when the caller learns the result.
       await Promise.all(expiries)
     }
     for (const failure of await Promise.all(expiries)) if (failure !== null) throw failure
-    await this.takeOutEnded(device, messages)
+    await this.removeEnded(device, messages)
     return results
   }
 
@@ -86,17 +86,17 @@ export class QueueWriter {
    * Append first, then check for an end. Whoever ends a message (cancel, expire) writes the event first and then checks
    * the queue. So at least one of the two sees the other, and an ended message does not stay in the queue.
    */
-  private async takeOutEnded(device: string, messages: readonly StoredMessage[]): Promise<void> {
+  private async removeEnded(device: string, messages: readonly StoredMessage[]): Promise<void> {
     const finals = await Promise.all(messages.map((message) => this.options.events.readFinal(message.id)))
     const ended = messages.filter((_, index) => finals[index] !== null)
     await this.withdraw(device, ended)
   }
 
   /** Adds a step to the trace. The trace decides nothing, so a failed write is ignored. */
-  async tell({ id }: StoredMessage, why: QueueReason | ''): Promise<void> {
+  async traceQueued({ id }: StoredMessage, reason: QueueReason | ''): Promise<void> {
     const { clock, events, log } = this.options
     try {
-      await events.trace(id, { step: 'queued', atMs: clock.now(), reason: why })
+      await events.trace(id, { step: 'queued', atMs: clock.now(), reason })
     } catch (error) {
       log.debug({ error, id }, 'a step is missing in the trace of a message')
     }
@@ -106,7 +106,12 @@ export class QueueWriter {
     return this.options.expiry.addQueued(message, queueSequence, this.options.clock.now())
   }
 
-  private async place(device: string, message: StoredMessage, again: boolean, known: QueueEntry | null | undefined) {
+  private async enqueueOne(
+    device: string,
+    message: StoredMessage,
+    mayBeQueued: boolean,
+    known: QueueEntry | null | undefined,
+  ) {
     const { queue } = this.options
     let last = known === undefined ? await queue.last(device) : known
     for (let race = 0; race < RACES_MAX; race++) {
@@ -116,7 +121,7 @@ export class QueueWriter {
         if (last.record.evicted.length > 0) await queue.deleteEvicted(device, await queue.walkAll(device, last))
         return { result: 'present' as const, sequence: last.sequence, last }
       }
-      const plan = await this.plan(device, message, again, last)
+      const plan = await this.plan(device, message, mayBeQueued, last)
       if ('result' in plan) return plan
       // Without a list of evicted messages, no walk reaches these any more, and their writers may not have added their
       // entries to EXPIRY.
@@ -144,28 +149,28 @@ export class QueueWriter {
    * A first delivery has been in no queue, unless another router was given the message too. It is therefore checked only
    * in queues that have dropped something.
    */
-  private async hasEnded(message: StoredMessage, again: boolean, last: QueueEntry | null): Promise<boolean> {
-    if (!again && (last === null || last.record.dropped === 0)) return false
+  private async hasEnded(message: StoredMessage, mayBeQueued: boolean, last: QueueEntry | null): Promise<boolean> {
+    if (!mayBeQueued && (last === null || last.record.dropped === 0)) return false
     return (await this.options.events.readFinal(message.id)) !== null
   }
 
-  private async plan(device: string, message: StoredMessage, again: boolean, last: QueueEntry | null) {
+  private async plan(device: string, message: StoredMessage, mayBeQueued: boolean, last: QueueEntry | null) {
     const nowMs = this.options.clock.now()
-    if (last === null) return this.asFirst(message, again, nowMs)
+    if (last === null) return this.planFirst(message, mayBeQueued, nowMs)
     const { depth, evicted } = last.record
     // `depth` is an upper bound. Below the limit, there is nothing to count and nothing to evict.
-    if (!again && depth < this.options.queueMax && message.collapseKey === '' && evicted.length === 0) {
-      if (await this.hasEnded(message, again, last)) return { result: 'ended' as const, sequence: 0, last }
+    if (!mayBeQueued && depth < this.options.queueMax && message.collapseKey === '' && evicted.length === 0) {
+      if (await this.hasEnded(message, mayBeQueued, last)) return { result: 'ended' as const, sequence: 0, last }
       return { record: next(last, message, nowMs), follows: last.sequence, toDelete: [] } satisfies Plan
     }
     const entries = await this.options.queue.walkAll(device, last)
     const newest = entries.at(-1)
-    if (!newest) return this.asFirst(message, again, nowMs)
-    return this.planWith(entries, newest, message, again, nowMs)
+    if (!newest) return this.planFirst(message, mayBeQueued, nowMs)
+    return this.planWith(entries, newest, message, mayBeQueued, nowMs)
   }
 
-  private async asFirst(message: StoredMessage, again: boolean, nowMs: number) {
-    if (await this.hasEnded(message, again, null)) return { result: 'ended' as const, sequence: 0, last: null }
+  private async planFirst(message: StoredMessage, mayBeQueued: boolean, nowMs: number) {
+    if (await this.hasEnded(message, mayBeQueued, null)) return { result: 'ended' as const, sequence: 0, last: null }
     return { record: first(message, nowMs), follows: 0, toDelete: [] } satisfies Plan
   }
 
@@ -173,7 +178,7 @@ export class QueueWriter {
     entries: QueueEntry[],
     newest: QueueEntry,
     message: StoredMessage,
-    again: boolean,
+    mayBeQueued: boolean,
     nowMs: number,
   ) {
     const listed = new Set(newest.record.evicted)
@@ -183,7 +188,8 @@ export class QueueWriter {
       await this.options.queue.deleteEvicted(message.device, entries)
       return { result: 'present' as const, sequence: present.sequence, last: newest }
     }
-    if (await this.hasEnded(message, again, newest)) return { result: 'ended' as const, sequence: 0, last: newest }
+    if (await this.hasEnded(message, mayBeQueued, newest))
+      return { result: 'ended' as const, sequence: 0, last: newest }
     const sameKey = owed.map((entry) => entry.record.message).filter((other) => collapses(other, message))
     // Ids are ordered by time. A late message does not replace a newer one.
     if (sameKey.some((other) => other.id > message.id)) {
@@ -193,8 +199,8 @@ export class QueueWriter {
     const rest = owed.filter((entry) => !collapsed.has(entry.record.message.id))
     const excess = distinct(rest).slice(0, Math.max(0, distinct(rest).length + 1 - this.options.queueMax))
     const dropped = await this.drop(excess, nowMs)
-    const pushedOut = new Set(excess.map((evictedEntry) => evictedEntry.id))
-    const survivors = rest.filter((entry) => !pushedOut.has(entry.record.message.id))
+    const droppedIds = new Set(excess.map((entry) => entry.id))
+    const survivors = rest.filter((entry) => !droppedIds.has(entry.record.message.id))
     const toDelete = entries.filter((entry) => !survivors.includes(entry))
     const total = newest.record.dropped + dropped
     const depth = distinct(survivors).length + 1
@@ -213,7 +219,7 @@ export class QueueWriter {
 
   /** Resolves with the number of evicted messages that this queue drops and has not counted yet. */
   private async drop(evicted: StoredMessage[], nowMs: number): Promise<number> {
-    const outcomes = await Promise.all(evicted.map((evictedEntry) => this.end(evictedEntry, 'dropped', nowMs)))
+    const outcomes = await Promise.all(evicted.map((entry) => this.end(entry, 'dropped', nowMs)))
     return outcomes.filter((outcome) => outcome.won || outcome.existing?.kind === 'dropped').length
   }
 

@@ -40,15 +40,15 @@ export interface Target {
   sentSweep: number
   /** When the device acknowledged it, by the worker's clock, if that arrived while it was in a lane; 0 otherwise. */
   ackedAtMs: number
-  /** Why it is queued; empty if it was never sent. */
-  why: QueueReason | ''
+  /** The reason for which it is queued; empty if it was never sent. */
+  queueReason: QueueReason | ''
 }
 
 export class Inflight {
   private readonly targets = new Map<bigint, Target>()
   private readonly live = new Map<bigint, Target>()
   /** The live targets of each device, and the lanes that wait for one of them to return. */
-  private readonly out = new Map<string, Set<Target>>()
+  private readonly liveByDevice = new Map<string, Set<Target>>()
   private readonly waiting = new Map<string, () => void>()
 
   constructor(private readonly metrics: CoreMetrics) {}
@@ -61,66 +61,66 @@ export class Inflight {
     return this.targets.get(id)
   }
 
-  take(target: Target): void {
+  add(target: Target): void {
     if (target.redelivered) this.metrics.redelivered++
     this.targets.set(target.message.id, target)
   }
 
   /** Removes a finished target. */
-  release(target: Target): void {
+  remove(target: Target): void {
     this.targets.delete(target.message.id)
-    this.notOut(target)
+    this.removeLive(target)
   }
 
   /** Removes a target that JetStream will deliver again. */
   nack(target: Target): void {
     this.metrics.nacked++
-    this.release(target)
+    this.remove(target)
   }
 
   /** Marks it as sent to a worker, last in the order of the sweep. */
-  sent(target: Target): void {
+  markSent(target: Target): void {
     this.metrics.routed++
     target.state = 'live'
     this.live.delete(target.message.id)
     this.live.set(target.message.id, target)
     const { device } = target.message
-    const out = this.out.get(device)
-    if (out) out.add(target)
-    else this.out.set(device, new Set([target]))
+    const live = this.liveByDevice.get(device)
+    if (live) live.add(target)
+    else this.liveByDevice.set(device, new Set([target]))
   }
 
   /** Marks it as no longer waiting for a worker. */
-  back(target: Target, state: 'lane' | 'ending'): void {
+  markReturned(target: Target, state: 'lane' | 'ending'): void {
     target.state = state
-    this.notOut(target)
+    this.removeLive(target)
   }
 
   /** The live targets of its device that were accepted before it, oldest first. */
-  olderOut(target: Target): Target[] {
-    const out = this.out.get(target.message.device)
-    return out ? [...out].filter((other) => isOlder(other, target)).sort(inOrder) : []
+  olderLive(target: Target): Target[] {
+    const live = this.liveByDevice.get(target.message.device)
+    return live ? [...live].filter((other) => isOlder(other, target)).sort(byAcceptance) : []
   }
 
   /** Resolves when a live target of the device returns. Only one lane may wait for each device. */
-  someBack(device: string): Promise<void> {
+  nextReturn(device: string): Promise<void> {
     return new Promise((resolve) => {
       this.waiting.set(device, resolve)
     })
   }
 
-  private notOut(target: Target): void {
+  private removeLive(target: Target): void {
     if (!this.live.delete(target.message.id)) return
     const { device } = target.message
-    const out = this.out.get(device)
-    out?.delete(target)
-    if (out?.size === 0) this.out.delete(device)
+    const live = this.liveByDevice.get(device)
+    live?.delete(target)
+    if (live?.size === 0) this.liveByDevice.delete(device)
     this.waiting.get(device)?.()
     this.waiting.delete(device)
   }
 
   /** Live targets that were sent at or before a sweep, oldest first. */
-  sentUntil(sweep: number): Target[] {
+  liveSentUntil(sweep: number): Target[] {
     const silent: Target[] = []
     for (const target of this.live.values()) {
       if (target.sentSweep > sweep) break
@@ -130,7 +130,7 @@ export class Inflight {
   }
 
   /** Live targets that left for the worker of batch `number` with that batch or an earlier one, oldest first. */
-  sentWithBatch(number: number): Target[] {
+  liveInBatch(number: number): Target[] {
     const live = [...this.live.values()]
     const session = live.find((target) => target.batch === number)?.session
     if (!session) return []
@@ -144,8 +144,8 @@ export class Inflight {
 }
 
 /** Orders targets by acceptance, which is the order of their stream. */
-export function inOrder(a: Target, b: Target): number {
+export function byAcceptance(a: Target, b: Target): number {
   return a.delivery.sequence - b.delivery.sequence
 }
 
-const isOlder = (a: Target, b: Target) => inOrder(a, b) < 0
+const isOlder = (a: Target, b: Target) => byAcceptance(a, b) < 0

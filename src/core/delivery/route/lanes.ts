@@ -9,13 +9,13 @@ export class Lanes<T> {
   private readonly running = new Set<Promise<void>>()
 
   /**
-   * @param inOrder compares two items, as for sort(). A lane is kept in this order, because an item that returns from a
+   * @param compare compares two items, as for sort(). A lane is kept in this order, because an item that returns from a
    *   worker is older than items that came in the meantime.
    * @param work takes one or more items from the front of the lane, and resolves when it is done with them. It must not
    *   reject. While it waits, older items may be inserted at the front.
    */
   constructor(
-    private readonly inOrder: (a: T, b: T) => number,
+    private readonly compare: (a: T, b: T) => number,
     private readonly work: (device: string, queue: T[]) => Promise<void>,
   ) {}
 
@@ -24,7 +24,7 @@ export class Lanes<T> {
   }
 
   /** True while the device has a lane. */
-  busy(device: string): boolean {
+  has(device: string): boolean {
     return this.lanes.has(device)
   }
 
@@ -32,7 +32,7 @@ export class Lanes<T> {
     const lane = this.lanes.get(device)
     if (lane) {
       let at = lane.length
-      while (at > 0 && this.inOrder(lane[at - 1] as T, item) > 0) at--
+      while (at > 0 && this.compare(lane[at - 1] as T, item) > 0) at--
       lane.splice(at, 0, item)
     } else {
       const queue = [item]

@@ -3,7 +3,7 @@ import type { Clock } from '../../../clock.js'
 import type { Delivery } from '../../../nats/broker.js'
 import type { Target } from './inflight.js'
 
-export class Repeats {
+export class Redeliveries {
   /** The furthest first delivery. First deliveries come in the order of the stream. */
   private furthest = { sequence: 0, storedAtMs: 0 }
 
@@ -13,7 +13,7 @@ export class Repeats {
   ) {}
 
   /** Call it once for each delivery, in the order of arrival. */
-  isRepeated(delivery: Delivery): boolean {
+  isRedelivery(delivery: Delivery): boolean {
     const { deliveryCount, sequence, storedAtMs } = delivery
     // A killed nats-server may restore an acknowledged record and call it a first delivery. A stream that lost its end
     // assigns the same sequences again, but to records that were stored later.
@@ -27,7 +27,7 @@ export class Repeats {
    * it is so old that its ack wait may have run out. The age is measured from the server's time of storage, because this
    * process may have been frozen before it read the message.
    */
-  isPerhapsElsewhere({ redelivered, delivery }: Target): boolean {
+  mayBeElsewhere({ redelivered, delivery }: Target): boolean {
     return redelivered || Math.abs(this.clock.now() - delivery.storedAtMs) > this.ackWaitMs / 2
   }
 }

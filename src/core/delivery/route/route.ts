@@ -27,9 +27,9 @@ import { type QueueReason, REGISTRATION_ENDED } from '../../domain/statuses.js'
 import type { CoreSettings } from '../../settings.js'
 import { isExpired, isOnlyNow, onlyNowReason } from '../expiry.js'
 import type { QueueWriter } from '../queue/enqueue.js'
-import { type AcceptedMark, type Inflight, inOrder, type Target } from './inflight.js'
+import { type AcceptedMark, byAcceptance, type Inflight, type Target } from './inflight.js'
 import { Lanes, takeFirst } from './lanes.js'
-import { Repeats } from './redeliveries.js'
+import { Redeliveries } from './redeliveries.js'
 import { SessionCache, sameSession } from './session-cache.js'
 import type { Liveness, SessionLookup, SessionRecheck } from './session-recheck.js'
 import { TxBatcher } from './tx-batcher.js'
@@ -69,16 +69,16 @@ export class Router {
   private subscriptions: Subscription[] = []
   private cancelSweep: (() => void) | null = null
   private sweeps = 0
-  private readonly repeats: Repeats
+  private readonly redeliveries: Redeliveries
   private stopping = false
 
   constructor(private readonly options: RouterOptions) {
     const { broker, clock, settings, name } = options
     const { batchItemsMax: itemsMax, batchBytesMax: bytesMax } = settings
-    this.repeats = new Repeats(clock, settings.ackWaitMs)
+    this.redeliveries = new Redeliveries(clock, settings.ackWaitMs)
     this.cache = new SessionCache(settings.sessionsCachedMax)
     this.batcher = new TxBatcher({ bus: broker.bus, clock, router: name, itemsMax, bytesMax })
-    this.lanes = new Lanes(inOrder, (device, queue) => this.workLane(device, queue))
+    this.lanes = new Lanes(byAcceptance, (device, queue) => this.workLane(device, queue))
   }
 
   async start(): Promise<void> {
@@ -118,11 +118,11 @@ export class Router {
     const known = this.options.inflight.get(message.id)
     // Its ack wait ran out while it is in flight. The work goes on and acknowledges the new delivery.
     if (known) known.delivery = delivery
-    else this.take(message, delivery)
+    else this.admit(message, delivery)
   }
 
-  private take(message: StoredMessage, delivery: Delivery): void {
-    const redelivered = this.repeats.isRepeated(delivery)
+  private admit(message: StoredMessage, delivery: Delivery): void {
+    const redelivered = this.redeliveries.isRedelivery(delivery)
     const target: Target = {
       message,
       delivery,
@@ -135,10 +135,10 @@ export class Router {
       batch: 0,
       sentSweep: 0,
       ackedAtMs: 0,
-      why: redelivered ? 'redelivered' : '',
+      queueReason: redelivered ? 'redelivered' : '',
     }
-    this.options.inflight.take(target)
-    const session = redelivered || this.lanes.busy(message.device) ? undefined : this.cached(message.device)
+    this.options.inflight.add(target)
+    const session = redelivered || this.lanes.has(message.device) ? undefined : this.cachedSession(message.device)
     if (session) this.send(target, session)
     else this.lanes.push(message.device, target)
   }
@@ -159,7 +159,7 @@ export class Router {
     }
   }
 
-  private cached(device: string): SessionEntry | undefined {
+  private cachedSession(device: string): SessionEntry | undefined {
     const session = this.cache.get(device)
     return session && !this.options.liveness.isDead(session.instance, session.worker) ? session : undefined
   }
@@ -177,7 +177,7 @@ export class Router {
     const until = isOnlyNow(message) ? nowMs + this.options.settings.silentMs : message.expiresAtMs
     target.session = session
     target.sentSweep = this.sweeps
-    this.options.inflight.sent(target)
+    this.options.inflight.markSent(target)
     const { id, device, frame } = message
     target.batch = this.batcher.add(session.instance, session.worker, { id, device, expiresAtMs: until, frame })
   }
@@ -195,7 +195,7 @@ export class Router {
 
   private onDeadWorker(batch: number | null): void {
     if (batch === null) return
-    for (const target of this.options.inflight.sentWithBatch(batch)) this.toLane(target, 'worker_dead')
+    for (const target of this.options.inflight.liveInBatch(batch)) this.toLane(target, 'worker_dead')
   }
 
   private onReport({ id, device, report, atMs }: RxItem): void {
@@ -223,13 +223,13 @@ export class Router {
   }
 
   /** Puts a message that returns undelivered from a worker into the lane of its device. */
-  private toLane(target: Target, why: QueueReason): void {
+  private toLane(target: Target, reason: QueueReason): void {
     const { device } = target.message
-    if (why !== 'window_full') this.cache.forget(device)
+    if (reason !== 'window_full') this.cache.forget(device)
     // The session may have moved: one more live attempt. A second "not here" leads to the queue.
-    target.next = why === 'not_here' && target.why !== 'not_here' ? 'send' : 'enqueue'
-    target.why = why
-    this.options.inflight.back(target, 'lane')
+    target.next = reason === 'not_here' && target.queueReason !== 'not_here' ? 'send' : 'enqueue'
+    target.queueReason = reason
+    this.options.inflight.markReturned(target, 'lane')
     this.lanes.push(device, target)
   }
 
@@ -239,7 +239,8 @@ export class Router {
     this.cancelSweep = clock.after(settings.sweepMs, () => {
       const patience = Math.ceil(settings.silentMs / settings.sweepMs)
       this.sweeps++
-      for (const target of this.options.inflight.sentUntil(this.sweeps - 1 - patience)) this.toLane(target, 'silent')
+      for (const target of this.options.inflight.liveSentUntil(this.sweeps - 1 - patience))
+        this.toLane(target, 'silent')
       this.sweep()
     })
   }
@@ -265,7 +266,7 @@ export class Router {
   }
 
   private mustWait(target: Target): boolean {
-    return (target.next === 'enqueue' || target.session !== null) && this.options.inflight.olderOut(target).length > 0
+    return (target.next === 'enqueue' || target.session !== null) && this.options.inflight.olderLive(target).length > 0
   }
 
   /**
@@ -273,8 +274,8 @@ export class Router {
    * would get it before the older ones. They return within silentMs, or are called back now if the lane is too long.
    */
   private async waitForOlder(head: Target, queue: Target[]): Promise<void> {
-    if (queue.length > BEHIND_MAX) for (const older of this.options.inflight.olderOut(head)) this.toLane(older, 'slow')
-    else await this.options.inflight.someBack(head.message.device)
+    if (queue.length > BEHIND_MAX) for (const older of this.options.inflight.olderLive(head)) this.toLane(older, 'slow')
+    else await this.options.inflight.nextReturn(head.message.device)
   }
 
   /** Sends the waiting messages to the session. If there is none, leaves all messages in the lane to be queued. */
@@ -282,7 +283,7 @@ export class Router {
     const moved = queue[0]?.session !== null
     let found: SessionEntry | null
     try {
-      found = (moved ? undefined : this.cached(device)) ?? (await this.look(device, moved))
+      found = (moved ? undefined : this.cachedSession(device)) ?? (await this.lookUpSession(device, moved))
     } catch (error) {
       this.options.log.debug({ error, device }, 'a session cannot be looked up')
       for (const target of takeFirst(queue, (target) => target.next === 'send')) this.nack(target)
@@ -296,7 +297,7 @@ export class Router {
         this.cache.forget(device)
         for (const target of queue) {
           target.next = 'enqueue'
-          target.why ||= 'not_connected'
+          target.queueReason ||= 'not_connected'
         }
         return
       }
@@ -305,7 +306,7 @@ export class Router {
     }
   }
 
-  private async look(device: string, authoritative: boolean): Promise<SessionEntry | null> {
+  private async lookUpSession(device: string, authoritative: boolean): Promise<SessionEntry | null> {
     const { sessions, liveness } = this.options
     const session = await sessions.lookup(device, { authoritative })
     return session?.live && !liveness.isDead(session.instance, session.worker) ? session : null
@@ -316,43 +317,43 @@ export class Router {
     const ours = await this.withoutForeign(targets)
     const { clock, queueWriter, sessionRecheck, log } = this.options
     const owed: Target[] = []
-    const over: Target[] = []
+    const ended: Target[] = []
     try {
-      for (const [target, ended] of await this.withFinals(ours)) {
+      for (const [target, isEnded] of await this.withFinals(ours)) {
         const { message } = target
-        if (ended) over.push(target)
+        if (isEnded) ended.push(target)
         else if (target.ackedAtMs > 0) this.end(target, 'delivered', '', target.ackedAtMs)
         else if (isOnlyNow(message)) this.end(target, 'expired', onlyNowReason(target), clock.now())
         else if (isExpired(message, clock.now())) this.end(target, 'expired', '', clock.now())
         else owed.push(target)
       }
       await this.refuseEnded(device, owed)
-      if (owed.length + over.length === 0) return
+      if (owed.length + ended.length === 0) return
       await queueWriter.withdraw(
         device,
-        over.map((target) => target.message),
+        ended.map((target) => target.message),
       )
-      const again = new Set(
-        owed.filter((target) => this.repeats.isPerhapsElsewhere(target)).map((target) => target.message.id),
+      const mayBeQueued = new Set(
+        owed.filter((target) => this.redeliveries.mayBeElsewhere(target)).map((target) => target.message.id),
       )
       const messages = owed.map((target) => target.message)
-      const results = await queueWriter.enqueue(device, messages, again)
+      const results = await queueWriter.enqueue(device, messages, mayBeQueued)
       const replaced = owed.filter((_, index) => results[index] === 'replaced')
       for (const target of replaced) this.end(target, 'collapsed', '', clock.now())
       const queued = owed.filter((_, index) => results[index] !== 'replaced')
-      const told = owed
+      const traces = owed
         .filter((_, index) => results[index] === 'queued')
-        .map(({ message, why }) => queueWriter.tell(message, why))
+        .map(({ message, queueReason }) => queueWriter.traceQueued(message, queueReason))
       // Also for ended messages: another router may just have queued a copy of one.
-      const [seen] = await Promise.all([sessionRecheck.isSeen(device), ...told])
-      for (const target of [...queued, ...over]) this.finishEnqueue(target, seen)
+      const [seen] = await Promise.all([sessionRecheck.isSeen(device), ...traces])
+      for (const target of [...queued, ...ended]) this.finishEnqueue(target, seen)
     } catch (error) {
       log.debug({ error, device }, 'enqueuing did not complete')
       for (const target of ours) if (target.state === 'enqueuing') this.nack(target)
     }
   }
 
-  /** Takes out of `owed`, and ends, what is for a registration that has ended. A record that is old says nothing wrong. */
+  /** Ends the messages to registrations that have ended, and removes them from `owed`. A stale record lacks ends, but has no false ones. */
   private async refuseEnded(device: string, owed: Target[]): Promise<void> {
     if (owed.length === 0) return
     const record = await this.options.devices.read(device)
@@ -406,15 +407,15 @@ export class Router {
   private finishEnqueue(target: Target, seen: boolean): void {
     if (!seen) this.nack(target)
     else if (target.ackedAtMs > 0) this.end(target, 'delivered', '', target.ackedAtMs)
-    else this.follow(this.acknowledge(target))
+    else this.track(this.acknowledge(target))
   }
 
   // ---- the end --------------------------------------------------------------------------------
 
   /** Writes the final event and then acknowledges. */
   private end(target: Target, kind: FinalKind, reason: string, atMs: number): void {
-    this.options.inflight.back(target, 'ending')
-    this.follow(this.writeEnd(target, kind, reason, atMs))
+    this.options.inflight.markReturned(target, 'ending')
+    this.track(this.writeEnd(target, kind, reason, atMs))
   }
 
   private async writeEnd(target: Target, kind: FinalKind, reason: string, atMs: number): Promise<void> {
@@ -441,7 +442,7 @@ export class Router {
     let mark = await target.accepted
     if (mark === 'unknown') mark = await this.markAccepted(target.message)
     if (mark !== 'unknown') {
-      this.options.inflight.release(target)
+      this.options.inflight.remove(target)
       target.delivery.ack()
     } else this.nack(target)
   }
@@ -452,7 +453,7 @@ export class Router {
   }
 
   /** Registers work that stop() has to wait for. */
-  private follow(ending: Promise<void>): void {
+  private track(ending: Promise<void>): void {
     this.endings.add(ending)
     void ending.finally(() => this.endings.delete(ending))
   }

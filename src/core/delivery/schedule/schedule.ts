@@ -11,7 +11,7 @@ import { groupBy, mapAtOnce } from '../../../collections.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog } from '../../../store/events.js'
 import type { Scheduled, ScheduleLog } from '../../../store/schedule.js'
-import type { Release } from '../accept/release.js'
+import type { MessageAppender } from '../accept/append-once.js'
 import { BucketStep, REQUESTS_AT_ONCE } from './buckets.js'
 
 export interface ScheduleOptions {
@@ -19,7 +19,7 @@ export interface ScheduleOptions {
   log: Logger
   events: EventLog
   schedule: ScheduleLog
-  release: Release
+  appender: MessageAppender
   bucketMs: number
   /** See BucketStepOptions. */
   lookBack: number
@@ -52,10 +52,10 @@ export class ScheduleStep {
   }
 
   private async releaseInOrder(entries: Scheduled[]): Promise<void> {
-    const { release } = this.options
+    const { appender } = this.options
     for (const entry of entries) {
-      if (entry.kind === 'group') await release.group(entry.record)
-      else if (!(await this.hasEnded(entry.message))) await release.scheduled(entry.message)
+      if (entry.kind === 'group') await appender.appendGroupOnce(entry.record)
+      else if (!(await this.hasEnded(entry.message))) await appender.appendUnlessInStream(entry.message)
     }
   }
 

@@ -1,9 +1,10 @@
-/** msgpack of strangers to what JSON could have said. */
+/** Decodes msgpack from an untrusted sender. error.ts says why this is our own code. */
 import { type JsonValue, MsgpackError } from './error.js'
 
 /**
- * One whole value. Maps become objects without a prototype. Throws MsgpackError `malformed`, `too_deep`, or `not_json`
- * (binary, extensions, integers that JSON readers would round). Allocates no more than the bytes account for.
+ * Decodes exactly one value. Maps become objects without a prototype. Throws MsgpackError `malformed`, `too_deep`, or
+ * `not_json` (binary, extensions, and integers beyond 2^53, which JSON parsers would round). Memory is bounded by the length
+ * of the bytes, because each announced length is compared with the bytes that remain.
  */
 export function decodeMsgpack(bytes: Uint8Array, depthMax: number): JsonValue {
   const reader = new Reader(bytes)

@@ -1,4 +1,4 @@
-/** Custom attributes, as JSON gave them, to msgpack. */
+/** Encodes the custom attributes of a message as msgpack. error.ts says why this is our own code. */
 import { isWellFormed } from '../schema.js'
 import { MsgpackError } from './error.js'
 
@@ -51,7 +51,7 @@ function writeNumber(w: Writer, value: number): void {
 }
 
 function writeString(w: Writer, text: string): void {
-  // Before it is scanned or encoded: UTF-8 is never shorter than UTF-16 counts.
+  // Checked before the work: UTF-8 has at least as many bytes as the string has UTF-16 units.
   w.expect(text.length)
   if (!isWellFormed(text)) throw new MsgpackError('not_json', 'holds a string that is not well-formed Unicode')
   const bytes = Buffer.from(text, 'utf8')
@@ -94,9 +94,9 @@ class Writer {
     this.length += bytes
   }
 
-  /** The shortest head for so many entries or bytes: inside the tag, or 8, 16 (0: there is none) or 32 bits. */
+  /** Writes the shortest head for a count of entries or bytes: in the tag, or with 8 (tag8 0: not available), 16 or 32 bits. */
   head(count: number, small: number, smallMax: number, [tag8, tag16, tag32]: [number, number, number]): void {
-    // Each entry takes a byte at least.
+    // Each entry takes at least one byte.
     this.expect(count)
     if (count <= smallMax) this.byte(small | count)
     else if (tag8 && count < 0x100) this.with(2, tag8, (view) => view.setUint8(1, count))

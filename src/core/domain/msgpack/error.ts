@@ -1,6 +1,9 @@
 /**
- * msgpack of what JSON can say, for values that strangers chose: custom attributes out, bodies of NATS publishers in.
- * Bounded while it works, not afterwards, and without the liberties of a general codec (extensions, records, `toJSON`).
+ * A msgpack codec for values of JSON that untrusted senders choose: it encodes custom attributes and decodes the bodies of
+ * NATS publishers.
+ *
+ * This is our own code because msgpackr limits neither depth nor size while it works, calls `toJSON`, and accepts extension
+ * types, which JSON cannot express. msgpackr serves all trusted data (ADR 3).
  */
 
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue }

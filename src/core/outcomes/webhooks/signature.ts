@@ -1,4 +1,9 @@
-/** Signatures as in the Standard Webhooks specification: HMAC-SHA256 over `id.timestamp.body`, one for each good secret. */
+/**
+ * Signs webhooks as the Standard Webhooks specification says: HMAC-SHA256 over `id.timestamp.body`, one for each valid secret.
+ *
+ * This is our own code because it is one HMAC of node:crypto, and two secrets sign during a rotation. A library would add a
+ * dependency and save no code.
+ */
 import { createHash, createHmac, randomBytes } from 'node:crypto'
 import type { WebhookSecret } from '../../../store/feeds.js'
 
@@ -14,14 +19,14 @@ export function signatureOf(secret: string, id: string, timestamp: number, body:
   return `v1,${createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest('base64')}`
 }
 
-/** A POST of the same events has the same id, whoever makes it. */
+/** Two POSTs of the same events have the same id, even from different processes. */
 export function batchIdOf(bodies: readonly Uint8Array[]): string {
   const hash = createHash('sha256')
   for (const body of bodies) hash.update(body).update('\n')
   return `batch_${hash.digest('base64url').slice(0, ID_CHARACTERS)}`
 }
 
-/** Secrets that sign now, newest first. */
+/** The secrets that sign now, newest first. */
 export function goodSecrets(secrets: readonly WebhookSecret[], nowMs: number): WebhookSecret[] {
   return secrets.filter(({ endsAtMs }) => endsAtMs === null || endsAtMs > nowMs)
 }

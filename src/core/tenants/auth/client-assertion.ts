@@ -1,9 +1,9 @@
 /**
- * Client assertions (RFC 7523): an app server shows that it has a private key of its project's service account by a JWT
- * that says so, good for minutes and good once.
+ * Client assertions (RFC 7523). An app server proves that it has a private key of its project's service account with a JWT
+ * that is valid for some minutes and only once.
  *
- * The order keeps strangers cheap: what is malformed or of nobody costs no signature, and only who has the key can add
- * to the list of used assertions.
+ * The order of the checks keeps attackers cheap. A malformed assertion or an unknown client costs no signature check, and
+ * only an owner of the key can add entries to the list of used assertions.
  */
 import { decodeJwt, decodeProtectedHeader, errors, importJWK, type JWTPayload, jwtVerify } from 'jose'
 import { OAuthError } from '../../../../protocol/oauth-errors.js'
@@ -11,21 +11,21 @@ import type { ProjectRecord, ServiceKey } from '../../../store/tenants.js'
 import { SKEW_SECONDS } from './tokens.js'
 
 export interface AssertionContext {
-  /** The project whose service account this is; null: nobody's. */
+  /** The project of a service account; null: the client is unknown. */
   projectOf(clientId: string): Promise<ProjectRecord | null>
-  /** What an assertion may be meant for: the token endpoint, the issuer, and what access tokens are for. */
+  /** Accepted values of `aud`: the token endpoint, the issuer, and the audience of access tokens. */
   audiences: readonly string[]
   lifetimeSecondsMax: number
   nowMs: number
-  /** False where the same was shown before. */
-  use(clientId: string, jti: string): Promise<boolean>
+  /** Stores that the assertion was used. Resolves with false if it was used before. */
+  markUsed(clientId: string, jti: string): Promise<boolean>
 }
 
 const ASSERTION_CHARACTERS_MAX = 8_192
 const JTI_CHARACTERS_MAX = 256
 const TYPES: readonly unknown[] = [undefined, 'JWT', 'jwt', 'client-authentication+jwt']
 
-/** Throws OAuthError `invalid_client`; rejects with BrokerError where the store is away. */
+/** Rejects with OAuthError `invalid_client`, or with BrokerError. */
 export async function verifyAssertion(
   assertion: string,
   context: AssertionContext,
@@ -42,7 +42,7 @@ export async function verifyAssertion(
   if (typeof jti !== 'string' || jti === '' || jti.length > JTI_CHARACTERS_MAX) {
     throw refused(`jti must be a string of 1 to ${JTI_CHARACTERS_MAX} characters`)
   }
-  if (!(await context.use(clientId, jti))) throw refused('the assertion was used before')
+  if (!(await context.markUsed(clientId, jti))) throw refused('the assertion was used before')
   return { project, keyId: key.kid }
 }
 
@@ -56,7 +56,7 @@ function readUnverified(assertion: string): { clientId: string; kid: string; alg
     if (typeof iss !== 'string' || iss !== sub) throw refused('iss and sub must both be the client id')
     return { clientId: iss, kid, alg }
   } catch (error) {
-    throw error instanceof OAuthError ? error : refused('the assertion is no JWT')
+    throw error instanceof OAuthError ? error : refused('the assertion is not a JWT')
   }
 }
 
@@ -84,7 +84,7 @@ async function verify(
   }
 }
 
-/** How long it is good is the client's word: neither from now, nor by its own account, longer than allowed. */
+/** The client chooses `exp`, so it must be within the limit both from now and from `iat`. */
 function checkTimes({ exp = 0, iat }: JWTPayload, { nowMs, lifetimeSecondsMax }: AssertionContext): void {
   const now = Math.floor(nowMs / 1000)
   if (iat !== undefined && iat > now + SKEW_SECONDS) throw refused('iat is in the future')

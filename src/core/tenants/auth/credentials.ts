@@ -1,8 +1,8 @@
 /**
- * Credentials of the admin API: bearer secrets, each with a role for some projects or for all. Only their hashes are kept.
+ * Credentials of the admin API: bearer secrets, each with a role for some projects or for all. Only their hashes are stored.
  *
- * A secret is `bak_<id of the credential without prefix>_<43 characters>`. It names its record, so that no list is searched;
- * the record is read from the table each time, so that a removed credential is refused at once.
+ * A secret is `bak_<id of the credential without prefix>_<43 characters>`. It contains the key of its record, so no list is
+ * searched. Each request reads the record from the table, so a removed credential is refused at once.
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { CodedError } from '../../../../protocol/errors.js'
@@ -17,7 +17,7 @@ export interface CredentialRecord {
   name: string
   role: Role
   projects: '*' | string[]
-  /** SHA-256 of the secret, hex: it has 256 random bits, and needs no slow hash. */
+  /** SHA-256 of the secret, hex. The secret has 256 random bits, so it needs no slow hash. */
   hash: string
   createdAtMs: number
 }
@@ -44,8 +44,8 @@ export function newCredential(
   return { record, secret }
 }
 
-/** Throws CodedError `bad_token`; rejects with BrokerError where the table is away. */
-export async function actorOf(credentials: RecordTable<CredentialRecord>, secret: string): Promise<Actor> {
+/** Returns the actor of a secret. Rejects with CodedError `bad_token`, or with BrokerError. */
+export async function findActor(credentials: RecordTable<CredentialRecord>, secret: string): Promise<Actor> {
   const id = SECRET.exec(secret)?.[1]
   const record = id === undefined ? null : await credentials.get(`cred_${id}`, { authoritative: true })
   if (!record || !timingSafeEqual(Buffer.from(record.hash, 'hex'), hashOf(secret))) throw new CodedError('bad_token')

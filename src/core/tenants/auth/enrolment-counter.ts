@@ -1,9 +1,10 @@
 /**
- * Counts the uses of enrolment keys in the record of their fleet, by compare-and-set, before a token is given. Enrolments of
- * one fleet that wait in this process are counted by one write, so that a roll-out of many devices is a write for each batch.
+ * Counts the uses of enrolment keys in the record of their fleet, before the device gets a token. The write is a
+ * compare-and-set. One write counts all enrolments of a fleet that wait in this process, so a roll-out of many devices costs
+ * one write for each batch.
  *
- * A limit is never exceeded, whatever the number of cores. It may be used up early: an enrolment whose answer is lost was
- * counted, and a write whose answer is lost may have been.
+ * A limit is never exceeded, however many cores enrol devices. It may be reached early, because an enrolment also counts if
+ * its answer, or the answer to its write, is lost.
  */
 import { randomInt } from 'node:crypto'
 import { CodedError } from '../../../../protocol/errors.js'
@@ -18,13 +19,13 @@ import {
 } from '../../../store/tenants.js'
 import { requireUsable } from './enrolment.js'
 
-/** Most enrolments counted by one write. */
+/** Most enrolments that one write counts. */
 const BATCH_MAX = 512
-/** Most that wait for one fleet; more are refused. */
+/** Most enrolments of a fleet that wait; further ones are refused. */
 const WAITING_MAX = 4_096
-/** How often a write that lost against other cores is repeated, beyond what the table does by itself. */
+/** Attempts of a write that loses against other cores, in addition to the table's own. */
 const ATTEMPTS_MAX = 10
-const SPREAD_MS = 50
+const JITTER_MS = 50
 
 interface Waiting {
   key: string
@@ -44,18 +45,18 @@ export class EnrolmentCounter {
   use(fleet: string, key: string): Promise<void> {
     return new Promise((resolve, reject) => {
       const waiting = this.fleets.get(fleet)
-      const one = { key, resolve, reject }
+      const enrolment = { key, resolve, reject }
       if (!waiting) {
-        this.fleets.set(fleet, [one])
-        void this.work(fleet)
+        this.fleets.set(fleet, [enrolment])
+        void this.drain(fleet)
       } else if (waiting.length >= WAITING_MAX) reject(new CodedError('overloaded'))
-      else waiting.push(one)
+      else waiting.push(enrolment)
     })
   }
 
-  private async work(fleet: string): Promise<void> {
+  private async drain(fleet: string): Promise<void> {
     for (;;) {
-      // What comes in this turn goes along.
+      // Enrolments of the same turn join the batch.
       await Promise.resolve()
       const waiting = this.fleets.get(fleet) ?? []
       const batch = waiting.splice(0, BATCH_MAX)
@@ -64,26 +65,26 @@ export class EnrolmentCounter {
         return
       }
       try {
-        const refusals = await this.count(fleet, batch)
-        batch.forEach((one, index) => {
+        const refusals = await this.countBatch(fleet, batch)
+        batch.forEach((enrolment, index) => {
           const refusal = refusals[index]
-          if (refusal) one.reject(refusal)
-          else one.resolve()
+          if (refusal) enrolment.reject(refusal)
+          else enrolment.resolve()
         })
       } catch (error) {
-        for (const one of batch) one.reject(error)
+        for (const enrolment of batch) enrolment.reject(error)
       }
     }
   }
 
-  /** For each of the batch why it was refused; null: it was counted. */
-  private async count(fleet: string, batch: readonly Waiting[]): Promise<(CodedError | null)[]> {
+  /** Returns for each enrolment of the batch the reason of its refusal; null: it is counted. */
+  private async countBatch(fleet: string, batch: readonly Waiting[]): Promise<(CodedError | null)[]> {
     for (let attempt = 1; ; attempt++) {
       let refusals: (CodedError | null)[] = []
       try {
         const record = await this.records.update(fleet, (before) => {
           const keys = new Map(enrolmentKeysOf(before).map((key) => [key.id, { ...key }]))
-          refusals = batch.map(({ key }) => this.take(keys.get(key)))
+          refusals = batch.map(({ key }) => this.countUse(keys.get(key)))
           return withEnrolmentKeys(before, [...keys.values()])
         })
         if (!record) throw new CodedError('bad_enrolment_key')
@@ -91,12 +92,13 @@ export class EnrolmentCounter {
       } catch (error) {
         const isLost = error instanceof BrokerError && error.code === 'wrong_last_sequence'
         if (!isLost || attempt === ATTEMPTS_MAX) throw error
-        await sleep(this.clock, randomInt(SPREAD_MS) * attempt)
+        await sleep(this.clock, randomInt(JITTER_MS) * attempt)
       }
     }
   }
 
-  private take(key: EnrolmentKey | undefined): CodedError | null {
+  /** Returns the reason of the refusal; null: the use is counted. */
+  private countUse(key: EnrolmentKey | undefined): CodedError | null {
     try {
       if (!key) throw new CodedError('bad_enrolment_key')
       requireUsable(key, this.clock.now())

@@ -1,9 +1,9 @@
 /**
- * Enrolment and renewal: a device shows the enrolment key of a fleet and gets an identity and a device token; later it shows
- * the token and gets another one for the same identity. Nothing is stored for a device: the token is its own proof, and a
- * device that is to be kept out is put on the list of revoked ones. What is stored is the number of uses of the key.
+ * Enrolment and renewal. A device presents the enrolment key of a fleet and gets an identity with a device token. Later it
+ * presents the token and gets a new one for the same identity. The service stores nothing for the device, because the token
+ * proves the identity; it stores only the number of uses of the key. REVOKED lists the devices that are refused.
  *
- * An enrolment key is `bek_<fleet id without prefix>_<secret>`: it names its fleet, so that no list has to be searched.
+ * An enrolment key is `bek_<fleet id without prefix>_<secret>`. It contains the fleet's id, so no list is searched.
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { CodedError } from '../../../../protocol/errors.js'
@@ -13,24 +13,24 @@ import { type EnrolmentKey, enrolmentKeysOf, type FleetRecord } from '../../../s
 import { randomId, randomSecret } from '../ids.js'
 
 const ENROLMENT_KEY = /^bek_([a-z0-9]{12})_([A-Za-z0-9_-]{43})$/
-/** 32 bytes as base64url: no need of a slow hash, it cannot be guessed. */
+/** The secret is random and this long, so its hash need not be slow. */
 const SECRET_BYTES = 32
-/** A device renews at a random time in this last part of the life of its token. */
+/** A device renews at a random time in this last share of the life of its token. */
 const RENEW_SHARE = 0.25
-/** A renewed token is issued this much later at least, whatever the clocks of cores say: `iat` counts seconds. */
-const LATER_MS = 1_000
+/** `iat` of a renewed token is greater by at least this much, even if the clocks of cores differ. `iat` is in seconds. */
+const ISSUE_INTERVAL_MS = 1_000
 
 export function newEnrolmentKey(fleet: string): { enrolmentKey: string; hash: string } {
   const enrolmentKey = `bek_${fleet.replace(/^fleet_/, '')}_${randomSecret(SECRET_BYTES)}`
   return { enrolmentKey, hash: hashOf(enrolmentKey).toString('hex') }
 }
 
-/** What a device gets. */
+/** The result of an enrolment or a renewal. */
 export interface Enrolled {
   deviceId: string
   token: string
   expiresAtMs: number
-  /** From when on the device renews. */
+  /** The device renews its token at a random time between this one and `expiresAtMs`. */
   renewFromMs: number
 }
 
@@ -43,13 +43,13 @@ export interface TokenContext {
 
 export interface EnrolmentContext extends TokenContext {
   fleet(id: string): Promise<FleetRecord | null>
-  /** Counts a use of the key, durably. Throws CodedError `bad_enrolment_key` where none is left. */
+  /** Counts a use of the key durably. Rejects with CodedError `bad_enrolment_key` if no use is left. */
   use(fleet: string, key: string): Promise<void>
-  /** The key is a true one: limits its rate. Throws CodedError `rate_limited`. */
+  /** Limits the rate of a valid key. Throws CodedError `rate_limited`. */
   limit(key: string): void
 }
 
-/** Throws CodedError `bad_enrolment_key`; rejects with BrokerError where the fleet cannot be looked up or counted. */
+/** Rejects with CodedError `bad_enrolment_key`, or with BrokerError. */
 export async function enrol(context: EnrolmentContext, enrolmentKey: string): Promise<Enrolled> {
   const match = ENROLMENT_KEY.exec(enrolmentKey)
   const fleet = match ? await context.fleet(`fleet_${match[1]}`) : null
@@ -62,24 +62,23 @@ export async function enrol(context: EnrolmentContext, enrolmentKey: string): Pr
   return mint(context, randomId('dev_', 20), fleet.id, context.nowMs)
 }
 
-/** Throws CodedError `bad_enrolment_key` where the key may not be used any more. */
+/** Throws CodedError `bad_enrolment_key` if the key is retired, has ended or is used up. */
 export function requireUsable({ retiredAtMs, untilMs, uses, usesMax }: EnrolmentKey, nowMs: number): void {
   if (retiredAtMs !== null) throw new CodedError('bad_enrolment_key', 'the enrolment key was retired')
-  if (untilMs !== null && untilMs <= nowMs)
-    throw new CodedError('bad_enrolment_key', 'the time of the enrolment key is over')
+  if (untilMs !== null && untilMs <= nowMs) throw new CodedError('bad_enrolment_key', 'the enrolment key has ended')
   if (usesMax !== null && uses >= usesMax) throw new CodedError('bad_enrolment_key', 'the enrolment key is used up')
 }
 
 export interface RenewalContext extends TokenContext {
-  /** How long after its end a token can be renewed. */
+  /** Time after its end for which a token can be renewed. */
   graceMs: number
   isDeviceRevoked(device: string): boolean
   isCutOff(fleet: string, issuedAtMs: number): boolean
 }
 
 /**
- * Another token for the device of this one, which stays good until its end. Throws CodedError `bad_token`, `token_expired`
- * (its grace is over) or `forbidden` (the device was revoked).
+ * Issues a new token for the device. The older token stays valid until its end. Throws CodedError `bad_token`,
+ * `token_expired` (the grace is over) or `forbidden` (the device was revoked).
  */
 export function renew(context: RenewalContext, token: string): Enrolled {
   const { keyring, issuer, nowMs, graceMs } = context
@@ -89,7 +88,7 @@ export function renew(context: RenewalContext, token: string): Enrolled {
   if (context.isDeviceRevoked(device)) throw new CodedError('forbidden', 'the device was revoked')
   if (context.isCutOff(fleet, issuedAtMs))
     throw new CodedError('bad_token', 'the fleet was cut off after the token was issued')
-  return mint(context, device, fleet, Math.max(nowMs, issuedAtMs + LATER_MS))
+  return mint(context, device, fleet, Math.max(nowMs, issuedAtMs + ISSUE_INTERVAL_MS))
 }
 
 function mint({ keyring, issuer, lifetimeMs }: TokenContext, device: string, fleet: string, nowMs: number): Enrolled {

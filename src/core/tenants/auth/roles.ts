@@ -1,25 +1,25 @@
 /**
- * Who may do what. A role is held for some projects, or for the whole service (`*`); an action asks for a role at least,
- * and some ask for the whole service.
+ * The roles of the admin API and the actions that they allow. An actor has a role for some projects or for the whole service
+ * (`*`). Each action requires a minimum role, and some actions require the whole service.
  */
 import { CodedError } from '../../../../protocol/errors.js'
 
-/** From least to most. */
+/** In ascending order of permissions. */
 export const ROLES = ['viewer', 'developer', 'operator'] as const
 export type Role = (typeof ROLES)[number]
 
 interface Rule {
-  least: Role
-  /** `service`: only with `*`. */
-  of: 'project' | 'service'
-  /** Changes something: stands in AUDIT. */
+  roleMin: Role
+  /** `service`: only an actor with `*` may do it. */
+  scope: 'project' | 'service'
+  /** True: AUDIT records the action, because it changes something. */
   audited: boolean
 }
 
-const sees = (least: Role, of: Rule['of'] = 'project'): Rule => ({ least, of, audited: false })
-const changes = (least: Role, of: Rule['of'] = 'project'): Rule => ({ least, of, audited: true })
+const sees = (roleMin: Role, scope: Rule['scope'] = 'project'): Rule => ({ roleMin, scope, audited: false })
+const changes = (roleMin: Role, scope: Rule['scope'] = 'project'): Rule => ({ roleMin, scope, audited: true })
 
-/** Every action of administration. docs/operate/admin.md has the same table (a test compares them). */
+/** All actions of the admin API. A test compares them with the table in docs/operate/admin.md. */
 export const Actions = {
   'project.show': sees('viewer'),
   'application.list': sees('viewer'),
@@ -60,25 +60,25 @@ export const Actions = {
 } as const satisfies Record<string, Rule>
 export type Action = keyof typeof Actions
 
-/** Who acts, as what. */
+/** A person or program that uses the admin API or `borealis admin`. */
 export interface Actor {
-  /** As AUDIT names it. */
+  /** The name in AUDIT. */
   name: string
   role: Role
-  /** `*`: all there are and will be. */
+  /** `*`: all present and future projects. */
   projects: '*' | readonly string[]
 }
 
-/** `project` null: an action that is about none, or about all. */
+/** @param project null: the action concerns no project, or all of them. */
 export function mayDo(actor: Actor, action: Action, project: string | null): boolean {
   const rule: Rule = Actions[action]
-  if (ROLES.indexOf(actor.role) < ROLES.indexOf(rule.least)) return false
+  if (ROLES.indexOf(actor.role) < ROLES.indexOf(rule.roleMin)) return false
   if (actor.projects === '*') return true
-  return rule.of === 'project' && project !== null && actor.projects.includes(project)
+  return rule.scope === 'project' && project !== null && actor.projects.includes(project)
 }
 
 /** Throws CodedError `forbidden`. */
-export function requireMay(actor: Actor, action: Action, project: string | null): void {
+export function requirePermission(actor: Actor, action: Action, project: string | null): void {
   if (!mayDo(actor, action, project)) {
     throw new CodedError('forbidden', `this credential does not allow ${action}`, { action })
   }

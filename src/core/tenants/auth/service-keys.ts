@@ -1,4 +1,4 @@
-/** Keys of service accounts, and what their owners sign with them. The server keeps the public part only. */
+/** Keys of service accounts. The service stores only the public key; the owner signs client assertions and user tokens. */
 import { createPublicKey, generateKeyPair, type KeyObject, randomBytes } from 'node:crypto'
 import { promisify } from 'node:util'
 import { importPKCS8, SignJWT } from 'jose'
@@ -6,7 +6,7 @@ import { CodedError } from '../../../../protocol/errors.js'
 import type { ServiceKey } from '../../../store/tenants.js'
 import { USER_TOKEN_TYP } from './tokens.js'
 
-/** What the owner of a project gets, once. */
+/** The private key that the owner of a project gets once. */
 export interface PrivateServiceKey {
   keyId: string
   alg: ServiceKey['alg']
@@ -32,19 +32,19 @@ export async function generateServiceKey(
 }
 
 /**
- * From the public part of a pair that its owner made: whoever has a vault or a smart card of their own gives away no more.
+ * Reads the public key of a pair that its owner generated, for example in a vault or on a smart card.
  * @param pem SPKI (`BEGIN PUBLIC KEY`): RSA of 2,048 to 4,096 bits, or P-256.
  * Throws CodedError `invalid_request`.
  */
-export function serviceKeyOf(pem: string, nowMs: number): ServiceKey {
-  const key = publicKeyOf(pem)
+export function readServiceKey(pem: string, nowMs: number): ServiceKey {
+  const key = readPublicKey(pem)
   const alg = algorithmOf(key)
   if (alg === null) throw refused('must be an RSA key of 2048 to 4096 bits, or an EC key on P-256')
   return { kid: newKeyId(), alg, publicJwk: key.export({ format: 'jwk' }), createdAtMs: nowMs }
 }
 
-function publicKeyOf(pem: string): KeyObject {
-  // Of a private key node would take the public part; but then it has left its owner, and must not be used any more.
+function readPublicKey(pem: string): KeyObject {
+  // createPublicKey() accepts a private key, too. But a private key that was sent here is no longer secret.
   if (pem.includes('PRIVATE KEY')) throw refused('is a private key: it must not leave you; make another pair')
   if (!pem.trimStart().startsWith('-----BEGIN PUBLIC KEY-----'))
     throw refused('must be PEM that begins with PUBLIC KEY')
@@ -61,8 +61,8 @@ function algorithmOf(key: KeyObject): ServiceKey['alg'] | null {
   return key.asymmetricKeyType === 'ec' && namedCurve === 'prime256v1' ? 'ES256' : null
 }
 
-const refused = (why: string, cause?: unknown) =>
-  new CodedError('invalid_request', `publicKey ${why}`, { field: 'publicKey' }, { cause })
+const refused = (reason: string, cause?: unknown) =>
+  new CodedError('invalid_request', `publicKey ${reason}`, { field: 'publicKey' }, { cause })
 
 const newKeyId = () => randomBytes(8).toString('hex')
 
@@ -74,7 +74,7 @@ export interface UserTokenRequest {
   lifetimeSeconds: number
 }
 
-/** What an app server does to tell who uses a device: for samples, tests and the CLI. */
+/** Signs a user token as an app server does; for the sample, the tests and the CLI. */
 export async function mintUserToken(key: PrivateServiceKey, request: UserTokenRequest): Promise<string> {
   const issuedAt = Math.floor(request.nowMs / 1000)
   return new SignJWT({ device: request.device })

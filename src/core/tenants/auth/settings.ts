@@ -6,12 +6,12 @@ export const AuthSettings = Type.Object(
     issuer: Type.String({
       default: 'borealis',
       minLength: 1,
-      description: 'Who signs tokens: `iss` of access tokens and device tokens. Core and transport have the same.',
+      description: '`iss` of access tokens and device tokens. Core and transport need the same value.',
     }),
     audience: Type.String({
       default: 'borealis-push',
       minLength: 1,
-      description: 'What access tokens are for: their `aud`. Several are separated by spaces.',
+      description: '`aud` of access tokens. Several values are separated by spaces.',
     }),
     accessTokenSeconds: Type.Integer({ default: 3_600, minimum: 60, description: 'Lifetime of an access token.' }),
     assertionSecondsMax: Type.Integer({
@@ -23,9 +23,13 @@ export const AuthSettings = Type.Object(
     tokenRequestsPerSecond: Type.Integer({
       default: 10,
       minimum: 1,
-      description: 'Requests to the token endpoint from one address; more are answered 429.',
+      description: 'Requests to the token endpoint from one address; further ones are answered 429.',
     }),
-    tokenRequestsBurst: Type.Integer({ default: 50, minimum: 1, description: 'So many of them may come at once.' }),
+    tokenRequestsBurst: Type.Integer({
+      default: 50,
+      minimum: 1,
+      description: 'Requests to the token endpoint that one address may send at once.',
+    }),
     deviceTokenDays: Type.Integer({
       default: 365,
       minimum: 1,
@@ -34,16 +38,17 @@ export const AuthSettings = Type.Object(
     deviceTokenGraceDays: Type.Integer({
       default: 90,
       minimum: 0,
-      description: 'How long after its end a device token can still be renewed.',
+      description: 'Time after its end for which a device token can still be renewed.',
     }),
     transportUrl: Type.String({
       default: 'ws://127.0.0.1:7700/v1/device',
-      description: 'Where an enrolled device connects; told at enrolment.',
+      description: 'Address of the transport, which devices get at enrolment.',
     }),
     verifiedTokensMax: Type.Integer({
       default: 1_024,
       minimum: 1,
-      description: 'Access tokens whose signature was checked and that are remembered, so that each is checked once.',
+      description:
+        'Most verified access tokens that a core remembers, so that it checks the signature of each only once.',
     }),
   },
   { additionalProperties: false, description: 'Tokens and enrolment.' },

@@ -1,6 +1,7 @@
 /**
- * Access tokens of app servers: JWTs that every gateway checks offline. And user tokens: a project's service account
- * asserts who uses a device. Both with jose; the algorithm is always the one of the key, never the token's choice.
+ * Access tokens and user tokens, both JWTs. An app server authenticates with an access token, which each core verifies
+ * offline. In a user token, a project's service account asserts the user of a device. The key determines the algorithm, not
+ * the header of the token.
  */
 import { decodeProtectedHeader, errors, importJWK, type JWTPayload, jwtVerify, SignJWT } from 'jose'
 import { CodedError } from '../../../../protocol/errors.js'
@@ -12,37 +13,37 @@ import { type ProjectRecord, USER_CHARACTERS_MAX } from '../../../store/tenants.
 export const ACCESS_TOKEN_TYP = 'at+jwt'
 export const USER_TOKEN_TYP = 'borealis-user+jwt'
 
-/** What a token lets its bearer do, as ANS names it. */
+/** The permissions of an access token, with the names of ANS. */
 export const Scope = {
-  /** Send, look at and cancel messages. */
+  /** Send, read and cancel messages. */
   MESSAGE_UPDATE: 'message:update',
-  /** Look at the project, its registrations and its counters. */
+  /** Read the project, its registrations and its counters. */
   PROJECT_READ: 'project:read',
 } as const
 export type ScopeName = (typeof Scope)[keyof typeof Scope]
 
-/** Clients of ANS ask for these too; they are granted, and mean nothing here: there is no identity and no refresh token. */
+/** Clients of ANS also request these scopes. They are granted and have no effect: there are no ID and refresh tokens. */
 const SCOPES_OF_ANS = ['openid', 'offline'] as const
 
-/** Every scope that may be asked for, as settings files list them. */
+/** All scopes that a client may request, as in a settings file. */
 export const SCOPES_OF_SETTINGS = [...SCOPES_OF_ANS, ...Object.values(Scope)].join(' ')
 
-/** Clocks of servers may differ by so much. */
+/** Tolerated difference between the clocks of two servers. */
 export const SKEW_SECONDS = 60
 
-/** Whom an access token speaks for. */
+/** The app server that an access token authenticates. */
 export interface Caller {
   project: string
   clientId: string
   scopes: ReadonlySet<string>
-  /** The key of the service account with which it was asked for; empty: none, it was minted by an operator. */
+  /** The key of the service account that signed the client assertion; empty: an operator minted the token. */
   keyId: string
   expiresAtMs: number
 }
 
 export interface AccessTokenRequest {
   issuer: string
-  /** Several are separated by spaces. */
+  /** Several values are separated by spaces. */
   audience: string
   project: string
   clientId: string
@@ -77,33 +78,33 @@ export async function mintAccessToken(
   return { token, expiresAtMs: expiresAt * 1000 }
 }
 
-/** One as a string, as most have it; several as a list. */
+/** RFC 7519: the claim is a string for one audience, and a list for several. */
 function audienceClaim(text: string): string | string[] {
   const audiences = words(text)
   return audiences.length > 1 ? audiences : text
 }
 
-/** Values separated by spaces, as OAuth has them. */
+/** Splits a list of OAuth, whose values are separated by spaces. */
 export function words(text: string): string[] {
   return text.split(' ').filter(Boolean)
 }
 
 export interface VerifierOptions {
-  /** Any of them. */
+  /** Accepted values of `iss`. */
   issuer: string | string[]
-  /** Any of them, separated by spaces. */
+  /** Accepted values of `aud`, separated by spaces. */
   audience: string
   verifiedTokensMax: number
 }
 
-/** Checks access tokens offline. Remembers a bounded number that were good, so that a sender's token is verified once. */
+/** Verifies access tokens offline. It caches a bounded number of valid tokens, to check each signature only once. */
 export class AccessTokenVerifier {
-  /** In order of use; the first is the one to forget. */
+  /** Least recently used first. */
   private readonly known = new Map<string, { caller: Caller; kid: string }>()
   /** By kid. */
   private readonly keys = new Map<string, ReturnType<typeof importJWK>>()
 
-  /** Follows the keyring: a key that it gets verifies from then on, and a key that it loses does not. */
+  /** Uses the current keys of the keyring, so that added and removed keys take effect at once. */
   constructor(
     private readonly keyring: Keyring,
     private readonly options: VerifierOptions,
@@ -128,7 +129,7 @@ export class AccessTokenVerifier {
     return caller
   }
 
-  /** Null where the keyring has no such key. */
+  /** Null: the keyring has no such key. */
   private async keyOf(kid: string): Promise<Awaited<ReturnType<typeof importJWK>> | null> {
     const found = this.keyring.publicKeys('accessToken').find((key) => key.kid === kid)
     if (!found) {
@@ -167,7 +168,7 @@ export class AccessTokenVerifier {
   }
 }
 
-/** What a user token has to be about. */
+/** The claims that a user token must match. */
 export interface UserTokenContext {
   project: ProjectRecord
   application: string
@@ -176,12 +177,12 @@ export interface UserTokenContext {
 }
 
 /**
- * The user that the project's service account asserts for this application on this device (`sub`). Throws CodedError
- * `bad_user_token`, whatever is wrong with the token.
+ * Returns the user (`sub`) that the project's service account asserts for this application on this device. Throws CodedError
+ * `bad_user_token`.
  */
 export async function verifyUserToken(token: string, context: UserTokenContext): Promise<string> {
   const { project, application, device, nowMs } = context
-  // A kid only chooses among the keys of this one project.
+  // The kid is not trusted: it only selects among the keys of this project.
   const kid = keyIdOf(token)
   const key = project.serviceAccount.keys.find((k) => k.kid === kid)
   if (!key) throw new CodedError('bad_user_token')
@@ -207,7 +208,7 @@ export async function verifyUserToken(token: string, context: UserTokenContext):
   return user
 }
 
-/** Empty where the token is none. */
+/** Empty: the token is not a JWT, or has no kid. */
 function keyIdOf(token: string): string {
   try {
     return decodeProtectedHeader(token).kid ?? ''

@@ -1,4 +1,7 @@
-/** Appends messages exactly once: repeats under an idempotency key, however late, and scheduled messages. */
+/**
+ * Appends messages to MESSAGES and BROADCAST, and skips those that were appended before. Accept uses it for a repeat under
+ * an idempotency key, which may come days later. The schedule step uses it, because it may run twice.
+ */
 import { type BroadcastRecord, encodeStoredMessage, type StoredMessage } from '../../../../protocol/envelope.js'
 import { messageSubject } from '../../../../protocol/subjects.js'
 import { isConflict } from '../../../nats/broker.js'
@@ -6,7 +9,7 @@ import type { BroadcastLog } from '../../../store/broadcast.js'
 import type { EventLog } from '../../../store/events.js'
 import type { SplitLog } from '../../../store/split.js'
 
-export class Release {
+export class MessageAppender {
   constructor(
     private readonly messages: SplitLog,
     private readonly broadcast: BroadcastLog,
@@ -14,20 +17,20 @@ export class Release {
   ) {}
 
   /**
-   * A message that the router has seen has an `accepted` event; any other is still in the stream, where an append to a
-   * subject that is not empty is refused. Rejects with BrokerError; the message may then be stored or not.
+   * A message that the router has seen has an `accepted` event. Any other message is still in the stream, which refuses a
+   * second append to its subject. Rejects with BrokerError if it is unknown whether the message is stored.
    */
-  async unicast(message: StoredMessage): Promise<void> {
+  async appendOnce(message: StoredMessage): Promise<void> {
     if ((await this.events.readAccepted(message.id)) !== null) return
-    await this.scheduled(message)
+    await this.appendUnlessInStream(message)
   }
 
   /**
-   * A message that was scheduled and has not ended. It goes out even if its `accepted` event exists: a cancel may have
-   * stored that event and stopped before the final one. A router that gets the message a second time finds what the first
-   * one stored. Rejects with BrokerError, as unicast().
+   * Appends a due message that has not ended, even if its `accepted` event exists: a cancel may have stored that event and
+   * crashed before the final one. If a router has finished with the message already, the next router finds its events.
+   * Rejects like appendOnce().
    */
-  async scheduled(message: StoredMessage): Promise<void> {
+  async appendUnlessInStream(message: StoredMessage): Promise<void> {
     try {
       const log = this.messages.ofDevice(message.device)
       await log.append(messageSubject(message.device, message.id), encodeStoredMessage(message), {
@@ -39,13 +42,13 @@ export class Release {
     }
   }
 
-  /** Writes the event after the record: the event proves to a repeat that the record is in the log. */
-  async group(record: BroadcastRecord): Promise<void> {
+  async appendGroupOnce(record: BroadcastRecord): Promise<void> {
     if ((await this.events.readGroup(record.id)) !== null) return
-    await this.firstOfGroup(record)
+    await this.appendGroup(record)
   }
 
-  async firstOfGroup(record: BroadcastRecord): Promise<void> {
+  /** Writes the event after the record, because the event proves to appendGroupOnce() that the record is in the log. */
+  async appendGroup(record: BroadcastRecord): Promise<void> {
     await this.broadcast.append(record)
     const { id, project, kind, name, acceptedAtMs: atMs, expiresAtMs } = record
     await this.events.group(id, { project, kind, name, atMs, expiresAtMs })
