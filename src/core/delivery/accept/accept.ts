@@ -77,7 +77,9 @@ export function createAccept(options: AcceptOptions): AcceptMessage {
     }
     const notBeforeMs = laterMs(command, record)
     if (notBeforeMs === null) {
-      await mapAtOnce(stored, APPENDS_AT_ONCE, ({ message }) => (repeated ? appender.appendOnce(message) : store(message)))
+      await mapAtOnce(stored, APPENDS_AT_ONCE, ({ message }) =>
+        repeated ? appender.appendOnce(message) : store(message),
+      )
     } else if (!(repeated && (await events.readScheduled(record.id)) !== null)) {
       await storeLater(
         record,
