@@ -1,3 +1,4 @@
+/** Tests of `--against COMMIT`: the build of a commit, the rounds of both builds, and the comparison of their figures. */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -26,16 +27,16 @@ import { Progress } from '../../bench/progress.js'
 import { fieldNames } from '../../bench/reference.js'
 import { scenarios } from '../../bench/scenarios/index.js'
 
-// Some of these start real systems, on a machine that may be busy.
+// Some tests start real systems, on a machine that may be busy.
 t.setTimeout(240_000)
 
-/** Outside of this repository: git would find it from any folder in it. */
+/** Outside of this repository, because git finds the repository from any folder in it. */
 const scratch = mkdtempSync(join(tmpdir(), 'borealis-against-'))
 t.teardown(() => rmSync(scratch, { recursive: true, force: true }))
 
 /**
- * A bench that reports COSTS one after the other, and logs its folder and its arguments into the file that FAKE_BENCH_LOG
- * names. BEHAVIOUR comes before all else.
+ * The source of a bench that reports COSTS one after the other, and logs its folder and arguments to the file
+ * FAKE_BENCH_LOG. BEHAVIOUR runs first.
  */
 const FAKE_BENCH = `
 const { appendFileSync, existsSync, readFileSync, writeFileSync } = require('node:fs')
@@ -56,7 +57,7 @@ console.log(JSON.stringify({ commit: 'c', result: { cost: COSTS[run], latencyMs:
 const fakeBench = (costs: readonly number[], behaviour = '') =>
   FAKE_BENCH.replace('COSTS', JSON.stringify(costs)).replace('BEHAVIOUR', behaviour)
 
-/** A scripts/prepare.mjs that builds this bench. */
+/** The source of a scripts/prepare.mjs that builds this bench. */
 const prepareOf = (bench: string) => `
 import { mkdirSync, writeFileSync } from 'node:fs'
 mkdirSync('dist/bench', { recursive: true })
@@ -65,8 +66,8 @@ writeFileSync('dist/bench/cli.js', ${JSON.stringify(bench)})
 console.log('built it')
 `
 
-/** A repository with a commit and a tag of that name for each of the scripts; null: a commit without the script. */
-function repository(name: string, scripts: Record<string, string | null>): string {
+/** A repository with a tagged commit for each script. A commit with null has no script. */
+function createRepository(name: string, scripts: Record<string, string | null>): string {
   const folder = join(scratch, name)
   mkdirSync(join(folder, 'scripts'), { recursive: true })
   const git = (...args: string[]) =>
@@ -83,26 +84,26 @@ function repository(name: string, scripts: Record<string, string | null>): strin
   return folder
 }
 
-/** Collects progress, and runs the cleanup when told. */
+/** A bench that collects its progress, and runs its cleanup at end(). */
 function bench() {
   const cleanup = new Cleanup()
-  let said = ''
+  let output = ''
   const progress = new Progress({
     write: (text) => {
-      said += text
+      output += text
     },
   })
   t.teardown(() => cleanup.run(() => undefined))
   return {
     progress,
     defer: (undo: () => unknown) => cleanup.defer(undo),
-    said: () => said,
+    output: () => output,
     end: () => cleanup.run((error) => t.error(error as Error)),
   }
 }
 
 /** A tree with a built fake bench. */
-function built(name: string, costs: readonly number[], behaviour = ''): string {
+function buildTree(name: string, costs: readonly number[], behaviour = ''): string {
   const folder = join(scratch, name)
   mkdirSync(join(folder, 'dist', 'bench'), { recursive: true })
   writeFileSync(join(folder, 'dist', 'package.json'), '{"type":"commonjs"}')
@@ -115,7 +116,7 @@ const TRY = {
   options: Type.Object({ size: Type.Integer({ default: 3 }), inTurns: Type.Boolean({ default: false }) }),
 }
 
-function comparing(tree: string, commit: string, more: Partial<CompareOptions> = {}): CompareOptions {
+function compareOptions(tree: string, commit: string, more: Partial<CompareOptions> = {}): CompareOptions {
   return {
     tree: { name: 'this tree', folder: tree },
     commit: { name: 'commit abc', folder: commit, hash: 'abc' },
@@ -127,36 +128,46 @@ function comparing(tree: string, commit: string, more: Partial<CompareOptions> =
   }
 }
 
-t.test('a commit is found by any name that git knows, and an unknown one is refused', async (t) => {
-  const folder = repository('names', { one: null, two: null })
+t.test('a commit is found by tag, abbreviated hash and relative name', async (t) => {
+  const folder = createRepository('names', { one: null, two: null })
   const run = bench()
   const hash = await resolveCommit(run, folder, 'one')
   t.match(hash, /^[0-9a-f]{40}$/)
   t.equal(await resolveCommit(run, folder, hash.slice(0, 10)), hash)
   t.equal(await resolveCommit(run, folder, 'HEAD~1'), hash)
+})
+
+t.test('an unknown commit, an option or a path is refused as unknown_commit', async (t) => {
+  const folder = createRepository('unknown-names', { one: null })
+  const run = bench()
   for (const name of ['three', '--all', '', 'one:scripts']) {
     await t.rejects(resolveCommit(run, folder, name), { code: 'unknown_commit' }, name)
   }
+})
+
+t.test('a folder that is not the root of a repository is refused as no_repository', async (t) => {
+  const folder = createRepository('roots', { one: null })
+  const run = bench()
   await t.rejects(resolveCommit(run, join(folder, 'scripts'), 'one'), { code: 'no_repository' })
   mkdirSync(join(scratch, 'plain'))
   await t.rejects(resolveCommit(run, join(scratch, 'plain'), 'one'), { code: 'no_repository' })
 })
 
 t.test('the clone of a commit is built by its own scripts, and removed at the end of the run', async (t) => {
-  const folder = repository('build', { one: prepareOf('// one'), two: prepareOf('// two') })
+  const folder = createRepository('build', { one: prepareOf('// one'), two: prepareOf('// two') })
   const cache = join(scratch, 'build-cache')
   const run = bench()
   const hash = await resolveCommit(run, folder, 'one')
   const build = await buildCommit(run, folder, hash, { keep: false, cache })
   t.equal(readFileSync(join(build, 'dist/bench/cli.js'), 'utf8'), '// one')
-  t.match(run.said(), /installing packages and building\n.*: built it/)
+  t.match(run.output(), /installing packages and building\n.*: built it/)
   await run.end()
   t.same(readdirSync(cache), [])
-  t.match(run.said(), new RegExp(`commit ${hash.slice(0, 12)}: removed its build \\(--keep-build`))
+  t.match(run.output(), new RegExp(`commit ${hash.slice(0, 12)}: removed its build \\(--keep-build`))
 })
 
 t.test('a kept build serves later runs, and is not removed by them', async (t) => {
-  const folder = repository('keep', { one: prepareOf('// one') })
+  const folder = createRepository('keep', { one: prepareOf('// one') })
   const cache = join(scratch, 'keep-cache')
   const first = bench()
   const hash = await resolveCommit(first, folder, 'one')
@@ -167,12 +178,12 @@ t.test('a kept build serves later runs, and is not removed by them', async (t) =
   const second = bench()
   t.equal(await buildCommit(second, folder, hash, { keep: false, cache }), build)
   await second.end()
-  t.ok(existsSync(join(build, 'mark')), 'it was not built anew')
-  t.notMatch(second.said(), /cloning/)
+  t.ok(existsSync(join(build, 'mark')), 'it was not built again')
+  t.notMatch(second.output(), /cloning/)
 })
 
 t.test('a commit that cannot be built is reported with the last lines of its build', async (t) => {
-  const folder = repository('broken', {
+  const folder = createRepository('broken', {
     fails:
       'for (let i = 0; i < 99; i++) console.log("line " + i)\nconsole.error("there is no compiler"); process.exit(3)',
     old: null,
@@ -190,7 +201,7 @@ t.test('a commit that cannot be built is reported with the last lines of its bui
   t.same(readdirSync(cache), [])
 })
 
-t.test('a cache to which others may write is refused', async (t) => {
+t.test('a cache folder to which other users may write is refused', async (t) => {
   const cache = join(scratch, 'open-cache')
   mkdirSync(cache)
   chmodSync(cache, 0o777)
@@ -204,9 +215,9 @@ t.test('both builds run in turns with the same flags, and give medians, spread a
   const log = join(scratch, 'turns.log')
   process.env.FAKE_BENCH_LOG = log
   const run = bench()
-  const tree = built('turns-tree', [30, 10, 20])
-  const commit = built('turns-commit', [8, 10, 40])
-  const { figures, notCompared, rounds } = await compare(run, comparing(tree, commit))
+  const tree = buildTree('turns-tree', [30, 10, 20])
+  const commit = buildTree('turns-commit', [8, 10, 40])
+  const { figures, notCompared, rounds } = await compare(run, compareOptions(tree, commit))
   const lines = readFileSync(log, 'utf8')
     .trim()
     .split('\n')
@@ -222,7 +233,7 @@ t.test('both builds run in turns with the same flags, and give medians, spread a
     ratioToCommit: 2,
     roundRatios: { min: 0.5, max: 3.75 },
   })
-  t.same(Object.keys(figures), ['cost', 'latencyMs.p99'], 'neither texts nor samples')
+  t.same(Object.keys(figures), ['cost', 'latencyMs.p99'], 'texts and samples are no figures')
   t.same(notCompared, [])
   t.same(
     rounds.map(({ tree, commit }) => [tree.cost, commit.cost]),
@@ -232,53 +243,71 @@ t.test('both builds run in turns with the same flags, and give medians, spread a
       [20, 40],
     ],
   )
-  t.match(run.said(), /round 2 of 3, commit abc: measuring/)
+  t.match(run.output(), /round 2 of 3, commit abc: measuring/)
 })
 
-t.test('a figure that one side lacks is named, and nothing is divided by 0', async (t) => {
+t.test('a figure that one side lacks is listed as not compared, and a ratio to 0 is null', async (t) => {
   const { figures, notCompared } = compareRounds([
     { tree: { lost: 1, fresh: 2 }, commit: { lost: 0 } },
     { tree: { lost: 0, fresh: 2 }, commit: { lost: 0 } },
   ])
   t.same(notCompared, ['fresh'])
   t.match(figures, { lost: { tree: { median: 0.5 }, ratioToCommit: null, roundRatios: null } })
+})
+
+t.test('the table of a comparison has a row for each requested figure that was compared', async (t) => {
+  const { figures, notCompared } = compareRounds([
+    { tree: { lost: 1 }, commit: { lost: 0 } },
+    { tree: { lost: 0 }, commit: { lost: 0 } },
+  ])
   const comparison = { of: 'try', tree: 'x', commit: 'abc', figures, notCompared, rounds: [] }
   t.same(comparisonRows(comparison, ['lost']), [
     { figure: 'lost', 'this tree': '0.5 (0..1)', 'commit abc': '0 (0..0)', ratio: '-', 'ratio in each round': '-' },
   ])
   t.same(comparisonRows(comparison, ['other']), [])
+})
+
+t.test('valuesOf gives the numbers of a result by their paths, without lists', async (t) => {
   t.same(valuesOf({ a: { b: 1 }, list: [2, { c: 3 }], none: null }), { 'a.b': 1 })
 })
 
 t.test('an option that the commit does not know is refused if it was given, and left out otherwise', async (t) => {
   process.env.FAKE_BENCH_LOG = join(scratch, 'unknown.log')
-  const [tree, commit] = [built('unknown-tree', [1]), built('unknown-commit', [1])]
+  const [tree, commit] = [buildTree('unknown-tree', [1]), buildTree('unknown-commit', [1])]
   const parameters = { size: 3, inTurns: false, newThing: 7 }
   const more = { parameters, rounds: 1 }
-  await t.rejects(compare(bench(), comparing(tree, commit, { ...more, given: ['newThing'] })), {
+  await t.rejects(compare(bench(), compareOptions(tree, commit, { ...more, given: ['newThing'] })), {
     code: 'not_comparable',
     message: /does not know --new-thing/,
   })
   const run = bench()
-  await compare(run, comparing(tree, commit, more))
-  t.match(run.said(), /commit abc does not know --new-thing: this tree uses its defaults/)
+  await compare(run, compareOptions(tree, commit, more))
+  t.match(run.output(), /commit abc does not know --new-thing: this tree uses its defaults/)
   t.match(readFileSync(process.env.FAKE_BENCH_LOG, 'utf8'), /"try","--size","3","--json","-"/)
-  await t.rejects(compare(bench(), comparing(tree, commit, { scenario: { ...TRY, name: 'other' } })), {
+  await t.rejects(compare(bench(), compareOptions(tree, commit, { scenario: { ...TRY, name: 'other' } })), {
     code: 'not_comparable',
     message: /no scenario other/,
   })
 })
 
-t.test('a run that fails, or gives no result, is reported with its last lines', async (t) => {
+t.test('a run that fails is reported as run_failed with its last lines', async (t) => {
   process.env.FAKE_BENCH_LOG = join(scratch, 'failing.log')
-  const tree = built('failing-tree', [1, 1, 1])
-  const fails = built('fails', [1], 'console.error("bench: too few sockets"); process.exit(1)')
-  await t.rejects(compare(bench(), comparing(tree, fails)), {
+  const tree = buildTree('failing-tree', [1, 1, 1])
+  const fails = buildTree('fails', [1], 'console.error("bench: too few sockets"); process.exit(1)')
+  await t.rejects(compare(bench(), compareOptions(tree, fails)), {
     code: 'run_failed',
     message: /round 1 of 3, commit abc failed[\s\S]*too few sockets/,
   })
-  const mute = built('mute', [1], 'console.log("{"); process.exit(0)')
-  await t.rejects(compare(bench(), comparing(tree, mute)), { code: 'run_failed', message: /ended without a result/ })
+})
+
+t.test('a run without a result is reported as run_failed', async (t) => {
+  process.env.FAKE_BENCH_LOG = join(scratch, 'without-result.log')
+  const tree = buildTree('without-result-tree', [1, 1, 1])
+  const commit = buildTree('without-result', [1], 'console.log("{"); process.exit(0)')
+  await t.rejects(compare(bench(), compareOptions(tree, commit)), {
+    code: 'run_failed',
+    message: /ended without a result/,
+  })
 })
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
@@ -289,10 +318,10 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
       require('node:fs').writeFileSync(__dirname + '/child', String(child.pid))
       console.error('bench: up')
       return setInterval(() => 1, 1000)`
-    const tree = built(`slow-${signal}`, [], slow)
+    const tree = buildTree(`slow-${signal}`, [], slow)
     const run = new URL('../../bench/run.js', import.meta.url).href
     const against = new URL('../../bench/against/compare.js', import.meta.url).href
-    const { scenario, ...options } = comparing(tree, tree)
+    const { scenario, ...options } = compareOptions(tree, tree)
     const given = JSON.stringify({ ...options, scenario: { name: scenario.name } })
     const comparison = spawn(
       process.execPath,
@@ -304,15 +333,15 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
       ],
       { stdio: ['ignore', 'inherit', 'pipe'] },
     )
-    let said = ''
+    let output = ''
     for await (const line of createInterface({ input: comparison.stderr })) {
-      said += `${line}\n`
+      output += `${line}\n`
       if (line.endsWith(': up')) break
     }
     comparison.stderr.resume()
     const grandchild = Number(readFileSync(join(tree, 'dist/bench/child'), 'utf8'))
     const running = [...childrenOf(comparison.pid ?? 0), grandchild]
-    t.ok(running.length >= 2 && running.every(isAlive), said)
+    t.ok(running.length >= 2 && running.every(isAlive), output)
     comparison.kill(signal)
     const [code, by] = (await once(comparison, 'exit')) as [number | null, string | null]
     t.equal(by ?? code, { SIGINT: 130, SIGTERM: 143, SIGKILL: 'SIGKILL' }[signal])
@@ -323,13 +352,13 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
   })
 }
 
-t.test('a real scenario of this tree is compared with itself', async (t) => {
+t.test('a comparison of this tree with itself has the same connections and measures CPU', async (t) => {
   const scenario = scenarios.find(({ name }) => name === 'connect')
   if (!scenario) throw new RangeError('there is no connect')
   const parameters = { connections: 10, rounds: 1, inFlight: 10, workers: 1, generators: 1 }
   const { figures, notCompared, tree } = await compare(
     bench(),
-    comparing(root, root, { scenario, parameters, rounds: 1 }),
+    compareOptions(root, root, { scenario, parameters, rounds: 1 }),
   )
   t.same(notCompared, [])
   t.match(tree, /^[0-9a-f]{7,}|unknown/)

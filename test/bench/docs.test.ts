@@ -4,17 +4,17 @@ import { AGAINST_CODES } from '../../bench/against/error.js'
 import { REFERENCE_HEADING, reference } from '../../bench/reference.js'
 import { scenarios } from '../../bench/scenarios/index.js'
 
-t.test('docs/bench.md has the options and the fields of every scenario', async (t) => {
+t.test('the reference in docs/bench.md equals the options and fields of all scenarios', async (t) => {
   const text = readFileSync('docs/bench.md', 'utf8')
   t.equal(text.slice(text.indexOf(REFERENCE_HEADING)), reference(scenarios), 'npm run -s bench -- reference prints it')
 })
 
-t.test('docs/bench.md says what to do about each error code of --against', async (t) => {
+t.test('docs/bench.md has a row for each error code of --against', async (t) => {
   const text = readFileSync('docs/bench.md', 'utf8')
   for (const code of AGAINST_CODES) t.match(text, `\n| \`${code}\` |`)
 })
 
-t.test('every planned scenario exists and has its fields', async (t) => {
+t.test('every scenario of the documentation exists and has its documented result fields', async (t) => {
   const promised: Record<string, string[]> = {
     idle: [
       'connections',

@@ -1,6 +1,7 @@
+/** Tests of the load generator: tickets, timers, reconnects, and its TCP connections without Node streams. */
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { newArea, sourceAddress } from '../../bench/generator/identity.js'
 import { Peer } from '../../bench/generator/peer.js'
 import { Reconnects } from '../../bench/generator/reconnects.js'
@@ -10,22 +11,33 @@ import { Wheel } from '../../bench/generator/wheel.js'
 import { Close } from '../../protocol/close-codes.js'
 import { deviceSettings } from '../../src/device/settings.js'
 
-t.test('tickets are kept by slot, also long ones', async (t) => {
+const SHORT_TICKET = Buffer.alloc(120, 1)
+const LONG_TICKET = Buffer.alloc(400, 2)
+
+t.test('a short and a long ticket are kept by slot', async (t) => {
+  const tickets = new Tickets()
+  tickets.set(5, SHORT_TICKET)
+  tickets.set(5_000, LONG_TICKET)
+  t.same(Buffer.from(tickets.get(5) as Uint8Array), SHORT_TICKET)
+  t.same(Buffer.from(tickets.get(5_000) as Uint8Array), LONG_TICKET)
+})
+
+t.test('a short ticket replaces a long one', async (t) => {
+  const tickets = new Tickets()
+  tickets.set(5_000, LONG_TICKET)
+  tickets.set(5_000, SHORT_TICKET)
+  t.same(Buffer.from(tickets.get(5_000) as Uint8Array), SHORT_TICKET)
+})
+
+t.test('a slot without a ticket, or with a forgotten one, is null', async (t) => {
   const tickets = new Tickets()
   t.equal(tickets.get(5), null)
-  const short = Buffer.alloc(120, 1)
-  const long = Buffer.alloc(400, 2)
-  tickets.set(5, short)
-  tickets.set(5_000, long)
-  t.same(Buffer.from(tickets.get(5) as Uint8Array), short)
-  t.same(Buffer.from(tickets.get(5_000) as Uint8Array), long)
-  tickets.set(5_000, short)
-  t.same(Buffer.from(tickets.get(5_000) as Uint8Array), short)
+  tickets.set(5, SHORT_TICKET)
   tickets.forget(5)
   t.equal(tickets.get(5), null)
 })
 
-t.test('a timer wheel passes each item once, when it is due', async (t) => {
+t.test('a timer wheel gives each item once, when it is due', async (t) => {
   const wheel = new Wheel<string>()
   const start = performance.now()
   const taken: string[] = []
@@ -44,103 +56,134 @@ t.test('a timer wheel passes each item once, when it is due', async (t) => {
   t.ok(wheel.isEmpty)
 })
 
-t.test('devices reconnect by the rules of the device library', async (t) => {
-  const { reconnectBaseMs } = deviceSettings()
-  const reconnects = new Reconnects('ws://127.0.0.1:1/', () => 0.5)
+const reconnectsWithJitter = (value: number) => new Reconnects('ws://127.0.0.1:1/', () => value)
+
+t.test('a device without a failure needs no memory of its reconnects', async (t) => {
+  const reconnects = reconnectsWithJitter(0.5)
   const peer = new Peer(0, 0)
   t.equal(reconnects.nextNumber(peer), 1)
-  t.notOk(reconnects.welcomed(peer), 'nothing to remember of one to whom nothing happened')
-  t.equal(reconnects.ended(peer, 1_000, true), 1_000 + reconnectBaseMs / 2, 'full jitter')
+  t.notOk(reconnects.welcomed(peer))
+})
+
+t.test('after a lost connection a device reconnects with full jitter of the base', async (t) => {
+  const { reconnectBaseMs } = deviceSettings()
+  t.equal(reconnectsWithJitter(0.5).ended(new Peer(0, 0), 1_000, true), 1_000 + reconnectBaseMs / 2)
+})
+
+t.test('after a refusal with Retry-After a device reconnects no earlier than the hint', async (t) => {
+  const reconnects = reconnectsWithJitter(0.5)
+  const peer = new Peer(0, 0)
   reconnects.retryAfter(peer, 1_000, 5_000)
-  t.ok((reconnects.ended(peer, 1_000, false) ?? 0) >= 6_000, 'not before the hint')
-  reconnects.settled(peer)
+  t.ok((reconnects.ended(peer, 1_000, false) ?? 0) >= 6_000)
+})
+
+t.test('after GOAWAY a device leaves at the hinted time and reconnects at once', async (t) => {
+  const reconnects = reconnectsWithJitter(0.5)
+  const peer = new Peer(0, 0)
   const goaway = { type: 'GOAWAY', reason: 'shutdown', afterMs: 100, jitterMs: 1_000, url: '' } as const
   t.equal(reconnects.goAway(peer, 2_000, goaway), 2_600)
-  t.equal(reconnects.ended(peer, 2_600, true), 2_600, 'left by itself, and is back at once')
+  t.equal(reconnects.ended(peer, 2_600, true), 2_600)
+})
+
+t.test('after stale_connection a device reconnects with a number above the refused one', async (t) => {
+  const reconnects = reconnectsWithJitter(0.5)
+  const peer = new Peer(0, 0)
   peer.connection = 7
   peer.closeCode = Close.stale_connection.code
   t.not(reconnects.ended(peer, 3_000, false), null)
-  t.ok(reconnects.nextNumber(peer) > 8, 'over what was in the way')
-  peer.closeCode = Close.replaced.code
-  t.equal(reconnects.ended(peer, 3_000, true), null, 'stays away')
+  t.ok(reconnects.nextNumber(peer) > 8)
 })
 
+t.test('after replaced a device does not reconnect', async (t) => {
+  const peer = new Peer(0, 0)
+  peer.closeCode = Close.replaced.code
+  t.equal(reconnectsWithJitter(0.5).ended(peer, 3_000, true), null)
+})
+
+/** Records the events of a connection. */
 class Owner implements TcpOwner {
   bytes = ''
   readonly #waiting = new Map<string, () => void>()
-  readonly happened: string[] = []
+  readonly events: string[] = []
 
   connected(): void {
-    this.#tell('connected')
+    this.#record('connected')
   }
   received(_connection: TcpConnection, bytes: Buffer, count: number): void {
     this.bytes += bytes.toString('latin1', 0, count)
-    this.#tell('received')
+    this.#record('received')
   }
   closed(): void {
-    this.#tell('closed')
+    this.#record('closed')
   }
-  until(what: string): Promise<void> {
-    return this.happened.includes(what)
+  until(event: string): Promise<void> {
+    return this.events.includes(event)
       ? Promise.resolve()
       : new Promise((resolve) => {
-          this.#waiting.set(what, resolve)
+          this.#waiting.set(event, resolve)
         })
   }
-  #tell(what: string): void {
-    this.happened.push(what)
-    this.#waiting.get(what)?.()
+  #record(event: string): void {
+    this.events.push(event)
+    this.#waiting.get(event)?.()
   }
 }
 
-t.test('a connection without streams reads, writes more than the kernel takes at once, ends and resets', async (t) => {
-  const sockets: Socket[] = []
-  const server = createServer({ allowHalfOpen: true }, (socket) => void sockets.push(socket)).listen(0, '127.0.0.1')
+/** A TcpConnection to a server in this process, with the server's socket. */
+async function connectedPair(t: Test) {
+  const server = createServer({ allowHalfOpen: true }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   t.teardown(() => server.close())
   const { port } = server.address() as { port: number }
-  const target = { from: sourceAddress(0, newArea()), host: '127.0.0.1', port }
-
+  const from = sourceAddress(0, newArea())
   const owner = new Owner()
   const accepted = once(server, 'connection')
-  const connection = new TcpConnection(owner, target)
+  const connection = new TcpConnection(owner, { from, host: '127.0.0.1', port })
   await owner.until('connected')
-  const [near] = (await accepted) as [Socket]
-  t.equal(near.remoteAddress, target.from)
-  near.write('hello')
+  const [serverSocket] = (await accepted) as [Socket]
+  return { owner, connection, serverSocket, from }
+}
+
+t.test('a TCP connection has the requested source address and reads the bytes of the server', async (t) => {
+  const { owner, connection, serverSocket, from } = await connectedPair(t)
+  t.equal(serverSocket.remoteAddress, from)
+  serverSocket.write('hello')
   await owner.until('received')
   t.equal(owner.bytes, 'hello')
+  serverSocket.on('error', () => undefined)
+  connection.reset()
+})
 
+t.test('16 MiB are written in order, and end() half-closes the connection after them', async (t) => {
+  const { owner, connection, serverSocket } = await connectedPair(t)
   const large = Buffer.alloc(16 * 1024 * 1024, 'x')
   connection.write(large)
   connection.write(Buffer.from('end'))
   connection.end()
   let read = 0
   let tail = ''
-  for await (const chunk of near as AsyncIterable<Buffer>) {
+  for await (const chunk of serverSocket as AsyncIterable<Buffer>) {
     read += chunk.length
     tail = (tail + chunk.toString('latin1')).slice(-4)
   }
   t.equal(read, large.length + 3)
-  t.equal(tail, 'xend', 'in order')
-  near.end()
+  t.equal(tail, 'xend')
+  serverSocket.end()
   await owner.until('closed')
   t.equal(connection.bytesWritten, large.length + 3)
-
-  const other = new Owner()
-  const again = once(server, 'connection')
-  const second = new TcpConnection(other, target)
-  await other.until('connected')
-  const [far] = (await again) as [Socket]
-  const failed = once(far.resume(), 'error')
-  second.reset()
-  second.reset()
-  await other.until('closed')
-  t.match(await failed, [{ code: 'ECONNRESET' }])
-  t.equal(other.happened.filter((what) => what === 'closed').length, 1)
 })
 
-t.test('a refused connection reports its end', async (t) => {
+t.test('reset() resets the connection at the server and reports one close, also if it is called twice', async (t) => {
+  const { owner, connection, serverSocket } = await connectedPair(t)
+  const failed = once(serverSocket.resume(), 'error')
+  connection.reset()
+  connection.reset()
+  await owner.until('closed')
+  t.match(await failed, [{ code: 'ECONNRESET' }])
+  t.equal(owner.events.filter((event) => event === 'closed').length, 1)
+})
+
+t.test('a connection that is refused, or whose source address is not local, reports one close', async (t) => {
   const probe = createServer().listen(0, '127.0.0.1')
   await once(probe, 'listening')
   const { port } = probe.address() as { port: number }
@@ -150,6 +193,6 @@ t.test('a refused connection reports its end', async (t) => {
     const owner = new Owner()
     new TcpConnection(owner, { from, host: '127.0.0.1', port })
     await owner.until('closed')
-    t.same(owner.happened, ['closed'])
+    t.same(owner.events, ['closed'])
   }
 })

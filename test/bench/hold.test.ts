@@ -1,3 +1,4 @@
+/** Tests of `bench hold`: runs with little memory, and its estimates, picks and paces. */
 import { readdirSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { checkResult } from '../../bench/envelope.js'
@@ -13,7 +14,7 @@ import { scenarios } from '../../bench/scenarios/index.js'
 import { sizesOf } from '../../bench/scenarios/scale.js'
 import { leftChildren } from './support/left-children.js'
 
-// Each starts systems of several processes, on a machine that may be busy.
+// Some tests start systems of several processes, on a machine that may be busy.
 t.setTimeout(240_000)
 
 const GIB = 2 ** 30
@@ -30,7 +31,7 @@ async function holdWith(t: Test, availableBytes: () => number): Promise<Record<s
     flowRate: 5,
     workers: 1,
     keepaliveSeconds: 5,
-    // So slow that memory is read before all devices are connected.
+    // The slow ramp lets the bench read the memory before all devices are connected.
     rampPerSecond: 20,
   })
   const base = t.testdir()
@@ -39,7 +40,7 @@ async function holdWith(t: Test, availableBytes: () => number): Promise<Record<s
   const result = await runScenario({ ...scenario, run }, options, quiet)
   checkResult(scenario, result)
   t.same(await leftChildren(), [], 'every process has ended')
-  t.same(readdirSync(base), [], 'its folder is gone')
+  t.same(readdirSync(base), [], 'the folder of the run is removed')
   return result
 }
 
@@ -50,9 +51,9 @@ t.test('with little memory left no more devices connect, and the result is compl
   t.match(result, { pushes: { lost: 0 }, rollingRestart: { lost: 0 } })
 })
 
-t.test('a run that is out of memory ends with its figures so far', async (t) => {
+t.test('a run below the memory floor ends early, and its result has the figures so far', async (t) => {
   let left = 8 * GIB
-  // Ten readings happen before any device connects.
+  // The bench reads the memory ten times before any device connects.
   const result = await holdWith(t, () => {
     left -= GIB / 2
     return Math.max(left, GIB / 4)
@@ -76,7 +77,7 @@ t.test('addressees are picked among all connected devices, and only among these'
 })
 
 t.test('an estimate adds the memory of processes alone and of their connections', async (t) => {
-  const look = (over: Partial<Footprint>): Footprint => ({
+  const footprint = (over: Partial<Footprint>): Footprint => ({
     connections: 0,
     serverRssBytes: 0,
     serverPssBytes: 0,
@@ -92,10 +93,10 @@ t.test('an estimate adds the memory of processes alone and of their connections'
     ...over,
   })
   const stages: Stages = {
-    empty: look({ usedBytes: 1_000 }),
-    started: look({ serverPssBytes: 300, serverPrivateBytes: 200, natsRssBytes: 50 }),
-    ready: look({ generatorPssBytes: 40, generatorPrivateBytes: 30 }),
-    held: look({
+    empty: footprint({ usedBytes: 1_000 }),
+    started: footprint({ serverPssBytes: 300, serverPrivateBytes: 200, natsRssBytes: 50 }),
+    ready: footprint({ generatorPssBytes: 40, generatorPrivateBytes: 30 }),
+    held: footprint({
       connections: 10,
       serverPrivateBytes: 300,
       natsRssBytes: 70,
@@ -144,7 +145,7 @@ t.test('a pace shows the rate of the last seconds and the time left', async (t) 
   t.match(pace.text(5_000), / a second, \d+ s left/)
 })
 
-t.test('the sizes of scale have to grow', async (t) => {
+t.test('the sizes of scale are accepted in ascending order, and refused otherwise', async (t) => {
   t.same(sizesOf('10, 20,300'), [10, 20, 300])
   for (const wrong of ['', '10,10', '20,10', 'x', '10,', '2000000', '-1,5', '1.5'])
     t.throws(() => sizesOf(wrong), wrong)

@@ -1,3 +1,4 @@
+/** A bench that is killed must not leave processes behind. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -12,7 +13,7 @@ const cli = fileURLToPath(new URL('../../bench/cli.js', import.meta.url))
 
 const descendantsOf = (pid: number): number[] => childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)])
 
-/** Empty if the process is gone. */
+/** The command line of a process; empty if the process has ended. */
 function commandOf(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()
@@ -27,9 +28,9 @@ t.test('a bench that is killed leaves no nats-server, core, transport, worker or
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   t.teardown(() => bench.kill('SIGKILL'))
-  let said = ''
+  let output = ''
   bench.stderr.setEncoding('utf8').on('data', (text: string) => {
-    said += text
+    output += text
   })
   const parts = [/nats-server/, / core$/, / transport$/, / transport --worker /, /generator/]
   let left: number[] = []
@@ -38,7 +39,7 @@ t.test('a bench that is killed leaves no nats-server, core, transport, worker or
     await sleep(100)
     left = descendantsOf(bench.pid ?? 0)
   }
-  t.ok(isComplete(), `every part runs\n${said}`)
+  t.ok(isComplete(), `every part runs\n${output}`)
   const exit = once(bench, 'exit')
   bench.kill('SIGKILL')
   await exit

@@ -1,3 +1,4 @@
+/** Tests of the small parts of bench: stamps, identities, tallies, frames, readings of /proc, flags, results. */
 import { Command } from 'commander'
 import t from 'tap'
 import Type from 'typebox'
@@ -19,7 +20,7 @@ import { microsAt, STAMP_BYTES, sequenceAt, stampData, stampText, writeStamp } f
 import { textTable } from '../../bench/table.js'
 import { DEVICE_ID } from '../../src/device-token.js'
 
-t.test('a stamp is the same as text, as data and in bytes, and stands at the end', async (t) => {
+t.test('a stamp has the same bytes as text, as data and as bytes, and is at the end of the data', async (t) => {
   const micros = nowMicros()
   const text = Buffer.from(stampText(77, micros))
   const data = stampData(77, micros)
@@ -29,24 +30,33 @@ t.test('a stamp is the same as text, as data and in bytes, and stands at the end
   t.same(Buffer.from(data.subarray(-STAMP_BYTES)), text)
   t.equal(sequenceAt(data, data.length - STAMP_BYTES), 77)
   t.equal(microsAt(data, data.length - STAMP_BYTES), Math.floor(micros))
-  t.ok(Number.isNaN(microsAt(Buffer.alloc(STAMP_BYTES, 'z'), 0)), 'what is no stamp is not a time')
 })
 
-t.test('a device number gives its id, its source address and its ports, and the id gives the number', async (t) => {
+t.test('bytes that are no stamp give NaN as their time', async (t) => {
+  t.ok(Number.isNaN(microsAt(Buffer.alloc(STAMP_BYTES, 'z'), 0)))
+})
+
+t.test('a device id is computed from the number, and the number from the id', async (t) => {
   t.match(deviceOf('abcd1234', 987_654), DEVICE_ID)
   t.equal(indexOf(deviceOf('abcd1234', 987_654)), 987_654)
+})
+
+t.test('each 2,000 devices share a source address in the area of the run', async (t) => {
   t.equal(sourceAddress(0), '127.0.0.2')
   t.equal(sourceAddress(2_000), '127.0.0.3')
   t.equal(sourceAddress(999_999), '127.0.1.245')
   t.equal(sourceAddress(2_000 * 254), '127.0.1.0')
   t.equal(sourceAddress(2_000, 77), '127.77.0.3')
+})
+
+t.test('the devices of an address and their last 24 connections have distinct, unprivileged ports', async (t) => {
   const ports = new Set<number>()
   for (let nth = 0; nth < 24; nth++) for (let i = 2_000; i < 4_000; i++) ports.add(sourcePort(i, nth))
-  t.equal(ports.size, 48_000, 'one for each device of an address and each of its last connections')
+  t.equal(ports.size, 48_000)
   let [lowest, highest] = [65_536, 0]
   for (const port of ports) [lowest, highest] = [Math.min(lowest, port), Math.max(highest, port)]
   t.ok(lowest > 1_024 && highest < 65_536)
-  t.equal(sourcePort(5, 24), sourcePort(5, 0))
+  t.equal(sourcePort(5, 24), sourcePort(5, 0), 'the 25th connection uses the first port again')
 })
 
 t.test('split and apportioned shares add up to the whole', async (t) => {
@@ -58,7 +68,7 @@ t.test('split and apportioned shares add up to the whole', async (t) => {
   )
 })
 
-t.test('a tally counts repetitions on the wire and for the app apart', async (t) => {
+t.test('a tally counts repetitions on the wire and repetitions seen by the app separately', async (t) => {
   const tally = new Tally()
   tally.message(5, 1, 9, 100, 1)
   tally.message(5, 1, 9, 100, 2)
@@ -66,12 +76,18 @@ t.test('a tally counts repetitions on the wire and for the app apart', async (t)
   tally.message(70_000, 3, 9, 100, 4)
   tally.message(Number.NaN, 4, 9, 100, 5)
   t.match(tally, { delivered: 2, duplicatesOnWire: 1, duplicatesSeenByApp: 1, faults: 1 })
-  tally.newRound()
-  tally.message(70_000, 3, 9, 100, 6)
-  t.match(tally, { delivered: 2, duplicatesOnWire: 2 }, 'what was seen stays known in the next round')
 })
 
-t.test('histograms of several processes merge without a loss', async (t) => {
+t.test('a tally recognizes a message of an earlier round', async (t) => {
+  const tally = new Tally()
+  tally.message(70_000, 3, 9, 100, 4)
+  t.match(tally, { delivered: 1, duplicatesOnWire: 0 })
+  tally.newRound()
+  tally.message(70_000, 3, 9, 100, 6)
+  t.match(tally, { delivered: 1, duplicatesOnWire: 1 })
+})
+
+t.test('merged histograms of several processes have all samples and the percentiles of all', async (t) => {
   const one = newHistogram()
   const other = newHistogram()
   for (let i = 1; i <= 1000; i++) record(i % 2 ? one : other, i * 1000)
@@ -80,33 +96,39 @@ t.test('histograms of several processes merge without a loss', async (t) => {
   t.ok(Math.abs(merged.p50 - 500) < 2 && Math.abs(merged.p99 - 990) < 2, JSON.stringify(merged))
 })
 
-t.test('median of odd and even lists, and the slope of a line', async (t) => {
+t.test('the median of an even list is the mean of its middle values', async (t) => {
   t.equal(median([3, 1, 2]), 2)
   t.equal(median([4, 1, 2, 3]), 2.5)
+})
+
+t.test('slope gives the slope of points on a line', async (t) => {
   t.equal(slope([1, 2, 3].map((x) => ({ x, y: 50 + 7 * x }))), 7)
 })
 
-t.test('WebSocket frames of every length are written and read, and an upgrade answer is read', async (t) => {
+t.test('WebSocket frames of every length form are written and read, and an incomplete frame is not', async (t) => {
   for (const size of [0, 125, 126, 65_535, 65_536]) {
     const payload = Buffer.alloc(size, 7)
     const frame = clientFrame(payload)
-    // Without the mask bit and the key it is a frame of a server.
+    // A client's frame without mask bit and key is a server's frame.
     const head = frame.length - size - 4
     const asServer = Buffer.concat([frame.subarray(0, head), payload])
     asServer[1] = (asServer[1] as number) & 0x7f
     const position = { opcode: 0, start: 0, end: 0 }
     t.ok(readServerFrame(asServer, 0, asServer.length, position))
     t.same(position, { opcode: 2, start: head, end: head + size })
-    t.notOk(readServerFrame(asServer, 0, asServer.length - 1, position), 'not before all of it is there')
+    t.notOk(readServerFrame(asServer, 0, asServer.length - 1, position), 'one byte is missing')
   }
+})
+
+t.test('an upgrade answer is read when its head is complete', async (t) => {
   const refusal = Buffer.from('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\r\n')
   t.match(readUpgradeAnswer(refusal, refusal.length), { status: 503, retryAfterMs: 2000 })
   t.equal(readUpgradeAnswer(refusal, 20), null)
 })
 
-t.test('CPU, memory and children of a process are read from /proc', async (t) => {
+t.test('the CPU time of a process is read from /proc', async (t) => {
   const before = cpuMicros(process.pid)
-  // Counts the CPU of this process, not the time, because the machine may be busy.
+  // The loop ends by CPU time, not by wall time, because the machine may be busy.
   const own = process.cpuUsage()
   for (let used = 0; used < 40_000; ) {
     const { user, system } = process.cpuUsage(own)
@@ -114,45 +136,62 @@ t.test('CPU, memory and children of a process are read from /proc', async (t) =>
   }
   const used = cpuMicros(process.pid) - before
   t.ok(used > 10_000, `${used} us of CPU were used`)
+})
+
+t.test('memory, children and existence of a process are read from /proc', async (t) => {
   t.ok(memoryOf(process.pid).rssBytes > 10_000_000)
   t.ok(childrenOf(process.ppid).includes(process.pid))
   t.ok(isAlive(process.pid))
   t.notOk(isAlive(2 ** 22))
 })
 
-t.test('flags are made from the schema, and values outside of its limits are refused', async (t) => {
-  const options = Type.Object({
-    connections: Type.Integer({ default: 10, minimum: 1, maximum: 100, description: 'How many' }),
-    rate: Type.Union([Type.Literal('max'), Type.Integer({ minimum: 1 })], { default: 'max' }),
-    rampPerSecond: Type.Integer({ default: 0, minimum: 0 }),
-  })
-  const parse = (...args: string[]) => {
-    const command = new Command().exitOverride().configureOutput({ writeErr: () => undefined })
-    addFlags(command, options)
-    command.parse(args, { from: 'user' })
-    return pickOptions(options, command.opts())
-  }
+const flagOptions = Type.Object({
+  connections: Type.Integer({ default: 10, minimum: 1, maximum: 100, description: 'How many' }),
+  rate: Type.Union([Type.Literal('max'), Type.Integer({ minimum: 1 })], { default: 'max' }),
+  rampPerSecond: Type.Integer({ default: 0, minimum: 0 }),
+})
+
+function parse(...args: string[]) {
+  const command = new Command().exitOverride().configureOutput({ writeErr: () => undefined })
+  addFlags(command, flagOptions)
+  command.parse(args, { from: 'user' })
+  return pickOptions(flagOptions, command.opts())
+}
+
+t.test('flags are made from the schema, with its defaults', async (t) => {
   t.same(parse(), { connections: 10, rate: 'max', rampPerSecond: 0 })
   t.same(parse('--connections', '7', '--rate', '500', '--ramp-per-second', '9'), {
     connections: 7,
     rate: 500,
     rampPerSecond: 9,
   })
+})
+
+t.test('values outside of the limits of the schema are refused', async (t) => {
   for (const wrong of ['0', '101', '1.5', 'many', '']) t.throws(() => parse('--connections', wrong), /from 1 to 100/)
   t.throws(() => parse('--rate', 'half'), /"max"/)
 })
 
-t.test('a result gets its origin, and an incomplete one is refused', async (t) => {
-  const scenario = { name: 'try', result: Type.Object({ lost: Type.Integer() }) }
-  const run = { scenario, parameters: { n: 1 }, startedAtMs: 0, endedAtMs: 1500, command: 'try' }
-  const envelope = seal({ ...run, result: { lost: 0 } })
+const finishedRun = {
+  scenario: { name: 'try', result: Type.Object({ lost: Type.Integer() }) },
+  parameters: { n: 1 },
+  startedAtMs: 0,
+  endedAtMs: 1500,
+  command: 'try',
+}
+
+t.test('a sealed result has its scenario, times and versions', async (t) => {
+  const envelope = seal({ ...finishedRun, result: { lost: 0 } })
   t.same([...Value.Errors(Envelope, envelope)], [])
   t.match(envelope, { scenario: 'try', startedAt: '1970-01-01T00:00:00.000Z', seconds: 1.5 })
   t.match(envelope.versions, { natsServer: /^v?\d/, uWebSockets: /^\d/ })
-  t.throws(() => seal({ ...run, result: {} }), /does not match its schema/)
 })
 
-t.test('cleaning up runs in reverse order, once, and goes on after an error', async (t) => {
+t.test('a result that does not match its schema is refused', async (t) => {
+  t.throws(() => seal({ ...finishedRun, result: {} }), /does not match its schema/)
+})
+
+t.test('a cleanup runs its steps once, in reverse order, and continues after an error', async (t) => {
   const cleanup = new Cleanup()
   const done: string[] = []
   cleanup.defer(() => done.push('first'))
@@ -164,15 +203,20 @@ t.test('cleaning up runs in reverse order, once, and goes on after an error', as
   t.match(errors, [/stuck/])
 })
 
-t.test('progress is a bar on a terminal, and a few plain lines elsewhere', async (t) => {
+t.test('progress on a terminal is a bar', async (t) => {
   let text = ''
   const write = (part: string) => {
     text += part
   }
-  const bar = new Progress({ isTTY: true, columns: 80, write })
-  bar.bar('devices', 5, 10)
+  new Progress({ isTTY: true, columns: 80, write }).bar('devices', 5, 10)
   t.match(text, /█.*░.* devices 5\/10/)
-  text = ''
+})
+
+t.test('progress without a terminal is at most three lines, with the last step', async (t) => {
+  let text = ''
+  const write = (part: string) => {
+    text += part
+  }
   const plain = new Progress({ write })
   for (let i = 0; i <= 1000; i++) plain.bar('devices', i, 1000)
   t.ok(text.split('\n').length <= 4, text)
@@ -189,7 +233,7 @@ t.test('the columns of a table are aligned', async (t) => {
   )
 })
 
-t.test('a failed push is reported after all others were sent', async (t) => {
+t.test('after a failed push all others are sent, and then the error is thrown', async (t) => {
   const sent: number[] = []
   const pusher = {
     push: async (intendedMicros: number) => {

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { smoke } from './support/smoke.js'
 
-// Each starts systems of several processes, on a machine that may be busy.
+// The test starts systems of several processes, on a machine that may be busy.
 t.setTimeout(240_000)
 
 interface Row {
@@ -9,8 +9,8 @@ interface Row {
   lost: number
 }
 
-// Without mosquitto: the scenario would install it, which a machine may not allow.
-t.test('peers measures every server that needs no installation', async (t) => {
+// mosquitto is left out, because the scenario would install it, which a machine may not allow.
+t.test('peers measures every server that needs no installation, and loses no message', async (t) => {
   const result = await smoke(t, 'peers', {
     connections: 40,
     seconds: 1,

@@ -1,3 +1,4 @@
+/** Tests of `bench profile`: the assignment of CPU samples to parts, and the cost of one operation. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -26,15 +27,15 @@ const profile: CpuProfile = {
     { id: 7, callFrame: frame('parse', 'file:///x/node_modules/nats/lib/nats-base-client/parser.js') },
     { id: 8, callFrame: frame('(program)') },
   ],
-  // Requested every 100 us. Twice the thread has no core, for 5 and for 3 ms: the sample before is unknown, the one after late.
+  // A sample every 100 us. Twice the thread has no core, for 5 and 3 ms. The sample before is unknown, the one after late.
   samples: [2, 4, 4, 4, 4, 5, 6, 7, 4, 4, 8, 5],
   timeDeltas: [100, 100, 101, 99, 5_000, 40, 100, 100, 100, 3_000, 30, 100],
 }
 
-t.test('late samples do not count, and the others stand for the unknown ones as well', async (t) => {
+t.test('late samples do not count, and unknown ones are distributed like the known ones', async (t) => {
   const { samples, samplesOnTime, busyMicros, parts } = partTimes([profile])
   t.same([samples, samplesOnTime], [10, 6])
-  t.equal(busyMicros, 750, 'six of the eight that are known: of ten, seven and a half')
+  t.equal(busyMicros, 750, 'six of eight known samples are busy, so 7.5 of ten')
   const part = (name: string, micros: number, ...functions: string[]) => ({
     part: name,
     micros,
@@ -50,13 +51,13 @@ t.test('late samples do not count, and the others stand for the unknown ones as 
 })
 
 t.test('only samples within a window count', async (t) => {
-  // The second sample, a send; the collector and the parser.
+  // The first window has the second sample, a send; the second has the collector and the parser.
   const windows = [
     { fromMicros: 1_150, toMicros: 1_250 },
     { fromMicros: 6_500, toMicros: 6_700 },
   ]
   const { samples, parts } = partTimes([profile, profile], windows)
-  t.equal(samples, 6, 'of both processes')
+  t.equal(samples, 6, 'three samples of each of two processes')
   t.same(
     parts.map(({ part, micros }) => [part, micros]),
     [
@@ -67,7 +68,7 @@ t.test('only samples within a window count', async (t) => {
   )
 })
 
-t.test('places are named by file, package, region of Node or work of V8', async (t) => {
+t.test('the part of a script is its file, its package or its region of Node', async (t) => {
   const partOf = (url: string) => placeOf(frame('f', url), []).part
   t.equal(partOf(`${DIST}protocol/encode.js`), 'protocol/encode.ts')
   t.equal(partOf('file:///x/node_modules/@scope/name/dist/src/index.js'), '@scope/name')
@@ -77,7 +78,9 @@ t.test('places are named by file, package, region of Node or work of V8', async 
   t.equal(partOf('node:buffer'), 'node buffers and texts')
   t.equal(partOf('node:diagnostics_channel'), 'node, other modules')
   t.equal(partOf('evalmachine.<anonymous>'), 'other scripts')
+})
 
+t.test('the part of a native function is that of its caller, or uWebSockets.js', async (t) => {
   const native = (name: string, ...callers: ReturnType<typeof frame>[]) => placeOf(frame(name), callers)
   t.same(native('getHeader', listener), { part: 'uWebSockets.js', name: 'getHeader' })
   t.same(native('slice', listener), { part: 'src/transport/socket/listener.ts', name: 'slice (native)' })
@@ -90,26 +93,29 @@ t.test('places are named by file, package, region of Node or work of V8', async 
   })
 })
 
-t.test('the CPU that no sample shows comes from the OS', async (t) => {
-  const of = (sampled: number) =>
-    withUnseen([{ part: 'a', micros: sampled, functions: [] }], 15, 10).map(({ part, micros }) => [part, micros])
-  t.same(of(6), [
-    ['a', 6],
-    [OTHER_THREADS, 5],
-    [READING, 4],
-  ])
-  t.same(
-    of(40),
-    [
-      ['a', 10],
+t.test(
+  'CPU time that no sample shows is assigned to other threads and to reading, from the readings of the OS',
+  async (t) => {
+    const of = (sampled: number) =>
+      withUnseen([{ part: 'a', micros: sampled, functions: [] }], 15, 10).map(({ part, micros }) => [part, micros])
+    t.same(of(6), [
+      ['a', 6],
       [OTHER_THREADS, 5],
-      [READING, 0],
-    ],
-    'samples cannot be more than the thread had',
-  )
-})
+      [READING, 4],
+    ])
+    t.same(
+      of(40),
+      [
+        ['a', 10],
+        [OTHER_THREADS, 5],
+        [READING, 0],
+      ],
+      'samples above the CPU time of the thread are scaled down to it',
+    )
+  },
+)
 
-t.test('a cost is for one operation, and the table has both sides', async (t) => {
+t.test('a cost is the CPU time of one operation, and the table has rows for the parts of both sides', async (t) => {
   const cpu = {
     fromMicros: 0,
     toMicros: 10_000,
@@ -118,10 +124,10 @@ t.test('a cost is for one operation, and the table has both sides', async (t) =>
     samplerMicros: 300,
     behindMicros: 50,
   }
-  const stretch = (operations: number) => ({ operations, perSecond: 1, cpu })
+  const measurement = (operations: number) => ({ operations, perSecond: 1, cpu })
   const borealis = costOf({
-    plain: [stretch(10), stretch(15), stretch(30)],
-    profiled: [stretch(10)],
+    plain: [measurement(10), measurement(15), measurement(30)],
+    profiled: [measurement(10)],
     profiles: [profile],
   })
   t.match(borealis, { operations: 10, cpuMicros: 100, profiledCpuMicros: 120, samples: 10, samplesOnTime: 6 })
@@ -134,10 +140,10 @@ t.test('a cost is for one operation, and the table has both sides', async (t) =>
     ],
   )
   t.same(borealis.parts[0]?.functions, [{ name: 'send', micros: 20.8 }])
-  const bare = { ...borealis, parts: [{ part: 'theirs', micros: 7, percent: 100, functions: [] }] }
+  const bare = { ...borealis, parts: [{ part: 'only in bare', micros: 7, percent: 100, functions: [] }] }
   const rows = partRows({ borealis, bare })
   t.equal(rows.length, borealis.parts.length + 1)
-  t.match(rows.at(-1), { part: 'theirs', us: '', 'bare us': 7 })
+  t.match(rows.at(-1), { part: 'only in bare', us: '', 'bare us': 7 })
 })
 
 t.test('a running process is profiled from one signal to the next', async (t) => {
@@ -163,5 +169,5 @@ t.test('a running process is profiled from one signal to the next', async (t) =>
   t.ok(spent.mainMicros > 0 && spent.mainMicros <= spent.serverMicros)
   t.ok(spent.samplerMicros > 0, 'the thread of the profiler is found by its name')
   await profiler.start([pid])
-  t.equal((await profiler.stop([pid])).length, 1, 'and again')
+  t.equal((await profiler.stop([pid])).length, 1, 'a second profile can be taken')
 })

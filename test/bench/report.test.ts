@@ -28,7 +28,7 @@ const cost = (parts: Omit<Part, 'functions'>[]): Cost => ({
   parts: parts.map((part) => ({ ...part, functions: [{ name: 'f', micros: 1 }] })),
 })
 
-t.test('a report has goals, tables and charts of all results', async (t) => {
+t.test('a report has the goals, tables and charts of all results, and no others', async (t) => {
   const folder = t.testdir()
   mkdirSync(join(folder, 'charts'))
   writeFileSync(join(folder, 'charts', 'stale.svg'), 'of an earlier result')
@@ -68,8 +68,8 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
   const text = readFileSync(await makeReport(folder), 'utf8')
   t.match(text, /worker CPU of an acknowledged delivery, relative to a bare server \| at most 1.4 \| 1.33 \| yes \|/)
   t.match(text, /lost \| at most 0 \| 2 \| no \|/)
-  t.notMatch(text, /mosquitto/, 'goals of results that are not there have no row')
-  t.match(text, /Not measured: (?!.*unicast).*peers.*\./, 'but are not passed over')
+  t.notMatch(text, /mosquitto/, 'a goal without a result has no row')
+  t.match(text, /Not measured: (?!.*unicast).*peers.*\./, 'a goal without a result is listed as not measured')
   t.match(text, /p99Ratio \| 1.1/)
   t.match(text, /idle cores at 500,000 devices \| at most 0.5 \| 0.6 \| no \|/)
   t.match(text, /borealis\.cpuMicros \| 5 \|/)
@@ -86,7 +86,7 @@ t.test('a report has goals, tables and charts of all results', async (t) => {
   t.same(
     readdirSync(join(folder, 'charts')).sort(),
     ['500k.svg', 'resume.svg', 'scale.svg', 'soak.svg', 'unicast.svg'],
-    'and no chart of an earlier report',
+    'the chart of an earlier report is removed',
   )
   t.match(readFileSync(join(folder, 'charts', 'soak.svg'), 'utf8'), /<polyline points="90\.0,/)
 })
@@ -97,7 +97,7 @@ t.test('a folder without results, or with an invalid one, is refused', async (t)
   await t.rejects(makeReport(folder), /x\.json is no result/)
 })
 
-t.test('bars are as long as their values, and names are escaped', async (t) => {
+t.test('the lengths of bars are proportional to their values, and names are escaped', async (t) => {
   const svg = barChart({
     title: 'a < b & "c"',
     subtitle: '',

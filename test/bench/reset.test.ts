@@ -27,14 +27,14 @@ for (const halfCloses of [false, true]) {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     t.teardown(() => child.kill('SIGKILL'))
-    let said = ''
+    let output = ''
     child.stdout.on('data', (bytes: Buffer) => {
-      said += bytes.toString()
+      output += bytes.toString()
     })
     const [code] = await once(child, 'close')
     t.equal(code, 0)
-    t.match(said, /closed/)
-    t.notMatch(said, /EINVAL/)
-    if (!halfCloses) t.match(said, /reset/, 'the other end is told by a reset')
+    t.match(output, /closed/)
+    t.notMatch(output, /EINVAL/)
+    if (!halfCloses) t.match(output, /reset/, 'the other end gets a reset')
   })
 }
