@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `npm run bench -- <scenario> [options] [--json FILE|-]` */
+/** `npm run bench -- <scenario> [options] [--json FILE|-]`: the command line of bench. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
@@ -134,7 +134,7 @@ async function write({ json }: Common, table: () => string, run: Omit<Run, 'ende
 function parseRounds(text: string): number {
   const number = Number(text)
   if (Number.isInteger(number) && number >= 1 && number <= 101) return number
-  throw new InvalidArgumentError('It has to be an integer from 1 to 101.')
+  throw new InvalidArgumentError('It must be an integer from 1 to 101.')
 }
 
 try {

@@ -5,7 +5,7 @@ export interface Feed {
   /** Queues a message to device `index`. It leaves with the next flush() at the latest. */
   send(index: number, sequence: number, intendedMicros: number): void
   flush(): void
-  /** Number of answered messages, whatever the answer was. */
+  /** Number of messages with any answer. */
   readonly answered: number
 }
 

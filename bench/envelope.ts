@@ -97,7 +97,7 @@ function output(program: string, args: string[]): string {
   try {
     return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
   } catch {
-    // The tree may have no git, and the scenario may not need nats-server: the result is valid without this value.
+    // Without git, or without a nats-server that the scenario does not need, the result has no such value.
     return 'unknown'
   }
 }

@@ -8,7 +8,7 @@ export interface Measurement {
   cpu: CpuUsage
 }
 
-/** Does `work`, and measures the CPU that the processes use meanwhile. */
+/** Runs `work`, and measures the CPU that the processes use meanwhile. */
 export async function measureCpu<T>(processes: Processes, work: () => Promise<T>): Promise<{ done: T; cpu: CpuUsage }> {
   const before = readCpu(processes)
   const done = await work()

@@ -25,7 +25,7 @@ export function runScenario(
   return runWithCleanup(scenario.name, (bench) => scenario.run(bench, parameters), options)
 }
 
-/** Does `work`, then cleans up, whether `work` succeeds, fails or is interrupted. */
+/** Runs `work` and then the cleanup, whether `work` succeeds, fails or is interrupted. */
 export async function runWithCleanup<T>(
   name: string,
   work: (bench: Bench) => Promise<T>,
@@ -47,7 +47,7 @@ export async function runWithCleanup<T>(
   try {
     return await work({ progress, folder, defer: (undo) => cleanup.defer(undo) })
   } catch (error) {
-    // Failures that the cleaning up itself causes say nothing new. The process ends when it is done.
+    // Failures that the cleanup causes are not reported. The process exits after the cleanup.
     if (isInterrupted) await new Promise(() => undefined)
     throw error
   } finally {

@@ -38,7 +38,7 @@ export interface Side {
   /** Sends a message to all devices. Resolves when the server has it. Sequences begin at 0. */
   broadcast(sequence: number, micros: number): Promise<unknown>
   /** Prepares the devices for a kind of message: they acknowledge unicast messages only. */
-  behave(what: 'unicast' | 'broadcast'): Promise<void>
+  behave(kind: 'unicast' | 'broadcast'): Promise<void>
   /** Sequence numbers of messages to single devices. */
   sequences: Sequences
   /** Sequence numbers of messages to all devices. */
@@ -139,7 +139,7 @@ export async function baselineSide(bench: Bench, kind: BaselineKind, options: Si
       publisher.publish(BROADCAST_SUBJECT, groupFrame(sequence, micros))
       await publisher.flush()
     },
-    behave: (what) => devices.behave({ acknowledge: what === 'unicast' }),
+    behave: (kind) => devices.behave({ acknowledge: kind === 'unicast' }),
   }
 }
 

@@ -1,4 +1,4 @@
-/** A clone of one commit of this repository, built by its own scripts. */
+/** Clones one commit of this repository, and builds it with its own scripts. */
 import { lstatSync, mkdirSync } from 'node:fs'
 import { access, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -12,12 +12,12 @@ const COMPLETE = '.borealis-bench-complete'
 
 type Run = Pick<Bench, 'defer' | 'progress'>
 
-/** The full hash of a commit, from whatever name git knows it by. */
+/** The full hash of a commit. `name` is any name that git accepts for a commit. */
 export async function resolveCommit(bench: Run, repository: string, name: string): Promise<string> {
   const git = (...args: string[]) =>
     runProgram(bench, ['git', '-C', repository, ...args], { folder: repository, keepOutput: true })
   const prefix = await git('rev-parse', '--show-prefix')
-  // A prefix means that the tree merely lies inside the repository of somebody else.
+  // A prefix means that the folder lies inside another repository.
   if (prefix.code !== 0 || prefix.output.trim() !== '') {
     throw new AgainstError('no_repository', `${repository} is no clone of the repository, so it has no other commits`)
   }
@@ -32,13 +32,13 @@ export async function resolveCommit(bench: Run, repository: string, name: string
 }
 
 export interface BuildOptions {
-  /** The build stays after this run, for later ones. */
+  /** Keeps the build for later runs. */
   keep: boolean
-  /** Folder of the kept builds; default one for this user below the system's folder for temporary files. */
+  /** Folder of the kept builds. Default: a folder of this user below the system's folder for temporary files. */
   cache?: string
 }
 
-/** Resolves with the folder of the build. A kept one is used again; another is removed at the end of the run. */
+/** Resolves with the folder of the build. A kept build is used again; any other is removed at the end of the run. */
 export async function buildCommit(
   bench: Run,
   repository: string,
@@ -59,10 +59,10 @@ export async function buildCommit(
     await rm(folder, { recursive: true, force: true })
     progress.say(`commit ${short}: removed its build (--keep-build keeps it for the next run)`)
   })
-  const step = async (what: string, command: readonly [string, ...string[]]) => {
-    progress.say(`commit ${short}: ${what}`)
+  const step = async (name: string, command: readonly [string, ...string[]]) => {
+    progress.say(`commit ${short}: ${name}`)
     const onLine = (line: string) => progress.say(`commit ${short}: ${line.replace(/^borealis: /, '')}`)
-    assertBuilt(await runProgram(bench, command, { folder, onLine, stopsGroup: true }), short, what)
+    assertBuilt(await runProgram(bench, command, { folder, onLine, stopsGroup: true }), short, name)
   }
   // A local clone has every object of the repository, also commits that no branch holds any more.
   await step(`cloning into ${folder}`, ['git', 'clone', '--quiet', '--no-checkout', repository, '.'])
@@ -76,19 +76,19 @@ export async function buildCommit(
   try {
     await rename(folder, kept)
   } catch {
-    // Another run kept its build of the same commit meanwhile. Both are the same; ours goes at the end.
+    // Another run has kept a build of the same commit meanwhile. This one is removed at the end.
     return folder
   }
   progress.say(`commit ${short}: keeping the build in ${kept}`)
   return kept
 }
 
-function assertBuilt({ code, tail }: Ended, short: string, what: string): void {
+function assertBuilt({ code, tail }: Ended, short: string, step: string): void {
   if (code === 0) return
-  throw new AgainstError('build_failed', `commit ${short} could not be built (${what}). Its last lines:\n${tail}`)
+  throw new AgainstError('build_failed', `commit ${short} could not be built (${step}). Its last lines:\n${tail}`)
 }
 
-/** Programs from this folder will be run, so that nobody else may be able to write to it. */
+/** Refuses a folder to which other users may write, because bench runs programs from it. */
 function claimFolder(folder: string): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const { uid, mode } = lstatSync(folder)

@@ -51,15 +51,15 @@ export async function compare(bench: Run, options: CompareOptions): Promise<Comp
 }
 
 /**
- * The parameters as flags that both benches know, with their values: the defaults of the two may differ. The help text of
- * the commit's bench says which flags it knows.
+ * The flags that both benches know, with explicit values, because the defaults of the two may differ. The help text of
+ * the commit's bench lists the flags that it knows.
  */
 async function commonFlags(bench: Run, { commit, scenario, parameters, given }: CompareOptions): Promise<string[]> {
   const help = await runProgram(bench, command(commit, [scenario.name, '--help']), {
     folder: commit.folder,
     keepOutput: true,
   })
-  // For a scenario that it does not have, it may well print its general help.
+  // For an unknown scenario the commit's bench may print its general help.
   if (help.code !== 0 || !help.output.startsWith(`Usage: bench ${scenario.name} `)) {
     throw new AgainstError('not_comparable', `the bench of ${commit.name} has no scenario ${scenario.name}`)
   }
@@ -73,7 +73,7 @@ async function commonFlags(bench: Run, { commit, scenario, parameters, given }: 
     bench.progress.say(`${commit.name} does not know ${unknown.map(flagOf).join(', ')}: this tree uses its defaults`)
   }
   return Object.entries(parameters).flatMap(([name, value]) => {
-    // An empty text and a switch that is off are the absence of their flag.
+    // An empty text or a switch that is off is expressed by leaving its flag out.
     if (unknown.includes(name) || value === '' || value === false) return []
     return value === true ? [flagOf(name)] : [flagOf(name), String(value)]
   })
@@ -102,6 +102,7 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    return null // No JSON is as good as a wrong one: the caller says so, with the last lines.
+    // The caller reports invalid JSON like any invalid result, with the last lines of the run.
+    return null
   }
 }

@@ -1,6 +1,6 @@
 import { BenchError } from '../scenario.js'
 
-/** Why a comparison with a commit did not come about. docs/bench.md says what to do about each. */
+/** The reasons why a comparison with a commit fails. docs/bench.md has a remedy for each. */
 export const AGAINST_CODES = [
   'no_repository',
   'unknown_commit',
@@ -15,7 +15,7 @@ export class AgainstError extends BenchError {
     readonly code: AgainstCode,
     message: string,
   ) {
-    // The code stands in front of the log that a message may end with.
+    // The code comes first, because a message may end with the lines of a log.
     super(`${code}: ${message}`)
     this.name = 'AgainstError'
   }

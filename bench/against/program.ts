@@ -16,7 +16,7 @@ export interface ProgramOptions {
 }
 
 export interface Ended {
-  /** 0: it went well. Null: a signal ended it, or it could not be started. */
+  /** The exit code; null if a signal ended the program or it could not be started. */
   code: number | null
   output: string
   /** The last lines that it wrote, for an error message. */
@@ -74,7 +74,7 @@ async function stop(child: ChildProcess, stopsGroup: boolean): Promise<void> {
   clearTimeout(force)
 }
 
-/** npm describes its own package to the scripts that it runs; an npm inside another tree would believe that description. */
+/** npm describes its package in variables. An npm that runs in another tree must not see the variables of this one. */
 function environment(): NodeJS.ProcessEnv {
   return Object.fromEntries(
     Object.entries(process.env).filter(

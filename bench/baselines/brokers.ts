@@ -16,7 +16,7 @@ import { startPlainNats } from './plain-nats.js'
 const LIFETIME_SECONDS = 600
 const POLL_MS = 5
 
-/** A broker tells its publisher nothing about devices, so this feed asks the generators what arrived. */
+/** A broker does not report deliveries to its publisher, so this feed polls the generators for them. */
 abstract class CountedFeed implements Feed {
   answered = 0
   protected readonly frames = new NotifyFrames(1, Math.floor(Date.now() / 1000) + LIFETIME_SECONDS)

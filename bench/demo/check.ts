@@ -1,6 +1,6 @@
 /** The checks of the demo: each compares a number that was counted with the number that was expected. */
 export interface Check {
-  /** `<case>: <what was counted>` */
+  /** `<case>: <counted quantity>` */
   name: string
   expected: number
   got: number
@@ -16,8 +16,8 @@ export class Checks {
     this.#case = name
   }
 
-  equal(what: string, expected: number, got: number): void {
-    this.list.push({ name: `${this.#case}: ${what}`, expected, got, ok: expected === got })
+  equal(quantity: string, expected: number, got: number): void {
+    this.list.push({ name: `${this.#case}: ${quantity}`, expected, got, ok: expected === got })
   }
 
   get ok(): boolean {
@@ -29,7 +29,7 @@ export function checkLine({ name, expected, got, ok }: Check): string {
   return ok ? `ok    ${name}: ${got}` : `FAIL  ${name}: got ${got}, expected ${expected}`
 }
 
-/** The last lines of the demo. Failed checks stand here once more, because they may be far above. */
+/** The last lines of the demo. They repeat the failed checks, which may be far above. */
 export function summaryLines(checks: readonly Check[], seconds: number): string[] {
   const failed = checks.filter(({ ok }) => !ok)
   return [

@@ -1,11 +1,13 @@
-/** `npm run demo` */
+/** `npm run demo`: the command line of the demo. */
 import { writeFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { BenchError } from '../scenario.js'
 import { runDemo } from './run.js'
 
 const program = new Command('demo')
-  .description('Starts a whole Borealis on free ports, sends pushes in every way, and counts them at the apps.')
+  .description(
+    'Starts a complete Borealis on free ports, sends pushes of every kind, and checks that the apps get exactly these pushes.',
+  )
   .option('--json <file>', 'write the checks as one JSON object to this file; - for standard output')
   .option('--only <text>', 'run only the cases whose name contains this text')
   .action(async ({ json, only = '' }: { json?: string; only?: string }) => {

@@ -40,7 +40,7 @@ export async function runDemo({ all = cases, only = '', say, ...options }: DemoO
         const before = checks.list.length
         await one(context)
         for (const check of checks.list.slice(before)) {
-          // The line with the name of the case stands above.
+          // The name of the case is printed above.
           say(`  ${checkLine({ ...check, name: check.name.slice(name.length + 2) })}`)
         }
       }

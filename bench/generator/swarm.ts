@@ -228,7 +228,7 @@ export class Swarm implements DialectHost, TcpOwner {
     this.#wake()
   }
 
-  /** Does what is due for this peer, which follows from its state. It may be nothing any more. */
+  /** Performs the due action of this peer. Its state decides which action that is, if any. */
   #handleDue(peer: Peer, nowMs: number): void {
     const { state, dueAtMs } = peer
     if (peer.leaving || nowMs < dueAtMs) return

@@ -1,4 +1,4 @@
-/** Malicious or broken peers. Each attack goes on until it is stopped, whatever the server does. */
+/** Malicious or broken peers. Each attack continues until it is stopped, also after the server closes connections. */
 import { connect, type Socket } from 'node:net'
 import { encodeFrame } from '../../protocol/encode.js'
 import { reset } from '../generator/reset.js'

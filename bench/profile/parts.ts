@@ -2,8 +2,8 @@
  * Divides the CPU time of JavaScript in a .cpuprofile among parts of the code.
  *
  * V8 requests a sample at even distances, whether the thread runs or not, but only the time in which it ran counts. If the
- * thread had no core at the request, the sample is taken late, when the thread runs again, and shows whatever the thread
- * does then. Several such requests become one sample. The distance to the next sample shows whether a sample was late:
+ * thread had no core at the request, the sample is taken late, when the thread runs again, and shows its work at that
+ * time. Several such requests become one sample. The distance to the next sample shows whether a sample was late:
  *
  *   the usual distance   the sample was on time: it counts, for that distance
  *   a shorter one        the sample was late: it does not count

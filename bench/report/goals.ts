@@ -3,7 +3,8 @@ import type { Envelope } from '../envelope.js'
 
 export interface Goal {
   scenario: string
-  what: string
+  /** The measured quantity, for the table of goals. */
+  quantity: string
   /** In words: `at most 1.5`. */
   wanted: string
   /** NaN if the result has no such value. */
@@ -22,18 +23,18 @@ export function numberAt(result: unknown, path: Path): number {
   return typeof value === 'number' ? value : Number.NaN
 }
 
-const atMost = (scenario: string, what: string, limit: number, unit: string, ...path: Path): Goal => ({
+const atMost = (scenario: string, quantity: string, limit: number, unit: string, ...path: Path): Goal => ({
   scenario,
-  what,
+  quantity,
   unit,
   wanted: `at most ${limit}`,
   measured: (result) => numberAt(result, path),
   reached: (value) => value <= limit,
 })
 
-const atLeast = (scenario: string, what: string, limit: number, unit: string, ...path: Path): Goal => ({
+const atLeast = (scenario: string, quantity: string, limit: number, unit: string, ...path: Path): Goal => ({
   scenario,
-  what,
+  quantity,
   unit,
   wanted: `at least ${limit}`,
   measured: (result) => numberAt(result, path),
@@ -42,7 +43,7 @@ const atLeast = (scenario: string, what: string, limit: number, unit: string, ..
 
 const fewerThanMqtt = (row: string): Goal => ({
   scenario: 'wire',
-  what: `bytes of ${row}, relative to MQTT over WebSocket`,
+  quantity: `bytes of ${row}, relative to MQTT over WebSocket`,
   wanted: 'less than 1',
   unit: '',
   measured: (result) => numberAt(result, [row, 'borealis', 'total']) / numberAt(result, [row, 'mqtt', 'total']),

@@ -84,7 +84,7 @@ function goalTable(found: readonly Found[]): string {
       if (Number.isNaN(measured)) continue
       rows.push({
         result: file,
-        goal: goal.what,
+        goal: goal.quantity,
         wanted: `${goal.wanted}${goal.unit && ` ${goal.unit}`}`,
         measured: `${cell(measured)}${goal.unit && ` ${goal.unit}`}`,
         reached: goal.reached(measured) ? 'yes' : 'no',

@@ -2,7 +2,7 @@
 import type { InstanceStatus } from '../../src/transport/supervisor/instance-status.js'
 import { BenchError } from '../scenario.js'
 
-/** Longest time for an answer, far above what a busy machine needs. */
+/** Time-out for an answer, far above the time that a busy machine needs. */
 const TIMEOUT_MS = 30_000
 
 export class Instance {

@@ -100,9 +100,9 @@ export class WireClient {
     this.#wake()
   }
 
-  #until(reached: () => boolean, what: string): Promise<void> {
+  #until(reached: () => boolean, expected: string): Promise<void> {
     return new Promise((resolve, reject) => {
-      const fail = (why: string) => reject(new BenchError(`${what} did not arrive: ${why}`))
+      const fail = (reason: string) => reject(new BenchError(`${expected} did not arrive: ${reason}`))
       const timer = setTimeout(() => fail(`nothing for ${ANSWER_MS_MAX} ms`), ANSWER_MS_MAX)
       this.#wake = () => {
         if (reached()) {

@@ -6,7 +6,7 @@ export interface WireProtocol {
   name: string
   /** The first connection, with a token, from the upgrade until the device can get pushes. */
   connect(): Promise<WireClient>
-  /** A later connection of the same device, with what it kept. */
+  /** A later connection of the same device, with its ticket or session. */
   resume(): Promise<WireClient>
   /** One push and its acknowledgement. */
   push(client: WireClient): Promise<void>

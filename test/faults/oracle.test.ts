@@ -226,9 +226,9 @@ const violatingChanges: Record<string, { change(evidence: Evidence): void; viola
     },
     violation: /^lost: device 1 .*it ended as expired, which nothing explains/,
   },
-  'a push that its device took for expired before its time is lost': {
+  'a push that its device treated as expired before its time is lost': {
     change: (e) => void e.app.splice(0, 1, { ...shown(1, 0), type: 'expired' }),
-    violation: /^lost: device 1 .*took it for expired/,
+    violation: /^lost: device 1 .*treated it as expired/,
   },
   'a push with ttl 0s that expired beside a connected device is lost': {
     change: (e) => {

@@ -75,7 +75,7 @@ interface Run {
   evidence: Evidence
   attempts: Map<number, Attempt>
   shown: Shown[]
-  /** By {@link targetKey}. */
+  /** The final events, by {@link targetKey}. */
   finalEvents: Map<string, FinalEvent>
 }
 
@@ -113,7 +113,7 @@ function indexEvidence(evidence: Evidence): Run {
 
 /** The clocks of the driver and of nats-server may differ by this much. */
 const CLOCK_DOUBT_MS = 500
-/** A push with ttl 0s is at a connected device after this time, however busy the machine is. */
+/** A push with ttl 0s reaches a connected device within this time, also on a busy machine. */
 const NOW_MS = 5_000
 
 const expiresAt = ({ begun }: Attempt) => begun.at + begun.ttlMs
@@ -132,8 +132,8 @@ function wasHere(attempt: Attempt, device: number, { presence, breaks }: Evidenc
   return before?.isHere === true && !own.some(({ at, isHere }) => at > fromMs && at <= untilMs && !isHere)
 }
 
-/** True if the only records of the app say that the push had expired, and it had not. */
-function isTakenForExpired(records: readonly Shown[], attempt: Attempt): boolean {
+/** True if the app got the push only as expired, before its time. */
+function isTreatedAsExpired(records: readonly Shown[], attempt: Attempt): boolean {
   return records.every(({ type, at }) => type === 'expired' && at < expiresAt(attempt) - CLOCK_DOUBT_MS)
 }
 
@@ -155,7 +155,7 @@ function findLost(run: Run): string[] {
       const report = (reason: string) =>
         lost.push(`${kind} ${number} (id ${attempt.id}) did not reach device ${device}: ${reason}`)
       if (records) {
-        if (isTakenForExpired(records, attempt)) report('the device took it for expired')
+        if (isTreatedAsExpired(records, attempt)) report('the device treated it as expired')
       } else if (!isUnicast(attempt)) {
         const isOver = expiresAt(attempt) <= evidence.afterwards.at && !wasHere(attempt, device, evidence)
         if (!isOver && !hasGroupGap(evidence, device)) report('the device got no GAP')

@@ -67,7 +67,7 @@ export type AppRecord =
     }
   | { type: 'gap'; at: number; device: number; count: number; reason: string }
 
-/** A device is caught up, or its connection ended. */
+/** Logged when a device has caught up (`isHere`), and when its connection ends. */
 export interface PresenceRecord {
   at: number
   device: number
@@ -91,7 +91,7 @@ export interface FinalEvent {
   /** The id of the message, as its sender knows it. */
   parent: string
   kind: string
-  /** When nats-server stored it. No fault changes the clock of nats-server. */
+  /** The time at which nats-server stored it. No fault changes the clock of nats-server. */
   at: number
 }
 

@@ -9,7 +9,7 @@ import type { Routed } from './server.js'
 export class SimBus implements Bus {
   readonly #waiting = new Map<string, (message: Routed) => void>()
   readonly #inbox: string
-  /** By the prefix that a caller asked for. */
+  /** The inboxes that callers requested, by prefix. */
   readonly #inboxes = new Map<string, string>()
   #requests = 0
 

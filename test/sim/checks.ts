@@ -12,7 +12,7 @@ import { PROJECTS } from './identities.js'
 import { leftOver } from './left-over.js'
 import type { World } from './world.js'
 
-/** What a process may not know of the time of the store, and the step of a device's clock that is not worth a write. */
+/** Processes know the time of the store this exactly, and a device stores a change of its clock error only above it. */
 const CLOCK_DOUBT_MS = 500
 
 export async function check(world: World): Promise<void> {
@@ -70,8 +70,8 @@ function checkUnicast(world: World, fates: Fates): void {
 }
 
 /**
- * I1: nobody's clock ends a message before its time. The time is the true one: of the call that sent the message, and of
- * the event that ended it.
+ * I1: no wrong clock ends a message before its time. The check uses the true times of the call that sent the message and
+ * of the event that ended it.
  */
 function checkLives(world: World, fates: Fates): void {
   for (const sent of world.app.sent) {
@@ -86,7 +86,10 @@ function checkLives(world: World, fates: Fates): void {
         return notification.title === sent.title && expired && atMs < untilMs
       })
       if (early)
-        world.fail('early', `${device.label} took ${sent.title} for expired ${untilMs - early.atMs} ms before its time`)
+        world.fail(
+          'early',
+          `${device.label} treated ${sent.title} as expired ${untilMs - early.atMs} ms before its time`,
+        )
     }
   }
 }

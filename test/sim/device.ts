@@ -183,7 +183,7 @@ export class SimDevice {
     }
   }
 
-  /** After the answer to UNSUBSCRIBE no message of the topic comes, unless a SUBSCRIBE from before was carried out late. */
+  /** No message of a topic may come after the answer to UNSUBSCRIBE, unless an older SUBSCRIBE was carried out late. */
   private checkTopic(project: string, topic: string): void {
     if (!this.left.has(`${project}/${topic}`)) return
     const record = this.world.broker.server
@@ -198,7 +198,7 @@ export class SimDevice {
     return `device${this.index}`
   }
 
-  /** Topics that it has left, as the service confirmed. */
+  /** Topics whose UNSUBSCRIBE the service confirmed. */
   private readonly left = new Set<string>()
   private startsAfterClose = false
   private inboxSize: () => number = () => 0

@@ -13,7 +13,7 @@ export interface Fate {
   accepted: number
   /** The kinds of its final events. */
   finals: string[]
-  /** When the store took the first of them; 0: there is none. */
+  /** The time at which the store has its first final event; 0 without one. */
   endedAtMs: number
 }
 
@@ -51,7 +51,7 @@ export function readFates(world: World): Fates {
   const fates = new Fates()
   for (let i = 0; i < world.plan.split; i++) {
     const stream = world.broker.server.stream(eventsStream(i))
-    // Also what has left the stream; a record that was appended again, because older ones leave, says nothing new.
+    // Records that have left the stream count too. A record with the header Moved is a copy of an older record.
     for (const record of stream.ever) {
       if (record.headers?.Moved !== undefined) continue
       const [, , id, kind] = record.subject.split('.')

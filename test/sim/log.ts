@@ -32,7 +32,7 @@ export class SimLog implements Log {
     const { server } = this.client
     const sent = body.slice()
     const work = () => {
-      // Each process keeps its headroom (src/nats/server/headroom.ts).
+      // The real client refuses this append itself (src/nats/server/headroom.ts).
       const { bytes, refusesAtBytes } = this.#stream().state()
       if (bytes > refusesAtBytes && !options.usesReserve) {
         throw new BrokerError('full', `${this.name} is full up to its reserve`)

@@ -13,6 +13,7 @@ export type Invariant =
   /** I1: an accepted message has no final event, or a `delivered` message was never seen. */
   | 'loss'
   /** I1: a message expired before its time. */
+  /** I1: a message expired, or a device took it as expired, before its time. */
   | 'early'
   /** A cancelled message reached a device that was away when the cancel was answered. */
   | 'cancel'
@@ -45,9 +46,10 @@ export interface WorldParts {
   readonly broker: SimBroker
   readonly net: SimNet
   readonly diskFaults: DiskFaults
+  /** True if the limits of some streams are so small that the run reaches them. */
   readonly isTight: boolean
   readonly trace: Trace
-  /** By how much the clocks of processes and devices are wrong, by name. */
+  /** The errors of wrong clocks, by the name of the process or device. */
   readonly skews: Map<string, number>
   loggerOf(part: string): Logger
   fail(invariant: Invariant, detail: string): void

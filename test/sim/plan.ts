@@ -30,7 +30,7 @@ export interface Plan {
   core: CoreSettings
   transport: TransportSettings
   device: Partial<DeviceSettings>
-  /** Limits of streams that a run reaches; empty in most worlds. */
+  /** Limits of streams so small that the run reaches them; empty in most plans. */
   tight: Partial<StoreSettings>
 }
 
@@ -117,7 +117,7 @@ export function planOf(random: Random): Plan {
 
 const KIB = 1_024
 
-/** One or two streams with little beyond the reserve that no stream may use (RESERVE_BYTES_MIN). */
+/** Gives one or two streams a limit just above the reserve that accepting must leave free (RESERVE_BYTES_MIN). */
 function tightStore(some: <T>(...values: T[]) => T): Partial<StoreSettings> {
   const one = () => {
     const key = some('events', 'events', 'queue', 'expiry', 'messages', 'schedule') satisfies string

@@ -117,7 +117,6 @@ export class World implements WorldParts {
     return { violation, digest: trace.digest, lines: trace.lines, virtualMs, sent: app.sent.length, leaks }
   }
 
-  /** True if streams of this world have limits that it reaches. */
   get isTight(): boolean {
     return Object.keys(this.plan.tight).length > 0
   }
@@ -170,7 +169,7 @@ export class World implements WorldParts {
     await this.comeToRest()
   }
 
-  /** Room comes by itself: in time, messages are accepted again. */
+  /** Checks that the store regains room without help: messages must be accepted again within ROOM_MS_MAX. */
   private async regainRoom(): Promise<void> {
     const { clock, app } = this
     if (this.devices.every(({ registrations }) => registrations.length === 0)) return

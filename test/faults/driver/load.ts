@@ -24,7 +24,7 @@ export interface Crowd {
   steady: readonly number[]
 }
 
-/** What fills the store. */
+/** The messages that fill a stream. */
 export interface Flood {
   kind: 'device' | 'topic' | 'ingress'
   lanes: number
@@ -44,9 +44,9 @@ const REFUSED_MS = 250
 
 /** Longer than the largest error of a clock, which is from an hour behind to an hour ahead. */
 const LONG_SECONDS = 14_400
-/** Of a push to one device: long enough for a device that reconnects, or not. */
+/** Times to live of pushes to one device: too short, and long enough, for a device that reconnects. */
 const SHORT_SECONDS = [2, 10] as const
-/** Of a push to a group. */
+/** Times to live of pushes to a group. */
 const GROUP_SECONDS = [LONG_SECONDS, LONG_SECONDS, 10, 0] as const
 const UNDER_WAY_MAX = 200
 const ORDERED_EVERY_MS = [300, 700] as const
@@ -82,8 +82,8 @@ export class Load {
   }
 
   /**
-   * Sends as fast as it is answered, beside the load, until `signal` aborts. After a refusal a lane waits a moment, as
-   * Retry-After asks. Counts in `counts`.
+   * Sends messages as fast as they are answered, in addition to the load, until `signal` aborts. After a refusal a lane
+   * pauses, as Retry-After requests. Counts the messages in `counts`.
    */
   async flood(flood: Flood, devices: readonly number[], counts: FloodCounts, signal: AbortSignal): Promise<void> {
     const lane = async () => {

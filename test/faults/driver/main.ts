@@ -123,7 +123,7 @@ class Driver {
     return this.#away.length
   }
 
-  /** Fills the store by pushes; with a share of the devices away, by pushes to these. */
+  /** Sends a flood to steady devices or, with a share above 0, to that share of the devices after disconnecting them. */
   async flood(flood: Flood, share: number): Promise<void> {
     this.#away = share > 0 ? this.#steady.slice(0, Math.max(1, Math.round(this.devices.length * share))) : []
     await each(this.#away, (number) => this.devices[number]?.disconnect())

@@ -17,7 +17,7 @@ export interface Push {
   producer?: string
   /** Length of the text; default 60. */
   characters?: number
-  /** It goes out so much later. */
+  /** Delay of a scheduled push. */
   laterMs?: number
   /** Sent with an idempotency key. */
   isKeyed?: boolean

@@ -1,6 +1,6 @@
 /**
- * Streams that fill by traffic alone, up to a small limit: new messages are refused, accepted ones end, and the service
- * accepts again when room comes by itself. Nobody changes a limit or removes a record.
+ * Streams with a small limit that traffic fills. New messages must be refused, accepted ones must end, and the service
+ * must regain room and accept messages again, although nobody changes a limit or deletes a record.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Overrides } from '../../../bench/system/settings.js'
@@ -10,41 +10,41 @@ import type { Fault } from '../fault.js'
 
 const KIB = 1024
 const HOUR_SECONDS = 3_600
-/** Events of ended messages leave after this time; the default is ten minutes. */
+/** Events of ended messages may leave the store after this time; the default is ten minutes. */
 const HISTORY_MIN_MS = 8_000
 const FULL_MS = [2_000, 6_000] as const
 const FILLS_MS_MAX = 60_000
 const REFUSALS = 20
-const LOOK_MS = 100
+const POLL_MS = 100
 
 interface Filling {
   contents: string
   settings: Overrides
   flood: Flood
-  /** Share of the devices that are away meanwhile, and get the flood. */
+  /** Share of the devices that are disconnected and get the flood. Default: connected devices get it. */
   away?: number
-  /** How refusals are answered. */
-  expects?: RegExp
+  /** The answer to a refused message. */
+  refusal?: RegExp
 }
 
 const short = { kind: 'device', lanes: 64, characters: 20, ttlSeconds: 4 * HOUR_SECONDS } as const
 const long = { ...short, characters: 3_000 }
 
-/** By the stream that fills. */
+/** The fillings, by the stream that fills. */
 const fillings: Record<string, Filling> = {
   events: {
-    contents: 'the history of messages; the oldest that have ended leave',
+    contents: 'the events of messages; those of the oldest ended messages are deleted',
     settings: { store: { eventsBytesMax: 768 * KIB } },
     flood: { ...short, keyedShare: 0.05 },
   },
   queue: {
-    contents: 'messages for devices that are away',
+    contents: 'messages for absent devices',
     settings: { store: { queueBytesMax: 512 * KIB } },
     flood: long,
     away: 0.3,
   },
   expiry: {
-    contents: 'when queued messages expire; the entries of messages that were fetched leave',
+    contents: 'expiry times of queued messages',
     settings: { store: { expiryBytesMax: 384 * KIB } },
     flood: short,
     away: 0.5,
@@ -55,12 +55,12 @@ const fillings: Record<string, Filling> = {
     flood: { ...long, lanes: 200 },
   },
   broadcast: {
-    contents: 'group messages; the oldest become too old',
+    contents: 'group messages; the oldest are deleted by age',
     settings: { store: { broadcastBytesMax: 768 * KIB, broadcastAgeMs: 20_000 } },
     flood: { ...long, kind: 'topic', lanes: 8 },
   },
   schedule: {
-    contents: 'messages that go out later',
+    contents: 'scheduled messages',
     settings: { store: { scheduleBytesMax: 768 * KIB } },
     flood: { ...long, laterMs: 12_000 },
   },
@@ -68,25 +68,25 @@ const fillings: Record<string, Filling> = {
     contents: 'messages of NATS publishers',
     settings: { store: { ingressBytesMax: 320 * KIB } },
     flood: { ...short, kind: 'ingress', lanes: 200 },
-    expects: /maximum messages/,
+    refusal: /maximum messages/,
   },
 }
 
 const filling = (
   stream: string,
-  { contents, settings, flood, away = 0, expects = /storage_full/ }: Filling,
+  { contents, settings, flood, away = 0, refusal = /storage_full/ }: Filling,
 ): Fault => ({
   name: `${stream}-full`,
-  summary: `traffic fills ${stream.toUpperCase()} (${contents}): refused, never falsely accepted, and accepted again`,
+  summary: `traffic fills ${stream.toUpperCase()} (${contents}): pushes must be refused, and later accepted again`,
   settings: { ...settings, core: { historyMinMs: HISTORY_MIN_MS } },
-  expectedAnswer: expects,
+  expectedAnswer: refusal,
   mayForget: true,
   inject: async ({ driver }, random) => {
     await driver.call('flood', { flood, share: away })
     const untilMs = Date.now() + FILLS_MS_MAX
     let counts = await driver.call('floodCounts', undefined)
     while (counts.refused < REFUSALS && Date.now() < untilMs) {
-      await sleep(LOOK_MS)
+      await sleep(POLL_MS)
       counts = await driver.call('floodCounts', undefined)
     }
     return {

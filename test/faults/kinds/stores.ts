@@ -1,4 +1,4 @@
-/** The loss of a table. */
+/** The loss of the session table. */
 import { Bucket } from '../../../protocol/subjects.js'
 import { type Fault, nothingToHeal } from '../fault.js'
 

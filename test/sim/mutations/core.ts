@@ -24,7 +24,7 @@ export const coreMutations: Mutation[] = [
   },
   {
     name: 'word-of-a-worker',
-    rule: 'A worker that says expired is not believed.',
+    rule: 'The router verifies a report of a worker that a message has expired.',
     test: 'delivery/route-faults.test.js',
     edits: [edit(ROUTE, 'if (isExpired(target.message, nowMs))', 'if (true)')],
   },
