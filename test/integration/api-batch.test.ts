@@ -56,6 +56,17 @@ t.test('a batch of validateOnly messages is answered 200, and 202 with one other
   t.equal(api.core.accepted.length, 1)
 })
 
+t.test('a batch that names more than 10,000 targets together is refused, and nothing of it is stored', async (t) => {
+  const api = await startTestApi(t)
+  const url = `${messagesOf(api)}:batch`
+  const wide = { type: 'devices', ttl: '1h', target: Array.from({ length: 1_000 }, (_, n) => `bad${n}`) }
+  const messages = [...Array.from({ length: 10 }, () => wide), goodFor(api)]
+  const answer = await ask(api, { url, body: { messages } })
+  isError(t, answer, 'invalid_request')
+  t.match(answer.body.error, { message: /at most 10000 targets.*10001/, details: { field: 'messages' } })
+  t.equal(api.core.accepted.length, 0)
+})
+
 t.test('a batch holds 1 to 1,000 messages', async (t) => {
   const api = await startTestApi(t)
   const url = `${messagesOf(api)}:batch`

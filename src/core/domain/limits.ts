@@ -35,6 +35,11 @@ export const MessageLimits = Type.Object(
       description: 'Most registrations addressed by one message of type `devices`.',
     }),
     batchMax: Type.Integer({ default: 1_000, minimum: 1, description: 'Most messages of one batch.' }),
+    batchTargetsMax: Type.Integer({
+      default: 10_000,
+      minimum: 1,
+      description: 'Most targets that the messages of one batch name together.',
+    }),
   },
   { additionalProperties: false, description: 'Limits of one message.' },
 )

@@ -19,9 +19,16 @@ export const sendBatch = flow(limit, sendAll, answerBatch)
 /** The messages begun in one turn of the event loop: a batch must not keep others waiting until it has begun. */
 const MESSAGES_IN_TURN = 100
 
+/** Throws CodedError `invalid_request` or `rate_limited`. */
 function limit(call: BatchCall): BatchCall {
   const { context, project, body, reply } = call
   const cost = body.messages.reduce<number>((sum, message) => sum + costOf(message), 0)
+  // Each target can be answered with an error of its own: without this limit the answer is many times the request.
+  const { batchTargetsMax } = context.messages.limits
+  if (cost > batchTargetsMax) {
+    const text = `the messages of a batch name at most ${batchTargetsMax} targets together, and these name ${cost}`
+    throw new CodedError('invalid_request', text, { field: 'messages' })
+  }
   context.rates.takeMessages(project, cost, reply)
   return call
 }

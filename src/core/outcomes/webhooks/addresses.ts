@@ -12,15 +12,23 @@ const REFUSED = [
   ...['0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.0.0.0/24'],
   ...['192.0.2.0/24', '192.88.99.0/24', '192.168.0.0/16', '198.18.0.0/15', '198.51.100.0/24', '203.0.113.0/24'],
   ...['224.0.0.0/4', '240.0.0.0/4'],
-  ...['::/128', '::1/128', '100::/64', '2001:db8::/32', 'fc00::/7', 'fe80::/10', 'fec0::/10', 'ff00::/8'],
+  ...['2001:db8::/32', '3fff::/20'],
   // These networks embed IPv4 addresses, which a third party would reach for us.
-  ...['::/96', '64:ff9b::/96', '64:ff9b:1::/48', '2001::/23', '2002::/16'],
+  ...['2001::/23', '2002::/16'],
 ]
+
+/** All that IANA has given out of IPv6 for global use. Every other IPv6 address is refused, known or not. */
+const GLOBAL_IPV6 = ['2000::/3']
+
+/** IPv4 addresses written as IPv6. They count as IPv4 addresses. */
+const MAPPED_IPV4 = ['::ffff:0:0/96']
 
 export const ADDRESS_REFUSED = 'address_refused'
 
 export class AddressGuard {
   private readonly refused = blockListOf(REFUSED)
+  private readonly globalIpv6 = blockListOf(GLOBAL_IPV6)
+  private readonly mappedIpv4 = blockListOf(MAPPED_IPV4)
   private readonly allowed: BlockList
 
   /** @param allowed as the setting has it. Throws RangeError where that is no list of addresses and networks. */
@@ -35,7 +43,9 @@ export class AddressGuard {
 
   mayReach(address: string): boolean {
     const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
-    return this.allowed.check(address, family) || !this.refused.check(address, family)
+    if (this.allowed.check(address, family)) return true
+    if (this.refused.check(address, family)) return false
+    return family === 'ipv4' || this.globalIpv6.check(address, family) || this.mappedIpv4.check(address, family)
   }
 
   /** False for a literal address that may not be reached; a name is judged when it is resolved. */
