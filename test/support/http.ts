@@ -84,8 +84,8 @@ export function get(url: string): Promise<IncomingMessage> {
   })
 }
 
-export async function connected(port: number): Promise<Socket> {
-  const socket = connect(port, '127.0.0.1')
+export async function connected(port: number, localAddress = '127.0.0.1'): Promise<Socket> {
+  const socket = connect({ port, host: '127.0.0.1', localAddress })
   socket.on('error', () => socket.destroy())
   await once(socket, 'connect')
   return socket

@@ -64,13 +64,13 @@ export class RateLimits {
   }
 }
 
-/** Probes of an orchestrator are frequent, and answered from memory. */
-const UNLIMITED = new Set(['/healthz', '/readyz'])
+/** Probes of an orchestrator are frequent, and answered from memory: they have no limits. */
+export const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
 
 export function limitAddresses(app: FastifyInstance, limits: RateLimits): void {
   app.addHook('onRequest', (request, reply, done) => {
     try {
-      if (!UNLIMITED.has(request.url)) limits.takeRequest(request.ip, reply)
+      if (!PROBES.has(request.url)) limits.takeRequest(request.ip, reply)
       done()
     } catch (error) {
       done(error as Error)

@@ -7,9 +7,12 @@ import { METHODS } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
 import { CodedError } from '../../../protocol/errors.js'
+import { listedNetworks, Networks } from '../../networks.js'
+import { AddressShares } from './address-shares.js'
 import { leaveBodies } from './body.js'
 import type { BaseContext } from './call.js'
 import { answerError, answerSocket } from './error-answers.js'
+import { PROBES } from './rate-limits.js'
 import type { Route } from './route.js'
 import type { HttpSettings } from './settings.js'
 
@@ -55,10 +58,11 @@ export function createHttpServer<F extends BaseContext>(
     frameworkErrors: (error, request, reply) => answerError(reply, error, context.log, `${request.method} malformed`),
   })
   app.server.maxConnections = settings.connectionsMax
+  shareConnections(app, settings)
   // Fastify answers 500 to a method that it does not know, so it gets to know all.
   for (const method of PARSED_METHODS) app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
   const beginToStop = refuseWhileStopping(app)
-  boundInFlight(app, settings.inFlightMax)
+  boundInFlight(app, settings)
   leaveBodies(app)
   addRoutes(app, context, routes)
   app.setNotFoundHandler((request, reply) =>
@@ -122,14 +126,39 @@ function refuseWhileStopping(app: FastifyInstance): () => void {
   }
 }
 
-/** A request counts from the arrival of its headers until its answer is sent or its connection is closed. */
-function boundInFlight(app: FastifyInstance, inFlightMax: number): void {
+/**
+ * Cuts the connections of a network beyond its share, before they send anything. A trusted proxy brings the connections of
+ * many, and has no share.
+ */
+function shareConnections(app: FastifyInstance, { connectionsMax, addressSharePercent, trustedProxies }: HttpSettings) {
+  const shares = new AddressShares(connectionsMax, addressSharePercent)
+  const proxies = new Networks(listedNetworks(trustedProxies), 'http.trustedProxies')
+  app.server.on('connection', (socket) => {
+    const { remoteAddress } = socket
+    if (proxies.has(remoteAddress ?? '')) return
+    if (!shares.take(remoteAddress)) {
+      socket.destroy()
+      return
+    }
+    socket.once('close', () => shares.release(remoteAddress))
+  })
+}
+
+/**
+ * A request counts from the arrival of its headers until its answer is sent or its connection is closed. Probes of an
+ * orchestrator count nowhere: they are answered from memory.
+ */
+function boundInFlight(app: FastifyInstance, { inFlightMax, addressSharePercent }: HttpSettings): void {
+  const shares = new AddressShares(inFlightMax, addressSharePercent)
   let inFlight = 0
-  app.addHook('onRequest', async (_request, reply) => {
+  app.addHook('onRequest', async (request, reply) => {
+    if (PROBES.has(request.url)) return
+    const { ip } = request
+    if (inFlight >= inFlightMax || !shares.take(ip)) throw new CodedError('overloaded')
     inFlight++
     reply.raw.once('close', () => {
       inFlight--
+      shares.release(ip)
     })
-    if (inFlight > inFlightMax) throw new CodedError('overloaded')
   })
 }

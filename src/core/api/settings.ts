@@ -48,6 +48,13 @@ export const HttpSettings = Type.Object(
       minimum: 1,
       description: 'Most requests under way at once; more are answered `overloaded`.',
     }),
+    addressSharePercent: Type.Integer({
+      default: 50,
+      minimum: 1,
+      maximum: 100,
+      description:
+        'Share of connectionsMax and of inFlightMax that one address may take (IPv6: one /64; one /48 takes half as much again). Connections beyond it are cut, requests answered `overloaded`. 100: no share.',
+    }),
     queriesAtOnceMax: Type.Integer({
       default: 8,
       minimum: 1,

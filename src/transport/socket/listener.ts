@@ -11,7 +11,7 @@ import uWS, {
   type us_socket_context_t,
 } from 'uWebSockets.js'
 import { DEVICE_PATH } from '../../../protocol/frame.js'
-import { TrustedPeers } from './peers.js'
+import { Networks } from '../../networks.js'
 import type { SendResult, Socket, SocketHandlers, Sockets } from './socket.js'
 import { checkTlsFiles } from './tls-files.js'
 
@@ -99,7 +99,11 @@ export class Listener implements Sockets {
   private current: ListeningApp
   /** `current`, and older applications that have an old certificate and open connections. */
   private readonly apps = new Set<ListeningApp>()
-  private readonly trusted: TrustedPeers
+  /**
+   * The peers that may speak for other addresses: load balancers, which send a PROXY header (version 2) before the bytes of a
+   * device. From any other peer the header would be a way around the limits for each address.
+   */
+  private readonly trusted: Networks
   private readonly addresses = new InternedTexts()
   private handlers: SocketHandlers | null = null
   /** The bound port. */
@@ -115,7 +119,7 @@ export class Listener implements Sockets {
     if (options.tlsCertificate !== '' && options.proxyProtocolFrom.length > 0) {
       throw new Error('transport.proxyProtocolFrom works with plain connections only: end TLS at the load balancer')
     }
-    this.trusted = new TrustedPeers(options.proxyProtocolFrom)
+    this.trusted = new Networks(options.proxyProtocolFrom, 'transport.proxyProtocolFrom')
     this.current = this.make()
   }
 

@@ -6,8 +6,8 @@ import t from 'tap'
 import { Close } from '../../../protocol/close-codes.js'
 import type { BorealisClient } from '../../../src/device/index.js'
 import { mintDeviceToken } from '../../../src/device-token.js'
+import { Networks } from '../../../src/networks.js'
 import { Listener } from '../../../src/transport/socket/listener.js'
-import { TrustedPeers } from '../../../src/transport/socket/peers.js'
 import { checkTlsFiles } from '../../../src/transport/socket/tls-files.js'
 import { freePort } from '../../../src/transport/supervisor/supervisor.js'
 import { until } from '../../support/api.js'
@@ -118,12 +118,12 @@ t.test('TLS files that are missing or do not belong together are refused', needs
 })
 
 t.test('trusted peers are given as addresses or networks, and anything else is refused', async (t) => {
-  const trusted = new TrustedPeers(['10.0.0.0/8', '192.0.2.7', 'fd00::/8'])
+  const trusted = new Networks(['10.0.0.0/8', '192.0.2.7', 'fd00::/8'])
   for (const address of ['10.1.2.3', '192.0.2.7', 'fd00::1', '0000:0000:0000:0000:0000:ffff:0a01:0203']) {
     t.ok(trusted.has(address), address)
   }
   for (const address of ['11.0.0.1', '192.0.2.8', 'fe80::1', '', newDevice()]) t.notOk(trusted.has(address), address)
   for (const network of ['10.0.0.0/33', 'example.org', '10.0.0.0/', '10.0.0.0/x', '', 'fd00::/129']) {
-    t.throws(() => new TrustedPeers([network]), /is neither an address nor a network/, network)
+    t.throws(() => new Networks([network]), /is neither an address nor a network/, network)
   }
 })

@@ -5,7 +5,8 @@
  * The check is made for the address of the connection, after the name was resolved.
  */
 import { lookup as systemLookup } from 'node:dns'
-import { BlockList, isIP, type LookupFunction } from 'node:net'
+import { isIP, type LookupFunction } from 'node:net'
+import { listedNetworks, Networks } from '../../../networks.js'
 
 /** RFC 6890 and its successors: this host, private, shared, loopback, link-local, documentation, benchmarks, multicast, reserved. */
 const REFUSED = [
@@ -26,26 +27,20 @@ const MAPPED_IPV4 = ['::ffff:0:0/96']
 export const ADDRESS_REFUSED = 'address_refused'
 
 export class AddressGuard {
-  private readonly refused = blockListOf(REFUSED)
-  private readonly globalIpv6 = blockListOf(GLOBAL_IPV6)
-  private readonly mappedIpv4 = blockListOf(MAPPED_IPV4)
-  private readonly allowed: BlockList
+  private readonly refused = new Networks(REFUSED)
+  private readonly globalIpv6 = new Networks(GLOBAL_IPV6)
+  private readonly mappedIpv4 = new Networks(MAPPED_IPV4)
+  private readonly allowed: Networks
 
   /** @param allowed as the setting has it. Throws RangeError where that is no list of addresses and networks. */
   constructor(allowed: string) {
-    this.allowed = blockListOf(
-      allowed
-        .split(',')
-        .map((one) => one.trim())
-        .filter(Boolean),
-    )
+    this.allowed = new Networks(listedNetworks(allowed))
   }
 
   mayReach(address: string): boolean {
-    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
-    if (this.allowed.check(address, family)) return true
-    if (this.refused.check(address, family)) return false
-    return family === 'ipv4' || this.globalIpv6.check(address, family) || this.mappedIpv4.check(address, family)
+    if (this.allowed.has(address)) return true
+    if (this.refused.has(address)) return false
+    return isIP(address) === 4 || this.globalIpv6.has(address) || this.mappedIpv4.has(address)
   }
 
   /** False for a literal address that may not be reached; a name is judged when it is resolved. */
@@ -76,18 +71,3 @@ export type LookupAll = (
   options: { all: true },
   callback: (error: NodeJS.ErrnoException | null, found: { address: string; family: number }[]) => void,
 ) => void
-
-function blockListOf(networks: readonly string[]): BlockList {
-  const list = new BlockList()
-  for (const network of networks) {
-    const [address = '', bits] = network.split('/')
-    const version = isIP(address)
-    const most = version === 6 ? 128 : 32
-    const prefix = bits === undefined ? most : Number(bits)
-    if (version === 0 || !Number.isInteger(prefix) || prefix < 0 || prefix > most || bits === '') {
-      throw new RangeError(`${network} is neither an address nor a network`)
-    }
-    list.addSubnet(address, prefix, version === 6 ? 'ipv6' : 'ipv4')
-  }
-  return list
-}
