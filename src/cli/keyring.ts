@@ -1,7 +1,6 @@
 /** `borealis keyring`: makes the keys of the service, shows them and exchanges them. */
 import { resolve } from 'node:path'
 import { Command } from 'commander'
-import { KEYRING_CHANGED_SUBJECT } from '../../protocol/subjects.js'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config/config.js'
 import type { KeyringSettings } from '../config/keyring-settings.js'
@@ -10,8 +9,10 @@ import type { Broker } from '../nats/broker.js'
 import { checkKeyring, keyringRecordOf, readKeyringRecord, writeKeyringRecord } from '../store/keyring-record.js'
 import { explained, type Output, onService, print } from './admin/run.js'
 import { CommandError, loadConfig } from './context.js'
+import { activateKey, addKey, retireKey } from './keyring/change.js'
 import { statusOf } from './keyring/status.js'
-import { createKeyring, prepareKeyring, readKeyring, writeTransportKeys } from './keyring-file.js'
+import { tellKeyringChanged } from './keyring/tell.js'
+import { createKeyring, readKeyring, writeTransportKeys } from './keyring-file.js'
 
 export function keyringCommand(): Command {
   const keyring = new Command('keyring').description('the keys of the service, in the file that keyring.file names')
@@ -39,7 +40,7 @@ export function keyringCommand(): Command {
     .description('ask every core and transport to read its file again, as SIGHUP does for one')
     .action(
       onService(async (_service, { broker }) => {
-        tellChanged(broker)
+        tellKeyringChanged(broker)
         return { asked: true }
       }),
     )
@@ -47,27 +48,31 @@ export function keyringCommand(): Command {
     .command('add <kind>')
     .description(`add a key that verifies and does not sign (${kinds})`)
     .action(
-      onFile(({ file, args: [kind = ''] }) => {
-        const kid = changed(file, (keyring) => keyring.add(kindOf(kind), systemClock.now()))
+      onService(async (service, { args: [kind = ''], ...run }) => {
+        const kid = await addKey({ service, ...run }, kindOf(kind))
         return { kind, kid, state: 'added' }
       }),
     )
   keyring
     .command('activate <kind> <kid>')
     .description('sign with this key from now on')
+    .option('--force', 'do it although a process has not read the key: it refuses what the key signs')
     .action(
-      onFile(({ file, args: [kind = '', kid = ''] }) => {
-        changed(file, (keyring) => keyring.activate(kindOf(kind), kid, systemClock.now()))
+      onService(async (service, { args: [kind = '', kid = ''], options, ...run }) => {
+        await activateKey({ service, ...run }, kindOf(kind), kid, options)
         return { kind, kid, state: 'active' }
       }),
     )
   keyring
     .command('retire <kind> <kid>')
-    .description('end a key that does not sign any more')
+    .description('end a key that does not sign any more; a key of registrationIds or secrets goes on to verify')
+    .option('--void', 'void what the key has made, at once; asks for --yes')
+    .option('--yes', 'do it')
+    .option('--force', 'do it although a process may still sign with the key')
     .action(
-      onFile(({ file, args: [kind = '', kid = ''] }) => {
-        changed(file, (keyring) => keyring.retire(kindOf(kind), kid))
-        return { kind, kid, retired: true }
+      onService(async (service, { args: [kind = '', kid = ''], options, ...run }) => {
+        const { isRemoved, voided } = await retireKey({ service, ...run }, kindOf(kind), kid, options)
+        return { kind, kid, retired: true, removed: isRemoved, ...(voided === null ? {} : { voided }) }
       }),
     )
   keyring
@@ -117,24 +122,12 @@ export async function keyringOf(broker: Broker, { keyring: { file } }: Pick<Conf
   return keyring
 }
 
-/** Cores and transports read their files again. */
-function tellChanged(broker: Broker): void {
-  broker.bus.publish(KEYRING_CHANGED_SUBJECT, new Uint8Array())
-}
-
 /** An action that needs the keyring and not the service. */
 function onFile(run: (run: KeyringSettings & { args: string[] }) => Output) {
   return async function (this: Command): Promise<void> {
     const { keyring } = loadConfig(this)
     await explained(async () => print(run({ ...keyring, args: this.args }), this))
   }
-}
-
-function changed<T>(file: string, change: (keyring: Keyring) => T): T {
-  const keyring = readKeyring(file)
-  const result = change(keyring)
-  prepareKeyring(file, keyring).put()
-  return result
 }
 
 function kindOf(text: string): KeyKind {

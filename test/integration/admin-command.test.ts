@@ -137,7 +137,7 @@ t.test('keyring commands make, show, exchange and extract keys, and never retire
   await keyring('activate', 'ticket', kid)
   t.equal(readKeyring(keyringFile).macKey('ticket').kid, kid)
   const old = before.find((key: Output) => key.kind === 'ticket').kid
-  await keyring('retire', 'ticket', old)
+  await keyring('retire', 'ticket', old, '--void', '--yes')
   await t.rejects(keyring('retire', 'ticket', kid), { name: 'CommandError', message: /key_in_use/ })
   await t.rejects(keyring('add', 'door'), { message: /not a kind of key/, exitCode: 2 })
   await t.rejects(keyring('init'), { message: /keyring_exists/ })

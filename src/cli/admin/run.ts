@@ -40,6 +40,8 @@ export interface Options {
   kinds?: string
   out?: string
   yes?: boolean
+  force?: boolean
+  void?: boolean
   json?: boolean
 }
 

@@ -5,6 +5,7 @@
 import { CodedError } from '../../../protocol/errors.js'
 import { Bucket } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
+import { KeyringError } from '../../keyring.js'
 import { type Broker, BrokerError } from '../../nats/broker.js'
 import { type AuditBreak, AuditLog, type AuditPage } from '../../store/audit.js'
 import {
@@ -19,7 +20,7 @@ import {
 } from '../../store/tenants.js'
 import { CREDENTIAL_ID, type CredentialRecord, newCredential } from './auth/credentials.js'
 import { type Action, type Actor, mayDo, requirePermission } from './auth/roles.js'
-import { type PrivateServiceKey, readServiceKey } from './auth/service-keys.js'
+import { generateServiceKey, type PrivateServiceKey, readServiceKey } from './auth/service-keys.js'
 import type { AuthSettings } from './auth/settings.js'
 import {
   checkNamed,
@@ -97,15 +98,18 @@ export class Administration {
     return this.change(actor, 'project.limit', id, { ...limits }, () => admin.setLimits(this.tenants, id, limits))
   }
 
-  addKey(
+  async addKey(
     actor: Actor,
     id: string,
-    alg?: ServiceKey['alg'],
+    alg: ServiceKey['alg'] = 'RS256',
   ): Promise<{ project: ProjectRecord; serviceKey: PrivateServiceKey }> {
-    return this.change(actor, 'key.add', id, { alg }, async () => {
-      const serviceKey = await admin.addServiceKey(this.tenants, id, alg)
-      return { project: await admin.getProject(this.tenants, id), serviceKey }
-    })
+    requirePermission(actor, 'key.add', id)
+    // Made before the change, so that the entry in AUDIT names it.
+    const key = await generateServiceKey(alg, this.clock.now())
+    return this.change(actor, 'key.add', id, { alg, keyId: key.stored.kid }, async () => ({
+      project: await admin.storeServiceKey(this.tenants, id, key.stored),
+      serviceKey: key.private,
+    }))
   }
 
   /** Adds the public key of a pair that its owner generated. */
@@ -258,12 +262,15 @@ export class Administration {
     try {
       return await make()
     } catch (error) {
-      const failed =
-        error instanceof CodedError ? error.code : error instanceof BrokerError ? 'unavailable' : 'internal'
-      await this.audit.append({ atMs: this.clock.now(), ...entry, failed })
+      await this.audit.append({ atMs: this.clock.now(), ...entry, failed: codeOf(error) })
       throw error
     }
   }
+}
+
+function codeOf(error: unknown): string {
+  if (error instanceof CodedError || error instanceof KeyringError) return error.code
+  return error instanceof BrokerError ? 'unavailable' : 'internal'
 }
 
 function withoutUndefined(details: Record<string, unknown>): Record<string, unknown> {
