@@ -185,6 +185,12 @@ export const Errors = {
     next: 'retry',
     meaning: 'the store is away or did not answer, and nothing was promised: try again later',
   },
+  shutting_down: {
+    http: 503,
+    owner: 'us',
+    next: 'retry',
+    meaning: 'this process of the service is stopping, and nothing was promised: try again, another one takes over',
+  },
   storage_full: {
     http: 503,
     owner: 'us',

@@ -2,7 +2,9 @@
  * One run of the scenario hold, phase by phase. Each phase writes its figures into the result at once, so that a run that
  * fails later still has them.
  */
-import { availableParallelism, cpus, totalmem } from 'node:os'
+
+import { totalmem } from 'node:os'
+import { processesAtOnce } from '../../src/processors.js'
 import { connectionsCap } from '../../src/transport/admission/descriptors.js'
 import { workerCount } from '../../src/transport/supervisor/supervisor.js'
 import { CONNECTIONS_PER_GENERATOR, pause } from '../generator/generators.js'
@@ -121,7 +123,7 @@ export class HoldRun {
     const { devices } = service
     const { connections: count, rampPerSecond: perSecond } = options
     // More processes than cores would only take turns, with cold caches.
-    const atATime = availableParallelism()
+    const atATime = processesAtOnce()
     const ramp = await devices.ramp({ count, perSecond, atATime, shouldStop: () => this.#watch.isLow })
     // After an early end some handshakes are still in progress.
     if ((await devices.counts()).ready < options.connections) await pause(REST_MS)
@@ -245,7 +247,7 @@ export class HoldRun {
     const cap = connectionsCap(transport.connectionsMax)
     const { wanted, workers, generators } = this.result
     const byRule = (connectionsTarget: number) =>
-      workerCount({ ...transport, workers: 0, connectionsTarget }, cpus().length, cap)
+      workerCount({ ...transport, workers: 0, connectionsTarget }, processesAtOnce(), cap)
     return {
       workers: (count) => (count <= wanted ? workers : byRule(count)),
       generators: (count) => (count <= wanted ? generators : Math.ceil(count / CONNECTIONS_PER_GENERATOR)),

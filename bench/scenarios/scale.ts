@@ -1,6 +1,7 @@
 /** Measures whether a delivery costs more with more sessions: the same rate of messages at growing sizes, in one run. */
-import { availableParallelism } from 'node:os'
+
 import Type, { type Static } from 'typebox'
+import { processesAtOnce } from '../../src/processors.js'
 import type { Feed } from '../drive.js'
 import { pause, type Range } from '../generator/generators.js'
 import { LatencyMs, latencyMs } from '../measure/latency.js'
@@ -163,7 +164,7 @@ async function measure(bench: Bench, rig: TransportRig, side: Side, step: Step):
   const { size, first, options } = step
   const { devices } = side
   const before = side.connections
-  const ramp = await devices.ramp({ count: size - before, atATime: availableParallelism(), label: `to ${size}` })
+  const ramp = await devices.ramp({ count: size - before, atATime: processesAtOnce(), label: `to ${size}` })
   side.connections = size
   const ranges = await devices.ranges()
   for (const [i, { first, count }] of ranges.entries()) {

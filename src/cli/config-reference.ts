@@ -16,6 +16,8 @@ Every process reads the same settings. Later sources win:
 1. the default;
 2. the YAML file that \`--config FILE\` or \`BOREALIS_CONFIG\` names, with one section for each heading below;
 3. environment variables. A variable in a systemd unit or a compose file overrides the YAML file without a message.
+   Variables that Kubernetes sets for a service named \`borealis\` (\`BOREALIS_PORT=tcp://...\`, \`BOREALIS_SERVICE_HOST\`)
+   are ignored, with a line in the log.
 
 \`borealis config check\` reports all mistakes at once. \`borealis config show\`, run with the environment of the process,
 prints the settings in force. Settings whose names end in \`Ms\` are in milliseconds, those that end in \`Bytes\` or

@@ -19,7 +19,7 @@ import { StoreFills } from '../store/fills.js'
 import { checkStoreFormat, markStoreFormat, StoreFormatError } from '../store/format.js'
 import { CoreReading } from '../store/keyring-readers.js'
 import { checkKeyring, claimKeyring } from '../store/keyring-record.js'
-import { loadConfig } from './context.js'
+import { loadConfig, logServiceLinks } from './context.js'
 import { readKeyring } from './keyring-file.js'
 import { followKeyring } from './keyring-reload.js'
 import { runService, type Service } from './service.js'
@@ -30,6 +30,7 @@ export const coreCommand = new Command('core')
   .action(async (_options, command: Command) => {
     const config = loadConfig(command)
     const log = createLogger('core', config.log)
+    logServiceLinks(log)
     await runService(log, () => start(config, log))
   })
 

@@ -17,7 +17,7 @@ import { listenToSupervisor, sendToSupervisor } from '../transport/supervisor/ip
 import { startSupervisor } from '../transport/supervisor/supervisor.js'
 import { startWorker } from '../transport/supervisor/worker-process.js'
 import { type DrainPace, drainMsMax } from '../transport/upkeep/drain.js'
-import { loadConfig } from './context.js'
+import { loadConfig, logServiceLinks } from './context.js'
 import { readTransportKeys, transportFileOf } from './keyring-file.js'
 import { followKeyring } from './keyring-reload.js'
 import { runService, type Service } from './service.js'
@@ -40,6 +40,7 @@ export const transportCommand = new Command('transport')
     const { config: file } = command.optsWithGlobals<{ config?: string }>()
     const index = options.worker === undefined ? null : Number(options.worker)
     const log = createLogger(index === null ? 'transport' : `transport/${index}`, config.log)
+    if (index === null) logServiceLinks(log)
     const stopMsMax = config.transport.drainDelayMs + drainMsMax(config.transport) + STUCK_MS
     await runService(log, () => (index === null ? supervise(config, file, log) : work(config, index, log)), stopMsMax)
   })

@@ -19,6 +19,7 @@ import { AdminSettings } from '../transport/supervisor/admin-settings.js'
 import { isObject } from '../type-guards.js'
 import { KeyringSettings } from './keyring-settings.js'
 import { fromText, type LeafSchema, variableOf } from './leaf.js'
+import { isServiceLink } from './service-links.js'
 import { StartSettings } from './start-settings.js'
 
 /**
@@ -85,7 +86,7 @@ export function readConfig(sources: ConfigSources): Config {
   // Aliases come first, so that our own names win.
   const variables = Object.entries(sources.environment).sort(([a], [b]) => Number(b in aliases) - Number(a in aliases))
   for (const [name, text] of variables) {
-    if (text === undefined || !isOurs(name)) continue
+    if (text === undefined || !isOurs(name) || isServiceLink(name, text)) continue
     const setting = settingsByVariable.get(name)
     if (setting === undefined) {
       problems.push({ path: name, source: 'environment', message: noSuchSetting(renamedVariables.get(name)) })

@@ -146,6 +146,7 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
       settings.http,
     )
     parts.add(gateway)
+    parts.add(async () => queries.close())
     Object.assign(address, await gateway.listen())
     return { ...address, adminUrl, stop }
   } catch (error) {

@@ -1,6 +1,6 @@
 import { METHODS } from 'node:http'
-import { connect } from 'node:net'
-import t from 'tap'
+import { connect, type Socket } from 'node:net'
+import t, { type Test } from 'tap'
 import type { ErrorCode } from '../../protocol/errors.js'
 import { BrokerError } from '../../src/nats/broker.js'
 import { createLogger } from '../../src/observe/log.js'
@@ -118,7 +118,7 @@ t.test('a request that comes while the process stops gets a code and Retry-After
   t.match(answer, /^HTTP\/1.1 503 /)
   t.match(answer, /\r\nretry-after: 1\r\n/)
   t.match(answer, /\r\nconnection: close\r\n/)
-  t.match(answer, /"code":"unavailable"/)
+  t.match(answer, /"code":"shutting_down"/)
   await stopped
 })
 
@@ -357,3 +357,44 @@ t.test(
     t.equal(running, 2)
   },
 )
+
+/** An API with one query under way and one place for queries, and a connection for further requests. */
+async function stoppingApi(t: Test) {
+  const api = await startTestApi(t, { http: { queriesAtOnceMax: 1 } })
+  const { port } = await api.gateway.listen()
+  let release = () => {}
+  const held = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  let running = 0
+  api.core.cancel = async () => {
+    running++
+    await held
+    return 'cancelled'
+  }
+  const write = (socket: Socket, method: string, path: string) =>
+    socket.write(`${method} ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${api.token}\r\n\r\n`)
+  const first = await connected(port)
+  const answers = everything(first)
+  write(first, 'DELETE', `${messagesOf(api)}/1`)
+  await until('the cancel runs', () => running === 1)
+  return { api, port, first, answers, write, release }
+}
+
+const SHUTTING_DOWN = /^HTTP\/1.1 503 .*retry-after: 1.*"shutting_down"/is
+
+t.test('a query that waits when the process stops is shutting_down, and one that runs is answered', async (t) => {
+  const { api, port, first, answers, write, release } = await stoppingApi(t)
+  const second = await connected(port)
+  const refused = everything(second)
+  write(second, 'GET', messagesOf(api))
+  await until('the list waits', () => api.queries.waiting === 1)
+  const stopped = api.gateway.stop()
+  api.queries.close()
+  second.end()
+  t.match(await refused, SHUTTING_DOWN)
+  release()
+  first.end()
+  t.match(await answers, /^HTTP\/1.1 200 .*"cancelled"/s)
+  await stopped
+})

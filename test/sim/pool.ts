@@ -1,7 +1,8 @@
 /** Runs many seeds on all CPU cores: one child process for each, which gets the next batch when it has finished one. */
+
 import { type ChildProcess, fork } from 'node:child_process'
-import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { processesAtOnce } from '../../src/processors.js'
 import { runSeed, type SeedViolation } from './run.js'
 
 /** Up to this many seeds run in this process, because starting child processes would take longer. */
@@ -62,7 +63,7 @@ export async function runSeeds({ first, count }: SeedRange, options: PoolOptions
   const isAlone = count <= ALONE_MAX && options.child === undefined
   if (isAlone) for (let range = nextBatch(); range; range = nextBatch()) addReport(await runBatch(range))
   else {
-    const processes = Math.min(options.processesMax ?? availableParallelism(), Math.ceil(count / BATCH_SEEDS))
+    const processes = Math.min(options.processesMax ?? processesAtOnce(), Math.ceil(count / BATCH_SEEDS))
     const child = options.child ?? fileURLToPath(new URL('run-child.js', import.meta.url))
     await Promise.all(Array.from({ length: processes }, () => runChild(child, nextBatch, addReport)))
   }

@@ -47,6 +47,7 @@ export interface TestApi {
   registrationKeys: MacKeys
   gateway: Gateway
   devices: DeviceService
+  queries: QueryBudget
   core: FakeCore
   clock: Clock & { skewMs: number }
   log: Logger
@@ -96,6 +97,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
   const deviceLimits = { ...(Value.Default(DeviceLimits, {}) as DeviceLimits), ...options.devices }
   const accessTokens = new AccessTokenVerifier(keyring, { ...auth, issuer: tokenIssuersOf(http, auth) })
   const limitSettings = { ...(Value.Default(LimitSettings, {}) as LimitSettings), ...options.limits }
+  const queries = new QueryBudget(http, clock, Math.random)
   const gatewayOf = (broker: Broker, directory: Directory) =>
     createGateway(
       {
@@ -122,7 +124,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
             .slice(0, limit)
             .map(({ id, type, acceptedAtMs }) => ({ id, type, acceptedAtMs, status: 'delivered' })),
         streams: [BROADCAST_STREAM, INGRESS_STREAM],
-        queries: new QueryBudget(http, clock, Math.random),
+        queries,
         rates: new RateLimits(limitSettings, clock, options.gateways ?? (() => 1)),
         auth,
         messages,
@@ -160,6 +162,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
     keyring,
     registrationKeys,
     devices,
+    queries,
     core,
     clock,
     log,

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { type ConfigError, readConfig, settings } from '../../src/config/config.js'
+import { serviceLinksIn } from '../../src/config/service-links.js'
 import { expectation } from '../../src/core/domain/schema.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'borealis-config-'))
@@ -92,4 +93,38 @@ t.test('each setting has a variable of its own, a default and a description', as
     t.ok(schema.description, `${path} has a description`)
     t.ok(expectation(schema), `${path} says what it expects`)
   }
+})
+
+t.test(
+  'the variables that Kubernetes sets for a service named borealis or borealis-transport are ignored',
+  async (t) => {
+    const links = {
+      BOREALIS_SERVICE_HOST: '10.96.0.7',
+      BOREALIS_SERVICE_PORT: '8080',
+      BOREALIS_SERVICE_PORT_HTTP: '8080',
+      BOREALIS_PORT: 'tcp://10.96.0.7:8080',
+      BOREALIS_PORT_8080_TCP: 'tcp://10.96.0.7:8080',
+      BOREALIS_PORT_8080_TCP_PROTO: 'tcp',
+      BOREALIS_PORT_8080_TCP_PORT: '8080',
+      BOREALIS_PORT_8080_TCP_ADDR: '10.96.0.7',
+      BOREALIS_TRANSPORT_SERVICE_HOST: 'fd00::7',
+      BOREALIS_TRANSPORT_PORT: 'tcp://[fd00::7]:8090',
+    }
+    const config = readConfig({ environment: links })
+    t.equal(config.transport.port, readConfig({ environment: {} }).transport.port)
+    t.same(serviceLinksIn({ ...links, BOREALIS_LOG_LEVEL: 'info', OTHER_PORT: 'tcp://10.0.0.1:1' }), Object.keys(links))
+  },
+)
+
+t.test('a misspelt setting that resembles a service link is refused', async (t) => {
+  for (const [name, value] of [
+    ['BOREALIS_PORT', '8080'],
+    ['BOREALIS_HTTP_PROT', '8080'],
+    ['BOREALIS_SERVICE_HOST', 'push.example.com'],
+    ['BOREALIS_PORT_8080_TCP', '8080'],
+    ['BOREALIS_NATS_URLS', 'tcp://10.0.0.1:4222'],
+  ] as const) {
+    t.match(problemsOf({ environment: { [name]: value } }), { [name]: 'environment: there is no such setting' }, name)
+  }
+  t.match(problemsOf({ environment: { BOREALIS_HTTP_PORT: 'tcp' } }), { 'http.port': /found "tcp"/ })
 })

@@ -119,7 +119,7 @@ function refuseWhileStopping(app: FastifyInstance): () => void {
   app.addHook('onRequest', async (_request, reply) => {
     if (!isStopping) return
     reply.header('connection', 'close')
-    throw new CodedError('unavailable', 'this process is stopping, and nothing was promised: try again')
+    throw new CodedError('shutting_down')
   })
   return () => {
     isStopping = true

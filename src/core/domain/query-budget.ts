@@ -29,7 +29,7 @@ const RETRY_MS_MAX = 30_000
 
 interface Waiting {
   start: () => void
-  refuse: () => void
+  refuse: (error: CodedError) => void
 }
 
 export class QueryBudget {
@@ -77,17 +77,17 @@ export class QueryBudget {
     return new Promise((resolve, reject) => {
       const cancelDeadline = this.clock.after(this.limits.queriesWaitMsMax, () => {
         this.#remove(project, waiting)
-        waiting.refuse()
+        waiting.refuse(this.#refusal())
       })
       const waiting: Waiting = {
         start: () => {
           cancelDeadline()
           if (isWanted()) this.#start(project, query).then(resolve, reject)
-          else waiting.refuse()
+          else waiting.refuse(this.#refusal())
         },
-        refuse: () => {
+        refuse: (error) => {
           cancelDeadline()
-          reject(this.#refusal())
+          reject(error)
         },
       }
       this.#waiting++
@@ -95,6 +95,14 @@ export class QueryBudget {
       if (queue) queue.push(waiting)
       else this.#queues.set(project, [waiting])
     })
+  }
+
+  /** The process is stopping: refuses every query that waits, so that the stop waits only for those that run. */
+  close(): void {
+    const waiting = [...this.#queues.values()].flat()
+    this.#queues.clear()
+    this.#waiting = 0
+    for (const { refuse } of waiting) refuse(new CodedError('shutting_down'))
   }
 
   #mayRun(project: string): boolean {
@@ -143,7 +151,7 @@ export class QueryBudget {
     const evicted = this.#queues.get(longest)?.at(-1)
     if (evicted === undefined) return false
     this.#remove(longest, evicted)
-    evicted.refuse()
+    evicted.refuse(this.#refusal())
     return true
   }
 

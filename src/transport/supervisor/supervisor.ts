@@ -7,10 +7,11 @@
  * A worker that crashes is started again. Its devices, a W-th of all, connect to workers with room. A rolling restart
  * replaces one worker after the other, so that at no time fewer than W workers serve.
  */
+
 import { createServer } from 'node:net'
-import { cpus } from 'node:os'
 import { type Clock, sleep } from '../../clock.js'
 import type { Logger } from '../../observe/log.js'
+import { processesAtOnce } from '../../processors.js'
 import { connectionsCap } from '../admission/descriptors.js'
 import type { TransportSettings } from '../settings.js'
 import { checkTlsFiles } from '../socket/tls-files.js'
@@ -36,7 +37,7 @@ export interface SupervisorOptions extends Pick<SlotOptions, 'clock' | 'random' 
 export async function startSupervisor(options: SupervisorOptions): Promise<Supervisor> {
   const { settings, clock, random, log, spawn, metrics } = options
   const port = await freePort(settings.host, settings.port)
-  const count = workerCount(settings, cpus().length, connectionsCap(settings.connectionsMax))
+  const count = workerCount(settings, processesAtOnce(), connectionsCap(settings.connectionsMax))
   const slotOptions: SlotOptions = {
     clock,
     random,

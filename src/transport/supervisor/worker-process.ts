@@ -1,11 +1,12 @@
 /** Runs one worker on real sockets: the content of a worker process. */
-import { cpus, hostname } from 'node:os'
+import { hostname } from 'node:os'
 import type { Clock } from '../../clock.js'
 import { requireSuccessor, type TransportKeys } from '../../keyring.js'
 import type { Broker } from '../../nats/broker.js'
 import { LoopLag, lagMetric } from '../../observe/lag.js'
 import type { Logger } from '../../observe/log.js'
 import type { MetricsRegistry } from '../../observe/registry.js'
+import { processorsAvailable } from '../../processors.js'
 import { workerId } from '../../store/workers.js'
 import { checkKeys } from '../admission/credentials.js'
 import { connectionsCap, descriptorsOpen } from '../admission/descriptors.js'
@@ -62,7 +63,7 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
     connectionsMax: connectionsCap(settings.connectionsMax),
     descriptors: descriptorsOpen,
     // The supervisor sets the number of workers for each of them. It is 0 for a worker without a supervisor.
-    coreShare: Math.min(1, cpus().length / Math.max(1, settings.workers)),
+    coreShare: Math.min(1, processorsAvailable() / Math.max(1, settings.workers)),
     ...(globalThis.gc && { collectGarbage: globalThis.gc }),
     lagMs: () => lag.now(),
     place: { host: hostname(), pid: process.pid },
