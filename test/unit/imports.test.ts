@@ -9,6 +9,7 @@ const common = [
   'src/clock.ts',
   'src/collections.ts',
   'src/networks.ts',
+  'src/processors.ts',
   'src/type-guards.ts',
   'src/setting-types.ts',
   'src/stop-stack.ts',
