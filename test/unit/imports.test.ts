@@ -235,6 +235,6 @@ t.test('the top folder and src/ hold only the known names', async (t) => {
 
 const sourceNames = new Set([
   ...['cli', 'config', 'core', 'device', 'nats', 'observe', 'store', 'transport'],
-  ...['cli.ts', 'clock.ts', 'device-token.ts', 'keyring.ts', 'networks.ts'],
+  ...['cli.ts', 'clock.ts', 'device-token.ts', 'keyring.ts', 'networks.ts', 'processors.ts'],
   ...['collections.ts', 'setting-types.ts', 'stop-stack.ts', 'type-guards.ts'],
 ])
