@@ -5,6 +5,7 @@ import type { Keyring } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import { StopStack } from '../stop-stack.js'
+import type { Bind } from './api/server.js'
 import { newRun, RunningParts } from './cluster/running-parts.js'
 import { startServiceClock } from './cluster/service-time.js'
 import { startDelivery } from './delivery/delivery.js'
@@ -29,6 +30,8 @@ export interface CoreOptions {
   keyring: Keyring
   log: Logger
   metrics?: CoreMetrics
+  /** How the HTTP servers get to their addresses; absent: they listen there. */
+  bind?: Bind
 }
 
 export interface Core {
@@ -83,6 +86,7 @@ export async function startCore(options: CoreOptions): Promise<Core> {
       random,
       log,
       metrics,
+      ...(options.bind && { bind: options.bind }),
     })
     parts.add(frontEnd)
     if (core.expiring) {

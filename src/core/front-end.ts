@@ -25,6 +25,7 @@ import { createAdminServer } from './api/admin/server.js'
 import { createGateway } from './api/public/gateway.js'
 import { publicUrlOf, tokenIssuersOf } from './api/public-url.js'
 import { RateLimits } from './api/rate-limits.js'
+import type { Bind } from './api/server.js'
 import type { AdminApiSettings, HttpSettings, LimitSettings } from './api/settings.js'
 import { Gateways } from './cluster/gateways.js'
 import { DeviceService } from './devices/device-requests.js'
@@ -60,6 +61,8 @@ export interface FrontEndOptions {
   leaseMs: number
   /** False: the process does not serve the HTTP API, only device requests and NATS publishers. */
   gateway: boolean
+  /** How the HTTP servers get to their addresses; absent: they listen there. */
+  bind?: Bind
   clock: Clock
   /** 0 up to 1, as Math.random. */
   random: () => number
@@ -144,6 +147,7 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
         messages,
       },
       settings.http,
+      options.bind,
     )
     parts.add(gateway)
     parts.add(async () => queries.close())
@@ -156,7 +160,7 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
 
 /** Resolves with the address; null: the settings give the admin API no port. */
 async function startAdminApi(
-  { broker, split, readCounters, settings, clock, log }: FrontEndOptions,
+  { broker, split, readCounters, settings, bind, clock, log }: FrontEndOptions,
   { registrations, queries, publicUrl }: Pick<AdminContext, 'registrations' | 'queries' | 'publicUrl'>,
   parts: StopStack,
 ): Promise<string | null> {
@@ -167,7 +171,7 @@ async function startAdminApi(
   const signIns = new FailedSignIns(new AuditLog(broker), clock, log)
   parts.add(signIns)
   const context = { administration, registrations, queries, feeds, readCounters, publicUrl, auth, clock, log, signIns }
-  const server = createAdminServer(context, adminApi, http)
+  const server = createAdminServer(context, adminApi, http, bind)
   parts.add(server)
   return (await server.listen()).url
 }

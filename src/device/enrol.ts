@@ -8,6 +8,9 @@ export const RENEW_PATH = '/device/v1/renew'
 
 const ANSWER_BYTES_MAX = 64 * 1024
 
+/** How requests are sent; default: the fetch of this platform. */
+export type Fetch = typeof fetch
+
 export interface EnrolOptions {
   /** Address of the core, such as `https://core.example`, with or without the path. */
   url: string
@@ -18,6 +21,7 @@ export interface EnrolOptions {
   timeoutMs?: number
   /** Random number in [0, 1), which determines the time of the renewal; default: the client draws that time later. */
   random?: () => number
+  fetch?: Fetch
 }
 
 /** Rejects with DeviceError `enrol_refused` (`serverCode` has the reason) or `enrol_unreachable` (temporary). */
@@ -27,9 +31,10 @@ export async function enrol({
   name,
   timeoutMs = DeviceTimes.ENROL_TIMEOUT.value,
   random,
+  fetch,
 }: EnrolOptions): Promise<Identity> {
   const body = JSON.stringify({ enrolmentKey, ...(name ? { name } : {}) })
-  const answer = await post(enrolUrl(url), { 'content-type': 'application/json' }, body, timeoutMs)
+  const answer = await post(enrolUrl(url), { 'content-type': 'application/json' }, body, { timeoutMs, fetch })
   if (answer.status !== 200 && answer.status !== 201) throw refusal('enrol', answer)
   return readIdentity(answer.body, url, random)
 }
@@ -40,6 +45,7 @@ export interface RenewOptions {
   core: string
   random: () => number
   timeoutMs?: number
+  fetch?: Fetch
 }
 
 /**
@@ -51,9 +57,10 @@ export async function renew({
   core,
   random,
   timeoutMs = DeviceTimes.ENROL_TIMEOUT.value,
+  fetch,
 }: RenewOptions): Promise<Identity> {
   const url = enrolUrl(core).replace(/\/enrol(?=[?#]|$)/, '/renew')
-  const answer = await post(url, { authorization: `Bearer ${identity.token}` }, null, timeoutMs)
+  const answer = await post(url, { authorization: `Bearer ${identity.token}` }, null, { timeoutMs, fetch })
   if (answer.status !== 200) throw refusal('renew', answer)
   const renewed = readIdentity(answer.body, core, random)
   if (renewed.deviceId !== identity.deviceId)
@@ -103,7 +110,7 @@ async function post(
   url: string,
   headers: Record<string, string>,
   content: string | null,
-  timeoutMs: number,
+  { timeoutMs, fetch = globalThis.fetch }: { timeoutMs: number; fetch: Fetch | undefined },
 ): Promise<Answer> {
   let status: number
   let text: string

@@ -18,6 +18,8 @@ export interface SimBrokerOptions {
   clock?: VirtualClock
   faults?: Partial<Faults>
   store?: Partial<StoreSettings>
+  /** Keep all that was ever stored, for those who judge a run (default). A long run has no room for it. */
+  keepsEver?: boolean
 }
 
 const STORE = Value.Create(StoreSettings)
@@ -33,7 +35,7 @@ export class SimBroker {
     this.clock = options.clock ?? new VirtualClock()
     this.random = options.random ?? seeded(options.seed ?? 1)
     this.faults = { ...noFaults, ...options.faults }
-    this.server = new SimServer(this.clock, this.random, this.faults, { ...STORE, ...options.store })
+    this.server = new SimServer(this.clock, this.random, this.faults, { ...STORE, ...options.store }, options.keepsEver)
   }
 
   /** A client for a new process. It is connected at once if the server is up. A name may be reused after a crash. */

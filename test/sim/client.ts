@@ -20,6 +20,8 @@ import { between } from './random.js'
 import type { ServerSubscription, SimServer } from './server.js'
 
 export const REQUEST_TIMEOUT_MS = 5_000
+/** With more lanes than this, those that are idle are forgotten. */
+const LANES_MAX = 4_096
 
 interface Pending {
   fail(error: BrokerError): void
@@ -238,7 +240,13 @@ export class SimClient implements Broker {
       this.#lastArrival.set(direction, arrival)
     }
     this.#lastArrival.set(key, arrival)
+    if (this.#lastArrival.size > LANES_MAX) this.#forgetLanes(now)
     return arrival - now
+  }
+
+  /** A lane on which everything has arrived orders nothing any more. */
+  #forgetLanes(now: number): void {
+    for (const [key, arrival] of this.#lastArrival) if (arrival < now) this.#lastArrival.delete(key)
   }
 
   #after(ms: number, fn: () => void): () => void {

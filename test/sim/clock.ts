@@ -4,6 +4,13 @@
  */
 import type { Clock } from '../../src/clock.js'
 
+/** Work in real time that virtual time has to wait for: a thread that signs, an HTTP handler that a stream feeds. */
+export interface RealWork {
+  readonly isUnderWay: boolean
+  /** Lets the event loop turn until only virtual time can bring the work further, then calls `then`. */
+  turn(then: () => void): void
+}
+
 interface Event {
   atMs: number
   order: number
@@ -15,11 +22,15 @@ interface Event {
 export class VirtualClock implements Clock {
   readonly #startMs: number
   #nowMs: number
+  #skippedMs = 0
   #order = 0
   /** A binary heap; cancelled events stay until their time, as `fn: null`. */
   readonly #heap: Event[] = []
 
-  constructor(startMs = Date.UTC(2026, 0, 1)) {
+  constructor(
+    startMs = Date.UTC(2026, 0, 1),
+    private readonly realWork: RealWork | null = null,
+  ) {
     this.#startMs = startMs
     this.#nowMs = startMs
   }
@@ -51,6 +62,17 @@ export class VirtualClock implements Clock {
     const endMs = this.#nowMs + ms
     await this.#runWhile(() => this.nextAtMs <= endMs)
     this.#nowMs = endMs
+  }
+
+  /** Time passes and nothing runs, as if every machine had been suspended: what became due runs afterwards, late. */
+  skip(ms: number): void {
+    this.#nowMs += ms
+    this.#skippedMs += ms
+  }
+
+  /** Virtual time in which timers ran, in milliseconds. */
+  awakeMs(): number {
+    return this.#nowMs - this.#startMs - this.#skippedMs
   }
 
   /** Runs until `done` returns true. Gives false if that does not happen within `msMax` or before the last timer. */
@@ -90,13 +112,25 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /** Runs all timers in one turn of the event loop, because a turn for each timer would cost far more time. */
+  /**
+   * Runs all timers in one turn of the event loop, because a turn for each timer would cost far more time. Only where work
+   * in real time is under way, the event loop turns between two timers.
+   */
   #runWhile(more: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
-      setImmediate(() => {
+      let hasTurned = false
+      const run = () => {
         try {
           settlePromises()
-          for (let event = more() ? this.#pop() : undefined; event; event = more() ? this.#pop() : undefined) {
+          while (more()) {
+            if (this.realWork?.isUnderWay && !hasTurned) {
+              hasTurned = true
+              this.realWork.turn(run)
+              return
+            }
+            hasTurned = false
+            const event = this.#pop()
+            if (!event) break
             this.#nowMs = Math.max(this.#nowMs, event.atMs)
             if (!event.fn) continue
             event.fn()
@@ -106,7 +140,8 @@ export class VirtualClock implements Clock {
         } catch (error) {
           reject(error)
         }
-      })
+      }
+      setImmediate(run)
     })
   }
 

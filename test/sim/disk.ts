@@ -25,6 +25,8 @@ export class SimDisk {
     first: Change,
     /** Called with each change when the device writes it, before it is durable. */
     private readonly onWrite: (change: Change) => void = () => {},
+    /** With more changes than this, the state is written anew, as the state file does. */
+    private readonly changesMax = Number.POSITIVE_INFINITY,
   ) {
     this.durable.push(first)
   }
@@ -33,6 +35,7 @@ export class SimDisk {
   open(host: Host): StateStore {
     const state = new DeviceState(SEEN_MAX)
     for (const change of this.durable) state.apply(change)
+    if (this.durable.length > this.changesMax) this.rewrite(state)
     let lastMs = 0
     return {
       state,
@@ -61,6 +64,16 @@ export class SimDisk {
     if (this.random() < this.faults.failWrite) return new Error('the disk is full')
     const end = this.pending.indexOf(write)
     for (const earlier of this.pending.splice(0, end + 1)) this.durable.push(...earlier)
+    if (this.durable.length > 2 * this.changesMax) {
+      const state = new DeviceState(SEEN_MAX)
+      for (const change of this.durable) state.apply(change)
+      this.rewrite(state)
+    }
     return null
+  }
+
+  private rewrite(state: DeviceState): void {
+    state.sweep(this.now())
+    this.durable.splice(0, this.durable.length, ...state.snapshot())
   }
 }

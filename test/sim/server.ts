@@ -13,6 +13,9 @@ import { between, type Random } from './random.js'
 import { SimStream } from './stream.js'
 import { subjectMatches } from './subjects.js'
 
+/** Inboxes have a subject for each request. */
+const MATCHES_MAX = 1_000
+
 export interface ServerSubscription {
   client: SimClient
   subject: string
@@ -42,6 +45,8 @@ export class SimServer {
   readonly #consumers = new Map<string, SimConsumer>()
   readonly #followers = new Map<SimStream, Set<Follower>>()
   readonly #subscriptions = new Set<ServerSubscription>()
+  /** The subscriptions that match a subject, until one comes or goes. */
+  readonly #matches = new Map<string, ServerSubscription[]>()
   /** The stream of the subjects that begin with these two tokens; null if there is none. */
   readonly #streamOfPrefix = new Map<string, SimStream | null>()
   readonly #connectionEndHandlers = new Map<SimClient, (() => void)[]>()
@@ -52,9 +57,10 @@ export class SimServer {
     readonly random: Random,
     readonly faults: Faults,
     store: StoreSettings,
+    keepsEver = true,
   ) {
     for (const definition of streamDefinitions(store)) {
-      const stream = new SimStream(definition, clock.now(), () => faults.forgetsOlder)
+      const stream = new SimStream(definition, clock.now(), () => faults.forgetsOlder, keepsEver)
       this.#streams.set(definition.name, stream)
       this.#followers.set(stream, new Set())
     }
@@ -68,6 +74,10 @@ export class SimServer {
     const stream = this.#streams.get(name)
     if (!stream) throw new BrokerError('unavailable', `${name}: stream not found`)
     return stream
+  }
+
+  get streams(): Iterable<SimStream> {
+    return this.#streams.values()
   }
 
   append(stream: SimStream, subject: string, body: Uint8Array, options: AppendOptions): number {
@@ -108,10 +118,12 @@ export class SimServer {
 
   subscribe(subscription: ServerSubscription): void {
     this.#subscriptions.add(subscription)
+    this.#matches.clear()
   }
 
   unsubscribe(subscription: ServerSubscription): void {
     this.#subscriptions.delete(subscription)
+    this.#matches.clear()
   }
 
   /** A number for the inbox of a client: two processes of one name, one after the other, must not share an inbox. */
@@ -160,13 +172,20 @@ export class SimServer {
     this.clients.delete(client)
     for (const handler of this.#connectionEndHandlers.get(client) ?? []) handler()
     this.#connectionEndHandlers.delete(client)
+    this.#matches.clear()
     for (const subscription of this.#subscriptions) {
       if (subscription.client === client) this.#subscriptions.delete(subscription)
     }
   }
 
   #matching(subject: string): ServerSubscription[] {
-    return [...this.#subscriptions].filter((subscription) => subjectMatches(subscription.subject, subject))
+    let known = this.#matches.get(subject)
+    if (!known) {
+      known = [...this.#subscriptions].filter((subscription) => subjectMatches(subscription.subject, subject))
+      if (this.#matches.size >= MATCHES_MAX) this.#matches.clear()
+      this.#matches.set(subject, known)
+    }
+    return known
   }
 
   #streamOf(subject: string): SimStream | null {

@@ -11,11 +11,13 @@ export class SimStream {
   lastSequence = 0
   /** The subjects, by sequence, of deleted records that a kill -9 brought back. */
   readonly undone = new Map<number, string>()
-  /** All records that were ever stored, in order, for the checks of a run. */
+  /** All records that were ever stored, in order, for the checks of a run. Empty if the run does not keep them. */
   readonly ever: LogRecord[] = []
   /** In order of sequence. */
   #records = new Map<number, LogRecord>()
   readonly #sequences = new Map<string, number[]>()
+  /** The sequences of all subjects with the same first two tokens, so that a filter need not look at every record. */
+  readonly #families = new Map<string, number[]>()
   /** The last record of each subject as the server knows it: nats-server 2.9 forgets older ones (see Log.delete). */
   readonly #lastOf = new Map<string, number>()
   readonly #seen = new Map<string, { sequence: number; atMs: number }>()
@@ -28,6 +30,7 @@ export class SimStream {
     readonly definition: StreamDefinition,
     readonly createdMs: number,
     readonly forgetsOlder: () => boolean,
+    private readonly keepsEver = true,
   ) {}
 
   get name(): string {
@@ -63,8 +66,9 @@ export class SimStream {
       headers: options.headers ? { ...options.headers } : null,
     }
     this.#insert(record)
-    this.ever.push(record)
+    if (this.keepsEver) this.ever.push(record)
     if (options.messageId !== undefined) {
+      this.#forgetSeen(nowMs)
       this.#seen.set(options.messageId, { sequence: record.sequence, atMs: nowMs })
     }
     return record
@@ -83,8 +87,19 @@ export class SimStream {
   }
 
   next(filter: string, fromSequence: number): LogRecord | null {
+    if (!isWildcard(filter)) return this.#nextOf(this.#sequences.get(filter) ?? [], filter, fromSequence)
+    const family = familyOf(filter)
+    if (family !== null) return this.#nextOf(this.#families.get(family) ?? [], filter, fromSequence)
     for (let sequence = Math.max(fromSequence, this.#first()); sequence <= this.lastSequence; sequence++) {
       const record = this.#records.get(sequence)
+      if (record && subjectMatches(filter, record.subject)) return record
+    }
+    return null
+  }
+
+  #nextOf(sequences: readonly number[], filter: string, fromSequence: number): LogRecord | null {
+    for (let i = firstFrom(sequences, fromSequence); i < sequences.length; i++) {
+      const record = this.#records.get(sequences[i] ?? 0)
       if (record && subjectMatches(filter, record.subject)) return record
     }
     return null
@@ -139,6 +154,11 @@ export class SimStream {
     if (sequence < (sequences.at(-2) ?? 0)) sequences.sort((a, b) => a - b)
     this.#sequences.set(subject, sequences)
     this.#lastOf.set(subject, sequences.at(-1) ?? sequence)
+    const family = familyOf(subject)
+    if (family === null) return
+    const own = this.#families.get(family) ?? []
+    own.splice(firstFrom(own, sequence), 0, sequence)
+    this.#families.set(family, own)
   }
 
   #remove({ subject, sequence, body }: LogRecord): void {
@@ -147,10 +167,19 @@ export class SimStream {
     const left = (this.#sequences.get(subject) ?? []).filter((other) => other !== sequence)
     if (left.length > 0) this.#sequences.set(subject, left)
     else this.#sequences.delete(subject)
+    this.#leaveFamily(subject, sequence)
     if (this.#lastOf.get(subject) !== sequence) return
     const older = left.at(-1)
     if (older === undefined || this.forgetsOlder()) this.#lastOf.delete(subject)
     else this.#lastOf.set(subject, older)
+  }
+
+  #leaveFamily(subject: string, sequence: number): void {
+    const family = familyOf(subject)
+    const own = family === null ? undefined : this.#families.get(family)
+    if (family === null || !own) return
+    own.splice(firstFrom(own, sequence), 1)
+    if (own.length === 0) this.#families.delete(family)
   }
 
   #makeRoom(subject: string, body: Uint8Array): void {
@@ -185,6 +214,22 @@ export class SimStream {
     return replaced && replaced.storedAtMs <= asOfMs ? replaced : null
   }
 
+  #forgetSeen(nowMs: number): void {
+    for (const [id, { atMs }] of this.#seen) {
+      if (nowMs - atMs < this.definition.duplicateWindowMs) return
+      this.#seen.delete(id)
+    }
+  }
+
+  /** The age of records, as the server's timer sees to it. */
+  expire(nowMs: number): void {
+    this.#expire(nowMs)
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
   #expire(nowMs: number): void {
     const { ageMs } = this.definition
     for (const record of this.#records.values()) {
@@ -202,3 +247,26 @@ export class SimStream {
 
 /** nats-server may hold a deletion in memory for this time before it writes it. */
 const UNSYNCED_MS = 2_000
+
+const isWildcard = (filter: string) => filter.includes('*') || filter.endsWith('>')
+
+/** The first two tokens of a subject or filter; null: it has fewer, or one of them is a wildcard. */
+function familyOf(filter: string): string | null {
+  const first = filter.indexOf('.')
+  if (first < 0) return null
+  const second = filter.indexOf('.', first + 1)
+  const family = second < 0 ? filter : filter.slice(0, second)
+  return isWildcard(family) ? null : family
+}
+
+/** The index of the first sequence that is not before `from`. */
+function firstFrom(sequences: readonly number[], from: number): number {
+  let low = 0
+  let high = sequences.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((sequences[middle] ?? 0) < from) low = middle + 1
+    else high = middle
+  }
+  return low
+}

@@ -1,4 +1,5 @@
 /** One transport worker of the simulation: the real Worker over a simulated broker and simulated sockets. */
+import type { TransportKeys } from '../../src/keyring.js'
 import { BrokerError } from '../../src/nats/broker.js'
 import { workerId } from '../../src/store/workers.js'
 import { Worker } from '../../src/transport/worker.js'
@@ -6,69 +7,50 @@ import type { SimClient } from './client.js'
 import { ISSUER, keyring } from './identities.js'
 import type { SimSockets } from './net.js'
 import type { WorldParts } from './parts.js'
+import { type Program, SimProcess } from './process.js'
+
+export interface WorkerSetup {
+  /** At each start. */
+  keys(): TransportKeys
+  connectionsMax: number
+}
 
 const KEYS = keyring.transportKeys()
-const CONNECTIONS_MAX = 1_000
-const RESTART_MS = 400
+const SETUP: WorkerSetup = { keys: () => KEYS, connectionsMax: 1_000 }
 
-export class WorkerProcess {
-  client: SimClient | null = null
+interface TransportWorker extends Program {
+  worker: Worker
+}
+
+export class WorkerProcess extends SimProcess<TransportWorker, WorldParts> {
   private sockets: SimSockets | null = null
-  private worker: Worker | null = null
-  private shouldRun = false
 
   constructor(
     private readonly index: number,
-    private readonly world: WorldParts,
-  ) {}
-
-  get name(): string {
-    return `worker${this.index}`
-  }
-
-  get isUp(): boolean {
-    return this.worker !== null
+    world: WorldParts,
+    private readonly setup: WorkerSetup = SETUP,
+  ) {
+    super(`worker${index}`, world)
   }
 
   get links() {
     return [...(this.sockets?.links ?? [])]
   }
 
-  start(): void {
-    if (this.shouldRun) return
-    this.shouldRun = true
-    this.boot()
-  }
-
-  crash(silently: boolean): void {
-    this.shouldRun = false
-    this.client?.crash(silently)
+  override crash(silently: boolean): void {
+    super.crash(silently)
     this.sockets?.crash(silently)
-    this.forget()
+    this.sockets = null
   }
 
-  /** Drains and stops the worker, as SIGTERM does. */
-  stop(): void {
-    const { worker, client } = this
-    if (!this.shouldRun || !worker) return
-    this.shouldRun = false
-    this.worker = null
-    worker.stop().then(
-      () => client?.close(),
-      (error: unknown) => {
-        if (!(error instanceof BrokerError)) this.world.fail('internal', `${this.name} cannot stop: ${String(error)}`)
-        // The supervisor kills a worker that does not stop.
-        client?.crash()
-      },
-    )
+  /** As after a reload of the keyring. */
+  useKeys(keys: TransportKeys): void {
+    this.program?.worker.useKeys(keys)
   }
 
-  private boot(): void {
-    const { broker, net, plan, clock, skews } = this.world
-    const client = broker.brokerFor(this.name)
+  protected async run(client: SimClient): Promise<TransportWorker> {
+    const { net, plan, clock } = this.world
     const sockets = net.socketsOf(client)
-    client.skewMs = skews.get(this.name) ?? 0
-    this.client = client
     this.sockets = sockets
     const worker = new Worker({
       broker: client,
@@ -76,36 +58,31 @@ export class WorkerProcess {
       sockets,
       settings: plan.transport,
       split: plan.split,
-      keys: KEYS,
+      keys: this.setup.keys(),
       issuer: ISSUER,
       worker: workerId(this.index, clock.now()),
-      connectionsMax: CONNECTIONS_MAX,
+      connectionsMax: this.setup.connectionsMax,
       descriptors: () => null,
       lagMs: () => 0,
       log: this.world.loggerOf(this.name),
     })
-    worker.start().then(
-      () => {
-        if (this.client !== client) return
-        this.worker = worker
-        this.world.trace.note(this.name, 'is up')
-      },
-      (error: unknown) => {
-        if (this.client !== client) return
-        if (!(error instanceof BrokerError)) this.world.fail('internal', `${this.name} cannot start: ${String(error)}`)
-        client.crash()
-        sockets.crash(false)
-        this.forget()
-        clock.after(RESTART_MS, () => {
-          if (this.shouldRun && this.client === null) this.boot()
-        })
-      },
-    )
+    try {
+      await worker.start()
+    } catch (error) {
+      sockets.crash(false)
+      throw error
+    }
+    return { worker, stop: () => this.leave(worker, client) }
   }
 
-  private forget(): void {
-    this.client = null
-    this.sockets = null
-    this.worker = null
+  /** SIGTERM: drains. */
+  private async leave(worker: Worker, client: SimClient): Promise<void> {
+    try {
+      await worker.stop()
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error
+      // The supervisor kills what does not leave.
+      client.crash()
+    }
   }
 }

@@ -3,9 +3,7 @@
  * while chaos.ts injects faults. Then every fault is healed, the world comes to rest, and checks.ts checks the
  * invariants. The seed decides everything, so that a failing run can be replayed.
  */
-import { CodedError } from '../../protocol/errors.js'
 import { Bucket } from '../../protocol/subjects.js'
-import { BrokerError } from '../../src/nats/broker.js'
 import type { Logger } from '../../src/observe/log.js'
 import { type ApplicationRecord, type ProjectRecord, RecordTable } from '../../src/store/tenants.js'
 import { AppServer, LONG_MS } from './app-server.js'
@@ -23,6 +21,7 @@ import { SimNet } from './net.js'
 import type { Invariant, Violation, WorldParts } from './parts.js'
 import { type Plan, planOf, SILENT_MS } from './plan.js'
 import { between, type Random, seeded } from './random.js'
+import { strictLogger } from './strict-logger.js'
 import { Trace } from './trace.js'
 import { WorkerProcess } from './worker-process.js'
 
@@ -127,21 +126,8 @@ export class World implements WorldParts {
     this.violation ??= { invariant, detail }
   }
 
-  /** A logger for one part. Errors of the store are expected under faults; any other logged error is a violation. */
-  loggerOf(part: string): Logger {
-    const take = (severity: string) => (fields: { error?: unknown }, message: string) => {
-      const { error } = fields
-      this.trace.note(
-        part,
-        `${severity}: ${message} ${JSON.stringify({ ...fields, error: error && String(error) }, bigIntsAsDigits)}`,
-      )
-      const isOfStore = error instanceof BrokerError || error instanceof CodedError
-      if (severity === 'error' || (error !== undefined && !isOfStore)) {
-        this.fail('internal', `${part}: ${message}: ${error instanceof Error ? error.stack : String(error)}`)
-      }
-    }
-    const levels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace']
-    return Object.fromEntries(levels.map((level) => [level, take(level)])) as unknown as Logger
+  loggerOf(who: string): Logger {
+    return strictLogger(this, who)
   }
 
   /** True when the store holds no unfinished message, no request is open, and every device is connected and idle. */
@@ -250,5 +236,3 @@ export class World implements WorldParts {
     return new SimDevice(deviceName(between(random, [0, 1_000]) * 10 + index), index, projects, topics, handlerMs, this)
   }
 }
-
-const bigIntsAsDigits = (_: string, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)

@@ -21,10 +21,18 @@ export interface HttpServer {
   /** Adds a page that is no operation of the API: it has no input, and stands in no document. */
   get(url: string, handler: (reply: FastifyReply) => unknown): void
   /** Resolves with the address it listens on. */
-  listen(): Promise<{ url: string; port: number }>
+  listen(): Promise<HttpAddress>
   /** Answers what is under way, then closes every connection. */
   stop(): Promise<void>
 }
+
+export interface HttpAddress {
+  url: string
+  port: number
+}
+
+/** Puts a server where its clients reach it. Resolves with the address; rejects with the error of the listener. */
+export type Bind = (app: FastifyInstance, settings: Pick<HttpSettings, 'host' | 'port'>) => Promise<HttpAddress>
 
 /** Every method that Node's parser lets through as a request. CONNECT is an event of its own. */
 const PARSED_METHODS = METHODS.filter((method) => method !== 'CONNECT')
@@ -38,6 +46,7 @@ export function createHttpServer<F extends BaseContext>(
   context: F,
   routes: readonly Route<F>[],
   settings: HttpSettings,
+  bind: Bind = bindToPort,
 ): HttpServer {
   const app = Fastify({
     logger: false,
@@ -77,16 +86,18 @@ export function createHttpServer<F extends BaseContext>(
       app.route({ method: 'GET', url, handler: async (_request, reply) => handler(reply) })
       refuseOthers(app, url, ['GET'])
     },
-    listen: async () => {
-      await app.listen({ host: settings.host, port: settings.port })
-      const { address, port, family } = app.server.address() as AddressInfo
-      return { url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`, port }
-    },
+    listen: () => bind(app, settings),
     stop: () => {
       beginToStop()
       return app.close()
     },
   }
+}
+
+const bindToPort: Bind = async (app, settings) => {
+  await app.listen({ host: settings.host, port: settings.port })
+  const { address, port, family } = app.server.address() as AddressInfo
+  return { url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`, port }
 }
 
 function addRoutes<F extends BaseContext>(app: FastifyInstance, context: F, routes: readonly Route<F>[]): void {

@@ -2,7 +2,7 @@
 import { BodyBudget } from '../body-budget.js'
 import { adminDocument } from '../openapi/documents.js'
 import { serveDocument } from '../openapi/serve.js'
-import { createHttpServer, type HttpServer } from '../server.js'
+import { type Bind, createHttpServer, type HttpServer } from '../server.js'
 import type { AdminApiSettings, HttpSettings } from '../settings.js'
 import { TokenBuckets } from '../token-buckets.js'
 import type { AdminContext, AdminRoute } from './context.js'
@@ -24,6 +24,7 @@ export function createAdminServer(
   parts: Omit<AdminContext, 'bodies' | 'addresses' | 'rate' | 'changers' | 'changeRate'>,
   { host, port, requestsPerSecond, changesPerDay }: AdminApiSettings,
   limits: HttpSettings,
+  bind?: Bind,
 ): HttpServer {
   const context: AdminContext = {
     ...parts,
@@ -34,7 +35,7 @@ export function createAdminServer(
     changeRate: changesPerDay === 0 ? null : { perSecond: changesPerDay / DAY_SECONDS, burst: changesPerDay },
   }
   const routes = adminRoutes()
-  const server = createHttpServer(context, routes, { ...limits, host, port })
+  const server = createHttpServer(context, routes, { ...limits, host, port }, bind)
   serveDocument(server, () => adminDocument(routes))
   return server
 }

@@ -13,7 +13,7 @@ import { serveDocument } from '../openapi/serve.js'
 import { publicUrlOf, tokenIssuersOf } from '../public-url.js'
 import { limitAddresses } from '../rate-limits.js'
 import type { Route } from '../route.js'
-import { createHttpServer, type HttpServer } from '../server.js'
+import { type Bind, createHttpServer, type HttpServer } from '../server.js'
 import type { HttpSettings } from '../settings.js'
 import type { ApiContext } from './context.js'
 import { enrolRoutes } from './enrol.js'
@@ -42,6 +42,7 @@ export function routes(auth: AuthSettings, messages: MessageFormat): Route<ApiCo
 export function createGateway(
   parts: Omit<ApiContext, 'bodies' | 'publicUrl' | 'tokenIssuer' | 'enrolments'>,
   settings: HttpSettings,
+  bind?: Bind,
 ): Gateway {
   let { port } = settings
   const context: ApiContext = {
@@ -52,7 +53,7 @@ export function createGateway(
     tokenIssuer: tokenIssuersOf(settings, parts.auth)[0] ?? parts.auth.issuer,
   }
   const all = routes(parts.auth, parts.messages)
-  const server = createHttpServer(context, all, settings)
+  const server = createHttpServer(context, all, settings, bind)
   serveDocument(server, () => publicDocument(all, context.publicUrl()))
   limitAddresses(server.app, parts.rates)
   const listen = async () => {

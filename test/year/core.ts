@@ -1,0 +1,77 @@
+/** One core process of the year, whole: startCore() with its HTTP servers, which answer requests that are handed to them. */
+import type { FastifyInstance } from 'fastify'
+import type { Bind } from '../../src/core/api/server.js'
+import { type CoreOptions, startCore } from '../../src/core/core.js'
+import type { Keyring } from '../../src/keyring.js'
+import type { SimClient } from '../sim/client.js'
+import type { WorldParts } from '../sim/parts.js'
+import { type Program, SimProcess } from '../sim/process.js'
+import type { WorkCount } from './real-work.js'
+
+/** Which of its servers. */
+export type Side = 'api' | 'admin'
+
+export interface CoreSetup {
+  settings: CoreOptions['settings']
+  /** At each start. */
+  keyring(): Keyring
+  work: WorkCount
+}
+
+interface RunningCore extends Program {
+  apps: Map<Side, FastifyInstance>
+}
+
+export class YearCore extends SimProcess<RunningCore, WorldParts> {
+  /** Requests that this process has not answered: nobody answers them after a crash. */
+  private readonly unanswered = new Set<() => void>()
+
+  constructor(
+    name: string,
+    world: WorldParts,
+    private readonly setup: CoreSetup,
+  ) {
+    super(name, world)
+  }
+
+  app(side: Side): FastifyInstance | null {
+    return this.program?.apps.get(side) ?? null
+  }
+
+  /** A request has come to this process. The returned function says that it was answered. */
+  beginRequest(): () => void {
+    const done = this.setup.work.begin()
+    this.unanswered.add(done)
+    return () => {
+      this.unanswered.delete(done)
+      done()
+    }
+  }
+
+  override crash(silently: boolean): void {
+    super.crash(silently)
+    for (const done of this.unanswered) done()
+    this.unanswered.clear()
+  }
+
+  protected async run(broker: SimClient): Promise<RunningCore> {
+    const { settings, keyring, work } = this.setup
+    const apps = new Map<Side, FastifyInstance>()
+    const bind: Bind = async (app, { port }) => {
+      apps.set(port === settings.adminApi.port ? 'admin' : 'api', app)
+      await app.ready()
+      return { url: `http://${this.name}:${port}`, port }
+    }
+    const start = startCore({
+      broker,
+      clock: broker.clock,
+      random: this.world.random,
+      settings,
+      bind,
+      keyring: keyring(),
+      log: this.world.loggerOf(this.name),
+    })
+    const core = await work.during(start)
+    return { apps, stop: () => work.during(core.stop()) }
+  }
+}
