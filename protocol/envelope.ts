@@ -355,6 +355,11 @@ export type ControlRequest =
 
 export type CloseControlReason = 'replaced' | 'revoked' | 'going_away'
 
+/** Asks whether the worker has the device, and changes nothing: no session is below connection 0. */
+export function presenceQuestion(device: string): ControlRequest {
+  return { kind: 'close', device, reason: 'going_away', belowConnection: 0 }
+}
+
 export function encodeControlRequest(r: ControlRequest): Uint8Array {
   return r.kind === 'close' ? pack([r.kind, r.device, r.reason, r.belowConnection]) : pack([r.kind, r.device])
 }

@@ -2,6 +2,7 @@
 import t from 'tap'
 import { Report } from '../../protocol/envelope.js'
 import { Bucket } from '../../protocol/subjects.js'
+import { createIsConnected } from '../../src/core/delivery/query/presence.js'
 import { SessionTable } from '../../src/store/sessions.js'
 import { deviceName, eventually, messageTo, PROJECT, targetOf } from '../support/core.js'
 import { type SimCore, SimInstallation } from '../support/sim-core.js'
@@ -63,6 +64,43 @@ t.test('a target that the device does not acknowledge waits as not_acknowledged,
   t.match(await waiting(world, core, silent), [{ why: 'not_acknowledged' }], 'while the worker has it')
   await world.advanceUntil(core.acknowledged(device, silent))
   t.match(await waiting(world, core, silent), [{ why: 'not_acknowledged' }], 'once it is queued')
+})
+
+t.test('a target waits as offline from the moment at which its device left, or its worker died', async (t) => {
+  const { world, worker, core, send } = await coreAndWorker()
+  const device = deviceName(3)
+  await world.advanceUntil(worker.connect(device))
+  worker.onItem = () => Report.CLOSED
+  worker.onCatchUp = () => 'not_here'
+  worker.onPresence = () => 'not_here'
+  const id = await send(device)
+  await world.advanceUntil(core.acknowledged(device, id))
+  t.same(await waiting(world, core, id), [{ target: `${device}/1`, why: 'offline' }], 'its session record still lives')
+  worker.onPresence = () => 'silent'
+  t.match(await waiting(world, core, id), [{ why: 'not_acknowledged' }], 'nobody knows')
+  worker.die()
+  t.match(await waiting(world, core, id), [{ why: 'offline' }])
+})
+
+t.test('a device that has moved to another worker is connected, although its earlier worker does not have it', async (t) => {
+  const world = new SimInstallation()
+  const [earlier, later] = [world.worker('earlier'), world.worker('later')]
+  const device = deviceName(3)
+  const sessions = new SessionTable(world.sim.brokerFor('core').table(Bucket.SESSIONS), world.sim.clock)
+  const session = async () => {
+    const found = await world.advanceUntil(sessions.lookup(device, { authoritative: true }))
+    if (!found) throw new RangeError('no session')
+    return found
+  }
+  await world.advanceUntil(earlier.connect(device))
+  const old = await session()
+  const isConnected = createIsConnected(world.sim.brokerFor('core').bus, sessions)
+  earlier.onPresence = () => 'not_here'
+  t.equal(await world.advanceUntil(isConnected(device, old)), false, 'nobody has it')
+  await world.advanceUntil(later.connect(device))
+  t.equal(await world.advanceUntil(isConnected(device, old)), true)
+  later.onPresence = () => 'not_here'
+  t.equal(await world.advanceUntil(isConnected(device, old)), false)
 })
 
 t.test('of a message to several devices only the targets that have not ended wait', async (t) => {

@@ -28,6 +28,8 @@ export class FakeWorker {
   private connection = 0
   onItem: OnItem = () => Report.ACKED
   onCatchUp: (device: string) => ControlReply | 'silent' = () => 'here'
+  /** The answer to the question whether the device is connected. */
+  onPresence: (device: string) => ControlReply | 'silent' = () => 'here'
 
   constructor(
     private readonly broker: Broker,
@@ -45,9 +47,9 @@ export class FakeWorker {
         for (const item of items) void this.take(router, item)
       }),
       bus.subscribe(controlSubject(this.instance, this.worker), ({ body, reply }) => {
-        const request = decodeControlRequest(body)
-        this.catchUpsAsked.push(request.device)
-        const answer = this.onCatchUp(request.device)
+        const { kind, device } = decodeControlRequest(body)
+        if (kind === 'catch_up') this.catchUpsAsked.push(device)
+        const answer = kind === 'close' ? this.onPresence(device) : this.onCatchUp(device)
         if (answer !== 'silent') bus.publish(reply, encodeControlReply(answer))
       }),
     ]

@@ -31,6 +31,7 @@ import { createCancel } from './cancel.js'
 import { createReadCounters, StatsFold } from './query/counters.js'
 import { MessageFinder } from './query/find-message.js'
 import { createListMessages } from './query/list.js'
+import { createIsConnected } from './query/presence.js'
 import { createReadStatus, type StatusOptions } from './query/status.js'
 import { QueueWriter } from './queue/enqueue.js'
 import { ExpireStep } from './queue/expire.js'
@@ -217,6 +218,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       accept: countedAccept(createAccept({ broker, clock, split, events, schedule, ids: node, room }), metrics),
       readStatus: createReadStatus({
         ...{ clock, events, finder, sessions, schedule },
+        isConnected: createIsConnected(broker.bus, sessions),
         ...{ registrationIdOf: options.registrationIdOf, historyMinMs: settings.historyMinMs },
       }),
       cancel: createCancel({ clock, events, finder, queue, schedule, sessions }),

@@ -20,12 +20,14 @@ import { READS_AT_ONCE } from '../../domain/query-budget.js'
 import type { MessageStatusWord, TraceStepWord } from '../../domain/statuses.js'
 import type { SessionLookup } from '../route/session-recheck.js'
 import type { FoundTarget, MessageFinder } from './find-message.js'
+import type { IsConnected } from './presence.js'
 
 export interface StatusOptions {
   clock: Clock
   events: EventLog
   finder: MessageFinder
   sessions: SessionLookup
+  isConnected: IsConnected
   schedule: ScheduleLog
   /** The registrationId under which a sender knows a registration. */
   registrationIdOf: RegistrationIdOf
@@ -39,15 +41,16 @@ const WAITING_MAX = 100
 const TYPE_OF_GROUP: Record<GroupKind, MessageType> = { app: 'application', topic: 'topic', user: 'user' }
 
 export function createReadStatus(options: StatusOptions): ReadStatus {
-  const { clock, events, finder, sessions, schedule, registrationIdOf, historyMinMs } = options
+  const { clock, events, finder, sessions, isConnected, schedule, registrationIdOf, historyMinMs } = options
 
   async function waits(target: string, found: FoundTarget, way: readonly TraceEvent[]): Promise<WaitingTarget> {
     const { device, atMs } = found.accepted
     if (found.scheduled) return { target, why: 'scheduled' }
     if (found.unrouted) return { target, why: 'routing', sinceMs: atMs }
     const session = await sessions.lookup(device, { authoritative: false })
-    // A device that never connected has no time since when it is offline.
+    // A device that never connected, or left a moment ago, has no time since when it is offline.
     if (!session?.live) return { target, why: 'offline', ...(session && { sinceMs: session.atMs }) }
+    if (!(await isConnected(device, session))) return { target, why: 'offline' }
     const queued = way.findLast(({ step }) => step === 'queued')
     const why = queued?.reason === 'window_full' ? 'window_full' : 'not_acknowledged'
     return { target, why, sinceMs: queued?.atMs ?? atMs }
