@@ -1,5 +1,6 @@
 /** protocol/vectors/data.json: the attributes of a notification, which the service encodes and a device decodes. */
 import t from 'tap'
+import { parseJson } from '../../src/core/domain/json.js'
 import { encodeMsgpack } from '../../src/core/domain/msgpack/encode.js'
 import { decodeData } from '../../src/device/data.js'
 import { deviceSettings } from '../../src/device/settings.js'
@@ -34,7 +35,7 @@ t.test(
   'the service encodes JSON attributes as the vectors have them, and the device library decodes them',
   async (t) => {
     for (const { name, json, hex } of vectors.sent) {
-      const written = encodeMsgpack(JSON.parse(json), { bytesMax: 4_096, depthMax: 16 })
+      const written = encodeMsgpack(parseJson(Buffer.from(json)), { bytesMax: 4_096, depthMax: 16 })
       t.equal(hexOf(written), hex, name)
       t.doesNotThrow(() => read(hex), name)
     }

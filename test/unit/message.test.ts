@@ -176,6 +176,31 @@ t.test('unknown fields are accepted with a short warning for each, sixteen at mo
   t.equal(read({ ...good, ...many }, 0).warnings.length, 16)
 })
 
+t.test('an integer beyond 2^53-1 is refused in the attributes, and not rounded', async (t) => {
+  const withNumber = (json: string) => parseJson(Buffer.from(`{"a": [0, ${json}], "b": "12345678901234567890"}`))
+  for (const json of ['9007199254740992', '-9007199254740993', '18446744073709551616', '1'.repeat(400)]) {
+    const data = withNumber(json) as { a: unknown[] }
+    t.equal(data.a[1], BigInt(json), json)
+    t.same(refusal(withNotification({ data })), { code: 'invalid_request', field: 'notification.data' }, json)
+  }
+  for (const json of ['9007199254740991', '-9007199254740991', '1e30', '9007199254740993.0', '0.12345678901234567']) {
+    const data = withNumber(json) as { a: unknown[] }
+    t.equal(data.a[1], JSON.parse(json), json)
+    t.equal(refusal(withNotification({ data })).code, 'none', json)
+  }
+  const text = '{"n": 12345678901234567890, "s": "a \\" 12345678901234567890 \\\\", "k": {"99999999999999999999": []}}'
+  t.same(parseJson(Buffer.from(text)), { ...JSON.parse(text), n: 12345678901234567890n }, 'strings and keys stay')
+  for (const bytes of [
+    '{12345678901234567890:1}',
+    '[12345678901234567890',
+    '012345678901234567',
+    '-',
+    '1234567890123456x',
+  ]) {
+    t.throws(() => parseJson(Buffer.from(bytes)), { code: 'malformed_json' }, bytes)
+  }
+})
+
 t.test('a body that is no JSON in UTF-8 is refused as malformed_json', async (t) => {
   for (const bytes of ['', '{', '{"a":1}x', "{'a':1}", 'NaN', '\ufeff{', '{"a":\u0000}']) {
     t.throws(() => parseJson(Buffer.from(bytes)), { code: 'malformed_json' }, JSON.stringify(bytes))

@@ -20,6 +20,8 @@ function writeValue(w: Writer, value: unknown, depthLeft: number): void {
   else if (value === true) w.byte(0xc3)
   else if (typeof value === 'number') writeNumber(w, value)
   else if (typeof value === 'string') writeString(w, value)
+  else if (typeof value === 'bigint')
+    throw new MsgpackError('not_json', 'holds an integer beyond 2^53-1: send it as text')
   else if (depthLeft === 0) throw new MsgpackError('too_deep', 'nested too deep')
   else if (Array.isArray(value)) {
     w.head(value.length, 0x90, 15, [0, 0xdc, 0xdd])
