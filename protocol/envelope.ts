@@ -390,7 +390,8 @@ export function decodeControlReply(bytes: Uint8Array): ControlReply {
 // ---- worker to core: requests of devices ------------------------------------------------------
 
 export type DeviceRequest =
-  | { kind: 'register'; device: string; application: string; userToken: string }
+  /** `fleet`: of the device's token; absent from a worker of a version before 0.2.0. */
+  | { kind: 'register'; device: string; fleet?: string; application: string; userToken: string }
   | { kind: 'unregister'; device: string; registration: number }
   | { kind: 'subscribe'; device: string; registration: number; topic: string }
   | { kind: 'unsubscribe'; device: string; registration: number; topic: string }

@@ -163,6 +163,18 @@ function applicationCommands(application: Command): void {
       ),
     )
   application
+    .command('user-token <applicationId> <rule>')
+    .description('say whether an application registers with a user token only (rule: required or optional)')
+    .requiredOption('--project <project>', 'project that owns it')
+    .action(
+      onService(async (service, { args: [id = '', rule = ''], options: { project }, actor }) => {
+        if (rule !== 'required' && rule !== 'optional') {
+          throw new CommandError(`${rule} is neither required nor optional`, 2)
+        }
+        return applicationOutput(await service.setNeedsUser(actor, project, id, rule === 'required'))
+      }),
+    )
+  application
     .command('list')
     .description('show the applications of a project, or of all projects')
     .option('--project <project>', 'only the applications of this project')
@@ -197,6 +209,15 @@ function fleetCommands(fleet: Command): void {
         fleetId,
         tokensFrom: timeOutput(await service.cutOffFleet(actor, fleetId)),
       })),
+    )
+  fleet
+    .command('projects <fleetId> <projects...>')
+    .description("say for which projects devices of a fleet may register; '*' for all")
+    .action(
+      onService(async (service, { args: [fleetId = '', ...projects], actor }) => {
+        const all = projects.length === 1 && projects[0] === '*'
+        return fleetOutput(await service.setFleetProjects(actor, fleetId, all ? null : projects))
+      }),
     )
   const keys = fleet.command('keys').description('the enrolment keys of a fleet')
   keys

@@ -35,6 +35,8 @@ export interface ApplicationRecord {
   id: string
   project: string
   name: string
+  /** True: it registers with a user token only. */
+  needsUser?: boolean
   createdAtMs: number
 }
 
@@ -46,6 +48,8 @@ export interface FleetRecord {
   keyHashes: string[]
   /** Absent: a fleet of release 0.1. */
   keys?: EnrolmentKey[]
+  /** The projects for whose applications its devices may register; absent: for all. */
+  projects?: string[]
   createdAtMs: number
 }
 

@@ -13,10 +13,13 @@ import { mintUserToken } from '../../src/core/tenants/auth/service-keys.js'
 import {
   addServiceKey,
   createApplication,
+  createFleet,
   createProject,
   removeServiceKey,
   revokeDevice,
   revokeRegistration,
+  setFleetProjects,
+  setNeedsUser,
   setProjectActive,
 } from '../../src/core/tenants/projects.js'
 import type { Broker } from '../../src/nats/broker.js'
@@ -86,6 +89,39 @@ t.test('concurrent registers of one device get a number each and none is lost', 
   const replies = await Promise.all(applications.map((application) => register({ application })))
   t.same(replies.map((reply) => reply.registration).sort(), [1, 2, 3, 4, 5, 6])
   t.equal((await records.read(device)).registrations.length, 6)
+})
+
+t.test('a device registers only for applications of projects that its fleet is allowed', async (t) => {
+  const { api, ask, register } = await setUp(t)
+  const other = await createProject(api.tenants, { id: 'other', alg: 'ES256' })
+  const { id: theirs } = await createApplication(api.tenants, other.project.id)
+  const { fleet } = await createFleet(api.tenants)
+  const request = { kind: 'register', device, fleet: fleet.id, userToken: '' } as const
+  t.match(await ask({ ...request, application: theirs }), { ok: true }, 'a fleet without a limit')
+  await setFleetProjects(api.tenants, fleet.id, [api.project])
+  const later = { ...request, device: stranger }
+  await until('the core has seen the limit', async () => !(await ask({ ...later, application: theirs })).ok)
+  isRefused(t, await ask({ ...later, application: theirs }), 'unknown_application', 'an application of another project')
+  t.match(await ask({ ...later, application: api.application }), { ok: true }, 'an allowed project')
+  isRefused(t, await ask({ ...request, application: theirs }), 'unknown_application', 'also with a registration before')
+  t.match(await register({ application: theirs }), { ok: true }, 'a worker that does not name the fleet')
+  await setFleetProjects(api.tenants, fleet.id, null)
+  await until('the limit is gone', async () => (await ask({ ...later, application: theirs })).ok)
+  await t.rejects(setFleetProjects(api.tenants, fleet.id, ['nobody']), { code: 'unknown_project' })
+  await t.rejects(setFleetProjects(api.tenants, 'fleet_000000000000', null), { code: 'not_found' })
+})
+
+t.test('an application that needs a user registers with a user token only', async (t) => {
+  const { api, ask, register } = await setUp(t)
+  await setNeedsUser(api.tenants, api.project, api.application, true)
+  const request = { kind: 'register', device, application: api.application, userToken: '' } as const
+  await until('the core has seen the rule', async () => !(await ask(request)).ok)
+  isRefused(t, await ask(request), 'bad_user_token')
+  const claims = { user: 'Anna', application: api.application, device, nowMs: api.clock.now(), lifetimeSeconds: 60 }
+  t.match(await register({ userToken: await mintUserToken(api.serviceKey, claims) }), { ok: true })
+  await setNeedsUser(api.tenants, api.project, api.application, false)
+  await until('the rule is gone', async () => (await ask(request)).ok)
+  await t.rejects(setNeedsUser(api.tenants, 'other', api.application, true), { code: 'not_found' })
 })
 
 t.test('a user token is accepted only if a key of the project signed it for this application and device', async (t) => {

@@ -125,8 +125,13 @@ export class DeviceService {
   }
 
   /** Registering the same application and user again returns the same number, and thereby the same registrationId. */
-  private async register({ device, application, userToken }: DeviceRequest & { kind: 'register' }): Promise<Answer> {
-    const project = await this.activeProjectOf(application)
+  private async register(request: DeviceRequest & { kind: 'register' }): Promise<Answer> {
+    const { device, fleet = '', application, userToken } = request
+    const { project, needsUser } = await this.activeProjectOf(application)
+    await this.checkFleet(fleet, project.id)
+    if (needsUser && !userToken) {
+      throw new CodedError('bad_user_token', 'this application registers with a user token only')
+    }
     const nowMs = this.options.clock.now()
     const { registrationsMax, registrationsPerDay } = this.options.limits
     const user = userToken ? await verifyUserToken(userToken, { project, application, device, nowMs }) : ''
@@ -187,13 +192,22 @@ export class DeviceService {
     return { registration, registrationId: '', project: '', record }
   }
 
-  private async activeProjectOf(applicationId: string): Promise<ProjectRecord> {
+  private async activeProjectOf(applicationId: string): Promise<{ project: ProjectRecord; needsUser: boolean }> {
     const { directory } = this.options
     const application = await directory.application(applicationId)
     const project = application ? await directory.project(application.project) : null
-    if (!project) throw new CodedError('unknown_application')
+    if (!application || !project) throw new CodedError('unknown_application')
     if (!project.isActive) throw new CodedError('project_inactive')
-    return project
+    return { project, needsUser: application.needsUser === true }
+  }
+
+  /**
+   * Throws CodedError `unknown_application`: a device does not learn which applications other fleets have. A worker of a
+   * version before 0.2.0 does not name the fleet, and its devices register as they did then.
+   */
+  private async checkFleet(id: string, project: string): Promise<void> {
+    const fleet = id === '' ? null : await this.options.directory.fleet(id)
+    if (fleet?.projects && !fleet.projects.includes(project)) throw new CodedError('unknown_application')
   }
 
   /**

@@ -155,6 +155,19 @@ export class Administration {
     )
   }
 
+  setNeedsUser(actor: Actor, project: string, application: string, needsUser: boolean): Promise<ApplicationRecord> {
+    return this.change(actor, 'application.set', project, { application, needsUser }, () =>
+      admin.setNeedsUser(this.tenants, project, application, needsUser),
+    )
+  }
+
+  /** @param projects null: all */
+  setFleetProjects(actor: Actor, fleet: string, projects: string[] | null): Promise<FleetRecord> {
+    return this.change(actor, 'fleet.projects', null, { fleet, projects: projects ?? '*' }, () =>
+      admin.setFleetProjects(this.tenants, fleet, projects),
+    )
+  }
+
   async fleets(actor: Actor): Promise<FleetRecord[]> {
     requirePermission(actor, 'fleet.list', null)
     return this.tenants.fleets.all()

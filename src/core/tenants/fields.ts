@@ -31,6 +31,22 @@ export const NewFleet = Closed(NamedFields, { $id: 'NewFleet' })
 export type Named = Static<typeof NewFleet>
 export const checkNamed = checkerOf(Type.Object(NamedFields))
 
+export const ApplicationChange = Closed(
+  { needsUser: Type.Boolean({ description: 'True: the application registers with a user token only.' }) },
+  { $id: 'ApplicationChange' },
+)
+export type ApplicationChange = Static<typeof ApplicationChange>
+
+export const FleetProjects = Closed(
+  {
+    projects: Type.Union([Type.Array(ProjectId, { maxItems: 1_000 }), Type.Literal('*')], {
+      description: 'The projects for whose applications devices of the fleet may register; `*`: all.',
+    }),
+  },
+  { $id: 'FleetProjects' },
+)
+export type FleetProjects = Static<typeof FleetProjects>
+
 /** Limits of a new enrolment key. */
 export const NewEnrolmentKey = Closed(
   {

@@ -24,14 +24,15 @@ export function projectOutput(project: ProjectRecord): Fields {
   }
 }
 
-export function applicationOutput({ id, project, name, createdAtMs }: ApplicationRecord): Fields {
-  return { applicationId: id, projectId: project, name, createdAt: timeOutput(createdAtMs) }
+export function applicationOutput({ id, project, name, needsUser, createdAtMs }: ApplicationRecord): Fields {
+  const created = timeOutput(createdAtMs)
+  return { applicationId: id, projectId: project, name, needsUser: needsUser === true, createdAt: created }
 }
 
 export function fleetOutput(fleet: FleetRecord): Fields {
-  const { id, name, createdAtMs } = fleet
+  const { id, name, projects, createdAtMs } = fleet
   const keyIds = enrolmentKeysOf(fleet).flatMap((key) => (key.retiredAtMs === null ? [key.id] : []))
-  return { fleetId: id, name, keyIds, createdAt: timeOutput(createdAtMs) }
+  return { fleetId: id, name, keyIds, projects: projects ?? '*', createdAt: timeOutput(createdAtMs) }
 }
 
 export function enrolmentKeyOutput({ id, uses, usesMax, untilMs, retiredAtMs, createdAtMs }: EnrolmentKey): Fields {

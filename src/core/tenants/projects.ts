@@ -13,6 +13,7 @@ import { RegistrationIndex } from '../../store/registrations.js'
 import { revokeDevice as markDevice, cutOffFleet as markFleet } from '../../store/revoked.js'
 import { SessionTable } from '../../store/sessions.js'
 import {
+  APPLICATION_ID,
   type ApplicationRecord,
   type EnrolmentKey,
   enrolmentKeysOf,
@@ -302,6 +303,39 @@ async function changeFleet(
     ? await tenants.fleets.update(id, (fleet) => withEnrolmentKeys(fleet, change(enrolmentKeysOf(fleet))))
     : null
   if (!changed) throw new CodedError('not_found', 'there is no such fleet')
+  return changed
+}
+
+/**
+ * Limits the projects for whose applications devices of the fleet may register; null: no limit. Registrations that exist
+ * stay. Rejects with CodedError `not_found` or `unknown_project`.
+ */
+export async function setFleetProjects(tenants: Tenants, id: string, projects: string[] | null): Promise<FleetRecord> {
+  for (const project of projects ?? []) await getProject(tenants, project)
+  const changed = FLEET_ID.test(id)
+    ? await tenants.fleets.update(id, ({ projects: _before, ...fleet }) => ({
+        ...fleet,
+        ...(projects && { projects }),
+      }))
+    : null
+  if (!changed) throw new CodedError('not_found', 'there is no such fleet')
+  return changed
+}
+
+/**
+ * Whether the application registers with a user token only. Registrations that exist stay. Rejects with CodedError
+ * `not_found` if the project has no such application.
+ */
+export async function setNeedsUser(
+  tenants: Tenants,
+  project: string,
+  id: string,
+  needsUser: boolean,
+): Promise<ApplicationRecord> {
+  const known = APPLICATION_ID.test(id) ? await tenants.applications.get(id, { authoritative: true }) : null
+  const changed =
+    known?.project === project ? await tenants.applications.update(id, (record) => ({ ...record, needsUser })) : null
+  if (!changed) throw new CodedError('not_found', 'the project has no such application')
   return changed
 }
 

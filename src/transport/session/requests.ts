@@ -9,10 +9,14 @@ export function errorFrame(code: string, detail: string, request = 0, retryAfter
 
 export type RequestFrame = Exclude<DeviceFrame, { type: 'HELLO' | 'ACK' | 'PING' | 'BYE' }>
 
-export function deviceRequestOf(device: string, frame: RequestFrame): DeviceRequest {
+/** @param fleet empty: not known */
+export function deviceRequestOf(device: string, fleet: string, frame: RequestFrame): DeviceRequest {
   switch (frame.type) {
     case 'REGISTER':
-      return { kind: 'register', device, application: frame.application, userToken: frame.userToken }
+      return {
+        ...{ kind: 'register', device, application: frame.application, userToken: frame.userToken },
+        ...(fleet !== '' && { fleet }),
+      }
     case 'UNREGISTER':
       return { kind: 'unregister', device, registration: frame.registration }
     case 'SUBSCRIBE':

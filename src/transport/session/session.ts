@@ -216,7 +216,7 @@ export class Session {
       return
     }
     this.ensureOptional().requests++
-    this.sink.request(this, frame.request, deviceRequestOf(this.device, frame))
+    this.sink.request(this, frame.request, deviceRequestOf(this.device, this.fleet, frame))
   }
 
   // ---- inputs from the handshake and from reads -------------------------------------------------

@@ -1,6 +1,6 @@
 /** Projects, their keys and applications over the admin API. */
 import Type, { type Static, type TSchema } from 'typebox'
-import { NewApplication, NewKey, NewLimits, NewProject, NewPublicKey } from '../../tenants/fields.js'
+import { ApplicationChange, NewApplication, NewKey, NewLimits, NewProject, NewPublicKey } from '../../tenants/fields.js'
 import { applicationOutput, projectOutput } from '../../tenants/output.js'
 import { Counters, CountersQuery, countersOutput } from '../public/projects.js'
 import {
@@ -24,6 +24,11 @@ import {
 import { AddedPublicKey, Application, CreatedKey, CreatedProject, Project } from './schemas.js'
 
 const PROJECTS = `${ADMIN}/projects`
+
+const ApplicationParams = Type.Object({
+  project: Type.String({ description: 'The id of the project.' }),
+  application: Type.String({ description: 'The id of the application.' }),
+})
 
 const tag = 'projects'
 const params = ProjectParams
@@ -169,6 +174,20 @@ export const adminProjectRoutes: readonly AdminRoute[] = [
     },
   }),
   adminRoute({
+    method: 'PUT',
+    url: `${PROJECT}/applications/:application`,
+    handler: setApplication,
+    operation: {
+      id: 'setApplication',
+      summary: 'Change an application',
+      tag,
+      params: ApplicationParams,
+      body: ApplicationChange,
+      answers: ok(Application, 'The application. Registrations that exist stay.'),
+      errors: [...errors, 'not_found'],
+    },
+  }),
+  adminRoute({
     method: 'GET',
     url: `${PROJECT}/registrations`,
     handler: listRegistrations,
@@ -278,6 +297,16 @@ async function createApplication({
   const application = await context.administration.createApplication(actor, params.project, body)
   reply.code(201)
   return applicationOutput(application)
+}
+
+async function setApplication({
+  context,
+  actor,
+  params,
+  body,
+}: ProjectCall & { params: { application: string }; body: ApplicationChange }): Promise<object> {
+  const { project, application } = params
+  return applicationOutput(await context.administration.setNeedsUser(actor, project, application, body.needsUser))
 }
 
 async function listRegistrations({

@@ -32,7 +32,11 @@ export const CreatedProject = Type.Object({ ...projectFields, ...keyFields }, { 
 export const AddedPublicKey = Type.Object({ keyId: Type.String(), alg: Algorithm }, { $id: 'AddedPublicKey' })
 
 export const Application = Type.Object(
-  { applicationId: Type.String(), projectId: Type.String(), name: Type.String(), createdAt: Time },
+  {
+    ...{ applicationId: Type.String(), projectId: Type.String(), name: Type.String() },
+    needsUser: Type.Boolean({ description: 'It registers with a user token only.' }),
+    createdAt: Time,
+  },
   { $id: 'Application' },
 )
 
@@ -42,6 +46,9 @@ const fleetFields = {
   fleetId: Type.String(),
   name: Type.String(),
   keyIds: Type.Array(Type.String(), { description: 'Enrolment keys that are not retired.' }),
+  projects: Type.Union([Type.Array(Type.String()), Type.Literal('*')], {
+    description: 'The projects for whose applications its devices may register; `*`: all.',
+  }),
   createdAt: Time,
 }
 export const Fleet = Type.Object(fleetFields, { $id: 'Fleet' })

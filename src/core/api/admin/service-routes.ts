@@ -3,7 +3,7 @@ import Type, { type Static } from 'typebox'
 import { DEVICE_ID } from '../../../device-token.js'
 import { TextLike } from '../../domain/schema.js'
 import { AUDIT_PAGE_MAX } from '../../tenants/administration.js'
-import { type Named, NewCredential, NewEnrolmentKey, NewFleet } from '../../tenants/fields.js'
+import { FleetProjects, type Named, NewCredential, NewEnrolmentKey, NewFleet } from '../../tenants/fields.js'
 import { auditOutput, credentialOutput, enrolmentKeyOutput, fleetOutput, timeOutput } from '../../tenants/output.js'
 import { type ActingCall, ADMIN, type AdminRoute, adminRoute } from './context.js'
 import {
@@ -112,6 +112,20 @@ export const adminServiceRoutes: readonly AdminRoute[] = [
       params: KeyParams,
       answers: { 200: { description: 'The key. Devices that enrolled with it stay.', body: EnrolmentKey } },
       errors: [...errors, 'not_found'],
+    },
+  }),
+  adminRoute({
+    method: 'PUT',
+    url: `${ADMIN}/fleets/:fleet/projects`,
+    handler: setFleetProjects,
+    operation: {
+      id: 'setFleetProjects',
+      summary: 'Limit the projects for which devices of a fleet may register',
+      tag,
+      params: FleetParams,
+      body: FleetProjects,
+      answers: { 200: { description: 'The fleet. Registrations that exist stay.', body: Fleet } },
+      errors: [...errors, 'not_found', 'unknown_project'],
     },
   }),
   adminRoute({
@@ -227,6 +241,16 @@ async function createFleet({ context, actor, body, reply }: ActingCall & { body:
 }
 
 type FleetCall = ActingCall & { params: { fleet: string } }
+
+async function setFleetProjects({
+  context,
+  actor,
+  params,
+  body,
+}: FleetCall & { body: FleetProjects }): Promise<object> {
+  const projects = body.projects === '*' ? null : body.projects
+  return fleetOutput(await context.administration.setFleetProjects(actor, params.fleet, projects))
+}
 
 async function listEnrolmentKeys({ context, actor, params }: FleetCall): Promise<object> {
   const keys = await context.administration.enrolmentKeys(actor, params.fleet)
