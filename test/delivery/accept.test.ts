@@ -21,27 +21,24 @@ t.test('a message is stored before accept answers, under an id of the partition 
   t.ok(await world.advanceUntil(core.isStored(device, accepted.id)))
 })
 
-t.test(
-  'the ttl of a message of each type begins at the acceptedAtMs of its command, or at its notBefore',
-  async (t) => {
-    const world = new SimInstallation()
-    const { clock } = world.sim
-    const core = await world.core(acceptOnly)
-    const acceptedAtMs = clock.now() - 5_000
-    const device = deviceName(1)
-    const group = { kind: 'topic', name: 'news' } as const
-    const notBeforeMs = clock.now() + 10_000
-    for (const [content, expiresAtMs] of [
-      [messageTo([device, deviceName(2)]), acceptedAtMs + 60_000],
-      [{ ...messageTo([]), type: 'topic', group }, acceptedAtMs + 60_000],
-      [{ ...messageTo([device]), notBeforeMs }, notBeforeMs + 60_000],
-      [{ ...messageTo([device]), notBeforeMs: acceptedAtMs - 1 }, acceptedAtMs + 60_000],
-    ] as const) {
-      const command = { ...content, ttlMs: 60_000, acceptedAtMs }
-      t.match(await world.advanceUntil(core.accept(command)), { acceptedAtMs, expiresAtMs })
-    }
-  },
-)
+t.test('for each type the ttl begins at notBefore, or else at the acceptedAtMs of the command', async (t) => {
+  const world = new SimInstallation()
+  const { clock } = world.sim
+  const core = await world.core(acceptOnly)
+  const acceptedAtMs = clock.now() - 5_000
+  const device = deviceName(1)
+  const group = { kind: 'topic', name: 'news' } as const
+  const notBeforeMs = clock.now() + 10_000
+  for (const [content, expiresAtMs] of [
+    [messageTo([device, deviceName(2)]), acceptedAtMs + 60_000],
+    [{ ...messageTo([]), type: 'topic', group }, acceptedAtMs + 60_000],
+    [{ ...messageTo([device]), notBeforeMs }, notBeforeMs + 60_000],
+    [{ ...messageTo([device]), notBeforeMs: acceptedAtMs - 1 }, acceptedAtMs + 60_000],
+  ] as const) {
+    const command = { ...content, ttlMs: 60_000, acceptedAtMs }
+    t.match(await world.advanceUntil(core.accept(command)), { acceptedAtMs, expiresAtMs })
+  }
+})
 
 t.test('the frame that a worker gets decodes to each field of the message', async (t) => {
   const world = new SimInstallation()

@@ -11,7 +11,7 @@ t.test('a developer administers the outcome events of a project', async (t) => {
   const off = { projectId: api.project, isOn: false, nats: null, webhook: null }
   const url = 'https://app.example.com/hook?for=acme'
 
-  await t.test('events can be turned on and off, each repeatedly', async (t) => {
+  await t.test('turning events on or off answers the new state, and so does a repeat', async (t) => {
     t.same((await call('GET', `${own}/events`, developer)).body, off)
     const nats = { subject: 'push.event.acme.*', stream: 'PUSH_EVENTS', consumer: 'reader-acme', waiting: 0 }
     const on = { projectId: api.project, isOn: true, nats, webhook: null }
@@ -22,7 +22,7 @@ t.test('a developer administers the outcome events of a project', async (t) => {
     isError(t, await call('POST', `${own}/webhook/retry`, developer), 'not_found', 'events are off')
   })
 
-  await t.test('a webhook turns events on; its secret is told once and kept when the url changes', async (t) => {
+  await t.test('a webhook turns events on; its secret is answered once and kept when the url changes', async (t) => {
     const set = await call('PUT', `${own}/webhook`, developer, { url, kinds: ['failed', 'delivered'] })
     t.match(set, { statusCode: 200, headers: { 'cache-control': 'no-store' }, body: { isOn: true } })
     const { secret, webhook } = set.body
@@ -34,7 +34,7 @@ t.test('a developer administers the outcome events of a project', async (t) => {
     t.notOk('secret' in changed.body)
   })
 
-  await t.test('a rotated secret is valid beside the one before, and no third one is', async (t) => {
+  await t.test('a rotated secret is valid beside the previous one, and no third secret is', async (t) => {
     const { secret } = (
       await call('DELETE', `${own}/events`, developer).then(() => call('PUT', `${own}/webhook`, developer, { url }))
     ).body
@@ -44,8 +44,8 @@ t.test('a developer administers the outcome events of a project', async (t) => {
     t.not(rotated.body.secret, secret)
     const twice = await call('POST', `${own}/webhook/secret`, developer)
     t.equal(twice.body.webhook.secrets.length, 2)
-    const seen = await call('GET', `${own}/events`, await credential('viewer', api.project))
-    t.notMatch(JSON.stringify(seen.body), /whsec_/, 'no answer repeats a secret')
+    const shown = await call('GET', `${own}/events`, await credential('viewer', api.project))
+    t.notMatch(JSON.stringify(shown.body), /whsec_/, 'no answer repeats a secret')
   })
 
   await t.test('a removed webhook is not_found for every action, and can be set again', async (t) => {
@@ -63,7 +63,7 @@ t.test('a developer administers the outcome events of a project', async (t) => {
     t.match(again.body, { isOn: true, secret: /^whsec_/ })
   })
 
-  await t.test('every action is in the audit, without secrets and with the origin of the url only', async (t) => {
+  await t.test('each action is in the audit log, without secrets and with the origin of the url only', async (t) => {
     const { entries } = (await call('GET', `/audit?project=${api.project}&limit=200`, developer)).body
     const actions = entries.map(({ action }: { action: string }) => action)
     for (const action of [
@@ -80,50 +80,72 @@ t.test('a developer administers the outcome events of a project', async (t) => {
   })
 })
 
-t.test('events and webhooks: roles without the right, invalid bodies and private addresses are refused', async (t) => {
+t.test('requests about events and webhooks', async (t) => {
   const { api, credential, call } = await startAdminApi(t, { allowedNetworks: '10.1.0.0/16' })
   const [viewer, developer] = [await credential('viewer', api.project), await credential('developer', api.project)]
   const own = `/projects/${api.project}`
   const url = 'https://app.example.com/hook'
-  t.equal((await call('GET', `${own}/events`, viewer)).statusCode, 200)
-  for (const [method, path] of [
-    ['POST', 'events'],
-    ['DELETE', 'events'],
-    ['PUT', 'webhook'],
-    ['DELETE', 'webhook'],
-    ['POST', 'webhook/secret'],
-    ['POST', 'webhook/retry'],
-  ] as const) {
-    isError(t, await call(method, `${own}/${path}`, viewer, method === 'PUT' ? { url } : undefined), 'forbidden', path)
-    const other = await call(method, `/projects/other/${path}`, developer, method === 'PUT' ? { url } : undefined)
-    isError(t, other, 'forbidden', `${path} of another project`)
-  }
-  isError(t, await call('GET', '/projects/other/events', viewer), 'forbidden')
-  const operator = await credential('operator')
-  isError(t, await call('GET', '/projects/nobody/events', operator), 'unknown_project')
-  isError(t, await call('POST', '/projects/nobody/events', operator), 'unknown_project')
-  const wrong = [
-    ...[{}, { url: 5 }, { url: 'x' }, { url: 'http://app.example.com/' }, { url: 'https://u:p@app.example.com/' }],
-    ...[
-      { url: `https://app.example.com/${'x'.repeat(2_048)}` },
-      { url, kinds: [] },
-      { url, kinds: ['read'] },
-      { url, kinds: 'delivered' },
-      { url, kinds: [5] },
-    ],
-  ]
-  for (const body of wrong) {
-    isError(t, await call('PUT', `${own}/webhook`, developer, body), 'invalid_request', JSON.stringify(body))
-  }
-  for (const host of ['127.0.0.1', '10.2.0.1', '169.254.169.254', '[::1]', '2130706433']) {
-    const body = { url: `https://${host}/` }
-    isError(t, await call('PUT', `${own}/webhook`, developer, body), 'webhook_address_refused', host)
-  }
-  t.equal((await call('GET', `${own}/events`, viewer)).body.isOn, false, 'no refused request turned events on')
-  t.equal((await call('PUT', `${own}/webhook`, developer, { url: 'https://10.1.0.7/' })).statusCode, 200)
+  await t.test(
+    'a viewer can read them and change nothing, and a developer cannot change another project',
+    async (t) => {
+      t.equal((await call('GET', `${own}/events`, viewer)).statusCode, 200)
+      for (const [method, path] of [
+        ['POST', 'events'],
+        ['DELETE', 'events'],
+        ['PUT', 'webhook'],
+        ['DELETE', 'webhook'],
+        ['POST', 'webhook/secret'],
+        ['POST', 'webhook/retry'],
+      ] as const) {
+        isError(
+          t,
+          await call(method, `${own}/${path}`, viewer, method === 'PUT' ? { url } : undefined),
+          'forbidden',
+          path,
+        )
+        const other = await call(method, `/projects/other/${path}`, developer, method === 'PUT' ? { url } : undefined)
+        isError(t, other, 'forbidden', `${path} of another project`)
+      }
+      isError(t, await call('GET', '/projects/other/events', viewer), 'forbidden')
+    },
+  )
+
+  await t.test('an absent project is unknown_project', async (t) => {
+    const operator = await credential('operator')
+    isError(t, await call('GET', '/projects/nobody/events', operator), 'unknown_project')
+    isError(t, await call('POST', '/projects/nobody/events', operator), 'unknown_project')
+  })
+
+  await t.test('an invalid webhook is invalid_request', async (t) => {
+    const wrong = [
+      ...[{}, { url: 5 }, { url: 'x' }, { url: 'http://app.example.com/' }, { url: 'https://u:p@app.example.com/' }],
+      ...[
+        { url: `https://app.example.com/${'x'.repeat(2_048)}` },
+        { url, kinds: [] },
+        { url, kinds: ['read'] },
+        { url, kinds: 'delivered' },
+        { url, kinds: [5] },
+      ],
+    ]
+    for (const body of wrong) {
+      isError(t, await call('PUT', `${own}/webhook`, developer, body), 'invalid_request', JSON.stringify(body))
+    }
+  })
+
+  await t.test('a webhook at a private address is webhook_address_refused', async (t) => {
+    for (const host of ['127.0.0.1', '10.2.0.1', '169.254.169.254', '[::1]', '2130706433']) {
+      const body = { url: `https://${host}/` }
+      isError(t, await call('PUT', `${own}/webhook`, developer, body), 'webhook_address_refused', host)
+    }
+  })
+
+  await t.test('a refused webhook does not turn events on, and one in an allowed network is set', async (t) => {
+    t.equal((await call('GET', `${own}/events`, viewer)).body.isOn, false)
+    t.equal((await call('PUT', `${own}/webhook`, developer, { url: 'https://10.1.0.7/' })).statusCode, 200)
+  })
 })
 
-t.test('the commands events and webhook of borealis admin do the same', async (t) => {
+t.test('the commands "borealis admin events" and "borealis admin webhook" answer as the admin API does', async (t) => {
   const { api } = await startAdminApi(t)
   const { url, user, password } = api.nats.settingsAs('admin')
   const cli = adminCli(t.testdir(), {

@@ -26,7 +26,7 @@ async function setUp(t: Test): Promise<Setup> {
   return { nats, folder, keyringFile, ...cli }
 }
 
-t.test('borealis admin makes all that a first push needs', async (t) => {
+t.test('borealis admin, for a new project', async (t) => {
   const { json, text, keyringFile } = await setUp(t)
   const project = await json('project', 'create', '--id', 'acme', '--name', 'Acme Ltd', '--alg', 'ES256')
 
@@ -59,7 +59,7 @@ t.test('borealis admin makes all that a first push needs', async (t) => {
     t.match(await verifier.verify(accessToken, Date.now()), { project: 'acme', clientId: project.clientId })
   })
 
-  await t.test('project add-key makes an RSA key that signs user tokens; remove-key takes the old', async (t) => {
+  await t.test('project add-key makes an RSA key that signs user tokens; remove-key removes the old key', async (t) => {
     const key = await json('project', 'add-key', 'acme')
     t.equal(key.alg, 'RS256')
     const claims = { user: 'anna', application: 'app_x', device: 'dev_x', nowMs: Date.now(), lifetimeSeconds: 60 }
@@ -79,34 +79,45 @@ t.test('borealis admin makes all that a first push needs', async (t) => {
   })
 })
 
-t.test('--out writes the settings file with mode 0600 and keeps its private key out of the output', async (t) => {
+t.test('the option --out of borealis admin', async (t) => {
   const { json, text, folder } = await setUp(t)
   const file = join(folder, 'settings.yaml')
-  writeFileSync(file, 'an older file', { mode: 0o644 })
-  const shown = await text('project', 'create', '--id', 'acme', '--alg', 'ES256', '--out', file)
-  t.match(shown, `file: ${file}\n`)
-  t.notMatch(shown, /PRIVATE KEY/)
-  t.equal(statSync(file).mode & 0o777, 0o600, 'also where a file with another mode was')
-  t.match(parse(readFileSync(file, 'utf8')), { push_notification_system: { project_id: 'acme' } })
-
   const second = join(folder, 'second.yaml')
-  const added = await json('project', 'add-key', 'acme', '--out', second)
-  t.match(added, { projectId: 'acme', file: second })
-  t.notMatch(JSON.stringify(added), /PRIVATE KEY/)
-  t.match(readFileSync(second, 'utf8'), added.keyId)
 
-  await t.rejects(text('project', 'create', '--id', 'acme', '--out', second), { message: /already/ })
-  t.match(readFileSync(second, 'utf8'), added.keyId, 'a refused command leaves the file as it was')
-  t.same(
-    readdirSync(folder).filter((name) => name.endsWith('.tmp')),
-    [],
-  )
-  const absent = join(folder, 'absent', 'settings.yaml')
-  await t.rejects(text('project', 'create', '--id', 'other', '--out', absent), { message: /ENOENT/, exitCode: 2 })
-  t.same((await json('project', 'list')).length, 1, 'nothing was created without a place for its key')
+  await t.test('writes the settings file with mode 0600 and keeps its private key out of the output', async (t) => {
+    writeFileSync(file, 'an older file', { mode: 0o644 })
+    const shown = await text('project', 'create', '--id', 'acme', '--alg', 'ES256', '--out', file)
+    t.match(shown, `file: ${file}\n`)
+    t.notMatch(shown, /PRIVATE KEY/)
+    t.equal(statSync(file).mode & 0o777, 0o600, 'also over a file with another mode')
+    t.match(parse(readFileSync(file, 'utf8')), { push_notification_system: { project_id: 'acme' } })
+  })
+
+  await t.test('of add-key writes the new key', async (t) => {
+    const added = await json('project', 'add-key', 'acme', '--out', second)
+    t.match(added, { projectId: 'acme', file: second })
+    t.notMatch(JSON.stringify(added), /PRIVATE KEY/)
+    t.match(readFileSync(second, 'utf8'), added.keyId)
+  })
+
+  await t.test('of a refused command leaves the file as it was', async (t) => {
+    const before = readFileSync(second, 'utf8')
+    await t.rejects(text('project', 'create', '--id', 'acme', '--out', second), { message: /already/ })
+    t.equal(readFileSync(second, 'utf8'), before)
+    t.same(
+      readdirSync(folder).filter((name) => name.endsWith('.tmp')),
+      [],
+    )
+  })
+
+  await t.test('in a folder that does not exist fails, and creates no project', async (t) => {
+    const absent = join(folder, 'absent', 'settings.yaml')
+    await t.rejects(text('project', 'create', '--id', 'other', '--out', absent), { message: /ENOENT/, exitCode: 2 })
+    t.same((await json('project', 'list')).length, 1)
+  })
 })
 
-t.test('device revoke is stored; revoking an unknown device or registration is refused', async (t) => {
+t.test('device revoke is stored; revoking an invalid device or an unknown registration is refused', async (t) => {
   const { nats, json, text, keyringFile } = await setUp(t)
   const device = 'dev_0123456789abcdefghij'
   t.same(await json('device', 'revoke', device), { device, revoked: true })
@@ -122,31 +133,49 @@ t.test('device revoke is stored; revoking an unknown device or registration is r
   await t.rejects(text('registration', 'revoke', 'forged'), { message: /unknown_registration/ })
 })
 
-t.test('keyring commands make, show, exchange and extract keys, and never retire the one that signs', async (t) => {
+t.test('borealis keyring', async (t) => {
   const { text, keyring, folder, keyringFile } = await setUp(t)
   const status = await keyring('status')
-  t.match(status, { keyring: readKeyring(keyringFile).id, installation: null, processes: [] })
-  const before = status.keys
-  t.same(
-    before.map(({ kind, state }: Output) => `${kind} ${state}`),
-    ['accessToken active', 'deviceToken active', 'registration active', 'ticket active', 'secrets active'],
-  )
-  t.notMatch(JSON.stringify(status), /private|"d"|secret":/i)
-  const { kid } = await keyring('add', 'ticket')
-  t.not(readKeyring(keyringFile).macKey('ticket').kid, kid, 'an added key does not sign')
-  await keyring('activate', 'ticket', kid)
-  t.equal(readKeyring(keyringFile).macKey('ticket').kid, kid)
-  const old = before.find((key: Output) => key.kind === 'ticket').kid
-  await keyring('retire', 'ticket', old, '--void', '--yes')
-  await t.rejects(keyring('retire', 'ticket', kid), { name: 'CommandError', message: /key_in_use/ })
-  await t.rejects(keyring('add', 'door'), { message: /not a kind of key/, exitCode: 2 })
-  await t.rejects(keyring('init'), { message: /keyring_exists/ })
+  let kid = ''
+
+  await t.test('status names the keyring, and one active key of each kind without its secret', async (t) => {
+    t.match(status, { keyring: readKeyring(keyringFile).id, installation: null, processes: [] })
+    t.same(
+      status.keys.map(({ kind, state }: Output) => `${kind} ${state}`),
+      ['accessToken active', 'deviceToken active', 'registration active', 'ticket active', 'secrets active'],
+    )
+    t.notMatch(JSON.stringify(status), /private|"d"|secret":/i)
+  })
+
+  await t.test('add makes a key that does not sign before activate', async (t) => {
+    kid = (await keyring('add', 'ticket')).kid
+    t.not(readKeyring(keyringFile).macKey('ticket').kid, kid)
+    await keyring('activate', 'ticket', kid)
+    t.equal(readKeyring(keyringFile).macKey('ticket').kid, kid)
+  })
+
+  await t.test('retire removes an old key, and refuses the one that signs', async (t) => {
+    const old = status.keys.find((key: Output) => key.kind === 'ticket').kid
+    await keyring('retire', 'ticket', old, '--void', '--yes')
+    await t.rejects(keyring('retire', 'ticket', kid), { name: 'CommandError', message: /key_in_use/ })
+  })
+
+  await t.test('refuses an unknown kind of key, and init over a keyring', async (t) => {
+    await t.rejects(keyring('add', 'door'), { message: /not a kind of key/, exitCode: 2 })
+    await t.rejects(keyring('init'), { message: /keyring_exists/ })
+  })
+
   const extract = join(folder, 'transport.json')
-  await keyring('extract', extract)
-  t.equal(statSync(extract).mode & 0o777, 0o600)
-  for (const words of [['show'], ['rotate', 'ticket'], ['retire', 'ticket', kid], ['extract', extract]]) {
-    await t.rejects(text('keyring', ...words), { message: /is `borealis keyring` now/, exitCode: 2 }, words.join(' '))
-  }
+  await t.test('extract writes a file with mode 0600', async (t) => {
+    await keyring('extract', extract)
+    t.equal(statSync(extract).mode & 0o777, 0o600)
+  })
+
+  await t.test('is named by the former commands of borealis admin', async (t) => {
+    for (const words of [['show'], ['rotate', 'ticket'], ['retire', 'ticket', kid], ['extract', extract]]) {
+      await t.rejects(text('keyring', ...words), { message: /is `borealis keyring` now/, exitCode: 2 }, words.join(' '))
+    }
+  })
 })
 
 t.test('a command that finds no keyring names the file and the next move, and makes none', async (t) => {
@@ -165,24 +194,27 @@ t.test('a command that finds no keyring names the file and the next move, and ma
   t.notOk(existsSync(keyringFile))
 })
 
-t.test('a wrong command fails with a message that names the mistake', async (t) => {
-  const { text, json } = await setUp(t)
-  for (const [words, message] of [
-    [['project', 'show', 'absent'], /unknown_project/],
-    [['project', 'create', '--id', 'a b'], /1 to 64/],
-    [['application', 'create', '--project', 'absent'], /unknown_project/],
-    [['token', 'mint', '--project', 'absent'], /unknown_project/],
-    [['fleet', 'create', '--name', ''], /1 to 128/],
-  ] as const) {
-    await t.rejects(text(...words), { name: 'CommandError', message }, words.join(' '))
-  }
-  await text('project', 'create', '--id', 'acme', '--alg', 'ES256')
-  await t.rejects(text('project', 'create', '--id', 'acme'), { message: /already/ })
-  t.notMatch(await text('fleet', 'create'), /undefined/)
-  t.equal((await json('project', 'list')).length, 1, 'no refused command made a project')
-})
+t.test(
+  'a wrong command of borealis admin fails with a message that names the mistake, and creates nothing',
+  async (t) => {
+    const { text, json } = await setUp(t)
+    for (const [words, message] of [
+      [['project', 'show', 'absent'], /unknown_project/],
+      [['project', 'create', '--id', 'a b'], /1 to 64/],
+      [['application', 'create', '--project', 'absent'], /unknown_project/],
+      [['token', 'mint', '--project', 'absent'], /unknown_project/],
+      [['fleet', 'create', '--name', ''], /1 to 128/],
+    ] as const) {
+      await t.rejects(text(...words), { name: 'CommandError', message }, words.join(' '))
+    }
+    await text('project', 'create', '--id', 'acme', '--alg', 'ES256')
+    await t.rejects(text('project', 'create', '--id', 'acme'), { message: /already/ })
+    t.notMatch(await text('fleet', 'create'), /undefined/)
+    t.equal((await json('project', 'list')).length, 1, 'no refused command made a project')
+  },
+)
 
-t.test('borealis admin for a project that exists', async (t) => {
+t.test('borealis admin, for an existing project', async (t) => {
   const { json, text } = await setUp(t)
   const settings = parse(await text('project', 'create', '--id', 'acme', '--alg', 'ES256')).push_notification_system
   let secret = ''
@@ -209,7 +241,7 @@ t.test('borealis admin for a project that exists', async (t) => {
     await t.rejects(text('project', 'remove-key', 'acme', second.key_id), { message: last, cause: undefined })
   })
 
-  await t.test('a refused command says its reason once', async (t) => {
+  await t.test('a refused command prints its reason once', async (t) => {
     const taken = { message: 'a project acme exists already (conflict)', cause: undefined }
     await t.rejects(text('project', 'create', '--id', 'acme', '--alg', 'ES256'), taken)
   })
@@ -221,9 +253,18 @@ t.test('borealis admin for a project that exists', async (t) => {
   })
 
   await t.test('credential create prints the secret once; list and remove do not', async (t) => {
-    const made = await json('credential', 'create', '--name', 'Anna', '--role', 'developer', '--project', 'acme,shop')
-    t.match(made, { role: 'developer', projects: ['acme', 'shop'], secret: /^bak_/ })
-    const { secret: printed, ...credential } = made
+    const created = await json(
+      'credential',
+      'create',
+      '--name',
+      'Anna',
+      '--role',
+      'developer',
+      '--project',
+      'acme,shop',
+    )
+    t.match(created, { role: 'developer', projects: ['acme', 'shop'], secret: /^bak_/ })
+    const { secret: printed, ...credential } = created
     secret = printed
     t.same(await json('credential', 'list'), [credential])
     t.same(await json('credential', 'remove', credential.credentialId), {

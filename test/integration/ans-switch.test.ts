@@ -10,8 +10,8 @@ import { type AdminCli, adminCli } from '../support/admin.js'
 import { until } from '../support/api.js'
 
 /**
- * The way of docs/send/ans-switch.md: what an operator types, then an app server that knows nothing but its settings file
- * and has a stock OAuth client, then a push on a device.
+ * The steps of docs/send/ans-switch.md: the commands of an operator, an app server that knows its settings file alone and
+ * has a stock OAuth client, and a push on a device.
  */
 class AppServer {
   readonly settings: Record<string, string>
@@ -37,7 +37,7 @@ class AppServer {
 
   // biome-ignore lint/suspicious/noExplicitAny: bodies are compared, not trusted
   async call(method: string, path: string, body?: object): Promise<{ status: number; body: any }> {
-    // Two slashes, as simple clients join the parts of a URL.
+    // Simple clients join the parts of a URL with two slashes.
     const url = `${this.setting('api_url')}/projects/${this.setting('project_id')}${path}`
     const response = await fetch(url, {
       method,
@@ -62,11 +62,11 @@ interface Switched {
   admin: AdminCli
   server: AppServer
   device: BorealisClient
-  /** Resolves once the device gave a push with this title to the app. */
+  /** Resolves when the app gets a push with this title. */
   arrival(title: string): Promise<Notification>
   /**
-   * Resolves once messages to this group no longer reach the device. Workers learn of a change a little later, so each round
-   * sends a message to the group and then one to another group. When the second arrives alone, the device has left the first.
+   * Resolves when messages to this group no longer reach the device. Workers learn of a change a little later. So each
+   * round sends a message to the group and then one to another group. When only the second arrives, the device has left.
    */
   isLeft(type: string, target: string): Promise<void>
   application: string
@@ -85,7 +85,7 @@ async function setUp(t: Test): Promise<Switched> {
   const { registrationId } = await device.register(application)
   const { applicationId: other } = await admin.json('application', 'create', '--project', 'shop')
   await device.register(other)
-  const titled = (title: string) => inbox.notifications.find((one) => one.title === title)
+  const titled = (title: string) => inbox.notifications.find((notification) => notification.title === title)
   const arrival = async (title: string) => {
     for (let count = 1; !titled(title); count = inbox.notifications.length + 1) await inbox.next(count)
     return titled(title) as Notification
@@ -135,7 +135,7 @@ t.test('an app server that moves from ANS with its settings file reaches a devic
     await isLeft('topic', 'news')
   })
 
-  await t.test('a key is replaced without a moment in which none is valid', async (t) => {
+  await t.test('while a key is replaced, the old or the new key is valid at each moment', async (t) => {
     const after = new AppServer(await admin.text('project', 'add-key', 'shop'))
     await until('the new key is known', () => after.token().then(Boolean, () => false))
     t.ok(await server.token(), 'the old key is still valid')
@@ -165,7 +165,7 @@ t.test('an app server that moves from ANS with its settings file reaches a devic
 })
 
 t.test(
-  'a revoked registration gets nothing, and its app gets a new registrationId',
+  'a revoked registration gets no message, and its app gets a new registrationId',
   { timeout: 120_000 },
   async (t) => {
     const { live, server, device, arrival, isLeft, application, registrationId } = await setUp(t)
@@ -186,16 +186,16 @@ t.test(
 
     // The connected device leaves the group of its application without a reconnect.
     await isLeft('application', application)
-    // When it connects again, the device sees that its registrations have changed, and registers again.
+    // When the device connects again, it learns that its registrations have changed, and registers again.
     await device.close()
     const restarted = await live.device('phone')
     const inbox = new Inbox(restarted)
     restarted.connect()
-    const idNow = async () => (await restarted.register(application)).registrationId
-    await until('the app has a new id', async () => (await idNow()) !== registrationId)
-    await server.send('device', await idNow(), 'to the new one')
+    const currentId = async () => (await restarted.register(application)).registrationId
+    await until('the app has a new id', async () => (await currentId()) !== registrationId)
+    await server.send('device', await currentId(), 'to the new id')
     await until('the message to the new id arrives', () =>
-      inbox.notifications.some(({ title }) => title === 'to the new one'),
+      inbox.notifications.some(({ title }) => title === 'to the new id'),
     )
   },
 )

@@ -7,6 +7,7 @@ import { ask, everything, isError, messagesOf, registrationIdOf } from '../suppo
 
 /** A message that the API accepts. */
 const goodFor = (api: TestApi) => ({ target: registrationIdOf(api), type: 'device', ttl: '1h' })
+
 t.test('a batch of valid messages is accepted as a whole with 202', async (t) => {
   const api = await startTestApi(t)
   const url = `${messagesOf(api)}:batch`
@@ -42,7 +43,7 @@ t.test('a batch with invalid messages is answered 207, with a result for each me
   t.equal(api.core.accepted.length, 1, 'a message with validateOnly is not accepted')
 })
 
-t.test('a batch of validateOnly messages is answered 200, and 202 with one other beside them', async (t) => {
+t.test('a batch of validateOnly messages is answered 200, and with one other message 202', async (t) => {
   const api = await startTestApi(t)
   const url = `${messagesOf(api)}:batch`
   const good = goodFor(api)
@@ -50,9 +51,9 @@ t.test('a batch of validateOnly messages is answered 200, and 202 with one other
   const checked = await ask(api, { url, body: { messages: [check, check] } })
   t.equal(checked.statusCode, 200)
   t.match(checked.body, { accepted: 0, failed: 0, results: [{ status: 'valid' }, { status: 'valid' }] })
-  const one = await ask(api, { url, body: { messages: [check, good] } })
-  t.equal(one.statusCode, 202)
-  t.match(one.body, { accepted: 1, failed: 0 })
+  const mixed = await ask(api, { url, body: { messages: [check, good] } })
+  t.equal(mixed.statusCode, 202)
+  t.match(mixed.body, { accepted: 1, failed: 0 })
   t.equal(api.core.accepted.length, 1)
 })
 
@@ -67,7 +68,7 @@ t.test('a batch that names more than 10,000 targets together is refused, and not
   t.equal(api.core.accepted.length, 0)
 })
 
-t.test('a batch holds 1 to 1,000 messages', async (t) => {
+t.test('a batch of 1,000 messages is accepted; an empty one, one of 1,001 and other bodies are refused', async (t) => {
   const api = await startTestApi(t)
   const url = `${messagesOf(api)}:batch`
   const good = goodFor(api)
@@ -80,7 +81,7 @@ t.test('a batch holds 1 to 1,000 messages', async (t) => {
   t.equal(most.body.results.length, 1_000)
 })
 
-t.test('a store that fails during a batch: 207 where some were accepted, 503 where none were', async (t) => {
+t.test('a batch of which the store refuses some messages is answered 207, with Retry-After', async (t) => {
   const api = await startTestApi(t)
   const url = `${messagesOf(api)}:batch`
   const good = { target: registrationIdOf(api), type: 'device', ttl: '1h' }
@@ -94,30 +95,39 @@ t.test('a store that fails during a batch: 207 where some were accepted, 503 whe
   t.equal(half.statusCode, 207)
   t.match(half.body, { accepted: 2, failed: 2 })
   t.equal(half.headers['retry-after'], '1')
+})
+
+t.test('a batch of which the store accepts no message is answered 503, with Retry-After', async (t) => {
+  const api = await startTestApi(t)
+  const url = `${messagesOf(api)}:batch`
+  const good = goodFor(api)
   api.core.accept = async () => {
     throw new BrokerError('timeout', 'away')
   }
   const none = await ask(api, { url, body: { messages: [good, good] } })
-  isError(t, none, 'unavailable', 'none was accepted, and the fault is ours')
+  isError(t, none, 'unavailable')
   t.equal(none.headers['retry-after'], '1')
 })
 
-t.test('each message of a batch gets an idempotency key from the key of the request and its index', async (t) => {
-  const api = await startTestApi(t)
-  const url = `${messagesOf(api)}:batch`
-  const good = { target: registrationIdOf(api), type: 'device', ttl: '1h' }
-  await ask(api, { url, body: { messages: [good, good] }, headers: { 'idempotency-key': 'k1' } })
-  t.same(
-    api.core.accepted.map(({ idempotency }) => idempotency?.key),
-    ['k1 0', 'k1 1'],
-  )
-  const bad = await ask(api, { url, body: { messages: [good] }, headers: { 'idempotency-key': 'a b' } })
-  isError(t, bad, 'invalid_request', 'a key with a space')
-  const long = { url: messagesOf(api), body: good, headers: { 'idempotency-key': 'x'.repeat(256) } }
-  isError(t, await ask(api, long), 'invalid_request', 'a key too long')
-})
+t.test(
+  'each message of a batch gets the idempotency key of the request and its index; invalid keys are refused',
+  async (t) => {
+    const api = await startTestApi(t)
+    const url = `${messagesOf(api)}:batch`
+    const good = { target: registrationIdOf(api), type: 'device', ttl: '1h' }
+    await ask(api, { url, body: { messages: [good, good] }, headers: { 'idempotency-key': 'k1' } })
+    t.same(
+      api.core.accepted.map(({ idempotency }) => idempotency?.key),
+      ['k1 0', 'k1 1'],
+    )
+    const bad = await ask(api, { url, body: { messages: [good] }, headers: { 'idempotency-key': 'a b' } })
+    isError(t, bad, 'invalid_request', 'a key with a space')
+    const long = { url: messagesOf(api), body: good, headers: { 'idempotency-key': 'x'.repeat(256) } }
+    isError(t, await ask(api, long), 'invalid_request', 'a key too long')
+  },
+)
 
-t.test('large bodies share a bounded number of bytes; beyond it they are refused as overloaded', async (t) => {
+t.test('a large body is payload_too_large beyond the limit of its path', async (t) => {
   const api = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
   const url = `${messagesOf(api)}:batch`
   const padding = (bytes: number) => ({ messages: [], padding: 'x'.repeat(bytes) })
@@ -129,21 +139,30 @@ t.test('large bodies share a bounded number of bytes; beyond it they are refused
     'too large for one message',
   )
   isError(t, await ask(api, { url, body: padding(600_000) }), 'invalid_request', 'not too large for a batch')
-
-  // A body on its way reserves its bytes. A second one that does not fit beside it is refused, and fits once the first is gone.
-  const { port } = await api.gateway.listen()
-  const socket = connect(port, '127.0.0.1')
-  const head = [`POST ${url} HTTP/1.1`, 'host: x', `authorization: Bearer ${api.token}`, 'content-length: 600000']
-  socket.write(`${head.join('\r\n')}\r\nexpect: 100-continue\r\n\r\n`)
-  await new Promise((resolve) => socket.once('data', resolve))
-  socket.write('{')
-  const refused = async () => (await ask(api, { url, body: padding(600_000) })).body.error.code === 'overloaded'
-  await until('the second body is refused', refused)
-  socket.destroy()
-  await until('the bytes of a sender that went away are free again', async () => !(await refused()))
 })
 
-t.test('requests without a token take no bytes from the share of large bodies', async (t) => {
+t.test(
+  'a large body that exceeds the bytes of all large bodies is overloaded, until another sender is gone',
+  async (t) => {
+    const api = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
+    const url = `${messagesOf(api)}:batch`
+    const padding = (bytes: number) => ({ messages: [], padding: 'x'.repeat(bytes) })
+    // A body in transfer reserves its bytes. A second one that does not fit beside it is refused until the first is gone.
+    const { port } = await api.gateway.listen()
+    const socket = connect(port, '127.0.0.1')
+    const head = [`POST ${url} HTTP/1.1`, 'host: x', `authorization: Bearer ${api.token}`, 'content-length: 600000']
+    socket.write(`${head.join('\r\n')}\r\nexpect: 100-continue\r\n\r\n`)
+    await new Promise((resolve) => socket.once('data', resolve))
+    socket.write('{')
+    const refused = async () => (await ask(api, { url, body: padding(600_000) })).body.error.code === 'overloaded'
+    await until('the second body is refused', refused)
+    socket.destroy()
+    await until('the bytes of the sender that is gone are free again', async () => !(await refused()))
+    t.equal(await refused(), false)
+  },
+)
+
+t.test('requests without a token reserve none of the bytes of large bodies', async (t) => {
   const api = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000, requestTimeoutMs: 30_000 } })
   const { port } = await api.gateway.listen()
   for (const size of ['content-length: 4096', 'transfer-encoding: chunked']) {
@@ -155,40 +174,42 @@ t.test('requests without a token take no bytes from the share of large bodies', 
     }
   }
   const large = { messages: [], padding: 'x'.repeat(600_000) }
-  isError(t, await ask(api, { url: `${messagesOf(api)}:batch`, body: large }), 'invalid_request', 'there is room')
+  isError(t, await ask(api, { url: `${messagesOf(api)}:batch`, body: large }), 'invalid_request', 'not overloaded')
   const long = { enrolmentKey: 'x', padding: 'x'.repeat(4_096) }
   isError(t, await ask(api, { url: '/device/v1/enrol', body: long, token: null }), 'payload_too_large')
 })
 
-t.test('a sender that leaves before its body is read frees its share of large bodies', async (t) => {
+t.test('a sender that leaves before its body is read frees its bytes of large bodies', async (t) => {
   const api = await startTestApi(t, { http: { largeBodiesBytesMax: 1_000_000 } })
   const url = `${messagesOf(api)}:batch`
   const { port } = await api.gateway.listen()
   const project = api.directory.project.bind(api.directory)
-  let goOn = () => {}
-  const left = new Promise<void>((resolve) => {
-    goOn = resolve
+  let proceed = () => {}
+  const senderLeft = new Promise<void>((resolve) => {
+    proceed = resolve
   })
   const socket = connect(port, '127.0.0.1')
-  const asked = new Promise<void>((resolve) => {
+  const lookedUp = new Promise<void>((resolve) => {
     api.directory.project = async (id) => {
       resolve()
-      await left
+      await senderLeft
       return project(id)
     }
   })
   const head = [`POST ${url} HTTP/1.1`, 'host: x', `authorization: Bearer ${api.token}`, 'content-length: 600000']
-  const gone = new Promise((resolve) => api.gateway.app.server.once('connection', (one) => one.once('close', resolve)))
+  const closed = new Promise((resolve) =>
+    api.gateway.app.server.once('connection', (connection) => connection.once('close', resolve)),
+  )
   socket.write(`${head.join('\r\n')}\r\n\r\n{`)
-  await asked
+  await lookedUp
   socket.destroy()
-  await gone
-  goOn()
+  await closed
+  proceed()
   const large = { messages: [], padding: 'x'.repeat(600_000) }
-  isError(t, await ask(api, { url, body: large }), 'invalid_request', 'there is room')
+  isError(t, await ask(api, { url, body: large }), 'invalid_request', 'not overloaded')
 })
 
-t.test('a body that comes too slowly is answered 408', async (t) => {
+t.test('a body that takes longer than requestTimeoutMs is answered 408', async (t) => {
   const api = await startTestApi(t, { http: { requestTimeoutMs: 1_000 } })
   const { port } = await api.gateway.listen()
   const socket = connect(port, '127.0.0.1')

@@ -47,7 +47,7 @@ async function setUp(t: Test, options?: TestApiOptions): Promise<Setup> {
     )
   const register: Setup['register'] = async (fields = {}) => {
     const reply = await ask({ kind: 'register', device, application: api.application, userToken: '', ...fields })
-    if (!reply.ok) throw new Error(`refused: ${reply.code}`)
+    if (!reply.ok) throw new Error(`the registration was refused: ${reply.code}`)
     return reply
   }
   return { api, worker, records: new DeviceStore(worker.table(Bucket.DEVICES)), ask, register }
@@ -55,7 +55,7 @@ async function setUp(t: Test, options?: TestApiOptions): Promise<Setup> {
 
 function isRefused(t: Test, reply: DeviceReply, code: ErrorCode, name: string = code): void {
   t.match(reply, { ok: false, code }, name)
-  t.ok(code in Errors)
+  t.ok(code in Errors, `${name}: a registered code`)
 }
 
 t.test('a repeated register gets the same number and id; another application or device gets another', async (t) => {
@@ -68,7 +68,7 @@ t.test('a repeated register gets the same number and id; another application or 
     device,
     registration: 1,
   })
-  t.same(await register(), first, 'as at every start of the app')
+  t.same(await register(), first, 'a repeat, as at each start of the app')
   const { id: second } = await createApplication(api.tenants, api.project)
   t.match(await register({ application: second }), { registration: 2, subscriptions: 2 }, 'another application')
   t.match(await register({ device: stranger }), { registration: 1, subscriptions: 1 }, 'another device')
@@ -81,7 +81,7 @@ t.test('a repeated register gets the same number and id; another application or 
   ])
 })
 
-t.test('concurrent registers of one device get a number each and none is lost', async (t) => {
+t.test('concurrent registrations of one device get a number each, and all are stored', async (t) => {
   const { api, register, records } = await setUp(t)
   const applications = await Promise.all(
     Array.from({ length: 6 }, async () => (await createApplication(api.tenants, api.project)).id),
@@ -124,7 +124,7 @@ t.test('an application that needs a user registers with a user token only', asyn
   await t.rejects(setNeedsUser(api.tenants, 'other', api.application, true), { code: 'not_found' })
 })
 
-t.test('a user token is accepted only if a key of the project signed it for this application and device', async (t) => {
+t.test('a registration with a user token', async (t) => {
   const { api, ask, register, records } = await setUp(t)
   const claims = {
     user: 'Anna Ö.',
@@ -134,10 +134,13 @@ t.test('a user token is accepted only if a key of the project signed it for this
     lifetimeSeconds: 60,
   }
   const userToken = await mintUserToken(api.serviceKey, claims)
-  t.equal((await register()).registration, 1)
-  t.equal((await register({ userToken })).registration, 2, 'with a user it is another registration')
-  t.equal((await register({ userToken })).registration, 2)
-  t.equal((await records.read(device)).registrations[1]?.user, 'Anna Ö.')
+
+  await t.test('is another registration than one without a user, and stores the user', async (t) => {
+    t.equal((await register()).registration, 1)
+    t.equal((await register({ userToken })).registration, 2)
+    t.equal((await register({ userToken })).registration, 2)
+    t.equal((await records.read(device)).registrations[1]?.user, 'Anna Ö.')
+  })
 
   const other = await createProject(api.tenants, { id: 'other', alg: 'ES256' })
   const rsa = await addServiceKey(api.tenants, api.project, 'RS256')
@@ -162,13 +165,15 @@ t.test('a user token is accepted only if a key of the project signed it for this
     'a user too long': await sign({}, { sub: 'u'.repeat(129) }),
     'no expiry': await sign({}, { exp: undefined }),
   }
-  const register0 = { kind: 'register', device, application: api.application } as const
-  for (const [name, token] of Object.entries(bad)) {
-    isRefused(t, await ask({ ...register0, userToken: token }), 'bad_user_token', name)
-  }
-  t.equal((await records.read(device)).registrations.length, 2, 'no refused token changed the record')
+  const request = { kind: 'register', device, application: api.application } as const
+  await t.test('is bad_user_token unless a key of the project signed it for this application and device', async (t) => {
+    for (const [name, token] of Object.entries(bad)) {
+      isRefused(t, await ask({ ...request, userToken: token }), 'bad_user_token', name)
+    }
+    t.equal((await records.read(device)).registrations.length, 2, 'no refused token changed the record')
+  })
 
-  await t.test('the key of user tokens is replaced without a moment in which none is valid', async (t) => {
+  await t.test('is accepted at each moment of the replacement of the key, with the old or the new key', async (t) => {
     await until('the new key is known', async () => {
       const project = await api.directory.project(api.project)
       return project?.serviceAccount.keys.length === 2
@@ -179,62 +184,90 @@ t.test('a user token is accepted only if a key of the project signed it for this
       const project = await api.directory.project(api.project)
       return project?.serviceAccount.keys.length === 1
     })
-    isRefused(t, await ask({ ...register0, userToken }), 'bad_user_token')
+    isRefused(t, await ask({ ...request, userToken }), 'bad_user_token')
     t.equal((await register({ userToken: await mintUserToken(rsa, claims) })).registration, 2)
   })
 })
 
-t.test('subscribe stores the position in the log and raises the version once; bad topics are refused', async (t) => {
+t.test('the topics of a registration', async (t) => {
   const { api, ask, register, records } = await setUp(t)
   const topic = { device, registration: 1, topic: 'news.local' } as const
-  isRefused(t, await ask({ kind: 'subscribe', ...topic }), 'unknown_registration')
+
+  await t.test('subscribe without a registration is unknown_registration', async (t) => {
+    isRefused(t, await ask({ kind: 'subscribe', ...topic }), 'unknown_registration')
+  })
+
   await register()
-  const broadcast = api.broker.log('BROADCAST')
-  await broadcast.append('broadcast.acme.topic.x', Buffer.from('1'))
-  await broadcast.append('broadcast.acme.topic.x', Buffer.from('2'))
-  t.match(await ask({ kind: 'subscribe', ...topic }), { ok: true, registration: 1, subscriptions: 2 })
-  t.match(await ask({ kind: 'subscribe', ...topic }), { ok: true, subscriptions: 2 }, 'a repeat changes nothing')
-  t.same((await records.read(device)).topics, [
-    { registration: 1, project: api.project, topic: 'news.local', since: 2, addedVersion: 2 },
-  ])
-  for (const name of ['', 'a b', 'a/b', '*', '>', 'x'.repeat(65)]) {
-    isRefused(t, await ask({ kind: 'subscribe', ...topic, topic: name }), 'invalid_request', JSON.stringify(name))
-  }
-  t.match(await ask({ kind: 'unsubscribe', ...topic, topic: 'other' }), { ok: true, subscriptions: 2 })
-  t.match(
-    await ask({ kind: 'unsubscribe', ...topic }),
-    { ok: true, subscriptions: 3 },
-    'a removal raises the version too',
+  await t.test(
+    'subscribe stores the position in the log and raises the version, and a repeat changes nothing',
+    async (t) => {
+      const broadcast = api.broker.log('BROADCAST')
+      await broadcast.append('broadcast.acme.topic.x', Buffer.from('1'))
+      await broadcast.append('broadcast.acme.topic.x', Buffer.from('2'))
+      t.match(await ask({ kind: 'subscribe', ...topic }), { ok: true, registration: 1, subscriptions: 2 })
+      t.match(await ask({ kind: 'subscribe', ...topic }), { ok: true, subscriptions: 2 }, 'a repeat changes nothing')
+      t.same((await records.read(device)).topics, [
+        { registration: 1, project: api.project, topic: 'news.local', since: 2, addedVersion: 2 },
+      ])
+    },
   )
-  t.same((await records.read(device)).topics, [])
+
+  await t.test('subscribe to an invalid topic is invalid_request', async (t) => {
+    for (const name of ['', 'a b', 'a/b', '*', '>', 'x'.repeat(65)]) {
+      isRefused(t, await ask({ kind: 'subscribe', ...topic, topic: name }), 'invalid_request', JSON.stringify(name))
+    }
+  })
+
+  await t.test(
+    'unsubscribe removes the topic and raises the version; of another topic it changes nothing',
+    async (t) => {
+      t.match(await ask({ kind: 'unsubscribe', ...topic, topic: 'other' }), { ok: true, subscriptions: 2 })
+      t.match(await ask({ kind: 'unsubscribe', ...topic }), { ok: true, subscriptions: 3 })
+      t.same((await records.read(device)).topics, [])
+    },
+  )
 })
 
-t.test('unregister removes topics, refuses senders with 410 and never uses the number again', async (t) => {
+t.test('unregister', async (t) => {
   const { api, ask, register, records } = await setUp(t)
   const { registrationId } = await register()
   await ask({ kind: 'subscribe', device, registration: 1, topic: 'news' })
   const end = { kind: 'unregister', device, registration: 1 } as const
-  t.match(await ask(end), { ok: true, subscriptions: 3 })
-  t.match(await ask(end), { ok: true, subscriptions: 3 }, 'a repeat, as after a lost answer')
-  isRefused(t, await ask({ ...end, registration: 2 }), 'unknown_registration')
-  isRefused(t, await ask({ ...end, registration: 0 }), 'unknown_registration')
-  t.match(await records.read(device), { registrations: [], topics: [] })
 
-  await until('the gateway knows of the revocation', () => api.directory.isRegistrationRevoked(device, 1))
-  const answer = await api.gateway.app.inject({
-    method: 'POST',
-    url: `/push/public/api/v1/projects/${api.project}/messages`,
-    headers: { authorization: `Bearer ${api.token}` },
-    payload: { target: registrationId, type: 'device', ttl: '1m' },
+  await t.test(
+    'answers the new version, also a repeat after a lost answer; an unknown number is refused',
+    async (t) => {
+      t.match(await ask(end), { ok: true, subscriptions: 3 })
+      t.match(await ask(end), { ok: true, subscriptions: 3 }, 'a repeat')
+      isRefused(t, await ask({ ...end, registration: 2 }), 'unknown_registration')
+      isRefused(t, await ask({ ...end, registration: 0 }), 'unknown_registration')
+    },
+  )
+
+  await t.test('removes the registration and its topics', async (t) => {
+    t.match(await records.read(device), { registrations: [], topics: [] })
   })
-  t.equal(answer.statusCode, 410)
-  t.equal(answer.json().error.code, 'revoked_registration')
-  const again = await register()
-  t.equal(again.registration, 2)
-  t.not(again.registrationId, registrationId)
+
+  await t.test('makes senders get 410 revoked_registration', async (t) => {
+    await until('the gateway knows of the revocation', () => api.directory.isRegistrationRevoked(device, 1))
+    const answer = await api.gateway.app.inject({
+      method: 'POST',
+      url: `/push/public/api/v1/projects/${api.project}/messages`,
+      headers: { authorization: `Bearer ${api.token}` },
+      payload: { target: registrationId, type: 'device', ttl: '1m' },
+    })
+    t.equal(answer.statusCode, 410)
+    t.equal(answer.json().error.code, 'revoked_registration')
+  })
+
+  await t.test('is followed by a registration with a new number and id', async (t) => {
+    const next = await register()
+    t.equal(next.registration, 2)
+    t.not(next.registrationId, registrationId)
+  })
 })
 
-t.test('a revoked registration is not given again, and a revoked device cannot register', async (t) => {
+t.test('after a revocation a registration gets a new number, and a revoked device cannot register', async (t) => {
   const { api, ask, register } = await setUp(t)
   await register()
   await revokeRegistration(api.tenants, device, 1)
@@ -245,28 +278,38 @@ t.test('a revoked registration is not given again, and a revoked device cannot r
   isRefused(t, await ask(request), 'forbidden')
 })
 
-t.test('register and subscribe refuse unknown applications, more than the limits, suspended projects', async (t) => {
+t.test('requests of devices', async (t) => {
   const { api, ask, register } = await setUp(t, { devices: { registrationsMax: 2, topicsMax: 2 } })
   const request = { kind: 'register', device, application: api.application, userToken: '' } as const
-  isRefused(t, await ask({ ...request, application: `app_${'z'.repeat(20)}` }), 'unknown_application')
-  isRefused(t, await ask({ ...request, application: '>' }), 'unknown_application')
-  isRefused(t, await ask({ ...request, device: 'nobody' }), 'forbidden')
-  const { id: second } = await createApplication(api.tenants, api.project)
-  const { id: third } = await createApplication(api.tenants, api.project)
-  await register()
-  await register({ application: second })
-  isRefused(t, await ask({ ...request, application: third }), 'too_many_registrations')
-  t.equal((await register()).registration, 1, 'existing registrations stay valid')
-  for (const topic of ['a', 'b']) await ask({ kind: 'subscribe', device, registration: 1, topic })
-  isRefused(t, await ask({ kind: 'subscribe', device, registration: 1, topic: 'c' }), 'too_many_topics')
+  await t.test('a registration for an unknown application or of an invalid device is refused', async (t) => {
+    isRefused(t, await ask({ ...request, application: `app_${'z'.repeat(20)}` }), 'unknown_application')
+    isRefused(t, await ask({ ...request, application: '>' }), 'unknown_application')
+    isRefused(t, await ask({ ...request, device: 'nobody' }), 'forbidden')
+  })
 
-  await setProjectActive(api.tenants, api.project, false)
-  await until('the suspension is in effect', async () => !(await api.directory.project(api.project))?.isActive)
-  isRefused(t, await ask(request), 'project_inactive')
+  await t.test('a registration beyond registrationsMax is refused, and existing ones stay valid', async (t) => {
+    const { id: second } = await createApplication(api.tenants, api.project)
+    const { id: third } = await createApplication(api.tenants, api.project)
+    await register()
+    await register({ application: second })
+    isRefused(t, await ask({ ...request, application: third }), 'too_many_registrations')
+    t.equal((await register()).registration, 1)
+  })
+
+  await t.test('a subscription beyond topicsMax is refused', async (t) => {
+    for (const topic of ['a', 'b']) await ask({ kind: 'subscribe', device, registration: 1, topic })
+    isRefused(t, await ask({ kind: 'subscribe', device, registration: 1, topic: 'c' }), 'too_many_topics')
+  })
+
+  await t.test('a registration for a suspended project is refused', async (t) => {
+    await setProjectActive(api.tenants, api.project, false)
+    await until('the suspension is in effect', async () => !(await api.directory.project(api.project))?.isActive)
+    isRefused(t, await ask(request), 'project_inactive')
+  })
 })
 
-t.test('bytes that are not a request are invalid_request; without a store the answer is unavailable', async (t) => {
-  const { api, worker, ask } = await setUp(t, { requestTimeoutMs: 300 })
+t.test('bytes that are no request of a device are invalid_request', async (t) => {
+  const { api, worker, ask } = await setUp(t)
   for (const bytes of [
     Buffer.alloc(0),
     Buffer.from('hello'),
@@ -278,12 +321,19 @@ t.test('bytes that are not a request are invalid_request; without a store the an
   }
   const request = { kind: 'register', device, application: api.application, userToken: '' } as const
   isRefused(t, await ask({ ...request, kind: 'dance' } as unknown as DeviceRequest), 'invalid_request')
-
-  await api.nats.kill9()
-  const reply = await api.devices.handle(encodeDeviceRequest(request))
-  isRefused(t, reply, 'unavailable')
-  t.ok(!reply.ok && reply.retryAfterMs > 0, 'with a time to retry after')
-  await api.nats.start()
-  await until('both are connected again', () => api.broker.connected() && worker.connected())
-  t.match(await ask(request), { ok: true, registration: 1 }, 'the service is subscribed again after the reconnect')
 })
+
+t.test(
+  'without the store a registration is unavailable, with a time to retry; after its return it is answered',
+  async (t) => {
+    const { api, worker, ask } = await setUp(t, { requestTimeoutMs: 300 })
+    const request = { kind: 'register', device, application: api.application, userToken: '' } as const
+    await api.nats.kill9()
+    const reply = await api.devices.handle(encodeDeviceRequest(request))
+    isRefused(t, reply, 'unavailable')
+    t.ok(!reply.ok && reply.retryAfterMs > 0, 'with a time to retry after')
+    await api.nats.start()
+    await until('both are connected again', () => api.broker.connected() && worker.connected())
+    t.match(await ask(request), { ok: true, registration: 1 }, 'after the reconnect')
+  },
+)

@@ -23,7 +23,7 @@ t.test('a posted message', async (t) => {
   const target = registrationIdOf(api)
   const notification = { title: 'T', message: 'M', data: { mtype: 'notify' } }
   const body = { target, type: 'device', ttl: '5h30m', priority: 'high', collapseKey: 'k', notification, extra: 1 }
-  await t.test('is accepted with 202, and the core gets every field', async (t) => {
+  await t.test('is accepted with 202, and the core gets each field', async (t) => {
     const answer = await ask(api, { url: messagesOf(api), body })
     t.equal(answer.statusCode, 202)
     const { acceptedAt, expiredAt, ...rest } = answer.body
@@ -55,8 +55,8 @@ t.test('a posted message', async (t) => {
     const doubled = messagesOf(api).replace('/v1/', '/v1//')
     t.equal((await ask(api, { url: doubled, raw })).statusCode, 202)
     const { url } = await api.gateway.listen()
-    const naive = await overSocket(url, 'POST', `/${doubled}`, [`authorization: Bearer ${api.token}`], raw)
-    t.match(naive, /^HTTP\/1.1 202 /)
+    const withoutType = await overSocket(url, 'POST', `/${doubled}`, [`authorization: Bearer ${api.token}`], raw)
+    t.match(withoutType, /^HTTP\/1.1 202 /)
   })
 
   await t.test('to a topic, a user or an application becomes a group command without targets', async (t) => {
@@ -96,7 +96,7 @@ t.test('a posted message', async (t) => {
       { target: 'forged', code: 'unknown_registration' },
     ])
     t.same(
-      api.core.accepted.at(-1)?.targets.map((one) => one.registrationId),
+      api.core.accepted.at(-1)?.targets.map(({ registrationId }) => registrationId),
       [target, other],
     )
     const before = api.core.accepted.length
@@ -132,36 +132,43 @@ t.test('only a valid token of the project with the scope may send', async (t) =>
   const { token: foreign } = await mintToken(api.tenants, api.keyring, api.auth, 'other')
   const enrolled = await enrolledToken(api)
 
-  const cases: [string, ErrorCode, string | null][] = [
-    ['no token', 'missing_token', null],
-    ['not a JWT', 'bad_token', 'x'],
-    ['alg none', 'bad_token', `${none}.${payload}.`],
-    ['a changed payload', 'bad_token', `${header}.${payload.slice(0, -2)}AA.${signature}`],
-    ['signed by another service', 'bad_token', await mint({}, Keyring.generate(0))],
-    ['another issuer', 'bad_token', await mint({ issuer: 'elsewhere' })],
-    ['another audience', 'bad_token', await mint({ audience: 'elsewhere' })],
-    ['a device token', 'bad_token', enrolled],
-    ['expired', 'token_expired', await mint({ nowMs: claims.nowMs - 7_200_000 })],
-    ['of another project', 'forbidden', foreign],
-    ['of another client', 'forbidden', await mint({ clientId: 'client_of_somebody_else' })],
-    ['without the scope', 'forbidden', await mint({ scopes: ['project:read'] })],
-  ]
-  for (const [name, code, token] of cases) {
-    const answer = await ask(api, { url, body, token })
-    isError(t, answer, code, name)
-    if (answer.statusCode === 401) t.equal(answer.headers['www-authenticate'], 'Bearer', name)
-  }
-  isError(t, await ask(api, { url, body, token: null, headers: { authorization: 'Basic eDp5' } }), 'missing_token')
-  isError(t, await ask(api, { url, body, token: null, headers: { authorization: 'Bearer ' } }), 'bad_token')
-  const absent = { url: `${API}/absent/messages`, body, token: await mint({ project: 'absent' }) }
-  isError(t, await ask(api, absent), 'unknown_project')
-  isError(t, await ask(api, { ...absent, token: api.token }), 'forbidden', 'nothing shows which projects exist')
-  t.same(api.core.accepted, [], 'no refused request was accepted')
+  await t.test('any other token is refused with the code of the reason', async (t) => {
+    const cases: [string, ErrorCode, string | null][] = [
+      ['no token', 'missing_token', null],
+      ['not a JWT', 'bad_token', 'x'],
+      ['alg none', 'bad_token', `${none}.${payload}.`],
+      ['a changed payload', 'bad_token', `${header}.${payload.slice(0, -2)}AA.${signature}`],
+      ['signed by another service', 'bad_token', await mint({}, Keyring.generate(0))],
+      ['another issuer', 'bad_token', await mint({ issuer: 'elsewhere' })],
+      ['another audience', 'bad_token', await mint({ audience: 'elsewhere' })],
+      ['a device token', 'bad_token', enrolled],
+      ['expired', 'token_expired', await mint({ nowMs: claims.nowMs - 7_200_000 })],
+      ['of another project', 'forbidden', foreign],
+      ['of another client', 'forbidden', await mint({ clientId: 'client_of_somebody_else' })],
+      ['without the scope', 'forbidden', await mint({ scopes: ['project:read'] })],
+    ]
+    for (const [name, code, token] of cases) {
+      const answer = await ask(api, { url, body, token })
+      isError(t, answer, code, name)
+      if (answer.statusCode === 401) t.equal(answer.headers['www-authenticate'], 'Bearer', name)
+    }
+    isError(t, await ask(api, { url, body, token: null, headers: { authorization: 'Basic eDp5' } }), 'missing_token')
+    isError(t, await ask(api, { url, body, token: null, headers: { authorization: 'Bearer ' } }), 'bad_token')
+  })
 
-  t.equal((await ask(api, { url, body })).statusCode, 202, 'a valid token')
-  t.equal((await ask(api, { url, body })).statusCode, 202, 'the same token again, from the cache')
-  api.clock.skewMs = 3_700_000
-  isError(t, await ask(api, { url, body }), 'token_expired', 'a cached token expires as well')
+  await t.test('a token of another project does not show whether a project exists', async (t) => {
+    const absent = { url: `${API}/absent/messages`, body, token: await mint({ project: 'absent' }) }
+    isError(t, await ask(api, absent), 'unknown_project')
+    isError(t, await ask(api, { ...absent, token: api.token }), 'forbidden')
+    t.same(api.core.accepted, [], 'no refused request was accepted')
+  })
+
+  await t.test('a valid token is accepted, also from the cache, until it expires', async (t) => {
+    t.equal((await ask(api, { url, body })).statusCode, 202, 'the first request')
+    t.equal((await ask(api, { url, body })).statusCode, 202, 'a second request')
+    api.clock.skewMs = 3_700_000
+    isError(t, await ask(api, { url, body }), 'token_expired', 'after its expiry')
+  })
 })
 
 async function enrolledToken(api: TestApi): Promise<string> {
@@ -171,28 +178,28 @@ async function enrolledToken(api: TestApi): Promise<string> {
 }
 
 t.test(
-  'a running core accepts tokens of a key from the reload that adds it, until the one that removes it',
+  'a running core accepts tokens of a key from the reload that adds the key to the reload that removes it',
   async (t) => {
     const api = await startTestApi(t)
     const { kid: oldKid } = api.keyring.signingKey('accessToken')
     const file = api.keyring.copy()
     file.activate('accessToken', file.add('accessToken', api.clock.now()), api.clock.now())
     const { token } = await mintToken(api.tenants, file, api.auth, api.project)
-    const look = (token: string) => ask(api, { url: `${API}/${api.project}`, token })
-    isError(t, await look(token), 'bad_token', 'a core that has not read the new key')
-    t.equal((await look(api.token)).statusCode, 200)
+    const show = (token: string) => ask(api, { url: `${API}/${api.project}`, token })
+    isError(t, await show(token), 'bad_token', 'the new key, before the reload')
+    t.equal((await show(api.token)).statusCode, 200, 'the old key, before the reload')
     api.keyring.use(file)
-    t.equal((await look(token)).statusCode, 200)
-    t.equal((await look(api.token)).statusCode, 200, 'the old key verifies still')
+    t.equal((await show(token)).statusCode, 200, 'the new key, after the reload')
+    t.equal((await show(api.token)).statusCode, 200, 'the old key, after the reload')
     file.retire('accessToken', oldKid)
-    t.equal((await look(api.token)).statusCode, 200, 'the core has not read the end of the key')
+    t.equal((await show(api.token)).statusCode, 200, 'the retired key, before the second reload')
     api.keyring.use(file)
-    isError(t, await look(api.token), 'bad_token', 'although the core has verified this token before')
-    t.equal((await look(token)).statusCode, 200)
+    isError(t, await show(api.token), 'bad_token', 'the retired key, after the second reload')
+    t.equal((await show(token)).statusCode, 200, 'the new key, after the second reload')
   },
 )
 
-t.test('targets that cannot be sent to are refused with the code of the reason', async (t) => {
+t.test('a message to an invalid target is refused with the code of the reason', async (t) => {
   const api = await startTestApi(t)
   const send = (body: object) => ask(api, { url: messagesOf(api), body: { ttl: '1m', ...body } })
   const foreignApplication = await otherApplication(api)
@@ -257,7 +264,7 @@ t.test('the state of messages and of the project', async (t) => {
   const status = deliveredStatus(api.project)
   t.beforeEach(() => api.core.statuses.clear())
 
-  await t.test('the status of a message has times as text, and the reason where a target waits', async (t) => {
+  await t.test('the status of a message has times as text, and the reason why a target waits', async (t) => {
     api.core.statuses.set(77n, status)
     t.same((await ask(api, { url })).body, {
       id: '77',
@@ -283,7 +290,7 @@ t.test('the state of messages and of the project', async (t) => {
     }
   })
 
-  await t.test('messages are listed newest first and page by page; invalid queries are refused', async (t) => {
+  await t.test('messages are listed in pages, newest first; invalid queries are refused', async (t) => {
     api.core.statuses.set(77n, status)
     api.core.statuses.set(78n, { ...status, id: 78n })
     const list = (query: string) => ask(api, { url: `${messagesOf(api)}${query}` })
@@ -296,7 +303,7 @@ t.test('the state of messages and of the project', async (t) => {
     }
   })
 
-  await t.test('DELETE cancels a message, or says that it is unknown or already final', async (t) => {
+  await t.test('DELETE of a message answers cancelled, unknown_message or already_final', async (t) => {
     const cancel = () => ask(api, { method: 'DELETE', url })
     isError(t, await cancel(), 'unknown_message')
     api.core.cancel = async () => 'already_final'
@@ -325,35 +332,43 @@ t.test('the state of messages and of the project', async (t) => {
   })
 })
 
-t.test('a device enrols with a key of its fleet; every other key and body is refused', async (t) => {
+t.test('an enrolment', async (t) => {
   const api = await startTestApi(t)
   const { enrolmentKey } = await createFleet(api.tenants)
   const enrol = (body: unknown) => ask(api, { url: '/device/v1/enrol', body, token: null })
-  const answer = await enrol({ enrolmentKey, name: 'a phone' })
-  t.equal(answer.statusCode, 201)
-  t.equal(answer.headers['cache-control'], 'no-store')
-  t.same(Object.keys(answer.body), ['deviceId', 'token', 'expiresAt', 'renewFrom', 'transportUrl'])
-  t.equal(answer.body.transportUrl, api.auth.transportUrl)
-  const verifier = new DeviceTokenVerifier(api.keyring.transportKeys().deviceTokens, api.auth.issuer)
-  const verdict = verifier.verify(answer.body.token, api.clock.now())
-  t.match(verdict, { ok: true, claims: { device: answer.body.deviceId } })
-  t.not((await enrol({ enrolmentKey })).body.deviceId, answer.body.deviceId)
 
-  const wrong = `${enrolmentKey.slice(0, -1)}${enrolmentKey.endsWith('A') ? 'B' : 'A'}`
-  for (const key of [wrong, 'bek_aaaaaaaaaaaa_', `bek_aaaaaaaaaaaa_${'A'.repeat(43)}`, '', 'x']) {
-    isError(t, await enrol({ enrolmentKey: key }), 'bad_enrolment_key', key.slice(0, 8))
-  }
-  for (const body of [
-    {},
-    [],
-    null,
-    'x',
-    { enrolmentKey: 7 },
-    { enrolmentKey: 'x'.repeat(200) },
-    { enrolmentKey, name: 7 },
-  ]) {
-    isError(t, await enrol(body), 'invalid_request', JSON.stringify(body).slice(0, 30))
-  }
+  await t.test('with a key of a fleet answers a new device with its token and the URL of the transport', async (t) => {
+    const answer = await enrol({ enrolmentKey, name: 'a phone' })
+    t.equal(answer.statusCode, 201)
+    t.equal(answer.headers['cache-control'], 'no-store')
+    t.same(Object.keys(answer.body), ['deviceId', 'token', 'expiresAt', 'renewFrom', 'transportUrl'])
+    t.equal(answer.body.transportUrl, api.auth.transportUrl)
+    const verifier = new DeviceTokenVerifier(api.keyring.transportKeys().deviceTokens, api.auth.issuer)
+    const verdict = verifier.verify(answer.body.token, api.clock.now())
+    t.match(verdict, { ok: true, claims: { device: answer.body.deviceId } })
+    t.not((await enrol({ enrolmentKey })).body.deviceId, answer.body.deviceId, 'each enrolment makes a new device')
+  })
+
+  await t.test('with another key is bad_enrolment_key', async (t) => {
+    const wrong = `${enrolmentKey.slice(0, -1)}${enrolmentKey.endsWith('A') ? 'B' : 'A'}`
+    for (const key of [wrong, 'bek_aaaaaaaaaaaa_', `bek_aaaaaaaaaaaa_${'A'.repeat(43)}`, '', 'x']) {
+      isError(t, await enrol({ enrolmentKey: key }), 'bad_enrolment_key', key.slice(0, 8))
+    }
+  })
+
+  await t.test('with an invalid body is invalid_request', async (t) => {
+    for (const body of [
+      {},
+      [],
+      null,
+      'x',
+      { enrolmentKey: 7 },
+      { enrolmentKey: 'x'.repeat(200) },
+      { enrolmentKey, name: 7 },
+    ]) {
+      isError(t, await enrol(body), 'invalid_request', JSON.stringify(body).slice(0, 30))
+    }
+  })
 })
 
 t.test('revoking a registration or device that never existed is refused', async (t) => {

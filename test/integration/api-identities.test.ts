@@ -1,4 +1,4 @@
-/** Enrolment keys, renewal, cut-off fleets and ends of registrations over a real nats-server, with two cores. */
+/** Enrolment keys, renewal of tokens, cut-off fleets and ends of registrations, on a real nats-server with two cores. */
 import t from 'tap'
 import { type DeviceRequest, encodeDeviceRequest } from '../../protocol/envelope.js'
 import { Bucket } from '../../protocol/subjects.js'
@@ -30,31 +30,38 @@ const claimsOf = (api: TestApi, token: string) => {
   return verdict.claims
 }
 
-t.test('a device renews its token and stays the same device', async (t) => {
+t.test('a device that renews its token', async (t) => {
   const api = await startTestApi(t)
   const { enrolmentKey } = await createFleet(api.tenants)
   const first = (await enrol(api, enrolmentKey)).body
-  const life = Date.parse(first.expiresAt) - api.clock.now()
-  const quarter = Date.parse(first.expiresAt) - Date.parse(first.renewFrom)
-  t.ok(Math.abs(quarter - life / 4) < 60_000, 'the last quarter')
+  await t.test('is told to renew it in the last quarter of its life', async (t) => {
+    const lifeMs = Date.parse(first.expiresAt) - api.clock.now()
+    const renewalMs = Date.parse(first.expiresAt) - Date.parse(first.renewFrom)
+    t.ok(Math.abs(renewalMs - lifeMs / 4) < 60_000)
+  })
 
   const answer = await renew(api, first.token)
-  t.equal(answer.statusCode, 200)
-  t.equal(answer.headers['cache-control'], 'no-store')
-  t.equal(answer.body.deviceId, first.deviceId)
-  t.not(answer.body.token, first.token)
-  const lost = await renew(api, first.token)
-  t.equal(lost.statusCode, 200, 'an answer that was lost: the older token is good for another renewal')
-  const before = claimsOf(api, first.token)
-  for (const { body } of [answer, lost]) {
-    t.ok(claimsOf(api, body.token).issuedAtMs > before.issuedAtMs)
-    t.equal(claimsOf(api, body.token).fleet, before.fleet)
-  }
-  isError(t, await renew(api, null), 'missing_token')
-  isError(t, await renew(api, 'x.y.z'), 'bad_token')
-  isError(t, await renew(api, api.token), 'bad_token', 'an access token')
+  await t.test('gets another token as the same device of the same fleet, also after a lost answer', async (t) => {
+    t.equal(answer.statusCode, 200)
+    t.equal(answer.headers['cache-control'], 'no-store')
+    t.equal(answer.body.deviceId, first.deviceId)
+    t.not(answer.body.token, first.token)
+    const repeated = await renew(api, first.token)
+    t.equal(repeated.statusCode, 200, 'the older token is accepted again')
+    const before = claimsOf(api, first.token)
+    for (const { body } of [answer, repeated]) {
+      t.ok(claimsOf(api, body.token).issuedAtMs > before.issuedAtMs)
+      t.equal(claimsOf(api, body.token).fleet, before.fleet)
+    }
+  })
 
-  await t.test('on a core whose clock is an hour behind the new token is newer all the same', async (t) => {
+  await t.test('is refused without a device token', async (t) => {
+    isError(t, await renew(api, null), 'missing_token')
+    isError(t, await renew(api, 'x.y.z'), 'bad_token')
+    isError(t, await renew(api, api.token), 'bad_token', 'an access token')
+  })
+
+  await t.test('gets a newer token also from a core whose clock is an hour behind', async (t) => {
     const other = await api.another()
     other.clock.skewMs = -3_600_000
     const late = await renew(other, answer.body.token)
@@ -62,7 +69,7 @@ t.test('a device renews its token and stays the same device', async (t) => {
     t.ok(claimsOf(api, late.body.token).issuedAtMs > claimsOf(api, answer.body.token).issuedAtMs)
   })
 
-  await t.test('after its end, within the grace, and not after it', async (t) => {
+  await t.test('can do so within the grace after the expiry of the token, and not later', async (t) => {
     api.clock.skewMs = (365 + 89) * DAY_MS
     t.equal((await renew(api, first.token)).statusCode, 200)
     api.clock.skewMs = (365 + 91) * DAY_MS
@@ -70,7 +77,7 @@ t.test('a device renews its token and stays the same device', async (t) => {
     api.clock.skewMs = 0
   })
 
-  await t.test('not where it was revoked, also while its token had ended', async (t) => {
+  await t.test('is refused as forbidden after it was revoked, also with an expired token', async (t) => {
     await revokeDevice(api.tenants, first.deviceId)
     await until('the core knows', () => api.directory.isDeviceRevoked(first.deviceId))
     isError(t, await renew(api, first.token), 'forbidden')
@@ -80,7 +87,7 @@ t.test('a device renews its token and stays the same device', async (t) => {
   })
 })
 
-t.test('a fleet that was cut off: tokens of before are not renewed, devices enrol anew', async (t) => {
+t.test('after a fleet is cut off, older tokens are not renewed, and its devices can enrol again', async (t) => {
   const api = await startTestApi(t)
   const { fleet, enrolmentKey } = await createFleet(api.tenants)
   const { body } = await enrol(api, enrolmentKey)
@@ -88,19 +95,19 @@ t.test('a fleet that was cut off: tokens of before are not renewed, devices enro
   await until('the core knows', () => api.directory.isCutOff(fleet.id, fromMs - 1))
   isError(t, await renew(api, body.token), 'bad_token')
   api.clock.skewMs = 5_000
-  const anew = await enrol(api, enrolmentKey)
-  t.equal((await renew(api, anew.body.token)).statusCode, 200)
+  const next = await enrol(api, enrolmentKey)
+  t.equal((await renew(api, next.body.token)).statusCode, 200)
   await t.rejects(cutOffFleet(api.tenants, 'fleet_000000000000'), { code: 'not_found' })
 })
 
-t.test('an enrolment key with a limit, two cores and 60 devices at once: never more than the limit', async (t) => {
+t.test('of 60 enrolments at once at two cores, with a key for 25 uses, 25 are accepted', async (t) => {
   const api = await startTestApi(t)
   const other = await api.another()
   const { fleet } = await createFleet(api.tenants)
   const { enrolmentKey, key } = await addEnrolmentKey(api.tenants, fleet.id, { usesMax: 25 })
-  for (const one of [api, other]) {
+  for (const { directory } of [api, other]) {
     await until('the core knows the key', async () =>
-      enrolmentKeysOf((await one.directory.fleet(fleet.id)) ?? fleet).some(({ id }) => id === key.id),
+      enrolmentKeysOf((await directory.fleet(fleet.id)) ?? fleet).some(({ id }) => id === key.id),
     )
   }
   const answers = await Promise.all(
@@ -114,32 +121,43 @@ t.test('an enrolment key with a limit, two cores and 60 devices at once: never m
   t.match(stored, { uses: 25, usesMax: 25 })
 })
 
-t.test('an enrolment key is retired, also while devices enrol, and ends at its time', async (t) => {
-  const api = await startTestApi(t)
-  const { fleet, enrolmentKey } = await createFleet(api.tenants)
-  const [first] = enrolmentKeysOf(fleet)
-  t.equal((await enrol(api, enrolmentKey)).statusCode, 201)
-  const [retired, ...answers] = await Promise.all([
-    retireEnrolmentKey(api.tenants, fleet.id, first?.id ?? ''),
-    ...Array.from({ length: 20 }, () => enrol(api, enrolmentKey)),
-  ])
-  t.type(retired.retiredAtMs, 'number')
-  const granted = answers.filter(({ statusCode }) => statusCode === 201).length
-  isError(t, await enrol(api, enrolmentKey), 'bad_enrolment_key', 'after it was retired, whatever this core has heard')
-  const [stored] = enrolmentKeysOf(await getFleet(api.tenants, fleet.id))
-  t.equal(stored?.uses, granted + 1, 'what was granted is counted, and nothing else')
+t.test(
+  'an enrolment key that is retired while devices enrol counts each accepted enrolment, and is refused then',
+  async (t) => {
+    const api = await startTestApi(t)
+    const { fleet, enrolmentKey } = await createFleet(api.tenants)
+    const [first] = enrolmentKeysOf(fleet)
+    t.equal((await enrol(api, enrolmentKey)).statusCode, 201)
+    const [retired, ...answers] = await Promise.all([
+      retireEnrolmentKey(api.tenants, fleet.id, first?.id ?? ''),
+      ...Array.from({ length: 20 }, () => enrol(api, enrolmentKey)),
+    ])
+    t.type(retired.retiredAtMs, 'number')
+    const granted = answers.filter(({ statusCode }) => statusCode === 201).length
+    isError(t, await enrol(api, enrolmentKey), 'bad_enrolment_key', 'although this core may not have learnt of it yet')
+    const [stored] = enrolmentKeysOf(await getFleet(api.tenants, fleet.id))
+    t.equal(stored?.uses, granted + 1)
+  },
+)
 
+t.test('an enrolment key with an end is refused after it', async (t) => {
+  const api = await startTestApi(t)
+  const { fleet } = await createFleet(api.tenants)
   const ending = await addEnrolmentKey(api.tenants, fleet.id, { untilMs: api.clock.now() + 60_000 })
   await until('the core knows the key', async () => (await enrol(api, ending.enrolmentKey)).statusCode === 201)
   api.clock.skewMs = 61_000
   isError(t, await enrol(api, ending.enrolmentKey), 'bad_enrolment_key')
-  api.clock.skewMs = 0
+})
+
+t.test('an enrolment key without uses, with a past end or to retire an unknown one is refused', async (t) => {
+  const api = await startTestApi(t)
+  const { fleet } = await createFleet(api.tenants)
   await t.rejects(addEnrolmentKey(api.tenants, fleet.id, { usesMax: 0 }), { code: 'invalid_request' })
   await t.rejects(addEnrolmentKey(api.tenants, fleet.id, { untilMs: 1 }), { code: 'invalid_request' })
   await t.rejects(retireEnrolmentKey(api.tenants, fleet.id, 'ek_000000000000'), { code: 'not_found' })
 })
 
-t.test('a key of release 0.1 works, is counted and can be retired', async (t) => {
+t.test('an enrolment key of release 0.1 is accepted and counted, and can be retired', async (t) => {
   const api = await startTestApi(t)
   const { fleet, enrolmentKey } = await createFleet(api.tenants)
   await api.tenants.fleets.update(fleet.id, ({ keys: _, ...old }) => old)
@@ -152,7 +170,7 @@ t.test('a key of release 0.1 works, is counted and can be retired', async (t) =>
   t.same((await getFleet(api.tenants, fleet.id)).keyHashes, [], 'a core of release 0.1 refuses it too')
 })
 
-t.test('enrolments have a rate for each key and each address', async (t) => {
+t.test('enrolments with one key beyond its rate get 429, and with another key 201', async (t) => {
   const api = await startTestApi(t, { limits: { enrolmentsPerKeyPerSecond: 1, burstSeconds: 3 } })
   const { enrolmentKey } = await createFleet(api.tenants)
   const { enrolmentKey: other } = await createFleet(api.tenants)
@@ -160,31 +178,42 @@ t.test('enrolments have a rate for each key and each address', async (t) => {
     Array.from({ length: 10 }, async () => (await enrol(api, enrolmentKey)).statusCode),
   )
   t.equal(statuses.filter((status) => status === 429).length > 0, true)
-  t.equal((await enrol(api, other)).statusCode, 201, 'another key has its own')
+  t.equal((await enrol(api, other)).statusCode, 201)
+})
+
+t.test('enrolments of one address beyond its rate get 429, also with wrong keys', async (t) => {
   const strict = await startTestApi(t, { limits: { enrolmentsPerSecond: 1, burstSeconds: 3 } })
   const guesses = await Promise.all(Array.from({ length: 10 }, () => enrol(strict, 'bek_aaaaaaaaaaaa_x')))
   t.ok(guesses.some(({ statusCode }) => statusCode === 429))
 })
 
-t.test('churn of registrations fills nothing, and has a cap a day', async (t) => {
+t.test('a device that registers and unregisters again and again', async (t) => {
   const api = await startTestApi(t, { devices: { registrationsPerDay: 20 } })
   const handle = (request: DeviceRequest) => api.devices.handle(encodeDeviceRequest(request))
   const register = () => handle({ kind: 'register', device, application: api.application, userToken: '' })
-  for (let number = 1; number <= 20; number++) {
-    t.match(await register(), { ok: true, registration: number })
-    t.match(await handle({ kind: 'unregister', device, registration: number }), { ok: true })
-    t.equal(api.directory.isRegistrationRevoked(device, number), true, 'senders are told at once')
-  }
-  t.match(await register(), { ok: false, code: 'rate_limited' })
-  t.equal((await api.broker.log(`KV_${Bucket.REVOKED}`).state()).messages, 0, 'the ends stand in the record alone')
-  api.clock.skewMs = DAY_MS
-  t.match(await register(), { ok: true, registration: 21 }, 'tomorrow')
-  const other = await api.another()
-  t.match(await handle({ kind: 'unregister', device, registration: 21 }), { ok: true })
-  await until('another core hears of it', () => other.directory.isRegistrationRevoked(device, 21))
+  await t.test('is rate_limited after registrationsPerDay, until the next day', async (t) => {
+    for (let number = 1; number <= 20; number++) {
+      t.match(await register(), { ok: true, registration: number })
+      t.match(await handle({ kind: 'unregister', device, registration: number }), { ok: true })
+      t.equal(api.directory.isRegistrationRevoked(device, number), true, `${number} is refused to senders at once`)
+    }
+    t.match(await register(), { ok: false, code: 'rate_limited' })
+    api.clock.skewMs = DAY_MS
+    t.match(await register(), { ok: true, registration: 21 }, 'the next day')
+  })
+
+  await t.test('adds nothing to REVOKED', async (t) => {
+    t.equal((await api.broker.log(`KV_${Bucket.REVOKED}`).state()).messages, 0, 'the device record has the ends')
+  })
+
+  await t.test('ends a registration for senders at another core too', async (t) => {
+    const other = await api.another()
+    t.match(await handle({ kind: 'unregister', device, registration: 21 }), { ok: true })
+    await until('another core learns of it', () => other.directory.isRegistrationRevoked(device, 21))
+  })
 })
 
-t.test('REVOKED is emptied of what has no use any more', async (t) => {
+t.test('the sweep of REVOKED removes past revocations and entries of release 0.1, and keeps valid ones', async (t) => {
   const api = await startTestApi(t)
   const table = api.broker.table(Bucket.REVOKED)
   const devices = new DeviceStore(api.broker.table(Bucket.DEVICES))
@@ -198,14 +227,14 @@ t.test('REVOKED is emptied of what has no use any more', async (t) => {
   await markRevoked(table, 'dev_zzzzzzzzzzzzzzzzzzzz', nowMs, nowMs + DAY_MS)
   for (let n = 1; n <= 30; n++) await table.put(`registration.${device}.${n}`, Buffer.from('{}'))
   const sweep = new RevokedSweep({ broker: api.broker, clock: api.clock, random: () => 0, log: api.log })
-  t.equal(await sweep.round(), 31, 'one device, and what release 0.1 wrote')
-  t.equal(await sweep.round(), 1, 'and the mark that the device was deleted')
-  t.equal(await sweep.round(), 0)
-  t.equal((await api.broker.log(`KV_${Bucket.REVOKED}`).state()).messages, 1, 'the device that may come back stays')
+  t.equal(await sweep.round(), 31, 'one device and the 30 entries of release 0.1')
+  t.equal(await sweep.round(), 1, 'the mark that the device was deleted')
+  t.equal(await sweep.round(), 0, 'no more')
+  t.equal((await api.broker.log(`KV_${Bucket.REVOKED}`).state()).messages, 1, 'the revocation that is still valid')
   t.match(await devices.read(device, { authoritative: true }), { registrations: [], nextNumber: 2 })
 })
 
-t.test('the connection numbers of a device are reset', async (t) => {
+t.test('after a reset of a device a low connection number is accepted', async (t) => {
   const api = await startTestApi(t)
   const sessions = new SessionTable(api.broker.table(Bucket.SESSIONS), api.clock)
   const owner = { instance: 'i', worker: 'w' }

@@ -58,7 +58,7 @@ async function recordsOf(broker: Broker, stream: string): Promise<LogRecord[]> {
   const log = broker.log(stream)
   const { firstSequence, lastSequence } = await log.state()
   const records: LogRecord[] = []
-  // An empty stream says 0 for both.
+  // Both are 0 for an empty stream.
   for (let sequence = Math.max(1, firstSequence); sequence <= lastSequence; sequence++) {
     const record = await log.at(sequence)
     if (record) records.push(record)
@@ -83,14 +83,14 @@ t.test('a message in JSON and one in msgpack become the same command', async (t)
   const { position, ...command } = first as AcceptCommand
   t.match(command, { project: api.project, type: 'device', title: 'T', ttlMs: 3_600_000 })
   t.match(position, { isRepeat: false })
-  for (const { position: another, ...other } of others) {
-    t.same(other, command)
-    t.not(another?.sequence, position?.sequence, 'each record has a position of its own')
+  for (const { position: otherPosition, ...otherCommand } of others) {
+    t.same(otherCommand, command)
+    t.not(otherPosition?.sequence, position?.sequence, 'each record has a position of its own')
   }
   t.same(await dead(), [])
 })
 
-t.test('a message of every type, scheduled or not, counts as accepted at its PubAck', async (t) => {
+t.test('a message of each type, scheduled or not, counts as accepted at the time of its PubAck', async (t) => {
   const { api, publish, left, registrationId } = await setUp(t)
   const user = { target: 'ann', type: 'user' }
   const messages: { target: unknown; type: string; notBefore?: string }[] = [
@@ -103,19 +103,16 @@ t.test('a message of every type, scheduled or not, counts as accepted at its Pub
   ]
   const admin = await api.nats.brokerAs('admin')
   const accept = api.core.accept
-  const commands: AcceptCommand[] = []
-  const isAway = () => commands.length < messages.length
+  let areAllStored = false
   api.core.accept = async (command) => {
-    // No core takes a message before all of them have their PubAck.
-    if (isAway()) {
-      commands.push(command)
-      throw new BrokerError('unavailable', 'no')
-    }
+    // No message is accepted before all of them have their PubAck.
+    if (!areAllStored) throw new BrokerError('unavailable', 'no')
     return accept(command)
   }
   for (const message of messages) await publish(JSON.stringify({ ...message, ttl: '1h' }))
   const stored = (await recordsOf(admin, INGRESS_STREAM)).map(({ storedAtMs }) => storedAtMs)
   t.equal(stored.length, messages.length)
+  areAllStored = true
   await until('all are accepted', async () => (await left()) === 0)
   const times = api.core.accepted.map(({ acceptedAtMs, position }) => acceptedAtMs ?? position?.storedAtMs)
   t.same(times.sort(), stored.sort())
@@ -139,9 +136,9 @@ t.test('an invalid record goes unchanged to the dead letters, with the code and 
   const sequences: number[] = []
   for (const [, body, contentType] of cases) sequences.push(await publish(body, contentType))
   await until('all are dead letters', async () => (await left()) === 0)
-  // Records are handled concurrently, so the dead letters can come in another order.
-  const order = (record: LogRecord) => Number(record.headers?.['ingress-sequence'])
-  const records = (await dead()).sort((a, b) => order(a) - order(b))
+  // Records are handled concurrently, so the dead letters can have another order.
+  const sequenceOf = (record: LogRecord) => Number(record.headers?.['ingress-sequence'])
+  const records = (await dead()).sort((a, b) => sequenceOf(a) - sequenceOf(b))
   t.equal(records.length, cases.length)
   records.forEach((record, index) => {
     const [code, body, contentType] = cases[index] ?? []
@@ -149,7 +146,7 @@ t.test('an invalid record goes unchanged to the dead letters, with the code and 
     t.equal(record.headers?.code, code, `${index}: ${code}`)
     t.ok(record.headers?.detail, 'the reason in words')
     t.equal(record.headers?.['Content-Type'], contentType)
-    t.equal(order(record), sequences[index])
+    t.equal(sequenceOf(record), sequences[index])
     t.same(Buffer.from(record.body), Buffer.from(body ?? ''), 'the body is unchanged')
   })
   t.same(api.core.accepted, [])
@@ -233,21 +230,24 @@ t.test('after a crash of NATS, records stored before it are marked as repeats, l
   t.same(repeats, [true, false])
 })
 
-t.test('a record that always causes an internal fault becomes a dead letter and does not block others', async (t) => {
-  const { api, publish, left, dead } = await setUp(t)
-  const accept = api.core.accept
-  api.core.accept = async (command) => {
-    if (command.group?.name === 'poison') throw new TypeError('a fault of ours')
-    return accept(command)
-  }
-  await publish(JSON.stringify({ type: 'topic', target: 'poison', ttl: '1h' }))
-  await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
-  await until('both records are acknowledged', async () => (await left()) === 0)
-  t.equal(api.core.accepted.length, 1)
-  const [record] = await dead()
-  t.equal(record?.headers?.code, 'internal')
-  t.notMatch(record?.headers?.detail, /a fault of ours/)
-})
+t.test(
+  'a record that causes an internal fault at each delivery becomes a dead letter, and blocks no other',
+  async (t) => {
+    const { api, publish, left, dead } = await setUp(t)
+    const accept = api.core.accept
+    api.core.accept = async (command) => {
+      if (command.group?.name === 'poison') throw new TypeError('a fault of ours')
+      return accept(command)
+    }
+    await publish(JSON.stringify({ type: 'topic', target: 'poison', ttl: '1h' }))
+    await publish(JSON.stringify({ type: 'topic', target: 'news', ttl: '1h' }))
+    await until('both records are acknowledged', async () => (await left()) === 0)
+    t.equal(api.core.accepted.length, 1)
+    const [record] = await dead()
+    t.equal(record?.headers?.code, 'internal')
+    t.notMatch(record?.headers?.detail, /a fault of ours/)
+  },
+)
 
 t.test('a publisher cannot write to the subject of another project', async (t) => {
   const { publisher, left } = await setUp(t)
@@ -260,11 +260,11 @@ t.test('after the stream lost its records, a record with a reused sequence has a
   const topic = (target: string) => JSON.stringify({ type: 'topic', target, ttl: '1h' })
   t.equal(await publish(topic('first')), 1)
   await until('the first is accepted', () => api.core.accepted.length === 1)
-  const back = untilReconnected([publisher, api.broker])
+  const reconnected = untilReconnected([publisher, api.broker])
   await api.nats.server.stop()
   loseRecords(api.nats.dataDir, INGRESS_STREAM)
   await api.nats.start()
-  await back
+  await reconnected
   t.equal(await publish(topic('second')), 1)
   await until('the second is accepted', () => api.core.accepted.length === 2)
   const [first, second] = api.core.accepted.map(({ idempotency }) => idempotency?.key)

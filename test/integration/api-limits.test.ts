@@ -82,35 +82,43 @@ t.test('an unknown path is not_found, an unknown method is method_not_allowed wi
   }
 })
 
-t.test('a method of HTTP that a path does not have is answered 405 with Allow, never as a fault of ours', async (t) => {
-  const api = await startTestApi(t)
-  const { url } = await api.gateway.listen()
-  const authorization = `authorization: Bearer ${api.token}`
-  for (const method of METHODS.filter((method) => method !== 'CONNECT' && method !== 'HEAD')) {
-    const known = await overSocket(url, method, `${messagesOf(api)}/1`, [authorization])
-    if (method === 'GET' || method === 'DELETE') t.match(known, /^HTTP\/1.1 404 .*"unknown_message"/s, method)
-    else {
-      t.match(known, /^HTTP\/1.1 405 .*"method_not_allowed"/s, method)
-      t.match(known, /\r\nallow: GET, DELETE\r\n/, `${method}: Allow`)
+t.test(
+  'each method of HTTP that a path does not have is answered 405 with Allow, and on an unknown path 404',
+  async (t) => {
+    const api = await startTestApi(t)
+    const { url } = await api.gateway.listen()
+    const authorization = `authorization: Bearer ${api.token}`
+    for (const method of METHODS.filter((method) => method !== 'CONNECT' && method !== 'HEAD')) {
+      const known = await overSocket(url, method, `${messagesOf(api)}/1`, [authorization])
+      if (method === 'GET' || method === 'DELETE')
+        t.match(known, /^HTTP\/1.1 404 .*"unknown_message"/s, `${method} exists`)
+      else {
+        t.match(known, /^HTTP\/1.1 405 .*"method_not_allowed"/s, method)
+        t.match(known, /\r\nallow: GET, DELETE\r\n/, `${method}: Allow`)
+      }
+      t.match(
+        await overSocket(url, method, '/nothing', [authorization]),
+        /^HTTP\/1.1 404 .*"not_found"/s,
+        `${method} /nothing`,
+      )
     }
-    t.match(await overSocket(url, method, '/nothing', [authorization]), /^HTTP\/1.1 404 .*"not_found"/s, method)
-  }
-  t.match(await overSocket(url, 'HEAD', '/healthz', []), /^HTTP\/1.1 405 .*\r\nallow: GET\r\n/s)
-})
+    t.match(await overSocket(url, 'HEAD', '/healthz', []), /^HTTP\/1.1 405 .*\r\nallow: GET\r\n/s)
+  },
+)
 
-t.test('a request that comes while the process stops gets a code and Retry-After', async (t) => {
+t.test('a request that arrives while the process stops is answered 503 with Retry-After', async (t) => {
   const api = await startTestApi(t)
   const { port } = await api.gateway.listen()
   const late = await connected(port)
   const socket = await connected(port)
-  // Half of a request: the connection is not idle, so that it stays open while the process stops.
+  // With half of a request the connection is not idle, so it stays open while the process stops.
   late.write(`GET ${API}/${api.project} HTTP/1.1\r\nhost: x\r\n`)
   socket.write(`GET ${API}/${api.project} HTTP/1.1\r\nhost: x\r\n`)
   socket.write('connection: close\r\n\r\n')
   t.match(
     await everything(socket),
     /^HTTP\/1.1 401 /,
-    'the process serves, and has read the first half of the other request',
+    'the process still serves, and has read the first half of the other request',
   )
   const stopped = api.gateway.stop()
   late.write(`authorization: Bearer ${api.token}\r\n\r\n`)
@@ -122,7 +130,7 @@ t.test('a request that comes while the process stops gets a code and Retry-After
   await stopped
 })
 
-t.test('a fault of the service is answered with a code and time to retry; its cause is only in the log', async (t) => {
+t.test('an unknown fault of the service is answered as internal, and its cause is logged once', async (t) => {
   const lines: string[] = []
   const log = createLogger(
     'test',
@@ -137,8 +145,12 @@ t.test('a fault of the service is answered with a code and time to retry; its ca
   const answer = await send()
   isError(t, answer, 'internal')
   t.notMatch(JSON.stringify(answer.body), /hidden cause/)
-  t.equal(lines.filter((line) => line.includes('the hidden cause')).length, 1, 'logged once')
+  t.equal(lines.filter((line) => line.includes('the hidden cause')).length, 1)
+})
 
+t.test('a fault of the store is answered with its code and Retry-After', async (t) => {
+  const api = await startTestApi(t)
+  const send = () => ask(api, { url: messagesOf(api), body: { type: 'topic', target: 'news', ttl: '1m' } })
   for (const [brokerCode, code] of [
     ['full', 'storage_full'],
     ['timeout', 'unavailable'],
@@ -156,7 +168,7 @@ t.test('a fault of the service is answered with a code and time to retry; its ca
   }
 })
 
-t.test('while NATS is away nothing is accepted; the service is ready again once NATS is back', async (t) => {
+t.test('a core whose nats-server is killed', async (t) => {
   const api = await startTestApi(t)
   const store = api.broker.log('BROADCAST')
   api.core.accept = async () => {
@@ -165,43 +177,51 @@ t.test('while NATS is away nothing is accepted; the service is ready again once 
   }
   const send = () => ask(api, { url: messagesOf(api), body: { type: 'topic', target: 'news', ttl: '1m' } })
   const readiness = () => ask(api, { url: '/readyz', token: null })
-  t.equal((await send()).statusCode, 202)
-  t.same((await readiness()).body, { status: 'ready' })
+
+  await t.test('accepts messages and is ready before', async (t) => {
+    t.equal((await send()).statusCode, 202)
+    t.same((await readiness()).body, { status: 'ready' })
+  })
 
   await api.nats.kill9()
   await until('the core has noticed the lost connection', () => !api.broker.connected())
-  isError(t, await send(), 'unavailable')
-  isError(t, await readiness(), 'unavailable')
-  isError(
-    t,
-    await ask(api, {
-      url: `${messagesOf(api)}`,
-      body: { type: 'application', target: `app_${'z'.repeat(20)}`, ttl: '1m' },
-    }),
-    'unavailable',
-    'a target that cannot be looked up is not unknown',
-  )
-  isError(
-    t,
-    await ask(api, {
-      url: '/device/v1/enrol',
-      body: { enrolmentKey: `bek_aaaaaaaaaaaa_${'A'.repeat(43)}` },
-      token: null,
-    }),
-    'unavailable',
-  )
-  t.equal((await ask(api, { url: '/healthz', token: null })).statusCode, 200, 'still alive')
 
-  await api.nats.start()
-  await until('the core is connected again', () => api.broker.connected())
-  t.equal((await readiness()).statusCode, 200)
-  t.equal((await send()).statusCode, 202)
+  await t.test('answers messages, enrolments and /readyz as unavailable, and /healthz as alive', async (t) => {
+    isError(t, await send(), 'unavailable')
+    isError(t, await readiness(), 'unavailable')
+    isError(
+      t,
+      await ask(api, {
+        url: `${messagesOf(api)}`,
+        body: { type: 'application', target: `app_${'z'.repeat(20)}`, ttl: '1m' },
+      }),
+      'unavailable',
+      'a target that cannot be looked up',
+    )
+    isError(
+      t,
+      await ask(api, {
+        url: '/device/v1/enrol',
+        body: { enrolmentKey: `bek_aaaaaaaaaaaa_${'A'.repeat(43)}` },
+        token: null,
+      }),
+      'unavailable',
+    )
+    t.equal((await ask(api, { url: '/healthz', token: null })).statusCode, 200)
+  })
+
+  await t.test('accepts messages and is ready again after the restart of nats-server', async (t) => {
+    await api.nats.start()
+    await until('the core is connected again', () => api.broker.connected())
+    t.equal((await readiness()).statusCode, 200)
+    t.equal((await send()).statusCode, 202)
+  })
 })
 
-t.test('limits on connections, bodies and time hold on real sockets', async (t) => {
+t.test('requests on real sockets', async (t) => {
   const api = await startTestApi(t, { http: { bodyBytesMax: 65_536, connectionsMax: 20 } })
   const { url, port } = await api.gateway.listen()
-  // A second gateway for slow requests. On a busy machine good requests may take longer than its short time limits.
+  // A second gateway for slow requests. On a busy machine valid requests may exceed its short time limits.
   const impatient = await startTestApi(t, { http: { requestTimeoutMs: 400, headersTimeoutMs: 300 } })
   const { port: impatientPort } = await impatient.gateway.listen()
   const headOf = (to: typeof api) =>
@@ -256,29 +276,29 @@ t.test('limits on connections, bodies and time hold on real sockets', async (t) 
       Array.from({ length: 20 }, async (_, n) => connected(port, `127.0.0.${2 + (n % 4)}`)),
     )
     const extra = connect(port, '127.0.0.1')
-    t.equal(await everything(extra), '', 'closed without an answer')
+    t.equal(await everything(extra), '')
     for (const socket of sockets) socket.destroy()
-    await until('there is room again', async () => (await get(url)).statusCode === 200)
+    await until('a connection is served again', async () => (await get(url)).statusCode === 200)
   })
 })
 
-t.test('idle connections of one address take half of connectionsMax, and others still connect', async (t) => {
+t.test('an address with half of connectionsMax idle gets no further connection, and another address does', async (t) => {
   const api = await startTestApi(t, { http: { connectionsMax: 20 } })
   const { port } = await api.gateway.listen()
   const sockets = await Promise.all(Array.from({ length: 10 }, async () => connected(port, '127.0.0.7')))
-  t.equal(await everything(connect({ port, host: '127.0.0.1', localAddress: '127.0.0.7' })), '', 'cut')
+  t.equal(await everything(connect({ port, host: '127.0.0.1', localAddress: '127.0.0.7' })), '')
   const other = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.8' })
   other.write('GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
   t.match(await everything(other), /^HTTP\/1.1 200 /)
   for (const socket of sockets) socket.destroy()
-  await until('there is room again', async () => {
+  await until('the address connects again', async () => {
     const again = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.7' })
     again.write('GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
     return (await everything(again)).startsWith('HTTP/1.1 200 ')
   })
 })
 
-t.test('slow bodies of one address take half of inFlightMax: others are served, and probes always', async (t) => {
+t.test('an address with half of inFlightMax in slow bodies is overloaded, except for probes, and another is served', async (t) => {
   const api = await startTestApi(t, { http: { inFlightMax: 4 } })
   const { port } = await api.gateway.listen()
   const from = (localAddress: string, ...lines: string[]) => {
@@ -298,7 +318,7 @@ t.test('slow bodies of one address take half of inFlightMax: others are served, 
   for (const socket of slow) socket.destroy()
 })
 
-t.test('a request beyond inFlightMax is overloaded, and there is room once the others have ended', async (t) => {
+t.test('a request beyond inFlightMax is overloaded, until the others have ended', async (t) => {
   const api = await startTestApi(t, { http: { inFlightMax: 2, addressSharePercent: 100 } })
   let release = () => {}
   const held = new Promise<void>((resolve) => {
@@ -319,7 +339,7 @@ t.test('a request beyond inFlightMax is overloaded, and there is room once the o
     (await Promise.all(first)).map((answer) => answer.statusCode),
     [202, 202],
   )
-  t.equal((await send()).statusCode, 202, 'there is room again')
+  t.equal((await send()).statusCode, 202, 'after the others have ended')
 })
 
 t.test(

@@ -44,28 +44,28 @@ t.test('both OpenAPI documents are valid, and each operation has a name, a summa
   const broken = JSON.parse(JSON.stringify(served)) as Document
   for (const operation of Object.values(broken.paths['/healthz'] ?? {}))
     operation.responses = { bad: { description: '' } }
-  t.notOk((await new Validator().validate({ ...broken })).valid, 'the validator finds a mistake')
+  t.notOk((await new Validator().validate({ ...broken })).valid, 'the validator finds a planted mistake')
 
   function lint({ paths, components, tags }: Document): void {
     const operations = Object.entries(paths).flatMap(([path, methods]) =>
       Object.entries(methods).map(([method, operation]) => ({ path, method, operation })),
     )
     const ids = operations.map(({ operation }) => operation.operationId)
-    t.equal(new Set(ids).size, ids.length, 'each operation has a name of its own')
+    t.equal(new Set(ids).size, ids.length, 'no two operations share a name')
     const schemes = Object.keys(components.securitySchemes)
-    for (const name of Object.keys(components.schemas)) t.match(name, /^[A-Z][A-Za-z]+$/, 'a name for a generated type')
-    t.same(unnamed(paths), [], 'every body is a named schema')
+    for (const name of Object.keys(components.schemas)) t.match(name, /^[A-Z][A-Za-z]+$/, `${name} can name a type`)
+    t.same(unnamed(paths), [], 'each body is a named schema')
     for (const { path, method, operation } of operations) {
       const name = `${method} ${path}`
-      t.match(operation.operationId, /^[a-z][A-Za-z]+$/, name)
+      t.match(operation.operationId, /^[a-z][A-Za-z]+$/, `${name} has a name`)
       t.ok(operation.summary.length > 3 && !operation.summary.endsWith('.'), `${name} has a summary`)
       t.ok(
-        operation.tags.every((tag) => tags.some((one) => one.name === tag)),
-        `${name}: its tag is declared`,
+        operation.tags.every((tag) => tags.some(({ name }) => name === tag)),
+        `${name}: its tags are declared`,
       )
-      const wanted = [...path.matchAll(/\{([A-Za-z]+)\}/g)].map(([, parameter]) => parameter)
-      const given = (operation.parameters ?? []).filter((one) => one.in === 'path').map((one) => one.name)
-      t.same(given.sort(), wanted.sort(), `${name}: its parameters`)
+      const inPath = [...path.matchAll(/\{([A-Za-z]+)\}/g)].map(([, parameter]) => parameter)
+      const declared = (operation.parameters ?? []).filter((parameter) => parameter.in === 'path')
+      t.same(declared.map(({ name }) => name).sort(), inPath.sort(), `${name}: the parameters of its path are declared`)
       const statuses = Object.keys(operation.responses)
       t.ok(
         statuses.some((status) => status.startsWith('2')),
@@ -77,32 +77,32 @@ t.test('both OpenAPI documents are valid, and each operation has a name, a summa
       )
       t.ok(
         Object.values(operation.responses).every(({ description }) => description !== ''),
-        `${name} describes each`,
+        `${name} describes each answer`,
       )
       for (const scheme of operation.security.flatMap(Object.keys)) t.ok(schemes.includes(scheme), `${name}: ${scheme}`)
     }
   }
 })
 
-/** Bodies of requests and answers that a generator of types would have to invent a name for. */
+/** Bodies of requests and answers without a named schema: a generator of types would have to invent a name. */
 function unnamed(paths: Document['paths']): string[] {
   const bodies = Object.entries(paths).flatMap(([path, methods]) =>
     Object.entries(methods).flatMap(([method, { requestBody, responses }]) =>
-      [requestBody, ...Object.values(responses)].flatMap((one) =>
-        Object.values(one?.content ?? {}).map(({ schema }) => ({ name: `${method} ${path}`, schema })),
+      [requestBody, ...Object.values(responses)].flatMap((body) =>
+        Object.values(body?.content ?? {}).map(({ schema }) => ({ name: `${method} ${path}`, schema })),
       ),
     ),
   )
   return bodies.filter(({ schema }) => !('$ref' in schema)).map(({ name }) => name)
 }
 
-t.test('the OpenAPI document has every route and every error code', async (t) => {
+t.test('the OpenAPI document has each route, each error code and the security of each operation', async (t) => {
   const api = await startTestApi(t)
   const document = publicDocument(routes(api.auth, api.messages), api.publicUrl) as Document
   t.equal(
     Object.values(document.paths).flatMap((methods) => Object.keys(methods)).length,
     routes(api.auth, api.messages).length,
-    'each route is an operation of its own',
+    'one operation for each route',
   )
   const codes = Object.entries(Errors).filter(([, { http }]) => http > 0)
   const text = JSON.stringify(document.components.schemas)
@@ -127,7 +127,7 @@ t.test('undocumented() finds an answer that the OpenAPI document does not descri
   t.equal(undocumented(api, { method: 'GET', url: '/nothing' }, { statusCode: 404, body: {} }), null)
 })
 
-t.test('the page at /docs shows Swagger UI from our own origin, and loads nothing from elsewhere', async (t) => {
+t.test('the page /docs loads Swagger UI from its own origin, and nothing from elsewhere', async (t) => {
   const { api, server } = await startAdminApi(t)
   for (const { app } of [api.gateway, server]) {
     const page = await app.inject('/docs')
@@ -138,13 +138,13 @@ t.test('the page at /docs shows Swagger UI from our own origin, and loads nothin
     }
     t.notMatch(policy, /unsafe|https?:|\*/)
     t.match(page.headers, { 'content-type': /^text\/html/, 'x-content-type-options': 'nosniff' })
-    t.notMatch(page.body, /<script>|style=|https?:/, 'nothing inline, nothing from elsewhere')
+    t.notMatch(page.body, /<script>|style=|https?:/, 'no inline script or style, and no other origin')
     const loaded = [...page.body.matchAll(/(?:href|src)="([^"]+)"/g)].map(([, path]) => path ?? '')
     t.same(loaded, ['/docs/favicon-32x32.png', '/docs/swagger-ui.css', '/docs/swagger-ui-bundle.js', '/docs/start.js'])
     for (const path of loaded) {
       const file = await app.inject(path)
       t.equal(file.statusCode, 200, path)
-      t.equal(Number(file.headers['content-length']), file.rawPayload.length, `${path}: whole`)
+      t.equal(Number(file.headers['content-length']), file.rawPayload.length, `${path} is whole`)
     }
     isError(t, await errorOf(app.inject({ method: 'POST', url: '/docs' })), 'method_not_allowed')
     isError(t, await errorOf(app.inject('/docs/swagger-ui.js')), 'not_found', 'only the files that the page needs')
@@ -152,7 +152,7 @@ t.test('the page at /docs shows Swagger UI from our own origin, and loads nothin
   }
 })
 
-t.test('the script of the page shows the document, and asks the server that the page came from', async (t) => {
+t.test('the script of the page shows the document with the origin of the page as its server', async (t) => {
   const { gateway } = await startTestApi(t)
   const script = (await gateway.app.inject('/docs/start.js')).body
   const shown: { spec: Document; dom_id: string }[] = []

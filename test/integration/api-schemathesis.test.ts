@@ -1,4 +1,4 @@
-/** Both HTTP APIs of a running system against their OpenAPI documents, by a tester that knows nothing of us. */
+/** Schemathesis, a general API tester, checks both HTTP APIs of a running system against their OpenAPI documents. */
 import { generateKeyPairSync } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { freePort } from '../../bench/system/ports.js'
@@ -9,11 +9,11 @@ import { root } from '../support/admin-api.js'
 import { PUBLISHER_PROJECT } from '../support/nats.js'
 import { ensureSchemathesis, runSchemathesis, type SchemathesisOptions } from '../support/schemathesis.js'
 
-/** A net for a very busy machine: the number of requests bounds each run to less than a minute. */
+/** Only a safety net for a very busy machine: with this number of requests each run takes less than a minute. */
 t.setTimeout(280_000)
 
 const SEED = 20_260_101
-/** Another seed and more requests, for a search by hand. */
+/** For a search by hand, these variables set another seed and more requests. */
 const seed = Number(process.env.BOREALIS_TEST_SEED ?? SEED)
 const examplesMax = Number(process.env.BOREALIS_TEST_EXAMPLES ?? 6)
 
@@ -22,7 +22,7 @@ const options = missing === null ? {} : { skip: missing }
 
 async function setUp(t: Test) {
   const live = await startLive(t, {
-    // The tester is one address and one project, and sends as fast as it can.
+    // The tester has one address and one project, and sends as fast as it can.
     limits: {
       messagesPerSecond: 0,
       requestsPerSecond: 0,
@@ -46,24 +46,24 @@ async function setUp(t: Test) {
   return { live, known }
 }
 
-t.test('the public API answers every request as its document says', options, async (t) => {
+t.test('each answer of the public API agrees with its OpenAPI document', options, async (t) => {
   const { live, known } = await setUp(t)
-  await agrees(t, { url: live.coreUrl, token: live.token, known, examplesMax, seed })
+  await checkAgreement(t, { url: live.coreUrl, token: live.token, known, examplesMax, seed })
 })
 
-t.test('the admin API answers every request as its document says', options, async (t) => {
+t.test('each answer of the admin API agrees with its OpenAPI document', options, async (t) => {
   const { live, known } = await setUp(t)
   const administration = new Administration(await live.nats.brokerAs('admin'), systemClock)
   const { secret } = await administration.createCredential(root, { name: 'tester', role: 'operator' })
-  await agrees(t, { url: live.core.adminUrl ?? '', token: secret, known, examplesMax, seed })
+  await checkAgreement(t, { url: live.core.adminUrl ?? '', token: secret, known, examplesMax, seed })
 })
 
-async function agrees(t: Test, options: SchemathesisOptions): Promise<void> {
+async function checkAgreement(t: Test, options: SchemathesisOptions): Promise<void> {
   const { paths } = (await (await fetch(`${options.url}/openapi.json`)).json()) as { paths: Record<string, object> }
   const operations = Object.values(paths).flatMap((methods) => Object.keys(methods)).length
   const { code, report } = await runSchemathesis(options)
   t.comment(report)
   t.equal(code, 0, 'no server error, and no disagreement')
-  t.equal(Number(/Tested: +([0-9]+)/.exec(report)?.[1]), operations, 'every operation was tested')
-  t.ok(Number(/([0-9]+) generated/.exec(report)?.[1]) > 10 * operations, 'by more than ten requests each')
+  t.equal(Number(/Tested: +([0-9]+)/.exec(report)?.[1]), operations, 'each operation is tested')
+  t.ok(Number(/([0-9]+) generated/.exec(report)?.[1]) > 10 * operations, 'with more than ten requests each')
 }

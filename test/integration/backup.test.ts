@@ -1,6 +1,6 @@
 /**
- * A backup under load, more traffic, the loss of the whole store, a restore into an empty one, and the devices come back:
- * what was accepted before the backup began is lost nowhere.
+ * A backup under load, then more traffic, the loss of the whole store, a restore into an empty one, and the return of the
+ * devices: no message that was accepted before the backup began is lost.
  */
 import { spawn } from 'node:child_process'
 import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
@@ -27,7 +27,7 @@ import { readStoreFormat, STORE_FORMAT, writeStoreFormat } from '../../src/store
 import { readKeyringRecord } from '../../src/store/keyring-record.js'
 import { borealis } from '../support/instance.js'
 
-// Three systems are started one after the other, on a machine that may be busy.
+// The test starts three systems one after the other, on a machine that may be busy.
 t.setTimeout(300_000)
 
 const DEVICES = 12
@@ -40,14 +40,14 @@ interface Ended {
   stderr: string
 }
 
-/** Runs a command as the NATS user `admin` of that system. */
-function command(
+/** Runs a command as the NATS user `admin` of a system. It gets `until.signal` once its output matches `until.text`. */
+function runCommand(
   system: LocalSystem,
-  words: string[],
+  args: string[],
   until?: { text: RegExp; signal: NodeJS.Signals },
 ): Promise<Ended> {
   const { url, user, password } = system.natsAs('admin')
-  const child = spawn(process.execPath, [borealis, ...words], {
+  const child = spawn(process.execPath, [borealis, ...args], {
     env: {
       ...process.env,
       ...environmentOf({ nats: { url, user, password }, keyring: { file: system.config.keyring.file } }),
@@ -68,7 +68,7 @@ function command(
   })
 }
 
-t.test('backup under load, the store is lost, restore: nothing that the backup held is lost', async (t) => {
+t.test('a system that is backed up under load, loses its store and is restored', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'borealis-backup-'))
   const systems: LocalSystem[] = []
   const clients: BorealisClient[] = []
@@ -135,11 +135,11 @@ t.test('backup under load, the store is lost, restore: nothing that the backup h
   }
   const toAll = async () => {
     const answer = await ask('POST', 'messages', { type: 'application', target: application, ttl: '1h', notification })
-    t.equal(answer.status, 202, JSON.stringify(answer.body))
+    if (answer.status !== 202) throw new Error(`${answer.status} instead of 202: ${JSON.stringify(answer.body)}`)
     return String(answer.body.id)
   }
 
-  // Every third device is away: its messages wait in its queue.
+  // Each third device is away, so its messages wait in its queue.
   const away = devices.filter((_, number) => number % 3 === 0)
   await Promise.all(away.map((device) => device.close()))
   const earlier = await toAll()
@@ -150,20 +150,29 @@ t.test('backup under load, the store is lost, restore: nothing that the backup h
     }
   })()
   await sleep(2_500)
-  const beganMs = Date.now()
+  const startedAtMs = Date.now()
   const backup = join(folder, 'backup')
-  const made = await command(first, ['backup', backup, '--json'])
-  t.equal(made.code, 0, made.stderr)
-  const manifest = JSON.parse(made.stdout) as Manifest
-  const held = accepted.filter(({ atMs }) => atMs < beganMs)
-  t.ok(held.length > 50, `${held.length} messages were accepted before the backup`)
-  t.ok(manifest.streams.length > 20 && manifest.streams.every(({ snapshot }) => snapshot.bytes > 0))
-  t.match(made.stderr, /EVENTS_3, \d+ records/, 'it shows how far it is')
-  t.match(made.stderr, /WARNING: .*keyring.json/)
-  t.equal(statSync(join(backup, 'keys/keyring.json')).mode & 0o777, 0o600)
-  t.equal((await command(first, ['backup', backup])).code, 1, 'a folder that has something is refused')
+  const created = await runCommand(first, ['backup', backup, '--json'])
+  if (created.code !== 0) throw new Error(created.stderr)
+  const manifest = JSON.parse(created.stdout) as Manifest
+  const held = accepted.filter(({ atMs }) => atMs < startedAtMs)
 
-  // What is gone: more messages, an application on a device, and that two of those away have come back and seen all.
+  await t.test('the backup has a snapshot of each stream, and prints its progress', async (t) => {
+    t.ok(held.length > 50, `${held.length} messages were accepted before the backup`)
+    t.ok(manifest.streams.length > 20 && manifest.streams.every(({ snapshot }) => snapshot.bytes > 0))
+    t.match(created.stderr, /EVENTS_3, \d+ records/)
+  })
+
+  await t.test('the backup has the keyring with mode 0600, and warns of it', async (t) => {
+    t.match(created.stderr, /WARNING: .*keyring.json/)
+    t.equal(statSync(join(backup, 'keys/keyring.json')).mode & 0o777, 0o600)
+  })
+
+  await t.test('a backup into a folder that is not empty is refused', async (t) => {
+    t.equal((await runCommand(first, ['backup', backup])).code, 1)
+  })
+
+  // The backup lacks these: more messages, another application on a device, and the return of two absent devices.
   await Promise.all([open(0), open(3)])
   const added = await (devices[1] as BorealisClient).register(later)
   for (let n = 0; n < 3; n++) await toAll()
@@ -171,111 +180,148 @@ t.test('backup under load, the store is lost, restore: nothing that the backup h
   isLoading = false
   await load
 
-  const running = await command(first, ['restore', backup, '--replace'])
-  t.match(running, { code: 1, stderr: /a core or a transport runs on this store: stop all of them/ })
+  await t.test('a restore is refused while a core or a transport runs on the store', async (t) => {
+    const running = await runCommand(first, ['restore', backup, '--replace'])
+    t.match(running, { code: 1, stderr: /a core or a transport runs on this store: stop all of them/ })
+  })
   await first.stop()
 
-  // The machine is new: nats-server is empty, and there is no keyring.
+  // A new machine: nats-server is empty, and there is no keyring.
   const empty = await LocalSystem.start({ folder: join(folder, 'second'), parts: [], settings })
   systems.push(empty)
   rmSync(empty.config.keyring.file)
-  await t.test('what cannot be restored is refused before the store is touched', async (t) => {
-    const spoilt = join(folder, 'spoilt')
-    cpSync(backup, spoilt, { recursive: true })
-    appendFileSync(join(spoilt, 'EVENTS_0.snapshot'), 'x')
-    t.match(await command(empty, ['restore', spoilt]), {
-      code: 1,
-      stderr: /EVENTS_0.snapshot is damaged: its checksum/,
-    })
-    writeFileSync(
-      join(spoilt, 'manifest.json'),
-      JSON.stringify({ ...manifest, store: { ...manifest.store, split: 8 } }),
-    )
-    t.match(await command(empty, ['restore', spoilt]), { code: 1, stderr: /store.split 8: set store.split to that/ })
-    writeFileSync(join(spoilt, 'manifest.json'), JSON.stringify({ ...manifest, format: 99 }))
-    t.match(await command(empty, ['restore', spoilt]), { code: 1, stderr: /a backup of format 99/ })
-    rmSync(join(spoilt, 'manifest.json'))
-    t.match(await command(empty, ['restore', spoilt]), { code: 1, stderr: /no complete backup/ })
-    createKeyring(empty.config.keyring.file, 1)
-    t.match(await command(empty, ['restore', backup]), {
-      code: 1,
-      stderr: /is another keyring .* than that of the backup/,
-    })
-    rmSync(empty.config.keyring.file)
-    t.equal(await readStoreFormat(await empty.brokerAs('admin')), null)
+  await t.test(
+    'a damaged or unsuitable backup, or one of another keyring, is refused; the store stays empty',
+    async (t) => {
+      const spoilt = join(folder, 'spoilt')
+      cpSync(backup, spoilt, { recursive: true })
+      appendFileSync(join(spoilt, 'EVENTS_0.snapshot'), 'x')
+      t.match(await runCommand(empty, ['restore', spoilt]), {
+        code: 1,
+        stderr: /EVENTS_0.snapshot is damaged: its checksum/,
+      })
+      writeFileSync(
+        join(spoilt, 'manifest.json'),
+        JSON.stringify({ ...manifest, store: { ...manifest.store, split: 8 } }),
+      )
+      t.match(await runCommand(empty, ['restore', spoilt]), {
+        code: 1,
+        stderr: /store.split 8: set store.split to that/,
+      })
+      writeFileSync(join(spoilt, 'manifest.json'), JSON.stringify({ ...manifest, format: 99 }))
+      t.match(await runCommand(empty, ['restore', spoilt]), { code: 1, stderr: /a backup of format 99/ })
+      rmSync(join(spoilt, 'manifest.json'))
+      t.match(await runCommand(empty, ['restore', spoilt]), { code: 1, stderr: /no complete backup/ })
+      createKeyring(empty.config.keyring.file, 1)
+      t.match(await runCommand(empty, ['restore', backup]), {
+        code: 1,
+        stderr: /is another keyring .* than that of the backup/,
+      })
+      rmSync(empty.config.keyring.file)
+      t.equal(await readStoreFormat(await empty.brokerAs('admin')), null)
+    },
+  )
+  await t.test('a restore into an empty store writes the streams and the keyring', async (t) => {
+    const restored = await runCommand(empty, ['restore', backup, '--json'])
+    t.equal(restored.code, 0, restored.stderr)
+    const result = JSON.parse(restored.stdout) as Restored
+    t.equal(result.keyring, 'written')
+    t.same(readFileSync(empty.config.keyring.file), readFileSync(join(backup, 'keys/keyring.json')))
+    t.match(await readKeyringRecord(await empty.brokerAs('admin')), { record: first.keyring.mark })
   })
-  const restored = await command(empty, ['restore', backup, '--json'])
-  t.equal(restored.code, 0, restored.stderr)
-  const result = JSON.parse(restored.stdout) as Restored
-  t.equal(result.keyring, 'written')
-  t.same(readFileSync(empty.config.keyring.file), readFileSync(join(backup, 'keys/keyring.json')))
-  t.match(await readKeyringRecord(await empty.brokerAs('admin')), { record: first.keyring.mark })
-  // The keyring was changed after the backup.
+
+  // The keyring is changed after the backup.
   const changed = first.keyring.copy()
   changed.add('ticket', Date.now())
   prepareKeyring(empty.config.keyring.file, changed).put()
-  t.match(await command(empty, ['restore', backup]), { code: 1, stderr: /the store has data: .*add --replace/s })
-  t.match(
-    await command(empty, ['restore', backup, '--replace'], { text: /^3 of/m, signal: 'SIGTERM' }),
-    { code: 1, stderr: /stopping\n.*(stopped half way|borealis restore)/s },
-    'a restore stops in order',
+
+  await t.test('a restore into a store with data is refused without --replace', async (t) => {
+    t.match(await runCommand(empty, ['restore', backup]), { code: 1, stderr: /the store has data: .*add --replace/s })
+  })
+
+  await t.test(
+    'a restore that gets SIGTERM stops in order, and leaves the mark of an incomplete restore',
+    async (t) => {
+      t.match(await runCommand(empty, ['restore', backup, '--replace'], { text: /^3 of/m, signal: 'SIGTERM' }), {
+        code: 1,
+        stderr: /stopping\n.*(stopped half way|borealis restore)/s,
+      })
+      t.match(await readStoreFormat(await empty.brokerAs('admin')), { restoring: true })
+    },
   )
-  t.match(await readStoreFormat(await empty.brokerAs('admin')), { restoring: true })
-  const again = await command(empty, ['restore', backup, '--replace'])
-  t.equal(again.code, 0, again.stderr)
-  t.match(await readStoreFormat(await empty.brokerAs('admin')), { restoring: false, restores: 3 })
+
+  await t.test('the repeated restore completes', async (t) => {
+    const repeated = await runCommand(empty, ['restore', backup, '--replace'])
+    t.equal(repeated.code, 0, repeated.stderr)
+    t.match(await readStoreFormat(await empty.brokerAs('admin')), { restoring: false, restores: 3 })
+  })
   await empty.stop()
 
   const second = await LocalSystem.start({ folder: join(folder, 'second'), settings: { ...settings, ...ports } })
   systems.push(second)
-  const untilDone = async (what: string, look: () => Promise<boolean> | boolean) => {
-    for (const deadline = Date.now() + 60_000; !(await look()); await sleep(200)) {
-      if (Date.now() > deadline) return t.fail(`${what} did not come`)
+  /** Polls for up to a minute. */
+  const becomesTrue = async (condition: () => Promise<boolean> | boolean): Promise<boolean> => {
+    for (const deadlineMs = Date.now() + 60_000; !(await condition()); await sleep(200)) {
+      if (Date.now() > deadlineMs) return false
     }
-    t.pass(what)
+    return true
   }
-  const back = await Promise.all(
+  const connected = await Promise.all(
     devices.map((device, number) => (number % 3 === 0 && number > 3 ? open(number) : Promise.resolve(device))),
   )
-  t.equal(back.length, DEVICES)
-  const missing = () => held.filter(({ id, device }) => !seen.has(`${device}/${id}`))
-  await untilDone('every message that the backup held', () => missing().length === 0)
-  const open_ = async () => {
-    const { total } = (await ask('GET', 'counters')).body as { total: Record<string, number> }
-    const { accepted = 0, pending: _pending, ...finals } = total
-    return accepted - Object.values(finals).reduce((sum, count) => sum + count, 0)
-  }
-  await untilDone('an end of every target', async () => (await open_()) === 0)
-  const statuses = await Promise.all(
-    held.slice(0, 40).map(async ({ id }) => (await ask('GET', `messages/${id}`)).body.status),
-  )
-  t.same([...new Set(statuses)], ['delivered'], 'their status says so')
-  await untilDone('the group message of before the backup', () => devices.every((_, n) => seen.has(`${n}/${earlier}`)))
+  t.equal(connected.length, DEVICES)
 
-  const newest = await toAll()
-  await untilDone('a group message of after the restore, though the log was further once', () =>
-    devices.every((_, number) => seen.has(`${number}/${newest}`)),
-  )
-  t.ok(
-    gaps.some((gap) => gap.endsWith('log_reset')),
-    'devices are told that group messages may be missing',
+  await t.test('each message of the backup reaches its device', async (t) => {
+    const missing = () => held.filter(({ id, device }) => !seen.has(`${device}/${id}`))
+    t.ok(await becomesTrue(() => missing().length === 0), `${missing().length} are missing`)
+  })
+
+  await t.test('each target of the backup ends, and the status of its message is delivered', async (t) => {
+    const pendingCount = async () => {
+      const { total } = (await ask('GET', 'counters')).body as { total: Record<string, number> }
+      const { accepted = 0, pending: _pending, ...finals } = total
+      return accepted - Object.values(finals).reduce((sum, count) => sum + count, 0)
+    }
+    t.ok(await becomesTrue(async () => (await pendingCount()) === 0), `${await pendingCount()} are pending`)
+    const statuses = await Promise.all(
+      held.slice(0, 40).map(async ({ id }) => (await ask('GET', `messages/${id}`)).body.status),
+    )
+    t.same([...new Set(statuses)], ['delivered'])
+  })
+
+  await t.test(
+    'group messages from before the backup and from after the restore reach all devices, with a GAP',
+    async (t) => {
+      const reachesAll = (id: string) => becomesTrue(() => devices.every((_, number) => seen.has(`${number}/${id}`)))
+      t.ok(await reachesAll(earlier), 'from before the backup')
+      t.ok(await reachesAll(await toAll()), 'from after the restore, although the log had more records once')
+      t.ok(gaps.some((gap) => gap.endsWith('log_reset')))
+    },
   )
 
-  // Its library registers what the service does not know, under a number that no registrationId of before has.
-  const renewed = () => devices[1]?.registrations.find((one) => one.application === later)?.registrationId ?? ''
-  await untilDone('another registrationId for what was registered after the backup', () =>
-    Boolean(renewed() && renewed() !== added.registrationId),
+  await t.test(
+    'a registration made after the backup gets another registrationId, with a number never used',
+    async (t) => {
+      const renewed = () =>
+        devices[1]?.registrations.find(({ application }) => application === later)?.registrationId ?? ''
+      t.ok(await becomesTrue(() => Boolean(renewed() && renewed() !== added.registrationId)))
+      t.ok((decodeRegistrationId(second.keyring.registrationKeys, renewed())?.registration ?? 0) > 10_000)
+      t.equal((await push(1, renewed()))?.status, 202)
+      t.ok(await becomesTrue(() => seen.has(`1/${accepted.at(-1)?.id}`)), 'a push to it arrives')
+    },
   )
-  t.ok((decodeRegistrationId(second.keyring.registrationKeys, renewed())?.registration ?? 0) > 10_000)
-  t.equal((await push(1, renewed()))?.status, 202)
-  await untilDone('a push to it', () => seen.has(`1/${accepted.at(-1)?.id}`))
-  const twice = [...seen].filter(([, times]) => times > 1)
-  t.same(twice, [], 'no app saw a message twice')
+
+  await t.test('no app gets a message twice', async (t) => {
+    t.same(
+      [...seen].filter(([, times]) => times > 1),
+      [],
+    )
+  })
 
   const core = await second.brokerAs('core')
-  await t.test('a core refuses a store that it cannot work with', async (t) => {
+  await t.test('a core and a transport refuse a store of a newer format', async (t) => {
     const format = await readStoreFormat(core)
-    if (format === null) return t.fail('no format')
+    if (format === null) return t.fail('the store has no format')
     await writeStoreFormat(core, { ...format, format: STORE_FORMAT + 1, writtenBy: '9.0.0' })
     for (const part of ['core', 'transport'] as const) {
       const { url, user, password } = second.natsAs(part)

@@ -1,4 +1,4 @@
-/** A process that is killed leaves no server behind, although it cannot clean up. */
+/** A killed process leaves no server behind, although it cannot clean up: a watcher ends the server. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -16,13 +16,13 @@ t.teardown(() => rmSync(folder, { recursive: true, force: true }))
 const compiled = (path: string) => JSON.stringify(new URL(`../../${path}`, import.meta.url).href)
 const END_WITH_PARENT = compiled('src/nats/server/end-with-parent.js')
 
-/** More than the watcher needs: it looks every two seconds and waits ten between SIGTERM and SIGKILL. */
+/** Longer than the watcher needs: it polls every two seconds, and waits ten between SIGTERM and SIGKILL. */
 const GONE_MS_MAX = 40_000
 
 async function isGone(pid: number): Promise<boolean> {
-  const deadline = performance.now() + GONE_MS_MAX
+  const deadlineMs = performance.now() + GONE_MS_MAX
   while (isAlive(pid)) {
-    if (performance.now() > deadline) return false
+    if (performance.now() > deadlineMs) return false
     await sleep(50)
   }
   return true
@@ -57,15 +57,16 @@ function watchersOf(pid: number): number[] {
       try {
         return readFileSync(`/proc/${candidate}/cmdline`, 'utf8').endsWith(`end-with-parent\0${pid}\0`)
       } catch {
-        return false // It ended between the two reads.
+        return false // The process ended between the two reads.
       }
     })
 }
 
-const sleeper = (options: string) => `
+/** A program that starts a child with endWithParent(), and prints its process id. The child runs `statement` first. */
+const parentOfSleeper = (statement: string) => `
   import { spawn } from 'node:child_process'
   import { endWithParent } from ${END_WITH_PARENT}
-  const child = spawn(process.execPath, ['-e', ${JSON.stringify(`${options}; setInterval(() => 1, 1_000); console.log('up')`)}], {
+  const child = spawn(process.execPath, ['-e', ${JSON.stringify(`${statement}; setInterval(() => 1, 1_000); console.log('up')`)}], {
     detached: true,
     stdio: ['ignore', 'pipe', 'ignore'],
   })
@@ -75,7 +76,7 @@ const sleeper = (options: string) => `
 `
 
 for (const signal of ['SIGKILL', 'SIGHUP'] as const) {
-  t.test(`nats-server ends after ${signal} ended its parent`, async (t) => {
+  t.test(`nats-server ends after ${signal} has ended its parent`, async (t) => {
     const { parent, pids } = await start(`
       import { startNatsServer } from ${compiled('src/nats/server/server-process.js')}
       const dataDir = ${JSON.stringify(join(folder, signal))}
@@ -90,16 +91,16 @@ for (const signal of ['SIGKILL', 'SIGHUP'] as const) {
 }
 
 t.test('a child that ignores SIGTERM is killed after its parent has ended', async (t) => {
-  const { parent, pids } = await start(sleeper("process.on('SIGTERM', () => undefined)"))
+  const { parent, pids } = await start(parentOfSleeper("process.on('SIGTERM', () => undefined)"))
   const [child = 0] = pids
   await kill(parent, 'SIGKILL')
   await sleep(4_000)
-  t.ok(isAlive(child), 'SIGTERM alone does not end it')
+  t.ok(isAlive(child), 'alive after SIGTERM')
   t.ok(await isGone(child))
 })
 
-t.test('the watcher ends with the child, and ends nothing while child and parent live', async (t) => {
-  const { parent, pids } = await start(sleeper(''))
+t.test('the watcher lets the child live while the parent lives, and ends with the child', async (t) => {
+  const { parent, pids } = await start(parentOfSleeper(''))
   const [child = 0] = pids
   const [watcher = 0, ...others] = watchersOf(child)
   t.ok(watcher > 0)
@@ -124,9 +125,9 @@ t.test('a test program ends after its runner is killed', async (t) => {
     import { runFiles } from ${JSON.stringify(pathToFileURL('scripts/tap.mjs').href)}
     writeFileSync(${JSON.stringify(`${marker}.mjs`)}, ${JSON.stringify(program)})
     void runFiles(${JSON.stringify(folder)}, ['test-program.mjs'], { jobs: 1, timeoutSeconds: 200 })
-    const look = setInterval(() => {
+    const timer = setInterval(() => {
       if (!existsSync(${JSON.stringify(marker)})) return
-      clearInterval(look)
+      clearInterval(timer)
       console.log(readFileSync(${JSON.stringify(marker)}, 'utf8'))
     }, 50)
   `)
@@ -136,21 +137,21 @@ t.test('a test program ends after its runner is killed', async (t) => {
   t.ok(await isGone(testProgram))
 })
 
-t.test('a script ends when npm is killed, and goes on when a shell is', async (t) => {
+t.test('a script that npm started ends when npm is killed, and one that a shell started goes on', async (t) => {
   const script = `
     const { onNpmEnded } = await import(${END_WITH_PARENT})
     onNpmEnded(() => process.exit(7))
     setInterval(() => 1, 1_000)
     console.log(process.pid)
   `
-  const npm = (name: string | undefined) =>
+  const parentWith = (lifecycleEvent: string | undefined) =>
     start(
       `import { spawn } from 'node:child_process'
-       const env = { ...process.env, npm_lifecycle_event: ${JSON.stringify(name)} }
+       const env = { ...process.env, npm_lifecycle_event: ${JSON.stringify(lifecycleEvent)} }
        spawn(process.execPath, ['--input-type=module', '-e', ${JSON.stringify(script)}], { env, stdio: ['ignore', 'inherit', 'inherit'] })`,
     )
-  const [underNpm, underShell] = await Promise.all([npm('bench'), npm(undefined)])
+  const [underNpm, underShell] = await Promise.all([parentWith('bench'), parentWith(undefined)])
   await Promise.all([kill(underNpm.parent, 'SIGKILL'), kill(underShell.parent, 'SIGKILL')])
   t.ok(await isGone(underNpm.pids[0] ?? 0))
-  t.ok(isAlive(underShell.pids[0] ?? 0), 'a shell may end and leave a run in the background')
+  t.ok(isAlive(underShell.pids[0] ?? 0), 'a shell may end and leave a script in the background')
 })

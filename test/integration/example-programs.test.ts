@@ -1,4 +1,4 @@
-/** Runs the programs of docs/examples against the whole service, with the faults that the documentation says they survive. */
+/** Runs the programs of docs/examples against the whole service, with the faults that they survive by the documentation. */
 import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -18,10 +18,10 @@ import { quickWebhooks } from '../support/webhooks.js'
 
 t.setTimeout(180_000)
 
-/** Stands between the programs and the core. Counts requests, and applies the next of `faults` to each one for messages. */
+/** Stands between the programs and the core. It records requests, and applies one of `faults` to each POST of messages. */
 interface Proxy {
   readonly url: string
-  /** The address of the core, set once it has started. */
+  /** The address of the core, set when it has started. */
   coreUrl: string
   readonly requests: string[]
   readonly faults: ((response: ServerResponse, forward: () => Promise<void>) => void)[]
@@ -78,7 +78,7 @@ interface Setup {
 
 async function setUp(t: Test): Promise<Setup> {
   const proxy = await startProxy(t)
-  // A lease that outlasts the delays of a busy machine. A core that loses it answers 503, and the tests count attempts.
+  // The lease outlasts the delays of a busy machine. A core that loses it answers 503, and these tests count attempts.
   const core = { leaseMs: 30_000 }
   const live = await startLive(t, { webhooks: quickWebhooks, publicUrl: proxy.url, core })
   proxy.coreUrl = live.coreUrl
@@ -173,7 +173,7 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
       t.equal(countOf('/oauth2/token') - before, 2)
     })
 
-    await t.test('send: a key for ES256 works as well as one for RS256', async (t) => {
+    await t.test('send: a settings file with an ES256 key is accepted', async (t) => {
       const file = join(t.testdir(), 'settings.yaml')
       writeFileSync(file, await admin.text('project', 'add-key', 'shop', '--alg', 'ES256'))
       await until('the core knows the key', async () => {
@@ -184,7 +184,7 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
       await until('the message arrives', () => titlesOf(world).includes('signed with ES256'))
     })
 
-    await t.test('send: a refused request ends the program at once and prints the error code', async (t) => {
+    await t.test('send: a refused message or token request ends the program at once with the error code', async (t) => {
       const before = countOf('/messages')
       const { code, err } = await send('forged', message('x', { target: `${registrationId.slice(0, -2)}AA` }))
       t.equal(code, 1)
@@ -200,16 +200,24 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
       t.match(refused.err, /invalid_client/)
     })
 
-    await t.test('user-token: a device registers with the token, and messages to the user arrive', async (t) => {
-      const { code, out, err } = await runExample(language, 'user-token', [settingsFile, application, deviceId, 'anna'])
-      t.equal(code, 0, err)
-      await world.registerUser(out.trim())
-      t.equal((await send('to-user', message('to Anna', { type: 'user', target: 'anna' }))).code, 0)
-      await until('the message arrives', () => titlesOf(world).includes('to Anna'))
-      const foreign = await runExample(language, 'user-token', [settingsFile, application, 'dev_another', 'anna'])
-      const refusal = await world.registerUser(foreign.out.trim()).catch((error: unknown) => error)
-      t.match(refusal, { serverCode: 'bad_user_token' })
-    })
+    await t.test(
+      'user-token: a device registers with its token and gets messages to the user; another is refused',
+      async (t) => {
+        const { code, out, err } = await runExample(language, 'user-token', [
+          settingsFile,
+          application,
+          deviceId,
+          'anna',
+        ])
+        t.equal(code, 0, err)
+        await world.registerUser(out.trim())
+        t.equal((await send('to-user', message('to Anna', { type: 'user', target: 'anna' }))).code, 0)
+        await until('the message arrives', () => titlesOf(world).includes('to Anna'))
+        const foreign = await runExample(language, 'user-token', [settingsFile, application, 'dev_another', 'anna'])
+        const refusal = await world.registerUser(foreign.out.trim()).catch((error: unknown) => error)
+        t.match(refusal, { serverCode: 'bad_user_token' })
+      },
+    )
 
     await t.test('webhook: each event is printed once, and a forged POST is refused', async (t) => {
       const probe = await startReceiver(t)
@@ -237,8 +245,8 @@ for (const language of ['TypeScript', 'Python'] satisfies Language[]) {
         }
         return (await fetch(probe.url, { method: 'POST', headers, body })).status
       }
-      const again = JSON.stringify({ v: 1, events: [event] })
-      t.equal(await post(again, secret), 204, 'the same event again')
+      const repeated = JSON.stringify({ v: 1, events: [event] })
+      t.equal(await post(repeated, secret), 204, 'the same event again')
       const forged = JSON.stringify({ v: 1, events: [{ ...event, id: 'forged' }] })
       t.equal(await post(forged, `whsec_${Buffer.alloc(32).toString('base64')}`), 401, 'another key')
       t.equal(await post(forged, secret, Math.floor(Date.now() / 1_000) - 600), 401, 'an old request')

@@ -32,7 +32,7 @@ async function stop({ child }: Running): Promise<number | null> {
   return code
 }
 
-t.test('receive.ts shows a push; started again it is the same device and shows the missed one', async (t) => {
+t.test('receive.ts prints a push, and after a restart the missed push under the same registrationId', async (t) => {
   const live = await startLive(t)
   const state = live.stateFile('receive.state')
   const first = start(t, live, state)

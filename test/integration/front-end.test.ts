@@ -120,35 +120,45 @@ async function setUp(t: Test): Promise<Setup> {
   }
 }
 
-t.test('messages answered with 202 are stored although nats-server is killed meanwhile; others get 503', async (t) => {
+t.test('a core whose nats-server is killed while 50 messages are in flight', async (t) => {
   const { nats, broker, frontEnd, send, stored, messageOf, target } = await setUp(t)
   t.ok(target)
   const first = await send()
-  t.equal(first.status, 202)
-  t.match(await messageOf(first.id), { id: BigInt(first.id), project: PUBLISHER_PROJECT, device, registration: 1 })
-  t.equal((await fetch(`${frontEnd.url}/readyz`)).status, 200)
 
-  // Requests are in flight while the store dies: each is either stored or answered 503.
-  const many = Promise.all(Array.from({ length: 50 }, send))
+  await t.test('stores a message before it answers 202, and is ready, before the kill', async (t) => {
+    t.equal(first.status, 202)
+    t.match(await messageOf(first.id), { id: BigInt(first.id), project: PUBLISHER_PROJECT, device, registration: 1 })
+    t.equal((await fetch(`${frontEnd.url}/readyz`)).status, 200)
+  })
+
+  const inFlight = Promise.all(Array.from({ length: 50 }, send))
   await nats.kill9()
-  const answers = await many
-  t.same(
-    answers.filter(({ status }) => status !== 202 && status !== 503),
-    [],
-  )
-  await until('the core has noticed the lost connection', () => !broker.connected())
-  t.equal((await send()).status, 503)
-  t.equal((await fetch(`${frontEnd.url}/readyz`)).status, 503)
+  const answers = await inFlight
 
-  await nats.start()
-  await until('the core is connected again', () => broker.connected())
-  const accepted = [first, ...answers.filter(({ status }) => status === 202)]
-  for (const { id } of accepted) t.ok(await messageOf(id), `${id} is stored`)
-  t.ok((await stored()) >= accepted.length)
-  t.equal((await send()).status, 202)
+  await t.test('answers each of them with 202 or 503', async (t) => {
+    t.same(
+      answers.filter(({ status }) => status !== 202 && status !== 503),
+      [],
+    )
+  })
+
+  await t.test('answers 503 and is not ready without the store', async (t) => {
+    await until('the core has noticed the lost connection', () => !broker.connected())
+    t.equal((await send()).status, 503)
+    t.equal((await fetch(`${frontEnd.url}/readyz`)).status, 503)
+  })
+
+  await t.test('has stored each message that it answered with 202, and accepts messages again', async (t) => {
+    await nats.start()
+    await until('the core is connected again', () => broker.connected())
+    const accepted = [first, ...answers.filter(({ status }) => status === 202)]
+    for (const { id } of accepted) t.ok(await messageOf(id), `${id} is stored`)
+    t.ok((await stored()) >= accepted.length)
+    t.equal((await send()).status, 202)
+  })
 })
 
-t.test('an idempotency key stands for one message at all cores, also at the same moment', async (t) => {
+t.test('requests with one idempotency key at two cores', async (t) => {
   const { frontEnd, options, target, token, stored } = await setUp(t)
   const other = await startFrontEnd(options)
   t.teardown(() => other.stop())
@@ -160,15 +170,22 @@ t.test('an idempotency key stands for one message at all cores, also at the same
     })
     return { status: response.status, body: (await response.json()) as Record<string, unknown> }
   }
-  const first = await post(frontEnd.url, 'k1', 'a')
-  t.equal(first.status, 202)
-  for (const { url } of [frontEnd, other, frontEnd])
-    t.same(await post(url, 'k1', 'a'), first, 'the same answer as the first')
-  t.equal(await stored(), 1)
-  t.match(await post(other.url, 'k1', 'b'), { status: 422, body: { error: { code: 'idempotency_conflict' } } })
-  const atOnce = await Promise.all([frontEnd, other, frontEnd, other].map(({ url }) => post(url, 'k2', 'c')))
-  t.equal(new Set(atOnce.map(({ body }) => body.id)).size, 1, 'four requests at once')
-  t.equal(await stored(), 2)
+  await t.test('get the answer of the first, and make one message', async (t) => {
+    const first = await post(frontEnd.url, 'k1', 'a')
+    t.equal(first.status, 202)
+    for (const { url } of [frontEnd, other, frontEnd]) t.same(await post(url, 'k1', 'a'), first)
+    t.equal(await stored(), 1)
+  })
+
+  await t.test('with another content are idempotency_conflict', async (t) => {
+    t.match(await post(other.url, 'k1', 'b'), { status: 422, body: { error: { code: 'idempotency_conflict' } } })
+  })
+
+  await t.test('make one message if four arrive at once', async (t) => {
+    const atOnce = await Promise.all([frontEnd, other, frontEnd, other].map(({ url }) => post(url, 'k2', 'c')))
+    t.equal(new Set(atOnce.map(({ body }) => body.id)).size, 1)
+    t.equal(await stored(), 2)
+  })
 })
 
 t.test('a NATS message that is delivered again after a fault is stored once', async (t) => {
@@ -180,7 +197,7 @@ t.test('a NATS message that is delivered again after a fault is stored once', as
     ...options,
     accept: async (command) => {
       const accepted = await options.accept(command)
-      // The message is stored, but this core fails before it acknowledges the record.
+      // The message is stored, but this core fails before it acknowledges the record of INGRESS.
       if (++calls === 1) throw new Error('a fault after the store')
       return accepted
     },
@@ -194,7 +211,7 @@ t.test('a NATS message that is delivered again after a fault is stored once', as
   t.equal(await stored(), 1)
 })
 
-t.test('a start that fails because its port is taken can be repeated', async (t) => {
+t.test('after a start failed because its port is in use, another start succeeds and can be stopped', async (t) => {
   const { options, frontEnd } = await setUp(t)
   await frontEnd.stop()
   const taken = createServer().listen(0, '127.0.0.1')
@@ -204,8 +221,8 @@ t.test('a start that fails because its port is taken can be repeated', async (t)
   const port = typeof address === 'object' && address ? address.port : 0
   const settings = { ...options.settings, http: { ...options.settings.http, port } }
   await t.rejects(startFrontEnd({ ...options, settings }), { code: 'EADDRINUSE' })
-  const again = await startFrontEnd(options)
-  t.equal((await fetch(`${again.url}/healthz`)).status, 200)
-  await again.stop()
-  await t.rejects(fetch(`${again.url}/healthz`), 'it does not listen any more')
+  const second = await startFrontEnd(options)
+  t.equal((await fetch(`${second.url}/healthz`)).status, 200)
+  await second.stop()
+  await t.rejects(fetch(`${second.url}/healthz`), 'after stop() it does not listen')
 })

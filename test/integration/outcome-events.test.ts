@@ -1,4 +1,4 @@
-/** Outcomes of pushes as an app server gets them, with real devices, cores, nats-server and webhooks. */
+/** The outcomes of pushes as an app server gets them, with a real device, core, nats-server and webhook receiver. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
@@ -18,7 +18,7 @@ t.setTimeout(120_000)
 
 const root: Actor = { name: 'cli:test', role: 'operator', projects: '*' }
 
-t.test('a delivered push is reported to its app server on NATS and at its webhook', async (t) => {
+t.test('the outcomes of a project with a webhook and a NATS subscriber', async (t) => {
   const live = await startLive(t, { webhooks: quickWebhooks })
   const { nats, application } = live
   const broker = await nats.brokerAs('admin')
@@ -31,52 +31,60 @@ t.test('a delivered push is reported to its app server on NATS and at its webhoo
   receiver.secrets = [set.secret ?? '']
 
   const subscriber = await nats.brokerAs('subscriber')
-  const heard = new Collected<{ subject: string; event: Record<string, unknown> }>()
+  const onNats = new Collected<{ subject: string; event: Record<string, unknown> }>()
   subscriber.bus.subscribe(`push.event.${PUBLISHER_PROJECT}.*`, ({ subject, body }) =>
-    heard.add({ subject, event: JSON.parse(Buffer.from(body).toString()) }),
+    onNats.add({ subject, event: JSON.parse(Buffer.from(body).toString()) }),
   )
   const device = await live.device('first')
   device.connect()
   const { registrationId } = await device.register(application)
 
-  const first = await live.send('device', registrationId, 'hello')
-  const expected = {
-    ...{ v: 1, id: `${first}.delivered`, kind: 'delivered', projectId: PUBLISHER_PROJECT, applicationId: application },
-    ...{ messageId: first, target: registrationId, time: String, reason: null },
-  }
-  await receiver.until(() => receiver.events.length === 1)
-  t.match(receiver.events, [expected])
-  t.match(await heard.until(1), [{ subject: `push.event.${PUBLISHER_PROJECT}.delivered`, event: expected }])
-  t.same(heard.all[0]?.event, receiver.events[0], 'the same event on both ways')
+  await t.test('have the same event of a delivered push on NATS and at the webhook', async (t) => {
+    const first = await live.send('device', registrationId, 'hello')
+    const expected = {
+      ...{
+        v: 1,
+        id: `${first}.delivered`,
+        kind: 'delivered',
+        projectId: PUBLISHER_PROJECT,
+        applicationId: application,
+      },
+      ...{ messageId: first, target: registrationId, time: String, reason: null },
+    }
+    await receiver.until(() => receiver.events.length === 1)
+    t.match(receiver.events, [expected])
+    t.match(await onNats.until(1), [{ subject: `push.event.${PUBLISHER_PROJECT}.delivered`, event: expected }])
+    t.same(onNats.all[0]?.event, receiver.events[0])
+  })
 
-  await t.test('events that end while the receiver is down reach it once it is back', async (t) => {
+  await t.test('reach the receiver after it was down', async (t) => {
     await receiver.stop()
     const ids = [await live.send('device', registrationId, '2'), await live.send('device', registrationId, '3')]
-    await heard.until(3)
+    await onNats.until(3)
     await receiver.start()
     await receiver.until(() => receiver.events.length >= 3)
     t.same(new Set(receiver.events.slice(1).map(({ messageId }) => messageId)), new Set(ids))
   })
 
-  await t.test('after a redirect, an error and a time-out the receiver gets the same POST again', async (t) => {
+  await t.test('are posted again under the same id after a redirect, an error and a time-out', async (t) => {
     const [events, posts] = [receiver.events.length, receiver.posts.length]
     const answers: (typeof receiver.answer)[] = [
       (response) => response.writeHead(302, { location: `http://127.0.0.1:${receiver.port}/elsewhere` }).end(),
       (response) => response.writeHead(500).end('x'.repeat(100_000)),
-      // Does not answer, so the sender ends the POST when its time is over.
+      // Without an answer the sender ends the POST after its time-out.
       () => {},
     ]
     const good = receiver.answer
     receiver.answer = (response) => (answers.shift() ?? good)(response)
     await live.send('device', registrationId, '4')
     await receiver.until(() => receiver.events.length > events)
-    const tries = receiver.posts.slice(posts)
-    t.equal(new Set(tries.map(({ id }) => id)).size, 1)
-    t.same(new Set(tries.map(({ path }) => path)), new Set(['/hook']), 'a redirect is not followed')
-    t.equal(tries.length, 4)
+    const attempts = receiver.posts.slice(posts)
+    t.equal(new Set(attempts.map(({ id }) => id)).size, 1)
+    t.same(new Set(attempts.map(({ path }) => path)), new Set(['/hook']), 'a redirect is not followed')
+    t.equal(attempts.length, 4)
   })
 
-  await t.test('during a change of the secret the old and the new one verify every POST', async (t) => {
+  await t.test('are verified with the old and with the new secret while it is changed', async (t) => {
     const before = receiver.secrets
     const { secret } = await feeds.rotateSecret(root, PUBLISHER_PROJECT)
     for (const secrets of [before, [secret]]) {
@@ -88,7 +96,7 @@ t.test('a delivered push is reported to its app server on NATS and at its webhoo
     t.notOk(receiver.posts.some(({ status }) => status === 401))
   })
 
-  await t.test('a webhook at a private address that is not allowed is refused', async (t) => {
+  await t.test('cannot be sent to a private address that is not allowed', async (t) => {
     const guarded = { ...quickWebhooks, allowedNetworks: '' }
     const strict = new FeedAdministration({
       ...{ administration, broker, clock: systemClock, split: nats.store.split, settings: guarded },
@@ -98,7 +106,7 @@ t.test('a delivered push is reported to its app server on NATS and at its webhoo
     })
   })
 
-  await t.test('the example programs of the documentation receive the events', async (t) => {
+  await t.test('reach the example programs of the documentation, webhook and subscribe', async (t) => {
     const { url, user, password } = nats.settingsAs('subscriber')
     const example = (name: string, words: string[], env: Record<string, string>) => {
       const child = spawn(process.execPath, [`dist/docs/examples/${name}.js`, ...words], {
@@ -121,29 +129,29 @@ t.test('a delivered push is reported to its app server on NATS and at its webhoo
     const waiting = (await feeds.show(root, PUBLISHER_PROJECT)).waiting.reader ?? 0
     const env = { NATS_URL: url, NATS_USER: user, NATS_PASSWORD: password, EVENTS: String(waiting) }
     const subscriber = example('subscribe', [PUBLISHER_PROJECT], env)
-    // The program ends after its acknowledgements were sent.
+    // The program ends after it has sent its acknowledgements.
     await subscriber.exited
-    const read = subscriber.lines.all
-    t.equal(read.length, waiting)
-    t.ok(read.some((line) => line.startsWith(`push.event.${PUBLISHER_PROJECT}.delivered {`) && line.includes(id)))
+    const printed = subscriber.lines.all
+    t.equal(printed.length, waiting)
+    t.ok(printed.some((line) => line.startsWith(`push.event.${PUBLISHER_PROJECT}.delivered {`) && line.includes(id)))
     await feeds.setWebhook(root, PUBLISHER_PROJECT, { url: receiver.url, kinds: null })
     receiver.secrets = [secret]
   })
 
-  await t.test('an answer 410 disables the webhook, and the events stay on NATS', async (t) => {
+  await t.test('wait on NATS after an answer 410 has disabled the webhook', async (t) => {
     receiver.answer = (response) => response.writeHead(410).end()
-    const [posts, count] = [receiver.posts.length, heard.all.length]
+    const [posts, count] = [receiver.posts.length, onNats.all.length]
     await live.send('device', registrationId, 'gone')
     await receiver.until(() => receiver.posts.length > posts)
     const view = () => feeds.show(root, PUBLISHER_PROJECT)
     await until('the webhook is disabled', async () => !!(await view()).feed?.webhook?.disabled)
     await live.send('device', registrationId, 'still')
-    await heard.until(count + 2)
+    await onNats.until(count + 2)
     t.equal(receiver.posts.length, posts + 1)
-    // An event that was received live counts as waiting for the consumers a moment later. The change of the url may have
-    // overtaken the acknowledgement of the event before, which then waits as well.
+    // An event counts as waiting a moment after it was received live. The change of the url may have overtaken the
+    // acknowledgement of the previous event, which then waits too.
     await until('both events wait for the webhook', async () => ((await view()).waiting.webhook ?? 0) >= 2)
-    t.equal((await view()).waiting.reader, 2, 'the example program took the events before')
+    t.equal((await view()).waiting.reader, 2, 'the example program has acknowledged the earlier ones')
   })
   await device.close()
 })

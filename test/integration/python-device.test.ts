@@ -7,7 +7,7 @@ import { DEAD_LETTERS_STREAM } from '../../protocol/subjects.js'
 import { type Live, startLive } from '../device/live.js'
 import { PUBLISHER_PROJECT } from '../support/nats.js'
 
-/** The Python client, written from PROTOCOL.md alone, and example publishers over NATS, against the whole service. */
+/** The Python client, which is written from PROTOCOL.md alone, and the example publishers, against the whole service. */
 
 type Event = { event: string } & Record<string, unknown>
 
@@ -17,13 +17,13 @@ const python = ['/usr/bin/python3', 'python3'].find((program) => spawnSync(progr
 const MISSING = 'no python3 of 3.11 or newer with websockets: apt-get install python3 python3-websockets'
 const environment = { ...process.env, PYTHONDONTWRITEBYTECODE: '1' }
 
-/** A process `python3 -m borealis --json` and the events that it prints, in order. */
+/** A process `python3 -m borealis --json`, and the events that it prints in order. */
 class PythonDevice {
   readonly #child: ChildProcess
   readonly #ended: Promise<number | null>
   readonly #events: Event[] = []
-  #look: () => void = () => undefined
-  #said = ''
+  #onEvent: () => void = () => undefined
+  #errorOutput = ''
 
   constructor(program: string, live: Live, ...more: string[]) {
     const enrolment = ['--enrol-url', live.coreUrl, '--enrolment-key', live.enrolmentKey]
@@ -46,27 +46,27 @@ class PythonDevice {
     if (!stdout || !stderr) throw new Error('the child has no pipes')
     createInterface({ input: stdout }).on('line', (line) => {
       this.#events.push(JSON.parse(line) as Event)
-      this.#look()
+      this.#onEvent()
     })
     stderr.on('data', (chunk) => {
-      this.#said += chunk
+      this.#errorOutput += chunk
     })
     this.#ended = once(this.#child, 'close').then(([code]) => code as number | null)
   }
 
-  /** The next event of that name; earlier events of other names are skipped. */
+  /** Resolves with the next event of that name. Earlier events of other names are skipped. */
   async next(name: string): Promise<Event> {
     const ended = this.#ended.then((code) => {
-      throw new Error(`the device ended with ${code} before ${name}: ${this.#said}`)
+      throw new Error(`the device ended with ${code} before ${name}: ${this.#errorOutput}`)
     })
     const found = new Promise<Event>((resolve) => {
-      this.#look = () => {
+      this.#onEvent = () => {
         const at = this.#events.findIndex(({ event }) => event === name)
         if (at < 0) return
-        this.#look = () => undefined
+        this.#onEvent = () => undefined
         resolve(this.#events.splice(0, at + 1).at(-1) as Event)
       }
-      this.#look()
+      this.#onEvent()
     })
     return Promise.race([found, ended])
   }
@@ -107,10 +107,10 @@ t.test('the Python client on the live service', async (t) => {
   const again = new PythonDevice(python, live)
 
   await t.test('gets the messages that it missed when it starts again', async (t) => {
-    const caught = [await again.next('notification'), await again.next('notification')]
-    t.same(caught.map(({ title }) => title).sort(), ['missed', 'missed of the topic'])
+    const received = [await again.next('notification'), await again.next('notification')]
+    t.same(received.map(({ title }) => title).sort(), ['missed', 'missed of the topic'])
     await again.next('ready')
-    t.equal(caught.find(({ id }) => id === missed)?.possibleDuplicate, false)
+    t.equal(received.find(({ id }) => id === missed)?.possibleDuplicate, false)
   })
 
   await t.test('gets the messages of both example publishers over NATS; an invalid one is a dead letter', async (t) => {
@@ -156,7 +156,7 @@ t.test('the Python client on the live service', async (t) => {
   t.equal(await again.stop(), 0)
 })
 
-/** Resolves with the standard output. Rejects where the program does not end with code 0. */
+/** Resolves with the standard output of a program. Rejects if it does not end with code 0. */
 async function run(program: string, args: string[], more: Record<string, string>): Promise<string> {
   const child = spawn(program, args, { env: { ...environment, ...more }, stdio: ['ignore', 'pipe', 'pipe'] })
   let [out, err] = ['', '']

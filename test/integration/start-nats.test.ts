@@ -1,4 +1,4 @@
-/** The nats-server of `borealis start` is started again whenever it ends. */
+/** `borealis start` starts its nats-server again each time that it ends. */
 import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -20,19 +20,19 @@ t.test('a nats-server that is killed while it starts again is started once more'
     if (before === undefined) delete process.env.NATS_SERVER_BIN
     else process.env.NATS_SERVER_BIN = before
   })
-  const told: string[] = []
-  let isBack: () => void = () => undefined
+  const notices: string[] = []
+  let onBack: () => void = () => undefined
   const back = new Promise<void>((resolve) => {
-    isBack = resolve
+    onBack = resolve
   })
   const nats = await startNats(readConfig({ environment: {} }), DataFolder.claim(join(path, 'data')), 0, (text) => {
-    told.push(text)
-    if (text === 'nats-server is back') isBack()
+    notices.push(text)
+    if (text === 'nats-server is back') onBack()
   })
   t.teardown(() => stopNats(nats))
   writeFileSync(doomed, '')
   process.kill(nats.server?.pid ?? 0, 'SIGKILL')
   await back
-  t.notOk(existsSync(doomed), 'the first start after the kill was cut short')
-  t.match(told, [/starting it again/, /ended with code null/, /starting it again/, /is back/])
+  t.notOk(existsSync(doomed), 'the first start after the kill was killed too')
+  t.match(notices, [/starting it again/, /ended with code null/, /starting it again/, /is back/])
 })

@@ -9,14 +9,14 @@ import { setInterval } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
 
-/** `borealis start` as a user runs it: the terminal output, the printed command, Ctrl-C. */
+/** `borealis start` as a user runs it: its output in the terminal, the command that it prints, and Ctrl-C. */
 
 const program = resolve('dist/src/cli.js')
 
 interface Terminal {
   process: ChildProcess
   lines: string[]
-  /** Resolves with the first line that matches. Rejects with the whole output where the process ends before. */
+  /** Resolves with the first line that matches. Rejects with the whole output if the process ends before. */
   line(pattern: RegExp): Promise<string>
   /** Resolves with the exit code. */
   ended: Promise<number | null>
@@ -29,37 +29,37 @@ function start(folder: string, environment: Record<string, string> = {}): Termin
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const lines: string[] = []
-  const looks = new Set<() => void>()
+  const checks = new Set<() => void>()
   for (const stream of [child.stdout, child.stderr]) {
     createInterface({ input: stream }).on('line', (line) => {
       lines.push(line)
-      for (const look of looks) look()
+      for (const check of checks) check()
     })
   }
   const ended = once(child, 'close').then(([code]) => code as number | null)
   const line = (pattern: RegExp) =>
     new Promise<string>((resolve, reject) => {
-      const look = () => {
+      const check = () => {
         const found = lines.find((text) => pattern.test(text))
         if (found === undefined) return
-        looks.delete(look)
+        checks.delete(check)
         resolve(found)
       }
-      looks.add(look)
-      look()
-      void ended.then(() => reject(new Error(`it ended without ${pattern}:\n${lines.join('\n')}`)))
+      checks.add(check)
+      check()
+      void ended.then(() => reject(new Error(`borealis start ended without ${pattern}:\n${lines.join('\n')}`)))
     })
   return { process: child, lines, line, ended }
 }
 
 const freePorts = { BOREALIS_HTTP_PORT: '0', BOREALIS_TRANSPORT_PORT: '0', BOREALIS_START_NATS_PORT: '0' }
 
-/** The environment without the variables of the test runner, which the product would pass on to its processes. */
+/** The environment without the variables of the test runner, which `borealis start` would pass on to its processes. */
 function ownEnvironment(): Record<string, string | undefined> {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !/TAP|^NODE_OPTIONS$|^NATS_URL$/.test(name)))
 }
 
-/** Every process that was started from this folder: child processes inherit the variable that names it. */
+/** The processes started with this data folder: child processes inherit the variable that names it. */
 function processesOf(folder: string): string[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && name !== String(process.pid))
@@ -68,13 +68,13 @@ function processesOf(folder: string): string[] {
         const isOurs = readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`BOREALIS_START_DATA_FOLDER=${folder}/`)
         return isOurs ? [`${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')}`] : []
       } catch {
-        // It ended between the two reads.
+        // The process ended between the two reads.
         return []
       }
     })
 }
 
-/** Reads the status with the address and token of the printed command until the message has ended. */
+/** Reads the status of a message with the address and token of the printed command, until the message has ended. */
 async function finalStatus(terminal: Terminal, id: string): Promise<string> {
   const command = terminal.lines.find((line) => /^(curl|node) /.test(line)) ?? ''
   const url = /http:\/\/[^ "']+\/messages/.exec(command)?.[0] ?? ''
@@ -87,6 +87,7 @@ async function finalStatus(terminal: Terminal, id: string): Promise<string> {
   return 'unknown'
 }
 
+/** Runs the printed command in a shell. */
 async function push(terminal: Terminal): Promise<{ id: string; status: string }> {
   const command = terminal.lines.find((line) => /^(curl|node) /.test(line)) ?? 'false'
   const { stdout } = await promisify(execFile)('sh', ['-c', command])
@@ -103,33 +104,39 @@ type Tap = Pick<typeof t, 'teardown'>
 
 t.setTimeout(240_000)
 
-t.test('the printed command shows a push, a crashed core comes back, and Ctrl-C leaves no process', async (t) => {
+t.test('borealis start', async (t) => {
   const folder = temporary(t)
   const terminal = start(folder)
   t.teardown(() => terminal.process.kill('SIGKILL'))
   await terminal.line(/ready: waiting for pushes/)
 
-  const first = await push(terminal)
-  t.match(first, { id: /^\d+$/, status: 'accepted' })
-  await terminal.line(/>> Hello/)
-  await terminal.line(new RegExp(`${first.id} for app_`))
-  t.equal(await finalStatus(terminal, first.id), 'delivered')
+  await t.test('prints a command that sends a push, and shows the push', async (t) => {
+    const first = await push(terminal)
+    t.match(first, { id: /^\d+$/, status: 'accepted' })
+    await terminal.line(/>> Hello/)
+    await terminal.line(new RegExp(`${first.id} for app_`))
+    t.equal(await finalStatus(terminal, first.id), 'delivered')
+  })
 
-  const core = processesOf(folder).find((line) => / core $/.test(line)) ?? ''
-  process.kill(Number.parseInt(core, 10), 'SIGKILL')
-  await terminal.line(/core ended unexpectedly \(SIGKILL\)/)
-  await terminal.line(/core is back/)
-  const second = await push(terminal)
-  await terminal.line(new RegExp(`${second.id} for app_`))
+  await t.test('starts a killed core again, which accepts a push', async (t) => {
+    const core = processesOf(folder).find((line) => / core $/.test(line)) ?? ''
+    process.kill(Number.parseInt(core, 10), 'SIGKILL')
+    await terminal.line(/core ended unexpectedly \(SIGKILL\)/)
+    await terminal.line(/core is back/)
+    const second = await push(terminal)
+    t.ok(await terminal.line(new RegExp(`${second.id} for app_`)))
+  })
 
-  t.ok(processesOf(folder).length >= 5, 'start, NATS, core, transport and device run')
-  terminal.process.kill('SIGINT')
-  t.equal(await terminal.ended, 0)
-  t.match(terminal.lines.at(-1), /stopped$/)
-  t.same(processesOf(folder), [])
+  await t.test('leaves no process after Ctrl-C', async (t) => {
+    t.ok(processesOf(folder).length >= 5, 'start, NATS, core, transport and device run')
+    terminal.process.kill('SIGINT')
+    t.equal(await terminal.ended, 0)
+    t.match(terminal.lines.at(-1), /stopped$/)
+    t.same(processesOf(folder), [])
+  })
 })
 
-t.test('a port in use ends the start with a message that names the setting, and no process is left', async (t) => {
+t.test('borealis start with a port in use ends with code 1, names the setting, and leaves no process', async (t) => {
   const taken = createServer().listen(0, '0.0.0.0')
   await once(taken, 'listening')
   t.teardown(() => taken.close())
@@ -141,7 +148,7 @@ t.test('a port in use ends the start with a message that names the setting, and 
   t.same(processesOf(folder), [])
 })
 
-t.test('after borealis start was killed, its processes end and a new start works', async (t) => {
+t.test('after borealis start was killed, a new start shows a push, and leaves no process after SIGTERM', async (t) => {
   const folder = temporary(t)
   const killed = start(folder)
   await killed.line(/ready: waiting for pushes/)

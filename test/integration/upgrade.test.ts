@@ -1,6 +1,6 @@
 /**
- * The version before this one runs beside this one under load, and is replaced part by part, in both orders. Nothing that
- * was accepted is lost, and no app sees a message twice.
+ * The previous version runs beside this one under load, and is replaced part by part, in both orders. No accepted message
+ * is lost, and no app gets one twice.
  */
 import { execFileSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -11,9 +11,9 @@ import { readStoreFormat } from '../../src/store/format.js'
 import { Upgrade } from '../support/upgrade.js'
 
 /**
- * The version before this one: the newest commit of `main` whose store and wire this version works with. Move it to the
- * commit of a release when that release is made. Where this version cannot work with a commit, the store or the wire has
- * changed incompatibly: raise STORE_FORMAT (src/store/format.ts) and say so in CHANGELOG.md.
+ * The previous version: the newest commit of `main` whose store and wire this version works with. Move it to the commit
+ * of a release when that release is made. If this version cannot work with a commit, the store or the wire has changed
+ * incompatibly: raise STORE_FORMAT (src/store/format.ts) and describe the change in CHANGELOG.md.
  */
 const PREVIOUS = '8e6dc321994c142204b815f6b89780fde3b13ddd'
 
@@ -29,7 +29,7 @@ const git = (...args: string[]) => {
 const commit = git('rev-parse', '--verify', '--quiet', `${PREVIOUS}^{commit}`)
 const skip = commit === '' && `this clone has no history with commit ${PREVIOUS}: the upgrade from it is not tested`
 
-t.test('the version before this one, beside this one', { skip }, async (t) => {
+t.test('an upgrade from the previous version, under load', { skip }, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'borealis-upgrade-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
   const previous = buildPrevious(join(folder, 'previous'))
@@ -37,7 +37,7 @@ t.test('the version before this one, beside this one', { skip }, async (t) => {
     ['core', 'transport'],
     ['transport', 'core'],
   ] as const) {
-    await t.test(`${order.join(' first, then ')}: nothing is lost`, async (t) => {
+    await t.test(`${order.join(' first, then ')}: each accepted message reaches its device once`, async (t) => {
       const run = await Upgrade.start(join(folder, order.join('-')), previous)
       t.teardown(() => run.stop())
       await run.during(1_500)
@@ -49,15 +49,15 @@ t.test('the version before this one, beside this one', { skip }, async (t) => {
       }
       await run.quiet()
       t.ok(run.accepted.length > 100, `${run.accepted.length} messages were accepted`)
-      t.same(await run.missing(), [], 'each of them reached its device')
-      t.same(run.twice(), [], 'no app saw a message twice')
-      t.equal(await run.pending(), 0, 'none is pending')
+      t.same(await run.missing(), [], 'each reached its device')
+      t.same(run.twice(), [], 'no app got a message twice')
+      t.equal(await run.pending(), 0, 'no target is pending')
       t.match(await readStoreFormat(await run.system.brokerAs('admin')), { format: 1, restores: 0 })
     })
   }
 })
 
-/** Clones the commit and builds it with its own script. Gives the path of its command. */
+/** Clones the commit and builds it with its own script. Returns the path of its command. */
 function buildPrevious(folder: string): string {
   execFileSync('git', ['clone', '--quiet', '--no-checkout', '.', folder])
   execFileSync('git', ['-c', 'advice.detachedHead=false', 'checkout', '--quiet', '--detach', commit], { cwd: folder })
@@ -66,7 +66,7 @@ function buildPrevious(folder: string): string {
     return JSON.stringify({ ...all, '': { ...all[''], version: '' } })
   }
   if (packages('.') === packages(folder)) {
-    // The same packages: copied, which needs no network.
+    // The packages are the same. Copying them needs no network.
     cpSync('node_modules', join(folder, 'node_modules'), { recursive: true, verbatimSymlinks: true })
     execFileSync(process.execPath, ['scripts/build.mjs'], { cwd: folder, stdio: 'ignore' })
   } else execFileSync(process.execPath, ['scripts/prepare.mjs'], { cwd: folder, stdio: 'ignore' })

@@ -1,4 +1,4 @@
-/** One POST to real receivers: its bounds, and the addresses that it does not go to. */
+/** The POST of a webhook to real receivers: its limits, and the addresses to which it does not connect. */
 import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'
 import { type AddressInfo, createServer as createTcp, type Server } from 'node:net'
@@ -19,9 +19,9 @@ async function listening(t: Test, server: Server): Promise<number> {
 }
 
 function poster(t: Test, options: Partial<PosterOptions> = {}) {
-  const made = createPoster({ clock: systemClock, guard: new AddressGuard('127.0.0.0/8'), settings, ...options })
-  t.teardown(() => made.close())
-  return (url: string, signal = never) => made.post({ url, headers: { a: 'b' }, body: Buffer.from('{}'), signal })
+  const poster = createPoster({ clock: systemClock, guard: new AddressGuard('127.0.0.0/8'), settings, ...options })
+  t.teardown(() => poster.close())
+  return (url: string, signal = never) => poster.post({ url, headers: { a: 'b' }, body: Buffer.from('{}'), signal })
 }
 
 const http = (t: Test, listener: RequestListener) => listening(t, createServer(listener))
@@ -36,7 +36,7 @@ t.test('a POST returns the status and Retry-After, whatever the status, and foll
   }
 })
 
-t.test('an answer that never ends is cut by length or time, and its status counts', async (t) => {
+t.test('an answer that never ends is cut off by length or time, and its status counts', async (t) => {
   const cut = { long: false, slow: false }
   const port = await http(t, (request, response) => {
     const kind = request.url === '/long' ? 'long' : 'slow'
@@ -55,30 +55,37 @@ t.test('an answer that never ends is cut by length or time, and its status count
   const answered = { answered: true, status: 200, retryAfterMs: null }
   t.same(await poster(t, { settings: { ...settings, timeoutMs: 600_000 } })(`http://127.0.0.1:${port}/long`), answered)
   t.same(await poster(t, { settings: { ...settings, timeoutMs: 50 } })(`http://127.0.0.1:${port}/slow`), answered)
-  await until('both answers are cut', () => cut.long && cut.slow)
+  await until('both answers are cut off', () => cut.long && cut.slow)
+  t.same(cut, { long: true, slow: true })
 })
 
-t.test('a receiver that answers late, not in HTTP or not at all has failed', async (t) => {
+t.test('a POST without an answer in time fails as timeout, and one that is aborted as ABORT_ERR', async (t) => {
   const silent = await http(t, () => {})
   const quick = poster(t, { settings: { ...settings, timeoutMs: 50 } })
   t.same(await quick(`http://127.0.0.1:${silent}/`), { answered: false, error: 'timeout' })
-  const tcp = await listening(
-    t,
-    createTcp((socket) => socket.end('SSH-2.0-x\r\n')),
-  )
-  t.match(await poster(t)(`http://127.0.0.1:${tcp}/`), { answered: false, error: /^HPE_/ })
-  t.match(await poster(t)(`https://127.0.0.1:${tcp}/`), { answered: false, error: String }, 'not TLS')
-  const gone = createTcp()
-  const port = await listening(t, gone)
-  gone.close()
-  t.same(await poster(t)(`http://127.0.0.1:${port}/`), { answered: false, error: 'ECONNREFUSED' })
   const abort = new AbortController()
   const aborted = poster(t)(`http://127.0.0.1:${silent}/`, abort.signal)
   abort.abort()
   t.match(await aborted, { answered: false, error: 'ABORT_ERR' })
 })
 
-t.test('a forbidden address is not connected to, in any notation or by any name', async (t) => {
+t.test('a POST to a receiver without HTTP or TLS fails with the code of the parser', async (t) => {
+  const tcp = await listening(
+    t,
+    createTcp((socket) => socket.end('SSH-2.0-x\r\n')),
+  )
+  t.match(await poster(t)(`http://127.0.0.1:${tcp}/`), { answered: false, error: /^HPE_/ })
+  t.match(await poster(t)(`https://127.0.0.1:${tcp}/`), { answered: false, error: String }, 'no TLS')
+})
+
+t.test('a POST to a port without a listener fails as ECONNREFUSED', async (t) => {
+  const closed = createTcp()
+  const port = await listening(t, closed)
+  closed.close()
+  t.same(await poster(t)(`http://127.0.0.1:${port}/`), { answered: false, error: 'ECONNREFUSED' })
+})
+
+t.test('a POST to a forbidden address is refused without a connection, in any notation and by any name', async (t) => {
   let connections = 0
   const port = await listening(
     t,
@@ -95,15 +102,15 @@ t.test('a forbidden address is not connected to, in any notation or by any name'
     t.same(await post(`http://${host}:${port}/`), refused, host)
   }
   t.same(await post(`https://rebound.example.com:${port}/`), refused, 'https')
-  t.same(await poster(t, { guard })(`http://localhost:${port}/`), refused, 'by the resolver of the system')
+  t.same(await poster(t, { guard })(`http://localhost:${port}/`), refused, 'resolved by the system')
   t.equal(connections, 0)
 })
 
-t.test('a name whose address becomes forbidden between two POSTs is refused at the second', async (t) => {
-  let looks = 0
+t.test('a POST to a name whose address has become forbidden since the last POST is refused', async (t) => {
+  let lookups = 0
   const port = await http(t, (_request, response) => response.setHeader('connection', 'close').end())
   const resolve: LookupAll = (_host, _options, callback) =>
-    callback(null, [{ address: ++looks === 1 ? '127.0.0.1' : '127.0.0.2', family: 4 }])
+    callback(null, [{ address: ++lookups === 1 ? '127.0.0.1' : '127.0.0.2', family: 4 }])
   const post = poster(t, { guard: new AddressGuard('127.0.0.1'), resolve })
   t.match(await post(`http://rebound.example.com:${port}/`), { status: 200 })
   t.same(await post(`http://rebound.example.com:${port}/`), { answered: false, error: 'address_refused' })
@@ -114,7 +121,7 @@ t.test('a connection is reused, and a POST on one that the receiver closed is se
   let requests = 0
   const port = await http(t, (request, response) => {
     sockets.add(request.socket)
-    // The third request comes on a reused connection. The receiver resets it, as one that was about to close it does.
+    // The third request uses the open connection. The receiver resets it, as if it were about to close it.
     if (++requests === 3) request.socket.resetAndDestroy()
     else response.end()
   })
