@@ -99,8 +99,8 @@ t.test('an operator of the admin API', async (t) => {
       'a removal has two entries: intended, and then either done or failed',
     )
     t.match(body.entries[0], { actor: /^cred_/, project: 'audited', details: { name: 'Till' } })
-    const added = body.entries.find(({ action }: { action: string }) => action === 'key.add')
-    t.match(added.details, { alg: /^(RS|ES)256$/, keyId: /^[0-9a-f]{16}$/ }, 'the key that was added is named')
+    const addition = body.entries.find(({ action }: { action: string }) => action === 'key.add')
+    t.match(addition.details, { alg: /^(RS|ES)256$/, keyId: /^[0-9a-f]{16}$/ }, 'the added key is named')
     t.notMatch(JSON.stringify(body), /bak_|PRIVATE/, 'no secret')
   })
 

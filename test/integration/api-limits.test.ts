@@ -282,41 +282,47 @@ t.test('requests on real sockets', async (t) => {
   })
 })
 
-t.test('an address with half of connectionsMax idle gets no further connection, and another address does', async (t) => {
-  const api = await startTestApi(t, { http: { connectionsMax: 20 } })
-  const { port } = await api.gateway.listen()
-  const sockets = await Promise.all(Array.from({ length: 10 }, async () => connected(port, '127.0.0.7')))
-  t.equal(await everything(connect({ port, host: '127.0.0.1', localAddress: '127.0.0.7' })), '')
-  const other = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.8' })
-  other.write('GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
-  t.match(await everything(other), /^HTTP\/1.1 200 /)
-  for (const socket of sockets) socket.destroy()
-  await until('the address connects again', async () => {
-    const again = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.7' })
-    again.write('GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
-    return (await everything(again)).startsWith('HTTP/1.1 200 ')
-  })
-})
+t.test(
+  'an address with half of connectionsMax idle gets no further connection, and another address does',
+  async (t) => {
+    const api = await startTestApi(t, { http: { connectionsMax: 20 } })
+    const { port } = await api.gateway.listen()
+    const sockets = await Promise.all(Array.from({ length: 10 }, async () => connected(port, '127.0.0.7')))
+    t.equal(await everything(connect({ port, host: '127.0.0.1', localAddress: '127.0.0.7' })), '')
+    const other = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.8' })
+    other.write('GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
+    t.match(await everything(other), /^HTTP\/1.1 200 /)
+    for (const socket of sockets) socket.destroy()
+    await until('the address connects again', async () => {
+      const again = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.7' })
+      again.write('GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
+      return (await everything(again)).startsWith('HTTP/1.1 200 ')
+    })
+  },
+)
 
-t.test('an address with half of inFlightMax in slow bodies is overloaded, except for probes, and another is served', async (t) => {
-  const api = await startTestApi(t, { http: { inFlightMax: 4 } })
-  const { port } = await api.gateway.listen()
-  const from = (localAddress: string, ...lines: string[]) => {
-    const socket = connect({ port, host: '127.0.0.1', localAddress })
-    socket.write(`${[...lines, 'host: x', 'connection: close'].join('\r\n')}\r\n\r\n`)
-    return socket
-  }
-  const enrol = ['POST /device/v1/enrol HTTP/1.1', 'content-type: application/json', 'content-length: 100']
-  const slow = [from('127.0.0.7', ...enrol), from('127.0.0.7', ...enrol)]
-  await until('the address has its share', async () => {
-    return (await everything(from('127.0.0.7', 'GET /nothing HTTP/1.1'))).startsWith('HTTP/1.1 503 ')
-  })
-  t.match(await everything(from('127.0.0.7', 'GET /nothing HTTP/1.1')), /"overloaded"/)
-  t.match(await everything(from('127.0.0.8', 'GET /nothing HTTP/1.1')), /^HTTP\/1.1 404 /)
-  t.match(await everything(from('127.0.0.7', 'GET /healthz HTTP/1.1')), /^HTTP\/1.1 200 /)
-  t.match(await everything(from('127.0.0.7', 'GET /readyz HTTP/1.1')), /^HTTP\/1.1 200 /)
-  for (const socket of slow) socket.destroy()
-})
+t.test(
+  'an address with half of inFlightMax in slow bodies is overloaded, except for probes, and another is served',
+  async (t) => {
+    const api = await startTestApi(t, { http: { inFlightMax: 4 } })
+    const { port } = await api.gateway.listen()
+    const from = (localAddress: string, ...lines: string[]) => {
+      const socket = connect({ port, host: '127.0.0.1', localAddress })
+      socket.write(`${[...lines, 'host: x', 'connection: close'].join('\r\n')}\r\n\r\n`)
+      return socket
+    }
+    const enrol = ['POST /device/v1/enrol HTTP/1.1', 'content-type: application/json', 'content-length: 100']
+    const slow = [from('127.0.0.7', ...enrol), from('127.0.0.7', ...enrol)]
+    await until('the address has its share', async () => {
+      return (await everything(from('127.0.0.7', 'GET /nothing HTTP/1.1'))).startsWith('HTTP/1.1 503 ')
+    })
+    t.match(await everything(from('127.0.0.7', 'GET /nothing HTTP/1.1')), /"overloaded"/)
+    t.match(await everything(from('127.0.0.8', 'GET /nothing HTTP/1.1')), /^HTTP\/1.1 404 /)
+    t.match(await everything(from('127.0.0.7', 'GET /healthz HTTP/1.1')), /^HTTP\/1.1 200 /)
+    t.match(await everything(from('127.0.0.7', 'GET /readyz HTTP/1.1')), /^HTTP\/1.1 200 /)
+    for (const socket of slow) socket.destroy()
+  },
+)
 
 t.test('a request beyond inFlightMax is overloaded, until the others have ended', async (t) => {
   const api = await startTestApi(t, { http: { inFlightMax: 2, addressSharePercent: 100 } })

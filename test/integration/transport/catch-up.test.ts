@@ -18,7 +18,7 @@ t.test('queued messages are sent at connect, oldest first, as far as the window 
   await raw.until('WELCOME')
   t.same(await takeNotifies(raw, 3), [1n, 2n, 3n])
   raw.send({ type: 'PING' })
-  t.equal((await raw.next())?.type, 'PONG', 'no more before an acknowledgement')
+  t.equal((await raw.next())?.type, 'PONG', 'no fourth message before an acknowledgement')
   raw.send({ type: 'ACK', ids: [1n, 2n] })
   t.same(await takeNotifies(raw, 2), [4n, 5n])
   t.equal((await raw.next())?.type, 'CAUGHT_UP')
@@ -28,7 +28,7 @@ t.test('queued messages are sent at connect, oldest first, as far as the window 
   raw.ws.close()
 })
 
-t.test('an overflow of the queue is sent as one GAP with its mark, not again at the next connect', async (t) => {
+t.test('an overflow of the queue is sent as one GAP with its mark, and not again at the next connect', async (t) => {
   const { worker, credential, enqueue } = await startTransport(t)
   const device = newDevice()
   await enqueue(device, 1n, { queue: 9n })
@@ -60,7 +60,7 @@ t.test('a catch_up request makes a live session read its queue', async (t) => {
   raw.ws.close()
 })
 
-t.test('a message in flight that is also queued is sent once, and its ACK is reported and settled', async (t) => {
+t.test('a message in flight that is also queued is sent once, and its ACK is both reported and settled', async (t) => {
   const { worker, credential, enqueue, control, settlement, deliver, report } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
@@ -77,7 +77,7 @@ t.test('a message in flight that is also queued is sent once, and its ACK is rep
   raw.ws.close()
 })
 
-t.test('a full window refuses messages until the queue was read, so that they keep their order', async (t) => {
+t.test('after a full window messages are refused until the queue is read, so that they keep their order', async (t) => {
   const { worker, credential, enqueue, control, deliver, report } = await startTransport(t, { windowMax: 2 })
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
@@ -86,16 +86,16 @@ t.test('a full window refuses messages until the queue was read, so that they ke
   raw.send({ type: 'ACK', ids: [1n, 2n] })
   await report(2n)
   deliver(device, 4n)
-  t.match(await report(4n), { report: Report.WINDOW_FULL }, 'it must not overtake the refused one')
+  t.match(await report(4n), { report: Report.WINDOW_FULL }, 'a later message would overtake the refused one')
   await enqueue(device, 3n)
   await enqueue(device, 4n)
-  // Published right behind the request on the same connection, so it arrives before the worker can read the queue.
-  const caughtUp = control({ kind: 'catch_up', device })
+  // The message follows the request on the same connection, so it arrives before the worker can read the queue.
+  const answered = control({ kind: 'catch_up', device })
   deliver(device, 5n)
-  await caughtUp
+  await answered
   t.same(await takeNotifies(raw, 4), [1n, 2n, 3n, 4n])
   raw.send({ type: 'ACK', ids: [3n, 4n] })
-  t.equal((await raw.until('NOTIFY')).id, 5n, 'held while the device was caught up')
+  t.equal((await raw.until('NOTIFY')).id, 5n, 'held during the catch-up')
   raw.ws.close()
 })
 

@@ -21,15 +21,15 @@ t.test('after a reconnect to NATS the worker audits its sessions and reads what 
   )
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
-  const back = new Promise<void>((resolve) => {
+  const reconnected = new Promise<void>((resolve) => {
     core.onStatus((status) => {
       if (status === 'reconnected') resolve()
     })
   })
   line.set({ mode: 'cut' })
   await nats.restart()
-  await back
-  // The worker is not asked to read the queue, so only its own audit can find the message.
+  await reconnected
+  // No request asks the worker to read the queue, so only its own audit can find the message.
   await enqueue(device, 41n)
   t.same(raw.waiting, [])
   line.set({ mode: 'pass' })
@@ -37,7 +37,7 @@ t.test('after a reconnect to NATS the worker audits its sessions and reads what 
   raw.ws.close()
 })
 
-t.test('when its session record is lost, the worker writes it again and reads the queue', async (t) => {
+t.test('a worker whose session record is lost writes it again and reads the queue', async (t) => {
   const { worker, credential, sessions, core, enqueue } = await startTransport(t, { auditMs: 1_000 })
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device), connection: 3 })
@@ -50,7 +50,7 @@ t.test('when its session record is lost, the worker writes it again and reads th
   await enqueue(device, 1n)
   await written
   t.match(await sessions.lookup(device, { authoritative: true }), { connection: 3, live: true })
-  t.equal((await raw.until('NOTIFY')).id, 1n, 'it read the queue, as at connect')
+  t.equal((await raw.until('NOTIFY')).id, 1n, 'the message in the queue')
   raw.ws.close()
 })
 
@@ -63,7 +63,7 @@ t.test('the audit closes a session that another worker has taken over', async (t
   t.match(await sessions.lookup(device, { authoritative: true }), { instance: 'other', live: true })
 })
 
-t.test('a draining worker sends GOAWAY, takes the last ACK, closes and ends its lease', async (t) => {
+t.test('a draining worker sends GOAWAY, reports the last ACK, closes its devices and ends its lease', async (t) => {
   const { worker, credential, sessions, core, deliver, report } = await startTransport(t)
   const device = newDevice()
   const raw = await RawDevice.connected(worker.port, { credential: credential(device) })
@@ -78,31 +78,30 @@ t.test('a draining worker sends GOAWAY, takes the last ACK, closes and ends its 
   t.match(
     await sessions.lookup(device, { authoritative: true }),
     { live: true },
-    'no record is written for each device; the ended lease says it for all',
+    'no session record is written, because the end of the lease ends all sessions',
   )
   const { instance, worker: name } = worker.worker.owner
   t.equal(await core.table(Bucket.WORKERS).get(`${instance}.${name}`), null)
   await t.rejects(RawDevice.open(worker.port), { code: 'ECONNREFUSED' })
 })
 
-t.test('connections beyond connectionsMax get 503; more frames a second than allowed close with 4032', async (t) => {
-  const { worker, credential } = await startTransport(t, { connectionsMax: 3, framesPerSecondMax: 5 })
+t.test('a connection beyond connectionsMax gets 503', async (t) => {
+  const { worker } = await startTransport(t, { connectionsMax: 3 })
   const raws = await Promise.all([1, 2, 3].map(() => RawDevice.open(worker.port)))
   await t.rejects(RawDevice.open(worker.port), { message: /503/ })
-  raws[0]?.cut()
-  await raws[0]?.closed
-  const [, raw, last] = raws
-  if (!raw || !last) throw new Error('three were opened')
-  last.hello({ credential: credential(newDevice()) })
-  await last.until('CAUGHT_UP')
-  // Twice as many as are allowed in a second, so that one of the two seconds they may fall into has too many.
-  for (let i = 0; i < 12; i++) last.send({ type: 'PING' })
-  t.match(await last.until('ERROR'), { code: 'rate_limited' })
-  t.match(await last.closed, { code: 4032 })
-  raw.cut()
+  for (const raw of raws) raw.cut()
 })
 
-t.test('a request that no core answers ends with the ERROR unavailable', async (t) => {
+t.test('more frames in a second than framesPerSecondMax close with rate_limited', async (t) => {
+  const { worker, credential } = await startTransport(t, { framesPerSecondMax: 5 })
+  const raw = await RawDevice.connected(worker.port, { credential: credential(newDevice()) })
+  // They may fall into two seconds. Twice the allowed number is too much for one of the two in any case.
+  for (let i = 0; i < 12; i++) raw.send({ type: 'PING' })
+  t.match(await raw.until('ERROR'), { code: 'rate_limited' })
+  t.match(await raw.closed, { code: 4032 })
+})
+
+t.test('a request of a device that no core answers gets the ERROR unavailable', async (t) => {
   const { worker, credential } = await startTransport(t, { coreTimeoutMs: 300 })
   const raw = await RawDevice.connected(worker.port, { credential: credential(newDevice()) })
   raw.send({ type: 'REGISTER', request: 7, application: 'app_x', userToken: '' })

@@ -5,10 +5,10 @@ import { BroadcastLog } from '../../../src/store/broadcast.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { newDevice, startTransport, type TestTransport } from '../../support/transport.js'
 
-/** Messages of 30 kB that are sent to a device that does not read. */
-const STUCK_MESSAGES_MAX = 2_000
+/** The most messages of 30 kB that the test sends to a device that does not read. */
+const STALLED_MESSAGES_MAX = 2_000
 
-/** Sends and subscribes as the core does. */
+/** Sends group messages and changes subscriptions as the core does. */
 function groupsOf({ core, devices }: TestTransport) {
   const broadcast = new BroadcastLog(core)
   const content = { expiresAtSeconds: 4_000_000_000, priority: 'normal', collapseKey: '', message: '' } as const
@@ -21,7 +21,7 @@ function groupsOf({ core, devices }: TestTransport) {
           ...content,
         }),
       }),
-    /** Updates the device record as the core does: it reads `since` before. */
+    /** Updates the device record. The core reads `since` before the update, and so does this. */
     subscribe: async (device: string, ...topics: string[]) => {
       const since = (await broadcast.log.state()).lastSequence
       return devices.update(device, (record) => {
@@ -39,7 +39,7 @@ async function takeGroup(raw: RawDevice, count: number): Promise<bigint[]> {
   return ids
 }
 
-t.test('group messages come live, and after a reconnect from the cursor, in the order of the log', async (t) => {
+t.test('a subscriber gets messages live, and after a reconnect from its cursor in the order of the log', async (t) => {
   const transport = await startTransport(t)
   const { worker, credential } = transport
   const { send, subscribe } = groupsOf(transport)
@@ -54,7 +54,7 @@ t.test('group messages come live, and after a reconnect from the cursor, in the 
   await send('news', 2n)
   await send('other', 3n)
   await send('sport', 4n)
-  t.same(await takeGroup(raw, 2), [2n, 4n], 'neither messages from before the subscription nor of other topics')
+  t.same(await takeGroup(raw, 2), [2n, 4n], 'no message from before the subscription, and none of another topic')
   raw.cut()
   await raw.closed
 
@@ -68,7 +68,7 @@ t.test('group messages come live, and after a reconnect from the cursor, in the 
   const again = await RawDevice.open(worker.port)
   again.hello({ credential: credential(device), connection: 2, cursor })
   await again.until('WELCOME')
-  t.same(await takeGroup(again, 5), [2n, 4n, 5n, 7n, 8n], 'in the order of the log, from the cursor')
+  t.same(await takeGroup(again, 5), [2n, 4n, 5n, 7n, 8n], 'the messages after the cursor')
   const caughtUp = await again.until('CAUGHT_UP')
   t.ok((caughtUp.cursor?.sequence ?? 0) > (cursor?.sequence ?? 0))
   await send('news', 9n)
@@ -76,7 +76,7 @@ t.test('group messages come live, and after a reconnect from the cursor, in the 
   again.ws.close()
 })
 
-t.test('a group catch-up is complete at a worker that has the records and at one that reads the log', async (t) => {
+t.test('a catch-up is complete at a worker with the records in memory and at one that reads the log', async (t) => {
   const transport = await startTransport(t, { groupCacheBytesMax: 100 })
   const { worker, credential, startAnother } = transport
   const { send, subscribe } = groupsOf(transport)
@@ -102,7 +102,7 @@ t.test('a group catch-up is complete at a worker that has the records and at one
   }
 })
 
-t.test('a connected device gets messages of a new subscription, and none of one that it left', async (t) => {
+t.test('a connected device gets messages of a new subscription, and none of a removed one', async (t) => {
   const transport = await startTransport(t)
   const { worker, credential, control } = transport
   const { send, subscribe } = groupsOf(transport)
@@ -112,7 +112,7 @@ t.test('a connected device gets messages of a new subscription, and none of one 
   await subscribe(device, 'b')
   await send('b', 1n)
   t.equal(await control({ kind: 'refresh', device }), 'here')
-  t.same(await takeGroup(raw, 1), [1n], 'from `since` on')
+  t.same(await takeGroup(raw, 1), [1n], 'sent between the subscription and the refresh')
   t.match(await raw.until('CAUGHT_UP'), { cursor: { subscriptions: 2 } })
   await send('b', 2n)
   await send('a', 3n)
@@ -126,7 +126,7 @@ t.test('a connected device gets messages of a new subscription, and none of one 
   t.match(await raw.until('CAUGHT_UP'), { cursor: { subscriptions: 3 } })
   await send('a', 4n)
   await send('b', 5n)
-  t.same(await takeGroup(raw, 1), [5n], 'not from the topic that it left')
+  t.same(await takeGroup(raw, 1), [5n], 'no message of the removed topic')
   raw.ws.close()
 })
 
@@ -152,30 +152,30 @@ t.test('a cursor of another log, or beyond its end, is answered with GAP log_res
   }
 })
 
-t.test('a subscriber that does not read is closed, and no other message is skipped before', async (t) => {
+t.test('a subscriber that does not read is closed, and gets each message up to the close', async (t) => {
   const transport = await startTransport(t, { backpressureBytesMax: 65_536 })
   const { worker, credential } = transport
   const { subscribe, send } = groupsOf(transport)
   const [slow, quick] = [newDevice(), newDevice()]
   await subscribe(slow, 'a')
   await subscribe(quick, 'a')
-  const stuck = await RawDevice.connected(worker.port, { credential: credential(slow) })
+  const stalled = await RawDevice.connected(worker.port, { credential: credential(slow) })
   const reader = await RawDevice.connected(worker.port, { credential: credential(quick) })
-  stuck.ws.pause()
+  stalled.ws.pause()
   const big = 'x'.repeat(30_000)
   const ids: bigint[] = []
   // The kernel buffers some megabytes before the worker notices that the device does not read.
-  while (worker.worker.registry.get(slow) && ids.length < STUCK_MESSAGES_MAX) {
+  while (worker.worker.registry.get(slow) && ids.length < STALLED_MESSAGES_MAX) {
     const id = BigInt(ids.length + 1)
     ids.push(id)
     await send('a', id, { title: big })
     t.equal((await reader.until('NOTIFY_GROUP')).id, id)
   }
-  t.notOk(worker.worker.registry.get(slow), 'it was closed')
-  stuck.ws.resume()
-  t.match(await stuck.closed, { code: 1006 })
-  const got = stuck.received.flatMap((frame) => (frame.type === 'NOTIFY_GROUP' ? [frame.id] : []))
-  t.same(got, ids.slice(0, got.length), 'no message is missing between those that came')
+  t.notOk(worker.worker.registry.get(slow), 'the session is closed')
+  stalled.ws.resume()
+  t.match(await stalled.closed, { code: 1006 })
+  const got = stalled.received.flatMap((frame) => (frame.type === 'NOTIFY_GROUP' ? [frame.id] : []))
+  t.same(got, ids.slice(0, got.length), 'no message is missing between two others')
   t.ok(got.length < ids.length)
   reader.ws.close()
 })

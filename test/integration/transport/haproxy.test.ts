@@ -1,4 +1,4 @@
-/** Two instances behind a HAProxy that runs with deploy/haproxy.cfg. */
+/** Two instances behind HAProxy with deploy/haproxy.cfg. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -72,37 +72,37 @@ t.test('two instances behind HAProxy with deploy/haproxy.cfg', needs('haproxy'),
     },
   })
   endWithParent(haproxy)
-  let said = ''
+  let output = ''
   haproxy.stderr.setEncoding('utf8').on('data', (text: string) => {
-    said += text
+    output += text
   })
   t.teardown(async () => {
     if (haproxy.exitCode !== null) return
     haproxy.kill('SIGKILL')
     await once(haproxy, 'exit')
   })
-  const knock = async () => {
+  const isListening = async () => {
     const socket = connect(port, '127.0.0.1')
-    const [what] = await Promise.race([once(socket, 'connect').then(() => ['open']), once(socket, 'error')])
+    const [result] = await Promise.race([once(socket, 'connect').then(() => ['open']), once(socket, 'error')])
     socket.destroy()
-    if (haproxy.exitCode !== null) throw new Error(`haproxy ended: ${said}`)
-    return what === 'open'
+    if (haproxy.exitCode !== null) throw new Error(`haproxy ended: ${output}`)
+    return result === 'open'
   }
-  await until('haproxy listens', knock)
+  await until('haproxy listens', isListening)
 
-  await t.test('requests of app servers go to the cores that are ready', async (t) => {
+  await t.test('HAProxy sends requests of app servers to the cores that are ready', async (t) => {
     const core = async () => {
       const answer = await fetch(`http://127.0.0.1:${apiPort}/x`)
       return answer.status === 200 ? ((await answer.json()) as { name: string; from: string }) : null
     }
-    const heard = new Set<string>()
+    const answered = new Set<string>()
     await until('both cores answer', async () => {
-      heard.add((await core())?.name ?? '')
-      return heard.has('one') && heard.has('two')
+      answered.add((await core())?.name ?? '')
+      return answered.has('one') && answered.has('two')
     })
-    t.equal((await core())?.from, '127.0.0.1', 'with the address of the app server')
+    t.equal((await core())?.from, '127.0.0.1', 'X-Forwarded-For has the address of the app server')
     if (cores[0]) cores[0].isReady = false
-    await until('a core that is not ready gets none', async () => {
+    await until('a core that is not ready gets no request', async () => {
       const names = await Promise.all(Array.from({ length: 6 }, async () => (await core())?.name))
       return names.every((name) => name === 'two')
     })
@@ -116,15 +116,15 @@ t.test('two instances behind HAProxy with deploy/haproxy.cfg', needs('haproxy'),
   }
   const shares = [await sessionsOf(one), await sessionsOf(two)]
 
-  await t.test('share the devices', async (t) => {
+  await t.test('both instances have a part of the devices', async (t) => {
     t.ok(
       shares.every((share) => share > 0 && share < DEVICES),
-      `both have some: ${shares}`,
+      `${shares}`,
     )
   })
 
-  await t.test('limit connections by the address of the device, not of HAProxy', async (t) => {
-    // All devices before came from 127.0.0.1, and HAProxy itself connects from one address.
+  await t.test('the instances limit connections by the address of the device, not of HAProxy', async (t) => {
+    // The earlier devices came from 127.0.0.1, and HAProxy itself connects from one address.
     const crowd: RawDevice[] = []
     for (let i = 0; i < DEVICES + 2; i++) crowd.push(await RawDevice.open(port, { localAddress: '127.0.0.77' }))
     const others = await Promise.all([1, 2, 3].map((n) => RawDevice.open(port, { localAddress: `127.0.0.${90 + n}` })))
@@ -132,12 +132,12 @@ t.test('two instances behind HAProxy with deploy/haproxy.cfg', needs('haproxy'),
     for (const raw of [...crowd, ...others]) raw.cut()
   })
 
-  await t.test('hand over the devices of one that stops, and each leaves when it is asked to', async (t) => {
+  await t.test('when an instance stops, its devices leave as GOAWAY asks and move to the other', async (t) => {
     one.process.kill('SIGTERM')
     t.equal(await one.ended, 0)
     await until('all devices have moved', async () => (await sessionsOf(two)) === DEVICES)
     t.same([...new Set(closes)], ['bye'])
-    t.equal(closes.length, shares[0], 'no other device left')
+    t.equal(closes.length, shares[0], 'no device of the other instance left')
   })
 })
 
@@ -154,10 +154,10 @@ t.test('a PROXY header from a peer that is not trusted is refused with 403 and l
   t.match(await answer(PROXY, UPGRADE), /403/)
   t.match(await answer(UPGRADE), /101/)
   const warnings = instance.log.filter(({ message }) => /proxyProtocolFrom/.test(String(message)))
-  t.match(warnings, [{ peer: '127.0.0.1', level: 'warn' }], 'one line for both')
+  t.match(warnings, [{ peer: '127.0.0.1', level: 'warn' }], 'one line for two refusals')
 })
 
-t.test('a PROXY header from a trusted peer decides the address whose connections are counted', async (t) => {
+t.test('connections with a PROXY header from a trusted peer are counted by the address in the header', async (t) => {
   const instance = await startInstance(t, {
     BOREALIS_TRANSPORT_WORKERS: '1',
     BOREALIS_TRANSPORT_PROXY_PROTOCOL_FROM: '127.0.0.1',
@@ -174,12 +174,12 @@ t.test('a PROXY header from a trusted peer decides the address whose connections
   const other = Buffer.from(PROXY)
   other[19] = 9
   t.match(await open(PROXY), /101/)
-  t.match(await open(PROXY), /503.*\|Retry-After: 5/, 'one for each address')
+  t.match(await open(PROXY), /503.*\|Retry-After: 5/, 'a second connection of the same address')
   t.match(await open(other), /101/, 'another address of the same peer')
-  t.match(await open(Buffer.alloc(0)), /101/, 'the peer itself, such as a health check')
+  t.match(await open(Buffer.alloc(0)), /101/, 'without a header, as a health check of the peer')
 })
 
-t.test('a listener for PROXY headers refuses TLS files', async (t) => {
+t.test('a listener with both proxyProtocolFrom and TLS files is refused', async (t) => {
   const { Listener } = await import('../../../src/transport/socket/listener.js')
   const options = { host: '127.0.0.1', port: 0, backpressureBytesMax: 1, onError: () => undefined }
   t.throws(

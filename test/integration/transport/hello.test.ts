@@ -6,7 +6,7 @@ import { Keyring } from '../../../src/keyring.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { ISSUER, newDevice, startTransport } from '../../support/transport.js'
 
-/** Reactions to HELLO, or to another first frame: the ERROR frame and the close code. */
+/** The end of a connection: the code and connection number of its ERROR frame, and the close code. */
 async function endOf(raw: RawDevice): Promise<{ error: string; code: number; connection: number }> {
   const { code } = await raw.closed
   const error = raw.received.find((frame) => frame.type === 'ERROR')
@@ -24,14 +24,20 @@ t.test('the first frames of a connection', async (t) => {
     t.match(await endOf(raw), { error: 'unexpected_frame', code: 4002 })
   })
 
-  t.test('an empty message before WELCOME closes the connection; after it, it is answered with one', async (t) => {
+  t.test('an empty message before HELLO closes with protocol_error', async (t) => {
     const raw = await open()
     raw.bytes(EMPTY_MESSAGE)
     t.match(await endOf(raw), { error: 'protocol_error', code: 4000 })
-    const hasty = await open()
-    hasty.hello({ credential: credential(newDevice()) })
-    hasty.bytes(EMPTY_MESSAGE)
-    t.match(await endOf(hasty), { error: 'unexpected_frame', code: 4002 })
+  })
+
+  t.test('an empty message between HELLO and WELCOME closes with unexpected_frame', async (t) => {
+    const raw = await open()
+    raw.hello({ credential: credential(newDevice()) })
+    raw.bytes(EMPTY_MESSAGE)
+    t.match(await endOf(raw), { error: 'unexpected_frame', code: 4002 })
+  })
+
+  t.test('after WELCOME an empty message is answered with an empty message, and PING with PONG', async (t) => {
     const device = await RawDevice.connected(worker.port, { credential: credential(newDevice()) })
     const before = device.messages.length
     device.bytes(EMPTY_MESSAGE)
@@ -43,7 +49,6 @@ t.test('the first frames of a connection', async (t) => {
     t.same(
       device.messages.slice(before).map(({ length }) => length),
       [0, 2, 0, 2],
-      'each answer in the form of its question',
     )
     device.cut()
   })
@@ -93,28 +98,40 @@ t.test('the first frames of a connection', async (t) => {
     t.match(await endOf(raw), { error: 'protocol_error', code: 4000 })
   })
 
-  t.test('a frame or message that is too long, or only declares so, closes with frame_too_large', async (t) => {
-    const declares = await open()
-    declares.bytes(Uint8Array.of(0x81, 0x80, 0x02, FrameType.HELLO))
-    t.match(await endOf(declares), { error: 'frame_too_large', code: 4001 })
-    const long = await open()
-    long.bytes(Buffer.alloc(DEVICE_FRAME_BYTES_MAX + 100, 1))
-    t.match(await endOf(long), { error: 'frame_too_large', code: 4001 })
-    const flood = await open()
-    flood.bytes(Buffer.alloc(10 * DEVICE_FRAME_BYTES_MAX))
-    t.match(await endOf(flood), { code: 1006 }, 'cut off by uWebSockets.js')
+  t.test('a frame that declares too great a length closes with frame_too_large', async (t) => {
+    const raw = await open()
+    raw.bytes(Uint8Array.of(0x81, 0x80, 0x02, FrameType.HELLO))
+    t.match(await endOf(raw), { error: 'frame_too_large', code: 4001 })
   })
 
-  t.test('another version, a missing credential and the connection number 0 are refused', async (t) => {
-    const version = await open()
-    version.hello({ version: 2, credential: credential(newDevice()) })
-    t.match(await endOf(version), { error: 'unsupported_version', code: 4004 })
-    const nobody = await open()
-    nobody.hello({})
-    t.match(await endOf(nobody), { error: 'bad_token', code: 4010 })
-    const zero = await open()
-    zero.hello({ credential: credential(newDevice()), connection: 0 })
-    t.match(await endOf(zero), { code: 4000 })
+  t.test('a message that is too long closes with frame_too_large', async (t) => {
+    const raw = await open()
+    raw.bytes(Buffer.alloc(DEVICE_FRAME_BYTES_MAX + 100, 1))
+    t.match(await endOf(raw), { error: 'frame_too_large', code: 4001 })
+  })
+
+  t.test('a message of ten times the greatest length is cut off by uWebSockets.js with 1006', async (t) => {
+    const raw = await open()
+    raw.bytes(Buffer.alloc(10 * DEVICE_FRAME_BYTES_MAX))
+    t.match(await endOf(raw), { code: 1006 })
+  })
+
+  t.test('HELLO of another version closes with unsupported_version', async (t) => {
+    const raw = await open()
+    raw.hello({ version: 2, credential: credential(newDevice()) })
+    t.match(await endOf(raw), { error: 'unsupported_version', code: 4004 })
+  })
+
+  t.test('HELLO without a credential closes with bad_token', async (t) => {
+    const raw = await open()
+    raw.hello({})
+    t.match(await endOf(raw), { error: 'bad_token', code: 4010 })
+  })
+
+  t.test('HELLO with the connection number 0 closes with protocol_error', async (t) => {
+    const raw = await open()
+    raw.hello({ credential: credential(newDevice()), connection: 0 })
+    t.match(await endOf(raw), { code: 4000 })
   })
 
   t.test('a token that is garbage, of a foreign key or issuer, or expired is refused', async (t) => {
@@ -124,15 +141,15 @@ t.test('the first frames of a connection', async (t) => {
     const request = { issuer: ISSUER, device, fleet: 'f', nowMs, lifetimeMs: 60_000 }
     const foreign = Keyring.generate(nowMs).signingKey('deviceToken')
     const cases = [
-      ['garbage', 'bad_token', 4010],
-      [mintDeviceToken(foreign, request).token, 'bad_token', 4010],
-      [mintDeviceToken(key, { ...request, issuer: 'https://elsewhere' }).token, 'bad_token', 4010],
-      [mintDeviceToken(key, { ...request, nowMs: nowMs - 3_600_000 }).token, 'token_expired', 4011],
+      ['garbage', 'garbage', 'bad_token', 4010],
+      ['foreign key', mintDeviceToken(foreign, request).token, 'bad_token', 4010],
+      ['foreign issuer', mintDeviceToken(key, { ...request, issuer: 'https://elsewhere' }).token, 'bad_token', 4010],
+      ['expired', mintDeviceToken(key, { ...request, nowMs: nowMs - 3_600_000 }).token, 'token_expired', 4011],
     ] as const
-    for (const [token, error, code] of cases) {
+    for (const [name, token, error, code] of cases) {
       const raw = await open()
       raw.hello({ credential: { kind: 'token', token } })
-      t.match(await endOf(raw), { error, code })
+      t.match(await endOf(raw), { error, code }, name)
     }
   })
 
@@ -172,7 +189,7 @@ t.test('the first frames of a connection', async (t) => {
   })
 })
 
-t.test('a path that is not the device path is 404', async (t) => {
+t.test('a request to a path other than the device path is answered 404', async (t) => {
   const { worker } = await startTransport(t)
   const answer = await fetch(`http://127.0.0.1:${worker.port}/v1/other`)
   t.equal(answer.status, 404)

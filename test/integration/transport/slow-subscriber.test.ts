@@ -1,4 +1,4 @@
-/** The real sockets of a worker: a subscriber too slow for group messages is closed, and no message to it is skipped. */
+/** The real sockets of a worker close a subscriber that is too slow for group messages, and skip no message to it. */
 import { once } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
@@ -11,7 +11,7 @@ const MESSAGE_BYTES = 65_536
 /** More than the kernel buffers between two sockets of one machine. */
 const MESSAGES_MAX = 2_048
 
-t.test('a subscriber that does not read is closed, and it got every message up to some point', async (t) => {
+t.test('a subscriber that does not read is closed with 1006, and gets each message up to the close', async (t) => {
   const errors: unknown[] = []
   const listener = new Listener({
     ...{ host: '127.0.0.1', port: 0, tlsCertificate: '', tlsKey: '', proxyProtocolFrom: [] },
@@ -37,7 +37,7 @@ t.test('a subscriber that does not read is closed, and it got every message up t
   const device = new WebSocket(`ws://127.0.0.1:${port}${DEVICE_PATH}`)
   const got: number[] = []
   device.on('message', (bytes: Buffer) => got.push(bytes.readUInt32BE()))
-  const left = new Promise<number>((resolve) => device.on('close', resolve))
+  const closed = new Promise<number>((resolve) => device.on('close', resolve))
   await once(device, 'open')
   const socket = await socketOfDevice
   socket.subscribe('news')
@@ -53,7 +53,7 @@ t.test('a subscriber that does not read is closed, and it got every message up t
   }
   t.ok(isClosed, `closed after ${sent} messages`)
   device.resume()
-  if (isClosed) t.equal(await left, 1006)
+  if (isClosed) t.equal(await closed, 1006)
   else device.terminate()
   t.same(
     got,

@@ -17,12 +17,15 @@ import { RawDevice } from '../../support/raw-device.js'
 
 const defaults = Value.Default(TransportSettings, {}) as TransportSettings
 
-t.test('the number of workers follows from connectionsTarget, open files and cores, or is set', async (t) => {
-  const settings = { ...defaults, connectionsTarget: 100_000 }
-  t.equal(workerCount(settings, 2, 18_000), 8)
-  t.equal(workerCount({ ...settings, connectionsTarget: 10 }, 4, 18_000), 4)
-  t.equal(workerCount({ ...settings, workers: 3 }, 4, 18_000), 3)
-})
+t.test(
+  'the number of workers is the setting, or else enough for connectionsTarget but at least one for each CPU',
+  async (t) => {
+    const settings = { ...defaults, connectionsTarget: 100_000 }
+    t.equal(workerCount(settings, 2, 18_000), 8)
+    t.equal(workerCount({ ...settings, connectionsTarget: 10 }, 4, 18_000), 4)
+    t.equal(workerCount({ ...settings, workers: 3 }, 4, 18_000), 3)
+  },
+)
 
 t.test('freePort refuses a port in use, which uWebSockets.js would share', async (t) => {
   const other = createServer().listen(0, '127.0.0.1')
@@ -33,7 +36,7 @@ t.test('freePort refuses a port in use, which uWebSockets.js would share', async
   await t.rejects(freePort('127.0.0.1', port), { message: /EADDRINUSE/ })
 })
 
-t.test('a killed worker of two comes back with its index, and both end when the supervisor stops', async (t) => {
+t.test('a supervisor with two workers', async (t) => {
   const nats = await startNats(t)
   const folder = mkdtempSync(join(tmpdir(), 'borealis-supervisor-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
@@ -72,23 +75,32 @@ t.test('a killed worker of two comes back with its index, and both end when the 
     },
   })
   t.equal(supervisor.workers, 2)
-  const [first] = children
-  if (!first) throw new Error('two processes were expected')
-  const again = new Promise<void>((resolve) => spawned.set(3, resolve))
-  first.kill('SIGKILL')
-  await again
-  const third = children[2]
-  if (!third) throw new Error('three processes were expected')
-  const [ready] = (await once(third, 'message')) as [{ ready: { worker: number } }]
-  t.equal(ready.ready.worker, 0, 'the same index')
-  const raw = await RawDevice.open(supervisor.port)
-  raw.hello({ credential: { kind: 'token', token: 'none' }, connection: 1 })
-  t.match(await raw.closed, { code: 4010 })
-  const startedAtMs = Date.now()
-  await supervisor.stop()
-  t.ok(Date.now() - startedAtMs < 5_000, 'no device to wait for')
-  t.same(
-    children.map(({ exitCode, signalCode }) => signalCode ?? exitCode),
-    ['SIGKILL', 0, 0],
-  )
+
+  await t.test('starts a killed worker again with the same index', async (t) => {
+    const [first] = children
+    if (!first) throw new Error('two processes were expected')
+    const thirdSpawned = new Promise<void>((resolve) => spawned.set(3, resolve))
+    first.kill('SIGKILL')
+    await thirdSpawned
+    const third = children[2]
+    if (!third) throw new Error('three processes were expected')
+    const [ready] = (await once(third, 'message')) as [{ ready: { worker: number } }]
+    t.equal(ready.ready.worker, 0)
+  })
+
+  await t.test('accepts a connection, and refuses its wrong token', async (t) => {
+    const raw = await RawDevice.open(supervisor.port)
+    raw.hello({ credential: { kind: 'token', token: 'none' }, connection: 1 })
+    t.match(await raw.closed, { code: 4010 })
+  })
+
+  await t.test('stops within seconds, because no device is connected, and ends both workers with code 0', async (t) => {
+    const startedAtMs = Date.now()
+    await supervisor.stop()
+    t.ok(Date.now() - startedAtMs < 5_000)
+    t.same(
+      children.map(({ exitCode, signalCode }) => signalCode ?? exitCode),
+      ['SIGKILL', 0, 0],
+    )
+  })
 })

@@ -16,7 +16,7 @@ import { makeCertificate, needs } from '../../support/programs.js'
 import { RawDevice } from '../../support/raw-device.js'
 import { ISSUER, newDevice } from '../../support/transport.js'
 
-/** The common name of the certificate that the port presents. */
+/** Resolves with the common name of the certificate that the port presents. */
 async function certificateOf(port: number): Promise<string> {
   const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false })
   await once(socket, 'secureConnect')
@@ -25,7 +25,7 @@ async function certificateOf(port: number): Promise<string> {
   return String(subject.CN)
 }
 
-t.test('a new certificate is used after SIGHUP, and no device is disconnected', needs('openssl'), async (t) => {
+t.test('an instance with a TLS certificate', needs('openssl'), async (t) => {
   const folder = t.testdir()
   const { certificate, key, pem } = makeCertificate(folder, 'first.test')
   const instance = await startInstance(t, {
@@ -43,29 +43,35 @@ t.test('a new certificate is used after SIGHUP, and no device is disconnected', 
   const early = await Promise.all(Array.from({ length: 8 }, () => device(pem)))
   t.equal(await certificateOf(port), 'first.test')
 
-  writeFileSync(key, 'no key')
-  t.match(await instance.admin('POST', '/reload'), { status: 422, body: { error: /not a certificate and its key/ } })
-  t.equal(await certificateOf(port), 'first.test', 'a bad key changes nothing')
+  await t.test('keeps its certificate if a reload finds a wrong key', async (t) => {
+    writeFileSync(key, 'no key')
+    t.match(await instance.admin('POST', '/reload'), { status: 422, body: { error: /not a certificate and its key/ } })
+    t.equal(await certificateOf(port), 'first.test')
+  })
 
-  const second = makeCertificate(folder, 'second.test')
-  instance.process.kill('SIGHUP')
-  await until('reloaded', async () => instance.log.some(({ message }) => /were read again/.test(String(message))))
-  for (let i = 0; i < 10; i++) t.equal(await certificateOf(port), 'second.test', 'on every worker')
-  const late = await device(second.pem)
-  const workers = (await instance.status()).workers
-  t.equal(
-    workers.reduce((sum, { levels }) => sum + (levels?.sessions ?? 0), 0),
-    early.length + 1,
-  )
-  t.same(closes, [], 'no open connection was closed')
-  t.ok([...early, late].every(({ state }) => state === 'live'))
+  await t.test('presents a new certificate on each worker after SIGHUP, and disconnects no device', async (t) => {
+    const second = makeCertificate(folder, 'second.test')
+    instance.process.kill('SIGHUP')
+    await until('the files are read again', async () =>
+      instance.log.some(({ message }) => /were read again/.test(String(message))),
+    )
+    for (let i = 0; i < 10; i++) t.equal(await certificateOf(port), 'second.test')
+    const late = await device(second.pem)
+    const workers = (await instance.status()).workers
+    t.equal(
+      workers.reduce((sum, { levels }) => sum + (levels?.sessions ?? 0), 0),
+      early.length + 1,
+    )
+    t.same(closes, [], 'no open connection was closed')
+    t.ok([...early, late].every(({ state }) => state === 'live'))
+  })
 })
 
-t.test('a reload, done or failed, leaves no unused listener behind', needs('openssl'), async (t) => {
+t.test('a reload of TLS files that succeeds or fails leaves one listener', needs('openssl'), async (t) => {
   const { certificate, key } = makeCertificate(t.testdir(), 'first.test')
-  const listening = async (wanted: number) => {
+  const listening = async (requestedPort: number) => {
     const listener = new Listener({
-      ...{ host: '127.0.0.1', port: wanted, tlsCertificate: certificate, tlsKey: key, proxyProtocolFrom: [] },
+      ...{ host: '127.0.0.1', port: requestedPort, tlsCertificate: certificate, tlsKey: key, proxyProtocolFrom: [] },
       backpressureBytesMax: 65_536,
       onError: (_, error) => t.fail(String(error)),
     })
@@ -74,7 +80,7 @@ t.test('a reload, done or failed, leaves no unused listener behind', needs('open
       ...{ admit: () => null, distrusted: () => {}, opened: () => {} },
       ...{ message: () => {}, drained: () => {}, closed: () => {} },
     })
-    // Every group message would be published to each of them.
+    // Each group message would be published to each of these.
     const { apps } = listener as unknown as { apps: ReadonlySet<unknown> }
     return { listener, port, apps }
   }
@@ -87,10 +93,10 @@ t.test('a reload, done or failed, leaves no unused listener behind', needs('open
   const alone = await listening(0)
   await t.rejects(alone.listener.reloadTls(), { message: /cannot listen/ })
   t.equal(alone.apps.size, 1)
-  t.equal(await certificateOf(alone.port), 'first.test', 'the old listener serves on')
+  t.equal(await certificateOf(alone.port), 'first.test', 'the old listener still serves')
 })
 
-t.test('a rotated keyring is read at a reload', async (t) => {
+t.test('a token of a new key is refused before a reload, and accepted after it', async (t) => {
   const instance = await startInstance(t, { BOREALIS_TRANSPORT_WORKERS: '1' })
   const { keyring, environment, port } = instance
   keyring.activate('deviceToken', keyring.add('deviceToken', Date.now()), Date.now())
@@ -99,7 +105,7 @@ t.test('a rotated keyring is read at a reload', async (t) => {
   const { token } = mintDeviceToken(keyring.signingKey('deviceToken'), claims)
   const before = await RawDevice.open(port)
   before.hello({ credential: { kind: 'token', token } })
-  t.match(await before.closed, { code: Close.bad_token.code }, 'a key that the worker does not know')
+  t.match(await before.closed, { code: Close.bad_token.code }, 'before the reload')
   writeFileSync(environment.BOREALIS_KEYRING_TRANSPORT_FILE ?? '', JSON.stringify(keyring.transportKeys()))
   t.match(await run(['reload'], environment), { code: 0 })
   const after = await RawDevice.connected(port, { credential: { kind: 'token', token } })
@@ -117,7 +123,7 @@ t.test('TLS files that are missing or do not belong together are refused', needs
   }
 })
 
-t.test('trusted peers are given as addresses or networks, and anything else is refused', async (t) => {
+t.test('Networks matches its addresses and networks, and refuses anything else at its construction', async (t) => {
   const trusted = new Networks(['10.0.0.0/8', '192.0.2.7', 'fd00::/8'])
   for (const address of ['10.1.2.3', '192.0.2.7', 'fd00::1', '0000:0000:0000:0000:0000:ffff:0a01:0203']) {
     t.ok(trusted.has(address), address)
