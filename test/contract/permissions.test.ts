@@ -186,7 +186,7 @@ t.test('no role gets messages of another role, whatever filter it subscribes to'
     ['$KV.>', '$KV.PROJECTS.p'],
   ]
   const filters = secrets.map(([filter]) => filter)
-  // A transport hears group messages, which it delivers.
+  // A transport receives group messages, because it delivers them.
   const ofOthers = secrets.filter(([filter]) => filter !== 'broadcast.>')
   t.same(
     await silent(await nats.brokerAs('transport'), all, ofOthers),

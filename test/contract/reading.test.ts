@@ -1,4 +1,4 @@
-/** Tails and tables of a connection that may create no consumers, on a real server: they keep the same contract. */
+/** The contracts of tails and tables, for a connection that may create no consumers, on a real server. */
 import t from 'tap'
 import { startNats } from '../support/nats.js'
 import { untilReconnected } from './reconnected.js'
@@ -19,24 +19,24 @@ const open: OpenGround = async (t) => {
     b,
     mayTimeOut: true,
     restart: async (kill) => {
-      const back = untilReconnected([a, b])
+      const reconnected = untilReconnected([a, b])
       if (kill) await nats.kill9()
       else await nats.stop()
       await nats.start()
-      await back
+      await reconnected
     },
   }
 }
 
-t.test('tail', async (t) => tailContract(t, open))
-t.test('table', async (t) => tableContract(t, open))
+t.test('the contract of a tail', async (t) => tailContract(t, open))
+t.test('the contract of a table', async (t) => tableContract(t, open))
 
 t.test('a tail without a filter is refused', async (t) => {
   const { a } = await open(t)
   t.equal((await codeOf(a.log('BROADCAST').tail({ fromSequence: 1 }, () => {}))).code, 'unavailable')
 })
 
-t.test('a burst of records comes in order and whole', async (t) => {
+t.test('each record of a burst arrives, in order', async (t) => {
   const { a, b } = await open(t)
   const got = new Collected<number>()
   const tail = await b
@@ -50,7 +50,7 @@ t.test('a burst of records comes in order and whole', async (t) => {
   await tail.stop()
 })
 
-t.test('a user who may not hear the records reads them all the same', async (t) => {
+t.test('a user who may not subscribe to the records reads them', async (t) => {
   const nats = await startNats(t)
   const core = await nats.brokerAs('core', 'core', nats.url, READING)
   const all = await nats.brokerAs('unrestricted')

@@ -155,8 +155,16 @@ t.test('a transport changes nothing but sessions, leases of its own instance, an
     changes.filter((line) => !/^(KV_SESSIONS|KV_WORKERS|EVENTS_1): (messages|lastSequence|firstSequence) /.test(line)),
     [],
   )
-  t.equal(text((await core.table('SESSIONS').get('1.dev_c'))?.value), 'held by another', 'no roll-up of all sessions')
-  t.equal(text((await core.table('WORKERS').get('two.w'))?.value), 'lease', 'the lease of another instance')
+  t.equal(
+    text((await core.table('SESSIONS').get('1.dev_c'))?.value),
+    'held by another',
+    'the session of another device is unchanged',
+  )
+  t.equal(
+    text((await core.table('WORKERS').get('two.w'))?.value),
+    'lease',
+    'the lease of another instance is unchanged',
+  )
   t.equal((await core.log('EVENTS_1').next('event.1.*.final', 1)) ?? null, null)
 })
 

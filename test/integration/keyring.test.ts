@@ -26,7 +26,11 @@ async function startSystem(t: Test, options: Partial<SystemOptions> = {}): Promi
 }
 
 /** The environment of a process beside those of the system, on free ports. */
-const beside = (system: LocalSystem, role: 'core' | 'transport' | 'admin', keyring: Record<string, string>) => {
+const environmentBeside = (
+  system: LocalSystem,
+  role: 'core' | 'transport' | 'admin',
+  keyring: Record<string, string>,
+) => {
   const { url, user, password } = system.natsAs(role)
   return environmentOf({
     nats: { url, user, password },
@@ -63,26 +67,29 @@ t.test('an installation with a keyring', async (t) => {
   const strange = join(folder, 'strange-extract.json')
   writeTransportKeys(strange, stranger)
 
-  await t.test('the first core writes which keyring the installation has', async (t) => {
+  await t.test('the first core stores the id and the revision of its keyring', async (t) => {
     t.match(await readKeyringRecord(admin), { record: { id, revision } })
   })
 
-  await t.test('a process with another keyring names both and ends, and the first core is undisturbed', async (t) => {
-    const expected = {
-      code: 1,
-      stderr: new RegExp(`has keyring ${id}, and .* has keyring ${stranger.id}.*keyring adopt.*keyring_mismatch`),
-    }
-    t.match(await run(['core'], beside(system, 'core', { file: other })), expected)
-    t.match(await run(['transport'], beside(system, 'transport', { file: other })), expected)
-    t.match(await run(['transport'], beside(system, 'transport', { transportFile: strange })), expected)
-    const asAdmin = beside(system, 'admin', { file: other })
-    t.match(await run(['admin', 'token', 'mint', '--project', 'shop'], asAdmin), expected)
-    t.match(await run(['admin', 'registration', 'revoke', 'x'], asAdmin), expected)
-    t.match(await readKeyringRecord(admin), { record: { id, revision } })
-    t.equal(await ready(system), 200)
-  })
+  await t.test(
+    'a process with another keyring ends with an error that names both, and the core stays ready',
+    async (t) => {
+      const expected = {
+        code: 1,
+        stderr: new RegExp(`has keyring ${id}, and .* has keyring ${stranger.id}.*keyring adopt.*keyring_mismatch`),
+      }
+      t.match(await run(['core'], environmentBeside(system, 'core', { file: other })), expected)
+      t.match(await run(['transport'], environmentBeside(system, 'transport', { file: other })), expected)
+      t.match(await run(['transport'], environmentBeside(system, 'transport', { transportFile: strange })), expected)
+      const asAdmin = environmentBeside(system, 'admin', { file: other })
+      t.match(await run(['admin', 'token', 'mint', '--project', 'shop'], asAdmin), expected)
+      t.match(await run(['admin', 'registration', 'revoke', 'x'], asAdmin), expected)
+      t.match(await readKeyringRecord(admin), { record: { id, revision } })
+      t.equal(await ready(system), 200)
+    },
+  )
 
-  await t.test('a process whose file lacks the key that signs ends', async (t) => {
+  await t.test('a process whose file lacks the active key ends with an error', async (t) => {
     const old = readKeyring(system.config.keyring.file)
     const file = join(folder, 'old.json')
     prepareKeyring(file, old).put()
@@ -91,15 +98,15 @@ t.test('an installation with a keyring', async (t) => {
     const changed = old.copy()
     changed.activate('ticket', changed.add('ticket', 1), 1)
     prepareKeyring(system.config.keyring.file, changed).put()
-    const asAdmin = beside(system, 'admin', { file: system.config.keyring.file })
+    const asAdmin = environmentBeside(system, 'admin', { file: system.config.keyring.file })
     t.match(await run(['keyring', 'adopt'], asAdmin), { code: 0 }, 'a later state of the same keyring needs no --yes')
     const expected = { code: 1, stderr: /lacks the ticket key .*copy the newest file.*keyring_outdated/ }
-    t.match(await run(['core'], beside(system, 'core', { file })), expected)
-    t.match(await run(['transport'], beside(system, 'transport', { transportFile: extract })), expected)
+    t.match(await run(['core'], environmentBeside(system, 'core', { file })), expected)
+    t.match(await run(['transport'], environmentBeside(system, 'transport', { transportFile: extract })), expected)
   })
 
-  await t.test('another keyring is adopted with --yes only, and the audit log has it', async (t) => {
-    const asAdmin = beside(system, 'admin', { file: other })
+  await t.test('another keyring is adopted only with --yes, and the audit log names both', async (t) => {
+    const asAdmin = environmentBeside(system, 'admin', { file: other })
     t.match(await run(['keyring', 'adopt'], asAdmin), { code: 2, stderr: /voids everything.*--yes/ })
     t.match(await readKeyringRecord(admin), { record: { id } })
     t.match(await run(['keyring', 'adopt', '--yes'], asAdmin), { code: 0 })
@@ -110,7 +117,7 @@ t.test('an installation with a keyring', async (t) => {
       details: { keyring: stranger.id, replaced: id },
     })
     const file = system.config.keyring.file
-    t.match(await run(['core'], beside(system, 'core', { file })), { code: 1, stderr: /keyring_mismatch/ })
+    t.match(await run(['core'], environmentBeside(system, 'core', { file })), { code: 1, stderr: /keyring_mismatch/ })
   })
 })
 

@@ -4,9 +4,9 @@ import type { Broker, Log, Table } from '../../src/nats/broker.js'
 export interface InFlight {
   broker: Broker
   now: number
-  /** The most since reset(). */
+  /** The greatest value of `now` since reset(). */
   most: number
-  /** How many since reset(). */
+  /** The number of requests made since reset(). */
   made: number
   reset(): void
 }

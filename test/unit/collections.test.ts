@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
 import { mapAtOnce } from '../../src/collections.js'
 
-t.test('mapAtOnce keeps the order of the items and has at most so many calls under way', async (t) => {
+t.test('mapAtOnce keeps the order of the items and has at most the given number of calls under way', async (t) => {
   const items = Array.from({ length: 20 }, (_, index) => index)
   let underWay = 0
   let most = 0
@@ -32,5 +32,5 @@ t.test('mapAtOnce begins nothing after a failure and waits for the calls under w
   })
   await t.rejects(all, { message: 'the second' })
   t.same(begun, [0, 1])
-  t.equal(finished, 1, 'the first was waited for')
+  t.equal(finished, 1, 'the first call was waited for')
 })

@@ -19,7 +19,7 @@ import {
 } from '../../src/cli/keyring-file.js'
 import { ENDLESS_KINDS, KEY_KINDS, Keyring, KeyringErrors } from '../../src/keyring.js'
 
-t.test('init makes the file for its owner alone, and never in the place of another', async (t) => {
+t.test('init makes a file that its owner alone can read, and never replaces a file', async (t) => {
   const path = join(t.testdir(), 'deep', 'keyring.json')
   const made = createKeyring(path, 1_000)
   t.equal(statSync(path).mode & 0o777, 0o600)
@@ -30,8 +30,8 @@ t.test('init makes the file for its owner alone, and never in the place of anoth
   t.equal(found.macKey('ticket').secret.length, 32)
   t.throws(() => createKeyring(path, 2_000), { code: 'keyring_exists' })
   t.same(readKeyring(path).mark, made.mark, 'the file is as it was')
-  t.same(ensureKeyring(path, 3_000).mark, made.mark, 'the owner of a folder goes on with its keyring')
-  t.same(readdirSync(join(path, '..')), ['keyring.json'], 'nothing is left beside it')
+  t.same(ensureKeyring(path, 3_000).mark, made.mark, 'ensureKeyring() reads the keyring that is there')
+  t.same(readdirSync(join(path, '..')), ['keyring.json'], 'no other file is left in the folder')
 })
 
 t.test('a missing file is refused by name, with the next move, and is not made', async (t) => {
@@ -48,7 +48,7 @@ t.test('a missing file is refused by name, with the next move, and is not made',
   t.notOk(existsSync(path))
 })
 
-t.test('a file that others can read is refused with the command that helps', async (t) => {
+t.test('a file that others can read or write is refused, with the command that helps', async (t) => {
   const path = join(t.testdir(), 'keyring.json')
   createKeyring(path, 1)
   for (const mode of [0o644, 0o604, 0o660, 0o602, 0o620]) {
@@ -70,7 +70,7 @@ t.test('a group may read a file of root, as Kubernetes and systemd hand secrets 
   createKeyring(path, 1)
   chmodSync(path, 0o440)
   t.throws(() => readKeyring(path), { code: 'keyring_exposed' }, 'root itself needs no group')
-  const asNobody = (run: () => void) => {
+  const asGroupMember = (run: () => void) => {
     // The real process, as another user who is in the group of the file.
     const { uid, gid } = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 }
     const getuid = process.getuid
@@ -89,57 +89,82 @@ t.test('a group may read a file of root, as Kubernetes and systemd hand secrets 
     if ((statSync(folder).mode & 0o001) === 0) return t.pass('the folder of the test is closed to others')
   }
   chownSync(path, 0, 12_345)
-  asNobody(() => t.ok(readKeyring(path)))
+  asGroupMember(() => t.ok(readKeyring(path), 'the group can read'))
   chmodSync(path, 0o460)
-  asNobody(() => t.throws(() => readKeyring(path), { code: 'keyring_exposed' }, 'it may not write'))
+  asGroupMember(() => t.throws(() => readKeyring(path), { code: 'keyring_exposed' }, 'the group can write'))
   chmodSync(path, 0o440)
   chownSync(path, 12_345, 12_345)
-  asNobody(() => t.throws(() => readKeyring(path), { code: 'keyring_exposed' }, 'an own file needs no group'))
+  asGroupMember(() => t.throws(() => readKeyring(path), { code: 'keyring_exposed' }, 'an own file needs no group'))
 })
 
-t.test('what root writes belongs to the owner of the file or of its folder', { skip: !isRoot }, async (t) => {
-  const folder = join(t.testdir(), 'state')
-  mkdirSync(folder)
-  chownSync(folder, 12_345, 12_346)
-  const path = join(folder, 'keyring.json')
-  const keyring = createKeyring(path, 1)
-  t.match(statSync(path), { uid: 12_345, gid: 12_346 })
-  chownSync(folder, 0, 0)
-  prepareKeyring(path, keyring).put()
-  t.match(statSync(path), { uid: 12_345, gid: 12_346 })
-})
+t.test(
+  'a file that root writes belongs to the owner of the file before it, or else of the folder',
+  { skip: !isRoot },
+  async (t) => {
+    const folder = join(t.testdir(), 'state')
+    mkdirSync(folder)
+    chownSync(folder, 12_345, 12_346)
+    const path = join(folder, 'keyring.json')
+    const keyring = createKeyring(path, 1)
+    t.match(statSync(path), { uid: 12_345, gid: 12_346 })
+    chownSync(folder, 0, 0)
+    prepareKeyring(path, keyring).put()
+    t.match(statSync(path), { uid: 12_345, gid: 12_346 })
+  },
+)
 
-t.test('an added key verifies, an active one signs, and a replaced one verifies on', async (t) => {
-  for (const kind of KEY_KINDS) {
+for (const kind of KEY_KINDS) {
+  t.test(`the life of a ${kind} key`, async (t) => {
     const keyring = Keyring.generate(1)
     const states = () => Object.fromEntries(keyring.keys(kind).map(({ kid, state }) => [kid, state]))
     const isSigning = kind === 'accessToken' || kind === 'deviceToken'
-    const signs = () => (isSigning ? keyring.signingKey(kind).kid : keyring.macKey(kind).kid)
-    const first = signs()
+    const activeKid = () => (isSigning ? keyring.signingKey(kind).kid : keyring.macKey(kind).kid)
+    const first = activeKid()
     const second = keyring.add(kind, 2)
-    t.same(states(), { [first]: 'active', [second]: 'added' }, kind)
-    t.equal(signs(), first)
-    t.equal(keyring.has(kind, second), true)
-    t.throws(() => keyring.retire(kind, first), { code: 'key_in_use' }, 'the key that signs stays')
-    keyring.activate(kind, second, 3)
-    t.same(states(), { [first]: 'replaced', [second]: 'active' })
-    t.equal(signs(), second)
-    t.equal(keyring.keys(kind).find(({ kid }) => kid === first)?.replacedAtMs, 3)
-    t.throws(() => keyring.activate(kind, second, 4), { code: 'key_in_use' })
-    t.throws(() => keyring.retire(kind, 'unknown'), { code: 'key_unknown' })
-    t.throws(() => keyring.activate(kind, 'unknown', 4), { code: 'key_unknown' })
-    keyring.activate(kind, first, 5)
-    t.same(states(), { [first]: 'active', [second]: 'replaced' }, 'a mistake can be taken back')
-    keyring.retire(kind, second)
+
+    await t.test('an added key is known, and the active one stays in use and cannot be retired', async (t) => {
+      t.same(states(), { [first]: 'active', [second]: 'added' })
+      t.equal(activeKid(), first)
+      t.equal(keyring.has(kind, second), true)
+      t.throws(() => keyring.retire(kind, first), { code: 'key_in_use' })
+    })
+
+    await t.test('a key that is activated replaces the active one', async (t) => {
+      keyring.activate(kind, second, 3)
+      t.same(states(), { [first]: 'replaced', [second]: 'active' })
+      t.equal(activeKid(), second)
+      t.equal(keyring.keys(kind).find(({ kid }) => kid === first)?.replacedAtMs, 3)
+      t.throws(() => keyring.activate(kind, second, 4), { code: 'key_in_use' })
+    })
+
+    await t.test('an unknown key can be neither retired nor activated', async (t) => {
+      t.throws(() => keyring.retire(kind, 'unknown'), { code: 'key_unknown' })
+      t.throws(() => keyring.activate(kind, 'unknown', 4), { code: 'key_unknown' })
+    })
+
+    await t.test('a replaced key can be activated again', async (t) => {
+      keyring.activate(kind, first, 5)
+      t.same(states(), { [first]: 'active', [second]: 'replaced' })
+    })
+
     const isEndless = ENDLESS_KINDS.includes(kind)
-    t.same(states(), isEndless ? { [first]: 'active', [second]: 'retired' } : { [first]: 'active' })
-    if (!isEndless) continue
-    t.throws(() => keyring.activate(kind, second, 6), { code: 'key_in_use' }, 'a retired key never signs again')
-    t.ok((kind === 'secrets' ? keyring.secretsKeys : keyring.registrationKeys).get(second), 'it verifies')
-    keyring.discard(kind, second)
-    t.same(states(), { [first]: 'active' })
-  }
-})
+    await t.test(
+      isEndless ? 'a replaced key can be retired and stays' : 'a replaced key that is retired is gone',
+      async (t) => {
+        keyring.retire(kind, second)
+        t.same(states(), isEndless ? { [first]: 'active', [second]: 'retired' } : { [first]: 'active' })
+      },
+    )
+    if (!isEndless) return
+
+    await t.test('a retired key still verifies, is never activated again, and can be discarded', async (t) => {
+      t.throws(() => keyring.activate(kind, second, 6), { code: 'key_in_use' })
+      t.ok((kind === 'secrets' ? keyring.secretsKeys : keyring.registrationKeys).get(second))
+      keyring.discard(kind, second)
+      t.same(states(), { [first]: 'active' })
+    })
+  })
+}
 
 t.test('the id of a keyring stays, and its revision grows with each change', async (t) => {
   const keyring = Keyring.generate(1)
@@ -189,25 +214,28 @@ t.test('a new keyring replaces the file as a whole, or not at all', async (t) =>
   t.same(readdirSync(join(path, '..')), ['keyring.json'])
 })
 
-t.test('the extract for transports can sign nothing for anyone else, and read no secret', async (t) => {
-  const keyring = Keyring.generate(1)
-  keyring.activate('ticket', keyring.add('ticket', 2), 2)
-  const extract = keyring.transportKeys()
-  const text = JSON.stringify(extract)
-  t.same(extract.keyring, keyring.mark)
-  t.same(
-    extract.tickets.map(({ kid }) => kid),
-    keyring.keys('ticket').map(({ kid }) => kid),
-  )
-  t.equal(extract.tickets.at(-1)?.kid, keyring.macKey('ticket').kid, 'the active key stands last')
-  t.notOk(text.includes('"d"'), 'no private key')
-  for (const kind of ['registration', 'secrets'] as const) {
-    t.notOk(text.includes(keyring.macKey(kind).secret.toString('base64url')), `no ${kind} key`)
-  }
-  for (const { kid } of keyring.keys('accessToken')) t.notOk(text.includes(kid), 'no access token key')
-})
+t.test(
+  'the extract for transports has the ticket keys, and no private key, access token key or key of secrets',
+  async (t) => {
+    const keyring = Keyring.generate(1)
+    keyring.activate('ticket', keyring.add('ticket', 2), 2)
+    const extract = keyring.transportKeys()
+    const text = JSON.stringify(extract)
+    t.same(extract.keyring, keyring.mark)
+    t.same(
+      extract.tickets.map(({ kid }) => kid),
+      keyring.keys('ticket').map(({ kid }) => kid),
+    )
+    t.equal(extract.tickets.at(-1)?.kid, keyring.macKey('ticket').kid, 'the active key stands last')
+    t.notOk(text.includes('"d"'), 'no private key')
+    for (const kind of ['registration', 'secrets'] as const) {
+      t.notOk(text.includes(keyring.macKey(kind).secret.toString('base64url')), `no ${kind} key`)
+    }
+    for (const { kid } of keyring.keys('accessToken')) t.notOk(text.includes(kid), 'no access token key')
+  },
+)
 
-t.test('a file that is no keyring is refused, without quoting it', async (t) => {
+t.test('a file that is no valid keyring is refused with an error that does not quote it', async (t) => {
   const good = Keyring.generate(1).serialize()
   const file = JSON.parse(good)
   const broken: Record<string, string> = {
@@ -228,7 +256,7 @@ t.test('a file that is no keyring is refused, without quoting it', async (t) => 
     writeFileSync(path, text, { mode: 0o600 })
     const error = thrownBy(() => readKeyring(path))
     t.match(error, { name: 'KeyringError', code: 'keyring_invalid' }, name)
-    t.notMatch(String(error?.stack), /secret-text/, 'nothing of the file is told')
+    t.notMatch(String(error?.stack), /secret-text/, 'the error does not quote the file')
     writeFileSync(path, text, { mode: 0o600 })
     t.throws(
       () => readTransportKeys({ file: '', transportFile: path }),
@@ -247,7 +275,7 @@ t.test('a file that is no keyring is refused, without quoting it', async (t) => 
   }
 })
 
-t.test('a file that cannot be read is a clear error, not a new keyring', async (t) => {
+t.test('a file that cannot be read is refused as unreadable, and no keyring is made', async (t) => {
   const folder = t.testdir({ keyring: {} })
   t.throws(() => readKeyring(join(folder, 'keyring')), { code: 'keyring_unreadable', message: /cannot be read/ })
   t.throws(() => createKeyring(join(folder, 'keyring', 'x'.repeat(300), 'k'), 1), { code: 'keyring_unreadable' })

@@ -1,4 +1,4 @@
-/** A core passes on that a device has moved to another instance, and does not believe a notice that the table refutes. */
+/** A core passes on that a device moved to another instance, unless the table of sessions contradicts the notice. */
 import t, { type Test } from 'tap'
 import { decodeControlRequest, encodeMovedNotice } from '../../protocol/envelope.js'
 import { Bucket, controlSubject, MOVED_SUBJECT } from '../../protocol/subjects.js'
@@ -12,7 +12,10 @@ const DEVICE = deviceName(1)
 const OLD = { instance: 'one', worker: 'a' }
 const NEW = { instance: 'two', worker: 'b' }
 
-/** Sends the notice of `moved` and gives the control requests that reach the worker of OLD. */
+/**
+ * Gives the control requests that reach the worker of OLD after a notice that the device has moved away from it.
+ * `holder` has the newest session of the device, which is live or has ended.
+ */
 async function afterNotice(t: Test, holder: typeof OLD | null, live: boolean) {
   const world = new SimInstallation()
   const [core, transport] = [world.sim.brokerFor('core'), world.sim.brokerFor('transport')]
@@ -45,7 +48,7 @@ t.test('the old worker is asked to close the session if the session that followe
   t.equal((await afterNotice(t, OLD, false)).length, 1)
 })
 
-t.test('a worker that holds the device keeps its session, whatever a notice says', async (t) => {
+t.test('a worker that holds the device keeps its session after a false notice', async (t) => {
   t.same(await afterNotice(t, OLD, true), [])
 })
 

@@ -36,7 +36,7 @@ t.test('one project runs at most half of the queries at once, and the other half
   t.equal(budget.running, 3)
   t.equal(budget.waiting, 1)
   await end('a1')
-  t.same(started, ['a1', 'a2', 'b1', 'a3'], 'the waiting one starts when one of its project ends')
+  t.same(started, ['a1', 'a2', 'b1', 'a3'], 'the waiting query starts when a query of its project ends')
 })
 
 t.test('the projects that wait take turns, however many queries one of them has', async (t) => {
@@ -55,25 +55,31 @@ t.test('the projects that wait take turns, however many queries one of them has'
   t.equal(started[4], 'b2')
 })
 
-t.test('a query that finds the queue full is refused if its project waits most, with the time to wait', async (t) => {
-  const { budget, run } = world({ queriesWaitingMax: 3 })
-  for (let n = 1; n <= 5; n++) run('a', `a${n}`)
-  t.equal(budget.waiting, 3)
-  await t.rejects(run('a', 'a6'), { code: 'overloaded', details: { retryAfterMs: 1_500 } })
-  t.equal(budget.refused, 1)
-})
+t.test(
+  'a query that finds the queue full is refused with the time to wait, if its project has the most queries waiting',
+  async (t) => {
+    const { budget, run } = world({ queriesWaitingMax: 3 })
+    for (let n = 1; n <= 5; n++) run('a', `a${n}`)
+    t.equal(budget.waiting, 3)
+    await t.rejects(run('a', 'a6'), { code: 'overloaded', details: { retryAfterMs: 1_500 } })
+    t.equal(budget.refused, 1)
+  },
+)
 
-t.test('a query of another project takes the place of the newest of the project that waits most', async (t) => {
-  const { budget, started, run, end } = world({ queriesAtOnceMax: 2, queriesWaitingMax: 3 })
-  run('a', 'a1')
-  run('b', 'b1')
-  const waiting = ['a2', 'a3', 'a4'].map((name) => run('a', name))
-  run('b', 'b2')
-  await t.rejects(waiting[2] ?? Promise.resolve(''), { code: 'overloaded' })
-  t.equal(budget.waiting, 3)
-  await end('b1')
-  t.equal(started.at(-1), 'b2')
-})
+t.test(
+  'a query of another project replaces the newest query of the project with the most queries waiting',
+  async (t) => {
+    const { budget, started, run, end } = world({ queriesAtOnceMax: 2, queriesWaitingMax: 3 })
+    run('a', 'a1')
+    run('b', 'b1')
+    const waiting = ['a2', 'a3', 'a4'].map((name) => run('a', name))
+    run('b', 'b2')
+    await t.rejects(waiting[2] ?? Promise.resolve(''), { code: 'overloaded' })
+    t.equal(budget.waiting, 3)
+    await end('b1')
+    t.equal(started.at(-1), 'b2')
+  },
+)
 
 t.test('a query that waits too long is refused, and its place is free', async (t) => {
   const { clock, budget, started, run, end } = world({ queriesAtOnceMax: 1 })
@@ -106,7 +112,7 @@ t.test('a query that fails rejects as it failed, and frees its place', async (t)
   t.equal(budget.running, 0)
 })
 
-t.test('of queries refused at once each is told a time by the length of the queue, up to half a minute', async (t) => {
+t.test('the retryAfterMs of a refused query grows with the queue, up to half a minute', async (t) => {
   const { clock, run, end } = world({ queriesAtOnceMax: 2, queriesWaitingMax: 1_000, queriesWaitMsMax: 1e9 })
   for (let n = 0; n < 20; n++) {
     run('a', `a${n}`)

@@ -47,7 +47,10 @@ class Machine {
     this.steady += ms
   }
 
-  /** The next record is stored after some time, and read after some more; several: one for each question. */
+  /**
+   * Gives a read of the store: the record is stored after `thereMs`, and read `backMs` later. Of several pairs, each
+   * read takes the next one.
+   */
   ask(...ways: [thereMs: number, backMs: number][]) {
     return async () => {
       const [there, back] = ways.length > 1 ? (ways.shift() as [number, number]) : (ways[0] as [number, number])
@@ -58,31 +61,31 @@ class Machine {
     }
   }
 
-  /** The next question of the running clock, with its answer. */
+  /** Runs the next read of the running clock to its end. */
   async next(): Promise<void> {
     this.timer?.()
     await new Promise((resolve) => setImmediate(resolve))
   }
 }
 
-t.test('a clock that is an hour off follows the store, as close as the answer allows', async (t) => {
+t.test('a clock that is an hour off follows the store to within the time of an answer, and is reported', async (t) => {
   for (const aheadMs of [HOUR_MS, -HOUR_MS]) {
     const machine = new Machine(aheadMs)
     await machine.clock.follow(machine.ask([3, 4]))
     t.ok(Math.abs(machine.errorMs) <= 4, `${machine.errorMs} ms`)
-    t.equal(machine.wrong.length, 1, 'and an operator is told')
+    t.equal(machine.wrong.length, 1, 'reported once')
     t.ok(Math.abs((machine.wrong[0] ?? 0) - aheadMs) < 10)
   }
 })
 
-t.test('a clock that is right stays as it is, and nobody is told of anything', async (t) => {
+t.test('a clock that is right is neither moved nor reported', async (t) => {
   const machine = new Machine(0)
   await machine.clock.follow(machine.ask([60, 1]))
   t.equal(machine.errorMs, 0)
   t.same(machine.wrong, [])
 })
 
-t.test('somebody sets the clock: the time of the service goes on', async (t) => {
+t.test('when the clock of the machine is set, the time of the service goes on', async (t) => {
   const machine = new Machine(0)
   await machine.clock.follow(machine.ask([1, 1]))
   for (const aheadMs of [HOUR_MS, -HOUR_MS, 0]) {
@@ -92,28 +95,32 @@ t.test('somebody sets the clock: the time of the service goes on', async (t) => 
     await machine.next()
     t.equal(machine.errorMs, 0)
   }
-  t.equal(machine.wrong.length, 1, 'told once for each time that it is wrong, and not while it stays so')
+  t.equal(machine.wrong.length, 1, 'reported when it becomes wrong, and not again while it stays wrong')
 })
 
-t.test('a start that was frozen beside the question asks again', async (t) => {
+t.test('a start that was frozen while it waited for the answer asks again', async (t) => {
   const machine = new Machine(HOUR_MS)
   await machine.clock.follow(machine.ask([0, 9_000], [2, 2]))
   t.ok(Math.abs(machine.errorMs) <= 2, `${machine.errorMs} ms`)
 })
 
-t.test('a slow answer of a running clock moves nothing that it does not contradict', async (t) => {
+t.test('a slow answer that does not contradict a running clock leaves it as it is', async (t) => {
   const machine = new Machine(HOUR_MS)
   await machine.clock.follow(machine.ask([1, 1], [30_000, 1], [1, 30_000], [1, 1]))
-  const before = machine.errorMs
+  const errorBeforeMs = machine.errorMs
   for (let i = 0; i < 3; i++) await machine.next()
-  t.equal(machine.errorMs, before)
+  t.equal(machine.errorMs, errorBeforeMs)
 })
 
-t.test('the store is away: a start fails, and a running clock counts on and asks again', async (t) => {
-  const unavailable = async () => {
-    throw new BrokerError('unavailable', 'away')
-  }
+const unavailable = async () => {
+  throw new BrokerError('unavailable', 'away')
+}
+
+t.test('a start without the store fails', async (t) => {
   await t.rejects(new Machine(0).clock.follow(unavailable), { code: 'unavailable' })
+})
+
+t.test('a running clock that loses the store keeps its time and asks again', async (t) => {
   const machine = new Machine(HOUR_MS)
   let isAway = false
   const ask = machine.ask([1, 1])

@@ -140,7 +140,7 @@ t.test('a rolling restart of three workers with 100 sessions each', async (t) =>
     for (const { sessions } of newWorkers) t.ok(Math.abs(sessions - EACH) <= 50, `${sessions} sessions`)
   })
 
-  await t.test('tells each old worker the rising number of devices elsewhere', async (t) => {
+  await t.test('sends each old worker the rising number of devices elsewhere', async (t) => {
     for (const { devicesElsewhere } of old) {
       t.ok(devicesElsewhere.length > 3)
       t.ok(devicesElsewhere.every((count, i) => count >= (devicesElsewhere[i - 1] ?? 0)))

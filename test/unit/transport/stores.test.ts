@@ -163,7 +163,7 @@ t.test('a worker that releases its lease counts as dead at once', async (t) => {
   await liveness.stop()
 })
 
-t.test('a worker that was frozen sees its lapse, wherever somebody sets its clock meanwhile', async (t) => {
+t.test('a worker that was frozen notices that its lease lapsed, even if its clock was set meanwhile', async (t) => {
   for (const skewMs of [-3_600_000, 0, 3_600_000]) {
     const sim = new SimBroker()
     const worker = sim.brokerFor('worker')
@@ -174,7 +174,7 @@ t.test('a worker that was frozen sees its lapse, wherever somebody sets its cloc
     await sim.clock.advance(10_000)
     worker.skewMs = skewMs
     await sim.clock.advance(10_000)
-    t.equal(lapses, 0, 'a clock that is set is no lapse')
+    t.equal(lapses, 0, 'setting the clock is no lapse')
     t.ok(lease.isHeld)
     worker.skewMs = 0
     worker.freeze()
@@ -183,7 +183,7 @@ t.test('a worker that was frozen sees its lapse, wherever somebody sets its cloc
     t.notOk(lease.isHeld)
     worker.thaw()
     await sim.clock.advance(5_000)
-    t.equal(lapses, 1, `set by ${skewMs} ms`)
+    t.equal(lapses, 1, `clock set by ${skewMs} ms`)
     t.ok(lease.isHeld)
     await sim.clock.advanceUntil(lease.release())
   }

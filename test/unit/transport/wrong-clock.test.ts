@@ -11,18 +11,18 @@ import { groupIds, groupsOf } from './one-worker-groups.js'
 const HOUR_MS = 3_600_000
 
 for (const skewMs of [HOUR_MS, -HOUR_MS]) {
-  const off = (broker: Broker) => Object.assign(broker as SimClient, { skewMs })
+  const withSkew = (broker: Broker) => Object.assign(broker as SimClient, { skewMs })
   const side = skewMs > 0 ? 'ahead' : 'behind'
 
-  t.test(`an hour ${side}: WELCOME tells the time of the store, and the queue of the device is sent`, async (t) => {
-    const stage = await oneWorker({ over: off })
+  t.test(`an hour ${side}: WELCOME has the time of the store, and the queue of the device is sent`, async (t) => {
+    const stage = await oneWorker({ over: withSkew })
     const { clock } = stage
     await clock.advanceUntil(stage.enqueue(1n))
     const phone = stage.connect()
     await clock.advance(1_000)
     const [welcome] = phone.frames
-    const toldMs = welcome?.type === 'WELCOME' ? welcome.serverTimeMs : 0
-    t.ok(Math.abs(toldMs - clock.now()) < 1_100, `off by ${toldMs - clock.now()} ms`)
+    const serverTimeMs = welcome?.type === 'WELCOME' ? welcome.serverTimeMs : 0
+    t.ok(Math.abs(serverTimeMs - clock.now()) < 1_100, `off by ${serverTimeMs - clock.now()} ms`)
     t.equal(phone.ofType('NOTIFY'), 1)
     await stage.stop()
   })
@@ -30,20 +30,20 @@ for (const skewMs of [HOUR_MS, -HOUR_MS]) {
   t.test(
     `an hour ${side}: a group message of ten seconds is sent live and in catch-up, until it is over`,
     async (t) => {
-      const stage = await oneWorker({ over: off })
+      const stage = await oneWorker({ over: withSkew })
       const { clock } = stage
       const groups = groupsOf(stage)
       await groups.subscribe('a')
-      const there = stage.connect()
+      const live = stage.connect()
       await clock.advance(1_000)
       await groups.send('a', 1n, 10_000)
       await groups.send('a', 2n, 0)
       await clock.advance(1_000)
-      t.same(groupIds(there), [1n, 2n])
-      there.end.close()
+      t.same(groupIds(live), [1n, 2n])
+      live.end.close()
       const late = stage.connect(null, stage.device, 2)
       await clock.advance(1_000)
-      t.same(groupIds(late), [1n], 'what was only for then is over')
+      t.same(groupIds(late), [1n], 'a message with a ttl of 0 is not sent in catch-up')
       late.end.close()
       await clock.advance(10_000)
       const tooLate = stage.connect(null, stage.device, 3)
@@ -53,24 +53,27 @@ for (const skewMs of [HOUR_MS, -HOUR_MS]) {
     },
   )
 
-  t.test(`set an hour ${side} while an item is held: it ends when its life is over, by nobody's clock`, async (t) => {
-    const stage = await oneWorker()
-    const { clock, broker, worker, core, device } = stage
-    const reports: { id: bigint; report: number }[] = []
-    core.bus.subscribe(rxSubject('r'), ({ body }) => void reports.push(...decodeRxBatch(body).items))
-    const phone = stage.connect()
-    await clock.advance(1_000)
-    broker.skewMs = skewMs
-    const atMs = clock.now()
-    const item = (id: bigint, leftMs: number) => {
-      return { id, device, expiresAtMs: atMs + leftMs, frame: notifyFrame(id) }
-    }
-    const { instance, worker: name } = worker.owner
-    const body = encodeTxBatch({ router: 'r', atMs, items: [item(1n, 3_000), item(2n, 0)] })
-    core.bus.publish(txSubject(instance, name), body)
-    await clock.advance(1_000)
-    t.equal(phone.ofType('NOTIFY'), 1)
-    t.match(reports, [{ id: 2n, report: Report.EXPIRED }])
-    await stage.stop()
-  })
+  t.test(
+    `set an hour ${side} while an item is held: it ends after its lifetime, whatever the clock says`,
+    async (t) => {
+      const stage = await oneWorker()
+      const { clock, broker, worker, core, device } = stage
+      const reports: { id: bigint; report: number }[] = []
+      core.bus.subscribe(rxSubject('r'), ({ body }) => void reports.push(...decodeRxBatch(body).items))
+      const phone = stage.connect()
+      await clock.advance(1_000)
+      broker.skewMs = skewMs
+      const atMs = clock.now()
+      const item = (id: bigint, leftMs: number) => {
+        return { id, device, expiresAtMs: atMs + leftMs, frame: notifyFrame(id) }
+      }
+      const { instance, worker: name } = worker.owner
+      const body = encodeTxBatch({ router: 'r', atMs, items: [item(1n, 3_000), item(2n, 0)] })
+      core.bus.publish(txSubject(instance, name), body)
+      await clock.advance(1_000)
+      t.equal(phone.ofType('NOTIFY'), 1)
+      t.match(reports, [{ id: 2n, report: Report.EXPIRED }])
+      await stage.stop()
+    },
+  )
 }
