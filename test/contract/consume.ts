@@ -10,14 +10,14 @@ export const consumeContract: Contract = (t, open) => {
     'each record, stored before or after consume(), is delivered once, in order, and removed by its ack',
     async (t) => {
       const { a, b } = await open(t)
-      const got = new Collected<Delivery>()
+      const received = new Collected<Delivery>()
       for (let i = 0; i < 150; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`), { messageId: `${i}` })
       const consumption = await b.log(LOG).consume(OPTIONS, (delivery) => {
         delivery.ack()
-        got.add(delivery)
+        received.add(delivery)
       })
       for (let i = 150; i < 300; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`), { messageId: `${i}` })
-      const all = await got.until(300)
+      const all = await received.until(300)
       t.same(
         all.map(({ body }) => text(body)),
         all.map((_, i) => `${i}`),
@@ -31,10 +31,10 @@ export const consumeContract: Contract = (t, open) => {
 
   t.test('an unacknowledged record is delivered again, with a rising deliveryCount', async (t) => {
     const { a } = await open(t)
-    const got = new Collected<Delivery>()
-    const consumption = await a.log(LOG).consume(OPTIONS, got.add)
+    const received = new Collected<Delivery>()
+    const consumption = await a.log(LOG).consume(OPTIONS, received.add)
     await a.log(LOG).append(subjectOf(1), bytes('x'))
-    const all = await got.until(3)
+    const all = await received.until(3)
     t.same(
       all.map(({ deliveryCount }) => deliveryCount),
       [1, 2, 3],
@@ -45,46 +45,46 @@ export const consumeContract: Contract = (t, open) => {
 
   t.test('a record with a nack is delivered again after the delay of the nack, not after ackWaitMs', async (t) => {
     const { a } = await open(t)
-    const got = new Collected<string>()
+    const received = new Collected<string>()
     const consumption = await a.log(LOG).consume({ ...OPTIONS, ackWaitMs: 60_000 }, (delivery) => {
       if (delivery.deliveryCount === 1) delivery.nack(50)
       else delivery.ack()
-      got.add(`${text(delivery.body)} ${delivery.deliveryCount}`)
+      received.add(`${text(delivery.body)} ${delivery.deliveryCount}`)
     })
     await a.log(LOG).append(subjectOf(1), bytes('x'))
-    t.same(await got.until(2), ['x 1', 'x 2'])
+    t.same(await received.until(2), ['x 1', 'x 2'])
     await consumption.stop()
   })
 
   t.test('at most pendingMax records are delivered and unacknowledged at once', async (t) => {
     const { a } = await open(t)
-    const got = new Collected<Delivery>()
+    const received = new Collected<Delivery>()
     const options = { ...OPTIONS, ackWaitMs: 60_000, pendingMax: 5 }
-    const consumption = await a.log(LOG).consume(options, got.add)
+    const consumption = await a.log(LOG).consume(options, received.add)
     for (let i = 0; i < 12; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`))
-    await got.until(5)
+    await received.until(5)
     await a.log(LOG).state()
-    t.equal(got.all.length, 5)
-    got.all[0]?.ack()
-    await got.until(6)
+    t.equal(received.all.length, 5)
+    received.all[0]?.ack()
+    await received.until(6)
     await a.log(LOG).state()
-    t.equal(got.all.length, 6)
+    t.equal(received.all.length, 6)
     await consumption.stop()
   })
 
   t.test('two processes that consume the same durable share its records', async (t) => {
     const { a, b } = await open(t)
-    const got = new Collected<string>()
+    const received = new Collected<string>()
     const acknowledge = (delivery: Delivery) => {
       delivery.ack()
-      got.add(text(delivery.body))
+      received.add(text(delivery.body))
     }
     const first = await a.log(LOG).consume(OPTIONS, acknowledge)
     const second = await b.log(LOG).consume(OPTIONS, acknowledge)
     for (let i = 0; i < 40; i++) await a.log(LOG).append(subjectOf(i), bytes(`${i}`))
-    await got.until(40)
+    await received.until(40)
     while ((await a.log(LOG).state()).messages > 0);
-    t.equal(new Set(got.all).size, got.all.length)
+    t.equal(new Set(received.all).size, received.all.length)
     await first.stop()
     await second.stop()
   })
@@ -96,12 +96,12 @@ export const consumeContract: Contract = (t, open) => {
     await b.log(LOG).append(subjectOf(1), bytes('x'))
     await lost.until(1)
     await first.stop()
-    const got = new Collected<Delivery>()
+    const received = new Collected<Delivery>()
     const second = await b.log(LOG).consume(OPTIONS, (delivery) => {
       delivery.ack()
-      got.add(delivery)
+      received.add(delivery)
     })
-    t.match((await got.until(1))[0], { sequence: 1, deliveryCount: 2 })
+    t.match((await received.until(1))[0], { sequence: 1, deliveryCount: 2 })
     await second.stop()
   })
 
@@ -134,12 +134,12 @@ export const consumeContract: Contract = (t, open) => {
     })
 
     await t.test('counts delivered records as backlog until they are acknowledged', async (t) => {
-      const got = new Collected<Delivery>()
-      const consumption = await b.log('PUSH_EVENTS').consume(options, got.add)
-      await got.until(2)
+      const received = new Collected<Delivery>()
+      const consumption = await b.log('PUSH_EVENTS').consume(options, received.add)
+      await received.until(2)
       t.equal(await log.backlog('reader'), 3)
-      for (const delivery of got.all) delivery.ack()
-      const all = await got.until(3)
+      for (const delivery of received.all) delivery.ack()
+      const all = await received.until(3)
       t.same(
         all.map(({ body }) => text(body)),
         ['1', '2', '3'],
@@ -159,17 +159,17 @@ export const consumeContract: Contract = (t, open) => {
   for (const kill of [false, true]) {
     t.test(`after a ${kill ? 'kill -9' : 'restart'} of the server, consuming goes on with new records`, async (t) => {
       const { a, b, restart } = await open(t)
-      const got = new Collected<string>()
+      const received = new Collected<string>()
       const consumption = await a.log(LOG).consume(OPTIONS, (delivery) => {
         delivery.ack()
-        got.add(text(delivery.body))
+        received.add(text(delivery.body))
       })
       for (let i = 0; i < 20; i++) await b.log(LOG).append(subjectOf(i), bytes(`${i}`))
-      await got.until(20)
+      await received.until(20)
       await restart(kill)
       for (let i = 20; i < 40; i++) await b.log(LOG).append(subjectOf(i), bytes(`${i}`))
-      while (new Set(got.all).size < 40) await got.until(got.all.length + 1)
-      t.equal(new Set(got.all).size, 40)
+      while (new Set(received.all).size < 40) await received.until(received.all.length + 1)
+      t.equal(new Set(received.all).size, 40)
       await consumption.stop()
     })
   }

@@ -19,25 +19,25 @@ async function stage(t: Parameters<typeof startNats>[0]) {
   t.teardown(() => line.close())
   const writer = await nats.brokerAs('core', 'writer')
   const reader = await nats.brokerAs('core', 'reader', `nats://127.0.0.1:${line.port}`)
-  const got = new Collected<Delivery>()
+  const received = new Collected<Delivery>()
   const consumption = await reader.log(STREAM).consume(OPTIONS, (delivery) => {
     delivery.ack()
-    got.add(delivery)
+    received.add(delivery)
   })
   t.teardown(() => consumption.stop())
   const append = async (texts: readonly string[]) => {
     for (const text of texts) await writer.log(STREAM).append(`msg.1.dev_a.${text}`, bytes(text))
   }
   await append(FIRST)
-  await got.until(FIRST.length)
+  await received.until(FIRST.length)
   while ((await writer.log(STREAM).state()).messages > 0);
-  return { nats, line, writer, reader, got, append }
+  return { nats, line, writer, reader, received, append }
 }
 
 const bodies = (deliveries: readonly Delivery[]) => deliveries.map(({ body }) => text(body))
 
 t.test('records stored after the loss are delivered, and the consumer stands where its stream does', async (t) => {
-  const { nats, writer, reader, got, append } = await stage(t)
+  const { nats, writer, reader, received, append } = await stage(t)
   const reconnected = untilReconnected([writer, reader])
   await nats.server.stop()
   loseRecords(nats.dataDir, STREAM)
@@ -45,7 +45,7 @@ t.test('records stored after the loss are delivered, and the consumer stands whe
   await reconnected
   t.equal((await writer.log(STREAM).state()).lastSequence, 0)
   await append(['e', 'f'])
-  t.same(bodies(await got.until(6)), [...FIRST, 'e', 'f'])
+  t.same(bodies(await received.until(6)), [...FIRST, 'e', 'f'])
   const answer = await writer.bus.request(`$JS.API.CONSUMER.INFO.${STREAM}.${OPTIONS.durable}`, bytes(''), {
     timeoutMs: 5_000,
   })
@@ -54,7 +54,7 @@ t.test('records stored after the loss are delivered, and the consumer stands whe
 })
 
 t.test('they are also delivered if the stream has outgrown its old end before the consumer reconnects', async (t) => {
-  const { nats, line, writer, reader, got, append } = await stage(t)
+  const { nats, line, writer, reader, received, append } = await stage(t)
   const reconnected = { writer: untilReconnected([writer]), reader: untilReconnected([reader]) }
   line.set({ mode: 'cut' })
   await nats.server.stop()
@@ -68,7 +68,7 @@ t.test('they are also delivered if the stream has outgrown its old end before th
   // The records beyond the old end are delivered first, and perhaps once more with the others.
   const seen = new Set<string>()
   for (let count = FIRST.length + 1; seen.size < second.length; count++) {
-    const latest = (await got.until(count))[count - 1]
+    const latest = (await received.until(count))[count - 1]
     if (latest) seen.add(text(latest.body))
   }
   t.same([...seen].sort(), second)

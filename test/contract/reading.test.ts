@@ -38,13 +38,13 @@ t.test('a tail without a filter is refused', async (t) => {
 
 t.test('each record of a burst arrives, in order', async (t) => {
   const { a, b } = await open(t)
-  const got = new Collected<number>()
+  const received = new Collected<number>()
   const tail = await b
     .log('BROADCAST')
-    .tail({ fromSequence: 1, filter: 'broadcast.>' }, ({ sequence }) => got.add(sequence))
+    .tail({ fromSequence: 1, filter: 'broadcast.>' }, ({ sequence }) => received.add(sequence))
   await Promise.all(Array.from({ length: 2_000 }, () => a.log('BROADCAST').append('broadcast.p.app.x', bytes('x'))))
   t.same(
-    await got.until(2_000),
+    await received.until(2_000),
     Array.from({ length: 2_000 }, (_, i) => i + 1),
   )
   await tail.stop()
@@ -54,11 +54,11 @@ t.test('a user who may not subscribe to the records reads them', async (t) => {
   const nats = await startNats(t)
   const core = await nats.brokerAs('core', 'core', nats.url, READING)
   const all = await nats.brokerAs('unrestricted')
-  const got = new Collected<number>()
+  const received = new Collected<number>()
   const tail = await core
     .log('BROADCAST')
-    .tail({ fromSequence: 1, filter: 'broadcast.>' }, ({ sequence }) => got.add(sequence))
+    .tail({ fromSequence: 1, filter: 'broadcast.>' }, ({ sequence }) => received.add(sequence))
   await all.log('BROADCAST').append('broadcast.p.app.x', bytes('x'))
-  t.same(await got.until(1), [1])
+  t.same(await received.until(1), [1])
   await tail.stop()
 })

@@ -9,10 +9,10 @@ export const tailContract: Contract = (t, open) => {
   t.test('a tail gets each record from a sequence on in order, stored before or after it began', async (t) => {
     const { a, b } = await open(t)
     for (let i = 1; i <= 10; i++) await a.log(LOG).append(SUBJECT, bytes(`${i}`))
-    const got = new Collected<LogRecord>()
-    const tail = await b.log(LOG).tail({ fromSequence: 4, filter: ALL }, got.add)
+    const received = new Collected<LogRecord>()
+    const tail = await b.log(LOG).tail({ fromSequence: 4, filter: ALL }, received.add)
     for (let i = 11; i <= 20; i++) await a.log(LOG).append(SUBJECT, bytes(`${i}`))
-    const all = await got.until(17)
+    const all = await received.until(17)
     t.same(
       all.map(({ sequence, body }) => `${sequence} ${text(body)}`),
       Array.from({ length: 17 }, (_, i) => `${i + 4} ${i + 4}`),
@@ -22,37 +22,37 @@ export const tailContract: Contract = (t, open) => {
 
   t.test('a tail with a filter gets records of matching subjects only', async (t) => {
     const { a } = await open(t)
-    const got = new Collected<string>()
+    const received = new Collected<string>()
     const tail = await a
       .log(LOG)
-      .tail({ fromSequence: 1, filter: 'broadcast.p.topic.>' }, ({ subject }) => got.add(subject))
+      .tail({ fromSequence: 1, filter: 'broadcast.p.topic.>' }, ({ subject }) => received.add(subject))
     for (const name of ['app.x', 'topic.y', 'app.z', 'topic.w'])
       await a.log(LOG).append(`broadcast.p.${name}`, bytes(''))
-    t.same(await got.until(2), ['broadcast.p.topic.y', 'broadcast.p.topic.w'])
+    t.same(await received.until(2), ['broadcast.p.topic.y', 'broadcast.p.topic.w'])
     await tail.stop()
   })
 
   t.test('a tail from a sequence that does not exist yet gets records from that sequence on', async (t) => {
     const { a } = await open(t)
     await a.log(LOG).append(SUBJECT, bytes('1'))
-    const got = new Collected<number>()
-    const tail = await a.log(LOG).tail({ fromSequence: 3, filter: ALL }, ({ sequence }) => got.add(sequence))
+    const received = new Collected<number>()
+    const tail = await a.log(LOG).tail({ fromSequence: 3, filter: ALL }, ({ sequence }) => received.add(sequence))
     for (let i = 2; i <= 4; i++) await a.log(LOG).append(SUBJECT, bytes(`${i}`))
-    t.same(await got.until(2), [3, 4])
+    t.same(await received.until(2), [3, 4])
     await tail.stop()
   })
 
   for (const kill of [false, true]) {
     t.test(`across a ${kill ? 'kill -9' : 'restart'} of the server a tail gets each record once`, async (t) => {
       const { a, b, restart } = await open(t)
-      const got = new Collected<number>()
-      const tail = await b.log(LOG).tail({ fromSequence: 1, filter: ALL }, ({ sequence }) => got.add(sequence))
+      const received = new Collected<number>()
+      const tail = await b.log(LOG).tail({ fromSequence: 1, filter: ALL }, ({ sequence }) => received.add(sequence))
       for (let round = 0; round < 3; round++) {
         await Promise.all(Array.from({ length: 200 }, () => a.log(LOG).append(SUBJECT, bytes('x'))))
         if (round < 2) await restart(kill)
       }
       t.same(
-        await got.until(600),
+        await received.until(600),
         Array.from({ length: 600 }, (_, i) => i + 1),
       )
       await tail.stop()
@@ -61,14 +61,14 @@ export const tailContract: Contract = (t, open) => {
 
   t.test('a stopped tail gets no record', async (t) => {
     const { a } = await open(t)
-    const got = new Collected<number>()
+    const received = new Collected<number>()
     const other = new Collected<number>()
-    const tail = await a.log(LOG).tail({ fromSequence: 1, filter: ALL }, ({ sequence }) => got.add(sequence))
+    const tail = await a.log(LOG).tail({ fromSequence: 1, filter: ALL }, ({ sequence }) => received.add(sequence))
     await tail.stop()
     const second = await a.log(LOG).tail({ fromSequence: 1, filter: ALL }, ({ sequence }) => other.add(sequence))
     await a.log(LOG).append(SUBJECT, bytes('x'))
     await other.until(1)
-    t.same(got.all, [])
+    t.same(received.all, [])
     await second.stop()
   })
 }

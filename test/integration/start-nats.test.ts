@@ -21,18 +21,18 @@ t.test('a nats-server that is killed while it starts again is started once more'
     else process.env.NATS_SERVER_BIN = before
   })
   const notices: string[] = []
-  let onBack: () => void = () => undefined
-  const back = new Promise<void>((resolve) => {
-    onBack = resolve
+  let onRestarted: () => void = () => undefined
+  const restarted = new Promise<void>((resolve) => {
+    onRestarted = resolve
   })
   const nats = await startNats(readConfig({ environment: {} }), DataFolder.claim(join(path, 'data')), 0, (text) => {
     notices.push(text)
-    if (text === 'nats-server is back') onBack()
+    if (text === 'nats-server is back') onRestarted()
   })
   t.teardown(() => stopNats(nats))
   writeFileSync(doomed, '')
   process.kill(nats.server?.pid ?? 0, 'SIGKILL')
-  await back
+  await restarted
   t.notOk(existsSync(doomed), 'the first start after the kill was killed too')
   t.match(notices, [/starting it again/, /ended with code null/, /starting it again/, /is back/])
 })

@@ -27,9 +27,9 @@ export async function stockToken(
   const as = await discovered(client.issuer, algorithm)
   const key = await importPKCS8(client.privateKey, client.alg)
   const auth = oauth.PrivateKeyJwt({ key, kid: client.keyId })
-  const it = { client_id: client.clientId }
-  const response = await oauth.clientCredentialsGrantRequest(as, it, auth, parameters, http)
-  return oauth.processClientCredentialsResponse(as, it, response)
+  const oauthClient = { client_id: client.clientId }
+  const response = await oauth.clientCredentialsGrantRequest(as, oauthClient, auth, parameters, http)
+  return oauth.processClientCredentialsResponse(as, oauthClient, response)
 }
 
 export async function discovered(issuer: string, algorithm: 'oauth2' | 'oidc' = 'oauth2') {

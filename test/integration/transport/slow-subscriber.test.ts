@@ -35,8 +35,8 @@ t.test('a subscriber that does not read is closed with 1006, and gets each messa
     },
   })
   const device = new WebSocket(`ws://127.0.0.1:${port}${DEVICE_PATH}`)
-  const got: number[] = []
-  device.on('message', (bytes: Buffer) => got.push(bytes.readUInt32BE()))
+  const receivedNumbers: number[] = []
+  device.on('message', (bytes: Buffer) => receivedNumbers.push(bytes.readUInt32BE()))
   const closed = new Promise<number>((resolve) => device.on('close', resolve))
   await once(device, 'open')
   const socket = await socketOfDevice
@@ -56,9 +56,9 @@ t.test('a subscriber that does not read is closed with 1006, and gets each messa
   if (isClosed) t.equal(await closed, 1006)
   else device.terminate()
   t.same(
-    got,
-    got.map((_, n) => n),
+    receivedNumbers,
+    receivedNumbers.map((_, n) => n),
   )
-  t.ok(got.length < sent)
+  t.ok(receivedNumbers.length < sent)
   t.same(errors, [])
 })

@@ -17,14 +17,14 @@ const settings = {
 
 /** A worker and a topic. A device that subscribes is entitled to its messages from the beginning. */
 async function stage() {
-  const one = await oneWorker({ settings })
-  const { broadcast, devices, send } = groupsOf(one)
+  const world = await oneWorker({ settings })
+  const { broadcast, devices, send } = groupsOf(world)
   let messages = 0n
   const subscribe = (device: string) => {
     const topic = { registration: 1, project: 'p', topic: 'news', since: 0, addedVersion: 1 }
-    return one.clock.advanceUntil(devices.update(device, (record) => ({ ...record, version: 1, topics: [topic] })))
+    return world.clock.advanceUntil(devices.update(device, (record) => ({ ...record, version: 1, topics: [topic] })))
   }
-  return { ...one, broadcast, subscribe, send: (ttlMs: number) => send('news', ++messages, ttlMs) }
+  return { ...world, broadcast, subscribe, send: (ttlMs: number) => send('news', ++messages, ttlMs) }
 }
 
 const deviceName = (n: number) => `dev_${String(n).padStart(20, '0')}`
