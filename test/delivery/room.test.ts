@@ -1,4 +1,4 @@
-/** A store that fills: accepted messages end, new ones are refused, and the service goes on when there is room. */
+/** A store that fills: accepted messages come to their end, new ones are refused, and the oldest history is removed. */
 import t from 'tap'
 import { CodedError } from '../../protocol/errors.js'
 import { deviceName, messageTo, PROJECT } from '../support/core.js'
@@ -58,7 +58,7 @@ for (const [name, store] of Object.entries(STORES)) {
 }
 
 t.test(
-  'history gives way before a message is refused: the ended leave, the pending stay, and counts stay exact',
+  'history is removed before a message is refused: of ended messages only, and the counters stay exact',
   async (t) => {
     const world = new SimInstallation({ store: { eventsBytesMax: 512 * KIB } })
     const historyMinMs = 5_000
@@ -73,7 +73,7 @@ t.test(
 
     const sent = 3_000
     for (let n = 0; n < sent; n += AT_ONCE) {
-      // Without a queue: each ends at once.
+      // Messages with a ttl of 0 are not queued: each ends at once.
       const some = Array.from({ length: AT_ONCE }, (_, i) =>
         core.accept(messageTo([deviceName(10 + n + i)], { ttlMs: 0 })),
       )
@@ -82,19 +82,19 @@ t.test(
     }
     await world.sim.clock.advance(2 * historyMinMs)
     const events = world.sim.server.stream('EVENTS_0')
-    t.ok(events.state().messages < 2 * sent, `${events.state().messages} events of ${2 * sent} and more are left`)
+    t.ok(events.state().messages < 2 * sent, `${events.state().messages} events are left of at least ${2 * sent}`)
     t.equal(await world.advanceUntil(core.readStatus(cancelled.id)), null, 'a message that has ended is unknown')
     t.match(await world.advanceUntil(core.readStatus(early.id)), { status: 'queued', acceptedAtMs: early.acceptedAtMs })
     t.match(await world.advanceUntil(core.readStatus(several.id)), { counts: { accepted: 2, pending: 2 } })
     t.match(await world.advanceUntil(core.readStatus(topic.id)), { status: 'accepted', type: 'topic' })
     const rows = await world.advanceUntil(core.readCounters(PROJECT))
-    const sum = (what: string) => rows.reduce((total, { counts }) => total + (counts[what] ?? 0), 0)
+    const sum = (counter: string) => rows.reduce((total, { counts }) => total + (counts[counter] ?? 0), 0)
     t.same([sum('accepted'), sum('expired'), sum('cancelled'), sum('pending')], [sent + 4, sent, 1, 3])
     t.equal(await world.advanceUntil(core.cancel(PROJECT, early.id)), 'cancelled', 'a pending message ends as usual')
   },
 )
 
-t.test('an entry of EXPIRY whose message was fetched gives way; one that is still needed does its work', async (t) => {
+t.test('in a full EXPIRY entries of ended messages are removed, and a waiting message still expires', async (t) => {
   const world = new SimInstallation({ store: { expiryBytesMax: 128 * KIB } })
   const historyMinMs = 5_000
   const core = await world.core({ ...SLOW, historyMinMs })
@@ -116,7 +116,7 @@ t.test('an entry of EXPIRY whose message was fetched gives way; one that is stil
   t.same(await world.advanceUntil(core.queue.walk(deviceName(1))), [])
 })
 
-t.test('an entry of EXPIRY that outlives the history of its message ends the message no second time', async (t) => {
+t.test('an entry of EXPIRY that outlives the history of its message does not end the message again', async (t) => {
   const world = new SimInstallation({ store: { eventsBytesMax: 160 * KIB } })
   const historyMinMs = 5_000
   const core = await world.core({ ...SLOW, checkpointMs: 1_000, historyMinMs })
@@ -130,10 +130,10 @@ t.test('an entry of EXPIRY that outlives the history of its message ends the mes
     await world.advanceUntil(Promise.all(some))
     await world.sim.clock.advance(500)
   }
-  t.equal(await world.advanceUntil(core.readStatus(id)), null, `forgotten after ${sent} messages`)
+  t.equal(await world.advanceUntil(core.readStatus(id)), null, `its history is removed after ${sent} messages`)
   await world.sim.clock.advance(2 * TTL_MS)
   t.equal(await world.advanceUntil(core.events.readFinal(id)), null, 'it is not expired as well')
   const rows = await world.advanceUntil(core.readCounters(PROJECT))
-  const sum = (what: string) => rows.reduce((total, { counts }) => total + (counts[what] ?? 0), 0)
+  const sum = (counter: string) => rows.reduce((total, { counts }) => total + (counts[counter] ?? 0), 0)
   t.same([sum('accepted'), sum('cancelled'), sum('expired'), sum('pending')], [sent + 1, 1, sent, 0])
 })

@@ -343,18 +343,21 @@ t.test('a change outside of projects is not in the audit log of a project, even 
   )
 })
 
-t.test('a developer who has made the changes of the day is refused, and leaves room to others', async (t) => {
-  const { administration, credential, call } = await startAdminApi(t, {}, { changesPerDay: 5 })
-  await administration.createProject(root, { id: 'shop', alg: 'ES256' })
-  await administration.createProject(root, { id: 'other', alg: 'ES256' })
-  const [developer, other] = [await credential('developer', 'shop'), await credential('developer', 'other')]
-  for (let n = 0; n < 5; n++) isError(t, await call('DELETE', '/projects/shop/keys/none', developer), 'not_found')
-  isError(t, await call('DELETE', '/projects/shop/keys/none', developer), 'rate_limited')
-  t.equal((await call('GET', '/projects/shop', developer)).statusCode, 200, 'reads go on')
-  isError(t, await call('DELETE', '/projects/other/keys/none', other), 'not_found', 'another credential')
-  const operator = await credential('operator')
-  for (let n = 0; n < 6; n++) isError(t, await call('DELETE', '/projects/shop/keys/none', operator), 'not_found')
-})
+t.test(
+  'a developer at the daily limit of changes is refused further ones, and other credentials are not',
+  async (t) => {
+    const { administration, credential, call } = await startAdminApi(t, {}, { changesPerDay: 5 })
+    await administration.createProject(root, { id: 'shop', alg: 'ES256' })
+    await administration.createProject(root, { id: 'other', alg: 'ES256' })
+    const [developer, other] = [await credential('developer', 'shop'), await credential('developer', 'other')]
+    for (let n = 0; n < 5; n++) isError(t, await call('DELETE', '/projects/shop/keys/none', developer), 'not_found')
+    isError(t, await call('DELETE', '/projects/shop/keys/none', developer), 'rate_limited')
+    t.equal((await call('GET', '/projects/shop', developer)).statusCode, 200, 'a read is not limited')
+    isError(t, await call('DELETE', '/projects/other/keys/none', other), 'not_found', 'another credential')
+    const operator = await credential('operator')
+    for (let n = 0; n < 6; n++) isError(t, await call('DELETE', '/projects/shop/keys/none', operator), 'not_found')
+  },
+)
 
 t.test('failed sign-ins are in the audit log, with their networks and without the secret', async (t) => {
   const { administration, credential, call, stopSignIns } = await startAdminApi(t)

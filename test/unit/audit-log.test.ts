@@ -16,7 +16,7 @@ function open() {
   return { sim, broker, audit, run, log: broker.log('AUDIT') }
 }
 
-t.test('a whole log has no break, with several subjects and writers', async (t) => {
+t.test('an unchanged log of several subjects and writers has no break', async (t) => {
   const { sim, audit, run } = open()
   const other = new AuditLog(sim.brokerFor('core-2'))
   for (let n = 0; n < 5; n++) {
@@ -26,7 +26,7 @@ t.test('a whole log has no break, with several subjects and writers', async (t) 
   t.same(await run(audit.verify()), { entries: 15, breaks: [] })
 })
 
-t.test('an entry that was taken out shows as a break', async (t) => {
+t.test('a deleted entry shows as a break', async (t) => {
   const { audit, run, log } = open()
   for (let n = 0; n < 4; n++) await run(audit.append({ ...ENTRY, atMs: n }))
   await run(log.delete(2))
@@ -41,14 +41,14 @@ t.test('a forged entry shows as a break', async (t) => {
   t.same((await run(audit.verify())).breaks, [{ subject: 'audit.shop', sequence: 2 }])
 })
 
-t.test('the oldest entries may leave without a break', async (t) => {
+t.test('deleted oldest entries are no break', async (t) => {
   const { audit, run, log } = open()
   for (let n = 0; n < 4; n++) await run(audit.append({ ...ENTRY, atMs: n }))
   for (const sequence of [1, 2]) await run(log.delete(sequence))
   t.same(await run(audit.verify()), { entries: 2, breaks: [] })
 })
 
-t.test('an entry has at most 4 KiB, and says what was left out', async (t) => {
+t.test('an entry is shortened to 4 KiB, and names the number of characters or bytes left out', async (t) => {
   const { audit, run, log } = open()
   await run(audit.append({ ...ENTRY, details: { name: 'x'.repeat(500_000), alg: 'ES256' } }))
   await run(
@@ -76,5 +76,5 @@ t.test('a flood of failed sign-ins makes one entry a minute, apart from the chan
   t.equal(Object.keys(details.networks).length, 20)
   signIns.add('10.0.0.1')
   await run(signIns.stop())
-  t.equal((await run(log.state())).messages, 2, 'a stop writes what was counted')
+  t.equal((await run(log.state())).messages, 2, 'a stop writes the sign-ins counted so far')
 })

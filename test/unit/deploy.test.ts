@@ -103,7 +103,7 @@ t.test('alerts fire after NATS is lost or the store is full, and not before', ne
         input_series: [
           seriesOf('borealis_core_nats_connected{instance="a",part="core"}', '1 1 1 0 0 0 0'),
           seriesOf('borealis_core_messages_total{instance="a",part="core",outcome="storage_full"}', '0 0 0 0 0 5 5'),
-          // A stream that removes its oldest records is full all the time.
+          // AUDIT removes its oldest records: it is always full, and no alert is due.
           seriesOf('borealis_core_stream_fill_ratio{instance="a",part="core",stream="AUDIT"}', '1x90'),
           seriesOf('borealis_core_stream_fill_ratio{instance="a",part="core",stream="EVENTS_0"}', '0.95x90'),
           seriesOf('borealis_core_stream_full_in_days{instance="a",part="core",stream="QUEUE_1"}', '5x90'),
