@@ -121,14 +121,14 @@ t.test('an installation with a keyring', async (t) => {
   })
 })
 
-t.test('running processes read the keyring again', async (t) => {
+t.test('running processes and a changed keyring', async (t) => {
   const lines: string[] = []
   const system = await startSystem(t, {
     ...{ parts: ['core', 'transport'], cores: 2, settings: { transport: { workers: 2 } } },
     onLine: (_part, line) => lines.push(line),
   })
   const { file } = system.config.keyring
-  const asAdmin = beside(system, 'admin', { file })
+  const asAdmin = environmentBeside(system, 'admin', { file })
   const admin = await system.brokerAs('admin')
   const revisions = async () => (await readKeyringReaders(admin)).map(({ keyring }) => keyring?.revision ?? null)
   const change = () => {
@@ -139,33 +139,37 @@ t.test('running processes read the keyring again', async (t) => {
   }
   const { revision } = system.keyring.mark
 
-  await t.test('status shows each process with what it has read', async (t) => {
+  await t.test('status shows each process with the revision that it has read', async (t) => {
     const { stdout } = await run(['keyring', 'status', '--json'], asAdmin)
     const { processes, installation } = JSON.parse(stdout) as { processes: Output[]; installation: Output }
     t.same(installation, { keyring: system.keyring.id, revision })
     t.same(processes.map(({ part }) => part).sort(), ['core', 'core', 'transport', 'transport'])
-    for (const one of processes) t.match(one, { host: hostname(), revision, hasRead: true, isAlive: true })
+    for (const reader of processes) t.match(reader, { host: hostname(), revision, hasRead: true, isAlive: true })
     t.same(processes.map(({ pid }) => pid).sort(), [...system.pids('core'), ...system.pids('worker')].sort())
     t.match((await run(['keyring', 'status'], asAdmin)).stdout, /has read it/)
   })
 
-  await t.test('at SIGHUP, each for itself', async (t) => {
-    const next = change()
-    process.kill(system.pids('core')[0] ?? 0, 'SIGHUP')
-    await until('one core has read it', async () => (await revisions()).filter((one) => one === next).length === 1)
-    process.kill(system.pids('transport')[0] ?? 0, 'SIGHUP')
-    await until('both workers, too', async () => (await revisions()).filter((one) => one === next).length === 3)
-    t.same(
-      (await revisions()).filter((one) => one !== next),
-      [revision],
-      'the other core has not',
-    )
-  })
+  await t.test(
+    'at SIGHUP a core reads the keyring, and a transport with its workers, but no other process',
+    async (t) => {
+      const next = change()
+      process.kill(system.pids('core')[0] ?? 0, 'SIGHUP')
+      const readers = async () => (await revisions()).filter((read) => read === next).length
+      await until('one core has read it', async () => (await readers()) === 1)
+      process.kill(system.pids('transport')[0] ?? 0, 'SIGHUP')
+      await until('both workers have read it', async () => (await readers()) === 3)
+      t.same(
+        (await revisions()).filter((read) => read !== next),
+        [revision],
+        'the other core has not read it',
+      )
+    },
+  )
 
-  await t.test('at the notice, all of them', async (t) => {
+  await t.test('at the notice of `borealis keyring reload` each process reads the keyring', async (t) => {
     const next = change()
     t.match(await run(['keyring', 'reload'], asAdmin), { code: 0 })
-    await until('all have read it', async () => (await revisions()).every((one) => one === next))
+    await until('all have read it', async () => (await revisions()).every((read) => read === next))
     t.equal((await revisions()).length, 4)
   })
 
@@ -180,16 +184,16 @@ t.test('running processes read the keyring again', async (t) => {
     ].entries()) {
       spoil()
       t.match(await run(['keyring', 'reload'], asAdmin), { code: 0 })
-      await until('each process says so', () => failures() === 4 * (index + 1))
+      await until('each process logs it', () => failures() === 4 * (index + 1))
     }
     rmSync(file)
     prepareKeyring(file, good).put()
     t.equal(await ready(system), 200)
     t.equal(system.pids('worker').length, 2)
-    t.ok((await revisions()).every((one) => one === good.mark.revision))
+    t.ok((await revisions()).every((read) => read === good.mark.revision))
     const next = change()
     t.match(await run(['keyring', 'reload'], asAdmin), { code: 0 })
-    await until('all read the good file', async () => (await revisions()).every((one) => one === next))
+    await until('all read the good file', async () => (await revisions()).every((read) => read === next))
   })
 
   await t.test('a process that was killed is shown as silent', async (t) => {
