@@ -82,26 +82,29 @@ t.test('a target waits as offline from the moment at which its device left, or i
   t.match(await waiting(world, core, id), [{ why: 'offline' }])
 })
 
-t.test('a device that has moved to another worker is connected, although its earlier worker does not have it', async (t) => {
-  const world = new SimInstallation()
-  const [earlier, later] = [world.worker('earlier'), world.worker('later')]
-  const device = deviceName(3)
-  const sessions = new SessionTable(world.sim.brokerFor('core').table(Bucket.SESSIONS), world.sim.clock)
-  const session = async () => {
-    const found = await world.advanceUntil(sessions.lookup(device, { authoritative: true }))
-    if (!found) throw new RangeError('no session')
-    return found
-  }
-  await world.advanceUntil(earlier.connect(device))
-  const old = await session()
-  const isConnected = createIsConnected(world.sim.brokerFor('core').bus, sessions)
-  earlier.onPresence = () => 'not_here'
-  t.equal(await world.advanceUntil(isConnected(device, old)), false, 'nobody has it')
-  await world.advanceUntil(later.connect(device))
-  t.equal(await world.advanceUntil(isConnected(device, old)), true)
-  later.onPresence = () => 'not_here'
-  t.equal(await world.advanceUntil(isConnected(device, old)), false)
-})
+t.test(
+  'a device that has moved to another worker is connected, although its earlier worker does not have it',
+  async (t) => {
+    const world = new SimInstallation()
+    const [earlier, later] = [world.worker('earlier'), world.worker('later')]
+    const device = deviceName(3)
+    const sessions = new SessionTable(world.sim.brokerFor('core').table(Bucket.SESSIONS), world.sim.clock)
+    const session = async () => {
+      const found = await world.advanceUntil(sessions.lookup(device, { authoritative: true }))
+      if (!found) throw new RangeError('no session')
+      return found
+    }
+    await world.advanceUntil(earlier.connect(device))
+    const old = await session()
+    const isConnected = createIsConnected(world.sim.brokerFor('core').bus, sessions)
+    earlier.onPresence = () => 'not_here'
+    t.equal(await world.advanceUntil(isConnected(device, old)), false, 'nobody has it')
+    await world.advanceUntil(later.connect(device))
+    t.equal(await world.advanceUntil(isConnected(device, old)), true)
+    later.onPresence = () => 'not_here'
+    t.equal(await world.advanceUntil(isConnected(device, old)), false)
+  },
+)
 
 t.test('of a message to several devices only the targets that have not ended wait', async (t) => {
   const { world, worker, core } = await coreAndWorker()
