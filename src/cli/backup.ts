@@ -25,7 +25,14 @@ export const backupCommand = new Command('backup')
       try {
         const keyringFile = options.withoutKeyring ? null : keyring.file
         const manifest = await takeBackup({
-          ...{ broker, user: nats.user, folder, split: store.split, version: version(), keyringFile, signal, say },
+          broker,
+          user: nats.user,
+          folder,
+          split: store.split,
+          version: version(),
+          keyringFile,
+          signal,
+          say,
         })
         if (manifest.keyring) {
           say(
@@ -57,7 +64,12 @@ export const restoreCommand = new Command('restore')
       const broker = await connect(nats, { name: 'restore' })
       try {
         const restored = await restoreBackup({
-          ...{ broker, folder, store, version: version(), signal, say },
+          broker,
+          folder,
+          store,
+          version: version(),
+          signal,
+          say,
           keyringFile: options.withoutKeyring ? null : keyring.file,
           replace: options.replace === true,
         })

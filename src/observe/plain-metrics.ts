@@ -17,7 +17,9 @@ export class PlainMetrics {
   /** A number that only grows. Its name ends in `_total`. */
   count(name: string, help: string, read: () => number): void {
     const counter = new Counter({
-      ...{ name: `${this.prefix}${name}`, help, registers: [this.registry] },
+      name: `${this.prefix}${name}`,
+      help,
+      registers: [this.registry],
       collect() {
         counter.reset()
         counter.inc(read())
@@ -28,7 +30,10 @@ export class PlainMetrics {
   /** One such number for each value of a label. A value without a count is absent. */
   counts(name: string, help: string, label: string, read: () => Iterable<readonly [string, number]>): void {
     const counter = new Counter({
-      ...{ name: `${this.prefix}${name}`, help, labelNames: [label], registers: [this.registry] },
+      name: `${this.prefix}${name}`,
+      help,
+      labelNames: [label],
+      registers: [this.registry],
       collect() {
         counter.reset()
         for (const [value, count] of read()) counter.inc({ [label]: value }, count)
@@ -39,7 +44,10 @@ export class PlainMetrics {
   /** A number that goes up and down. @param merge how a scrape merges the levels of several workers. */
   level(name: string, help: string, read: () => number, merge: Merge = 'sum'): void {
     const gauge = new Gauge({
-      ...{ name: `${this.prefix}${name}`, help, aggregator: merge, registers: [this.registry] },
+      name: `${this.prefix}${name}`,
+      help,
+      aggregator: merge,
+      registers: [this.registry],
       collect() {
         gauge.set(read())
       },
@@ -49,7 +57,10 @@ export class PlainMetrics {
   /** Levels that are read asynchronously. They are absent while there is no answer. */
   levels(name: string, help: string, label: string, read: () => Promise<Iterable<readonly [string, number]>>): void {
     const gauge = new Gauge({
-      ...{ name: `${this.prefix}${name}`, help, labelNames: [label], registers: [this.registry] },
+      name: `${this.prefix}${name}`,
+      help,
+      labelNames: [label],
+      registers: [this.registry],
       async collect() {
         gauge.reset()
         for (const [value, level] of await read()) gauge.set({ [label]: value }, level)

@@ -138,8 +138,14 @@ export function decodeDeviceRecord(bytes: Uint8Array): DeviceRecord {
     nextNumber: fields[2] as number,
     registrations: registrations.map(
       ([number, project, application, user, createdAtMs, since, addedVersion, channel = 'native']) => ({
-        ...{ number, project, application, user, channel },
-        ...{ createdAtMs, since, addedVersion },
+        number,
+        project,
+        application,
+        user,
+        channel,
+        createdAtMs,
+        since,
+        addedVersion,
       }),
     ),
     topics: topics.map(([registration, project, topic, since, addedVersion]) => ({

@@ -206,12 +206,12 @@ t.test('a system that is backed up under load, loses its store and is restored',
       )
       t.match(await runCommand(empty, ['restore', spoilt]), {
         code: 1,
-        stderr: /store.split 8: set store.split to that/,
+        stderr: /store.split 8: set store.split to this value/,
       })
       writeFileSync(join(spoilt, 'manifest.json'), JSON.stringify({ ...manifest, format: 99 }))
       t.match(await runCommand(empty, ['restore', spoilt]), { code: 1, stderr: /a backup of format 99/ })
       rmSync(join(spoilt, 'manifest.json'))
-      t.match(await runCommand(empty, ['restore', spoilt]), { code: 1, stderr: /no complete backup/ })
+      t.match(await runCommand(empty, ['restore', spoilt]), { code: 1, stderr: /not a complete backup/ })
       createKeyring(empty.config.keyring.file, 1)
       t.match(await runCommand(empty, ['restore', backup]), {
         code: 1,

@@ -1,6 +1,6 @@
 /**
- * Ends targets that a restored store knows of but does not hold: they were accepted after MESSAGES was copied and before
- * EVENTS was. Their record is gone; without an end they would be pending for ever.
+ * Ends the targets that have events in a restored store, but no message. They were accepted after the copy of MESSAGES and
+ * before the copy of EVENTS. Without an end, they would be pending for ever.
  */
 import { messageByIdFilter, messagesStream } from '../../../protocol/subjects.js'
 import type { Broker } from '../../nats/broker.js'
@@ -10,8 +10,11 @@ import { SplitLog } from '../../store/split.js'
 
 const EVENT_SUBJECT = /^event\.(\d+)\.(\d+)\.(accepted|final)$/
 
-/** @param eventsBefore last sequence of each EVENTS stream when the backup began. Resolves with how many it ended. */
-export async function endWhatIsNotHeld(
+/**
+ * Resolves with the number of ended targets.
+ * @param eventsBefore last sequence of each EVENTS stream when the backup began.
+ */
+export async function endMissingTargets(
   broker: Broker,
   split: number,
   eventsBefore: Readonly<Record<string, number>>,
@@ -32,14 +35,19 @@ export async function endWhatIsNotHeld(
     if ((await messages.ofId(id).next(filter, 1)) !== null) continue
     if ((await queue.walk(device)).some(({ record }) => record.message.id === id)) continue
     const outcome = await events.final(id, {
-      ...{ kind: 'failed', atMs: Date.now(), reason: '', project, application, device },
+      kind: 'failed',
+      atMs: Date.now(),
+      reason: '',
+      project,
+      application,
+      device,
     })
     if (outcome.won) ended++
   }
   return ended
 }
 
-/** Ids that were accepted from that sequence on and did not end. */
+/** The ids of targets that were accepted at or after a sequence of the stream, and have not ended. */
 async function openIn(broker: Broker, name: string, from: number): Promise<Set<bigint>> {
   const log = broker.log(name)
   const { lastSequence } = await log.state()

@@ -1,4 +1,4 @@
-/** What a backup holds, as its file `manifest.json` says. The file is written last: a folder without it is no backup. */
+/** The manifest of a backup, `manifest.json`. It is written last, so a folder without it is not a complete backup. */
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs'
 import { join } from 'node:path'
@@ -19,14 +19,14 @@ import {
 import { CHUNK_BYTES, type StreamDescription } from '../../nats/server/snapshot.js'
 import type { KeyringRecord } from '../../store/keyring-record.js'
 
-/** Says what a person can do about it. */
+/** Its message says what the operator can do. */
 export class BackupError extends Error {
   override readonly name = 'BackupError'
 }
 
 export const MANIFEST_FORMAT = 1
 export const MANIFEST_FILE = 'manifest.json'
-/** Apart from the rest, so that it can be taken away and kept elsewhere. */
+/** In a folder of its own, so that operators can store it apart from the rest. */
 export const KEYRING_FILE = join('keys', 'keyring.json')
 
 export interface StoredFile {
@@ -38,7 +38,7 @@ export interface StoredFile {
 export interface StreamBackup {
   name: string
   config: StreamDescription['config']
-  /** Records and last sequence when its snapshot began. */
+  /** Number of records and last sequence at the begin of the snapshot. */
   records: number
   lastSequence: number
   snapshot: StoredFile
@@ -61,7 +61,7 @@ export interface Manifest {
   keyringRecord?: KeyringRecord | null
 }
 
-/** Leases of running processes mean nothing in a restored store; the table STORE is made by the restore. */
+/** The leases of running processes have no meaning in a restored store, and the restore writes the table STORE itself. */
 const NOT_COPIED = new Set<string>([Bucket.CORES, Bucket.WORKERS, Bucket.STORE])
 
 const bucketStream = (name: string) => `KV_${name}`
@@ -71,22 +71,26 @@ export const STORE_STREAM = bucketStream(Bucket.STORE)
 /**
  * The streams of a backup in the order in which they are copied. Each step of the delivery writes to the next stream
  * before it removes a record from the one before. So a record that moves while the backup is taken is in a stream that
- * is copied later: what was accepted before the backup began is in MESSAGES or QUEUE, or its end is in EVENTS.
+ * is copied later: a message that was accepted before the backup began is in MESSAGES or QUEUE, or has its end in EVENTS.
  */
 export function copyOrder(split: number): string[] {
   const family = (nameOf: (index: number) => string) => Array.from({ length: split }, (_, index) => nameOf(index))
   const buckets = Object.values(Bucket).filter((name) => !NOT_COPIED.has(name))
-  // Positions in EVENTS come before EVENTS: a position beyond the end of a restored stream would pass over what follows.
+  // Positions in EVENTS are copied before EVENTS: a position beyond the end of a restored stream would skip new events.
   const positions: string[] = [Bucket.COUNTERS, Bucket.FEED_STATE]
   return [
     ...positions.map(bucketStream),
     OUTCOME_EVENTS_STREAM,
-    ...[INGRESS_STREAM, SCHEDULE_STREAM, BROADCAST_STREAM],
+    INGRESS_STREAM,
+    SCHEDULE_STREAM,
+    BROADCAST_STREAM,
     ...family(messagesStream),
     ...family(queueStream),
     EXPIRY_STREAM,
     ...family(eventsStream),
-    ...[REGISTRATIONS_STREAM, DEAD_LETTERS_STREAM, AUDIT_STREAM],
+    REGISTRATIONS_STREAM,
+    DEAD_LETTERS_STREAM,
+    AUDIT_STREAM,
     ...buckets.filter((name) => !positions.includes(name)).map(bucketStream),
   ]
 }
@@ -96,7 +100,7 @@ export function readManifest(folder: string): Manifest {
   try {
     text = readFileSync(join(folder, MANIFEST_FILE), 'utf8')
   } catch (error) {
-    throw new BackupError(`${folder} is no complete backup: it has no ${MANIFEST_FILE}`, { cause: error })
+    throw new BackupError(`${folder} is not a complete backup: it has no ${MANIFEST_FILE}`, { cause: error })
   }
   let manifest: Manifest
   try {
@@ -113,7 +117,7 @@ export function readManifest(folder: string): Manifest {
   return manifest
 }
 
-/** The chunks of a file. */
+/** Reads a file in chunks. */
 export function* chunksOf(path: string): Generator<Uint8Array> {
   const fd = openSync(path, 'r')
   try {
@@ -128,7 +132,7 @@ export function* chunksOf(path: string): Generator<Uint8Array> {
   }
 }
 
-/** Throws BackupError where a file of the backup is not as it was written. */
+/** Throws BackupError if the file differs from its entry in the manifest. */
 export function checkFile(folder: string, { file, bytes, sha256 }: StoredFile): void {
   const hash = createHash('sha256')
   let length = 0

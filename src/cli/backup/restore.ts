@@ -1,4 +1,4 @@
-/** Brings a backup into a store that has no data, while no core and no transport runs. */
+/** Restores a backup into a store without data, while no core and no transport runs. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,7 +12,7 @@ import { readStoreFormat, STORE_FORMAT, writeStoreFormat } from '../../store/for
 import { keyringRecordOf, writeKeyringRecord } from '../../store/keyring-record.js'
 import { SplitLog } from '../../store/split.js'
 import { readKeyring } from '../keyring-file.js'
-import { endWhatIsNotHeld } from './ends.js'
+import { endMissingTargets } from './ends.js'
 import {
   BackupError,
   checkFile,
@@ -31,9 +31,9 @@ export interface RestoreOptions {
   folder: string
   store: StoreSettings
   version: string
-  /** Null: the keyring of the backup is left where it is. */
+  /** Null: the keyring is not restored. */
   keyringFile: string | null
-  /** Deletes what the store has. */
+  /** True: deletes the present data of the store. */
   replace: boolean
   signal: AbortSignal
   say(text: string): void
@@ -42,17 +42,17 @@ export interface RestoreOptions {
 export interface Restored {
   streams: number
   records: number
-  /** Records written while the backup was taken. */
+  /** Number of records that were written while the backup was taken. */
   tailRecords: number
-  /** Targets accepted while the backup was taken that it does not hold; they end as `failed`. */
+  /** Number of targets that were accepted while the backup was taken and are missing in it. They end as `failed`. */
   failed: number
   keyring: 'written' | 'present' | 'not in the backup' | 'left'
 }
 
-/** A core renews its leases every second, a worker every three: who runs shows within this time. */
+/** Time in which a running process renews a lease: a core renews its leases every second, a worker every three. */
 const LEASES_WATCHED_MS = 5_000
 
-/** Rejects with BackupError or BrokerError. Everything that can be refused is refused before the store is changed. */
+/** Rejects with BackupError or BrokerError. All checks precede the first change of the store. */
 export async function restoreBackup(options: RestoreOptions): Promise<Restored> {
   const { broker, folder, store, version, say } = options
   const manifest = readManifest(folder)
@@ -84,7 +84,7 @@ export async function restoreBackup(options: RestoreOptions): Promise<Restored> 
   stopIfAsked(options)
   let tailRecords = 0
   for (const stream of manifest.streams) tailRecords += await appendTail(stream, ends.get(stream.name) ?? 0, options)
-  const failed = await endWhatIsNotHeld(broker, store.split, manifest.eventsBefore)
+  const failed = await endMissingTargets(broker, store.split, manifest.eventsBefore)
   if (keyring === 'written') writeKeyring(options, manifest)
   await recordKeyring(manifest, keyring, options)
   await writeStoreFormat(broker, { ...format, restoring: false })
@@ -100,7 +100,7 @@ function checkManifest({ store, borealis }: Manifest, { split }: StoreSettings):
     )
   }
   if (store.split !== split) {
-    throw new BackupError(`the backup is of a store with store.split ${store.split}: set store.split to that`)
+    throw new BackupError(`the backup is from a store with store.split ${store.split}: set store.split to this value`)
   }
 }
 
@@ -111,13 +111,13 @@ function stopIfAsked({ signal, folder }: RestoreOptions): void {
   )
 }
 
-/** Resolves with the names of our streams that are there. */
+/** Resolves with the names of the present streams of Borealis. Rejects with BackupError if a process runs or data exists. */
 async function refuseUnlessFree({ broker, store, replace, say }: RestoreOptions): Promise<string[]> {
   const leases = async () => {
     const streams = (await listStreams(broker.bus)).filter(({ config }) => LEASE_STREAMS.includes(config.name))
     return streams.map(({ config, state }) => `${config.name} ${state.last_seq}`).join()
   }
-  say('looking whether a core or a transport runs')
+  say('checking whether a core or a transport runs')
   const seen = await leases()
   await sleep(LEASES_WATCHED_MS)
   if ((await leases()) !== seen) {
@@ -141,13 +141,13 @@ async function restoreOne(stream: StreamBackup, restoredAtMs: number, options: R
   const state = await restoreStream(options.broker.bus, stream.config, chunks, restoredAtMs)
   if (state.last_seq < stream.lastSequence) {
     throw new BackupError(
-      `${stream.name} came back only up to record ${state.last_seq} of ${stream.lastSequence}: the snapshot is not whole`,
+      `${stream.name} was restored only up to record ${state.last_seq} of ${stream.lastSequence}: the snapshot is incomplete`,
     )
   }
   return state.last_seq
 }
 
-/** Appends what was written while the snapshot was taken and is not in it. Resolves with how many records. */
+/** Appends the records of the tail that are missing in the snapshot. Resolves with their number. */
 async function appendTail(stream: StreamBackup, last: number, { broker, folder, store }: RestoreOptions) {
   if (stream.tail === null || stream.tail.records === 0) return 0
   const log = broker.log(stream.name)
@@ -156,7 +156,7 @@ async function appendTail(stream: StreamBackup, last: number, { broker, folder, 
   const missing = lines.map((line) => JSON.parse(line) as TailRecord).filter(({ sequence }) => sequence > last)
   for (const { subject, headers, body } of missing) {
     const bytes = Buffer.from(body, 'base64')
-    // A queue refers to its records by sequence, which these do not keep: the router enqueues their messages anew.
+    // A queue links its records by sequence, and an append assigns new sequences. So the router enqueues these again.
     if (stream.name.startsWith('QUEUE_')) await reroute(messages, bytes)
     else await log.append(subject, bytes, headers ? { headers } : {})
   }

@@ -1,4 +1,4 @@
-/** Copies the store and the keyring into a folder while the service runs, or while it is stopped. */
+/** Copies the store and the keyring into a folder. The service may run meanwhile. */
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -21,7 +21,7 @@ import {
 
 export interface BackupOptions {
   broker: Broker
-  /** The NATS user of that connection. */
+  /** The NATS user of `broker`. */
   user: string
   folder: string
   split: number
@@ -34,11 +34,11 @@ export interface BackupOptions {
 
 const MIB = 1024 * 1024
 const PROGRESS_MS = 5_000
-/** What was written until the end of a snapshot is in its tail within milliseconds. */
+/** Longest wait for the records that were written before the end of a snapshot. They normally arrive within milliseconds. */
 const TAIL_MS_MAX = 30_000
 const TAIL_POLL_MS = 20
 
-/** Rejects with BackupError or BrokerError, and where it is asked to stop; then it leaves no file behind. */
+/** Rejects with BackupError (also after an abort) or BrokerError, and then leaves no file behind. */
 export async function takeBackup(options: BackupOptions): Promise<Manifest> {
   const { broker, folder, split, version, signal, say } = options
   prepareFolder(folder)
@@ -107,14 +107,14 @@ function copyKeyring(from: string, folder: string): StoredFile {
 
 async function copyStream(name: string, { broker, user, folder, signal, say }: BackupOptions): Promise<StreamBackup> {
   const { config } = (await describeStream(broker.bus, name)) as StreamDescription
-  // A stream of work has one consumer at most, and its records do not move within it.
+  // A work queue allows no second consumer. It needs no tail, because no step moves a record within such a stream.
   const tail = config.retention === 'workqueue' ? null : await Tail.start(broker, name, folder)
   const file = new HashedFile(folder, `${name}.snapshot`)
   let saidAtMs = Date.now()
   try {
     const state = await snapshotStream(broker.bus, name, {
       user,
-      // Positions of app servers in their events. A core makes all other consumers, and finds what they had done.
+      // The consumers of PUSH_EVENTS have the positions of app servers. A core creates all other consumers again.
       consumers: name === 'PUSH_EVENTS',
       onChunk: (chunk) => {
         if (signal.aborted) throw new BackupError('stopped; nothing was kept')
@@ -148,7 +148,7 @@ export interface TailRecord {
   body: string
 }
 
-/** What is written to a stream from now on. */
+/** Copies the records that are written to a stream from now on. */
 class Tail {
   #records = 0
   #last: number
@@ -179,14 +179,14 @@ class Tail {
     this.#last = sequence
   }
 
-  /** Once it has everything that is in the stream now. */
+  /** Resolves when the tail has all records that are in the stream now. */
   async finish(): Promise<StoredFile & { records: number }> {
     const log = this.broker.log(this.name)
     const { lastSequence } = await log.state()
     for (const deadline = Date.now() + TAIL_MS_MAX; this.#last < lastSequence; await sleep(TAIL_POLL_MS)) {
       const next = await log.next('>', this.#last + 1)
       if (next === null || next.sequence > lastSequence) break
-      if (Date.now() > deadline) throw new BackupError(`${this.name}: its newest records do not come`)
+      if (Date.now() > deadline) throw new BackupError(`${this.name}: NATS does not deliver the newest records`)
     }
     await this.stop()
     return { ...this.file.close(), records: this.#records }
@@ -198,7 +198,7 @@ class Tail {
   }
 }
 
-/** A file of the backup, readable by its owner alone, with its checksum. */
+/** Writes a file of the backup, which only its owner may read, and computes its checksum. */
 class HashedFile {
   bytes = 0
   readonly #fd: number
@@ -220,7 +220,7 @@ class HashedFile {
     this.bytes += chunk.length
   }
 
-  /** May be called again. */
+  /** Idempotent. */
   close(): StoredFile {
     if (this.#done === null) {
       fsyncSync(this.#fd)

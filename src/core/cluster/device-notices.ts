@@ -27,15 +27,15 @@ export class DeviceNotices {
    * BrokerError if that is unknown. The change is stored all the same, and the device sees it at its next connect.
    */
   async changed(device: string): Promise<void> {
-    let told: SessionEntry | null = null
+    let denied: SessionEntry | null = null
     for (let attempt = 1; ; attempt++) {
       const session = await this.sessions.lookup(device, { authoritative: true })
       if (session === null || !session.live) return
       // The worker denied the session and no other worker has one. The device returns with a session write.
-      if (told && told.instance === session.instance && told.worker === session.worker) return
+      if (denied && denied.instance === session.instance && denied.worker === session.worker) return
       try {
-        if ((await this.tell(device, session)) === 'here') return
-        told = session
+        if ((await this.notify(device, session)) === 'here') return
+        denied = session
       } catch (error) {
         // A worker that is gone has no sessions.
         if (error instanceof BrokerError && error.code === 'no_responders') return
@@ -46,13 +46,13 @@ export class DeviceNotices {
     }
   }
 
-  /** The device is to come back: its worker ends this session. Lost where the worker is. */
+  /** Asks the worker to end the session, so that the device reconnects. The request is lost if the worker has crashed. */
   close(device: string, { instance, worker, connection }: SessionEntry): void {
     const close = { kind: 'close', device, reason: 'going_away', belowConnection: connection + 1 } as const
     this.broker.bus.publish(controlSubject(instance, worker), encodeControlRequest(close))
   }
 
-  private async tell(device: string, { instance, worker }: SessionEntry): Promise<'here' | 'not_here'> {
+  private async notify(device: string, { instance, worker }: SessionEntry): Promise<'here' | 'not_here'> {
     const request = encodeControlRequest({ kind: 'refresh', device })
     const subject = controlSubject(instance, worker)
     const options = { timeoutMs: TIMEOUT_MS, answersUnder: controlAnswers(instance) }

@@ -1,7 +1,7 @@
 /**
- * What the public context needs of the delivery core. src/core/steps implements these; tests put their own in place.
+ * The operations on messages, as the APIs and the ingress call them. src/core/delivery implements them.
  *
- * Each rejects with BrokerError or CodedError where it could not do its work; then nothing was promised.
+ * Each rejects with BrokerError or CodedError if it fails. The caller must then promise nothing to the sender.
  */
 import type { GroupKind } from '../../../protocol/subjects.js'
 import type { ListedStatusWord, MessageStatusWord, TraceStepWord, WaitingReason } from './statuses.js'
@@ -9,7 +9,7 @@ import type { ListedStatusWord, MessageStatusWord, TraceStepWord, WaitingReason 
 export type MessageType = 'device' | 'devices' | 'topic' | 'application' | 'user'
 export type MessagePriority = 'normal' | 'high' | 'low'
 
-/** One registration that a unicast message goes to. */
+/** A registration that a message addresses. */
 export interface AcceptTarget {
   application: string
   device: string
@@ -19,86 +19,87 @@ export interface AcceptTarget {
   registrationId: string
 }
 
-/** A validated and resolved message: every field is inside its limits, every target is one of the project. */
+/** A validated message: all fields are within their limits, and all targets belong to the project. */
 export interface AcceptCommand {
   project: string
   type: MessageType
   /** One for `device`, 1 to 1,000 for `devices`, none for groups. */
   targets: AcceptTarget[]
-  /** What a group message goes to; null for `device` and `devices`. */
+  /** The addressed group; null for `device` and `devices`. */
   group: { kind: GroupKind; name: string } | null
-  /** 0: only for devices that are connected now. */
+  /** 0: the message is only for devices that are connected now. */
   ttlMs: number
-  /** Unix milliseconds before which it does not go out; null, or not after acceptance: at once. ttl counts from then. */
+  /** Unix milliseconds at which a scheduled message is sent, and its ttl begins. Null or past: it is sent at once. */
   notBeforeMs: number | null
   priority: MessagePriority
-  /** Empty: none. */
+  /** Empty: the message has no collapse key. */
   collapseKey: string
   title: string
   message: string
-  /** msgpack map of custom attributes; empty: none. */
+  /** msgpack map of custom attributes; empty: the message has none. */
   data: Uint8Array
   /**
-   * Two commands of one project with the same key are one message, as long as events are kept: the second resolves with
-   * the first one's id. The fingerprint is a digest of what was asked for: with the same key and another one a command is
-   * refused (`idempotency_conflict`).
+   * Two commands of one project with the same key are the same message, as long as EVENTS keeps its records: the second one
+   * resolves with the id of the first. The fingerprint is a digest of the request. A command with the same key and another
+   * fingerprint is refused (`idempotency_conflict`).
    */
   idempotency?: { key: string; fingerprint: string }
-  /** When the message counts as accepted, from which its ttl counts: the PubAck of a NATS publisher. Absent: now. */
+  /** The time of acceptance, from which the ttl counts: the PubAck of a NATS publisher. Absent: now. */
   acceptedAtMs?: number
-  /** Instead of a key: where the command stands in a stream. Only for type `device`, and what goes out at once. */
+  /** The position of the command in a stream, instead of a key. Only for an immediate message of type `device`. */
   position?: StreamPosition
 }
 
-/** A record of a stream that may be delivered again. The same place is the same message, and has the same id. */
+/** The position of a record that a stream may deliver again. Equal positions give the same message id. */
 export interface StreamPosition {
-  /** Of the stream: one that was made anew counts from 1 again. */
+  /** Identifies this creation of the stream: a stream that is created again counts from 1 again. */
   incarnation: number
   sequence: number
-  /** When the stream took it: then the message counts as accepted. */
+  /** The time at which the stream stored the record, and the message counts as accepted. */
   storedAtMs: number
-  /** It may have been accepted before. False only where it was not. */
+  /** True: the record may have been accepted before. */
   isRepeat: boolean
 }
 
 export interface Accepted {
-  /** The id under which the sender knows the message: the parent's for `devices`. */
+  /** The message id that the sender gets. For `devices` this is the parent's id. */
   id: bigint
   acceptedAtMs: number
   expiresAtMs: number
-  /** When it goes out, where that is later. */
+  /** The time at which a scheduled message is sent; null: it was sent at once. */
   notBeforeMs: number | null
 }
 
-/** Resolves once every target is stored. */
+/** Resolves when all targets are stored. */
 export type AcceptMessage = (command: AcceptCommand) => Promise<Accepted>
 
 export interface TraceEntry {
   atMs: number
-  /** What happened: `accepted`, `queued`, `delivered`, ... */
   step: TraceStepWord
-  /** Why, where that is known. */
   reason?: string
-  /** The registrationId or device it is about, where the message has several. */
+  /** The registrationId of the target, if the message has several targets. */
   target?: string
 }
 
-/** A target that has not ended, and what it waits for. */
+/** A target that has not ended, with the reason. */
 export interface WaitingTarget {
-  /** As the sender gave it. */
+  /** The registrationId as the sender gave it. */
   target: string
   /**
-   * `scheduled`: its time has not come. `routing`: route has not seen it. `offline`: its device is not connected. `not_acknowledged`: sent, without a word from
-   * the device. `window_full`: the device has as much as it takes at once.
+   * - `scheduled`: the time of the message has not come.
+   * - `routing`: no router has finished with it yet.
+   * - `offline`: its device is not connected.
+   * - `not_acknowledged`: the device is connected and has not acknowledged it.
+   * - `window_full`: the device has as many unacknowledged messages as its window allows.
    */
   why: WaitingReason
-  /** Since when, where that is known. */
+  /** Begin of this state, if it is known. */
   sinceMs?: number
 }
 
 export interface MessageStatus {
   id: bigint
-  /** The context shows a message only to its own project. */
+  /** The caller shows a message only to its own project. */
   project: string
   status: MessageStatusWord
   type: MessageType
@@ -106,31 +107,31 @@ export interface MessageStatus {
   target: string | string[]
   acceptedAtMs: number
   expiresAtMs: number
-  /** Of a message that was to go out later. */
+  /** Null: the message was not scheduled. */
   notBeforeMs: number | null
-  /** Targets by state: accepted, pending, delivered, expired, dropped, collapsed, cancelled, failed; receipts of groups. */
+  /** Targets by state: accepted, pending, delivered, expired, dropped, collapsed, cancelled, failed. For a group: `sent`. */
   counts: Record<string, number>
   trace: TraceEntry[]
-  /** The first of those that have not ended. */
+  /** The first targets that have not ended. */
   waiting: WaitingTarget[]
 }
 
-/** Null where there is no such message (any more). */
+/** Null: there is no such message, or its events have been removed. */
 export type ReadStatus = (id: bigint) => Promise<MessageStatus | null>
 
-/** `unknown`: no such message of this project. `already_final`: nothing was left to cancel. */
+/** `unknown`: the project has no such message. `already_final`: all targets have ended. */
 export type CancelMessage = (project: string, id: bigint) => Promise<'cancelled' | 'already_final' | 'unknown'>
 
 export interface ListedMessage {
-  /** The id under which the sender knows it. */
+  /** The message id that the sender got. */
   id: bigint
   type: MessageType
   acceptedAtMs: number
-  /** Of a message with one target: `pending`, or how it ended. */
+  /** Only for a message of type `device`. */
   status?: ListedStatusWord
 }
 
-/** The newest messages of a project, at most `limit`, older than `before` where that is given; as old as the counters. */
+/** Resolves with the newest messages of a project that are older than `before`, as of the last checkpoint of the counters. */
 export type ListMessages = (project: string, page: { before: bigint | null; limit: number }) => Promise<ListedMessage[]>
 
 export interface CounterRow {

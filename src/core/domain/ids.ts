@@ -1,12 +1,12 @@
-/** Ids of messages and registrations, as the rest of the core asks for them. */
+/** Interfaces to make ids of messages and registrations. */
 import type { RegistrationAddress } from './registration-id.js'
 
-/** Unique message ids. Both throw CodedError `unavailable` while this process holds no node number. */
+/** Makes unique message ids. Methods throw CodedError `unavailable` while this process has no node number. */
 export interface IdSource {
   next(partition: number): bigint
   /** See MessageIdSource. */
   nextBlock(): bigint
 }
 
-/** The registrationId by which senders know a registration. */
+/** Encodes the registrationId that senders use. */
 export type RegistrationIdOf = (address: RegistrationAddress) => string

@@ -1,17 +1,17 @@
-/** JSON from outside. */
+/** Parses JSON from callers. */
 import { randomUUID } from 'node:crypto'
 import { CodedError } from '../../../protocol/errors.js'
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
-/** Stands before the digits of a great integer, in a string that no sender can guess. */
+/** Precedes the digits of a great integer. No sender can guess it. */
 const MARK = `${randomUUID()}:`
 const DIGITS_MIN = 16
 
 /**
- * As JSON.parse, but an integer beyond 2^53-1 becomes a bigint: a number would silently be another one. (A number with a
- * fraction or an exponent is a float, however great.) Throws CodedError `malformed_json`: not UTF-8, empty, or no JSON. The
- * text is not quoted: it may hold a secret.
+ * Like JSON.parse, but an integer beyond 2^53-1 becomes a bigint, because a number would be rounded. A number with a
+ * fraction or an exponent stays a number. Throws CodedError `malformed_json`, also for an empty body. The error does not
+ * quote the text, which may have secrets.
  */
 export function parseJson(bytes: Uint8Array): unknown {
   try {

@@ -1,4 +1,4 @@
-/** Limits of one message and of one device. Every API, NATS ingress and device requests keep the same ones. */
+/** Limits of a message and of a device. HTTP, NATS ingress and device requests share them. */
 import Type, { type Static } from 'typebox'
 
 const MINUTE_MS = 60_000
@@ -26,7 +26,7 @@ export const MessageLimits = Type.Object(
     notBeforeMaxMs: Type.Integer({
       default: 30 * DAY_MS,
       minimum: 0,
-      description: 'How far ahead a message may be scheduled.',
+      description: 'Longest time from acceptance to `notBefore` of a scheduled message.',
     }),
     collapseKeyCharactersMax: Type.Integer({ default: 64, minimum: 1, description: 'Longest collapse key.' }),
     devicesMax: Type.Integer({
@@ -51,13 +51,13 @@ export const DeviceLimits = Type.Object(
     registrationsPerDay: Type.Integer({
       default: 1_000,
       minimum: 1,
-      description: 'Most new registrations of a device in a day (UTC), those that ended meanwhile included.',
+      description: 'Most new registrations of a device in a day (UTC), including those that have ended.',
     }),
     topicsMax: Type.Integer({ default: 256, minimum: 1, description: 'Most topic subscriptions of a device.' }),
     requestsMax: Type.Integer({
       default: 1_024,
       minimum: 1,
-      description: 'Most device requests under way at once; more are answered `overloaded`.',
+      description: 'Most device requests in progress in a core; further ones are answered `overloaded`.',
     }),
   },
   { additionalProperties: false, description: 'Limits of one device.' },

@@ -1,11 +1,11 @@
 /**
- * A message as its sender writes it. The schemas here describe it in the API's documents and check it, and a reader turns
- * a body into fields inside their limits. HTTP and NATS ingress both use it.
+ * The format in which senders write messages, over HTTP and NATS. The schemas validate messages and describe them in the
+ * API's documents. `read` turns a body into fields that are within their limits.
  *
- * No schema can state these rules, so each is one function below, and the description of its field names it:
- * the longest `ttl` (ttlOf), the latest `notBefore` (notBeforeOf), the size and depth of `notification.data` (dataOf).
+ * Three rules cannot be part of a schema. A function below checks each, and the description of the field names it: the
+ * longest `ttl` (readTtl), the latest `notBefore` (readNotBefore), and the size and depth of `notification.data` (readData).
  *
- * Unknown fields are ignored and listed in `warnings`, so that a newer client can talk to an older service.
+ * Unknown fields are ignored and listed in `warnings`, so that a newer client can use an older service.
  */
 import Type, { type Static, type TSchema } from 'typebox'
 import { CodedError } from '../../../protocol/errors.js'
@@ -18,21 +18,21 @@ import { MsgpackError } from './msgpack/error.js'
 import { REGISTRATION_ID_CHARS_MAX } from './registration-id.js'
 import { type Checker, checkerOf, inWords, Text, TextLike } from './schema.js'
 
-/** A message whose every field is inside its limits. Whether its targets exist is not known yet. */
+/** A message whose fields are within their limits. Its targets have not been looked up yet. */
 export interface SendMessage {
   type: MessageType
   /** As the sender gave them; one entry, except for `devices`. */
   targets: string[]
   ttlMs: number
-  /** As the sender gave it, also where it is in the past; null: none. */
+  /** As the sender gave it, even if it is in the past; null: absent. */
   notBeforeMs: number | null
   priority: MessagePriority
   collapseKey: string
   title: string
   message: string
-  /** msgpack map; empty: none. */
+  /** msgpack map; empty: the message has no attributes. */
   data: Uint8Array
-  /** Check the message, and neither store nor send it. */
+  /** True: the message is validated, and neither stored nor sent. */
   validateOnly: boolean
   /** One sentence for each unknown field. */
   warnings: string[]
@@ -40,7 +40,7 @@ export interface SendMessage {
 
 /**
  * Throws CodedError `invalid_request` or `payload_too_large`, with `details.field`.
- * @param nowMs when the message was sent: `notBefore` may be so far ahead of it.
+ * @param nowMs the time at which the message was sent, which limits `notBefore`.
  */
 export type ReadMessage = (body: unknown, nowMs: number) => SendMessage
 
@@ -51,7 +51,7 @@ export interface MessageFormat {
   read: ReadMessage
 }
 
-/** At most this many unknown fields are listed. */
+/** Most unknown fields listed in `warnings`. */
 const WARNINGS_MAX = 16
 const FIELD_CHARACTERS_MAX = 64
 
@@ -73,13 +73,13 @@ export function messageFormat(limits: MessageLimits): MessageFormat {
     return {
       type,
       targets: typeof target === 'string' ? [target] : target,
-      ttlMs: ttlOf(fields.ttl, limits),
-      notBeforeMs: notBeforeOf(fields.notBefore, nowMs + limits.notBeforeMaxMs),
+      ttlMs: readTtl(fields.ttl, limits),
+      notBeforeMs: readNotBefore(fields.notBefore, nowMs + limits.notBeforeMaxMs),
       priority: fields.priority ?? 'normal',
       collapseKey: fields.collapseKey ?? '',
       title: notification.title ?? '',
       message: notification.message ?? '',
-      data: dataOf(notification.data, limits),
+      data: readData(notification.data, limits),
       validateOnly: fields.validateOnly ?? false,
       warnings: [...unknownIn(fields, knownFields, ''), ...unknownIn(notification, knownInside, 'notification.')].slice(
         0,
@@ -90,7 +90,7 @@ export function messageFormat(limits: MessageLimits): MessageFormat {
   return { limits, schema: Type.Union(Object.values(byType), MESSAGE), read }
 }
 
-/** Two sends with the same digest asked for the same message. Which targets exist may differ between two tries. */
+/** A digest of the request. It covers the named targets, not those that exist, since they may change between two attempts. */
 export function fingerprintOf(send: SendMessage): string {
   const { type, ttlMs, notBeforeMs, priority, collapseKey, title, message, data, targets } = send
   return digestOf([type, String(ttlMs), String(notBeforeMs), priority, collapseKey, title, message, data, ...targets])
@@ -155,7 +155,7 @@ function schemasOf(limits: MessageLimits) {
             description: `The message goes out at this time, up to ${durationText(limits.notBeforeMaxMs)} ahead; its ttl counts from then.`,
           }),
         ),
-        // The format allows leap seconds and more, which Date does not know.
+        // The format allows times that Date rejects, such as leap seconds.
         (text) => !Number.isNaN(Date.parse(text.toUpperCase())),
         () => `must be ${TIME}`,
       ),
@@ -200,7 +200,7 @@ const TTL = /^(?=[0-9])([0-9]{1,9}d)?([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?$
 
 const UNITS = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1_000 }
 
-/** The milliseconds of a time to live such as `1d12h` or `90s`; null where the text is none. */
+/** Returns the milliseconds of a time to live such as `1d12h` or `90s`; null: the text is not a time to live. */
 export function parseTtl(text: string): number | null {
   if (!TTL.test(text)) return null
   let ms = 0
@@ -209,26 +209,26 @@ export function parseTtl(text: string): number | null {
   return ms
 }
 
-/** The largest unit that leaves no fraction: `28d`. */
+/** Writes a duration in the largest unit without a fraction, such as `28d`. */
 function durationText(ms: number): string {
   const [unit = 's', size] = Object.entries(UNITS).find(([, size]) => ms % size === 0) ?? ['s', UNITS.s]
   return `${ms / (size ?? UNITS.s)}${unit}`
 }
 
-function ttlOf(text: string, { ttlMaxMs }: MessageLimits): number {
+function readTtl(text: string, { ttlMaxMs }: MessageLimits): number {
   const ttlMs = parseTtl(text) ?? Number.POSITIVE_INFINITY
   if (ttlMs > ttlMaxMs) throw invalid('ttl', `must be at most ${durationText(ttlMaxMs)}`)
   return ttlMs
 }
 
-function notBeforeOf(text: string | undefined, latestMs: number): number | null {
+function readNotBefore(text: string | undefined, latestMs: number): number | null {
   if (text === undefined) return null
   const ms = Date.parse(text.toUpperCase())
   if (ms > latestMs) throw invalid('notBefore', `must be at most ${new Date(latestMs).toISOString()}`)
   return ms
 }
 
-function dataOf(data: object | undefined, limits: MessageLimits): Uint8Array {
+function readData(data: object | undefined, limits: MessageLimits): Uint8Array {
   const field = 'notification.data'
   if (data === undefined) return NOTHING
   try {

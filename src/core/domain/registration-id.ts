@@ -1,6 +1,6 @@
 /**
- * The registrationId: what an app server sends to. It carries its own routing and is authenticated, so that accepting a
- * message needs no lookup. Opaque to everyone but the core.
+ * The registrationId, to which app servers send. It contains the address of the registration and is authenticated, so that
+ * accepting a message needs no lookup. Only the core reads its contents.
  *
  *   base64url( version 1 | kid length 1 | kid | msgpack [project, application, device, number] | MAC 16 )
  *
@@ -18,13 +18,13 @@ export interface RegistrationAddress {
   registration: number
 }
 
-/** Longest registrationId that is looked at, in characters; ours are about 140. */
+/** Longest registrationId accepted, in characters. The core makes ids of about 140 characters. */
 export const REGISTRATION_ID_CHARS_MAX = 512
 
 const VERSION = 1
 const MAC_BYTES = 16
 const HEADER_BYTES = 2
-/** Keeps MACs of registrationIds apart from MACs that the same key might ever make of something else. */
+/** Part of the input of the MAC, so that no MAC of the same key over other data is valid for a registrationId. */
 const LABEL = 'borealis registration id'
 
 const packr = new Packr({ useRecords: false })
@@ -36,11 +36,11 @@ export function encodeRegistrationId(key: MacKey, address: RegistrationAddress):
   return Buffer.concat([signed, macOf(key, signed)]).toString('base64url')
 }
 
-/** Null where it is malformed, forged, or made with a key that is none of these. Nothing is decoded before the MAC is checked. */
+/** Null: the text is malformed or forged, or its key is unknown. The MAC is verified before the payload is decoded. */
 export function decodeRegistrationId(keys: Pick<MacKeys, 'get'>, text: string): RegistrationAddress | null {
   if (text.length > REGISTRATION_ID_CHARS_MAX) return null
   const bytes = Buffer.from(text, 'base64url')
-  // Node skips what is not base64url: only the one canonical spelling is an id.
+  // Node ignores invalid characters of base64url, so only the canonical spelling is accepted.
   if (bytes.toString('base64url') !== text) return null
   const kidEnd = HEADER_BYTES + (bytes[1] ?? 0)
   const macStart = bytes.length - MAC_BYTES

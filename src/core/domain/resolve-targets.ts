@@ -1,4 +1,4 @@
-/** Turns the targets that a sender names into those that the delivery core understands, for HTTP and NATS ingress. */
+/** Resolves the targets that a sender names into registrations and groups, for HTTP and NATS ingress. */
 import { CodedError, type ErrorCode } from '../../../protocol/errors.js'
 import type { GroupKind } from '../../../protocol/subjects.js'
 import type { MacKeys } from '../../keyring.js'
@@ -7,9 +7,9 @@ import type { AcceptCommand, AcceptTarget } from './commands.js'
 import type { SendMessage } from './message.js'
 import { decodeRegistrationId } from './registration-id.js'
 
-/** The questions about tenants. */
+/** The part of the directory that resolving needs. */
 export interface TargetDirectory {
-  /** Rejects with BrokerError where the store is away. */
+  /** Rejects with BrokerError. */
   application(id: string): Promise<ApplicationRecord | null>
   isDeviceRevoked(device: string): boolean
   isRegistrationRevoked(device: string, registration: number): boolean
@@ -20,7 +20,7 @@ export interface ResolveContext {
   registrationKeys: MacKeys
 }
 
-/** A target of a `devices` message that nothing is sent to, with the reason; the others get the message. */
+/** A target of a `devices` message that does not get the message, with the reason. The other targets get it. */
 export interface RejectedTarget {
   target: string
   code: ErrorCode
@@ -32,8 +32,8 @@ export interface Resolved {
 }
 
 /**
- * A `devices` message goes to those of its targets that are good. Throws CodedError where no target is: `unknown_registration`,
- * `foreign_registration`, `revoked_registration`, `unknown_application`.
+ * A `devices` message goes to its valid targets. If no target is valid, this rejects with CodedError `unknown_registration`,
+ * `foreign_registration`, `revoked_registration` or `unknown_application`.
  */
 export async function resolveTargets(context: ResolveContext, project: string, send: SendMessage): Promise<Resolved> {
   const { targets, warnings: _, validateOnly: __, ...fields } = send
@@ -65,7 +65,7 @@ function resolveRegistrations(
   return { accepted, rejected }
 }
 
-/** The registration behind a registrationId, or the code of the reason why nothing is sent to it. */
+/** Returns the registration of a registrationId, or the code of the reason for which nothing is sent to it. */
 export function resolveRegistration(
   { directory, registrationKeys }: ResolveContext,
   project: string,
@@ -89,7 +89,7 @@ async function resolveGroup(
   if (type === 'topic') return { kind: 'topic', name }
   if (type === 'user') return { kind: 'user', name }
   const application = await directory.application(name)
-  // Another project's application is as unknown as one that never was, so that nothing is given away.
+  // An application of another project gets the same answer as one that does not exist, to disclose nothing.
   if (application?.project !== project) throw new CodedError('unknown_application', undefined, { field: 'target' })
   return { kind: 'app', name }
 }

@@ -1,6 +1,6 @@
 /**
- * One schema describes a value in the API's documents and checks it: TypeBox compiles the schema, and this file turns the
- * first problem into a coded error that names the field and what the field must be.
+ * Validates values with the schemas that also describe them in the API's documents. TypeBox compiles a schema; this file
+ * turns the first problem into a coded error that names the field and its expected value.
  */
 import Type, {
   type Static,
@@ -14,7 +14,7 @@ import { Compile } from 'typebox/compile'
 import type { TLocalizedValidationError } from 'typebox/error'
 import { CodedError } from '../../../protocol/errors.js'
 
-/** Returns the value. Throws CodedError `invalid_request` with `details.field` where the value breaks the schema. */
+/** Returns the value. Throws CodedError `invalid_request` with `details.field` if the value does not match the schema. */
 export type Checker<T extends TSchema> = (value: unknown) => Static<T>
 
 export interface CheckerOptions {
@@ -26,7 +26,7 @@ export interface CheckerOptions {
   detail?: string
 }
 
-/** Compiles at the first use: many schemas of a process are never needed. */
+/** Compiles the schema at the first use, because a process never uses many of its schemas. */
 export function checkerOf<T extends TSchema>(schema: T, options: CheckerOptions = {}): Checker<T> {
   const { whole = 'the body', part = 'field', detail = 'field' } = options
   let compiled: ReturnType<typeof Compile> | null = null
@@ -37,28 +37,28 @@ export function checkerOf<T extends TSchema>(schema: T, options: CheckerOptions 
   }
 }
 
-// ---- schemas with a check of their own --------------------------------------------------------
+// ---- kinds of schemas -------------------------------------------------------------------------
 
 const LONE_SURROGATE = /\p{Surrogate}/u
 
-/** UTF-8 has no form for a lone surrogate: such text would reach devices as something else. */
+/** False for a text with a lone surrogate, which UTF-8 cannot encode: devices would get another text. */
 export const isWellFormed = (text: string): boolean => !LONE_SURROGATE.test(text)
 
 /** Text in well-formed Unicode. JSON Schema counts its length in code points, and so does TypeBox. */
 export const Text = (options: TStringOptions = {}) =>
   Type.Refine(Type.String(options), isWellFormed, () => 'must be well-formed Unicode')
 
-/** Under this key a schema says in words what its values are. A symbol, so that it stands in no document. */
+/** The key for a description of the values in error messages. It is a symbol, so that JSON documents do not have it. */
 const IN_WORDS = Symbol('in words')
 
-/** Gives a schema the words for error messages: few people read patterns. */
+/** Adds a description for error messages to a schema, to be shown instead of its pattern. */
 export const inWords = <T extends object>(words: string, options: T): T => ({ ...options, [IN_WORDS]: words })
 
-/** Text of one form, which `words` names in error messages. */
+/** A text that matches a pattern. Error messages show `words` instead of the pattern. */
 export const TextLike = (pattern: RegExp, words: string, options: TStringOptions = {}) =>
   Type.String(inWords(words, { ...options, pattern: pattern.source }))
 
-/** An object in which any other field is a mistake: a misspelt field must not be taken for an absent one. */
+/** An object without further fields, so that a misspelt field is an error. */
 export const Closed = <P extends TProperties>(properties: P, options: TSchemaOptions = {}) =>
   Type.Object(properties, { ...options, additionalProperties: false })
 
@@ -66,9 +66,9 @@ export const Closed = <P extends TProperties>(properties: P, options: TSchemaOpt
 export const MapOf = (values: TSchema, options: TSchemaOptions = {}) =>
   Type.Unsafe<Record<string, unknown>>({ ...options, type: 'object', additionalProperties: values })
 
-// ---- what is wrong, in words ------------------------------------------------------------------
+// ---- error messages ---------------------------------------------------------------------------
 
-/** The part of a schema that error messages read. */
+/** The part of a schema that error messages use. */
 export interface DescribedSchema {
   [IN_WORDS]?: string
   type?: string
@@ -86,7 +86,7 @@ export interface DescribedSchema {
   items?: DescribedSchema
 }
 
-/** What a value must be, in words: `an integer from 0 to 65535`. */
+/** Describes the values of a schema in words, such as `an integer from 0 to 65535`. */
 export function expectation(schema: DescribedSchema): string {
   const words = schema[IN_WORDS]
   if (words !== undefined) return words
@@ -123,9 +123,9 @@ function count(least: number | undefined, most: number | undefined): string {
   return least === undefined ? `at most ${most}` : `${least} to ${most}`
 }
 
-/** A name that a caller chose is repeated only so far. */
+/** Longest part of a caller's field name that an error message repeats. */
 const NAME_CHARACTERS_MAX = 64
-/** A list of known names longer than this does not help the reader of one message. */
+/** Most known names that an error message lists. */
 const NAMES_MAX = 12
 
 function problemOf(
@@ -152,9 +152,9 @@ function problemOf(
   return refuse(at, `${name} must be ${expectation(nodeAt(schema, error.schemaPath) as DescribedSchema)}`)
 }
 
-/** The first error; where that is about one alternative of several, the error about all of them. */
+/** The first error. If it concerns one of several alternatives, the error that concerns all of them. */
 function decisive(errors: TLocalizedValidationError[]): TLocalizedValidationError {
-  // `boolean` accompanies additionalProperties, and says less.
+  // `boolean` accompanies `additionalProperties`, and has no details.
   const [first, ...others] = errors.filter(({ keyword }) => keyword !== 'boolean')
   if (first === undefined) throw new TypeError('a value that breaks its schema has an error')
   const wider = others.find(
@@ -163,7 +163,7 @@ function decisive(errors: TLocalizedValidationError[]): TLocalizedValidationErro
   return wider ?? first
 }
 
-/** `/target/1` is `target[1]`, and `/notification/title` is `notification.title`. */
+/** Turns a JSON pointer into a field name: `/target/1` into `target[1]`, `/notification/title` into `notification.title`. */
 function fieldOf(pointer: string): string {
   const [head = '', ...rest] = keysOf(pointer)
   return head + rest.map((key) => (/^[0-9]+$/.test(key) ? `[${key}]` : `.${key}`)).join('')

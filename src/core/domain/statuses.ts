@@ -1,6 +1,6 @@
 /**
- * Every word that the API says about the way of a message. docs/send/statuses.md explains each of them to app servers, and
- * a test compares that page with these lists.
+ * The words of the API for states and steps of a message. docs/send/statuses.md explains them to app servers, and a test
+ * compares that page with these lists.
  */
 import { FINAL_KINDS } from '../../store/events.js'
 
@@ -30,13 +30,13 @@ export const QUEUE_REASONS = [
 ] as const
 export type QueueReason = (typeof QUEUE_REASONS)[number]
 
-/** `reason` of the step `expired`, of messages for connected devices only (`ttl` 0s). */
+/** `reason` of the step `expired` for a message with `ttl` 0s, which is only for connected devices. */
 export const ONLY_NOW_REASONS = ['not_connected', 'not_acknowledged'] as const
 export type OnlyNowReason = (typeof ONLY_NOW_REASONS)[number]
 
 /** `reason` of the step `failed`: the registration had ended before the message reached the device. */
 export const REGISTRATION_ENDED = 'ended'
 
-/** `why` of a target that waits. */
+/** `why` of a waiting target. */
 export const WAITING_REASONS = ['scheduled', 'routing', 'offline', 'not_acknowledged', 'window_full'] as const
 export type WaitingReason = (typeof WAITING_REASONS)[number]

@@ -1,9 +1,8 @@
 /**
- * Administration of the events of a project: turns them on and off, and sets its webhook, for `borealis admin` and for the
- * admin API. Cores see each change through their watch.
+ * Turns the events of a project on and off, and sets its webhook, for `borealis admin` and the admin API. Cores learn of each
+ * change through their watches.
  */
 import Type from 'typebox'
-
 import { CodedError } from '../../../protocol/errors.js'
 import { eventsStream, OUTCOME_EVENTS_STREAM, outcomeEventsFilter, readerDurable } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
@@ -26,7 +25,7 @@ export interface FeedView {
   /** Null: events are off. */
   feed: FeedRecord | null
   state: WebhookState | null
-  /** Events that the project's NATS consumer, and its webhook, have not taken yet; null: there is no such consumer. */
+  /** Number of events that wait for the project's NATS consumer and for its webhook; null: the consumer does not exist. */
   waiting: { reader: number | null; webhook: number | null }
 }
 
@@ -57,7 +56,7 @@ export interface FeedAdministrationOptions {
   settings: WebhookSettings
 }
 
-/** Methods throw CodedError, and BrokerError where the store is away. */
+/** Methods reject with CodedError or BrokerError. */
 export class FeedAdministration {
   private readonly feeds: RecordTable<FeedRecord>
   private readonly states: FeedStates
@@ -78,12 +77,12 @@ export class FeedAdministration {
     return this.view(project)
   }
 
-  /** Outcomes are published from now on; harmless where events are on. */
+  /** Publishes outcomes from now on. Idempotent. */
   turnOn(actor: Actor, project: string): Promise<FeedView> {
     return this.change(actor, 'events.on', project, {}, () => this.ensure(project))
   }
 
-  /** Removes the webhook too. Published events stay in PUSH_EVENTS for their time; harmless where events are off. */
+  /** Publishes no more outcomes, and removes the webhook. PUSH_EVENTS keeps published events until their age. Idempotent. */
   turnOff(actor: Actor, project: string): Promise<FeedView> {
     return this.change(actor, 'events.off', project, {}, async () => {
       if (await this.feeds.get(project, { authoritative: true })) await this.feeds.table.delete(project)
@@ -93,8 +92,8 @@ export class FeedAdministration {
   }
 
   /**
-   * Changes the url and the kinds of the webhook, or makes one: then its secret is in the answer, and in no later one.
-   * Turns events on where they are off. `kinds` null or absent: all.
+   * Creates the webhook, or changes its url and kinds. Turns the events on. Only the creation returns the secret.
+   * @param wanted `kinds` null or absent: all kinds.
    */
   async setWebhook(
     actor: Actor,
@@ -122,13 +121,13 @@ export class FeedAdministration {
     return { ...view, secret: made }
   }
 
-  /** The new secret is in the answer and in no later one; the old one signs beside it for `webhooks.secretOverlapMs`. */
+  /** Only this call returns the new secret. The old secret signs as well for `webhooks.secretOverlapMs`. */
   async rotateSecret(actor: Actor, project: string): Promise<FeedView & { secret: string }> {
     const secret = newWebhookSecret()
     const view = await this.change(actor, 'webhook.rotate', project, {}, () =>
       this.updateWebhook(project, (webhook, nowMs) => {
         const endsAtMs = nowMs + this.options.settings.secretOverlapMs
-        // At most two secrets sign at a time: the newest of the old ones, and the new one.
+        // At most two secrets sign: the new one, and the newest of the old ones.
         const [newest] = goodSecrets(webhook.secrets, nowMs)
         const before = newest && endsAtMs > nowMs ? [{ ...newest, endsAtMs }] : []
         return { ...webhook, secrets: [{ secret, createdAtMs: nowMs, endsAtMs: null }, ...before] }
@@ -137,7 +136,7 @@ export class FeedAdministration {
     return { ...view, secret }
   }
 
-  /** The webhook is tried at once, also where it is paused or disabled. */
+  /** Makes an attempt now, even if the webhook is paused or disabled. */
   retryWebhook(actor: Actor, project: string): Promise<FeedView> {
     return this.change(actor, 'webhook.retry', project, {}, () =>
       this.updateWebhook(project, (webhook) => ({ ...webhook, attempt: webhook.attempt + 1, disabled: null })),
@@ -184,7 +183,7 @@ export class FeedAdministration {
 
   private async ensure(project: string): Promise<void> {
     const { broker, split, clock } = this.options
-    // The consumer comes first, so that it gets the first event.
+    // The consumer is created before the feed, so that it gets the first event.
     await this.published.createConsumer({
       durable: readerDurable(project),
       filter: outcomeEventsFilter(project),
@@ -193,7 +192,7 @@ export class FeedAdministration {
     })
     const states = await Promise.all(Array.from({ length: split }, (_, i) => broker.log(eventsStream(i)).state()))
     const [since, nowMs] = [states.map(({ lastSequence }) => lastSequence), clock.now()]
-    // An existing feed stays as it is.
+    // create() does not change an existing feed.
     await this.feeds.create({ v: 1, id: project, since, webhook: null, createdAtMs: nowMs, updatedAtMs: nowMs })
   }
 

@@ -1,4 +1,4 @@
-/** The feeds of all projects in memory, kept current by a watch: whether a project wants events is a map look-up. */
+/** Keeps the feeds of all projects in memory, so that the publisher needs no read for an event. A watch keeps them current. */
 import type { Broker, Consumption } from '../../nats/broker.js'
 import type { Logger } from '../../observe/log.js'
 import { type FeedRecord, openFeeds } from '../../store/feeds.js'
@@ -8,7 +8,7 @@ export class FeedDirectory {
   private readonly listeners = new Set<() => void>()
   private watch: Consumption | null = null
 
-  /** Resolves once everything present was read. Rejects with BrokerError where the store is away. */
+  /** Resolves when all present feeds are in memory. Rejects with BrokerError. */
   async start(broker: Broker, log: Logger): Promise<this> {
     const store = openFeeds(broker)
     this.watch = await store.table.watch('>', ({ key, value, deleted }) => {
@@ -16,14 +16,14 @@ export class FeedDirectory {
       try {
         if (!deleted) this.records.set(key, store.decode(value))
       } catch (error) {
-        log.error({ error, key }, 'a feed cannot be read, and its project gets no events')
+        log.error({ error, key }, 'cannot decode a feed: its project gets no events')
       }
       for (const listener of this.listeners) listener()
     })
     return this
   }
 
-  /** Null: the project has no events turned on. */
+  /** Null: the events of the project are off. */
   of(project: string): FeedRecord | null {
     return this.records.get(project) ?? null
   }
@@ -36,7 +36,7 @@ export class FeedDirectory {
     return this.records.size === 0
   }
 
-  /** The listener is called after each change, and must not throw. The result removes it. */
+  /** Calls the listener after each change. It must not throw. Returns a function that removes the listener. */
   onChange(listener: () => void): () => void {
     this.listeners.add(listener)
     return () => void this.listeners.delete(listener)

@@ -5,14 +5,16 @@ import type { Webhook, WebhookState } from '../../store/feeds.js'
 import { type Fields, timeOutput } from '../tenants/output.js'
 import type { FeedView } from './feed-administration.js'
 
-/** Without the secrets of the webhook. */
+/** The output has no secrets of the webhook. */
 export function feedOutput({ project, feed, state, waiting }: FeedView): Fields {
   const webhook = feed?.webhook ?? null
   return {
     projectId: project,
     isOn: feed !== null,
     nats: feed && {
-      ...{ subject: outcomeEventsFilter(project), stream: OUTCOME_EVENTS_STREAM, consumer: readerDurable(project) },
+      subject: outcomeEventsFilter(project),
+      stream: OUTCOME_EVENTS_STREAM,
+      consumer: readerDurable(project),
       waiting: waiting.reader,
     },
     webhook: webhook && webhookOutput(webhook, state, waiting.webhook),
@@ -23,7 +25,10 @@ function webhookOutput(webhook: Webhook, state: WebhookState | null, waiting: nu
   const { url, kinds, disabled, secrets, createdAtMs } = webhook
   const optional = (ms: number | null | undefined) => (ms == null ? null : timeOutput(ms))
   return {
-    ...{ url, kinds: kinds ?? FINAL_KINDS, state: disabled ? 'disabled' : (state?.state ?? 'new'), waiting },
+    url,
+    kinds: kinds ?? FINAL_KINDS,
+    state: disabled ? 'disabled' : (state?.state ?? 'new'),
+    waiting,
     givenUp: state?.givenUp ?? 0,
     lastSuccessAt: optional(state?.lastSuccessAtMs),
     lastFailureAt: optional(state?.lastFailureAtMs),

@@ -22,7 +22,7 @@ import { Webhooks } from './webhooks/webhooks.js'
 export interface FeedsOptions {
   broker: Broker
   clock: Clock
-  /** 0 up to 1, as Math.random. */
+  /** Returns a number in [0, 1), like Math.random. */
   random: () => number
   settings: Pick<
     CoreSettings,
@@ -36,7 +36,7 @@ export interface FeedsOptions {
   registrationIdOf: RegistrationIdOf
 }
 
-/** Rejects with BrokerError where the store is away, RangeError where `webhooks.allowedNetworks` is no such list; then nothing is left running. */
+/** Rejects with BrokerError, or RangeError for an invalid `webhooks.allowedNetworks`, after it has stopped all parts. */
 export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
   const { broker, clock, random, settings, split, log, metrics } = options
   const run = newRun(clock, random)
@@ -66,7 +66,7 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
       })
     }
     if (settings.webhooks) {
-      // Here, so that a wrong setting ends the start, and does not wait for the lease.
+      // Created before the lease is held, so that an invalid setting ends the start.
       const guard = new AddressGuard(options.webhooks.allowedNetworks)
       await started.underLease('webhooks', async () => {
         const { retryMs, drainMs } = settings
@@ -83,7 +83,7 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
   }
 }
 
-/** All or none. */
+/** Starts all publishers. If one fails, stops the others. */
 async function startAll(steps: OutcomePublisher[], metrics: CoreMetrics): Promise<Stoppable> {
   const running: Stoppable[] = []
   const stop = async () => {

@@ -6,7 +6,7 @@ export class Pauses {
 
   constructor(private readonly clock: Clock) {}
 
-  /** Resolves after that time, or with endAll(). */
+  /** Resolves after the time, or at endAll(). */
   wait(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const end = () => {

@@ -1,9 +1,10 @@
 /**
- * Publishes the outcomes of messages to projects that turned events on. It tails the final events of one EVENTS stream, from
- * which the counters are folded too, and appends one event for each to PUSH_EVENTS.
+ * Publishes the outcomes of messages to projects that have turned their events on. It tails one EVENTS stream, and appends
+ * one outcome to PUSH_EVENTS for each final event.
  *
- * Each event is published at least once: the position is written after the events before it are stored. The id of an event
- * comes from its target, so that the stream drops a repeat within its duplicate window. Without any feed nothing is tailed.
+ * Each outcome is published at least once, because the position is written after the earlier outcomes are stored. The id of
+ * an outcome comes from its target, so the stream drops a duplicate within its duplicate window. The tail runs only while at
+ * least one project has its events on.
  */
 import { outcomeEventSubject } from '../../../protocol/subjects.js'
 import type { Clock } from '../../clock.js'
@@ -17,7 +18,7 @@ import type { FeedDirectory } from './feed-directory.js'
 import { encodeOutcomeEvent, outcomeEventOf } from './outcome-event.js'
 import { Pauses } from './pauses.js'
 
-export interface NotifyOptions {
+export interface OutcomePublisherOptions {
   clock: Clock
   log: Logger
   metrics: CoreMetrics
@@ -32,21 +33,21 @@ export interface NotifyOptions {
   registrationIdOf: (accepted: AcceptedEvent) => string
   checkpointMs: number
   retryMs: number
-  /** The most events under way; beyond it the tail stops until half of them are stored. */
+  /** Most outcomes in flight. At this number the tail stops until half of them are stored. */
   inflightMax: number
 }
 
 const FINAL = '.final'
-/** A cancel writes the final event first and the accepted event right after it. If it dies in between, there is none. */
-const LOOKS_MAX = 10
+/** A cancel may write the final event just before the `accepted` event. If it crashes in between, the latter is missing. */
+const READS_MAX = 10
 
 export class OutcomePublisher {
-  /** The next record to read. All before it were read, or no feed wants them. */
+  /** Sequence of the next record to read. Earlier records have been read, or no feed needs them. */
   private next = 1
-  private readonly underWay = new Map<number, Promise<void>>()
+  private readonly inFlight = new Map<number, Promise<void>>()
   private tail: Consumption | null = null
-  /** Counts tails, so that late records of a stopped tail are ignored. */
-  private attempt = 0
+  /** Number of the current tail, so that late records of a stopped tail are ignored. */
+  private tailNumber = 0
   /** The feeds of the last turn, each with the sequence after which its events begin. */
   private known = new Map<string, number>()
   private written = 0
@@ -56,43 +57,42 @@ export class OutcomePublisher {
   private unlisten = () => {}
   private stopped = false
 
-  constructor(private readonly options: NotifyOptions) {
+  constructor(private readonly options: OutcomePublisherOptions) {
     this.pauses = new Pauses(options.clock)
   }
 
-  /** Rejects with BrokerError where the store is away. */
+  /** Rejects with BrokerError. */
   async start(): Promise<void> {
     const { states, index, feeds } = this.options
     this.written = await states.position(index)
     this.next = this.written + 1
-    // The publisher before this one knew these feeds, so the position covers them.
+    // The last publisher knew these feeds, so its position covers them.
     this.known = this.sinceOf(feeds.all())
     this.unlisten = feeds.onChange(() => this.turnNow())
     this.turnNow()
   }
 
-  /** Events under way. */
   get inflight(): number {
-    return this.underWay.size
+    return this.inFlight.size
   }
 
-  /** Records of EVENTS that were not read yet. */
+  /** Number of records of EVENTS that have not been read yet. */
   async lag(): Promise<number> {
     if (this.options.feeds.isEmpty) return 0
     return Math.max(0, (await this.options.source.state()).lastSequence - this.next + 1)
   }
 
-  /** The next publisher publishes the events that are not stored yet. */
+  /** Stops. The next publisher publishes the outcomes that are not stored yet. */
   async stop(): Promise<void> {
     this.stopped = true
     this.unlisten()
     this.cancelTurn()
     await this.work
-    await this.letGo()
+    await this.stopTail()
     this.pauses.endAll()
-    await Promise.all(this.underWay.values())
+    await Promise.all(this.inFlight.values())
     await this.checkpoint().catch((error) =>
-      this.options.log.debug({ error }, 'the last position of published events could not be written'),
+      this.options.log.debug({ error }, 'cannot write the last position of published outcomes'),
     )
   }
 
@@ -101,7 +101,7 @@ export class OutcomePublisher {
     this.cancelTurn()
     this.work = this.work
       .then(() => (this.stopped ? undefined : this.turn()))
-      .catch((error) => this.options.log.warn({ error }, 'events cannot be published now: the next turn tries again'))
+      .catch((error) => this.options.log.warn({ error }, 'cannot publish outcomes: the next turn tries again'))
       .then(() => {
         this.cancelTurn()
         if (!this.stopped) this.cancelTurn = this.options.clock.after(this.options.checkpointMs, () => this.turnNow())
@@ -110,41 +110,41 @@ export class OutcomePublisher {
 
   private async turn(): Promise<void> {
     const { feeds, source, inflightMax } = this.options
-    await this.goBackFor(this.sinceOf(feeds.all()))
-    if (this.known.size === 0) return this.letGo()
-    if (!this.tail && this.underWay.size <= inflightMax / 2) {
-      // An event from before the oldest feed has no reader.
+    await this.rewindFor(this.sinceOf(feeds.all()))
+    if (this.known.size === 0) return this.stopTail()
+    if (!this.tail && this.inFlight.size <= inflightMax / 2) {
+      // No feed needs the events before the oldest feed.
       this.next = Math.max(this.next, Math.min(...this.known.values()) + 1)
-      const attempt = ++this.attempt
-      // Without a filter: the server refuses one that is wider than a subject of the stream, which is one partition.
+      const number = ++this.tailNumber
+      // Without a filter, because the server refuses a filter that is wider than one subject of the stream.
       const tail = await source.tail({ fromSequence: this.next }, (record) => {
-        if (attempt === this.attempt) this.look(record)
+        if (number === this.tailNumber) this.read(record)
       })
-      // Its first records may arrive before it is returned here, and be so many that they stopped it.
-      if (attempt === this.attempt) this.tail = tail
+      // The first records may arrive before tail() returns, and reach the limit that stops the tail.
+      if (number === this.tailNumber) this.tail = tail
       else await tail.stop()
     }
     await this.checkpoint()
   }
 
-  /** This process may hear of a new feed only after events that the feed wants have passed. */
-  private async goBackFor(present: Map<string, number>): Promise<void> {
+  /** A new feed may need events that this process has read before it learned of the feed. */
+  private async rewindFor(present: Map<string, number>): Promise<void> {
     const isNew = ([project, since]: [string, number]) => this.known.get(project) !== since
     const from = Math.min(...[...present].filter(isNew).map(([, since]) => since + 1))
     this.known = present
     if (from >= this.next) return
-    await this.letGo()
+    await this.stopTail()
     this.next = from
   }
 
-  private async letGo(): Promise<void> {
-    this.attempt++
+  private async stopTail(): Promise<void> {
+    this.tailNumber++
     const tail = this.tail
     this.tail = null
     await tail?.stop()
   }
 
-  private look(record: LogRecord): void {
+  private read(record: LogRecord): void {
     const { feeds, index, inflightMax, log } = this.options
     const { sequence, subject, body } = record
     this.next = sequence + 1
@@ -152,31 +152,31 @@ export class OutcomePublisher {
     try {
       const end = decodeFinal(body)
       const feed = feeds.of(end.project)
-      if (feed === null || sequence <= sinceIn(feed, index) || this.underWay.has(sequence)) return
+      if (feed === null || sequence <= sinceIn(feed, index) || this.inFlight.has(sequence)) return
       const id = BigInt(subject.split('.')[2] ?? '')
       const publishing = this.publish(id, end).then((isDone) => {
-        if (isDone) this.done(sequence)
+        if (isDone) this.finish(sequence)
       })
-      this.underWay.set(sequence, publishing)
+      this.inFlight.set(sequence, publishing)
     } catch (error) {
-      log.error({ error, subject }, 'an event cannot be read, and is not published')
+      log.error({ error, subject }, 'cannot decode an event: its outcome is not published')
     }
-    if (this.underWay.size >= inflightMax) void this.letGo()
+    if (this.inFlight.size >= inflightMax) void this.stopTail()
   }
 
-  private done(sequence: number): void {
+  private finish(sequence: number): void {
     const { inflightMax } = this.options
-    this.underWay.delete(sequence)
-    if (!this.tail && this.underWay.size === Math.floor(inflightMax / 2)) this.turnNow()
+    this.inFlight.delete(sequence)
+    if (!this.tail && this.inFlight.size === Math.floor(inflightMax / 2)) this.turnNow()
   }
 
-  /** Tries until the event is stored (true) or this process stops (false). Never rejects. */
+  /** Repeats until the outcome is stored (true) or this process stops (false). Never rejects. */
   private async publish(id: bigint, end: FinalEvent): Promise<boolean> {
     const { events, published, retryMs, registrationIdOf, metrics, log } = this.options
-    for (let looks = 1; !this.stopped; looks++) {
+    for (let reads = 1; !this.stopped; reads++) {
       try {
         const accepted = await events.readAccepted(id)
-        if (accepted !== null || looks >= LOOKS_MAX) {
+        if (accepted !== null || reads >= READS_MAX) {
           const event = outcomeEventOf(id, end, accepted, registrationIdOf)
           await published.append(outcomeEventSubject(end.project, end.kind), encodeOutcomeEvent(event), {
             messageId: event.id,
@@ -186,10 +186,10 @@ export class OutcomePublisher {
         }
       } catch (error) {
         if (!(error instanceof BrokerError)) {
-          log.error({ error, id: String(id) }, 'an event cannot be read, and is not published')
+          log.error({ error, id: String(id) }, 'cannot decode an event: its outcome is not published')
           return true
         }
-        log.debug({ error }, 'an event could not be published: the next attempt follows')
+        log.debug({ error }, 'cannot publish an outcome: the next attempt follows')
       }
       await this.pauses.wait(retryMs)
     }
@@ -198,7 +198,7 @@ export class OutcomePublisher {
 
   private async checkpoint(): Promise<void> {
     const { states, index } = this.options
-    const done = Math.min(this.next, ...this.underWay.keys()) - 1
+    const done = Math.min(this.next, ...this.inFlight.keys()) - 1
     if (done === this.written) return
     await states.writePosition(index, done)
     this.written = done

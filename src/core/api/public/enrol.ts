@@ -100,7 +100,8 @@ function tokensOf({ keyring, auth, clock }: Call['context']) {
 
 function identityOutput({ auth }: Call['context'], { deviceId, token, expiresAtMs, renewFromMs }: Enrolled): object {
   return {
-    ...{ deviceId, token },
+    deviceId,
+    token,
     expiresAt: new Date(expiresAtMs).toISOString(),
     renewFrom: new Date(renewFromMs).toISOString(),
     transportUrl: auth.transportUrl,

@@ -1,8 +1,9 @@
 /**
- * Decides which addresses a webhook may reach. Developers of a project choose its url, and a core can reach machines that
- * they must not talk to. So every address that is not public is refused, except those that the operator allows.
+ * Decides which addresses a webhook may reach. Developers of a project choose the url, and a core can reach machines that
+ * they must not reach. So all addresses that are not public are refused, except those that the operator allows.
  *
- * The check is made for the address of the connection, after the name was resolved.
+ * The check covers the address of the connection, after the resolution of the name: a name may resolve to another address
+ * each time.
  */
 import { lookup as systemLookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
@@ -10,15 +11,29 @@ import { listedNetworks, Networks } from '../../../networks.js'
 
 /** RFC 6890 and its successors: this host, private, shared, loopback, link-local, documentation, benchmarks, multicast, reserved. */
 const REFUSED = [
-  ...['0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.0.0.0/24'],
-  ...['192.0.2.0/24', '192.88.99.0/24', '192.168.0.0/16', '198.18.0.0/15', '198.51.100.0/24', '203.0.113.0/24'],
-  ...['224.0.0.0/4', '240.0.0.0/4'],
-  ...['2001:db8::/32', '3fff::/20'],
-  // These networks embed IPv4 addresses, which a third party would reach for us.
-  ...['2001::/23', '2002::/16'],
+  '0.0.0.0/8',
+  '10.0.0.0/8',
+  '100.64.0.0/10',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '172.16.0.0/12',
+  '192.0.0.0/24',
+  '192.0.2.0/24',
+  '192.88.99.0/24',
+  '192.168.0.0/16',
+  '198.18.0.0/15',
+  '198.51.100.0/24',
+  '203.0.113.0/24',
+  '224.0.0.0/4',
+  '240.0.0.0/4',
+  '2001:db8::/32',
+  '3fff::/20',
+  // Gateways translate addresses of these networks to IPv4 addresses, which may be private.
+  '2001::/23',
+  '2002::/16',
 ]
 
-/** All that IANA has given out of IPv6 for global use. Every other IPv6 address is refused, known or not. */
+/** The only IPv6 network that IANA has assigned for global use. All other IPv6 addresses are refused. */
 const GLOBAL_IPV6 = ['2000::/3']
 
 /** IPv4 addresses written as IPv6. They count as IPv4 addresses. */
@@ -32,7 +47,7 @@ export class AddressGuard {
   private readonly mappedIpv4 = new Networks(MAPPED_IPV4)
   private readonly allowed: Networks
 
-  /** @param allowed as the setting has it. Throws RangeError where that is no list of addresses and networks. */
+  /** @param allowed the setting `webhooks.allowedNetworks`. Throws RangeError if an entry is not an address or network. */
   constructor(allowed: string) {
     this.allowed = new Networks(listedNetworks(allowed))
   }
@@ -43,29 +58,32 @@ export class AddressGuard {
     return isIP(address) === 4 || this.globalIpv6.has(address) || this.mappedIpv4.has(address)
   }
 
-  /** False for a literal address that may not be reached; a name is judged when it is resolved. */
+  /** False for a literal address that is refused. A name is checked at its resolution, by lookup(). */
   mayName(host: string): boolean {
     const literal = host.replace(/^\[(.*)\]$/, '$1')
     return isIP(literal) === 0 || this.mayReach(literal)
   }
 
-  /** As dns.lookup, without the addresses that may not be reached; where none is left, an error with the code ADDRESS_REFUSED. */
+  /** Like dns.lookup, without the refused addresses. If no address remains, the error has the code ADDRESS_REFUSED. */
   lookup(resolve: LookupAll = systemLookup): LookupFunction {
     return (host, options, callback) => {
       resolve(host, { ...options, all: true }, (error, found) => {
         if (error) return callback(error, '')
-        const good = found.filter(({ address }) => this.mayReach(address))
-        const [first] = good
+        const allowed = found.filter(({ address }) => this.mayReach(address))
+        const [first] = allowed
         if (!first)
-          return callback(Object.assign(new Error(`no address of it may be reached`), { code: ADDRESS_REFUSED }), '')
-        if (options.all) callback(null, good)
+          return callback(
+            Object.assign(new Error(`all addresses of ${host} are refused`), { code: ADDRESS_REFUSED }),
+            '',
+          )
+        if (options.all) callback(null, allowed)
         else callback(null, first.address, first.family)
       })
     }
   }
 }
 
-/** As dns.lookup with `all`. */
+/** The signature of dns.lookup with `all`. */
 export type LookupAll = (
   host: string,
   options: { all: true },

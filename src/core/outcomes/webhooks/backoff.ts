@@ -1,9 +1,9 @@
 import type { WebhookSettings } from './settings.js'
 
 /**
- * How long to wait after so many failures in a row: doubled each time, and half of it by chance, so that receivers that
- * failed together are not tried together.
- * @param failures from 1.
+ * The wait after a number of consecutive failures. It doubles with each failure, and half of it is random, so that webhooks
+ * that failed together are not tried together.
+ * @param failures 1 or more.
  */
 export function backoffOf(
   failures: number,
@@ -14,7 +14,7 @@ export function backoffOf(
   return Math.ceil(fullMs / 2 + (random() * fullMs) / 2)
 }
 
-/** `Retry-After`: seconds, or a date. Null where it is neither. */
+/** Parses `Retry-After`: seconds or a date. Null: the header is absent or invalid. */
 export function retryAfterOf(header: string | undefined, nowMs: number): number | null {
   if (header === undefined) return null
   if (/^[0-9]{1,9}$/.test(header)) return Number(header) * 1_000

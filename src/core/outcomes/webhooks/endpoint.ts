@@ -1,8 +1,8 @@
 /**
- * The webhook of one project: takes events from its durable consumer, POSTs them in batches, and acknowledges those that the
- * receiver accepted. The others stay in memory while they are tried again soon, and in the stream while the webhook is paused.
+ * The webhook of one project. It reads events from its durable consumer, POSTs them in batches, and acknowledges those that
+ * the receiver accepted. Events whose POST failed stay in memory for the next attempt; while the webhook is paused, events
+ * stay in the stream.
  */
-
 import { outcomeEventsFilter, webhookDurable } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
 import type { ConsumeOptions, Consumption, Delivery, Log } from '../../../nats/broker.js'
@@ -29,7 +29,6 @@ export interface EndpointOptions {
   project: string
   /** PUSH_EVENTS. */
   stream: Log
-  /** Of this webhook. */
   keeper: StateKeeper
   slots: Slots
   poster: Poster
@@ -37,11 +36,11 @@ export interface EndpointOptions {
   gone: (url: string) => Promise<void>
 }
 
-/** The server waits this long for an acknowledgement. Events that are held longer are reported as worked on. */
+/** JetStream's wait for an acknowledgement. `working()` extends it for events that are held longer. */
 const ACK_WAIT_MS = 30_000
 const WORKING_MS = ACK_WAIT_MS / 3
 
-/** The durable consumer of a project's webhook. It begins when the webhook is set. */
+/** The durable consumer of a project's webhook. It is created when the webhook is set. */
 export const consumerOf = (project: string, { pendingMax }: Pick<WebhookSettings, 'pendingMax'>): ConsumeOptions => ({
   durable: webhookDurable(project),
   filter: outcomeEventsFilter(project),
@@ -52,16 +51,16 @@ export const consumerOf = (project: string, { pendingMax }: Pick<WebhookSettings
 
 export class Endpoint {
   private readonly queue: Delivery[] = []
-  /** Batches that failed. They are sent again unchanged: the same events under the same id. */
-  private readonly again: Delivery[][] = []
+  /** Failed batches. They are sent again unchanged, so that the same events have the same batch id. */
+  private readonly failed: Delivery[][] = []
   private readonly posting = new Set<Delivery[]>()
   private consumption: Consumption | null = null
   private opening: Promise<void> | null = null
   private failures = 0
-  /** Nothing is sent before this time; Infinity: nothing until an operator asks for it. */
+  /** No POST starts before this time; Infinity: before an operator requests an attempt. */
   private blockedUntilMs = 0
   private readonly abort = new AbortController()
-  private readonly underWay = new Set<Promise<void>>()
+  private readonly inFlight = new Set<Promise<void>>()
   private readonly pauses: Pauses
   private cancelWorking = () => {}
   private cancelRetry = () => {}
@@ -74,17 +73,17 @@ export class Endpoint {
     this.pauses = new Pauses(options.clock)
   }
 
-  /** Rejects with BrokerError where the store is away. */
+  /** Rejects with BrokerError. */
   async start(): Promise<void> {
     await this.open()
     this.keepWorking()
   }
 
-  /** The record was changed: the new values hold from now on. If an operator asked for an attempt, it is made at once. */
-  change(webhook: Webhook): void {
-    const isAsked = webhook.attempt !== this.webhook.attempt
+  /** Uses the values of a changed record. If an operator requested an attempt, makes it at once. */
+  update(webhook: Webhook): void {
+    const isAttemptRequested = webhook.attempt !== this.webhook.attempt
     this.webhook = webhook
-    if (isAsked) this.unblock()
+    if (isAttemptRequested) this.unblock()
   }
 
   get createdAtMs(): number {
@@ -95,7 +94,7 @@ export class Endpoint {
     return this.options.keeper.state.state
   }
 
-  /** POSTs under way have `drainMs` to be answered. Events that were not accepted come again, here or in another process. */
+  /** Waits at most `drainMs` for pending POSTs. JetStream delivers events that were not accepted again, to any process. */
   async stop(drainMs: number): Promise<void> {
     this.stopped = true
     this.cancelWorking()
@@ -103,22 +102,22 @@ export class Endpoint {
     await this.opening
     await this.consumption?.stop()
     const drained = this.pauses.wait(drainMs).then(() => this.abort.abort())
-    await Promise.all(this.underWay)
+    await Promise.all(this.inFlight)
     this.pauses.endAll()
     await drained
-    // A nack, so that the next process gets them soon and not after the acknowledgement wait.
+    // With a nack, the next process gets the events at once and not after ACK_WAIT_MS.
     for (const delivery of this.held()) delivery.nack(0)
     await this.options.keeper.stop()
   }
 
   private async open(): Promise<void> {
     const { stream, project, settings } = this.options
-    const consumption = await stream.consume(consumerOf(project, settings), (delivery) => this.take(delivery))
+    const consumption = await stream.consume(consumerOf(project, settings), (delivery) => this.receive(delivery))
     if (this.stopped) await consumption.stop()
     else this.consumption = consumption
   }
 
-  private take(delivery: Delivery): void {
+  private receive(delivery: Delivery): void {
     const { kinds } = this.webhook
     const kind = delivery.subject.slice(delivery.subject.lastIndexOf('.') + 1)
     if (this.stopped) delivery.nack(0)
@@ -131,19 +130,19 @@ export class Endpoint {
 
   private pump(): void {
     const { settings, clock, keeper } = this.options
-    const most = keeper.state.failingSinceMs === null ? settings.postsPerProjectMax : 1
-    while (!this.stopped && this.posting.size < most && clock.now() >= this.blockedUntilMs) {
-      const batch = this.again.shift() ?? this.unexpired(this.queue.splice(0, settings.batchMax))
+    const postsMax = keeper.state.failingSinceMs === null ? settings.postsPerProjectMax : 1
+    while (!this.stopped && this.posting.size < postsMax && clock.now() >= this.blockedUntilMs) {
+      const batch = this.failed.shift() ?? this.giveUpExpired(this.queue.splice(0, settings.batchMax))
       if (batch.length === 0) {
         if (this.queue.length === 0) return
         continue
       }
       this.posting.add(batch)
       const sending = this.send(batch).finally(() => {
-        this.underWay.delete(sending)
+        this.inFlight.delete(sending)
         this.pump()
       })
-      this.underWay.add(sending)
+      this.inFlight.add(sending)
     }
   }
 
@@ -157,19 +156,20 @@ export class Endpoint {
       const body = bodyOf(batch)
       const headers = {
         ...signedHeaders(secrets, batchIdOf(batch.map((delivery) => delivery.body)), body, clock.now()),
-        ...{ 'content-type': 'application/json', 'user-agent': 'Borealis-Webhooks/1' },
+        'content-type': 'application/json',
+        'user-agent': 'Borealis-Webhooks/1',
       }
       const outcome = await poster.post({ url, headers, body, signal: this.abort.signal })
       countUp(metrics.webhookPosts, nameOf(outcome))
       this.posting.delete(batch)
-      if (isTaken(outcome)) this.taken(batch)
-      else await this.refused(batch, outcome, url)
+      if (isAccepted(outcome)) this.handleAccepted(batch)
+      else await this.handleFailure(batch, outcome, url)
     } finally {
       release()
     }
   }
 
-  private taken(batch: Delivery[]): void {
+  private handleAccepted(batch: Delivery[]): void {
     const { keeper, clock, log, project, metrics } = this.options
     for (const delivery of batch) delivery.ack()
     metrics.webhookEvents += batch.length
@@ -178,45 +178,48 @@ export class Endpoint {
     keeper.set({ state: 'ok', lastSuccessAtMs: clock.now(), failingSinceMs: null })
   }
 
-  private async refused(batch: Delivery[], outcome: PostOutcome, url: string): Promise<void> {
+  private async handleFailure(batch: Delivery[], outcome: PostOutcome, url: string): Promise<void> {
     const { keeper, clock, log, project, settings } = this.options
-    const unexpired = this.unexpired(batch)
-    if (unexpired.length > 0) this.again.push(unexpired)
+    const unexpired = this.giveUpExpired(batch)
+    if (unexpired.length > 0) this.failed.push(unexpired)
     if (this.stopped) return
     const nowMs = clock.now()
     const error = outcome.answered ? `status ${outcome.status}` : outcome.error
     const failingSinceMs = keeper.state.failingSinceMs ?? nowMs
     if (keeper.state.failingSinceMs === null) log.warn({ project, origin: originOf(url), error }, 'a webhook fails')
-    // Several POSTs that failed at once are one failure.
+    // POSTs that fail together count as one failure: the first of them has blocked the webhook.
     if (nowMs >= this.blockedUntilMs) this.failures++
     const isPaused = nowMs - failingSinceMs >= settings.pauseAfterMs
     if (isPaused && keeper.state.state !== 'paused') log.warn({ project, error }, 'a webhook is paused')
     keeper.set({
-      ...{ state: isPaused ? 'paused' : 'failing', lastFailureAtMs: nowMs, lastError: error, failingSinceMs },
+      state: isPaused ? 'paused' : 'failing',
+      lastFailureAtMs: nowMs,
+      lastError: error,
+      failingSinceMs,
     })
     const isGone = outcome.answered && outcome.status === GONE && this.webhook.url === url
-    if (isGone && (await this.disabled(url))) return
+    if (isGone && (await this.disable(url))) return
     this.block(isPaused ? settings.pausedRetryMs : this.waitAfter(outcome))
-    if (isPaused) await this.leaveToStream()
+    if (isPaused) await this.returnToStream()
   }
 
-  /** False where that could not be stored: then the 410 is a failure like any other, and the webhook is tried again. */
-  private async disabled(url: string): Promise<boolean> {
+  /** Resolves with false if the write failed. The 410 then counts as a failure, and the webhook is tried again. */
+  private async disable(url: string): Promise<boolean> {
     const { gone, log, project } = this.options
     this.blockedUntilMs = Number.POSITIVE_INFINITY
     try {
       await gone(url)
       return true
     } catch (error) {
-      log.warn({ error, project }, 'a webhook that is gone could not be disabled')
+      log.warn({ error, project }, 'cannot disable a webhook whose receiver answered 410')
       return false
     }
   }
 
   private waitAfter(outcome: PostOutcome): number {
     const { settings, random } = this.options
-    const askedMs = (outcome.answered && outcome.retryAfterMs) || 0
-    return Math.max(backoffOf(this.failures, settings, random), Math.min(askedMs, settings.backoffMaxMs))
+    const retryAfterMs = (outcome.answered && outcome.retryAfterMs) || 0
+    return Math.max(backoffOf(this.failures, settings, random), Math.min(retryAfterMs, settings.backoffMaxMs))
   }
 
   private block(ms: number): void {
@@ -239,22 +242,22 @@ export class Endpoint {
     try {
       await this.open()
     } catch (error) {
-      log.warn({ error, project }, 'a webhook that was paused waits for the store')
+      log.warn({ error, project }, 'cannot read events for a webhook: the next attempt follows')
       if (!this.stopped) this.block(settings.backoffMs)
     }
     this.opening = null
   }
 
-  /** While the webhook is paused, its events wait in the stream. */
-  private async leaveToStream(): Promise<void> {
+  /** The webhook is paused: its events wait in the stream, and not in memory. */
+  private async returnToStream(): Promise<void> {
     const consumption = this.consumption
     this.consumption = null
     await consumption?.stop()
-    for (const delivery of [...this.queue.splice(0), ...this.again.splice(0).flat()]) delivery.nack(0)
+    for (const delivery of [...this.queue.splice(0), ...this.failed.splice(0).flat()]) delivery.nack(0)
   }
 
-  /** The events that are not too old. The others are given up. */
-  private unexpired(batch: Delivery[]): Delivery[] {
+  /** Gives up the events that are too old, and returns the others. */
+  private giveUpExpired(batch: Delivery[]): Delivery[] {
     const { clock, settings, keeper, metrics, log, project } = this.options
     const sinceMs = clock.now() - settings.retryForMs
     const old = batch.filter(({ storedAtMs }) => storedAtMs < sinceMs)
@@ -262,12 +265,12 @@ export class Endpoint {
     for (const delivery of old) delivery.ack()
     metrics.webhookGivenUp += old.length
     keeper.set({ givenUp: keeper.state.givenUp + old.length })
-    log.warn({ project, events: old.length }, 'events of a webhook were too old and are given up')
+    log.warn({ project, events: old.length }, 'gave up events of a webhook, because they are too old')
     return batch.filter(({ storedAtMs }) => storedAtMs >= sinceMs)
   }
 
   private held(): Delivery[] {
-    return [...this.queue, ...this.again.flat(), ...[...this.posting].flat()]
+    return [...this.queue, ...this.failed.flat(), ...[...this.posting].flat()]
   }
 
   private keepWorking(): void {
@@ -280,9 +283,9 @@ export class Endpoint {
 
 const GONE = 410
 
-const isTaken = (outcome: PostOutcome) => outcome.answered && outcome.status >= 200 && outcome.status < 300
+const isAccepted = (outcome: PostOutcome) => outcome.answered && outcome.status >= 200 && outcome.status < 300
 
-/** The label for metrics: one of a few known words. */
+/** The label of an outcome in the metrics. It has few values, so errors of Node are one of them. */
 function nameOf(outcome: PostOutcome): string {
   if (!outcome.answered)
     return outcome.error === 'timeout' || outcome.error === 'address_refused' ? outcome.error : 'failed'

@@ -1,4 +1,4 @@
-/** One POST to a webhook: no redirects, a bounded time, a bounded answer, only to addresses that may be reached. */
+/** Sends a POST to a webhook: without redirects, within a time, with a bounded answer, and only to allowed addresses. */
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type { Clock } from '../../../clock.js'
@@ -11,13 +11,13 @@ export interface Post {
   url: string
   headers: Record<string, string>
   body: Uint8Array
-  /** Ends it early. */
+  /** Aborts the POST. */
   signal: AbortSignal
 }
 
 export type PostOutcome =
   | { answered: true; status: number; retryAfterMs: number | null }
-  /** `timeout`, `address_refused`, or a code of Node such as ECONNREFUSED; never text of the receiver. */
+  /** `error` is `timeout`, `address_refused`, or a code of Node such as ECONNREFUSED. It never has text of the receiver. */
   | { answered: false; error: string }
 
 export interface Poster {
@@ -30,11 +30,11 @@ export interface PosterOptions {
   clock: Clock
   guard: AddressGuard
   settings: Pick<WebhookSettings, 'timeoutMs' | 'responseBytesMax'>
-  /** Absent: the system's. */
+  /** Default: dns.lookup. */
   resolve?: LookupAll
 }
 
-/** An idle connection is kept for this time, for the next POST. */
+/** Time for which an idle connection stays open for the next POST. */
 const IDLE_MS = 4_000
 const HEADERS_BYTES_MAX = 16_384
 
@@ -43,7 +43,7 @@ export function createPoster(options: PosterOptions): Poster {
   return {
     post: async (post) => {
       const first = await attempt(options, agents, post)
-      // The receiver closed an idle connection just when it was used again: that is no failure of the receiver.
+      // The receiver closed the idle connection at the moment of its reuse, which is not a failure.
       return first.onStaleConnection ? (await attempt(options, agents, post)).outcome : first.outcome
     },
     close: () => {
@@ -66,7 +66,7 @@ function attempt(
 ): Promise<Attempt> {
   const url = new URL(text)
   const failed = (error: string): Attempt => ({ outcome: { answered: false, error }, onStaleConnection: false })
-  // A literal address is not looked up.
+  // Node calls lookup() only for names, so a literal address is checked here.
   if (!guard.mayName(url.hostname)) return Promise.resolve(failed(ADDRESS_REFUSED))
   return new Promise((done) => {
     let answer: PostOutcome | null = null
@@ -95,7 +95,7 @@ function attempt(
     })
     request.on('close', () => {
       cancel()
-      // The status counts, even if the rest of the answer did not arrive.
+      // The status decides, even if the body of the answer did not arrive.
       if (answer) return done({ outcome: answer, onStaleConnection: false })
       const error = failure?.code ?? 'closed'
       done({ ...failed(error), onStaleConnection: request.reusedSocket && error === 'ECONNRESET' })
@@ -115,7 +115,7 @@ const HEAD = Buffer.from('{"v":1,"events":[')
 const COMMA = Buffer.from(',')
 const TAIL = Buffer.from(']}')
 
-/** The body of a POST, `{"v": 1, "events": [...]}`, from events as they are stored: nothing is decoded. */
+/** Makes the body of a POST, `{"v": 1, "events": [...]}`. The events are stored as JSON, so they are copied unchanged. */
 export function bodyOf(batch: readonly Pick<Delivery, 'body'>[]): Uint8Array {
   const parts: Uint8Array[] = [HEAD]
   for (const [index, { body }] of batch.entries()) parts.push(...(index === 0 ? [body] : [COMMA, body]))

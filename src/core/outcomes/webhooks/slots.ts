@@ -1,4 +1,4 @@
-/** A bounded number of slots. Those who wait get one in the order in which they came. */
+/** A semaphore that serves its callers in the order of their calls. */
 export class Slots {
   private taken = 0
   private readonly waiting: (() => void)[] = []
@@ -9,12 +9,12 @@ export class Slots {
     return this.taken
   }
 
-  /** Resolves when a slot is free. The result releases it, and is called once. */
+  /** Resolves when a slot is free. The returned function releases the slot; call it once. */
   async take(): Promise<() => void> {
     if (this.taken >= this.max) await new Promise<void>((resolve) => this.waiting.push(resolve))
     else this.taken++
     return () => {
-      // The slot passes to the next in line, so that no later caller can take it first.
+      // The slot passes directly to the next caller, so that no later one can take it first.
       const next = this.waiting.shift()
       if (next) next()
       else this.taken--

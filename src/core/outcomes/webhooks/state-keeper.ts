@@ -1,4 +1,4 @@
-/** The condition of a webhook, in memory and in FEED_STATE: a new state is written at once, other changes after a short gap. */
+/** Keeps the state of a webhook in memory and in FEED_STATE. A new state is written at once, other changes after GAP_MS. */
 import type { Clock } from '../../../clock.js'
 import type { Logger } from '../../../observe/log.js'
 import type { FeedStates, Webhook, WebhookState } from '../../../store/feeds.js'
@@ -6,8 +6,14 @@ import type { FeedStates, Webhook, WebhookState } from '../../../store/feeds.js'
 const GAP_MS = 2_000
 
 const freshState = (createdAtMs: number): WebhookState => ({
-  ...{ v: 1, createdAtMs, state: 'ok', lastSuccessAtMs: null, lastFailureAtMs: null },
-  ...{ lastError: null, failingSinceMs: null, givenUp: 0 },
+  v: 1,
+  createdAtMs,
+  state: 'ok',
+  lastSuccessAtMs: null,
+  lastFailureAtMs: null,
+  lastError: null,
+  failingSinceMs: null,
+  givenUp: 0,
 })
 
 export class StateKeeper {
@@ -23,7 +29,7 @@ export class StateKeeper {
     private value: WebhookState,
   ) {}
 
-  /** @param webhook the project's. Rejects with BrokerError where the store is away. */
+  /** Rejects with BrokerError. */
   static async load(
     { states, clock, log }: { states: FeedStates; clock: Clock; log: Logger },
     project: string,
@@ -58,8 +64,8 @@ export class StateKeeper {
     this.work = this.work
       .then(() => this.states.writeWebhook(this.project, this.value))
       .catch((error) => {
-        // Only people read it, and the next change writes it again.
-        this.log.debug({ error, project: this.project }, 'the state of a webhook could not be written')
+        // Only people read the state, and the next change writes it again.
+        this.log.debug({ error, project: this.project }, 'cannot write the state of a webhook')
       })
   }
 }

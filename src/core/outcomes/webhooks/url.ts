@@ -8,9 +8,9 @@ export interface UrlRules {
   guard: AddressGuard
 }
 
-/** The url as it is stored. Throws CodedError `invalid_request` or `webhook_address_refused`. */
+/** Returns the normalised url. Throws CodedError `invalid_request` or `webhook_address_refused`. */
 export function checkWebhookUrl(text: string, { allowHttp, guard }: UrlRules): string {
-  const refuse = (why: string) => new CodedError('invalid_request', `url ${why}`, { field: 'url' })
+  const refuse = (problem: string) => new CodedError('invalid_request', `url ${problem}`, { field: 'url' })
   const url = URL.canParse(text) ? new URL(text) : null
   if (!url) throw refuse('must be an absolute URL such as https://example.com/hook')
   if (url.protocol !== 'https:' && !(allowHttp && url.protocol === 'http:')) throw refuse('must be https')
@@ -20,5 +20,5 @@ export function checkWebhookUrl(text: string, { allowHttp, guard }: UrlRules): s
   return url.href
 }
 
-/** The part of a url that may stand in a log: path and query may be secret. Empty where the text is no url. */
+/** The part of a url that may be logged, since path and query may be secret. Empty if the text is not a url. */
 export const originOf = (url: string) => (URL.canParse(url) ? new URL(url).origin : '')

@@ -1,4 +1,4 @@
-/** The webhooks of all projects, while this process holds their lease: one Endpoint for each. */
+/** Runs an Endpoint for the webhook of each project while this process holds the lease. */
 import { OUTCOME_EVENTS_STREAM } from '../../../../protocol/subjects.js'
 import type { Clock } from '../../../clock.js'
 import type { Broker } from '../../../nats/broker.js'
@@ -27,7 +27,7 @@ export interface WebhooksOptions {
   states: FeedStates
   retryMs: number
   drainMs: number
-  /** Absent: real ones. */
+  /** Default: a poster that uses the network. */
   poster?: Poster
 }
 
@@ -68,12 +68,12 @@ export class Webhooks {
     this.work = this.work.then(() => this.sync())
   }
 
-  /** Never rejects: a webhook that could not be started is tried again. */
+  /** Never rejects: a webhook that did not start is tried again. */
   private async sync(): Promise<void> {
     const { feeds, log, clock, retryMs, drainMs } = this.options
     const wanted = new Map<string, Webhook>()
     for (const { id, webhook } of feeds.all()) if (webhook && !webhook.disabled) wanted.set(id, webhook)
-    // A webhook that was removed and set again is another one, even if this process saw only the last of the two changes.
+    // A webhook that was removed and set again is a new one, even if this process noticed only the second change.
     const ended = [...this.endpoints].filter(
       ([project, { createdAtMs }]) => wanted.get(project)?.createdAtMs !== createdAtMs,
     )
@@ -83,12 +83,12 @@ export class Webhooks {
     await Promise.all(
       [...wanted].map(async ([project, webhook]) => {
         const endpoint = this.endpoints.get(project)
-        if (endpoint) return endpoint.change(webhook)
+        if (endpoint) return endpoint.update(webhook)
         try {
           await this.begin(project, webhook)
         } catch (error) {
           isComplete = false
-          log.warn({ error, project }, 'a webhook could not be started, and is tried again')
+          log.warn({ error, project }, 'cannot start a webhook: the next attempt follows')
         }
       }),
     )
@@ -101,7 +101,15 @@ export class Webhooks {
     const keeper = await StateKeeper.load({ states, clock, log }, project, webhook)
     const endpoint = new Endpoint(
       {
-        ...{ clock, random, log, metrics, settings, project, keeper, slots: this.slots, poster: this.poster },
+        clock,
+        random,
+        log,
+        metrics,
+        settings,
+        project,
+        keeper,
+        slots: this.slots,
+        poster: this.poster,
         stream: broker.log(OUTCOME_EVENTS_STREAM),
         gone: (url) => this.disable(project, url),
       },
@@ -117,7 +125,7 @@ export class Webhooks {
     let isDone = false
     const feed = await openFeeds(broker).update(project, (feed) => {
       const { webhook } = feed
-      // Somebody may have given it another url meanwhile; and of several POSTs that were under way at once, one is enough.
+      // The url may have changed since the POST, and another POST of the same batch may have disabled the webhook already.
       isDone = webhook !== null && webhook.url === url && webhook.disabled === null
       if (!webhook || !isDone) return feed
       return { ...feed, webhook: { ...webhook, disabled: { reason: 'gone', atMs } }, updatedAtMs: atMs }
