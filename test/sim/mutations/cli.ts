@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Command } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import { commit } from '../../../bench/envelope.js'
 import { whole } from '../../support/options.js'
 import { runSeeds } from '../pool.js'
@@ -16,7 +16,7 @@ import type { Family, Mutation } from './mutation.js'
 const SEEDS_DEFAULT = 400
 
 interface Options {
-  only?: string
+  only?: string[]
   seeds: number
   jobs?: number
   json?: string
@@ -41,7 +41,7 @@ await new Command('mutants')
   .description(
     'Breaks the rules of the design one by one in a copy of the compiled tree, and shows which test or which seed of the simulation catches each break. Exit code 1: a mutation survived all tests and seeds, or the run was interrupted.',
   )
-  .option('--only <names>', 'run these mutations alone; names separated by commas')
+  .option('--only <names>', 'run these mutations alone; names separated by commas', mutationNames)
   .option('--seeds <n>', 'the number of seeds of the simulation for each mutation', whole(1), SEEDS_DEFAULT)
   .option('--jobs <n>', 'the number of processes of the simulation (default: one for each CPU core)', whole(1))
   .option('--json <file>', 'write the verdicts as JSON; - for standard output')
@@ -54,15 +54,7 @@ await new Command('mutants')
 
 async function perform(options: Options): Promise<void> {
   const all = families.flatMap((family) => family.mutations.map((mutation) => ({ mutation, tests: family.tests })))
-  const names = options.only?.split(',')
-  const chosen = all.filter(({ mutation }) => names === undefined || names.includes(mutation.name))
-  if (chosen.length < (names?.length ?? 1))
-    throw new RangeError(
-      `--only has unknown names: ${unknownOf(
-        names ?? [],
-        all.map(({ mutation }) => mutation.name),
-      )}`,
-    )
+  const chosen = all.filter(({ mutation }) => options.only === undefined || options.only.includes(mutation.name))
   const verdicts: Verdict[] = []
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => conclude(verdicts, chosen.length, options))
@@ -111,8 +103,12 @@ async function firstToFail(mutation: Mutation, tests: readonly string[]): Promis
   return null
 }
 
-function unknownOf(names: readonly string[], known: readonly string[]): string {
-  return names.filter((name) => !known.includes(name)).join(', ')
+function mutationNames(text: string): string[] {
+  const known = families.flatMap(({ mutations }) => mutations.map(({ name }) => name))
+  const names = text.split(',')
+  const unknown = names.filter((name) => !known.includes(name))
+  if (unknown.length === 0) return names
+  throw new InvalidArgumentError(`Unknown: ${unknown.join(', ')}. The mutations are: ${known.join(', ')}.`)
 }
 
 function passes(test: string): Promise<boolean> {

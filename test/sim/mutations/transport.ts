@@ -17,13 +17,13 @@ export const transportMutations: Mutation[] = [
   },
   {
     name: 'life-by-the-clock-of-the-worker',
-    rule: 'A worker counts down what is left of a life, whatever its own clock says.',
+    rule: 'A worker counts down the remaining life of a message independently of its own clock.',
     test: 'unit/transport/wrong-clock.test.js',
     edits: [edit('transport/delivery/downlink', 'const sentAtMs = atMs ?? now.ms;', 'const sentAtMs = now.ms;')],
   },
   {
     name: 'lapse-by-a-clock-that-is-set',
-    rule: 'A lapse of a lease is seen wherever somebody sets the clock.',
+    rule: 'The lapse of a lease is detected also after a clock was set.',
     test: 'unit/transport/stores.test.js',
     edits: [edit('store/workers', 'const beginMs = this.clock.steadyMs();', 'const beginMs = this.clock.now();')],
   },
