@@ -18,7 +18,7 @@ export interface SimBrokerOptions {
   clock?: VirtualClock
   faults?: Partial<Faults>
   store?: Partial<StoreSettings>
-  /** Keep all that was ever stored, for those who judge a run (default). A long run has no room for it. */
+  /** Keeps all records that were ever stored, for the checks of a run. Default true; a long run has no room for them. */
   keepsEver?: boolean
 }
 

@@ -20,7 +20,7 @@ import { between } from './random.js'
 import type { ServerSubscription, SimServer } from './server.js'
 
 export const REQUEST_TIMEOUT_MS = 5_000
-/** With more lanes than this, those that are idle are forgotten. */
+/** Above this number of lanes the idle ones are deleted. */
 const LANES_MAX = 4_096
 
 interface Pending {
@@ -244,7 +244,7 @@ export class SimClient implements Broker {
     return arrival - now
   }
 
-  /** A lane on which everything has arrived orders nothing any more. */
+  /** Deletes the lanes without a message under way, because they no longer affect the order. */
   #forgetLanes(now: number): void {
     for (const [key, arrival] of this.#lastArrival) if (arrival < now) this.#lastArrival.delete(key)
   }

@@ -4,10 +4,10 @@
  */
 import type { Clock } from '../../src/clock.js'
 
-/** Work in real time that virtual time has to wait for: a thread that signs, an HTTP handler that a stream feeds. */
+/** Work in real time for which virtual time must wait, such as a signing thread or an HTTP handler that reads a stream. */
 export interface RealWork {
   readonly isUnderWay: boolean
-  /** Lets the event loop turn until only virtual time can bring the work further, then calls `then`. */
+  /** Turns the event loop until the work waits for virtual time, then calls `then`. */
   turn(then: () => void): void
 }
 
@@ -64,13 +64,13 @@ export class VirtualClock implements Clock {
     this.#nowMs = endMs
   }
 
-  /** Time passes and nothing runs, as if every machine had been suspended: what became due runs afterwards, late. */
+  /** Advances the time without running timers, as if every machine had been suspended. Due timers run late, afterwards. */
   skip(ms: number): void {
     this.#nowMs += ms
     this.#skippedMs += ms
   }
 
-  /** Virtual time in which timers ran, in milliseconds. */
+  /** The virtual time in which timers ran, in milliseconds. */
   awakeMs(): number {
     return this.#nowMs - this.#startMs - this.#skippedMs
   }
@@ -113,8 +113,8 @@ export class VirtualClock implements Clock {
   }
 
   /**
-   * Runs all timers in one turn of the event loop, because a turn for each timer would cost far more time. Only where work
-   * in real time is under way, the event loop turns between two timers.
+   * Runs all timers in one turn of the event loop, because a turn for each timer would cost far more time. While work in
+   * real time is under way, the event loop turns between two timers.
    */
   #runWhile(more: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {

@@ -21,7 +21,7 @@ interface DeliveryCore extends Program {
 }
 
 export class CoreProcess extends SimProcess<DeliveryCore, WorldParts> {
-  /** Null: not up (yet). */
+  /** Null while the process is down or still starting. */
   get delivery(): Delivery | null {
     return this.program?.delivery ?? null
   }

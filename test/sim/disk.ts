@@ -25,7 +25,7 @@ export class SimDisk {
     first: Change,
     /** Called with each change when the device writes it, before it is durable. */
     private readonly onWrite: (change: Change) => void = () => {},
-    /** With more changes than this, the state is written anew, as the state file does. */
+    /** Above this number of changes the state is compacted to a snapshot, as in the state file. */
     private readonly changesMax = Number.POSITIVE_INFINITY,
   ) {
     this.durable.push(first)

@@ -1,12 +1,15 @@
-/** A process of the simulation on its own connection to the server: it starts, crashes, stops, and is started again. */
+/**
+ * A process of the simulation with a connection of its own to the server. A test starts, stops and crashes it; a process
+ * that fails to start is started again.
+ */
 import { CodedError } from '../../protocol/errors.js'
 import { BrokerError } from '../../src/nats/broker.js'
 import type { SimClient } from './client.js'
 import type { WorldParts } from './parts.js'
 
-/** What a process runs. */
+/** The program that a process runs. */
 export interface Program {
-  /** In order, as after SIGTERM. */
+  /** Stops in order, as after SIGTERM. */
   stop(): Promise<void>
 }
 
@@ -16,9 +19,9 @@ const RESTART_MS = 400
 
 export abstract class SimProcess<P extends Program, W extends ProcessWorld = ProcessWorld> {
   client: SimClient | null = null
-  /** Null: not up (yet), or on its way out. */
+  /** Null while the process is down, starting or stopping. */
   program: P | null = null
-  private wanted = false
+  private shouldRun = false
   private stopping = false
 
   constructor(
@@ -26,35 +29,35 @@ export abstract class SimProcess<P extends Program, W extends ProcessWorld = Pro
     protected readonly world: W,
   ) {}
 
-  /** Resolves when it is up. */
+  /** Starts the program, and resolves when it is up. */
   protected abstract run(client: SimClient): Promise<P>
 
   get isUp(): boolean {
     return this.program !== null
   }
 
-  /** It was stopped, and has left. */
+  /** True when the process was stopped and has ended. */
   get isGone(): boolean {
-    return !this.wanted && !this.stopping
+    return !this.shouldRun && !this.stopping
   }
 
   start(): void {
-    if (this.wanted) return
-    this.wanted = true
-    this.begin()
+    if (this.shouldRun) return
+    this.shouldRun = true
+    this.boot()
   }
 
   crash(silently: boolean): void {
-    this.wanted = false
+    this.shouldRun = false
     this.client?.crash(silently)
     this.forget()
   }
 
-  /** SIGTERM. */
+  /** Stops the process in order, as SIGTERM does. */
   stop(): void {
     const { client, program } = this
-    if (!this.wanted || !program) return
-    this.wanted = false
+    if (!this.shouldRun || !program) return
+    this.shouldRun = false
     this.stopping = true
     this.program = null
     void program
@@ -66,13 +69,13 @@ export abstract class SimProcess<P extends Program, W extends ProcessWorld = Pro
       })
   }
 
-  /** How wrong the clock of its machine is from now on, also after a restart. */
+  /** Sets the error of the machine's clock, which stays over restarts. */
   setClock(skewMs: number): void {
     this.world.skews.set(this.name, skewMs)
     if (this.client) this.client.skewMs = skewMs
   }
 
-  private begin(): void {
+  private boot(): void {
     const client = this.world.broker.brokerFor(this.name)
     client.skewMs = this.world.skews.get(this.name) ?? 0
     this.client = client
@@ -86,12 +89,12 @@ export abstract class SimProcess<P extends Program, W extends ProcessWorld = Pro
         if (this.client !== client) return
         const isExpected = error instanceof BrokerError || error instanceof CodedError
         if (!isExpected) this.world.fail('internal', `${this.name} cannot start: ${String(error)}`)
-        // As a process that exits and is started again.
+        // A real process would exit here, and its supervisor would start it again.
         this.world.trace.note(this.name, `did not start: ${String(error)}`)
         client.crash()
         this.forget()
         this.world.clock.after(RESTART_MS, () => {
-          if (this.wanted && this.client === null) this.begin()
+          if (this.shouldRun && this.client === null) this.boot()
         })
       },
     )

@@ -13,7 +13,7 @@ import { between, type Random } from './random.js'
 import { SimStream } from './stream.js'
 import { subjectMatches } from './subjects.js'
 
-/** Inboxes have a subject for each request. */
+/** Bounded, because each request to an inbox has a subject of its own. */
 const MATCHES_MAX = 1_000
 
 export interface ServerSubscription {
@@ -45,7 +45,7 @@ export class SimServer {
   readonly #consumers = new Map<string, SimConsumer>()
   readonly #followers = new Map<SimStream, Set<Follower>>()
   readonly #subscriptions = new Set<ServerSubscription>()
-  /** The subscriptions that match a subject, until one comes or goes. */
+  /** Caches the subscriptions that match a subject, until a subscription is added or removed. */
   readonly #matches = new Map<string, ServerSubscription[]>()
   /** The stream of the subjects that begin with these two tokens; null if there is none. */
   readonly #streamOfPrefix = new Map<string, SimStream | null>()

@@ -16,7 +16,7 @@ export class SimStream {
   /** In order of sequence. */
   #records = new Map<number, LogRecord>()
   readonly #sequences = new Map<string, number[]>()
-  /** The sequences of all subjects with the same first two tokens, so that a filter need not look at every record. */
+  /** The sequences of all subjects with the same first two tokens, so that a filter need not read every record. */
   readonly #families = new Map<string, number[]>()
   /** The last record of each subject as the server knows it: nats-server 2.9 forgets older ones (see Log.delete). */
   readonly #lastOf = new Map<string, number>()
@@ -221,7 +221,7 @@ export class SimStream {
     }
   }
 
-  /** The age of records, as the server's timer sees to it. */
+  /** Deletes records above the age limit, as the server's timer does. */
   expire(nowMs: number): void {
     this.#expire(nowMs)
   }
@@ -250,7 +250,7 @@ const UNSYNCED_MS = 2_000
 
 const isWildcard = (filter: string) => filter.includes('*') || filter.endsWith('>')
 
-/** The first two tokens of a subject or filter; null: it has fewer, or one of them is a wildcard. */
+/** The first two tokens of a subject or filter; null if it has fewer, or if one of them is a wildcard. */
 function familyOf(filter: string): string | null {
   const first = filter.indexOf('.')
   if (first < 0) return null
@@ -259,7 +259,7 @@ function familyOf(filter: string): string | null {
   return isWildcard(family) ? null : family
 }
 
-/** The index of the first sequence that is not before `from`. */
+/** The index of the first sequence at or after `from`. */
 function firstFrom(sequences: readonly number[], from: number): number {
   let low = 0
   let high = sequences.length

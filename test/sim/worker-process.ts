@@ -10,7 +10,7 @@ import type { WorldParts } from './parts.js'
 import { type Program, SimProcess } from './process.js'
 
 export interface WorkerSetup {
-  /** At each start. */
+  /** Called at each start. */
   keys(): TransportKeys
   connectionsMax: number
 }
@@ -43,7 +43,7 @@ export class WorkerProcess extends SimProcess<TransportWorker, WorldParts> {
     this.sockets = null
   }
 
-  /** As after a reload of the keyring. */
+  /** Applies new keys, as a reload of the keyring does. */
   useKeys(keys: TransportKeys): void {
     this.program?.worker.useKeys(keys)
   }
@@ -75,13 +75,13 @@ export class WorkerProcess extends SimProcess<TransportWorker, WorldParts> {
     return { worker, stop: () => this.leave(worker, client) }
   }
 
-  /** SIGTERM: drains. */
+  /** Drains and stops the worker, as SIGTERM does. */
   private async leave(worker: Worker, client: SimClient): Promise<void> {
     try {
       await worker.stop()
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error
-      // The supervisor kills what does not leave.
+      // The supervisor kills a worker that does not stop.
       client.crash()
     }
   }
