@@ -75,7 +75,7 @@ t.test('a repeated GAP is reported once, and a grown GAP by its growth', async (
   t.equal(gaps.length, 2)
 })
 
-t.test('a GAP with log_reset deletes the cursor, and the next CAUGHT_UP stores a new one', async (t) => {
+t.test('after a GAP with log_reset no message raises the cursor, and the next CAUGHT_UP replaces it', async (t) => {
   const transport = await server(t)
   const store = memory()
   store.state.apply({ kind: 'cursor', cursor: CURSOR })
@@ -86,12 +86,40 @@ t.test('a GAP with log_reset deletes the cursor, and the next CAUGHT_UP stores a
   peer.send({ type: 'GAP', reason: 'log_reset', count: 0, mark: null })
   peer.send(groupMessage(20n, 900))
   await inbox.next(1)
-  t.equal(store.state.cursor, null, 'sequence 900 is a position in another log')
+  t.same(store.state.cursor, CURSOR, 'sequence 900 is a position in another log')
   const fresh = { incarnation: 4n, sequence: 901, subscriptions: 1 }
   const caughtUp = event(device, 'caughtUp')
   peer.send({ type: 'CAUGHT_UP', cursor: fresh })
   await caughtUp
   t.same(store.state.cursor, fresh)
+})
+
+t.test('a connection that breaks between log_reset and CAUGHT_UP: the next HELLO has the old cursor', async (t) => {
+  const transport = await server(t)
+  const store = memory()
+  store.state.apply({ kind: 'cursor', cursor: CURSOR })
+  const device = client(t, transport.url, store)
+  const inbox = new Inbox(device)
+  device.connect()
+  const peer = await transport.welcomed()
+  peer.send({ type: 'GAP', reason: 'log_reset', count: 0, mark: null })
+  peer.send(groupMessage(20n, 1))
+  await inbox.next(1)
+  peer.terminate()
+  const next = await transport.connection()
+  t.same((await next.next('HELLO')).cursor, CURSOR)
+  next.send(welcome())
+  next.send({ type: 'GAP', reason: 'log_reset', count: 0, mark: null }, groupMessage(20n, 1), groupMessage(21n, 2))
+  t.same(
+    (await inbox.next(2)).map(({ id }) => id),
+    ['20', '21'],
+  )
+  // The log ends before the old cursor, and all else is the same: the new position counts all the same.
+  const shorter = { ...CURSOR, sequence: 2 }
+  const caughtUp = event(device, 'caughtUp')
+  next.send({ type: 'CAUGHT_UP', cursor: shorter })
+  await caughtUp
+  t.same(store.state.cursor, shorter)
 })
 
 t.test('a push that has expired by the clock of the server is acknowledged and not shown', async (t) => {

@@ -301,6 +301,7 @@ export class DeviceConnection {
     const localMs = this.time.local(now)
     this.phase = 'live'
     this.reconnect.welcomed()
+    this.intake.connected()
     this.intake.serverAheadMs = serverTimeMs - localMs
     this.stableAtMs = now + settings.stableMs
     this.ackIdsMax = ackIdsMax(limits.frameBytesMax, settings.ackIdsMax)

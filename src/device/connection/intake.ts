@@ -13,6 +13,9 @@ export type IntakeFrame = NotifyFrame | NotifyGroupFrame | CaughtUpFrame | GapFr
 const CLOCK_STEP_MS = 100
 
 export class Intake {
+  /** From LOG_RESET to CAUGHT_UP: the sequences of messages are of another log than the cursor. */
+  private isCursorForeign = false
+
   /** Server's clock minus the device's. */
   set serverAheadMs(value: number) {
     if (Math.abs(value - this.state.serverAheadMs) < CLOCK_STEP_MS) return
@@ -41,6 +44,11 @@ export class Intake {
     return this.state.inbox.size <= this.settings.inboxMax / 2
   }
 
+  /** A connection begins: until the server says otherwise, the cursor is of its log. */
+  connected(): void {
+    this.isCursorForeign = false
+  }
+
   take(localMs: number, frame: IntakeFrame): void {
     if (frame.type === 'NOTIFY') this.notify(localMs, frame)
     else if (frame.type === 'NOTIFY_GROUP') this.notifyGroup(localMs, frame)
@@ -62,23 +70,29 @@ export class Intake {
 
   private notifyGroup(localMs: number, frame: NotifyGroupFrame): void {
     const { sequence, project, target, registrations } = frame
+    const cursorSequence = this.isCursorForeign ? 0 : sequence
     // A newer server may address a kind of group that this device does not know: then only the cursor moves.
-    if (!target || this.state.hasSeen(frame.id)) this.storeId(localMs, frame, sequence)
+    if (!target || this.state.hasSeen(frame.id)) this.storeId(localMs, frame, cursorSequence)
     else {
       const group = { ...target, project, sequence, registrations }
-      this.storeMessage(localMs, { ...content(frame), registration: 0, group }, sequence)
+      this.storeMessage(localMs, { ...content(frame), registration: 0, group }, cursorSequence)
     }
   }
 
   private caughtUp({ cursor }: CaughtUpFrame): void {
-    if (cursor) this.turns.change({ kind: 'cursor', cursor: caughtUpCursor(this.state.cursor, cursor) })
+    if (cursor) {
+      const ours = this.isCursorForeign ? null : this.state.cursor
+      this.isCursorForeign = false
+      this.turns.change({ kind: 'cursor', cursor: caughtUpCursor(ours, cursor) })
+    }
     this.turns.emitWhenDurable({ kind: 'caughtUp', cursor })
   }
 
   /** The mark of a queue counts all its dropped messages, so only the increase since the last GAP is emitted. */
   private gap({ count, reason, mark }: GapFrame): void {
-    // Later sequences belong to another log. CAUGHT_UP brings the cursor for it.
-    if (reason === 'log_reset') this.turns.change({ kind: 'cursor', cursor: null })
+    // CAUGHT_UP brings the cursor of the new log. If the connection breaks before, the next HELLO has to tell the old one:
+    // the server would take a device without a cursor for one that misses nothing before its subscriptions.
+    if (reason === 'log_reset') this.isCursorForeign = true
     const fresh = mark ? newInGap(this.state.gap, mark) : count
     if (mark && fresh === 0) return
     if (mark) this.turns.change({ kind: 'gap', mark })

@@ -6,6 +6,18 @@ const CONNECTION = 'device/connection/connection'
 
 export const deviceMutations: Mutation[] = [
   {
+    name: 'cursor-dropped-at-a-reset',
+    rule: 'A device tells its old cursor until CAUGHT_UP has brought one of the new log.',
+    test: 'device/handover.test.js',
+    edits: [
+      edit(
+        INTAKE,
+        `            this.isCursorForeign = true;`,
+        `            this.turns.change({ kind: 'cursor', cursor: null });`,
+      ),
+    ],
+  },
+  {
     name: 'expiry-by-the-clock-of-the-device',
     rule: "A device judges expiry by the server's time since WELCOME, whatever its own clock says.",
     test: 'device/handover.test.js',

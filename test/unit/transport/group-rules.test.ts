@@ -8,6 +8,22 @@ import { cursors, groupIds, groupsOf, MESSAGE_BYTES } from './one-worker-groups.
 /** The worker reads every message from the log, and buffers little for a device that does not read. */
 const settings = { groupCacheBytesMax: 1, catchUpBufferedBytesMax: 300 }
 
+t.test(
+  'after a loss of the log, a device that tells its old cursor gets everything; without one it misses some',
+  async (t) => {
+    // The device joined at 500 of the log that is gone. The new log has come further meanwhile.
+    const groups = [{ subject: 's', since: 500, addedVersion: 3, registrations: [1] }]
+    const log = { incarnation: 2n, last: 800 }
+    const old = { incarnation: 1n, sequence: 620, subscriptions: 3 }
+    t.match(startsOf(groups, old, log), { after: new Map([['s', 0]]), gap: 'log_reset' })
+    t.match(
+      startsOf(groups, null, log),
+      { after: new Map([['s', 500]]), gap: null },
+      'which is why it keeps its cursor',
+    )
+  },
+)
+
 t.test('a group newer than the cursor starts at its subscription, and an older one at the cursor', async (t) => {
   const group = (subject: string, since: number, addedVersion: number): Group => ({
     ...{ subject, since, addedVersion },

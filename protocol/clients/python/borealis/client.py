@@ -93,6 +93,7 @@ class Client:
         self.random = random or SystemRandom()
         self.renew_token = renew_token
         self._token_unshown = False
+        self._log_was_reset = False
         self._renewal: asyncio.Future | None = None
         self._greeted = asyncio.Event()
         self.backoff = Backoff(self.random)
@@ -426,17 +427,20 @@ class Client:
             if value.type == "NOTIFY":
                 acknowledge.append(value["id"])
             else:
-                note_sequence(self.state, value["sequence"])
+                if not self._log_was_reset:
+                    note_sequence(self.state, value["sequence"])
         elif value.type == "WELCOME":
             self._welcome(value)
             self._greeted.set()
             events.append({"event": "connected", "connection": self.state.connection})
         elif value.type == "CAUGHT_UP":
-            note_caught_up(self.state, value["cursor"])
+            note_caught_up(self.state, value["cursor"], self._log_was_reset)
+            self._log_was_reset = self._log_was_reset and value["cursor"] is None
             identity = self.state.identity
             events.append({"event": "caught_up" if self._ready else "ready", "deviceId": identity and identity.device_id})
             self._ready = True
         elif value.type == "GAP":
+            self._log_was_reset = self._log_was_reset or value["reason"] == "log_reset"
             told = note_gap(self.state, value)
             if told:
                 events.append({"event": "gap", **told})
@@ -447,6 +451,7 @@ class Client:
 
     def _welcome(self, value: Frame) -> None:
         state, wall_ms = self.state, int(time.time() * 1000)
+        self._log_was_reset = False
         # With a token renewed since HELLO, this ticket is of the older token.
         state.ticket = "" if self._token_unshown else value["ticket"].hex()
         state.ticket_until_ms = wall_ms + value["ticket_seconds"] * 1000

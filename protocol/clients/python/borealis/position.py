@@ -15,8 +15,6 @@ def new_losses(known: dict[str, int] | None, mark: dict[str, int]) -> int:
 def note_gap(state: DeviceState, gap: Frame) -> dict[str, int | str] | None:
     """Applies a GAP to the state. Returns the loss to tell (`count` 0: not known); None: nothing new."""
     mark = gap["mark"]
-    if gap["reason"] == "log_reset":
-        state.cursor = None
     if mark is None:
         return {"count": gap["count"], "reason": gap["reason"]}
     count = new_losses(state.gap, mark)
@@ -32,11 +30,14 @@ def note_sequence(state: DeviceState, sequence: int) -> None:
         state.cursor["sequence"] = sequence
 
 
-def note_caught_up(state: DeviceState, cursor: dict[str, int] | None) -> None:
-    """Rule 2: replaces the cursor; of the same incarnation and subscriptions the greater sequence is kept."""
+def note_caught_up(state: DeviceState, cursor: dict[str, int] | None, after_reset: bool = False) -> None:
+    """Rule 2: replaces the cursor; of the same incarnation and subscriptions the greater sequence is kept.
+
+    `after_reset`: a GAP said on this connection that the log of the present cursor is gone.
+    """
     if cursor is None:
         return
-    before = state.cursor
+    before = None if after_reset else state.cursor
     state.cursor = dict(cursor)
     same = before is not None and all(before[name] == cursor[name] for name in ("incarnation", "subscriptions"))
     if before is not None and same:

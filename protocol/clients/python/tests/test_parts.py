@@ -80,7 +80,9 @@ class Position(unittest.TestCase):
         note_caught_up(state, {"incarnation": 2, "sequence": 1, "subscriptions": 4})
         self.assertEqual(state.cursor, {"incarnation": 2, "sequence": 1, "subscriptions": 4})
         note_gap(state, frame("GAP", reason="log_reset"))
-        self.assertIsNone(state.cursor)
+        self.assertEqual(state.cursor, {"incarnation": 2, "sequence": 1, "subscriptions": 4}, "until CAUGHT_UP")
+        note_caught_up(state, {"incarnation": 2, "sequence": 0, "subscriptions": 4}, after_reset=True)
+        self.assertEqual(state.cursor, {"incarnation": 2, "sequence": 0, "subscriptions": 4})
 
 
 class Notifications(unittest.TestCase):
