@@ -54,9 +54,8 @@ export class ExpiryLog {
   }
 
   /** Adds the expiry of a message that was queued at `queueSequence`. */
-  addQueued(m: StoredMessage, queueSequence: number, nowMs: number): Promise<void> {
-    const { id, device, project, application, expiresAtMs } = m
-    return this.add({ id, device, project, application, expiresAtMs, queueSequence }, nowMs)
+  addQueued(message: StoredMessage, queueSequence: number, nowMs: number): Promise<void> {
+    return this.add(expiryOf(message, queueSequence), nowMs)
   }
 
   /** The next entry of a bucket from a sequence on; of any bucket if `bucket` is null. */
@@ -82,6 +81,12 @@ export class ExpiryLog {
   async lastSequence(): Promise<number> {
     return (await this.log.state()).lastSequence
   }
+}
+
+/** The entry of a message that was queued at `queueSequence`. */
+export function expiryOf(message: StoredMessage, queueSequence: number): ExpiryEntry {
+  const { id, device, project, application, expiresAtMs } = message
+  return { id, device, project, application, expiresAtMs, queueSequence }
 }
 
 const bucketFilter = (bucket: number) => `expiry.${bucket}.>`

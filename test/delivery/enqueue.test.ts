@@ -28,7 +28,10 @@ function setUp(queueMax = LIMIT) {
     return {
       events,
       queue,
-      queueWriter: new QueueWriter({ clock: sim.clock, log: silentLogger, queue, events, expiry, queueMax }),
+      queueWriter: new QueueWriter({
+        ...{ clock: sim.clock, log: silentLogger, queue, events, expiry, queueMax },
+        expireSoon: { add: () => undefined },
+      }),
     }
   }
   const message = (changes: Partial<StoredMessage> = {}): StoredMessage => {

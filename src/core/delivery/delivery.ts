@@ -34,7 +34,8 @@ import { createListMessages } from './query/list.js'
 import { createIsConnected } from './query/presence.js'
 import { createReadStatus, type StatusOptions } from './query/status.js'
 import { QueueWriter } from './queue/enqueue.js'
-import { ExpireStep } from './queue/expire.js'
+import { ExpireStep, expireQueued } from './queue/expire.js'
+import { ExpireSoon } from './queue/expire-soon.js'
 import { SettleStep } from './queue/settle.js'
 import { Broadcasts } from './room/broadcasts.js'
 import { Expiries } from './room/expiries.js'
@@ -97,6 +98,13 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   room.start()
   const parts = new RunningParts(leases, log)
 
+  const expireSoon = new ExpireSoon({
+    clock,
+    log,
+    expire: (entries) => expireQueued({ events, queue, clock }, entries),
+  })
+  parts.add(expireSoon)
+
   const beginRouting = (index: number, liveness: WorkerLiveness) => async () => {
     const messages = broker.log(messagesStream(index))
     const inflight = new Inflight(metrics)
@@ -113,7 +121,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
       liveness,
       devices,
       onEnded: options.onEnded ?? (() => undefined),
-      queueWriter: new QueueWriter({ clock, log, queue, events, expiry, queueMax: settings.queueMax }),
+      queueWriter: new QueueWriter({ clock, log, queue, events, expiry, expireSoon, queueMax: settings.queueMax }),
       sessionRecheck: new SessionRecheck(broker.bus, sessions, liveness, settings.controlTimeoutMs),
     })
     await router.start()

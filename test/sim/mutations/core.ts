@@ -275,7 +275,7 @@ export const coreMutations: Mutation[] = [
     edits: [
       edit(
         'core/delivery/queue/expire',
-        '        await queue.remove(device, new Set(entries.map((entry) => entry.id)), clock.now());',
+        'await queue.remove(device, new Set(own.map((entry) => entry.id)), clock.now());',
         '',
       ),
       edit('core/delivery/queue/expire', 'await queue.deleteUnreachable(device, ', 'await (async () => {})(device, '),

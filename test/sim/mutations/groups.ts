@@ -172,7 +172,7 @@ export const groupMutations: Mutation[] = [
     edits: [
       edit(
         'device/connection/intake',
-        `this.turns.change({ kind: 'cursor', cursor: caughtUpCursor(this.state.cursor, cursor) });`,
+        `this.turns.change({ kind: 'cursor', cursor: caughtUpCursor(ours, cursor) });`,
         `this.turns.change({ kind: 'cursor', cursor: { ...cursor, sequence: cursor.sequence + 1 } });`,
       ),
     ],

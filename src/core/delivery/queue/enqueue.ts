@@ -10,9 +10,10 @@ import type { QueueRecord, StoredMessage } from '../../../../protocol/envelope.j
 import type { Clock } from '../../../clock.js'
 import type { Logger } from '../../../observe/log.js'
 import type { EventLog, FinalKind } from '../../../store/events.js'
-import type { ExpiryLog } from '../../../store/expiry.js'
+import { type ExpiryLog, expiryOf } from '../../../store/expiry.js'
 import { type DeviceQueue, type QueueEntry, RACES_MAX, successor, tooManyRaces } from '../../../store/queue.js'
 import type { QueueReason } from '../../domain/statuses.js'
+import type { ExpireSoon } from './expire-soon.js'
 
 export interface EnqueueOptions {
   clock: Clock
@@ -20,6 +21,7 @@ export interface EnqueueOptions {
   queue: DeviceQueue
   events: EventLog
   expiry: ExpiryLog
+  expireSoon: Pick<ExpireSoon, 'add'>
   /** Most distinct messages in one queue. */
   queueMax: number
 }
@@ -63,8 +65,10 @@ export class QueueWriter {
         results.push(one.result)
         last = one.last
         // An earlier attempt may have stopped before it wrote this entry, and a second entry is harmless.
-        if (one.result === 'queued' || one.result === 'present')
+        if (one.result === 'queued' || one.result === 'present') {
           expiries.push(failureOf(this.scheduleExpiry(message, one.sequence)))
+          this.options.expireSoon.add(expiryOf(message, one.sequence))
+        }
       }
     } finally {
       // Waits for all of them, so that nothing is under way when the caller learns the result.

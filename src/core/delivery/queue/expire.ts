@@ -26,9 +26,9 @@ export interface ExpireOptions {
 export class ExpireStep {
   private readonly buckets: BucketStep<ExpiryEntry>
 
-  constructor(private readonly options: ExpireOptions) {
+  constructor(options: ExpireOptions) {
     const { clock, log, expiry, bucketMs, lookBack } = options
-    const act = (entries: ExpiryEntry[]) => this.expireAll(entries)
+    const act = (entries: ExpiryEntry[]) => expireQueued(options, entries)
     this.buckets = new BucketStep({ clock, log, name: 'expiry', buckets: expiry, bucketMs, lookBack, act })
   }
 
@@ -39,24 +39,25 @@ export class ExpireStep {
   stop(): Promise<void> {
     return this.buckets.stop()
   }
+}
 
-  private async expireAll(entries: ExpiryEntry[]): Promise<void> {
-    const byDevice = groupBy(entries, (entry) => entry.device)
-    await mapAtOnce([...byDevice], REQUESTS_AT_ONCE, ([device, own]) => this.expireDevice(device, own))
-  }
-
-  private async expireDevice(device: string, entries: ExpiryEntry[]): Promise<void> {
-    const { events, queue, clock } = this.options
+/** Ends these messages and removes them from the queues. Rejects with BrokerError. */
+export async function expireQueued(
+  { events, queue, clock }: Pick<ExpireOptions, 'events' | 'queue' | 'clock'>,
+  entries: readonly ExpiryEntry[],
+): Promise<void> {
+  const byDevice = groupBy(entries, (entry) => entry.device)
+  await mapAtOnce([...byDevice], REQUESTS_AT_ONCE, async ([device, own]) => {
     await Promise.all(
-      entries.map(({ id, project, application, expiresAtMs: atMs }) =>
+      own.map(({ id, project, application, expiresAtMs: atMs }) =>
         events.finalOfQueued(id, { kind: 'expired', atMs, project, application, device, reason: '' }),
       ),
     )
     // By id, because the record may have moved, or be gone after another end of the message.
-    await queue.remove(device, new Set(entries.map((entry) => entry.id)), clock.now())
+    await queue.remove(device, new Set(own.map((entry) => entry.id)), clock.now())
     await queue.deleteUnreachable(
       device,
-      entries.map((entry) => ({ sequence: entry.queueSequence, id: entry.id })),
+      own.map((entry) => ({ sequence: entry.queueSequence, id: entry.id })),
     )
-  }
+  })
 }
