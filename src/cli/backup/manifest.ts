@@ -57,7 +57,7 @@ export interface Manifest {
   /** For each EVENTS stream, its last sequence when the backup began. */
   eventsBefore: Record<string, number>
   keyring: StoredFile | null
-  /** Which keyring the installation had. Null: none yet. Absent in a manifest of before this record. */
+  /** The keyring of the installation. Null: the store had none. Absent: the backup is older than this field. */
   keyringRecord?: KeyringRecord | null
 }
 

@@ -9,7 +9,7 @@ import type { SessionEntry } from '../../../store/sessions.js'
 import { sameSession } from '../route/session-cache.js'
 import type { SessionLookup } from '../route/session-recheck.js'
 
-/** A worker that does not answer in this time is busy or frozen: nobody knows. */
+/** Longest wait for the worker. A worker that does not answer may be busy or frozen. */
 const ANSWER_MS_MAX = 500
 
 /**
@@ -31,7 +31,7 @@ export function createIsConnected(bus: Bus, sessions: SessionLookup): IsConnecte
   }
   return async (device, session) => {
     if (await isAt(device, session)) return true
-    // It may have moved to another worker meanwhile.
+    // The device may have moved to another worker in the meantime.
     const now = await sessions.lookup(device, { authoritative: true })
     return now?.live === true && !sameSession(now, session) && isAt(device, now)
   }
