@@ -81,6 +81,17 @@ export type GroupKind = 'app' | 'topic' | 'user'
 export const broadcastSubject = (project: string, kind: GroupKind, name: string) =>
   `broadcast.${project}.${kind}.${subjectToken(name)}`
 
+/**
+ * How many copies of a group message one worker has sent: `receipt.<id>.<instance>.<worker>.<part>` in RECEIPTS. Each
+ * record is a running total and replaces the one before.
+ */
+export const RECEIPTS_STREAM = 'RECEIPTS'
+export const receiptSubject = (id: bigint, { instance, worker, part }: { instance: string; worker: string; part: number }) =>
+  `receipt.${id}.${instance}.${worker}.${part}`
+export const receiptsFilter = (id: bigint) => `receipt.${id}.>`
+/** The receipts of all workers of an instance. */
+export const receiptsOfInstance = (instance: string) => `receipt.*.${instance}.*.*`
+
 /** References to queued messages by the minute in which they expire: `expiry.<minute>.<p>` in EXPIRY. */
 export const EXPIRY_STREAM = 'EXPIRY'
 export const expirySubject = (bucket: number, partition: number) => `expiry.${bucket}.${partition}`

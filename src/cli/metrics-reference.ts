@@ -48,7 +48,7 @@ Each core and each transport instance serves metrics in the Prometheus text form
 | --- | --- |
 | \`/metrics\` | all metrics of the part, each with the label \`part\` |
 | \`/healthz\` | 200 while the process answers |
-| \`/readyz\` | 200 while the part takes new work, else 503. Load balancers ask here; a drain begins with 503 |
+| \`/readyz\` | 200 while the part takes new work, else 503. Load balancers ask here; a drain begins with 503. A core adds how full each [stream](room.md) is |
 
 One scrape of a transport covers all of its workers: counters and gauges are sums, and the event loop lag is that of the
 worst worker. When a worker is replaced, its counts stay in the sums. When a worker is killed, the counts since the last
@@ -64,7 +64,8 @@ const watch = `## What to watch
 | \`borealis_transport_worker_crashes_total\` grows | workers end by themselves; the log says why |
 | \`borealis_transport_nats_connected\` or \`borealis_transport_leases_held\` is below the number of workers | NATS is away or slow, and messages wait in queues |
 | \`borealis_core_nats_connected\` is 0 | the core answers 503 to every sender |
-| \`borealis_core_messages_total{outcome="unavailable"}\` or \`{outcome="storage_full"}\` grows | senders are refused: NATS is away, or a stream is full |
+| \`borealis_core_messages_total{outcome="unavailable"}\` or \`{outcome="storage_full"}\` grows | senders are refused: NATS is away, or a stream is full ([room](room.md)) |
+| \`borealis_core_stream_fill_ratio\` beyond 0.9, \`borealis_core_stream_full_in_days\` below 7 | a stream fills: raise its limit in time ([room](room.md)) |
 | \`borealis_core_lag{step="route.*"}\` grows | more is accepted than routed |
 | \`borealis_core_queued_total\` by \`reason\` | \`not_connected\` is daily life; many \`silent\` are devices that do not acknowledge. [All reasons](../send/statuses.md#reasons-in-a-trace) |
 | \`borealis_core_webhook_given_up_total\` grows | an app server was away for days, and its events are gone |

@@ -50,6 +50,10 @@ export const StoreSettings = Type.Object({
     'How long the history of a message is kept: longer than a message can wait (30 days) and live (28 days) together.',
   ),
   broadcastBytesMax: whole(1024 * MIB, 'Size of BROADCAST; when it is full, group messages are refused.'),
+  receiptsBytesMax: whole(
+    64 * MIB,
+    'Size of RECEIPTS, which holds how many copies of each group message each worker has sent; when it is full, the oldest are removed.',
+  ),
   broadcastAgeMs: whole(28 * DAY_MS, 'How long group messages are kept: as long as the longest ttl.'),
   expiryBytesMax: whole(256 * MIB, 'Size of EXPIRY.'),
   scheduleBytesMax: whole(512 * MIB, 'Size of SCHEDULE, which holds messages that go out later.'),

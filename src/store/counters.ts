@@ -1,11 +1,18 @@
 /**
- * COUNTERS: checkpoints of the fold over EVENTS. Key `<i>` holds the sequence up to which EVENTS_<i> is counted for all
- * projects. Key `<i>.<project>` holds the counts of one project, its newest messages, and the sequence of its last
- * counted event.
+ * COUNTERS: checkpoints of the fold over EVENTS.
+ *
+ * - `<i>`: two sequences. All bases of EVENTS_<i> count at least up to the first; bases and changes together count up to
+ *   the second.
+ * - `<i>.<project>`, the base: all rows of a project, its newest messages, and the sequence of its last counted event.
+ * - `<i>.<project>.d`, the changes: the rows that changed since the base was written, and the newest messages. Each
+ *   checkpoint writes only this one; it names the revision of its base, and means nothing once there is another base.
+ *
+ * A version that knows no changes continues from the first sequence and the bases. It writes another base, so that the
+ * changes are not counted twice.
  */
 import { Packr } from 'msgpackr'
 import { Bucket } from '../../protocol/subjects.js'
-import { type Broker, BrokerError, type Table } from '../nats/broker.js'
+import { type Broker, BrokerError, type Table, type TableEntry } from '../nats/broker.js'
 
 /** The counted outcomes of unicast targets, in the order of a stored row. */
 export const COUNTED = ['accepted', 'delivered', 'expired', 'dropped', 'collapsed', 'cancelled', 'failed'] as const
@@ -40,6 +47,17 @@ export interface Revisioned<T> {
   revision: number
 }
 
+/** Sequences of EVENTS_<i> up to which events are counted: by every base, and by bases and changes together. */
+export interface Position {
+  bases: number
+  all: number
+}
+
+export interface StoredProject extends Revisioned<ProjectCounters> {
+  /** 0: no changes were ever written. */
+  changesRevision: number
+}
+
 const VERSION = 1
 const packr = new Packr({ useRecords: false })
 
@@ -50,45 +68,79 @@ export class CounterStore {
     this.table = broker.table(Bucket.COUNTERS)
   }
 
-  /** The sequence up to which EVENTS_<index> is counted. */
-  async position(index: number): Promise<Revisioned<number>> {
+  /** Up to where EVENTS_<index> is counted. */
+  async position(index: number): Promise<Revisioned<Position>> {
     const entry = await this.table.get(String(index), { authoritative: true })
-    if (entry === null || entry.deleted) return { value: 0, revision: entry?.revision ?? 0 }
-    return { value: unpack(entry.value)[1] as number, revision: entry.revision }
+    if (entry === null || entry.deleted) return { value: { bases: 0, all: 0 }, revision: entry?.revision ?? 0 }
+    const [, bases, all] = unpack(entry.value) as [number, number, number | undefined]
+    return { value: { bases, all: all ?? bases }, revision: entry.revision }
   }
 
   /** Compare-and-set. Rejects with BrokerError `wrong_last_sequence` if another fold was faster. */
-  writePosition(index: number, sequence: number, revision: number): Promise<number> {
-    return this.table.put(String(index), packr.pack([VERSION, sequence]), revision)
+  writePosition(index: number, { bases, all }: Position, revision: number): Promise<number> {
+    return this.table.put(String(index), packr.pack([VERSION, bases, all]), revision)
   }
 
   async project(index: number, project: string): Promise<ProjectCounters | null> {
-    const entry = await this.table.get(`${index}.${project}`, { authoritative: true })
-    return entry === null || entry.deleted ? null : decode(entry.value)
+    const read = (key: string) => this.table.get(key, { authoritative: true })
+    // The changes first: a base that is written in between includes them.
+    const changes = await read(changesKey(index, project))
+    const base = await read(baseKey(index, project))
+    if (base === null || base.deleted) return null
+    return withChanges(decode(base.value), base.revision, changes && !changes.deleted ? changes.value : null)
   }
 
   /** The counters of all projects in one fold. */
-  async projects(index: number): Promise<Map<string, Revisioned<ProjectCounters>>> {
-    const found = new Map<string, Revisioned<ProjectCounters>>()
-    for (const { key, value, revision, deleted } of await this.table.entries(`${index}.*`)) {
-      if (!deleted) found.set(key.slice(key.indexOf('.') + 1), { value: decode(value), revision })
+  async projects(index: number): Promise<Map<string, StoredProject>> {
+    const bases = new Map<string, TableEntry>()
+    const changes = new Map<string, TableEntry>()
+    for (const entry of await this.table.entries(`${index}.>`)) {
+      const [, project = '', isChanges] = entry.key.split('.')
+      if (!entry.deleted) (isChanges === undefined ? bases : changes).set(project, entry)
     }
-    return found
-  }
-
-  /** Compare-and-set, as in writePosition. */
-  writeProject(index: number, project: string, counters: ProjectCounters, revision: number): Promise<number> {
-    const rows = counters.rows.map((row) => [
-      row.application,
-      row.day,
-      ...COUNTED.map((outcome) => row.counts[outcome]),
-    ])
-    return this.table.put(
-      `${index}.${project}`,
-      packr.pack([VERSION, counters.sequence, rows, packRecent(counters.recent)]),
-      revision,
+    return new Map(
+      [...bases].map(([project, base]) => {
+        const own = changes.get(project)
+        const value = withChanges(decode(base.value), base.revision, own?.value ?? null)
+        return [project, { value, revision: base.revision, changesRevision: own?.revision ?? 0 }]
+      }),
     )
   }
+
+  /** Writes all of a project. Compare-and-set, as in writePosition. */
+  writeBase(index: number, project: string, counters: ProjectCounters, revision: number): Promise<number> {
+    return this.table.put(baseKey(index, project), packr.pack([VERSION, ...packed(counters)]), revision)
+  }
+
+  /**
+   * Writes the rows that changed since the base of this revision, and the newest messages. Compare-and-set, as in
+   * writePosition.
+   */
+  writeChanges(
+    index: number,
+    project: string,
+    changes: ProjectCounters,
+    revisions: { base: number; changes: number },
+  ): Promise<number> {
+    const value = packr.pack([VERSION, ...packed(changes), revisions.base])
+    return this.table.put(changesKey(index, project), value, revisions.changes)
+  }
+}
+
+const baseKey = (index: number, project: string) => `${index}.${project}`
+const changesKey = (index: number, project: string) => `${index}.${project}.d`
+
+function packed({ sequence, rows, recent }: ProjectCounters): unknown[] {
+  const fields = rows.map((row) => [row.application, row.day, ...COUNTED.map((outcome) => row.counts[outcome])])
+  return [sequence, fields, packRecent(recent)]
+}
+
+/** @param changes a record of changes, which may belong to another base. */
+function withChanges(base: ProjectCounters, revision: number, changes: Uint8Array | null): ProjectCounters {
+  if (changes === null || unpack(changes)[4] !== revision) return base
+  const { sequence, rows: changed, recent } = decode(changes)
+  const rows = new Map([...base.rows, ...changed].map((row) => [`${row.application} ${row.day}`, row]))
+  return { sequence, rows: [...rows.values()], recent }
 }
 
 export function emptyCounts(): Record<Counted, number> {

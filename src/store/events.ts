@@ -211,11 +211,7 @@ export class EventLog {
     }
   }
 
-  /** Counts add up, because each report covers the time since the worker's last report. */
-  async receipts(id: bigint, e: ReceiptsEvent): Promise<void> {
-    await this.append(id, 'receipts', pack(e.instance, e.worker, e.sent, e.atMs))
-  }
-
+  /** What transports before 0.2.0 report. Counts add up, because each record covers the time since the last one. */
   async readReceipts(id: bigint): Promise<ReceiptsEvent[]> {
     const records = await this.all(id, 'receipts')
     return records.map((f) => ({

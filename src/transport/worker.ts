@@ -11,8 +11,8 @@ import type { KeyringMark, TransportKeys } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import type { Logger } from '../observe/log.js'
 import { DeviceStore } from '../store/devices.js'
-import { EventLog } from '../store/events.js'
 import { DeviceQueue } from '../store/queue.js'
+import { ReceiptLog } from '../store/receipts.js'
 import { ServiceClock } from '../store/service-clock.js'
 import { SessionTable } from '../store/sessions.js'
 import { WorkerLease } from '../store/workers.js'
@@ -119,7 +119,6 @@ export class Worker {
 
     const sessions = new SessionTable(broker.table(Bucket.SESSIONS), clock)
     const devices = new DeviceStore(broker.table(Bucket.DEVICES))
-    const events = new EventLog(broker, split, `${owner.instance}.${owner.worker}`)
     const queue = new DeviceQueue(broker, split)
 
     const catchUps = new CatchUps(queue, settings.catchUpsInFlightMax)
@@ -153,7 +152,7 @@ export class Worker {
       onEnded: (session) => this.groups.ended(session),
     })
 
-    const receipts = new Receipts(events, clock, owner, onError)
+    const receipts = new Receipts(new ReceiptLog(broker), clock, owner, onError)
     const groups = new Groups(
       broker.log(BROADCAST_STREAM),
       {
@@ -321,7 +320,7 @@ export class Worker {
     this.uplink.flush()
     this.settlements.stop()
     await this.groups.stop()
-    await this.receipts.write()
+    await this.receipts.stop()
     await this.revocations.stop()
     await clock.stop()
     await this.lease.release()

@@ -71,6 +71,7 @@ t.test('every scenario of the documentation exists and has its documented result
       'rollingRestart',
       'lost',
     ],
+    records: ['bytes', 'contentBytes'],
     scale: ['sizes', 'ratio', 'lost'],
   }
   const given = Object.fromEntries(scenarios.map(({ name, result }) => [name, Object.keys(result.properties)]))

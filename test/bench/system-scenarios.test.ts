@@ -24,6 +24,13 @@ t.test('catchup delivers every queued message', async (t) => {
   t.match(result, { queued: 120, lost: 0 })
 })
 
+t.test('records measures the size of every record of a message', async (t) => {
+  const { bytes, contentBytes } = await smoke(t, 'records', { messages: 20 })
+  for (const [record, size] of Object.entries(bytes as Record<string, number>)) t.ok(size > 50, `${record}: ${size}`)
+  const { queued, scheduled, broadcast } = bytes as Record<string, number>
+  for (const size of [queued, scheduled, broadcast]) t.ok((size ?? 0) > (contentBytes as number), 'with its content')
+})
+
 t.test('in storm all devices reconnect after the kill of their worker, and no push is lost', async (t) => {
   const result = await smoke(t, 'storm', { connections: 50, rate: 50, batch: 5, before: 1, timeout: 45 })
   t.match(result, { lost: 0, duplicatesSeenByApp: 0, workersKilled: 1 })

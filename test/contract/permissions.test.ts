@@ -58,6 +58,7 @@ t.test(
       'event.1.5.accepted',
       'broadcast.p.app.x',
       'expiry.1.1',
+      'event.1.5.receipts',
       'push.send.acme',
       '$KV.DEVICES.1.dev_a',
       '$KV.PROJECTS.p',
@@ -110,8 +111,8 @@ t.test('a transport', async (t) => {
     t.equal((await transport.log('QUEUE_1').at(1))?.sequence, 1)
   })
 
-  await t.test('can append receipts to EVENTS', async (t) => {
-    t.ok(await transport.log('EVENTS_1').append('event.1.5.receipts', bytes('r')))
+  await t.test('can append receipts to RECEIPTS', async (t) => {
+    t.ok(await transport.log('RECEIPTS').append('receipt.5.i.w.0', bytes('r')))
   })
 
   await t.test('can watch REVOKED', async (t) => {

@@ -133,7 +133,7 @@ t.test('a transport changes nothing but sessions, leases of its own instance, an
     { subject: '$KV.SESSIONS.1.dev_b', reply, body },
     { subject: '$KV.SESSIONS.1.dev_b', reply, headers: { 'Nats-Expected-Stream': 'x' } },
     { subject: '$KV.WORKERS.one.w', reply, body },
-    { subject: 'event.1.1.receipts', reply, body },
+    { subject: 'receipt.1.one.w.0', reply, body },
     { subject: '$JS.API.DIRECT.GET.KV_SESSIONS.$KV.SESSIONS.1.dev_a', reply },
     { subject: '$JS.API.DIRECT.GET.QUEUE_1', reply, body },
     { subject: '$JS.API.STREAM.MSG.GET.BROADCAST', reply, body },
@@ -145,14 +145,14 @@ t.test('a transport changes nothing but sessions, leases of its own instance, an
     { subject: reply, body: '' },
   ])
   for (const headers of HEADERS) {
-    for (const subject of ['$KV.SESSIONS.1.dev_b', '$KV.WORKERS.one.w', 'event.1.1.receipts']) {
+    for (const subject of ['$KV.SESSIONS.1.dev_b', '$KV.WORKERS.one.w', 'receipt.1.one.w.0']) {
       shots.push({ subject, headers, reply: '$KV.PROJECTS.other', body: '+ACK' })
     }
   }
   shots.push({ subject: '$KV.WORKERS.two.w', body: 'forged' })
   const changes = await attack(shots)
   t.same(
-    changes.filter((line) => !/^(KV_SESSIONS|KV_WORKERS|EVENTS_1): (messages|lastSequence|firstSequence) /.test(line)),
+    changes.filter((line) => !/^(KV_SESSIONS|KV_WORKERS|RECEIPTS): (messages|lastSequence|firstSequence) /.test(line)),
     [],
   )
   t.equal(

@@ -5,6 +5,7 @@ import { decodeBroadcastRecord } from '../../protocol/envelope.js'
 import { partitionOf, partitionOfId } from '../../protocol/message-id.js'
 import { BROADCAST_STREAM, Bucket, eventsStream, idempotencySubject, messagesStream } from '../../protocol/subjects.js'
 import { digestOf } from '../../src/store/idempotency.js'
+import { ReceiptLog } from '../../src/store/receipts.js'
 import { deviceName, messageTo, PROJECT, targetOf } from '../support/core.js'
 import { SimInstallation } from '../support/sim-core.js'
 
@@ -197,9 +198,18 @@ t.test('the status of a group message has the sum of the receipts of all workers
   const world = new SimInstallation()
   const core = await world.core(acceptOnly)
   const { id } = await world.advanceUntil(core.accept(messageTo([], { type: 'topic', group, targets: [] })))
-  await world.advanceUntil(core.events.receipts(id, { instance: 'i', worker: '0-a', sent: 3, atMs: 1 }))
-  await world.advanceUntil(core.events.receipts(id, { instance: 'i', worker: '1-a', sent: 4, atMs: 2 }))
-  t.match(await world.advanceUntil(core.readStatus(id)), { type: 'topic', target: 'news.sport', counts: { sent: 7 } })
+  const receipts = new ReceiptLog(world.sim.brokerFor('worker'))
+  const of = (worker: string, sent: number, part = 0) => ({ instance: 'i', worker, part, sent, atMs: sent })
+  for (const receipt of [of('0-a', 1), of('1-a', 4), of('0-a', 3)]) {
+    await world.advanceUntil(receipts.write(id, receipt))
+  }
+  await world.advanceUntil(receipts.write(id + 1n, of('0-a', 100)))
+  t.match(await world.advanceUntil(core.readStatus(id)), {
+    type: 'topic',
+    target: 'news.sport',
+    counts: { sent: 7 },
+    status: 'sent',
+  })
 })
 
 t.test('the cancel of a group message that was sent answers already_final', async (t) => {

@@ -216,8 +216,8 @@ function isFolded(world: World): boolean {
   const checkpoints = server.stream(`KV_${Bucket.COUNTERS}`)
   return Array.from({ length: world.plan.split }, (_, i) => i).every((i) => {
     const checkpoint = checkpoints.last(`$KV.${Bucket.COUNTERS}.${i}`, Number.POSITIVE_INFINITY)
-    const position = checkpoint ? Number((unpack(checkpoint.body) as unknown[])[1]) : 0
-    return position >= server.stream(eventsStream(i)).lastSequence
+    const [, bases = 0, all = bases] = checkpoint ? (unpack(checkpoint.body) as number[]) : []
+    return all >= server.stream(eventsStream(i)).lastSequence
   })
 }
 

@@ -13,6 +13,7 @@ import {
   messagesStream,
   OUTCOME_EVENTS_STREAM,
   queueStream,
+  RECEIPTS_STREAM,
   REGISTRATIONS_STREAM,
   SCHEDULE_STREAM,
 } from '../../../protocol/subjects.js'
@@ -88,6 +89,7 @@ export function copyOrder(split: number): string[] {
     ...family(queueStream),
     EXPIRY_STREAM,
     ...family(eventsStream),
+    RECEIPTS_STREAM,
     REGISTRATIONS_STREAM,
     DEAD_LETTERS_STREAM,
     AUDIT_STREAM,

@@ -15,6 +15,7 @@ import { DeviceStore } from '../../store/devices.js'
 import { ExpiryLog } from '../../store/expiry.js'
 import { FeedStates, openFeeds } from '../../store/feeds.js'
 import { DeviceQueue } from '../../store/queue.js'
+import { ReceiptLog } from '../../store/receipts.js'
 import { ScheduleLog } from '../../store/schedule.js'
 import { SessionTable } from '../../store/sessions.js'
 import { SplitLog } from '../../store/split.js'
@@ -87,6 +88,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
   const queue = new DeviceQueue(broker, split, (m, sequence) => expiry.addQueued(m, sequence, clock.now()))
   const counters = new CounterStore(broker)
   const schedule = new ScheduleLog(broker, settings.scheduleBucketMs)
+  const receipts = new ReceiptLog(broker)
   const feeds = openFeeds(broker)
   const feedStates = new FeedStates(broker)
   const finder = new MessageFinder(broker, split, events, schedule)
@@ -228,6 +230,7 @@ export async function startDelivery(options: DeliveryOptions): Promise<Delivery>
         ...{ clock, events, finder, sessions, schedule },
         isConnected: createIsConnected(broker.bus, sessions),
         ...{ registrationIdOf: options.registrationIdOf, historyMinMs: settings.historyMinMs },
+        readReceipts: (id) => receipts.read(id),
       }),
       cancel: createCancel({ clock, events, finder, queue, schedule, sessions }),
       readCounters: createReadCounters(counters, split),

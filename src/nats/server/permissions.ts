@@ -24,6 +24,7 @@ import {
   queueStream,
   REGISTRATIONS_STREAM,
   readerDurable,
+  receiptsOfInstance,
   SCHEDULE_STREAM,
   SETTLE_SUBJECT,
 } from '../../../protocol/subjects.js'
@@ -67,7 +68,11 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
     case 'legacyTransport': {
       const { services, streams } = transportSubjects('*', split)
       return {
-        publish: [...services, ...['ctl.*.*'], ...consumerSubjects([BROADCAST_STREAM, `KV_${Bucket.REVOKED}`])],
+        publish: [
+          ...services,
+          ...['ctl.*.*', 'event.*.*.receipts'],
+          ...consumerSubjects([BROADCAST_STREAM, `KV_${Bucket.REVOKED}`]),
+        ],
         subscribe: [...streams, inbox],
         // The answer to a control request goes to the inbox of the requester, which these permissions do not name.
         allow_responses: { max: 1, expires: '10s' },
@@ -92,7 +97,7 @@ export function permissionsOf(user: NatsUser, split: number): Permissions {
           ...['$JS.API.>', '$JS.ACK.>', '$JS.FC.>', '$KV.>', 'audit.*', 'ctl.*.*'],
           ...[ENDED_SUBJECT, KEYRING_CHANGED_SUBJECT],
           // `borealis backup` and `restore`: chunks of snapshots, and records that were written while one was taken.
-          ...['$JS.SNAPSHOT.>', 'msg.>', 'event.>', 'expiry.>', 'schedule.>', 'broadcast.>', 'reg.>'],
+          ...['$JS.SNAPSHOT.>', 'msg.>', 'event.>', 'expiry.>', 'schedule.>', 'broadcast.>', 'reg.>', 'receipt.>'],
           ...['push.dead.*', 'push.event.*.*'],
         ],
         subscribe: [inbox, CONTROL_ANSWERS],
@@ -148,7 +153,7 @@ export function transportSubjects(instance: string, split: number): { services: 
   return {
     /** Requests to cores, and to JetStream: messages from the transport. */
     services: [
-      ...['rx.*', SETTLE_SUBJECT, DEVICE_REQUEST_SUBJECT, MOVED_SUBJECT, 'event.*.*.receipts'],
+      ...['rx.*', SETTLE_SUBJECT, DEVICE_REQUEST_SUBJECT, MOVED_SUBJECT, receiptsOfInstance(instance)],
       ...[`${controlAnswers(instance)}.*.*`, `$KV.${Bucket.SESSIONS}.>`, `$KV.${Bucket.WORKERS}.${instance}.*`],
       ...read.flatMap((stream) => [`$JS.API.DIRECT.GET.${stream}`, `$JS.API.DIRECT.GET.${stream}.>`]),
       ...read.map((stream) => `$JS.API.STREAM.MSG.GET.${stream}`),

@@ -30,6 +30,8 @@ export interface Flood {
   lanes: number
   characters: number
   ttlSeconds: number
+  /** In the detail of the refusals that count. */
+  refusal?: string
   laterMs?: number
   /** Share of the messages with an idempotency key. */
   keyedShare?: number
@@ -88,10 +90,10 @@ export class Load {
   async flood(flood: Flood, devices: readonly number[], counts: FloodCounts, signal: AbortSignal): Promise<void> {
     const lane = async () => {
       while (!signal.aborted) {
-        const { answer } = await this.sender.send(this.#oneOf(flood, devices))
+        const { answer, detail } = await this.sender.send(this.#oneOf(flood, devices))
         counts.sent++
         if (answer === 'accepted') continue
-        counts.refused++
+        if (detail.includes(flood.refusal ?? '')) counts.refused++
         await sleep(REFUSED_MS)
       }
     }

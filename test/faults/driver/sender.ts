@@ -36,6 +36,8 @@ export interface Sent {
   attempt: number
   answer: Answered['answer']
   id: string | null
+  /** The text of a refusal; empty if it was accepted. */
+  detail: string
 }
 
 type Answer = Pick<Answered, 'answer' | 'id' | 'detail'>
@@ -102,7 +104,7 @@ export class Sender {
       ? this.#publish(attempt, project, body)
       : this.#post(project, body, isKeyed ? `attempt-${attempt}` : ''))
     this.options.log.write({ type: 'answered', at: Date.now(), attempt, ...answer })
-    return { attempt, answer: answer.answer, id: answer.id ?? null }
+    return { attempt, answer: answer.answer, id: answer.id ?? null, detail: answer.detail ?? '' }
   }
 
   async #post(project: string, body: object, key: string): Promise<Answer> {

@@ -13,7 +13,7 @@ const DISK_MIB = 256
 const store = {
   ...{ messagesBytesMax: 4 * MIB, queueBytesMax: 4 * MIB, eventsBytesMax: 8 * MIB, broadcastBytesMax: 8 * MIB },
   ...{ expiryBytesMax: 8 * MIB, ingressBytesMax: 8 * MIB, deadLettersBytesMax: MIB },
-  ...{ outcomeEventsBytesMax: 4 * MIB, scheduleBytesMax: 4 * MIB, auditBytesMax: MIB },
+  ...{ outcomeEventsBytesMax: 4 * MIB, receiptsBytesMax: MIB, scheduleBytesMax: 4 * MIB, auditBytesMax: MIB },
   ...{ tableBytesMax: 4 * MIB, smallTableBytesMax: MIB },
 } satisfies Record<keyof StoreSettings & `${string}BytesMax`, number>
 const FULL_MS = [3_000, 10_000] as const

@@ -27,47 +27,47 @@ interface Filling {
   refusal?: RegExp
 }
 
-const short = { kind: 'device', lanes: 64, characters: 20, ttlSeconds: 4 * HOUR_SECONDS } as const
-const long = { ...short, characters: 3_000 }
+const short = { kind: 'device', lanes: 8, characters: 20, ttlSeconds: 4 * HOUR_SECONDS } as const
+const long = { ...short, characters: 2_000 }
 
 /** The fillings, by the stream that fills. */
 const fillings: Record<string, Filling> = {
   events: {
     contents: 'the events of messages; those of the oldest ended messages are deleted',
-    settings: { store: { eventsBytesMax: 768 * KIB } },
+    settings: { store: { eventsBytesMax: 256 * KIB } },
     flood: { ...short, keyedShare: 0.05 },
   },
   queue: {
     contents: 'messages for absent devices',
-    settings: { store: { queueBytesMax: 512 * KIB } },
+    settings: { store: { queueBytesMax: 256 * KIB } },
     flood: long,
     away: 0.3,
   },
   expiry: {
     contents: 'expiry times of queued messages',
-    settings: { store: { expiryBytesMax: 384 * KIB } },
+    settings: { store: { expiryBytesMax: 176 * KIB } },
     flood: short,
     away: 0.5,
   },
   messages: {
     contents: 'accepted messages that are not routed yet',
-    settings: { store: { messagesBytesMax: 160 * KIB } },
-    flood: { ...long, lanes: 200 },
+    settings: { store: { messagesBytesMax: 112 * KIB } },
+    flood: { ...long, lanes: 48 },
   },
   broadcast: {
     contents: 'group messages; the oldest are deleted by age',
-    settings: { store: { broadcastBytesMax: 768 * KIB, broadcastAgeMs: 20_000 } },
-    flood: { ...long, kind: 'topic', lanes: 8 },
+    settings: { store: { broadcastBytesMax: 512 * KIB, broadcastAgeMs: 20_000, duplicateWindowMs: 20_000 } },
+    flood: { ...long, kind: 'topic', lanes: 4 },
   },
   schedule: {
     contents: 'scheduled messages',
-    settings: { store: { scheduleBytesMax: 768 * KIB } },
+    settings: { store: { scheduleBytesMax: 512 * KIB } },
     flood: { ...long, laterMs: 12_000 },
   },
   ingress: {
     contents: 'messages of NATS publishers',
     settings: { store: { ingressBytesMax: 320 * KIB } },
-    flood: { ...short, kind: 'ingress', lanes: 200 },
+    flood: { ...short, kind: 'ingress', lanes: 48 },
     refusal: /maximum messages/,
   },
 }
@@ -82,7 +82,7 @@ const filling = (
   expectedAnswer: refusal,
   mayForget: true,
   inject: async ({ driver }, random) => {
-    await driver.call('flood', { flood, share: away })
+    await driver.call('flood', { flood: { ...flood, refusal: refusal.source }, share: away })
     const untilMs = Date.now() + FILLS_MS_MAX
     let counts = await driver.call('floodCounts', undefined)
     while (counts.refused < REFUSALS && Date.now() < untilMs) {
@@ -90,7 +90,7 @@ const filling = (
       counts = await driver.call('floodCounts', undefined)
     }
     return {
-      description: `${stream.toUpperCase()} after ${counts.sent} messages with ${counts.refused} refusals`,
+      description: `${stream.toUpperCase()} refused ${counts.refused} of ${counts.sent} messages`,
       durationMs: between(random, FULL_MS),
       heal: () => driver.call('endFlood', undefined),
     }

@@ -13,8 +13,9 @@ import {
   type CounterStore,
   emptyCounts,
   OLDER_DAYS,
-  type ProjectCounters,
+  type Position,
   type RecentMessages,
+  type Revisioned,
 } from '../../../store/counters.js'
 import { decodeFolded, FINAL_KINDS, type FoldedEvent, isMoved } from '../../../store/events.js'
 import type { ReadCounters } from '../../domain/commands.js'
@@ -36,20 +37,31 @@ export interface StatsOptions {
 /** Most rows of one project, because a checkpoint has to fit into a NATS message. Beyond it, the oldest days are added up. */
 const ROWS_MAX = 8_000
 
+/** How often all rows are written, and not only those that changed. */
+const BASE_MS = 60_000
+
 interface ProjectFold {
   rows: Map<string, CounterRow>
   recent: RecentMessages
   /** Counted up to here. After a crash it may be ahead of the position of the fold. */
   sequence: number
+  /** Of the base; 0: there is none. */
   revision: number
+  changesRevision: number
+  /** Keys of the rows that differ from the base. */
+  changed: Set<string>
+  /** Something differs from what is stored: from the base and its changes. */
   dirty: boolean
+  /** The changes that are stored differ from the base. */
+  hasChanges: boolean
 }
 
 /** The fold over one EVENTS stream, from one start to one stop. */
 export class StatsFold {
   private projects = new Map<string, ProjectFold>()
   private position = 0
-  private written = { value: 0, revision: 0 }
+  private written: Revisioned<Position> = { value: { bases: 0, all: 0 }, revision: 0 }
+  private basesAtMs = Number.NEGATIVE_INFINITY
   private tail: Consumption | null = null
   private cancel: (() => void) | null = null
   private work: Promise<void> = Promise.resolve()
@@ -69,7 +81,7 @@ export class StatsFold {
 
   /** The sequence up to which events are counted in the stored checkpoint, for good. */
   get storedAt(): number {
-    return this.written.value
+    return this.written.value.all
   }
 
   async stop(): Promise<void> {
@@ -80,20 +92,25 @@ export class StatsFold {
     if (!this.tail) return
     await this.tail.stop()
     // After a failure, the next fold counts again from the last checkpoint.
-    await this.checkpoint().catch((error) => this.options.log.debug({ error }, 'no last checkpoint of the counters'))
+    await this.checkpoint(true).catch((error) =>
+      this.options.log.debug({ error }, 'no last checkpoint of the counters'),
+    )
   }
 
   private async load(): Promise<void> {
     const { counters, index, events, log } = this.options
     // In this order: the checkpoints of projects are never behind the position, and skip events that they include.
     this.written = await counters.position(index)
-    this.position = this.written.value
+    this.position = this.written.value.all
     this.projects = new Map()
-    for (const [project, { value, revision }] of await counters.projects(index)) {
+    for (const [project, { value, revision, changesRevision }] of await counters.projects(index)) {
       const rows = new Map(value.rows.map((row) => [rowKey(row.application, row.day), row]))
       const { recent, sequence } = value
-      this.projects.set(project, { rows, recent, sequence, revision, dirty: false })
+      // Which rows differ from the base is not known any more: the next checkpoint writes a base.
+      const fold = { rows, recent, sequence, revision, changesRevision, changed: new Set(rows.keys()) }
+      this.projects.set(project, { ...fold, dirty: false, hasChanges: true })
     }
+    this.basesAtMs = Number.NEGATIVE_INFINITY
     const { firstSequence } = await events.state()
     if (firstSequence > this.position + 1) {
       log.error(
@@ -117,7 +134,7 @@ export class StatsFold {
 
   private async turn(): Promise<void> {
     try {
-      if (this.tail) await this.checkpoint()
+      if (this.tail) await this.checkpoint(this.options.clock.now() - this.basesAtMs >= BASE_MS)
       else await this.load()
     } catch (error) {
       this.options.log.debug({ error, index: this.options.index }, 'the counters return to their checkpoint')
@@ -143,38 +160,59 @@ export class StatsFold {
   private add({ project, counted, message }: FoldedEvent, day: string, sequence: number): void {
     let fold = this.projects.get(project)
     if (!fold) {
-      fold = { rows: new Map(), recent: new Map(), sequence: 0, revision: 0, dirty: false }
+      fold = {
+        ...{ rows: new Map(), recent: new Map(), sequence: 0, revision: 0, changesRevision: 0 },
+        ...{ changed: new Set(), dirty: false, hasChanges: false },
+      }
       this.projects.set(project, fold)
     }
     // Invariant: the rows of a project include exactly the records up to the project's sequence.
     if (sequence <= fold.sequence) return
     fold.sequence = sequence
     fold.dirty = true
-    if (counted) rowOf(fold.rows, counted.application, day).counts[counted.outcome]++
+    if (counted) {
+      rowOf(fold.rows, counted.application, day).counts[counted.outcome]++
+      fold.changed.add(rowKey(counted.application, day))
+    }
     // Each target of a message has its own event, but the list has the message once.
     if (message) fold.recent.set(message.id, message.type)
     evictOldest(fold.recent, this.options.recentMax)
   }
 
-  private async checkpoint(): Promise<void> {
-    const { counters, index, daysMax } = this.options
+  /** @param isBase writes all rows of each project, and not only those that changed. */
+  private async checkpoint(isBase: boolean): Promise<void> {
+    const { counters, index, clock } = this.options
     const position = this.position
-    if (position === this.written.value) return
-    const dirty = [...this.projects].filter(([, fold]) => fold.dirty)
+    const { bases, all } = this.written.value
+    if (position === all && !(isBase && bases < all)) return
+    const due = [...this.projects].filter(([, fold]) => fold.dirty || (isBase && fold.hasChanges))
     // Copied in one turn, because counts and sequence belong together and the tail goes on.
-    const snapshots = dirty.map(([project, fold]): [string, ProjectFold, ProjectCounters] => {
-      fold.dirty = false
-      foldOldDays(fold.rows, daysMax)
-      const rows = [...fold.rows.values()].map((row) => ({ ...row, counts: { ...row.counts } }))
-      return [project, fold, { sequence: fold.sequence, rows, recent: new Map(fold.recent) }]
-    })
-    await Promise.all(
-      snapshots.map(async ([project, fold, snapshot]) => {
-        fold.revision = await counters.writeProject(index, project, snapshot, fold.revision)
-      }),
-    )
+    const writes = due.map(([project, fold]) => this.prepareWrite(project, fold, isBase))
+    await Promise.all(writes.map((write) => write()))
     // Written last, so that the position is never ahead of the projects.
-    this.written = { value: position, revision: await counters.writePosition(index, position, this.written.revision) }
+    const value = { bases: isBase ? position : bases, all: position }
+    this.written = { value, revision: await counters.writePosition(index, value, this.written.revision) }
+    if (isBase) this.basesAtMs = clock.now()
+  }
+
+  private prepareWrite(project: string, fold: ProjectFold, isBase: boolean): () => Promise<void> {
+    const { counters, index, daysMax } = this.options
+    fold.dirty = false
+    // Days that are added up take rows away, which changes cannot say.
+    const wereAddedUp = foldOldDays(fold.rows, daysMax)
+    const needsBase = isBase || wereAddedUp || fold.revision === 0
+    if (needsBase) fold.changed.clear()
+    fold.hasChanges = !needsBase
+    const kept = needsBase ? [...fold.rows.values()] : [...fold.changed].flatMap((key) => fold.rows.get(key) ?? [])
+    const rows = kept.map((row) => ({ ...row, counts: { ...row.counts } }))
+    const snapshot = { sequence: fold.sequence, rows, recent: new Map(fold.recent) }
+    return async () => {
+      if (needsBase) fold.revision = await counters.writeBase(index, project, snapshot, fold.revision)
+      else {
+        const revisions = { base: fold.revision, changes: fold.changesRevision }
+        fold.changesRevision = await counters.writeChanges(index, project, snapshot, revisions)
+      }
+    }
   }
 }
 
@@ -215,11 +253,13 @@ function dayOf(id: string): string {
   return new Date(timeOfId(BigInt(id))).toISOString().slice(0, 10)
 }
 
-/** Keeps the newest days as they are and adds up the rest. */
-function foldOldDays(rows: Map<string, CounterRow>, daysMax: number): void {
+/** Keeps the newest days as they are and adds up the rest. Returns true if there was a rest. */
+function foldOldDays(rows: Map<string, CounterRow>, daysMax: number): boolean {
+  let isChanged = false
   const days = [...new Set([...rows.values()].map((row) => row.day))].filter((day) => day !== OLDER_DAYS).sort()
   while (days.length > daysMax || (rows.size > ROWS_MAX && days.length > 1)) {
     const oldest = days.shift()
+    isChanged = true
     for (const [key, row] of [...rows]) {
       if (row.day !== oldest) continue
       const sum = rowOf(rows, row.application, OLDER_DAYS)
@@ -227,4 +267,5 @@ function foldOldDays(rows: Map<string, CounterRow>, daysMax: number): void {
       rows.delete(key)
     }
   }
+  return isChanged
 }

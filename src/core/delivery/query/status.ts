@@ -13,6 +13,7 @@ import {
   type TargetsEvent,
   type TraceEvent,
 } from '../../../store/events.js'
+import type { ReceiptLog } from '../../../store/receipts.js'
 import type { ScheduleLog } from '../../../store/schedule.js'
 import type { MessageStatus, MessageType, ReadStatus, TraceEntry, WaitingTarget } from '../../domain/commands.js'
 import type { RegistrationIdOf } from '../../domain/ids.js'
@@ -31,6 +32,8 @@ export interface StatusOptions {
   schedule: ScheduleLog
   /** The registrationId under which a sender knows a registration. */
   registrationIdOf: RegistrationIdOf
+  /** The receipts of a group message. */
+  readReceipts: ReceiptLog['read']
   /** See core.historyMinMs. */
   historyMinMs: number
 }
@@ -41,7 +44,8 @@ const WAITING_MAX = 100
 const TYPE_OF_GROUP: Record<GroupKind, MessageType> = { app: 'application', topic: 'topic', user: 'user' }
 
 export function createReadStatus(options: StatusOptions): ReadStatus {
-  const { clock, events, finder, sessions, isConnected, schedule, registrationIdOf, historyMinMs } = options
+  const { clock, events, finder, sessions, isConnected, schedule } = options
+  const { registrationIdOf, historyMinMs, readReceipts } = options
 
   async function waits(target: string, found: FoundTarget, way: readonly TraceEvent[]): Promise<WaitingTarget> {
     const { device, atMs } = found.accepted
@@ -128,7 +132,8 @@ export function createReadStatus(options: StatusOptions): ReadStatus {
   async function ofGroup(id: bigint, scheduled: ScheduledEvent | null): Promise<MessageStatus | null> {
     const group = await events.readGroup(id)
     if (group === null) return scheduled && ofScheduledGroup(id, scheduled)
-    const receipts = await events.readReceipts(id)
+    // Transports before 0.2.0 append a record for each second to EVENTS.
+    const receipts = [...(await readReceipts(id)), ...(await events.readReceipts(id))]
     const trace = began(scheduled, group.atMs, true)
     for (const { atMs, instance, worker, sent } of receipts) {
       trace.push({ atMs, step: 'sent', reason: `${sent} by ${instance}/${worker}` })

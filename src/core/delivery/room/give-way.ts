@@ -46,6 +46,7 @@ const RECORDS_MAX = 512
 const STAYED_SHARE_MAX = 0.75
 const PAUSE_MS = 600_000
 const TELL_MS = 3_600_000
+const FAILURES_TOLD = 10
 
 export class GiveWayStep {
   private cancel: (() => void) | null = null
@@ -54,6 +55,8 @@ export class GiveWayStep {
   /** One round goes through every record that stood in the stream at its beginning. */
   private round = { until: 0, seen: 0, stayed: 0 }
   private pausedUntilMs = 0
+  /** Turns that failed in a row. */
+  private failures = 0
   private told = { atMs: Number.NEGATIVE_INFINITY, messages: 0 }
 
   constructor(private readonly options: GiveWayOptions) {}
@@ -69,14 +72,26 @@ export class GiveWayStep {
   }
 
   private schedule(): void {
-    const { clock, log, policy } = this.options
-    this.cancel = clock.after(LOOK_MS, () => {
+    this.cancel = this.options.clock.after(LOOK_MS, () => {
       this.work = this.turn()
-        .catch((error) => log.debug({ error, stream: policy.stream.name }, 'no room can be made now'))
+        .then(
+          () => {
+            this.failures = 0
+          },
+          (error: unknown) => this.onFailure(error),
+        )
         .then(() => {
           if (!this.stopped) this.schedule()
         })
     })
+  }
+
+  /** A store that is away for a moment is reported by others. A user without permission to purge fails every time. */
+  private onFailure(error: unknown): void {
+    const { log, policy } = this.options
+    const fields = { error, stream: policy.stream.name }
+    if (++this.failures === FAILURES_TOLD) log.warn(fields, 'no room can be made in this stream')
+    else log.debug(fields, 'no room can be made now')
   }
 
   private async turn(): Promise<void> {

@@ -33,6 +33,8 @@ export interface Demand {
   scheduledBytes: number
   /** Group messages, for each stream of EVENTS. */
   groups: number[]
+  /** Bytes of lists of targets and of idempotency keys, for each stream of EVENTS. */
+  listBytes: number[]
   groupBytes: number
 }
 
@@ -42,26 +44,27 @@ export const RECORD_BYTES = {
   event: 400,
   trace: 160,
   expiry: 320,
+  /** A target in the list of targets of a message, or in the record of its idempotency key. */
+  listed: 160,
   /** Subject, identification and links of a record in MESSAGES, QUEUE, SCHEDULE or BROADCAST, beside its content. */
   envelope: 900,
 } as const
 
 const UNROUTED_EVENT_BYTES = 2 * RECORD_BYTES.event + 2 * RECORD_BYTES.trace
 const QUEUED_EVENT_BYTES = RECORD_BYTES.event + RECORD_BYTES.trace
-/** The event of the message, and a receipt of each of some workers. Receipts beyond these are counted and not kept. */
-const GROUP_EVENT_BYTES = RECORD_BYTES.event + 8 * RECORD_BYTES.trace
+const GROUP_EVENT_BYTES = RECORD_BYTES.event
 
 export function noDemand(split: number): Demand {
   const zeros = () => new Array<number>(split).fill(0)
   return {
-    ...{ targets: zeros(), bytes: zeros(), groups: zeros() },
+    ...{ targets: zeros(), bytes: zeros(), groups: zeros(), listBytes: zeros() },
     ...{ scheduled: 0, scheduledBytes: 0, groupBytes: 0 },
   }
 }
 
 /** Adds `sign` times the second demand to the first. */
 export function addDemand(to: Demand, demand: Demand, sign: 1 | -1 = 1): void {
-  for (const name of ['targets', 'bytes', 'groups'] as const) {
+  for (const name of ['targets', 'bytes', 'groups', 'listBytes'] as const) {
     for (const [index, value] of demand[name].entries()) to[name][index] = (to[name][index] ?? 0) + sign * value
   }
   for (const name of ['scheduled', 'scheduledBytes', 'groupBytes'] as const) to[name] += sign * demand[name]
@@ -75,7 +78,8 @@ export function owedToEvents(fills: Fills, index: number, demand: Demand): numbe
   return (
     unrouted * UNROUTED_EVENT_BYTES +
     countOf(queue[index]) * QUEUED_EVENT_BYTES +
-    (demand.groups[index] ?? 0) * GROUP_EVENT_BYTES
+    (demand.groups[index] ?? 0) * GROUP_EVENT_BYTES +
+    (demand.listBytes[index] ?? 0)
   )
 }
 

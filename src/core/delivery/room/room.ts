@@ -21,7 +21,16 @@ import type { Clock } from '../../../clock.js'
 import { type Broker, BrokerError, type Log, type LogState } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import type { AcceptCommand } from '../../domain/commands.js'
-import { addDemand, type Demand, type Fills, noDemand, owedToEvents, owedToExpiry, shortOf } from './owed.js'
+import {
+  addDemand,
+  type Demand,
+  type Fills,
+  noDemand,
+  owedToEvents,
+  owedToExpiry,
+  RECORD_BYTES,
+  shortOf,
+} from './owed.js'
 
 const READ_MS = 500
 /** A size that is older than this is read before it counts. */
@@ -126,6 +135,13 @@ export class Room {
       demand.groups[index] = 1
       demand.groupBytes = contentBytes
       return demand
+    }
+    const lists = (command.type === 'devices' ? 1 : 0) + (command.idempotency ? 1 : 0)
+    const [first] = targets
+    if (lists > 0 && first) {
+      // A key may be in another stream: then that one has a little less than it should.
+      const bytes = lists * (RECORD_BYTES.event + targets.length * RECORD_BYTES.listed)
+      demand.listBytes[streamIndexOf(partitionOf(first.device), split)] = bytes
     }
     for (const { device } of targets) {
       const index = streamIndexOf(partitionOf(device), split)
