@@ -140,7 +140,11 @@ export class Keyring {
   private readonly publics = new Map<SigningKind, { kid: string; publicJwk: JsonWebKey }[]>()
   readonly registrationKeys: MacKeys
   /** Null stands for no key: a keyring of release 0.1. */
-  readonly secretsKeys: { readonly active: MacKey | null; get(kid: string): MacKey | undefined }
+  readonly secretsKeys: {
+    readonly active: MacKey | null
+    get(kid: string): MacKey | undefined
+    onChange(listener: () => void): () => void
+  }
 
   private constructor(private file: KeyringFile) {
     const keyring = this
@@ -155,6 +159,7 @@ export class Keyring {
         return keyring.hasActive('secrets') ? keyring.macKey('secrets') : null
       },
       get: (kid) => this.macsOf('secrets').get(kid),
+      onChange: (listener) => this.onChange(listener),
     }
   }
 

@@ -66,7 +66,7 @@ export async function startCore(options: CoreOptions): Promise<Core> {
       onEnded: (device: string, registration: number) => publishEnded(broker.bus, device, registration),
     }
     // Parts stop in reverse order. Outcomes stop last, so that they publish the final events of the other parts.
-    parts.add(await startFeeds({ ...shared, webhooks: settings.webhooks }))
+    parts.add(await startFeeds({ ...shared, webhooks: settings.webhooks, secrets: keyring.secretsKeys }))
     const delivery = await startDelivery(shared)
     parts.add(delivery)
     const frontEnd = await startFrontEnd({

@@ -160,14 +160,17 @@ export async function startFrontEnd(options: FrontEndOptions): Promise<FrontEnd>
 
 /** Resolves with the address; null: the settings give the admin API no port. */
 async function startAdminApi(
-  { broker, split, readCounters, settings, bind, clock, log }: FrontEndOptions,
+  { broker, keyring, split, readCounters, settings, bind, clock, log }: FrontEndOptions,
   { registrations, queries, publicUrl }: Pick<AdminContext, 'registrations' | 'queries' | 'publicUrl'>,
   parts: StopStack,
 ): Promise<string | null> {
   const { adminApi, auth, http, webhooks } = settings
   if (adminApi.port === 0) return null
   const administration = new Administration(broker, clock, auth)
-  const feeds = new FeedAdministration({ administration, broker, clock, split, settings: webhooks })
+  const feeds = new FeedAdministration({
+    ...{ administration, broker, clock, split, settings: webhooks },
+    secrets: () => keyring.secretsKeys,
+  })
   const signIns = new FailedSignIns(new AuditLog(broker), clock, log)
   parts.add(signIns)
   const context = { administration, registrations, queries, feeds, readCounters, publicUrl, auth, clock, log, signIns }

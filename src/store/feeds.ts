@@ -1,7 +1,7 @@
 /**
  * Feeds: which projects receive events about their messages (table FEEDS), and the progress of delivery (table
- * FEED_STATE). The records are JSON, as other records of tenants. FEEDS holds the secrets of webhooks in clear text,
- * because every POST is signed with them: only the core and administration may read that table.
+ * FEED_STATE). The records are JSON, as other records of tenants. FEEDS holds the secrets of webhooks encrypted with a key
+ * of the keyring (sealed-secrets.ts): every POST is signed with them, so a core has to be able to read them.
  */
 import { Bucket } from '../../protocol/subjects.js'
 import type { Broker, Table } from '../nats/broker.js'
@@ -9,7 +9,7 @@ import type { FinalKind } from './events.js'
 import { RecordTable } from './tenants.js'
 
 export interface WebhookSecret {
-  /** `whsec_` and the key in base64. */
+  /** `whsec_` and the key in base64, sealed for `webhookPlace()`. In clear text if the keyring has no key for secrets. */
   secret: string
   createdAtMs: number
   /** When it stops signing; null until it is replaced. */
@@ -55,6 +55,9 @@ export interface WebhookState {
   /** Number of events that became too old, since the webhook was created. */
   givenUp: number
 }
+
+/** Where the secrets of the webhook of a project are at home. */
+export const webhookPlace = (project: string) => `webhook:${project}`
 
 export const openFeeds = (broker: Broker) => new RecordTable<FeedRecord>(broker.table(Bucket.FEEDS), 'feed')
 

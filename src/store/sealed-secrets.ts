@@ -15,6 +15,12 @@ export interface SecretsKeys {
   get(kid: string): MacKey | undefined
 }
 
+/** The keys of a running process, which a reload changes. */
+export interface LiveSecretsKeys extends SecretsKeys {
+  /** Calls the listener after each change. Returns a function that removes it. */
+  onChange(listener: () => void): () => void
+}
+
 const PREFIX = 'sealed:'
 const ALGORITHM = 'aes-256-gcm'
 const NONCE_BYTES = 12

@@ -7,6 +7,7 @@ import { sleep } from '../../src/clock.js'
 import { CoreMetrics } from '../../src/core/metrics.js'
 import { decodeOutcomeEvent } from '../../src/core/outcomes/outcome-event.js'
 import { startFeeds } from '../../src/core/outcomes/outcomes.js'
+import { Keyring } from '../../src/keyring.js'
 import type { Broker } from '../../src/nats/broker.js'
 import { silentLogger } from '../../src/observe/log.js'
 import type { Stoppable } from '../../src/stop-stack.js'
@@ -35,6 +36,7 @@ class OutcomesWorld extends SimInstallation {
       ...{ broker: process, clock: process.clock, random: this.sim.random, split: SIM_SPLIT, log: silentLogger },
       ...{ settings: { ...quickSettings, leaseMs: 200, ...settings }, webhooks: quickWebhooks, metrics: this.metrics },
       registrationIdOf: ({ device, registration }) => `${device}/${registration}`,
+      secrets: Keyring.generate(0).secretsKeys,
     })
     const [started] = await this.advanceUntil(Promise.allSettled([starting]))
     // A part does not start if the store leaves a request of the start unanswered. The process manager starts it again.
@@ -286,6 +288,7 @@ t.test('a start with allowedNetworks that cannot be parsed rejects with RangeErr
     ...{ broker: process, clock: process.clock, random: sim.random, split: SIM_SPLIT, log: silentLogger, metrics },
     ...{ settings: quickSettings, webhooks: { ...quickWebhooks, allowedNetworks: '10.0.0.0/33' } },
     registrationIdOf: () => '',
+    secrets: Keyring.generate(0).secretsKeys,
   })
   await t.rejects(world.advanceUntil(starting), RangeError)
 })

@@ -29,6 +29,7 @@ import { FAST } from './support.js'
 
 export interface Live {
   core: Core
+  keyring: Keyring
   worker: RunningWorker
   /** An access token of the project. */
   token: string
@@ -117,6 +118,7 @@ export async function startLive(t: Test, options: LiveOptions = {}): Promise<Liv
   const folder = t.testdir()
   return {
     core,
+    keyring,
     worker,
     token,
     application,

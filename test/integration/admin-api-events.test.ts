@@ -1,4 +1,6 @@
+import { join } from 'node:path'
 import t from 'tap'
+import { createKeyring } from '../../src/cli/keyring-file.js'
 import { FINAL_KINDS } from '../../src/store/events.js'
 import { adminCli } from '../support/admin.js'
 import { startAdminApi } from '../support/admin-api.js'
@@ -148,7 +150,11 @@ t.test('requests about events and webhooks', async (t) => {
 t.test('the commands "borealis admin events" and "borealis admin webhook" answer as the admin API does', async (t) => {
   const { api } = await startAdminApi(t)
   const { url, user, password } = api.nats.settingsAs('admin')
-  const cli = adminCli(t.testdir(), {
+  const folder = t.testdir()
+  const file = join(folder, 'keyring.json')
+  createKeyring(file, Date.now())
+  const cli = adminCli(folder, {
+    keyring: { file },
     nats: { url, user, password },
     store: { split: api.nats.store.split },
     webhooks: { allowHttp: true, allowedNetworks: '127.0.0.1' },

@@ -39,6 +39,7 @@ t.test(
     const feeds = new FeedAdministration({
       ...{ administration: new Administration(broker, systemClock), broker, clock: systemClock },
       ...{ split: system.config.store.split, settings: system.config.webhooks },
+      secrets: () => system.keyring.secretsKeys,
     })
     const root = { name: 'cli:test', role: 'operator', projects: '*' } as const
     const set = await feeds.setWebhook(root, fleet.project, { url: receiver.url, kinds: ['expired'] })

@@ -25,6 +25,7 @@ t.test('the outcomes of a project with a webhook and a NATS subscriber', async (
   const administration = new Administration(broker, systemClock)
   const feeds = new FeedAdministration({
     ...{ administration, broker, clock: systemClock, split: nats.store.split, settings: quickWebhooks },
+    secrets: () => live.keyring.secretsKeys,
   })
   const receiver = await startReceiver(t)
   const set = await feeds.setWebhook(root, PUBLISHER_PROJECT, { url: receiver.url, kinds: null })
@@ -100,6 +101,7 @@ t.test('the outcomes of a project with a webhook and a NATS subscriber', async (
     const guarded = { ...quickWebhooks, allowedNetworks: '' }
     const strict = new FeedAdministration({
       ...{ administration, broker, clock: systemClock, split: nats.store.split, settings: guarded },
+      secrets: () => live.keyring.secretsKeys,
     })
     await t.rejects(strict.setWebhook(root, PUBLISHER_PROJECT, { url: receiver.url, kinds: null }), {
       code: 'webhook_address_refused',

@@ -47,7 +47,10 @@ export async function startAdminApi(
     },
   })
   const settings = { ...(Value.Default(WebhookSettings, {}) as WebhookSettings), ...webhooks }
-  const feeds = new FeedAdministration({ administration, broker, clock, split: api.nats.store.split, settings })
+  const feeds = new FeedAdministration({
+    ...{ administration, broker, clock, split: api.nats.store.split, settings },
+    secrets: () => api.keyring.secretsKeys,
+  })
   const signIns = new FailedSignIns(new AuditLog(broker), clock, log)
   t.teardown(() => signIns.stop())
   const server = createAdminServer(

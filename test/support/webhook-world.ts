@@ -9,7 +9,7 @@ import type { WebhookSettings } from '../../src/core/outcomes/webhooks/settings.
 import { Webhooks } from '../../src/core/outcomes/webhooks/webhooks.js'
 import { Administration } from '../../src/core/tenants/administration.js'
 import type { Actor } from '../../src/core/tenants/auth/roles.js'
-import { createProject } from '../../src/core/tenants/projects.js'
+import { Keyring } from '../../src/keyring.js'
 import { silentLogger } from '../../src/observe/log.js'
 import { FeedStates } from '../../src/store/feeds.js'
 import { SimBroker } from '../sim/broker.js'
@@ -40,6 +40,7 @@ export class WebhookWorld {
   readonly feeds: FeedAdministration
   readonly administration = new Administration(this.observer, this.sim.clock)
   readonly received: Received[] = []
+  readonly keyring = Keyring.generate(0)
   answer: (post: Received) => PostOutcome | Promise<PostOutcome> = () => ok
   private starts = 0
 
@@ -48,6 +49,7 @@ export class WebhookWorld {
     const { administration, observer: broker } = this
     this.feeds = new FeedAdministration({
       ...{ administration, broker, clock: this.sim.clock, split: 1, settings: this.settings },
+      secrets: () => this.keyring.secretsKeys,
     })
   }
 
@@ -57,17 +59,22 @@ export class WebhookWorld {
 
   /** Creates a project with a webhook. Resolves with the secret of the webhook. */
   async project(id = PROJECT, kinds: string[] | null = null): Promise<string> {
-    await this.advanceUntil(createProject(this.administration.tenants, { id, alg: 'ES256' }))
+    // Without a key: a thread makes keys, in real time.
+    const nowMs = this.sim.clock.now()
+    const record = { v: 1 as const, id, name: id, isActive: true, createdAtMs: nowMs, updatedAtMs: nowMs }
+    const serviceAccount = { clientId: `client.${id}`, keys: [] }
+    await this.advanceUntil(this.administration.tenants.projects.create({ ...record, serviceAccount }))
     return (await this.advanceUntil(this.feeds.setWebhook(root, id, { url: `${HOOK_URL}/${id}`, kinds }))).secret ?? ''
   }
 
-  async start(): Promise<{ process: SimClient; stop: () => Promise<void> }> {
+  async start(): Promise<{ process: SimClient; feeds: FeedDirectory; stop: () => Promise<void> }> {
     const process = this.sim.brokerFor(`core-${++this.starts}`)
     const { clock } = process
     const feeds = await this.advanceUntil(new FeedDirectory().start(process, silentLogger))
     const webhooks = new Webhooks({
       ...{ broker: process, clock, random: this.sim.random, log: silentLogger, metrics: this.metrics },
       ...{ settings: this.settings, feeds, states: new FeedStates(process), retryMs: 50, drainMs: 500 },
+      secrets: this.keyring.secretsKeys,
       guard: new AddressGuard(''),
       poster: {
         post: async (post) => {
@@ -80,7 +87,7 @@ export class WebhookWorld {
       },
     })
     webhooks.start()
-    return { process, stop: () => this.advanceUntil(webhooks.stop()) }
+    return { process, feeds, stop: () => this.advanceUntil(webhooks.stop()) }
   }
 
   async publish(id: string, project = PROJECT, kind = 'delivered'): Promise<void> {

@@ -4,6 +4,7 @@ import { systemClock } from '../../clock.js'
 import { FeedAdministration, type FeedView } from '../../core/outcomes/feed-administration.js'
 import { feedOutput } from '../../core/outcomes/feed-output.js'
 import type { Actor } from '../../core/tenants/auth/roles.js'
+import { keyringOf } from '../keyring.js'
 import { type Options, type Output, onService } from './run.js'
 
 export function eventCommands(events: Command): void {
@@ -28,14 +29,16 @@ export function webhookCommands(webhook: Command): void {
     .requiredOption('--url <url>', 'URL of the receiver')
     .option('--kinds <kinds>', 'only events of these kinds, separated by commas; by default, all')
     .action(
-      onFeeds((feeds, { actor, project, options: { url = '', kinds } }) =>
-        feeds.setWebhook(actor, project, { url, kinds: kinds?.split(',') ?? null }),
+      onFeeds(
+        (feeds, { actor, project, options: { url = '', kinds } }) =>
+          feeds.setWebhook(actor, project, { url, kinds: kinds?.split(',') ?? null }),
+        { makesSecret: true },
       ),
     )
   webhook
     .command('rotate <project>')
     .description('make a new secret and print it once; the old one also signs for webhooks.secretOverlapMs')
-    .action(onFeeds((feeds, { actor, project }) => feeds.rotateSecret(actor, project)))
+    .action(onFeeds((feeds, { actor, project }) => feeds.rotateSecret(actor, project), { makesSecret: true }))
   webhook
     .command('retry <project>')
     .description('try a paused or disabled webhook at once')
@@ -52,12 +55,21 @@ interface Run {
   options: Options
 }
 
-function onFeeds(run: (feeds: FeedAdministration, run: Run) => Promise<FeedView & { secret?: string | null }>) {
+/** @param needs a command that makes a secret needs the keyring, to encrypt it. */
+function onFeeds(
+  run: (feeds: FeedAdministration, run: Run) => Promise<FeedView & { secret?: string | null }>,
+  needs: { makesSecret?: boolean } = {},
+) {
   return onService(
     async (administration, { config, broker, args: [project = ''], actor, options }): Promise<Output> => {
       const { store, webhooks: settings } = config
       const clock = systemClock
-      const feeds = new FeedAdministration({ administration, broker, clock, split: store.split, settings })
+      const keyring = needs.makesSecret ? await keyringOf(broker, config) : null
+      const secrets = () => {
+        if (!keyring) throw new Error('a command that makes a secret has not read the keyring')
+        return keyring.secretsKeys
+      }
+      const feeds = new FeedAdministration({ administration, broker, clock, split: store.split, settings, secrets })
       const { secret, ...view } = await run(feeds, { actor, project, options })
       return { ...feedOutput(view), ...(secret ? { secret } : {}) }
     },

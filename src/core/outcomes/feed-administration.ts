@@ -8,7 +8,15 @@ import { eventsStream, OUTCOME_EVENTS_STREAM, outcomeEventsFilter, readerDurable
 import type { Clock } from '../../clock.js'
 import type { Broker, Log } from '../../nats/broker.js'
 import { FINAL_KINDS } from '../../store/events.js'
-import { type FeedRecord, FeedStates, openFeeds, type Webhook, type WebhookState } from '../../store/feeds.js'
+import {
+  type FeedRecord,
+  FeedStates,
+  openFeeds,
+  type Webhook,
+  type WebhookState,
+  webhookPlace,
+} from '../../store/feeds.js'
+import { type SecretsKeys, seal } from '../../store/sealed-secrets.js'
 import type { RecordTable } from '../../store/tenants.js'
 import { Closed, checkerOf, Text } from '../domain/schema.js'
 import type { Administration } from '../tenants/administration.js'
@@ -54,6 +62,8 @@ export interface FeedAdministrationOptions {
   /** store.split */
   split: number
   settings: WebhookSettings
+  /** Asked for when a secret is made. Throws where there is no keyring. */
+  secrets: () => SecretsKeys
 }
 
 /** Methods reject with CodedError or BrokerError. */
@@ -113,7 +123,10 @@ export class FeedAdministration {
       await this.published.createConsumer(consumerOf(project, this.options.settings))
       await this.update(project, (webhook, nowMs) => {
         made = webhook ? null : newWebhookSecret()
-        const fresh = { secrets: [{ secret: made ?? '', createdAtMs: nowMs, endsAtMs: null }], createdAtMs: nowMs }
+        const fresh = {
+          secrets: [{ secret: made === null ? '' : this.sealed(project, made), createdAtMs: nowMs, endsAtMs: null }],
+          createdAtMs: nowMs,
+        }
         const { secrets, createdAtMs } = webhook ?? fresh
         return { url, kinds, secrets, createdAtMs, attempt: (webhook?.attempt ?? 0) + 1, disabled: null }
       })
@@ -130,7 +143,8 @@ export class FeedAdministration {
         // At most two secrets sign: the new one, and the newest of the old ones.
         const [newest] = goodSecrets(webhook.secrets, nowMs)
         const before = newest && endsAtMs > nowMs ? [{ ...newest, endsAtMs }] : []
-        return { ...webhook, secrets: [{ secret, createdAtMs: nowMs, endsAtMs: null }, ...before] }
+        const sealed = this.sealed(project, secret)
+        return { ...webhook, secrets: [{ secret: sealed, createdAtMs: nowMs, endsAtMs: null }, ...before] }
       }),
     )
     return { ...view, secret }
@@ -211,6 +225,10 @@ export class FeedAdministration {
       updatedAtMs: nowMs,
     }))
     if (!changed) throw new CodedError('not_found', `the events of project ${project} are off`)
+  }
+
+  private sealed(project: string, secret: string): string {
+    return seal(this.options.secrets(), secret, webhookPlace(project))
   }
 
   private async forgetWebhook(project: string): Promise<void> {

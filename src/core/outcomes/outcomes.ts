@@ -9,12 +9,14 @@ import type { Logger } from '../../observe/log.js'
 import type { Stoppable } from '../../stop-stack.js'
 import { EventLog } from '../../store/events.js'
 import { FeedStates } from '../../store/feeds.js'
+import type { LiveSecretsKeys } from '../../store/sealed-secrets.js'
 import { newRun, RunningParts, watched } from '../cluster/running-parts.js'
 import type { RegistrationIdOf } from '../domain/ids.js'
 import type { CoreMetrics } from '../metrics.js'
 import type { CoreSettings } from '../settings.js'
 import { FeedDirectory } from './feed-directory.js'
 import { OutcomePublisher } from './publish.js'
+import { SecretReseal } from './reseal.js'
 import { AddressGuard } from './webhooks/addresses.js'
 import type { WebhookSettings } from './webhooks/settings.js'
 import { Webhooks } from './webhooks/webhooks.js'
@@ -34,6 +36,7 @@ export interface FeedsOptions {
   log: Logger
   metrics: CoreMetrics
   registrationIdOf: RegistrationIdOf
+  secrets: LiveSecretsKeys
 }
 
 /** Rejects with BrokerError, or RangeError for an invalid `webhooks.allowedNetworks`, after it has stopped all parts. */
@@ -45,6 +48,12 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
   try {
     const feeds = await new FeedDirectory().start(broker, log)
     started.add(feeds)
+    const { secrets } = options
+    await started.underLease('secrets', async () => {
+      const reseal = new SecretReseal({ broker, clock, log, feeds, secrets, retryMs: settings.retryMs })
+      reseal.start()
+      return reseal
+    })
     const states = new FeedStates(broker)
     const events = new EventLog(broker, split, run)
     if (settings.publishing) {
@@ -70,7 +79,7 @@ export async function startFeeds(options: FeedsOptions): Promise<Stoppable> {
       const guard = new AddressGuard(options.webhooks.allowedNetworks)
       await started.underLease('webhooks', async () => {
         const { retryMs, drainMs } = settings
-        const shared = { broker, clock, random, log, metrics, feeds, states, retryMs, drainMs }
+        const shared = { broker, clock, random, log, metrics, feeds, states, secrets, retryMs, drainMs }
         const webhooks = new Webhooks({ ...shared, guard, settings: options.webhooks })
         webhooks.start()
         return webhooks

@@ -9,7 +9,8 @@ import type { ConsumeOptions, Consumption, Delivery, Log } from '../../../nats/b
 import type { Logger } from '../../../observe/log.js'
 import { countUp } from '../../../observe/plain-metrics.js'
 import type { FinalKind } from '../../../store/events.js'
-import type { Webhook } from '../../../store/feeds.js'
+import { type Webhook, type WebhookSecret, webhookPlace } from '../../../store/feeds.js'
+import { open, type SecretsKeys } from '../../../store/sealed-secrets.js'
 import type { CoreMetrics } from '../../metrics.js'
 import { Pauses } from '../pauses.js'
 import { backoffOf } from './backoff.js'
@@ -30,6 +31,7 @@ export interface EndpointOptions {
   /** PUSH_EVENTS. */
   stream: Log
   keeper: StateKeeper
+  secrets: SecretsKeys
   slots: Slots
   poster: Poster
   /** The receiver answered 410. Resolves when the webhook is stored as disabled. */
@@ -148,18 +150,12 @@ export class Endpoint {
 
   /** Never rejects. */
   private async send(batch: Delivery[]): Promise<void> {
-    const { slots, poster, clock, metrics } = this.options
+    const { slots, metrics } = this.options
     const release = await slots.take()
     try {
       if (this.stopped) return
-      const { url, secrets } = this.webhook
-      const body = bodyOf(batch)
-      const headers = {
-        ...signedHeaders(secrets, batchIdOf(batch.map((delivery) => delivery.body)), body, clock.now()),
-        'content-type': 'application/json',
-        'user-agent': 'Borealis-Webhooks/1',
-      }
-      const outcome = await poster.post({ url, headers, body, signal: this.abort.signal })
+      const { url } = this.webhook
+      const outcome = await this.post(batch, url)
       countUp(metrics.webhookPosts, nameOf(outcome))
       this.posting.delete(batch)
       if (isAccepted(outcome)) this.handleAccepted(batch)
@@ -167,6 +163,28 @@ export class Endpoint {
     } finally {
       release()
     }
+  }
+
+  private async post(batch: Delivery[], url: string): Promise<PostOutcome> {
+    const { poster, clock } = this.options
+    const secrets = this.openSecrets()
+    // Without a signature, no receiver could know that the events are ours.
+    if (secrets.length === 0) return { answered: false, error: SECRET_UNREADABLE }
+    const body = bodyOf(batch)
+    const headers = {
+      ...signedHeaders(secrets, batchIdOf(batch.map((delivery) => delivery.body)), body, clock.now()),
+      ...{ 'content-type': 'application/json', 'user-agent': 'Borealis-Webhooks/1' },
+    }
+    return poster.post({ url, headers, body, signal: this.abort.signal })
+  }
+
+  /** In clear text, without those whose key the keyring lacks. */
+  private openSecrets(): WebhookSecret[] {
+    const { project, secrets } = this.options
+    return this.webhook.secrets.flatMap((one) => {
+      const secret = open(secrets, one.secret, webhookPlace(project))
+      return secret === null ? [] : [{ ...one, secret }]
+    })
   }
 
   private handleAccepted(batch: Delivery[]): void {
@@ -282,6 +300,8 @@ export class Endpoint {
 }
 
 const GONE = 410
+/** The keyring lacks the key of every secret. */
+const SECRET_UNREADABLE = 'secret_unreadable'
 
 const isAccepted = (outcome: PostOutcome) => outcome.answered && outcome.status >= 200 && outcome.status < 300
 

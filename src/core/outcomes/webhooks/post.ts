@@ -17,7 +17,7 @@ export interface Post {
 
 export type PostOutcome =
   | { answered: true; status: number; retryAfterMs: number | null }
-  /** `error` is `timeout`, `address_refused`, or a code of Node such as ECONNREFUSED. It never has text of the receiver. */
+  /** `error` is `timeout`, `address_refused`, `secret_unreadable`, or a code of Node such as ECONNREFUSED. It never has text of the receiver. */
   | { answered: false; error: string }
 
 export interface Poster {

@@ -5,6 +5,7 @@ import type { Broker } from '../../../nats/broker.js'
 import type { Logger } from '../../../observe/log.js'
 import { AuditLog } from '../../../store/audit.js'
 import { type FeedStates, openFeeds, type Webhook } from '../../../store/feeds.js'
+import type { SecretsKeys } from '../../../store/sealed-secrets.js'
 import type { CoreMetrics } from '../../metrics.js'
 import type { FeedDirectory } from '../feed-directory.js'
 import type { AddressGuard } from './addresses.js'
@@ -25,6 +26,7 @@ export interface WebhooksOptions {
   guard: AddressGuard
   feeds: FeedDirectory
   states: FeedStates
+  secrets: SecretsKeys
   retryMs: number
   drainMs: number
   /** Default: a poster that uses the network. */
@@ -111,6 +113,7 @@ export class Webhooks {
         slots: this.slots,
         poster: this.poster,
         stream: broker.log(OUTCOME_EVENTS_STREAM),
+        secrets: this.options.secrets,
         gone: (url) => this.disable(project, url),
       },
       webhook,
