@@ -10,6 +10,7 @@ import { idle } from './idle.js'
 import { peers } from './peers.js'
 import { pipeline } from './pipeline.js'
 import { profile } from './profile.js'
+import { reads } from './reads.js'
 import { records } from './records.js'
 import { scale } from './scale.js'
 import { soak } from './soak.js'
@@ -26,6 +27,7 @@ export const scenarios: readonly Scenario[] = [
   storm,
   pipeline,
   accept,
+  reads,
   catchup,
   records,
   wire,

@@ -9,6 +9,7 @@ import { CoreMetrics, registerCoreMetrics } from '../core/metrics.js'
 import type { Keyring } from '../keyring.js'
 import type { Broker } from '../nats/broker.js'
 import { connect } from '../nats/connect.js'
+import { requirePermissions } from '../nats/server/probe.js'
 import { describeStream } from '../nats/server/snapshot.js'
 import { ensureStreams, streamDefinitions } from '../nats/server/streams.js'
 import { LoopLag, lagMetric } from '../observe/lag.js'
@@ -40,6 +41,8 @@ async function start(config: Config, log: Logger): Promise<Service> {
     const keyring = readKeyring(config.keyring.file)
     const broker = await connect(config.nats, { name: 'core', log, keepsHeadroom: true })
     stops.add(() => broker.close())
+    const user = { role: 'core', user: config.nats.user, password: '' } as const
+    await requirePermissions(broker, user, config.store.split)
     // Before the streams: an older version must not set those of a newer one back.
     await checkStoreFormat(broker, version())
     await refuseFirstStore(broker)
@@ -61,7 +64,7 @@ async function start(config: Config, log: Logger): Promise<Service> {
     stops.add(async () => fills.stop())
     let isReady = false
     if (config.metrics.port > 0) {
-      const ready = () => isReady && broker.connected()
+      const ready = () => isReady && broker.connected() && broker.denied().length === 0
       const server = await serveMetrics(registry, config.metrics, ready, () => ({ store: fills.report() }))
       stops.add(() => server.stop())
     }

@@ -22,13 +22,16 @@ export interface ReadyNotice {
   ready: Readonly<Record<string, string | number>>
 }
 
+/** Ctrl-C in `npm start` sends SIGINT twice, once from the terminal and once from npm. Both are one request. */
+const SAME_REQUEST_MS = 1_000
+
 /** A stop that takes longer is stuck. The process then logs an error and exits. */
 const stopMsDefault = 20_000
 
 /**
  * Runs a service until SIGTERM, SIGINT, SIGHUP (see Service.reload) or the end of its parent (which closes the IPC
  * channel), and then stops it. Resolves when it is stopped. Rejects if it could not start, or gave up. A second SIGTERM or
- * SIGINT ends the process at once.
+ * SIGINT, more than a second later, ends the process at once.
  */
 export async function runService(log: Logger, start: () => Promise<Service>, stopMsMax = stopMsDefault): Promise<void> {
   const asked = untilAsked(log)
@@ -74,13 +77,14 @@ function untilAsked(log: Logger): Asked {
       resolve = resolved
     }),
   }
-  let isAsked = false
+  let askedAtMs: number | null = null
   const ask = (why: string) => {
-    if (isAsked && (why === 'SIGTERM' || why === 'SIGINT')) {
+    if (askedAtMs !== null && (why === 'SIGTERM' || why === 'SIGINT')) {
+      if (performance.now() - askedAtMs < SAME_REQUEST_MS) return
       log.warn({ why }, 'second request to stop: exiting at once')
       process.exit(1)
     }
-    isAsked = true
+    askedAtMs ??= performance.now()
     resolve(why)
   }
   process.on('SIGTERM', ask)

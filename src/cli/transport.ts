@@ -5,6 +5,7 @@ import { Command, Option } from 'commander'
 import { systemClock } from '../clock.js'
 import type { Config } from '../config/config.js'
 import { connect } from '../nats/connect.js'
+import { requirePermissions } from '../nats/server/probe.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import { snapshotOf } from '../observe/merge.js'
 import { createMetrics, serveMetrics } from '../observe/metrics.js'
@@ -143,6 +144,9 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     })
     const broker = await connect(config.nats, { name: `transport-${index}`, log, mayCreateConsumers: false })
     stops.add(() => broker.close())
+    const { instance } = config.transport
+    const user = { role: 'transport', instance, user: config.nats.user, password: '' } as const
+    await requirePermissions(broker, user, config.store.split)
     await checkStoreFormat(broker, version())
     await checkTransportKeys(broker, keys, transportFileOf(config.keyring))
     const { transport, store, auth } = config
@@ -163,6 +167,15 @@ async function work(config: Config, index: number, log: Logger): Promise<Service
     await follow.reload()
     let pace: DrainPace | undefined
     let devicesElsewhere: number | null = null
+    // A worker that has lost a permission takes no further devices. Those that it has may move when they reconnect.
+    let wasAble = true
+    broker.onStatus(() => {
+      const isAble = broker.denied().length === 0
+      if (isAble === wasAble) return
+      wasAble = isAble
+      if (!isAble) log.error({ denied: broker.denied() }, 'this worker lacks NATS permissions: it takes no devices')
+      worker.worker.setListening(isAble).catch((error: unknown) => log.error({ error, isAble }, 'cannot listen again'))
+    })
     stops.add(() => worker.stop(pace, () => devicesElsewhere))
     const answers = {
       levels: () => worker.worker.levels(),

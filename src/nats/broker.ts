@@ -198,6 +198,13 @@ export interface Broker {
   /** True while there is a connection to the server. Readiness depends on it. */
   connected(): boolean
   /**
+   * What the server has refused to the user of this process on the present connection, such as `publish to tx.a.0`. A
+   * process that lacks a permission cannot do its work. Empty: nothing.
+   */
+  denied(): readonly string[]
+  /** Resolves once the server has read everything that was published before, and its errors have arrived. */
+  flush(): Promise<void>
+  /**
    * Calls `handler` synchronously; `handler` must not throw. A disconnect loses all messages and answers in flight. A
    * component whose state depends on the writes of others (such as the sessions of a worker) has to check that state at
    * `reconnected`.
@@ -206,8 +213,8 @@ export interface Broker {
   close(): Promise<void>
 }
 
-/** `closed`: the connection ended for good. */
-export type BrokerStatus = 'disconnected' | 'reconnected' | 'closed'
+/** `closed`: the connection ended for good. `denied`: denied() has a new entry. */
+export type BrokerStatus = 'disconnected' | 'reconnected' | 'closed' | 'denied'
 
 export type BrokerErrorCode =
   | 'wrong_last_sequence'

@@ -41,6 +41,8 @@ export interface ConnectOptions {
 }
 
 const FIRST_RETRY_MS = 200
+/** A user without permissions would be refused every subject that it uses. */
+const DENIED_MAX = 32
 
 /** A server without JetStream, or in a cluster, may pass a read on to another server. */
 export const isStandalone = (info: { jetstream?: boolean; cluster?: string } | undefined): boolean =>
@@ -102,6 +104,7 @@ class NatsBroker implements Broker {
   readonly #logs = new Map<string, Log>()
   readonly #tables = new Map<string, Table>()
   #closing = false
+  readonly #denied = new Set<string>()
 
   constructor(
     readonly nc: NatsConnection,
@@ -147,6 +150,17 @@ class NatsBroker implements Broker {
     return this.#link.connected
   }
 
+  denied(): readonly string[] {
+    return [...this.#denied]
+  }
+
+  async flush(): Promise<void> {
+    this.#link.flush()
+    await this.nc.flush()
+    // The client hands errors on through an iterator, which runs after the answer to the flush.
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+
   onStatus(handler: (status: BrokerStatus) => void): Subscription {
     return this.#connection.status.on(handler)
   }
@@ -184,7 +198,15 @@ class NatsBroker implements Broker {
       } else if (status.type === Events.Reconnect) {
         log?.info({ broker, server: status.data }, 'reconnected to NATS')
         this.#link.connected = true
+        this.#denied.clear()
         this.#connection.status.emit('reconnected')
+      } else if (status.type === Events.Error && status.permissionContext) {
+        const { operation, subject } = status.permissionContext
+        const what = `${operation === 'subscription' ? 'subscribe' : operation} to ${subject}`
+        if (this.#denied.has(what) || this.#denied.size >= DENIED_MAX) continue
+        this.#denied.add(what)
+        log?.warn({ broker, denied: what }, 'nats-server refuses a subject to the user of this process')
+        this.#connection.status.emit('denied')
       } else if (status.type === Events.Error) {
         log?.warn({ broker, error: status.data }, 'NATS reports an error')
       }

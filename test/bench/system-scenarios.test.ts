@@ -19,6 +19,12 @@ t.test('accept stores every accepted message, for single requests, batches and i
   }
 })
 
+t.test('reads refuses no message beside status reads, and answers every read with all its targets', async (t) => {
+  const result = await smoke(t, 'reads', { reads: 20, targets: 30, messages: 2, rate: 50, seconds: 4, sockets: 8 })
+  t.match(result, { quiet: { refused: 0, accepted: 200 }, besideReads: { refused: 0, accepted: 200 } })
+  t.match(result.reads, { answered: 20, failed: 0 })
+})
+
 t.test('catchup delivers every queued message', async (t) => {
   const result = await smoke(t, 'catchup', { connections: 40, queued: 3, rate: 200 })
   t.match(result, { queued: 120, lost: 0 })

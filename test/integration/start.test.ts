@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -134,6 +134,48 @@ t.test('borealis start', async (t) => {
     t.match(terminal.lines.at(-1), /stopped$/)
     t.same(processesOf(folder), [])
   })
+})
+
+/** Runs a command in a pseudo-terminal, presses Ctrl-C once at the text, and prints the exit code. */
+const PRESS_CTRL_C = `
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+seen, pressed = b'', False
+while True:
+    try:
+        part = os.read(terminal, 65536)
+    except OSError:
+        break
+    if not part:
+        break
+    seen += part
+    if not pressed and sys.argv[1].encode() in seen:
+        pressed = True
+        os.write(terminal, b'\\x03')
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+sys.stdout.buffer.write(seen + b'\\nexit code ' + str(code).encode())
+`
+
+t.test('Ctrl-C at a real terminal stops npm start in order, although npm sends the signal again', async (t) => {
+  const folder = temporary(t)
+  const scripts = { start: `exec ${process.execPath} ${program} start` }
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'installed', private: true, scripts }))
+  const { stdout } = await promisify(execFile)(
+    'python3',
+    ['-c', PRESS_CTRL_C, 'ready: waiting for pushes', 'npm', 'start'],
+    {
+      cwd: folder,
+      env: { ...ownEnvironment(), ...freePorts, BOREALIS_START_DATA_FOLDER: join(folder, 'data') } as NodeJS.ProcessEnv,
+      maxBuffer: 1 << 24,
+    },
+  )
+  t.match(stdout, /stopping: device, transport, core, NATS/)
+  t.match(stdout, /stopped\r?\n/)
+  t.notMatch(stdout, /exiting at once/)
+  t.match(stdout, /exit code (0|130)$/)
+  t.same(processesOf(folder), [])
 })
 
 t.test('borealis start with a port in use ends with code 1, names the setting, and leaves no process', async (t) => {

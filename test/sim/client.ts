@@ -82,6 +82,13 @@ export class SimClient implements Broker {
     return this.#connected
   }
 
+  /** The simulated server knows no permissions. */
+  denied(): readonly string[] {
+    return []
+  }
+
+  async flush(): Promise<void> {}
+
   onStatus(handler: (status: BrokerStatus) => void): Subscription {
     return this.#statuses.on(handler)
   }

@@ -19,6 +19,8 @@ class LateStore {
     return {
       bus: broker.bus,
       connected: () => broker.connected(),
+      denied: () => broker.denied(),
+      flush: () => broker.flush(),
       onStatus: (handler) => broker.onStatus(handler),
       close: () => broker.close(),
       table: (name) => (name === Bucket.SESSIONS ? this.lateTable(broker.table(name)) : broker.table(name)),

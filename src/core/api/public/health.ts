@@ -45,6 +45,8 @@ function readiness(): (call: Call) => Promise<object> {
   let lookedAtMs = Number.NEGATIVE_INFINITY
   return async function showReadiness({ context }) {
     if (!context.broker.connected()) throw new CodedError('unavailable', 'NATS is not connected')
+    const denied = context.broker.denied()
+    if (denied.length > 0) throw new CodedError('unavailable', 'NATS refuses subjects to this process', { denied })
     const nowMs = context.clock.now()
     if (nowMs - lookedAtMs > READY_FOR_MS) {
       lookedAtMs = nowMs
