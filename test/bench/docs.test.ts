@@ -71,6 +71,7 @@ t.test('every scenario of the documentation exists and has its documented result
       'rollingRestart',
       'lost',
     ],
+    reads: ['quiet', 'besideReads', 'p99Ratio', 'reads'],
     records: ['bytes', 'contentBytes'],
     scale: ['sizes', 'ratio', 'lost'],
   }
