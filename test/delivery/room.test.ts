@@ -4,6 +4,9 @@ import { CodedError } from '../../protocol/errors.js'
 import { deviceName, messageTo, PROJECT } from '../support/core.js'
 import { type SimCore, SimInstallation } from '../support/sim-core.js'
 
+// A store is filled message by message, which takes longer than most tests on a busy machine.
+t.setTimeout(240_000)
+
 const KIB = 1024
 /** More than any of these stores has room for. */
 const MESSAGES_MAX = 4_000
