@@ -1,4 +1,5 @@
 /** What is certain to come within a year, and when. A shorter year has the same acts, closer together. */
+import { KEYRING_CHANGED_SUBJECT } from '../../protocol/subjects.js'
 import { sleep } from '../../src/clock.js'
 import type { KeyKind } from '../../src/keyring.js'
 import { between } from '../sim/random.js'
@@ -20,6 +21,8 @@ const CAMPAIGNS = 12
 /** Targets of one message of a campaign. */
 const CAMPAIGN_MAX = 1_000
 const QUEUE_MAX = 100
+/** More messages than it takes to fill SCHEDULE. */
+const FILLING_MAX = 500
 /** Restarted processes have time to take up their work. */
 const BREATH_MS = 5_000
 
@@ -57,6 +60,7 @@ export function calendar(days: number): Act[] {
   add(0.48, 'a project is suspended', (world, traffic) => suspend(world, traffic, 'east'))
   add(0.5, 'and resumed', (world) => resume(world, 'east'))
   add(0.33, 'a queue overflows', overflow)
+  add(0.85, 'SCHEDULE is filled', fillSchedule)
   add(0.65, 'a project reaches its limit', reachLimit)
   add(0.75, 'a key of a service account is replaced', replaceServiceKey)
   return acts.sort((a, b) => a.day - b.day)
@@ -84,9 +88,19 @@ export async function rotateKeys(world: YearWorld): Promise<void> {
   world.rotations++
 }
 
+/** As `borealis keyring reload` does; whoever starts a rotation waits until everybody has read the keys. */
 async function reloadKeys(world: YearWorld): Promise<void> {
-  for (const worker of world.workers) worker.useKeys(world.keys.read().transportKeys())
-  await restartInTurn(world, world.cores)
+  const { keys, broker, cores, workers } = world
+  const admin = broker.brokerFor('admin')
+  admin.bus.publish(KEYRING_CHANGED_SUBJECT, new Uint8Array())
+  const keyring = keys.read()
+  const { revision } = keyring.mark
+  for (const worker of workers) worker.useKeys(keyring.transportKeys())
+  await world.becomes(
+    () => cores.every(({ keyringRevision }) => keyringRevision === revision),
+    'every core has the keys',
+  )
+  await admin.close()
 }
 
 type Part = YearWorld['cores'][0] | YearWorld['workers'][0]
@@ -201,6 +215,17 @@ async function overflow(world: YearWorld, traffic: Traffic): Promise<void> {
   device.awayUntilDay = 0
   device.start()
   await world.becomes(() => told().length > before, `${device.label} is told what was dropped`)
+}
+
+/** A stream that is full refuses with its reason; what it took goes out, and then there is room again. */
+async function fillSchedule(world: YearWorld, traffic: Traffic): Promise<void> {
+  const { clock } = world
+  const notBeforeMs = clock.now() + DAY_MS
+  const all = traffic.addressees('north').slice(0, CAMPAIGN_MAX)
+  for (let i = 0; i < FILLING_MAX; i++) {
+    if (!(await traffic.toDevices('north', all, { notBeforeMs, mayBe: ['storage_full'] }))) return
+  }
+  world.wrong('acts', 'SCHEDULE was not filled')
 }
 
 async function reachLimit(world: YearWorld, traffic: Traffic): Promise<void> {

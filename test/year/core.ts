@@ -1,5 +1,6 @@
 /** One core process of the year, whole: startCore() with its HTTP servers, which answer requests that are handed to them. */
 import type { FastifyInstance } from 'fastify'
+import { followKeyring } from '../../src/cli/keyring-reload.js'
 import type { Bind } from '../../src/core/api/server.js'
 import { type CoreOptions, startCore } from '../../src/core/core.js'
 import type { Keyring } from '../../src/keyring.js'
@@ -13,12 +14,13 @@ export type Side = 'api' | 'admin'
 
 export interface CoreSetup {
   settings: CoreOptions['settings']
-  /** At each start. */
+  /** The file of the keyring, as it is now. */
   keyring(): Keyring
   work: WorkCount
 }
 
 interface RunningCore extends Program {
+  keyring: Keyring
   apps: Map<Side, FastifyInstance>
 }
 
@@ -38,6 +40,11 @@ export class YearCore extends SimProcess<RunningCore, WorldParts> {
     return this.program?.apps.get(side) ?? null
   }
 
+  /** The revision of the keyring that it works with; null: it is not up. */
+  get keyringRevision(): number | null {
+    return this.program?.keyring.mark.revision ?? null
+  }
+
   /** A request has come to this process. The returned function says that it was answered. */
   beginRequest(): () => void {
     const done = this.setup.work.begin()
@@ -55,7 +62,10 @@ export class YearCore extends SimProcess<RunningCore, WorldParts> {
   }
 
   protected async run(broker: SimClient): Promise<RunningCore> {
-    const { settings, keyring, work } = this.setup
+    const { settings, work } = this.setup
+    const log = this.world.loggerOf(this.name)
+    const keyring = this.setup.keyring()
+    const follow = followKeyring(broker, log, async () => keyring.use(this.setup.keyring()))
     const apps = new Map<Side, FastifyInstance>()
     const bind: Bind = async (app, { port }) => {
       apps.set(port === settings.adminApi.port ? 'admin' : 'api', app)
@@ -68,10 +78,14 @@ export class YearCore extends SimProcess<RunningCore, WorldParts> {
       random: this.world.random,
       settings,
       bind,
-      keyring: keyring(),
-      log: this.world.loggerOf(this.name),
+      keyring,
+      log,
     })
     const core = await work.during(start)
-    return { apps, stop: () => work.during(core.stop()) }
+    const stop = async () => {
+      follow.stop()
+      await work.during(core.stop())
+    }
+    return { apps, keyring, stop }
   }
 }

@@ -137,7 +137,8 @@ export class Ledger {
     const stream = this.server.stream(eventsStream(index))
     for (let sequence = this.read[index] ?? 1; sequence <= stream.lastSequence; sequence++) {
       const record = stream.at(sequence)
-      if (record) this.take(record.subject, record.body)
+      // History that gives way appends again what has not ended.
+      if (record && record.headers?.Moved === undefined) this.take(record.subject, record.body)
       this.read[index] = sequence + 1
     }
   }

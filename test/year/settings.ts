@@ -18,12 +18,15 @@ export const SPLIT = 2
 export const CORES = 2
 export const WORKERS = 2
 
-const MIB = 1024 * 1024
+const KIB = 1024
 
-/** Small, so that a year of a small fleet reaches what many years of a large one would. */
-export const STORE: Partial<StoreSettings> = {
-  split: SPLIT,
-  scheduleBytesMax: MIB,
+/** Small, so that a year of this fleet fills what many years of a large one would: history gives way, and SCHEDULE refuses. */
+export function storeSettings(devices: number): Partial<StoreSettings> {
+  return {
+    split: SPLIT,
+    eventsBytesMax: Math.max(192 * KIB, devices * KIB),
+    scheduleBytesMax: Math.max(128 * KIB, devices * KIB),
+  }
 }
 
 export function coreSettings(): CoreOptions['settings'] {

@@ -22,7 +22,7 @@ import { Keys } from './keys.js'
 import { Ledger } from './ledger.js'
 import type { WorkCount } from './real-work.js'
 import { AppServer, Operator, type ServiceAccount } from './senders.js'
-import { CORES, coreSettings, planFor, SPLIT, STORE, WORKERS } from './settings.js'
+import { CORES, coreSettings, planFor, SPLIT, storeSettings, WORKERS } from './settings.js'
 
 export const DAY_MS = 86_400_000
 const HOUR_MS = 3_600_000
@@ -47,7 +47,7 @@ export class YearWorld implements DeviceWorld {
   readonly broker: SimBroker
   readonly net: SimNet
   readonly diskFaults = { failWrite: 0 }
-  readonly isTight = false
+  readonly isTight = true
   readonly skews = new Map<string, number>()
   readonly trace: Trace
   readonly keys: Keys
@@ -85,7 +85,7 @@ export class YearWorld implements DeviceWorld {
     const { random } = this
     this.plan = planFor(size, this.settings.core)
     this.trace = new Trace(() => clock.now() - YEAR_START_MS, isTraced)
-    this.broker = new SimBroker({ random, clock, faults: QUIET_FAULTS, store: STORE, keepsEver: false })
+    this.broker = new SimBroker({ random, clock, faults: QUIET_FAULTS, store: storeSettings(size), keepsEver: false })
     const { backpressureBytesMax } = this.plan.transport
     this.net = new SimNet({ random, now: () => clock.now(), latencyMs: [1, 5], backpressureBytesMax })
     this.keys = new Keys(clock.now())

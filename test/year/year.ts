@@ -13,12 +13,14 @@
  * runs of a seed differ in them.
  */
 
+import { eventsStream } from '../../protocol/subjects.js'
 import { type Act, calendar } from './calendar.js'
 import { type Check, Findings } from './checks.js'
 import { judge } from './judge.js'
 import { WorkCount } from './real-work.js'
+import { SPLIT } from './settings.js'
 import { Traffic, topicOf } from './traffic.js'
-import { ENROLMENT_DAYS, ENROLMENTS, PROJECTS, YearWorld } from './world.js'
+import { DAY_MS, ENROLMENT_DAYS, ENROLMENTS, PROJECTS, YearWorld } from './world.js'
 
 export interface YearOptions {
   devices: number
@@ -59,6 +61,8 @@ const BUSY_MS = 15_000
 const REST_MS = 15_000
 /** A day's acts are over by then. */
 const DAY_MS_MAX = 3_600_000
+/** Less than `store.eventsAgeMs`. */
+const HISTORY_DAYS_MAX = 60
 /** After the year, so many days until everything has ended that was sent in it; every third of them runs. */
 const LAST_DAYS_MAX = 36
 const LAST_DAYS_STEP = 3
@@ -103,6 +107,7 @@ class Year {
     await world.begin()
     await this.gather()
     for (let day = 0; day < options.days; day++) await this.live(day)
+    if (options.acts === undefined) this.lookAtHistory()
     await this.end()
     await judge(world, this.acts, this.acted)
     options.onStory?.(world.trace.lines)
@@ -177,6 +182,22 @@ class Year {
 
   private messagesADay(): number {
     return Math.min(40, Math.max(6, Math.floor(this.options.devices / 50)))
+  }
+
+  /** EVENTS is so small that its history has given way long before its age. */
+  private lookAtHistory(): void {
+    const { clock, broker } = this.world
+    for (let i = 0; i < SPLIT; i++) {
+      const events = broker.server.stream(eventsStream(i))
+      const oldest = events.next('>', 1)
+      const days = oldest ? (clock.now() - oldest.storedAtMs) / DAY_MS : 0
+      if (days > Math.min(this.options.days - 1, HISTORY_DAYS_MAX)) {
+        this.world.wrong(
+          'room',
+          `${events.name} was never short of room: its oldest record is ${days.toFixed(1)} days old`,
+        )
+      }
+    }
   }
 
   /** Everybody comes back, and days pass until nothing is owed any more. */
