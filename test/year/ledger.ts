@@ -87,6 +87,11 @@ export class Ledger {
     return this.messages.size === 0 && this.open.size === 0 && this.groups.length === 0
   }
 
+  /** Whether a target of the message has not ended. */
+  isOpen(id: string): boolean {
+    return this.messages.has(id)
+  }
+
   /** The service promised it. `id`: of the message. */
   promised(id: string, message: Message): void {
     this.accepted += message.targets.length

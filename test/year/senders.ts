@@ -53,8 +53,9 @@ export class AppServer {
     return this.ask('POST', '/messages', { body: message, key, mayBe })
   }
 
-  cancel(id: string): Promise<Answer | null> {
-    return this.ask('DELETE', `/messages/${id}`, { mayBe: ['already_final'] })
+  /** @param isOpen false: it has ended, so that its history may be gone. */
+  cancel(id: string, isOpen: boolean): Promise<Answer | null> {
+    return this.ask('DELETE', `/messages/${id}`, { mayBe: ['already_final', ...(isOpen ? [] : ['unknown_message'])] })
   }
 
   private async ask(

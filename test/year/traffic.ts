@@ -166,7 +166,8 @@ export class Traffic {
     for (const { id, message } of this.cancellable.splice(0)) {
       if (random() > 0.05) continue
       message.isCancelled = true
-      if (await this.world.appOf(message.project).cancel(id)) this.cancelled++
+      const isOpen = this.world.ledger.isOpen(id)
+      if (await this.world.appOf(message.project).cancel(id, isOpen)) this.cancelled++
     }
   }
 
