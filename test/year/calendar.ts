@@ -3,6 +3,7 @@ import { KEYRING_CHANGED_SUBJECT } from '../../protocol/subjects.js'
 import { sleep } from '../../src/clock.js'
 import type { KeyKind } from '../../src/keyring.js'
 import { between } from '../sim/random.js'
+import { campaignMax } from './settings.js'
 import { type Traffic, topicOf } from './traffic.js'
 import { DAY_MS, PROJECTS, type YearWorld } from './world.js'
 
@@ -18,8 +19,6 @@ export interface Act {
 
 const ROTATIONS = 12
 const CAMPAIGNS = 12
-/** Targets of one message of a campaign. */
-const CAMPAIGN_MAX = 1_000
 const QUEUE_MAX = 100
 /** More messages than it takes to fill SCHEDULE. */
 const FILLING_MAX = 500
@@ -134,20 +133,18 @@ async function kill(world: YearWorld, which: 'cores' | 'workers'): Promise<void>
   await world.becomes(() => part.isUp, `${part.name} is up again`)
 }
 
-/** Every registration of a project, a topic and the application, all at one second. */
+/** Many registrations of a project, a topic and the application, all at one second. */
 async function campaign(world: YearWorld, traffic: Traffic, month: number): Promise<void> {
   const { clock } = world
   const notBeforeMs = clock.now() + 20 * SECOND_MS
   const active = PROJECTS.filter((id) => !world.suspended.has(id))
   const project = active[month % active.length] ?? 'north'
-  const all = traffic.addressees(project)
-  const sends: Promise<boolean>[] = []
-  for (let from = 0; from < all.length; from += CAMPAIGN_MAX) {
-    sends.push(traffic.toDevices(project, all.slice(from, from + CAMPAIGN_MAX), { notBeforeMs }))
-  }
-  sends.push(traffic.toTopic(project, topicOf(month), { notBeforeMs }))
-  sends.push(traffic.toApplication(project, { notBeforeMs }))
-  await Promise.all(sends)
+  const some = traffic.addressees(project).slice(0, campaignMax(world.size))
+  await Promise.all([
+    traffic.toDevices(project, some, { notBeforeMs }),
+    traffic.toTopic(project, topicOf(month), { notBeforeMs }),
+    traffic.toApplication(project, { notBeforeMs }),
+  ])
 }
 
 /** The old key is refused with its reason, the new one is good, and who enrolled with the old one stays. */
@@ -221,7 +218,7 @@ async function overflow(world: YearWorld, traffic: Traffic): Promise<void> {
 async function fillSchedule(world: YearWorld, traffic: Traffic): Promise<void> {
   const { clock } = world
   const notBeforeMs = clock.now() + DAY_MS
-  const all = traffic.addressees('north').slice(0, CAMPAIGN_MAX)
+  const all = traffic.addressees('north').slice(0, campaignMax(world.size))
   for (let i = 0; i < FILLING_MAX; i++) {
     if (!(await traffic.toDevices('north', all, { notBeforeMs, mayBe: ['storage_full'] }))) return
   }

@@ -20,12 +20,30 @@ export const WORKERS = 2
 
 const KIB = 1024
 
-/** Small, so that a year of this fleet fills what many years of a large one would: history gives way, and SCHEDULE refuses. */
+export const messagesADay = (devices: number) => Math.min(70, Math.max(6, Math.floor(devices / 30)))
+/** Targets of one campaign, at most. */
+export const campaignMax = (devices: number) => Math.min(500, Math.ceil(devices * 0.44))
+
+/** Of each stream, so much is kept free of what is accepted (RESERVE_BYTES_MIN). */
+const RESERVE_BYTES = 64 * KIB
+/** What EVENTS owes to a target until it ends, and what SCHEDULE needs for it: upper bounds (delivery/room/owed.ts). */
+const OWED_BYTES = 1_120
+const SCHEDULED_BYTES = 1_200
+/** History fills the rest: it gives way from 80% on. */
+const OWED_SHARE = 0.19
+/** The queue of a device overflows, and the events of all its messages stay for `core.historyMinMs`. */
+const EVENTS_BYTES_MIN = 192 * KIB
+
+/**
+ * Small, so that a year of this fleet fills what many years of a large one would: history gives way long before its age,
+ * and SCHEDULE has room for one campaign and not for two. A smaller EVENTS could never take a whole campaign.
+ */
 export function storeSettings(devices: number): Partial<StoreSettings> {
+  const targets = campaignMax(devices)
   return {
     split: SPLIT,
-    eventsBytesMax: Math.max(192 * KIB, devices * KIB),
-    scheduleBytesMax: Math.max(128 * KIB, devices * KIB),
+    eventsBytesMax: Math.max(EVENTS_BYTES_MIN, RESERVE_BYTES + Math.ceil((targets * OWED_BYTES) / SPLIT / OWED_SHARE)),
+    scheduleBytesMax: RESERVE_BYTES + targets * SCHEDULED_BYTES,
   }
 }
 

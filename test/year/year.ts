@@ -18,7 +18,7 @@ import { type Act, calendar } from './calendar.js'
 import { type Check, Findings } from './checks.js'
 import { judge } from './judge.js'
 import { WorkCount } from './real-work.js'
-import { SPLIT } from './settings.js'
+import { messagesADay, SPLIT } from './settings.js'
 import { Traffic, topicOf } from './traffic.js'
 import { DAY_MS, ENROLMENT_DAYS, ENROLMENTS, PROJECTS, YearWorld } from './world.js'
 
@@ -138,7 +138,7 @@ class Year {
     world.sleepUntil(day, WAKE_MS)
     await clock.advance(WAKE_MS)
     const today = this.acts.filter((act) => act.day === day)
-    void this.watched('messages', traffic.ordinary(this.messagesADay(), BUSY_MS))
+    void this.watched('messages', traffic.ordinary(messagesADay(options.devices), BUSY_MS))
     void this.watched('devices', traffic.devices(day, BUSY_MS))
     void this.watched('groups', this.groups(day))
     if (today.length > 0) void this.watched(today.map(({ name }) => name).join(', '), this.perform(today))
@@ -178,10 +178,6 @@ class Year {
     const project = PROJECTS[day % PROJECTS.length] ?? 'north'
     if (this.world.suspended.has(project)) return
     if (day % 7 === 3) await this.traffic.toTopic(project, topicOf(day))
-  }
-
-  private messagesADay(): number {
-    return Math.min(40, Math.max(6, Math.floor(this.options.devices / 50)))
   }
 
   /** EVENTS is so small that its history has given way long before its age. */
