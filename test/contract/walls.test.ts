@@ -7,6 +7,7 @@ import { type NatsConnection, connect as natsConnect, headers as natsHeaders } f
 import t, { type Test } from 'tap'
 import type { Broker } from '../../src/nats/broker.js'
 import { PUBLISHER_PROJECT, startNats, type TestNats, type TestRole } from '../support/nats.js'
+import { HEADERS, TARGETS } from '../support/nats-attacks.js'
 import { differences, pictureOf } from '../support/store-picture.js'
 import { bytes, codeOf, text } from './suite.js'
 
@@ -24,55 +25,6 @@ interface Shot {
   body?: string
   headers?: Record<string, string>
 }
-
-/** Subjects of CORE that change something when an answer of JetStream arrives there. */
-const TARGETS = [
-  '$JS.API.STREAM.PURGE.AUDIT',
-  '$JS.API.STREAM.DELETE.DEAD_LETTERS',
-  '$JS.API.STREAM.PURGE.KV_REVOKED',
-  '$JS.API.STREAM.DELETE.INGRESS',
-  '$JS.API.CONSUMER.DELETE.PUSH_EVENTS.reader-other',
-  '$JS.API.CONSUMER.DELETE.INGRESS.ingress',
-  '$JS.API.ACCOUNT.PURGE.CORE',
-  '$JS.API.ACCOUNT.PURGE.$G',
-  '$JS.API.META.LEADER.STEPDOWN',
-  '$KV.PROJECTS.other',
-  '$KV.CREDENTIALS.cred_attacker',
-  '$KV.SESSIONS.1.dev_a',
-  'audit.other',
-  'push.dead.other',
-  'push.send.other',
-  'push.event.other.delivered',
-  'msg.1.dev_a.1',
-  'event.1.1.final',
-  'broadcast.other.app.x',
-  '$JS.ACK.INGRESS.ingress.1.1.1.1.0',
-  '$JS.ACK.PUSH_EVENTS.reader-other.1.2.1.1.0',
-  '$JS.FC.BROADCAST.x.y',
-  'device.request',
-  'settle.queued',
-  'ctl.i.w',
-  'tx.i.w',
-  'rx.router',
-  '_R_.guess.guess',
-  '$SYS.REQ.ACCOUNT.PING',
-  '$SYS.REQ.SERVER.PING',
-]
-
-/** Headers that JetStream obeys. */
-const HEADERS: Record<string, string>[] = [
-  { 'Nats-Expected-Stream': 'x' },
-  { 'Nats-Rollup': 'all' },
-  { 'Nats-Rollup': 'sub' },
-  { 'Nats-Expected-Last-Sequence': '999999' },
-  { 'Nats-Expected-Last-Msg-Id': 'x' },
-  { 'Nats-TTL': '1s' },
-  { 'Nats-Incr': '+1' },
-  { 'Nats-Batch-Id': 'b', 'Nats-Batch-Sequence': '1', 'Nats-Batch-Commit': '1' },
-  { 'Nats-Schedule': '@at 2020-01-01T00:00:00Z', 'Nats-Schedule-Target': 'push.send.other' },
-  { 'Nats-Trace-Dest': '$KV.PROJECTS.other' },
-  { 'Nats-Request-Info': '{"acc":"CORE","svc":"CORE","user":"core"}' },
-]
 
 /** Users outside the account of the cores, each with a request that JetStream answers at once. */
 const OUTSIDE: Record<string, { role: TestRole; trigger: Shot }> = {
