@@ -261,7 +261,13 @@ export class Ledger {
       const lastLiveMs = Math.min(device.session.untilMs, this.clock.now())
       const wasThere = lastLiveMs > message.dueAtMs + SURE_MS
       const wasTold = device.gaps.some(({ reason, atMs }) => reason !== 'queue_overflow' && atMs >= message.calledAtMs)
-      if (wasThere && !wasTold) this.wrong('lost', `m${message.n} to ${message.group} never reached ${device.label}`)
+      if (!wasThere || wasTold) continue
+      const seconds = (ms: number) => `${((ms - message.calledAtMs) / 1000).toFixed(1)} s`
+      const { sinceMs, untilMs } = device.session
+      const joined = device.apps.flatMap(({ topics }) => [...topics.entries()])
+      const topics = joined.map(([topic, atMs]) => `${topic} ${seconds(atMs)}`).join(', ')
+      const when = `relative to the send: live from ${seconds(sinceMs)} to ${seconds(untilMs)}, in ${topics}`
+      this.wrong('lost', `m${message.n} to ${message.group} never reached ${device.label} (${when})`)
     }
     this.judged += message.members.length
   }

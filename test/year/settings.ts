@@ -20,7 +20,7 @@ export const WORKERS = 2
 
 const KIB = 1024
 
-export const messagesADay = (devices: number) => Math.min(70, Math.max(6, Math.floor(devices / 30)))
+export const messagesADay = (devices: number) => Math.min(80, Math.max(6, Math.floor(devices / 20)))
 /** Targets of one campaign, at most. */
 export const campaignMax = (devices: number) => Math.min(500, Math.ceil(devices * 0.44))
 
@@ -30,7 +30,7 @@ const RESERVE_BYTES = 64 * KIB
 const OWED_BYTES = 1_120
 const SCHEDULED_BYTES = 1_200
 /** History fills the rest: it gives way from 80% on. */
-const OWED_SHARE = 0.19
+const OWED_SHARE = 0.15
 /** The queue of a device overflows, and the events of all its messages stay for `core.historyMinMs`. */
 const EVENTS_BYTES_MIN = 192 * KIB
 
