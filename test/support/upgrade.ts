@@ -25,7 +25,7 @@ const DEVICES = 8
 const PUSHES_PER_SECOND = 40
 const READY_MS_MAX = 60_000
 
-type Part = 'core' | 'transport'
+export type Part = 'core' | 'transport'
 
 /** Transports of the version before share the account of the cores. They, and later ones beside an old core, use this user. */
 const LEGACY: NatsUser = { role: 'legacyTransport', user: 'legacy', password: randomBytes(12).toString('hex') }

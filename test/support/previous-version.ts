@@ -1,6 +1,6 @@
 /**
- * The previous version runs beside this one under load, and is replaced part by part, in both orders. No accepted message
- * is lost, and no app gets one twice.
+ * The test of an upgrade: the previous version runs beside this one under load, and is replaced part by part. No accepted
+ * message is lost, and no app gets one twice.
  */
 import { execFileSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { readStoreFormat } from '../../src/store/format.js'
-import { Upgrade } from '../support/upgrade.js'
+import { type Part, Upgrade } from './upgrade.js'
 
 /**
  * The previous version: the newest commit of `main` whose store and wire this version works with. Move it to the commit
@@ -16,8 +16,6 @@ import { Upgrade } from '../support/upgrade.js'
  * incompatibly: raise STORE_FORMAT (src/store/format.ts) and describe the change in CHANGELOG.md.
  */
 const PREVIOUS = '8e6dc321994c142204b815f6b89780fde3b13ddd'
-
-t.setTimeout(420_000)
 
 const git = (...args: string[]) => {
   try {
@@ -29,33 +27,29 @@ const git = (...args: string[]) => {
 const commit = git('rev-parse', '--verify', '--quiet', `${PREVIOUS}^{commit}`)
 const skip = commit === '' && `this clone has no history with commit ${PREVIOUS}: the upgrade from it is not tested`
 
-t.test('an upgrade from the previous version, under load', { skip }, async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'borealis-upgrade-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  const previous = buildPrevious(join(folder, 'previous'))
-  for (const order of [
-    ['core', 'transport'],
-    ['transport', 'core'],
-  ] as const) {
-    await t.test(`${order.join(' first, then ')}: each accepted message reaches its device once`, async (t) => {
-      const run = await Upgrade.start(join(folder, order.join('-')), previous)
-      t.teardown(() => run.stop())
-      await run.during(1_500)
-      for (const part of order) {
-        for (const index of [0, 1]) {
-          await run.replace(part, index)
-          await run.during(1_500)
-        }
+/** Adds the test of an upgrade in one order. The orders are a test file each, because each builds the previous version. */
+export function testUpgrade(order: readonly Part[]): void {
+  const [first, second] = order
+  t.test(`${first}s first, then ${second}s: each accepted message reaches its device once`, { skip }, async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'borealis-upgrade-'))
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+    const run = await Upgrade.start(join(folder, 'system'), buildPrevious(join(folder, 'previous')))
+    t.teardown(() => run.stop())
+    await run.during(1_500)
+    for (const part of order) {
+      for (const index of [0, 1]) {
+        await run.replace(part, index)
+        await run.during(1_500)
       }
-      await run.quiet()
-      t.ok(run.accepted.length > 100, `${run.accepted.length} messages were accepted`)
-      t.same(await run.missing(), [], 'each reached its device')
-      t.same(run.twice(), [], 'no app got a message twice')
-      t.equal(await run.pending(), 0, 'no target is pending')
-      t.match(await readStoreFormat(await run.system.brokerAs('admin')), { format: 1, restores: 0 })
-    })
-  }
-})
+    }
+    await run.quiet()
+    t.ok(run.accepted.length > 100, `${run.accepted.length} messages were accepted`)
+    t.same(await run.missing(), [], 'each reached its device')
+    t.same(run.twice(), [], 'no app got a message twice')
+    t.equal(await run.pending(), 0, 'no target is pending')
+    t.match(await readStoreFormat(await run.system.brokerAs('admin')), { format: 1, restores: 0 })
+  })
+}
 
 /** Clones the commit and builds it with its own script. Returns the path of its command. */
 function buildPrevious(folder: string): string {

@@ -1,0 +1,7 @@
+/** An upgrade from the previous version, cores first. */
+import t from 'tap'
+import { testUpgrade } from '../support/previous-version.js'
+
+t.setTimeout(300_000)
+
+testUpgrade(['core', 'transport'])
