@@ -258,15 +258,16 @@ export class Ledger {
   private judgeGroup(id: bigint, message: Message): void {
     for (const device of message.members) {
       if (device.received.has(id) || device.isRevoked) continue
-      const lastLiveMs = Math.min(device.session.untilMs, this.clock.now())
-      const wasThere = lastLiveMs > message.dueAtMs + SURE_MS
+      const fromMs = Math.max(device.session.sinceMs, message.dueAtMs)
+      const untilMs = Math.min(device.session.untilMs, this.clock.now(), message.dueAtMs + message.ttlMs)
+      const wasThere = untilMs - fromMs > SURE_MS
       const wasTold = device.gaps.some(({ reason, atMs }) => reason !== 'queue_overflow' && atMs >= message.calledAtMs)
       if (!wasThere || wasTold) continue
       const seconds = (ms: number) => `${((ms - message.calledAtMs) / 1000).toFixed(1)} s`
-      const { sinceMs, untilMs } = device.session
+      const { session } = device
       const joined = device.apps.flatMap(({ topics }) => [...topics.entries()])
       const topics = joined.map(([topic, atMs]) => `${topic} ${seconds(atMs)}`).join(', ')
-      const when = `relative to the send: live from ${seconds(sinceMs)} to ${seconds(untilMs)}, in ${topics}`
+      const when = `relative to the send: live from ${seconds(session.sinceMs)} to ${seconds(session.untilMs)}, in ${topics}`
       this.wrong('lost', `m${message.n} to ${message.group} never reached ${device.label} (${when})`)
     }
     this.judged += message.members.length
