@@ -86,8 +86,10 @@ export const broadcastSubject = (project: string, kind: GroupKind, name: string)
  * record is a running total and replaces the one before.
  */
 export const RECEIPTS_STREAM = 'RECEIPTS'
-export const receiptSubject = (id: bigint, { instance, worker, part }: { instance: string; worker: string; part: number }) =>
-  `receipt.${id}.${instance}.${worker}.${part}`
+export const receiptSubject = (
+  id: bigint,
+  { instance, worker, part }: { instance: string; worker: string; part: number },
+) => `receipt.${id}.${instance}.${worker}.${part}`
 export const receiptsFilter = (id: bigint) => `receipt.${id}.>`
 /** The receipts of all workers of an instance. */
 export const receiptsOfInstance = (instance: string) => `receipt.*.${instance}.*.*`

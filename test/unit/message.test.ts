@@ -66,7 +66,7 @@ t.test('a message without optional fields gets their defaults', async (t) => {
     collapseKey: '',
     title: '',
     message: '',
-    warnings: [],
+    warnings: ['the push is empty: it has no title, no message and no data'],
   })
   t.equal(send.data.length, 0, 'absent data is encoded as no bytes')
 })
@@ -173,7 +173,14 @@ t.test('unknown fields are accepted with a short warning for each, sixteen at mo
   t.same(warnings.slice(0, 2), ['unknown field urgency', 'unknown field notification.icon'])
   t.ok(warnings.every((warning) => warning.length < 100))
   const many = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`f${i}`, i]))
-  t.equal(read({ ...good, ...many }, 0).warnings.length, 16)
+  t.equal(read({ ...good, ...many, notification: { title: 'T' } }, 0).warnings.length, 16)
+})
+
+t.test('only a push without title, message and data is warned of as empty', async (t) => {
+  const warnings = (notification: object) => read({ ...good, notification }, 0).warnings
+  t.same(warnings({}), ['the push is empty: it has no title, no message and no data'])
+  t.same(warnings({ title: '', message: '', data: {} }).length, 0, 'attributes, even none of them, are data')
+  for (const notification of [{ title: 'T' }, { message: 'M' }, { data: { a: 1 } }]) t.same(warnings(notification), [])
 })
 
 t.test('an integer beyond 2^53-1 is refused in the attributes, and not rounded', async (t) => {

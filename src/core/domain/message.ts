@@ -54,6 +54,7 @@ export interface MessageFormat {
 /** Most unknown fields listed in `warnings`. */
 const WARNINGS_MAX = 16
 const FIELD_CHARACTERS_MAX = 64
+const EMPTY_PUSH = 'the push is empty: it has no title, no message and no data'
 
 const NOTHING = new Uint8Array(0)
 
@@ -70,6 +71,10 @@ export function messageFormat(limits: MessageLimits): MessageFormat {
     const { type } = checkType(body)
     const fields = checkers[type](body) as MessageFields
     const { target, notification = {} } = fields
+    const { title = '', message = '' } = notification
+    const data = readData(notification.data, limits)
+    const isEmpty = title === '' && message === '' && data.length === 0
+    const unknown = [...unknownIn(fields, knownFields, ''), ...unknownIn(notification, knownInside, 'notification.')]
     return {
       type,
       targets: typeof target === 'string' ? [target] : target,
@@ -77,14 +82,12 @@ export function messageFormat(limits: MessageLimits): MessageFormat {
       notBeforeMs: readNotBefore(fields.notBefore, nowMs + limits.notBeforeMaxMs),
       priority: fields.priority ?? 'normal',
       collapseKey: fields.collapseKey ?? '',
-      title: notification.title ?? '',
-      message: notification.message ?? '',
-      data: readData(notification.data, limits),
+      title,
+      message,
+      data,
       validateOnly: fields.validateOnly ?? false,
-      warnings: [...unknownIn(fields, knownFields, ''), ...unknownIn(notification, knownInside, 'notification.')].slice(
-        0,
-        WARNINGS_MAX,
-      ),
+      // ANS accepts an empty push, and an app may take it as a signal. Most of them are a mistake of the sender.
+      warnings: [...unknown.slice(0, WARNINGS_MAX), ...(isEmpty ? [EMPTY_PUSH] : [])],
     }
   }
   return { limits, schema: Type.Union(Object.values(byType), MESSAGE), read }
