@@ -1,9 +1,10 @@
 /** `borealis config`: shows, checks and documents the settings. */
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { stringify } from 'yaml'
 import { type Config, isSecret, settings } from '../config/config.js'
+import { PARTS, type Part, problemsOfStart } from './config-check.js'
 import { configReference } from './config-reference.js'
-import { loadConfig } from './context.js'
+import { CommandError, loadConfig } from './context.js'
 import { metricsReference } from './metrics-reference.js'
 
 export const configCommand = new Command('config').description('show or check the configuration')
@@ -18,9 +19,19 @@ configCommand
 configCommand
   .command('check')
   .description('check the file and the environment, and report all mistakes at once (exit code 2)')
-  .action((_options, command: Command) => {
-    loadConfig(command)
+  .addOption(
+    new Option(
+      '--start <part>',
+      'also what a start of this part on this machine would find: ports, files, keyring, NATS and its permissions (exit code 1)',
+    ).choices(PARTS),
+  )
+  .action(async ({ start: part }: { start?: Part }, command: Command) => {
+    const config = loadConfig(command)
     process.stdout.write('the configuration is valid\n')
+    if (part === undefined) return
+    const problems = await problemsOfStart(config, part)
+    if (problems.length > 0) throw new CommandError(problems.join('\nborealis: '))
+    process.stdout.write(`a ${part} can start\n`)
   })
 
 configCommand

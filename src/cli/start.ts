@@ -76,6 +76,7 @@ async function startEverything(config: Config): Promise<Service> {
       ...storage.environment,
       BOREALIS_HTTP_PORT: String(ports.http),
       BOREALIS_AUTH_TRANSPORT_URL: transportUrl,
+      BOREALIS_METRICS_PORT: String(ports.coreMetrics),
     })
     stops.add(() => core.stop())
     await core.start()
@@ -85,6 +86,7 @@ async function startEverything(config: Config): Promise<Service> {
       ...nats.environmentAs('transport'),
       BOREALIS_TRANSPORT_PORT: String(ports.transport),
       BOREALIS_TRANSPORT_DRAIN_MS: String(Math.min(config.transport.drainMs, drainMsMax)),
+      BOREALIS_METRICS_PORT: String(ports.transportMetrics),
     })
     stops.add(() => transport.stop())
     await transport.start()
@@ -99,7 +101,12 @@ async function startEverything(config: Config): Promise<Service> {
       registrationId = String((await device.start()).registrationId)
     }
     const token = await mintSampleToken(admin, keyring, config.auth)
-    output.text(summary({ folder, apiUrl, transportUrl, natsUrl: nats.url, sample, token, registrationId }))
+    const metricsUrls = [ports.coreMetrics, ports.transportMetrics]
+      .filter((port) => port !== 0)
+      .map((port) => `http://${authorityOf(config.metrics.host, port)}/metrics`)
+    output.text(
+      summary({ folder, apiUrl, transportUrl, natsUrl: nats.url, metricsUrls, sample, token, registrationId }),
+    )
     return {
       ready: { api: apiUrl, devices: transportUrl, nats: nats.url },
       failed: gaveUp.promise,
@@ -116,16 +123,31 @@ async function stopTold(stops: StopStack, output: Output): Promise<void> {
   output.step('stopped')
 }
 
-async function choosePorts(config: Config): Promise<{ http: number; transport: number; nats: number }> {
-  const { http, transport, start } = config
+interface Ports {
+  http: number
+  transport: number
+  /** 0: none. */
+  coreMetrics: number
+  /** The port after that of the core; 0: none. */
+  transportMetrics: number
+  nats: number
+}
+
+async function choosePorts(config: Config): Promise<Ports> {
+  const { http, transport, metrics, start } = config
   const wish = (host: string, port: number, setting: string, variable: string) => ({ host, port, setting, variable })
+  const metricsWish = (port: number) => wish(metrics.host, port, 'metrics.port', 'BOREALIS_METRICS_PORT')
   const ownNats = !process.env.NATS_URL
-  const [httpPort = 0, transportPort = 0, natsPort = 0] = await claimPorts([
+  const hasMetrics = metrics.port !== 0
+  const [httpPort = 0, transportPort = 0, ...more] = await claimPorts([
     wish(http.host, http.port, 'http.port', 'BOREALIS_HTTP_PORT'),
     wish(transport.host, transport.port, 'transport.port', 'BOREALIS_TRANSPORT_PORT'),
+    ...(hasMetrics ? [metricsWish(metrics.port), metricsWish(metrics.port + 1)] : []),
     ...(ownNats ? [wish('127.0.0.1', start.natsPort, 'start.natsPort', 'BOREALIS_START_NATS_PORT')] : []),
   ])
-  return { http: httpPort, transport: transportPort, nats: natsPort }
+  const [coreMetrics = 0, transportMetrics = 0] = hasMetrics ? more.splice(0, 2) : []
+  const [natsPort = 0] = more
+  return { http: httpPort, transport: transportPort, coreMetrics, transportMetrics, nats: natsPort }
 }
 
 function openNats(

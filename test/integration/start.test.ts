@@ -205,3 +205,37 @@ t.test('after borealis start was killed, a new start shows a push, and leaves no
   t.equal(await terminal.ended, 0)
   t.same(processesOf(folder), [])
 })
+
+t.test(
+  'with metrics.port, npm start serves the metrics of the core there and those of the transport at the next port',
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'borealis-start-'))
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+    const port = await twoFreePorts()
+    const terminal = start(folder, { BOREALIS_METRICS_PORT: String(port), BOREALIS_START_DEVICE: 'false' })
+    await terminal.line(/ready: waiting for pushes/)
+    t.ok(
+      terminal.lines.some((line) => line.includes(`127.0.0.1:${port}/metrics, http://127.0.0.1:${port + 1}/metrics`)),
+    )
+    const metricsAt = async (at: number) => (await fetch(`http://127.0.0.1:${at}/metrics`)).text()
+    t.match(await metricsAt(port), /borealis_core_/)
+    t.match(await metricsAt(port + 1), /borealis_transport_/)
+    terminal.process.kill('SIGINT')
+    t.equal(await terminal.ended, 0)
+  },
+)
+
+async function twoFreePorts(): Promise<number> {
+  for (;;) {
+    const [first, second] = [createServer(), createServer()]
+    first.listen(0, '127.0.0.1')
+    await once(first, 'listening')
+    const address = first.address()
+    const port = typeof address === 'object' && address ? address.port : 0
+    const isFree = await new Promise<boolean>((resolve) => {
+      second.once('error', () => resolve(false)).listen(port + 1, '127.0.0.1', () => resolve(true))
+    })
+    await Promise.all([first, second].map((server) => new Promise((done) => server.close(done))))
+    if (isFree) return port
+  }
+}

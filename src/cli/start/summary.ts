@@ -13,6 +13,8 @@ export interface Running {
   apiUrl: string
   transportUrl: string
   natsUrl: string
+  /** Empty without `metrics.port`. */
+  metricsUrls: readonly string[]
   sample: Sample
   token: string
   /** Null if no sample device was started. */
@@ -23,12 +25,13 @@ export interface Running {
 export const readyLine = 'ready: waiting for pushes, Ctrl-C stops everything'
 
 export function summary(running: Running): string {
-  const { folder, apiUrl, transportUrl, natsUrl, sample, token, registrationId } = running
+  const { folder, apiUrl, transportUrl, natsUrl, metricsUrls, sample, token, registrationId } = running
   const rows: [string, string][] = [
     ['HTTP API', `${apiUrl}/push/public/api/v1/`],
     ['API reference', `${apiUrl}/docs`],
     ['devices', transportUrl],
     ['NATS', natsUrl],
+    ...(metricsUrls.length > 0 ? [['metrics', metricsUrls.join(', ')] as [string, string]] : []),
     ['data', folder.path],
     ['project', `${sample.project} (clientId ${sample.clientId}, keyId ${sample.serviceKey.keyId})`],
     ['settings file', folder.file('sample-settings.yaml')],
