@@ -23,15 +23,21 @@ export function tallyFrame(host: DialectHost, bytes: Buffer, start: number, end:
 }
 
 const TAG_GROUP_SEQUENCE = 0x10
+const TAG_GROUP_REGISTRATIONS = 0x6a
 
-/** The position in the log is the last field of the frame, behind the stamp. Null: there is no such field. */
+/**
+ * The position in the log is the last field of the frame. Before it stand the registrations: a device of bench has one,
+ * whose number is one byte. Before them ends the stamp. Null: there is no position.
+ */
 export function groupStamp(bytes: Uint8Array, end: number): { sequence: number; stampAt: number } | null {
   let varintAt = end - 1
   while (((bytes[varintAt - 1] as number) & 0x80) !== 0) varintAt--
   if (bytes[varintAt - 1] !== TAG_GROUP_SEQUENCE) return null
   let sequence = 0
   for (let i = end - 1; i >= varintAt; i--) sequence = sequence * 128 + ((bytes[i] as number) & 127)
-  return { sequence, stampAt: varintAt - 1 - STAMP_BYTES }
+  const tailAt = varintAt - 1
+  const isNamed = bytes[tailAt - 3] === TAG_GROUP_REGISTRATIONS && bytes[tailAt - 2] === 1
+  return { sequence, stampAt: tailAt - (isNamed ? 3 : 0) - STAMP_BYTES }
 }
 
 /** The bytes of a message behind the rest of the previous one. */
