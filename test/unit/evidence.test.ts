@@ -192,6 +192,19 @@ const quotations: Record<string, () => string[]> = {
 const oneLine = (text: string) => text.replaceAll(/\s+/g, ' ')
 
 for (const [document, quoted] of Object.entries(quotations)) {
+  t.test('reliability.md quotes the simulated year', async (t) => {
+    const year = file('year') as Record<string, number>
+    const { accepted = 0, judged = 0, renewals = 0, seconds = 0 } = year
+    t.match(year, { ok: true, lost: 0, days: 365, devices: 2_000, rotations: 12 })
+    const text = readFileSync('docs/evidence/reliability.md', 'utf8').replaceAll(/\s+/g, ' ')
+    for (const quoted of [
+      `${grouped(accepted)} messages accepted, ${grouped(judged)} targets judged, ${grouped(renewals)} tokens renewed`,
+      `in ${grouped(seconds)} s beside`,
+    ]) {
+      t.ok(text.includes(quoted), quoted)
+    }
+  })
+
   t.test(`${document} quotes the committed results`, async (t) => {
     const text = oneLine(readFileSync(document, 'utf8'))
     t.same(

@@ -29,8 +29,8 @@ const RESERVE_BYTES = 64 * KIB
 /** What EVENTS owes to a target until it ends, and what SCHEDULE needs for it: upper bounds (delivery/room/owed.ts). */
 const OWED_BYTES = 1_120
 const SCHEDULED_BYTES = 1_200
-/** History fills the rest: it gives way from 80% on. */
-const OWED_SHARE = 0.15
+/** History fills the rest: it gives way from 80% on. The targets of a campaign are not spread evenly over the streams. */
+const OWED_SHARE = 0.12
 /** The queue of a device overflows, and the events of all its messages stay for `core.historyMinMs`. */
 const EVENTS_BYTES_MIN = 192 * KIB
 
