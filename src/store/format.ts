@@ -71,7 +71,7 @@ export async function readStoreFormat(broker: Broker): Promise<StoreFormat | nul
   return entry && (JSON.parse(Buffer.from(entry.value).toString('utf8')) as StoreFormat)
 }
 
-/** Asked first: nobody answers a read of a table that is not there. */
+/** This check comes first: a read of a table that does not exist gets no answer. */
 export async function hasStoreTable(broker: Broker): Promise<boolean> {
   try {
     await broker.log(`KV_${Bucket.STORE}`).state()

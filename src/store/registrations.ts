@@ -2,7 +2,7 @@
  * Registrations by project, application and user (stream REGISTRATIONS), for lists. The entries are hints: the device
  * record decides, and a list skips an entry without a registration.
  *
- * An entry is written before its registration and deleted after it. Whoever writes or deletes one checks afterwards
+ * An entry is written before its registration and deleted after it. The writer or deleter of an entry checks afterwards
  * whether another process did the opposite in the meantime (core/devices/device-requests.ts,
  * core/tenants/revocation.ts). If a registration and its end happen at the same time, at least one of the two sees the
  * other.

@@ -31,7 +31,7 @@ export function sealedWith(text: string): string | null {
   return text.startsWith(PREFIX) ? (text.split(':')[1] ?? '') : null
 }
 
-/** True if it has to be encrypted anew: it is in clear text, or of another key than the active one. */
+/** True if it has to be encrypted again: it is in clear text, or a key other than the active one has encrypted it. */
 export function isStale(keys: SecretsKeys, text: string): boolean {
   return keys.active !== null && sealedWith(text) !== keys.active.kid
 }

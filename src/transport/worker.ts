@@ -363,7 +363,7 @@ export class Worker {
     if (session) this.effects.turn(session, 'revocation', () => this.effects.close(session, 'revoked'))
   }
 
-  /** Devices of the fleet enrol anew, or come back with a token that was issued later. */
+  /** Devices of the fleet enrol again, or come back with a token that was issued later. */
   private cutOff(fleet: string): void {
     for (const session of this.registry.all()) {
       if (session.fleet !== fleet || !this.revocations.isCutOff(fleet, session.tokenIssuedAtMs)) continue

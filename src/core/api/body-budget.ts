@@ -10,7 +10,7 @@ export interface BodyLimits {
   largeBodiesBytesMax: number
 }
 
-/** Bounds the memory of all large bodies whose requests are under way. */
+/** Bounds the memory of the large bodies of all requests in flight. */
 export class BodyBudget {
   private taken = 0
 

@@ -54,7 +54,7 @@ export interface RouteParts<
   reads?: BodyKind
   /** The schema that the server checks where it is wider than `operation.body`, because the handler checks the rest. */
   checks?: K
-  /** Finds out who asks. A stranger learns nothing from the checks that follow. */
+  /** Authenticates the caller, before all other checks: a stranger learns nothing from them. */
   before: Step<HttpCall<C>, A>
   handler: Step<A & Checked<P, Q, Static<K>>, unknown>
 }

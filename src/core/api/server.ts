@@ -18,11 +18,11 @@ import type { HttpSettings } from './settings.js'
 
 export interface HttpServer {
   app: FastifyInstance
-  /** Adds a page that is no operation of the API: it has no input, and stands in no document. */
+  /** Adds a page that is no operation of the API: it has no input, and the OpenAPI document does not list it. */
   get(url: string, handler: (reply: FastifyReply) => unknown): void
   /** Resolves with the address it listens on. */
   listen(): Promise<HttpAddress>
-  /** Answers what is under way, then closes every connection. */
+  /** Answers the requests in flight, then closes every connection. */
   stop(): Promise<void>
 }
 

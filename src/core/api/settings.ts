@@ -9,7 +9,7 @@ export const HttpSettings = Type.Object(
       default: '',
       pattern: '^(https?://[^\\s?#]+)?$',
       description:
-        'Where app servers reach the API, such as https://push.example.com: stands in settings files, discovery documents and tokens. Default: where it listens.',
+        'Where app servers reach the API, such as https://push.example.com. Settings files, discovery documents and tokens contain it. Default: where it listens.',
     }),
     bodyBytesMax: Type.Integer({
       default: 512 * 1024,
@@ -24,7 +24,8 @@ export const HttpSettings = Type.Object(
     largeBodiesBytesMax: Type.Integer({
       default: 64 * 1024 * 1024,
       minimum: 1024,
-      description: 'Bodies over 64 KiB that are under way, all together; more are answered `overloaded`.',
+      description:
+        'Most bytes of all request bodies over 64 KiB that are being received or processed; beyond it, requests are answered `overloaded`.',
     }),
     requestTimeoutMs: Type.Integer({
       default: 10_000,
@@ -35,18 +36,18 @@ export const HttpSettings = Type.Object(
     trustedProxies: Type.String({
       default: '',
       description:
-        'Addresses and networks of reverse proxies, separated by commas: their X-Forwarded-For says who asks. Others are not believed.',
+        'Addresses and networks of reverse proxies, separated by commas. The service takes the address of a client from their X-Forwarded-For header, and from that of no other peer.',
     }),
     keepAliveTimeoutMs: Type.Integer({
       default: 65_000,
       minimum: 1,
-      description: 'An idle connection is kept so long.',
+      description: 'How long an idle connection is kept.',
     }),
     connectionsMax: Type.Integer({ default: 4_096, minimum: 1, description: 'Most open connections; more are cut.' }),
     inFlightMax: Type.Integer({
       default: 2_048,
       minimum: 1,
-      description: 'Most requests under way at once; more are answered `overloaded`.',
+      description: 'Most requests in flight; more are answered `overloaded`.',
     }),
     addressSharePercent: Type.Integer({
       default: 50,

@@ -58,7 +58,7 @@ export interface DeliveryOptions {
   split: number
   log: Logger
   registrationIdOf: StatusOptions['registrationIdOf']
-  /** A registration that a sender addressed has ended. Absent: nobody has to know. */
+  /** A registration that a sender addressed has ended. Absent: no part needs the notice. */
   onEnded?: (device: string, registration: number) => void
   /** Where the steps count; without it, their counts go nowhere. */
   metrics?: CoreMetrics

@@ -71,7 +71,10 @@ export class SecretReseal implements Stoppable {
       if (this.stopped) return
       try {
         await openFeeds(broker).update(id, (feed) => resealed(secrets, feed) ?? feed)
-        log.info({ project: id, key: secrets.active?.kid }, 'the secrets of a webhook are encrypted anew')
+        log.info(
+          { project: id, key: secrets.active?.kid },
+          'the secrets of a webhook are encrypted with the active key',
+        )
       } catch (error) {
         log.warn({ error, project: id }, 'the secrets of a webhook could not be encrypted, and are tried again')
         this.cancelRetry = clock.after(retryMs, () => this.look())

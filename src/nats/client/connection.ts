@@ -15,7 +15,7 @@ export interface Connection {
   isStandalone: () => boolean
   /** False for a user that nats-server does not let create consumers. */
   mayCreateConsumers: boolean
-  /** Null in a process that promises nobody that a message is stored. */
+  /** Null in a process that accepts no messages. */
   headroom: Headroom | null
   report: (problem: string, error: unknown) => void
 }

@@ -1,6 +1,6 @@
 /**
  * NATS headers, encoded and decoded as bytes. This code runs once for each append and each read; the client's own header
- * objects validate and index fields that nobody reads, and take several times as long.
+ * objects validate and index fields that no code reads, and take several times as long.
  *
  * headerBlockOf() reads the private memory layout of the client: the header block of a message stands directly before its
  * data in the same buffer. The client offers only decoded objects. If the block is not there, this file uses those

@@ -26,7 +26,7 @@ export class ReturnRate {
     return this.rate
   }
 
-  /** The queue was empty and begins anew. */
+  /** The queue was empty and fills again. */
   start(nowMs: number, guessPerSecond: number): void {
     this.rate = guessPerSecond
     this.startedMs = this.windowMs = nowMs

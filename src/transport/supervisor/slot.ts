@@ -20,7 +20,7 @@ export interface SlotOptions {
 }
 
 const BACKOFF_DOUBLINGS_MAX = 5
-/** A worker that has lived this long makes the backoff start anew. */
+/** A worker that has lived this long makes the backoff start again. */
 const STABLE_MS = 60_000
 
 export class Slot {

@@ -1,4 +1,4 @@
-/** The services that routes of the admin API work with, and the step that finds out who acts. */
+/** The services that routes of the admin API work with, and the step that authenticates the caller. */
 import Type, { type TObject, type TSchema } from 'typebox'
 import { CodedError } from '../../../../protocol/errors.js'
 import type { Clock } from '../../../clock.js'

@@ -1,4 +1,4 @@
-/** The services that routes of the public API work with, and the steps that find out who asks. */
+/** The services that routes of the public API work with, and the steps that authenticate the caller. */
 import { CodedError } from '../../../../protocol/errors.js'
 import type { Clock } from '../../../clock.js'
 import type { Keyring, MacKeys } from '../../../keyring.js'

@@ -87,7 +87,7 @@ export class QueueWriter {
   }
 
   /**
-   * Append first, then check for an end. Whoever ends a message (cancel, expire) writes the event first and then checks
+   * Append first, then check for an end. A step that ends a message (cancel, expire) writes the event first and then checks
    * the queue. So at least one of the two sees the other, and an ended message does not stay in the queue.
    */
   private async removeEnded(device: string, messages: readonly StoredMessage[]): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * Gives way: when a stream comes near its limit, its oldest records leave it, window by window. A policy decides which
  * records may go (history.ts, expiries.ts, broadcasts.ts). Records that stay although they are old are appended again
- * before the window is purged, so that nobody ever misses them.
+ * before the window is purged, so that no reader misses them.
  *
  * One purge of a whole window costs nats-server much less than a delete for each record, and it frees disk space at once.
  */
