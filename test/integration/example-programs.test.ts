@@ -85,8 +85,11 @@ async function setUp(t: Test): Promise<Setup> {
   const { url, user, password } = live.nats.settingsAs('admin')
   const { allowHttp, allowedNetworks } = quickWebhooks
   const folder = t.testdir()
+  const keyringFile = join(folder, 'keyring.json')
+  writeFileSync(keyringFile, live.keyring.serialize(), { mode: 0o600 })
   const admin = adminCli(folder, {
     nats: { url, user, password },
+    keyring: { file: keyringFile },
     http: { publicUrl: proxy.url },
     webhooks: { allowHttp, allowedNetworks },
   })
