@@ -21,6 +21,8 @@ const variables = new Set([
   // Variables that are no settings: of the settings file, of `borealis device`, of tests, and of deploy/haproxy.cfg.
   ...['BOREALIS_CONFIG', 'BOREALIS_ENROL_URL', 'BOREALIS_ENROLMENT_KEY', 'BOREALIS_TEST_WRITE_DOCS'],
   ...['BOREALIS_DEVICES', 'BOREALIS_API', 'BOREALIS_ONE', 'BOREALIS_TWO'],
+  // Kubernetes sets these for a service named borealis.
+  ...['BOREALIS_PORT', 'BOREALIS_SERVICE_HOST'],
 ])
 const metrics = [...metricsOf('core'), ...metricsOf('transport')].map(({ name }) => name)
 /** These documents name fields of results and of frames, which look like settings. */
