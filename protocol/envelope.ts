@@ -390,7 +390,7 @@ export function decodeControlReply(bytes: Uint8Array): ControlReply {
 // ---- worker to core: requests of devices ------------------------------------------------------
 
 export type DeviceRequest =
-  /** `fleet`: of the device's token; absent from a worker of a version before 0.2.0. */
+  /** `fleet`: that of the device's token; empty: not known. A worker of a version before 0.2.0 does not send it. */
   | { kind: 'register'; device: string; fleet?: string; application: string; userToken: string }
   | { kind: 'unregister'; device: string; registration: number }
   | { kind: 'subscribe'; device: string; registration: number; topic: string }

@@ -76,7 +76,7 @@ class ReadingTail implements Consumption {
   /** Reads what there is, and throws if the first read fails. Later reads are repeated without limit. */
   async start(): Promise<void> {
     try {
-      this.#take(await this.log.next(this.options.filter, this.#nextSequence))
+      this.#take(await this.#next())
     } catch (error) {
       await this.stop()
       throw error
@@ -138,10 +138,15 @@ class ReadingTail implements Consumption {
   async #readToEnd(attempt: number): Promise<void> {
     for (;;) {
       if (this.#caughtUp && this.#prefix !== null) await this.#readAhead(attempt, this.#prefix)
-      const record = await this.log.next(this.options.filter, this.#nextSequence)
+      const record = await this.#next()
       if (attempt !== this.#attempt || record === null) return
       this.#take(record)
     }
+  }
+
+  /** A replica that lags must not end a watch before its last record: a revoked device could connect. */
+  #next(): Promise<LogRecord | null> {
+    return this.log.next(this.options.filter, this.#nextSequence, { authoritative: true })
   }
 
   /** Reads the records that were heard by their sequences, side by side, up to a sequence that has none (yet). */

@@ -67,7 +67,7 @@ export class QueryBudget {
   /**
    * Runs a query now or in its turn, and resolves with its result. Rejects with CodedError `overloaded`, with the time to
    * wait as `retryAfterMs` of its details, if too many queries wait or the turn comes too late.
-   * @param isWanted false if nobody waits for the answer any more: then the query is not run.
+   * @param isWanted returns false if the client is gone: then the query does not run.
    */
   run<T>(project: string, query: () => Promise<T>, isWanted: () => boolean = () => true): Promise<T> {
     if (this.#mayRun(project) && !this.#queues.has(project)) return this.#start(project, query)
@@ -143,7 +143,7 @@ export class QueryBudget {
     return null
   }
 
-  /** Refuses the newest query of the longest queue. False if the queue of this project is as long as any. */
+  /** Refuses the newest query of the longest queue, and returns true; false if no queue is longer than that of `project`. */
   #makeRoom(project: string): boolean {
     let [longest, length] = [project, this.#queues.get(project)?.length ?? 0]
     for (const [other, queue] of this.#queues) if (queue.length > length + 1) [longest, length] = [other, queue.length]

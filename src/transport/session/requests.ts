@@ -13,10 +13,7 @@ export type RequestFrame = Exclude<DeviceFrame, { type: 'HELLO' | 'ACK' | 'PING'
 export function deviceRequestOf(device: string, fleet: string, frame: RequestFrame): DeviceRequest {
   switch (frame.type) {
     case 'REGISTER':
-      return {
-        ...{ kind: 'register', device, application: frame.application, userToken: frame.userToken },
-        ...(fleet !== '' && { fleet }),
-      }
+      return { kind: 'register', device, fleet, application: frame.application, userToken: frame.userToken }
     case 'UNREGISTER':
       return { kind: 'unregister', device, registration: frame.registration }
     case 'SUBSCRIBE':

@@ -33,7 +33,9 @@ export const AddedPublicKey = Type.Object({ keyId: Type.String(), alg: Algorithm
 
 export const Application = Type.Object(
   {
-    ...{ applicationId: Type.String(), projectId: Type.String(), name: Type.String() },
+    applicationId: Type.String(),
+    projectId: Type.String(),
+    name: Type.String(),
     needsUser: Type.Boolean({ description: 'It registers with a user token only.' }),
     createdAt: Time,
   },
