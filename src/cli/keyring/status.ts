@@ -62,7 +62,7 @@ export async function statusOf(broker: Broker, keyring: Keyring, file: string): 
       : `the installation has keyring ${expected.id}, revision ${expected.revision}`,
   ]
   const states = keys.map(({ kind, kid, state, createdAt }) => ({
-    ...{ kind, key: kid, state, does: state === 'active' ? 'signs, verifies' : 'verifies', made: createdAt },
+    ...{ kind, key: kid, state, does: usesOf(kind, state === 'active'), made: createdAt },
   }))
   const rows = processes.map(({ part, name, host, pid, revision, hasRead, isAlive, seenAt }) => ({
     ...{ part, process: name, host, pid, revision: revision ?? '?' },
@@ -88,4 +88,10 @@ function table(rows: Fields[]): string {
           .trimEnd()}\n`,
     )
     .join('')
+}
+
+/** A key of the kind `secrets` signs nothing. */
+function usesOf(kind: string, isActive: boolean): string {
+  const [make, check] = kind === 'secrets' ? ['encrypts', 'decrypts'] : ['signs', 'verifies']
+  return isActive ? `${make}, ${check}` : check
 }
